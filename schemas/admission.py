@@ -1,0 +1,121 @@
+"""What is asked of the gate and what it answers. One ask is one atomic decision over all limits and budgets."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from schemas.ids import AttemptId
+from schemas.job import Target
+from schemas.lanes import Lane
+from schemas.money import ZERO, NanoUsd
+
+MAX_BUDGET_COUNTERS = 8
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BudgetCounter:
+    """One scope in one window: `scope` such as `global` or `tenant:acme`, `window` such as `2026-11-24`."""
+
+    scope: str
+    window: str
+    limit_nano_usd: NanoUsd
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ask:
+    """May this attempt start now? Tokens are the quote's worst case; waits are milliseconds."""
+
+    attempt_id: AttemptId
+    target: Target
+    lane: Lane
+    tokens: int
+    cost_nano_usd: NanoUsd
+    epoch: int
+    counters: tuple[BudgetCounter, ...] = ()
+    waited_ms: int = 0
+    has_ticket: bool = False
+    horizon_ms: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Grant:
+    """Permission to start after `wait_ms`. `stamp` names the reservation in Redis and settles it exactly once."""
+
+    stamp: str
+    wait_ms: int
+    tokens: int
+    cost_nano_usd: NanoUsd
+    target: Target
+    epoch: int
+    counters: tuple[BudgetCounter, ...] = ()
+
+
+class WaitReason(StrEnum):
+    """Which limit said not now."""
+
+    REQUESTS = "requests_per_minute"
+    TOKENS = "tokens_per_minute"
+    REQUESTS_PER_DAY = "requests_per_day"
+    TOKENS_PER_DAY = "tokens_per_day"
+    IN_FLIGHT = "in_flight"
+    FROZEN = "frozen"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wait:
+    """Not now: ask again in `retry_after_ms`, holding a ticket, and nobody newer goes first."""
+
+    retry_after_ms: int
+    reason: WaitReason
+
+
+class RefusalReason(StrEnum):
+    """Why asking again in the same way would not help."""
+
+    TOO_LARGE = "too_large"
+    BUDGET = "budget"
+    STALE_EPOCH = "stale_epoch"
+    ACCOUNT_STOPPED = "account_stopped"
+    NOT_READY = "not_ready"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Refusal:
+    """No. `scope` names the budget that said so."""
+
+    reason: RefusalReason
+    scope: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LimitHeaders:
+    """What a provider's reply said of its limits. None is unknown, never zero. Durations are milliseconds."""
+
+    limit_requests: int | None = None
+    remaining_requests: int | None = None
+    reset_requests_ms: int | None = None
+    limit_tokens: int | None = None
+    remaining_tokens: int | None = None
+    reset_tokens_ms: int | None = None
+
+
+class SettleKind(StrEnum):
+    """What became of a reservation."""
+
+    POST = "post"
+    RELEASE = "release"
+    SUSPEND = "suspend"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settlement:
+    """The truth that replaces a reservation. `actual_*` are zero for a release, the reservation for a suspense.
+
+    `refund_permits` is false where the provider keeps what it counted, as OpenAI does for a refused call.
+    """
+
+    grant: Grant
+    kind: SettleKind
+    actual_tokens: int = 0
+    actual_nano_usd: NanoUsd = ZERO
+    refund_permits: bool = True
+    headers: LimitHeaders = field(default_factory=LimitHeaders)

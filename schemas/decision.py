@@ -1,0 +1,76 @@
+"""What we do about an outcome: a closed set of values. Deciding returns one; `storage.jobs.record` writes it down."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, TypeAlias
+
+from schemas.jsons import JsonObject
+from schemas.reply import Reply
+
+
+class DeadReason(StrEnum):
+    """Why a job is a dead letter."""
+
+    INVALID_OUTPUT = "invalid_output"
+    TRUNCATED = "truncated"
+    REFUSED = "refused"
+    TOO_LARGE = "too_large"
+    BAD_REQUEST = "bad_request"
+    AUTH = "auth"
+    MODEL_NOT_FOUND = "model_not_found"
+    BUDGET = "budget"
+    TRIES_EXHAUSTED = "tries_exhausted"
+    AMBIGUOUS = "ambiguous"
+    CONTRACT_VIOLATION = "contract_violation"
+    CALLER_LOST = "caller_lost"
+    POISON = "poison"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Complete:
+    """Rest as completed with this reply."""
+
+    reply: Reply
+    output: Any = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AskAgain:
+    """Same try, now, with this body: a reprompt, or a higher output limit."""
+
+    body: JsonObject
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RetryAt:
+    """A new try later; costs one."""
+
+    at: datetime
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Park:
+    """Wait in Postgres without costing a try."""
+
+    until_at: datetime
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeadLetter:
+    """Rest as dead, with the last error in words."""
+
+    reason: DeadReason
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Expire:
+    """Rest as expired: the deadline has passed."""
+
+
+Decision: TypeAlias = Complete | AskAgain | RetryAt | Park | DeadLetter | Expire

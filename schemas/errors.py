@@ -1,0 +1,81 @@
+"""Errors that a caller can do something about. A class's docstring is its message.
+
+PenstockError
+├── InvalidRequest            the caller must change the request
+│   ├── UnknownModel
+│   └── IdempotencyConflict
+├── NotFound
+├── Unauthenticated
+├── Forbidden
+├── InvalidSetting            the operator must change a setting; refuses to start
+└── Unavailable               try again later
+    ├── RedisUnavailable
+    └── PostgresUnavailable
+"""
+
+
+class PenstockError(Exception):
+    """Something went wrong."""
+
+    code: str = "error"
+
+    def __init__(self, message: str | None = None, *, param: str | None = None) -> None:
+        self.message = message or (type(self).__doc__ or "").strip()
+        self.param = param
+        super().__init__(self.message)
+
+
+class InvalidRequest(PenstockError):  # noqa: N818 - reads as what the caller sent
+    """The request is not valid."""
+
+    code = "invalid_request"
+
+
+class UnknownModel(InvalidRequest):
+    """The model is not configured here."""
+
+    code = "model_not_found"
+
+
+class IdempotencyConflict(InvalidRequest):
+    """The idempotency key was used before with another request."""
+
+    code = "idempotency_conflict"
+
+
+class NotFound(PenstockError):  # noqa: N818 - the field's word
+    """There is nothing with this id."""
+
+    code = "not_found"
+
+
+class Unauthenticated(PenstockError):  # noqa: N818 - the field's word
+    """The API key is missing, wrong or revoked."""
+
+    code = "invalid_api_key"
+
+
+class Forbidden(PenstockError):  # noqa: N818 - the field's word
+    """This key may not do that."""
+
+    code = "forbidden"
+
+
+class InvalidSetting(PenstockError):  # noqa: N818 - reads as what the operator wrote
+    """A setting is not valid."""
+
+    code = "invalid_setting"
+
+
+class Unavailable(PenstockError):  # noqa: N818 - the field's word
+    """A store that is needed cannot be reached; try again in a few seconds."""
+
+    code = "unavailable"
+
+
+class RedisUnavailable(Unavailable):
+    """Redis cannot be reached, so nothing may be sent; try again in a few seconds."""
+
+
+class PostgresUnavailable(Unavailable):
+    """Postgres cannot be reached, so nothing can be accepted; try again in a few seconds."""

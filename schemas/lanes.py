@@ -1,0 +1,26 @@
+"""Lanes: the four priority classes. One lane is one Celery queue, whose name is fixed surface."""
+
+from enum import StrEnum
+
+
+class Lane(StrEnum):
+    """A priority class; the order of definition is the order of precedence."""
+
+    CRITICAL = "critical"
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
+
+    @property
+    def queue(self) -> str:
+        """The Celery queue of this lane, for example `completions.high`."""
+        return f"completions.{self.value}"
+
+    @property
+    def rank(self) -> int:
+        """Precedence: 0 is the most urgent. Also the lane's index in the admission scripts."""
+        return tuple(Lane).index(self)
+
+
+PUBLISHED_BY_INTAKE = frozenset({Lane.CRITICAL, Lane.HIGH})
+"""Lanes whose jobs intake publishes itself; the others are published by the dispatcher."""

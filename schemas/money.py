@@ -1,0 +1,73 @@
+"""Money in integer nano-dollars, because 0.05 USD per million tokens is 50 nano-dollars per token exactly.
+
+Invariant: no float ever holds money. A price is nano-dollars per million tokens; a cost is rounded up once, per call.
+"""
+
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, Decimal
+from typing import NewType
+
+NanoUsd = NewType("NanoUsd", int)
+
+NANO_PER_USD = 1_000_000_000
+TOKENS_PER_PRICE_UNIT = 1_000_000
+ZERO = NanoUsd(0)
+
+
+def nano_from_usd(amount: Decimal | str | int) -> NanoUsd:
+    """Convert dollars to nano-dollars, rounding up. Raises `decimal.InvalidOperation` on nonsense."""
+    return NanoUsd(int((Decimal(amount) * NANO_PER_USD).to_integral_value(ROUND_CEILING)))
+
+
+def usd_text(amount: NanoUsd) -> str:
+    """Dollars as plain decimal text with nine places, for people and for JSON."""
+    return f"{Decimal(amount) / NANO_PER_USD:.9f}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Usage:
+    """Tokens of one call as the provider counted them. Cached input is part of input, reasoning part of output."""
+
+    input_tokens: int
+    output_tokens: int
+    cached_input_tokens: int = 0
+    reasoning_tokens: int = 0
+
+    @property
+    def total_tokens(self) -> int:
+        """Input plus output, which is what a tokens-per-minute limit counts."""
+        return self.input_tokens + self.output_tokens
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Price:
+    """What a million tokens cost, in nano-dollars, and where the figure comes from; stamped on each attempt."""
+
+    input_nano_usd: int
+    cached_input_nano_usd: int
+    output_nano_usd: int
+    source: str
+
+    def cost(self, usage: Usage) -> NanoUsd:
+        """Cost of a call in nano-dollars, rounded up to the next whole one."""
+        fresh = usage.input_tokens - usage.cached_input_tokens
+        total = (
+            fresh * self.input_nano_usd
+            + usage.cached_input_tokens * self.cached_input_nano_usd
+            + usage.output_tokens * self.output_nano_usd
+        )
+        return NanoUsd(-(-total // TOKENS_PER_PRICE_UNIT))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Quote:
+    """Worst case of one call: computed before it, reserved by admission, replaced by the truth at settle."""
+
+    input_tokens: int
+    output_tokens: int
+    cost_nano_usd: NanoUsd
+
+    @property
+    def total_tokens(self) -> int:
+        """Permits that the token bucket is asked for."""
+        return self.input_tokens + self.output_tokens

@@ -1,0 +1,71 @@
+"""What an attempt came to: a closed set. `tasks.decide` matches on it and mypy names a forgotten case."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeAlias
+
+from schemas.admission import Refusal, WaitReason
+from schemas.reply import Reply, Trouble
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Valid:
+    """The reply meets the contract. `output` is the parsed JSON, or None without a contract."""
+
+    reply: Reply
+    output: Any = None
+    recovery: str = "direct"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Invalid:
+    """The reply breaks the contract; `complaint` says how, in words fit for the model."""
+
+    reply: Reply
+    complaint: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Truncated:
+    """The reply stopped at its output limit."""
+
+    reply: Reply
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Declined:
+    """The model refused, or a content filter cut it; asking again in other words is not our business."""
+
+    reply: Reply
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Failed:
+    """The call brought trouble instead of a reply."""
+
+    trouble: Trouble
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NotAdmitted:
+    """A limit is exhausted for longer than a worker waits; `until_at` is the ticket's moment. Costs no try."""
+
+    until_at: datetime
+    reason: WaitReason
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NotAllowed:
+    """The gate refused for good or until somebody changes something; nothing was sent."""
+
+    refusal: Refusal
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Voided:
+    """The grant lost its epoch between admission and the attempt row; nothing was sent."""
+
+
+Judged: TypeAlias = Valid | Invalid | Truncated | Declined
+Outcome: TypeAlias = Judged | Failed | NotAdmitted | NotAllowed | Voided

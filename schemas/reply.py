@@ -1,0 +1,61 @@
+"""What a provider said, raw, or why it said nothing."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from schemas.admission import LimitHeaders
+from schemas.jsons import JsonObject
+from schemas.money import Usage
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reply:
+    """A completed call. `body` is the whole chat completion object; `text` its first choice's content.
+
+    `finish_reason` and `refusal` are looked at before the text is. `usage` is None where the provider told none.
+    """
+
+    body: JsonObject
+    text: str | None
+    finish_reason: str | None
+    refusal: str | None
+    usage: Usage | None
+    model: str
+    service_tier: str | None = None
+    request_id: str | None = None
+    limits: LimitHeaders = field(default_factory=LimitHeaders)
+    latency_ms: int = 0
+    first_byte_ms: int | None = None
+
+
+class TroubleKind(StrEnum):
+    """Families of errors by what must be done about them, not by status (facts: one table in providers.errors)."""
+
+    THROTTLE = "throttle"
+    RAMP = "ramp"
+    MONEY = "money"
+    TOO_LARGE = "too_large"
+    SERVER = "server"
+    NOT_SENT = "not_sent"
+    AMBIGUOUS = "ambiguous"
+    CUT = "cut"
+    BAD_REQUEST = "bad_request"
+    AUTH = "auth"
+    MODEL_NOT_FOUND = "model_not_found"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trouble:
+    """A call that brought no usable reply. `usage` is a local count where a stream was cut after it had begun."""
+
+    kind: TroubleKind
+    message: str
+    status: int | None = None
+    code: str | None = None
+    request_id: str | None = None
+    retry_after_ms: int | None = None
+    usage: Usage | None = None
+    partial_text: str | None = None
+    limits: LimitHeaders = field(default_factory=LimitHeaders)
+    latency_ms: int = 0
