@@ -38,10 +38,11 @@ class Complete:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AskAgain:
-    """Same try, now, with this body: a reprompt, or a higher output limit."""
+    """Same try, now, with this body: a reprompt, a higher output limit, or the next target of the chain."""
 
     body: JsonObject
     reason: str
+    next_target: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,0 +1,142 @@
+"""What an attempt cost and what becomes of its reservation. Pure.
+
+Invariant: money is given back only where it is certain that nothing was billed; an unknown outcome goes to suspense.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import assert_never
+
+from schemas.admission import SettleKind, Settlement
+from schemas.attempt import AttemptState, ClosedAttempt, OpenedAttempt
+from schemas.jsons import JsonObject
+from schemas.money import ZERO, NanoUsd, Usage
+from schemas.outcome import Declined, Invalid, Judged, Truncated, Valid
+from schemas.reply import Reply, Trouble, TroubleKind
+
+_STATE = {
+    SettleKind.POST: AttemptState.POSTED,
+    SettleKind.RELEASE: AttemptState.RELEASED,
+    SettleKind.SUSPEND: AttemptState.SUSPENSE,
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Booking:
+    """The same truth twice: the row for Postgres and the settlement for Redis."""
+
+    closed: ClosedAttempt
+    settlement: Settlement
+
+
+def book_reply(opened: OpenedAttempt, reply: Reply, judged: Judged, now: datetime) -> Booking:
+    """Post what the reply cost; a reply without usage is posted at its reservation, the only safe figure."""
+    usage = reply.usage
+    cost = opened.price.cost(usage) if usage else opened.grant.cost_nano_usd
+    tokens = usage.total_tokens if usage else opened.grant.tokens
+    closed = ClosedAttempt(
+        id=opened.id,
+        state=AttemptState.POSTED,
+        outcome=_word(judged),
+        cost_nano_usd=cost,
+        closed_at=now,
+        usage=usage,
+        reply=reply.body,
+        recovery=judged.recovery if isinstance(judged, Valid) else None,
+        complaint=judged.complaint if isinstance(judged, Invalid) else None,
+        provider_request_id=reply.request_id,
+        latency_ms=reply.latency_ms,
+    )
+    settlement = Settlement(
+        grant=opened.grant,
+        kind=SettleKind.POST,
+        actual_tokens=tokens,
+        actual_nano_usd=cost,
+        headers=reply.limits,
+    )
+    return Booking(closed=closed, settlement=settlement)
+
+
+def book_trouble(opened: OpenedAttempt, trouble: Trouble, now: datetime) -> Booking:
+    """Release what was refused, post what was produced, suspend what is not known."""
+    kind = _settle_kind(trouble)
+    cost, tokens = _worth(opened, trouble.usage, kind)
+    closed = ClosedAttempt(
+        id=opened.id,
+        state=_STATE[kind],
+        outcome=trouble.kind.value,
+        cost_nano_usd=cost,
+        closed_at=now,
+        usage=trouble.usage,
+        error=_error(trouble),
+        provider_request_id=trouble.request_id,
+        latency_ms=trouble.latency_ms,
+    )
+    settlement = Settlement(
+        grant=opened.grant,
+        kind=kind,
+        actual_tokens=tokens,
+        actual_nano_usd=cost,
+        refund_permits=trouble.kind is TroubleKind.NOT_SENT,
+        headers=trouble.limits,
+    )
+    return Booking(closed=closed, settlement=settlement)
+
+
+def _settle_kind(trouble: Trouble) -> SettleKind:
+    match trouble.kind:
+        case TroubleKind.CUT:
+            return SettleKind.POST if trouble.usage else SettleKind.SUSPEND
+        case TroubleKind.AMBIGUOUS | TroubleKind.UNKNOWN:
+            return SettleKind.SUSPEND
+        case (
+            TroubleKind.THROTTLE
+            | TroubleKind.RAMP
+            | TroubleKind.MONEY
+            | TroubleKind.TOO_LARGE
+            | TroubleKind.SERVER
+            | TroubleKind.NOT_SENT
+            | TroubleKind.BAD_REQUEST
+            | TroubleKind.AUTH
+            | TroubleKind.MODEL_NOT_FOUND
+        ):
+            return SettleKind.RELEASE
+        case _:
+            assert_never(trouble.kind)
+
+
+def _worth(opened: OpenedAttempt, usage: Usage | None, kind: SettleKind) -> tuple[NanoUsd, int]:
+    match kind:
+        case SettleKind.RELEASE:
+            return ZERO, 0
+        case SettleKind.SUSPEND:
+            return opened.grant.cost_nano_usd, opened.grant.tokens
+        case SettleKind.POST:
+            known = usage or Usage(input_tokens=0, output_tokens=0)
+            return opened.price.cost(known), known.total_tokens
+        case _:
+            assert_never(kind)
+
+
+def _error(trouble: Trouble) -> JsonObject:
+    return {
+        "kind": trouble.kind.value,
+        "message": trouble.message,
+        "status": trouble.status,
+        "code": trouble.code,
+        "partial_text": trouble.partial_text,
+    }
+
+
+def _word(judged: Judged) -> str:
+    match judged:
+        case Valid():
+            return "valid"
+        case Invalid():
+            return "invalid"
+        case Truncated():
+            return "truncated"
+        case Declined():
+            return "declined"
+        case _:
+            assert_never(judged)

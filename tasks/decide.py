@@ -1,0 +1,160 @@
+"""What to do about an outcome. Pure: reads no clock, no chance and no store; the tests are a table.
+
+Retry is later and costs a try; a reprompt or the next target is now and costs none; waiting for a limit costs none.
+"""
+
+from datetime import datetime, timedelta
+from typing import assert_never
+
+from schemas.admission import Refusal, RefusalReason
+from schemas.decision import (
+    AskAgain,
+    Complete,
+    DeadLetter,
+    DeadReason,
+    Decision,
+    Expire,
+    Park,
+    RetryAt,
+)
+from schemas.job import Job
+from schemas.outcome import Declined, Failed, Invalid, NotAdmitted, NotAllowed, Outcome, Truncated, Valid, Voided
+from schemas.reply import Trouble, TroubleKind
+from tasks.progress import Progress
+from tasks.reprompt import with_complaint, with_more_room
+
+MAX_EXTENSIONS = 1
+"""A truncated reply gets a larger output limit once: a second truncation is a loop, and each costs in full."""
+
+MAX_THROTTLES_IN_PLACE = 3
+"""After so many throttles within one lease the job gives its slot back and waits in Postgres."""
+
+FIRST_BACKOFF_SECONDS = 1.0
+LONGEST_BACKOFF_SECONDS = 60.0
+STOPPED_ACCOUNT_SECONDS = 60.0
+"""How long a job sleeps before it asks again whether a stopped account has been opened."""
+
+BUDGET_CHECK_SECONDS = 300.0
+"""How long a job sleeps on an exhausted budget; raising the budget wakes it earlier."""
+
+NOT_READY_SECONDS = 1.0
+"""How long a job sleeps while the ledger is being rebuilt."""
+
+
+def decide(job: Job, outcome: Outcome, progress: Progress, *, now: datetime, jitter: float) -> Decision:
+    """Map an outcome to a decision. `jitter` is uniform in [0, 1) and spreads retries over their whole back-off."""
+    decision = _decide(job, outcome, progress, now=now, jitter=jitter)
+    if isinstance(decision, Complete | DeadLetter):
+        return decision
+    return Expire() if _starts_at(decision, now) >= job.expires_at else decision
+
+
+def _decide(job: Job, outcome: Outcome, progress: Progress, *, now: datetime, jitter: float) -> Decision:
+    match outcome:
+        case Valid(reply=reply, output=output):
+            return Complete(reply=reply, output=output)
+        case Invalid():
+            return _about_invalid(job, outcome, progress)
+        case Truncated():
+            return _about_truncated(outcome, progress)
+        case Declined(reason=reason):
+            return DeadLetter(reason=DeadReason.REFUSED, message=reason)
+        case Failed(trouble=trouble):
+            return _about_trouble(job, trouble, progress, now=now, jitter=jitter)
+        case NotAdmitted(until_at=until_at, reason=why):
+            return Park(until_at=until_at, reason=why.value)
+        case NotAllowed(refusal=refusal):
+            return _about_refusal(refusal, progress, now=now, jitter=jitter)
+        case Voided():
+            return Park(until_at=now + timedelta(seconds=NOT_READY_SECONDS), reason="epoch_changed")
+        case _:
+            assert_never(outcome)
+
+
+def _starts_at(decision: AskAgain | RetryAt | Park | Expire, now: datetime) -> datetime:
+    match decision:
+        case RetryAt(at=at):
+            return at
+        case Park(until_at=until_at):
+            return until_at
+        case AskAgain() | Expire():
+            return now
+        case _:
+            assert_never(decision)
+
+
+def _about_invalid(job: Job, outcome: Invalid, progress: Progress) -> Decision:
+    if progress.streamed:
+        return DeadLetter(reason=DeadReason.CONTRACT_VIOLATION, message=outcome.complaint)
+    if _out_of_money(job) or progress.reprompts >= job.max_reprompts:
+        return DeadLetter(reason=DeadReason.INVALID_OUTPUT, message=outcome.complaint)
+    return AskAgain(body=with_complaint(job.body, outcome.reply.text, outcome.complaint), reason="reprompt")
+
+
+def _about_truncated(outcome: Truncated, progress: Progress) -> Decision:
+    used = outcome.reply.usage.output_tokens if outcome.reply.usage else 0
+    wider = with_more_room(progress.body, used)
+    if progress.streamed or wider is None or progress.extensions >= MAX_EXTENSIONS:
+        return DeadLetter(reason=DeadReason.TRUNCATED, message="The reply reached its output limit.")
+    return AskAgain(body=wider, reason="more_room")
+
+
+def _about_trouble(job: Job, trouble: Trouble, progress: Progress, *, now: datetime, jitter: float) -> Decision:
+    match trouble.kind:
+        case TroubleKind.THROTTLE | TroubleKind.RAMP:
+            return _about_throttle(trouble, progress, now=now, jitter=jitter)
+        case TroubleKind.MONEY | TroubleKind.AUTH:
+            return _next_target(progress) or Park(
+                until_at=now + timedelta(seconds=STOPPED_ACCOUNT_SECONDS * (1 + jitter)), reason=trouble.kind.value
+            )
+        case TroubleKind.TOO_LARGE:
+            return _next_target(progress) or DeadLetter(reason=DeadReason.TOO_LARGE, message=trouble.message)
+        case TroubleKind.MODEL_NOT_FOUND:
+            return _next_target(progress) or DeadLetter(reason=DeadReason.MODEL_NOT_FOUND, message=trouble.message)
+        case TroubleKind.BAD_REQUEST:
+            return DeadLetter(reason=DeadReason.BAD_REQUEST, message=trouble.message)
+        case TroubleKind.SERVER | TroubleKind.NOT_SENT | TroubleKind.AMBIGUOUS | TroubleKind.CUT | TroubleKind.UNKNOWN:
+            return _retry(job, trouble, progress, now=now, jitter=jitter)
+        case _:
+            assert_never(trouble.kind)
+
+
+def _about_throttle(trouble: Trouble, progress: Progress, *, now: datetime, jitter: float) -> Decision:
+    if progress.throttles < MAX_THROTTLES_IN_PLACE:
+        return AskAgain(body=progress.body, reason=trouble.kind.value)
+    wait = max((trouble.retry_after_ms or 0) / 1000, FIRST_BACKOFF_SECONDS)
+    return Park(until_at=now + timedelta(seconds=wait * (1 + jitter)), reason=trouble.kind.value)
+
+
+def _about_refusal(refusal: Refusal, progress: Progress, *, now: datetime, jitter: float) -> Decision:
+    match refusal.reason:
+        case RefusalReason.TOO_LARGE:
+            return _next_target(progress) or DeadLetter(
+                reason=DeadReason.TOO_LARGE, message="The request is larger than the limit of its model can ever hold."
+            )
+        case RefusalReason.BUDGET:
+            wait = BUDGET_CHECK_SECONDS
+        case RefusalReason.ACCOUNT_STOPPED:
+            wait = STOPPED_ACCOUNT_SECONDS
+        case RefusalReason.STALE_EPOCH | RefusalReason.NOT_READY:
+            wait = NOT_READY_SECONDS
+        case _:
+            assert_never(refusal.reason)
+    return Park(until_at=now + timedelta(seconds=wait * (1 + jitter)), reason=refusal.reason.value)
+
+
+def _retry(job: Job, trouble: Trouble, progress: Progress, *, now: datetime, jitter: float) -> Decision:
+    if progress.streamed or job.tries + 1 >= job.max_tries or _out_of_money(job):
+        reason = DeadReason.AMBIGUOUS if trouble.kind is TroubleKind.AMBIGUOUS else DeadReason.TRIES_EXHAUSTED
+        return DeadLetter(reason=reason, message=trouble.message)
+    ceiling = min(FIRST_BACKOFF_SECONDS * 2**job.tries, LONGEST_BACKOFF_SECONDS)
+    wait = max((trouble.retry_after_ms or 0) / 1000, ceiling * jitter)
+    return RetryAt(at=now + timedelta(seconds=wait), reason=trouble.kind.value)
+
+
+def _next_target(progress: Progress) -> AskAgain | None:
+    return AskAgain(body=progress.body, reason="fallback", next_target=True) if progress.has_next_target else None
+
+
+def _out_of_money(job: Job) -> bool:
+    return job.max_cost_nano_usd is not None and job.spent_nano_usd >= job.max_cost_nano_usd

@@ -1,0 +1,108 @@
+"""What the pipeline asks of the world, as small protocols that it owns.
+
+`tasks.wiring` alone knows the classes behind them. Invariant: nothing here names a table, a key or a vendor.
+"""
+
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol, TypeAlias
+
+from schemas.admission import Ask, BudgetCounter, Grant, Refusal, Settlement, Wait, WaitReason
+from schemas.attempt import ClosedAttempt, OpenedAttempt
+from schemas.contract import OutputContract
+from schemas.decision import Decision
+from schemas.ids import AttemptId, JobId
+from schemas.job import Job, Lease, Target
+from schemas.jsons import JsonObject
+from schemas.money import Price, Quote
+from schemas.outcome import Judged
+from schemas.reply import Reply, Trouble
+
+OnChunk: TypeAlias = Callable[[JsonObject], Awaitable[None]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Held:
+    """A job and the right to write it."""
+
+    job: Job
+    lease: Lease
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """One call as it would be made: final body, its price and its worst case."""
+
+    target: Target
+    body: JsonObject
+    price: Price
+    quote: Quote
+    counters: tuple[BudgetCounter, ...] = ()
+
+
+class Jobs(Protocol):
+    """The durable side: every write names the fence and is grouped with those of other jobs."""
+
+    async def hold(self, job_id: JobId, generation: int) -> Held | None:
+        """Take the job by compare-and-set; None when it is taken, stale or at rest."""
+
+    async def open(self, attempt: OpenedAttempt) -> bool:
+        """Make the attempt durable before anything is sent; False when the epoch or the fence has passed."""
+
+    async def record(self, lease: Lease, closed: ClosedAttempt | None, decision: Decision) -> bool:
+        """Write outcome and decision in one transaction; False when the fence was lost (the cost is booked)."""
+
+    def beating(self, lease: Lease) -> AbstractAsyncContextManager[None]:
+        """Renew the lease while the block runs; cancels the block when the lease is lost."""
+
+
+class Gate(Protocol):
+    """Admission: one decision over all limits and budgets."""
+
+    @property
+    def epoch(self) -> int:
+        """The ledger epoch that this process knows."""
+
+    async def admit(self, ask: Ask) -> Grant | Wait | Refusal:
+        """Ask, and wait in place with a ticket up to the hold time. Raises RedisUnavailable."""
+
+    async def settle(self, settlement: Settlement) -> bool:
+        """Replace the reservation by the truth, exactly once per stamp."""
+
+    async def penalize(self, target: Target, retry_after_ms: int, reason: WaitReason) -> None:
+        """Freeze the target for all workers."""
+
+    async def stop_account(self, account: str, reason: str) -> None:
+        """Let nothing more through to this account until an operator says so."""
+
+
+class Models(Protocol):
+    """The models behind their aliases, and the judgement of what they say."""
+
+    def chain(self, model: str) -> tuple[Target, ...]:
+        """Targets to try in order. Raises UnknownModel."""
+
+    def plan(self, job: Job, target: Target, body: JsonObject, now: datetime) -> Plan | Refusal:
+        """Final body, price and quote; a refusal where the price is unknown and a budget applies."""
+
+    async def call(
+        self, plan: Plan, attempt_id: AttemptId, *, deadline_seconds: float, on_chunk: OnChunk | None
+    ) -> Reply | Trouble:
+        """Make the call; trouble is a value. Raises only for bugs and cancellation."""
+
+    def judge(self, reply: Reply, contract: OutputContract | None) -> Judged:
+        """Hold the reply against the contract. Pure."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Deps:
+    """All that `run_job` needs. `now` is wall-clock time in UTC, `jitter` is uniform in [0, 1)."""
+
+    jobs: Jobs
+    gate: Gate
+    models: Models
+    now: Callable[[], datetime]
+    jitter: Callable[[], float]
+    attempt_id: Callable[[], AttemptId]

@@ -1,0 +1,25 @@
+"""Where ids come from: 128 random bits behind a prefix that says what they name."""
+
+import uuid
+
+from schemas.ids import AttemptId, BatchId, FileId, JobId
+
+
+def new_job_id() -> JobId:
+    """A job's id, for example `job_8c1f…`."""
+    return JobId(f"job_{uuid.uuid4().hex}")
+
+
+def new_attempt_id() -> AttemptId:
+    """An attempt's id; it also travels to the provider as X-Client-Request-Id."""
+    return AttemptId(f"att_{uuid.uuid4().hex}")
+
+
+def new_batch_id() -> BatchId:
+    """A batch's id in OpenAI's form."""
+    return BatchId(f"batch_{uuid.uuid4().hex}")
+
+
+def new_file_id() -> FileId:
+    """A file's id in OpenAI's form."""
+    return FileId(f"file-{uuid.uuid4().hex}")

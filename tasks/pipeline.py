@@ -1,0 +1,142 @@
+"""The life of a job, as one function: hold, attempt, decide, record, settle.
+
+Invariants: nothing is sent before its attempt row is durable; nothing is written without the fence; the settlement
+comes after the commit and is repaired from Postgres when it is lost.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import assert_never
+
+from schemas.admission import Ask, Grant, Refusal, SettleKind, Settlement, Wait, WaitReason
+from schemas.attempt import ClosedAttempt, OpenedAttempt
+from schemas.decision import AskAgain, Decision
+from schemas.ids import JobId
+from schemas.job import Job, Target
+from schemas.money import NanoUsd
+from schemas.outcome import Failed, NotAdmitted, NotAllowed, Outcome, Voided
+from schemas.reply import Reply, Trouble, TroubleKind
+from tasks.booking import book_reply, book_trouble
+from tasks.decide import decide
+from tasks.deps import Deps, Held, OnChunk, Plan
+from tasks.progress import Progress
+
+SHORTEST_FREEZE_MS = 250
+"""How long a throttle without retry-after freezes its target, so that the retry does not find the same door shut."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tried:
+    """One attempt's outcome, and what it leaves to be written; both None when nothing was sent."""
+
+    outcome: Outcome
+    closed: ClosedAttempt | None = None
+    settlement: Settlement | None = None
+
+
+async def run_job(job_id: JobId, generation: int, deps: Deps) -> None:
+    """Bring a job one lease further. Safe to call twice: a job that is taken, stale or at rest is left alone."""
+    held = await deps.jobs.hold(job_id, generation)
+    if held is not None:
+        async with deps.jobs.beating(held.lease):
+            await live(held, deps)
+
+
+async def live(held: Held, deps: Deps, on_chunk: OnChunk | None = None) -> tuple[Outcome, Decision]:
+    """Attempt, decide and record until the decision is not to ask again. Returns the last outcome and decision."""
+    job = held.job
+    progress = Progress(body=job.body, chain=deps.models.chain(job.model), streamed=on_chunk is not None)
+    while True:
+        tried = await attempt(job, progress, held.lease.fence, deps, on_chunk)
+        job = _charged(job, tried.closed)
+        decision = decide(job, tried.outcome, progress, now=deps.now(), jitter=deps.jitter())
+        kept = await deps.jobs.record(held.lease, tried.closed, decision)
+        if tried.settlement is not None:
+            await deps.gate.settle(tried.settlement)
+        if not kept or not isinstance(decision, AskAgain):
+            return tried.outcome, decision
+        progress = progress.after(tried.outcome, decision)
+
+
+async def attempt(job: Job, progress: Progress, fence: int, deps: Deps, on_chunk: OnChunk | None) -> Tried:
+    """Admit, open, call, judge: one call to one target, whose trouble becomes a value."""
+    plan = deps.models.plan(job, progress.target, progress.body, deps.now())
+    if isinstance(plan, Refusal):
+        return Tried(outcome=NotAllowed(refusal=plan))
+    ask = _ask(job, plan, deps)
+    admitted = await deps.gate.admit(ask)
+    match admitted:
+        case Wait():
+            return Tried(outcome=_not_admitted(admitted, deps.now()))
+        case Refusal():
+            return Tried(outcome=NotAllowed(refusal=admitted))
+        case Grant():
+            opened = _opened(job, plan, ask, admitted, fence, deps.now())
+        case _:
+            assert_never(admitted)
+    if not await deps.jobs.open(opened):
+        await deps.gate.settle(Settlement(grant=admitted, kind=SettleKind.RELEASE))
+        return Tried(outcome=Voided())
+    return await _answer(job, plan, opened, deps, on_chunk)
+
+
+async def _answer(job: Job, plan: Plan, opened: OpenedAttempt, deps: Deps, on_chunk: OnChunk | None) -> Tried:
+    seconds_left = (job.expires_at - deps.now()).total_seconds()
+    answer = await deps.models.call(plan, opened.id, deadline_seconds=max(seconds_left, 0.001), on_chunk=on_chunk)
+    match answer:
+        case Reply():
+            judged = deps.models.judge(answer, job.contract)
+            booking = book_reply(opened, answer, judged, deps.now())
+            return Tried(outcome=judged, closed=booking.closed, settlement=booking.settlement)
+        case Trouble():
+            await _warn_others(plan.target, answer, deps)
+            booking = book_trouble(opened, answer, deps.now())
+            return Tried(outcome=Failed(trouble=answer), closed=booking.closed, settlement=booking.settlement)
+        case _:
+            assert_never(answer)
+
+
+async def _warn_others(target: Target, trouble: Trouble, deps: Deps) -> None:
+    match trouble.kind:
+        case TroubleKind.THROTTLE | TroubleKind.RAMP:
+            wait_ms = max(trouble.retry_after_ms or 0, SHORTEST_FREEZE_MS)
+            await deps.gate.penalize(target, wait_ms, WaitReason.REQUESTS)
+        case TroubleKind.MONEY | TroubleKind.AUTH:
+            await deps.gate.stop_account(target.account, trouble.code or trouble.kind.value)
+        case _:
+            pass
+
+
+def _ask(job: Job, plan: Plan, deps: Deps) -> Ask:
+    return Ask(
+        attempt_id=deps.attempt_id(),
+        target=plan.target,
+        lane=job.lane,
+        tokens=plan.quote.total_tokens,
+        cost_nano_usd=plan.quote.cost_nano_usd,
+        epoch=deps.gate.epoch,
+        counters=plan.counters,
+    )
+
+
+def _not_admitted(wait: Wait, now: datetime) -> NotAdmitted:
+    return NotAdmitted(until_at=now + timedelta(milliseconds=wait.retry_after_ms), reason=wait.reason)
+
+
+def _opened(job: Job, plan: Plan, ask: Ask, grant: Grant, fence: int, now: datetime) -> OpenedAttempt:
+    return OpenedAttempt(
+        id=ask.attempt_id,
+        job_id=job.id,
+        fence=fence,
+        target=plan.target,
+        grant=grant,
+        price=plan.price,
+        request=plan.body,
+        opened_at=now,
+    )
+
+
+def _charged(job: Job, closed: ClosedAttempt | None) -> Job:
+    if closed is None:
+        return job
+    return replace(job, spent_nano_usd=NanoUsd(job.spent_nano_usd + closed.cost_nano_usd))

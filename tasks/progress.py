@@ -1,0 +1,45 @@
+"""What has happened to a job within one lease: the part of the story that `decide` looks at."""
+
+from dataclasses import dataclass, replace
+
+from schemas.decision import AskAgain
+from schemas.job import Target
+from schemas.jsons import JsonObject
+from schemas.outcome import Failed, Invalid, Outcome, Truncated
+from schemas.reply import TroubleKind
+
+_THROTTLES = frozenset({TroubleKind.THROTTLE, TroubleKind.RAMP})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Progress:
+    """Counts since the lease was taken, the body to send next, and where to send it."""
+
+    body: JsonObject
+    chain: tuple[Target, ...]
+    position: int = 0
+    reprompts: int = 0
+    extensions: int = 0
+    throttles: int = 0
+    streamed: bool = False
+
+    @property
+    def target(self) -> Target:
+        """The target of the next attempt."""
+        return self.chain[self.position]
+
+    @property
+    def has_next_target(self) -> bool:
+        """Whether the chain goes on after this target."""
+        return self.position + 1 < len(self.chain)
+
+    def after(self, outcome: Outcome, decision: AskAgain) -> "Progress":
+        """The progress with which the same try goes on."""
+        return replace(
+            self,
+            body=decision.body,
+            position=self.position + decision.next_target,
+            reprompts=self.reprompts + isinstance(outcome, Invalid),
+            extensions=self.extensions + isinstance(outcome, Truncated),
+            throttles=self.throttles + (isinstance(outcome, Failed) and outcome.trouble.kind in _THROTTLES),
+        )

@@ -1,0 +1,36 @@
+"""The next thing to say to a model whose reply was not good enough. Pure.
+
+Only the last complaint travels: earlier ones confuse the model and are paid for again with every reprompt.
+"""
+
+from schemas.jsons import JsonObject
+
+MAX_QUOTED_REPLY_CHARACTERS = 8_000
+MAX_EXTENDED_OUTPUT_TOKENS = 32_768
+
+_MARK = "Your previous reply was not accepted: "
+
+
+def with_complaint(original: JsonObject, reply_text: str | None, complaint: str) -> JsonObject:
+    """The original request, the rejected reply, and why it was rejected; never more than one round of it."""
+    said = (reply_text or "")[:MAX_QUOTED_REPLY_CHARACTERS]
+    messages = list(original.get("messages", ()))
+    if said:
+        messages.append({"role": "assistant", "content": said})
+    messages.append(
+        {
+            "role": "user",
+            "content": f"{_MARK}{complaint}\nReply again with the corrected JSON only, without any other text.",
+        }
+    )
+    return {**original, "messages": messages}
+
+
+def with_more_room(body: JsonObject, used_tokens: int) -> JsonObject | None:
+    """The same request with twice the output limit, or None when there is no room left to give."""
+    limit = body.get("max_completion_tokens") or body.get("max_tokens") or used_tokens
+    wider = min(2 * max(int(limit), used_tokens, 1), MAX_EXTENDED_OUTPUT_TOKENS)
+    if wider <= int(limit):
+        return None
+    kept = {name: value for name, value in body.items() if name != "max_tokens"}
+    return {**kept, "max_completion_tokens": wider}
