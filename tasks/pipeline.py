@@ -71,7 +71,7 @@ async def attempt(job: Job, progress: Progress, fence: int, deps: Deps, on_chunk
         case Refusal():
             return Tried(outcome=NotAllowed(refusal=admitted))
         case Grant():
-            opened = _opened(job, plan, ask, admitted, fence, deps.now())
+            opened = _opened(job, plan, ask, admitted, fence=fence, now=deps.now())
         case _:
             assert_never(admitted)
     if not await deps.jobs.open(opened):
@@ -123,7 +123,7 @@ def _not_admitted(wait: Wait, now: datetime) -> NotAdmitted:
     return NotAdmitted(until_at=now + timedelta(milliseconds=wait.retry_after_ms), reason=wait.reason)
 
 
-def _opened(job: Job, plan: Plan, ask: Ask, grant: Grant, fence: int, now: datetime) -> OpenedAttempt:
+def _opened(job: Job, plan: Plan, ask: Ask, grant: Grant, *, fence: int, now: datetime) -> OpenedAttempt:
     return OpenedAttempt(
         id=ask.attempt_id,
         job_id=job.id,

@@ -1,0 +1,82 @@
+"""Messages to our own workers: ids and generations only, never a prompt. The row is the truth.
+
+A message is a slice: `{"v": 1, "jobs": [[id, generation], …]}`. Publishing may be lost or doubled; both are harmless,
+because a lost job is published again by upkeep and a doubled one finds its generation stale.
+"""
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+from schemas.errors import RedisUnavailable
+from schemas.ids import JobId
+from schemas.lanes import Lane
+
+RUN_TASK = "completions.run"
+MESSAGE_VERSION = 1
+PIPELINE_MESSAGES = 500
+"""Messages per Redis pipeline when a flow is refilled."""
+
+HIDDEN_ARGUMENTS = "(…)"
+"""Stands for the arguments in events and logs, where up to 1,024 characters of them would be shown otherwise."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Published:
+    """One job as a message names it."""
+
+    job_id: JobId
+    generation: int
+
+
+class Publisher:
+    """Publishes slices to lanes. Blocking sockets live in a thread; one call at a time per publisher."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+        self._turn = asyncio.Lock()
+
+    async def publish(self, lane: Lane, jobs: Sequence[Published], slice_size: int = 1) -> int:
+        """Send the jobs in slices; returns the number of messages. Raises RedisUnavailable, some may be sent."""
+        slices = list(_slices(jobs, slice_size))
+        async with self._turn:
+            await asyncio.to_thread(self._send, lane, slices)
+        return len(slices)
+
+    def _send(self, lane: Lane, slices: Sequence[Sequence[Published]]) -> None:
+        try:
+            with self._app.producer_or_acquire() as producer, producer.batch(max_size=PIPELINE_MESSAGES):
+                for part in slices:
+                    self._app.send_task(
+                        RUN_TASK,
+                        args=[message(part)],
+                        queue=lane.queue,
+                        producer=producer,
+                        argsrepr=HIDDEN_ARGUMENTS,
+                        kwargsrepr=HIDDEN_ARGUMENTS,
+                        retry=False,
+                        ignore_result=True,
+                    )
+        except (OperationalError, OSError) as error:
+            raise RedisUnavailable from error
+
+
+def message(jobs: Sequence[Published]) -> Mapping[str, Any]:
+    """The body of one message."""
+    return {"v": MESSAGE_VERSION, "jobs": [[job.job_id, job.generation] for job in jobs]}
+
+
+def parse_message(body: Any) -> list[Published]:  # noqa: ANN401 - unparsed
+    """The jobs that a message names. Raises ValueError on anything that we did not write."""
+    if not isinstance(body, dict) or body.get("v") != MESSAGE_VERSION or not isinstance(body.get("jobs"), list):
+        raise ValueError("not a completions.run message of version 1")
+    return [Published(job_id=JobId(str(job_id)), generation=int(generation)) for job_id, generation in body["jobs"]]
+
+
+def _slices(jobs: Sequence[Published], size: int) -> Iterator[Sequence[Published]]:
+    for start in range(0, len(jobs), size):
+        yield jobs[start : start + size]
