@@ -1,0 +1,161 @@
+"""Fakes of the pipeline's protocols: in memory, obedient, and scripted by what the provider shall say next."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import count
+
+from schemas.admission import Ask, Grant, Refusal, Settlement, Wait, WaitReason
+from schemas.attempt import ClosedAttempt, OpenedAttempt
+from schemas.contract import OutputContract
+from schemas.decision import AskAgain, Decision
+from schemas.ids import AttemptId, JobId, TenantId
+from schemas.job import Job, Lease, Target
+from schemas.jsons import JsonObject
+from schemas.lanes import Lane
+from schemas.money import NanoUsd, Price, Quote, Usage
+from schemas.outcome import Invalid, Judged, Valid
+from schemas.reply import Reply, Trouble
+from schemas.states import JobState
+from tasks.deps import Deps, Held, OnChunk, Plan
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+TARGET = Target(account="fake", model="m")
+PRICE = Price(input_nano_usd=1_000_000, cached_input_nano_usd=500_000, output_nano_usd=2_000_000, source="test")
+
+
+def a_job(**changes: object) -> Job:
+    """A running job with a contract-free body; name what differs."""
+    facts: dict[str, object] = {
+        "id": JobId("job_1"),
+        "tenant_id": TenantId("default"),
+        "lane": Lane.NORMAL,
+        "model": "small",
+        "body": {"model": "small", "messages": [{"role": "user", "content": "hi"}]},
+        "request_digest": "0",
+        "expires_at": NOW + timedelta(hours=1),
+        "state": JobState.RUNNING,
+        "generation": 0,
+        "fence": 1,
+        "tries": 0,
+        "created_at": NOW,
+    }
+    return Job(**(facts | changes))  # type: ignore[arg-type]  # names are checked by the dataclass
+
+
+def a_reply(text: str = "fine", usage: Usage | None = None) -> Reply:
+    """A whole reply with usage of 10 tokens in and 5 out unless said otherwise."""
+    used = usage or Usage(input_tokens=10, output_tokens=5)
+    return Reply(body={"t": text}, text=text, finish_reason="stop", refusal=None, usage=used, model="m")
+
+
+@dataclass
+class FakeJobs:
+    """Remembers what was written, in order; `fence_lost` makes every later write fail."""
+
+    job: Job
+    opens: list[OpenedAttempt] = field(default_factory=list)
+    records: list[tuple[ClosedAttempt | None, Decision]] = field(default_factory=list)
+    taken: bool = False
+    fence_lost: bool = False
+    epoch_passed: bool = False
+
+    async def hold(self, job_id: JobId, generation: int) -> Held | None:
+        if self.taken or generation != self.job.generation or job_id != self.job.id:
+            return None
+        self.taken = True
+        return Held(job=self.job, lease=Lease(job_id=job_id, fence=1, holder="w", until_at=NOW))
+
+    async def open(self, attempt: OpenedAttempt) -> bool:
+        if self.epoch_passed:
+            return False
+        self.opens.append(attempt)
+        return True
+
+    async def record(self, lease: Lease, closed: ClosedAttempt | None, decision: Decision) -> bool:
+        self.records.append((closed, decision))
+        if not isinstance(decision, AskAgain):
+            self.taken = False
+        return not self.fence_lost
+
+    def beating(self, lease: Lease) -> AbstractAsyncContextManager[None]:
+        return self._beating()
+
+    @asynccontextmanager
+    async def _beating(self) -> AsyncIterator[None]:
+        yield
+
+
+@dataclass
+class FakeGate:
+    """Grants everything unless `answers` says otherwise."""
+
+    answers: list[Wait | Refusal] = field(default_factory=list)
+    epoch: int = 1
+    settled: list[Settlement] = field(default_factory=list)
+    penalties: list[tuple[Target, int]] = field(default_factory=list)
+    stopped: list[str] = field(default_factory=list)
+
+    async def admit(self, ask: Ask) -> Grant | Wait | Refusal:
+        if self.answers:
+            return self.answers.pop(0)
+        return Grant(
+            stamp=ask.attempt_id,
+            wait_ms=0,
+            tokens=ask.tokens,
+            cost_nano_usd=ask.cost_nano_usd,
+            target=ask.target,
+            epoch=self.epoch,
+        )
+
+    async def settle(self, settlement: Settlement) -> bool:
+        self.settled.append(settlement)
+        return True
+
+    async def penalize(self, target: Target, retry_after_ms: int, reason: WaitReason) -> None:
+        self.penalties.append((target, retry_after_ms))
+
+    async def stop_account(self, account: str, reason: str) -> None:
+        self.stopped.append(account)
+
+
+@dataclass
+class FakeModels:
+    """Says what it is told to say; a text that begins with `bad` breaks every contract."""
+
+    answers: list[Reply | Trouble]
+    targets: tuple[Target, ...] = (TARGET,)
+    bodies: list[JsonObject] = field(default_factory=list)
+    refusal: Refusal | None = None
+
+    def chain(self, model: str) -> tuple[Target, ...]:
+        return self.targets
+
+    def plan(self, job: Job, target: Target, body: JsonObject, now: datetime) -> Plan | Refusal:
+        quote = Quote(input_tokens=100, output_tokens=100, cost_nano_usd=NanoUsd(300))
+        return self.refusal or Plan(target=target, body=body, price=PRICE, quote=quote)
+
+    async def call(
+        self, plan: Plan, attempt_id: AttemptId, *, deadline_seconds: float, on_chunk: OnChunk | None
+    ) -> Reply | Trouble:
+        self.bodies.append(plan.body)
+        return self.answers.pop(0)
+
+    def judge(self, reply: Reply, contract: OutputContract | None) -> Judged:
+        if (reply.text or "").startswith("bad"):
+            return Invalid(reply=reply, complaint="it is bad")
+        return Valid(reply=reply)
+
+
+def deps_of(jobs: FakeJobs, gate: FakeGate, models: FakeModels, now: Callable[[], datetime] = lambda: NOW) -> Deps:
+    """Deps over fakes, with attempt ids att_1, att_2, … and no jitter."""
+    numbers = count(1)
+    return Deps(
+        jobs=jobs,
+        gate=gate,
+        models=models,
+        now=now,
+        jitter=lambda: 0.0,
+        attempt_id=lambda: AttemptId(f"att_{next(numbers)}"),
+    )

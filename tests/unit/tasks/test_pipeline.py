@@ -1,0 +1,138 @@
+"""The one function, over fakes: what is written, settled and sent, in which order and how often."""
+
+from schemas.admission import Refusal, RefusalReason, SettleKind, Wait, WaitReason
+from schemas.attempt import AttemptState
+from schemas.decision import AskAgain, Complete, DeadLetter, Park, RetryAt
+from schemas.ids import JobId
+from schemas.job import Target
+from schemas.reply import Reply, Trouble, TroubleKind
+from tasks.pipeline import SHORTEST_FREEZE_MS, run_job
+from tests.support.fakes import TARGET, FakeGate, FakeJobs, FakeModels, a_job, a_reply, deps_of
+
+JOB = JobId("job_1")
+
+
+async def run(
+    models: FakeModels, gate: FakeGate | None = None, jobs: FakeJobs | None = None
+) -> tuple[FakeJobs, FakeGate]:
+    jobs, gate = jobs or FakeJobs(a_job()), gate or FakeGate()
+    await run_job(JOB, 0, deps_of(jobs, gate, models))
+    return jobs, gate
+
+
+def trouble(kind: TroubleKind) -> Trouble:
+    return Trouble(kind=kind, message="why")
+
+
+async def test_a_job_that_is_held_elsewhere_is_left_alone() -> None:
+    jobs, _ = await run(FakeModels([]), jobs=FakeJobs(a_job(), taken=True))
+
+    assert jobs.records == []
+
+
+async def test_a_stale_generation_is_left_alone() -> None:
+    jobs, _ = await run(FakeModels([]), jobs=FakeJobs(a_job(generation=3)))
+
+    assert jobs.records == []
+
+
+async def test_a_good_reply_is_recorded_once_and_settled_at_its_cost() -> None:
+    jobs, gate = await run(FakeModels([a_reply()]))
+
+    [(closed, decision)] = jobs.records
+    assert isinstance(decision, Complete)
+    assert closed is not None
+    assert closed.cost_nano_usd == 10 + 10
+    assert [(s.kind, s.actual_nano_usd, s.actual_tokens) for s in gate.settled] == [(SettleKind.POST, 20, 15)]
+
+
+async def test_an_invalid_reply_is_paid_for_and_asked_again_with_the_complaint() -> None:
+    models = FakeModels([a_reply("bad 1"), a_reply("bad 2"), a_reply()])
+
+    jobs, gate = await run(models)
+
+    assert [type(decision) for _, decision in jobs.records] == [AskAgain, AskAgain, Complete]
+    assert len(gate.settled) == len(jobs.opens) == 3
+    assert [len(body["messages"]) for body in models.bodies] == [1, 3, 3]
+
+
+async def test_a_job_that_stays_invalid_is_a_dead_letter() -> None:
+    jobs, _ = await run(FakeModels([a_reply("bad")] * 3))
+
+    assert isinstance(jobs.records[-1][1], DeadLetter)
+
+
+async def test_waiting_for_admission_costs_no_try() -> None:
+    gate = FakeGate(answers=[Wait(retry_after_ms=60_000, reason=WaitReason.TOKENS)])
+
+    jobs, _ = await run(FakeModels([]), gate)
+
+    [(closed, decision)] = jobs.records
+    assert closed is None
+    assert isinstance(decision, Park)
+    assert gate.settled == []
+
+
+async def test_a_grant_of_a_past_epoch_is_released_and_nothing_is_sent() -> None:
+    jobs, gate = await run(FakeModels([]), jobs=FakeJobs(a_job(), epoch_passed=True))
+
+    assert [s.kind for s in gate.settled] == [SettleKind.RELEASE]
+    assert isinstance(jobs.records[0][1], Park)
+
+
+async def test_an_unknown_outcome_goes_to_suspense_at_its_reservation() -> None:
+    jobs, gate = await run(FakeModels([trouble(TroubleKind.AMBIGUOUS)]))
+
+    closed, decision = jobs.records[0]
+    assert isinstance(decision, RetryAt)
+    assert closed is not None
+    assert (closed.state, closed.cost_nano_usd) == (AttemptState.SUSPENSE, 300)
+    assert gate.settled[0].kind is SettleKind.SUSPEND
+
+
+async def test_a_call_that_was_never_sent_gives_everything_back() -> None:
+    _, gate = await run(FakeModels([trouble(TroubleKind.NOT_SENT)]))
+
+    [settlement] = gate.settled
+    assert (settlement.kind, settlement.refund_permits) == (SettleKind.RELEASE, True)
+
+
+async def test_a_throttle_freezes_the_target_and_goes_through_admission_again() -> None:
+    jobs, gate = await run(FakeModels([trouble(TroubleKind.THROTTLE), a_reply()]))
+
+    assert gate.penalties == [(TARGET, SHORTEST_FREEZE_MS)]
+    assert [s.refund_permits for s in gate.settled] == [False, True]
+    assert isinstance(jobs.records[-1][1], Complete)
+
+
+async def test_a_money_error_stops_the_account() -> None:
+    jobs, gate = await run(FakeModels([trouble(TroubleKind.MONEY)]))
+
+    assert gate.stopped == ["fake"]
+    assert isinstance(jobs.records[0][1], Park)
+
+
+async def test_a_retired_model_falls_back_to_the_next_of_the_chain() -> None:
+    other = Target(account="fake", model="n")
+    models = FakeModels([trouble(TroubleKind.MODEL_NOT_FOUND), a_reply()], targets=(TARGET, other))
+
+    jobs, _ = await run(models)
+
+    assert [opened.target for opened in jobs.opens] == [TARGET, other]
+
+
+async def test_a_worker_that_lost_its_fence_settles_and_stops() -> None:
+    answers: list[Reply | Trouble] = [a_reply("bad"), a_reply()]
+    models = FakeModels(answers)
+
+    _, gate = await run(models, jobs=FakeJobs(a_job(), fence_lost=True))
+
+    assert len(gate.settled) == 1
+    assert len(models.bodies) == 1
+
+
+async def test_an_unknown_price_sends_nothing() -> None:
+    jobs, gate = await run(FakeModels([], refusal=Refusal(reason=RefusalReason.BUDGET)))
+
+    assert jobs.opens == gate.settled == []
+    assert isinstance(jobs.records[0][1], Park)
