@@ -1,0 +1,148 @@
+"""The lines of OpenAI's batch files: what comes in, what goes out, and what is wrong with a line. Pure.
+
+A file with a single wrong line is refused whole, as OpenAI does, so that nobody pays for half a batch by accident;
+at most `MAX_REPORTED_ERRORS` errors are reported.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from schemas.errors import InvalidRequest
+from schemas.ids import BatchId, JobId, TenantId
+from schemas.job import CHAT_COMPLETIONS, NewJob
+from schemas.jsons import JsonObject
+from schemas.lanes import Lane
+from schemas.states import JobState
+from tasks.requests import Origin, Vocabulary, parse_chat_request
+
+MAX_REPORTED_ERRORS = 100
+MAX_CUSTOM_ID_CHARACTERS = 255
+SUPPORTED_ENDPOINTS = (CHAT_COMPLETIONS,)
+
+_ERROR_OF_STATE = {
+    JobState.EXPIRED: (
+        "batch_expired",
+        "This request could not be executed before the completion window expired.",
+    ),
+    JobState.CANCELLED: ("batch_cancelled", "This request was cancelled before it could be executed."),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LineError:
+    """What is wrong with one line, as `errors.data` of a batch reports it. Lines count from 1."""
+
+    code: str
+    message: str
+    line: int
+    param: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BatchTerms:
+    """What every line of a batch shares."""
+
+    batch_id: BatchId
+    tenant_id: TenantId
+    endpoint: str
+    lane: Lane
+    window_seconds: float
+
+
+class LineReader:
+    """Turns lines into jobs and remembers the custom ids it has seen, 16 bytes each, so that none comes twice."""
+
+    def __init__(
+        self, terms: BatchTerms, vocabulary: Vocabulary, *, now: datetime, new_job_id: Callable[[], JobId]
+    ) -> None:
+        self._terms = terms
+        self._vocabulary = vocabulary
+        self._now = now
+        self._new_job_id = new_job_id
+        self._seen: set[int] = set()
+
+    def read(self, number: int, line: bytes) -> NewJob | LineError:
+        """One line's job, or what must be changed about it."""
+        try:
+            entry = orjson.loads(line)
+        except orjson.JSONDecodeError as error:
+            return LineError(code="invalid_json_line", message=f"This line is not JSON: {error}.", line=number)
+        complaint = self._complaint_about(entry, number)
+        if complaint is not None:
+            return complaint
+        return self._job(entry, number)
+
+    def _complaint_about(self, entry: Any, number: int) -> LineError | None:  # noqa: ANN401 - unparsed
+        if not isinstance(entry, dict):
+            return LineError(code="invalid_json_line", message="A line must be a JSON object.", line=number)
+        custom_id = entry.get("custom_id")
+        if not isinstance(custom_id, str) or not 0 < len(custom_id) <= MAX_CUSTOM_ID_CHARACTERS:
+            message = f"custom_id must be a string of 1 to {MAX_CUSTOM_ID_CHARACTERS} characters."
+            return LineError(code="missing_required_parameter", message=message, line=number, param="custom_id")
+        if entry.get("method", "POST") != "POST":
+            return LineError(code="invalid_method", message="method must be POST.", line=number, param="method")
+        if entry.get("url") != self._terms.endpoint:
+            message = f"url must be the endpoint of the batch, {self._terms.endpoint}."
+            return LineError(code="invalid_url", message=message, line=number, param="url")
+        if hash(custom_id) in self._seen:
+            message = f"custom_id {custom_id!r} stands on more than one line."
+            return LineError(code="duplicate_custom_id", message=message, line=number, param="custom_id")
+        self._seen.add(hash(custom_id))
+        return None
+
+    def _job(self, entry: JsonObject, number: int) -> NewJob | LineError:
+        origin = Origin(
+            tenant_id=self._terms.tenant_id,
+            job_id=self._new_job_id(),
+            default_lane=self._terms.lane,
+            idempotency_key=f"{self._terms.batch_id}/{entry['custom_id']}",
+            batch_id=self._terms.batch_id,
+            custom_id=entry["custom_id"],
+            default_deadline_seconds=self._terms.window_seconds,
+        )
+        try:
+            return parse_chat_request(entry.get("body"), origin, self._vocabulary, self._now)
+        except InvalidRequest as error:
+            return LineError(code=error.code, message=error.message, line=number, param=error.param)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RestedJob:
+    """What a finished job contributes to its batch's files."""
+
+    job_id: JobId
+    custom_id: str
+    state: JobState
+    reply: JsonObject | None
+    dead_reason: str | None = None
+    message: str | None = None
+
+
+def output_line(job: RestedJob) -> bytes:
+    """A line of the output file (completed) or of the error file (anything else), with its newline."""
+    return orjson.dumps(
+        {
+            "id": f"batch_req_{job.job_id.removeprefix('job_')}",
+            "custom_id": job.custom_id,
+            "response": _response(job),
+            "error": _error(job),
+        },
+        option=orjson.OPT_APPEND_NEWLINE,
+    )
+
+
+def _response(job: RestedJob) -> JsonObject | None:
+    if job.state is JobState.COMPLETED:
+        return {"status_code": 200, "request_id": job.job_id, "body": job.reply}
+    return None
+
+
+def _error(job: RestedJob) -> JsonObject | None:
+    if job.state is JobState.COMPLETED:
+        return None
+    code, message = _ERROR_OF_STATE.get(job.state, (job.dead_reason or "unknown", job.message or ""))
+    return {"code": code, "message": message}
