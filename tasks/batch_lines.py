@@ -54,7 +54,7 @@ class BatchTerms:
 
 
 class LineReader:
-    """Turns lines into jobs and remembers the custom ids it has seen, 16 bytes each, so that none comes twice."""
+    """Turns lines into jobs and remembers the custom ids it has seen, so that none comes twice."""
 
     def __init__(
         self, terms: BatchTerms, vocabulary: Vocabulary, *, now: datetime, new_job_id: Callable[[], JobId]
@@ -63,7 +63,7 @@ class LineReader:
         self._vocabulary = vocabulary
         self._now = now
         self._new_job_id = new_job_id
-        self._seen: set[int] = set()
+        self._seen: set[str] = set()
 
     def read(self, number: int, line: bytes) -> NewJob | LineError:
         """One line's job, or what must be changed about it."""
@@ -88,10 +88,10 @@ class LineReader:
         if entry.get("url") != self._terms.endpoint:
             message = f"url must be the endpoint of the batch, {self._terms.endpoint}."
             return LineError(code="invalid_url", message=message, line=number, param="url")
-        if hash(custom_id) in self._seen:
+        if custom_id in self._seen:
             message = f"custom_id {custom_id!r} stands on more than one line."
             return LineError(code="duplicate_custom_id", message=message, line=number, param="custom_id")
-        self._seen.add(hash(custom_id))
+        self._seen.add(custom_id)
         return None
 
     def _job(self, entry: JsonObject, number: int) -> NewJob | LineError:

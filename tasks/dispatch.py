@@ -1,0 +1,73 @@
+"""Dispatch: keep each flow's run-ahead full and no fuller. A flow is a lane and a model.
+
+The backlog stays in Postgres; a message is published only when a worker will want it within seconds. So a million
+queued jobs cost Redis nothing, a cancelled batch stops at once, and an exhausted model does not hold up another one.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+
+from schemas.errors import RedisUnavailable
+from schemas.lanes import Lane
+from tasks.publish import Published
+
+log = structlog.get_logger()
+
+RUN_AHEAD_JOBS = 1_200
+"""Published and not yet held, per flow: about two seconds of what two full worker processes get through."""
+
+DEEP_FLOW_JOBS = 64
+"""From this many jobs on a refill travels in full slices; below, one by one, so that an idle system adds no wait."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Flow:
+    """Jobs of one lane for one model: how many are published and not yet held."""
+
+    lane: Lane
+    model: str
+    run_ahead: int
+
+
+class Backlog(Protocol):
+    """The queued rows, as dispatch sees them."""
+
+    async def flows(self) -> Sequence[Flow]:
+        """Flows that have queued jobs which are not published."""
+
+    async def take(self, flow: Flow, most: int) -> Sequence[Published]:
+        """Mark up to `most` jobs of a flow as dispatched, fairly among tenants, and return them."""
+
+
+class Outlet(Protocol):
+    """Where messages go."""
+
+    async def publish(self, lane: Lane, jobs: Sequence[Published], slice_size: int = 1) -> int:
+        """Raises RedisUnavailable."""
+
+
+async def dispatch(backlog: Backlog, outlet: Outlet, *, slice_size: int, run_ahead: int = RUN_AHEAD_JOBS) -> int:
+    """Refill every flow once; returns the number of jobs published.
+
+    A job that was marked and then not published is published again by upkeep: nothing is lost when Redis is away.
+    """
+    published = 0
+    for flow in await backlog.flows():
+        room = run_ahead - flow.run_ahead
+        jobs = await backlog.take(flow, room) if room > 0 else ()
+        if jobs:
+            published += await _send(outlet, flow, jobs, slice_size)
+    return published
+
+
+async def _send(outlet: Outlet, flow: Flow, jobs: Sequence[Published], slice_size: int) -> int:
+    size = slice_size if len(jobs) >= DEEP_FLOW_JOBS and flow.lane in {Lane.NORMAL, Lane.LOW} else 1
+    try:
+        await outlet.publish(flow.lane, jobs, size)
+    except RedisUnavailable:
+        log.warning("publish_failed", lane=flow.lane, jobs=len(jobs))
+        return 0
+    return len(jobs)

@@ -1,0 +1,91 @@
+"""Intake: make a job durable, then tell the workers. P3 begins with the commit in `submit`.
+
+A message that cannot be sent is no error here: the row is the truth and dispatch publishes it within a second or two
+of Redis being back.
+"""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import structlog
+
+from schemas.accepted import Accepted, Rested
+from schemas.decision import Complete, DeadLetter
+from schemas.errors import RedisUnavailable
+from schemas.ids import JobId, TenantId
+from schemas.job import NewJob
+from schemas.lanes import PUBLISHED_BY_INTAKE, Lane
+from schemas.money import ZERO
+from schemas.outcome import NotAdmitted, NotAllowed, Outcome
+from schemas.states import JobState
+from tasks.deps import Deps, OnChunk
+from tasks.dispatch import Outlet
+from tasks.pipeline import live
+from tasks.publish import Published
+from tasks.stores import JobRows
+
+log = structlog.get_logger()
+
+
+class Intake:
+    """The way in for every door."""
+
+    def __init__(self, jobs: JobRows, outlet: Outlet, deps: Deps) -> None:
+        self._jobs = jobs
+        self._outlet = outlet
+        self._deps = deps
+
+    async def submit(self, job: NewJob) -> Accepted:
+        """Store a job and publish it if its lane is urgent. Safe to call twice under one idempotency key."""
+        [accepted] = await self._jobs.insert([job])
+        if accepted.lane in PUBLISHED_BY_INTAKE and not accepted.repeated:
+            await self._publish(accepted)
+        return accepted
+
+    async def cancel(self, job_id: JobId, tenant_id: TenantId | None) -> bool:
+        """Cancel a job that is not at rest; its cost so far stays booked."""
+        return await self._jobs.cancel(job_id, tenant_id)
+
+    async def complete(self, job: NewJob, on_chunk: OnChunk | None = None) -> Rested:
+        """Run a job in this process by the same pipeline and wait for its end.
+
+        A job that would have to wait longer than its caller is cancelled; the caller learns what it waited for.
+        """
+        began_at = datetime.now(UTC)
+        held = await self._jobs.insert_running(job)
+        if isinstance(held, Accepted):
+            return await self._known(held)
+        async with self._deps.jobs.beating(held.lease):
+            outcome, decision = await live(held, self._deps, on_chunk)
+        if not isinstance(decision, Complete | DeadLetter):
+            await self._jobs.cancel(job.id, job.tenant_id)
+        rested = await self._jobs.rested(job.id)
+        waited = int((datetime.now(UTC) - began_at).total_seconds() * 1000)
+        return _with_cause(rested or _unfinished(job.id, job.lane), outcome, waited)
+
+    async def _publish(self, accepted: Accepted) -> None:
+        one = [Published(job_id=accepted.job_id, generation=accepted.generation)]
+        try:
+            await self._outlet.publish(accepted.lane, one)
+        except RedisUnavailable:
+            log.warning("publish_failed", job_id=accepted.job_id, lane=accepted.lane)
+            return
+        await self._jobs.mark_dispatched(one)
+
+    async def _known(self, accepted: Accepted) -> Rested:
+        rested = await self._jobs.rested(accepted.job_id)
+        return rested or _unfinished(accepted.job_id, accepted.lane)
+
+
+def _unfinished(job_id: JobId, lane: Lane) -> Rested:
+    return Rested(job_id=job_id, state=JobState.RUNNING, lane=lane, message="This job has not finished yet.")
+
+
+def _with_cause(rested: Rested, outcome: Outcome, waited_ms: int) -> Rested:
+    match outcome:
+        case NotAdmitted(reason=why):
+            return replace(rested, wait_ms=waited_ms, dead_reason=why.value, message="A limit is exhausted.")
+        case NotAllowed(refusal=refusal):
+            return replace(rested, wait_ms=waited_ms, dead_reason=refusal.reason.value, message=refusal.scope)
+        case _:
+            return replace(rested, wait_ms=waited_ms, cost_nano_usd=rested.cost_nano_usd or ZERO)

@@ -1,0 +1,59 @@
+"""What intake, batches and upkeep ask of the stores, as small protocols; `tasks.wiring` says who answers."""
+
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
+from typing import Protocol
+
+from schemas.accepted import Accepted, Rested
+from schemas.ids import BatchId, FileId, JobId, TenantId
+from schemas.job import NewJob
+from tasks.batch_lines import BatchTerms, LineError, RestedJob
+from tasks.deps import Held
+from tasks.publish import Published
+
+
+class JobRows(Protocol):
+    """Jobs as the doors write them."""
+
+    async def insert(self, jobs: Sequence[NewJob]) -> Sequence[Accepted]:
+        """Store jobs in one transaction, idempotently by (tenant, key). Raises IdempotencyConflict."""
+
+    async def insert_running(self, job: NewJob) -> Held | Accepted:
+        """Store a job that is born running in this process, or return what its key had named before."""
+
+    async def mark_dispatched(self, jobs: Sequence[Published]) -> None:
+        """Count these as published."""
+
+    async def cancel(self, job_id: JobId, tenant_id: TenantId | None) -> bool:
+        """Cancel a job that is not at rest; False where there is none."""
+
+    async def rested(self, job_id: JobId) -> Rested | None:
+        """A job's end, or None while it is not at rest."""
+
+
+class BatchRows(Protocol):
+    """Batches and their files."""
+
+    async def validating(self) -> Sequence[tuple[BatchTerms, FileId]]:
+        """Batches whose files have not been read yet."""
+
+    def lines(self, file_id: FileId) -> AsyncIterator[bytes]:
+        """The lines of a file, without their ends, never the whole file."""
+
+    async def refuse(self, batch_id: BatchId, errors: Sequence[LineError]) -> None:
+        """Set a batch to failed."""
+
+    async def start(self, batch_id: BatchId, total: int) -> None:
+        """Set a batch to in_progress with its number of requests."""
+
+    async def all_at_rest(self) -> Sequence[BatchTerms]:
+        """Batches in progress (or being cancelled) whose jobs are all at rest."""
+
+    def rested_jobs(self, batch_id: BatchId, *, completed: bool) -> AsyncIterator[RestedJob]:
+        """The jobs of a batch that completed, or those that did not."""
+
+    async def write_file(self, terms: BatchTerms, name: str, lines: AsyncIterator[bytes]) -> FileId | None:
+        """Store an output file; None where there are no lines."""
+
+    async def finish(self, batch_id: BatchId, output: FileId | None, errors: FileId | None, now: datetime) -> None:
+        """Set a batch to completed, expired or cancelled with its files."""
