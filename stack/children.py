@@ -1,0 +1,156 @@
+"""Starting and ending child processes that must not outlive us.
+
+Each child leads its own session, so Ctrl-C on the terminal reaches the supervisor alone. On Linux the kernel
+signals a child when the *thread* that started it ends (PR_SET_PDEATHSIG), hence: children start from the main thread.
+Elsewhere a killed supervisor leaves orphans, so each start first ends what the last one left (`end_leftover`).
+Output goes to files, never to pipes: a pipe whose reader died would stop the child too.
+"""
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from schemas.errors import PenstockError
+from stack.home import write_private
+
+PR_SET_PDEATHSIG = 1
+LEFTOVER_GRACE_SECONDS = 10.0
+POLL_SECONDS = 0.02
+
+
+class ServerFailed(PenstockError):  # noqa: N818 - reads as what happened
+    """An embedded server did not start."""
+
+    code = "server_failed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunAs:
+    """The user and group a child runs as; (None, None) is our own."""
+
+    user: int | None = None
+    group: int | None = None
+
+
+OURSELVES = RunAs()
+
+
+def spawn(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    log_path: Path,
+    cwd: Path = Path("/"),
+    death_signal: signal.Signals = signal.SIGKILL,
+    run_as: RunAs = OURSELVES,
+) -> subprocess.Popen[bytes]:
+    """Start a child in its own session; the kernel sends it `death_signal` when we die. Main thread only."""
+    if threading.current_thread() is not threading.main_thread():
+        raise RuntimeError("children start from the main thread: their life is tied to the thread that starts them")
+    with log_path.open("ab") as log:
+        return subprocess.Popen(  # noqa: S603 - the callers' commands, no shell
+            list(argv),
+            env=dict(env),
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            preexec_fn=_tie_to_parent(death_signal),  # noqa: PLW1509 - only prctl and getppid run between fork and exec
+            user=run_as.user,
+            group=run_as.group,
+            extra_groups=None if run_as.user is None else [],
+        )
+
+
+def _tie_to_parent(death_signal: signal.Signals) -> Callable[[], None] | None:
+    if sys.platform != "linux":
+        return None
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    parent_pid = os.getpid()
+
+    def tie() -> None:
+        prctl(PR_SET_PDEATHSIG, int(death_signal))
+        if os.getppid() != parent_pid:  # it died between our fork and the line above
+            os._exit(1)
+
+    return tie
+
+
+def end(process: subprocess.Popen[bytes], *, stop_signal: signal.Signals, grace_seconds: float) -> int:
+    """Ask a child to stop, wait, then kill its whole group; return its exit status."""
+    if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(stop_signal)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(grace_seconds)
+    kill_group(process.pid)
+    return process.wait()
+
+
+def kill_group(leader_pid: int) -> None:
+    """Kill whatever is left of the group that this child led."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader_pid, signal.SIGKILL)
+
+
+def remember(process: subprocess.Popen[bytes], pid_file: Path) -> None:
+    """Write down which process this is, so that a later start can recognise it and nobody else."""
+    write_private(pid_file, f"{process.pid} {birth_mark(process.pid)}")
+
+
+def end_leftover(pid_file: Path, *, stop_signal: signal.Signals) -> None:
+    """End the process that a supervisor which is dead by now remembered here, if it still lives."""
+    try:
+        pid_text, mark = pid_file.read_text(encoding="utf-8").split(" ", 1)
+    except (FileNotFoundError, ValueError):
+        return
+    pid = int(pid_text)
+    for wish in (stop_signal, signal.SIGKILL):
+        if mark == "" or birth_mark(pid) != mark:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, wish)
+        wait_until(lambda: birth_mark(pid) != mark, seconds=LEFTOVER_GRACE_SECONDS)
+
+
+def birth_mark(pid: int) -> str:
+    """Return when this process began, which tells it from a later one with the same pid; empty when it is gone."""
+    stat = Path(f"/proc/{pid}/stat")
+    if Path("/proc/self/stat").exists():
+        try:
+            fields = stat.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            return ""
+        return "" if fields[0] in ("Z", "X") else fields[19]
+    listed = subprocess.run(  # noqa: S603 - macOS has no /proc; the pid is a number of ours
+        ["/bin/ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
+    )
+    return listed.stdout.strip()
+
+
+def wait_until(question: Callable[[], bool], *, seconds: float) -> bool:
+    """Ask until the answer is yes or the time is over; return the last answer."""
+    give_up_at = time.monotonic() + seconds
+    while not (answer := question()) and time.monotonic() < give_up_at:
+        time.sleep(POLL_SECONDS)
+    return answer
+
+
+def last_lines(log_path: Path, *, count: int = 12) -> str:
+    """Return the end of a log, for an error message."""
+    try:
+        with log_path.open("rb") as log:
+            log.seek(max(0, log_path.stat().st_size - 8_192))
+            text = log.read().decode("utf-8", errors="replace")
+    except FileNotFoundError:
+        return "(no log)"
+    return "\n".join(text.splitlines()[-count:])

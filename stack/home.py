@@ -1,0 +1,140 @@
+"""The home folder: everything one installation keeps on disk, and the lock that makes it one.
+
+    HOME/ (0700)   lock   ports.json   status.json   connection.json   secrets/   logs/   run/   valkey/   postgres/
+
+Invariant: at most one process tree writes below a home. Valkey does not lock its own folder, so the lock here is
+what keeps two servers off one append-only file. The lock is an flock: it ends with its holder, even at kill -9.
+"""
+
+import fcntl
+import json
+import os
+import secrets
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from schemas.errors import InvalidSetting, PenstockError
+
+PRIVATE_FOLDER_MODE = 0o700
+PRIVATE_FILE_MODE = 0o600
+SECRET_BYTES = 24
+
+
+class HomeInUse(PenstockError):  # noqa: N818 - reads as what happened
+    """Another penstock is running in this home folder; stop it with `penstock down` or choose another --home."""
+
+    code = "home_in_use"
+
+
+class Home:
+    """One home folder. Building it touches nothing; entering `locked()` creates what is missing."""
+
+    def __init__(self, path: Path) -> None:
+        self.root = path.absolute()
+        self.logs = self.root / "logs"
+        self.run = self.root / "run"
+        self.secrets = self.root / "secrets"
+        self.valkey = self.root / "valkey"
+        self.postgres = self.root / "postgres"
+        self._lock_depth = 0
+
+    @contextmanager
+    def locked(self) -> Iterator["Home"]:
+        """Hold this home alone. May be entered again by its holder; raises HomeInUse for anybody else."""
+        if self._lock_depth:
+            self._lock_depth += 1
+            try:
+                yield self
+            finally:
+                self._lock_depth -= 1
+            return
+        self._create_folders()
+        with (self.root / "lock").open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise HomeInUse(
+                    f"another penstock is running in {self.root}; "
+                    "stop it with `penstock down` or choose another folder with --home"
+                ) from None
+            self._lock_depth = 1
+            try:
+                yield self
+            finally:
+                self._lock_depth = 0
+
+    def is_in_use(self) -> bool:
+        """Tell whether some process, this one included, holds the lock now."""
+        path = self.root / "lock"
+        if not path.exists():
+            return False
+        with path.open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
+
+    def secret(self, name: str) -> str:
+        """Return the secret of this name, made up at first use and kept in a file that only its owner reads."""
+        path = self.secrets / name
+        if not path.exists():
+            write_private(path, secrets.token_hex(SECRET_BYTES))
+        return path.read_text(encoding="utf-8").strip()
+
+    def port_for(self, name: str, *, preferred: int | None = None) -> int:
+        """Return the port this name had last time if it is free, else the preferred one, else a new one."""
+        ports = self._ports()
+        candidates = (ports.get(name), preferred, None)
+        port = next(free for wish in candidates if (free := free_port(wish)) is not None)
+        write_private(self.root / "ports.json", json.dumps(ports | {name: port}, indent=2))
+        return port
+
+    def log_path(self, name: str) -> Path:
+        """Return where the output of the child with this name goes."""
+        return self.logs / f"{name}.log"
+
+    def _ports(self) -> dict[str, int]:
+        try:
+            ports: dict[str, int] = json.loads((self.root / "ports.json").read_text(encoding="utf-8"))
+        except (FileNotFoundError, json.JSONDecodeError):
+            return {}
+        return ports
+
+    def _create_folders(self) -> None:
+        try:
+            for folder in (self.root, self.logs, self.run, self.secrets, self.valkey, self.postgres):
+                folder.mkdir(mode=PRIVATE_FOLDER_MODE, parents=True, exist_ok=True)
+            self.root.chmod(PRIVATE_FOLDER_MODE)
+        except OSError as trouble:
+            raise InvalidSetting(
+                f"the home folder {self.root} cannot be used ({trouble.strerror}); "
+                "choose a folder of your own with --home",
+                param="home",
+            ) from trouble
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner can read, in one step: readers see the old text or the new one."""
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    fresh.unlink(missing_ok=True)
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE_MODE)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())  # a secret that a crash empties would lock us out of our own data
+    fresh.replace(path)
+
+
+def free_port(wish: int | None = None) -> int | None:
+    """Return the wished port when nobody listens on it, None when somebody does; without a wish, any free one."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", wish or 0))
+        except OSError:
+            return None
+        port: int = probe.getsockname()[1]
+        return port

