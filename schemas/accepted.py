@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from schemas.ids import JobId
 from schemas.jsons import JsonObject
 from schemas.lanes import Lane
-from schemas.money import NanoUsd
+from schemas.money import ZERO, NanoUsd
 from schemas.states import JobState
 
 
@@ -32,4 +32,4 @@ class Rested:
     message: str | None = None
     served_by: str | None = None
     wait_ms: int = 0
-    cost_nano_usd: NanoUsd = NanoUsd(0)
+    cost_nano_usd: NanoUsd = ZERO

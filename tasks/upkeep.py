@@ -1,0 +1,93 @@
+"""Upkeep: the periodic duties of one elected leader. Every duty is idempotent or fenced, so a stale leader is harmless.
+
+A duty that fails is logged with its traceback and tried again at its next turn; one that cannot reach a store is
+logged once until it can again, so that an outage is one line and not a flood.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+from schemas.errors import Unavailable
+
+log = structlog.get_logger()
+
+SWEEP_SECONDS = 1.0
+"""Longest pause between two rounds when nobody wakes us."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Duty:
+    """One thing to do again and again; `run` returns how many things it moved."""
+
+    name: str
+    every_seconds: float
+    run: Callable[[], Awaitable[int]]
+
+
+@dataclass(kw_only=True)
+class Rounds:
+    """Runs what is due, in order, and remembers when each was last run. `now_seconds` is monotonic."""
+
+    duties: Sequence[Duty]
+    _last_run: dict[str, float] = field(default_factory=dict)
+    _away: set[str] = field(default_factory=set)
+
+    async def run_due(self, now_seconds: float) -> int:
+        """Run every duty whose turn it is; returns how many things were moved in all."""
+        moved = 0
+        for duty in self.duties:
+            if now_seconds - self._last_run.get(duty.name, -duty.every_seconds) >= duty.every_seconds:
+                self._last_run[duty.name] = now_seconds
+                moved += await self._run(duty)
+        return moved
+
+    async def _run(self, duty: Duty) -> int:
+        try:
+            moved = await duty.run()
+        except Unavailable as error:
+            if duty.name not in self._away:
+                self._away.add(duty.name)
+                log.warning("duty_waits", duty=duty.name, reason=error.message)
+            return 0
+        except Exception:  # a process loop: a bug in one duty must not stop the others
+            log.exception("duty_failed", duty=duty.name)
+            return 0
+        if duty.name in self._away:
+            self._away.discard(duty.name)
+            log.info("duty_resumed", duty=duty.name)
+        if moved:
+            log.debug("duty_done", duty=duty.name, moved=moved)
+        return moved
+
+
+async def keep_house(
+    rounds: Rounds,
+    *,
+    leads: Callable[[], Awaitable[bool]],
+    woken: asyncio.Event,
+    stopping: asyncio.Event,
+    clock: Callable[[], float],
+) -> None:
+    """Run due duties while this process leads, woken by `woken` or at the latest every sweep, until `stopping`."""
+    while not stopping.is_set():
+        moved = await rounds.run_due(clock()) if await _leads(leads) else 0
+        if moved == 0:
+            await _pause(woken)
+
+
+async def _leads(leads: Callable[[], Awaitable[bool]]) -> bool:
+    try:
+        return await leads()
+    except Unavailable:
+        return False
+
+
+async def _pause(woken: asyncio.Event) -> None:
+    try:
+        await asyncio.wait_for(woken.wait(), SWEEP_SECONDS)
+    except TimeoutError:
+        return
+    woken.clear()
