@@ -72,3 +72,11 @@ class Lease:
     fence: int
     holder: str
     until_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Held:
+    """A job and the right to write it."""
+
+    job: Job
+    lease: Lease

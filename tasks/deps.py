@@ -9,37 +9,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, TypeAlias
 
-from schemas.admission import Ask, BudgetCounter, Grant, Refusal, Settlement, Wait, WaitReason
+from schemas.admission import Ask, Grant, Refusal, Settlement, Wait, WaitReason
 from schemas.attempt import ClosedAttempt, OpenedAttempt
 from schemas.contract import OutputContract
 from schemas.decision import Decision
 from schemas.ids import AttemptId, JobId
-from schemas.job import Job, Lease, Target
+from schemas.job import Held, Job, Lease, Target
 from schemas.jsons import JsonObject
-from schemas.money import Price, Quote
 from schemas.outcome import Judged
+from schemas.plan import Plan
 from schemas.reply import Reply, Trouble
 
 OnChunk: TypeAlias = Callable[[JsonObject], Awaitable[None]]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Held:
-    """A job and the right to write it."""
-
-    job: Job
-    lease: Lease
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Plan:
-    """One call as it would be made: final body, its price and its worst case."""
-
-    target: Target
-    body: JsonObject
-    price: Price
-    quote: Quote
-    counters: tuple[BudgetCounter, ...] = ()
 
 
 class Jobs(Protocol):

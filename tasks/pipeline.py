@@ -12,13 +12,14 @@ from schemas.admission import Ask, Grant, Refusal, SettleKind, Settlement, Wait,
 from schemas.attempt import ClosedAttempt, OpenedAttempt
 from schemas.decision import AskAgain, Decision
 from schemas.ids import JobId
-from schemas.job import Job, Target
+from schemas.job import Held, Job, Target
 from schemas.money import NanoUsd
 from schemas.outcome import Failed, NotAdmitted, NotAllowed, Outcome, Voided
+from schemas.plan import Plan
 from schemas.reply import Reply, Trouble, TroubleKind
 from tasks.booking import book_reply, book_trouble
 from tasks.decide import decide
-from tasks.deps import Deps, Held, OnChunk, Plan
+from tasks.deps import Deps, OnChunk
 from tasks.progress import Progress
 
 SHORTEST_FREEZE_MS = 250

@@ -6,9 +6,8 @@ from typing import Protocol
 
 from schemas.accepted import Accepted, Rested
 from schemas.ids import BatchId, FileId, JobId, TenantId
-from schemas.job import NewJob
+from schemas.job import Held, NewJob
 from tasks.batch_lines import BatchTerms, LineError, RestedJob
-from tasks.deps import Held
 from tasks.publish import Published
 
 

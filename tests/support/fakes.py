@@ -11,14 +11,15 @@ from schemas.attempt import ClosedAttempt, OpenedAttempt
 from schemas.contract import OutputContract
 from schemas.decision import AskAgain, Decision
 from schemas.ids import AttemptId, JobId, TenantId
-from schemas.job import Job, Lease, Target
+from schemas.job import Held, Job, Lease, Target
 from schemas.jsons import JsonObject
 from schemas.lanes import Lane
 from schemas.money import NanoUsd, Price, Quote, Usage
 from schemas.outcome import Invalid, Judged, Valid
+from schemas.plan import Plan
 from schemas.reply import Reply, Trouble
 from schemas.states import JobState
-from tasks.deps import Deps, Held, OnChunk, Plan
+from tasks.deps import Deps, OnChunk
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 TARGET = Target(account="fake", model="m")

@@ -1,0 +1,19 @@
+"""One call as it would be made, before anybody has said yes to it."""
+
+from dataclasses import dataclass
+
+from schemas.admission import BudgetCounter
+from schemas.job import Target
+from schemas.jsons import JsonObject
+from schemas.money import Price, Quote
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """Where the call goes, its final body, its price, its worst case, and the budgets that it counts against."""
+
+    target: Target
+    body: JsonObject
+    price: Price
+    quote: Quote
+    counters: tuple[BudgetCounter, ...] = ()

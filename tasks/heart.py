@@ -1,0 +1,66 @@
+"""Heartbeats: one statement per beat renews every lease that this process holds.
+
+A lease that could not be renewed in time is somebody else's: its work is cancelled, because what it would write is
+fenced off anyway and every further call would be paid for twice.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from contextlib import asynccontextmanager
+
+import structlog
+
+from schemas.errors import Unavailable
+from schemas.ids import JobId
+from schemas.job import Lease
+
+log = structlog.get_logger()
+
+
+class Heart:
+    """Beats for all leases of one process. `renew` returns the ids whose leases still hold."""
+
+    def __init__(
+        self, renew: Callable[[Sequence[Lease]], Awaitable[Collection[JobId]]], *, every_seconds: float
+    ) -> None:
+        self._renew = renew
+        self._every_seconds = every_seconds
+        self._working: dict[Lease, asyncio.Task[object]] = {}
+
+    @asynccontextmanager
+    async def beating(self, lease: Lease) -> AsyncIterator[None]:
+        """Keep the lease alive while the block runs; the block is cancelled when the lease is lost."""
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a lease is held by a task of the running loop")
+        self._working[lease] = task
+        try:
+            yield
+        finally:
+            del self._working[lease]
+
+    async def run(self) -> None:
+        """Beat until cancelled."""
+        while True:
+            await asyncio.sleep(self._every_seconds)
+            await self.beat()
+
+    async def beat(self) -> None:
+        """Renew everything once. A store that cannot be asked is asked again at the next beat: the lease outlasts it."""
+        leases = list(self._working)
+        if not leases:
+            return
+        try:
+            held = await self._renew(leases)
+        except Unavailable as error:
+            log.warning("heartbeat_missed", leases=len(leases), reason=error.message)
+            return
+        for lease in leases:
+            if lease.job_id not in held and (task := self._working.get(lease)) is not None:
+                log.warning("lease_lost", job_id=lease.job_id, fence=lease.fence)
+                task.cancel()
+
+    @property
+    def leases(self) -> int:
+        """How many leases this process holds now."""
+        return len(self._working)
