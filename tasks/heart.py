@@ -46,7 +46,7 @@ class Heart:
             await self.beat()
 
     async def beat(self) -> None:
-        """Renew everything once. A store that cannot be asked is asked again at the next beat: the lease outlasts it."""
+        """Renew everything once. A store that is away is asked again at the next beat: leases outlast it."""
         leases = list(self._working)
         if not leases:
             return
