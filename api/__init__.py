@@ -1,0 +1,1 @@
+"""DOOR: HTTP, OpenAI-compatible under /v1 and native beside it. The only home of fastapi."""

@@ -1,0 +1,1 @@
+"""DOOR: the operator's and the submitter's command line."""

@@ -1,0 +1,1 @@
+"""Postgres: jobs, attempts, ledger rows, files and batches. The only home of sqlalchemy."""
