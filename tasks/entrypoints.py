@@ -1,0 +1,78 @@
+"""What the three Celery tasks do, without Celery: run a slice, submit a body, complete a body.
+
+The task names, the one positional argument and the queue's meaning as the lane are fixed surface.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import structlog
+
+from schemas.errors import InvalidRequest
+from schemas.ids import DEFAULT_TENANT, JobId, TenantId
+from schemas.job import NewJob
+from schemas.lanes import Lane
+from tasks.publish import Published, parse_message
+from tasks.requests import Origin, Vocabulary, parse_chat_request
+
+log = structlog.get_logger()
+
+MAX_BODY_CHARACTERS = 4_000_000
+"""A body at the Celery door; a larger one belongs into a batch file."""
+
+
+async def run_slice(body: Any, run: Callable[[Published], Awaitable[None]]) -> int:  # noqa: ANN401 - unparsed
+    """Run every job of a slice side by side; returns their number.
+
+    A job whose run ends in a bug is logged and left to its lease: rescue counts a try. The others go on.
+    """
+    jobs = parse_message(body)
+    ends = await asyncio.gather(*(run(job) for job in jobs), return_exceptions=True)
+    for job, end in zip(jobs, ends, strict=True):
+        if isinstance(end, asyncio.CancelledError):
+            raise end
+        if isinstance(end, BaseException):
+            log.error("job_run_failed", job_id=job.job_id, exc_info=end)
+    return len(jobs)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CallerMessage:
+    """A message of another service: its body, and what Celery says about it."""
+
+    body: Any
+    task_id: str
+    queue: str
+
+
+def job_from_message(
+    message: CallerMessage, vocabulary: Vocabulary, *, job_id: JobId, now: datetime, tenants: frozenset[str]
+) -> NewJob:
+    """Turn a caller's message into a job on the lane that it was sent to. Raises InvalidRequest.
+
+    Access to the broker is operator trust: the body may name any existing tenant.
+    """
+    if not isinstance(message.body, Mapping):
+        raise InvalidRequest("The one positional argument must be a JSON object, the same body as over HTTP.")
+    body = dict(message.body)
+    origin = Origin(
+        tenant_id=_tenant(body.pop("tenant", DEFAULT_TENANT), tenants),
+        job_id=job_id,
+        default_lane=lane_of(message.queue),
+        idempotency_key=message.task_id,
+    )
+    return parse_chat_request(body, origin, vocabulary, now)
+
+
+def lane_of(queue: str) -> Lane:
+    """The lane that a queue stands for; an unknown queue is normal."""
+    return next((lane for lane in Lane if lane.queue == queue), Lane.NORMAL)
+
+
+def _tenant(name: Any, tenants: frozenset[str]) -> TenantId:  # noqa: ANN401 - unparsed
+    if name not in tenants:
+        raise InvalidRequest(f"There is no tenant {name!r}.", param="tenant")
+    return TenantId(name)

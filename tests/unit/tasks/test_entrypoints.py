@@ -1,0 +1,63 @@
+"""What comes out of the broker: our own slices, and other services' bodies."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from schemas.errors import InvalidRequest
+from schemas.ids import JobId
+from schemas.jsons import JsonObject
+from schemas.lanes import Lane
+from tasks.entrypoints import CallerMessage, job_from_message, run_slice
+from tasks.publish import Published, message
+
+BODY = {"model": "small", "messages": [{"role": "user", "content": "hi"}]}
+
+
+class Words:
+    def chain(self, model: str) -> object:
+        return ()
+
+    def schema_complaint(self, schema: JsonObject) -> str | None:
+        return None
+
+
+def parsed(body: object, queue: str = "completions.high") -> object:
+    said = CallerMessage(body=body, task_id="task-1", queue=queue)
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    return job_from_message(said, Words(), job_id=JobId("job_1"), now=now, tenants=frozenset({"default"}))
+
+
+async def test_a_bug_in_one_job_of_a_slice_does_not_stop_the_others() -> None:
+    ran: list[str] = []
+
+    async def run(job: Published) -> None:
+        if job.job_id == "bad":
+            raise ZeroDivisionError
+        ran.append(job.job_id)
+
+    jobs = [Published(job_id=JobId(name), generation=0) for name in ("a", "bad", "b")]
+
+    assert await run_slice(message(jobs), run) == 3
+    assert ran == ["a", "b"]
+
+
+@pytest.mark.parametrize("body", [None, 7, {"v": 2, "jobs": []}, {"v": 1}])
+async def test_a_message_that_we_did_not_write_is_refused(body: object) -> None:
+    async def run(job: Published) -> None:
+        raise AssertionError
+
+    with pytest.raises(ValueError, match="version 1"):
+        await run_slice(body, run)
+
+
+def test_the_queue_is_the_lane_and_the_task_id_the_key() -> None:
+    job = parsed(BODY)
+
+    assert (job.lane, job.idempotency_key) == (Lane.HIGH, "task-1")  # type: ignore[attr-defined]  # a NewJob
+
+
+@pytest.mark.parametrize("body", ["text", [1], {**BODY, "tenant": "nobody"}, {**BODY, "messages": "hi"}, {}])
+def test_a_malformed_body_names_what_must_change(body: object) -> None:
+    with pytest.raises(InvalidRequest):
+        parsed(body)
