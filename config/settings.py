@@ -1,0 +1,81 @@
+"""One frozen object per process: every knob with its unit in its name and the reason for its default beside it.
+
+Read once, at the edge of a process, by `load_settings`; passed down from there. A setting that is wrong refuses to
+start with the name of its environment variable and what to change.
+"""
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class SettingError(Exception):
+    """A setting is missing or wrong; the message names it and says what to change."""
+
+
+class Settings(BaseSettings):
+    """Everything that is fixed when a process starts. Environment variables are `PENSTOCK_` and the name."""
+
+    model_config = SettingsConfigDict(env_prefix="PENSTOCK_", frozen=True, extra="ignore")
+
+    redis_url: SecretStr
+    database_url: SecretStr
+    config: Path = Path("penstock.toml")
+    env: Literal["development", "staging", "production"] = "development"
+    home: Path = Path(".penstock")
+    admin_key: SecretStr | None = None
+    port: int = Field(default=8080, ge=1, le=65535)
+    metrics_port: int = Field(default=0, ge=0, le=65535, description="0: no metrics server in a worker")
+
+    slots: int = Field(default=500, ge=1, le=5_000)
+    """Jobs in flight per worker process: two processes of 500 to 1,000 fill a box of two cores."""
+    reserved_critical_slots: int = Field(default=32, ge=0)
+    """Slots that only critical jobs may take, so that one never waits for a long call to end."""
+    slice_size: int = Field(default=32, ge=1, le=500)
+    """Jobs per message on deep flows: beyond this the cost of Celery per job no longer falls."""
+    lease_seconds: float = Field(default=30, gt=0)
+    """How long a dead worker's job stays unrescued at most."""
+    heartbeat_seconds: float = Field(default=10, gt=0)
+    """A third of the lease: two heartbeats may be missed."""
+    hold_seconds: float = Field(default=2, ge=0)
+    """How long a job waits for admission in its slot; beyond, it waits in Postgres."""
+    connect_timeout_seconds: float = Field(default=5, gt=0)
+    first_byte_timeout_seconds: float = Field(default=120, gt=0)
+    """A long answer that is not streamed sends its first byte when it is finished."""
+    between_chunks_timeout_seconds: float = Field(default=30, gt=0)
+    total_timeout_seconds: float = Field(default=600, gt=0)
+    drain_grace_seconds: float = Field(default=25, ge=0)
+    """Below the 30 s that most platforms wait between SIGTERM and SIGKILL."""
+    max_file_bytes: int = Field(default=200_000_000, ge=1)
+    """OpenAI's cap of a batch file."""
+    max_line_bytes: int = Field(default=1_000_000, ge=1)
+    max_body_bytes: int = Field(default=4_000_000, ge=1)
+    """A single request over HTTP."""
+    run_ahead_jobs: int = Field(default=1_200, ge=1)
+    """Published and not yet held, per flow: about two seconds of work of two full worker processes."""
+
+    @model_validator(mode="after")
+    def _relations_hold(self) -> Self:
+        if self.heartbeat_seconds * 2 >= self.lease_seconds:
+            raise ValueError("PENSTOCK_HEARTBEAT_SECONDS must be less than half of PENSTOCK_LEASE_SECONDS")
+        if self.reserved_critical_slots >= self.slots:
+            raise ValueError("PENSTOCK_RESERVED_CRITICAL_SLOTS must be less than PENSTOCK_SLOTS")
+        if self.slice_size > self.slots - self.reserved_critical_slots:
+            raise ValueError("PENSTOCK_SLICE_SIZE must fit into the slots that are not reserved for critical")
+        return self
+
+
+def load_settings() -> Settings:
+    """Read the environment. Raises SettingError with one line per wrong setting."""
+    try:
+        return Settings()  # type: ignore[call-arg]  # the environment fills them
+    except ValidationError as error:
+        raise SettingError("\n".join(_line(part) for part in error.errors(include_input=False))) from None
+
+
+def _line(part: object) -> str:
+    found = dict(part)  # type: ignore[call-overload]  # a TypedDict of pydantic's
+    name = "_".join(str(step) for step in found["loc"]).upper()
+    return f"PENSTOCK_{name}: {found['msg']}" if name else str(found["msg"]).removeprefix("Value error, ")

@@ -1,0 +1,35 @@
+"""A wrong penstock.toml refuses to start and says where."""
+
+from pathlib import Path
+
+import pytest
+
+from config.catalogue import CatalogueError, load_catalogue
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "penstock.toml"
+    path.write_text(text)
+    return path
+
+
+def test_without_a_file_the_default_serves(tmp_path: Path) -> None:
+    assert load_catalogue(tmp_path / "none.toml").aliases["small"]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('[models."x"]\nprovder = "openai"\n', ":2: models.x.provder"),
+        ('[models."x"]\nrequests_per_minute = "many"\n', ":2: models.x.requests_per_minute"),
+        ('[models."x"]\nprovider = "nobody"\n', "nobody"),
+        ('[aliases]\nsmall = ["gone"]\n', "gone"),
+        ("[[budgets]]\nlimit_usd = -1\n", ":2: budgets.0.limit_usd"),
+        ('[[budgets]]\nlimit_usd = 1\nwindow = "week"\n', ":3: budgets.0.window"),
+        ("[lanes.express]\nshare = 1.0\n", "express"),
+        ("= broken", "line 1"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_line(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(CatalogueError, match=says):
+        load_catalogue(written(tmp_path, text))
