@@ -7,13 +7,14 @@ import re
 import tomllib
 from decimal import Decimal
 from pathlib import Path
-from typing import Literal, Self, TypeAlias
+from typing import Annotated, Literal, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, model_validator
 
 PROVIDER_DEFAULT = "openai"
 OPENAI_BASE_URL = "https://api.openai.com/v1"
 
+Chain: TypeAlias = Annotated[tuple[str, ...], Strict(strict=False)]
 LaneName: TypeAlias = Literal["critical", "high", "normal", "low"]
 
 
@@ -98,7 +99,7 @@ class Catalogue(_Table):
 
     providers: dict[str, ProviderTable] = Field(default_factory=lambda: {PROVIDER_DEFAULT: ProviderTable()})
     models: dict[str, ModelTable] = Field(default_factory=_default_models)
-    aliases: dict[str, tuple[str, ...]] = Field(default_factory=_default_aliases, strict=False)
+    aliases: dict[str, Chain] = Field(default_factory=_default_aliases)
     lanes: dict[LaneName, LaneTable] = Field(default_factory=_default_lanes)
     budgets: tuple[BudgetTable, ...] = Field(default=(), strict=False)
 
