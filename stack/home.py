@@ -14,6 +14,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from schemas.errors import InvalidSetting, PenstockError
 
@@ -52,30 +53,30 @@ class Home:
             return
         self._create_folders()
         with (self.root / "lock").open("a") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not _try_lock(lock):
                 raise HomeInUse(
                     f"another penstock is running in {self.root}; "
                     "stop it with `penstock down` or choose another folder with --home"
-                ) from None
+                )
+            lock.truncate(0)
+            lock.write(str(os.getpid()))
+            lock.flush()
             self._lock_depth = 1
             try:
                 yield self
             finally:
                 self._lock_depth = 0
 
-    def is_in_use(self) -> bool:
-        """Tell whether some process, this one included, holds the lock now."""
+    def holder_pid(self) -> int | None:
+        """Return the process that holds the lock now, this one included; None when none does."""
         path = self.root / "lock"
         if not path.exists():
-            return False
-        with path.open("a") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
-        return False
+            return None
+        with path.open("a+") as lock:
+            if _try_lock(lock):
+                return None
+            lock.seek(0)
+            return int(lock.read() or 0) or None
 
     def secret(self, name: str) -> str:
         """Return the secret of this name, made up at first use and kept in a file that only its owner reads."""
@@ -114,6 +115,14 @@ class Home:
                 "choose a folder of your own with --home",
                 param="home",
             ) from trouble
+
+
+def _try_lock(file: TextIO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def write_private(path: Path, text: str) -> None:

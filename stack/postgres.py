@@ -78,6 +78,7 @@ class Postgres:
                 f"the Postgres data in {self.privileges.data} is gone; restore it, "
                 f"or delete {self._home.postgres} to begin with nothing"
             )
+        end_leftover(self._pid_file, stop_signal=self.stop_signal)  # before the port: it may still have ours
         for _ in range(START_TRIES):
             self.port = self._home.port_for(self.name)
             self.launch()

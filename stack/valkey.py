@@ -15,6 +15,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from schemas.errors import InvalidSetting
 from stack.children import POLL_SECONDS, ServerFailed, end, end_leftover, last_lines, remember, spawn
@@ -70,6 +72,7 @@ class Valkey:
     def start(self) -> None:
         """Start on the port of last time or a new one; return when it answers. Raises ServerFailed."""
         self._password = self._home.secret("valkey-password")
+        end_leftover(self._pid_file, stop_signal=self.stop_signal)  # before the port: it may still have ours
         for _ in range(START_TRIES):
             self.port = self._home.port_for(self.name)
             self.launch()
@@ -103,7 +106,7 @@ class Valkey:
     def _answers(self) -> bool:
         assert self.process is not None  # noqa: S101 - called after launch
         give_up_at = time.monotonic() + READY_SECONDS
-        with redis.Redis.from_url(self.url, socket_timeout=3) as client:
+        with redis.Redis.from_url(self.url, socket_timeout=3, retry=Retry(NoBackoff(), 0)) as client:
             while self.process.poll() is None and time.monotonic() < give_up_at:
                 try:
                     return bool(client.ping())

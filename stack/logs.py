@@ -1,0 +1,52 @@
+"""Reading and bounding the children's logs. The children append; nothing stands between them and the file."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+KEEP_BYTES = 64 * 1024 * 1024
+READ_BYTES = 1024 * 1024
+
+
+class Tails:
+    """Follows several logs from their present end and returns what was added, a line at a time with its name."""
+
+    def __init__(self, logs: Mapping[str, Path]) -> None:
+        self._logs = dict(logs)
+        self._offsets = {name: _size(path) for name, path in logs.items()}
+        self._width = max((len(name) for name in logs), default=0)
+
+    def fresh_lines(self) -> list[str]:
+        """Return the complete lines that were added since the last call, each as `name | line`."""
+        return [f"{name:<{self._width}} | {line}" for name in self._logs for line in self._added(name)]
+
+    def _added(self, name: str) -> list[str]:
+        path, offset = self._logs[name], self._offsets[name]
+        size = _size(path)
+        if size < offset:  # the log was cut
+            offset = 0
+        if size == offset:
+            return []
+        with path.open("rb") as log:
+            log.seek(offset)
+            text = log.read(READ_BYTES)
+        complete = text.rfind(b"\n") + 1
+        if complete == 0 and len(text) == READ_BYTES:
+            complete = len(text)
+        self._offsets[name] = offset + complete
+        return text[:complete].decode("utf-8", errors="replace").splitlines()
+
+
+def bound(path: Path, *, keep_bytes: int = KEEP_BYTES) -> None:
+    """Move a log that has grown too long to `NAME.1` and go on with an empty one; its writer does not notice."""
+    if _size(path) > keep_bytes:
+        shutil.copyfile(path, path.with_name(f"{path.name}.1"))
+        with path.open("r+b") as log:
+            log.truncate(0)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0

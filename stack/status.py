@@ -1,0 +1,102 @@
+"""What a running stack writes into its home for other commands to read, and how they ask it to stop.
+
+The lock, not the file, tells whether it runs: after a kill -9 the file stays and says what was.
+"""
+
+import contextlib
+import os
+import signal
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from stack.children import wait_until
+from stack.home import Home, write_private
+
+Phase = Literal["starting", "running", "stopping"]
+ProcessState = Literal["running", "backing_off", "stopped"]
+
+STATUS_FILE = "status.json"
+CONNECTION_FILE = "connection.json"
+
+
+class ProcessStatus(BaseModel):
+    """One supervised process."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    pid: int | None
+    state: ProcessState
+    restarts: int
+    up_since: float | None  # seconds since 1970
+
+
+class StackStatus(BaseModel):
+    """The supervisor and all that it keeps alive."""
+
+    model_config = ConfigDict(frozen=True)
+
+    pid: int
+    phase: Phase
+    started_at: float  # seconds since 1970
+    processes: tuple[ProcessStatus, ...]
+
+
+class Connection(BaseModel):
+    """Where a running stack can be reached. Holds passwords: the file is private."""
+
+    model_config = ConfigDict(frozen=True)
+
+    url: str
+    redis_url: str
+    database_url: str
+    simulator_url: str | None  # None when a real provider is called
+    flower_url: str | None
+    admin_key_file: str | None  # None when PENSTOCK_ADMIN_KEY was given: we do not copy it
+
+
+def write_status(home: Home, status: StackStatus) -> None:
+    """Replace the status file."""
+    write_private(home.root / STATUS_FILE, status.model_dump_json(indent=2))
+
+
+def forget_connection(home: Home) -> None:
+    """Remove what the predecessor wrote, so that nobody takes its addresses for ours."""
+    (home.root / CONNECTION_FILE).unlink(missing_ok=True)
+
+
+def write_connection(home: Home, connection: Connection) -> None:
+    """Replace the connection file."""
+    write_private(home.root / CONNECTION_FILE, connection.model_dump_json(indent=2))
+
+
+def read_status(home_path: Path) -> StackStatus | None:
+    """Return the status of the stack that runs in this home; None when none does or it has only just begun."""
+    home = Home(home_path)
+    holder_pid = home.holder_pid()
+    try:
+        status = StackStatus.model_validate_json((home.root / STATUS_FILE).read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None
+    return status if status.pid == holder_pid else None  # else it tells of a predecessor that was killed
+
+
+def read_connection(home_path: Path) -> Connection | None:
+    """Return where the stack of this home is, or was when it stopped, reached; None before it has opened its stores."""
+    try:
+        return Connection.model_validate_json((Home(home_path).root / CONNECTION_FILE).read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None
+
+
+def down(home_path: Path, *, wait_seconds: float = 60.0) -> bool:
+    """Ask the stack of this home to stop and wait for it. Returns False when none ran or it still runs."""
+    home = Home(home_path)
+    holder_pid = home.holder_pid()
+    if holder_pid is None:
+        return False
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(holder_pid, signal.SIGTERM)
+    return wait_until(lambda: home.holder_pid() != holder_pid, seconds=wait_seconds)

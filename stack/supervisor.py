@@ -1,0 +1,212 @@
+"""Keeping processes alive: start again what ends, with growing pauses; stop all in order when asked.
+
+    launched ──ends──▶ backing off ──pause over──▶ launched        stop: rank 0 first, then 1, …; each rank gets its
+        └── stays up HEALTHY_SECONDS: pauses begin small again           grace, then its whole process group is killed
+
+Knows services by name only: an embedded server and a Procfile line are kept alive in the same way.
+"""
+
+import os
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from signal import SIGTERM, Signals
+
+from stack.bell import Bell
+from stack.children import end, kill_group, last_lines
+from stack.home import Home
+from stack.logs import Tails, bound
+from stack.status import Phase, ProcessState, ProcessStatus, StackStatus, write_status
+
+FIRST_PAUSE_SECONDS = 0.2
+LONGEST_PAUSE_SECONDS = 10.0
+HEALTHY_SECONDS = 10.0
+GRACE_SECONDS = 30.0
+LOOK_SECONDS = 1.0  # ends are heard through SIGCHLD; this is for logs that grow
+FOLLOW_SECONDS = 0.1
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """How to start and stop one process. Lower ranks stop first; `launch` returns without waiting."""
+
+    name: str
+    launch: Callable[[], subprocess.Popen[bytes]]
+    log_path: Path
+    stop_signal: Signals = SIGTERM
+    grace_seconds: float = GRACE_SECONDS
+    rank: int = 0
+
+
+@dataclass(kw_only=True)
+class Watch:
+    """One service and what has happened to it. `now` is monotonic, `up_since` is the wall clock."""
+
+    service: Service
+    process: subprocess.Popen[bytes] | None = None
+    launched_at: float = 0.0
+    up_since: float | None = None
+    start_at: float = 0.0
+    failures: int = 0
+    restarts: int = field(default=-1)  # the first launch is none
+
+    def is_due(self, now: float) -> bool:
+        """Tell whether it is time to launch."""
+        return self.process is None and now >= self.start_at
+
+    def launch(self, now: float) -> None:
+        """Launch it and count."""
+        self.process = self.service.launch()
+        self.launched_at, self.up_since = now, time.time()
+        self.restarts += 1
+
+    def has_ended(self) -> int | None:
+        """Return the exit status when the process has ended since it was launched."""
+        return None if self.process is None else self.process.poll()
+
+    def back_off(self, now: float) -> float:
+        """Note that the process has ended; return the pause before the next launch in seconds."""
+        if self.process is not None:
+            kill_group(self.process.pid)
+        self.failures = 1 if now - self.launched_at >= HEALTHY_SECONDS else self.failures + 1
+        pause_seconds = pause_after(self.failures)
+        self.process, self.up_since, self.start_at = None, None, now + pause_seconds
+        return pause_seconds
+
+    def status(self, *, stopping: bool) -> ProcessStatus:
+        """Tell how it is."""
+        idle: ProcessState = "stopped" if stopping else "backing_off"
+        return ProcessStatus(
+            name=self.service.name,
+            pid=None if self.process is None else self.process.pid,
+            state=idle if self.process is None else "running",
+            restarts=max(self.restarts, 0),
+            up_since=self.up_since,
+        )
+
+
+def pause_after(failures: int) -> float:
+    """Return the pause in seconds after so many failures in a row: 0.2, 0.4, 0.8, … up to 10."""
+    doublings = min(failures - 1, 16)
+    return min(FIRST_PAUSE_SECONDS * 2.0**doublings, LONGEST_PAUSE_SECONDS)
+
+
+class Supervisor:
+    """Keeps services alive until a stop signal comes, then stops them in order."""
+
+    def __init__(self, home: Home, *, bell: Bell, say: Say, follow: bool = False) -> None:
+        self._home = home
+        self._bell = bell
+        self._say = say
+        self._follow = follow
+        self._watches: list[Watch] = []
+        self._tails = Tails({})
+        self._started_at = time.time()
+
+    def adopt(self, service: Service, process: subprocess.Popen[bytes]) -> None:
+        """Keep alive, from now on, a process that was already started."""
+        watch = Watch(service=service, process=process, launched_at=time.monotonic(), up_since=time.time(), restarts=0)
+        self._watches.append(watch)
+        self._publish("starting")
+
+    def run_once(self, service: Service) -> int:
+        """Run a command to its end and return its exit status; a stop signal ends it."""
+        tails = Tails({service.name: service.log_path})
+        process = service.launch()
+        while (status := process.poll()) is None and not self._bell.stops_asked:
+            self._bell.wait(FOLLOW_SECONDS)
+            self._show(tails)
+        if status is None:
+            status = end(process, stop_signal=service.stop_signal, grace_seconds=service.grace_seconds)
+        self._show(tails)
+        return status
+
+    def run(self, services: Sequence[Service]) -> None:
+        """Launch these, keep them and the adopted ones alive; return when a stop signal came and all have ended."""
+        self._watches += [Watch(service=service) for service in services]
+        self._tails = Tails({watch.service.name: watch.service.log_path for watch in self._watches})
+        try:
+            while not self._bell.stops_asked:
+                self._look(time.monotonic())
+                self._show(self._tails)
+                self._bell.wait(self._pause_seconds(time.monotonic()))
+        finally:
+            self.stop()
+
+    def stop(self) -> None:
+        """Stop everything, rank by rank. A second stop signal cuts the grace short. Safe to call twice."""
+        self._publish("stopping")
+        for rank in sorted({watch.service.rank for watch in self._watches}):
+            self._stop_rank([watch for watch in self._watches if watch.service.rank == rank])
+        self._show(self._tails)
+
+    def _look(self, now: float) -> None:
+        changed = False
+        for watch in self._watches:
+            exit_status = watch.has_ended()
+            if exit_status is not None:
+                changed = True
+                self._mourn(watch, exit_status, watch.back_off(now))
+            if watch.is_due(now):
+                changed = True
+                self._launch(watch, now)
+            bound(watch.service.log_path)
+        if changed:
+            self._publish("running")
+
+    def _launch(self, watch: Watch, now: float) -> None:
+        try:
+            watch.launch(now)
+        except OSError as trouble:  # no memory or no process left for now: the others must stay alive
+            self._say(f"{watch.service.name} could not be started: {trouble}")
+            watch.back_off(now)
+
+    def _mourn(self, watch: Watch, exit_status: int, pause_seconds: float) -> None:
+        self._say(f"{watch.service.name} ended with {exit_status}; starting it again in {pause_seconds:.1f} s")
+        if watch.failures > 1 and not self._follow:
+            self._say(last_lines(watch.service.log_path, count=5))
+
+    def _stop_rank(self, watches: Sequence[Watch]) -> None:
+        running = [watch for watch in watches if watch.process is not None]
+        stops_before = self._bell.stops_asked
+        for watch in running:
+            assert watch.process is not None  # noqa: S101 - chosen above
+            if watch.process.poll() is None:
+                watch.process.send_signal(watch.service.stop_signal)
+        give_up_at = time.monotonic() + max((watch.service.grace_seconds for watch in running), default=0.0)
+        while any(watch.has_ended() is None for watch in running):
+            if time.monotonic() >= give_up_at or self._bell.stops_asked > max(stops_before, 1):
+                break
+            self._bell.wait(FOLLOW_SECONDS)
+            self._show(self._tails)
+        for watch in running:
+            assert watch.process is not None  # noqa: S101 - chosen above
+            if watch.process.poll() is None:
+                self._say(f"{watch.service.name} did not stop in time and was killed")
+            kill_group(watch.process.pid)
+            watch.process.wait()
+            watch.process, watch.up_since = None, None
+        self._publish("stopping")
+
+    def _pause_seconds(self, now: float) -> float:
+        starts = [watch.start_at - now for watch in self._watches if watch.process is None]
+        return min([FOLLOW_SECONDS if self._follow else LOOK_SECONDS, *starts])
+
+    def _show(self, tails: Tails) -> None:
+        if self._follow:
+            for line in tails.fresh_lines():
+                self._say(line)
+
+    def _publish(self, phase: Phase) -> None:
+        watches = self._watches
+        status = StackStatus(
+            pid=os.getpid(),
+            phase=phase,
+            started_at=self._started_at,
+            processes=tuple(watch.status(stopping=phase == "stopping") for watch in watches),
+        )
+        write_status(self._home, status)

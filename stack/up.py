@@ -1,0 +1,211 @@
+"""`penstock up`: everything on one machine, in the foreground, under one supervisor.
+
+    lock home -> servers, unless addresses are given -> release, once -> simulator? + Procfile, kept alive -> stop
+
+The environment comes in as a mapping and goes to the children; nothing here reads it from the process.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from schemas.errors import InvalidSetting, PenstockError
+from stack.bell import Bell
+from stack.children import end_leftover, last_lines, remember, spawn, wait_until
+from stack.home import Home, free_port
+from stack.postgres import Postgres
+from stack.procfile import RELEASE, ProcessLine, Procfile, multiply, parse_procfile
+from stack.status import Connection, forget_connection, write_connection
+from stack.supervisor import Say, Service, Supervisor
+from stack.valkey import Valkey
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+PORT_WAIT_SECONDS = 5.0  # the door of a supervisor that was just killed may still be closing
+FLOWER_PORT = 5555
+SIMULATOR_PORT = 8090
+SIMULATOR_KEY = "simulator"
+SIMULATOR_RANK, POSTGRES_RANK, VALKEY_RANK = 1, 2, 3  # workers (0) drain against all three
+
+
+class ReleaseFailed(PenstockError):  # noqa: N818 - reads as what happened
+    """The release step failed, so nothing was started."""
+
+    code = "release_failed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """What the Procfile's processes find in their environment, and the words for people about it."""
+
+    env: dict[str, str]
+    connection: Connection
+    simulator_port: int | None
+    notes: tuple[str, ...]
+
+
+def say_aloud(line: str) -> None:
+    """Print at once, also into a pipe."""
+    print(line, flush=True)  # noqa: T201 - this is the terminal's one voice
+
+
+def up(
+    home_path: Path,
+    *,
+    port: int,
+    workers: int,
+    env: Mapping[str, str],
+    say: Say = say_aloud,
+    follow: bool = False,
+    procfile_path: Path = CHECKOUT / "Procfile",
+) -> None:
+    """Run the whole stack until SIGINT or SIGTERM. Main thread only.
+
+    `env` is the environment of the caller. `follow` also says what the children log. Raises HomeInUse, InvalidSetting,
+    ServerFailed and ReleaseFailed, all before anything but the servers was started; everything is stopped by then.
+    """
+    if workers < 1:
+        raise InvalidSetting("--workers must be at least 1", param="workers")
+    procfile = parse_procfile(procfile_path.read_text(encoding="utf-8"))
+    home = Home(home_path)
+    with home.locked(), Bell.installed() as bell, ExitStack() as servers:
+        forget_connection(home)
+        _require_free(port)
+        supervisor = Supervisor(home, bell=bell, say=say, follow=follow)
+        servers.callback(supervisor.stop)
+        redis_url, database_url = _open_stores(home, env, servers, supervisor, say)
+        around = _surroundings(home, env, port=port, workers=workers, redis_url=redis_url, database_url=database_url)
+        write_connection(home, around.connection)
+        for note in around.notes:
+            say(note)
+        exit_status = _release(home, procfile, around, supervisor)
+        if bell.stops_asked:
+            return
+        if exit_status != 0:
+            raise ReleaseFailed(
+                f"the release step ended with {exit_status}, so nothing was started; the end of its log:\n"
+                + last_lines(home.log_path(RELEASE))
+            )
+        say(f"penstock is at {around.connection.url} · Flower at {around.connection.flower_url} · logs in {home.logs}")
+        supervisor.run(_services(home, procfile, around, workers=workers))
+
+
+def _open_stores(
+    home: Home, env: Mapping[str, str], servers: ExitStack, supervisor: Supervisor, say: Say
+) -> tuple[str, str]:
+    """Return the given addresses, or start what was not given and have it kept alive."""
+    redis_url, database_url = env.get("PENSTOCK_REDIS_URL", ""), env.get("PENSTOCK_DATABASE_URL", "")
+    if not redis_url:
+        valkey = Valkey(home)
+        servers.callback(valkey.stop)
+        valkey.start()
+        _adopt(supervisor, home, valkey, rank=VALKEY_RANK)
+        redis_url = valkey.url
+    if not database_url:
+        postgres = Postgres(home)
+        servers.callback(postgres.stop)
+        postgres.start()
+        _adopt(supervisor, home, postgres, rank=POSTGRES_RANK)
+        database_url = postgres.url
+        say(f"Postgres data is in {postgres.privileges.data} ({postgres.privileges.way})")
+    return redis_url, database_url
+
+
+def _adopt(supervisor: Supervisor, home: Home, server: Valkey | Postgres, *, rank: int) -> None:
+    assert server.process is not None  # noqa: S101 - it was just started
+    service = Service(
+        name=server.name,
+        launch=server.launch,
+        log_path=home.log_path(server.name),
+        stop_signal=server.stop_signal,
+        rank=rank,
+    )
+    supervisor.adopt(service, server.process)
+
+
+def _surroundings(
+    home: Home, env: Mapping[str, str], *, port: int, workers: int, redis_url: str, database_url: str
+) -> Surroundings:
+    flower_port = home.port_for("flower", preferred=FLOWER_PORT)
+    ours = {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{env.get('PATH', os.defpath)}",
+        "PYTHONUNBUFFERED": "1",
+        "PENSTOCK_HOME": str(home.root),
+        "PENSTOCK_REDIS_URL": redis_url,
+        "PENSTOCK_DATABASE_URL": database_url,
+        "PENSTOCK_ADMIN_KEY": env.get("PENSTOCK_ADMIN_KEY") or home.secret("admin-key"),
+        "PENSTOCK_WORKERS": str(workers),
+        "PENSTOCK_FLOWER_PORT": str(flower_port),
+        "PORT": str(port),
+    }
+    notes: list[str] = []
+    if "PENSTOCK_CONFIG" in env:  # the children run in the checkout, the caller may not
+        ours["PENSTOCK_CONFIG"] = str(Path(env["PENSTOCK_CONFIG"]).absolute())
+    admin_key_file = None if env.get("PENSTOCK_ADMIN_KEY") else home.secrets / "admin-key"
+    if admin_key_file is not None:
+        notes.append(f"the operator's API key is in {admin_key_file}")
+    simulator_port = None
+    if not env.get("OPENAI_API_KEY") and not env.get("OPENAI_BASE_URL"):
+        simulator_port = home.port_for("simulator", preferred=SIMULATOR_PORT)
+        ours["OPENAI_BASE_URL"] = f"http://127.0.0.1:{simulator_port}/v1"
+        ours["OPENAI_API_KEY"] = SIMULATOR_KEY
+        notes.append(
+            "*** NO OPENAI_API_KEY: answers come from the built-in SIMULATOR, not from a model. "
+            "Set OPENAI_API_KEY to call the real one. ***"
+        )
+    return Surroundings(
+        env=dict(env) | ours,
+        connection=Connection(
+            url=f"http://127.0.0.1:{port}",
+            redis_url=redis_url,
+            database_url=database_url,
+            simulator_url=ours.get("OPENAI_BASE_URL"),
+            flower_url=f"http://127.0.0.1:{flower_port}",
+            admin_key_file=None if admin_key_file is None else str(admin_key_file),
+        ),
+        simulator_port=simulator_port,
+        notes=tuple(notes),
+    )
+
+
+def _release(home: Home, procfile: Procfile, around: Surroundings, supervisor: Supervisor) -> int:
+    if procfile.release is None:
+        return 0
+    return supervisor.run_once(command_service(home, procfile.release, around.env))
+
+
+def _services(home: Home, procfile: Procfile, around: Surroundings, *, workers: int) -> list[Service]:
+    services = []
+    if around.simulator_port is not None:
+        command = f'"{sys.executable}" -m simulator --port {around.simulator_port}'
+        line = ProcessLine(name="simulator", command=command)
+        services.append(command_service(home, line, around.env, rank=SIMULATOR_RANK))
+    lines = multiply(procfile.processes, {"standard": workers})
+    return services + [command_service(home, line, around.env) for line in lines]
+
+
+def command_service(home: Home, line: ProcessLine, env: Mapping[str, str], *, rank: int = 0) -> Service:
+    """Describe a Procfile line as a service. The shell replaces itself, so signals reach the command."""
+    log_path, pid_file = home.log_path(line.name), home.run / f"{line.name}.pid"
+
+    def launch() -> subprocess.Popen[bytes]:
+        end_leftover(pid_file, stop_signal=signal.SIGTERM)
+        process = spawn(
+            ["/bin/sh", "-c", f"exec {line.command}"],
+            env={**env, "PENSTOCK_PROCESS": line.name},
+            log_path=log_path,
+            cwd=CHECKOUT,
+        )
+        remember(process, pid_file)
+        return process
+
+    return Service(name=line.name, launch=launch, log_path=log_path, rank=rank)
+
+
+def _require_free(port: int) -> None:
+    if not wait_until(lambda: free_port(port) is not None, seconds=PORT_WAIT_SECONDS):
+        raise InvalidSetting(f"port {port} is taken by another program; choose one with --port", param="port")

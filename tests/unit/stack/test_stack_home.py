@@ -1,0 +1,90 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from schemas.errors import InvalidSetting
+from stack.children import birth_mark
+from stack.home import Home, HomeInUse
+from stack.logs import Tails, bound
+from stack.supervisor import pause_after
+
+
+def test_a_home_and_its_secrets_are_private(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+
+    with home.locked():
+        secret = home.secret("key")
+
+    assert (tmp_path / "home").stat().st_mode & 0o777 == 0o700
+    assert (home.secrets / "key").stat().st_mode & 0o777 == 0o600
+    assert home.secret("key") == secret
+    assert len(secret) == 48
+
+
+def test_a_locked_home_refuses_a_second_holder_and_is_free_afterwards(tmp_path: Path) -> None:
+    with Home(tmp_path).locked():
+        with pytest.raises(HomeInUse, match="penstock down"), Home(tmp_path).locked():
+            pass
+        assert Home(tmp_path).holder_pid() == os.getpid()
+
+    assert Home(tmp_path).holder_pid() is None
+
+
+def test_the_holder_may_lock_again(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+
+    with home.locked():
+        with home.locked():
+            pass
+        assert Home(tmp_path).holder_pid() == os.getpid()
+
+
+def test_a_home_that_cannot_be_made_says_what_to_change(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    with pytest.raises(InvalidSetting, match="--home"), Home(tmp_path / "file" / "home").locked():
+        pass
+
+
+def test_pauses_double_up_to_ten_seconds() -> None:
+    assert [pause_after(failures) for failures in (1, 2, 3, 4)] == [0.2, 0.4, 0.8, 1.6]
+    assert pause_after(7) == pause_after(1000) == 10.0
+
+
+def test_following_logs_shows_whole_lines_once(tmp_path: Path) -> None:
+    log = tmp_path / "web.log"
+    log.write_text("before\n")
+    tails = Tails({"web": log, "bulk-1": tmp_path / "missing.log"})
+
+    with log.open("a") as file:
+        file.write("one\ntwo\nhal")
+        file.flush()
+        first = tails.fresh_lines()
+        file.write("f\n")
+
+    assert first == ["web    | one", "web    | two"]
+    assert tails.fresh_lines() == ["web    | half"]
+    assert tails.fresh_lines() == []
+
+
+def test_a_log_that_grew_too_long_starts_again_beside_its_past(tmp_path: Path) -> None:
+    log = tmp_path / "web.log"
+    log.write_text("x" * 100)
+
+    bound(log, keep_bytes=99)
+
+    assert log.read_text() == ""
+    assert (tmp_path / "web.log.1").read_text() == "x" * 100
+
+
+def test_a_process_is_told_from_a_later_one_by_its_birth() -> None:
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+
+    mark = birth_mark(process.pid)
+    process.communicate(b"\n")
+
+    assert mark != ""
+    assert birth_mark(process.pid) == ""
