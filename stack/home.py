@@ -88,8 +88,8 @@ class Home:
     def port_for(self, name: str, *, preferred: int | None = None) -> int:
         """Return the port this name had last time if it is free, else the preferred one, else a new one."""
         ports = self._ports()
-        candidates = (ports.get(name), preferred, None)
-        port = next(free for wish in candidates if (free := free_port(wish)) is not None)
+        wishes = [wish for wish in (ports.get(name), preferred) if wish is not None]
+        port = next(free for wish in (*wishes, None) if (free := free_port(wish)) is not None)
         write_private(self.root / "ports.json", json.dumps(ports | {name: port}, indent=2))
         return port
 
