@@ -1,0 +1,65 @@
+"""The pool of connections to Postgres, and the wall where its errors become ours.
+
+Plans are made for the values at hand (`force_custom_plan`): with stale statistics a generic plan of the group commit
+scans the whole table, measured at eight times the cost.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import orjson
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from schemas.errors import PostgresUnavailable
+
+POOL_SIZE = 8
+CONNECT_TIMEOUT_SECONDS = 5
+STATEMENT_TIMEOUT_MS = 60_000
+POOL_TIMEOUT_SECONDS = 10
+_OPTIONS = f"-c plan_cache_mode=force_custom_plan -c statement_timeout={STATEMENT_TIMEOUT_MS} -c timezone=UTC"
+
+
+def driver_url(database_url: str) -> str:
+    """The URL with our driver named, whatever spelling of the scheme came in."""
+    _, _, rest = database_url.partition("://")
+    return f"postgresql+psycopg://{rest}"
+
+
+def open_engine(database_url: str, *, application: str, pool_size: int = POOL_SIZE) -> AsyncEngine:
+    """An engine that connects when first used. `application` is what pg_stat_activity shows."""
+    return create_async_engine(
+        driver_url(database_url),
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=POOL_TIMEOUT_SECONDS,
+        pool_pre_ping=True,
+        connect_args={
+            "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+            "options": _OPTIONS,
+            "application_name": application,
+        },
+    )
+
+
+@asynccontextmanager
+async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """One transaction. Raises PostgresUnavailable when the server cannot be reached or went away."""
+    try:
+        async with engine.begin() as connection:
+            yield connection
+    except OperationalError as error:
+        raise PostgresUnavailable from error
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise PostgresUnavailable from error
+        raise
+    except (PoolTimeoutError, OSError) as error:
+        raise PostgresUnavailable from error
+
+
+def dumps(value: Any) -> str | None:  # noqa: ANN401 - any JSON value
+    """JSON text for a `json` column; None stays NULL."""
+    return None if value is None else orjson.dumps(value).decode()

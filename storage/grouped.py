@@ -1,0 +1,37 @@
+"""One job at a time for its caller, many jobs at a time for Postgres: `JobTable` behind group commits."""
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+
+from schemas.attempt import ClosedAttempt, OpenedAttempt
+from schemas.decision import Decision
+from schemas.ids import JobId
+from schemas.job import Held, Lease
+from storage.group_commit import GroupCommitter
+from storage.jobs import JobTable, Record
+
+
+class GroupedJobs:
+    """What the pipeline asks of storage. `beating` is the heartbeat of the process that holds the leases."""
+
+    def __init__(self, table: JobTable, beating: Callable[[Lease], AbstractAsyncContextManager[None]]) -> None:
+        self._holds = GroupCommitter[tuple[JobId, int], Held | None](table.hold)
+        self._opens = GroupCommitter[OpenedAttempt, bool](table.open)
+        self._records = GroupCommitter[Record, bool](table.record)
+        self._beating = beating
+
+    async def hold(self, job_id: JobId, generation: int) -> Held | None:
+        """Take the job; None when it is taken, stale or at rest."""
+        return await self._holds.submit((job_id, generation))
+
+    async def open(self, attempt: OpenedAttempt) -> bool:
+        """Make the attempt durable; False when the epoch or the fence has passed."""
+        return await self._opens.submit(attempt)
+
+    async def record(self, lease: Lease, closed: ClosedAttempt | None, decision: Decision) -> bool:
+        """Write outcome and decision; False when the fence was lost."""
+        return await self._records.submit(Record(lease=lease, closed=closed, decision=decision))
+
+    def beating(self, lease: Lease) -> AbstractAsyncContextManager[None]:
+        """Renew the lease while the block runs."""
+        return self._beating(lease)

@@ -1,0 +1,322 @@
+"""The writes of a job's life: insert, hold, open, record, heartbeat, cancel. Each is one statement for many jobs.
+
+Invariants: every write after `hold` names the fence; a write whose fence has passed changes no job and no result, but
+its cost is still booked, so that the ledger equals the bill.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, assert_never
+
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from schemas.accepted import Accepted
+from schemas.attempt import ClosedAttempt, OpenedAttempt
+from schemas.decision import AskAgain, Complete, DeadLetter, Decision, Expire, Park, RetryAt
+from schemas.errors import IdempotencyConflict
+from schemas.ids import AttemptId, JobId, TenantId
+from schemas.job import Held, Lease, NewJob
+from schemas.jsons import JsonObject
+from schemas.states import JobState
+from storage.batched import columns, fetch, run
+from storage.engine import dumps, transaction
+from storage.rows import accepted_from, closed_parameters, job_from, opened_parameters, parameters_of
+
+INSERT_NEW = """
+WITH given AS (
+    SELECT * FROM unnest(
+        CAST(:id AS text[]), CAST(:tenant_id AS text[]), CAST(:batch_id AS text[]), CAST(:custom_id AS text[]),
+        CAST(:lane AS text[]), CAST(:model AS text[]), CAST(:endpoint AS text[]), CAST(:end_user AS text[]),
+        CAST(:expires_at AS timestamptz[]), CAST(:max_tries AS int[]), CAST(:max_reprompts AS int[]),
+        CAST(:max_cost_nano_usd AS bigint[]), CAST(:idempotency_key AS text[]), CAST(:request_digest AS text[]),
+        CAST(:contract AS text[]), CAST(:body AS text[])
+    ) AS g (id, tenant_id, batch_id, custom_id, lane, model, endpoint, end_user, expires_at, max_tries,
+            max_reprompts, max_cost_nano_usd, idempotency_key, request_digest, contract, body)
+), stored AS (
+    INSERT INTO jobs (id, tenant_id, batch_id, custom_id, lane, model, endpoint, end_user, state, expires_at,
+        max_tries, max_reprompts, max_cost_nano_usd, idempotency_key, request_digest, contract,
+        fence, holder, lease_until, synchronous)
+    SELECT id, tenant_id, batch_id, custom_id, lane, model, endpoint, end_user, :state, expires_at,
+        max_tries, max_reprompts, max_cost_nano_usd, idempotency_key, request_digest, contract::json,
+        CASE WHEN CAST(:holder AS text) IS NULL THEN 0 ELSE 1 END, :holder,
+        CASE WHEN CAST(:holder AS text) IS NULL THEN NULL
+             ELSE clock_timestamp() + make_interval(secs => :lease_seconds) END,
+        CAST(:holder AS text) IS NOT NULL
+    FROM given
+    ON CONFLICT (tenant_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
+    RETURNING id, state, generation, lane, created_at, lease_until
+), bodies AS (
+    INSERT INTO job_bodies (job_id, body) SELECT id, given.body::json FROM given JOIN stored USING (id)
+)
+SELECT * FROM stored
+"""
+
+NAMED_BEFORE = """
+SELECT j.id, j.state, j.generation, j.lane, j.tenant_id, j.idempotency_key, j.request_digest
+FROM jobs j JOIN unnest(CAST(:tenant_id AS text[]), CAST(:idempotency_key AS text[])) AS g (tenant_id, key)
+  ON j.tenant_id = g.tenant_id AND j.idempotency_key = g.key
+"""
+
+HOLD = """
+WITH wanted AS (
+    SELECT * FROM unnest(CAST(:id AS text[]), CAST(:generation AS int[])) AS g (id, generation)
+), held AS (
+    UPDATE jobs j
+    SET state = 'running', fence = j.fence + 1, holder = :holder,
+        lease_until = clock_timestamp() + make_interval(secs => :lease_seconds)
+    FROM wanted w
+    WHERE j.id = w.id AND j.generation = w.generation AND j.state = 'queued' AND j.expires_at > clock_timestamp()
+    RETURNING j.*
+)
+SELECT held.*, b.body FROM held JOIN job_bodies b ON b.job_id = held.id
+"""
+
+RENEW = """
+UPDATE jobs j SET lease_until = clock_timestamp() + make_interval(secs => :lease_seconds)
+FROM unnest(CAST(:id AS text[]), CAST(:fence AS bigint[])) AS g (id, fence)
+WHERE j.id = g.id AND j.fence = g.fence AND j.state = 'running'
+RETURNING j.id
+"""
+
+CURRENT_EPOCH = "SELECT epoch FROM ledger_epoch FOR SHARE"
+
+OPEN = """
+INSERT INTO attempts (id, job_id, fence, account, model, epoch, stamp, counters, reserved_tokens,
+    reserved_nano_usd, price, request, state, opened_at)
+SELECT g.id, g.job_id, g.fence, g.account, g.model, g.epoch, g.stamp, g.counters::json, g.reserved_tokens,
+    g.reserved_nano_usd, g.price::json, g.request::json, 'opened', g.opened_at
+FROM unnest(
+    CAST(:id AS text[]), CAST(:job_id AS text[]), CAST(:fence AS bigint[]), CAST(:account AS text[]),
+    CAST(:model AS text[]), CAST(:epoch AS bigint[]), CAST(:stamp AS text[]), CAST(:counters AS text[]),
+    CAST(:reserved_tokens AS bigint[]), CAST(:reserved_nano_usd AS bigint[]), CAST(:price AS text[]),
+    CAST(:request AS text[]), CAST(:opened_at AS timestamptz[])
+) AS g (id, job_id, fence, account, model, epoch, stamp, counters, reserved_tokens, reserved_nano_usd, price,
+        request, opened_at)
+JOIN jobs j ON j.id = g.job_id AND j.fence = g.fence AND j.state = 'running'
+WHERE g.epoch = :current_epoch
+RETURNING id
+"""
+
+CLOSE = """
+WITH given AS (
+    SELECT * FROM unnest(
+        CAST(:id AS text[]), CAST(:state AS text[]), CAST(:outcome AS text[]), CAST(:cost_nano_usd AS bigint[]),
+        CAST(:booked_nano_usd AS bigint[]), CAST(:usage AS text[]), CAST(:reply AS text[]), CAST(:error AS text[]),
+        CAST(:recovery AS text[]), CAST(:complaint AS text[]), CAST(:provider_request_id AS text[]),
+        CAST(:latency_ms AS int[]), CAST(:closed_at AS timestamptz[])
+    ) AS g (id, state, outcome, cost_nano_usd, booked_nano_usd, usage, reply, error, recovery, complaint,
+            provider_request_id, latency_ms, closed_at)
+), closed AS (
+    UPDATE attempts a
+    SET state = g.state, outcome = g.outcome, cost_nano_usd = g.cost_nano_usd, usage = g.usage::json,
+        reply = g.reply::json, error = g.error::json, recovery = g.recovery, complaint = g.complaint,
+        provider_request_id = g.provider_request_id, latency_ms = g.latency_ms, closed_at = g.closed_at
+    FROM given g
+    WHERE a.id = g.id AND a.state IN ('opened', 'suspense')
+    RETURNING a.id, a.job_id, a.account, a.model, g.booked_nano_usd, g.closed_at
+), booked AS (
+    INSERT INTO ledger (attempt_id, kind, nano_usd, tenant_id, end_user, batch_id, account, model, at)
+    SELECT c.id, 'post', c.booked_nano_usd, j.tenant_id, j.end_user, j.batch_id, c.account, c.model, c.closed_at
+    FROM closed c JOIN jobs j ON j.id = c.job_id
+    WHERE c.booked_nano_usd IS NOT NULL
+    ON CONFLICT (attempt_id, kind, seq) DO NOTHING
+    RETURNING attempt_id, nano_usd
+)
+UPDATE jobs j SET spent_nano_usd = j.spent_nano_usd + s.nano_usd
+FROM (SELECT c.job_id, sum(b.nano_usd) AS nano_usd FROM booked b JOIN closed c ON c.id = b.attempt_id
+      GROUP BY c.job_id) s
+WHERE j.id = s.job_id
+"""
+
+DECIDE = """
+WITH given AS (
+    SELECT * FROM unnest(
+        CAST(:id AS text[]), CAST(:fence AS bigint[]), CAST(:state AS text[]), CAST(:wake_at AS timestamptz[]),
+        CAST(:reason AS text[]), CAST(:message AS text[]), CAST(:costs_try AS bool[]), CAST(:reply AS text[]),
+        CAST(:output AS text[])
+    ) AS g (id, fence, state, wake_at, reason, message, costs_try, reply, output)
+), changed AS (
+    UPDATE jobs j
+    SET state = g.state,
+        wake_at = g.wake_at,
+        wait_reason = CASE WHEN g.state = 'waiting' THEN g.reason END,
+        dead_reason = CASE WHEN g.state = 'dead' THEN g.reason END,
+        message = COALESCE(g.message, j.message),
+        tries = j.tries + CASE WHEN g.costs_try THEN 1 ELSE 0 END,
+        holder = CASE WHEN g.state = 'running' THEN j.holder END,
+        lease_until = CASE WHEN g.state = 'running' THEN j.lease_until END,
+        dispatched_at = NULL,
+        rested_at = CASE WHEN g.state IN ('completed', 'dead', 'expired') THEN clock_timestamp() END
+    FROM given g
+    WHERE j.id = g.id AND j.fence = g.fence AND j.state = 'running'
+    RETURNING j.id
+), results AS (
+    INSERT INTO job_results (job_id, reply, output, served_by)
+    SELECT g.id, g.reply::json, g.output::json, g.reply::json ->> 'model'
+    FROM given g JOIN changed USING (id) WHERE g.reply IS NOT NULL
+    ON CONFLICT (job_id) DO NOTHING
+), deliveries AS (
+    UPDATE pending_results p SET ready = true
+    FROM given g JOIN changed USING (id)
+    WHERE p.job_id = g.id AND g.state IN ('completed', 'dead', 'expired')
+)
+SELECT id FROM changed
+"""
+
+CANCEL = """
+UPDATE jobs SET state = 'cancelled', rested_at = clock_timestamp(), holder = NULL, lease_until = NULL,
+    generation = generation + 1, fence = fence + 1
+WHERE id = :id AND (CAST(:tenant_id AS text) IS NULL OR tenant_id = :tenant_id)
+  AND state IN ('queued', 'running', 'waiting')
+RETURNING id
+"""
+
+MARK_DISPATCHED = """
+UPDATE jobs SET dispatched_at = clock_timestamp() WHERE id = ANY(CAST(:id AS text[])) AND state = 'queued'
+"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Record:
+    """One job's part of a group commit."""
+
+    lease: Lease
+    closed: ClosedAttempt | None
+    decision: Decision
+
+
+class JobTable:
+    """Writes of many jobs at once; results are in the order of what was given."""
+
+    def __init__(self, engine: AsyncEngine, *, holder: str, lease_seconds: float) -> None:
+        self._engine = engine
+        self._holder = holder
+        self._lease_seconds = lease_seconds
+
+    async def insert(self, jobs: Sequence[NewJob]) -> list[Accepted]:
+        """Store jobs, idempotently by (tenant, key). Raises IdempotencyConflict, and then stores none of them."""
+        async with transaction(self._engine) as connection:
+            stored = await self._insert(connection, jobs, JobState.QUEUED, holder=None)
+            named = await self._named_before(connection, [job for job in jobs if job.id not in stored])
+        return [
+            accepted_from(stored[job.id], repeated=False)
+            if job.id in stored
+            else named[job.tenant_id, job.idempotency_key]
+            for job in jobs
+        ]
+
+    async def insert_running(self, job: NewJob) -> Held | Accepted:
+        """Store a job that is born running in this process. Raises IdempotencyConflict."""
+        async with transaction(self._engine) as connection:
+            stored = await self._insert(connection, [job], JobState.RUNNING, holder=self._holder)
+            if job.id not in stored:
+                named = await self._named_before(connection, [job])
+                return named[job.tenant_id, job.idempotency_key]
+        row = dict(stored[job.id])
+        given = parameters_of(job) | {"body": job.body, "contract": None}
+        facts = given | row | {"fence": 1, "tries": 0, "spent_nano_usd": 0}
+        held = self._held(facts)
+        return Held(job=replace(held.job, contract=job.contract), lease=held.lease)
+
+    async def hold(self, claims: Sequence[tuple[JobId, int]]) -> list[Held | None]:
+        """Take jobs by compare-and-set on generation and state; None for what is taken, stale or at rest."""
+        wanted = {"id": [job_id for job_id, _ in claims], "generation": [number for _, number in claims]}
+        terms = {"holder": self._holder, "lease_seconds": self._lease_seconds}
+        async with transaction(self._engine) as connection:
+            rows = await fetch(connection, HOLD, wanted | terms)
+        held = {row["id"]: self._held(row) for row in rows}
+        return [held.pop(job_id, None) for job_id, _ in claims]
+
+    async def renew(self, leases: Sequence[Lease]) -> Collection[JobId]:
+        """Extend leases; returns the ids that are still held."""
+        parameters = {
+            "id": [lease.job_id for lease in leases],
+            "fence": [lease.fence for lease in leases],
+            "lease_seconds": self._lease_seconds,
+        }
+        async with transaction(self._engine) as connection:
+            rows = await fetch(connection, RENEW, parameters)
+        return {JobId(row["id"]) for row in rows}
+
+    async def open(self, attempts: Sequence[OpenedAttempt]) -> list[bool]:
+        """Make attempts durable under the current epoch; False where the epoch or the fence has passed."""
+        async with transaction(self._engine) as connection:
+            [epoch] = await fetch(connection, CURRENT_EPOCH, {})
+            parameters = columns([opened_parameters(attempt) for attempt in attempts])
+            rows = await fetch(connection, OPEN, {**parameters, "current_epoch": epoch["epoch"]})
+        opened = {AttemptId(row["id"]) for row in rows}
+        return [attempt.id in opened for attempt in attempts]
+
+    async def record(self, records: Sequence[Record]) -> list[bool]:
+        """Close attempts, book costs and change states in one transaction; False where the fence was lost."""
+        closed = [closed_parameters(record.closed) for record in records if record.closed is not None]
+        decisions = [_decision_parameters(record.lease, record.decision) for record in records]
+        async with transaction(self._engine) as connection:
+            if closed:
+                await run(connection, CLOSE, columns(closed))
+            rows = await fetch(connection, DECIDE, columns(decisions))
+        kept = {row["id"] for row in rows}
+        return [record.lease.job_id in kept for record in records]
+
+    async def cancel(self, job_id: JobId, tenant_id: TenantId | None) -> bool:
+        """Cancel a job that is not at rest; a tenant of None is the operator's."""
+        async with transaction(self._engine) as connection:
+            return bool(await fetch(connection, CANCEL, {"id": job_id, "tenant_id": tenant_id}))
+
+    async def mark_dispatched(self, job_ids: Sequence[JobId]) -> None:
+        """Count these jobs as published."""
+        async with transaction(self._engine) as connection:
+            await run(connection, MARK_DISPATCHED, {"id": list(job_ids)})
+
+    async def _insert(
+        self, connection: AsyncConnection, jobs: Sequence[NewJob], state: JobState, *, holder: str | None
+    ) -> dict[str, Any]:
+        terms = {"state": state.value, "holder": holder, "lease_seconds": self._lease_seconds}
+        rows = await fetch(connection, INSERT_NEW, columns([parameters_of(job) for job in jobs]) | terms)
+        return {row["id"]: row for row in rows}
+
+    async def _named_before(
+        self, connection: AsyncConnection, jobs: Sequence[NewJob]
+    ) -> dict[tuple[str, str | None], Accepted]:
+        if not jobs:
+            return {}
+        keys = {
+            "tenant_id": [job.tenant_id for job in jobs],
+            "idempotency_key": [job.idempotency_key for job in jobs],
+        }
+        rows = await fetch(connection, NAMED_BEFORE, keys)
+        found = {(row["tenant_id"], row["idempotency_key"]): row for row in rows}
+        for job in jobs:
+            if found[job.tenant_id, job.idempotency_key]["request_digest"] != job.request_digest:
+                raise IdempotencyConflict(
+                    f"The idempotency key {job.idempotency_key!r} was used before with another request.",
+                    param="idempotency_key",
+                )
+        return {key: accepted_from(row, repeated=True) for key, row in found.items()}
+
+    def _held(self, row: Any) -> Held:  # noqa: ANN401 - a row
+        job = job_from(row)
+        until_at: datetime = row["lease_until"]
+        lease = Lease(job_id=job.id, fence=job.fence, holder=self._holder, until_at=until_at.astimezone(UTC))
+        return Held(job=job, lease=lease)
+
+
+def _decision_parameters(lease: Lease, decision: Decision) -> JsonObject:
+    blank: JsonObject = {"wake_at": None, "reason": None, "message": None, "costs_try": False}
+    told = blank | {"id": lease.job_id, "fence": lease.fence, "reply": None, "output": None}
+    match decision:
+        case Complete(reply=reply, output=output):
+            return told | {"state": "completed", "reply": dumps(reply.body), "output": dumps(output)}
+        case AskAgain():
+            return told | {"state": "running"}
+        case RetryAt(at=at, reason=reason):
+            return told | {"state": "waiting", "wake_at": at, "reason": reason, "costs_try": True}
+        case Park(until_at=until_at, reason=reason):
+            return told | {"state": "waiting", "wake_at": until_at, "reason": reason}
+        case DeadLetter(reason=reason, message=message):
+            return told | {"state": "dead", "reason": reason.value, "message": message}
+        case Expire():
+            return told | {"state": "expired"}
+        case _:
+            assert_never(decision)

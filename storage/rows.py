@@ -1,0 +1,169 @@
+"""Rows become values of the language, and values become parameters. No queries here."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from schemas.accepted import Accepted
+from schemas.admission import BudgetCounter, Grant
+from schemas.attempt import AttemptState, ClosedAttempt, OpenedAttempt
+from schemas.contract import OutputContract
+from schemas.ids import BatchId, JobId, TenantId
+from schemas.job import Job, NewJob, Target
+from schemas.jsons import JsonObject
+from schemas.lanes import Lane
+from schemas.money import NanoUsd, Usage
+from schemas.states import JobState
+from storage.engine import dumps
+
+Row = Mapping[Any, Any]
+
+
+def job_from(row: Row) -> Job:
+    """A job from a row of `jobs` joined with its body."""
+    return Job(
+        id=JobId(row["id"]),
+        tenant_id=TenantId(row["tenant_id"]),
+        lane=Lane(row["lane"]),
+        model=row["model"],
+        body=row["body"],
+        request_digest=row["request_digest"],
+        expires_at=row["expires_at"],
+        endpoint=row["endpoint"],
+        contract=contract_from(row["contract"]),
+        idempotency_key=row["idempotency_key"],
+        batch_id=BatchId(row["batch_id"]) if row["batch_id"] else None,
+        custom_id=row["custom_id"],
+        user=row["end_user"],
+        max_tries=row["max_tries"],
+        max_reprompts=row["max_reprompts"],
+        max_cost_nano_usd=row["max_cost_nano_usd"],
+        state=JobState(row["state"]),
+        generation=row["generation"],
+        fence=row["fence"],
+        tries=row["tries"],
+        created_at=row["created_at"],
+        spent_nano_usd=NanoUsd(row["spent_nano_usd"]),
+    )
+
+
+def parameters_of(job: NewJob) -> JsonObject:
+    """Column values of a new job."""
+    return {
+        "id": job.id,
+        "tenant_id": job.tenant_id,
+        "batch_id": job.batch_id,
+        "custom_id": job.custom_id,
+        "lane": job.lane.value,
+        "model": job.model,
+        "endpoint": job.endpoint,
+        "end_user": job.user,
+        "expires_at": job.expires_at,
+        "max_tries": job.max_tries,
+        "max_reprompts": job.max_reprompts,
+        "max_cost_nano_usd": job.max_cost_nano_usd,
+        "idempotency_key": job.idempotency_key,
+        "request_digest": job.request_digest,
+        "contract": dumps(_contract_json(job.contract)),
+        "body": dumps(job.body),
+    }
+
+
+def accepted_from(row: Row, *, repeated: bool) -> Accepted:
+    """What a door learns, from a row of `jobs`."""
+    return Accepted(
+        job_id=JobId(row["id"]),
+        state=JobState(row["state"]),
+        generation=row["generation"],
+        lane=Lane(row["lane"]),
+        repeated=repeated,
+    )
+
+
+def contract_from(value: JsonObject | None) -> OutputContract | None:
+    """The contract as `_contract_json` wrote it."""
+    if value is None:
+        return None
+    return OutputContract(schema=value["schema"], name=value["name"], strict=value["strict"])
+
+
+def opened_parameters(opened: OpenedAttempt) -> JsonObject:
+    """Column values of an attempt that is about to be sent."""
+    grant = opened.grant
+    return {
+        "id": opened.id,
+        "job_id": opened.job_id,
+        "fence": opened.fence,
+        "account": opened.target.account,
+        "model": opened.target.model,
+        "epoch": grant.epoch,
+        "stamp": grant.stamp,
+        "counters": dumps([[counter.scope, counter.window, counter.limit_nano_usd] for counter in grant.counters]),
+        "reserved_tokens": grant.tokens,
+        "reserved_nano_usd": grant.cost_nano_usd,
+        "price": dumps(
+            {
+                "input": opened.price.input_nano_usd,
+                "cached_input": opened.price.cached_input_nano_usd,
+                "output": opened.price.output_nano_usd,
+                "source": opened.price.source,
+            }
+        ),
+        "request": dumps(opened.request),
+        "opened_at": opened.opened_at,
+    }
+
+
+def closed_parameters(closed: ClosedAttempt) -> JsonObject:
+    """Column values of an attempt whose end is known."""
+    return {
+        "id": closed.id,
+        "state": closed.state.value,
+        "outcome": closed.outcome,
+        "cost_nano_usd": closed.cost_nano_usd,
+        "booked_nano_usd": closed.cost_nano_usd if closed.state is AttemptState.POSTED else None,
+        "usage": dumps(_usage_json(closed.usage)),
+        "reply": dumps(closed.reply),
+        "error": dumps(closed.error),
+        "recovery": closed.recovery,
+        "complaint": closed.complaint,
+        "provider_request_id": closed.provider_request_id,
+        "latency_ms": closed.latency_ms,
+        "closed_at": closed.closed_at,
+    }
+
+
+def counters_from(value: list[list[Any]]) -> tuple[BudgetCounter, ...]:
+    """The budget counters of a reservation, as an attempt row keeps them."""
+    return tuple(
+        BudgetCounter(scope=scope, window=window, limit_nano_usd=NanoUsd(limit)) for scope, window, limit in value
+    )
+
+
+def grant_from(row: Row) -> Grant:
+    """The grant of an attempt row, so that its reservation can be settled by anybody."""
+    return Grant(
+        stamp=row["stamp"],
+        wait_ms=0,
+        tokens=row["reserved_tokens"],
+        cost_nano_usd=NanoUsd(row["reserved_nano_usd"]),
+        target=Target(account=row["account"], model=row["model"]),
+        epoch=row["epoch"],
+        counters=counters_from(row["counters"]),
+    )
+
+
+def _contract_json(contract: OutputContract | None) -> JsonObject | None:
+    if contract is None:
+        return None
+    return {"schema": contract.schema, "name": contract.name, "strict": contract.strict}
+
+
+def _usage_json(usage: Usage | None) -> JsonObject | None:
+    if usage is None:
+        return None
+    return {
+        "input_tokens": usage.input_tokens,
+        "cached_input_tokens": usage.cached_input_tokens,
+        "output_tokens": usage.output_tokens,
+        "reasoning_tokens": usage.reasoning_tokens,
+    }

@@ -1,0 +1,231 @@
+"""Every arrow of a job's life against a real Postgres."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from schemas.accepted import Accepted
+from schemas.attempt import AttemptState
+from schemas.decision import AskAgain, Complete, DeadLetter, DeadReason, Decision, Expire, Park, RetryAt
+from schemas.errors import IdempotencyConflict
+from schemas.ids import JobId, TenantId
+from schemas.job import Held, Lease
+from schemas.reply import Reply
+from schemas.states import JobState
+from storage.grouped import GroupedJobs
+from storage.jobs import JobTable, Record
+from tests.support.stored_jobs import closed, new_job, opened
+
+REPLY = Reply(
+    body={"id": "chatcmpl-1", "model": "m-2026"}, text="{}", finish_reason="stop", refusal=None, usage=None, model="m"
+)
+LATER = datetime(2027, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def table(engine: AsyncEngine) -> JobTable:
+    return JobTable(engine, holder="worker-1", lease_seconds=30)
+
+
+async def row(engine: AsyncEngine, query: str, **parameters: object) -> dict[str, Any]:
+    async with engine.connect() as connection:
+        found = (await connection.execute(text(query), parameters)).mappings().all()
+    assert len(found) == 1
+    return dict(found[0])
+
+
+async def job_row(engine: AsyncEngine, job_id: JobId) -> dict[str, Any]:
+    return await row(engine, "SELECT * FROM jobs WHERE id = :id", id=job_id)
+
+
+async def held_job(table: JobTable) -> Held:
+    job = new_job()
+    await table.insert([job])
+    [held] = await table.hold([(job.id, 0)])
+    assert held is not None
+    return held
+
+
+async def test_a_job_comes_back_as_it_went_in(table: JobTable) -> None:
+    job = new_job(user="u", max_cost_nano_usd=7)
+    await table.insert([job])
+
+    [held] = await table.hold([(job.id, 0)])
+
+    assert held is not None
+    assert (held.job.body, held.job.contract, held.job.user) == (job.body, job.contract, "u")
+    assert (held.job.state, held.job.fence, held.lease.fence) == (JobState.RUNNING, 1, 1)
+
+
+async def test_a_job_is_held_once(table: JobTable) -> None:
+    job = new_job()
+    await table.insert([job])
+
+    answers = await asyncio.gather(*(table.hold([(job.id, 0)]) for _ in range(8)))
+
+    assert sum(held is not None for [held] in answers) == 1
+
+
+async def test_a_stale_generation_and_an_unknown_id_are_not_held(table: JobTable) -> None:
+    job = new_job()
+    await table.insert([job])
+
+    assert await table.hold([(job.id, 1), (JobId("job_nobody"), 0)]) == [None, None]
+
+
+async def test_a_job_past_its_deadline_is_not_held(table: JobTable) -> None:
+    job = new_job(expires_at=datetime.now(UTC) - timedelta(seconds=1))
+    await table.insert([job])
+
+    assert await table.hold([(job.id, 0)]) == [None]
+
+
+async def test_the_same_key_and_request_is_the_same_job(table: JobTable) -> None:
+    first, again = new_job(idempotency_key="k1"), new_job(idempotency_key="k1")
+
+    [stored] = await table.insert([first])
+    [named] = await table.insert([again])
+
+    assert (stored.job_id, stored.repeated, named.job_id, named.repeated) == (first.id, False, first.id, True)
+
+
+async def test_the_same_key_with_another_request_is_a_conflict_and_stores_nothing(
+    table: JobTable, engine: AsyncEngine
+) -> None:
+    innocent = new_job()
+    await table.insert([new_job(idempotency_key="k2")])
+
+    with pytest.raises(IdempotencyConflict):
+        await table.insert([innocent, new_job(idempotency_key="k2", request_digest="other")])
+
+    count = await row(engine, "SELECT count(*) AS n FROM jobs WHERE id = :id", id=innocent.id)
+    assert count["n"] == 0
+
+
+async def test_a_synchronous_job_is_born_running(table: JobTable) -> None:
+    job = new_job(idempotency_key="sync")
+
+    held = await table.insert_running(job)
+    again = await table.insert_running(new_job(idempotency_key="sync"))
+
+    assert isinstance(held, Held)
+    assert (held.job.contract, held.lease.fence) == (job.contract, 1)
+    assert isinstance(again, Accepted)
+    assert again.job_id == job.id
+
+
+@pytest.mark.parametrize(
+    ("decision", "state", "tries"),
+    [
+        (Complete(reply=REPLY, output={"a": 1}), JobState.COMPLETED, 0),
+        (AskAgain(body={}, reason="reprompt"), JobState.RUNNING, 0),
+        (RetryAt(at=LATER, reason="server"), JobState.WAITING, 1),
+        (Park(until_at=LATER, reason="tokens_per_minute"), JobState.WAITING, 0),
+        (DeadLetter(reason=DeadReason.REFUSED, message="no"), JobState.DEAD, 0),
+        (Expire(), JobState.EXPIRED, 0),
+    ],
+)
+async def test_each_decision_draws_its_arrow(
+    table: JobTable, engine: AsyncEngine, decision: Decision, state: JobState, tries: int
+) -> None:
+    held = await held_job(table)
+    attempt = opened(held.lease)
+    assert await table.open([attempt]) == [True]
+
+    assert await table.record([Record(lease=held.lease, closed=closed(attempt), decision=decision)]) == [True]
+
+    found = await job_row(engine, held.job.id)
+    assert (found["state"], found["tries"], found["spent_nano_usd"]) == (state.value, tries, 42)
+    assert (found["rested_at"] is not None) == state.at_rest
+
+
+async def test_a_completed_job_has_its_result(table: JobTable, engine: AsyncEngine) -> None:
+    held = await held_job(table)
+    await table.record([Record(lease=held.lease, closed=None, decision=Complete(reply=REPLY, output=[1]))])
+
+    result = await row(engine, "SELECT * FROM job_results WHERE job_id = :id", id=held.job.id)
+
+    assert (result["reply"], result["output"], result["served_by"]) == (REPLY.body, [1], "m-2026")
+
+
+async def test_a_zombie_writes_no_result_but_its_cost_is_booked_once(table: JobTable, engine: AsyncEngine) -> None:
+    held = await held_job(table)
+    attempt = opened(held.lease)
+    await table.open([attempt])
+    await table.cancel(held.job.id, TenantId("default"))
+
+    late = Record(lease=held.lease, closed=closed(attempt), decision=Complete(reply=REPLY))
+    assert await table.record([late]) == [False]
+    assert await table.record([late]) == [False]
+
+    assert (await job_row(engine, held.job.id))["state"] == "cancelled"
+    booked = await row(
+        engine, "SELECT count(*) AS n, sum(nano_usd) AS nano FROM ledger WHERE attempt_id = :id", id=attempt.id
+    )
+    assert (booked["n"], booked["nano"]) == (1, 42)
+
+
+async def test_an_attempt_of_a_past_epoch_or_fence_is_not_opened(table: JobTable) -> None:
+    held = await held_job(table)
+    stale = Lease(job_id=held.job.id, fence=0, holder="worker-0", until_at=LATER)
+
+    assert await table.open([opened(held.lease, epoch=0), opened(stale), opened(held.lease)]) == [False, False, True]
+
+
+async def test_what_is_in_suspense_books_nothing_yet(table: JobTable, engine: AsyncEngine) -> None:
+    held = await held_job(table)
+    attempt = opened(held.lease)
+    await table.open([attempt])
+    unknown = closed(attempt, cost=500, state=AttemptState.SUSPENSE)
+
+    await table.record([Record(lease=held.lease, closed=unknown, decision=RetryAt(at=LATER, reason="ambiguous"))])
+
+    booked = await row(engine, "SELECT count(*) AS n FROM ledger WHERE attempt_id = :id", id=attempt.id)
+    assert booked["n"] == 0
+
+
+async def test_only_the_holder_renews(table: JobTable) -> None:
+    held = await held_job(table)
+    stale = Lease(job_id=held.job.id, fence=0, holder="worker-0", until_at=LATER)
+
+    assert await table.renew([held.lease]) == {held.job.id}
+    assert await table.renew([stale]) == set()
+
+
+async def test_only_the_own_tenant_cancels(table: JobTable) -> None:
+    job = new_job()
+    await table.insert([job])
+
+    assert not await table.cancel(job.id, TenantId("other"))
+    assert await table.cancel(job.id, TenantId("default"))
+    assert not await table.cancel(job.id, TenantId("default"))
+
+
+async def test_a_thousand_jobs_finish_together_each_once(table: JobTable, engine: AsyncEngine) -> None:
+    @asynccontextmanager
+    async def no_beat(lease: Lease) -> AsyncIterator[None]:
+        yield
+
+    jobs = [new_job(batch_id="batch_thousand", custom_id=str(n)) for n in range(1000)]
+    await table.insert(jobs)
+    grouped = GroupedJobs(table, no_beat)
+
+    async def finish(job_id: JobId) -> bool:
+        held = await grouped.hold(job_id, 0)
+        assert held is not None
+        attempt = opened(held.lease)
+        assert await grouped.open(attempt)
+        return await grouped.record(held.lease, closed(attempt), Complete(reply=REPLY))
+
+    assert all(await asyncio.gather(*(finish(job.id) for job in jobs)))
+
+    booked = await row(
+        engine, "SELECT count(*) AS n, sum(nano_usd) AS nano FROM ledger WHERE batch_id = 'batch_thousand'"
+    )
+    assert (booked["n"], booked["nano"]) == (1000, 42_000)
