@@ -15,7 +15,7 @@ from redis.retry import Retry
 
 from schemas.errors import InvalidSetting
 from stack.children import ServerFailed
-from stack.home import Home
+from stack.home import Home, free_port
 from stack.postgres import Postgres
 from stack.privileges import Way, choose_privileges, record_choice
 from stack.servers import EmbeddedServers
@@ -144,7 +144,7 @@ def test_root_runs_postgres_in_a_private_home_each_way(way: Way, tmp_path: Path,
 OURSELVES_SCRIPT = """
 import os, sys
 from pathlib import Path
-from stack.home import Home
+from stack.home import Home, free_port
 from stack.servers import EmbeddedServers
 with EmbeddedServers.started(Home(Path(sys.argv[1]))) as servers:
     print(os.geteuid(), servers.postgres.privileges.way)
@@ -174,3 +174,12 @@ def test_a_foreign_server_on_our_port_is_not_taken_for_ours(tmp_path: Path) -> N
 
         with Valkey(ours).running() as valkey:
             assert valkey.port != foreign.port
+
+
+def test_a_name_keeps_its_port_and_the_preferred_one_comes_first(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    wished = free_port() or 0
+
+    with home.locked():
+        assert home.port_for("flower", preferred=wished) == wished
+        assert home.port_for("flower", preferred=1) == wished

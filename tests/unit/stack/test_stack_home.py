@@ -7,7 +7,7 @@ import pytest
 
 from schemas.errors import InvalidSetting
 from stack.children import birth_mark
-from stack.home import Home, HomeInUse, free_port
+from stack.home import Home, HomeInUse
 from stack.logs import Tails, bound
 from stack.supervisor import pause_after
 
@@ -88,12 +88,3 @@ def test_a_process_is_told_from_a_later_one_by_its_birth() -> None:
 
     assert mark != ""
     assert birth_mark(process.pid) == ""
-
-
-def test_a_name_keeps_its_port_and_the_preferred_one_comes_first(tmp_path: Path) -> None:
-    home = Home(tmp_path)
-    wished = free_port() or 0
-
-    with home.locked():
-        assert home.port_for("flower", preferred=wished) == wished
-        assert home.port_for("flower", preferred=1) == wished
