@@ -1,0 +1,165 @@
+"""What is due: staging, rescue, republishing, expiry, and the selection of what dispatch publishes.
+
+Every statement takes a bounded number of rows with SKIP LOCKED, may be run by two leaders at once, and moves a job
+once: the arrow's state test is part of the statement.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from schemas.ids import JobId
+from schemas.lanes import Lane
+from storage.batched import fetch
+from storage.engine import transaction
+
+MOST_PER_ROUND = 1_000
+"""Rows per statement, so that a round is short and its locks are few."""
+
+LOST_MESSAGE_SECONDS = 30.0
+"""A published job that nobody has held for so long is published again: its message may be lost. A doubled message
+costs one stale claim, so this may be shorter than the longest queue."""
+
+STAGE_DUE = """
+WITH due AS (
+    SELECT id FROM jobs WHERE state = 'waiting' AND wake_at <= clock_timestamp()
+    ORDER BY wake_at LIMIT :most FOR UPDATE SKIP LOCKED
+)
+UPDATE jobs j SET state = 'queued', generation = j.generation + 1, dispatched_at = NULL, wake_at = NULL,
+    wait_reason = NULL
+FROM due WHERE j.id = due.id
+RETURNING j.id
+"""
+
+RESCUE = """
+WITH lost AS (
+    SELECT id FROM jobs WHERE state = 'running' AND lease_until < clock_timestamp()
+    ORDER BY lease_until LIMIT :most FOR UPDATE SKIP LOCKED
+), suspended AS (
+    UPDATE attempts a SET state = 'suspense', outcome = 'worker_lost', cost_nano_usd = a.reserved_nano_usd,
+        closed_at = clock_timestamp()
+    FROM lost WHERE a.job_id = lost.id AND a.state = 'opened'
+), rescued AS (
+    UPDATE jobs j SET
+        state = CASE WHEN j.synchronous THEN 'dead' WHEN j.deaths + 1 >= :most_deaths THEN 'dead' ELSE 'queued' END,
+        dead_reason = CASE WHEN j.synchronous THEN 'caller_lost'
+                           WHEN j.deaths + 1 >= :most_deaths THEN 'poison' END,
+        message = CASE WHEN j.synchronous THEN 'The process that was answering its caller died.'
+                       WHEN j.deaths + 1 >= :most_deaths THEN 'Each of its workers died while running it.'
+                       ELSE j.message END,
+        rested_at = CASE WHEN j.synchronous OR j.deaths + 1 >= :most_deaths THEN clock_timestamp() END,
+        deaths = j.deaths + 1, generation = j.generation + 1, fence = j.fence + 1,
+        holder = NULL, lease_until = NULL, dispatched_at = NULL
+    FROM lost WHERE j.id = lost.id
+    RETURNING j.id, j.state
+), deliveries AS (
+    UPDATE pending_results p SET ready = true FROM rescued r WHERE p.job_id = r.id AND r.state = 'dead'
+)
+SELECT id FROM rescued
+"""
+
+EXPIRE = """
+WITH late AS (
+    SELECT id FROM jobs WHERE state IN ('queued', 'waiting') AND expires_at <= clock_timestamp()
+    ORDER BY expires_at LIMIT :most FOR UPDATE SKIP LOCKED
+), expired AS (
+    UPDATE jobs j SET state = 'expired', rested_at = clock_timestamp(), generation = j.generation + 1,
+        dispatched_at = NULL, wake_at = NULL
+    FROM late WHERE j.id = late.id
+    RETURNING j.id
+), deliveries AS (
+    UPDATE pending_results p SET ready = true FROM expired e WHERE p.job_id = e.id
+)
+SELECT id FROM expired
+"""
+
+FORGET_LOST_MESSAGES = """
+WITH lost AS (
+    SELECT id FROM jobs
+    WHERE state = 'queued' AND dispatched_at < clock_timestamp() - make_interval(secs => :lost_seconds)
+    LIMIT :most FOR UPDATE SKIP LOCKED
+)
+UPDATE jobs j SET dispatched_at = NULL FROM lost WHERE j.id = lost.id
+RETURNING j.id
+"""
+
+FLOWS = """
+WITH RECURSIVE flows AS (
+    (SELECT lane, model FROM jobs WHERE state = 'queued' AND dispatched_at IS NULL ORDER BY lane, model LIMIT 1)
+    UNION ALL
+    SELECT n.lane, n.model FROM flows f CROSS JOIN LATERAL (
+        SELECT j.lane, j.model FROM jobs j
+        WHERE j.state = 'queued' AND j.dispatched_at IS NULL AND (j.lane, j.model) > (f.lane, f.model)
+        ORDER BY j.lane, j.model LIMIT 1
+    ) n
+)
+SELECT f.lane, f.model, (
+    SELECT count(*) FROM jobs j
+    WHERE j.state = 'queued' AND j.dispatched_at IS NOT NULL AND j.lane = f.lane AND j.model = f.model
+) AS run_ahead
+FROM flows f
+"""
+
+TAKE = """
+WITH next AS (
+    SELECT id FROM jobs WHERE state = 'queued' AND dispatched_at IS NULL AND lane = :lane AND model = :model
+    ORDER BY created_at LIMIT :most FOR UPDATE SKIP LOCKED
+)
+UPDATE jobs j SET dispatched_at = clock_timestamp() FROM next WHERE j.id = next.id
+RETURNING j.id, j.generation, j.created_at
+"""
+
+MOST_DEATHS = 3
+"""Worker deaths after which a job is quarantined as poison instead of killing a fourth."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DueFlow:
+    """Jobs of one lane for one model that wait to be published, and how many are published and not held."""
+
+    lane: Lane
+    model: str
+    run_ahead: int
+
+
+class DueTable:
+    """The duties of upkeep and the backlog of dispatch; each method returns how many or which jobs it moved."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def stage_due(self) -> int:
+        """Queue waiting jobs whose moment has come, each under a new generation."""
+        return await self._move(STAGE_DUE)
+
+    async def rescue(self) -> int:
+        """Give jobs whose lease ran out back to their lane; their open attempts go to suspense."""
+        return await self._move(RESCUE, most_deaths=MOST_DEATHS)
+
+    async def expire(self) -> int:
+        """Rest jobs whose deadline passed while nobody held them."""
+        return await self._move(EXPIRE)
+
+    async def forget_lost_messages(self, lost_seconds: float = LOST_MESSAGE_SECONDS) -> int:
+        """Make published jobs that nobody holds publishable again."""
+        return await self._move(FORGET_LOST_MESSAGES, lost_seconds=lost_seconds)
+
+    async def flows(self) -> list[DueFlow]:
+        """Flows with unpublished jobs, found by an index skip scan and never by counting the backlog."""
+        rows = await self._rows(FLOWS)
+        return [DueFlow(lane=Lane(row["lane"]), model=row["model"], run_ahead=row["run_ahead"]) for row in rows]
+
+    async def take(self, lane: Lane, model: str, most: int) -> list[tuple[JobId, int]]:
+        """Mark the oldest jobs of a flow as dispatched; returns ids and generations, oldest first."""
+        rows = await self._rows(TAKE, lane=lane.value, model=model, most=most)
+        ordered = sorted(rows, key=lambda row: (row["created_at"], row["id"]))
+        return [(JobId(row["id"]), row["generation"]) for row in ordered]
+
+    async def _move(self, query: str, **parameters: Any) -> int:  # noqa: ANN401 - bind values
+        return len(await self._rows(query, most=MOST_PER_ROUND, **parameters))
+
+    async def _rows(self, query: str, **parameters: Any) -> Sequence[Any]:  # noqa: ANN401 - bind values
+        async with transaction(self._engine) as connection:
+            return await fetch(connection, query, parameters)

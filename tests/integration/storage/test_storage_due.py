@@ -1,0 +1,164 @@
+"""Upkeep's statements against a real Postgres: each moves a job once, and none scans the table."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from schemas.decision import Park
+from schemas.job import Held
+from schemas.lanes import Lane
+from storage import due
+from storage.due import DueTable
+from storage.jobs import JobTable, Record
+from storage.leadership import Leadership
+from tests.support.stored_jobs import new_job, opened
+
+PAST = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+async def job_state(engine: AsyncEngine, job_id: str) -> dict[str, Any]:
+    async with engine.connect() as connection:
+        found = await connection.execute(text("SELECT * FROM jobs WHERE id = :id"), {"id": job_id})
+        return dict(found.mappings().one())
+
+
+async def held_for(engine: AsyncEngine, lease_seconds: float) -> Held:
+    table = JobTable(engine, holder="w", lease_seconds=lease_seconds)
+    job = new_job()
+    await table.insert([job])
+    [held] = await table.hold([(job.id, 0)])
+    assert held is not None
+    return held
+
+
+async def test_a_parked_job_is_woken_once_under_a_new_generation(engine: AsyncEngine) -> None:
+    held = await held_for(engine, 30)
+    table = JobTable(engine, holder="w", lease_seconds=30)
+    await table.record([Record(lease=held.lease, closed=None, decision=Park(until_at=PAST, reason="frozen"))])
+
+    woken = await asyncio.gather(*(DueTable(engine).stage_due() for _ in range(4)))
+
+    assert sum(woken) == 1
+    found = await job_state(engine, held.job.id)
+    assert (found["state"], found["generation"], found["tries"]) == ("queued", 1, 0)
+
+
+async def test_a_dead_workers_job_is_rescued_and_its_attempt_goes_to_suspense(engine: AsyncEngine) -> None:
+    held = await held_for(engine, -1)
+    attempt = opened(held.lease)
+    await JobTable(engine, holder="w", lease_seconds=30).open([attempt])
+
+    assert await DueTable(engine).rescue() == 1
+
+    found = await job_state(engine, held.job.id)
+    assert (found["state"], found["generation"], found["deaths"]) == ("queued", 1, 1)
+    async with engine.connect() as connection:
+        states = await connection.execute(
+            text("SELECT state, cost_nano_usd FROM attempts WHERE id = :id"), {"id": attempt.id}
+        )
+        assert states.all() == [("suspense", 500)]
+
+
+async def test_a_lease_that_still_runs_is_not_rescued(engine: AsyncEngine) -> None:
+    await held_for(engine, 30)
+
+    assert await DueTable(engine).rescue() == 0
+
+
+async def test_a_synchronous_job_whose_process_died_is_a_dead_letter(engine: AsyncEngine) -> None:
+    job = new_job()
+    await JobTable(engine, holder="web", lease_seconds=-1).insert_running(job)
+
+    await DueTable(engine).rescue()
+
+    found = await job_state(engine, job.id)
+    assert (found["state"], found["dead_reason"]) == ("dead", "caller_lost")
+
+
+async def test_a_job_that_kills_its_workers_is_quarantined(engine: AsyncEngine) -> None:
+    table = JobTable(engine, holder="w", lease_seconds=-1)
+    job = new_job()
+    await table.insert([job])
+
+    for generation in range(due.MOST_DEATHS):
+        await table.hold([(job.id, generation)])
+        await DueTable(engine).rescue()
+
+    found = await job_state(engine, job.id)
+    assert (found["state"], found["dead_reason"]) == ("dead", "poison")
+
+
+async def test_a_deadline_that_passes_in_the_queue_expires_the_job(engine: AsyncEngine) -> None:
+    job = new_job(expires_at=datetime.now(UTC) - timedelta(seconds=1))
+    await JobTable(engine, holder="w", lease_seconds=30).insert([job])
+
+    await DueTable(engine).expire()
+
+    assert (await job_state(engine, job.id))["state"] == "expired"
+
+
+async def test_dispatch_takes_a_flow_oldest_first_and_each_job_once(engine: AsyncEngine) -> None:
+    jobs = [new_job(lane=Lane.LOW, model="flow-a") for _ in range(6)]
+    await JobTable(engine, holder="w", lease_seconds=30).insert(jobs)
+    table = DueTable(engine)
+
+    first = await table.take(Lane.LOW, "flow-a", 4)
+    flows = {(flow.lane, flow.model): flow.run_ahead for flow in await table.flows()}
+    rest = await table.take(Lane.LOW, "flow-a", 4)
+
+    assert flows[Lane.LOW, "flow-a"] == 4
+    assert len(first) == 4
+    assert {job_id for job_id, _ in first + rest} == {job.id for job in jobs}
+
+
+async def test_a_published_job_that_nobody_holds_is_published_again(engine: AsyncEngine) -> None:
+    await JobTable(engine, holder="w", lease_seconds=30).insert([new_job(lane=Lane.LOW, model="flow-b")])
+    table = DueTable(engine)
+    await table.take(Lane.LOW, "flow-b", 1)
+
+    await table.forget_lost_messages(lost_seconds=0)
+
+    assert len(await table.take(Lane.LOW, "flow-b", 1)) == 1
+
+
+async def test_one_candidate_leads_and_the_next_follows_when_its_lease_runs_out(engine: AsyncEngine) -> None:
+    first = Leadership(engine, name="upkeep", holder="a", lease_seconds=-1)
+    second = Leadership(engine, name="upkeep", holder="b")
+
+    assert await first.lead()
+    assert await second.lead()
+    assert not await first.lead()
+
+    await second.resign()
+    assert await first.lead()
+
+
+@pytest.mark.parametrize(
+    ("query", "parameters"),
+    [
+        (due.STAGE_DUE, {"most": 10}),
+        (due.RESCUE, {"most": 10, "most_deaths": 3}),
+        (due.FLOWS, {}),
+        (due.TAKE, {"lane": "low", "model": "m1", "most": 10}),
+    ],
+)
+async def test_no_statement_scans_a_large_backlog(engine: AsyncEngine, query: str, parameters: dict[str, Any]) -> None:
+    async with engine.begin() as connection:
+        await connection.execute(
+            text(
+                "INSERT INTO jobs (id, tenant_id, lane, model, endpoint, state, expires_at, max_tries,"
+                " max_reprompts, request_digest)"
+                " SELECT gen_random_uuid()::text, 'default', 'low', 'm' || n % 3, '/', 'queued',"
+                " now() + interval '1 day', 1, 1, '' FROM generate_series(1, 20000) n"
+            )
+        )
+        await connection.execute(text("ANALYZE jobs"))
+        plan = await connection.execute(text(f"EXPLAIN {query}"), parameters)
+        lines = [str(line) for line in plan.scalars()]
+        await connection.rollback()
+
+    assert not [line for line in lines if "Seq Scan on jobs" in line]
