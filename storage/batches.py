@@ -1,0 +1,254 @@
+"""Batches: their status, their counts, and the results of their jobs in order of acceptance.
+
+Counts are taken from the index `jobs_of_batch` when somebody asks: a counter in the batch's row would make every
+finishing job of a large batch wait for every other.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from schemas.ids import BatchId, FileId, JobId, TenantId
+from schemas.jsons import JsonObject
+from schemas.lanes import Lane
+from schemas.states import JobState
+from storage.batched import fetch
+from storage.engine import dumps, transaction
+from storage.rows import Row
+
+PAGE_JOBS = 500
+
+CREATE = """
+INSERT INTO batches (id, tenant_id, endpoint, lane, completion_window, window_seconds, input_file_id, status, metadata,
+    expires_at)
+VALUES (:id, :tenant_id, :endpoint, :lane, :completion_window, :window_seconds, :input_file_id, 'validating',
+    CAST(:metadata AS json), clock_timestamp() + make_interval(secs => :window_seconds))
+RETURNING *
+"""
+FIND = "SELECT * FROM batches WHERE id = :id AND tenant_id = :tenant_id"
+NEWEST = """
+SELECT b.* FROM batches b
+LEFT JOIN batches cursor ON cursor.id = CAST(:after AS text)
+WHERE b.tenant_id = :tenant_id
+  AND (CAST(:after AS text) IS NULL OR (b.created_at, b.id) < (cursor.created_at, cursor.id))
+ORDER BY b.created_at DESC, b.id DESC LIMIT :most
+"""
+COUNTS = """
+SELECT batch_id, state, count(*) AS jobs FROM jobs WHERE batch_id = ANY(CAST(:ids AS text[])) GROUP BY batch_id, state
+"""
+IN_STATUS = "SELECT * FROM batches WHERE status = ANY(CAST(:statuses AS text[])) ORDER BY created_at LIMIT 100"
+ALL_AT_REST = """
+SELECT b.* FROM batches b
+WHERE b.status IN ('in_progress', 'cancelling')
+  AND NOT EXISTS (
+    SELECT 1 FROM jobs j WHERE j.batch_id = b.id AND j.state IN ('queued', 'running', 'waiting'))
+ORDER BY b.created_at LIMIT 100
+"""
+REFUSE = """
+UPDATE batches SET status = 'failed', failed_at = clock_timestamp(), errors = CAST(:errors AS json)
+WHERE id = :id AND status = 'validating' RETURNING id
+"""
+START = """
+UPDATE batches SET status = 'in_progress', in_progress_at = clock_timestamp(), total = :total
+WHERE id = :id AND status = 'validating' RETURNING id
+"""
+FINISH = """
+UPDATE batches SET
+    status = CASE WHEN status = 'cancelling' THEN 'cancelled'
+                  WHEN EXISTS (SELECT 1 FROM jobs j WHERE j.batch_id = batches.id AND j.state = 'expired')
+                  THEN 'expired' ELSE 'completed' END,
+    cancelled_at = CASE WHEN status = 'cancelling' THEN clock_timestamp() END,
+    finalizing_at = COALESCE(finalizing_at, clock_timestamp()),
+    completed_at = CASE WHEN status <> 'cancelling' THEN clock_timestamp() END,
+    output_file_id = :output, error_file_id = :errors
+WHERE id = :id AND status IN ('in_progress', 'cancelling') RETURNING id
+"""
+CANCEL = """
+UPDATE batches SET status = 'cancelling', cancelling_at = clock_timestamp()
+WHERE id = :id AND tenant_id = :tenant_id AND status IN ('validating', 'in_progress') RETURNING id
+"""
+CANCEL_JOBS = """
+UPDATE jobs SET state = 'cancelled', rested_at = clock_timestamp(), holder = NULL, lease_until = NULL,
+    generation = generation + 1, fence = fence + 1, dispatched_at = NULL
+WHERE batch_id = :id AND state IN ('queued', 'waiting') RETURNING id
+"""
+RESTED = """
+SELECT j.id, j.custom_id, j.state, j.dead_reason, j.message, r.reply
+FROM jobs j LEFT JOIN job_results r ON r.job_id = j.id
+WHERE j.batch_id = :id AND j.id > :after AND (j.state = 'completed') = :completed
+ORDER BY j.id LIMIT :most
+"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredBatch:
+    """A batch and how many of its jobs are in each state."""
+
+    id: BatchId
+    tenant_id: TenantId
+    endpoint: str
+    lane: Lane
+    completion_window: str
+    window_seconds: float
+    input_file_id: FileId
+    output_file_id: FileId | None
+    error_file_id: FileId | None
+    status: str
+    errors: list[JsonObject]
+    metadata: dict[str, str] | None
+    total: int
+    created_at: datetime
+    moments: dict[str, datetime | None]
+    jobs_by_state: dict[JobState, int]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RestedRow:
+    """A job of a batch at rest, as its result file tells it."""
+
+    job_id: JobId
+    custom_id: str
+    state: JobState
+    reply: JsonObject | None
+    dead_reason: str | None
+    message: str | None
+
+
+_MOMENTS = (
+    "in_progress_at",
+    "finalizing_at",
+    "completed_at",
+    "failed_at",
+    "expired_at",
+    "cancelling_at",
+    "cancelled_at",
+    "expires_at",
+)
+
+
+class BatchTable:
+    """Batches of tenants; every change of status is a compare-and-set."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def create(
+        self,
+        batch_id: BatchId,
+        tenant_id: TenantId,
+        *,
+        endpoint: str,
+        lane: Lane,
+        completion_window: str,
+        window_seconds: float,
+        input_file_id: FileId,
+        metadata: dict[str, str] | None,
+    ) -> StoredBatch:
+        """Store a batch whose file upkeep will read."""
+        rows = await self._rows(
+            CREATE,
+            id=batch_id,
+            tenant_id=tenant_id,
+            endpoint=endpoint,
+            lane=lane.value,
+            completion_window=completion_window,
+            window_seconds=window_seconds,
+            input_file_id=input_file_id,
+            metadata=dumps(metadata),
+        )
+        return _batch_from(rows[0], {})
+
+    async def find(self, batch_id: BatchId, tenant_id: TenantId) -> StoredBatch | None:
+        """A batch of this tenant, counted now."""
+        found = await self._counted(await self._rows(FIND, id=batch_id, tenant_id=tenant_id))
+        return found[0] if found else None
+
+    async def newest(self, tenant_id: TenantId, *, after: BatchId | None, most: int) -> Sequence[StoredBatch]:
+        """Batches of a tenant, newest first, from the one after `after` on."""
+        return await self._counted(await self._rows(NEWEST, tenant_id=tenant_id, after=after, most=most))
+
+    async def validating(self) -> Sequence[StoredBatch]:
+        """Batches whose files have not been read yet, oldest first."""
+        return [_batch_from(row, {}) for row in await self._rows(IN_STATUS, statuses=["validating"])]
+
+    async def all_at_rest(self) -> Sequence[StoredBatch]:
+        """Batches under way whose jobs are all at rest."""
+        return [_batch_from(row, {}) for row in await self._rows(ALL_AT_REST)]
+
+    async def refuse(self, batch_id: BatchId, errors: Sequence[JsonObject]) -> bool:
+        """Set a batch to failed with what is wrong with its file; jobs that were stored already are cancelled."""
+        refused = await self._rows(REFUSE, id=batch_id, errors=dumps(list(errors)))
+        await self._rows(CANCEL_JOBS, id=batch_id)
+        return bool(refused)
+
+    async def start(self, batch_id: BatchId, total: int) -> bool:
+        """Set a batch to in_progress once all its jobs are stored."""
+        return bool(await self._rows(START, id=batch_id, total=total))
+
+    async def finish(self, batch_id: BatchId, output: FileId | None, errors: FileId | None) -> bool:
+        """Name the result files and set the final status; False when somebody else did."""
+        return bool(await self._rows(FINISH, id=batch_id, output=output, errors=errors))
+
+    async def cancel(self, batch_id: BatchId, tenant_id: TenantId) -> bool:
+        """Stop a batch: what has not begun is cancelled now, what runs may finish."""
+        if not await self._rows(CANCEL, id=batch_id, tenant_id=tenant_id):
+            return False
+        await self._rows(CANCEL_JOBS, id=batch_id)
+        return True
+
+    async def rested(self, batch_id: BatchId, *, completed: bool) -> AsyncIterator[RestedRow]:
+        """Jobs of a batch that completed, or those that did not, a page at a time."""
+        after = ""
+        while True:
+            page = await self._rows(RESTED, id=batch_id, after=after, completed=completed, most=PAGE_JOBS)
+            for row in page:
+                yield _rested_from(row)
+            if len(page) < PAGE_JOBS:
+                return
+            after = page[-1]["id"]
+
+    async def _counted(self, rows: Sequence[Row]) -> list[StoredBatch]:
+        counts = await self._rows(COUNTS, ids=[row["id"] for row in rows]) if rows else []
+        return [
+            _batch_from(row, {JobState(c["state"]): c["jobs"] for c in counts if c["batch_id"] == row["id"]})
+            for row in rows
+        ]
+
+    async def _rows(self, query: str, **parameters: Any) -> Sequence[Row]:  # noqa: ANN401 - bind values
+        async with transaction(self._engine) as connection:
+            return await fetch(connection, query, parameters)
+
+
+def _batch_from(row: Row, jobs_by_state: dict[JobState, int]) -> StoredBatch:
+    return StoredBatch(
+        id=BatchId(row["id"]),
+        tenant_id=TenantId(row["tenant_id"]),
+        endpoint=row["endpoint"],
+        lane=Lane(row["lane"]),
+        completion_window=row["completion_window"],
+        window_seconds=row["window_seconds"],
+        input_file_id=FileId(row["input_file_id"]),
+        output_file_id=row["output_file_id"],
+        error_file_id=row["error_file_id"],
+        status=row["status"],
+        errors=row["errors"] or [],
+        metadata=row["metadata"],
+        total=row["total"],
+        created_at=row["created_at"],
+        moments={name: row[name] for name in _MOMENTS},
+        jobs_by_state=jobs_by_state,
+    )
+
+
+def _rested_from(row: Row) -> RestedRow:
+    return RestedRow(
+        job_id=JobId(row["id"]),
+        custom_id=row["custom_id"],
+        state=JobState(row["state"]),
+        reply=row["reply"],
+        dead_reason=row["dead_reason"],
+        message=row["message"],
+    )

@@ -1,0 +1,225 @@
+"""Money as Postgres knows it: the epoch, balances for a rebuild of Redis, suspense, and adjusting entries.
+
+Invariants: a ledger row is never changed or deleted, so a balance is a sum; and an attempt is closed once, by the state
+test inside the statement, so that two processes that resolve the same suspense book it once.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from schemas.admission import Grant
+from schemas.attempt import AttemptState
+from schemas.errors import NotFound
+from schemas.ids import AttemptId, JobId
+from schemas.money import NanoUsd
+from storage.batched import fetch, run
+from storage.engine import transaction
+from storage.rows import Row, grant_from
+
+MOST_PER_ROUND = 1_000
+PRESUMED_AFTER_SECONDS = 24 * 3600.0
+"""An outcome that nobody could look up for so long is booked at its reservation, until an invoice says otherwise."""
+
+ORPHANED_AFTER_SECONDS = 900.0
+"""An attempt of a job that nobody runs any more may still be closed by its zombie; after this it is suspended."""
+
+EPOCH = "SELECT epoch FROM ledger_epoch"
+
+RAISE_EPOCH = "UPDATE ledger_epoch SET epoch = epoch + 1 RETURNING epoch"
+
+BALANCES = """
+WITH money AS (
+    SELECT l.attempt_id, l.nano_usd AS settled, 0 AS reserved FROM ledger l WHERE l.at >= :since
+    UNION ALL
+    SELECT a.id, 0, a.reserved_nano_usd FROM attempts a WHERE a.state IN ('opened', 'suspense')
+)
+SELECT c.item ->> 0 AS scope, c.item ->> 1 AS time_window,
+    sum(m.settled)::bigint AS settled, sum(m.reserved)::bigint AS reserved
+FROM money m JOIN attempts a ON a.id = m.attempt_id CROSS JOIN LATERAL json_array_elements(a.counters) AS c (item)
+GROUP BY 1, 2
+"""
+
+UNSETTLED = """
+SELECT id, job_id, state, account, model, epoch, stamp, counters, reserved_tokens, reserved_nano_usd, opened_at
+FROM attempts WHERE state IN ('opened', 'suspense') ORDER BY state, opened_at
+"""
+
+SUSPENSE = """
+SELECT id, job_id, state, account, model, epoch, stamp, counters, reserved_tokens, reserved_nano_usd, opened_at
+FROM attempts WHERE state = 'suspense' AND opened_at < clock_timestamp() - make_interval(secs => :older_seconds)
+ORDER BY opened_at LIMIT :most
+"""
+
+SUSPEND_ORPHANS = """
+WITH orphans AS (
+    SELECT a.id FROM attempts a JOIN jobs j ON j.id = a.job_id
+    WHERE a.state = 'opened' AND a.opened_at < clock_timestamp() - make_interval(secs => :older_seconds)
+      AND (j.fence <> a.fence OR j.state <> 'running')
+    ORDER BY a.opened_at LIMIT :most FOR UPDATE OF a SKIP LOCKED
+)
+UPDATE attempts a SET state = 'suspense', outcome = 'worker_lost', cost_nano_usd = a.reserved_nano_usd,
+    closed_at = clock_timestamp()
+FROM orphans o WHERE a.id = o.id
+RETURNING a.id
+"""
+
+RESOLVE = """
+WITH resolved AS (
+    UPDATE attempts a SET state = :state, outcome = :kind, cost_nano_usd = :nano_usd, closed_at = clock_timestamp()
+    WHERE a.id = :id AND a.state = 'suspense'
+    RETURNING a.id, a.job_id, a.account, a.model
+), booked AS (
+    INSERT INTO ledger (attempt_id, kind, nano_usd, tenant_id, end_user, batch_id, account, model, at)
+    SELECT r.id, :kind, :nano_usd, j.tenant_id, j.end_user, j.batch_id, r.account, r.model, clock_timestamp()
+    FROM resolved r JOIN jobs j ON j.id = r.job_id WHERE CAST(:state AS text) = 'posted'
+    ON CONFLICT (attempt_id, kind, seq) DO NOTHING
+    RETURNING attempt_id, nano_usd
+), spent AS (
+    UPDATE jobs j SET spent_nano_usd = j.spent_nano_usd + b.nano_usd
+    FROM booked b JOIN resolved r ON r.id = b.attempt_id WHERE j.id = r.job_id
+)
+SELECT id FROM resolved
+"""
+
+LOCK_ATTEMPT = "SELECT id FROM attempts WHERE id = :id FOR UPDATE"
+
+ADJUST = """
+WITH entry AS (
+    INSERT INTO ledger (attempt_id, kind, seq, nano_usd, tenant_id, end_user, batch_id, account, model, at)
+    SELECT a.id, 'adjust',
+        (SELECT COALESCE(max(seq) + 1, 0) FROM ledger WHERE attempt_id = a.id AND kind = 'adjust'),
+        :nano_usd, j.tenant_id, j.end_user, j.batch_id, a.account, a.model, clock_timestamp()
+    FROM attempts a JOIN jobs j ON j.id = a.job_id WHERE a.id = :id
+    RETURNING attempt_id, seq, nano_usd
+), spent AS (
+    UPDATE jobs j SET spent_nano_usd = j.spent_nano_usd + e.nano_usd
+    FROM entry e JOIN attempts a ON a.id = e.attempt_id WHERE j.id = a.job_id
+)
+SELECT seq FROM entry
+"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Balance:
+    """What one scope has spent and has reserved in one window; suspense counts as reserved."""
+
+    scope: str
+    window: str
+    settled_nano_usd: NanoUsd
+    reserved_nano_usd: NanoUsd
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Unsettled:
+    """An attempt whose cost is not known: being called, or in suspense. Its grant settles it in Redis."""
+
+    attempt_id: AttemptId
+    job_id: JobId
+    state: AttemptState
+    grant: Grant
+    opened_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Books:
+    """All that a rebuild of Redis needs, from one snapshot under a new epoch. `unsettled` is the carried set."""
+
+    epoch: int
+    balances: Sequence[Balance]
+    unsettled: Sequence[Unsettled]
+
+
+class LedgerTable:
+    """The ledger's reads for a rebuild and its rare writes; the everyday POST is part of `JobTable.record`."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def epoch(self) -> int:
+        """The current epoch: grants of any other may not be sent."""
+        [row] = await self._rows(EPOCH)
+        return int(row["epoch"])
+
+    async def balances(self, since: datetime) -> list[Balance]:
+        """Sums per scope and window. `since` is the start of the earliest window that matters."""
+        return [_balance(row) for row in await self._rows(BALANCES, since=since)]
+
+    async def rebuild(self, since: datetime) -> Books:
+        """Raise the epoch and read the books under it.
+
+        Raising waits for the opens that hold the old epoch, so every attempt that may be sent is in the snapshot.
+        The caller writes Redis and sets the epoch key there last.
+        """
+        async with transaction(self._engine) as connection:
+            [raised] = await fetch(connection, RAISE_EPOCH, {})
+        async with transaction(self._engine) as connection:
+            await run(connection, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY", {})
+            balances = await fetch(connection, BALANCES, {"since": since})
+            unsettled = await fetch(connection, UNSETTLED, {})
+        return Books(
+            epoch=raised["epoch"],
+            balances=[_balance(row) for row in balances],
+            unsettled=[_unsettled(row) for row in unsettled],
+        )
+
+    async def suspense(self, *, older_seconds: float = 0.0, most: int = MOST_PER_ROUND) -> list[Unsettled]:
+        """Attempts whose outcome is unknown, oldest first."""
+        rows = await self._rows(SUSPENSE, older_seconds=older_seconds, most=most)
+        return [_unsettled(row) for row in rows]
+
+    async def suspend_orphans(self, *, older_seconds: float = ORPHANED_AFTER_SECONDS) -> int:
+        """Suspend attempts that a cancelled or rested job left open when its worker died; returns how many."""
+        return len(await self._rows(SUSPEND_ORPHANS, older_seconds=older_seconds, most=MOST_PER_ROUND))
+
+    async def post(self, attempt_id: AttemptId, cost_nano_usd: NanoUsd) -> bool:
+        """Resolve a suspense by a cost that was looked up; False when somebody had resolved it."""
+        return await self._resolve(attempt_id, AttemptState.POSTED, "post", cost_nano_usd)
+
+    async def release(self, attempt_id: AttemptId) -> bool:
+        """Resolve a suspense that was never billed; False when somebody had resolved it."""
+        return await self._resolve(attempt_id, AttemptState.RELEASED, "release", NanoUsd(0))
+
+    async def presume(self, unsettled: Unsettled) -> bool:
+        """Resolve a suspense at its reservation because nobody can say more; an adjusting entry may follow."""
+        return await self._resolve(
+            unsettled.attempt_id, AttemptState.POSTED, "presumed", unsettled.grant.cost_nano_usd
+        )
+
+    async def adjust(self, attempt_id: AttemptId, nano_usd: int) -> int:
+        """Add a correction, positive or negative, to an attempt; returns its number. Raises NotFound."""
+        async with transaction(self._engine) as connection:
+            await run(connection, LOCK_ATTEMPT, {"id": attempt_id})
+            rows = await fetch(connection, ADJUST, {"id": attempt_id, "nano_usd": nano_usd})
+        if not rows:
+            raise NotFound(f"There is no attempt {attempt_id!r}.")
+        return int(rows[0]["seq"])
+
+    async def _resolve(self, attempt_id: AttemptId, state: AttemptState, kind: str, cost: NanoUsd) -> bool:
+        return bool(await self._rows(RESOLVE, id=attempt_id, state=state.value, kind=kind, nano_usd=cost))
+
+    async def _rows(self, query: str, **parameters: Any) -> Sequence[Row]:  # noqa: ANN401 - bind values
+        async with transaction(self._engine) as connection:
+            return await fetch(connection, query, parameters)
+
+
+def _balance(row: Row) -> Balance:
+    return Balance(
+        scope=row["scope"],
+        window=row["time_window"],
+        settled_nano_usd=NanoUsd(row["settled"]),
+        reserved_nano_usd=NanoUsd(row["reserved"]),
+    )
+
+
+def _unsettled(row: Row) -> Unsettled:
+    return Unsettled(
+        attempt_id=AttemptId(row["id"]),
+        job_id=JobId(row["job_id"]),
+        state=AttemptState(row["state"]),
+        grant=grant_from(row),
+        opened_at=row["opened_at"],
+    )

@@ -1,0 +1,44 @@
+"""The bell between intake and dispatch: NOTIFY on one channel, without a payload.
+
+A ring may be lost while the listener reconnects; dispatch sweeps every second anyway. So a bell is only ever a hint.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+import psycopg
+import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from storage.batched import run
+from storage.engine import CONNECT_TIMEOUT_SECONDS, plain_url
+
+log = structlog.get_logger()
+
+CHANNEL = "penstock_work"
+RECONNECT_SECONDS = 1.0
+
+
+async def ring(connection: AsyncConnection) -> None:
+    """Wake the listeners when this transaction commits; rings of one transaction are folded into one."""
+    await run(connection, "SELECT pg_notify(:channel, '')", {"channel": CHANNEL})
+
+
+async def listen(database_url: str, on_ring: Callable[[], None], *, reconnect_seconds: float = RECONNECT_SECONDS) -> None:
+    """Call `on_ring` after each commit that rang, and once after each (re)connect, until cancelled."""
+    while True:
+        try:
+            await _listen_once(plain_url(database_url), on_ring)
+        except psycopg.OperationalError as error:
+            log.warning("bell_away", reason=str(error).strip())
+        await asyncio.sleep(reconnect_seconds)
+
+
+async def _listen_once(url: str, on_ring: Callable[[], None]) -> None:
+    async with await psycopg.AsyncConnection.connect(
+        url, autocommit=True, connect_timeout=CONNECT_TIMEOUT_SECONDS, application_name="penstock bell"
+    ) as connection:
+        await connection.execute(f"LISTEN {CHANNEL}")
+        on_ring()  # what was rung while nobody listened
+        async for _ in connection.notifies():
+            on_ring()
