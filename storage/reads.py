@@ -1,0 +1,237 @@
+"""What doors show: jobs, their attempts, dead letters, spend and depths. Reads only, a page at a time."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from schemas.accepted import Rested
+from schemas.ids import AttemptId, BatchId, JobId, TenantId
+from schemas.jsons import JsonObject
+from schemas.lanes import Lane
+from schemas.money import NanoUsd
+from schemas.states import JobState
+from storage.batched import fetch
+from storage.engine import transaction
+from storage.rows import Row
+
+JOBS = """
+SELECT j.* FROM jobs j
+LEFT JOIN jobs cursor ON cursor.id = CAST(:after AS text)
+WHERE j.tenant_id = :tenant_id
+  AND (CAST(:state AS text) IS NULL OR j.state = :state)
+  AND (CAST(:lane AS text) IS NULL OR j.lane = :lane)
+  AND (CAST(:batch_id AS text) IS NULL OR j.batch_id = :batch_id)
+  AND (CAST(:after AS text) IS NULL OR (j.created_at, j.id) < (cursor.created_at, cursor.id))
+ORDER BY j.created_at DESC, j.id DESC LIMIT :most
+"""
+JOB = "SELECT * FROM jobs WHERE id = :id AND tenant_id = :tenant_id"
+BODY = "SELECT body FROM job_bodies WHERE job_id = :id"
+RESULT = "SELECT reply, output, served_by FROM job_results WHERE job_id = :id"
+ATTEMPTS = "SELECT * FROM attempts WHERE job_id = :id ORDER BY opened_at, id"
+RESTED = """
+SELECT j.id, j.state, j.lane, j.dead_reason, j.message, j.spent_nano_usd, r.reply, r.served_by
+FROM jobs j LEFT JOIN job_results r ON r.job_id = j.id
+WHERE j.id = :id AND j.state IN ('completed', 'dead', 'expired', 'cancelled')
+"""
+DEPTHS = """
+SELECT lane, state, count(*) AS jobs FROM jobs WHERE state IN ('queued', 'running', 'waiting') GROUP BY lane, state
+"""
+SPENT = """
+SELECT COALESCE(sum(nano_usd), 0) AS nano_usd FROM ledger
+WHERE CAST(:batch_id AS text) IS NULL OR batch_id = :batch_id
+"""
+SUSPENSE = """
+SELECT count(*) AS attempts, COALESCE(sum(reserved_nano_usd), 0) AS nano_usd FROM attempts WHERE state = 'suspense'
+"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobView:
+    """A job as a listing shows it: no bodies."""
+
+    id: JobId
+    tenant_id: TenantId
+    batch_id: BatchId | None
+    custom_id: str | None
+    lane: Lane
+    model: str
+    state: JobState
+    tries: int
+    deaths: int
+    wait_reason: str | None
+    wake_at: datetime | None
+    expires_at: datetime
+    dead_reason: str | None
+    message: str | None
+    spent_nano_usd: NanoUsd
+    created_at: datetime
+    rested_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AttemptView:
+    """One attempt with what was sent and what came back."""
+
+    id: AttemptId
+    account: str
+    model: str
+    state: str
+    outcome: str | None
+    cost_nano_usd: NanoUsd
+    reserved_nano_usd: NanoUsd
+    usage: JsonObject | None
+    request: JsonObject | None
+    reply: JsonObject | None
+    error: JsonObject | None
+    recovery: str | None
+    complaint: str | None
+    provider_request_id: str | None
+    latency_ms: int | None
+    opened_at: datetime
+    closed_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobStory:
+    """Everything about one job; a dead letter is the story of a job at rest in failure."""
+
+    job: JobView
+    body: JsonObject
+    reply: JsonObject | None
+    output: Any
+    served_by: str | None
+    attempts: tuple[AttemptView, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobFilter:
+    """Which jobs a listing wants; None is any. `after` is the last id of the page before."""
+
+    state: JobState | None = None
+    lane: Lane | None = None
+    batch_id: BatchId | None = None
+    after: JobId | None = None
+    most: int = 100
+
+
+class Reads:
+    """Questions of the doors, each one short transaction."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def jobs(self, tenant_id: TenantId, wanted: JobFilter) -> Sequence[JobView]:
+        """Jobs of a tenant, newest first."""
+        rows = await self._rows(
+            JOBS,
+            tenant_id=tenant_id,
+            state=wanted.state,
+            lane=wanted.lane,
+            batch_id=wanted.batch_id,
+            after=wanted.after,
+            most=wanted.most,
+        )
+        return [_job_view(row) for row in rows]
+
+    async def story(self, job_id: JobId, tenant_id: TenantId) -> JobStory | None:
+        """A job of this tenant with all its attempts, oldest first."""
+        async with transaction(self._engine) as connection:
+            found = await fetch(connection, JOB, {"id": job_id, "tenant_id": tenant_id})
+            if not found:
+                return None
+            [body] = await fetch(connection, BODY, {"id": job_id})
+            results = await fetch(connection, RESULT, {"id": job_id})
+            attempts = await fetch(connection, ATTEMPTS, {"id": job_id})
+        result = results[0] if results else {"reply": None, "output": None, "served_by": None}
+        return JobStory(
+            job=_job_view(found[0]),
+            body=body["body"],
+            reply=result["reply"],
+            output=result["output"],
+            served_by=result["served_by"],
+            attempts=tuple(_attempt_view(row) for row in attempts),
+        )
+
+    async def rested(self, job_id: JobId) -> Rested | None:
+        """A job's end, or None while it is not at rest."""
+        rows = await self._rows(RESTED, id=job_id)
+        return _rested_from(rows[0]) if rows else None
+
+    async def depths(self) -> dict[tuple[Lane, JobState], int]:
+        """How many jobs are not at rest, by lane and state."""
+        rows = await self._rows(DEPTHS)
+        return {(Lane(row["lane"]), JobState(row["state"])): row["jobs"] for row in rows}
+
+    async def spent(self, batch_id: BatchId | None = None) -> NanoUsd:
+        """The sum of the ledger, of one batch or of all."""
+        [row] = await self._rows(SPENT, batch_id=batch_id)
+        return NanoUsd(int(row["nano_usd"]))
+
+    async def suspense(self) -> tuple[int, NanoUsd]:
+        """How many attempts have an unknown outcome, and what is reserved for them."""
+        [row] = await self._rows(SUSPENSE)
+        return row["attempts"], NanoUsd(int(row["nano_usd"]))
+
+    async def _rows(self, query: str, **parameters: Any) -> Sequence[Row]:  # noqa: ANN401 - bind values
+        async with transaction(self._engine) as connection:
+            return await fetch(connection, query, parameters)
+
+
+def _job_view(row: Row) -> JobView:
+    return JobView(
+        id=JobId(row["id"]),
+        tenant_id=TenantId(row["tenant_id"]),
+        batch_id=row["batch_id"],
+        custom_id=row["custom_id"],
+        lane=Lane(row["lane"]),
+        model=row["model"],
+        state=JobState(row["state"]),
+        tries=row["tries"],
+        deaths=row["deaths"],
+        wait_reason=row["wait_reason"],
+        wake_at=row["wake_at"],
+        expires_at=row["expires_at"],
+        dead_reason=row["dead_reason"],
+        message=row["message"],
+        spent_nano_usd=NanoUsd(row["spent_nano_usd"]),
+        created_at=row["created_at"],
+        rested_at=row["rested_at"],
+    )
+
+
+def _attempt_view(row: Row) -> AttemptView:
+    return AttemptView(
+        id=AttemptId(row["id"]),
+        account=row["account"],
+        model=row["model"],
+        state=row["state"],
+        outcome=row["outcome"],
+        cost_nano_usd=NanoUsd(row["cost_nano_usd"]),
+        reserved_nano_usd=NanoUsd(row["reserved_nano_usd"]),
+        usage=row["usage"],
+        request=row["request"],
+        reply=row["reply"],
+        error=row["error"],
+        recovery=row["recovery"],
+        complaint=row["complaint"],
+        provider_request_id=row["provider_request_id"],
+        latency_ms=row["latency_ms"],
+        opened_at=row["opened_at"],
+        closed_at=row["closed_at"],
+    )
+
+
+def _rested_from(row: Row) -> Rested:
+    return Rested(
+        job_id=JobId(row["id"]),
+        state=JobState(row["state"]),
+        lane=Lane(row["lane"]),
+        reply=row["reply"],
+        dead_reason=row["dead_reason"],
+        message=row["message"],
+        served_by=row["served_by"],
+        cost_nano_usd=NanoUsd(row["spent_nano_usd"]),
+    )
