@@ -60,7 +60,7 @@ class Batches:
         for terms in rested:
             output = await self._file(terms, completed=True)
             errors = await self._file(terms, completed=False)
-            await self._batches.finish(terms.batch_id, output, errors, self._now())
+            await self._batches.finish(terms.batch_id, output, errors)
             log.info("batch_finished", batch_id=terms.batch_id)
         return len(rested)
 

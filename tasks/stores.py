@@ -1,7 +1,6 @@
 """What intake, batches and upkeep ask of the stores, as small protocols; `tasks.wiring` says who answers."""
 
 from collections.abc import AsyncIterator, Sequence
-from datetime import datetime
 from typing import Protocol
 
 from schemas.accepted import Accepted, Rested
@@ -54,5 +53,5 @@ class BatchRows(Protocol):
     async def write_file(self, terms: BatchTerms, name: str, lines: AsyncIterator[bytes]) -> FileId | None:
         """Store an output file; None where there are no lines."""
 
-    async def finish(self, batch_id: BatchId, output: FileId | None, errors: FileId | None, now: datetime) -> None:
+    async def finish(self, batch_id: BatchId, output: FileId | None, errors: FileId | None) -> None:
         """Set a batch to completed, expired or cancelled with its files."""

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from schemas.errors import RedisUnavailable
 from schemas.ids import JobId
 from schemas.lanes import Lane
 from tasks.dispatch import Flow, dispatch
 from tasks.publish import Published, message, parse_message
+from tests.support.outlet import Wire
 
 
 @dataclass
@@ -28,18 +28,6 @@ class Rows:
         self.waiting[key] -= taken
         self.ahead[key] = self.ahead.get(key, 0) + taken
         return [Published(job_id=JobId(f"{flow.model}{n}"), generation=0) for n in range(taken)]
-
-
-@dataclass
-class Wire:
-    sent: list[tuple[Lane, int, int]] = field(default_factory=list)
-    broken: bool = False
-
-    async def publish(self, lane: Lane, jobs: Sequence[Published], slice_size: int = 1) -> int:
-        if self.broken:
-            raise RedisUnavailable
-        self.sent.append((lane, len(jobs), slice_size))
-        return len(jobs)
 
 
 async def test_a_million_queued_jobs_publish_only_the_run_ahead() -> None:

@@ -1,4 +1,4 @@
-"""A database of its own for each test module, at the newest migration."""
+"""Fixtures of the integration tests: a database of its own for each test module, at the newest migration."""
 
 import uuid
 from collections.abc import AsyncIterator, Iterator

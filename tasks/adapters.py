@@ -1,0 +1,125 @@
+"""The stores as intake, dispatch and batches want to see them: thin, without decisions of their own."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import asdict
+
+from schemas.accepted import Accepted, Rested
+from schemas.ids import BatchId, FileId, JobId, TenantId
+from schemas.job import Held, NewJob
+from storage.batches import BatchTable, StoredBatch
+from storage.due import DueTable
+from storage.files import FileTable
+from storage.jobs import JobTable
+from storage.reads import Reads
+from tasks.batch_lines import BatchTerms, LineError, RestedJob
+from tasks.dispatch import Flow
+from tasks.identity import new_file_id
+from tasks.publish import Published
+
+RESULT_PURPOSE = "batch_output"
+
+
+class StoredJobs:
+    """`tasks.stores.JobRows` over Postgres."""
+
+    def __init__(self, table: JobTable, reads: Reads) -> None:
+        self._table = table
+        self._reads = reads
+
+    async def insert(self, jobs: Sequence[NewJob]) -> Sequence[Accepted]:
+        """Store jobs in one transaction."""
+        return await self._table.insert(jobs)
+
+    async def insert_running(self, job: NewJob) -> Held | Accepted:
+        """Store a job that this process runs itself."""
+        return await self._table.insert_running(job)
+
+    async def mark_dispatched(self, jobs: Sequence[Published]) -> None:
+        """Count these as published."""
+        await self._table.mark_dispatched([job.job_id for job in jobs])
+
+    async def cancel(self, job_id: JobId, tenant_id: TenantId | None) -> bool:
+        """Cancel a job that is not at rest."""
+        return await self._table.cancel(job_id, tenant_id)
+
+    async def rested(self, job_id: JobId) -> Rested | None:
+        """A job's end."""
+        return await self._reads.rested(job_id)
+
+
+class StoredBacklog:
+    """`tasks.dispatch.Backlog` over Postgres."""
+
+    def __init__(self, due: DueTable) -> None:
+        self._due = due
+
+    async def flows(self) -> Sequence[Flow]:
+        """Flows with unpublished jobs."""
+        return [Flow(lane=flow.lane, model=flow.model, run_ahead=flow.run_ahead) for flow in await self._due.flows()]
+
+    async def take(self, flow: Flow, most: int) -> Sequence[Published]:
+        """Mark and return the next jobs of a flow."""
+        taken = await self._due.take(flow.lane, flow.model, most)
+        return [Published(job_id=job_id, generation=generation) for job_id, generation in taken]
+
+
+class StoredBatches:
+    """`tasks.stores.BatchRows` over Postgres."""
+
+    def __init__(self, batches: BatchTable, files: FileTable) -> None:
+        self._batches = batches
+        self._files = files
+
+    async def validating(self) -> Sequence[tuple[BatchTerms, FileId]]:
+        """Batches whose files have not been read yet."""
+        return [(_terms(batch), batch.input_file_id) for batch in await self._batches.validating()]
+
+    def lines(self, file_id: FileId) -> AsyncIterator[bytes]:
+        """The lines of an input file."""
+        return self._files.lines(file_id)
+
+    async def refuse(self, batch_id: BatchId, errors: Sequence[LineError]) -> None:
+        """Set a batch to failed."""
+        await self._batches.refuse(batch_id, [asdict(error) for error in errors])
+
+    async def start(self, batch_id: BatchId, total: int) -> None:
+        """Set a batch to in_progress."""
+        await self._batches.start(batch_id, total)
+
+    async def all_at_rest(self) -> Sequence[BatchTerms]:
+        """Batches whose jobs are all at rest."""
+        return [_terms(batch) for batch in await self._batches.all_at_rest()]
+
+    async def rested_jobs(self, batch_id: BatchId, *, completed: bool) -> AsyncIterator[RestedJob]:
+        """The jobs of a batch that completed, or those that did not."""
+        async for row in self._batches.rested(batch_id, completed=completed):
+            yield RestedJob(
+                job_id=row.job_id,
+                custom_id=row.custom_id,
+                state=row.state,
+                reply=row.reply,
+                dead_reason=row.dead_reason,
+                message=row.message,
+            )
+
+    async def write_file(self, terms: BatchTerms, name: str, lines: AsyncIterator[bytes]) -> FileId | None:
+        """Store a result file; None, and no file, where there are no lines."""
+        stored = await self._files.write(new_file_id(), terms.tenant_id, lines, filename=name, purpose=RESULT_PURPOSE)
+        if stored.bytes:
+            return stored.id
+        await self._files.delete(stored.id, terms.tenant_id)
+        return None
+
+    async def finish(self, batch_id: BatchId, output: FileId | None, errors: FileId | None) -> None:
+        """Name the result files and set the final status; the database's clock says when."""
+        await self._batches.finish(batch_id, output, errors)
+
+
+def _terms(batch: StoredBatch) -> BatchTerms:
+    return BatchTerms(
+        batch_id=batch.id,
+        tenant_id=batch.tenant_id,
+        endpoint=batch.endpoint,
+        lane=batch.lane,
+        window_seconds=batch.window_seconds,
+    )
