@@ -1,0 +1,119 @@
+"""What the demo reads while it runs, and the words for it. Reading is apart from showing; both are without I/O."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from schemas.jsons import JsonObject
+from schemas.money import NANO_PER_USD
+
+BAR_CELLS = 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """One moment of a running batch. Quota is used/limit by name of the limit; money is nano-dollars."""
+
+    elapsed_seconds: float
+    status: str
+    total: int
+    completed: int
+    dead: int
+    reprompted: int
+    spent_nano_usd: int
+    lanes: Mapping[str, int] = field(default_factory=dict)
+    quota: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def jobs_per_second(self) -> float:
+        """Jobs at rest per second since the batch was submitted."""
+        return (self.completed + self.dead) / self.elapsed_seconds if self.elapsed_seconds > 0 else 0.0
+
+
+def quota_used(limits: Sequence[JsonObject]) -> dict[str, float]:
+    """The highest share in use of each kind of limit, over all targets."""
+    shares: dict[str, float] = {}
+    for row in limits:
+        used, limit = row.get("used"), row.get("learned") or row.get("configured")
+        if isinstance(used, int | float) and isinstance(limit, int | float) and limit > 0:
+            name = str(row.get("limit", "quota"))
+            shares[name] = max(shares.get(name, 0.0), min(used / limit, 1.0))
+    return shares
+
+
+def settled_nano_usd(budgets: Sequence[JsonObject]) -> int:
+    """What the widest budget has settled: the global one, else the highest."""
+    settled = [nano_usd(row.get("settled_usd")) for row in budgets if row.get("scope", "global") == "global"]
+    return max(settled or [nano_usd(row.get("settled_usd")) for row in budgets] or [0])
+
+
+def nano_usd(amount: object) -> int:
+    """Dollars as decimal text in nano-dollars; 0 for what is none."""
+    try:
+        return int(Decimal(str(amount)) * NANO_PER_USD)
+    except (InvalidOperation, ValueError, OverflowError):
+        return 0
+
+
+def counters(metrics: str, name: str, label: str | None = None) -> dict[str, float]:
+    """The samples of one metric in Prometheus text, summed by the values of a label."""
+    found: dict[str, float] = {}
+    for family in text_string_to_metric_families(metrics):
+        for sample in family.samples:
+            if sample.name == name:
+                key = sample.labels.get(label, "") if label else ""
+                found[key] = found.get(key, 0.0) + sample.value
+    return found
+
+
+def line(reading: Reading) -> str:
+    """The reading on one line."""
+    parts = [
+        f"{reading.elapsed_seconds:6.1f} s",
+        reading.status,
+        f"completed {reading.completed}/{reading.total}",
+        f"reprompted {reading.reprompted}",
+        f"dead {reading.dead}",
+        f"spent {_usd(reading.spent_nano_usd)} USD",
+        f"quota {_quota(reading)}",
+        f"lanes {_lanes(reading)}",
+    ]
+    return "  ".join(parts)
+
+
+def block(reading: Reading) -> str:
+    """The reading on a few lines, for a terminal that is drawn over."""
+    done = (reading.completed + reading.dead) / reading.total if reading.total else 0.0
+    filled = round(done * BAR_CELLS)
+    bar = "█" * filled + "░" * (BAR_CELLS - filled)
+    speed = f"{reading.jobs_per_second:.0f} jobs/s"
+    others = f"reprompted {reading.reprompted}   dead {reading.dead}"
+    return "\n".join(
+        [
+            f"  {reading.status:<12} {bar} {done:4.0%}   {reading.elapsed_seconds:.1f} s   {speed}",
+            f"  completed    {reading.completed} of {reading.total}   {others}",
+            f"  lanes        {_lanes(reading)}",
+            f"  quota used   {_quota(reading)}",
+            f"  spent        {_usd(reading.spent_nano_usd)} USD",
+        ]
+    )
+
+
+def last_line(*, completed: int, dead: int, spent_nano_usd: int, jobs_per_second: float) -> str:
+    """The line that ends every demo; its form is fixed surface."""
+    spent_usd = Decimal(spent_nano_usd) / NANO_PER_USD
+    return f"demo: completed={completed} dead={dead} spent_usd={spent_usd:.6f} jobs_per_second={jobs_per_second:.1f}"
+
+
+def _usd(amount_nano_usd: int) -> str:
+    return f"{Decimal(amount_nano_usd) / NANO_PER_USD:.4f}"
+
+
+def _quota(reading: Reading) -> str:
+    return " ".join(f"{name} {share:.0%}" for name, share in sorted(reading.quota.items())) or "-"
+
+
+def _lanes(reading: Reading) -> str:
+    return " ".join(f"{lane}={count}" for lane, count in reading.lanes.items()) or "-"

@@ -1,0 +1,28 @@
+"""What can go wrong on this side of the door, besides what the door itself says.
+
+PenstockError
+├── Unavailable
+│   └── DoorUnreachable       nobody answers at the address
+├── DoorFailed                an answer that is none: a bug there, or not a penstock at all
+└── BatchIncomplete           a batch has ended, and not all of its jobs have completed
+"""
+
+from schemas.errors import PenstockError, Unavailable
+
+
+class DoorUnreachable(Unavailable):
+    """Nobody answers at this address; start it with `penstock up`, or name another with --url."""
+
+    code = "unreachable"
+
+
+class DoorFailed(PenstockError):  # noqa: N818 - reads as what happened
+    """The answer is not one that a penstock gives."""
+
+    code = "door_failed"
+
+
+class BatchIncomplete(PenstockError):  # noqa: N818 - reads as what happened
+    """The batch has ended and not all of its jobs have completed; see `penstock dead-letters list`."""
+
+    code = "batch_incomplete"

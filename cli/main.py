@@ -1,0 +1,111 @@
+"""The command line's outer wall: the commands, and which error ends with which exit code. Nobody else knows these.
+
+A person reads one line on stderr, a script reads the code; a traceback is a bug of ours.
+"""
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+
+import typer
+from typer.exceptions import Abort, TyperException
+
+from cli import batches, dead_letters, demo, jobs, operator, running
+from cli.errors import BatchIncomplete
+from config.catalogue import CatalogueError
+from config.settings import SettingError
+from schemas.errors import (
+    Forbidden,
+    InvalidSetting,
+    NotFound,
+    PenstockError,
+    Unauthenticated,
+    Unavailable,
+)
+
+OK, FAILURE, USAGE, NOT_FOUND, UNAUTHORISED, UNREACHABLE, REFUSED_SETTING, INCOMPLETE = range(8)
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+EPILOG = (
+    "Exit codes: 0 done, 1 failure, 2 wrong usage, 3 not found, 4 unauthorised, 5 unreachable, 6 refused setting, "
+    "7 the batch ended with jobs that did not complete, 130 interrupted."
+)
+
+EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
+    (NotFound, NOT_FOUND),
+    (Unauthenticated, UNAUTHORISED),
+    (Forbidden, UNAUTHORISED),
+    (Unavailable, UNREACHABLE),
+    (InvalidSetting, REFUSED_SETTING),
+    (SettingError, REFUSED_SETTING),
+    (CatalogueError, REFUSED_SETTING),
+    (BatchIncomplete, INCOMPLETE),
+    (PenstockError, FAILURE),
+    (OSError, FAILURE),
+)
+
+app = typer.Typer(
+    name="penstock",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    epilog=EPILOG,
+    help="Runs LLM completion jobs at the full speed of a provider quota and never past a budget.",
+)
+app.command()(running.up)
+app.command()(running.down)
+app.command()(running.status)
+app.command()(running.check)
+app.command()(demo.demo)
+app.command()(batches.submit)
+app.command()(batches.watch)
+app.command()(batches.results)
+app.add_typer(jobs.app, name="jobs")
+app.add_typer(dead_letters.app, name="dead-letters")
+app.add_typer(operator.budgets, name="budgets")
+app.add_typer(operator.limits, name="limits")
+app.add_typer(operator.keys, name="keys")
+
+
+def run() -> None:
+    """Run the command that was typed, and leave with its exit code."""
+    sys.exit(main(sys.argv[1:], os.environ))
+
+
+def main(argv: Sequence[str], env: Mapping[str, str]) -> int:
+    """Run one command and return its exit code."""
+    try:
+        ended = typer.main.get_command(app).main(
+            args=list(argv), prog_name="penstock", standalone_mode=False, obj=dict(env)
+        )
+    except TyperException as error:
+        return _usage(error)
+    except (KeyboardInterrupt, Abort):
+        _complain("interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has left; say no more
+        return OK
+    except tuple(kind for kind, _ in EXIT_CODES) as error:
+        _complain(_words(error))
+        return next(code for kind, code in EXIT_CODES if isinstance(error, kind))
+    return ended if isinstance(ended, int) else OK
+
+
+def _usage(error: TyperException) -> int:
+    message = getattr(error, "format_message", lambda: str(error))()
+    if message:
+        _complain(f"{message} Try `penstock --help`.")
+    return int(getattr(error, "exit_code", USAGE))
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, PenstockError):
+        return error.message
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)
+
+
+def _complain(message: str) -> None:
+    print(f"penstock: {message.strip()}", file=sys.stderr)  # noqa: T201 - the one line of an error

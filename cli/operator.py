@@ -1,0 +1,80 @@
+"""`penstock budgets`, `limits` and `keys`: what the operator watches and hands out."""
+
+from typing import Annotated
+
+import typer
+
+from cli.options import DEFAULT_HOME, AsJson, HomeFolder, Url, open_door
+from cli.show import remark, say, show_json, show_rows
+
+budgets = typer.Typer(no_args_is_help=True, help="See what may be spent and what has been.")
+limits = typer.Typer(invoke_without_command=True, help="See the provider's limits: configured, learned and used.")
+keys = typer.Typer(no_args_is_help=True, help="Create, list and revoke API keys.")
+
+BUDGET_COLUMNS = ("scope", "window", "limit_usd", "settled_usd", "reserved_usd", "suspense_usd", "resets_at")
+LIMIT_COLUMNS = ("target", "limit", "configured", "learned", "used", "in_flight", "waiting")
+KEY_COLUMNS = ("id", "name", "tenant_id", "tenant", "scopes", "scope", "prefix", "created_at", "revoked_at")
+
+
+@budgets.command("list")
+def list_budgets(
+    ctx: typer.Context,
+    *,
+    as_json: AsJson = False,
+    url: Url = None,
+    home: HomeFolder = DEFAULT_HOME,
+) -> None:
+    """List budgets with what is settled and reserved in the window that runs now."""
+    show_rows(open_door(ctx, url, home, as_operator=True).rows("budgets"), BUDGET_COLUMNS, as_json=as_json)
+
+
+@limits.callback()
+def list_limits(
+    ctx: typer.Context,
+    *,
+    as_json: AsJson = False,
+    url: Url = None,
+    home: HomeFolder = DEFAULT_HOME,
+) -> None:
+    """See the provider's limits: configured, learned and used."""
+    show_rows(open_door(ctx, url, home, as_operator=True).rows("limits"), LIMIT_COLUMNS, as_json=as_json)
+
+
+@keys.command("create")
+def create_key(
+    ctx: typer.Context,
+    *,
+    name: Annotated[str, typer.Argument(help="Whose key this is, in your own words.")],
+    tenant: Annotated[str, typer.Option("--tenant", help="The tenant that it acts for.")] = "default",
+    operator: Annotated[bool, typer.Option("--operator", help="Let it act for every tenant.")] = False,
+    as_json: AsJson = False,
+    url: Url = None,
+    home: HomeFolder = DEFAULT_HOME,
+) -> None:
+    """Create a key and print it; it cannot be shown again."""
+    body = {"name": name, "tenant_id": tenant, "scope": "operator" if operator else "submit"}
+    created = open_door(ctx, url, home, as_operator=True).post("keys", body=body)
+    if as_json:
+        show_json(created)
+        return
+    say(str(created["key"]))
+    remark(f"{created['id']} for {name}; this is the only time that the key is shown")
+
+
+@keys.command("list")
+def list_keys(
+    ctx: typer.Context,
+    *,
+    as_json: AsJson = False,
+    url: Url = None,
+    home: HomeFolder = DEFAULT_HOME,
+) -> None:
+    """List keys; the secrets are not kept and cannot be listed."""
+    show_rows(open_door(ctx, url, home, as_operator=True).rows("keys"), KEY_COLUMNS, as_json=as_json)
+
+
+@keys.command("revoke")
+def revoke_key(ctx: typer.Context, *, key_id: str, url: Url = None, home: HomeFolder = DEFAULT_HOME) -> None:
+    """Revoke a key: requests with it are refused from now on."""
+    open_door(ctx, url, home, as_operator=True).delete("keys", key_id)
+    remark(f"{key_id} is revoked")
