@@ -1,0 +1,145 @@
+"""Text that matches a regular expression, for the `pattern` of a schema.
+
+Knows literals, classes, groups, alternatives, the usual escapes and quantifiers. Look-around, back references and
+Unicode classes are beyond it: `matching` then returns None and the caller falls back.
+"""
+
+import random
+import re
+import string
+
+_CLASSES = {
+    "d": string.digits,
+    "w": string.ascii_letters + string.digits + "_",
+    "s": " ",
+    "D": string.ascii_letters,
+    "W": "-.,:",
+    "S": string.ascii_letters + string.digits,
+}
+_ANY = string.ascii_lowercase + string.digits
+_PRINTABLE = string.ascii_letters + string.digits + " -_.,:;/@#"
+_MORE = 3  # how far above the least an open quantifier may go
+
+
+class _Unknown(ValueError):  # noqa: N818 - never leaves this module
+    """A construct that this writer does not know."""
+
+
+def matching(pattern: str, chance: random.Random) -> str | None:
+    """Return a text that the pattern finds, or None where that is too hard."""
+    try:
+        text = _Writer(pattern, chance).alternatives()
+        return text if re.search(pattern, text) else None
+    except (_Unknown, IndexError, ValueError, re.error):
+        return None
+
+
+class _Writer:
+    """A recursive descent over the pattern that writes while it reads."""
+
+    def __init__(self, pattern: str, chance: random.Random) -> None:
+        self._left, self._chance = list(reversed(pattern)), chance
+
+    def alternatives(self) -> str:
+        """Write one of the branches; read them all."""
+        branches = [self._branch()]
+        while self._left and self._left[-1] == "|":
+            self._left.pop()
+            branches.append(self._branch())
+        return self._chance.choice(branches)
+
+    def _branch(self) -> str:
+        written: list[str] = []
+        while self._left and self._left[-1] not in "|)":
+            mark = list(self._left)
+            self._atom()
+            times = self._times()
+            after = list(self._left)
+            for _ in range(times):  # read the atom anew for each time, so that each time draws anew
+                self._left = list(mark)
+                written.append(self._atom())
+            self._left = after
+        return "".join(written)
+
+    def _atom(self) -> str:
+        char = self._left.pop()
+        match char:
+            case "^" | "$":
+                return ""
+            case ".":
+                return self._chance.choice(_ANY)
+            case "[":
+                return self._chance.choice(self._class())
+            case "(":
+                return self._group()
+            case "\\":
+                return self._chance.choice(self._escape())
+            case "*" | "+" | "?" | "{":
+                raise _Unknown(char)
+        return char
+
+    def _group(self) -> str:
+        if self._left[-1] == "?":
+            self._left.pop()
+            if self._left.pop() != ":":
+                raise _Unknown("group")
+        text = self.alternatives()
+        if self._left.pop() != ")":
+            raise _Unknown("group")
+        return text
+
+    def _escape(self) -> str:
+        char = self._left.pop()
+        if char in _CLASSES:
+            return _CLASSES[char]
+        if char in "bB" or char.isdigit():
+            raise _Unknown(char)
+        return {"n": "\n", "t": "\t", "r": "\r"}.get(char, char)
+
+    def _class(self) -> str:
+        negated = self._left[-1] == "^"
+        if negated:
+            self._left.pop()
+        found = ""
+        while self._left[-1] != "]" or not found:
+            char = self._left.pop()
+            chosen = self._escape() if char == "\\" else char
+            if len(chosen) == 1 and self._left[-1] == "-" and self._left[-2] != "]":
+                self._left.pop()
+                chosen = "".join(map(chr, range(ord(chosen), ord(self._left.pop()) + 1)))
+            found += chosen
+        self._left.pop()
+        return "".join(char for char in _PRINTABLE if char not in found) if negated else found
+
+    def _times(self) -> int:
+        if not self._left:
+            return 1
+        match self._left[-1]:
+            case "*":
+                least, most = 0, _MORE
+            case "+":
+                least, most = 1, _MORE
+            case "?":
+                least, most = 0, 1
+            case "{":
+                return self._counted()
+            case _:
+                return 1
+        self._left.pop()
+        return self._lazily(self._chance.randint(least, most))
+
+    def _counted(self) -> int:
+        self._left.pop()
+        inside = ""
+        while self._left[-1] != "}":
+            inside += self._left.pop()
+        self._left.pop()
+        least, comma, most = inside.partition(",")
+        low = int(least)
+        high = low if not comma else int(most) if most else low + _MORE
+        return self._lazily(self._chance.randint(low, high))
+
+    def _lazily(self, times: int) -> int:
+        if self._left and self._left[-1] in "?+":
+            self._left.pop()
+        return times

@@ -1,0 +1,305 @@
+"""The wire: routes, the waiting, and the sending of whole, half and missing answers.
+
+One aiohttp low-level server, one process, one core. A handler is cancelled when its client hangs up; by then the call
+is billed, as it would be outside.
+"""
+
+import asyncio
+import re
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import orjson
+from aiohttp import web
+from multidict import CIMultiDict
+
+from simulator import desk, embeddings, faults, streaming
+from simulator.answers import Answer, tokens_in
+from simulator.faults import ErrorShape
+from simulator.instances import Json
+from simulator.meter import Usage
+from simulator.provider import Arrival, Call, ClosedBeforeBilling, Provider, Turned
+from simulator.streaming import Heading
+
+CHAT, EMBEDDINGS = "/v1/chat/completions", "/v1/embeddings"
+_JSON, _EVENTS = "application/json", "text/event-stream; charset=utf-8"
+_INSTANT_USAGE = Usage(input_tokens=20, output_tokens=10)
+_MODEL_IN_BODY = re.compile(rb'"model"\s*:\s*"([^"]+)"')
+_MOST_DIMENSIONS = 1536
+_STOP_WITHIN_SECONDS = 0.3
+
+Route = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+class Server:
+    """Serves one provider."""
+
+    def __init__(self, provider: Provider) -> None:
+        self.provider = provider
+        self._routes: dict[tuple[str, str], Route] = {
+            ("POST", CHAT): self._instant if provider.settings.instant else self._counted(self._chat),
+            ("POST", EMBEDDINGS): self._counted(self._embeddings),
+        }
+        self._instant_bodies: dict[str, tuple[bytes, int]] = {}
+        self._web = web.Server(
+            self.handle, access_log=None, handler_cancellation=True, client_max_size=64 * 1024 * 1024
+        )
+
+    async def serve(self, listening: socket.socket, stop: asyncio.Event) -> None:
+        """Serve on the socket until told to stop; what is still waiting is cut off."""
+        loop = asyncio.get_running_loop()
+        listener = await loop.create_server(self._web, sock=listening, backlog=4096)
+        await stop.wait()
+        listener.close()
+        await self._web.shutdown(_STOP_WITHIN_SECONDS)
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request."""
+        route = self._routes.get((request.method, request.path))
+        if route is not None:
+            return await route(request)
+        try:
+            return desk.answer(
+                self.provider,
+                request.method,
+                request.path,
+                request.query,
+                raw=await request.read(),
+                unix_now=time.time(),
+            )
+        except Turned as turned:
+            return self._error(turned.shape)
+
+    def _counted(self, route: Callable[[web.BaseRequest, str], Awaitable[web.StreamResponse]]) -> Route:
+        async def counted(request: web.BaseRequest) -> web.StreamResponse:
+            request_id = self.provider.next_request_id()
+            meter = self.provider.meter
+            meter.begin()
+            try:
+                return await route(request, request_id)
+            except Turned as turned:
+                return self._error(turned.shape, request_id, turned.headers)
+            except ClosedBeforeBilling:
+                return _closed(request)
+            finally:
+                meter.end()
+
+        return counted
+
+    async def _chat(self, request: web.BaseRequest, request_id: str) -> web.StreamResponse:
+        provider, arrived_at = self.provider, time.monotonic()
+        call = provider.read(await self._arrival(request), request_id)
+        prompt = provider.read_prompt(call)
+        call = provider.with_scenario(call, prompt.last_user_text)
+        charged = provider.charged_tokens(prompt.tokens, prompt.max_tokens)
+        headers = self._admitted(call, charged)
+        answer = provider.answer(call, prompt)
+        provider.bill(call, answer.usage)
+        if call.body.get("stream") is True:
+            response = await self._stream(request, call, answer, headers)
+        else:
+            response = await self._whole(request, call, answer, headers, arrived_at)
+        provider.settle(call, charged, answer.usage, now=time.monotonic())
+        return response
+
+    def _admitted(self, call: Call, charged_tokens: int) -> CIMultiDict[str]:
+        now = time.monotonic()
+        self.provider.admit(call, charged_tokens, now=now, unix_now=time.time())
+        headers = CIMultiDict(self.provider.quota(call.key, call.model, now).headers(now))
+        headers["x-request-id"] = call.request_id
+        headers["openai-version"] = "2020-10-01"
+        headers["openai-organization"] = "org-simulator"
+        return headers
+
+    async def _whole(
+        self, request: web.BaseRequest, call: Call, answer: Answer, headers: CIMultiDict[str], arrived_at: float
+    ) -> web.StreamResponse:
+        await _wait(call.latency_seconds, call.scenario)
+        headers["openai-processing-ms"] = str(round((time.monotonic() - arrived_at) * 1000))
+        metadata = call.body.get("metadata") if call.body.get("store") else None
+        body = streaming.plain(_heading(call), answer, metadata=metadata)
+        match call.scenario:
+            case "reset_after":
+                return _closed(request)
+            case "stream_error":
+                return self._error(faults.SERVER_ERROR, call.request_id, headers)
+            case "cut" | "stalled":
+                return await _half(request, body, headers, stalled=call.scenario == "stalled")
+        self.provider.meter.answered += 1
+        headers["content-type"] = _JSON
+        return web.Response(body=body, headers=headers)
+
+    async def _stream(
+        self, request: web.BaseRequest, call: Call, answer: Answer, headers: CIMultiDict[str]
+    ) -> web.StreamResponse:
+        options = call.body.get("stream_options")
+        include_usage = isinstance(options, dict) and options.get("include_usage") is True
+        events = streaming.chunks(_heading(call), answer, include_usage=include_usage)
+        first_wait = call.latency_seconds * 0.3  # to the first token; the rest is spread over the others
+        between = call.latency_seconds * 0.7 / len(events)
+        await _wait(first_wait, call.scenario)
+        if call.scenario == "reset_after":
+            return _closed(request)
+        headers["content-type"] = _EVENTS
+        headers["openai-processing-ms"] = str(round(first_wait * 1000))
+        response = web.StreamResponse(headers=headers)
+        await response.prepare(request)
+        last = len(events) // 2 if call.scenario in {"cut", "stalled", "stream_error"} else len(events)
+        for event in events[:last]:
+            await response.write(event)
+            if between:
+                await asyncio.sleep(between)
+        match call.scenario:
+            case "stalled":
+                await _for_ever()
+            case "stream_error":
+                await response.write(streaming.error_event(faults.SERVER_ERROR.body()))
+            case "cut":
+                pass
+            case _:
+                self.provider.meter.answered += 1
+        await response.write_eof()
+        return response
+
+    async def _embeddings(self, request: web.BaseRequest, request_id: str) -> web.StreamResponse:
+        provider, arrived_at = self.provider, time.monotonic()
+        call = provider.read(await self._arrival(request), request_id)
+        texts = _texts(call.body.get("input"))
+        if not texts:
+            shape = ErrorShape(
+                status=400, type="invalid_request_error", code=None, message="'input' must be text.", param="input"
+            )
+            raise provider.turned(shape, "bad_request")
+        call = provider.with_scenario(call, "")
+        usage = Usage(input_tokens=sum(tokens_in(text) for text in texts))
+        headers = self._admitted(call, usage.input_tokens)
+        provider.bill(call, usage)
+        await _wait(call.latency_seconds, call.scenario)
+        if call.scenario == "reset_after":
+            return _closed(request)
+        headers["openai-processing-ms"] = str(round((time.monotonic() - arrived_at) * 1000))
+        headers["content-type"] = _JSON
+        provider.meter.answered += 1
+        return web.Response(body=_embedding_body(call, texts, usage), headers=headers)
+
+    async def _instant(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Serve the prebuilt answer: no limits, no latency, a fixed usage, metered all the same."""
+        raw = await request.read()
+        found = _MODEL_IN_BODY.search(raw)
+        model = "" if found is None else found[1].decode()
+        if model not in self.provider.settings.models or b'"stream"' in raw or b'"response_format"' in raw:
+            return await self._counted(self._chat)(request)
+        body, nano_usd = self._instant_bodies.get(model) or self._prepare_instant(model)
+        meter, request_id = self.provider.meter, self.provider.next_request_id()
+        meter.begin()
+        meter.accept(time.time())
+        client_request_id = request.headers.get("x-client-request-id")
+        if client_request_id is not None:
+            meter.hits[client_request_id] += 1
+        meter.charge(
+            _INSTANT_USAGE,
+            nano_usd,
+            model=model,
+            client_request_id=client_request_id or request_id,
+            job_id=None,
+            body=None,
+        )
+        meter.answered += 1
+        meter.end()
+        headers = {"content-type": _JSON, "x-request-id": request_id, "openai-processing-ms": "0"}
+        return web.Response(body=b'{"id":"chatcmpl-' + request_id[4:].encode() + body, headers=headers)
+
+    def _prepare_instant(self, model: str) -> tuple[bytes, int]:
+        answer = Answer(content="A prebuilt answer of the simulator.", finish_reason="stop", usage=_INSTANT_USAGE)
+        whole = streaming.plain(Heading(completion_id="", created=int(time.time()), model=model), answer)
+        rest = whole.removeprefix(b'{"id":"')
+        self._instant_bodies[model] = rest, self.provider.cost_nano_usd(model, _INSTANT_USAGE)
+        return self._instant_bodies[model]
+
+    async def _arrival(self, request: web.BaseRequest) -> Arrival:
+        headers = request.headers
+        scheme, _, key = headers.get("authorization", "").partition(" ")
+        client_request_id = headers.get("x-client-request-id")
+        if client_request_id is not None:
+            self.provider.meter.hits[client_request_id] += 1
+        latency = headers.get("x-simulator-latency-ms")
+        return Arrival(
+            key=key if scheme.lower() == "bearer" and key else None,
+            client_request_id=client_request_id,
+            scenario=headers.get("x-simulator-scenario"),
+            latency_ms=float(latency) if latency is not None and latency.replace(".", "", 1).isdigit() else None,
+            raw=await request.read(),
+        )
+
+    def _error(self, shape: ErrorShape, request_id: str | None = None, headers: object = None) -> web.StreamResponse:
+        found = CIMultiDict(headers) if isinstance(headers, dict | CIMultiDict) else CIMultiDict[str]()
+        found["x-request-id"] = request_id or self.provider.next_request_id()
+        found["content-type"] = _JSON
+        return web.Response(status=shape.status, body=shape.body(), headers=found)
+
+
+def _heading(call: Call) -> Heading:
+    return Heading(completion_id="chatcmpl-" + call.request_id[4:], created=int(time.time()), model=call.model)
+
+
+def _closed(request: web.BaseRequest) -> web.Response:
+    """Close the connection at once; what is returned can no longer be sent."""
+    if request.transport is not None:
+        request.transport.abort()
+    return web.Response()
+
+
+async def _half(
+    request: web.BaseRequest, body: bytes, headers: CIMultiDict[str], *, stalled: bool
+) -> web.StreamResponse:
+    headers["content-type"], headers["content-length"] = _JSON, str(len(body))
+    response = web.StreamResponse(headers=headers)
+    await response.prepare(request)
+    await response.write(body[: len(body) // 2])
+    if stalled:
+        await _for_ever()
+    if request.transport is not None:
+        request.transport.close()  # what was written is still sent
+    return response
+
+
+async def _wait(seconds: float, scenario: str) -> None:
+    if seconds > 0:
+        await asyncio.sleep(seconds)
+    if scenario == "hang":
+        await _for_ever()
+
+
+async def _for_ever() -> None:
+    """Wait until the client hangs up or the server stops; both cancel."""
+    with suppress(TimeoutError):
+        await asyncio.Event().wait()
+
+
+def _texts(given: Json) -> list[str]:
+    match given:
+        case str() if given:
+            return [given]
+        case [*items] if all(isinstance(item, str) for item in items):
+            return [str(item) for item in items]
+        case [*items] if all(isinstance(item, int) for item in items):
+            return [" ".join(str(item) for item in items)]  # one text as token numbers
+    return []
+
+
+def _embedding_body(call: Call, texts: list[str], usage: Usage) -> bytes:
+    asked = call.body.get("dimensions")
+    dimensions = min(asked, _MOST_DIMENSIONS) if isinstance(asked, int) and asked > 0 else _MOST_DIMENSIONS
+    vectors = [embeddings.vector(text, dimensions) for text in texts]
+    packed = call.body.get("encoding_format") == "base64"
+    found = [embeddings.as_base64(values) if packed else values for values in vectors]
+    return orjson.dumps(
+        {
+            "object": "list",
+            "model": call.model,
+            "data": [{"object": "embedding", "index": index, "embedding": item} for index, item in enumerate(found)],
+            "usage": {"prompt_tokens": usage.input_tokens, "total_tokens": usage.input_tokens},
+        }
+    )
