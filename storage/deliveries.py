@@ -63,9 +63,7 @@ class DeliveryTable:
     async def ready(self, most: int = MOST_PER_ROUND) -> list[Delivery]:
         """Promises whose jobs rest and that are not delivered."""
         rows = await self._rows(READY, most=most)
-        return [
-            Delivery(task_id=row["task_id"], job_id=JobId(row["job_id"]), reply_to=row["reply_to"]) for row in rows
-        ]
+        return [Delivery(task_id=row["task_id"], job_id=JobId(row["job_id"]), reply_to=row["reply_to"]) for row in rows]
 
     async def notice_rested(self) -> int:
         """Make promises ready whose jobs came to rest unseen.

@@ -185,9 +185,7 @@ class LedgerTable:
 
     async def presume(self, unsettled: Unsettled) -> bool:
         """Resolve a suspense at its reservation because nobody can say more; an adjusting entry may follow."""
-        return await self._resolve(
-            unsettled.attempt_id, AttemptState.POSTED, "presumed", unsettled.grant.cost_nano_usd
-        )
+        return await self._resolve(unsettled.attempt_id, AttemptState.POSTED, "presumed", unsettled.grant.cost_nano_usd)
 
     async def adjust(self, attempt_id: AttemptId, nano_usd: int) -> int:
         """Add a correction, positive or negative, to an attempt; returns its number. Raises NotFound."""

@@ -11,7 +11,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.batched import run
-from storage.engine import CONNECT_TIMEOUT_SECONDS, plain_url
+from storage.engine import CONNECT_TIMEOUT_SECONDS
 
 log = structlog.get_logger()
 
@@ -24,11 +24,13 @@ async def ring(connection: AsyncConnection) -> None:
     await run(connection, "SELECT pg_notify(:channel, '')", {"channel": CHANNEL})
 
 
-async def listen(database_url: str, on_ring: Callable[[], None], *, reconnect_seconds: float = RECONNECT_SECONDS) -> None:
+async def listen(
+    database_url: str, on_ring: Callable[[], None], *, reconnect_seconds: float = RECONNECT_SECONDS
+) -> None:
     """Call `on_ring` after each commit that rang, and once after each (re)connect, until cancelled."""
     while True:
         try:
-            await _listen_once(plain_url(database_url), on_ring)
+            await _listen_once(_without_driver(database_url), on_ring)
         except psycopg.OperationalError as error:
             log.warning("bell_away", reason=str(error).strip())
         await asyncio.sleep(reconnect_seconds)
@@ -42,3 +44,8 @@ async def _listen_once(url: str, on_ring: Callable[[], None]) -> None:
         on_ring()  # what was rung while nobody listened
         async for _ in connection.notifies():
             on_ring()
+
+
+def _without_driver(database_url: str) -> str:
+    _, _, rest = database_url.partition("://")
+    return f"postgresql://{rest}"
