@@ -39,13 +39,13 @@ UPDATE jobs j SET state = 'queued', generation = j.generation + 1, tries = 0, de
     max_cost_nano_usd = COALESCE(:max_cost_nano_usd, j.max_cost_nano_usd)
 FROM chosen c WHERE j.id = c.id
 RETURNING j.id
-"""
+"""  # noqa: S608 - one constant inside another
 
 DISCARD = f"""
 WITH chosen AS ({CHOSEN})
 UPDATE jobs j SET discarded_at = clock_timestamp() FROM chosen c WHERE j.id = c.id
 RETURNING j.id
-"""
+"""  # noqa: S608 - one constant inside another
 
 NEW_BODY = "UPDATE job_bodies SET body = CAST(:body AS json) WHERE job_id = :id"
 
@@ -79,7 +79,7 @@ class ReplayTable:
         """Queue up to `most` of them with a new deadline; `body` replaces the request of each."""
         terms = {"deadline_seconds": deadline_seconds, "max_cost_nano_usd": max_cost_nano_usd, "most": most}
         async with transaction(self._engine) as connection:
-            rows = await fetch(connection, REPLAY, _conditions(which) | terms)
+            rows = await fetch(connection, REPLAY, conditions(which) | terms)
             if body is not None:
                 for row in rows:
                     await run(connection, NEW_BODY, {"id": row["id"], "body": dumps(body)})
@@ -89,10 +89,11 @@ class ReplayTable:
     async def discard(self, which: DeadLetters, *, most: int = MOST_PER_ROUND) -> list[JobId]:
         """Put up to `most` of them aside: they stay dead and are no longer listed nor replayed."""
         async with transaction(self._engine) as connection:
-            return _ids(await fetch(connection, DISCARD, _conditions(which) | {"most": most}))
+            return _ids(await fetch(connection, DISCARD, conditions(which) | {"most": most}))
 
 
-def _conditions(which: DeadLetters) -> dict[str, Any]:
+def conditions(which: DeadLetters) -> dict[str, Any]:
+    """Bind values of the conditions that every query over dead letters shares."""
     return {
         "tenant_id": which.tenant_id,
         "id": which.job_id,
