@@ -1,0 +1,58 @@
+"""Windows are named as people in their timezone live them, and a job meets the budgets of its scopes only."""
+
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from schemas.errors import InvalidSetting
+from schemas.ids import BatchId, TenantId
+from schemas.money import NanoUsd
+from tasks.budgets import Budget, Window, counters_for, window_name
+from tests.support.fakes import a_job
+
+BERLIN, KOLKATA, HONOLULU = ZoneInfo("Europe/Berlin"), ZoneInfo("Asia/Kolkata"), ZoneInfo("Pacific/Honolulu")
+NOW = datetime(2026, 11, 30, 23, 30, tzinfo=UTC)
+
+
+def budget(scope: str, window: Window = Window.DAY) -> Budget:
+    return Budget(scope=scope, window=window, limit_nano_usd=NanoUsd(1), timezone=ZoneInfo("UTC"))
+
+
+@pytest.mark.parametrize(
+    ("window", "zone", "name"),
+    [
+        (Window.DAY, BERLIN, "2026-12-01@Europe/Berlin"),
+        (Window.DAY, HONOLULU, "2026-11-30@Pacific/Honolulu"),
+        (Window.MONTH, KOLKATA, "2026-12@Asia/Kolkata"),
+        (Window.MONTH, HONOLULU, "2026-11@Pacific/Honolulu"),
+        (Window.HOUR, KOLKATA, "2026-12-01T05+0530@Asia/Kolkata"),
+    ],
+)
+def test_a_window_is_the_one_people_there_live_in(window: Window, zone: ZoneInfo, name: str) -> None:
+    assert window_name(window, zone, NOW) == name
+
+
+def test_the_hour_that_comes_twice_is_two_windows() -> None:
+    first = window_name(Window.HOUR, BERLIN, datetime(2026, 10, 25, 0, 30, tzinfo=UTC))
+    second = window_name(Window.HOUR, BERLIN, datetime(2026, 10, 25, 1, 30, tzinfo=UTC))
+
+    assert first != second
+
+
+def test_a_job_counts_against_its_own_scopes_only() -> None:
+    job = a_job(tenant_id=TenantId("acme"), user="u1", batch_id=BatchId("batch_1"))
+    budgets = [budget(scope) for scope in ("global", "tenant", "tenant:other", "user:u1", "user:u2", "batch")]
+
+    scopes = [counter.scope for counter in counters_for(job, budgets, NOW)]
+
+    assert scopes == ["global", "tenant:acme", "user:u1", "batch:batch_1"]
+
+
+def test_a_scope_that_the_job_has_not_is_left_out() -> None:
+    assert counters_for(a_job(), [budget("user"), budget("batch")], NOW) == ()
+
+
+def test_more_than_eight_counters_are_refused_by_name() -> None:
+    with pytest.raises(InvalidSetting, match="9 budgets"):
+        counters_for(a_job(), [budget("global")] * 9, NOW)
