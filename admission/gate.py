@@ -1,0 +1,238 @@
+"""The gate: one decision over all limits and budgets, in one round trip, on the Redis server's clock.
+
+Invariants: a grant has its money reserved in every counter or it is no grant; a stamp is settled once; without the
+epoch key nothing is granted. A counter's limit is the one pinned in Redis (`Ledger.pin_limits`), else the ask's.
+"""
+
+from asyncio import gather
+from collections.abc import Callable, Iterable, Sequence
+
+import orjson
+
+from admission.balances import read_balances, retention_seconds
+from admission.keys import Keys
+from admission.learning import Reading, read_requests, read_tokens
+from admission.limits import Balance, LimitsSnapshot, Refused, TargetLimits
+from admission.scripts import ADMIT, CONFIGURE, EXPIRE, PENALIZE, SETTLE
+from admission.snapshots import read_snapshot
+from admission.wire import Wire, Word
+from schemas.admission import (
+    MAX_BUDGET_COUNTERS,
+    Ask,
+    BudgetCounter,
+    Grant,
+    Refusal,
+    RefusalReason,
+    SettleKind,
+    Settlement,
+    Wait,
+    WaitReason,
+)
+from schemas.errors import InvalidRequest
+from schemas.job import Target
+
+DEFAULT_LIFETIME_SECONDS = 660.0
+"""Longer than the longest call (600 s): a reservation that runs out is one whose worker is gone."""
+
+_DIMENSIONS = {
+    WaitReason.REQUESTS: 1,
+    WaitReason.TOKENS: 2,
+    WaitReason.REQUESTS_PER_DAY: 3,
+    WaitReason.TOKENS_PER_DAY: 4,
+}
+
+
+class Gate:
+    """Admission without waiting. `clock_us` replaces the server's clock in tests."""
+
+    def __init__(
+        self,
+        wire: Wire,
+        keys: Keys,
+        *,
+        lifetime_seconds: float = DEFAULT_LIFETIME_SECONDS,
+        clock_us: Callable[[], int] | None = None,
+    ) -> None:
+        self._wire = wire
+        self._keys = keys
+        self._lifetime_us = int(lifetime_seconds * 1_000_000)
+        self._clock_us = clock_us
+
+    async def admit(self, ask: Ask) -> Grant | Wait | Refusal:
+        """Decide now. Raises RedisUnavailable; then nothing may be sent."""
+        keys, args = self._asked(ask)
+        verdict, second, third = await self._wire.run(ADMIT, keys, args)
+        if verdict == 1:
+            return _grant(ask, wait_us=second, stamp=third.decode())
+        if verdict == 0:
+            return Wait(retry_after_ms=max(1, _ms(second)), reason=WaitReason(third.decode()))
+        return _refusal(ask, RefusalReason(second.decode()), third.decode())
+
+    async def admit_many(self, asks: Iterable[Ask]) -> list[Grant | Wait | Refusal]:
+        """Decide each, in one pipeline and in this order."""
+        return list(await gather(*map(self.admit, asks)))
+
+    async def settle(self, settlement: Settlement) -> bool:
+        """Replace the reservation by the truth; False when this stamp was settled before or is not known."""
+        grant = settlement.grant
+        keys = [
+            self._keys.bucket(grant.target),
+            self._keys.in_flight(grant.target),
+            self._keys.suspense,
+            self._keys.budget_events,
+            *map(self._keys.counter, grant.counters),
+        ]
+        return bool(await self._wire.run(SETTLE, keys, self._settled(settlement)))
+
+    async def penalize(
+        self, target: Target, retry_after_ms: int, reason: WaitReason, refused: Refused | None = None
+    ) -> None:
+        """Freeze the target for everybody after a 429; the numbers of its body teach the rate."""
+        numbers = (refused.limit, refused.used, refused.requested) if refused else ("", "", "")
+        dimension = _DIMENSIONS.get(reason, 0)
+        args = [_named(target), retry_after_ms * 1_000, dimension, *numbers, self._now()]
+        await self._wire.run(PENALIZE, [self._keys.bucket(target), self._keys.targets], args)
+
+    async def stop_account(self, account: str, reason: str) -> None:
+        """Let nothing more through to this account until somebody starts it."""
+        await self._wire.command("SET", self._keys.account(account), reason)
+
+    async def start_account(self, account: str) -> bool:
+        """Open a stopped account; False when it was open."""
+        return bool(await self._wire.command("DEL", self._keys.account(account)))
+
+    async def configure(self, limits: TargetLimits, version: int) -> bool:
+        """Apply limits, keeping what was learned and spent; False when a newer version is in force."""
+        keys = [self._keys.bucket(limits.target), self._keys.targets]
+        return bool(await self._wire.run(CONFIGURE, keys, [*_configured(limits, version), self._now()]))
+
+    async def expire(self, limit: int = 100) -> list[str]:
+        """Move reservations whose time ran out to suspense; the stamps moved. Their money stays reserved."""
+        moved: list[str] = []
+        for target in await self.targets():
+            keys = [self._keys.in_flight(target), self._keys.suspense]
+            stamps = await self._wire.run(EXPIRE, keys, [limit - len(moved), self._now()])
+            moved += [stamp.decode() for stamp in stamps]
+            if len(moved) >= limit:
+                break
+        return moved
+
+    async def targets(self) -> list[Target]:
+        """Every target that was configured or asked for."""
+        members = await self._wire.command("SMEMBERS", self._keys.targets)
+        return sorted(map(_target, members), key=str)
+
+    async def snapshot(self, target: Target) -> LimitsSnapshot | None:
+        """A target's limits as configured, learned and used; None for one that Redis does not know."""
+        return await read_snapshot(self._wire, self._keys, target, self._clock_us)
+
+    async def budgets(self, counters: Sequence[BudgetCounter]) -> list[Balance]:
+        """Limit, settled and reserved of each counter, in this order."""
+        return await read_balances(self._wire, self._keys, counters)
+
+    async def current_epoch(self) -> int | None:
+        """The epoch that the ledger in Redis was built under; None while it is closed."""
+        epoch = await self._wire.command("GET", self._keys.epoch)
+        return int(epoch) if epoch is not None else None
+
+    def _asked(self, ask: Ask) -> tuple[list[str], list[Word]]:
+        if len(ask.counters) > MAX_BUDGET_COUNTERS:
+            raise InvalidRequest(f"A job may count against {MAX_BUDGET_COUNTERS} budgets, not {len(ask.counters)}.")
+        keys = [
+            self._keys.epoch,
+            self._keys.account(ask.target.account),
+            self._keys.bucket(ask.target),
+            self._keys.in_flight(ask.target),
+            self._keys.targets,
+            self._keys.counters,
+            *map(self._keys.counter, ask.counters),
+        ]
+        args: list[Word] = [
+            ask.epoch,
+            ask.attempt_id,
+            ask.lane.rank + 1,
+            ask.tokens,
+            ask.cost_nano_usd,
+            self._lifetime_us,
+            ask.waited_ms * 1_000,
+            int(ask.has_ticket),
+            ask.horizon_ms * 1_000,
+            _named(ask.target),
+            self._now(),
+        ]
+        for counter in ask.counters:
+            args += [counter.limit_nano_usd, retention_seconds(counter.window)]
+        return keys, args
+
+    def _settled(self, settlement: Settlement) -> list[Word]:
+        released = settlement.kind is SettleKind.RELEASE
+        args: list[Word] = [
+            settlement.grant.stamp,
+            settlement.kind.value,
+            0 if released else settlement.actual_tokens,
+            0 if released else settlement.actual_nano_usd,
+            int(settlement.refund_permits),
+            *_words(read_requests(settlement.headers)),
+            *_words(read_tokens(settlement.headers)),
+            self._now(),
+        ]
+        for counter in settlement.grant.counters:
+            args += [counter.limit_nano_usd, counter.scope, counter.window]
+        return args
+
+    def _now(self) -> Word:
+        return self._clock_us() if self._clock_us else ""
+
+
+def _words(reading: Reading) -> tuple[Word, Word, Word]:
+    remaining = "" if reading.remaining is None else reading.remaining
+    return reading.dimension, remaining, "" if reading.limit is None else reading.limit
+
+
+def _configured(limits: TargetLimits, version: int) -> list[Word]:
+    return [
+        _named(limits.target),
+        version,
+        limits.burst_ms * 1_000,
+        limits.max_in_flight or 0,
+        repr(-1.0 if limits.refund_share is None else limits.refund_share),
+        limits.requests_per_minute or 0,
+        limits.tokens_per_minute or 0,
+        limits.requests_per_day or 0,
+        limits.tokens_per_day or 0,
+        *map(repr, limits.floors),
+        *map(repr, limits.shares),
+    ]
+
+
+def _named(target: Target) -> bytes:
+    return orjson.dumps([target.account, target.model])
+
+
+def _target(member: bytes) -> Target:
+    account, model = orjson.loads(member)
+    return Target(account=account, model=model)
+
+
+def _grant(ask: Ask, *, wait_us: int, stamp: str) -> Grant:
+    return Grant(
+        stamp=stamp,
+        wait_ms=_ms(wait_us),
+        tokens=ask.tokens,
+        cost_nano_usd=ask.cost_nano_usd,
+        target=ask.target,
+        epoch=ask.epoch,
+        counters=ask.counters,
+    )
+
+
+def _refusal(ask: Ask, reason: RefusalReason, detail: str) -> Refusal:
+    match reason:
+        case RefusalReason.BUDGET:
+            return Refusal(reason=reason, scope=ask.counters[int(detail)].scope)
+        case _:
+            return Refusal(reason=reason, scope=detail or None)
+
+
+def _ms(microseconds: int) -> int:
+    return -(-microseconds // 1_000)

@@ -1,0 +1,47 @@
+"""Names of everything in Redis. One common hash tag, so that one script may touch any of them on a cluster.
+
+Invariant: no script builds a key name; all come from here, through KEYS.
+"""
+
+from functools import lru_cache
+from urllib.parse import quote
+
+from admission.state import LAYOUT
+from schemas.admission import BudgetCounter
+from schemas.job import Target
+
+TAG = "{penstock}"
+
+
+@lru_cache(maxsize=16_384)
+def _safe(part: str) -> str:
+    return quote(part, safe="-._")
+
+
+class Keys:
+    """Key names under the common tag; `namespace` keeps two installations or two tests apart."""
+
+    def __init__(self, namespace: str = "") -> None:
+        self._root = f"{TAG}:{_safe(namespace)}:" if namespace else f"{TAG}:"
+        self.epoch = f"{self._root}epoch"
+        self.building = f"{self._root}epoch-building"
+        self.targets = f"{self._root}targets"
+        self.counters = f"{self._root}counters"
+        self.suspense = f"{self._root}suspense"
+        self.budget_events = f"{self._root}budget-events"
+
+    def bucket(self, target: Target) -> str:
+        """The packed state; its layout is part of the name."""
+        return f"{self._root}bucket{LAYOUT}:{_safe(target.account)}:{_safe(target.model)}"
+
+    def in_flight(self, target: Target) -> str:
+        """Sorted set of stamps by the moment at which they expire."""
+        return f"{self._root}in-flight:{_safe(target.account)}:{_safe(target.model)}"
+
+    def account(self, account: str) -> str:
+        """Holds the reason while the account is stopped."""
+        return f"{self._root}stopped:{_safe(account)}"
+
+    def counter(self, counter: BudgetCounter) -> str:
+        """Hash of one scope in one window: l limit (where pinned), s settled, r reserved, th thresholds passed."""
+        return f"{self._root}budget:{_safe(counter.scope)}:{_safe(counter.window)}"

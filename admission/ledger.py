@@ -1,0 +1,167 @@
+"""The money in Redis as upkeep keeps it: epochs, rebuilding, suspense, pinned limits, thresholds passed.
+
+Postgres is the truth; these counters are its copy, held under an epoch. A rebuild reads Postgres after it has raised
+the epoch there, and writes here with the epoch key last, so that every worker is either closed or right.
+Invariant: settled + reserved <= limit. A settlement that falls between reading and writing leaves its stamp carried:
+it expires into suspense and is resolved from its attempt row, so money may be held too long and never too short.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from admission.balances import read_balances, retention_seconds
+from admission.gate import DEFAULT_LIFETIME_SECONDS, Gate
+from admission.keys import Keys
+from admission.limits import Balance, TargetLimits
+from admission.scripts import LIMIT, REBUILD
+from admission.wire import Wire, Word
+from schemas.admission import BudgetCounter, Grant, Settlement
+from schemas.money import NanoUsd
+
+HIGHEST_LIMIT_NANO_USD = 9_000_000_000_000_000_000
+"""Below 2^63, where HINCRBY would refuse in the middle of a script."""
+STAMPS_PER_CALL = 500
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OpenReservation:
+    """An attempt of Postgres that is not settled; `suspended` when nobody is calling any more."""
+
+    grant: Grant
+    suspended: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BudgetEvent:
+    """A counter's settled money reached a percentage of its limit. `id` orders events and forgets them."""
+
+    id: str
+    scope: str
+    window: str
+    percent: int
+    limit_nano_usd: NanoUsd
+
+
+class Ledger:
+    """Upkeep's side of the money. One leader rebuilds at a time; a later epoch wins over an earlier one."""
+
+    def __init__(
+        self, wire: Wire, keys: Keys, gate: Gate, *, lifetime_seconds: float = DEFAULT_LIFETIME_SECONDS
+    ) -> None:
+        self._wire = wire
+        self._keys = keys
+        self._gate = gate
+        self._lifetime_us = int(lifetime_seconds * 1_000_000)
+
+    async def epoch(self) -> int | None:
+        """The epoch in force; None says that the ledger must be rebuilt."""
+        return await self._gate.current_epoch()
+
+    async def rebuild(
+        self,
+        epoch: int,
+        balances: Iterable[Balance],
+        open_reservations: Iterable[OpenReservation],
+        limits: Iterable[tuple[TargetLimits, int]] = (),
+    ) -> bool:
+        """Write the whole ledger anew under `epoch`; False when a newer epoch took over, which is then in force.
+
+        `reserved` of each balance must contain the open reservations. Raises RedisUnavailable; call again then.
+        """
+        if not await self._step(epoch, "close", []):
+            return False
+        for target_limits, version in limits:
+            await self._gate.configure(target_limits, version)
+        steps = [await self._wiped(epoch)]
+        steps += [await self._count(epoch, balance) for balance in balances]
+        steps += [await self._carry(epoch, key, stamps) for key, stamps in self._carried(open_reservations)]
+        return all(steps) and await self._step(epoch, "open", [])
+
+    async def resolve(self, settlement: Settlement) -> bool:
+        """Post or release what lies in suspense (or is still live); False when that was done before."""
+        return await self._gate.settle(settlement)
+
+    async def suspended(self, limit: int = 100) -> list[str]:
+        """Stamps in suspense, the oldest first."""
+        stamps = await self._wire.command("ZRANGE", self._keys.suspense, 0, limit - 1)
+        return [stamp.decode() for stamp in stamps]
+
+    async def balances(self, counters: Sequence[BudgetCounter]) -> list[Balance]:
+        """Limit, settled and reserved of each counter, in this order."""
+        return await read_balances(self._wire, self._keys, counters)
+
+    async def pin_limits(self, counters: Iterable[BudgetCounter]) -> None:
+        """Put these limits in force over what asks say: after a change, workers may still ask with the old ones."""
+        for counter in counters:
+            args: list[Word] = [_checked(counter.limit_nano_usd), retention_seconds(counter.window)]
+            await self._wire.run(LIMIT, [self._keys.counter(counter), self._keys.counters], args)
+
+    async def events(self, limit: int = 100) -> list[BudgetEvent]:
+        """Thresholds passed and not yet forgotten, the oldest first: each is written once, and read at least once."""
+        entries = await self._wire.command("XRANGE", self._keys.budget_events, "-", "+", "COUNT", limit)
+        return [_event(entry_id.decode(), fields) for entry_id, fields in entries]
+
+    async def forget_events(self, events: Sequence[BudgetEvent]) -> None:
+        """Drop events that are durable elsewhere. Safe to call twice."""
+        if events:
+            await self._wire.command("XDEL", self._keys.budget_events, *(event.id for event in events))
+
+    async def _wiped(self, epoch: int) -> bool:
+        """Nobody admits now, so the indexes name everything that there is."""
+        counters = [name.decode() for name in await self._wire.command("SMEMBERS", self._keys.counters)]
+        in_flight = [self._keys.in_flight(target) for target in await self._gate.targets()]
+        done = await self._step(epoch, "wipe", [self._keys.suspense, self._keys.counters, *in_flight])
+        for start in range(0, len(counters), STAMPS_PER_CALL):
+            done = done and await self._step(epoch, "wipe", counters[start : start + STAMPS_PER_CALL])
+        return done
+
+    async def _count(self, epoch: int, balance: Balance) -> bool:
+        limit = balance.limit_nano_usd
+        counter = BudgetCounter(scope=balance.scope, window=balance.window, limit_nano_usd=limit or NanoUsd(0))
+        args: list[Word] = [
+            "" if limit is None else _checked(limit),
+            balance.settled_nano_usd,
+            balance.reserved_nano_usd,
+            0 if limit is None else _passed(balance.settled_nano_usd, limit),
+            retention_seconds(balance.window),
+        ]
+        return await self._step(epoch, "count", [self._keys.counters, self._keys.counter(counter)], args)
+
+    def _carried(self, reservations: Iterable[OpenReservation]) -> list[tuple[str, list[str]]]:
+        by_key: dict[str, list[str]] = {}
+        for each in reservations:
+            key = self._keys.suspense if each.suspended else self._keys.in_flight(each.grant.target)
+            by_key.setdefault(key, []).append(each.grant.stamp)
+        return list(by_key.items())
+
+    async def _carry(self, epoch: int, key: str, stamps: list[str]) -> bool:
+        done = True
+        lifetime_us = 0 if key == self._keys.suspense else self._lifetime_us
+        for start in range(0, len(stamps), STAMPS_PER_CALL):
+            part = stamps[start : start + STAMPS_PER_CALL]
+            done = done and await self._step(epoch, "carry", [key], [lifetime_us, *part])
+        return done
+
+    async def _step(self, epoch: int, step: str, keys: list[str], args: Sequence[Word] = ()) -> bool:
+        every_key = [self._keys.epoch, self._keys.building, *keys]
+        return bool(await self._wire.run(REBUILD, every_key, [epoch, step, "", *args]))
+
+
+def _checked(limit: NanoUsd) -> NanoUsd:
+    if not 0 <= limit <= HIGHEST_LIMIT_NANO_USD:
+        raise ValueError(f"a budget limit must lie between 0 and {HIGHEST_LIMIT_NANO_USD} nano-dollars, not {limit}")
+    return limit
+
+
+def _passed(settled: NanoUsd, limit: NanoUsd) -> int:
+    return sum(bit for bit, percent in ((1, 50), (2, 80), (4, 100)) if settled * 100 >= limit * percent)
+
+
+def _event(entry_id: str, named: dict[bytes, bytes]) -> BudgetEvent:
+    return BudgetEvent(
+        id=entry_id,
+        scope=named[b"scope"].decode(),
+        window=named[b"window"].decode(),
+        percent=int(named[b"percent"]),
+        limit_nano_usd=NanoUsd(int(named[b"limit"])),
+    )

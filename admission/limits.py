@@ -1,0 +1,94 @@
+"""What a target is limited to: as configured, and as `penstock limits` shows it beside what was learned and used."""
+
+from dataclasses import dataclass
+
+from admission.state import DEFAULT_FLOORS, DEFAULT_SHARES
+from schemas.job import Target
+from schemas.lanes import Lane
+from schemas.money import NanoUsd
+
+HIGHEST_SUM_OF_SHARES = 0.9
+"""Shares ignore floors, so their sum stays below the rate: the bucket must recover for critical."""
+
+
+def fitting_shares(shares: dict[Lane, float]) -> tuple[float, float, float, float]:
+    """Shares by lane as the gate wants them: critical needs none, the others together leave a tenth."""
+    wanted = [0.0 if lane is Lane.CRITICAL else max(0.0, shares.get(lane, 0.0)) for lane in Lane]
+    scale = min(1.0, HIGHEST_SUM_OF_SHARES / max(sum(wanted), HIGHEST_SUM_OF_SHARES))
+    critical, high, normal, low = (share * scale for share in wanted)
+    return critical, high, normal, low
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TargetLimits:
+    """Configured limits of one target; None is not limited until headers reveal one.
+
+    `burst_ms` is how much refill may be spent at once: less than a provider's own depth, because some enforce by the
+    second. `refund_share` is the part of unused tokens that the provider gives back; None learns it from headers.
+    """
+
+    target: Target
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    requests_per_day: int | None = None
+    tokens_per_day: int | None = None
+    max_in_flight: int | None = None
+    burst_ms: int = 1_000
+    floors: tuple[float, float, float, float] = DEFAULT_FLOORS
+    shares: tuple[float, float, float, float] = DEFAULT_SHARES
+    refund_share: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Refused:
+    """The numbers in a 429's body: `Limit 100000, Used 99918, Requested 2094`."""
+
+    limit: int
+    used: int
+    requested: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DimensionSnapshot:
+    """One limit: permits per its period, and how full the bucket is (1 full, negative in debt). None: no limit."""
+
+    configured: float | None
+    learned: float | None
+    effective: float | None
+    level: float | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LimitsSnapshot:
+    """A target's bucket at one moment of the Redis server's clock.
+
+    `used_*_last_minute` are sliding estimates of what was admitted; `ticket_ms` is how far each lane's last ticket lies
+    ahead (0: nobody waits); `rate_factor` below 1 is a cut after refusals that no header explained.
+    """
+
+    target: Target
+    version: int
+    requests_per_minute: DimensionSnapshot
+    tokens_per_minute: DimensionSnapshot
+    requests_per_day: DimensionSnapshot
+    tokens_per_day: DimensionSnapshot
+    used_requests_last_minute: int
+    used_tokens_last_minute: int
+    in_flight: int
+    max_in_flight: int | None
+    ticket_ms: dict[Lane, int]
+    frozen_ms: int
+    stopped: str | None
+    rate_factor: float
+    refund_share: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Balance:
+    """One budget counter: settled plus reserved never passes the limit. A limit of None leaves it to the asks."""
+
+    scope: str
+    window: str
+    limit_nano_usd: NanoUsd | None
+    settled_nano_usd: NanoUsd
+    reserved_nano_usd: NanoUsd

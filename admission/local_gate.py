@@ -1,0 +1,146 @@
+"""The gate as a worker process meets it: waits in place with a ticket, and spares round trips that must fail.
+
+Knows the epoch of its process and adopts a newer one when the gate names it; Postgres checks it again before anything
+is sent. Invariant: a local answer is never a grant.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Self, TypeAlias
+
+from admission.gate import Gate
+from schemas.admission import Ask, Grant, Refusal, RefusalReason, SettleKind, Settlement, Wait, WaitReason
+from schemas.job import Target
+from schemas.lanes import Lane
+
+_Flow: TypeAlias = tuple[Target, Lane]
+
+HOLD_SECONDS = 2.0
+LONGEST_JITTER_MS = 2.0
+"""Slots are distinct already; the jitter only keeps processes from marching in step."""
+HORIZON_MS = 50
+"""A future grant this near saves its second round trip; the gate cuts it to the lane's floor."""
+LONGEST_MEMORY_SECONDS = 1.0
+"""How long a process believes a long wait, so that a raised limit is felt within a second."""
+
+
+@dataclass(slots=True)
+class _Shut:
+    """A lane of a target that was far from open when somebody last asked."""
+
+    ask_again_at: float
+    opens_at: float
+    reason: WaitReason
+
+
+class LocalGate:
+    """Wraps the shared gate for one process. `jitter` is uniform in [0, 1)."""
+
+    def __init__(self, gate: Gate, *, jitter: Callable[[], float], hold_seconds: float = HOLD_SECONDS) -> None:
+        self._gate = gate
+        self._jitter = jitter
+        self._hold_seconds = hold_seconds
+        self._shut: dict[_Flow, _Shut] = {}
+        self._releases: set[asyncio.Task[bool]] = set()
+        self._epoch = 0
+
+    @property
+    def epoch(self) -> int:
+        """The ledger epoch that this process knows; 0 before it has asked."""
+        return self._epoch
+
+    async def refresh_epoch(self) -> Self:
+        """Ask for the epoch in force; keeps the known one while the ledger is closed."""
+        self._epoch = await self._gate.current_epoch() or self._epoch
+        return self
+
+    async def admit(self, ask: Ask) -> Grant | Wait | Refusal:
+        """Ask, and wait in place up to the hold time. Raises RedisUnavailable."""
+        return await self.wait_for_grant(ask, self._hold_seconds)
+
+    async def wait_for_grant(self, ask: Ask, hold_seconds: float) -> Grant | Wait | Refusal:
+        """Sleep to each ticket's slot and ask again; a grant's own wait has been slept when it is returned."""
+        remembered = self._remembered(ask)
+        if remembered is not None:
+            return remembered
+        started = _now()
+        answer = await self._asked(ask, started)
+        while isinstance(answer, Wait):
+            wait_seconds = (answer.retry_after_ms + self._jitter() * LONGEST_JITTER_MS) / 1_000
+            if _now() - started + wait_seconds > hold_seconds:
+                self._remember(ask, answer, hold_seconds)
+                return answer
+            await asyncio.sleep(wait_seconds)
+            answer = await self._asked(replace(ask, has_ticket=True), started)
+        return await self._slept(answer) if isinstance(answer, Grant) else answer
+
+    async def settle(self, settlement: Settlement) -> bool:
+        """Replace the reservation by the truth, exactly once per stamp."""
+        return await self._gate.settle(settlement)
+
+    async def penalize(self, target: Target, retry_after_ms: int, reason: WaitReason) -> None:
+        """Freeze the target for all workers."""
+        await self._gate.penalize(target, retry_after_ms, reason)
+
+    async def stop_account(self, account: str, reason: str) -> None:
+        """Let nothing more through to this account until an operator says so."""
+        await self._gate.stop_account(account, reason)
+
+    async def aclose(self) -> None:
+        """Let the last releases reach Redis."""
+        await asyncio.gather(*self._releases, return_exceptions=True)
+
+    async def _asked(self, ask: Ask, started: float) -> Grant | Wait | Refusal:
+        waited_ms = ask.waited_ms + int((_now() - started) * 1_000)
+        epoch = max(ask.epoch, self._epoch)
+        now_asked = replace(ask, waited_ms=waited_ms, epoch=epoch, horizon_ms=ask.horizon_ms or HORIZON_MS)
+        answer = await self._gate.admit(now_asked)
+        if isinstance(answer, Refusal) and answer.reason is RefusalReason.STALE_EPOCH and self._adopt(answer, epoch):
+            return await self._gate.admit(replace(now_asked, epoch=self._epoch))
+        return answer
+
+    def _adopt(self, refusal: Refusal, asked_under: int) -> bool:
+        """A newer epoch means that the ledger was rebuilt; an older one is a Redis that has lost its memory."""
+        if refusal.scope is None or int(refusal.scope) <= asked_under:
+            return False
+        self._epoch = int(refusal.scope)
+        return True
+
+    async def _slept(self, grant: Grant) -> Grant:
+        """Wait for a future grant's moment; whoever is cancelled in it gives the grant back."""
+        try:
+            await asyncio.sleep(grant.wait_ms / 1_000)
+        except asyncio.CancelledError:
+            settling = self._gate.settle(Settlement(grant=grant, kind=SettleKind.RELEASE))
+            release = asyncio.create_task(settling)
+            self._releases.add(release)
+            release.add_done_callback(self._released)
+            raise
+        return grant
+
+    def _released(self, release: asyncio.Task[bool]) -> None:
+        """A release that failed is repaired by expiry; its exception has been seen."""
+        self._releases.discard(release)
+        if not release.cancelled():
+            release.exception()
+
+    def _remembered(self, ask: Ask) -> Wait | None:
+        shut = self._shut.get((ask.target, ask.lane))
+        if shut is None:
+            return None
+        if shut.ask_again_at <= _now():
+            del self._shut[(ask.target, ask.lane)]
+            return None
+        spread_seconds = self._jitter() * LONGEST_MEMORY_SECONDS
+        return Wait(retry_after_ms=int((shut.opens_at - _now() + spread_seconds) * 1_000), reason=shut.reason)
+
+    def _remember(self, ask: Ask, wait: Wait, hold_seconds: float) -> None:
+        opens_at = _now() + wait.retry_after_ms / 1_000
+        ask_again_at = min(opens_at - hold_seconds, _now() + LONGEST_MEMORY_SECONDS)
+        if ask_again_at > _now():
+            self._shut[(ask.target, ask.lane)] = _Shut(ask_again_at, opens_at, wait.reason)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,132 @@
+-- May this attempt start now? One decision over limits, lanes, in-flight slots and money, all or nothing.
+-- KEYS  1 epoch  2 account stop  3 bucket  4 in-flight  5 index of targets  6 index of counters  7.. budget counters
+-- ARGV  1 epoch  2 attempt id  3 lane 1..4  4 tokens  5 cost  6 lifetime us  7 waited us  8 ticket 0|1  9 horizon us
+--       10 target  11 clock (tests)  then per counter: limit, seconds to keep
+-- Reply {1, wait us, stamp} | {0, wait us, reason} | {-1, reason, detail}
+-- Invariants: settled + reserved + cost <= limit in every counter, or nothing is written; every check comes before
+-- the first write; a refusal writes nothing but a ticket and a hold; money and moments never pass through tostring.
+local lane, tokens, ticket = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[8] == '1'
+local waited, horizon = tonumber(ARGV[7]), tonumber(ARGV[9])
+local REASON = {'requests_per_minute', 'tokens_per_minute', 'requests_per_day', 'tokens_per_day', 'in_flight', 'frozen'}
+local IN_FLIGHT, FROZEN_REASON = 5, 6
+
+local held = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
+if not held[1] then return {-1, 'not_ready', ''} end
+if held[1] ~= ARGV[1] then return {-1, 'stale_epoch', held[1]} end
+if held[2] then return {-1, 'account_stopped', held[2]} end
+
+-- Money. Doubles are exact to 2^53; beyond, the comparison keeps a margin, and changes are always decimal strings.
+local counters, known = #KEYS - 6, {}
+for j = 1, counters do
+  local v = redis.call('HMGET', KEYS[6 + j], 'l', 's', 'r')
+  local limit = tonumber(v[1] or ARGV[10 + 2 * j])
+  local margin = limit > 9007199254740992 and 4096 or 0
+  if (v[2] or 0) + (v[3] or 0) + tonumber(ARGV[5]) + margin > limit then return {-1, 'budget', tostring(j - 1)} end
+  known[j] = v[3]
+end
+
+local b, now = open_bucket(held[3], clock(ARGV[11]))
+local k = {}
+for d = 1, 4 do k[d] = (d % 2 == 1 and 1 or tokens) * paced_interval(b, d, now) end
+if tokens * interval(b, 2) > MINUTE + 0.5 or tokens * interval(b, 4) > DAY + 0.5 then
+  return {-1, 'too_large', ''}
+end
+local dominant = k[1] > k[2] and k[1] or k[2]
+
+-- The floor of a lane is the part of the burst that it leaves to those above; age lowers it by one lane, never to 0.
+local floor = b[FLOOR + lane]
+if lane == 3 and waited > 30 * SECOND then floor = b[FLOOR + 2] end
+if lane == 4 and waited > 60 * SECOND then floor = b[FLOOR + 3] end
+-- A future grant deeper than the floor would push the level below what critical needs.
+if horizon > floor * b[BURST] then horizon = floor * b[BURST] end
+-- A newcomer stands behind ticket holders unless the bucket shows surplus.
+if lane > 1 and not ticket and b[TICKET + lane] > now and floor < 0.5 then floor = 0.5 end
+local hold = 0
+if b[HELD_UNTIL] > now and lane >= b[HELD_LANE] and dominant < b[HELD_COST] then hold = b[HELD_COST] end
+
+-- wait respects floors and holds, bare ignores them. A request larger than the room waits for a full bucket and
+-- then goes into debt; the room leaves the lowest lane's floor out, so that critical still comes before low.
+local wait, bare, why = 0, 0, 0
+for d = 1, 4 do
+  if k[d] > 0 then
+    local burst = burst_of(b, d)
+    local room = d <= 2 and burst * (1 - b[FLOOR + 4]) or burst
+    local need = k[d] < room and k[d] or room
+    local behind = b[TAT + d] - now - burst
+    if behind + need > bare then bare = behind + need end
+    if d <= 2 then
+      need = need + floor * burst
+      if need > burst then need = burst end
+      if d == 2 then need = need + hold end
+    end
+    if behind + need > wait then wait, why = behind + need, d end
+  end
+end
+if b[FROZEN_UNTIL] - now > wait then wait, why = b[FROZEN_UNTIL] - now, FROZEN_REASON end
+if b[FROZEN_UNTIL] - now > bare then bare = b[FROZEN_UNTIL] - now end
+
+-- The guaranteed share ignores the floor, not the bucket. What it shortens is the retry, never the grant test.
+local granted, by_share, retry = wait <= horizon, false, wait
+if not granted and b[SHARE + lane] > 0 and lane > 1 then
+  if b[SHARE_TAT + lane] <= now and bare <= 0 then
+    granted, by_share, wait = true, true, 0
+  else
+    local sooner = b[SHARE_TAT + lane] - now
+    if bare > sooner then sooner = bare end
+    if sooner < retry then retry = sooner end
+  end
+end
+
+if b[MAX_IN_FLIGHT] > 0 then
+  local slots = b[MAX_IN_FLIGHT]
+  if lane > 1 then slots = slots - math.floor(slots * 0.05) end
+  if redis.call('ZCARD', KEYS[4]) >= slots then
+    granted = false
+    if retry < b[PACE] then retry, why = b[PACE], IN_FLIGHT end
+  end
+end
+
+if not granted then
+  if why == 2 and dominant > 0.1 * b[BURST] and (b[HELD_UNTIL] <= now or lane < b[HELD_LANE]) then
+    b[HELD_UNTIL], b[HELD_COST], b[HELD_LANE] = now + wait + 300000, dominant, lane
+  end
+  local spacing = k[why] or dominant
+  if why == IN_FLIGHT then spacing = b[PACE] end
+  local slot = now + retry
+  if b[TICKET + lane] > slot then slot = b[TICKET + lane] end
+  b[TICKET + lane] = slot + spacing
+  save_bucket(KEYS[3], b)
+  return {0, micros(slot - now), REASON[why]}
+end
+
+if wait < 0 then wait = 0 end
+for j = 1, counters do
+  redis.call('HINCRBY', KEYS[6 + j], 'r', ARGV[5])
+  if not known[j] then
+    redis.call('EXPIRE', KEYS[6 + j], ARGV[11 + 2 * j])
+    redis.call('SADD', KEYS[6], KEYS[6 + j])
+  end
+end
+for d = 1, 4 do
+  if k[d] > 0 then b[TAT + d] = (b[TAT + d] > now and b[TAT + d] or now) + k[d] end
+end
+if by_share then
+  local since = b[SHARE_TAT + lane]
+  if since < now - SHARE_MEMORY then since = now - SHARE_MEMORY end
+  b[SHARE_TAT + lane] = since + dominant / b[SHARE + lane]
+end
+if b[HELD_UNTIL] > now and dominant >= b[HELD_COST] then b[HELD_UNTIL] = 0 end
+b[ADMITTED_REQUESTS], b[ADMITTED_TOKENS] = b[ADMITTED_REQUESTS] + 1, b[ADMITTED_TOKENS] + tokens
+local minutes = math.floor((now - b[MINUTE_AT]) / MINUTE)
+if minutes >= 1 then
+  b[BEFORE_REQUESTS] = minutes == 1 and b[MINUTE_REQUESTS] or 0
+  b[BEFORE_TOKENS] = minutes == 1 and b[MINUTE_TOKENS] or 0
+  b[MINUTE_AT], b[MINUTE_REQUESTS], b[MINUTE_TOKENS] = b[MINUTE_AT] + minutes * MINUTE, 0, 0
+end
+b[MINUTE_REQUESTS], b[MINUTE_TOKENS] = b[MINUTE_REQUESTS] + 1, b[MINUTE_TOKENS] + tokens
+if not held[3] then redis.call('SADD', KEYS[5], ARGV[10]) end
+local stamp = string.format('%s|%d|%s|%.0f|%.0f|%.0f|%.0f', ARGV[2], tokens, ARGV[5], now + wait,
+  b[ADMITTED_REQUESTS], b[ADMITTED_TOKENS], b[REFUNDED_TOKENS])
+redis.call('ZADD', KEYS[4], string.format('%.0f', now + ARGV[6]), stamp)
+save_bucket(KEYS[3], b)
+return {1, micros(wait), stamp}

@@ -1,0 +1,117 @@
+-- The truth replaces a reservation, exactly once per stamp.
+-- KEYS  1 bucket  2 in-flight  3 suspense  4 stream of budget events  5.. budget counters
+-- ARGV  1 stamp  2 post|release|suspend  3 actual tokens  4 actual cost  5 permits come back 0|1
+--       6 requests: dimension 1|3  7 remaining or ''  8 limit or ''
+--       9 tokens: dimension 2|4  10 remaining or ''  11 limit or ''
+--       12 clock (tests)  then per counter: limit, scope, window
+-- Reply 1 settled | 0 duplicate or unknown
+-- Invariants: money moves only together with the removal of the stamp; reserved falls by what the stamp says, never
+-- by what the caller says; headers only ever lower the level; each threshold of a counter's limit is reported once.
+local tokens, cost, t_k, requests_k, tokens_k, refunded_k =
+  string.match(ARGV[1], '|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)$')
+if not tokens then return 0 end
+local b, now = open_bucket(redis.call('GET', KEYS[1]), clock(ARGV[12]))
+local reserved, kind = tonumber(tokens), ARGV[2]
+
+if kind == 'suspend' then
+  if redis.call('ZREM', KEYS[2], ARGV[1]) == 0 then return 0 end
+  redis.call('ZADD', KEYS[3], string.format('%.0f', now), ARGV[1])
+  return 1
+end
+local live = redis.call('ZREM', KEYS[2], ARGV[1]) == 1
+if not live and redis.call('ZREM', KEYS[3], ARGV[1]) == 0 then return 0 end
+
+local function report_crossings(key, at)
+  local v = redis.call('HMGET', key, 's', 'l', 'th')
+  local limit, bits, bit = tonumber(v[2] or ARGV[at]), tonumber(v[3] or 0), 1
+  local had = bits
+  for _, percent in ipairs({50, 80, 100}) do
+    if math.floor(bits / bit) % 2 == 0 and v[1] * 100 >= limit * percent then
+      bits = bits + bit
+      redis.call('XADD', KEYS[4], 'MAXLEN', '~', '10000', '*', 'scope', ARGV[at + 1], 'window', ARGV[at + 2],
+        'percent', percent, 'limit', v[2] or ARGV[at])
+    end
+    bit = bit * 2
+  end
+  if bits ~= had then redis.call('HSET', key, 'th', bits) end
+end
+
+for j = 5, #KEYS do
+  if cost ~= '0' then redis.call('HINCRBY', KEYS[j], 'r', '-' .. cost) end
+  if kind == 'post' and ARGV[4] ~= '0' then
+    redis.call('HINCRBY', KEYS[j], 's', ARGV[4])
+    report_crossings(KEYS[j], 13 + (j - 5) * 3)
+  end
+end
+if not live then return 1 end
+
+-- Permits: what was not used comes back as far as this provider gives it back; what was used beyond is owed.
+local back = ARGV[5] == '1'
+if kind == 'release' and back then
+  for d = 1, 4 do b[TAT + d] = b[TAT + d] - (d % 2 == 1 and 1 or reserved) * interval(b, d) end
+  b[ADMITTED_REQUESTS] = math.max(0, b[ADMITTED_REQUESTS] - 1)
+  b[ADMITTED_TOKENS] = math.max(0, b[ADMITTED_TOKENS] - reserved)
+elseif kind == 'post' then
+  local beyond = ARGV[3] - reserved
+  local part = 1
+  if beyond < 0 then
+    part = b[REFUND_FIXED] >= 0 and b[REFUND_FIXED] or b[REFUND_SHARE]
+    if back then b[REFUNDED_TOKENS] = b[REFUNDED_TOKENS] - beyond else part = 0 end
+  end
+  b[TAT + 2] = b[TAT + 2] + beyond * part * interval(b, 2)
+  b[TAT + 4] = b[TAT + 4] + beyond * part * interval(b, 4)
+end
+local gap = math.min(now - b[LAST_SETTLED_AT], SECOND)
+b[PACE], b[LAST_SETTLED_AT] = b[PACE] + 0.1 * (gap - b[PACE]), now
+
+-- Three equal readings in a row make a limit learned, whichever way it moved.
+local function vote(d, limit)
+  if limit == b[VOTE + d] then b[VOTES + d] = b[VOTES + d] + 1 else b[VOTE + d], b[VOTES + d] = limit, 1 end
+  if b[VOTES + d] >= 3 then b[LEARNED + d] = PERIOD[d] / limit end
+end
+
+-- Does this provider give unused tokens back? Compare two of its own readings with what we admitted and settled
+-- between them; the part of our refunds that shows up in its remaining count is the share to trust.
+local function learn_refund(remaining, limit)
+  local i = interval(b, 2)
+  if remaining > 0.98 * limit or b[SAMPLE_AT] == 0 or t_k - b[SAMPLE_AT] > MINUTE then
+    b[SAMPLE_AT] = remaining > 0.98 * limit and 0 or tonumber(t_k)
+    b[SAMPLE_REMAINING], b[SAMPLE_ADMITTED], b[SAMPLE_REFUNDED] = remaining, tokens_k, refunded_k
+    return
+  end
+  local given = refunded_k - b[SAMPLE_REFUNDED]
+  if given * i < SECOND then return end
+  local seen = remaining - b[SAMPLE_REMAINING] - (t_k - b[SAMPLE_AT]) / i + (tokens_k - b[SAMPLE_ADMITTED])
+  local share = math.max(0, math.min(1, seen / given))
+  b[REFUND_SHARE] = b[REFUND_SHARE] + 0.5 * (share - b[REFUND_SHARE])
+  b[SAMPLE_AT], b[SAMPLE_REMAINING] = tonumber(t_k), remaining
+  b[SAMPLE_ADMITTED], b[SAMPLE_REFUNDED] = tonumber(tokens_k), tonumber(refunded_k)
+end
+
+-- The header is what the provider held when it admitted call k: add the refill since, take off what we admitted after.
+local function lower_to(d, remaining, since)
+  local i = interval(b, d)
+  if i == 0 then return end
+  local burst = burst_of(b, d)
+  local level = remaining * i + (now - t_k) - since * i
+  if level < -burst then level = -burst end
+  if level < burst and now + burst - level > b[TAT + d] then b[TAT + d] = now + burst - level end
+end
+
+local same_life = tonumber(t_k) >= b[BORN_AT] and tonumber(t_k) <= now
+  and tonumber(requests_k) <= b[ADMITTED_REQUESTS] + 1
+if ARGV[8] ~= '' then vote(tonumber(ARGV[6]), tonumber(ARGV[8])) end
+if ARGV[11] ~= '' then vote(tonumber(ARGV[9]), tonumber(ARGV[11])) end
+if same_life and ARGV[7] ~= '' then
+  lower_to(tonumber(ARGV[6]), tonumber(ARGV[7]), math.max(0, b[ADMITTED_REQUESTS] - requests_k))
+end
+if same_life and ARGV[10] ~= '' then
+  if ARGV[9] == '2' and ARGV[11] ~= '' and interval(b, 2) > 0 then
+    learn_refund(tonumber(ARGV[10]), tonumber(ARGV[11]))
+  end
+  local part = b[REFUND_FIXED] >= 0 and b[REFUND_FIXED] or b[REFUND_SHARE]
+  local since = b[ADMITTED_TOKENS] - tokens_k - part * (b[REFUNDED_TOKENS] - refunded_k)
+  lower_to(tonumber(ARGV[9]), tonumber(ARGV[10]), math.max(0, since))
+end
+save_bucket(KEYS[1], b)
+return 1

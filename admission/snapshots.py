@@ -1,0 +1,88 @@
+"""A bucket's packed state as an operator wants to see it."""
+
+from asyncio import gather
+from collections.abc import Callable
+from typing import TypeAlias
+
+from admission.keys import Keys
+from admission.limits import DimensionSnapshot, LimitsSnapshot
+from admission.state import ORIGIN_SECONDS, unpack
+from admission.wire import Wire
+from schemas.job import Target
+from schemas.lanes import Lane
+
+Fields: TypeAlias = dict[str, tuple[float, ...]]
+
+MINUTE_US = 60_000_000.0
+DAY_US = 86_400_000_000.0
+FULL_RECOVERY_US = 1_000_000_000.0
+"""A cut rate comes back by 1 % per 10 s."""
+
+
+async def read_snapshot(
+    wire: Wire, keys: Keys, target: Target, clock_us: Callable[[], int] | None
+) -> LimitsSnapshot | None:
+    """Four reads in one pipeline; not atomic, as a picture for people need not be."""
+    packed, in_flight, stopped, time = await gather(
+        wire.command("GET", keys.bucket(target)),
+        wire.command("ZCARD", keys.in_flight(target)),
+        wire.command("GET", keys.account(target.account)),
+        wire.command("TIME"),
+    )
+    if packed is None:
+        return None
+    now = clock_us() if clock_us else (int(time[0]) - ORIGIN_SECONDS) * 1_000_000 + int(time[1])
+    return _snapshot(target, unpack(packed), now, in_flight=in_flight, stopped=stopped and stopped.decode())
+
+
+def _snapshot(target: Target, state: Fields, now: float, *, in_flight: int, stopped: str | None) -> LimitsSnapshot:
+    (maximum,) = state["max_in_flight"]
+    (fixed,), (learned) = state["refund_fixed"], state["refund_share"][0]
+    return LimitsSnapshot(
+        target=target,
+        version=int(state["version"][0]),
+        requests_per_minute=_dimension(state, 0, now),
+        tokens_per_minute=_dimension(state, 1, now),
+        requests_per_day=_dimension(state, 2, now),
+        tokens_per_day=_dimension(state, 3, now),
+        used_requests_last_minute=_used(state, "requests", now),
+        used_tokens_last_minute=_used(state, "tokens", now),
+        in_flight=in_flight,
+        max_in_flight=int(maximum) or None,
+        ticket_ms={lane: _ahead_ms(state["ticket"][lane.rank], now) for lane in Lane},
+        frozen_ms=_ahead_ms(state["frozen_until"][0], now),
+        stopped=stopped,
+        rate_factor=_rate_factor(state, now),
+        refund_share=learned if fixed < 0 else fixed,
+    )
+
+
+def _dimension(state: Fields, index: int, now: float) -> DimensionSnapshot:
+    per_minute = index <= 1
+    period = MINUTE_US if per_minute else DAY_US
+    configured, learned = state["configured"][index], state["learned"][index]
+    slowest = max(configured, learned)
+    burst = state["burst"][0] if per_minute else DAY_US
+    return DimensionSnapshot(
+        configured=period / configured if configured else None,
+        learned=period / learned if learned else None,
+        effective=period / slowest if slowest else None,
+        level=1 - max(0.0, state["tat"][index] - now) / burst if slowest else None,
+    )
+
+
+def _used(state: Fields, what: str, now: float) -> int:
+    """This minute's count, and of the minute before as much as still lies within the last sixty seconds."""
+    passed = (now - state["minute_at"][0]) / MINUTE_US
+    this, before = state[f"minute_{what}"][0], state[f"before_{what}"][0]
+    if passed >= 1:
+        this, before, passed = 0.0, this, passed - 1
+    return round(this + before * max(0.0, 1 - passed))
+
+
+def _rate_factor(state: Fields, now: float) -> float:
+    return min(1.0, state["rate_factor"][0] + (now - state["factor_at"][0]) / FULL_RECOVERY_US)
+
+
+def _ahead_ms(moment: float, now: float) -> int:
+    return max(0, round((moment - now) / 1_000))

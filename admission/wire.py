@@ -1,0 +1,152 @@
+"""A few connections to Redis, and the wall at which its errors become ours.
+
+What is asked in the same moment travels in one pipeline. Nothing is retried: a reply that was lost may have been a
+grant, and running a script twice would reserve twice. Only NOSCRIPT, which proves that nothing ran, is sent again.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self, TypeAlias
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+
+from admission.scripts import Script
+from schemas.errors import PenstockError, RedisUnavailable
+
+Word: TypeAlias = str | int | bytes
+
+MOST_PER_PIPELINE = 128
+UNAVAILABLE_CODES = ("LOADING", "READONLY", "OOM", "MASTERDOWN", "NOAUTH", "WRONGPASS", "NOPERM", "CLUSTERDOWN", "BUSY")
+"""Refusals of a server that is up but cannot serve us; any other error reply is a bug of ours."""
+
+
+class ScriptFailed(PenstockError):  # noqa: N818 - reads as what happened
+    """A Redis command was refused as wrong; this is a bug."""
+
+    code = "script_failed"
+
+
+@dataclass(eq=False, slots=True)
+class _Call:
+    words: tuple[Word, ...]
+    answer: "asyncio.Future[Any]"
+    script: Script | None = None
+    reloaded: bool = field(default=False)
+
+
+class Wire:
+    """Runs scripts and plain commands; belongs to the event loop on which it is first used."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        connections: int = 2,
+        timeout_seconds: float = 5.0,
+        connect_timeout_seconds: float = 2.0,
+    ) -> None:
+        pool = BlockingConnectionPool.from_url(
+            url,
+            max_connections=connections,
+            timeout=timeout_seconds,
+            socket_timeout=timeout_seconds,
+            socket_connect_timeout=connect_timeout_seconds,
+            socket_keepalive=True,
+            retry=Retry(NoBackoff(), 0),
+            protocol=2,
+        )
+        self._redis = Redis.from_pool(pool)
+        self._connections = connections
+        self._waiting: deque[_Call] = deque()
+        self._senders: set[asyncio.Task[None]] = set()
+        self._woken = 0
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Let what was sent be answered, then hang up."""
+        await asyncio.gather(*self._senders)
+        await self._redis.aclose()
+
+    async def run(self, script: Script, keys: Sequence[str], args: Sequence[Word]) -> Any:  # noqa: ANN401 - Redis types
+        """Run a script. Raises RedisUnavailable, or ScriptFailed for a bug."""
+        return await self._ask(("EVALSHA", script.sha, len(keys), *keys, *args), script)
+
+    async def command(self, *words: Word) -> Any:  # noqa: ANN401 - the reply's type depends on the command
+        """Run one plain command. Raises RedisUnavailable, or ScriptFailed for a bug."""
+        return await self._ask(words, None)
+
+    async def _ask(self, words: tuple[Word, ...], script: Script | None) -> Any:  # noqa: ANN401 - Redis types
+        call = _Call(words, asyncio.get_running_loop().create_future(), script)
+        self._waiting.append(call)
+        self._wake()
+        return await call.answer
+
+    def _wake(self) -> None:
+        """Start a sender unless one has been started and not yet run, or all connections are busy."""
+        if self._woken == 0 and len(self._senders) < self._connections:
+            self._woken += 1
+            sender = asyncio.create_task(self._send_waiting())
+            self._senders.add(sender)
+            sender.add_done_callback(self._senders.discard)
+
+    async def _send_waiting(self) -> None:
+        self._woken -= 1
+        while self._waiting:
+            batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_PER_PIPELINE))]
+            await self._send(batch)
+
+    async def _send(self, batch: list[_Call]) -> None:
+        try:
+            replies = await self._pipeline(batch)
+        except (RedisError, OSError) as error:
+            for call in batch:
+                _fail(call, RedisUnavailable(f"Redis cannot be asked: {error or type(error).__name__}"))
+            return
+        except BaseException:
+            for call in batch:
+                call.answer.cancel()
+            raise
+        for call, reply in zip(batch, replies, strict=True):
+            self._deliver(call, reply)
+
+    async def _pipeline(self, batch: list[_Call]) -> list[Any]:
+        """Load what this server lacks, in the same pipeline and in front of those who need it."""
+        lacking = {call.script.sha: call.script for call in batch if call.script and call.reloaded}
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for script in lacking.values():
+                pipe.execute_command("SCRIPT LOAD", script.source)
+            for call in batch:
+                pipe.execute_command(*call.words)
+            replies = await pipe.execute(raise_on_error=False)
+        return list(replies[len(lacking) :])
+
+    def _deliver(self, call: _Call, reply: object) -> None:
+        if isinstance(reply, NoScriptError) and not call.reloaded:
+            call.reloaded = True
+            self._waiting.appendleft(call)
+        elif isinstance(reply, Exception):
+            _fail(call, _translated(reply))
+        elif not call.answer.done():
+            call.answer.set_result(reply)
+
+
+def _fail(call: _Call, error: PenstockError) -> None:
+    if not call.answer.done():
+        call.answer.set_exception(error)
+
+
+def _translated(error: Exception) -> PenstockError:
+    text = str(error)
+    if isinstance(error, ResponseError) and not text.startswith(UNAVAILABLE_CODES) and "OOM" not in text:
+        return ScriptFailed(text)
+    return RedisUnavailable(f"Redis cannot serve: {text}")
