@@ -5,6 +5,7 @@ build -> quote and ask, if it costs money -> start the stack -> submit -> progre
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -108,6 +109,15 @@ def _run_batch(stack: Running, file: Path) -> _Ended:
     return _Ended(batch_id=batch.id, reading=reading, jobs_per_second=reading.jobs_per_second)
 
 
+def batch_summary(door: Door, batch_id: str) -> JsonObject:
+    """Counts over a batch's jobs: lanes, attempts by outcome, recoveries, dead by reason, and how many were reprompted."""
+    try:
+        return door.get("jobs", "summary", batch_id=batch_id)
+    except NotFound:  # a door without summaries
+        reasons = Counter(str(letter.get("reason")) for letter in door.rows("dead-letters", batch_id=batch_id))
+        return {"dead": dict(reasons)}
+
+
 class _Watcher:
     """Turns the door's answers into readings."""
 
@@ -119,7 +129,7 @@ class _Watcher:
 
     def read(self, batch: "Batch") -> Reading:
         counts = batch.request_counts
-        story = self._door.get("jobs", "summary", batch_id=self._batch_id)
+        story = batch_summary(self._door, self._batch_id)
         return Reading(
             elapsed_seconds=time.monotonic() - self._started_at,
             status=batch.status,
@@ -174,7 +184,7 @@ def _save_results(client: "OpenAI", batch: "Batch", target: Path) -> Path | None
 
 
 def _summarise(door: Door, batch_id: str, reading: Reading, saved: Path | None) -> None:
-    story = door.get("jobs", "summary", batch_id=batch_id)
+    story = batch_summary(door, batch_id)
     say(f"\n{reading.completed} of {reading.total} answers satisfy their schema; they are in {saved or 'no file'}")
     for heading, name in (("Attempts", "attempts"), ("Saved by recovery", "recoveries"), ("Not saved", "dead")):
         counts = story.get(name) or {}

@@ -13,7 +13,7 @@ keys = typer.Typer(no_args_is_help=True, help="Create, list and revoke API keys.
 
 BUDGET_COLUMNS = ("scope", "window", "limit_usd", "settled_usd", "reserved_usd", "suspense_usd", "resets_at")
 LIMIT_COLUMNS = ("target", "limit", "configured", "learned", "used", "in_flight", "waiting")
-KEY_COLUMNS = ("id", "name", "tenant_id", "tenant", "scopes", "scope", "prefix", "created_at", "revoked_at")
+KEY_COLUMNS = ("id", "tenant_id", "scopes", "prefix", "created_at", "revoked_at")
 
 
 @budgets.command("list")
@@ -44,7 +44,6 @@ def list_limits(
 def create_key(
     ctx: typer.Context,
     *,
-    name: Annotated[str, typer.Argument(help="Whose key this is, in your own words.")],
     tenant: Annotated[str, typer.Option("--tenant", help="The tenant that it acts for.")] = "default",
     operator: Annotated[bool, typer.Option("--operator", help="Let it act for every tenant.")] = False,
     as_json: AsJson = False,
@@ -52,13 +51,13 @@ def create_key(
     home: HomeFolder = DEFAULT_HOME,
 ) -> None:
     """Create a key and print it; it cannot be shown again."""
-    body = {"name": name, "tenant_id": tenant, "scope": "operator" if operator else "submit"}
+    body = {"tenant_id": tenant, "scopes": ["operator", "submit"] if operator else ["submit"]}
     created = open_door(ctx, url, home, as_operator=True).post("keys", body=body)
     if as_json:
         show_json(created)
         return
     say(str(created["key"]))
-    remark(f"{created['id']} for {name}; this is the only time that the key is shown")
+    remark(f"{created['id']} for the tenant {tenant}; this is the only time that the key is shown")
 
 
 @keys.command("list")
