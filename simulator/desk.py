@@ -15,7 +15,6 @@ from simulator.meter import Meter
 from simulator.provider import Provider, Turned
 from simulator.settings import BadSetting
 
-_MODELS = "/v1/models"
 _CREATED_AT = 1_760_000_000
 
 
@@ -51,12 +50,24 @@ def _read(provider: Provider, path: str, query: Mapping[str, str]) -> object:
             return {"shares": provider.shares, "known": dict(faults.SCENARIOS)}
         case "/healthz":
             return {"status": "ok"}
-    if not path.startswith(_MODELS + "/"):
-        raise _turned(_invalid(f"Invalid URL (GET {path})", status=404))
-    name = path.removeprefix(_MODELS + "/")
-    if name not in provider.settings.models:
-        raise _turned(faults.model_not_found(name))
-    return _model(name)
+        case "/v1/chat/completions":
+            return provider.shelf.page(query)
+    return _one(provider, path)
+
+
+def _one(provider: Provider, path: str) -> object:
+    folder, _, name = path.rpartition("/")
+    match folder:
+        case "/v1/models" if name in provider.settings.models:
+            return _model(name)
+        case "/v1/models":
+            raise _turned(faults.model_not_found(name))
+        case "/v1/chat/completions":
+            found = provider.shelf.find(name)
+            if found is None:
+                raise _turned(_invalid(f"No completion is stored as '{name}'.", status=404))
+            return found
+    raise _turned(_invalid(f"Invalid URL (GET {path})", status=404))
 
 
 def _model(name: str) -> dict[str, object]:

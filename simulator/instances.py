@@ -42,7 +42,7 @@ def instance_of(schema: Json, seed: int) -> Json:
 
 def words(chance: random.Random, count: int) -> str:
     """Return that many words of prose."""
-    return " ".join(chance.choice(_WORDS) for _ in range(count))
+    return " ".join(chance.choices(_WORDS, k=count))
 
 
 class _Maker:

@@ -23,6 +23,7 @@ from simulator.faults import ErrorShape
 from simulator.instances import Json
 from simulator.meter import Meter, Usage
 from simulator.settings import BadSetting, Charge, Model, Settings
+from simulator.shelf import Shelf
 
 _CACHE_STEP_TOKENS = 128
 _CACHE_LEAST_TOKENS = 1024  # OpenAI caches prefixes of 1,024 tokens and more, in steps of 128
@@ -74,6 +75,7 @@ class Provider:
         self.settings = settings
         self.shares = faults.checked_shares(settings.scenarios)
         self.meter = Meter(started_at=unix_now)
+        self.shelf = Shelf()
         self._quotas: dict[tuple[str, str], Quota] = {}
         self._times_sent: Counter[int] = Counter()
         self._times_marked: Counter[str] = Counter()

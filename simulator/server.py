@@ -13,6 +13,10 @@ from contextlib import suppress
 
 import orjson
 from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.streams import StreamReader
+from aiohttp.web_protocol import RequestHandler
 from multidict import CIMultiDict
 
 from simulator import desk, embeddings, faults, streaming
@@ -28,6 +32,7 @@ _JSON, _EVENTS = "application/json", "text/event-stream; charset=utf-8"
 _INSTANT_USAGE = Usage(input_tokens=20, output_tokens=10)
 _MODEL_IN_BODY = re.compile(rb'"model"\s*:\s*"([^"]+)"')
 _MOST_DIMENSIONS = 1536
+_MOST_BYTES = 64 * 1024 * 1024  # of one request body
 _STOP_WITHIN_SECONDS = 0.3
 
 Route = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -43,9 +48,7 @@ class Server:
             ("POST", EMBEDDINGS): self._counted(self._embeddings),
         }
         self._instant_bodies: dict[str, tuple[bytes, int]] = {}
-        self._web = web.Server(
-            self.handle, access_log=None, handler_cancellation=True, client_max_size=64 * 1024 * 1024
-        )
+        self._web = web.Server(self.handle, request_factory=_request, access_log=None, handler_cancellation=True)
 
     async def serve(self, listening: socket.socket, stop: asyncio.Event) -> None:
         """Serve on the socket until told to stop; what is still waiting is cut off."""
@@ -97,12 +100,19 @@ class Server:
         headers = self._admitted(call, charged)
         answer = provider.answer(call, prompt)
         provider.bill(call, answer.usage)
+        self._store(call, answer)
         if call.body.get("stream") is True:
             response = await self._stream(request, call, answer, headers)
         else:
             response = await self._whole(request, call, answer, headers, arrived_at)
         provider.settle(call, charged, answer.usage, now=time.monotonic())
         return response
+
+    def _store(self, call: Call, answer: Answer) -> None:
+        if call.body.get("store") is True:
+            heading, metadata = _heading(call), call.body.get("metadata")
+            body = streaming.plain(heading, answer, metadata=metadata or {})
+            self.provider.shelf.keep(heading.completion_id, model=call.model, metadata=metadata, body=body)
 
     def _admitted(self, call: Call, charged_tokens: int) -> CIMultiDict[str]:
         now = time.monotonic()
@@ -238,6 +248,17 @@ class Server:
         found["x-request-id"] = request_id or self.provider.next_request_id()
         found["content-type"] = _JSON
         return web.Response(status=shape.status, body=shape.body(), headers=found)
+
+
+def _request(
+    message: RawRequestMessage,
+    payload: StreamReader,
+    protocol: RequestHandler,
+    writer: AbstractStreamWriter,
+    task: "asyncio.Task[None]",
+) -> web.BaseRequest:
+    loop = asyncio.get_running_loop()
+    return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=_MOST_BYTES)
 
 
 def _heading(call: Call) -> Heading:

@@ -8,6 +8,7 @@ with SimulatorProcess.start(latency="fixed:0", scenarios={"throttle": 0.1}) as p
 
 import http.client
 import json
+import os
 import select
 import subprocess
 import sys
@@ -23,6 +24,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 START_WITHIN_SECONDS = 20.0
 STOP_WITHIN_SECONDS = 5.0
 ASK_WITHIN_SECONDS = 10.0
+_MOST_LOG_BYTES = 100_000
 
 
 class SimulatorProcess:
@@ -104,6 +106,11 @@ class SimulatorProcess:
         if response.status >= http.client.BAD_REQUEST:
             raise ValueError(f"{method} {path}: {response.status} {text}")
         return json.loads(text)
+
+    def complaints(self) -> str:
+        """What it wrote to stderr so far; a healthy one writes nothing."""
+        self._log.flush()
+        return os.pread(self._log.fileno(), _MOST_LOG_BYTES, 0).decode(errors="replace")
 
     def kill(self) -> None:
         """End it at once, as a crash would."""

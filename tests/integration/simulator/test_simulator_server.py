@@ -210,6 +210,42 @@ async def test_the_same_id_billed_twice_is_seen(client: AsyncOpenAI, provider: S
     assert meter["hits_per_client_request_id"] == {"1": 1, "2": 1}
 
 
+async def test_an_answer_that_never_arrived_can_be_looked_up(client: AsyncOpenAI) -> None:
+    with pytest.raises(openai.APIConnectionError):
+        await ask(client, "[[scenario:reset_after]]", store=True, metadata={"attempt": "lost-1"})
+    for number in range(3):
+        await ask(client, f"{number}", store=True, metadata={"attempt": "kept"})
+
+    found = [reply async for reply in client.chat.completions.list(metadata={"attempt": "lost-1"})]
+    paged = [reply async for reply in client.chat.completions.list(metadata={"attempt": "kept"}, limit=2)]
+
+    assert len(found) == 1
+    assert found[0].choices[0].message.content
+    assert len(paged) == 3
+    assert (await client.chat.completions.retrieve(found[0].id)).id == found[0].id
+    with pytest.raises(openai.NotFoundError):
+        await client.chat.completions.retrieve("chatcmpl-none")
+
+
+async def test_draws_repeat_from_run_to_run() -> None:
+    async def fates() -> list[str]:
+        with SimulatorProcess.start(seed=7, scenarios={"throttle": 0.2, "500": 0.2}) as provider:
+            async with AsyncOpenAI(base_url=provider.base_url, api_key="any", max_retries=0) as client:
+                asked = (ask(client, f"{number}") for number in range(40))
+                return [type(one).__name__ for one in await asyncio.gather(*asked, return_exceptions=True)]
+
+    first = await fates()
+
+    assert first == await fates()
+    assert {"ChatCompletion", "RateLimitError", "InternalServerError"} == set(first)
+
+
+async def test_a_long_prompt_is_taken(client: AsyncOpenAI) -> None:
+    reply = await ask(client, "long " * 500_000)
+
+    assert reply.usage.prompt_tokens > 500_000
+
+
 async def test_models_and_embeddings_are_served(client: AsyncOpenAI) -> None:
     models = (await client.models.list()).data
     assert MODEL in {model.id for model in models}
@@ -269,9 +305,11 @@ async def test_a_signal_ends_it_at_once_even_while_calls_hang() -> None:
         hanging = asyncio.create_task(ask(client, "[[scenario:hang]]"))
         await until(lambda: provider.meter()["billed"] == 1)
         began_at = time.monotonic()
+        said = provider.complaints()
         code = await asyncio.to_thread(provider.stop)
 
         assert code == 0
+        assert not said
         assert time.monotonic() - began_at < 2
         with pytest.raises(openai.APIConnectionError):
             await hanging
