@@ -71,9 +71,12 @@ UPDATE batches SET status = 'cancelling', cancelling_at = clock_timestamp()
 WHERE id = :id AND tenant_id = :tenant_id AND status IN ('validating', 'in_progress') RETURNING id
 """
 CANCEL_JOBS = """
-UPDATE jobs SET state = 'cancelled', rested_at = clock_timestamp(), holder = NULL, lease_until = NULL,
-    generation = generation + 1, fence = fence + 1, dispatched_at = NULL
-WHERE batch_id = :id AND state IN ('queued', 'waiting') RETURNING id
+WITH waiting AS (
+    SELECT id FROM jobs WHERE batch_id = :id AND state IN ('queued', 'waiting') ORDER BY id FOR NO KEY UPDATE
+)
+UPDATE jobs j SET state = 'cancelled', rested_at = clock_timestamp(), holder = NULL, lease_until = NULL,
+    generation = j.generation + 1, fence = j.fence + 1, dispatched_at = NULL
+FROM waiting w WHERE j.id = w.id AND j.state IN ('queued', 'waiting') RETURNING j.id
 """
 RESTED = """
 SELECT j.id, j.custom_id, j.state, j.dead_reason, j.message, r.reply

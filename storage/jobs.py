@@ -1,7 +1,8 @@
 """The writes of a job's life: insert, hold, open, record, heartbeat, cancel. Each is one statement for many jobs.
 
 Invariants: every write after `hold` names the fence; a write whose fence has passed changes no job and no result, but
-its cost is still booked, so that the ledger equals the bill.
+its cost is still booked, so that the ledger equals the bill. And locks on many jobs are taken in the order of their
+ids, jobs before attempts, so that heartbeats, records, claims and cancellations never wait for each other in a circle.
 """
 
 from collections.abc import Collection, Sequence
@@ -60,7 +61,10 @@ FROM jobs j JOIN unnest(CAST(:tenant_id AS text[]), CAST(:idempotency_key AS tex
 
 HOLD = """
 WITH wanted AS (
-    SELECT * FROM unnest(CAST(:id AS text[]), CAST(:generation AS int[])) AS g (id, generation)
+    SELECT j.id, g.generation
+    FROM jobs j JOIN unnest(CAST(:id AS text[]), CAST(:generation AS int[])) AS g (id, generation) ON j.id = g.id
+    WHERE j.generation = g.generation AND j.state = 'queued'
+    ORDER BY j.id FOR NO KEY UPDATE OF j
 ), held AS (
     UPDATE jobs j
     SET state = 'running', fence = j.fence + 1, holder = :holder,
@@ -73,11 +77,19 @@ SELECT held.*, b.body FROM held JOIN job_bodies b ON b.job_id = held.id
 """
 
 RENEW = """
+WITH held AS (
+    SELECT j.id, g.fence
+    FROM jobs j JOIN unnest(CAST(:id AS text[]), CAST(:fence AS bigint[])) AS g (id, fence) ON j.id = g.id
+    WHERE j.fence = g.fence AND j.state = 'running'
+    ORDER BY j.id FOR NO KEY UPDATE OF j
+)
 UPDATE jobs j SET lease_until = clock_timestamp() + make_interval(secs => :lease_seconds)
-FROM unnest(CAST(:id AS text[]), CAST(:fence AS bigint[])) AS g (id, fence)
-WHERE j.id = g.id AND j.fence = g.fence AND j.state = 'running'
+FROM held h
+WHERE j.id = h.id AND j.fence = h.fence AND j.state = 'running'
 RETURNING j.id
 """
+
+LOCK_IN_ORDER = "SELECT id FROM jobs WHERE id = ANY(CAST(:id AS text[])) ORDER BY id FOR NO KEY UPDATE"
 
 CURRENT_EPOCH = "SELECT epoch FROM ledger_epoch FOR SHARE"
 
@@ -173,7 +185,10 @@ RETURNING id
 """
 
 MARK_DISPATCHED = """
-UPDATE jobs SET dispatched_at = clock_timestamp() WHERE id = ANY(CAST(:id AS text[])) AND state = 'queued'
+WITH published AS (
+    SELECT id FROM jobs WHERE id = ANY(CAST(:id AS text[])) AND state = 'queued' ORDER BY id FOR NO KEY UPDATE
+)
+UPDATE jobs j SET dispatched_at = clock_timestamp() FROM published p WHERE j.id = p.id AND j.state = 'queued'
 """
 
 
@@ -253,6 +268,7 @@ class JobTable:
         closed = [closed_parameters(record.closed) for record in records if record.closed is not None]
         decisions = [_decision_parameters(record.lease, record.decision) for record in records]
         async with transaction(self._engine) as connection:
+            await run(connection, LOCK_IN_ORDER, {"id": [record.lease.job_id for record in records]})
             if closed:
                 await run(connection, CLOSE, columns(closed))
             rows = await fetch(connection, DECIDE, columns(decisions))

@@ -85,7 +85,9 @@ WITH resolved AS (
 SELECT id FROM resolved
 """
 
-LOCK_ATTEMPT = "SELECT id FROM attempts WHERE id = :id FOR UPDATE"
+LOCK_JOB = """
+SELECT j.id FROM jobs j JOIN attempts a ON a.job_id = j.id WHERE a.id = :id FOR NO KEY UPDATE OF j
+"""
 
 ADJUST = """
 WITH entry AS (
@@ -190,14 +192,17 @@ class LedgerTable:
     async def adjust(self, attempt_id: AttemptId, nano_usd: int) -> int:
         """Add a correction, positive or negative, to an attempt; returns its number. Raises NotFound."""
         async with transaction(self._engine) as connection:
-            await run(connection, LOCK_ATTEMPT, {"id": attempt_id})
+            await run(connection, LOCK_JOB, {"id": attempt_id})
             rows = await fetch(connection, ADJUST, {"id": attempt_id, "nano_usd": nano_usd})
         if not rows:
             raise NotFound(f"There is no attempt {attempt_id!r}.")
         return int(rows[0]["seq"])
 
     async def _resolve(self, attempt_id: AttemptId, state: AttemptState, kind: str, cost: NanoUsd) -> bool:
-        return bool(await self._rows(RESOLVE, id=attempt_id, state=state.value, kind=kind, nano_usd=cost))
+        end = {"id": attempt_id, "state": state.value, "kind": kind, "nano_usd": cost}
+        async with transaction(self._engine) as connection:
+            await run(connection, LOCK_JOB, {"id": attempt_id})  # jobs before attempts, as everywhere
+            return bool(await fetch(connection, RESOLVE, end))
 
     async def _rows(self, query: str, **parameters: Any) -> Sequence[Row]:  # noqa: ANN401 - bind values
         async with transaction(self._engine) as connection:
