@@ -20,6 +20,7 @@ class DeadReason(StrEnum):
     AUTH = "auth"
     MODEL_NOT_FOUND = "model_not_found"
     BUDGET = "budget"
+    UNKNOWN_PRICE = "unknown_price"
     TRIES_EXHAUSTED = "tries_exhausted"
     AMBIGUOUS = "ambiguous"
     CONTRACT_VIOLATION = "contract_violation"

@@ -48,6 +48,11 @@ class Price:
     output_nano_usd: int
     source: str
 
+    @property
+    def is_known(self) -> bool:
+        """Whether anybody knows what this model costs; a job that a budget counts may not run without."""
+        return self is not UNKNOWN_PRICE
+
     def cost(self, usage: Usage) -> NanoUsd:
         """Cost of a call in nano-dollars, rounded up to the next whole one."""
         fresh = usage.input_tokens - usage.cached_input_tokens
@@ -57,6 +62,10 @@ class Price:
             + usage.output_tokens * self.output_nano_usd
         )
         return NanoUsd(-(-total // TOKENS_PER_PRICE_UNIT))
+
+
+UNKNOWN_PRICE = Price(input_nano_usd=0, cached_input_nano_usd=0, output_nano_usd=0, source="unknown")
+"""Stands for a price that is not known: refused to budgeted jobs, and found again by its source for re-pricing."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -132,6 +132,11 @@ def _about_refusal(refusal: Refusal, progress: Progress, *, now: datetime, jitte
             return _next_target(progress) or DeadLetter(
                 reason=DeadReason.TOO_LARGE, message="The request is larger than the limit of its model can ever hold."
             )
+        case RefusalReason.UNKNOWN_PRICE:
+            return _next_target(progress) or DeadLetter(
+                reason=DeadReason.UNKNOWN_PRICE,
+                message="A budget counts this job and the price of its model is not known; configure its price.",
+            )
         case RefusalReason.BUDGET:
             wait = BUDGET_CHECK_SECONDS
         case RefusalReason.ACCOUNT_STOPPED:
