@@ -1,0 +1,196 @@
+"""The one place where HTTP statuses are known: every error becomes OpenAI's error object with all four keys.
+
+SDKs retry 408, 409, 429 and 5xx by themselves, so an answer that repeating would not change, or would be paid twice,
+says `x-should-retry: false`. Nothing here ever shows a traceback or an address.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from api.answers import Json
+from schemas.accepted import Rested
+from schemas.admission import RefusalReason, WaitReason
+from schemas.decision import DeadReason
+from schemas.errors import (
+    Forbidden,
+    IdempotencyConflict,
+    InvalidRequest,
+    NotFound,
+    PenstockError,
+    Unauthenticated,
+    Unavailable,
+    UnknownModel,
+)
+from schemas.jsons import JsonObject
+from schemas.states import JobState
+
+STORE_AWAY_SECONDS = 5
+LIMIT_SECONDS = 2
+STILL_RUNNING_SECONDS = 1
+
+REQUEST, QUOTA, LIMIT = "invalid_request_error", "insufficient_quota", "rate_limit_error"
+SERVER, OVERLOADED, OUTPUT = "server_error", "service_unavailable_error", "invalid_output_error"
+
+
+class BodyTooLarge(InvalidRequest):
+    """The body is larger than this door takes."""
+
+    code = "request_too_large"
+
+
+class NotCompleted(PenstockError):
+    """The job came to rest without an answer."""
+
+    def __init__(self, rested: Rested) -> None:
+        self.rested = rested
+        super().__init__(rested.message or _sentence(rested))
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How one family of errors is told. `code` None: the error's own."""
+
+    status: int
+    type: str
+    code: str | None = None
+    retry: bool | None = None
+    retry_after_seconds: int | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+NEVER = False
+
+BY_FAMILY: tuple[tuple[type[PenstockError], Kind], ...] = (
+    (BodyTooLarge, Kind(413, REQUEST)),
+    (UnknownModel, Kind(404, REQUEST)),
+    (IdempotencyConflict, Kind(409, REQUEST, retry=NEVER)),
+    (InvalidRequest, Kind(400, REQUEST)),
+    (Unauthenticated, Kind(401, REQUEST, headers={"www-authenticate": "Bearer"})),
+    (Forbidden, Kind(403, REQUEST)),
+    (NotFound, Kind(404, REQUEST)),
+    (Unavailable, Kind(503, OVERLOADED, retry_after_seconds=STORE_AWAY_SECONDS)),
+    (PenstockError, Kind(500, SERVER, retry=NEVER)),
+)
+"""First match wins."""
+
+BUDGET = Kind(429, QUOTA, "project_spend_limit_exceeded", retry=NEVER)
+WAITING = Kind(429, LIMIT, "rate_limit_exceeded", retry_after_seconds=LIMIT_SECONDS)
+UNUSABLE = Kind(422, OUTPUT, retry=NEVER)
+UPSTREAM = Kind(502, SERVER, retry=NEVER)
+
+BY_REASON: Mapping[str, Kind] = {
+    DeadReason.INVALID_OUTPUT: UNUSABLE,
+    DeadReason.CONTRACT_VIOLATION: UNUSABLE,
+    DeadReason.TRUNCATED: UNUSABLE,
+    DeadReason.REFUSED: UNUSABLE,
+    DeadReason.TOO_LARGE: Kind(400, REQUEST),
+    DeadReason.BAD_REQUEST: Kind(400, REQUEST),
+    DeadReason.AUTH: Kind(503, OVERLOADED, "provider_account_stopped", retry=NEVER),
+    DeadReason.MODEL_NOT_FOUND: Kind(404, REQUEST),
+    DeadReason.BUDGET: BUDGET,
+    DeadReason.TRIES_EXHAUSTED: UPSTREAM,
+    DeadReason.AMBIGUOUS: Kind(504, SERVER, retry=NEVER),
+    DeadReason.CALLER_LOST: UPSTREAM,
+    DeadReason.POISON: UPSTREAM,
+    DeadReason.UNKNOWN: UPSTREAM,
+    **dict.fromkeys(WaitReason, WAITING),
+    RefusalReason.ACCOUNT_STOPPED: Kind(503, OVERLOADED, "provider_account_stopped", retry=NEVER),
+    RefusalReason.STALE_EPOCH: Kind(503, OVERLOADED, retry_after_seconds=STORE_AWAY_SECONDS),
+    RefusalReason.NOT_READY: Kind(503, OVERLOADED, retry_after_seconds=STORE_AWAY_SECONDS),
+}
+"""Why a synchronous job ended without an answer; an ambiguous one may have been billed, so no SDK repeats it."""
+
+BY_STATE: Mapping[JobState, Kind] = {
+    JobState.EXPIRED: Kind(504, SERVER, "deadline_exceeded", retry=NEVER),
+    JobState.CANCELLED: Kind(503, OVERLOADED, "upstream_unavailable", retry_after_seconds=LIMIT_SECONDS),
+}
+STILL_RUNNING = Kind(409, REQUEST, "request_in_progress", retry=True, retry_after_seconds=STILL_RUNNING_SECONDS)
+
+BY_STATUS = {
+    404: "unknown_url",
+    405: "method_not_supported",
+}
+
+
+def kind_of(error: PenstockError) -> Kind:
+    """The family's way of being told."""
+    if isinstance(error, NotCompleted):
+        return _kind_of_rest(error.rested)
+    return next(kind for family, kind in BY_FAMILY if isinstance(error, family))
+
+
+def error_object(error: PenstockError) -> JsonObject:
+    """OpenAI's error object, for a body or for an SSE event."""
+    kind = kind_of(error)
+    code = kind.code or (error.rested.dead_reason if isinstance(error, NotCompleted) else error.code)
+    return _object(error.message, kind.type, error.param, code)
+
+
+def answer(error: PenstockError) -> Json:
+    """The whole answer."""
+    kind = kind_of(error)
+    return Json(error_object(error), status_code=kind.status, headers=_headers(kind))
+
+
+def install(app: FastAPI) -> None:
+    """Let every way of failing end in OpenAI's shape."""
+    app.add_exception_handler(PenstockError, _penstock_error)
+    app.add_exception_handler(RequestValidationError, _wrong_parameter)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _bug)
+
+
+async def _penstock_error(_: Request, error: Exception) -> Json:
+    assert isinstance(error, PenstockError)  # noqa: S101 - registered for this class
+    return answer(error)
+
+
+async def _wrong_parameter(_: Request, error: Exception) -> Json:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this class
+    first = error.errors()[0]
+    return answer(InvalidRequest(first["msg"], param=".".join(str(step) for step in first["loc"][1:]) or None))
+
+
+async def _http_error(request: Request, error: Exception) -> Json:
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class
+    message = f"{error.detail}: {request.method} {request.url.path}"
+    told = _object(message, REQUEST, None, BY_STATUS.get(error.status_code, "invalid_request"))
+    return Json(told, status_code=error.status_code, headers=error.headers)
+
+
+async def _bug(request: Request, _: Exception) -> Json:
+    """Say as little as possible; the server logs the traceback, which it gets after us."""
+    told = _object("Something went wrong on our side; the request id names it.", SERVER, None, "internal_error")
+    request_id = request.scope.get("state", {}).get("request_id", "")
+    return Json(told, status_code=500, headers={"x-request-id": request_id, "x-should-retry": "false"})
+
+
+def _kind_of_rest(rested: Rested) -> Kind:
+    if rested.dead_reason in BY_REASON:
+        return BY_REASON[rested.dead_reason]
+    if not rested.state.at_rest:
+        return STILL_RUNNING
+    return BY_STATE.get(rested.state, UPSTREAM)
+
+
+def _sentence(rested: Rested) -> str:
+    if rested.dead_reason == RefusalReason.BUDGET:
+        return "The budget is spent."
+    return f"The request ended without an answer: {rested.dead_reason or rested.state}."
+
+
+def _object(message: str, kind: str, param: str | None, code: str | None) -> JsonObject:
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+def _headers(kind: Kind) -> dict[str, str]:
+    headers = dict(kind.headers)
+    if kind.retry is not None:
+        headers["x-should-retry"] = str(kind.retry).lower()
+    if kind.retry_after_seconds is not None:
+        headers["retry-after"] = str(kind.retry_after_seconds)
+    return headers

@@ -1,0 +1,184 @@
+"""What the HTTP door asks of the house behind it, as small protocols; `tasks.wiring` says who answers.
+
+Reads come from storage, everything that changes something goes through tasks.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import datetime
+from typing import Protocol
+
+from schemas.accepted import Accepted, Rested
+from schemas.ids import BatchId, FileId, JobId, KeyId, TenantId
+from schemas.job import NewJob
+from schemas.jsons import JsonObject
+from schemas.lanes import Lane
+from schemas.money import NanoUsd
+from storage.batches import StoredBatch
+from storage.files import StoredFile
+from storage.keys import StoredKey
+from storage.reads import JobFilter, JobStory, JobView
+from storage.replay import DeadLetters
+from tasks.deps import OnChunk
+from tasks.requests import Vocabulary
+
+
+class Intake(Protocol):
+    """The way in."""
+
+    async def submit(self, job: NewJob) -> Accepted:
+        """Make a job durable. Raises IdempotencyConflict."""
+
+    async def complete(self, job: NewJob, on_chunk: OnChunk | None = None) -> Rested:
+        """Run a job in this process and wait for its end. Raises RedisUnavailable."""
+
+    async def cancel(self, job_id: JobId, tenant_id: TenantId | None) -> bool:
+        """Cancel a job that is not at rest; False where there is none."""
+
+    async def create_batch(
+        self,
+        tenant_id: TenantId,
+        input_file_id: FileId,
+        endpoint: str,
+        completion_window: str,
+        metadata: dict[str, str] | None,
+        lane: Lane,
+    ) -> StoredBatch:
+        """Store a batch whose file will be read by upkeep. Raises InvalidRequest and NotFound."""
+
+    async def cancel_batch(self, batch_id: BatchId, tenant_id: TenantId) -> bool:
+        """Stop a batch; False where there is none that could be stopped."""
+
+
+class JobReads(Protocol):
+    """Jobs as they are told of."""
+
+    async def jobs(self, tenant_id: TenantId, wanted: JobFilter) -> Sequence[JobView]:
+        """Jobs of a tenant, newest first."""
+
+    async def story(self, job_id: JobId, tenant_id: TenantId) -> JobStory | None:
+        """A job with all its attempts."""
+
+
+class Files(Protocol):
+    """Files of tenants, streamed in and out."""
+
+    async def write(
+        self,
+        file_id: FileId,
+        tenant_id: TenantId,
+        parts: AsyncIterator[bytes],
+        *,
+        filename: str,
+        purpose: str,
+        expires_at: datetime | None = None,
+    ) -> StoredFile:
+        """Store a stream; one that raises leaves nothing behind."""
+
+    async def find(self, file_id: FileId, tenant_id: TenantId) -> StoredFile | None:
+        """A complete file of this tenant."""
+
+    async def newest(
+        self, tenant_id: TenantId, *, after: FileId | None = None, most: int = 100, purpose: str | None = None
+    ) -> Sequence[StoredFile]:
+        """Files of a tenant, newest first."""
+
+    def content(self, file_id: FileId) -> AsyncIterator[bytes]:
+        """The bytes, piece by piece."""
+
+    async def delete(self, file_id: FileId, tenant_id: TenantId | None) -> bool:
+        """Remove a file; False where there is none."""
+
+
+class Batches(Protocol):
+    """Batches as they are told of."""
+
+    async def find(self, batch_id: BatchId, tenant_id: TenantId) -> StoredBatch | None:
+        """A batch of this tenant, counted now."""
+
+    async def newest(self, tenant_id: TenantId, *, after: BatchId | None, most: int) -> Sequence[StoredBatch]:
+        """Batches of a tenant, newest first."""
+
+
+class Keys(Protocol):
+    """API keys."""
+
+    async def create(self, key_id: KeyId, secret: str, tenant_id: TenantId, scopes: Sequence[str]) -> StoredKey:
+        """Let this secret in."""
+
+    async def find(self, secret: str) -> StoredKey | None:
+        """The key with this secret, unless it was revoked."""
+
+    async def all(self) -> Sequence[StoredKey]:
+        """Every key."""
+
+    async def revoke(self, key_id: KeyId) -> bool:
+        """Let this key in no more; False where there is none."""
+
+    async def tenants(self) -> frozenset[str]:
+        """The tenants that exist."""
+
+
+class Replay(Protocol):
+    """Dead letters back to work, or put aside."""
+
+    async def replay(
+        self,
+        which: DeadLetters,
+        *,
+        deadline_seconds: float,
+        body: JsonObject | None = None,
+        max_cost_nano_usd: NanoUsd | None = None,
+    ) -> list[JobId]:
+        """Queue those that are meant; returns their ids."""
+
+    async def discard(self, which: DeadLetters) -> list[JobId]:
+        """Put those that are meant aside; returns their ids."""
+
+
+class Watch(Protocol):
+    """What Redis and the effective configuration say now; for operators and for readiness."""
+
+    async def check(self) -> Mapping[str, str | None]:
+        """Name of each thing that work needs, and what is wrong with it."""
+
+    async def limits(self) -> Sequence[JsonObject]:
+        """Per target and limit: configured, learned, used. Raises RedisUnavailable."""
+
+    async def budgets(self) -> Sequence[JsonObject]:
+        """Per scope and window: limit, settled, reserved. Raises RedisUnavailable."""
+
+
+class House(Protocol):
+    """All of it."""
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """What parsing a request has to know."""
+
+    @property
+    def intake(self) -> Intake:
+        """The way in."""
+
+    @property
+    def reads(self) -> JobReads:
+        """Jobs."""
+
+    @property
+    def files(self) -> Files:
+        """Files."""
+
+    @property
+    def batches(self) -> Batches:
+        """Batches."""
+
+    @property
+    def keys(self) -> Keys:
+        """Keys."""
+
+    @property
+    def replay(self) -> Replay:
+        """Dead letters."""
+
+    @property
+    def watch(self) -> Watch:
+        """Limits, budgets, readiness."""

@@ -1,0 +1,35 @@
+"""The door's own metrics, in a registry of their own; `/metrics` shows them beside the process's."""
+
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+BUCKETS_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+
+
+class Metrics:
+    """Latency per route and status, and what is under way. A route is its template, so ids make no series."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self.in_flight = Gauge("penstock_http_requests_in_flight", "Requests being answered", registry=self._registry)
+        self._seconds = Histogram(
+            "penstock_http_request_seconds",
+            "Time from the request's first byte to the answer's last",
+            ["method", "route", "status"],
+            buckets=BUCKETS_SECONDS,
+            registry=self._registry,
+        )
+        self._abandoned = Counter(
+            "penstock_http_requests_abandoned", "Requests whose client went away", registry=self._registry
+        )
+
+    def answered(self, *, method: str, route: str, status: int, seconds: float) -> None:
+        """Count one answer."""
+        self._seconds.labels(method=method, route=route, status=str(status)).observe(seconds)
+
+    def abandoned(self) -> None:
+        """Count one that nobody waited for."""
+        self._abandoned.inc()
+
+    def text(self) -> bytes:
+        """Everything in Prometheus' text format."""
+        return generate_latest(self._registry) + generate_latest(REGISTRY)

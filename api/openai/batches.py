@@ -1,0 +1,130 @@
+"""`/v1/batches`: create, follow and stop batches. Their files are read by upkeep, so creating one returns at once."""
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query
+from pydantic import Field
+
+from api.answers import Json, checked_id, known, page, unix
+from api.auth import AnyCaller, Caller
+from api.house import Batches
+from api.requests import Body, JsonBody, OfHouse, documented, parse
+from schemas.errors import InvalidRequest
+from schemas.ids import BatchId, FileId
+from schemas.jsons import JsonObject
+from schemas.lanes import Lane
+from schemas.states import JobState
+from storage.batches import StoredBatch
+
+router = APIRouter(prefix="/v1/batches", tags=["batches"])
+
+MOST_METADATA = 16
+FAILED = (JobState.DEAD, JobState.EXPIRED, JobState.CANCELLED)
+
+
+class ExpiresAfter(Body):
+    """When the result files end."""
+
+    anchor: Literal["created_at"]
+    seconds: int = Field(ge=3_600, le=2_592_000)
+
+
+class NewBatch(Body):
+    """What a batch is made of. `lane` may also stand in the metadata."""
+
+    input_file_id: str
+    endpoint: str
+    completion_window: str
+    metadata: dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]] | None = Field(
+        default=None, max_length=MOST_METADATA
+    )
+    output_expires_after: ExpiresAfter | None = None
+    lane: str | None = None
+
+
+@router.post("", openapi_extra=documented(NewBatch))
+async def create_batch(body: JsonBody, caller: AnyCaller, house: OfHouse) -> Json:
+    """Create a batch from an uploaded file."""
+    wanted = parse(NewBatch, body)
+    file_id = FileId(checked_id(wanted.input_file_id, "file"))
+    known(await house.files.find(file_id, caller.tenant_id), "file", file_id)
+    batch = await house.intake.create_batch(
+        caller.tenant_id, file_id, wanted.endpoint, wanted.completion_window, wanted.metadata, _lane(wanted)
+    )
+    return Json(batch_object(batch))
+
+
+@router.get("")
+async def list_batches(
+    caller: AnyCaller,
+    house: OfHouse,
+    after: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+) -> Json:
+    """List batches, newest first."""
+    cursor = None if after is None else BatchId(checked_id(after, "batch"))
+    rows = await house.batches.newest(caller.tenant_id, after=cursor, most=limit + 1)
+    return page(rows, limit, batch_object)
+
+
+@router.get("/{batch_id}")
+async def retrieve_batch(batch_id: str, caller: AnyCaller, house: OfHouse) -> Json:
+    """Tell of a batch."""
+    return Json(batch_object(await _found(batch_id, caller, house.batches)))
+
+
+@router.post("/{batch_id}/cancel")
+async def cancel_batch(batch_id: str, caller: AnyCaller, house: OfHouse) -> Json:
+    """Stop a batch: what has not begun is cancelled, what runs may finish. Safe to call twice."""
+    before = await _found(batch_id, caller, house.batches)
+    stopped = await house.intake.cancel_batch(before.id, caller.tenant_id)
+    after = await _found(batch_id, caller, house.batches)
+    if not stopped and after.status not in {"cancelling", "cancelled"}:
+        raise InvalidRequest(f"A batch that is {after.status} cannot be cancelled.", param="id")
+    return Json(batch_object(after))
+
+
+def batch_object(batch: StoredBatch) -> JsonObject:
+    """A batch as OpenAI tells of it. Times are whole Unix seconds."""
+    told: JsonObject = {
+        "id": batch.id,
+        "object": "batch",
+        "endpoint": batch.endpoint,
+        "model": None,
+        "errors": {"object": "list", "data": [_error(error) for error in batch.errors]} if batch.errors else None,
+        "input_file_id": batch.input_file_id,
+        "completion_window": batch.completion_window,
+        "status": batch.status,
+        "output_file_id": batch.output_file_id,
+        "error_file_id": batch.error_file_id,
+        "created_at": unix(batch.created_at),
+        "request_counts": _counts(batch),
+        "usage": None,
+        "metadata": batch.metadata,
+    }
+    return told | {name: unix(moment) for name, moment in batch.moments.items()}
+
+
+def _counts(batch: StoredBatch) -> dict[str, int]:
+    jobs = batch.jobs_by_state
+    return {
+        "total": max(batch.total, sum(jobs.values())),
+        "completed": jobs.get(JobState.COMPLETED, 0),
+        "failed": sum(jobs.get(state, 0) for state in FAILED),
+    }
+
+
+def _error(error: JsonObject) -> JsonObject:
+    return {name: error.get(name) for name in ("code", "message", "param", "line")}
+
+
+def _lane(wanted: NewBatch) -> Lane:
+    value: Any = wanted.lane or (wanted.metadata or {}).get("lane", Lane.NORMAL)
+    if value not in tuple(Lane):
+        raise InvalidRequest(f"lane must be one of {', '.join(Lane)}.", param="lane")
+    return Lane(value)
+
+
+async def _found(batch_id: str, caller: Caller, batches: Batches) -> StoredBatch:
+    wanted = BatchId(checked_id(batch_id, "batch"))
+    return known(await batches.find(wanted, caller.tenant_id), "batch", batch_id)

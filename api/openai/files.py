@@ -1,0 +1,228 @@
+"""`/v1/files`: uploads stream into the store and out of it; neither is ever whole in memory.
+
+A form may name its purpose after the file (the Node SDK does). The file is then stored under the usual terms, and
+copied within the store in the rare case that the fields behind it say something else.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Literal
+from urllib.parse import quote
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import StreamingResponse
+
+from api.answers import Json, checked_id, known, page, unix
+from api.auth import AnyCaller, Caller
+from api.errors import BodyTooLarge
+from api.house import Files
+from api.multipart import Field, FileBegins, FileEnds, FilePiece, Part, parts_of
+from api.requests import OfHouse, OfSettings
+from schemas.errors import InvalidRequest
+from schemas.ids import FileId, TenantId
+from schemas.jsons import JsonObject
+from storage.files import StoredFile
+from tasks.identity import new_file_id
+
+router = APIRouter(prefix="/v1/files", tags=["files"])
+
+UPLOAD_PURPOSES = ("batch", "assistants", "fine-tune", "vision", "user_data", "evals")
+BATCH_LIFE_SECONDS = 30 * 24 * 3600
+LIFE_SECONDS = (3_600, 2_592_000)
+MOST_NAME_CHARACTERS = 255
+
+FORM: JsonObject = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["purpose", "file"],
+                    "properties": {
+                        "purpose": {"type": "string", "enum": list(UPLOAD_PURPOSES)},
+                        "file": {"type": "string", "format": "binary"},
+                        "expires_after[anchor]": {"type": "string", "const": "created_at"},
+                        "expires_after[seconds]": {
+                            "type": "integer",
+                            "minimum": LIFE_SECONDS[0],
+                            "maximum": LIFE_SECONDS[1],
+                        },
+                    },
+                }
+            }
+        },
+    }
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Terms:
+    """Under which a file is kept."""
+
+    purpose: str
+    life_seconds: int | None
+
+
+USUAL = Terms(purpose="batch", life_seconds=BATCH_LIFE_SECONDS)
+
+
+@router.post("", openapi_extra=FORM)
+async def upload(request: Request, caller: AnyCaller, house: OfHouse, settings: OfSettings) -> Json:
+    """Store a file."""
+    parts = parts_of(request.stream(), request.headers.get("content-type", ""))
+    stored = await receive_upload(parts, house.files, caller, most_bytes=settings.max_file_bytes)
+    return Json(file_object(stored))
+
+
+@router.get("")
+async def list_files(
+    caller: AnyCaller,
+    house: OfHouse,
+    after: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 10_000,
+    purpose: str | None = None,
+    order: Literal["desc"] = "desc",
+) -> Json:
+    """List files, newest first."""
+    _ = order
+    cursor = None if after is None else FileId(checked_id(after, "file"))
+    asked = None if purpose is None else checked_id(purpose, "purpose")
+    rows = await house.files.newest(caller.tenant_id, after=cursor, most=limit + 1, purpose=asked)
+    return page(rows, limit, file_object)
+
+
+@router.get("/{file_id}")
+async def retrieve_file(file_id: str, caller: AnyCaller, house: OfHouse) -> Json:
+    """Tell of a file."""
+    return Json(file_object(await _found(file_id, caller, house.files)))
+
+
+@router.get("/{file_id}/content")
+async def file_content(file_id: str, caller: AnyCaller, house: OfHouse) -> StreamingResponse:
+    """Stream a file's bytes."""
+    stored = await _found(file_id, caller, house.files)
+    return StreamingResponse(
+        house.files.content(stored.id),
+        media_type="application/octet-stream",
+        headers={
+            "content-length": str(stored.bytes),
+            "content-disposition": f"attachment; filename*=UTF-8''{quote(stored.filename, safe='')}",
+        },
+    )
+
+
+@router.delete("/{file_id}")
+async def delete_file(file_id: str, caller: AnyCaller, house: OfHouse) -> Json:
+    """Remove a file."""
+    wanted = FileId(checked_id(file_id, "file"))
+    deleted = await house.files.delete(wanted, caller.tenant_id)
+    known(deleted or None, "file", file_id)
+    return Json({"id": file_id, "object": "file", "deleted": True})
+
+
+def file_object(stored: StoredFile) -> JsonObject:
+    """A file as OpenAI tells of it; ours is processed as soon as it is stored."""
+    return {
+        "id": stored.id,
+        "object": "file",
+        "bytes": stored.bytes,
+        "created_at": unix(stored.created_at),
+        "expires_at": unix(stored.expires_at),
+        "filename": stored.filename,
+        "purpose": stored.purpose,
+        "status": "processed",
+        "status_details": None,
+    }
+
+
+async def receive_upload(parts: AsyncIterator[Part], files: Files, caller: Caller, *, most_bytes: int) -> StoredFile:
+    """Store the file of a form under the terms of its fields, wherever in the form these stand."""
+    fields: dict[str, str] = {}
+    stored, kept_under = None, USUAL
+    try:
+        async for part in parts:
+            match part:
+                case Field(name, value):
+                    fields[name] = value
+                case FileBegins(name="file", filename=filename) if stored is None:
+                    kept_under = _terms(fields) if "purpose" in fields else USUAL
+                    content = _file_bytes(parts, most_bytes)
+                    stored = await _store(files, caller.tenant_id, content, _checked_name(filename), kept_under)
+                case FileBegins(name):
+                    raise InvalidRequest("A form holds one file, in the field named file.", param=name or "file")
+                case _:
+                    pass
+        return await _under_final_terms(stored, kept_under, fields, files)
+    except BaseException:
+        if stored is not None:
+            await files.delete(stored.id, caller.tenant_id)
+        raise
+
+
+async def _under_final_terms(
+    stored: StoredFile | None, kept_under: Terms, fields: dict[str, str], files: Files
+) -> StoredFile:
+    terms = _terms(fields)
+    if stored is None:
+        raise InvalidRequest("file is missing from the form.", param="file")
+    if terms == kept_under:
+        return stored
+    copy = await _store(files, stored.tenant_id, files.content(stored.id), stored.filename, terms)
+    await files.delete(stored.id, stored.tenant_id)
+    return copy
+
+
+async def _store(
+    files: Files, tenant_id: TenantId, content: AsyncIterator[bytes], filename: str, terms: Terms
+) -> StoredFile:
+    ends_at = None if terms.life_seconds is None else datetime.now(UTC) + timedelta(seconds=terms.life_seconds)
+    return await files.write(
+        new_file_id(), tenant_id, content, filename=filename, purpose=terms.purpose, expires_at=ends_at
+    )
+
+
+async def _file_bytes(parts: AsyncIterator[Part], most_bytes: int) -> AsyncIterator[bytes]:
+    size = 0
+    async for part in parts:
+        match part:
+            case FilePiece(data):
+                size += len(data)
+                if size > most_bytes:
+                    raise BodyTooLarge(f"A file may have at most {most_bytes} bytes.", param="file")
+                yield data
+            case FileEnds():
+                return
+            case _:
+                pass
+
+
+def _terms(fields: dict[str, str]) -> Terms:
+    purpose = fields.get("purpose")
+    if purpose not in UPLOAD_PURPOSES:
+        raise InvalidRequest(f"purpose must be one of {', '.join(UPLOAD_PURPOSES)}.", param="purpose")
+    return Terms(purpose=purpose, life_seconds=_life_seconds(fields, purpose))
+
+
+def _life_seconds(fields: dict[str, str], purpose: str) -> int | None:
+    anchor, seconds = fields.get("expires_after[anchor]"), fields.get("expires_after[seconds]")
+    if anchor is None and seconds is None:
+        return BATCH_LIFE_SECONDS if purpose == "batch" else None
+    if anchor != "created_at":
+        raise InvalidRequest("expires_after.anchor must be created_at.", param="expires_after.anchor")
+    least, most = LIFE_SECONDS
+    if seconds is None or not (seconds.isascii() and seconds.isdigit()) or not least <= int(seconds[:12]) <= most:
+        raise InvalidRequest(f"expires_after.seconds must be {least} to {most}.", param="expires_after.seconds")
+    return int(seconds)
+
+
+def _checked_name(filename: str) -> str:
+    if not 0 < len(filename) <= MOST_NAME_CHARACTERS or not filename.isprintable():
+        raise InvalidRequest(f"The file's name must have 1 to {MOST_NAME_CHARACTERS} characters.", param="file")
+    return filename
+
+
+async def _found(file_id: str, caller: Caller, files: Files) -> StoredFile:
+    wanted = FileId(checked_id(file_id, "file"))
+    return known(await files.find(wanted, caller.tenant_id), "file", file_id)

@@ -1,0 +1,118 @@
+"""Reading what a request carries: a JSON object from its body, and the things that the app holds. No rules of jobs."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, TypeVar
+
+import orjson
+from fastapi import Depends, Header, Request
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from api.auth import Caller
+from api.house import House
+from config.settings import Settings
+from schemas.errors import InvalidRequest
+from schemas.job import NewJob
+from schemas.jsons import JsonObject
+from schemas.lanes import Lane
+from tasks.identity import new_job_id
+from tasks.requests import DEFAULT_DEADLINE_SECONDS, Origin, parse_chat_request
+
+ESCAPED_NUL = b"\\u0000"
+
+
+class Body(BaseModel):
+    """A body whose fields are known; what else it holds is left alone."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+
+class StrictBody(Body):
+    """A body in which an unknown field is a mistake."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+
+Parsed = TypeVar("Parsed", bound=Body)
+
+
+async def _json_object(request: Request) -> JsonObject:
+    raw = await request.body()
+    try:
+        value = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequest(f"The body is not JSON: {error}.") from error
+    if not isinstance(value, dict):
+        raise InvalidRequest("The body must be a JSON object.")
+    if ESCAPED_NUL in raw:
+        _refuse_nul(value)
+    return value
+
+
+def _refuse_nul(value: JsonObject) -> None:
+    """No column of text can hold a NUL, and no field that ends in one has a use for it."""
+    for name, item in value.items():
+        inner = item.values() if isinstance(item, dict) else (item,)
+        if "\0" in name or any(isinstance(part, str) and "\0" in part for part in inner):
+            raise InvalidRequest(f"{name!r} must not hold NUL characters.", param=name.replace("\0", ""))
+
+
+async def _optional_object(request: Request) -> JsonObject:
+    return await _json_object(request) if await request.body() else {}
+
+
+def parse(kind: type[Parsed], body: Any) -> Parsed:  # noqa: ANN401 - unparsed
+    """The body as its model. Raises InvalidRequest with the name of the first field that is wrong."""
+    try:
+        return kind.model_validate(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(step) for step in first["loc"]) or None
+        raise InvalidRequest(f"{where}: {first['msg']}" if where else first["msg"], param=where) from None
+
+
+def documented(kind: type[Body]) -> JsonObject:
+    """The part of the OpenAPI document that describes a body which `parse` reads."""
+    schema = kind.model_json_schema(ref_template="#/components/schemas/{model}")
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+JSON_BODY: JsonObject = {
+    "requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}
+}
+
+
+async def _house(request: Request) -> House:
+    house: House = request.app.state.house
+    return house
+
+
+async def _settings(request: Request) -> Settings:
+    settings: Settings = request.app.state.settings
+    return settings
+
+
+JsonBody = Annotated[JsonObject, Depends(_json_object)]
+OptionalBody = Annotated[JsonObject, Depends(_optional_object)]
+OfHouse = Annotated[House, Depends(_house)]
+OfSettings = Annotated[Settings, Depends(_settings)]
+IdempotencyKey = Annotated[str | None, Header()]
+
+
+def new_job(
+    body: JsonObject,
+    caller: Caller,
+    house: House,
+    *,
+    lane: Lane,
+    idempotency_key: str | None,
+    deadline_seconds: float = DEFAULT_DEADLINE_SECONDS,
+) -> NewJob:
+    """The job that a body asks for. Raises InvalidRequest and UnknownModel."""
+    origin = Origin(
+        tenant_id=caller.tenant_id,
+        job_id=new_job_id(),
+        default_lane=lane,
+        idempotency_key=idempotency_key,
+        default_deadline_seconds=deadline_seconds,
+    )
+    return parse_chat_request(body, origin, house.vocabulary, datetime.now(UTC))
