@@ -12,6 +12,7 @@ NanoUsd = NewType("NanoUsd", int)
 NANO_PER_USD = 1_000_000_000
 TOKENS_PER_PRICE_UNIT = 1_000_000
 ZERO = NanoUsd(0)
+UNKNOWN_SOURCE = "unknown"
 
 
 def nano_from_usd(amount: Decimal | str | int) -> NanoUsd:
@@ -51,7 +52,7 @@ class Price:
     @property
     def is_known(self) -> bool:
         """Whether anybody knows what this model costs; a job that a budget counts may not run without."""
-        return self is not UNKNOWN_PRICE
+        return self.source != UNKNOWN_SOURCE
 
     def cost(self, usage: Usage) -> NanoUsd:
         """Cost of a call in nano-dollars, rounded up to the next whole one."""
@@ -64,7 +65,7 @@ class Price:
         return NanoUsd(-(-total // TOKENS_PER_PRICE_UNIT))
 
 
-UNKNOWN_PRICE = Price(input_nano_usd=0, cached_input_nano_usd=0, output_nano_usd=0, source="unknown")
+UNKNOWN_PRICE = Price(input_nano_usd=0, cached_input_nano_usd=0, output_nano_usd=0, source=UNKNOWN_SOURCE)
 """Stands for a price that is not known: refused to budgeted jobs, and found again by its source for re-pricing."""
 
 
