@@ -44,9 +44,7 @@ class Caller:
 class Authenticator:
     """Turns secrets into callers. The operator's first key comes from the settings and needs no database."""
 
-    def __init__(
-        self, keys: Keys, admin_secret: str | None, *, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, keys: Keys, admin_secret: str | None, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._keys = keys
         self._admin_digest = _digest(admin_secret) if admin_secret else None
         self._clock = clock

@@ -42,7 +42,7 @@ class BodyTooLarge(InvalidRequest):
     code = "request_too_large"
 
 
-class NotCompleted(PenstockError):
+class NotCompleted(PenstockError):  # noqa: N818 - reads as what became of the job
     """The job came to rest without an answer."""
 
     def __init__(self, rested: Rested) -> None:
@@ -92,6 +92,7 @@ BY_REASON: Mapping[str, Kind] = {
     DeadReason.AUTH: Kind(503, OVERLOADED, "provider_account_stopped", retry=NEVER),
     DeadReason.MODEL_NOT_FOUND: Kind(404, REQUEST),
     DeadReason.BUDGET: BUDGET,
+    DeadReason.UNKNOWN_PRICE: Kind(400, REQUEST, retry=NEVER),
     DeadReason.TRIES_EXHAUSTED: UPSTREAM,
     DeadReason.AMBIGUOUS: Kind(504, SERVER, retry=NEVER),
     DeadReason.CALLER_LOST: UPSTREAM,
@@ -170,7 +171,7 @@ async def _bug(request: Request, _: Exception) -> Json:
 
 
 def _kind_of_rest(rested: Rested) -> Kind:
-    if rested.dead_reason in BY_REASON:
+    if rested.dead_reason is not None and rested.dead_reason in BY_REASON:
         return BY_REASON[rested.dead_reason]
     if not rested.state.at_rest:
         return STILL_RUNNING

@@ -13,11 +13,14 @@ from schemas.job import NewJob
 from schemas.jsons import JsonObject
 from schemas.lanes import Lane
 from schemas.money import NanoUsd
+from schemas.states import JobState
 from storage.batches import StoredBatch
+from storage.dead_letters import DeadLetterGroup, DeadLetterView
 from storage.files import StoredFile
 from storage.keys import StoredKey
 from storage.reads import JobFilter, JobStory, JobView
 from storage.replay import DeadLetters
+from storage.summaries import BatchSummary
 from tasks.deps import OnChunk
 from tasks.requests import Vocabulary
 
@@ -38,6 +41,7 @@ class Intake(Protocol):
         self,
         tenant_id: TenantId,
         input_file_id: FileId,
+        *,
         endpoint: str,
         completion_window: str,
         metadata: dict[str, str] | None,
@@ -57,6 +61,24 @@ class JobReads(Protocol):
 
     async def story(self, job_id: JobId, tenant_id: TenantId) -> JobStory | None:
         """A job with all its attempts."""
+
+    async def summary(self, batch_id: BatchId, tenant_id: TenantId) -> BatchSummary:
+        """Counts over the jobs of a batch."""
+
+    async def depths(self) -> Mapping[tuple[Lane, JobState], int]:
+        """How many jobs are not at rest, by lane and state."""
+
+
+class DeadLetterReads(Protocol):
+    """Dead letters as they are told of; a tenant of None is the operator's view of all."""
+
+    async def newest(
+        self, which: DeadLetters, *, after: JobId | None = None, most: int = 50
+    ) -> Sequence[DeadLetterView]:
+        """The latest dead first."""
+
+    async def groups(self, tenant_id: TenantId | None = None) -> Sequence[DeadLetterGroup]:
+        """What they died of, the most frequent first."""
 
 
 class Files(Protocol):
@@ -164,6 +186,10 @@ class House(Protocol):
         """Jobs."""
 
     @property
+    def dead_letters(self) -> DeadLetterReads:
+        """Dead letters, to look at."""
+
+    @property
     def files(self) -> Files:
         """Files."""
 
@@ -177,7 +203,7 @@ class House(Protocol):
 
     @property
     def replay(self) -> Replay:
-        """Dead letters."""
+        """Dead letters, to move."""
 
     @property
     def watch(self) -> Watch:

@@ -1,4 +1,7 @@
-"""A multipart form as it streams by: fields small and whole, one file piece by piece. Holds one network read at most."""
+"""A multipart form as it streams by: fields small and whole, one file piece by piece.
+
+Holds one network read at most.
+"""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass

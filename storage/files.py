@@ -103,13 +103,18 @@ class FileTable:
             yield bytes(rows[0]["data"])
             seq += 1
 
-    async def lines(self, file_id: FileId) -> AsyncIterator[bytes]:
-        """The lines of a file without their ends, holding one chunk and one line at a time."""
+    async def lines(self, file_id: FileId, *, most_bytes: int = CHUNK_BYTES) -> AsyncIterator[bytes]:
+        """The lines of a file without their ends, holding one chunk and one line at a time.
+
+        A line that is longer than `most_bytes` is never whole in memory: it comes cut one byte above the cap.
+        """
         rest = b""
         async for chunk in self.content(file_id):
-            *whole, rest = (rest + chunk).split(b"\n")
-            for line in whole:
-                yield line
+            first, *others = chunk.split(b"\n")
+            rest += first[: most_bytes + 1 - len(rest)]
+            for line in others:
+                yield rest
+                rest = line[: most_bytes + 1]
         if rest:
             yield rest
 

@@ -16,6 +16,7 @@ from schemas.states import JobState
 from storage.batched import fetch
 from storage.engine import transaction
 from storage.rows import Row
+from storage.summaries import BatchSummary, summary_of
 
 JOBS = """
 SELECT j.* FROM jobs j
@@ -159,6 +160,11 @@ class Reads:
         """A job's end, or None while it is not at rest."""
         rows = await self._rows(RESTED, id=job_id)
         return _rested_from(rows[0]) if rows else None
+
+    async def summary(self, batch_id: BatchId, tenant_id: TenantId) -> BatchSummary:
+        """How a batch of this tenant is doing, counted over its jobs."""
+        async with transaction(self._engine) as connection:
+            return await summary_of(connection, batch_id, tenant_id)
 
     async def depths(self) -> dict[tuple[Lane, JobState], int]:
         """How many jobs are not at rest, by lane and state."""

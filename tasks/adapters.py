@@ -74,9 +74,9 @@ class StoredBatches:
         """Batches whose files have not been read yet."""
         return [(_terms(batch), batch.input_file_id) for batch in await self._batches.validating()]
 
-    def lines(self, file_id: FileId) -> AsyncIterator[bytes]:
+    def lines(self, file_id: FileId, *, most_bytes: int) -> AsyncIterator[bytes]:
         """The lines of an input file."""
-        return self._files.lines(file_id)
+        return self._files.lines(file_id, most_bytes=most_bytes)
 
     async def refuse(self, batch_id: BatchId, errors: Sequence[LineError]) -> None:
         """Set a batch to failed."""

@@ -19,6 +19,7 @@ log = structlog.get_logger()
 
 JOBS_PER_INSERT = 500
 MAX_BATCH_LINES = 50_000
+MAX_LINE_BYTES = 1_000_000
 
 
 class Batches:
@@ -32,12 +33,14 @@ class Batches:
         *,
         now: Callable[[], datetime],
         new_job_id: Callable[[], JobId],
+        max_line_bytes: int = MAX_LINE_BYTES,
     ) -> None:
         self._batches = batches
         self._jobs = jobs
         self._vocabulary = vocabulary
         self._now = now
         self._new_job_id = new_job_id
+        self._max_line_bytes = max_line_bytes
 
     async def start_new(self) -> int:
         """Read the files of new batches: first every line is checked, then every line is stored."""
@@ -94,10 +97,16 @@ class Batches:
     async def _read(self, terms: BatchTerms, file_id: FileId) -> AsyncIterator[NewJob | LineError]:
         reader = LineReader(terms, self._vocabulary, now=self._now(), new_job_id=self._new_job_id)
         number = 0
-        async for line in self._batches.lines(file_id):
+        async for line in self._batches.lines(file_id, most_bytes=self._max_line_bytes):
             number += 1
-            if line.strip():
+            if len(line) > self._max_line_bytes:
+                yield self._too_long(number)
+            elif line.strip():
                 yield reader.read(number, line)
+
+    def _too_long(self, number: int) -> LineError:
+        message = f"A line may have at most {self._max_line_bytes} bytes."
+        return LineError(code="line_too_long", message=message, line=number)
 
     async def _file(self, terms: BatchTerms, *, completed: bool) -> FileId | None:
         name = f"{terms.batch_id}_{'output' if completed else 'errors'}.jsonl"

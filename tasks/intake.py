@@ -12,17 +12,20 @@ import structlog
 from schemas.accepted import Accepted, Rested
 from schemas.decision import Complete, DeadLetter
 from schemas.errors import RedisUnavailable
-from schemas.ids import JobId, TenantId
+from schemas.ids import BatchId, FileId, JobId, TenantId
 from schemas.job import NewJob
 from schemas.lanes import PUBLISHED_BY_INTAKE, Lane
 from schemas.money import ZERO
 from schemas.outcome import NotAdmitted, NotAllowed, Outcome
 from schemas.states import JobState
+from storage.batches import StoredBatch
+from tasks.batch_terms import checked_endpoint, window_seconds
 from tasks.deps import Deps, OnChunk
 from tasks.dispatch import Outlet
+from tasks.identity import new_batch_id
 from tasks.pipeline import live
 from tasks.publish import Published
-from tasks.stores import JobRows
+from tasks.stores import JobRows, NewBatches
 
 log = structlog.get_logger()
 
@@ -30,8 +33,9 @@ log = structlog.get_logger()
 class Intake:
     """The way in for every door."""
 
-    def __init__(self, jobs: JobRows, outlet: Outlet, deps: Deps) -> None:
+    def __init__(self, jobs: JobRows, batches: NewBatches, outlet: Outlet, deps: Deps) -> None:
         self._jobs = jobs
+        self._batches = batches
         self._outlet = outlet
         self._deps = deps
 
@@ -62,6 +66,32 @@ class Intake:
         rested = await self._jobs.rested(job.id)
         waited = int((datetime.now(UTC) - began_at).total_seconds() * 1000)
         return _with_cause(rested or _unfinished(job.id, job.lane), outcome, waited)
+
+    async def create_batch(
+        self,
+        tenant_id: TenantId,
+        input_file_id: FileId,
+        *,
+        endpoint: str,
+        completion_window: str,
+        metadata: dict[str, str] | None,
+        lane: Lane,
+    ) -> StoredBatch:
+        """Store a batch whose file upkeep will read. Raises InvalidRequest for terms that it cannot have."""
+        return await self._batches.create(
+            new_batch_id(),
+            tenant_id,
+            endpoint=checked_endpoint(endpoint),
+            lane=lane,
+            completion_window=completion_window,
+            window_seconds=window_seconds(completion_window),
+            input_file_id=input_file_id,
+            metadata=metadata,
+        )
+
+    async def cancel_batch(self, batch_id: BatchId, tenant_id: TenantId) -> bool:
+        """Stop a batch: what has not begun is cancelled, what runs may finish. False where nothing can be stopped."""
+        return await self._batches.cancel(batch_id, tenant_id)
 
     async def _publish(self, accepted: Accepted) -> None:
         one = [Published(job_id=accepted.job_id, generation=accepted.generation)]

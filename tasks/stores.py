@@ -6,6 +6,8 @@ from typing import Protocol
 from schemas.accepted import Accepted, Rested
 from schemas.ids import BatchId, FileId, JobId, TenantId
 from schemas.job import Held, NewJob
+from schemas.lanes import Lane
+from storage.batches import StoredBatch
 from tasks.batch_lines import BatchTerms, LineError, RestedJob
 from tasks.publish import Published
 
@@ -29,14 +31,35 @@ class JobRows(Protocol):
         """A job's end, or None while it is not at rest."""
 
 
+class NewBatches(Protocol):
+    """Batches as the doors write them."""
+
+    async def create(
+        self,
+        batch_id: BatchId,
+        tenant_id: TenantId,
+        *,
+        endpoint: str,
+        lane: Lane,
+        completion_window: str,
+        window_seconds: float,
+        input_file_id: FileId,
+        metadata: dict[str, str] | None,
+    ) -> StoredBatch:
+        """Store a batch whose file upkeep will read."""
+
+    async def cancel(self, batch_id: BatchId, tenant_id: TenantId) -> bool:
+        """Stop a batch; False where there is none that could be stopped."""
+
+
 class BatchRows(Protocol):
     """Batches and their files."""
 
     async def validating(self) -> Sequence[tuple[BatchTerms, FileId]]:
         """Batches whose files have not been read yet."""
 
-    def lines(self, file_id: FileId) -> AsyncIterator[bytes]:
-        """The lines of a file, without their ends, never the whole file."""
+    def lines(self, file_id: FileId, *, most_bytes: int) -> AsyncIterator[bytes]:
+        """The lines of a file, without their ends; one that is longer than the cap comes cut one byte above it."""
 
     async def refuse(self, batch_id: BatchId, errors: Sequence[LineError]) -> None:
         """Set a batch to failed."""

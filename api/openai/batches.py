@@ -49,7 +49,12 @@ async def create_batch(body: JsonBody, caller: AnyCaller, house: OfHouse) -> Jso
     file_id = FileId(checked_id(wanted.input_file_id, "file"))
     known(await house.files.find(file_id, caller.tenant_id), "file", file_id)
     batch = await house.intake.create_batch(
-        caller.tenant_id, file_id, wanted.endpoint, wanted.completion_window, wanted.metadata, _lane(wanted)
+        caller.tenant_id,
+        file_id,
+        endpoint=wanted.endpoint,
+        completion_window=wanted.completion_window,
+        metadata=wanted.metadata,
+        lane=_lane(wanted),
     )
     return Json(batch_object(batch))
 

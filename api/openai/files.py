@@ -7,7 +7,7 @@ copied within the store in the rare case that the fields behind it say something
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NoReturn
 from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request
@@ -80,6 +80,7 @@ async def upload(request: Request, caller: AnyCaller, house: OfHouse, settings: 
 async def list_files(
     caller: AnyCaller,
     house: OfHouse,
+    *,
     after: str | None = None,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 10_000,
     purpose: str | None = None,
@@ -151,7 +152,7 @@ async def receive_upload(parts: AsyncIterator[Part], files: Files, caller: Calle
                     content = _file_bytes(parts, most_bytes)
                     stored = await _store(files, caller.tenant_id, content, _checked_name(filename), kept_under)
                 case FileBegins(name):
-                    raise InvalidRequest("A form holds one file, in the field named file.", param=name or "file")
+                    _refuse_file(name)
                 case _:
                     pass
         return await _under_final_terms(stored, kept_under, fields, files)
@@ -159,6 +160,10 @@ async def receive_upload(parts: AsyncIterator[Part], files: Files, caller: Calle
         if stored is not None:
             await files.delete(stored.id, caller.tenant_id)
         raise
+
+
+def _refuse_file(name: str) -> NoReturn:
+    raise InvalidRequest("A form holds one file, in the field named file.", param=name or "file")
 
 
 async def _under_final_terms(

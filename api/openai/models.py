@@ -52,7 +52,10 @@ async def retrieve_model(model: str, request: Request, caller: AnyCaller) -> Jso
 
 def model_objects(catalogue: Catalogue, created: int) -> list[JsonObject]:
     """All of them; an alias ends with the last of its chain, and only when every end is announced."""
-    models = [_object(name, table.provider, ANNOUNCED_SHUTDOWNS.get(name), created) for name, table in catalogue.models.items()]
+    models = [
+        _object(name, table.provider, ANNOUNCED_SHUTDOWNS.get(name), created)
+        for name, table in catalogue.models.items()
+    ]
     aliases = [
         _object(alias, ALIAS_OWNER, _end_of_chain(chain), created) | {"penstock_chain": list(chain)}
         for alias, chain in catalogue.aliases.items()
