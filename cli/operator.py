@@ -11,7 +11,7 @@ budgets = typer.Typer(no_args_is_help=True, help="See what may be spent and what
 limits = typer.Typer(invoke_without_command=True, help="See the provider's limits: configured, learned and used.")
 keys = typer.Typer(no_args_is_help=True, help="Create, list and revoke API keys.")
 
-BUDGET_COLUMNS = ("scope", "window", "limit_usd", "settled_usd", "reserved_usd", "suspense_usd", "resets_at")
+BUDGET_COLUMNS = ("scope", "window", "limit_usd", "settled_usd", "reserved_usd", "left_usd", "resets_at")
 LIMIT_COLUMNS = ("target", "limit", "configured", "learned", "used", "in_flight", "waiting")
 KEY_COLUMNS = ("id", "tenant_id", "scopes", "prefix", "created_at", "revoked_at")
 

@@ -73,6 +73,7 @@ class RefusalReason(StrEnum):
 
     TOO_LARGE = "too_large"
     BUDGET = "budget"
+    UNKNOWN_MODEL = "unknown_model"
     UNKNOWN_PRICE = "unknown_price"
     STALE_EPOCH = "stale_epoch"
     ACCOUNT_STOPPED = "account_stopped"

@@ -50,3 +50,24 @@ class ClosedAttempt:
     complaint: str | None = None
     provider_request_id: str | None = None
     latency_ms: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Unsettled:
+    """An attempt whose cost is not known: being called, or in suspense. Its grant settles it in Redis."""
+
+    attempt_id: AttemptId
+    job_id: JobId
+    state: AttemptState
+    grant: Grant
+    opened_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SettledEnd:
+    """How an attempt ended, as far as its reservation is concerned; `tokens` is None where nobody counted."""
+
+    state: AttemptState
+    grant: Grant
+    cost_nano_usd: NanoUsd
+    tokens: int | None

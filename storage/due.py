@@ -10,17 +10,22 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from schemas.attempt import Unsettled
 from schemas.ids import JobId
 from schemas.lanes import Lane
 from storage.batched import fetch
 from storage.engine import transaction
+from storage.rows import unsettled_from
 
 MOST_PER_ROUND = 1_000
 """Rows per statement, so that a round is short and its locks are few."""
 
-LOST_MESSAGE_SECONDS = 30.0
+LOST_MESSAGE_SECONDS = 60.0
 """A published job that nobody has held for so long is published again: its message may be lost. A doubled message
-costs one stale claim, so this may be shorter than the longest queue."""
+costs one stale claim, so this may be shorter than the longest queue. A wiped Redis is noticed at once by its epoch."""
+
+INTAKE_SECONDS = 2.0
+"""Intake publishes urgent jobs itself, right after their commit; only what it did not is dispatched."""
 
 STAGE_DUE = """
 WITH due AS (
@@ -41,6 +46,8 @@ WITH lost AS (
     UPDATE attempts a SET state = 'suspense', outcome = 'worker_lost', cost_nano_usd = a.reserved_nano_usd,
         closed_at = clock_timestamp()
     FROM lost WHERE a.job_id = lost.id AND a.state = 'opened'
+    RETURNING a.job_id, a.id AS attempt_id, a.state AS attempt_state, a.account, a.model, a.epoch, a.stamp,
+        a.counters, a.reserved_tokens, a.reserved_nano_usd, a.opened_at
 ), rescued AS (
     UPDATE jobs j SET
         state = CASE WHEN j.synchronous THEN 'dead' WHEN j.deaths + 1 >= :most_deaths THEN 'dead' ELSE 'queued' END,
@@ -57,7 +64,7 @@ WITH lost AS (
 ), deliveries AS (
     UPDATE pending_results p SET ready = true FROM rescued r WHERE p.job_id = r.id AND r.state = 'dead'
 )
-SELECT id FROM rescued
+SELECT r.id AS rescued_id, s.* FROM rescued r LEFT JOIN suspended s ON s.job_id = r.id
 """
 
 EXPIRE = """
@@ -104,7 +111,9 @@ FROM flows f
 
 TAKE = """
 WITH next AS (
-    SELECT id FROM jobs WHERE state = 'queued' AND dispatched_at IS NULL AND lane = :lane AND model = :model
+    SELECT id FROM jobs
+    WHERE state = 'queued' AND dispatched_at IS NULL AND lane = :lane AND model = :model
+      AND (lane IN ('normal', 'low') OR created_at < clock_timestamp() - make_interval(secs => :intake_seconds))
     ORDER BY created_at LIMIT :most FOR UPDATE SKIP LOCKED
 )
 UPDATE jobs j SET dispatched_at = clock_timestamp() FROM next WHERE j.id = next.id
@@ -124,6 +133,14 @@ class DueFlow:
     run_ahead: int
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rescued:
+    """Jobs taken from dead holders, and their attempts whose outcome nobody knows."""
+
+    jobs: frozenset[JobId]
+    suspended: tuple[Unsettled, ...]
+
+
 class DueTable:
     """The duties of upkeep and the backlog of dispatch; each method returns how many or which jobs it moved."""
 
@@ -134,9 +151,13 @@ class DueTable:
         """Queue waiting jobs whose moment has come, each under a new generation."""
         return await self._move(STAGE_DUE)
 
-    async def rescue(self) -> int:
+    async def rescue(self) -> Rescued:
         """Give jobs whose lease ran out back to their lane; their open attempts go to suspense."""
-        return await self._move(RESCUE, most_deaths=MOST_DEATHS)
+        rows = await self._rows(RESCUE, most=MOST_PER_ROUND, most_deaths=MOST_DEATHS)
+        return Rescued(
+            jobs=frozenset(JobId(row["rescued_id"]) for row in rows),
+            suspended=tuple(unsettled_from(row) for row in rows if row["stamp"] is not None),
+        )
 
     async def expire(self) -> int:
         """Rest jobs whose deadline passed while nobody held them."""
@@ -153,7 +174,7 @@ class DueTable:
 
     async def take(self, lane: Lane, model: str, most: int) -> list[tuple[JobId, int]]:
         """Mark the oldest jobs of a flow as dispatched; returns ids and generations, oldest first."""
-        rows = await self._rows(TAKE, lane=lane.value, model=model, most=most)
+        rows = await self._rows(TAKE, lane=lane.value, model=model, most=most, intake_seconds=INTAKE_SECONDS)
         ordered = sorted(rows, key=lambda row: (row["created_at"], row["id"]))
         return [(JobId(row["id"]), row["generation"]) for row in ordered]
 

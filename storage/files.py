@@ -15,6 +15,9 @@ from storage.engine import transaction
 from storage.rows import Row
 
 CHUNK_BYTES = 1_000_000
+LONGEST_UPLOAD_SECONDS = 24 * 3600.0
+"""An upload that is not whole after a day never will be."""
+PRUNED_PER_ROUND = 100
 
 BEGIN = """
 INSERT INTO files (id, tenant_id, filename, purpose, expires_at)
@@ -27,6 +30,15 @@ CHUNK = "SELECT data FROM file_chunks WHERE file_id = :id AND seq = :seq"
 DELETE = (
     "DELETE FROM files WHERE id = :id AND (CAST(:tenant_id AS text) IS NULL OR tenant_id = :tenant_id) RETURNING id"
 )
+PRUNE = """
+WITH ended AS (
+    SELECT id FROM files WHERE expires_at < clock_timestamp()
+    UNION ALL
+    SELECT id FROM files WHERE NOT complete AND created_at < clock_timestamp() - make_interval(secs => :upload_seconds)
+    LIMIT :most
+)
+DELETE FROM files f USING ended e WHERE f.id = e.id RETURNING f.id
+"""
 NEWEST = """
 SELECT f.* FROM files f
 LEFT JOIN files cursor ON cursor.id = CAST(:after AS text)
@@ -122,6 +134,12 @@ class FileTable:
         """Remove a file and its bytes; False where there is none."""
         async with transaction(self._engine) as connection:
             return bool(await fetch(connection, DELETE, {"id": file_id, "tenant_id": tenant_id}))
+
+    async def prune(self) -> int:
+        """Remove files whose time has come and uploads that broke off; returns how many."""
+        terms = {"upload_seconds": LONGEST_UPLOAD_SECONDS, "most": PRUNED_PER_ROUND}
+        async with transaction(self._engine) as connection:
+            return len(await fetch(connection, PRUNE, terms))
 
     async def _append_all(self, file_id: FileId, parts: AsyncIterator[bytes]) -> int:
         size, seq, waiting = 0, 0, bytearray()

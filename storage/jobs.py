@@ -19,9 +19,11 @@ from schemas.errors import IdempotencyConflict
 from schemas.ids import AttemptId, JobId, TenantId
 from schemas.job import Held, Lease, NewJob
 from schemas.jsons import JsonObject
+from schemas.lanes import PUBLISHED_BY_INTAKE
 from schemas.states import JobState
 from storage.batched import columns, fetch, run
 from storage.engine import dumps, transaction
+from storage.notify import ring
 from storage.rows import accepted_from, closed_parameters, job_from, opened_parameters, parameters_of
 
 INSERT_NEW = """
@@ -214,6 +216,8 @@ class JobTable:
         async with transaction(self._engine) as connection:
             stored = await self._insert(connection, jobs, JobState.QUEUED, holder=None)
             named = await self._named_before(connection, [job for job in jobs if job.id not in stored])
+            if any(job.lane not in PUBLISHED_BY_INTAKE for job in jobs):
+                await ring(connection)
         return [
             accepted_from(stored[job.id], repeated=False)
             if job.id in stored

@@ -11,14 +11,13 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from schemas.admission import Grant
-from schemas.attempt import AttemptState
+from schemas.attempt import AttemptState, SettledEnd, Unsettled
 from schemas.errors import NotFound
-from schemas.ids import AttemptId, JobId
+from schemas.ids import AttemptId
 from schemas.money import NanoUsd
 from storage.batched import fetch, run
 from storage.engine import transaction
-from storage.rows import Row, grant_from
+from storage.rows import Row, grant_from, unsettled_from
 
 MOST_PER_ROUND = 1_000
 PRESUMED_AFTER_SECONDS = 24 * 3600.0
@@ -44,14 +43,21 @@ GROUP BY 1, 2
 """
 
 UNSETTLED = """
-SELECT id, job_id, state, account, model, epoch, stamp, counters, reserved_tokens, reserved_nano_usd, opened_at
+SELECT id AS attempt_id, job_id, state AS attempt_state, account, model, epoch, stamp, counters, reserved_tokens,
+    reserved_nano_usd, opened_at
 FROM attempts WHERE state IN ('opened', 'suspense') ORDER BY state, opened_at
 """
 
 SUSPENSE = """
-SELECT id, job_id, state, account, model, epoch, stamp, counters, reserved_tokens, reserved_nano_usd, opened_at
+SELECT id AS attempt_id, job_id, state AS attempt_state, account, model, epoch, stamp, counters, reserved_tokens,
+    reserved_nano_usd, opened_at
 FROM attempts WHERE state = 'suspense' AND opened_at < clock_timestamp() - make_interval(secs => :older_seconds)
 ORDER BY opened_at LIMIT :most
+"""
+
+ENDS = """
+SELECT id, state, account, model, epoch, stamp, counters, reserved_tokens, reserved_nano_usd, cost_nano_usd, usage
+FROM attempts WHERE id = ANY(CAST(:ids AS text[]))
 """
 
 SUSPEND_ORPHANS = """
@@ -116,17 +122,6 @@ class Balance:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Unsettled:
-    """An attempt whose cost is not known: being called, or in suspense. Its grant settles it in Redis."""
-
-    attempt_id: AttemptId
-    job_id: JobId
-    state: AttemptState
-    grant: Grant
-    opened_at: datetime
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Books:
     """All that a rebuild of Redis needs, from one snapshot under a new epoch. `unsettled` is the carried set."""
 
@@ -165,13 +160,18 @@ class LedgerTable:
         return Books(
             epoch=raised["epoch"],
             balances=[_balance(row) for row in balances],
-            unsettled=[_unsettled(row) for row in unsettled],
+            unsettled=[unsettled_from(row) for row in unsettled],
         )
 
     async def suspense(self, *, older_seconds: float = 0.0, most: int = MOST_PER_ROUND) -> list[Unsettled]:
         """Attempts whose outcome is unknown, oldest first."""
         rows = await self._rows(SUSPENSE, older_seconds=older_seconds, most=most)
-        return [_unsettled(row) for row in rows]
+        return [unsettled_from(row) for row in rows]
+
+    async def ends(self, attempt_ids: Sequence[AttemptId]) -> dict[AttemptId, SettledEnd]:
+        """How these attempts stand; those that were never opened are missing."""
+        rows = await self._rows(ENDS, ids=list(attempt_ids))
+        return {AttemptId(row["id"]): _end(row) for row in rows}
 
     async def suspend_orphans(self, *, older_seconds: float = ORPHANED_AFTER_SECONDS) -> int:
         """Suspend attempts that a cancelled or rested job left open when its worker died; returns how many."""
@@ -218,11 +218,11 @@ def _balance(row: Row) -> Balance:
     )
 
 
-def _unsettled(row: Row) -> Unsettled:
-    return Unsettled(
-        attempt_id=AttemptId(row["id"]),
-        job_id=JobId(row["job_id"]),
+def _end(row: Row) -> SettledEnd:
+    usage = row["usage"]
+    return SettledEnd(
         state=AttemptState(row["state"]),
         grant=grant_from(row),
-        opened_at=row["opened_at"],
+        cost_nano_usd=NanoUsd(row["cost_nano_usd"]),
+        tokens=usage["input_tokens"] + usage["output_tokens"] if usage else None,
     )

@@ -5,9 +5,9 @@ from typing import Any
 
 from schemas.accepted import Accepted
 from schemas.admission import BudgetCounter, Grant
-from schemas.attempt import AttemptState, ClosedAttempt, OpenedAttempt
+from schemas.attempt import AttemptState, ClosedAttempt, OpenedAttempt, Unsettled
 from schemas.contract import OutputContract
-from schemas.ids import BatchId, JobId, TenantId
+from schemas.ids import AttemptId, BatchId, JobId, TenantId
 from schemas.job import Job, NewJob, Target
 from schemas.jsons import JsonObject
 from schemas.lanes import Lane
@@ -149,6 +149,17 @@ def grant_from(row: Row) -> Grant:
         target=Target(account=row["account"], model=row["model"]),
         epoch=row["epoch"],
         counters=counters_from(row["counters"]),
+    )
+
+
+def unsettled_from(row: Row) -> Unsettled:
+    """An attempt whose cost is not known."""
+    return Unsettled(
+        attempt_id=AttemptId(row["attempt_id"]),
+        job_id=JobId(row["job_id"]),
+        state=AttemptState(row["attempt_state"]),
+        grant=grant_from(row),
+        opened_at=row["opened_at"],
     )
 
 

@@ -7,15 +7,18 @@ sums and the open reservations over, and opens admission last.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Protocol, assert_never
 
 import structlog
 
 from admission.ledger import OpenReservation
 from admission.limits import Balance, TargetLimits
+from admission.stamps import read_stamp
 from schemas.admission import SettleKind, Settlement
-from schemas.attempt import AttemptState
-from storage.ledger import LedgerTable, Unsettled
+from schemas.attempt import AttemptState, SettledEnd, Unsettled
+from storage.due import DueTable
+from storage.ledger import LedgerTable
+from tasks.configuration import Configuration
 
 log = structlog.get_logger()
 
@@ -25,6 +28,8 @@ LONGEST_WINDOW = timedelta(days=32)
 PRESUME_AFTER_SECONDS = 24 * 3600.0
 """After a day nobody will say any more what an attempt cost: it is posted at its reservation, to be adjusted by the
 invoice."""
+
+RECONCILED_PER_ROUND = 500
 
 
 class RedisLedger(Protocol):
@@ -43,22 +48,59 @@ class RedisLedger(Protocol):
         """Write everything anew and open."""
 
     async def resolve(self, settlement: Settlement) -> bool:
-        """Settle what lies in suspense."""
+        """Settle what lies in suspense, or is still live."""
+
+    async def suspended(self, limit: int = 100) -> Sequence[str]:
+        """Stamps in suspense, the oldest first."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bookkeeper:
-    """The money duties of upkeep. `limits` are the effective ones with their versions."""
+    """The money duties of upkeep."""
 
     table: LedgerTable
+    due: DueTable
     redis: RedisLedger
-    limits: Callable[[], Sequence[tuple[TargetLimits, int]]]
+    configuration: Configuration
     now: Callable[[], datetime]
 
     async def keep_open(self) -> int:
         """Rebuild the balances when Redis has lost them or runs under another epoch; returns 1 when it did."""
         if await self.redis.epoch() == await self.table.epoch():
             return 0
+        return await self._rebuild()
+
+    async def rescue(self) -> int:
+        """Give the jobs of dead workers back; what they may have spent stays reserved, in suspense, at once."""
+        rescued = await self.due.rescue()
+        for unsettled in rescued.suspended:
+            await self.redis.resolve(Settlement(grant=unsettled.grant, kind=SettleKind.SUSPEND))
+        if rescued.jobs:
+            log.warning("jobs_rescued", jobs=len(rescued.jobs), attempts_in_suspense=len(rescued.suspended))
+        return len(rescued.jobs)
+
+    async def reconcile(self) -> int:
+        """Settle in Redis what Postgres knows the end of: settlements that were lost on their way.
+
+        A reservation whose attempt was never opened was never sent: a rebuild gives its money back.
+        """
+        wanted = [read_stamp(stamp).attempt_id for stamp in await self.redis.suspended(RECONCILED_PER_ROUND)]
+        ends = await self.table.ends(wanted)
+        if len(ends) < len(set(wanted)):
+            return await self._rebuild()
+        settlements = [settlement for end in ends.values() if (settlement := _settled(end)) is not None]
+        return sum([await self.redis.resolve(settlement) for settlement in settlements])
+
+    async def presume(self, after_seconds: float = PRESUME_AFTER_SECONDS) -> int:
+        """Post old suspense at its reservation; returns how many attempts."""
+        old = await self.table.suspense(older_seconds=after_seconds)
+        for unsettled in old:
+            if await self.table.presume(unsettled):
+                await self.redis.resolve(_at_reservation(unsettled))
+        return len(old)
+
+    async def _rebuild(self) -> int:
+        effective = await self.configuration.refresh()
         books = await self.table.rebuild(self.now() - LONGEST_WINDOW)
         balances = [
             Balance(
@@ -73,17 +115,25 @@ class Bookkeeper:
         carried = [
             OpenReservation(grant=one.grant, suspended=one.state is AttemptState.SUSPENSE) for one in books.unsettled
         ]
-        opened = await self.redis.rebuild(books.epoch, balances, carried, self.limits())
-        log.info("ledger_rebuilt", epoch=books.epoch, carried=len(carried), opened=opened)
+        opened = await self.redis.rebuild(books.epoch, balances, carried, effective.limits)
+        republished = await self.due.forget_lost_messages(lost_seconds=0)  # a Redis that lost money lost messages too
+        log.info("ledger_rebuilt", epoch=books.epoch, carried=len(carried), opened=opened, republished=republished)
         return 1
 
-    async def presume(self, after_seconds: float = PRESUME_AFTER_SECONDS) -> int:
-        """Post old suspense at its reservation; returns how many attempts."""
-        old = await self.table.suspense(older_seconds=after_seconds)
-        for unsettled in old:
-            if await self.table.presume(unsettled):
-                await self.redis.resolve(_at_reservation(unsettled))
-        return len(old)
+
+def _settled(end: SettledEnd) -> Settlement | None:
+    match end.state:
+        case AttemptState.POSTED:
+            tokens = end.grant.tokens if end.tokens is None else end.tokens
+            return Settlement(
+                grant=end.grant, kind=SettleKind.POST, actual_tokens=tokens, actual_nano_usd=end.cost_nano_usd
+            )
+        case AttemptState.RELEASED:
+            return Settlement(grant=end.grant, kind=SettleKind.RELEASE, refund_permits=False)
+        case AttemptState.OPENED | AttemptState.SUSPENSE:
+            return None
+        case _:
+            assert_never(end.state)
 
 
 def _at_reservation(unsettled: Unsettled) -> Settlement:

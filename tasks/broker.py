@@ -1,7 +1,7 @@
 """The Celery app of a process that publishes and delivers results, and runs no tasks itself."""
 
 from celery import Celery
-from kombu import Queue
+from kombu.entity import Queue
 
 from config.broker import QUEUES, caller_options
 
@@ -15,4 +15,4 @@ def celery_app(redis_url: str) -> Celery:
 
 def lane_queues() -> list[Queue]:
     """The four lanes as queues, each bound to its own name."""
-    return [Queue(name, routing_key=name) for name in QUEUES]
+    return [Queue(name, routing_key=name) for name in QUEUES]  # type: ignore[no-untyped-call]  # kombu's

@@ -6,8 +6,9 @@ A window is named by its start in the scope's own timezone, so days of 23 and 25
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, time, timedelta
 from enum import StrEnum
+from typing import assert_never
 from zoneinfo import ZoneInfo
 
 from schemas.admission import MAX_BUDGET_COUNTERS, BudgetCounter
@@ -43,6 +44,21 @@ class Budget:
 def window_name(window: Window, zone: ZoneInfo, now: datetime) -> str:
     """The window that `now` (aware) falls into, with the zone it is counted in."""
     return f"{now.astimezone(zone).strftime(_NAMES[window])}@{zone.key}"
+
+
+def window_ends_at(window: Window, zone: ZoneInfo, now: datetime) -> datetime:
+    """The first moment of the next window, as people in that zone live it."""
+    local = now.astimezone(zone)
+    match window:
+        case Window.HOUR:
+            return (now + timedelta(hours=1)).astimezone(zone).replace(minute=0, second=0, microsecond=0)
+        case Window.DAY:
+            return datetime.combine(local.date() + timedelta(days=1), time.min, zone)
+        case Window.MONTH:
+            first = local.date().replace(day=1)
+            return datetime.combine((first + timedelta(days=32)).replace(day=1), time.min, zone)
+        case _:
+            assert_never(window)
 
 
 def counters_for(job: Job, budgets: Sequence[Budget], now: datetime) -> tuple[BudgetCounter, ...]:

@@ -132,6 +132,10 @@ def _about_refusal(refusal: Refusal, progress: Progress, *, now: datetime, jitte
             return _next_target(progress) or DeadLetter(
                 reason=DeadReason.TOO_LARGE, message="The request is larger than the limit of its model can ever hold."
             )
+        case RefusalReason.UNKNOWN_MODEL:
+            return DeadLetter(
+                reason=DeadReason.MODEL_NOT_FOUND, message=f"The model {refusal.scope!r} is not configured any more."
+            )
         case RefusalReason.UNKNOWN_PRICE:
             return _next_target(progress) or DeadLetter(
                 reason=DeadReason.UNKNOWN_PRICE,

@@ -19,6 +19,9 @@ log = structlog.get_logger()
 RUN_AHEAD_JOBS = 1_200
 """Published and not yet held, per flow: about two seconds of what two full worker processes get through."""
 
+REFILL_SHARE = 4
+"""A flow is refilled when a quarter of its window is free, so that a deep one travels in full slices."""
+
 DEEP_FLOW_JOBS = 64
 """From this many jobs on a refill travels in full slices; below, one by one, so that an idle system adds no wait."""
 
@@ -57,7 +60,7 @@ async def dispatch(backlog: Backlog, outlet: Outlet, *, slice_size: int, run_ahe
     published = 0
     for flow in await backlog.flows():
         room = run_ahead - flow.run_ahead
-        jobs = await backlog.take(flow, room) if room > 0 else ()
+        jobs = await backlog.take(flow, room) if room * REFILL_SHARE >= run_ahead else ()
         if jobs:
             published += await _send(outlet, flow, jobs, slice_size)
     return published

@@ -1,8 +1,9 @@
 """Where ids come from: 128 random bits behind a prefix that says what they name."""
 
+import secrets
 import uuid
 
-from schemas.ids import AttemptId, BatchId, FileId, JobId
+from schemas.ids import AttemptId, BatchId, FileId, JobId, KeyId
 
 
 def new_job_id() -> JobId:
@@ -18,6 +19,16 @@ def new_attempt_id() -> AttemptId:
 def new_batch_id() -> BatchId:
     """A batch's id in OpenAI's form."""
     return BatchId(f"batch_{uuid.uuid4().hex}")
+
+
+def new_key_id() -> KeyId:
+    """A key's name, which is not its secret."""
+    return KeyId(f"key_{uuid.uuid4().hex}")
+
+
+def new_key_secret() -> str:
+    """A bearer secret of 256 random bits, recognisable by its prefix."""
+    return f"pk_{secrets.token_urlsafe(32)}"
 
 
 def new_file_id() -> FileId:

@@ -24,8 +24,10 @@ MAX_DEADLINE_SECONDS = 30 * 24 * 3600
 MAX_MESSAGES = 2_000
 MAX_KEY_CHARACTERS = 255
 
-EXTRAS = frozenset({"lane", "deadline_seconds", "output_contract", "idempotency_key", "max_cost_usd"})
-"""Fields of ours, in the body or in `metadata`; they never reach a provider."""
+EXTRAS = frozenset(
+    {"lane", "deadline_seconds", "output_contract", "idempotency_key", "max_cost_usd", "stream_validated"}
+)
+"""Fields of ours, in the body or in `metadata`; they never reach a provider. `stream_validated` is read by the door."""
 
 
 class Vocabulary(Protocol):
@@ -75,7 +77,7 @@ def parse_chat_request(body: Any, origin: Origin, vocabulary: Vocabulary, now: d
         batch_id=origin.batch_id,
         custom_id=origin.custom_id,
         user=body["user"] if isinstance(body.get("user"), str) else None,
-        max_cost_nano_usd=_max_cost(extras),
+        max_cost_nano_usd=max_cost(extras),
     )
 
 
@@ -101,6 +103,16 @@ def _without_extras(body: JsonObject) -> JsonObject:
         if not rest:
             del kept["metadata"]
     return kept
+
+
+def wants_validated_stream(body: JsonObject) -> bool:
+    """Whether a stream shall begin only when the whole reply is known to meet its contract. Raises InvalidRequest."""
+    value = _extras(body).get("stream_validated", False)
+    if value in {"true", "false"}:
+        return bool(value == "true")
+    if not isinstance(value, bool):
+        raise InvalidRequest("stream_validated must be true or false.", param="stream_validated")
+    return value
 
 
 def _text(body: JsonObject, name: str) -> str:
@@ -150,7 +162,8 @@ def _key(extras: JsonObject, given: str | None) -> str | None:
     return key
 
 
-def _max_cost(extras: JsonObject) -> NanoUsd | None:
+def max_cost(extras: JsonObject) -> NanoUsd | None:
+    """What a job may cost at most, from `max_cost_usd`; None where it is not said. Raises InvalidRequest."""
     if "max_cost_usd" not in extras:
         return None
     try:

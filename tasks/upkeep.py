@@ -14,7 +14,7 @@ from schemas.errors import Unavailable
 
 log = structlog.get_logger()
 
-SWEEP_SECONDS = 1.0
+SWEEP_SECONDS = 0.25
 """Longest pause between two rounds when nobody wakes us."""
 
 
@@ -70,12 +70,13 @@ async def keep_house(
     woken: asyncio.Event,
     stopping: asyncio.Event,
     clock: Callable[[], float],
+    sweep_seconds: float = SWEEP_SECONDS,
 ) -> None:
     """Run due duties while this process leads, woken by `woken` or at the latest every sweep, until `stopping`."""
     while not stopping.is_set():
         moved = await rounds.run_due(clock()) if await _leads(leads) else 0
         if moved == 0:
-            await _pause(woken)
+            await _pause(woken, sweep_seconds)
 
 
 async def _leads(leads: Callable[[], Awaitable[bool]]) -> bool:
@@ -85,9 +86,9 @@ async def _leads(leads: Callable[[], Awaitable[bool]]) -> bool:
         return False
 
 
-async def _pause(woken: asyncio.Event) -> None:
+async def _pause(woken: asyncio.Event, sweep_seconds: float) -> None:
     try:
-        await asyncio.wait_for(woken.wait(), SWEEP_SECONDS)
+        await asyncio.wait_for(woken.wait(), sweep_seconds)
     except TimeoutError:
         return
     woken.clear()

@@ -52,7 +52,7 @@ async def test_a_dead_workers_job_is_rescued_and_its_attempt_goes_to_suspense(en
     attempt = opened(held.lease)
     await JobTable(engine, holder="w", lease_seconds=30).open([attempt])
 
-    assert await DueTable(engine).rescue() == 1
+    assert len((await DueTable(engine).rescue()).jobs) == 1
 
     found = await job_state(engine, held.job.id)
     assert (found["state"], found["generation"], found["deaths"]) == ("queued", 1, 1)
@@ -66,7 +66,7 @@ async def test_a_dead_workers_job_is_rescued_and_its_attempt_goes_to_suspense(en
 async def test_a_lease_that_still_runs_is_not_rescued(engine: AsyncEngine) -> None:
     await held_for(engine, 30)
 
-    assert await DueTable(engine).rescue() == 0
+    assert not (await DueTable(engine).rescue()).jobs
 
 
 async def test_a_synchronous_job_whose_process_died_is_a_dead_letter(engine: AsyncEngine) -> None:
@@ -143,7 +143,7 @@ async def test_one_candidate_leads_and_the_next_follows_when_its_lease_runs_out(
         (due.STAGE_DUE, {"most": 10}),
         (due.RESCUE, {"most": 10, "most_deaths": 3}),
         (due.FLOWS, {}),
-        (due.TAKE, {"lane": "low", "model": "m1", "most": 10}),
+        (due.TAKE, {"lane": "low", "model": "m1", "most": 10, "intake_seconds": 2}),
     ],
 )
 async def test_no_statement_scans_a_large_backlog(engine: AsyncEngine, query: str, parameters: dict[str, Any]) -> None:

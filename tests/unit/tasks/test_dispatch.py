@@ -65,3 +65,13 @@ def test_a_message_is_read_back_as_it_was_written() -> None:
     jobs = [Published(job_id=JobId("a"), generation=3)]
 
     assert parse_message(message(jobs)) == jobs
+
+
+async def test_a_deep_flow_is_refilled_by_the_quarter_so_that_it_travels_in_full_slices() -> None:
+    rows, wire = Rows({(Lane.LOW, "m"): 1_000}, {(Lane.LOW, "m"): 80}), Wire()
+
+    assert await dispatch(rows, wire, slice_size=8, run_ahead=100) == 0
+    rows.ahead[Lane.LOW, "m"] = 30
+
+    assert await dispatch(rows, wire, slice_size=8, run_ahead=100) == 70
+    assert wire.sent == [(Lane.LOW, 70, 8)]

@@ -1,0 +1,70 @@
+"""Everything of this room over one pool of connections, opened and closed together."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from storage.batches import BatchTable
+from storage.config_rows import ConfigTable
+from storage.dead_letters import DeadLetterReads
+from storage.deliveries import DeliveryTable
+from storage.due import DueTable
+from storage.engine import POOL_SIZE, open_engine
+from storage.files import FileTable
+from storage.jobs import JobTable
+from storage.keys import KeyTable
+from storage.leadership import Leadership
+from storage.ledger import LedgerTable
+from storage.reads import Reads
+from storage.replay import ReplayTable
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Storage:
+    """The room's tables. `holder` is the name under which this process holds leases."""
+
+    holder: str
+    jobs: JobTable
+    reads: Reads
+    due: DueTable
+    batches: BatchTable
+    files: FileTable
+    keys: KeyTable
+    dead_letters: DeadLetterReads
+    replay: ReplayTable
+    deliveries: DeliveryTable
+    ledger: LedgerTable
+    config: ConfigTable
+    engine: AsyncEngine
+
+    def leadership(self, name: str) -> Leadership:
+        """This process's candidacy for one duty."""
+        return Leadership(self.engine, name=name, holder=self.holder)
+
+
+@asynccontextmanager
+async def opened(
+    database_url: str, *, application: str, holder: str, lease_seconds: float, pool_size: int = POOL_SIZE
+) -> AsyncIterator[Storage]:
+    """Open the room on this event loop. Connects at the first use, so Postgres may still be away."""
+    engine = open_engine(database_url, application=application, pool_size=pool_size)
+    try:
+        yield Storage(
+            holder=holder,
+            jobs=JobTable(engine, holder=holder, lease_seconds=lease_seconds),
+            reads=Reads(engine),
+            due=DueTable(engine),
+            batches=BatchTable(engine),
+            files=FileTable(engine),
+            keys=KeyTable(engine),
+            dead_letters=DeadLetterReads(engine),
+            replay=ReplayTable(engine),
+            deliveries=DeliveryTable(engine),
+            ledger=LedgerTable(engine),
+            config=ConfigTable(engine),
+            engine=engine,
+        )
+    finally:
+        await engine.dispose()

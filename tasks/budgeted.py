@@ -1,0 +1,72 @@
+"""The models as the pipeline sees them: each plan knows the budgets that it counts against.
+
+Invariant: a job that any budget counts never runs at a price that nobody knows.
+"""
+
+from dataclasses import replace
+from datetime import datetime
+from typing import Protocol
+
+from schemas.admission import Refusal, RefusalReason
+from schemas.contract import OutputContract
+from schemas.errors import UnknownModel
+from schemas.ids import AttemptId
+from schemas.job import Job, Target
+from schemas.jsons import JsonObject
+from schemas.outcome import Judged
+from schemas.plan import Plan
+from schemas.reply import Reply, Trouble
+from tasks.budgets import counters_for
+from tasks.configuration import Configuration
+from tasks.deps import OnChunk
+
+NOBODY = ""
+"""The account of a target that is not configured; no provider table can have this name."""
+
+
+class UnbudgetedModels(Protocol):
+    """Models that know prices and no budgets."""
+
+    def chain(self, model: str) -> tuple[Target, ...]:
+        """Targets to try in order. Raises UnknownModel."""
+
+    def plan(self, job: Job, target: Target, body: JsonObject, now: datetime) -> Plan:
+        """Final body, price and quote."""
+
+    async def call(
+        self, plan: Plan, attempt_id: AttemptId, *, deadline_seconds: float, on_chunk: OnChunk | None
+    ) -> Reply | Trouble:
+        """Make the call; trouble is a value."""
+
+    def judge(self, reply: Reply, contract: OutputContract | None) -> Judged:
+        """Hold the reply against the contract."""
+
+
+class BudgetedModels:
+    """`tasks.deps.Models`, under the budgets in force."""
+
+    def __init__(self, models: UnbudgetedModels, configuration: Configuration) -> None:
+        self._models = models
+        self._configuration = configuration
+        self.call = models.call
+        self.judge = models.judge
+
+    def chain(self, model: str) -> tuple[Target, ...]:
+        """Targets to try in order; a model that was taken out of the configuration leads to a target of nobody."""
+        try:
+            return self._models.chain(model)
+        except UnknownModel:
+            return (Target(account=NOBODY, model=model),)
+
+    def plan(self, job: Job, target: Target, body: JsonObject, now: datetime) -> Plan | Refusal:
+        """The plan with its counters, or why there is none."""
+        effective = self._configuration.effective
+        if effective is None:
+            return Refusal(reason=RefusalReason.NOT_READY)
+        if target.account == NOBODY:
+            return Refusal(reason=RefusalReason.UNKNOWN_MODEL, scope=target.model)
+        plan = replace(self._models.plan(job, target, body, now), counters=counters_for(job, effective.budgets, now))
+        counted = plan.counters or job.max_cost_nano_usd is not None
+        if counted and not plan.price.is_known:
+            return Refusal(reason=RefusalReason.UNKNOWN_PRICE, scope=str(target))
+        return plan

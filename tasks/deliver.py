@@ -1,0 +1,73 @@
+"""Results of `completions.complete`: delivered to the caller's backend when the job rests, at least once.
+
+The promise is a row beside the job; what is delivered is noted afterwards, so a crash in between delivers twice.
+"""
+
+from typing import Protocol
+
+from schemas.accepted import Rested
+from schemas.errors import PenstockError
+from schemas.jsons import JsonObject
+from schemas.money import usd_text
+from schemas.states import JobState
+from storage.deliveries import Delivery, DeliveryTable
+from storage.reads import Reads
+
+
+class JobNotCompleted(PenstockError):  # noqa: N818 - reads as what happened
+    """The job came to rest without an answer."""
+
+    code = "job_not_completed"
+
+
+class Backend(Protocol):
+    """Where Celery callers look for results, in Celery's own format."""
+
+    async def succeed(self, task_id: str, value: JsonObject) -> None:
+        """Raises RedisUnavailable."""
+
+    async def fail(self, task_id: str, error: Exception) -> None:
+        """Raises RedisUnavailable."""
+
+
+class Deliveries:
+    """Delivers what is ready."""
+
+    def __init__(self, table: DeliveryTable, reads: Reads, backend: Backend) -> None:
+        self._table = table
+        self._reads = reads
+        self._backend = backend
+
+    async def deliver(self) -> int:
+        """One round; returns how many results were delivered. Raises RedisUnavailable and PostgresUnavailable."""
+        await self._table.notice_rested()
+        delivered = 0
+        for promise in await self._table.ready():
+            rested = await self._reads.rested(promise.job_id)
+            if rested is not None:  # else it was replayed meanwhile: the promise is kept when it rests again
+                await self._deliver(promise, rested)
+                delivered += await self._table.delivered([promise.task_id])
+        return delivered
+
+    async def _deliver(self, promise: Delivery, rested: Rested) -> None:
+        if rested.state is JobState.COMPLETED:
+            await self._backend.succeed(promise.task_id, completed_job(rested))
+        else:
+            await self._backend.fail(promise.task_id, JobNotCompleted(_sentence(rested)))
+
+
+def completed_job(rested: Rested) -> JsonObject:
+    """A completed job as its Celery caller gets it; `reply` is the chat completion object."""
+    return {
+        "id": rested.job_id,
+        "state": rested.state.value,
+        "lane": rested.lane.value,
+        "served_by": rested.served_by,
+        "reply": rested.reply,
+        "cost_usd": usd_text(rested.cost_nano_usd),
+    }
+
+
+def _sentence(rested: Rested) -> str:
+    why = rested.message or rested.dead_reason or rested.state.value
+    return f"The job {rested.job_id} is {rested.state.value} ({rested.dead_reason or rested.state.value}): {why}"

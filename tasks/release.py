@@ -1,0 +1,60 @@
+"""`python -m tasks.release`: what runs once before every start of a new version. Safe to run twice and side by side.
+
+The schema first, then the file's limits, lanes and budgets, then the operator's first key; a wrong setting refuses the
+release with one line that names it.
+"""
+
+import asyncio
+import os
+import sys
+
+from config.catalogue import Catalogue, CatalogueError, load_catalogue
+from config.logs import configure_logs
+from config.settings import SettingError, Settings, load_settings
+from schemas.errors import InvalidSetting, Unavailable
+from storage.config_rows import ConfigTable
+from storage.engine import open_engine
+from storage.schema import migrate
+from tasks.configuration import values_of
+
+REFUSED_SETTING, UNREACHABLE = 6, 5
+
+
+async def apply_catalogue(settings: Settings, catalogue: Catalogue) -> list[str]:
+    """Take over what the file says anew; returns the names of the values that changed."""
+    engine = open_engine(settings.database_url.get_secret_value(), application="penstock release", pool_size=1)
+    try:
+        return await ConfigTable(engine).apply_file(values_of(catalogue))
+    finally:
+        await engine.dispose()
+
+
+def release(settings: Settings) -> list[str]:
+    """Bring the database to this version. Raises CatalogueError, InvalidSetting and PostgresUnavailable."""
+    catalogue = load_catalogue(settings.config)
+    values_of(catalogue)  # refuse a wrong file before anything is changed
+    migrate(settings.database_url.get_secret_value())
+    return asyncio.run(apply_catalogue(settings, catalogue))
+
+
+def main() -> int:
+    """Run the release; returns the exit code."""
+    try:
+        settings = load_settings()
+        configure_logs(settings.env)
+        changed = release(settings)
+    except (SettingError, CatalogueError, InvalidSetting) as error:
+        return _refused(str(error), REFUSED_SETTING)
+    except Unavailable as error:
+        return _refused(error.message, UNREACHABLE)
+    print("release: done;", f"changed: {', '.join(changed)}" if changed else "no setting changed")  # noqa: T201 - its log
+    return os.EX_OK
+
+
+def _refused(why: str, code: int) -> int:
+    print(f"release: {why}", file=sys.stderr)  # noqa: T201 - the one line of an error
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

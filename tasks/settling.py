@@ -1,0 +1,57 @@
+"""The gate as the pipeline sees it once money is spent: a settlement that Redis does not hear is no failure of the job.
+
+Postgres knows how the attempt ended, and upkeep settles it in Redis when its reservation runs out. Asking for a grant
+is not forgiven: without Redis nothing is sent.
+"""
+
+import structlog
+
+from admission.local_gate import LocalGate
+from schemas.admission import Ask, Grant, Refusal, RefusalReason, Settlement, Wait, WaitReason
+from schemas.errors import RedisUnavailable
+from schemas.job import Target
+
+log = structlog.get_logger()
+
+
+class SettlingGate:
+    """`tasks.deps.Gate` over a process's gate."""
+
+    def __init__(self, gate: LocalGate) -> None:
+        self._gate = gate
+
+    @property
+    def epoch(self) -> int:
+        """The ledger epoch that this process knows."""
+        return self._gate.epoch
+
+    async def admit(self, ask: Ask) -> Grant | Wait | Refusal:
+        """Ask, and wait in place up to the hold time; a Redis that is away admits nothing."""
+        try:
+            return await self._gate.admit(ask)
+        except RedisUnavailable as error:
+            log.debug("gate_away", reason=error.message)
+            return Refusal(reason=RefusalReason.NOT_READY)
+
+    async def settle(self, settlement: Settlement) -> bool:
+        """Replace the reservation by the truth; False also when Redis is away."""
+        try:
+            return await self._gate.settle(settlement)
+        except RedisUnavailable as error:
+            log.warning("settle_lost", stamp=settlement.grant.stamp, reason=error.message)
+            return False
+
+    async def penalize(self, target: Target, retry_after_ms: int, reason: WaitReason) -> None:
+        """Freeze the target for all workers; unheard, each learns it from its own refusal."""
+        try:
+            await self._gate.penalize(target, retry_after_ms, reason)
+        except RedisUnavailable as error:
+            log.warning("penalty_lost", target=str(target), reason=error.message)
+
+    async def stop_account(self, account: str, reason: str) -> None:
+        """Let nothing more through to this account until an operator says so."""
+        log.error("account_stopped", account=account, reason=reason)
+        try:
+            await self._gate.stop_account(account, reason)
+        except RedisUnavailable as error:
+            log.warning("stop_lost", account=account, reason=error.message)

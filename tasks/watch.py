@@ -1,0 +1,154 @@
+"""What an operator looks at: limits as configured, learned and used, budgets as spent, and whether work can go on."""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+
+from admission.connect import Admission
+from admission.health import inspect
+from admission.limits import Balance, DimensionSnapshot, LimitsSnapshot
+from schemas.admission import BudgetCounter, WaitReason
+from schemas.errors import Unavailable
+from schemas.ids import TenantId
+from schemas.jsons import JsonObject
+from schemas.lanes import Lane
+from schemas.money import NanoUsd, usd_text
+from schemas.states import JobState
+from storage.keys import KeyTable
+from storage.reads import Reads
+from tasks.budgets import GLOBAL_SCOPE, Budget, window_ends_at, window_name
+from tasks.configuration import Configuration
+
+CLOSED_LEDGER = "The ledger is being rebuilt; nothing is sent until it is open."
+
+
+class Watch:
+    """Reads only. Asks Redis for balances and buckets, Postgres for depths and suspense."""
+
+    def __init__(
+        self,
+        admission: Admission,
+        configuration: Configuration,
+        *,
+        keys: KeyTable,
+        reads: Reads,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._admission = admission
+        self._configuration = configuration
+        self._keys = keys
+        self._reads = reads
+        self._now = now
+
+    async def check(self) -> Mapping[str, str | None]:
+        """Name of each thing that work needs, and in words what is wrong with it."""
+        return {"postgres": await self._postgres(), "redis": await self._redis()}
+
+    async def limits(self) -> Sequence[JsonObject]:
+        """One row per target and limit. Raises RedisUnavailable."""
+        snapshots = [await self._admission.gate.snapshot(target) for target in await self._admission.gate.targets()]
+        return [row for snapshot in snapshots if snapshot is not None for row in _limit_rows(snapshot)]
+
+    async def budgets(self) -> Sequence[JsonObject]:
+        """One row per scope and window that runs now. Raises RedisUnavailable and PostgresUnavailable."""
+        effective = await self._configuration.refresh()
+        now, tenants = self._now(), sorted(await self._keys.tenants())
+        named = [
+            (budget, _counter(budget, scope, now))
+            for budget in effective.budgets
+            for scope in _scopes(budget, [TenantId(tenant) for tenant in tenants])
+        ]
+        balances = await self._admission.gate.budgets([counter for _, counter in named])
+        return [_budget_row(budget, balance, now) for (budget, _), balance in zip(named, balances, strict=True)]
+
+    async def depths(self) -> Mapping[tuple[Lane, JobState], int]:
+        """How many jobs are not at rest, by lane and state."""
+        return await self._reads.depths()
+
+    async def _postgres(self) -> str | None:
+        try:
+            await self._configuration.refresh()
+        except Unavailable as error:
+            return error.message
+        return None
+
+    async def _redis(self) -> str | None:
+        try:
+            health = await inspect(self._admission.wire)
+            epoch = await self._admission.gate.current_epoch()
+        except Unavailable:
+            return "Redis cannot be reached."
+        return " ".join(health.complaints) or (CLOSED_LEDGER if epoch is None else None)
+
+
+def _limit_rows(snapshot: LimitsSnapshot) -> list[JsonObject]:
+    used = {
+        WaitReason.REQUESTS: snapshot.used_requests_last_minute,
+        WaitReason.TOKENS: snapshot.used_tokens_last_minute,
+    }
+    dimensions = {
+        WaitReason.REQUESTS: snapshot.requests_per_minute,
+        WaitReason.TOKENS: snapshot.tokens_per_minute,
+        WaitReason.REQUESTS_PER_DAY: snapshot.requests_per_day,
+        WaitReason.TOKENS_PER_DAY: snapshot.tokens_per_day,
+    }
+    return [
+        _limit_row(snapshot, reason, dimension, used.get(reason))
+        for reason, dimension in dimensions.items()
+        if dimension.effective is not None
+    ] or [_limit_row(snapshot, WaitReason.IN_FLIGHT, None, snapshot.in_flight)]
+
+
+def _limit_row(
+    snapshot: LimitsSnapshot, reason: WaitReason, dimension: DimensionSnapshot | None, used: int | None
+) -> JsonObject:
+    return {
+        "id": f"{snapshot.target}/{reason.value}",
+        "target": str(snapshot.target),
+        "limit": reason.value,
+        "configured": _whole(dimension.configured) if dimension else snapshot.max_in_flight,
+        "learned": _whole(dimension.learned) if dimension else None,
+        "used": used if used is not None else _spent(dimension),
+        "in_flight": snapshot.in_flight,
+        "max_in_flight": snapshot.max_in_flight,
+        "waiting": {lane.value: ahead for lane, ahead in snapshot.ticket_ms.items() if ahead},
+        "frozen_ms": snapshot.frozen_ms,
+        "stopped": snapshot.stopped,
+        "rate_factor": round(snapshot.rate_factor, 3),
+    }
+
+
+def _spent(dimension: DimensionSnapshot | None) -> int | None:
+    if dimension is None or dimension.level is None or dimension.effective is None:
+        return None
+    return max(0, round((1 - dimension.level) * dimension.effective))
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else round(value)
+
+
+def _scopes(budget: Budget, tenants: Sequence[TenantId]) -> list[str]:
+    """The scopes to show: a budget of every user or batch has no list of them, and shows none."""
+    if budget.scope == GLOBAL_SCOPE or ":" in budget.scope:
+        return [budget.scope]
+    return [f"tenant:{tenant}" for tenant in tenants] if budget.scope == "tenant" else []
+
+
+def _counter(budget: Budget, scope: str, now: datetime) -> BudgetCounter:
+    window = window_name(budget.window, budget.timezone, now)
+    return BudgetCounter(scope=scope, window=window, limit_nano_usd=budget.limit_nano_usd)
+
+
+def _budget_row(budget: Budget, balance: Balance, now: datetime) -> JsonObject:
+    limit = balance.limit_nano_usd or budget.limit_nano_usd
+    left = limit - balance.settled_nano_usd - balance.reserved_nano_usd
+    return {
+        "id": f"{balance.scope}/{balance.window}",
+        "scope": balance.scope,
+        "window": balance.window,
+        "limit_usd": usd_text(limit),
+        "settled_usd": usd_text(balance.settled_nano_usd),
+        "reserved_usd": usd_text(balance.reserved_nano_usd),
+        "left_usd": usd_text(NanoUsd(left)),
+        "resets_at": window_ends_at(budget.window, budget.timezone, now),
+    }

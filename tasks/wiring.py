@@ -1,0 +1,279 @@
+"""Where the concrete classes meet: each process opens its house here, and nobody else knows who is behind a protocol.
+
+Everything belongs to the event loop that opens it. Stores connect at their first use, so a house opens while they are
+away; a wrong setting refuses to open.
+"""
+
+import asyncio
+import os
+import random
+import socket
+import uuid
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import structlog
+from celery import Celery
+
+from admission.connect import Admission, connected
+from admission.local_gate import LocalGate
+from config.catalogue import Catalogue
+from config.settings import Settings
+from providers.models import Models, open_models
+from schemas.accepted import Accepted
+from schemas.errors import Unavailable
+from schemas.ids import JobId
+from storage.batches import BatchTable
+from storage.connect import Storage, opened
+from storage.dead_letters import DeadLetterReads
+from storage.files import FileTable
+from storage.grouped import GroupedJobs
+from storage.keys import KeyTable
+from storage.reads import Reads
+from tasks.adapters import StoredBatches, StoredJobs
+from tasks.batches import Batches
+from tasks.books import Bookkeeper
+from tasks.broker import celery_app
+from tasks.budgeted import BudgetedModels
+from tasks.configuration import Configuration
+from tasks.deliver import Deliveries
+from tasks.deps import Deps
+from tasks.entrypoints import CallerMessage, job_from_message
+from tasks.heart import Heart
+from tasks.identity import new_attempt_id, new_job_id
+from tasks.intake import Intake
+from tasks.pipeline import run_job
+from tasks.publish import Published, Publisher
+from tasks.replay import Replay
+from tasks.results import ResultBackend
+from tasks.settling import SettlingGate
+from tasks.watch import Watch
+
+log = structlog.get_logger()
+
+CONFIGURATION_SECONDS = 2.0
+"""How long a process may work with limits and budgets that an operator has changed."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rooms:
+    """What every process has open."""
+
+    settings: Settings
+    storage: Storage
+    admission: Admission
+    configuration: Configuration
+    models: Models
+    publisher: Publisher
+    results: ResultBackend
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WebHouse:
+    """What the HTTP door asks for (`api.house.House`)."""
+
+    vocabulary: Models
+    intake: Intake
+    reads: Reads
+    dead_letters: DeadLetterReads
+    files: FileTable
+    batches: BatchTable
+    keys: KeyTable
+    replay: Replay
+    watch: Watch
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkerHouse:
+    """What the Celery tasks ask for (`workers.house.WorkerHouse`)."""
+
+    deps: Deps
+    intake: Intake
+    storage: Storage
+    models: Models
+    results: ResultBackend
+
+    async def run(self, published: Published) -> None:
+        """Bring a job one lease further."""
+        await run_job(published.job_id, published.generation, self.deps)
+
+    async def submit(self, message: CallerMessage) -> Accepted:
+        """Take a caller's job in. Raises InvalidRequest, IdempotencyConflict and PostgresUnavailable."""
+        tenants = await self.storage.keys.tenants()
+        job = job_from_message(message, self.models, job_id=new_job_id(), now=_now(), tenants=tenants)
+        return await self.intake.submit(job)
+
+    async def expect(self, task_id: str, job_id: JobId) -> None:
+        """Deliver the job's end to this task id when it rests."""
+        await self.storage.deliveries.expect(task_id, job_id)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UpkeepHouse:
+    """What upkeep does its duties with."""
+
+    settings: Settings
+    storage: Storage
+    admission: Admission
+    configuration: Configuration
+    publisher: Publisher
+    books: Bookkeeper
+    batches: Batches
+    deliveries: Deliveries
+
+
+@asynccontextmanager
+async def open_web_house(settings: Settings, catalogue: Catalogue, env: Mapping[str, str]) -> AsyncIterator[WebHouse]:
+    """The house of a web process: it runs synchronous completions itself. Raises InvalidSetting."""
+    async with _rooms(settings, catalogue, env, process="web") as rooms, _working(rooms) as deps:
+        yield WebHouse(
+            vocabulary=rooms.models,
+            intake=_intake(rooms, deps),
+            reads=rooms.storage.reads,
+            dead_letters=rooms.storage.dead_letters,
+            files=rooms.storage.files,
+            batches=rooms.storage.batches,
+            keys=rooms.storage.keys,
+            replay=Replay(rooms.storage.replay),
+            watch=Watch(
+                rooms.admission, rooms.configuration, keys=rooms.storage.keys, reads=rooms.storage.reads, now=_now
+            ),
+        )
+
+
+@asynccontextmanager
+async def open_worker_house(
+    settings: Settings, catalogue: Catalogue, env: Mapping[str, str]
+) -> AsyncIterator[WorkerHouse]:
+    """The house of a Celery worker process. Raises InvalidSetting."""
+    async with _rooms(settings, catalogue, env, process="worker") as rooms, _working(rooms) as deps:
+        yield WorkerHouse(
+            deps=deps,
+            intake=_intake(rooms, deps),
+            storage=rooms.storage,
+            models=rooms.models,
+            results=rooms.results,
+        )
+
+
+@asynccontextmanager
+async def open_upkeep_house(
+    settings: Settings, catalogue: Catalogue, env: Mapping[str, str]
+) -> AsyncIterator[UpkeepHouse]:
+    """The house of an upkeep process. Raises InvalidSetting."""
+    async with _rooms(settings, catalogue, env, process="upkeep") as rooms:
+        storage = rooms.storage
+        yield UpkeepHouse(
+            settings=settings,
+            storage=storage,
+            admission=rooms.admission,
+            configuration=rooms.configuration,
+            publisher=rooms.publisher,
+            books=Bookkeeper(
+                table=storage.ledger,
+                due=storage.due,
+                redis=rooms.admission.ledger,
+                configuration=rooms.configuration,
+                now=_now,
+            ),
+            batches=Batches(
+                StoredBatches(storage.batches, storage.files),
+                StoredJobs(storage.jobs, storage.reads),
+                rooms.models,
+                now=_now,
+                new_job_id=new_job_id,
+            ),
+            deliveries=Deliveries(storage.deliveries, storage.reads, rooms.results),
+        )
+
+
+@asynccontextmanager
+async def _rooms(
+    settings: Settings, catalogue: Catalogue, env: Mapping[str, str], *, process: str
+) -> AsyncIterator[Rooms]:
+    redis_url = settings.redis_url.get_secret_value()
+    app = celery_app(redis_url)
+    async with (
+        opened(
+            settings.database_url.get_secret_value(),
+            application=f"penstock {process}",
+            holder=f"{process}@{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}",
+            lease_seconds=settings.lease_seconds,
+        ) as storage,
+        connected(redis_url) as admission,
+        open_models(catalogue, settings, env) as models,
+    ):
+        configuration = Configuration(storage.config)
+        async with _results(app) as results, _in_background("configuration", _keep_current(configuration)):
+            yield Rooms(
+                settings=settings,
+                storage=storage,
+                admission=admission,
+                configuration=configuration,
+                models=models,
+                publisher=Publisher(app),
+                results=results,
+            )
+
+
+@asynccontextmanager
+async def _working(rooms: Rooms) -> AsyncIterator[Deps]:
+    """The deps of `run_job`, with the heart that keeps this process's leases alive."""
+    settings, chance = rooms.settings, random.Random()  # noqa: S311 - spreads retries, guards nothing
+    heart = Heart(rooms.storage.jobs.renew, every_seconds=settings.heartbeat_seconds)
+    gate = LocalGate(rooms.admission.gate, jitter=chance.random, hold_seconds=settings.hold_seconds)
+    async with _in_background("heart", heart.run()):
+        yield Deps(
+            jobs=GroupedJobs(rooms.storage.jobs, heart.beating),
+            gate=SettlingGate(gate),
+            models=BudgetedModels(rooms.models, rooms.configuration),
+            now=_now,
+            jitter=chance.random,
+            attempt_id=new_attempt_id,
+        )
+        await gate.aclose()
+
+
+@asynccontextmanager
+async def _results(app: Celery) -> AsyncIterator[ResultBackend]:
+    results = ResultBackend(app)
+    try:
+        yield results
+    finally:
+        await results.aclose()
+        await asyncio.to_thread(app.close)
+
+
+def _intake(rooms: Rooms, deps: Deps) -> Intake:
+    jobs = StoredJobs(rooms.storage.jobs, rooms.storage.reads)
+    return Intake(jobs, rooms.storage.batches, rooms.publisher, deps)
+
+
+async def _keep_current(configuration: Configuration) -> None:
+    while True:
+        with suppress(Unavailable):  # what was known stays in force; whoever needs Postgres says that it is away
+            await configuration.refresh()
+        await asyncio.sleep(CONFIGURATION_SECONDS)
+
+
+@asynccontextmanager
+async def _in_background(name: str, work: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    """Run beside the block. Its bug is logged and ends it: leases that nobody renews run out, which is safe."""
+    task = asyncio.create_task(work, name=name)
+    task.add_done_callback(_tell_failure)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+def _tell_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("background_failed", work=task.get_name(), exc_info=error)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

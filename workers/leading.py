@@ -1,0 +1,27 @@
+"""One process's claim to lead a duty: asks the store seldom, and never believes itself longer than it may.
+
+The store's lease row is the truth. Between two renewals this process trusts its own monotonic clock for less than the
+lease lasts, so that a process that was paused asks again before it does anything.
+"""
+
+from collections.abc import Awaitable, Callable
+
+RENEW_SECONDS = 1.0
+"""A fifth of the lease: a busy loop costs one statement a second, and four renewals may fail."""
+
+
+class Leader:
+    """`lead` takes or renews the lease; `clock` is monotonic seconds."""
+
+    def __init__(self, lead: Callable[[], Awaitable[bool]], *, clock: Callable[[], float]) -> None:
+        self._lead = lead
+        self._clock = clock
+        self._led_at = float("-inf")
+
+    async def leads(self) -> bool:
+        """Whether this process leads now. Raises PostgresUnavailable."""
+        asked_at = self._clock()
+        if asked_at - self._led_at < RENEW_SECONDS:
+            return True
+        self._led_at = asked_at if await self._lead() else float("-inf")
+        return self._led_at == asked_at

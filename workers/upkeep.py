@@ -1,0 +1,130 @@
+"""`python -m workers.upkeep`: the periodic duties, each group led by one process of all that run.
+
+    dispatch   keeps every flow's run-ahead full; woken by intake's bell
+    batches    reads new batch files, writes result files
+    house      stage, rescue, expire, republish, the ledger, limits, deliveries, pruning
+
+The three run side by side, so that a batch of fifty thousand lines holds up nothing else.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping
+
+import structlog
+
+from config.catalogue import CatalogueError, load_catalogue
+from config.logs import configure_logs
+from config.settings import SettingError, Settings, load_settings
+from schemas.errors import InvalidSetting
+from storage.notify import listen
+from tasks.adapters import StoredBacklog
+from tasks.dispatch import dispatch
+from tasks.limits import LimitKeeper
+from tasks.upkeep import SWEEP_SECONDS, Duty, Rounds, keep_house
+from tasks.wiring import UpkeepHouse, open_upkeep_house
+from workers.leading import Leader
+
+log = structlog.get_logger()
+
+REFUSED_SETTING = 6
+DISPATCH_SWEEP_SECONDS = 0.2
+"""A full worker process gets through a quarter of a flow's window in this time."""
+
+
+def duties_of(house: UpkeepHouse) -> dict[str, tuple[Duty, ...]]:
+    """The duties by the group that is led together, in the order in which they run."""
+    backlog, due, books = StoredBacklog(house.storage.due), house.storage.due, house.books
+    limits = LimitKeeper(house.admission.gate, house.configuration)
+
+    async def refill() -> int:
+        settings = house.settings
+        return await dispatch(
+            backlog, house.publisher, slice_size=settings.slice_size, run_ahead=settings.run_ahead_jobs
+        )
+
+    async def expire_reservations() -> int:
+        return len(await house.admission.gate.expire())
+
+    return {
+        "dispatch": (Duty(name="dispatch", every_seconds=0, run=refill),),
+        "batches": (
+            Duty(name="start_batches", every_seconds=0.5, run=house.batches.start_new),
+            Duty(name="finish_batches", every_seconds=0.5, run=house.batches.finish_rested),
+        ),
+        "house": (
+            Duty(name="open_ledger", every_seconds=1, run=books.keep_open),
+            Duty(name="configure", every_seconds=2, run=limits.apply),
+            Duty(name="stage", every_seconds=0.25, run=due.stage_due),
+            Duty(name="rescue", every_seconds=1, run=books.rescue),
+            Duty(name="expire_jobs", every_seconds=1, run=due.expire),
+            Duty(name="deliver", every_seconds=0.25, run=house.deliveries.deliver),
+            Duty(name="republish", every_seconds=5, run=due.forget_lost_messages),
+            Duty(name="expire_reservations", every_seconds=5, run=expire_reservations),
+            Duty(name="reconcile", every_seconds=5, run=books.reconcile),
+            Duty(name="suspend_orphans", every_seconds=60, run=house.storage.ledger.suspend_orphans),
+            Duty(name="presume", every_seconds=60, run=books.presume),
+            Duty(name="prune_files", every_seconds=60, run=house.storage.files.prune),
+        ),
+    }
+
+
+async def keep(settings: Settings, env: Mapping[str, str]) -> None:
+    """Do the duties until SIGTERM or SIGINT. Raises CatalogueError and InvalidSetting before anything is done."""
+    stopping, woken = asyncio.Event(), {name: asyncio.Event() for name in ("dispatch", "batches", "house")}
+
+    def stop() -> None:
+        stopping.set()
+        for event in woken.values():
+            event.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    async with open_upkeep_house(settings, load_catalogue(settings.config), env) as house:
+        log.info("upkeep_started", holder=house.storage.holder)
+        bell = asyncio.create_task(listen(settings.database_url.get_secret_value(), woken["dispatch"].set))
+        try:
+            await asyncio.gather(
+                *(
+                    _lead(house, name, duties, woken=woken[name], stopping=stopping)
+                    for name, duties in duties_of(house).items()
+                )
+            )
+        finally:
+            bell.cancel()
+            await asyncio.wait([bell])
+
+
+async def _lead(
+    house: UpkeepHouse, name: str, duties: tuple[Duty, ...], *, woken: asyncio.Event, stopping: asyncio.Event
+) -> None:
+    leadership = house.storage.leadership(name)
+    await keep_house(
+        Rounds(duties=duties),
+        leads=Leader(leadership.lead, clock=time.monotonic).leads,
+        woken=woken,
+        stopping=stopping,
+        clock=time.monotonic,
+        sweep_seconds=DISPATCH_SWEEP_SECONDS if name == "dispatch" else SWEEP_SECONDS,
+    )
+    await leadership.resign()
+
+
+def main() -> int:
+    """Run upkeep; returns the exit code."""
+    try:
+        settings = load_settings()
+        configure_logs(settings.env)
+        asyncio.run(keep(settings, os.environ))
+    except (SettingError, CatalogueError, InvalidSetting) as error:
+        print(f"upkeep: {error}", file=sys.stderr)  # noqa: T201 - the one line of a refused start
+        return REFUSED_SETTING
+    return os.EX_OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())
