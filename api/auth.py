@@ -61,6 +61,10 @@ class Authenticator:
             raise Forbidden("Only an operator may act for another tenant.", param=TENANT_HEADER)
         return Caller(tenant_id=TenantId(wanted_tenant), is_operator=True, named=True)
 
+    def forget(self) -> None:
+        """Believe nothing any more, because a key was revoked."""
+        self._believed.clear()
+
     async def _holder(self, secret: str) -> Caller:
         digest = _digest(secret)
         if self._admin_digest is not None and hmac.compare_digest(digest, self._admin_digest):

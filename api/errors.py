@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.responses import Response
 
 from api.answers import Json
+from api.presence import ClientGone
 from schemas.accepted import Rested
 from schemas.admission import RefusalReason, WaitReason
 from schemas.decision import DeadReason
@@ -28,6 +30,8 @@ from schemas.errors import (
 from schemas.jsons import JsonObject
 from schemas.states import JobState
 
+CLIENT_GONE = 499
+"""Nobody reads it; measurements do."""
 STORE_AWAY_SECONDS = 5
 LIMIT_SECONDS = 2
 STILL_RUNNING_SECONDS = 1
@@ -48,6 +52,13 @@ class NotCompleted(PenstockError):  # noqa: N818 - reads as what became of the j
     def __init__(self, rested: Rested) -> None:
         self.rested = rested
         super().__init__(rested.message or _sentence(rested))
+
+
+def reply_of(rested: Rested) -> JsonObject:
+    """The reply of a completed job. Raises NotCompleted for every other end."""
+    if rested.state is not JobState.COMPLETED or rested.reply is None:
+        raise NotCompleted(rested)
+    return rested.reply
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +128,17 @@ BY_STATUS = {
 }
 
 
+BUG: JsonObject = {
+    "error": {
+        "message": "Something went wrong on our side; the request id names it.",
+        "type": SERVER,
+        "param": None,
+        "code": "internal_error",
+    }
+}
+"""What is told of a bug, which is as little as possible."""
+
+
 def kind_of(error: PenstockError) -> Kind:
     """The family's way of being told."""
     if isinstance(error, NotCompleted):
@@ -137,17 +159,30 @@ def answer(error: PenstockError) -> Json:
     return Json(error_object(error), status_code=kind.status, headers=_headers(kind))
 
 
+def unready(checks: Mapping[str, str | None]) -> Json:
+    """What a readiness probe is told when something is wrong; `checks` has it name by name."""
+    wrong = " ".join(f"{name}: {complaint}" for name, complaint in checks.items() if complaint)
+    told = _object(wrong, OVERLOADED, None, "not_ready")
+    headers = {"retry-after": str(STORE_AWAY_SECONDS)}
+    return Json({"status": "unavailable", "checks": dict(checks)} | told, status_code=503, headers=headers)
+
+
 def install(app: FastAPI) -> None:
     """Let every way of failing end in OpenAI's shape."""
     app.add_exception_handler(PenstockError, _penstock_error)
     app.add_exception_handler(RequestValidationError, _wrong_parameter)
     app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(ClientGone, _nobody_there)
     app.add_exception_handler(Exception, _bug)
 
 
 async def _penstock_error(_: Request, error: Exception) -> Json:
     assert isinstance(error, PenstockError)  # noqa: S101 - registered for this class
     return answer(error)
+
+
+async def _nobody_there(_: Request, __: Exception) -> Response:
+    return Response(status_code=CLIENT_GONE)
 
 
 async def _wrong_parameter(_: Request, error: Exception) -> Json:
@@ -164,10 +199,9 @@ async def _http_error(request: Request, error: Exception) -> Json:
 
 
 async def _bug(request: Request, _: Exception) -> Json:
-    """Say as little as possible; the server logs the traceback, which it gets after us."""
-    told = _object("Something went wrong on our side; the request id names it.", SERVER, None, "internal_error")
+    """The server logs the traceback, which it gets after us."""
     request_id = request.scope.get("state", {}).get("request_id", "")
-    return Json(told, status_code=500, headers={"x-request-id": request_id, "x-should-retry": "false"})
+    return Json(BUG, status_code=500, headers={"x-request-id": request_id, "x-should-retry": "false"})
 
 
 def _kind_of_rest(rested: Rested) -> Kind:

@@ -65,9 +65,6 @@ class JobReads(Protocol):
     async def summary(self, batch_id: BatchId, tenant_id: TenantId) -> BatchSummary:
         """Counts over the jobs of a batch."""
 
-    async def depths(self) -> Mapping[tuple[Lane, JobState], int]:
-        """How many jobs are not at rest, by lane and state."""
-
 
 class DeadLetterReads(Protocol):
     """Dead letters as they are told of; a tenant of None is the operator's view of all."""
@@ -168,6 +165,9 @@ class Watch(Protocol):
 
     async def budgets(self) -> Sequence[JsonObject]:
         """Per scope and window: limit, settled, reserved. Raises RedisUnavailable."""
+
+    async def depths(self) -> Mapping[tuple[Lane, JobState], int]:
+        """How many jobs are not at rest, by lane and state. Raises PostgresUnavailable."""
 
 
 class House(Protocol):

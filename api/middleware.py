@@ -11,13 +11,12 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.errors import BodyTooLarge, answer
+from api.errors import CLIENT_GONE, BodyTooLarge, answer
 from api.metrics import Metrics
 
 FORM_OVERHEAD_BYTES = 1_000_000
 """What a form may weigh besides its file."""
 METHODS = frozenset({"GET", "POST", "DELETE", "PUT", "PATCH", "HEAD", "OPTIONS"})
-CLIENT_GONE = 499
 
 
 class Frame:

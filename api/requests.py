@@ -7,7 +7,7 @@ import orjson
 from fastapi import Depends, Header, Request
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from api.auth import Caller
+from api.auth import Authenticator, Caller
 from api.house import House
 from config.settings import Settings
 from schemas.errors import InvalidRequest
@@ -15,7 +15,13 @@ from schemas.job import NewJob
 from schemas.jsons import JsonObject
 from schemas.lanes import Lane
 from tasks.identity import new_job_id
-from tasks.requests import DEFAULT_DEADLINE_SECONDS, Origin, parse_chat_request
+from tasks.requests import (
+    DEFAULT_DEADLINE_SECONDS,
+    MAX_DEADLINE_SECONDS,
+    MAX_KEY_CHARACTERS,
+    Origin,
+    parse_chat_request,
+)
 
 ESCAPED_NUL = b"\\u0000"
 
@@ -76,9 +82,41 @@ def documented(kind: type[Body]) -> JsonObject:
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
-JSON_BODY: JsonObject = {
-    "requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}
+CHAT_BODY: JsonObject = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["model", "messages"],
+                    "properties": {
+                        "model": {"type": "string", "minLength": 1},
+                        "messages": {
+                            "type": "array",
+                            "minItems": 1,
+                            "items": {
+                                "type": "object",
+                                "required": ["role"],
+                                "properties": {"role": {"type": "string"}},
+                            },
+                        },
+                        "lane": {"type": "string", "enum": [lane.value for lane in Lane]},
+                        "deadline_seconds": {
+                            "type": "number",
+                            "exclusiveMinimum": 0,
+                            "maximum": MAX_DEADLINE_SECONDS,
+                        },
+                        "idempotency_key": {"type": "string", "minLength": 1, "maxLength": MAX_KEY_CHARACTERS},
+                        "output_contract": {"type": "object"},
+                        "max_cost_usd": {"type": ["string", "number"]},
+                    },
+                }
+            }
+        },
+    }
 }
+"""What we read of a chat completion request; every other field travels to the provider as it is."""
 
 
 async def _house(request: Request) -> House:
@@ -91,10 +129,16 @@ async def _settings(request: Request) -> Settings:
     return settings
 
 
+async def _authenticator(request: Request) -> Authenticator:
+    authenticator: Authenticator = request.app.state.authenticator
+    return authenticator
+
+
 JsonBody = Annotated[JsonObject, Depends(_json_object)]
 OptionalBody = Annotated[JsonObject, Depends(_optional_object)]
 OfHouse = Annotated[House, Depends(_house)]
 OfSettings = Annotated[Settings, Depends(_settings)]
+OfAuthenticator = Annotated[Authenticator, Depends(_authenticator)]
 IdempotencyKey = Annotated[str | None, Header()]
 
 

@@ -7,7 +7,7 @@ start with the name of its environment variable and what to change.
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -18,7 +18,7 @@ class SettingError(Exception):
 class Settings(BaseSettings):
     """Everything that is fixed when a process starts. Environment variables are `PENSTOCK_` and the name."""
 
-    model_config = SettingsConfigDict(env_prefix="PENSTOCK_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="PENSTOCK_", frozen=True, extra="ignore", populate_by_name=True)
 
     redis_url: SecretStr
     database_url: SecretStr
@@ -26,7 +26,10 @@ class Settings(BaseSettings):
     env: Literal["development", "staging", "production"] = "development"
     home: Path = Path(".penstock")
     admin_key: SecretStr | None = None
-    port: int = Field(default=8080, ge=1, le=65535)
+    host: str | None = None
+    """Where the door listens; None: this machine only in development, every interface elsewhere."""
+    port: int = Field(default=8080, ge=1, le=65535, validation_alias=AliasChoices("PENSTOCK_PORT", "PORT"))
+    """`PORT` is what platforms set."""
     metrics_port: int = Field(default=0, ge=0, le=65535, description="0: no metrics server in a worker")
 
     slots: int = Field(default=500, ge=1, le=5_000)
@@ -35,10 +38,10 @@ class Settings(BaseSettings):
     """Slots that only critical jobs may take, so that one never waits for a long call to end."""
     slice_size: int = Field(default=32, ge=1, le=500)
     """Jobs per message on deep flows: beyond this the cost of Celery per job no longer falls."""
-    lease_seconds: float = Field(default=30, gt=0)
-    """How long a dead worker's job stays unrescued at most."""
-    heartbeat_seconds: float = Field(default=10, gt=0)
-    """A third of the lease: two heartbeats may be missed."""
+    lease_seconds: float = Field(default=15, gt=0)
+    """How long a dead worker's job stays unrescued at most; longer than any pause of a living process."""
+    heartbeat_seconds: float = Field(default=4, gt=0)
+    """Less than a third of the lease: two heartbeats may be missed."""
     hold_seconds: float = Field(default=2, ge=0)
     """How long a job waits for admission in its slot; beyond, it waits in Postgres."""
     connect_timeout_seconds: float = Field(default=5, gt=0)
@@ -56,6 +59,12 @@ class Settings(BaseSettings):
     run_ahead_jobs: int = Field(default=1_200, ge=1)
     """Published and not yet held, per flow: about two seconds of work of two full worker processes."""
 
+    @property
+    def listen_host(self) -> str:
+        """The address that the door binds."""
+        everywhere = "0.0.0.0"  # noqa: S104 - a container's port is published by its platform, which guards it
+        return self.host or ("127.0.0.1" if self.env == "development" else everywhere)
+
     @model_validator(mode="after")
     def _relations_hold(self) -> Self:
         if self.heartbeat_seconds * 2 >= self.lease_seconds:
@@ -65,6 +74,9 @@ class Settings(BaseSettings):
         if self.slice_size > self.slots - self.reserved_critical_slots:
             raise ValueError("PENSTOCK_SLICE_SIZE must fit into the slots that are not reserved for critical")
         return self
+
+
+NAMED_IN_FULL = frozenset({"PENSTOCK_PORT", "PORT"})
 
 
 def load_settings() -> Settings:
@@ -78,4 +90,6 @@ def load_settings() -> Settings:
 def _line(part: object) -> str:
     found = dict(part)  # type: ignore[call-overload]  # a TypedDict of pydantic's
     name = "_".join(str(step) for step in found["loc"]).upper()
-    return f"PENSTOCK_{name}: {found['msg']}" if name else str(found["msg"]).removeprefix("Value error, ")
+    if name and name not in NAMED_IN_FULL:
+        name = f"PENSTOCK_{name}"
+    return f"{name}: {found['msg']}" if name else str(found["msg"]).removeprefix("Value error, ")

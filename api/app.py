@@ -1,0 +1,65 @@
+"""The HTTP door put together. Opens its house in the lifespan; a store that is away does not keep it from starting."""
+
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TypeAlias
+
+from fastapi import FastAPI
+
+from api.auth import Authenticator
+from api.errors import install
+from api.gauges import HouseGauges
+from api.house import House
+from api.metrics import Metrics
+from api.middleware import Frame, body_caps
+from api.native import dead_letters, health, jobs, operators
+from api.openai import batches, chat, files, models
+from config.catalogue import Catalogue
+from config.settings import Settings
+
+OpenHouse: TypeAlias = Callable[[Settings, Catalogue], AbstractAsyncContextManager[House]]
+
+ROUTERS = (
+    files.router,
+    batches.router,
+    chat.router,
+    models.router,
+    jobs.router,
+    dead_letters.router,
+    operators.router,
+    health.router,
+)
+
+
+def create_app(settings: Settings, catalogue: Catalogue, open_house: OpenHouse) -> FastAPI:
+    """An ASGI application that does everything over the house that `open_house` opens."""
+    metrics = Metrics()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with open_house(settings, catalogue) as house:
+            app.state.house = house
+            app.state.authenticator = Authenticator(house.keys, _admin_secret(settings))
+            yield
+
+    app = FastAPI(
+        title="Penstock",
+        description="LLM completion jobs at the full speed of a provider quota and never past a budget.",
+        lifespan=lifespan,
+    )
+    app.state.settings = settings
+    app.state.catalogue = catalogue
+    app.state.metrics = metrics
+    app.state.gauges = HouseGauges()
+    app.state.started_at = int(time.time())
+    caps = body_caps(max_body_bytes=settings.max_body_bytes, max_file_bytes=settings.max_file_bytes)
+    app.add_middleware(Frame, metrics=metrics, cap_bytes=caps)
+    install(app)
+    for router in ROUTERS:
+        app.include_router(router)
+    return app
+
+
+def _admin_secret(settings: Settings) -> str | None:
+    return settings.admin_key.get_secret_value() if settings.admin_key else None

@@ -1,0 +1,94 @@
+"""`/jobs`: hand in a job for later, look at jobs, take one back."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from api.answers import Json, checked_id, known, page
+from api.auth import AnyCaller, Caller
+from api.house import JobReads
+from api.native.shapes import job_object, story_object, summary_object
+from api.requests import CHAT_BODY, IdempotencyKey, JsonBody, OfHouse, new_job
+from schemas.errors import InvalidRequest
+from schemas.ids import BatchId, JobId
+from schemas.lanes import Lane
+from schemas.states import JobState
+from storage.reads import JobFilter, JobStory
+
+router = APIRouter(prefix="/jobs", tags=["jobs"])
+
+MOST_ROWS = 1_000
+USUAL_ROWS = 50
+
+Limit = Annotated[int, Query(ge=1, le=MOST_ROWS)]
+
+
+@router.post("", openapi_extra=CHAT_BODY)
+async def submit_job(
+    body: JsonBody, caller: AnyCaller, house: OfHouse, *, idempotency_key: IdempotencyKey = None
+) -> Json:
+    """Hand in a chat completion for later. Safe to call twice under one idempotency key."""
+    job = new_job(body, caller, house, lane=Lane.NORMAL, idempotency_key=idempotency_key)
+    accepted = await house.intake.submit(job)
+    return Json(
+        {
+            "id": accepted.job_id,
+            "object": "job",
+            "state": accepted.state,
+            "lane": accepted.lane,
+            "model": job.model,
+            "tenant_id": job.tenant_id,
+            "repeated": accepted.repeated,
+        }
+    )
+
+
+@router.get("")
+async def list_jobs(
+    caller: AnyCaller,
+    house: OfHouse,
+    *,
+    state: JobState | None = None,
+    lane: Lane | None = None,
+    batch_id: str | None = None,
+    after: str | None = None,
+    limit: Limit = USUAL_ROWS,
+) -> Json:
+    """List jobs, newest first."""
+    wanted = JobFilter(
+        state=state,
+        lane=lane,
+        batch_id=None if batch_id is None else BatchId(checked_id(batch_id, "batch")),
+        after=None if after is None else JobId(checked_id(after, "job")),
+        most=limit + 1,
+    )
+    return page(await house.reads.jobs(caller.tenant_id, wanted), limit, job_object)
+
+
+@router.get("/summary")
+async def summarise_batch(batch_id: str, caller: AnyCaller, house: OfHouse) -> Json:
+    """Count the jobs of a batch and their attempts."""
+    wanted = BatchId(checked_id(batch_id, "batch"))
+    known(await house.batches.find(wanted, caller.tenant_id), "batch", batch_id)
+    return Json(summary_object(await house.reads.summary(wanted, caller.tenant_id)))
+
+
+@router.get("/{job_id}")
+async def show_job(job_id: str, caller: AnyCaller, house: OfHouse) -> Json:
+    """Tell all that is known of a job."""
+    return Json(story_object(await _found(job_id, caller, house.reads)))
+
+
+@router.post("/{job_id}/cancel")
+async def cancel_job(job_id: str, caller: AnyCaller, house: OfHouse) -> Json:
+    """Cancel a job that is not at rest; what it cost stays booked. Safe to call twice."""
+    cancelled = await house.intake.cancel(JobId(checked_id(job_id, "job")), caller.tenant_id)
+    story = await _found(job_id, caller, house.reads)
+    if not cancelled and story.job.state is not JobState.CANCELLED:
+        raise InvalidRequest(f"A job that is {story.job.state} cannot be cancelled.", param="id")
+    return Json(job_object(story.job))
+
+
+async def _found(job_id: str, caller: Caller, reads: JobReads) -> JobStory:
+    wanted = JobId(checked_id(job_id, "job"))
+    return known(await reads.story(wanted, caller.tenant_id), "job", job_id)

@@ -1,0 +1,63 @@
+"""`/budgets`, `/limits` and `/keys`: what an operator watches and hands out. Needs the operator scope."""
+
+from typing import Literal
+
+from fastapi import APIRouter
+from pydantic import Field
+
+from api.answers import ID, Json, checked_id, known, whole
+from api.auth import Operator
+from api.native.shapes import key_object
+from api.requests import JsonBody, OfAuthenticator, OfHouse, StrictBody, documented, parse
+from schemas.ids import DEFAULT_TENANT, KeyId, TenantId
+from tasks.identity import new_key_id, new_key_secret
+
+router = APIRouter(tags=["operators"])
+
+
+class NewKey(StrictBody):
+    """Whose key, and what it may do."""
+
+    tenant_id: str = Field(default=DEFAULT_TENANT, pattern=f"^{ID.pattern}$")
+    scopes: list[Literal["operator", "submit"]] = Field(default=["submit"], min_length=1, max_length=2)
+
+
+@router.get("/budgets")
+async def list_budgets(operator: Operator, house: OfHouse) -> Json:
+    """List budgets with what is settled and reserved in the window that runs now."""
+    _ = operator
+    return whole(await house.watch.budgets())
+
+
+@router.get("/limits")
+async def list_limits(operator: Operator, house: OfHouse) -> Json:
+    """List the providers' limits: configured, learned, used."""
+    _ = operator
+    return whole(await house.watch.limits())
+
+
+@router.post("/keys", openapi_extra=documented(NewKey))
+async def create_key(body: JsonBody, operator: Operator, house: OfHouse) -> Json:
+    """Create a key; this answer is the only one that ever shows its secret."""
+    _ = operator
+    wanted = parse(NewKey, body)
+    secret = new_key_secret()
+    key = await house.keys.create(new_key_id(), secret, TenantId(wanted.tenant_id), sorted(set(wanted.scopes)))
+    return Json(key_object(key) | {"key": secret})
+
+
+@router.get("/keys")
+async def list_keys(operator: Operator, house: OfHouse) -> Json:
+    """List keys, revoked ones too, without their secrets."""
+    _ = operator
+    return whole([key_object(key) for key in await house.keys.all()])
+
+
+@router.delete("/keys/{key_id}")
+async def revoke_key(key_id: str, operator: Operator, house: OfHouse, authenticator: OfAuthenticator) -> Json:
+    """Let a key in no more: here at once, elsewhere within a second."""
+    _ = operator
+    revoked = await house.keys.revoke(KeyId(checked_id(key_id, "key")))
+    known(revoked or None, "key in force", key_id)
+    authenticator.forget()
+    return Json({"id": key_id, "object": "api_key", "revoked": True})

@@ -1,0 +1,105 @@
+"""`/v1/chat/completions`: a completion now, plain or streamed. Its job lives the same life as any other, here.
+
+It is never answered with 202, which SDKs take for an empty completion; who wants it later posts to `/jobs`.
+"""
+
+import structlog
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from api.answers import Json
+from api.auth import AnyCaller
+from api.errors import reply_of
+from api.house import Intake
+from api.openai.streams import EventStream, Telling
+from api.presence import ClientGone, while_present
+from api.requests import CHAT_BODY, IdempotencyKey, JsonBody, OfHouse, OfSettings, new_job
+from schemas.accepted import Rested
+from schemas.errors import InvalidRequest, Unavailable
+from schemas.job import NewJob
+from schemas.jsons import JsonObject
+from schemas.lanes import Lane
+from tasks.requests import wants_validated_stream
+
+router = APIRouter(prefix="/v1/chat/completions", tags=["chat"])
+
+log = structlog.get_logger()
+
+STREAMING = ("stream", "stream_options")
+
+
+@router.post("", openapi_extra=CHAT_BODY)
+async def create_chat_completion(
+    request: Request,
+    body: JsonBody,
+    caller: AnyCaller,
+    house: OfHouse,
+    settings: OfSettings,
+    *,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
+    """Complete a chat and wait for it; `stream` sends it as server-sent events."""
+    telling = telling_of(body)
+    kept = body if telling is not None and telling.live else _without(body, STREAMING)
+    job = new_job(
+        kept,
+        caller,
+        house,
+        lane=Lane.CRITICAL,
+        idempotency_key=idempotency_key,
+        deadline_seconds=settings.total_timeout_seconds,
+    )
+    if telling is None:
+        return await _plain(request, job, house.intake)
+    return _streamed(job, house.intake, telling)
+
+
+def telling_of(body: JsonObject) -> Telling | None:
+    """How the reply is to be streamed, or None where it is not. Raises InvalidRequest."""
+    streamed, options = body.get("stream"), body.get("stream_options") or {}
+    if not isinstance(streamed, bool | None):
+        raise InvalidRequest("stream must be true or false.", param="stream")
+    if not isinstance(options, dict):
+        raise InvalidRequest("stream_options must be an object.", param="stream_options")
+    validated = wants_validated_stream(body)
+    return Telling(live=not validated, include_usage=options.get("include_usage") is True) if streamed else None
+
+
+def waiting_headers(rested: Rested) -> dict[str, str]:
+    """What happened on the way, where the call waited."""
+    if not rested.wait_ms:
+        return {}
+    told = {"x-penstock-wait-ms": str(rested.wait_ms), "x-penstock-lane": rested.lane.value}
+    return told | ({"x-penstock-tier": rested.served_by} if rested.served_by else {})
+
+
+async def _plain(request: Request, job: NewJob, intake: Intake) -> Response:
+    try:
+        rested = await while_present(request.receive, intake.complete(job))
+    except ClientGone:
+        await _cancel(job, intake)
+        raise
+    return Json(reply_of(rested), headers=waiting_headers(rested))
+
+
+def _streamed(job: NewJob, intake: Intake, telling: Telling) -> Response:
+    def about(rested: Rested | None) -> dict[str, str]:
+        return {"x-penstock-lane": job.lane.value} | (waiting_headers(rested) if rested else {})
+
+    return EventStream(
+        lambda on_chunk: intake.complete(job, on_chunk), telling, about=about, on_gone=lambda: _cancel(job, intake)
+    )
+
+
+async def _cancel(job: NewJob, intake: Intake) -> None:
+    """Rest the job of a client that went away; what it cost stays booked. A store that is away leaves it to rescue."""
+    try:
+        await intake.cancel(job.id, job.tenant_id)
+    except Unavailable:
+        log.warning("cancel_failed", job_id=job.id)
+        return
+    log.info("client_gone", job_id=job.id)
+
+
+def _without(body: JsonObject, names: tuple[str, ...]) -> JsonObject:
+    return {name: value for name, value in body.items() if name not in names}

@@ -1,0 +1,145 @@
+"""A completion told while it is made. Nothing is sent before the first chunk: an error before it keeps its status.
+
+A stream ends with `[DONE]` or with an error event, never silently. A reply of which nothing was sent on the way (it was
+validated first, or its idempotency key had named it before) is sent as chunks at the end.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
+
+from api.errors import BUG, error_object, reply_of
+from api.openai.events import DONE, KEEP_ALIVE, chunks_of, event
+from api.presence import ClientGone, while_present
+from schemas.accepted import Rested
+from schemas.errors import PenstockError
+from schemas.jsons import JsonObject
+from tasks.deps import OnChunk
+
+KEEP_ALIVE_SECONDS = 15.0
+"""Below the minute after which proxies close a silent connection."""
+
+Complete: TypeAlias = Callable[[OnChunk | None], Awaitable[Rested]]
+Chunks: TypeAlias = asyncio.Queue[JsonObject | None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Telling:
+    """How a stream is told. `live` sends chunks as they come; else the reply is sent once it is known to be valid."""
+
+    live: bool
+    include_usage: bool = False
+    keep_alive_seconds: float = KEEP_ALIVE_SECONDS
+
+
+class EventStream(Response):
+    """Runs a completion and sends it as events. `about` makes headers of its end, or of None where it goes on."""
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self,
+        complete: Complete,
+        telling: Telling,
+        *,
+        about: Callable[[Rested | None], Mapping[str, str]],
+        on_gone: Callable[[], Awaitable[None]],
+    ) -> None:
+        super().__init__(headers={"cache-control": "no-cache", "x-accel-buffering": "no"})
+        del self.headers["content-length"]
+        self._complete = complete
+        self._telling = telling
+        self._about = about
+        self._on_gone = on_gone
+        self._rested: Rested | None = None
+        self._started = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI gives three
+        """Send it all. Raises only before anything was sent, or for a bug."""
+        try:
+            await while_present(receive, self._send_all(send))
+        except ClientGone:
+            await self._on_gone()
+            if not self._started:
+                raise
+
+    async def _send_all(self, send: Send) -> None:
+        async with aclosing(told(self._ending_noted, self._telling)) as events:
+            async for data in events:
+                if not self._started:
+                    await send(self._start())
+                    self._started = True
+                await send({"type": "http.response.body", "body": data, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _ending_noted(self, on_chunk: OnChunk | None) -> Rested:
+        self._rested = await self._complete(on_chunk)
+        return self._rested
+
+    def _start(self) -> Message:
+        self.headers.update(self._about(self._rested))
+        return {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+
+
+async def told(complete: Complete, telling: Telling) -> AsyncGenerator[bytes, None]:
+    """The events of one completion. Raises PenstockError before the first of them only."""
+    chunks: Chunks = asyncio.Queue()
+    sent = False
+    async with _running(complete, chunks, telling) as run:
+        async for data in _arriving(chunks, telling.keep_alive_seconds):
+            sent = True
+            yield data
+        try:
+            for data in await _ending(run, telling, sent=sent):
+                yield data
+        except Exception:
+            if sent:
+                yield event(BUG)
+            raise
+
+
+async def _arriving(chunks: Chunks, keep_alive_seconds: float) -> AsyncIterator[bytes]:
+    """Chunks as they come; once there has been one, heartbeats in the silence between them."""
+    patience_seconds: float | None = None
+    while True:
+        try:
+            chunk = await asyncio.wait_for(chunks.get(), patience_seconds)
+        except TimeoutError:
+            yield KEEP_ALIVE
+            continue
+        if chunk is None:
+            return
+        patience_seconds = keep_alive_seconds
+        yield event(chunk)
+
+
+async def _ending(run: "asyncio.Task[Rested]", telling: Telling, *, sent: bool) -> list[bytes]:
+    try:
+        reply = reply_of(await run)
+    except PenstockError as error:
+        if not sent:
+            raise
+        return [event(error_object(error))]
+    whole = [] if sent else [event(chunk) for chunk in chunks_of(reply, include_usage=telling.include_usage)]
+    return [*whole, DONE]
+
+
+@asynccontextmanager
+async def _running(complete: Complete, chunks: Chunks, telling: Telling) -> AsyncIterator["asyncio.Task[Rested]"]:
+    async def run() -> Rested:
+        try:
+            return await complete(chunks.put if telling.live else None)
+        finally:
+            chunks.put_nowait(None)
+
+    task = asyncio.create_task(run())
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

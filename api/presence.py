@@ -1,0 +1,39 @@
+"""Work that is only worth doing while its client waits: it ends when the client leaves, and leaves no task behind."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from starlette.types import Receive
+
+Answer = TypeVar("Answer")
+
+
+class ClientGone(Exception):  # noqa: N818 - reads as what happened
+    """Nobody waits for the answer any more."""
+
+
+async def while_present(receive: Receive, work: Coroutine[Any, Any, Answer]) -> Answer:
+    """What the work returns. Raises ClientGone, and has cancelled the work, when the client went away before.
+
+    The body must have been read: what `receive` still brings is the disconnect.
+    """
+    working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_gone(receive))
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientGone
+        return working.result()
+    finally:
+        await _ended(working, leaving)
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _ended(*tasks: "asyncio.Future[Any]") -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

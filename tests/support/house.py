@@ -1,0 +1,449 @@
+"""A house for the HTTP door, in memory: it keeps what it is given and completes what it is asked, as scripted."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+from config.catalogue import Catalogue
+from config.settings import Settings
+from schemas.accepted import Accepted, Rested
+from schemas.errors import IdempotencyConflict, PenstockError, UnknownModel
+from schemas.ids import AttemptId, BatchId, FileId, JobId, KeyId, TenantId
+from schemas.job import NewJob
+from schemas.jsons import JsonObject
+from schemas.lanes import Lane
+from schemas.money import ZERO, NanoUsd
+from schemas.states import JobState
+from storage.batches import StoredBatch
+from storage.dead_letters import DeadLetterGroup, DeadLetterView
+from storage.files import StoredFile
+from storage.keys import StoredKey
+from storage.reads import AttemptView, JobFilter, JobStory, JobView
+from storage.replay import DeadLetters
+from storage.summaries import BatchSummary
+from tasks.batch_terms import checked_endpoint, window_seconds
+from tasks.deps import OnChunk
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+REPLY: JsonObject = {
+    "id": "chatcmpl-1",
+    "object": "chat.completion",
+    "created": 1,
+    "model": "m-1",
+    "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "fine"}}],
+    "usage": {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4},
+}
+
+
+def a_chunk(text: str) -> JsonObject:
+    """One chunk of a stream."""
+    choice = {"index": 0, "delta": {"content": text}, "finish_reason": None}
+    return {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "m-1", "choices": [choice]}
+
+
+class Words:
+    """Knows the models small and large, and one schema that is none."""
+
+    def chain(self, model: str) -> object:
+        if model not in {"small", "large"}:
+            raise UnknownModel(f"The model {model!r} is not configured.", param="model")
+        return ()
+
+    def schema_complaint(self, schema: JsonObject) -> str | None:
+        return "'type' must be a string" if schema.get("type") == 1 else None
+
+
+@dataclass
+class FakeIntake:
+    """Completes with `ends` in turn, after `chunks`; `trouble` is raised instead; waits for `gate` first."""
+
+    jobs: dict[JobId, NewJob] = field(default_factory=dict)
+    ends: list[Rested] = field(default_factory=list)
+    chunks: list[JsonObject] = field(default_factory=list)
+    trouble: Exception | None = None
+    late_trouble: Exception | None = None
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
+    wait_ms: int = 0
+    cancelled: list[JobId] = field(default_factory=list)
+    abandoned: int = 0
+    batches: dict[BatchId, StoredBatch] = field(default_factory=dict)
+
+    async def submit(self, job: NewJob) -> Accepted:
+        self._raise()
+        for known in self.jobs.values():
+            if job.idempotency_key is not None and known.idempotency_key == job.idempotency_key:
+                if known.request_digest != job.request_digest:
+                    raise IdempotencyConflict(param="idempotency_key")
+                return Accepted(job_id=known.id, state=JobState.QUEUED, generation=0, lane=known.lane, repeated=True)
+        self.jobs[job.id] = job
+        return Accepted(job_id=job.id, state=JobState.QUEUED, generation=0, lane=job.lane)
+
+    async def complete(self, job: NewJob, on_chunk: OnChunk | None = None) -> Rested:
+        self._raise()
+        self.jobs[job.id] = job
+        self.begun.set()
+        try:
+            for chunk in self.chunks if on_chunk is not None else []:
+                assert on_chunk is not None
+                await on_chunk(chunk)
+            if self.late_trouble is not None:
+                raise self.late_trouble
+            await self.gate.wait()
+        except asyncio.CancelledError:
+            self.abandoned += 1
+            raise
+        end = self.ends.pop(0) if self.ends else a_rest(reply=REPLY, served_by="m-1", wait_ms=self.wait_ms)
+        return replace(end, job_id=job.id, lane=job.lane)
+
+    async def cancel(self, job_id: JobId, tenant_id: TenantId | None) -> bool:
+        self.cancelled.append(job_id)
+        job = self.jobs.get(job_id)
+        return job is not None and tenant_id in {None, job.tenant_id}
+
+    async def create_batch(
+        self,
+        tenant_id: TenantId,
+        input_file_id: FileId,
+        *,
+        endpoint: str,
+        completion_window: str,
+        metadata: dict[str, str] | None,
+        lane: Lane,
+    ) -> StoredBatch:
+        self._raise()
+        batch = StoredBatch(
+            id=BatchId(f"batch_{len(self.batches)}"),
+            tenant_id=tenant_id,
+            endpoint=checked_endpoint(endpoint),
+            lane=lane,
+            completion_window=completion_window,
+            window_seconds=window_seconds(completion_window),
+            input_file_id=input_file_id,
+            output_file_id=None,
+            error_file_id=None,
+            status="validating",
+            errors=[],
+            metadata=metadata,
+            total=0,
+            created_at=NOW,
+            moments={},
+            jobs_by_state={},
+        )
+        self.batches[batch.id] = batch
+        return batch
+
+    async def cancel_batch(self, batch_id: BatchId, tenant_id: TenantId) -> bool:
+        batch = self.batches.get(batch_id)
+        if batch is None or batch.tenant_id != tenant_id or batch.status not in {"validating", "in_progress"}:
+            return False
+        self.batches[batch_id] = replace(batch, status="cancelling")
+        return True
+
+    def _raise(self) -> None:
+        if self.trouble is not None:
+            raise self.trouble
+
+
+@dataclass
+class FakeReads:
+    """Jobs that the intake was given; `state` is what they are said to be in."""
+
+    intake: FakeIntake
+    state: JobState = JobState.COMPLETED
+    trouble: Exception | None = None
+
+    async def jobs(self, tenant_id: TenantId, wanted: JobFilter) -> Sequence[JobView]:
+        if self.trouble is not None:
+            raise self.trouble
+        found = [self._view(job) for job in reversed(self.intake.jobs.values()) if job.tenant_id == tenant_id]
+        ids = [view.id for view in found]
+        begin = ids.index(wanted.after) + 1 if wanted.after in ids else 0
+        return [view for view in found[begin:] if wanted.lane in {None, view.lane}][: wanted.most]
+
+    async def story(self, job_id: JobId, tenant_id: TenantId) -> JobStory | None:
+        job = self.intake.jobs.get(job_id)
+        if job is None or job.tenant_id != tenant_id:
+            return None
+        return JobStory(
+            job=self._view(job), body=job.body, reply=REPLY, output=None, served_by="m-1", attempts=(an_attempt(),)
+        )
+
+    async def summary(self, batch_id: BatchId, tenant_id: TenantId) -> BatchSummary:
+        return BatchSummary(
+            lanes={"low": 2}, attempts={"valid": 3}, recoveries={"fenced": 1}, dead={"refused": 1}, reprompted=1
+        )
+
+    def _view(self, job: NewJob) -> JobView:
+        cancelled = job.id in self.intake.cancelled and self.state is not JobState.COMPLETED
+        return JobView(
+            id=job.id,
+            tenant_id=job.tenant_id,
+            batch_id=job.batch_id,
+            custom_id=job.custom_id,
+            lane=job.lane,
+            model=job.model,
+            state=JobState.CANCELLED if cancelled else self.state,
+            tries=0,
+            deaths=0,
+            wait_reason=None,
+            wake_at=None,
+            expires_at=job.expires_at,
+            dead_reason=None,
+            message=None,
+            spent_nano_usd=NanoUsd(1_500),
+            created_at=NOW,
+            rested_at=None,
+        )
+
+
+@dataclass
+class FakeDeadLetters:
+    """The dead letters of a test, read and moved."""
+
+    letters: list[DeadLetterView] = field(default_factory=list)
+    replays: list[tuple[DeadLetters, float, JsonObject | None, NanoUsd | None]] = field(default_factory=list)
+
+    async def newest(
+        self, which: DeadLetters, *, after: JobId | None = None, most: int = 50
+    ) -> Sequence[DeadLetterView]:
+        found = self._meant(which)
+        ids = [letter.id for letter in found]
+        return found[ids.index(after) + 1 if after in ids else 0 :][:most]
+
+    async def groups(self, tenant_id: TenantId | None = None) -> Sequence[DeadLetterGroup]:
+        return [
+            DeadLetterGroup(
+                reason=letter.reason, model=letter.model, jobs=1, example=letter.id, spent_nano_usd=NanoUsd(7)
+            )
+            for letter in self._meant(DeadLetters(tenant_id=tenant_id))
+        ]
+
+    async def replay(
+        self,
+        which: DeadLetters,
+        *,
+        deadline_seconds: float,
+        body: JsonObject | None = None,
+        max_cost_nano_usd: NanoUsd | None = None,
+    ) -> list[JobId]:
+        self.replays.append((which, deadline_seconds, body, max_cost_nano_usd))
+        return await self.discard(which)
+
+    async def discard(self, which: DeadLetters) -> list[JobId]:
+        moved = self._meant(which)
+        self.letters = [letter for letter in self.letters if letter not in moved]
+        return [letter.id for letter in moved]
+
+    def _meant(self, which: DeadLetters) -> list[DeadLetterView]:
+        return [
+            letter
+            for letter in self.letters
+            if which.tenant_id in {None, letter.tenant_id}
+            and which.job_id in {None, letter.id}
+            and which.reason in {None, letter.reason}
+            and which.batch_id in {None, letter.batch_id}
+            and which.model in {None, letter.model}
+        ]
+
+
+@dataclass
+class FakeFiles:
+    """Files in a dictionary."""
+
+    stored: dict[FileId, tuple[StoredFile, bytes]] = field(default_factory=dict)
+
+    async def write(
+        self,
+        file_id: FileId,
+        tenant_id: TenantId,
+        parts: AsyncIterator[bytes],
+        *,
+        filename: str,
+        purpose: str,
+        expires_at: datetime | None = None,
+    ) -> StoredFile:
+        data = b"".join([part async for part in parts])
+        about = StoredFile(
+            id=file_id,
+            tenant_id=tenant_id,
+            filename=filename,
+            purpose=purpose,
+            bytes=len(data),
+            created_at=NOW,
+            expires_at=expires_at,
+        )
+        self.stored[file_id] = (about, data)
+        return about
+
+    async def find(self, file_id: FileId, tenant_id: TenantId) -> StoredFile | None:
+        found = self.stored.get(file_id)
+        return found[0] if found and found[0].tenant_id == tenant_id else None
+
+    async def newest(
+        self, tenant_id: TenantId, *, after: FileId | None = None, most: int = 100, purpose: str | None = None
+    ) -> Sequence[StoredFile]:
+        found = [about for about, _ in reversed(self.stored.values()) if about.tenant_id == tenant_id]
+        ids = [about.id for about in found]
+        begin = ids.index(after) + 1 if after in ids else 0
+        return [about for about in found[begin:] if purpose in {None, about.purpose}][:most]
+
+    async def content(self, file_id: FileId) -> AsyncIterator[bytes]:
+        yield self.stored[file_id][1]
+
+    async def delete(self, file_id: FileId, tenant_id: TenantId | None) -> bool:
+        return self.stored.pop(file_id, None) is not None
+
+
+@dataclass
+class FakeBatches:
+    """The batches that the intake made."""
+
+    intake: FakeIntake
+
+    async def find(self, batch_id: BatchId, tenant_id: TenantId) -> StoredBatch | None:
+        found = self.intake.batches.get(batch_id)
+        return found if found and found.tenant_id == tenant_id else None
+
+    async def newest(self, tenant_id: TenantId, *, after: BatchId | None, most: int) -> Sequence[StoredBatch]:
+        found = [batch for batch in reversed(self.intake.batches.values()) if batch.tenant_id == tenant_id]
+        ids = [batch.id for batch in found]
+        return found[ids.index(after) + 1 if after in ids else 0 :][:most]
+
+
+@dataclass
+class FakeKeys:
+    """Keys by secret; `trouble` is what every question meets."""
+
+    by_secret: dict[str, StoredKey] = field(default_factory=dict)
+    trouble: PenstockError | None = None
+
+    async def create(self, key_id: KeyId, secret: str, tenant_id: TenantId, scopes: Sequence[str]) -> StoredKey:
+        key = StoredKey(
+            id=key_id,
+            tenant_id=tenant_id,
+            prefix=secret[:10],
+            scopes=frozenset(scopes),
+            created_at=NOW,
+            revoked_at=None,
+        )
+        self.by_secret[secret] = key
+        return key
+
+    async def find(self, secret: str) -> StoredKey | None:
+        if self.trouble is not None:
+            raise self.trouble
+        found = self.by_secret.get(secret)
+        return found if found and found.revoked_at is None else None
+
+    async def all(self) -> Sequence[StoredKey]:
+        return list(self.by_secret.values())
+
+    async def revoke(self, key_id: KeyId) -> bool:
+        for secret, key in self.by_secret.items():
+            if key.id == key_id and key.revoked_at is None:
+                self.by_secret[secret] = replace(key, revoked_at=NOW)
+                return True
+        return False
+
+    async def tenants(self) -> frozenset[str]:
+        return frozenset({"default"})
+
+
+@dataclass
+class FakeWatch:
+    """Everything is well unless `wrong` says otherwise; counts how often it was asked for depths."""
+
+    wrong: dict[str, str | None] = field(default_factory=lambda: {"postgres": None, "redis": None})
+    trouble: PenstockError | None = None
+    asked: int = 0
+
+    async def check(self) -> Mapping[str, str | None]:
+        return self.wrong
+
+    async def limits(self) -> Sequence[JsonObject]:
+        if self.trouble is not None:
+            raise self.trouble
+        return [{"id": "a/m", "target": "a/m", "limit": "requests_per_minute", "configured": 60, "used": 6}]
+
+    async def budgets(self) -> Sequence[JsonObject]:
+        if self.trouble is not None:
+            raise self.trouble
+        amounts = {"limit_usd": "1.000000000", "settled_usd": "0.250000000", "reserved_usd": "0.000000000"}
+        return [{"id": "global/2026-01-01", "scope": "global", "window": "2026-01-01"} | amounts]
+
+    async def depths(self) -> Mapping[tuple[Lane, JobState], int]:
+        self.asked += 1
+        return {(Lane.LOW, JobState.QUEUED): 3}
+
+
+class FakeHouse:
+    """All of it."""
+
+    def __init__(self) -> None:
+        self.vocabulary = Words()
+        self.intake = FakeIntake()
+        self.intake.gate.set()
+        self.reads = FakeReads(self.intake)
+        self.dead_letters = FakeDeadLetters()
+        self.replay = self.dead_letters
+        self.files = FakeFiles()
+        self.batches = FakeBatches(self.intake)
+        self.keys = FakeKeys()
+        self.watch = FakeWatch()
+
+    @asynccontextmanager
+    async def opened(self, settings: Settings, catalogue: Catalogue) -> AsyncIterator["FakeHouse"]:
+        """Open as `tasks.wiring` opens the real one."""
+        yield self
+
+
+def a_rest(state: JobState = JobState.COMPLETED, **changes: object) -> Rested:
+    """A job's end, whose id and lane the fake intake replaces."""
+    facts: dict[str, object] = {"job_id": JobId("job_0"), "state": state, "lane": Lane.NORMAL}
+    return Rested(**(facts | changes))  # type: ignore[arg-type]  # names are checked by the dataclass
+
+
+def a_letter(number: int, **changes: object) -> DeadLetterView:
+    """A dead letter of the default tenant."""
+    facts: dict[str, object] = {
+        "id": JobId(f"job_{number}"),
+        "tenant_id": TenantId("default"),
+        "batch_id": None,
+        "custom_id": None,
+        "lane": Lane.NORMAL,
+        "model": "small",
+        "reason": "invalid_output",
+        "message": "it is no JSON",
+        "tries": 1,
+        "attempts": 2,
+        "spent_nano_usd": NanoUsd(1_000_000_000),
+        "created_at": NOW,
+        "rested_at": NOW,
+    }
+    return DeadLetterView(**(facts | changes))  # type: ignore[arg-type]  # names are checked by the dataclass
+
+
+def an_attempt() -> AttemptView:
+    """An attempt that was answered."""
+    return AttemptView(
+        id=AttemptId("att_1"),
+        account="openai",
+        model="m-1",
+        state="posted",
+        outcome="valid",
+        cost_nano_usd=NanoUsd(1_500),
+        reserved_nano_usd=ZERO,
+        usage={"input_tokens": 3},
+        request={"model": "m-1"},
+        reply=REPLY,
+        error=None,
+        recovery="direct",
+        complaint=None,
+        provider_request_id="req_1",
+        latency_ms=12,
+        opened_at=NOW,
+        closed_at=NOW,
+    )
