@@ -3,15 +3,16 @@
 The promise is a row beside the job; what is delivered is noted afterwards, so a crash in between delivers twice.
 """
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from schemas.accepted import Rested
 from schemas.errors import PenstockError
+from schemas.ids import JobId
 from schemas.jsons import JsonObject
 from schemas.money import usd_text
 from schemas.states import JobState
-from storage.deliveries import Delivery, DeliveryTable
-from storage.reads import Reads
+from storage.deliveries import Delivery
 
 
 class JobNotCompleted(PenstockError):  # noqa: N818 - reads as what happened
@@ -30,23 +31,43 @@ class Backend(Protocol):
         """Raises RedisUnavailable."""
 
 
+class Promises(Protocol):
+    """What was promised to whom."""
+
+    async def notice_rested(self) -> int:
+        """Make promises ready whose jobs came to rest unseen."""
+
+    async def ready(self) -> Sequence[Delivery]:
+        """Promises whose jobs rest and that are not delivered."""
+
+    async def delivered(self, task_ids: Sequence[str]) -> int:
+        """Note that these have been delivered."""
+
+
+class Ends(Protocol):
+    """How jobs ended."""
+
+    async def rested(self, job_id: JobId) -> Rested | None:
+        """A job's end, or None while it is not at rest."""
+
+
 class Deliveries:
     """Delivers what is ready."""
 
-    def __init__(self, table: DeliveryTable, reads: Reads, backend: Backend) -> None:
-        self._table = table
-        self._reads = reads
+    def __init__(self, promises: Promises, ends: Ends, backend: Backend) -> None:
+        self._promises = promises
+        self._ends = ends
         self._backend = backend
 
     async def deliver(self) -> int:
         """One round; returns how many results were delivered. Raises RedisUnavailable and PostgresUnavailable."""
-        await self._table.notice_rested()
+        await self._promises.notice_rested()
         delivered = 0
-        for promise in await self._table.ready():
-            rested = await self._reads.rested(promise.job_id)
+        for promise in await self._promises.ready():
+            rested = await self._ends.rested(promise.job_id)
             if rested is not None:  # else it was replayed meanwhile: the promise is kept when it rests again
                 await self._deliver(promise, rested)
-                delivered += await self._table.delivered([promise.task_id])
+                delivered += await self._promises.delivered([promise.task_id])
         return delivered
 
     async def _deliver(self, promise: Delivery, rested: Rested) -> None:

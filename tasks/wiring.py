@@ -16,12 +16,12 @@ from datetime import UTC, datetime
 
 import structlog
 from celery import Celery
+from providers.models import Models, open_models
 
 from admission.connect import Admission, connected
 from admission.local_gate import LocalGate
 from config.catalogue import Catalogue
 from config.settings import Settings
-from providers.models import Models, open_models
 from schemas.accepted import Accepted
 from schemas.errors import Unavailable
 from schemas.ids import JobId

@@ -8,7 +8,7 @@ import pytest
 from schemas.errors import InvalidSetting
 from schemas.ids import BatchId, TenantId
 from schemas.money import NanoUsd
-from tasks.budgets import Budget, Window, counters_for, window_name
+from tasks.budgets import Budget, Window, counters_for, window_ends_at, window_name
 from tests.support.fakes import a_job
 
 BERLIN, KOLKATA, HONOLULU = ZoneInfo("Europe/Berlin"), ZoneInfo("Asia/Kolkata"), ZoneInfo("Pacific/Honolulu")
@@ -56,3 +56,19 @@ def test_a_scope_that_the_job_has_not_is_left_out() -> None:
 def test_more_than_eight_counters_are_refused_by_name() -> None:
     with pytest.raises(InvalidSetting, match="9 budgets"):
         counters_for(a_job(), [budget("global")] * 9, NOW)
+
+
+@pytest.mark.parametrize(
+    ("window", "zone", "now", "end"),
+    [
+        (Window.HOUR, "Asia/Kolkata", "2026-11-24T10:15:00+00:00", "2026-11-24T10:30:00+00:00"),
+        (Window.DAY, "Europe/Berlin", "2026-03-29T00:30:00+00:00", "2026-03-29T22:00:00+00:00"),
+        (Window.DAY, "America/New_York", "2026-11-01T12:00:00+00:00", "2026-11-02T05:00:00+00:00"),
+        (Window.MONTH, "UTC", "2026-12-31T23:59:59+00:00", "2027-01-01T00:00:00+00:00"),
+        (Window.MONTH, "Asia/Tokyo", "2026-01-31T15:00:00+00:00", "2026-02-28T15:00:00+00:00"),
+    ],
+)
+def test_a_window_ends_when_people_in_its_zone_say_so(window: Window, zone: str, now: str, end: str) -> None:
+    found = window_ends_at(window, ZoneInfo(zone), datetime.fromisoformat(now))
+
+    assert found == datetime.fromisoformat(end)

@@ -137,6 +137,20 @@ def test_a_request_larger_than_any_bucket_is_dead() -> None:
     assert isinstance(decided(NotAllowed(refusal=Refusal(reason=RefusalReason.TOO_LARGE))), DeadLetter)
 
 
+@pytest.mark.parametrize(
+    ("refused", "dead"),
+    [
+        (RefusalReason.UNKNOWN_PRICE, DeadReason.UNKNOWN_PRICE),
+        (RefusalReason.UNKNOWN_MODEL, DeadReason.MODEL_NOT_FOUND),
+    ],
+)
+def test_what_only_the_configuration_can_mend_is_dead_with_its_reason(refused: RefusalReason, dead: DeadReason) -> None:
+    decision = decided(NotAllowed(refusal=Refusal(reason=refused, scope="m")))
+
+    assert isinstance(decision, DeadLetter)
+    assert decision.reason is dead
+
+
 def test_a_voided_grant_waits_without_a_try() -> None:
     assert isinstance(decided(Voided()), Park)
 
