@@ -1,0 +1,122 @@
+"""Logging of every process: structlog to stderr, JSON lines outside development, readable lines in development.
+
+The standard library's loggers (Celery, uvicorn, Alembic) flow through the same renderer. Ids are bound per job by
+`structlog.contextvars`. Secrets never get out: `redact` looks at names and at values. Celery does not hijack it,
+because its `setup_logging` signal is answered by whoever calls this.
+"""
+
+import logging
+import logging.config
+import re
+import sys
+from collections.abc import Mapping, MutableMapping
+from typing import Any, Literal
+
+import structlog
+from structlog.typing import Processor
+
+HIDDEN = "[hidden]"
+
+SECRET_NAME = re.compile(r"(key|password|passwd|token|secret|authorization|cookie)$", re.IGNORECASE)
+"""Names whose values are not shown. `max_tokens` and `custom_id` are; a plural is a count."""
+
+HARMLESS_NAMES = frozenset({"idempotency_key"})
+"""A caller's name for its request is what a person searches the logs for."""
+
+SECRET_VALUE = re.compile(
+    r"""
+    (?P<scheme>\b[a-z][a-z0-9+.-]*://)[^\s/@]*@    # anything before the @ of an address
+    | \b(?:sk|pk|rk|psk)[-_][A-Za-z0-9_-]{8,}      # API keys of providers and of ours
+    | (?P<bearer>\b(?:Bearer|Basic)\s+)[A-Za-z0-9._~+/=-]{6,}
+    """,
+    re.VERBOSE,
+)
+
+QUIET_LOGGERS: Mapping[str, str] = {
+    # One line per message each at info level: what a job does is in its row and in the metrics.
+    "celery.app.trace": "WARNING",
+    "celery.worker.strategy": "WARNING",
+    # One line per request: the door has its own.
+    "uvicorn.access": "WARNING",
+    "tornado.access": "WARNING",
+    "httpx2": "WARNING",
+    "asyncio": "WARNING",
+}
+
+
+def configure_logs(env: Literal["development", "staging", "production"], level: str = "INFO") -> None:
+    """Set up this process's logging. Safe to call twice; `level` is a name of the standard library's."""
+    readable = env == "development"
+    logging.config.dictConfig(_standard_library(readable, level))
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *_shared_processors(),
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+
+
+def redact(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Hide what looks like a secret, by its name or by its value, at any depth. A processor of structlog."""
+    for name, value in event.items():
+        event[name] = _redacted(name, value)
+    return event
+
+
+def _redacted(name: str, value: Any) -> Any:  # noqa: ANN401 - whatever was logged
+    if SECRET_NAME.search(name) and name not in HARMLESS_NAMES and not isinstance(value, int | float | None):
+        return HIDDEN
+    if isinstance(value, str):
+        return SECRET_VALUE.sub(_masked, value)
+    if isinstance(value, Mapping):
+        return {inner: _redacted(str(inner), found) for inner, found in value.items()}
+    if isinstance(value, list | tuple):
+        return [_redacted("", found) for found in value]
+    if isinstance(value, Exception):
+        return SECRET_VALUE.sub(_masked, repr(value))
+    return value
+
+
+def _masked(found: re.Match[str]) -> str:
+    if found["scheme"]:
+        return f"{found['scheme']}{HIDDEN}@"
+    return f"{found['bearer'] or ''}{HIDDEN}"
+
+
+def _shared_processors() -> list[Processor]:
+    return [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
+    ]
+
+
+def _standard_library(readable: bool, level: str) -> dict[str, Any]:  # noqa: FBT001 - private, named at its one call
+    render: list[Processor] = (
+        [structlog.processors.ExceptionRenderer(), redact, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        if readable
+        else [structlog.processors.format_exc_info, redact, structlog.processors.JSONRenderer(default=str)]
+    )
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {
+            "structlog": {
+                "()": structlog.stdlib.ProcessorFormatter,
+                "foreign_pre_chain": [*_shared_processors(), structlog.stdlib.ExtraAdder(allow=())],
+                "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
+            }
+        },
+        "handlers": {
+            "stderr": {"class": "logging.StreamHandler", "stream": "ext://sys.stderr", "formatter": "structlog"}
+        },
+        "root": {"handlers": ["stderr"], "level": level},
+        "loggers": {name: {"level": quiet if level != "DEBUG" else "DEBUG"} for name, quiet in QUIET_LOGGERS.items()}
+        | {name: {"handlers": [], "propagate": True} for name in ("uvicorn", "celery", "celery.task", "alembic")},
+    }
