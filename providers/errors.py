@@ -1,0 +1,150 @@
+"""The one table that says what an error is: by `error.code`, then by its type, then by status, then by exception.
+
+Invariant: `not_sent` is said only where it is certain that no byte of the request left; anything doubtful is ambiguous.
+An error whose class is not known here is `unknown`. No text of ours or of a provider leaves with a key in it.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from http import HTTPStatus
+
+import aiohttp
+
+from schemas.jsons import JsonObject
+from schemas.reply import TroubleKind
+
+MAX_MESSAGE_CHARACTERS = 300
+"""Enough for a provider's sentence and its figures, too little for a prompt that it might repeat."""
+
+KIND_BY_CODE: Mapping[str, TroubleKind] = {
+    "rate_limit_exceeded": TroubleKind.THROTTLE,
+    "resource_unavailable": TroubleKind.THROTTLE,
+    "slow_down": TroubleKind.RAMP,
+    "insufficient_quota": TroubleKind.MONEY,
+    "credit_balance_exhausted": TroubleKind.MONEY,
+    "organization_spend_limit_exceeded": TroubleKind.MONEY,
+    "project_spend_limit_exceeded": TroubleKind.MONEY,
+    "organization_usage_limit_exceeded": TroubleKind.MONEY,
+    "billing_hard_limit_reached": TroubleKind.MONEY,
+    "billing_not_active": TroubleKind.MONEY,
+    "enforced_spend_limit_reached": TroubleKind.MONEY,
+    "context_length_exceeded": TroubleKind.TOO_LARGE,
+    "request_too_large": TroubleKind.TOO_LARGE,
+    "invalid_api_key": TroubleKind.AUTH,
+    "account_deactivated": TroubleKind.AUTH,
+    "ip_not_authorized": TroubleKind.AUTH,
+    "unsupported_country_region_territory": TroubleKind.AUTH,
+    "model_not_found": TroubleKind.MODEL_NOT_FOUND,
+    "server_error": TroubleKind.SERVER,
+    "server_is_overloaded": TroubleKind.SERVER,
+    "overloaded_error": TroubleKind.SERVER,
+}
+
+KIND_BY_TYPE: Mapping[str, TroubleKind] = {
+    "insufficient_quota": TroubleKind.MONEY,
+    "authentication_error": TroubleKind.AUTH,
+    "permission_error": TroubleKind.AUTH,
+    "overloaded_error": TroubleKind.SERVER,
+    "server_error": TroubleKind.SERVER,
+    "service_unavailable_error": TroubleKind.SERVER,
+}
+"""Consulted only where the code is not known, and only for types that mean one thing."""
+
+KIND_BY_STATUS: Mapping[int, TroubleKind] = {
+    HTTPStatus.BAD_REQUEST: TroubleKind.BAD_REQUEST,
+    HTTPStatus.UNAUTHORIZED: TroubleKind.AUTH,
+    HTTPStatus.PAYMENT_REQUIRED: TroubleKind.MONEY,
+    HTTPStatus.FORBIDDEN: TroubleKind.AUTH,
+    HTTPStatus.NOT_FOUND: TroubleKind.MODEL_NOT_FOUND,
+    HTTPStatus.REQUEST_TIMEOUT: TroubleKind.AMBIGUOUS,
+    HTTPStatus.CONFLICT: TroubleKind.SERVER,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: TroubleKind.TOO_LARGE,
+    HTTPStatus.UNPROCESSABLE_ENTITY: TroubleKind.BAD_REQUEST,
+    HTTPStatus.TOO_MANY_REQUESTS: TroubleKind.THROTTLE,
+}
+
+NOT_SENT = (
+    aiohttp.ClientConnectorError,
+    aiohttp.ConnectionTimeoutError,
+    aiohttp.ClientHttpProxyError,
+    aiohttp.ServerFingerprintMismatch,
+    aiohttp.InvalidURL,
+    aiohttp.NonHttpUrlClientError,
+)
+"""What aiohttp raises before a connection stands: DNS, refused, TLS, proxy, connect and pool time-outs.
+
+A connection that is lost later (`ServerDisconnectedError`, `ClientOSError`) is not among them, although the SDK's
+transport calls it a connect time-out: on a kept-alive socket the request had been written.
+"""
+
+_TOO_LARGE = re.compile(r"request too large|maximum context length", re.IGNORECASE)
+_SECRETS = re.compile(r"\b(?:sk|pk|rk|key)-[^\s\"',;)]{4,}|(?i:bearer)\s+\S+")
+_REDACTED = "[redacted]"
+
+
+def kind_of_error(error: JsonObject, status: int | None) -> TroubleKind:
+    """Classify an error object; `status` is None for one that came within a stream."""
+    found = _by_words(_word(error, "code"), _word(error, "type"), status)
+    if found in {TroubleKind.THROTTLE, TroubleKind.BAD_REQUEST} and _TOO_LARGE.search(_word(error, "message")):
+        return TroubleKind.TOO_LARGE
+    return found
+
+
+def kind_of_failure(error: BaseException) -> TroubleKind:
+    """Classify an exception of the transport by the first cause that aiohttp raised."""
+    causes = [cause for cause in _chain(error) if isinstance(cause, aiohttp.ClientError)]
+    return TroubleKind.NOT_SENT if causes and isinstance(causes[-1], NOT_SENT) else TroubleKind.AMBIGUOUS
+
+
+def name_of_failure(error: BaseException) -> str:
+    """The class that says most about a failed transport, for a message without addresses or bodies."""
+    return type(next((cause for cause in _chain(error) if isinstance(cause, aiohttp.ClientError)), error)).__name__
+
+
+def error_object(body: object) -> JsonObject:
+    """The error within a body, whatever its shape; empty where there is none."""
+    inner = body.get("error", body) if isinstance(body, dict) else body
+    if isinstance(inner, dict):
+        return inner
+    return {"message": inner} if isinstance(inner, str) and isinstance(body, dict) else {}
+
+
+def message_of(error: JsonObject, status: int | None, key: str) -> str:
+    """A provider's sentence: bounded, without keys; plain words of ours where it said nothing."""
+    said = _word(error, "message")
+    if not said:
+        return f"The provider answered {status} without saying why." if status else "The provider reported an error."
+    return redacted(said, key)
+
+
+def code_of(error: JsonObject) -> str | None:
+    """The code, bounded, or the type in its place."""
+    return (_word(error, "code") or _word(error, "type"))[:100] or None
+
+
+def redacted(text: str, key: str) -> str:
+    """Bounded text without what is, or looks like, a key."""
+    hidden = text.replace(key, _REDACTED) if key else text
+    return _SECRETS.sub(_REDACTED, hidden)[:MAX_MESSAGE_CHARACTERS]
+
+
+def _by_words(code: str, type_: str, status: int | None) -> TroubleKind:
+    found = KIND_BY_CODE.get(code) or KIND_BY_TYPE.get(type_)
+    if found is not None:
+        return found
+    if status is None:
+        return TroubleKind.UNKNOWN
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return TroubleKind.SERVER
+    return KIND_BY_STATUS.get(status, TroubleKind.UNKNOWN)
+
+
+def _word(error: JsonObject, name: str) -> str:
+    value = error.get(name)
+    return str(value) if isinstance(value, str | int) else ""
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

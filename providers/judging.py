@@ -1,0 +1,69 @@
+"""Holding a reply against its contract. Pure. The order matters: why it ended, whether it refused, whether it speaks.
+
+Only then is JSON looked for. Each candidate is held against the contract and the first that meets it wins; what is
+wrong with the first candidate is the complaint, because it is what the model most probably meant.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from providers.recovery import candidates
+from providers.validation import CompiledSchema
+from schemas.jsons import JsonObject
+from schemas.outcome import Declined, Invalid, Judged, Truncated, Valid
+from schemas.reply import Reply
+
+MAX_REASON_CHARACTERS = 500
+NO_CONTENT = "The reply has no content."
+NO_JSON = "The reply contains no JSON."
+
+
+def judge(reply: Reply, schema: CompiledSchema | None) -> Judged:
+    """Judge all choices of a reply: the first that is not valid decides, else the first choice is the output."""
+    judged = [_judge_choice(reply, choice, schema) for choice in _choices(reply)]
+    return next((one for one in judged if not isinstance(one, Valid)), judged[0])
+
+
+def _choices(reply: Reply) -> list[JsonObject]:
+    found: list[JsonObject] = reply.body["choices"]
+    return found
+
+
+def _judge_choice(reply: Reply, choice: JsonObject, schema: CompiledSchema | None) -> Judged:
+    message, finish_reason = choice["message"], choice.get("finish_reason")
+    if finish_reason == "content_filter":
+        return Declined(reply=reply, reason="A content filter cut the reply.")
+    if refusal := message.get("refusal"):
+        return Declined(reply=reply, reason=str(refusal)[:MAX_REASON_CHARACTERS])
+    if finish_reason == "length":
+        return Truncated(reply=reply)
+    texts = list(_texts(message))
+    if not texts:
+        return Invalid(reply=reply, complaint=NO_CONTENT)
+    return Valid(reply=reply) if schema is None else _meet(reply, texts, schema)
+
+
+def _texts(message: JsonObject) -> Iterator[str]:
+    """Where an answer may stand: the content, or the arguments of the tools that were called instead."""
+    content = message.get("content")
+    if isinstance(content, str):
+        yield content
+        return
+    calls = message.get("tool_calls")
+    for call in calls if isinstance(calls, list) else ():
+        match call:
+            case {"function": {"arguments": str(arguments)}}:
+                yield arguments
+            case _:
+                yield ""
+
+
+def _meet(reply: Reply, texts: list[str], schema: CompiledSchema) -> Judged:
+    complaint = None
+    for candidate in (candidate for text in texts for candidate in candidates(text)):
+        wrong: str | None = schema.complaint(candidate.value)
+        if wrong is None:
+            output: Any = candidate.value
+            return Valid(reply=reply, output=output, recovery=candidate.step.value)
+        complaint = complaint or wrong
+    return Invalid(reply=reply, complaint=complaint or NO_JSON)

@@ -1,0 +1,98 @@
+"""The catalogue's models: where a name leads, what a call would cost, the call itself, the judgement.
+
+The rooms' façade: what is decided here is only which piece does what. Budgets are not known here.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import datetime
+
+from config.catalogue import Catalogue
+from config.settings import Settings
+from providers import client, judging, schema_check
+from providers.accounts import open_accounts
+from providers.bodies import final_body, without_streaming
+from providers.client import Account, OnChunk
+from providers.price_list import listed_prices
+from providers.pricing import Prices
+from providers.routing import Routes
+from providers.tokens import output_bound, prompt_bound
+from providers.validation import CompiledSchemas
+from schemas.contract import OutputContract
+from schemas.ids import AttemptId
+from schemas.job import Job, Target
+from schemas.jsons import JsonObject
+from schemas.money import ZERO, Quote, Usage
+from schemas.outcome import Judged
+from schemas.plan import Plan
+from schemas.reply import Reply, Trouble
+
+
+class Models:
+    """The models behind their names, over open accounts."""
+
+    def __init__(self, catalogue: Catalogue, settings: Settings, accounts: Mapping[str, Account]) -> None:
+        self._catalogue = catalogue
+        self._settings = settings
+        self._accounts = accounts
+        self._routes = Routes(catalogue)
+        self._schemas = CompiledSchemas()
+        overrides = {name: table.price for name, table in catalogue.models.items() if table.price is not None}
+        listed = listed_prices({name: account.base_url for name, account in accounts.items()})
+        self._prices = Prices(overrides, listed)
+
+    def chain(self, model: str) -> tuple[Target, ...]:
+        """Targets to try in order. Raises UnknownModel, naming what there is."""
+        return self._routes.chain(model)
+
+    def plan(self, job: Job, target: Target, body: JsonObject, now: datetime) -> Plan:
+        """Final body, price and worst case of one call; the price may be UNKNOWN_PRICE, and its cost is then zero.
+
+        A line of a batch has no listener and is asked for one whole answer, whatever it says of streaming.
+        """
+        default_tokens = self._catalogue.models[target.model].default_max_output_tokens
+        final = final_body(
+            body if job.batch_id is None else without_streaming(body),
+            model=target.model,
+            default_max_output_tokens=default_tokens,
+            contract=job.contract,
+            lookup_as=job.id if self._accounts[target.account].lookup else None,
+        )
+        input_tokens, output_tokens = prompt_bound(final), output_bound(final, default_tokens)
+        tier = final.get("service_tier")
+        price = self._prices.price(target, now, tier=tier if isinstance(tier, str) else "", input_tokens=input_tokens)
+        usage = Usage(input_tokens=input_tokens, output_tokens=output_tokens)
+        quote = Quote(
+            input_tokens=input_tokens,
+            output_tokens=output_tokens,
+            cost_nano_usd=price.cost(usage) if price.is_known else ZERO,
+        )
+        return Plan(target=target, body=final, price=price, quote=quote)
+
+    async def call(
+        self, plan: Plan, attempt_id: AttemptId, *, deadline_seconds: float, on_chunk: OnChunk | None
+    ) -> Reply | Trouble:
+        """Make the call; trouble is a value. Raises only for bugs, cancellation, and what `on_chunk` raises."""
+        return await client.call(
+            self._accounts[plan.target.account],
+            plan,
+            attempt_id,
+            self._settings,
+            deadline_seconds=deadline_seconds,
+            on_chunk=on_chunk,
+        )
+
+    def judge(self, reply: Reply, contract: OutputContract | None) -> Judged:
+        """Hold the reply against the contract. Pure."""
+        return judging.judge(reply, None if contract is None else self._schemas.of(contract.schema))
+
+    def schema_complaint(self, schema: JsonObject) -> str | None:
+        """Why this schema cannot be a contract, or None."""
+        return schema_check.schema_complaint(schema)
+
+
+@asynccontextmanager
+async def open_models(catalogue: Catalogue, settings: Settings, env: Mapping[str, str]) -> AsyncIterator[Models]:
+    """Open the accounts and stand before them. Raises InvalidSetting where a key is missing."""
+    async with open_accounts(catalogue, settings, env) as accounts:
+        yield Models(catalogue, settings, accounts)

@@ -1,0 +1,61 @@
+"""The time-outs of one call on one timer: to the first byte, between chunks, and over all.
+
+It fires without a chunk, and says in words which of them it was. A listener that takes its time is not the provider's
+silence, so only the total runs while it is served.
+"""
+
+import asyncio
+from types import TracebackType
+from typing import Self
+
+
+class Patience:
+    """An async context that ends its block with TimeoutError; `expired` tells its own from somebody else's."""
+
+    def __init__(self, *, first_byte_seconds: float, between_chunks_seconds: float, total_seconds: float) -> None:
+        self._clock = asyncio.get_running_loop().time
+        self._between_seconds = between_chunks_seconds
+        self.started_at = self._clock()
+        self._ends_at = self.started_at + total_seconds
+        self._total_reason = f"The call was not finished within {total_seconds:.3g} s."
+        self._reason = f"Nothing came within {first_byte_seconds:.3g} s of sending."
+        self._timer = asyncio.timeout_at(min(self.started_at + first_byte_seconds, self._ends_at))
+
+    @property
+    def expired(self) -> bool:
+        """Whether this timer ended the block."""
+        return self._timer.expired()
+
+    @property
+    def reason(self) -> str:
+        """Which time-out it was."""
+        return self._total_reason if self._clock() >= self._ends_at else self._reason
+
+    def elapsed_ms(self) -> int:
+        """Milliseconds since the request was about to be sent."""
+        return round((self._clock() - self.started_at) * 1_000)
+
+    def for_next_chunk(self) -> None:
+        """Something came: wait anew, for as long as may pass between chunks."""
+        self._reason = f"Silence of {self._between_seconds:.3g} s between chunks."
+        self._wait_until(self._clock() + self._between_seconds)
+
+    def for_listener(self) -> None:
+        """A listener is being served: only the total runs."""
+        self._wait_until(self._ends_at)
+
+    def for_the_rest(self, seconds: float) -> None:
+        """All that counts has come; wait a little for the end of the connection's business."""
+        self._wait_until(self._clock() + seconds)
+
+    def _wait_until(self, moment: float) -> None:
+        self._timer.reschedule(min(moment, self._ends_at))
+
+    async def __aenter__(self) -> Self:
+        await self._timer.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._timer.__aexit__(kind, error, trace)

@@ -1,0 +1,100 @@
+"""Finding the intended JSON in a reply: direct, fenced block, embedded JSON, repair, in this order. Pure.
+
+Every candidate is offered, because only the contract can tell which one was meant; the step that found it is recorded.
+A reply that was cut at its output limit never comes here.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import json_repair
+import orjson
+
+MAX_EMBEDDED = 64
+"""Openings that are tried: beyond this a reply is prose with brackets, and each costs a parse."""
+
+MAX_REPAIRED_CHARACTERS = 200_000
+"""Repair is a slow walk in Python; a longer reply is reprompted sooner than it is mended."""
+
+_FENCE = re.compile(r"```[ \t]*[\w+-]*[ \t]*\r?\n?(.*?)(?:```|\Z)", re.DOTALL)
+_OPENING = re.compile(r"[{\[]")
+
+
+class Step(StrEnum):
+    """How a candidate was found."""
+
+    DIRECT = "direct"
+    FENCED = "fenced"
+    EMBEDDED = "embedded"
+    REPAIRED = "repaired"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A JSON value that the model may have meant."""
+
+    step: Step
+    value: Any
+
+
+def candidates(text: str) -> Iterator[Candidate]:
+    """Everything in a reply that may be its JSON, the most literal first. Lazy: later steps cost more."""
+    found, direct = _parsed(text)
+    if found:
+        yield Candidate(Step.DIRECT, direct)
+        if isinstance(direct, dict | list):
+            return
+    blocks = [block.strip() for block in _FENCE.findall(text)]
+    for block in blocks:
+        found, value = _parsed(block)
+        if found:
+            yield Candidate(Step.FENCED, value)
+    for value in _embedded(text):
+        yield Candidate(Step.EMBEDDED, value)
+    for piece in [*blocks, text]:
+        value = _repaired(piece)
+        if isinstance(value, dict | list) and value:
+            yield Candidate(Step.REPAIRED, value)
+
+
+def _parsed(text: str) -> tuple[bool, Any]:
+    try:
+        return True, orjson.loads(text)
+    except (orjson.JSONDecodeError, UnicodeEncodeError):
+        return False, None
+
+
+def _embedded(text: str) -> Iterator[Any]:
+    """Each object or array that stands whole in the text and in no other one that was found."""
+    position = 0
+    for _ in range(MAX_EMBEDDED):
+        opening = _OPENING.search(text, position)
+        if opening is None:
+            return
+        try:
+            value, position = _DECODER.raw_decode(text, opening.start())
+        except (ValueError, RecursionError):
+            position = opening.end()
+        else:
+            yield value
+
+
+def _repaired(text: str) -> Any:  # noqa: ANN401 - whatever JSON it is
+    opening = _OPENING.search(text[:MAX_REPAIRED_CHARACTERS])
+    if opening is None or len(text) > MAX_REPAIRED_CHARACTERS:
+        return None
+    try:
+        return json_repair.loads(text[opening.start() :], skip_json_loads=True)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)

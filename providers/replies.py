@@ -1,0 +1,75 @@
+"""A chat completion object becomes a reply. Pure. Believes nothing: an SDK lets a 202 or an error page pass for one."""
+
+from typing import Any
+
+from schemas.admission import LimitHeaders
+from schemas.jsons import JsonObject
+from schemas.money import Usage
+from schemas.reply import Reply
+
+
+def is_completion(body: Any) -> bool:  # noqa: ANN401 - unparsed
+    """Whether this is a chat completion: at least one choice, and each of them with a message."""
+    if not isinstance(body, dict):
+        return False
+    choices = body.get("choices")
+    if not isinstance(choices, list) or not choices:
+        return False
+    return all(isinstance(choice, dict) and isinstance(choice.get("message"), dict) for choice in choices)
+
+
+def reply_of(
+    body: JsonObject,
+    *,
+    asked_model: str,
+    request_id: str | None,
+    limits: LimitHeaders,
+    latency_ms: int,
+    first_byte_ms: int | None,
+) -> Reply:
+    """Read a body that `is_completion`; the first choice stands for the reply."""
+    choice = body["choices"][0]
+    message = choice["message"]
+    return Reply(
+        body=body,
+        text=_text(message.get("content")),
+        finish_reason=_text(choice.get("finish_reason")),
+        refusal=_text(message.get("refusal")),
+        usage=usage_of(body.get("usage")),
+        model=_text(body.get("model")) or asked_model,
+        service_tier=_text(body.get("service_tier")),
+        request_id=request_id,
+        limits=limits,
+        latency_ms=latency_ms,
+        first_byte_ms=first_byte_ms,
+    )
+
+
+def usage_of(raw: Any) -> Usage | None:  # noqa: ANN401 - unparsed
+    """The provider's count; None where it told none or nonsense, for nonsense must not become a price of zero."""
+    if not isinstance(raw, dict):
+        return None
+    prompt, completion = _count(raw.get("prompt_tokens")), _count(raw.get("completion_tokens"))
+    if prompt is None or completion is None or not prompt + completion:
+        return None
+    cached = _count(_inner(raw, "prompt_tokens_details", "cached_tokens")) or 0
+    reasoning = _count(_inner(raw, "completion_tokens_details", "reasoning_tokens")) or 0
+    return Usage(
+        input_tokens=prompt,
+        output_tokens=completion,
+        cached_input_tokens=min(cached, prompt),
+        reasoning_tokens=min(reasoning, completion),
+    )
+
+
+def _inner(raw: JsonObject, outer: str, name: str) -> Any:  # noqa: ANN401 - unparsed
+    details = raw.get(outer)
+    return details.get(name) if isinstance(details, dict) else None
+
+
+def _count(value: Any) -> int | None:  # noqa: ANN401 - unparsed
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def _text(value: Any) -> str | None:  # noqa: ANN401 - unparsed
+    return value if isinstance(value, str) else None

@@ -1,0 +1,34 @@
+"""Where a name leads: an alias to its chain, a model to itself. Pure."""
+
+from config.catalogue import Catalogue
+from schemas.errors import UnknownModel
+from schemas.job import Target
+
+MAX_NAMES_IN_MESSAGE = 20
+
+
+class Routes:
+    """Chains by name, computed once. An alias goes before a model of the same name."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        single = {name: (_target(catalogue, name),) for name in catalogue.models}
+        chains = {
+            alias: tuple(_target(catalogue, name) for name in names) for alias, names in catalogue.aliases.items()
+        }
+        self._chains: dict[str, tuple[Target, ...]] = {**single, **chains}
+
+    def chain(self, model: str) -> tuple[Target, ...]:
+        """Targets to try in order. Raises UnknownModel, naming what there is."""
+        try:
+            return self._chains[model]
+        except KeyError:
+            names = sorted(self._chains)
+            more = ", …" if len(names) > MAX_NAMES_IN_MESSAGE else ""
+            known = ", ".join(names[:MAX_NAMES_IN_MESSAGE]) + more
+            raise UnknownModel(
+                f"No model or alias is called {model[:100]!r} here; there are: {known}.", param="model"
+            ) from None
+
+
+def _target(catalogue: Catalogue, name: str) -> Target:
+    return Target(account=catalogue.models[name].provider, model=name)

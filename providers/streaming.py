@@ -1,0 +1,153 @@
+"""The chunks of a stream become one chat completion. Pure: it reads no socket and no clock.
+
+Invariant: a stream is whole only when every choice told its `finish_reason`; whether `[DONE]` came is the reader's to
+say, and both are demanded. Chunks without choices are ordinary; tool calls are put together by their index.
+"""
+
+from typing import Any
+
+from schemas.jsons import JsonObject
+
+_SET_ONCE = frozenset({"role", "id", "type", "name"})
+"""Strings of a delta that come whole; all others come in pieces."""
+
+
+class MalformedChunkError(Exception):
+    """The stream carries something that is no chunk of a chat completion."""
+
+
+class Accumulator:
+    """Takes chunks in the order in which they came."""
+
+    def __init__(self) -> None:
+        self._frame: JsonObject = {}
+        self._usage: Any = None
+        self._choices: dict[int, _Choice] = {}
+        self.chunks = 0
+
+    @property
+    def finished(self) -> bool:
+        """Whether every choice that began has told why it ended."""
+        return bool(self._choices) and all(choice.finish_reason for choice in self._choices.values())
+
+    @property
+    def usage(self) -> Any:  # noqa: ANN401 - unparsed
+        """The usage object as the provider sent it, or None so far."""
+        return self._usage
+
+    @property
+    def text(self) -> str | None:
+        """What the first choice has said so far."""
+        first = self._choices.get(0)
+        return None if first is None else first.text
+
+    @property
+    def produced_bytes(self) -> int:
+        """Bytes of all that was said, in all choices: an upper bound of its visible tokens."""
+        return sum(choice.produced_bytes for choice in self._choices.values())
+
+    def add(self, chunk: Any) -> None:  # noqa: ANN401 - unparsed
+        """Take one chunk. Raises MalformedChunkError."""
+        if not isinstance(chunk, dict) or not isinstance(chunk.get("choices", []), list):
+            raise MalformedChunkError
+        for position, choice in enumerate(chunk.get("choices", [])):
+            self._add_choice(position, choice)
+        if chunk.get("usage") is not None:
+            self._usage = chunk["usage"]
+        for name, value in chunk.items():
+            if name not in {"choices", "usage", "object", "obfuscation"} and value is not None:
+                self._frame[name] = value
+        self.chunks += 1
+
+    def completion(self) -> JsonObject:
+        """The whole, as a call without a stream would have brought it."""
+        choices = [choice.whole(index) for index, choice in sorted(self._choices.items())]
+        return {**self._frame, "object": "chat.completion", "choices": choices, "usage": self._usage}
+
+    def _add_choice(self, position: int, choice: Any) -> None:  # noqa: ANN401 - unparsed
+        if not isinstance(choice, dict) or not isinstance(choice.get("delta", {}), dict | None):
+            raise MalformedChunkError
+        index = choice.get("index", position)
+        if not isinstance(index, int):
+            raise MalformedChunkError
+        self._choices.setdefault(index, _Choice()).add(choice)
+
+
+class _Choice:
+    """One of the answers of a stream."""
+
+    def __init__(self) -> None:
+        self.finish_reason: str | None = None
+        self.produced_bytes = 0
+        self._message = _Pieces()
+        self._calls: dict[int, _Pieces] = {}
+        self._logprobs: JsonObject | None = None
+
+    @property
+    def text(self) -> str | None:
+        return self._message.text("content")
+
+    def add(self, choice: JsonObject) -> None:
+        for name, value in (choice.get("delta") or {}).items():
+            if name == "tool_calls" and isinstance(value, list):
+                self._add_calls(value)
+            else:
+                self.produced_bytes += self._message.add(name, value)
+        self.finish_reason = choice.get("finish_reason") or self.finish_reason
+        self._add_logprobs(choice.get("logprobs"))
+
+    def whole(self, index: int) -> JsonObject:
+        message = {"role": "assistant", "content": None, "refusal": None, **self._message.whole()}
+        if self._calls:
+            message["tool_calls"] = [call.whole() for _, call in sorted(self._calls.items())]
+        return {"index": index, "message": message, "logprobs": self._logprobs, "finish_reason": self.finish_reason}
+
+    def _add_calls(self, calls: list[Any]) -> None:
+        for position, call in enumerate(calls):
+            if not isinstance(call, dict) or not isinstance(call.get("index", position), int):
+                raise MalformedChunkError
+            pieces = self._calls.setdefault(call.get("index", position), _Pieces())
+            self.produced_bytes += sum(pieces.add(name, value) for name, value in call.items() if name != "index")
+
+    def _add_logprobs(self, logprobs: Any) -> None:  # noqa: ANN401 - unparsed
+        if isinstance(logprobs, dict):
+            self._logprobs = self._logprobs or {}
+            for name, value in logprobs.items():
+                known = self._logprobs.get(name)
+                self._logprobs[name] = known + value if isinstance(known, list) and isinstance(value, list) else value
+
+
+class _Pieces:
+    """An object whose strings come in pieces. Joined once, at the end: joining at each piece is quadratic."""
+
+    def __init__(self) -> None:
+        self._strings: dict[str, list[str]] = {}
+        self._objects: dict[str, _Pieces] = {}
+        self._others: JsonObject = {}
+
+    def add(self, name: str, value: Any) -> int:  # noqa: ANN401 - unparsed
+        """Take a field and return the bytes of text in it."""
+        match value:
+            case None:
+                self._others.setdefault(name, None)
+            case str() if name in _SET_ONCE:
+                self._others[name] = self._others.get(name) or value
+            case str():
+                self._strings.setdefault(name, []).append(value)
+                return len(value.encode("utf-8", "surrogatepass"))
+            case dict():
+                pieces = self._objects.setdefault(name, _Pieces())
+                return sum(pieces.add(inner, piece) for inner, piece in value.items())
+            case list():
+                self._others[name] = [*(self._others.get(name) or ()), *value]
+            case _:
+                self._others[name] = value
+        return 0
+
+    def text(self, name: str) -> str | None:
+        found = self._strings.get(name)
+        return None if found is None else "".join(found)
+
+    def whole(self) -> JsonObject:
+        strings = {name: "".join(pieces) for name, pieces in self._strings.items()}
+        return {**self._others, **strings, **{name: pieces.whole() for name, pieces in self._objects.items()}}

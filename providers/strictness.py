@@ -1,0 +1,69 @@
+"""Whether a provider's strict structured output can hold a schema, so that it may be asked for. Pure.
+
+Strict output demands an object at the root, `additionalProperties: false` and every property required, at every level
+(OpenAI, "Structured outputs", supported schemas). A schema beyond that is still sent, as a wish.
+"""
+
+from typing import Any
+
+from schemas.contract import OutputContract
+from schemas.jsons import JsonObject
+
+MAX_NAME_CHARACTERS = 64
+
+_NOT_IN_STRICT = frozenset(
+    {
+        "allOf",
+        "oneOf",
+        "not",
+        "if",
+        "then",
+        "else",
+        "dependentRequired",
+        "dependentSchemas",
+        "patternProperties",
+        "propertyNames",
+        "unevaluatedProperties",
+        "unevaluatedItems",
+        "prefixItems",
+        "contains",
+        "uniqueItems",
+        "minProperties",
+        "maxProperties",
+        "$dynamicRef",
+        "$anchor",
+    }
+)
+
+
+def response_format(contract: OutputContract) -> JsonObject | None:
+    """The contract in the provider's words; None where its root is no object, which no provider accepts."""
+    schema = contract.schema
+    if schema.get("type") != "object":
+        return None
+    name = "".join(char if char.isascii() and (char.isalnum() or char in "_-") else "_" for char in contract.name)
+    strict = contract.strict and "anyOf" not in schema and fits_strict(schema)
+    wanted = {"name": name[:MAX_NAME_CHARACTERS] or "answer", "schema": schema, "strict": strict}
+    return {"type": "json_schema", "json_schema": wanted}
+
+
+def fits_strict(node: Any) -> bool:  # noqa: ANN401 - any part of a schema
+    """Whether this part and all below it keep the rules of strict output."""
+    if not isinstance(node, dict):
+        return False
+    if not node or _NOT_IN_STRICT & node.keys():
+        return False
+    properties = node.get("properties", {})
+    if "object" in _types(node) or properties:
+        closed = node.get("additionalProperties") is False
+        if not closed or set(node.get("required", ())) != set(properties):
+            return False
+    below = [*properties.values(), *node.get("$defs", {}).values(), *node.get("anyOf", ())]
+    if "array" in _types(node):
+        below.append(node.get("items"))
+    return all(fits_strict(part) for part in below)
+
+
+def _types(node: JsonObject) -> list[str]:
+    named = node.get("type", [])
+    return [named] if isinstance(named, str) else list(named)

@@ -1,0 +1,76 @@
+"""An upper bound of the tokens of a call, for the money that is reserved before it. Pure and cheap.
+
+A token is at least one byte, so the bytes of the serialised request bound its text; the bytes of keys and braces cover
+what a provider adds per message. Pictures, sounds and files do not cost by their bytes and are bounded on their own.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from providers.wire import encoded
+from schemas.jsons import JsonObject
+
+REQUEST_OVERHEAD_TOKENS = 16
+"""What a provider adds once per request: the reply's priming and the frame of tools."""
+
+IMAGE_TOKENS = 48_169
+"""The dearest picture known: gpt-4o-mini counts 2,833 and 8 tiles of 5,667 for one in high detail."""
+
+LOW_DETAIL_IMAGE_TOKENS = 2_833
+"""The same model's count of a picture with `detail: low`."""
+
+AUDIO_BYTES_PER_TOKEN = 16
+"""Ten tokens are a second of sound; even speech at 1 kbit/s has more than this per token, in base64."""
+
+STORED_FILE_TOKENS = 250_000
+"""A file named by its id: up to 100 pages, each as text and as a picture."""
+
+_MEDIA = (b'"image_url"', b'"input_audio"', b'"file"')
+
+
+def prompt_bound(body: JsonObject) -> int:
+    """More tokens than the prompt of this request can have."""
+    raw = encoded(body)
+    bound = len(raw) + REQUEST_OVERHEAD_TOKENS
+    if any(mark in raw for mark in _MEDIA):
+        bound += sum(_media_tokens(part) for part in _parts(body))
+    return bound
+
+
+def output_bound(body: JsonObject, default_max_output_tokens: int) -> int:
+    """Tokens that all choices together may have; the larger of the two limits where both are named."""
+    limits = [_count(body.get(name)) for name in ("max_completion_tokens", "max_tokens")]
+    most = max((limit for limit in limits if limit is not None), default=default_max_output_tokens)
+    return most * (_count(body.get("n")) or 1)
+
+
+def _parts(body: JsonObject) -> Iterator[JsonObject]:
+    messages = body.get("messages")
+    for message in messages if isinstance(messages, list) else ():
+        content = message.get("content") if isinstance(message, dict) else None
+        for part in content if isinstance(content, list) else ():
+            if isinstance(part, dict):
+                yield part
+
+
+def _media_tokens(part: JsonObject) -> int:
+    """What a part costs beyond its bytes, less the bytes that are no text."""
+    match part:
+        case {"type": "image_url", "image_url": dict(image)}:
+            least = LOW_DETAIL_IMAGE_TOKENS if image.get("detail") == "low" else IMAGE_TOKENS
+            return least - _inline_bytes(image.get("url"))
+        case {"type": "input_audio", "input_audio": {"data": str(data)}}:
+            return len(data) // AUDIO_BYTES_PER_TOKEN - len(data)
+        case {"type": "file", "file": {"file_id": str()}}:
+            return STORED_FILE_TOKENS
+        case {"type": "file"}:
+            return IMAGE_TOKENS
+    return 0
+
+
+def _inline_bytes(url: Any) -> int:  # noqa: ANN401 - unparsed
+    return len(url) if isinstance(url, str) and url.isascii() and url.startswith("data:") else 0
+
+
+def _count(value: Any) -> int | None:  # noqa: ANN401 - unparsed
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
