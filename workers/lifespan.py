@@ -1,0 +1,62 @@
+"""One async context per worker process: opened on the loop before the first task, closed after the last.
+
+A store that is away is waited for and said once; a wrong setting is raised to whoever starts the process.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from typing import Generic, TypeVar
+
+import structlog
+
+from schemas.errors import Unavailable
+
+T = TypeVar("T")
+
+log = structlog.get_logger()
+
+FIRST_PAUSE_SECONDS = 0.2
+LONGEST_PAUSE_SECONDS = 5.0
+"""Between two attempts to open: short enough that a restarted store is noticed at once by a person."""
+
+
+class Lifespan(Generic[T]):
+    """Holds what the factory's context yields, for as long as `stay_open` runs."""
+
+    def __init__(self, factory: Callable[[], AbstractAsyncContextManager[T]]) -> None:
+        self._factory = factory
+        self._open: list[T] = []
+
+    @property
+    def value(self) -> T:
+        """What is open. Tasks run only while something is, so a RuntimeError here is a bug."""
+        if not self._open:
+            raise RuntimeError("the lifespan is not open")
+        return self._open[0]
+
+    async def stay_open(self, opened: Callable[[], None], ending: asyncio.Event) -> None:
+        """Open, say so, and close when `ending` is set. Raises what the factory raises but Unavailable."""
+        async with AsyncExitStack() as stack:
+            self._open.append(await self._entered(stack))
+            opened()
+            try:
+                await ending.wait()
+            finally:
+                self._open.clear()
+
+    async def _entered(self, stack: AsyncExitStack) -> T:
+        pause_seconds, waiting = FIRST_PAUSE_SECONDS, False
+        while True:
+            try:
+                value = await stack.enter_async_context(self._factory())
+            except (Unavailable, ConnectionError) as error:
+                if not waiting:
+                    log.warning("worker_waits_for_store", reason=str(error))
+                waiting = True
+            else:
+                if waiting:
+                    log.info("worker_has_store")
+                return value
+            await asyncio.sleep(pause_seconds)
+            pause_seconds = min(pause_seconds * 2, LONGEST_PAUSE_SECONDS)

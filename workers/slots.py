@@ -1,0 +1,122 @@
+"""Job slots of one worker process: how many jobs run at once, and how many places only critical jobs may take.
+
+    in use <= total        in use by other lanes <= total - reserved        waiting only while no slot is free for it
+
+Slots are taken and freed by the loop thread alone. The consumer thread hands messages over and asks which lanes have
+room; each counter has one writing thread, and what is on its way between the threads counts as a full slice.
+"""
+
+import asyncio
+import heapq
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from itertools import count
+
+from schemas.lanes import Lane
+
+SLICED = frozenset({Lane.NORMAL, Lane.LOW})
+"""Lanes whose messages carry up to a full slice; the others carry one job."""
+
+
+def _wake_nobody() -> None:
+    """Stand in until the consumer is connected."""
+
+
+class Slots:
+    """`wake` is called, from the loop thread, when a lane that was left out has room again."""
+
+    def __init__(self, total: int, reserved: int, slice_size: int) -> None:
+        self._total, self._reserved, self._slice_size = total, reserved, slice_size
+        self._critical = self._others = 0
+        self._waiting: list[tuple[int, int, Lane, asyncio.Future[None]]] = []
+        self._order = count()
+        self._handed_over = self._begun = 0
+        self._left_out: tuple[Lane, ...] = ()
+        self.wake: Callable[[], object] = _wake_nobody
+
+    @property
+    def in_use(self) -> int:
+        """Jobs that hold a slot now."""
+        return self._critical + self._others
+
+    @property
+    def waiting(self) -> int:
+        """Jobs of messages that are here and hold no slot yet."""
+        return sum(not future.done() for _, _, _, future in self._waiting)
+
+    @asynccontextmanager
+    async def held(self, lane: Lane) -> AsyncIterator[None]:
+        """Hold one slot for the block; waits for it, the most urgent lane first. Loop thread only."""
+        await self._take(lane)
+        try:
+            yield
+        finally:
+            self._give_back(lane)
+
+    def hand_over(self) -> None:
+        """Count a message that the consumer thread gives to the loop."""
+        self._handed_over += 1
+
+    def begin(self) -> None:
+        """Count a message whose jobs hold slots or wait for them. Loop thread only."""
+        self._begun += 1
+        self._tell()
+
+    def open_lanes(self, lanes: Sequence[Lane]) -> list[Lane]:
+        """The lanes to ask for more, in the order given. Those left out are watched, and `wake` is called for them."""
+        self._left_out = tuple(lane for lane in lanes if not self.has_room(lane))
+        return [lane for lane in lanes if self.has_room(lane)]  # asked again: a slot freed meanwhile wakes nobody
+
+    def has_room(self, lane: Lane) -> bool:
+        """Whether a message of this lane would find its slots free."""
+        arriving = self._handed_over - self._begun
+        if lane is Lane.CRITICAL:
+            return self._free(lane) > arriving
+        wanted = self._slice_size if lane in SLICED else 1
+        return self._free(lane) - len(self._waiting) - arriving * self._slice_size >= wanted
+
+    def _free(self, lane: Lane) -> int:
+        free = self._total - self._critical - self._others
+        return free if lane is Lane.CRITICAL else min(free, self._total - self._reserved - self._others)
+
+    async def _take(self, lane: Lane) -> None:
+        if self._free(lane) > 0:
+            self._count(lane, 1)
+            return
+        granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        entry = (lane.rank, next(self._order), lane, granted)
+        heapq.heappush(self._waiting, entry)
+        try:
+            await granted
+        except asyncio.CancelledError:
+            if granted.cancelled():
+                self._forget(entry)
+            else:
+                self._give_back(lane)
+            raise
+
+    def _give_back(self, lane: Lane) -> None:
+        self._count(lane, -1)
+        while self._waiting and self._free(self._waiting[0][2]) > 0:
+            _, _, next_lane, granted = heapq.heappop(self._waiting)
+            if not granted.done():
+                self._count(next_lane, 1)
+                granted.set_result(None)
+        self._tell()
+
+    def _forget(self, entry: tuple[int, int, Lane, asyncio.Future[None]]) -> None:
+        if entry in self._waiting:
+            self._waiting.remove(entry)
+            heapq.heapify(self._waiting)
+            self._tell()
+
+    def _count(self, lane: Lane, change: int) -> None:
+        if lane is Lane.CRITICAL:
+            self._critical += change
+        else:
+            self._others += change
+
+    def _tell(self) -> None:
+        if any(self.has_room(lane) for lane in self._left_out):
+            self._left_out = ()
+            self.wake()
