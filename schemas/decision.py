@@ -39,11 +39,17 @@ class Complete:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AskAgain:
-    """Same try, now, with this body: a reprompt, a higher output limit, or the next target of the chain."""
+    """Within this lease, with this body: a reprompt, a higher output limit, or the next target of the chain.
+
+    For a caller who waits it is also what would have been a retry or a wait: then not before a moment, and a retry
+    costs a try as ever.
+    """
 
     body: JsonObject
     reason: str
     next_target: bool = False
+    not_before: datetime | None = None
+    costs_try: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

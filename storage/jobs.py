@@ -328,8 +328,8 @@ def _decision_parameters(lease: Lease, decision: Decision) -> JsonObject:
     match decision:
         case Complete(reply=reply, output=output):
             return told | {"state": "completed", "reply": dumps(reply.body), "output": dumps(output)}
-        case AskAgain():
-            return told | {"state": "running"}
+        case AskAgain(costs_try=costs_try):
+            return told | {"state": "running", "costs_try": costs_try}
         case RetryAt(at=at, reason=reason):
             return told | {"state": "waiting", "wake_at": at, "reason": reason, "costs_try": True}
         case Park(until_at=until_at, reason=reason):

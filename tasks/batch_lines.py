@@ -80,8 +80,8 @@ class LineReader:
         if not isinstance(entry, dict):
             return LineError(code="invalid_json_line", message="A line must be a JSON object.", line=number)
         custom_id = entry.get("custom_id")
-        if not isinstance(custom_id, str) or not 0 < len(custom_id) <= MAX_CUSTOM_ID_CHARACTERS:
-            message = f"custom_id must be a string of 1 to {MAX_CUSTOM_ID_CHARACTERS} characters."
+        if not isinstance(custom_id, str) or not 0 < len(custom_id) <= MAX_CUSTOM_ID_CHARACTERS or "\0" in custom_id:
+            message = f"custom_id must be a string of 1 to {MAX_CUSTOM_ID_CHARACTERS} characters, without NUL."
             return LineError(code="missing_required_parameter", message=message, line=number, param="custom_id")
         if entry.get("method", "POST") != "POST":
             return LineError(code="invalid_method", message="method must be POST.", line=number, param="method")

@@ -46,7 +46,9 @@ def decide(job: Job, outcome: Outcome, progress: Progress, *, now: datetime, jit
     decision = _decide(job, outcome, progress, now=now, jitter=jitter)
     if isinstance(decision, Complete | DeadLetter):
         return decision
-    return Expire() if _starts_at(decision, now) >= job.expires_at else decision
+    if _starts_at(decision, now) >= job.expires_at:
+        return Expire()
+    return _in_hand(decision, progress) if isinstance(decision, RetryAt | Park) else decision
 
 
 def _decide(job: Job, outcome: Outcome, progress: Progress, *, now: datetime, jitter: float) -> Decision:
@@ -69,6 +71,15 @@ def _decide(job: Job, outcome: Outcome, progress: Progress, *, now: datetime, ji
             return Park(until_at=now + timedelta(seconds=NOT_READY_SECONDS), reason="epoch_changed")
         case _:
             assert_never(outcome)
+
+
+def _in_hand(decision: RetryAt | Park, progress: Progress) -> Decision:
+    """What a caller who waits may wait for is done within the lease instead of in Postgres."""
+    until = decision.at if isinstance(decision, RetryAt) else decision.until_at
+    if progress.patient_until is None or until > progress.patient_until:
+        return decision
+    costs_try = isinstance(decision, RetryAt)
+    return AskAgain(body=progress.body, reason=decision.reason, not_before=until, costs_try=costs_try)
 
 
 def _starts_at(decision: AskAgain | RetryAt | Park | Expire, now: datetime) -> datetime:

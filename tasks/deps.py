@@ -79,11 +79,12 @@ class Models(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Deps:
-    """All that `run_job` needs. `now` is wall-clock time in UTC, `jitter` is uniform in [0, 1)."""
+    """All that `run_job` needs. `now` is UTC, `pause` sleeps for seconds, `jitter` is uniform in [0, 1)."""
 
     jobs: Jobs
     gate: Gate
     models: Models
     now: Callable[[], datetime]
+    pause: Callable[[float], Awaitable[None]]
     jitter: Callable[[], float]
     attempt_id: Callable[[], AttemptId]

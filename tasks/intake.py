@@ -4,12 +4,14 @@ A message that cannot be sent is no error here: the row is the truth and dispatc
 of Redis being back.
 """
 
+import time
 from dataclasses import replace
-from datetime import UTC, datetime
+from typing import assert_never
 
 import structlog
 
 from schemas.accepted import Accepted, Rested
+from schemas.admission import Refusal, RefusalReason
 from schemas.decision import Complete, DeadLetter
 from schemas.errors import RedisUnavailable
 from schemas.ids import BatchId, FileId, JobId, TenantId
@@ -25,9 +27,13 @@ from tasks.dispatch import Outlet
 from tasks.identity import new_batch_id
 from tasks.pipeline import live
 from tasks.publish import Published
+from tasks.stopwatch import Stopwatch
 from tasks.stores import JobRows, NewBatches
 
 log = structlog.get_logger()
+
+PATIENCE_SECONDS = 30.0
+"""How long a caller who waits is kept waiting for limits and retries: below the minute after which proxies hang up."""
 
 
 class Intake:
@@ -55,17 +61,16 @@ class Intake:
 
         A job that would have to wait longer than its caller is cancelled; the caller learns what it waited for.
         """
-        began_at = datetime.now(UTC)
         held = await self._jobs.insert_running(job)
         if isinstance(held, Accepted):
             return await self._known(held)
+        gate = Stopwatch(self._deps.gate, time.monotonic)
         async with self._deps.jobs.beating(held.lease):
-            outcome, decision = await live(held, self._deps, on_chunk)
+            outcome, decision = await live(held, replace(self._deps, gate=gate), on_chunk, PATIENCE_SECONDS)
         if not isinstance(decision, Complete | DeadLetter):
             await self._jobs.cancel(job.id, job.tenant_id)
         rested = await self._jobs.rested(job.id)
-        waited = int((datetime.now(UTC) - began_at).total_seconds() * 1000)
-        return _with_cause(rested or _unfinished(job.id, job.lane), outcome, waited)
+        return _with_cause(rested or _unfinished(job.id, job.lane), outcome, gate.waited_ms)
 
     async def create_batch(
         self,
@@ -116,6 +121,23 @@ def _with_cause(rested: Rested, outcome: Outcome, waited_ms: int) -> Rested:
         case NotAdmitted(reason=why):
             return replace(rested, wait_ms=waited_ms, dead_reason=why.value, message="A limit is exhausted.")
         case NotAllowed(refusal=refusal):
-            return replace(rested, wait_ms=waited_ms, dead_reason=refusal.reason.value, message=refusal.scope)
+            message = rested.message or _sentence(refusal)
+            return replace(rested, wait_ms=waited_ms, dead_reason=refusal.reason.value, message=message)
         case _:
             return replace(rested, wait_ms=waited_ms, cost_nano_usd=rested.cost_nano_usd or ZERO)
+
+
+def _sentence(refusal: Refusal) -> str:
+    match refusal.reason:
+        case RefusalReason.BUDGET:
+            return f"The budget {refusal.scope} is spent." if refusal.scope else "A budget is spent."
+        case RefusalReason.ACCOUNT_STOPPED:
+            return "The account at the provider is stopped until an operator opens it again."
+        case RefusalReason.NOT_READY | RefusalReason.STALE_EPOCH:
+            return "Redis cannot be reached, or the ledger is being rebuilt; try again in a few seconds."
+        case RefusalReason.TOO_LARGE:
+            return "The request is larger than the limit of its model can ever hold."
+        case RefusalReason.UNKNOWN_PRICE:
+            return "A budget counts this request and the price of its model is not known."
+        case _:
+            assert_never(refusal.reason)

@@ -13,6 +13,7 @@ from schemas.attempt import ClosedAttempt, OpenedAttempt
 from schemas.decision import AskAgain, Decision
 from schemas.ids import JobId
 from schemas.job import Held, Job, Target
+from schemas.jsons import JsonObject
 from schemas.money import NanoUsd
 from schemas.outcome import Failed, NotAdmitted, NotAllowed, Outcome, Voided
 from schemas.plan import Plan
@@ -35,6 +36,24 @@ class Tried:
     settlement: Settlement | None = None
 
 
+@dataclass
+class Audience:
+    """Whoever listens while the model speaks; what it has heard cannot be taken back."""
+
+    on_chunk: OnChunk | None
+    has_heard: bool = False
+
+    @property
+    def ear(self) -> OnChunk | None:
+        """Where the call sends its chunks; None where nobody listens."""
+        return self._hear if self.on_chunk is not None else None
+
+    async def _hear(self, chunk: JsonObject) -> None:
+        assert self.on_chunk is not None  # noqa: S101 - only reached through `ear`
+        self.has_heard = True
+        await self.on_chunk(chunk)
+
+
 async def run_job(job_id: JobId, generation: int, deps: Deps) -> None:
     """Bring a job one lease further. Safe to call twice: a job that is taken, stale or at rest is left alone."""
     held = await deps.jobs.hold(job_id, generation)
@@ -43,20 +62,26 @@ async def run_job(job_id: JobId, generation: int, deps: Deps) -> None:
             await live(held, deps)
 
 
-async def live(held: Held, deps: Deps, on_chunk: OnChunk | None = None) -> tuple[Outcome, Decision]:
-    """Attempt, decide and record until the decision is not to ask again. Returns the last outcome and decision."""
-    job = held.job
-    progress = Progress(body=job.body, chain=deps.models.chain(job.model), streamed=on_chunk is not None)
+async def live(
+    held: Held, deps: Deps, on_chunk: OnChunk | None = None, patience_seconds: float = 0.0
+) -> tuple[Outcome, Decision]:
+    """Attempt, decide and record until the decision is not to ask again. Returns the last outcome and decision.
+
+    A caller who waits, and listens by `on_chunk`, has patience: for so long a retry happens here and not in Postgres.
+    """
+    job, audience = held.job, Audience(on_chunk)
+    progress = Progress(body=job.body, chain=deps.models.chain(job.model), patient_until=_until(deps, patience_seconds))
     while True:
-        tried = await attempt(job, progress, held.lease.fence, deps, on_chunk)
-        job = _charged(job, tried.closed)
+        tried = await attempt(job, progress, held.lease.fence, deps, audience.ear)
+        job, progress = _charged(job, tried.closed), replace(progress, streamed=audience.has_heard)
         decision = decide(job, tried.outcome, progress, now=deps.now(), jitter=deps.jitter())
         kept = await deps.jobs.record(held.lease, tried.closed, decision)
         if tried.settlement is not None:
             await deps.gate.settle(tried.settlement)
         if not kept or not isinstance(decision, AskAgain):
             return tried.outcome, decision
-        progress = progress.after(tried.outcome, decision)
+        job, progress = replace(job, tries=job.tries + decision.costs_try), progress.after(tried.outcome, decision)
+        await _pause_until(decision.not_before, deps)
 
 
 async def attempt(job: Job, progress: Progress, fence: int, deps: Deps, on_chunk: OnChunk | None) -> Tried:
@@ -106,6 +131,15 @@ async def _warn_others(target: Target, trouble: Trouble, deps: Deps) -> None:
             await deps.gate.stop_account(target.account, trouble.code or trouble.kind.value)
         case _:
             pass
+
+
+def _until(deps: Deps, patience_seconds: float) -> datetime | None:
+    return deps.now() + timedelta(seconds=patience_seconds) if patience_seconds > 0 else None
+
+
+async def _pause_until(moment: datetime | None, deps: Deps) -> None:
+    if moment is not None:
+        await deps.pause(max(0.0, (moment - deps.now()).total_seconds()))
 
 
 def _ask(job: Job, plan: Plan, deps: Deps) -> Ask:

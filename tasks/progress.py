@@ -1,6 +1,7 @@
 """What has happened to a job within one lease: the part of the story that `decide` looks at."""
 
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from schemas.decision import AskAgain
 from schemas.job import Target
@@ -13,7 +14,11 @@ _THROTTLES = frozenset({TroubleKind.THROTTLE, TroubleKind.RAMP})
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Progress:
-    """Counts since the lease was taken, the body to send next, and where to send it."""
+    """Counts since the lease was taken, the body to send next, and where to send it.
+
+    `streamed` once the caller has heard something, which cannot be taken back; `patient_until` is how long a caller who
+    waits is kept waiting within the lease.
+    """
 
     body: JsonObject
     chain: tuple[Target, ...]
@@ -22,6 +27,7 @@ class Progress:
     extensions: int = 0
     throttles: int = 0
     streamed: bool = False
+    patient_until: datetime | None = None
 
     @property
     def target(self) -> Target:

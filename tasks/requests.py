@@ -17,12 +17,14 @@ from schemas.ids import BatchId, JobId, TenantId
 from schemas.job import CHAT_COMPLETIONS, NewJob
 from schemas.jsons import JsonObject
 from schemas.lanes import Lane
-from schemas.money import NanoUsd, nano_from_usd
+from schemas.money import NANO_PER_USD, NanoUsd, nano_from_usd
 
 DEFAULT_DEADLINE_SECONDS = 24 * 3600
 MAX_DEADLINE_SECONDS = 30 * 24 * 3600
 MAX_MESSAGES = 2_000
 MAX_KEY_CHARACTERS = 255
+MAX_COST_USD = 1_000_000_000
+"""Far above any job, and far below what 64 bits of nano-dollars hold."""
 
 EXTRAS = frozenset(
     {"lane", "deadline_seconds", "output_contract", "idempotency_key", "max_cost_usd", "stream_validated"}
@@ -76,7 +78,7 @@ def parse_chat_request(body: Any, origin: Origin, vocabulary: Vocabulary, now: d
         idempotency_key=_key(extras, origin.idempotency_key),
         batch_id=origin.batch_id,
         custom_id=origin.custom_id,
-        user=body["user"] if isinstance(body.get("user"), str) else None,
+        user=_user(body),
         max_cost_nano_usd=max_cost(extras),
     )
 
@@ -151,11 +153,19 @@ def _number(extras: JsonObject, name: str, default: float, most: float) -> float
     return number
 
 
+def _user(body: JsonObject) -> str | None:
+    """The end user; no column of text can hold a NUL."""
+    user = body.get("user")
+    if isinstance(user, str) and "\0" in user:
+        raise InvalidRequest("user must not hold NUL characters.", param="user")
+    return user if isinstance(user, str) else None
+
+
 def _key(extras: JsonObject, given: str | None) -> str | None:
     key = extras.get("idempotency_key", given)
     if key is None:
         return None
-    if not isinstance(key, str) or not 0 < len(key) <= MAX_KEY_CHARACTERS:
+    if not isinstance(key, str) or not 0 < len(key) <= MAX_KEY_CHARACTERS or "\0" in key:
         raise InvalidRequest(
             f"idempotency_key must be a string of 1 to {MAX_KEY_CHARACTERS} characters.", param="idempotency_key"
         )
@@ -170,8 +180,10 @@ def max_cost(extras: JsonObject) -> NanoUsd | None:
         cost = nano_from_usd(Decimal(str(extras["max_cost_usd"])))
     except (InvalidOperation, ValueError, OverflowError):
         cost = NanoUsd(0)
-    if cost <= 0:
-        raise InvalidRequest("max_cost_usd must be an amount above 0.", param="max_cost_usd")
+    if not 0 < cost <= MAX_COST_USD * NANO_PER_USD:
+        raise InvalidRequest(
+            f"max_cost_usd must be an amount above 0 and at most {MAX_COST_USD}.", param="max_cost_usd"
+        )
     return cost
 
 

@@ -16,12 +16,12 @@ from datetime import UTC, datetime
 
 import structlog
 from celery import Celery
-from providers.models import Models, open_models
 
 from admission.connect import Admission, connected
 from admission.local_gate import LocalGate
 from config.catalogue import Catalogue
 from config.settings import Settings
+from providers.models import Models, open_models
 from schemas.accepted import Accepted
 from schemas.errors import Unavailable
 from schemas.ids import JobId
@@ -230,6 +230,7 @@ async def _working(rooms: Rooms) -> AsyncIterator[Deps]:
             gate=SettlingGate(gate),
             models=BudgetedModels(rooms.models, rooms.configuration),
             now=_now,
+            pause=asyncio.sleep,
             jitter=chance.random,
             attempt_id=new_attempt_id,
         )

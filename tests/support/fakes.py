@@ -1,6 +1,6 @@
 """Fakes of the pipeline's protocols: in memory, obedient, and scripted by what the provider shall say next."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -129,6 +129,7 @@ class FakeModels:
     targets: tuple[Target, ...] = (TARGET,)
     bodies: list[JsonObject] = field(default_factory=list)
     refusal: Refusal | None = None
+    chunks: int = 0
 
     def chain(self, model: str) -> tuple[Target, ...]:
         return self.targets
@@ -141,6 +142,8 @@ class FakeModels:
         self, plan: Plan, attempt_id: AttemptId, *, deadline_seconds: float, on_chunk: OnChunk | None
     ) -> Reply | Trouble:
         self.bodies.append(plan.body)
+        for number in range(self.chunks if on_chunk else 0):
+            await on_chunk({"chunk": number})  # type: ignore[misc]  # the range is empty where it is None
         return self.answers.pop(0)
 
     def judge(self, reply: Reply, contract: OutputContract | None) -> Judged:
@@ -149,7 +152,17 @@ class FakeModels:
         return Valid(reply=reply)
 
 
-def deps_of(jobs: FakeJobs, gate: FakeGate, models: FakeModels, now: Callable[[], datetime] = lambda: NOW) -> Deps:
+async def no_pause(seconds: float) -> None:
+    """Time does not pass."""
+
+
+def deps_of(
+    jobs: FakeJobs,
+    gate: FakeGate,
+    models: FakeModels,
+    now: Callable[[], datetime] = lambda: NOW,
+    pause: Callable[[float], Awaitable[None]] = no_pause,
+) -> Deps:
     """Deps over fakes, with attempt ids att_1, att_2, … and no jitter."""
     numbers = count(1)
     return Deps(
@@ -157,6 +170,7 @@ def deps_of(jobs: FakeJobs, gate: FakeGate, models: FakeModels, now: Callable[[]
         gate=gate,
         models=models,
         now=now,
+        pause=pause,
         jitter=lambda: 0.0,
         attempt_id=lambda: AttemptId(f"att_{next(numbers)}"),
     )

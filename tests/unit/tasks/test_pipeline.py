@@ -2,11 +2,12 @@
 
 from schemas.admission import Refusal, RefusalReason, SettleKind, Wait, WaitReason
 from schemas.attempt import AttemptState
-from schemas.decision import AskAgain, Complete, DeadLetter, Park, RetryAt
+from schemas.decision import AskAgain, Complete, DeadLetter, Decision, Park, RetryAt
 from schemas.ids import JobId
 from schemas.job import Target
+from schemas.jsons import JsonObject
 from schemas.reply import Reply, Trouble, TroubleKind
-from tasks.pipeline import SHORTEST_FREEZE_MS, run_job
+from tasks.pipeline import SHORTEST_FREEZE_MS, live, run_job
 from tests.support.fakes import TARGET, FakeGate, FakeJobs, FakeModels, a_job, a_reply, deps_of
 
 JOB = JobId("job_1")
@@ -129,6 +130,51 @@ async def test_a_worker_that_lost_its_fence_settles_and_stops() -> None:
 
     assert len(gate.settled) == 1
     assert len(models.bodies) == 1
+
+
+async def test_a_caller_who_waits_gets_its_retry_within_the_lease() -> None:
+    jobs, pauses = FakeJobs(a_job()), list[float]()
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+
+    models = FakeModels([trouble(TroubleKind.SERVER), trouble(TroubleKind.SERVER), a_reply()])
+    held = await jobs.hold(JOB, 0)
+    assert held is not None
+    await live(held, deps_of(jobs, FakeGate(), models, pause=pause), patience_seconds=30)
+
+    decisions = [decision for _, decision in jobs.records]
+    assert [type(decision) for decision in decisions] == [AskAgain, AskAgain, Complete]
+    assert [decision.costs_try for decision in decisions if isinstance(decision, AskAgain)] == [True, True]
+    assert len(pauses) == 2
+
+
+async def test_a_wait_beyond_the_callers_patience_is_not_waited_for() -> None:
+    jobs, gate = FakeJobs(a_job()), FakeGate(answers=[Wait(retry_after_ms=60_000, reason=WaitReason.TOKENS)])
+    held = await jobs.hold(JOB, 0)
+    assert held is not None
+
+    _, decision = await live(held, deps_of(jobs, gate, FakeModels([])), patience_seconds=30)
+
+    assert isinstance(decision, Park)
+
+
+async def test_a_stream_is_retried_until_its_caller_has_heard_something() -> None:
+    heard: list[JsonObject] = []
+
+    async def listen(chunk: JsonObject) -> None:
+        heard.append(chunk)
+
+    async def lived(answers: list[Reply | Trouble], chunks: int) -> Decision:
+        jobs = FakeJobs(a_job())
+        held = await jobs.hold(JOB, 0)
+        assert held is not None
+        deps = deps_of(jobs, FakeGate(), FakeModels(answers, chunks=chunks))
+        return (await live(held, deps, listen, patience_seconds=30))[1]
+
+    assert isinstance(await lived([trouble(TroubleKind.CUT), a_reply()], chunks=0), Complete)
+    assert isinstance(await lived([trouble(TroubleKind.CUT), a_reply()], chunks=1), DeadLetter)
+    assert len(heard) == 1
 
 
 async def test_an_unknown_price_sends_nothing() -> None:

@@ -1,0 +1,46 @@
+"""A gate that notes how long one job waited for its answers, over all its attempts."""
+
+from collections.abc import Callable
+
+from schemas.admission import Ask, Grant, Refusal, Settlement, Wait, WaitReason
+from schemas.job import Target
+from tasks.deps import Gate
+
+
+class Stopwatch:
+    """`tasks.deps.Gate` over another; `clock` gives seconds."""
+
+    def __init__(self, gate: Gate, clock: Callable[[], float]) -> None:
+        self._gate = gate
+        self._clock = clock
+        self._waited_seconds = 0.0
+
+    @property
+    def epoch(self) -> int:
+        """The ledger epoch that this process knows."""
+        return self._gate.epoch
+
+    @property
+    def waited_ms(self) -> int:
+        """Whole milliseconds between asking and answers so far."""
+        return int(self._waited_seconds * 1000)
+
+    async def admit(self, ask: Ask) -> Grant | Wait | Refusal:
+        """Ask, and note how long it took."""
+        began = self._clock()
+        try:
+            return await self._gate.admit(ask)
+        finally:
+            self._waited_seconds += self._clock() - began
+
+    async def settle(self, settlement: Settlement) -> bool:
+        """Replace the reservation by the truth."""
+        return await self._gate.settle(settlement)
+
+    async def penalize(self, target: Target, retry_after_ms: int, reason: WaitReason) -> None:
+        """Freeze the target for all workers."""
+        await self._gate.penalize(target, retry_after_ms, reason)
+
+    async def stop_account(self, account: str, reason: str) -> None:
+        """Let nothing more through to this account."""
+        await self._gate.stop_account(account, reason)
