@@ -8,7 +8,7 @@ from typing import TypeAlias
 from fastapi import FastAPI
 
 from api.auth import Authenticator
-from api.errors import install
+from api.errors import ERROR_ANSWER, install
 from api.gauges import HouseGauges
 from api.house import House
 from api.metrics import Metrics
@@ -47,6 +47,7 @@ def create_app(settings: Settings, catalogue: Catalogue, open_house: OpenHouse) 
         title="Penstock",
         description="LLM completion jobs at the full speed of a provider quota and never past a budget.",
         lifespan=lifespan,
+        responses={"default": ERROR_ANSWER},
     )
     app.state.settings = settings
     app.state.catalogue = catalogue

@@ -6,6 +6,7 @@ says `x-should-retry: false`. Nothing here ever shows a traceback or an address.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -137,6 +138,32 @@ BUG: JsonObject = {
     }
 }
 """What is told of a bug, which is as little as possible."""
+
+
+ERROR_ANSWER: dict[str, Any] = {
+    "description": "An error in OpenAI's shape",
+    "content": {
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "required": ["error"],
+                "properties": {
+                    "error": {
+                        "type": "object",
+                        "required": ["message", "type", "param", "code"],
+                        "properties": {
+                            "message": {"type": "string"},
+                            "type": {"type": "string"},
+                            "param": {"type": ["string", "null"]},
+                            "code": {"type": ["string", "null"]},
+                        },
+                    }
+                },
+            }
+        }
+    },
+}
+"""How the OpenAPI document describes every answer that is not the one asked for."""
 
 
 def kind_of(error: PenstockError) -> Kind:

@@ -82,7 +82,7 @@ async def show_dead_letter(job_id: str, caller: AnyCaller, house: OfHouse) -> Js
 
 
 @router.post("/replay", openapi_extra=documented(Replay))
-async def replay_dead_letters(body: JsonBody, caller: AnyCaller, house: OfHouse) -> Json:
+async def replay_dead_letters(caller: AnyCaller, body: JsonBody, house: OfHouse) -> Json:
     """Give dead letters back to their lanes, with a new count of tries and a new deadline."""
     wanted = parse(Replay, body)
     cost = max_cost({} if wanted.max_cost_usd is None else {"max_cost_usd": wanted.max_cost_usd})
@@ -96,7 +96,7 @@ async def replay_dead_letters(body: JsonBody, caller: AnyCaller, house: OfHouse)
 
 
 @router.post("/discard", openapi_extra=documented(Chosen))
-async def discard_dead_letters(body: JsonBody, caller: AnyCaller, house: OfHouse) -> Json:
+async def discard_dead_letters(caller: AnyCaller, body: JsonBody, house: OfHouse) -> Json:
     """Put dead letters aside: they stay dead, and are no longer listed nor replayed."""
     wanted = parse(Chosen, body)
     discarded: list[JobId] = []
@@ -115,6 +115,8 @@ def _meant(caller: Caller, wanted: Chosen) -> list[DeadLetters]:
 
 
 def _which(caller: Caller, chosen: Filter) -> DeadLetters:
+    if "\0" in (chosen.model or ""):
+        raise InvalidRequest("model must not hold NUL characters.", param="model")
     return DeadLetters(
         tenant_id=caller.reach,
         reason=chosen.reason,

@@ -25,7 +25,7 @@ Limit = Annotated[int, Query(ge=1, le=MOST_ROWS)]
 
 @router.post("", openapi_extra=CHAT_BODY)
 async def submit_job(
-    body: JsonBody, caller: AnyCaller, house: OfHouse, *, idempotency_key: IdempotencyKey = None
+    caller: AnyCaller, body: JsonBody, house: OfHouse, *, idempotency_key: IdempotencyKey = None
 ) -> Json:
     """Hand in a chat completion for later. Safe to call twice under one idempotency key."""
     job = new_job(body, caller, house, lane=Lane.NORMAL, idempotency_key=idempotency_key)

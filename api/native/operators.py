@@ -37,7 +37,7 @@ async def list_limits(operator: Operator, house: OfHouse) -> Json:
 
 
 @router.post("/keys", openapi_extra=documented(NewKey))
-async def create_key(body: JsonBody, operator: Operator, house: OfHouse) -> Json:
+async def create_key(operator: Operator, body: JsonBody, house: OfHouse) -> Json:
     """Create a key; this answer is the only one that ever shows its secret."""
     _ = operator
     wanted = parse(NewKey, body)

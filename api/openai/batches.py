@@ -43,7 +43,7 @@ class NewBatch(Body):
 
 
 @router.post("", openapi_extra=documented(NewBatch))
-async def create_batch(body: JsonBody, caller: AnyCaller, house: OfHouse) -> Json:
+async def create_batch(caller: AnyCaller, body: JsonBody, house: OfHouse) -> Json:
     """Create a batch from an uploaded file."""
     wanted = parse(NewBatch, body)
     file_id = FileId(checked_id(wanted.input_file_id, "file"))

@@ -31,8 +31,8 @@ STREAMING = ("stream", "stream_options")
 @router.post("", openapi_extra=CHAT_BODY)
 async def create_chat_completion(
     request: Request,
-    body: JsonBody,
     caller: AnyCaller,
+    body: JsonBody,
     house: OfHouse,
     settings: OfSettings,
     *,
