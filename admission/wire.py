@@ -95,15 +95,17 @@ class Wire:
         """Start a sender unless one has been started and not yet run, or all connections are busy."""
         if self._woken == 0 and len(self._senders) < self._connections:
             self._woken += 1
-            sender = asyncio.create_task(self._send_waiting())
-            self._senders.add(sender)
-            sender.add_done_callback(self._senders.discard)
+            self._senders.add(asyncio.create_task(self._send_waiting()))
 
     async def _send_waiting(self) -> None:
+        """Leave the set before anybody who was answered runs: a sender that has ended must not count as busy."""
         self._woken -= 1
-        while self._waiting:
-            batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_PER_PIPELINE))]
-            await self._send(batch)
+        try:
+            while self._waiting:
+                batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_PER_PIPELINE))]
+                await self._send(batch)
+        finally:
+            self._senders.difference_update({asyncio.current_task()})
 
     async def _send(self, batch: list[_Call]) -> None:
         try:
