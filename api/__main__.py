@@ -1,47 +1,62 @@
 """`python -m api`: the web process. A wrong setting ends it with one line and exit code 6."""
 
+import asyncio
 import os
+import signal
 import sys
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 
 import uvicorn
 
 from api.app import create_app
-from api.house import House
 from config.catalogue import Catalogue, CatalogueError, load_catalogue
+from config.logs import configure_logs
 from config.settings import SettingError, Settings, load_settings
+from schemas.errors import InvalidSetting
 from tasks.wiring import open_web_house
 
 REFUSED_SETTING = 6
 
 
+class Server(uvicorn.Server):
+    """A server that returns when it is told to stop, so that the house behind it is closed as well."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop on SIGTERM and SIGINT; a second SIGINT does not wait for requests under way."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        yield
+
+
+async def serve(settings: Settings, catalogue: Catalogue, env: Mapping[str, str]) -> None:
+    """Serve until a signal, then let requests under way finish within the grace. Raises InvalidSetting."""
+    async with open_web_house(settings, catalogue, env) as house:
+        app = create_app(settings, catalogue, lambda _settings, _catalogue: nullcontext(house))
+        config = uvicorn.Config(
+            app,
+            host=settings.listen_host,
+            port=settings.port,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=int(settings.drain_grace_seconds),
+        )
+        await Server(config).serve()
+
+
 def main() -> int:
-    """Serve until SIGTERM or SIGINT, then let requests under way finish within the grace."""
+    """Run the web process; returns the exit code."""
     try:
         settings = load_settings()
-        catalogue = load_catalogue(settings.config)
-    except (SettingError, CatalogueError) as error:
-        print(error, file=sys.stderr)  # noqa: T201 - there are no logs before there are settings
+        configure_logs(settings.env)
+        asyncio.run(serve(settings, load_catalogue(settings.config), os.environ))
+    except (SettingError, CatalogueError, InvalidSetting) as error:
+        print(f"web: {error}", file=sys.stderr)  # noqa: T201 - the one line of a refused start
         return REFUSED_SETTING
-    uvicorn.Server(server_config(settings, catalogue)).run()
-    return 0
-
-
-def server_config(settings: Settings, catalogue: Catalogue) -> uvicorn.Config:
-    """How the door is served; what uvicorn logs goes where all our logs go."""
-    return uvicorn.Config(
-        create_app(settings, catalogue, _open_house),
-        host=settings.listen_host,
-        port=settings.port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=int(settings.drain_grace_seconds),
-    )
-
-
-def _open_house(settings: Settings, catalogue: Catalogue) -> AbstractAsyncContextManager[House]:
-    return open_web_house(settings, catalogue, os.environ)
+    return os.EX_OK
 
 
 if __name__ == "__main__":

@@ -111,6 +111,7 @@ BY_REASON: Mapping[str, Kind] = {
     DeadReason.POISON: UPSTREAM,
     DeadReason.UNKNOWN: UPSTREAM,
     **dict.fromkeys(WaitReason, WAITING),
+    RefusalReason.UNKNOWN_MODEL: Kind(404, REQUEST),
     RefusalReason.ACCOUNT_STOPPED: Kind(503, OVERLOADED, "provider_account_stopped", retry=NEVER),
     RefusalReason.STALE_EPOCH: Kind(503, OVERLOADED, retry_after_seconds=STORE_AWAY_SECONDS),
     RefusalReason.NOT_READY: Kind(503, OVERLOADED, retry_after_seconds=STORE_AWAY_SECONDS),
@@ -240,8 +241,6 @@ def _kind_of_rest(rested: Rested) -> Kind:
 
 
 def _sentence(rested: Rested) -> str:
-    if rested.dead_reason == RefusalReason.BUDGET:
-        return "The budget is spent."
     return f"The request ended without an answer: {rested.dead_reason or rested.state}."
 
 

@@ -139,5 +139,7 @@ def _sentence(refusal: Refusal) -> str:
             return "The request is larger than the limit of its model can ever hold."
         case RefusalReason.UNKNOWN_PRICE:
             return "A budget counts this request and the price of its model is not known."
+        case RefusalReason.UNKNOWN_MODEL:
+            return "The model is not configured any more."
         case _:
             assert_never(refusal.reason)
