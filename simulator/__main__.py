@@ -75,6 +75,7 @@ def settings_of(options: argparse.Namespace) -> Settings:
         refusals_count=settings.refusals_count and not options.refusals_are_free,
         prompt_cache=settings.prompt_cache and not options.no_prompt_cache,
         instant=settings.instant or options.instant,
+        instant_answer=options.instant_answer or settings.instant_answer,
     )
 
 
@@ -100,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--throttle-retry-after-seconds", type=int)
     parser.add_argument("--no-prompt-cache", action="store_true", help="bill every prompt in full")
     parser.add_argument("--instant", action="store_true", help="no latency, no limits, a prebuilt answer")
+    parser.add_argument("--instant-answer", help="what the prebuilt answer says, to structured requests too")
     parser.add_argument("--die-with-parent", action="store_true", help="end when the parent process does (Linux)")
     return parser
 

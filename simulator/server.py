@@ -199,7 +199,9 @@ class Server:
         raw = await request.read()
         found = _MODEL_IN_BODY.search(raw)
         model = "" if found is None else found[1].decode()
-        if model not in self.provider.settings.models or b'"stream"' in raw or b'"response_format"' in raw:
+        settings = self.provider.settings
+        composed = b'"stream"' in raw or (b'"response_format"' in raw and not settings.instant_answer)
+        if composed or model not in settings.models:
             return await self._counted(self._chat)(request)
         body, nano_usd = self._instant_bodies.get(model) or self._prepare_instant(model)
         meter, request_id = self.provider.meter, self.provider.next_request_id()
@@ -222,7 +224,8 @@ class Server:
         return web.Response(body=b'{"id":"chatcmpl-' + request_id[4:].encode() + body, headers=headers)
 
     def _prepare_instant(self, model: str) -> tuple[bytes, int]:
-        answer = Answer(content="A prebuilt answer of the simulator.", finish_reason="stop", usage=_INSTANT_USAGE)
+        content = self.provider.settings.instant_answer or "A prebuilt answer of the simulator."
+        answer = Answer(content=content, finish_reason="stop", usage=_INSTANT_USAGE)
         whole = streaming.plain(Heading(completion_id="", created=int(time.time()), model=model), answer)
         rest = whole.removeprefix(b'{"id":"')
         self._instant_bodies[model] = rest, self.provider.cost_nano_usd(model, _INSTANT_USAGE)

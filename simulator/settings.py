@@ -157,6 +157,7 @@ class Settings:
     scenarios: Mapping[str, float] = field(default_factory=dict)
     prompt_cache: bool = True  # bill a long prefix that was seen before at the cached price
     instant: bool = False
+    instant_answer: str = ""  # what the prebuilt answer says; given, structured requests get it too
 
 
 def from_file(path: Path, start: Settings) -> Settings:
@@ -191,6 +192,8 @@ def _setting(name: str, value: object, start: Settings) -> object:
             ("seed" | "requests_per_minute" | "tokens_per_minute" | "throttle_retry_after_seconds"),
             int(),
         ) if not isinstance(value, bool):
+            return value
+        case "instant_answer", str():
             return value
         case "burst_seconds", int() | float():
             return float(value)
