@@ -5,6 +5,7 @@ grant, and running a script twice would reserve twice. Only NOSCRIPT, which prov
 """
 
 import asyncio
+import re
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,17 @@ from typing import Any, Self, TypeAlias
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import (
+    ClusterDownError,
+    MovedError,
+    NoPermissionError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
 
 from admission.scripts import Script
 from schemas.errors import PenstockError, RedisUnavailable
@@ -21,8 +32,18 @@ from schemas.errors import PenstockError, RedisUnavailable
 Word: TypeAlias = str | int | bytes
 
 MOST_PER_PIPELINE = 128
-UNAVAILABLE_CODES = ("LOADING", "READONLY", "OOM", "MASTERDOWN", "NOAUTH", "WRONGPASS", "NOPERM", "CLUSTERDOWN", "BUSY")
+REFUSING = (
+    ClusterDownError,
+    MovedError,
+    NoPermissionError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    TryAgainError,
+)
 """Refusals of a server that is up but cannot serve us; any other error reply is a bug of ours."""
+REFUSING_IN_WORDS = re.compile(r"(^|-)(BUSY|MISCONF|NOREPLICAS|READONLY|OOM|MASTERDOWN|CLUSTERDOWN)\b")
+"""The same where the client has no class for it, or where Redis 6.2 wraps it because a script met it."""
 
 
 class ScriptFailed(PenstockError):  # noqa: N818 - reads as what happened
@@ -149,6 +170,6 @@ def _fail(call: _Call, error: PenstockError) -> None:
 
 def _translated(error: Exception) -> PenstockError:
     text = str(error)
-    if isinstance(error, ResponseError) and not text.startswith(UNAVAILABLE_CODES) and "OOM" not in text:
-        return ScriptFailed(text)
-    return RedisUnavailable(f"Redis cannot serve: {text}")
+    if isinstance(error, REFUSING) or not isinstance(error, ResponseError) or REFUSING_IN_WORDS.search(text):
+        return RedisUnavailable(f"Redis cannot serve: {text}")
+    return ScriptFailed(text)
