@@ -4,9 +4,9 @@ A store that is away is waited for and said once; a wrong setting is raised to w
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import structlog
 
@@ -27,6 +27,7 @@ class Lifespan(Generic[T]):
     def __init__(self, factory: Callable[[], AbstractAsyncContextManager[T]]) -> None:
         self._factory = factory
         self._open: list[T] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
     def value(self) -> T:
@@ -35,9 +36,17 @@ class Lifespan(Generic[T]):
             raise RuntimeError("the lifespan is not open")
         return self._open[0]
 
+    def soon(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run a coroutine on the loop, from another thread; it says itself what goes wrong."""
+        if self._loop is None:
+            work.close()
+            raise RuntimeError("the lifespan is not open")
+        asyncio.run_coroutine_threadsafe(work, self._loop)
+
     async def stay_open(self, opened: Callable[[], None], ending: asyncio.Event) -> None:
         """Open, say so, and close when `ending` is set. Raises what the factory raises but Unavailable."""
         async with AsyncExitStack() as stack:
+            self._loop = asyncio.get_running_loop()
             self._open.append(await self._entered(stack))
             opened()
             try:

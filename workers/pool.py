@@ -42,6 +42,9 @@ CANCEL_SECONDS = 5.0
 """How long cancelled tasks may take to clean up at a stop."""
 
 
+REFUSED_SETTING = 6
+"""Exit code of a process whose settings are wrong, as for upkeep and release."""
+
 Answer: TypeAlias = Callable[[Any], object]
 
 
@@ -114,7 +117,7 @@ class TaskPool(BasePool):  # type: ignore[misc]  # Celery ships no types
                 state.maybe_shutdown()
         except (InvalidSetting, SettingError, CatalogueError) as error:
             log.critical("worker_refuses_to_start", reason=str(error))
-            raise SystemExit(1) from None
+            raise SystemExit(REFUSED_SETTING) from None
         except SystemExit:
             self._thread.stop()
             raise

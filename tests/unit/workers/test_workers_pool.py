@@ -311,7 +311,7 @@ def test_a_wrong_setting_ends_the_worker(hub: StubHub) -> None:
     with pytest.raises(SystemExit) as end:
         started(App(Lifespan(house.open)), hub)
 
-    assert end.value.code == 1
+    assert end.value.code == 6
 
 
 def test_a_shutdown_while_waiting_for_a_store_ends_the_worker(hub: StubHub, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,102 @@
+"""A worker for tests: our tasks, pool, slots and lanes on a house that writes what it did into Redis.
+
+celery -A tests.support.worker_app worker -Q completions.low
+
+A job's id says what it does: `sleep:0.5:NAME` sleeps, `fail:NAME` is a bug, anything else ends at once. Bodies of
+callers: `{"fault": "invalid"}` is refused, `{"fault": "away"}` finds Postgres away the first time.
+"""
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+import redis
+from redis.asyncio import Redis
+
+from config.settings import load_settings
+from schemas.accepted import Accepted
+from schemas.errors import InvalidRequest, PostgresUnavailable
+from schemas.ids import JobId
+from schemas.lanes import Lane
+from schemas.states import JobState
+from tasks.broker import celery_app
+from tasks.entrypoints import CallerMessage, lane_of
+from tasks.publish import Published
+from tasks.results import ResultBackend
+from workers.assembly import assemble
+from workers.bridge import AsyncTask
+
+STARTED, ENDED, PEAK = "test:started", "test:ended", "test:peak"
+"""Hashes of job id to the moment, and the most jobs at once, per process."""
+
+
+class FakeHouse:
+    """Runs jobs by their ids' words."""
+
+    def __init__(self, notes: "Redis[Any]", results: ResultBackend) -> None:
+        self._notes, self.results = notes, results
+        self._at_once = self._peak = 0
+        self._away = True
+
+    async def run(self, published: Published) -> None:
+        verb, _, rest = published.job_id.partition(":")
+        if verb == "quick":
+            await self._notes.incr("test:quick")
+            return
+        await self._notes.hsetnx(STARTED, published.job_id, str(time.time()))
+        await self._notes.hincrby("test:starts", published.job_id, 1)
+        self._at_once += 1
+        if self._at_once > self._peak:
+            self._peak = self._at_once
+            await self._notes.hset(PEAK, str(os.getpid()), str(self._peak))
+        try:
+            if verb == "sleep":
+                await asyncio.sleep(float(rest.partition(":")[0]))
+            if verb == "fail":
+                raise LookupError("a bug")
+            await self._notes.hset(ENDED, published.job_id, str(time.time()))
+        finally:
+            self._at_once -= 1
+
+    async def submit(self, message: CallerMessage) -> Accepted:
+        fault = message.body.get("fault") if isinstance(message.body, Mapping) else "invalid"
+        if fault == "invalid":
+            raise InvalidRequest("messages must be a non-empty array.", param="messages")
+        if fault == "away" and self._away:
+            self._away = False
+            raise PostgresUnavailable
+        lane = lane_of(message.queue)
+        return Accepted(job_id=JobId(f"job_{lane.value}"), state=JobState.QUEUED, generation=0, lane=lane)
+
+    async def expect(self, task_id: str, job_id: JobId) -> None:
+        await self.results.succeed(task_id, {"id": job_id, "reply": "done"})
+
+
+@asynccontextmanager
+async def open_fake_house(redis_url: str) -> AsyncIterator[FakeHouse]:
+    notes = Redis.from_url(redis_url, decode_responses=True)
+    await notes.incr("test:opened")
+    yield FakeHouse(notes, ResultBackend(celery_app(redis_url)))
+    await notes.incr("test:closed")
+    await notes.aclose()
+
+
+settings = load_settings()
+app = assemble(settings, partial(open_fake_house, settings.redis_url.get_secret_value()))
+
+
+@app.task(name="tests.own_request", base=AsyncTask, bind=True)  # type: ignore[untyped-decorator]  # Celery ships no types
+async def own_request(task: AsyncTask, mark: str) -> None:
+    """Note whose request this task sees, after others have run meanwhile."""
+    before = task.request.id
+    await asyncio.sleep(0.01)
+    async with app.slots.held(Lane.NORMAL):
+        seen = {"mark": mark, "before": before, "after": task.request.id, "args": task.request.args}
+    connection = redis.Redis.from_url(settings.redis_url.get_secret_value())
+    connection.rpush("test:requests", json.dumps(seen))
+    connection.close()

@@ -1,0 +1,41 @@
+"""A worker's Celery app put together: tasks, logs, metrics, and what is told to callers of revoked messages."""
+
+import logging
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+
+import structlog
+from celery import signals
+
+from config.logs import configure_logs
+from config.metrics import Metrics
+from config.settings import Settings
+from workers.completions import add_tasks, tell_revoked
+from workers.house import WorkerHouse
+from workers.worker_app import WorkerApp
+
+log = structlog.get_logger()
+
+
+def assemble(settings: Settings, open_house: Callable[[], AbstractAsyncContextManager[WorkerHouse]]) -> WorkerApp:
+    """The app of this process. Answers Celery's signals for the whole process, so it is called once."""
+    app = WorkerApp(settings, open_house, Metrics())
+    add_tasks(app)
+    signals.setup_logging.connect(partial(_set_up_logs, settings), weak=False)
+    signals.task_revoked.connect(partial(tell_revoked, app), weak=False)
+    signals.worker_init.connect(partial(_serve_metrics, app.metrics, settings.metrics_port), weak=False)
+    return app
+
+
+def _set_up_logs(settings: Settings, *, loglevel: int = logging.INFO, **_: object) -> None:
+    configure_logs(settings.env, "DEBUG" if loglevel <= logging.DEBUG else "INFO")
+
+
+def _serve_metrics(metrics: Metrics, port: int, **_: object) -> None:
+    if port == 0:
+        return
+    try:
+        metrics.serve(port)
+    except OSError as error:  # work goes on without being watched
+        log.error("metrics_not_served", port=port, reason=str(error))  # noqa: TRY400 - a taken port has no traceback

@@ -1,0 +1,53 @@
+"""Celery's consumer, which says of a message that nobody can read what it is, and not what is in it.
+
+Such a message is logged with its task's name, acknowledged or rejected, and forgotten: it never ends the worker, and
+its body, which may be somebody's prompt, is not logged as Celery would.
+"""
+
+from typing import Any
+
+import structlog
+from celery import signals
+from celery.utils.log import get_logger
+from celery.worker import consumer
+
+log = structlog.get_logger()
+
+_celery_log = get_logger("celery.worker.consumer.consumer")
+
+
+class Consumer(consumer.Consumer):  # type: ignore[misc]  # Celery ships no types
+    """Selected by `worker_consumer`."""
+
+    def on_unknown_message(self, body: Any, message: Any) -> None:  # noqa: ANN401, ARG002 - Celery's
+        """Refuse what is no task message at all."""
+        log.warning("message_refused", reason="no task message", queue=_queue(message))
+        self._refuse(message)
+
+    def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:  # noqa: ANN401, ARG002 - Celery's
+        """Refuse a task that we do not have."""
+        name, task_id = message.headers.get("task"), message.headers.get("id")
+        log.warning("message_refused", reason="unknown task", task=name, task_id=task_id, queue=_queue(message))
+        message.reject_log_error(_celery_log, self.connection_errors)
+        signals.task_unknown.send(sender=self, message=message, exc=exc, name=name, id=task_id)
+
+    def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:  # noqa: ANN401, ARG002 - Celery's
+        """Refuse an envelope that is not whole."""
+        task = message.headers.get("task")
+        log.warning("message_refused", reason=f"invalid: {exc}", task=task, queue=_queue(message))
+        self._refuse(message, exc)
+
+    def on_decode_error(self, message: Any, exc: Exception) -> None:  # noqa: ANN401 - Celery's
+        """Refuse what is not JSON."""
+        task = (message.headers or {}).get("task")
+        log.warning("message_refused", reason=type(exc).__name__, task=task, queue=_queue(message))
+        self._refuse(message, exc)
+
+    def _refuse(self, message: Any, exc: Exception | None = None) -> None:  # noqa: ANN401 - kombu's
+        message.reject_log_error(_celery_log, self.connection_errors)
+        signals.task_rejected.send(sender=self, message=message, exc=exc)
+
+
+def _queue(message: Any) -> str | None:  # noqa: ANN401 - kombu's
+    queue: str | None = (message.delivery_info or {}).get("routing_key")
+    return queue

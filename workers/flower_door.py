@@ -1,0 +1,22 @@
+"""Flower shows and controls every worker: outside development it starts only behind a password."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from schemas.errors import InvalidSetting
+
+PASSWORD = "FLOWER_BASIC_AUTH"  # noqa: S105 - the name of a variable
+OPEN_API = "FLOWER_UNAUTHENTICATED_API"
+PASSWORD_FLAGS = ("--basic-auth", "--basic_auth", "--auth")
+
+
+def require_password(
+    env: Literal["development", "staging", "production"], environ: Mapping[str, str], words: Sequence[str]
+) -> None:
+    """Check the environment and the words of `celery … flower …`. Raises InvalidSetting."""
+    if env == "development":
+        return
+    if not environ.get(PASSWORD) and not any(word.startswith(PASSWORD_FLAGS) for word in words):
+        raise InvalidSetting(f"{PASSWORD}=user:password must be set: Flower controls every worker (PENSTOCK_ENV={env})")
+    if environ.get(OPEN_API):
+        raise InvalidSetting(f"{OPEN_API} must not be set outside development (PENSTOCK_ENV={env})")

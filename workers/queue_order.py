@@ -1,0 +1,46 @@
+"""The order in which each BRPOP asks the lanes: strict, with turns for the lower ones, without those that are full.
+
+kombu makes one for every channel, by the name in `queue_order_strategy`, and calls `update` with the queues of `-Q`,
+`consume` before each BRPOP and `rotate` after each message. Strict order alone would starve the lower lanes.
+"""
+
+from collections.abc import Callable, Sequence
+
+from schemas.lanes import Lane
+
+TURNS = {Lane.HIGH: 5, Lane.NORMAL: 20, Lane.LOW: 80}
+"""Every so many BRPOPs the lane leads, if it has a message then. Shares of work are decided in the gate, not here."""
+
+OpenLanes = Callable[[Sequence[Lane]], Sequence[Lane]]
+
+
+def _all(lanes: Sequence[Lane]) -> Sequence[Lane]:
+    return lanes
+
+
+class LaneOrder:
+    """`open_lanes` names those of the given lanes that have room; set when the consumer is connected."""
+
+    def __init__(self) -> None:
+        self._lanes: tuple[Lane, ...] = ()
+        self._asked = 0
+        self.open_lanes: OpenLanes = _all
+
+    def update(self, queues: Sequence[str]) -> None:
+        """Take the queues that are consumed; whatever their order, the most urgent lane comes first."""
+        self._lanes = tuple(lane for lane in Lane if lane.queue in queues)
+
+    def consume(self, _count: int) -> list[str]:
+        """The queues of the next BRPOP, in order; none while no lane has room."""
+        self._asked += 1
+        return [lane.queue for lane in self.open_lanes(self._in_turn())]
+
+    def rotate(self, last_used: str) -> str:
+        """Do nothing: the order does not depend on what came last."""
+        return last_used
+
+    def _in_turn(self) -> Sequence[Lane]:
+        for lane in reversed(self._lanes):
+            if lane in TURNS and self._asked % TURNS[lane] == 0:
+                return (lane, *(other for other in self._lanes if other is not lane))
+        return self._lanes
