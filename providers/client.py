@@ -19,7 +19,7 @@ from providers.bodies import asks_for_usage, streaming
 from providers.exchange import Exchange
 from providers.patience import Patience
 from providers.sse import EventDecoder
-from providers.streaming import Accumulator, MalformedChunkError
+from providers.streaming import Accumulator, MalformedChunkError, as_chunk
 from providers.wire import encoded
 from schemas.ids import AttemptId
 from schemas.jsons import JsonObject
@@ -91,10 +91,14 @@ async def _converse(
     async with _posted(account, encoded(body), attempt_id, connect_seconds) as response:
         exchange.answered(response.status_code, _headers(response))
         exchange.patience.for_next_chunk()
+        listener = None if on_chunk is None else _Listener(on_chunk, wants_usage=asks_for_usage(asked))
         if streams and "event-stream" in response.headers.get("content-type", ""):
-            listener = None if on_chunk is None else _Listener(on_chunk, wants_usage=asks_for_usage(asked))
             return await _listen(exchange, response, listener)
-        return exchange.replied(_parsed(await _read(exchange, response)))
+        answer = exchange.replied(_parsed(await _read(exchange, response)))
+        if listener is not None and isinstance(answer, Reply):
+            exchange.patience.for_listener()
+            await listener.hear(as_chunk(answer.body))
+        return answer
 
 
 @asynccontextmanager

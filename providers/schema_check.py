@@ -21,6 +21,9 @@ MAX_UNFOLDED = 20_000
 """Subschemas that one value may have to meet at one place, references unfolded."""
 
 MAX_PATTERN_CHARACTERS = 256
+MAX_REPETITIONS = 4
+"""Repetitions side by side multiply with the length of the text, each by itself."""
+
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
 _SAME_PLACE_LISTS = ("allOf", "anyOf", "oneOf")
@@ -96,11 +99,11 @@ def _pattern_complaint(pattern: str) -> str | None:
         return f"is no regular expression: {error}."
     if re.search(r"\\[1-9]|\(\?P=", pattern):
         return "refers back to a group, which can take for ever."
-    return "repeats a group that repeats or branches, which can take for ever." if _explodes(pattern) else None
+    return "repeats too much, or repeats a group that repeats or branches." if _explodes(pattern) else None
 
 
 def _explodes(pattern: str) -> bool:
-    """Whether a group with a repetition or a branch in it is itself repeated without bound."""
+    """Whether a group with a repetition or a branch in it is repeated without bound, or there are too many."""
     plain = re.sub(r"\\.", "x", pattern)
     plain = re.sub(r"\[\^?\]?[^\]]*\]", "x", plain)
     while innermost := re.search(r"\((?:\?[:=!]|\?<[=!]|\?P<\w+>)?([^()]*)\)", plain):
@@ -110,10 +113,6 @@ def _explodes(pattern: str) -> bool:
             return True
         plain = plain[: innermost.start()] + ("x+" if wild else "x") + after
     return len(re.findall(r"[*+]", plain)) > MAX_REPETITIONS
-
-
-MAX_REPETITIONS = 6
-"""Repetitions side by side multiply with the length of the text, each by itself."""
 
 
 def _unfolding_complaint(schema: JsonObject) -> str | None:

@@ -16,6 +16,19 @@ class MalformedChunkError(Exception):
     """The stream carries something that is no chunk of a chat completion."""
 
 
+def as_chunk(completion: JsonObject) -> JsonObject:
+    """A whole completion as the one chunk of a stream, for a provider that answers a stream in one piece."""
+    choices = [
+        {
+            "index": choice.get("index", position),
+            "delta": choice["message"],
+            "finish_reason": choice.get("finish_reason"),
+        }
+        for position, choice in enumerate(completion["choices"])
+    ]
+    return {**completion, "object": "chat.completion.chunk", "choices": choices}
+
+
 class Accumulator:
     """Takes chunks in the order in which they came."""
 

@@ -7,12 +7,12 @@ validation is bounded, so that no schema and no reply can hold up the other jobs
 import hashlib
 from collections import OrderedDict
 from collections.abc import Iterator
-from heapq import nlargest
+from heapq import nsmallest
 from typing import Any
 
 import orjson
 from jsonschema import Draft202012Validator
-from jsonschema.exceptions import ValidationError, best_match, relevance
+from jsonschema.exceptions import ValidationError, best_match
 from jsonschema.validators import extend
 from referencing import Registry
 
@@ -25,10 +25,16 @@ MAX_COMPLAINTS = 3
 """A model mends a few things at a time; more of them only cost tokens."""
 
 MAX_COMPLAINT_CHARACTERS = 240
+MAX_MATCHED_CHARACTERS = 4_096
+"""Text that a pattern is tried on: a regular expression may take the square of its length, or worse."""
+
 MAX_EVALUATIONS = 50_000
 """References followed in one validation: some 100 ms, and far above what an honest schema needs."""
 
 TOO_MUCH_WORK = "The value is too large or too deeply nested to be checked."
+
+
+_RULES = Draft202012Validator.VALIDATORS
 
 
 class _TooMuchWorkError(Exception):
@@ -40,15 +46,15 @@ class CompiledSchema:
 
     def __init__(self, schema: JsonObject) -> None:
         self._evaluations = 0
-        counted = {name: self._counted(Draft202012Validator.VALIDATORS[name]) for name in ("$ref", "$dynamicRef")}
-        checked = extend(Draft202012Validator, counted)  # type: ignore[no-untyped-call]  # its stub is bare
+        rules: dict[str, Any] = {name: self._counted(_RULES[name]) for name in ("$ref", "$dynamicRef")}
+        checked = extend(Draft202012Validator, {**rules, "pattern": _pattern})  # type: ignore[no-untyped-call]  # its stub is bare
         self._validator = checked(schema, registry=Registry(), format_checker=Draft202012Validator.FORMAT_CHECKER)
 
     def complaint(self, value: Any) -> str | None:  # noqa: ANN401 - any JSON value
         """What is wrong with the value: path and reason, at most a few; None when it meets the schema."""
         self._evaluations = 0
         try:
-            errors = nlargest(MAX_COMPLAINTS, self._validator.iter_errors(value), key=relevance)
+            errors = nsmallest(MAX_COMPLAINTS, self._validator.iter_errors(value), key=_depth)
         except (_TooMuchWorkError, RecursionError, OverflowError):
             return TOO_MUCH_WORK
         return "; ".join(dict.fromkeys(_in_words(error) for error in errors)) or None
@@ -82,11 +88,25 @@ class CompiledSchemas:
         return found
 
 
+def _pattern(validator: Any, pattern: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:  # noqa: ANN401
+    if isinstance(instance, str) and len(instance) > MAX_MATCHED_CHARACTERS:
+        yield ValidationError(f"the text has {len(instance)} characters, too many for its pattern")
+    else:
+        yield from _RULES["pattern"](validator, pattern, instance, schema) or ()
+
+
+def _depth(error: ValidationError) -> int:
+    return len(error.absolute_path)
+
+
 def _in_words(error: ValidationError) -> str:
     deepest = best_match([error]) or error
     place = _path(deepest.absolute_path)
     reason = f"{place}: {deepest.message}" if place else deepest.message
-    return reason if len(reason) <= MAX_COMPLAINT_CHARACTERS else reason[: MAX_COMPLAINT_CHARACTERS - 1] + "…"
+    if len(reason) <= MAX_COMPLAINT_CHARACTERS:
+        return reason
+    half = MAX_COMPLAINT_CHARACTERS // 2  # a quoted value is long in the middle; place and reason stand at the ends
+    return f"{reason[:half]} … {reason[-half:]}"
 
 
 def _path(steps: Any) -> str:  # noqa: ANN401 - a deque of names and indexes
