@@ -5,7 +5,6 @@ build -> quote and ask, if it costs money -> start the stack -> submit -> progre
 
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,11 +18,12 @@ from rich.text import Text
 
 from cli.batches import checked, ends, submit_file
 from cli.demo_reading import Reading, block, last_line, line, quota_used, settled_nano_usd
-from cli.demo_stack import Running, build_batch, calls_a_real_provider, running
+from cli.demo_stack import build_batch, calls_a_real_provider, running
 from cli.door import Door
 from cli.options import environment
 from cli.quote import quote_file
 from cli.show import cell, dollars, say
+from cli.stack_process import RunningStack
 from schemas.errors import NotFound, PenstockError
 from schemas.jsons import JsonObject
 from schemas.lanes import Lane
@@ -92,7 +92,7 @@ def _agree(file: Path, *, env_config: str | None, yes: bool) -> None:
         raise typer.Exit(code=0)
 
 
-def _run_batch(stack: Running, file: Path) -> _Ended:
+def _run_batch(stack: RunningStack, file: Path) -> _Ended:
     spent_before = settled_nano_usd(list(stack.door.rows("budgets")))
     with stack.door.sdk() as client:
         started_at = time.monotonic()
@@ -110,12 +110,8 @@ def _run_batch(stack: Running, file: Path) -> _Ended:
 
 
 def batch_summary(door: Door, batch_id: str) -> JsonObject:
-    """Counts over a batch's jobs: lanes, attempts by outcome, recoveries, dead by reason, and how many were reprompted."""
-    try:
-        return door.get("jobs", "summary", batch_id=batch_id)
-    except NotFound:  # a door without summaries
-        reasons = Counter(str(letter.get("reason")) for letter in door.rows("dead-letters", batch_id=batch_id))
-        return {"dead": dict(reasons)}
+    """Counts over a batch's jobs: lanes, attempts by outcome, recoveries, dead by reason, how many were reprompted."""
+    return door.get("jobs", "summary", batch_id=batch_id)
 
 
 class _Watcher:

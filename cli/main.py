@@ -11,6 +11,7 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from cli import batches, dead_letters, demo, jobs, operator, running
+from cli.bench import command as bench
 from cli.errors import BatchIncomplete
 from config.catalogue import CatalogueError
 from config.settings import SettingError
@@ -65,6 +66,7 @@ app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(operator.budgets, name="budgets")
 app.add_typer(operator.limits, name="limits")
 app.add_typer(operator.keys, name="keys")
+app.add_typer(bench.app, name="bench")
 
 
 def run() -> None:

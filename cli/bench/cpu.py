@@ -1,0 +1,46 @@
+"""CPU seconds of processes as the kernel counts them, children included. Linux only, where /proc is."""
+
+import os
+from pathlib import Path
+
+from schemas.errors import PenstockError
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+PROC = Path("/proc")
+
+
+class NoProc(PenstockError):  # noqa: N818 - reads as what is missing
+    """The benchmark reads CPU times from /proc, which this system does not have."""
+
+    code = "no_proc"
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a process and of all that it started, living or reaped. Raises NoProc."""
+    if not PROC.is_dir():
+        raise NoProc
+    return sum(_own(found) for found in [pid, *_descendants(pid)])
+
+
+def _own(pid: int) -> float:
+    fields = _stat(pid)
+    return sum(int(ticks) for ticks in fields[11:15]) / _TICKS if fields else 0.0
+
+
+def _descendants(pid: int) -> list[int]:
+    parents = {int(entry.name): _stat(int(entry.name)) for entry in PROC.iterdir() if entry.name.isdigit()}
+    found, looked_at = list[int](), [pid]
+    while looked_at:
+        parent = looked_at.pop()
+        children = [child for child, fields in parents.items() if fields and int(fields[1]) == parent]
+        found += children
+        looked_at += children
+    return found
+
+
+def _stat(pid: int) -> list[str]:
+    try:
+        text = (PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:  # it has ended meanwhile
+        return []
+    return text.rpartition(")")[2].split()
