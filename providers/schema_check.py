@@ -6,6 +6,7 @@ anything, schemas that unfold to a multiple of their size, and patterns on which
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -24,6 +25,9 @@ MAX_PATTERN_CHARACTERS = 256
 MAX_REPETITIONS = 4
 """Repetitions side by side multiply with the length of the text, each by itself."""
 
+MAX_REMEMBERED = 256
+"""Schemas whose verdict is remembered, with their text: at worst 25 MB."""
+
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
 _SAME_PLACE_LISTS = ("allOf", "anyOf", "oneOf")
@@ -36,11 +40,18 @@ _DATA = frozenset({"const", "enum", "default", "examples"})
 def schema_complaint(schema: JsonObject) -> str | None:
     """Why this schema cannot be a contract, in one sentence; None when it can."""
     try:
-        size = len(orjson.dumps(schema))
+        plain = orjson.dumps(schema)
     except TypeError:
         return "it is not plain JSON, or nests too deeply."
-    if size > MAX_SCHEMA_BYTES:
-        return f"it has {size} bytes; at most {MAX_SCHEMA_BYTES} are allowed."
+    if len(plain) > MAX_SCHEMA_BYTES:
+        return f"it has {len(plain)} bytes; at most {MAX_SCHEMA_BYTES} are allowed."
+    return _remembered_complaint(plain)
+
+
+@lru_cache(MAX_REMEMBERED)
+def _remembered_complaint(plain: bytes) -> str | None:
+    """The lines of a batch bring the same schema again and again, and checking one takes some milliseconds."""
+    schema = orjson.loads(plain)
     return _form_complaint(schema) or _parts_complaint(schema) or _unfolding_complaint(schema)
 
 
