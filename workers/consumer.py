@@ -34,7 +34,7 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]  # Celery ships no type
     def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:  # noqa: ANN401, ARG002 - Celery's
         """Refuse an envelope that is not whole."""
         task = message.headers.get("task")
-        log.warning("message_refused", reason=f"invalid: {exc}", task=task, queue=_queue(message))
+        log.warning("message_refused", reason="invalid envelope", task=task, queue=_queue(message))
         self._refuse(message, exc)
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:  # noqa: ANN401 - Celery's

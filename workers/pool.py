@@ -100,6 +100,7 @@ class TaskPool(BasePool):  # type: ignore[misc]  # Celery ships no types
         self._hub: Any = None
         self._thread: LoopThread | None = None
         self._stopping = self._hurried = False
+        self._shutdown_signals = 0
 
     @property
     def _loop_thread(self) -> LoopThread:
@@ -167,7 +168,8 @@ class TaskPool(BasePool):  # type: ignore[misc]  # Celery ships no types
             self._end(0)
 
     def _on_shutdown_signal(self, how: str = "", **_: object) -> None:
-        self._hurried = self._stopping or how == "Cold"
+        self._shutdown_signals += 1
+        self._hurried = self._shutdown_signals > 1 or how == "Cold"
 
     def _end(self, grace_seconds: float) -> None:
         self._stopping = True

@@ -79,7 +79,7 @@ class FakeHouse:
 
 @asynccontextmanager
 async def open_fake_house(redis_url: str) -> AsyncIterator[FakeHouse]:
-    notes = Redis.from_url(redis_url, decode_responses=True)
+    notes = Redis.from_url(redis_url, decode_responses=True, max_connections=1_000)
     await notes.incr("test:opened")
     yield FakeHouse(notes, ResultBackend(celery_app(redis_url)))
     await notes.incr("test:closed")

@@ -273,7 +273,8 @@ def test_a_second_signal_cuts_the_grace_short(app: App, hub: StubHub, house: Hou
     pool = started(app, hub)
 
     async def signal_twice() -> None:
-        pool._on_shutdown_signal(how="Warm")  # noqa: SLF001 - what Celery's signal calls
+        for _ in range(2):
+            pool._on_shutdown_signal(how="Warm")  # noqa: SLF001 - what Celery's signal calls
         await asyncio.sleep(60)
 
     pool.apply_async(awaits(signal_twice))

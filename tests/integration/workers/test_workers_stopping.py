@@ -1,0 +1,95 @@
+"""Signals and crashes: what was published runs, at least once, whatever happens to the process that held it."""
+
+import signal
+import time
+
+import pytest
+
+from schemas.lanes import Lane
+from tests.support.worker_process import Broker, WorkerProcess, until
+
+LONG_AGO_SECONDS = 1_000
+
+
+@pytest.fixture(autouse=True)
+def empty(broker: Broker) -> None:
+    broker.redis.flushdb()
+
+
+def test_sigterm_under_load_loses_nothing(broker: Broker) -> None:
+    ids = [f"sleep:0.05:{index}" for index in range(1_600)]
+    broker.publish(Lane.NORMAL, ids, 16)
+
+    with WorkerProcess.start(broker, PENSTOCK_SLOTS=100) as first:
+        until(lambda: len(broker.noted("test:ended")) > 200, "it is under load")
+        first.signal(signal.SIGTERM)
+        assert first.wait() == 0
+        assert "drain_timed_out" not in first.log()
+    assert len(broker.noted("test:ended")) == len(broker.noted("test:started")) < len(ids)
+    assert broker.unacknowledged() == 0
+    with WorkerProcess.start(broker) as second:
+        until(lambda: len(broker.noted("test:ended")) == len(ids), "the rest ran")
+        second.signal(signal.SIGTERM)
+        assert second.wait() == 0
+
+    assert set(broker.noted("test:starts").values()) == {1}
+    assert broker.redis.mget("test:opened", "test:closed") == ["2", "2"]
+
+
+def test_a_drain_gives_back_what_does_not_end_within_the_grace(broker: Broker) -> None:
+    with WorkerProcess.start(broker, PENSTOCK_DRAIN_GRACE_SECONDS=0.3) as worker:
+        broker.publish(Lane.NORMAL, ["sleep:60:long", "sleep:0.2:short"])
+        until(lambda: len(broker.noted("test:started")) == 2, "both run")
+        began = time.monotonic()
+        worker.signal(signal.SIGTERM)
+
+        assert worker.wait() == 0
+        assert time.monotonic() - began < 4
+    assert list(broker.noted("test:ended")) == ["sleep:0.2:short"]
+    assert broker.waiting() == 1
+    assert broker.redis.get("test:closed") == "1"
+
+
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGQUIT])
+def test_a_second_signal_is_quicker_and_as_safe(broker: Broker, second: int) -> None:
+    with WorkerProcess.start(broker, PENSTOCK_DRAIN_GRACE_SECONDS=60) as worker:
+        broker.publish(Lane.NORMAL, ["sleep:60:long"])
+        until(lambda: broker.noted("test:started"), "it runs")
+        worker.signal(signal.SIGTERM)
+        until(lambda: b"Warm" in worker.log_bytes(), "it drains")
+        began = time.monotonic()
+        worker.signal(second)
+
+        worker.wait()
+        assert time.monotonic() - began < 4
+    assert broker.waiting() + broker.unacknowledged() == 1
+    assert broker.redis.get("test:closed") == "1"
+
+
+def test_sigquit_cancels_at_once(broker: Broker) -> None:
+    with WorkerProcess.start(broker, PENSTOCK_DRAIN_GRACE_SECONDS=60) as worker:
+        broker.publish(Lane.NORMAL, ["sleep:60:long"])
+        until(lambda: broker.noted("test:started"), "it runs")
+        began = time.monotonic()
+        worker.signal(signal.SIGQUIT)
+
+        worker.wait()
+        assert time.monotonic() - began < 4
+    assert broker.waiting() + broker.unacknowledged() == 1
+    assert broker.redis.get("test:closed") == "1"
+
+
+def test_the_messages_of_a_killed_worker_are_delivered_again(broker: Broker) -> None:
+    with WorkerProcess.start(broker) as killed:
+        broker.publish(Lane.NORMAL, ["sleep:1:a", "sleep:1:b"])
+        until(lambda: len(broker.noted("test:started")) == 2, "both run")
+        killed.signal(signal.SIGKILL)
+        killed.wait()
+    assert broker.unacknowledged() == 2
+
+    for tag, since in broker.redis.zrange("unacked_index", 0, -1, withscores=True):
+        broker.redis.zadd("unacked_index", {tag: since - LONG_AGO_SECONDS})  # the visibility time-out has passed
+    with WorkerProcess.start(broker):
+        until(lambda: len(broker.noted("test:ended")) == 2, "both ran")
+
+    assert broker.noted("test:starts") == {"sleep:1:a": 2, "sleep:1:b": 2}
