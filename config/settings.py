@@ -76,7 +76,8 @@ class Settings(BaseSettings):
         return self
 
 
-NAMED_IN_FULL = frozenset({"PENSTOCK_PORT", "PORT"})
+SPELLINGS = {"PENSTOCK_PORT": "PENSTOCK_PORT (or PORT)"}
+"""Settings that have more names than one."""
 
 
 def load_settings() -> Settings:
@@ -90,6 +91,5 @@ def load_settings() -> Settings:
 def _line(part: object) -> str:
     found = dict(part)  # type: ignore[call-overload]  # a TypedDict of pydantic's
     name = "_".join(str(step) for step in found["loc"]).upper()
-    if name and name not in NAMED_IN_FULL:
-        name = f"PENSTOCK_{name}"
+    name = SPELLINGS.get(name, f"PENSTOCK_{name}" if name else "")
     return f"{name}: {found['msg']}" if name else str(found["msg"]).removeprefix("Value error, ")

@@ -1,0 +1,89 @@
+"""Streams and presence beneath the routes: heartbeats, whole replies in chunks, work that ends with its client."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from api.openai.events import DONE, KEEP_ALIVE, chunks_of, event
+from api.openai.streams import Telling, told
+from api.presence import ClientGone, while_present
+from schemas.accepted import Rested
+from schemas.errors import RedisUnavailable
+from tasks.deps import OnChunk
+from tests.support.house import REPLY, a_chunk, a_rest
+
+
+async def test_silence_between_chunks_is_filled_and_silence_before_them_is_not() -> None:
+    heard = asyncio.Event()
+
+    async def complete(on_chunk: OnChunk | None) -> Rested:
+        assert on_chunk is not None
+        await asyncio.sleep(0)
+        await on_chunk(a_chunk("a"))
+        await heard.wait()
+        return a_rest(reply=REPLY)
+
+    events = []
+    async for data in told(complete, Telling(live=True, keep_alive_seconds=0.001)):
+        events.append(data)
+        if data == KEEP_ALIVE:
+            heard.set()
+
+    assert (events[0], events[1], events[-1]) == (event(a_chunk("a")), KEEP_ALIVE, DONE)
+
+
+async def test_trouble_before_the_first_chunk_is_raised_and_after_it_is_an_event() -> None:
+    async def early(_: OnChunk | None) -> Rested:
+        raise RedisUnavailable
+
+    async def late(on_chunk: OnChunk | None) -> Rested:
+        assert on_chunk is not None
+        await on_chunk(a_chunk("a"))
+        raise RedisUnavailable
+
+    with pytest.raises(RedisUnavailable):
+        [data async for data in told(early, Telling(live=True))]
+    events = [data async for data in told(late, Telling(live=True))]
+    assert b'"code":"unavailable"' in events[-1]
+    assert DONE not in events
+
+
+def test_tool_calls_of_a_whole_reply_are_numbered_as_a_stream_numbers_them() -> None:
+    calls = [{"id": f"call_{n}", "type": "function", "function": {"name": "f", "arguments": "{}"}} for n in range(2)]
+    message = {"role": "assistant", "content": None, "tool_calls": calls}
+    reply = REPLY | {"choices": [{"index": 0, "finish_reason": "tool_calls", "message": message}]}
+
+    first, last = chunks_of(reply, include_usage=False)
+
+    assert [call["index"] for call in first["choices"][0]["delta"]["tool_calls"]] == [0, 1]
+    assert last["choices"][0] == {"index": 0, "delta": {}, "logprobs": None, "finish_reason": "tool_calls"}
+
+
+async def test_work_ends_with_its_client_and_leaves_nothing_running() -> None:
+    ended = asyncio.Event()
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.disconnect"}
+
+    with pytest.raises(ClientGone):
+        await while_present(receive, work())
+    assert ended.is_set()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_work_that_is_done_is_answered_even_to_who_leaves_now() -> None:
+    async def work() -> str:
+        return "done"
+
+    async def receive() -> dict[str, Any]:
+        await asyncio.sleep(0)
+        return {"type": "http.disconnect"}
+
+    assert await while_present(receive, work()) == "done"
