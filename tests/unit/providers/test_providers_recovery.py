@@ -1,0 +1,72 @@
+"""Every place where JSON may stand in a reply, most literal first; the contract chooses."""
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from providers.recovery import Candidate, Step, candidates
+
+Json = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def found(text: str) -> list[Candidate]:
+    return list(candidates(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "first"),
+    [
+        ('{"a": 1}', Candidate(Step.DIRECT, {"a": 1})),
+        ("  [1, 2]\n", Candidate(Step.DIRECT, [1, 2])),
+        ("42", Candidate(Step.DIRECT, 42)),
+        ('```json\n{"a": 1}\n```', Candidate(Step.FENCED, {"a": 1})),
+        ('```\r\n{"a": 1}\r\n```', Candidate(Step.FENCED, {"a": 1})),
+        ('Here:\n```json\n{"a": 1}', Candidate(Step.FENCED, {"a": 1})),
+        ('Sure! {"a": {"b": [1]}} Anything else?', Candidate(Step.EMBEDDED, {"a": {"b": [1]}})),
+        ("The list is [1, 2, 3].", Candidate(Step.EMBEDDED, [1, 2, 3])),
+        ('{"a": 1,}', Candidate(Step.REPAIRED, {"a": 1})),
+        ("{'a': 'b'}", Candidate(Step.REPAIRED, {"a": "b"})),
+        ('{"a": "b"', Candidate(Step.REPAIRED, {"a": "b"})),
+        ('```json\n{"a": 1,}\n```', Candidate(Step.REPAIRED, {"a": 1})),
+    ],
+)
+def test_the_first_candidate(text: str, first: Candidate) -> None:
+    assert found(text)[0] == first
+
+
+def test_every_fenced_block_is_a_candidate() -> None:
+    text = '```json\n{"draft": 1}\n```\nBetter:\n```json\n{"final": 2}\n```'
+
+    assert [one.value for one in found(text) if one.step is Step.FENCED] == [{"draft": 1}, {"final": 2}]
+
+
+def test_every_embedded_value_is_a_candidate() -> None:
+    assert [one.value for one in found('first {"a": 1} [then] {"b": 2}')][:2] == [{"a": 1}, {"b": 2}]
+
+
+@pytest.mark.parametrize("text", ["", "no JSON at all", "```\nplain\n```", "a } b ] c", "\ud800"])
+def test_prose_has_no_candidates(text: str) -> None:
+    assert found(text) == []
+
+
+def test_what_is_not_json_is_not_taken_for_it() -> None:
+    assert all(one.step is not Step.EMBEDDED for one in found('say {"a": NaN} here'))
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "{" * 5_000 + "x", "[{" * 30_000])
+def test_hostile_nesting_comes_to_an_end(text: str) -> None:
+    assert isinstance(found(text), list)
+
+
+@given(Json, st.sampled_from(["{}", "```json\n{}\n```", "Well:\n```\n{}\n```\nDone."]))
+def test_json_is_found_whatever_stands_around_it(value: object, frame: str) -> None:
+
+    written = orjson.dumps(value).decode()
+
+    if "```" not in written:
+        assert value in [one.value for one in candidates(frame.replace("{}", written))]
