@@ -35,6 +35,16 @@ async def test_lines_are_whole_across_chunks(engine: AsyncEngine) -> None:
     assert [line async for line in files.lines(FileId("file-2"))] == lines
 
 
+async def test_a_line_above_the_cap_comes_cut_and_the_others_whole(engine: AsyncEngine) -> None:
+    files, long = FileTable(engine), b"x" * (3 * CHUNK_BYTES)
+    body = parts(b"a\n" + long + b"\nb\n" + long)
+
+    await files.write(FileId("file-long"), TENANT, body, filename="a", purpose="batch")
+    lines = [line async for line in files.lines(FileId("file-long"), most_bytes=10)]
+
+    assert lines == [b"a", b"x" * 11, b"b", b"x" * 11]
+
+
 async def test_an_upload_that_breaks_off_leaves_nothing(engine: AsyncEngine) -> None:
     async def broken() -> AsyncIterator[bytes]:
         yield b"x" * (CHUNK_BYTES + 1)
