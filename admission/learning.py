@@ -36,9 +36,9 @@ def read_tokens(headers: LimitHeaders) -> Reading:
 
 
 def _read(minute: int, limit: int | None, remaining: int | None, reset_ms: int | None) -> Reading:
-    if remaining is not None and remaining < 0:
-        remaining = None
-    if limit is None or limit <= 0 or remaining is None:
+    if remaining is None or remaining < 0 or (limit is not None and limit <= 0):
+        return Reading(minute)
+    if limit is None:
         return Reading(minute, remaining)
     deficit = limit - remaining
     if deficit <= 0:
