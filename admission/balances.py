@@ -1,5 +1,6 @@
 """Reading budget counters, and how long each is kept. Whole nano-dollars, never floats."""
 
+import re
 from asyncio import gather
 from collections.abc import Sequence
 
@@ -10,14 +11,21 @@ from schemas.admission import BudgetCounter
 from schemas.money import NanoUsd
 
 DAY_SECONDS = 86_400
-LENGTH_OF_A_DAYS_NAME = len("2026-11-24")
+HIGHEST_LIMIT_NANO_USD = 9_000_000_000_000_000_000
+"""Below 2^63, where HINCRBY would refuse in the middle of a script."""
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}(@.*)?")
+_HOUR = re.compile(r"\d{4}-\d{2}-\d{2}T.*")
 
 
 def retention_seconds(window: str) -> int:
-    """Longer than the window and the last suspense in it: months two, days a week over, hours three days."""
-    if len(window) > LENGTH_OF_A_DAYS_NAME:
+    """Longer than the window and the last suspense in it: hours three days, days eight, all else two months.
+
+    A name that says neither hour nor day may be a month, or anything: a counter that is forgotten within its window
+    would let its budget be spent again.
+    """
+    if _HOUR.fullmatch(window):
         return 3 * DAY_SECONDS
-    if len(window) == LENGTH_OF_A_DAYS_NAME:
+    if _DAY.fullmatch(window):
         return 8 * DAY_SECONDS
     return 64 * DAY_SECONDS
 
