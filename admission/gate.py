@@ -6,10 +6,11 @@ epoch key nothing is granted. A counter's limit is the one pinned in Redis (`Led
 
 from asyncio import gather
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 import orjson
 
-from admission.balances import read_balances, retention_seconds
+from admission.balances import HIGHEST_LIMIT_NANO_USD, read_balances, retention_seconds
 from admission.keys import Keys
 from admission.learning import Reading, read_requests, read_tokens
 from admission.limits import Balance, LimitsSnapshot, Refused, TargetLimits
@@ -60,6 +61,7 @@ class Gate:
 
     async def admit(self, ask: Ask) -> Grant | Wait | Refusal:
         """Decide now. Raises RedisUnavailable; then nothing may be sent."""
+        ask = _counted_once(ask)
         keys, args = self._asked(ask)
         verdict, second, third = await self._wire.run(ADMIT, keys, args)
         if verdict == 1:
@@ -90,7 +92,7 @@ class Gate:
         """Freeze the target for everybody after a 429; the numbers of its body teach the rate."""
         numbers = (refused.limit, refused.used, refused.requested) if refused else ("", "", "")
         dimension = _DIMENSIONS.get(reason, 0)
-        args = [_named(target), retry_after_ms * 1_000, dimension, *numbers, self._now()]
+        args = [_named(target), retry_after_ms * 1_000, dimension, *numbers, self.clock_word()]
         await self._wire.run(PENALIZE, [self._keys.bucket(target), self._keys.targets], args)
 
     async def stop_account(self, account: str, reason: str) -> None:
@@ -104,14 +106,14 @@ class Gate:
     async def configure(self, limits: TargetLimits, version: int) -> bool:
         """Apply limits, keeping what was learned and spent; False when a newer version is in force."""
         keys = [self._keys.bucket(limits.target), self._keys.targets]
-        return bool(await self._wire.run(CONFIGURE, keys, [*_configured(limits, version), self._now()]))
+        return bool(await self._wire.run(CONFIGURE, keys, [*_configured(limits, version), self.clock_word()]))
 
     async def expire(self, limit: int = 100) -> list[str]:
         """Move reservations whose time ran out to suspense; the stamps moved. Their money stays reserved."""
         moved: list[str] = []
         for target in await self.targets():
             keys = [self._keys.in_flight(target), self._keys.suspense]
-            stamps = await self._wire.run(EXPIRE, keys, [limit - len(moved), self._now()])
+            stamps = await self._wire.run(EXPIRE, keys, [limit - len(moved), self.clock_word()])
             moved += [stamp.decode() for stamp in stamps]
             if len(moved) >= limit:
                 break
@@ -136,8 +138,6 @@ class Gate:
         return int(epoch) if epoch is not None else None
 
     def _asked(self, ask: Ask) -> tuple[list[str], list[Word]]:
-        if len(ask.counters) > MAX_BUDGET_COUNTERS:
-            raise InvalidRequest(f"A job may count against {MAX_BUDGET_COUNTERS} budgets, not {len(ask.counters)}.")
         keys = [
             self._keys.epoch,
             self._keys.account(ask.target.account),
@@ -158,10 +158,11 @@ class Gate:
             int(ask.has_ticket),
             ask.horizon_ms * 1_000,
             _named(ask.target),
-            self._now(),
+            self.clock_word(),
         ]
         for counter in ask.counters:
-            args += [counter.limit_nano_usd, retention_seconds(counter.window)]
+            limit = min(counter.limit_nano_usd, HIGHEST_LIMIT_NANO_USD)
+            args += [limit, retention_seconds(counter.window)]
         return keys, args
 
     def _settled(self, settlement: Settlement) -> list[Word]:
@@ -174,14 +175,27 @@ class Gate:
             int(settlement.refund_permits),
             *_words(read_requests(settlement.headers)),
             *_words(read_tokens(settlement.headers)),
-            self._now(),
+            self.clock_word(),
         ]
         for counter in settlement.grant.counters:
             args += [counter.limit_nano_usd, counter.scope, counter.window]
         return args
 
-    def _now(self) -> Word:
+    def clock_word(self) -> Word:
+        """The clock as the scripts take it: empty for the server's own."""
         return self._clock_us() if self._clock_us else ""
+
+
+def _counted_once(ask: Ask) -> Ask:
+    """Two budgets may limit the same scope and window: its money is counted once, under the lower limit."""
+    strictest: dict[tuple[str, str], BudgetCounter] = {}
+    for counter in ask.counters:
+        same = strictest.setdefault((counter.scope, counter.window), counter)
+        if counter.limit_nano_usd < same.limit_nano_usd:
+            strictest[counter.scope, counter.window] = counter
+    if len(strictest) > MAX_BUDGET_COUNTERS:
+        raise InvalidRequest(f"A job may count against {MAX_BUDGET_COUNTERS} budgets, not {len(strictest)}.")
+    return ask if len(strictest) == len(ask.counters) else replace(ask, counters=tuple(strictest.values()))
 
 
 def _words(reading: Reading) -> tuple[Word, Word, Word]:

@@ -26,7 +26,7 @@ class Keys:
         self.epoch = f"{self._root}epoch"
         self.building = f"{self._root}epoch-building"
         self.targets = f"{self._root}targets"
-        self.counters = f"{self._root}counters"
+        self.counters = f"{self._root}counters-by-end"
         self.suspense = f"{self._root}suspense"
         self.budget_events = f"{self._root}budget-events"
 

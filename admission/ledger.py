@@ -9,7 +9,7 @@ it expires into suspense and is resolved from its attempt row, so money may be h
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from admission.balances import read_balances, retention_seconds
+from admission.balances import HIGHEST_LIMIT_NANO_USD, read_balances, retention_seconds
 from admission.gate import DEFAULT_LIFETIME_SECONDS, Gate
 from admission.keys import Keys
 from admission.limits import Balance, TargetLimits
@@ -18,8 +18,6 @@ from admission.wire import Wire, Word
 from schemas.admission import BudgetCounter, Grant, Settlement
 from schemas.money import NanoUsd
 
-HIGHEST_LIMIT_NANO_USD = 9_000_000_000_000_000_000
-"""Below 2^63, where HINCRBY would refuse in the middle of a script."""
 STAMPS_PER_CALL = 500
 
 
@@ -93,7 +91,8 @@ class Ledger:
     async def pin_limits(self, counters: Iterable[BudgetCounter]) -> None:
         """Put these limits in force over what asks say: after a change, workers may still ask with the old ones."""
         for counter in counters:
-            args: list[Word] = [_checked(counter.limit_nano_usd), retention_seconds(counter.window)]
+            limit = _checked(counter.limit_nano_usd)
+            args: list[Word] = [limit, retention_seconds(counter.window), self._gate.clock_word()]
             await self._wire.run(LIMIT, [self._keys.counter(counter), self._keys.counters], args)
 
     async def events(self, limit: int = 100) -> list[BudgetEvent]:
@@ -108,7 +107,7 @@ class Ledger:
 
     async def _wiped(self, epoch: int) -> bool:
         """Nobody admits now, so the indexes name everything that there is."""
-        counters = [name.decode() for name in await self._wire.command("SMEMBERS", self._keys.counters)]
+        counters = [name.decode() for name in await self._wire.command("ZRANGE", self._keys.counters, 0, -1)]
         in_flight = [self._keys.in_flight(target) for target in await self._gate.targets()]
         done = await self._step(epoch, "wipe", [self._keys.suspense, self._keys.counters, *in_flight])
         for start in range(0, len(counters), STAMPS_PER_CALL):
@@ -144,7 +143,7 @@ class Ledger:
 
     async def _step(self, epoch: int, step: str, keys: list[str], args: Sequence[Word] = ()) -> bool:
         every_key = [self._keys.epoch, self._keys.building, *keys]
-        return bool(await self._wire.run(REBUILD, every_key, [epoch, step, "", *args]))
+        return bool(await self._wire.run(REBUILD, every_key, [epoch, step, self._gate.clock_word(), *args]))
 
 
 def _checked(limit: NanoUsd) -> NanoUsd:

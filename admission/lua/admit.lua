@@ -1,5 +1,6 @@
 -- May this attempt start now? One decision over limits, lanes, in-flight slots and money, all or nothing.
--- KEYS  1 epoch  2 account stop  3 bucket  4 in-flight  5 index of targets  6 index of counters  7.. budget counters
+-- KEYS  1 epoch  2 account stop  3 bucket  4 in-flight  5 index of targets  6 index of counters by the moment at which
+--       they are forgotten  7.. budget counters, each named once
 -- ARGV  1 epoch  2 attempt id  3 lane 1..4  4 tokens  5 cost  6 lifetime us  7 waited us  8 ticket 0|1  9 horizon us
 --       10 target  11 clock (tests)  then per counter: limit, seconds to keep
 -- Reply {1, wait us, stamp} | {0, wait us, reason} | {-1, reason, detail}
@@ -15,6 +16,12 @@ if not held[1] then return {-1, 'not_ready', ''} end
 if held[1] ~= ARGV[1] then return {-1, 'stale_epoch', held[1]} end
 if held[2] then return {-1, 'account_stopped', held[2]} end
 
+-- A request that even a full minute or day cannot hold is told so at once, whatever else is exhausted.
+local b, now = open_bucket(held[3], clock(ARGV[11]))
+if tokens * interval(b, 2) > MINUTE + 0.5 or tokens * interval(b, 4) > DAY + 0.5 then
+  return {-1, 'too_large', ''}
+end
+
 -- Money. Doubles are exact to 2^53; beyond, the comparison keeps a margin, and changes are always decimal strings.
 local counters, known = #KEYS - 6, {}
 for j = 1, counters do
@@ -25,12 +32,8 @@ for j = 1, counters do
   known[j] = v[3]
 end
 
-local b, now = open_bucket(held[3], clock(ARGV[11]))
 local k = {}
 for d = 1, 4 do k[d] = (d % 2 == 1 and 1 or tokens) * paced_interval(b, d, now) end
-if tokens * interval(b, 2) > MINUTE + 0.5 or tokens * interval(b, 4) > DAY + 0.5 then
-  return {-1, 'too_large', ''}
-end
 local dominant = k[1] > k[2] and k[1] or k[2]
 
 -- The floor of a lane is the part of the burst that it leaves to those above; age lowers it by one lane, never to 0.
@@ -82,7 +85,7 @@ if b[MAX_IN_FLIGHT] > 0 then
   if lane > 1 then slots = slots - math.floor(slots * 0.05) end
   if redis.call('ZCARD', KEYS[4]) >= slots then
     granted = false
-    if retry < b[PACE] then retry, why = b[PACE], IN_FLIGHT end
+    if retry <= b[PACE] then retry, why = b[PACE], IN_FLIGHT end
   end
 end
 
@@ -104,7 +107,8 @@ for j = 1, counters do
   redis.call('HINCRBY', KEYS[6 + j], 'r', ARGV[5])
   if not known[j] then
     redis.call('EXPIRE', KEYS[6 + j], ARGV[11 + 2 * j])
-    redis.call('SADD', KEYS[6], KEYS[6 + j])
+    redis.call('ZREMRANGEBYSCORE', KEYS[6], '-inf', string.format('%.0f', now))
+    redis.call('ZADD', KEYS[6], string.format('%.0f', now + ARGV[11 + 2 * j] * SECOND), KEYS[6 + j])
   end
 end
 for d = 1, 4 do

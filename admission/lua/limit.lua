@@ -1,6 +1,6 @@
 -- Pin the limit of one budget counter, over what asks say.
--- KEYS  1 counter  2 index of counters
--- ARGV  1 limit  2 seconds to keep
+-- KEYS  1 counter  2 index of counters by the moment at which they are forgotten
+-- ARGV  1 limit  2 seconds to keep  3 clock (tests)
 -- Reply 1
 -- Invariants: settled and reserved stay; thresholds that lie above what is settled may be reported again, because
 -- they are thresholds of another limit; those already passed are not.
@@ -14,6 +14,6 @@ local new = redis.call('EXISTS', KEYS[1]) == 0
 redis.call('HSET', KEYS[1], 'l', ARGV[1], 'th', bits)
 if new then
   redis.call('EXPIRE', KEYS[1], ARGV[2])
-  redis.call('SADD', KEYS[2], KEYS[1])
+  redis.call('ZADD', KEYS[2], string.format('%.0f', clock(ARGV[3]) + ARGV[2] * SECOND), KEYS[1])
 end
 return 1

@@ -26,7 +26,7 @@ elseif step == 'count' then
   redis.call('HSET', KEYS[4], 's', ARGV[5], 'r', ARGV[6], 'th', ARGV[7])
   if ARGV[4] ~= '' then redis.call('HSET', KEYS[4], 'l', ARGV[4]) end
   redis.call('EXPIRE', KEYS[4], ARGV[8])
-  redis.call('SADD', KEYS[3], KEYS[4])
+  redis.call('ZADD', KEYS[3], string.format('%.0f', clock(ARGV[3]) + ARGV[8] * SECOND), KEYS[4])
 elseif step == 'carry' then
   local at = string.format('%.0f', clock(ARGV[3]) + ARGV[4])
   for j = 5, #ARGV do redis.call('ZADD', KEYS[3], at, ARGV[j]) end

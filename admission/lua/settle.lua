@@ -6,10 +6,12 @@
 --       12 clock (tests)  then per counter: limit, scope, window
 -- Reply 1 settled | 0 duplicate or unknown
 -- Invariants: money moves only together with the removal of the stamp; reserved falls by what the stamp says, never
--- by what the caller says; headers only ever lower the level; each threshold of a counter's limit is reported once.
+-- by what the caller says; headers only ever lower the level; each threshold of a counter's limit is reported once;
+-- a counter that was forgotten with its window stays forgotten.
 local tokens, cost, t_k, requests_k, tokens_k, refunded_k =
   string.match(ARGV[1], '|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)$')
 if not tokens then return 0 end
+t_k, requests_k, tokens_k, refunded_k = tonumber(t_k), tonumber(requests_k), tonumber(tokens_k), tonumber(refunded_k)
 local b, now = open_bucket(redis.call('GET', KEYS[1]), clock(ARGV[12]))
 local reserved, kind = tonumber(tokens), ARGV[2]
 
@@ -37,8 +39,9 @@ local function report_crossings(key, at)
 end
 
 for j = 5, #KEYS do
-  if cost ~= '0' then redis.call('HINCRBY', KEYS[j], 'r', '-' .. cost) end
-  if kind == 'post' and ARGV[4] ~= '0' then
+  local kept = redis.call('EXISTS', KEYS[j]) == 1
+  if kept and cost ~= '0' then redis.call('HINCRBY', KEYS[j], 'r', '-' .. cost) end
+  if kept and kind == 'post' and ARGV[4] ~= '0' then
     redis.call('HINCRBY', KEYS[j], 's', ARGV[4])
     report_crossings(KEYS[j], 13 + (j - 5) * 3)
   end
@@ -75,7 +78,7 @@ end
 local function learn_refund(remaining, limit)
   local i = interval(b, 2)
   if remaining > 0.98 * limit or b[SAMPLE_AT] == 0 or t_k - b[SAMPLE_AT] > MINUTE then
-    b[SAMPLE_AT] = remaining > 0.98 * limit and 0 or tonumber(t_k)
+    b[SAMPLE_AT] = remaining > 0.98 * limit and 0 or t_k
     b[SAMPLE_REMAINING], b[SAMPLE_ADMITTED], b[SAMPLE_REFUNDED] = remaining, tokens_k, refunded_k
     return
   end
@@ -84,8 +87,8 @@ local function learn_refund(remaining, limit)
   local seen = remaining - b[SAMPLE_REMAINING] - (t_k - b[SAMPLE_AT]) / i + (tokens_k - b[SAMPLE_ADMITTED])
   local share = math.max(0, math.min(1, seen / given))
   b[REFUND_SHARE] = b[REFUND_SHARE] + 0.5 * (share - b[REFUND_SHARE])
-  b[SAMPLE_AT], b[SAMPLE_REMAINING] = tonumber(t_k), remaining
-  b[SAMPLE_ADMITTED], b[SAMPLE_REFUNDED] = tonumber(tokens_k), tonumber(refunded_k)
+  b[SAMPLE_AT], b[SAMPLE_REMAINING] = t_k, remaining
+  b[SAMPLE_ADMITTED], b[SAMPLE_REFUNDED] = tokens_k, refunded_k
 end
 
 -- The header is what the provider held when it admitted call k: add the refill since, take off what we admitted after.
@@ -98,8 +101,7 @@ local function lower_to(d, remaining, since)
   if level < burst and now + burst - level > b[TAT + d] then b[TAT + d] = now + burst - level end
 end
 
-local same_life = tonumber(t_k) >= b[BORN_AT] and tonumber(t_k) <= now
-  and tonumber(requests_k) <= b[ADMITTED_REQUESTS] + 1
+local same_life = t_k >= b[BORN_AT] and t_k <= now and requests_k <= b[ADMITTED_REQUESTS] + 1
 if ARGV[8] ~= '' then vote(tonumber(ARGV[6]), tonumber(ARGV[8])) end
 if ARGV[11] ~= '' then vote(tonumber(ARGV[9]), tonumber(ARGV[11])) end
 if same_life and ARGV[7] ~= '' then
