@@ -8,7 +8,7 @@ import struct
 from collections.abc import Mapping
 from itertools import accumulate
 
-LAYOUT = 1
+LAYOUT = 2
 ORIGIN_SECONDS = 1_767_225_600
 """2026-01-01: microseconds since then stay below 2^53 until the year 2311."""
 
@@ -20,7 +20,7 @@ FIELDS: Mapping[str, int] = {
     "last_settled_at": 1,
     "pace": 1,
     "held_until": 1,
-    "held_cost": 1,
+    "held_tokens": 1,
     "held_lane": 1,
     "admitted_requests": 1,
     "admitted_tokens": 1,

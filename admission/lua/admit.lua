@@ -9,7 +9,7 @@
 local lane, tokens, ticket = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[8] == '1'
 local waited, horizon = tonumber(ARGV[7]), tonumber(ARGV[9])
 local REASON = {'requests_per_minute', 'tokens_per_minute', 'requests_per_day', 'tokens_per_day', 'in_flight', 'frozen'}
-local IN_FLIGHT, FROZEN_REASON = 5, 6
+local IN_FLIGHT, FROZEN_REASON, HOLD_MARGIN = 5, 6, 300000
 
 local held = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
 if not held[1] then return {-1, 'not_ready', ''} end
@@ -45,7 +45,9 @@ if horizon > floor * b[BURST] then horizon = floor * b[BURST] end
 -- A newcomer stands behind ticket holders unless the bucket shows surplus.
 if lane > 1 and not ticket and b[TICKET + lane] > now and floor < 0.5 then floor = 0.5 end
 local hold = 0
-if b[HELD_UNTIL] > now and lane >= b[HELD_LANE] and dominant < b[HELD_COST] then hold = b[HELD_COST] end
+if b[HELD_UNTIL] > now and lane >= b[HELD_LANE] and tokens < b[HELD_TOKENS] then
+  hold = b[HELD_TOKENS] * paced_interval(b, 2, now)
+end
 
 -- wait respects floors and holds, bare ignores them. A request larger than the room waits for a full bucket and
 -- then goes into debt; the room leaves the lowest lane's floor out, so that critical still comes before low.
@@ -90,14 +92,18 @@ if b[MAX_IN_FLIGHT] > 0 then
 end
 
 if not granted then
-  if why == 2 and dominant > 0.1 * b[BURST] and (b[HELD_UNTIL] <= now or lane < b[HELD_LANE]) then
-    b[HELD_UNTIL], b[HELD_COST], b[HELD_LANE] = now + wait + 300000, dominant, lane
-  end
   local spacing = k[why] or dominant
   if why == IN_FLIGHT then spacing = b[PACE] end
   local slot = now + retry
-  if b[TICKET + lane] > slot then slot = b[TICKET + lane] end
-  b[TICKET + lane] = slot + spacing
+  -- A large request whose turn it was gets room held, and comes back within that time: behind the lane's tickets it
+  -- would come too late and be overtaken for ever. A newcomer gets no room held, or it would pass those who wait.
+  local large = why == 2 and dominant > 0.1 * b[BURST]
+  if ticket and large and (b[HELD_UNTIL] <= now or lane < b[HELD_LANE]) then
+    b[HELD_UNTIL], b[HELD_TOKENS], b[HELD_LANE] = slot + HOLD_MARGIN, tokens, lane
+  elseif b[TICKET + lane] > slot then
+    slot = b[TICKET + lane]
+  end
+  if slot + spacing > b[TICKET + lane] then b[TICKET + lane] = slot + spacing end
   save_bucket(KEYS[3], b)
   return {0, micros(slot - now), REASON[why]}
 end
@@ -119,7 +125,7 @@ if by_share then
   if since < now - SHARE_MEMORY then since = now - SHARE_MEMORY end
   b[SHARE_TAT + lane] = since + dominant / b[SHARE + lane]
 end
-if b[HELD_UNTIL] > now and dominant >= b[HELD_COST] then b[HELD_UNTIL] = 0 end
+if b[HELD_UNTIL] > now and tokens >= b[HELD_TOKENS] then b[HELD_UNTIL] = 0 end
 b[ADMITTED_REQUESTS], b[ADMITTED_TOKENS] = b[ADMITTED_REQUESTS] + 1, b[ADMITTED_TOKENS] + tokens
 local minutes = math.floor((now - b[MINUTE_AT]) / MINUTE)
 if minutes >= 1 then
