@@ -5,14 +5,14 @@ is sent. Invariant: a local answer is never a grant.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
-from typing import Self, TypeAlias
+from typing import Protocol, Self, TypeAlias
 
-from admission.gate import Gate
 from schemas.admission import Ask, Grant, Refusal, RefusalReason, SettleKind, Settlement, Wait, WaitReason
 from schemas.job import Target
 from schemas.lanes import Lane
+
 
 _Flow: TypeAlias = tuple[Target, Lane]
 
@@ -23,6 +23,25 @@ HORIZON_MS = 50
 """A future grant this near saves its second round trip; the gate cuts it to the lane's floor."""
 LONGEST_MEMORY_SECONDS = 1.0
 """How long a process believes a long wait, so that a raised limit is felt within a second."""
+
+
+class SharedGate(Protocol):
+    """What is asked of the gate that all processes share."""
+
+    async def admit(self, ask: Ask) -> Grant | Wait | Refusal:
+        """Decide now."""
+
+    async def settle(self, settlement: Settlement) -> bool:
+        """Replace a reservation by the truth."""
+
+    async def penalize(self, target: Target, retry_after_ms: int, reason: WaitReason) -> None:
+        """Freeze a target."""
+
+    async def stop_account(self, account: str, reason: str) -> None:
+        """Let nothing more through to an account."""
+
+    async def current_epoch(self) -> int | None:
+        """The ledger's epoch; None while it is closed."""
 
 
 @dataclass(slots=True)
@@ -37,7 +56,7 @@ class _Shut:
 class LocalGate:
     """Wraps the shared gate for one process. `jitter` is uniform in [0, 1)."""
 
-    def __init__(self, gate: Gate, *, jitter: Callable[[], float], hold_seconds: float = HOLD_SECONDS) -> None:
+    def __init__(self, gate: SharedGate, *, jitter: Callable[[], float], hold_seconds: float = HOLD_SECONDS) -> None:
         self._gate = gate
         self._jitter = jitter
         self._hold_seconds = hold_seconds
@@ -95,10 +114,19 @@ class LocalGate:
         waited_ms = ask.waited_ms + int((_now() - started) * 1_000)
         epoch = max(ask.epoch, self._epoch)
         now_asked = replace(ask, waited_ms=waited_ms, epoch=epoch, horizon_ms=ask.horizon_ms or HORIZON_MS)
-        answer = await self._gate.admit(now_asked)
+        answer = await self._heard(now_asked)
         if isinstance(answer, Refusal) and answer.reason is RefusalReason.STALE_EPOCH and self._adopt(answer, epoch):
-            return await self._gate.admit(replace(now_asked, epoch=self._epoch))
+            return await self._heard(replace(now_asked, epoch=self._epoch))
         return answer
+
+    async def _heard(self, ask: Ask) -> Grant | Wait | Refusal:
+        """Hear the answer even when the caller is cancelled meanwhile: a grant that nobody wants is given back."""
+        asking = asyncio.create_task(self._gate.admit(ask))
+        try:
+            return await asyncio.shield(asking)
+        except asyncio.CancelledError:
+            self._in_background(self._give_back_if_granted(asking))
+            raise
 
     def _adopt(self, refusal: Refusal, asked_under: int) -> bool:
         """A newer epoch means that the ledger was rebuilt; an older one is a Redis that has lost its memory."""
@@ -112,12 +140,21 @@ class LocalGate:
         try:
             await asyncio.sleep(grant.wait_ms / 1_000)
         except asyncio.CancelledError:
-            settling = self._gate.settle(Settlement(grant=grant, kind=SettleKind.RELEASE))
-            release = asyncio.create_task(settling)
-            self._releases.add(release)
-            release.add_done_callback(self._released)
+            self._in_background(self._give_back(grant))
             raise
         return grant
+
+    async def _give_back_if_granted(self, asking: "asyncio.Task[Grant | Wait | Refusal]") -> bool:
+        answer = await asking
+        return isinstance(answer, Grant) and await self._give_back(answer)
+
+    async def _give_back(self, grant: Grant) -> bool:
+        return await self._gate.settle(Settlement(grant=grant, kind=SettleKind.RELEASE))
+
+    def _in_background(self, releasing: Coroutine[None, None, bool]) -> None:
+        release = asyncio.create_task(releasing)
+        self._releases.add(release)
+        release.add_done_callback(self._released)
 
     def _released(self, release: asyncio.Task[bool]) -> None:
         """A release that failed is repaired by expiry; its exception has been seen."""

@@ -1,0 +1,304 @@
+"""The gate of one process over a scripted shared one: where it waits, what it remembers, and what it gives back."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+
+from admission.local_gate import HOLD_SECONDS, LONGEST_JITTER_MS, LONGEST_MEMORY_SECONDS, LocalGate
+from schemas.admission import Ask, Grant, Refusal, RefusalReason, SettleKind, Settlement, Wait, WaitReason
+from schemas.errors import RedisUnavailable
+from schemas.job import Target
+from schemas.lanes import Lane
+from tests.support.admission_room import an_ask
+from tests.support.virtual_time import in_virtual_time
+
+BUSY = WaitReason.TOKENS
+
+
+@dataclass
+class ScriptedGate:
+    """Answers what it is told, then grants; an answer may take its time. Remembers who asked when."""
+
+    answers: list[int | Refusal | RedisUnavailable] = field(default_factory=list)
+    grant_wait_ms: int = 0
+    reply_seconds: float = 0.0
+    epoch: int = 1
+    asked: list[tuple[float, Ask]] = field(default_factory=list)
+    settled: list[Settlement] = field(default_factory=list)
+
+    async def admit(self, ask: Ask) -> Grant | Wait | Refusal:
+        self.asked.append((asyncio.get_running_loop().time(), ask))
+        await asyncio.sleep(self.reply_seconds)
+        if ask.epoch != self.epoch:
+            return Refusal(reason=RefusalReason.STALE_EPOCH, scope=str(self.epoch))
+        answer = self.answers.pop(0) if self.answers else None
+        match answer:
+            case RedisUnavailable():
+                raise answer
+            case Refusal():
+                return answer
+            case int():
+                return Wait(retry_after_ms=answer, reason=BUSY)
+        return Grant(
+            stamp=ask.attempt_id,
+            wait_ms=self.grant_wait_ms,
+            tokens=ask.tokens,
+            cost_nano_usd=ask.cost_nano_usd,
+            target=ask.target,
+            epoch=ask.epoch,
+        )
+
+    async def settle(self, settlement: Settlement) -> bool:
+        self.settled.append(settlement)
+        return True
+
+    async def penalize(self, target: Target, retry_after_ms: int, reason: WaitReason) -> None:
+        raise NotImplementedError
+
+    async def stop_account(self, account: str, reason: str) -> None:
+        raise NotImplementedError
+
+    async def current_epoch(self) -> int | None:
+        return self.epoch or None
+
+
+def a_gate(shared: ScriptedGate, jitter: Callable[[], float] = lambda: 0.0) -> LocalGate:
+    return LocalGate(shared, jitter=jitter)
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def test_it_sleeps_to_its_ticket_and_asks_again_with_it() -> None:
+    shared = ScriptedGate([300, 700])
+
+    answer = in_virtual_time(a_gate(shared).admit(an_ask()))
+
+    assert isinstance(answer, Grant)
+    assert [(round(at, 3), ask.has_ticket, ask.waited_ms) for at, ask in shared.asked] == [
+        (0.0, False, 0),
+        (0.3, True, 300),
+        (1.0, True, 1_000),
+    ]
+
+
+def test_jitter_never_lets_it_come_before_its_slot() -> None:
+    shared = ScriptedGate([300])
+
+    in_virtual_time(a_gate(shared, jitter=lambda: 0.5).admit(an_ask()))
+
+    assert shared.asked[1][0] == pytest.approx(0.3 + LONGEST_JITTER_MS / 2_000)
+
+
+def test_a_wait_beyond_the_hold_time_is_handed_out_at_once() -> None:
+    shared = ScriptedGate([1_500, 600])
+
+    async def admit() -> tuple[Grant | Wait | Refusal, float]:
+        return await a_gate(shared).admit(an_ask()), now()
+
+    answer, at = in_virtual_time(admit())
+
+    assert answer == Wait(retry_after_ms=600, reason=BUSY)
+    assert at == pytest.approx(1.5)
+
+
+def test_a_long_wait_is_remembered_for_its_lane_and_names_the_moment_it_ends() -> None:
+    shared = ScriptedGate([60_000])
+    gate = a_gate(shared)
+
+    async def admit() -> tuple[Grant | Wait | Refusal, Grant | Wait | Refusal]:
+        await gate.admit(an_ask(1))
+        await asyncio.sleep(0.4)
+        return await gate.admit(an_ask(2)), await gate.admit(an_ask(3, lane=Lane.HIGH))
+
+    same_lane, other_lane = in_virtual_time(admit())
+
+    assert same_lane == Wait(retry_after_ms=59_600, reason=BUSY)
+    assert isinstance(other_lane, Grant)
+    assert [ask.attempt_id for _, ask in shared.asked] == ["att_1", "att_3"]
+
+
+def test_waits_from_memory_are_spread_so_that_nobody_wakes_together() -> None:
+    shared, chances = ScriptedGate([60_000]), iter([0.0, 0.25, 0.75])
+    gate = a_gate(shared, jitter=lambda: next(chances))
+
+    async def admit() -> list[Grant | Wait | Refusal]:
+        return [await gate.admit(an_ask(number)) for number in range(3)]
+
+    _, second, third = in_virtual_time(admit())
+
+    assert second == Wait(retry_after_ms=60_250, reason=BUSY)
+    assert third == Wait(retry_after_ms=60_750, reason=BUSY)
+
+
+def test_a_long_wait_is_believed_for_a_second_at_most() -> None:
+    shared = ScriptedGate([60_000])
+    gate = a_gate(shared)
+
+    async def admit() -> Grant | Wait | Refusal:
+        await gate.admit(an_ask(1))
+        await asyncio.sleep(LONGEST_MEMORY_SECONDS + 0.01)
+        return await gate.admit(an_ask(2))
+
+    assert isinstance(in_virtual_time(admit()), Grant)
+
+
+def test_a_wait_that_the_next_can_hold_out_is_not_remembered() -> None:
+    shared = ScriptedGate([1_900, 200])
+    gate = a_gate(shared)
+
+    async def admit() -> Grant | Wait | Refusal:
+        assert isinstance(await gate.admit(an_ask(1)), Wait)
+        return await gate.admit(an_ask(2))
+
+    assert isinstance(in_virtual_time(admit()), Grant)
+
+
+def test_every_wait_that_is_handed_out_lies_ahead() -> None:
+    shared = ScriptedGate([2_100, 2_100, 2_100, 2_100, 2_100])
+    gate = a_gate(shared)
+
+    async def admit() -> list[Grant | Wait | Refusal]:
+        answers = []
+        for number in range(40):
+            answers.append(await gate.admit(an_ask(number)))
+            await asyncio.sleep(0.01)
+        return answers
+
+    waits = [answer for answer in in_virtual_time(admit()) if isinstance(answer, Wait)]
+    assert waits
+    assert all(wait.retry_after_ms >= HOLD_SECONDS * 1_000 for wait in waits)
+
+
+def test_a_future_grant_has_been_slept_when_it_is_returned() -> None:
+    shared = ScriptedGate(grant_wait_ms=40)
+
+    async def admit() -> float:
+        await a_gate(shared).admit(an_ask())
+        return now()
+
+    assert in_virtual_time(admit()) == pytest.approx(0.04)
+
+
+def test_whoever_is_cancelled_before_his_slot_gives_the_grant_back() -> None:
+    shared = ScriptedGate(grant_wait_ms=40)
+    gate = a_gate(shared)
+
+    async def cancelled() -> None:
+        waiting = asyncio.create_task(gate.admit(an_ask()))
+        await asyncio.sleep(0.02)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        await gate.aclose()
+
+    in_virtual_time(cancelled())
+
+    assert [(done.grant.stamp, done.kind) for done in shared.settled] == [("att_1", SettleKind.RELEASE)]
+
+
+def test_whoever_is_cancelled_while_asking_gives_back_what_he_is_granted() -> None:
+    shared = ScriptedGate(reply_seconds=0.5)
+    gate = a_gate(shared)
+
+    async def cancelled() -> None:
+        asking = asyncio.create_task(gate.admit(an_ask()))
+        await asyncio.sleep(0.1)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        await gate.aclose()
+
+    in_virtual_time(cancelled())
+
+    assert [(done.grant.stamp, done.kind) for done in shared.settled] == [("att_1", SettleKind.RELEASE)]
+
+
+@pytest.mark.parametrize("answer", [300, Refusal(reason=RefusalReason.NOT_READY), RedisUnavailable()])
+def test_whoever_is_cancelled_while_asking_and_gets_nothing_gives_nothing_back(
+    answer: int | Refusal | RedisUnavailable,
+) -> None:
+    shared = ScriptedGate([answer], reply_seconds=0.5)
+    gate = a_gate(shared)
+
+    async def cancelled() -> None:
+        asking = asyncio.create_task(gate.admit(an_ask()))
+        await asyncio.sleep(0.1)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        await gate.aclose()
+
+    in_virtual_time(cancelled())
+
+    assert shared.settled == []
+
+
+def test_cancelled_while_waiting_for_a_slot_nothing_is_owed() -> None:
+    shared = ScriptedGate([500])
+    gate = a_gate(shared)
+
+    async def cancelled() -> None:
+        waiting = asyncio.create_task(gate.admit(an_ask()))
+        await asyncio.sleep(0.1)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+    in_virtual_time(cancelled())
+
+    assert shared.settled == []
+    assert len(shared.asked) == 1
+
+
+def test_a_process_that_knows_no_epoch_learns_it_from_its_first_refusal() -> None:
+    shared = ScriptedGate(epoch=7)
+    gate = a_gate(shared)
+
+    answer = in_virtual_time(gate.admit(an_ask(epoch=gate.epoch)))
+
+    assert isinstance(answer, Grant)
+    assert (answer.epoch, gate.epoch, len(shared.asked)) == (7, 7, 2)
+
+
+def test_an_older_epoch_is_a_redis_that_lost_its_memory_and_is_not_adopted() -> None:
+    shared = ScriptedGate(epoch=3)
+    gate = a_gate(shared)
+
+    answer = in_virtual_time(gate.admit(an_ask(epoch=4)))
+
+    assert answer == Refusal(reason=RefusalReason.STALE_EPOCH, scope="3")
+    assert gate.epoch == 0
+
+
+def test_a_closed_ledger_leaves_the_known_epoch_alone() -> None:
+    shared = ScriptedGate(epoch=5)
+    gate = a_gate(shared)
+
+    async def asked_twice() -> int:
+        await gate.refresh_epoch()
+        shared.epoch = 0
+        return (await gate.refresh_epoch()).epoch
+
+    assert in_virtual_time(asked_twice()) == 5
+
+
+def test_a_refusal_is_neither_waited_for_nor_remembered() -> None:
+    shared = ScriptedGate([Refusal(reason=RefusalReason.BUDGET, scope="global")])
+    gate = a_gate(shared)
+
+    async def admit() -> list[Grant | Wait | Refusal]:
+        return [await gate.admit(an_ask(1)), await gate.admit(an_ask(2))]
+
+    first, second = in_virtual_time(admit())
+
+    assert first == Refusal(reason=RefusalReason.BUDGET, scope="global")
+    assert isinstance(second, Grant)
+
+
+def test_a_redis_that_is_away_grants_nothing() -> None:
+    with pytest.raises(RedisUnavailable):
+        in_virtual_time(a_gate(ScriptedGate([RedisUnavailable()])).admit(an_ask()))
