@@ -5,9 +5,12 @@ wrong with the first candidate is the complaint, because it is what the model mo
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
-from providers.recovery import candidates
+import orjson
+
+from providers.recovery import Step, candidates
 from providers.validation import CompiledSchema
 from schemas.jsons import JsonObject
 from schemas.outcome import Declined, Invalid, Judged, Truncated, Valid
@@ -21,12 +24,33 @@ NO_JSON = "The reply contains no JSON."
 def judge(reply: Reply, schema: CompiledSchema | None) -> Judged:
     """Judge all choices of a reply: the first that is not valid decides, else the first choice is the output."""
     judged = [_judge_choice(reply, choice, schema) for choice in _choices(reply)]
-    return next((one for one in judged if not isinstance(one, Valid)), judged[0])
+    met = [one for one in judged if isinstance(one, Valid)]
+    if len(met) < len(judged):
+        return next(one for one in judged if not isinstance(one, Valid))
+    return replace(met[0], reply=_plain(reply, met))
 
 
 def _choices(reply: Reply) -> list[JsonObject]:
     found: list[JsonObject] = reply.body["choices"]
     return found
+
+
+def _plain(reply: Reply, met: list[Valid]) -> Reply:
+    """The reply as its caller parses it: a content that had to be recovered says the JSON alone.
+
+    The attempt keeps what the model said.
+    """
+    if all(one.recovery == Step.DIRECT for one in met):
+        return reply
+    choices = [_plain_choice(choice, one) for choice, one in zip(_choices(reply), met, strict=True)]
+    return replace(reply, body={**reply.body, "choices": choices}, text=choices[0]["message"].get("content"))
+
+
+def _plain_choice(choice: JsonObject, met: Valid) -> JsonObject:
+    message = choice["message"]
+    if met.recovery == Step.DIRECT or not isinstance(message.get("content"), str):
+        return choice
+    return {**choice, "message": {**message, "content": orjson.dumps(met.output).decode()}}
 
 
 def _judge_choice(reply: Reply, choice: JsonObject, schema: CompiledSchema | None) -> Judged:

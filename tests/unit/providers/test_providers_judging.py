@@ -49,6 +49,17 @@ def test_the_first_candidate_that_meets_the_contract_wins(content: str, step: st
     assert (outcome.output, outcome.recovery) == ({"a": 1}, step)
 
 
+def test_a_recovered_answer_is_handed_on_as_the_json_alone_and_the_reply_stays_as_it_was() -> None:
+    raw = reply(choice('{"a": 1}'), choice('Sure! ```json\n{"a": 2}\n```'))
+
+    outcome = judge(raw, SCHEMA)
+
+    assert isinstance(outcome, Valid)
+    contents = [one["message"]["content"] for one in outcome.reply.body["choices"]]
+    assert contents == ['{"a": 1}', '{"a":2}']
+    assert "Sure" in raw.body["choices"][1]["message"]["content"]
+
+
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
