@@ -20,7 +20,7 @@ REQUESTS_PER_MINUTE, TOKENS_PER_MINUTE = 12_000, 40_000_000
 BUDGET_USD = 100
 
 SCENARIOS: Mapping[str, float] = {
-    "throttle": 0.02,
+    "throttle": 0.005,
     "500": 0.02,
     "fenced": 0.05,
     "commentary": 0.05,
