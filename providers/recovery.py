@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import accumulate
 from typing import Any
 
 import json_repair
@@ -20,8 +21,13 @@ MAX_EMBEDDED = 64
 MAX_REPAIRED_CHARACTERS = 200_000
 """Repair is a slow walk in Python; a longer reply is reprompted sooner than it is mended."""
 
+MAX_REPAIRED_DEPTH = 64
+"""Repairing what opens and never closes costs a tenth of a millisecond per opening, and ends in nothing."""
+
 _FENCE = re.compile(r"```[ \t]*[\w+-]*[ \t]*\r?\n?(.*?)(?:```|\Z)", re.DOTALL)
 _OPENING = re.compile(r"[{\[]")
+_BRACKET = re.compile(r"[][{}]")
+_STEP = {"{": 1, "[": 1, "}": -1, "]": -1}
 
 
 class Step(StrEnum):
@@ -85,12 +91,18 @@ def _embedded(text: str) -> Iterator[Any]:
 
 def _repaired(text: str) -> Any:  # noqa: ANN401 - whatever JSON it is
     opening = _OPENING.search(text[:MAX_REPAIRED_CHARACTERS])
-    if opening is None or len(text) > MAX_REPAIRED_CHARACTERS:
+    if opening is None or len(text) > MAX_REPAIRED_CHARACTERS or _depth(text) > MAX_REPAIRED_DEPTH:
         return None
     try:
         return json_repair.loads(text[opening.start() :], skip_json_loads=True)
     except (ValueError, RecursionError):
         return None
+
+
+def _depth(text: str) -> int:
+    """How deep the brackets of a text go, those in its strings included: an upper bound is enough."""
+    depths = accumulate(_BRACKET.findall(text), lambda depth, bracket: max(depth + _STEP[bracket], 0), initial=0)
+    return max(depths)
 
 
 def _refuse_constant(name: str) -> None:

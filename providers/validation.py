@@ -7,7 +7,9 @@ validation is bounded, so that no schema and no reply can hold up the other jobs
 import hashlib
 from collections import OrderedDict
 from collections.abc import Iterator
+from contextvars import ContextVar
 from heapq import nsmallest
+from itertools import count
 from typing import Any
 
 import orjson
@@ -28,13 +30,14 @@ MAX_COMPLAINT_CHARACTERS = 240
 MAX_MATCHED_CHARACTERS = 4_096
 """Text that a pattern is tried on: a regular expression may take the square of its length, or worse."""
 
-MAX_EVALUATIONS = 50_000
-"""References followed in one validation: some 100 ms, and far above what an honest schema needs."""
+MAX_EVALUATIONS = 10_000
+"""References followed in one validation: about a second at the worst, and far above what an honest schema needs."""
 
 TOO_MUCH_WORK = "The value is too large or too deeply nested to be checked."
 
 
 _RULES = Draft202012Validator.VALIDATORS
+_evaluations: ContextVar[Iterator[int]] = ContextVar("evaluations")
 
 
 class _TooMuchWorkError(Exception):
@@ -42,31 +45,21 @@ class _TooMuchWorkError(Exception):
 
 
 class CompiledSchema:
-    """One schema, ready to judge values. Not to be used by two threads at once."""
+    """One schema, ready to judge values."""
 
     def __init__(self, schema: JsonObject) -> None:
-        self._evaluations = 0
-        rules: dict[str, Any] = {name: self._counted(_RULES[name]) for name in ("$ref", "$dynamicRef")}
-        checked = extend(Draft202012Validator, {**rules, "pattern": _pattern})  # type: ignore[no-untyped-call]  # its stub is bare
-        self._validator = checked(schema, registry=Registry(), format_checker=Draft202012Validator.FORMAT_CHECKER)
+        self._validator = _BoundedValidator(
+            schema, registry=Registry(), format_checker=Draft202012Validator.FORMAT_CHECKER
+        )
 
     def complaint(self, value: Any) -> str | None:  # noqa: ANN401 - any JSON value
         """What is wrong with the value: path and reason, at most a few; None when it meets the schema."""
-        self._evaluations = 0
+        _evaluations.set(count(1))
         try:
             errors = nsmallest(MAX_COMPLAINTS, self._validator.iter_errors(value), key=_depth)
         except (_TooMuchWorkError, RecursionError, OverflowError):
             return TOO_MUCH_WORK
         return "; ".join(dict.fromkeys(_in_words(error) for error in errors)) or None
-
-    def _counted(self, rule: Any) -> Any:  # noqa: ANN401 - a keyword of jsonschema, which is not typed
-        def counted(validator: Any, ref: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:  # noqa: ANN401
-            self._evaluations += 1
-            if self._evaluations > MAX_EVALUATIONS:
-                raise _TooMuchWorkError
-            yield from rule(validator, ref, instance, schema) or ()
-
-        return counted
 
 
 class CompiledSchemas:
@@ -86,6 +79,15 @@ class CompiledSchemas:
         else:
             self._by_digest.move_to_end(digest)
         return found
+
+
+def _counted(rule: Any) -> Any:  # noqa: ANN401 - a keyword of jsonschema, which is not typed
+    def counted(validator: Any, ref: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:  # noqa: ANN401
+        if next(_evaluations.get()) > MAX_EVALUATIONS:
+            raise _TooMuchWorkError
+        yield from rule(validator, ref, instance, schema) or ()
+
+    return counted
 
 
 def _pattern(validator: Any, pattern: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:  # noqa: ANN401
@@ -112,3 +114,9 @@ def _in_words(error: ValidationError) -> str:
 def _path(steps: Any) -> str:  # noqa: ANN401 - a deque of names and indexes
     text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)
     return text.removeprefix(".")
+
+
+_BoundedValidator = extend(  # type: ignore[no-untyped-call]  # its stub is bare
+    Draft202012Validator,
+    {"$ref": _counted(_RULES["$ref"]), "$dynamicRef": _counted(_RULES["$dynamicRef"]), "pattern": _pattern},
+)

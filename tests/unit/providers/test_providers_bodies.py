@@ -1,5 +1,7 @@
 """The closed list of edits: everything else of a body travels as it came."""
 
+from typing import Any
+
 import pytest
 
 from config.catalogue import Catalogue, ModelTable, ProviderTable
@@ -10,12 +12,13 @@ from schemas.contract import OutputContract
 from schemas.errors import InvalidSetting, UnknownModel
 from schemas.ids import JobId
 from schemas.job import Target
+from schemas.jsons import JsonObject
 
 BODY = {"model": "small", "messages": [{"role": "user", "content": "hi"}]}
 CONTRACT = OutputContract(schema={"type": "object"})
 
 
-def sent(contract: OutputContract | None = None, lookup_as: str | None = None, **more: object) -> dict[str, object]:
+def sent(contract: OutputContract | None = None, lookup_as: str | None = None, **more: Any) -> JsonObject:  # noqa: ANN401 - JSON
     return final_body(
         {**BODY, **more},
         model="gpt",
@@ -30,12 +33,18 @@ def test_the_alias_becomes_the_model_and_an_output_limit_is_set() -> None:
 
 
 @pytest.mark.parametrize("limit", [{"max_completion_tokens": 5}, {"max_tokens": 5}])
-def test_a_given_output_limit_is_kept(limit: dict[str, int]) -> None:
+def test_a_given_output_limit_is_kept(limit: JsonObject) -> None:
     assert sent(**limit) == {**BODY, "model": "gpt", **limit}
 
 
 def test_fields_that_nobody_here_knows_travel() -> None:
-    more = {"verbosity": "low", "service_tier": "flex", "brand_new": {"a": [1]}, "user": "u", "store": False}
+    more: JsonObject = {
+        "verbosity": "low",
+        "service_tier": "flex",
+        "brand_new": {"a": [1]},
+        "user": "u",
+        "store": False,
+    }
 
     assert sent(**more).items() >= more.items()
 

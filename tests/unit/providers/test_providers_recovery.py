@@ -58,7 +58,7 @@ def test_what_is_not_json_is_not_taken_for_it() -> None:
     assert all(one.step is not Step.EMBEDDED for one in found('say {"a": NaN} here'))
 
 
-@pytest.mark.parametrize("text", ["[" * 100_000, "{" * 5_000 + "x", "[{" * 30_000])
+@pytest.mark.parametrize("text", ["[" * 100_000, "{" * 5_000 + "x", "[{" * 30_000, "[" + "]" * 9_000 + "{" * 8_000])
 def test_hostile_nesting_comes_to_an_end(text: str) -> None:
     assert isinstance(found(text), list)
 

@@ -82,7 +82,7 @@ def test_several_choices_are_kept_apart_and_all_must_finish() -> None:
 
     assert not stream.finished
 
-    stream.add(chunk({}, "length"))
+    stream = accumulated(chunk({"content": "b"}, "stop", index=1), chunk({"content": "a"}), chunk({}, "length"))
 
     choices = stream.completion()["choices"]
     assert stream.finished

@@ -3,18 +3,19 @@
 import pytest
 
 from providers.validation import MAX_COMPILED, MAX_COMPLAINT_CHARACTERS, MAX_COMPLAINTS, CompiledSchema, CompiledSchemas
+from schemas.jsons import JsonObject
 
-TREE = {
+TREE: JsonObject = {
     "$defs": {"tree": {"type": "object", "properties": {"kids": {"type": "array", "items": {"$ref": "#/$defs/tree"}}}}},
     "$ref": "#/$defs/tree",
 }
-DOUBLING = {
+DOUBLING: JsonObject = {
     "$defs": {"t": {"type": "object", "properties": {"c": {"allOf": [{"$ref": "#/$defs/t"}, {"$ref": "#/$defs/t"}]}}}},
     "$ref": "#/$defs/t",
 }
 
 
-def complaint(schema: dict[str, object], value: object) -> str | None:
+def complaint(schema: JsonObject, value: object) -> str | None:
     return CompiledSchema(schema).complaint(value)
 
 
