@@ -14,8 +14,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.errors import CLIENT_GONE, BodyTooLarge, answer
 from api.metrics import Metrics
 
+log = structlog.get_logger()
+
 FORM_OVERHEAD_BYTES = 1_000_000
 """What a form may weigh besides its file."""
+PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
+"""Asked every few seconds by machines; a line each would bury the others."""
 METHODS = frozenset({"GET", "POST", "DELETE", "PUT", "PATCH", "HEAD", "OPTIONS"})
 
 
@@ -60,12 +64,14 @@ class Frame:
         finally:
             if status == CLIENT_GONE:
                 self._metrics.abandoned()
-            self._metrics.answered(
-                method=scope["method"] if scope["method"] in METHODS else "other",
-                route=getattr(scope.get("route"), "path", "unmatched"),
-                status=status,
-                seconds=self._clock() - began,
-            )
+            self._note(scope, status, self._clock() - began)
+
+    def _note(self, scope: Scope, status: int, seconds: float) -> None:
+        method = scope["method"] if scope["method"] in METHODS else "other"
+        route = getattr(scope.get("route"), "path", "unmatched")
+        self._metrics.answered(method=method, route=route, status=status, seconds=seconds)
+        note = log.debug if route in PROBES else log.info
+        note("answered", method=method, route=route, status=status, ms=round(seconds * 1000))
 
     async def _capped(self, scope: Scope, receive: Receive, send: Send) -> None:
         most = self._cap_bytes(scope["path"])

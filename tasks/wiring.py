@@ -184,6 +184,7 @@ async def open_upkeep_house(
                 rooms.models,
                 now=_now,
                 new_job_id=new_job_id,
+                max_line_bytes=settings.max_line_bytes,
             ),
             deliveries=Deliveries(storage.deliveries, storage.reads, rooms.results),
         )

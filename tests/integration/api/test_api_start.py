@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import httpx2
 import pytest
 
+from tests.support.door import error_of
 from tests.support.own_process import DoorProcess, OwnProcess
 
 AWAY = {
@@ -12,6 +14,7 @@ AWAY = {
     "PENSTOCK_ADMIN_KEY": "pk_admin",
     "OPENAI_API_KEY": "sk-none",
 }
+KEY = {"authorization": "Bearer pk_admin"}
 
 
 def test_a_door_whose_stores_are_away_starts_says_so_and_stops_when_told() -> None:
@@ -49,3 +52,43 @@ def test_a_wrong_setting_ends_with_one_line_and_its_exit_code(
     assert code == 6
     assert named in said
     assert len(said.splitlines()) == 1
+
+
+def test_every_door_answers_503_while_postgres_is_away() -> None:
+    job = {"model": "small", "messages": [{"role": "user", "content": "hi"}]}
+    batch = {"input_file_id": "file-1", "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+    with DoorProcess(AWAY) as door, httpx2.Client(base_url=door.url, headers=KEY, timeout=30) as client:
+        door.until("/healthz", 200)
+        answers = [
+            client.post("/v1/chat/completions", json=job),
+            client.post("/v1/chat/completions", json=job | {"stream": True}),
+            client.post("/jobs", json=job),
+            client.post("/v1/files", data={"purpose": "batch"}, files={"file": b"x"}),
+            client.post("/v1/batches", json=batch),
+            client.get("/jobs"),
+            client.get("/dead-letters"),
+            client.get("/keys"),
+            client.get("/jobs", headers={"authorization": "Bearer pk_other"}),
+        ]
+        metrics = client.get("/metrics")
+
+    assert [(answer.status_code, answer.headers.get("retry-after")) for answer in answers] == [(503, "5")] * 9
+    assert {error_of(answer)["code"] for answer in answers} == {"unavailable"}
+    assert metrics.status_code == 200
+    assert 'penstock_part_ready{part="postgres"} 0.0' in metrics.text
+
+
+def test_without_redis_jobs_are_accepted_and_calls_are_not(fresh_database_url: str) -> None:
+    job = {"model": "small", "messages": [{"role": "user", "content": "hi"}], "lane": "high"}
+    env = AWAY | {"PENSTOCK_DATABASE_URL": fresh_database_url}
+    with DoorProcess(env) as door, httpx2.Client(base_url=door.url, headers=KEY, timeout=30) as client:
+        door.until("/healthz", 200)
+        accepted = client.post("/jobs", json=job)
+        call = client.post("/v1/chat/completions", json=job)
+        streamed = client.post("/v1/chat/completions", json=job | {"stream": True})
+        limits = client.get("/limits")
+        story = client.get(f"/jobs/{accepted.json()['id']}")
+
+    assert (accepted.status_code, story.json()["state"]) == (200, "queued")
+    assert [(one.status_code, one.headers["retry-after"]) for one in (call, streamed, limits)] == [(503, "5")] * 3
+    assert "Redis" in error_of(call)["message"]
