@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import orjson
+from psycopg.types.array import ListBinaryDumper
+from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -30,7 +32,7 @@ def driver_url(database_url: str) -> str:
 
 def open_engine(database_url: str, *, application: str, pool_size: int = POOL_SIZE) -> AsyncEngine:
     """An engine that connects when first used. `application` is what pg_stat_activity shows."""
-    return create_async_engine(
+    engine = create_async_engine(
         driver_url(database_url),
         pool_size=pool_size,
         max_overflow=0,
@@ -42,6 +44,13 @@ def open_engine(database_url: str, *, application: str, pool_size: int = POOL_SI
             "application_name": application,
         },
     )
+    event.listen(engine.sync_engine, "connect", _send_arrays_in_binary)
+    return engine
+
+
+def _send_arrays_in_binary(connection: Any, _record: object) -> None:  # noqa: ANN401 - SQLAlchemy's adapter
+    """As text every quote in every JSON of a group commit is escaped in Python, which was most of its cost."""
+    connection.driver_connection.adapters.register_dumper(list, ListBinaryDumper)
 
 
 @asynccontextmanager
