@@ -8,10 +8,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-import orjson
-
 from providers.recovery import Step, candidates
 from providers.validation import CompiledSchema
+from providers.wire import encoded
 from schemas.jsons import JsonObject
 from schemas.outcome import Declined, Invalid, Judged, Truncated, Valid
 from schemas.reply import Reply
@@ -50,7 +49,7 @@ def _plain_choice(choice: JsonObject, met: Valid) -> JsonObject:
     message = choice["message"]
     if met.recovery == Step.DIRECT or not isinstance(message.get("content"), str):
         return choice
-    return {**choice, "message": {**message, "content": orjson.dumps(met.output).decode()}}
+    return {**choice, "message": {**message, "content": encoded(met.output).decode()}}
 
 
 def _judge_choice(reply: Reply, choice: JsonObject, schema: CompiledSchema | None) -> Judged:

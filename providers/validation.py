@@ -18,6 +18,7 @@ from jsonschema.exceptions import ValidationError, best_match
 from jsonschema.validators import extend
 from referencing import Registry
 
+from providers.quick_check import quick_check
 from schemas.jsons import JsonObject
 
 MAX_COMPILED = 512
@@ -51,9 +52,12 @@ class CompiledSchema:
         self._validator = _BoundedValidator(
             schema, registry=Registry(), format_checker=Draft202012Validator.FORMAT_CHECKER
         )
+        self._quick = quick_check(schema, most_matched_characters=MAX_MATCHED_CHARACTERS)
 
     def complaint(self, value: Any) -> str | None:  # noqa: ANN401 - any JSON value
         """What is wrong with the value: path and reason, at most a few; None when it meets the schema."""
+        if self._quick is not None and self._quick(value):
+            return None
         _evaluations.set(count(1))
         try:
             errors = nsmallest(MAX_COMPLAINTS, self._validator.iter_errors(value), key=_depth)
