@@ -9,7 +9,7 @@ from datetime import datetime
 
 from config.catalogue import Catalogue
 from config.settings import Settings
-from providers import client, judging, schema_check
+from providers import client, judging
 from providers.accounts import open_accounts
 from providers.bodies import final_body, without_streaming
 from providers.client import Account, OnChunk
@@ -85,10 +85,6 @@ class Models:
     def judge(self, reply: Reply, contract: OutputContract | None) -> Judged:
         """Hold the reply against the contract. Pure."""
         return judging.judge(reply, None if contract is None else self._schemas.of(contract.schema))
-
-    def schema_complaint(self, schema: JsonObject) -> str | None:
-        """Why this schema cannot be a contract, or None."""
-        return schema_check.schema_complaint(schema)
 
 
 @asynccontextmanager

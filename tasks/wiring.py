@@ -21,7 +21,7 @@ from admission.connect import Admission, connected
 from admission.local_gate import LocalGate
 from config.catalogue import Catalogue
 from config.settings import Settings
-from providers.models import Models, open_models
+from providers.vocabulary import Vocabulary
 from schemas.accepted import Accepted
 from schemas.errors import Unavailable
 from schemas.ids import JobId
@@ -65,7 +65,7 @@ class Rooms:
     storage: Storage
     admission: Admission
     configuration: Configuration
-    models: Models
+    vocabulary: Vocabulary
     publisher: Publisher
     results: ResultBackend
 
@@ -74,7 +74,7 @@ class Rooms:
 class WebHouse:
     """What the HTTP door asks for (`api.house.House`)."""
 
-    vocabulary: Models
+    vocabulary: Vocabulary
     intake: Intake
     reads: Reads
     dead_letters: DeadLetterReads
@@ -92,7 +92,7 @@ class WorkerHouse:
     deps: Deps
     intake: Intake
     storage: Storage
-    models: Models
+    vocabulary: Vocabulary
     results: ResultBackend
 
     async def run(self, published: Published) -> None:
@@ -102,7 +102,7 @@ class WorkerHouse:
     async def submit(self, message: CallerMessage) -> Accepted:
         """Take a caller's job in. Raises InvalidRequest, IdempotencyConflict and PostgresUnavailable."""
         tenants = await self.storage.keys.tenants()
-        job = job_from_message(message, self.models, job_id=new_job_id(), now=_now(), tenants=tenants)
+        job = job_from_message(message, self.vocabulary, job_id=new_job_id(), now=_now(), tenants=tenants)
         return await self.intake.submit(job)
 
     async def expect(self, task_id: str, job_id: JobId) -> None:
@@ -127,9 +127,9 @@ class UpkeepHouse:
 @asynccontextmanager
 async def open_web_house(settings: Settings, catalogue: Catalogue, env: Mapping[str, str]) -> AsyncIterator[WebHouse]:
     """The house of a web process: it runs synchronous completions itself. Raises InvalidSetting."""
-    async with _rooms(settings, catalogue, env, process="web") as rooms, _working(rooms) as deps:
+    async with _rooms(settings, catalogue, process="web") as rooms, _working(rooms, catalogue, env) as deps:
         yield WebHouse(
-            vocabulary=rooms.models,
+            vocabulary=rooms.vocabulary,
             intake=_intake(rooms, deps),
             reads=rooms.storage.reads,
             dead_letters=rooms.storage.dead_letters,
@@ -148,22 +148,20 @@ async def open_worker_house(
     settings: Settings, catalogue: Catalogue, env: Mapping[str, str]
 ) -> AsyncIterator[WorkerHouse]:
     """The house of a Celery worker process. Raises InvalidSetting."""
-    async with _rooms(settings, catalogue, env, process="worker") as rooms, _working(rooms) as deps:
+    async with _rooms(settings, catalogue, process="worker") as rooms, _working(rooms, catalogue, env) as deps:
         yield WorkerHouse(
             deps=deps,
             intake=_intake(rooms, deps),
             storage=rooms.storage,
-            models=rooms.models,
+            vocabulary=rooms.vocabulary,
             results=rooms.results,
         )
 
 
 @asynccontextmanager
-async def open_upkeep_house(
-    settings: Settings, catalogue: Catalogue, env: Mapping[str, str]
-) -> AsyncIterator[UpkeepHouse]:
-    """The house of an upkeep process. Raises InvalidSetting."""
-    async with _rooms(settings, catalogue, env, process="upkeep") as rooms:
+async def open_upkeep_house(settings: Settings, catalogue: Catalogue) -> AsyncIterator[UpkeepHouse]:
+    """The house of an upkeep process, which calls no model."""
+    async with _rooms(settings, catalogue, process="upkeep") as rooms:
         storage = rooms.storage
         yield UpkeepHouse(
             settings=settings,
@@ -181,7 +179,7 @@ async def open_upkeep_house(
             batches=Batches(
                 StoredBatches(storage.batches, storage.files),
                 StoredJobs(storage.jobs, storage.reads),
-                rooms.models,
+                rooms.vocabulary,
                 now=_now,
                 new_job_id=new_job_id,
                 max_line_bytes=settings.max_line_bytes,
@@ -191,9 +189,7 @@ async def open_upkeep_house(
 
 
 @asynccontextmanager
-async def _rooms(
-    settings: Settings, catalogue: Catalogue, env: Mapping[str, str], *, process: str
-) -> AsyncIterator[Rooms]:
+async def _rooms(settings: Settings, catalogue: Catalogue, *, process: str) -> AsyncIterator[Rooms]:
     redis_url = settings.redis_url.get_secret_value()
     app = celery_app(redis_url)
     async with (
@@ -204,7 +200,6 @@ async def _rooms(
             lease_seconds=settings.lease_seconds,
         ) as storage,
         connected(redis_url) as admission,
-        open_models(catalogue, settings, env) as models,
     ):
         configuration = Configuration(storage.config)
         async with _results(app) as results, _in_background("configuration", _keep_current(configuration)):
@@ -213,23 +208,25 @@ async def _rooms(
                 storage=storage,
                 admission=admission,
                 configuration=configuration,
-                models=models,
+                vocabulary=Vocabulary(catalogue),
                 publisher=Publisher(app),
                 results=results,
             )
 
 
 @asynccontextmanager
-async def _working(rooms: Rooms) -> AsyncIterator[Deps]:
-    """The deps of `run_job`, with the heart that keeps this process's leases alive."""
+async def _working(rooms: Rooms, catalogue: Catalogue, env: Mapping[str, str]) -> AsyncIterator[Deps]:
+    """The deps of `run_job`, with the heart that keeps this process's leases alive. Raises InvalidSetting."""
+    from providers.models import open_models  # noqa: PLC0415 - the client takes half a second to load; upkeep needs none
+
     settings, chance = rooms.settings, random.Random()  # noqa: S311 - spreads retries, guards nothing
     heart = Heart(rooms.storage.jobs.renew, every_seconds=settings.heartbeat_seconds)
     gate = LocalGate(rooms.admission.gate, jitter=chance.random, hold_seconds=settings.hold_seconds)
-    async with _in_background("heart", heart.run()):
+    async with open_models(catalogue, settings, env) as models, _in_background("heart", heart.run()):
         yield Deps(
             jobs=GroupedJobs(rooms.storage.jobs, heart.beating),
             gate=SettlingGate(gate),
-            models=BudgetedModels(rooms.models, rooms.configuration),
+            models=BudgetedModels(models, rooms.configuration),
             now=_now,
             pause=asyncio.sleep,
             jitter=chance.random,

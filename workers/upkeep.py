@@ -12,7 +12,6 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
 
 import structlog
 
@@ -72,7 +71,7 @@ def duties_of(house: UpkeepHouse) -> dict[str, tuple[Duty, ...]]:
     }
 
 
-async def keep(settings: Settings, env: Mapping[str, str]) -> None:
+async def keep(settings: Settings) -> None:
     """Do the duties until SIGTERM or SIGINT. Raises CatalogueError and InvalidSetting before anything is done."""
     stopping, woken = asyncio.Event(), {name: asyncio.Event() for name in ("dispatch", "batches", "house")}
 
@@ -84,7 +83,7 @@ async def keep(settings: Settings, env: Mapping[str, str]) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
-    async with open_upkeep_house(settings, load_catalogue(settings.config), env) as house:
+    async with open_upkeep_house(settings, load_catalogue(settings.config)) as house:
         log.info("upkeep_started", holder=house.storage.holder)
         bell = asyncio.create_task(listen(settings.database_url.get_secret_value(), woken["dispatch"].set))
         try:
@@ -119,7 +118,7 @@ def main() -> int:
     try:
         settings = load_settings()
         configure_logs(settings.env)
-        asyncio.run(keep(settings, os.environ))
+        asyncio.run(keep(settings))
     except (SettingError, CatalogueError, InvalidSetting) as error:
         print(f"upkeep: {error}", file=sys.stderr)  # noqa: T201 - the one line of a refused start
         return REFUSED_SETTING

@@ -76,7 +76,7 @@ async def walk(
     )
     catalogue = load_catalogue(config)
     async with (
-        open_upkeep_house(settings, catalogue, env) as upkeep,
+        open_upkeep_house(settings, catalogue) as upkeep,
         open_worker_house(settings, catalogue, env) as house,
     ):
         await _prepare(upkeep)
@@ -114,7 +114,7 @@ async def _live(house: WorkerHouse, *, jobs: int, steps: Walk) -> None:
 def _new_job(house: WorkerHouse, number: int) -> NewJob:
     now = datetime.now(UTC)
     origin = Origin(tenant_id=DEFAULT_TENANT, job_id=new_job_id(), default_lane=Lane.NORMAL)
-    return parse_chat_request(request_body(number), origin, house.models, now)
+    return parse_chat_request(request_body(number), origin, house.vocabulary, now)
 
 
 async def _must(done: Awaitable[bool]) -> None:

@@ -1,0 +1,25 @@
+"""What a door has to know to read a request: which models there are, and whether a schema can be a contract. Pure.
+
+Apart from `Models` so that a process which only reads requests loads no client.
+"""
+
+from config.catalogue import Catalogue
+from providers.routing import Routes
+from providers.schema_check import schema_complaint
+from schemas.job import Target
+from schemas.jsons import JsonObject
+
+
+class Vocabulary:
+    """`tasks.requests.Vocabulary` of a catalogue."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._routes = Routes(catalogue)
+
+    def chain(self, model: str) -> tuple[Target, ...]:
+        """Targets to try in order. Raises UnknownModel, naming what there is."""
+        return self._routes.chain(model)
+
+    def schema_complaint(self, schema: JsonObject) -> str | None:
+        """Why this schema cannot be a contract, or None."""
+        return schema_complaint(schema)
