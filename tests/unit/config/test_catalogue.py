@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from config.catalogue import CatalogueError, load_catalogue
+from config.catalogue import Catalogue, CatalogueError, load_catalogue
+
+CHECKOUT = Path(__file__).resolve().parents[3]
 
 
 def written(folder: Path, text: str) -> Path:
@@ -33,3 +35,13 @@ def test_without_a_file_the_default_serves(tmp_path: Path) -> None:
 def test_what_is_wrong_is_named_with_its_line(tmp_path: Path, text: str, says: str) -> None:
     with pytest.raises(CatalogueError, match=says):
         load_catalogue(written(tmp_path, text))
+
+
+def test_the_example_is_valid_and_says_what_holds_without_it() -> None:
+    example = load_catalogue(CHECKOUT / "penstock.example.toml")
+
+    assert example.lanes == Catalogue().lanes
+    assert example.providers == Catalogue().providers
+    assert example.aliases == Catalogue().aliases
+    assert example.models["gpt-4.1-mini"] == Catalogue().models["gpt-4.1-mini"]
+    assert [budget.scope for budget in example.budgets] == ["global"]
