@@ -5,14 +5,18 @@ It reads the environment once. A wrong setting ends the process with one line.
 
 import os
 import sys
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 
-from config.catalogue import CatalogueError, load_catalogue
-from config.settings import SettingError, load_settings
+from config.catalogue import Catalogue, CatalogueError, load_catalogue
+from config.logs import configure_logs
+from config.metrics import Metrics
+from config.settings import SettingError, Settings, load_settings
 from schemas.errors import InvalidSetting
-from tasks.wiring import open_worker_house
 from workers.assembly import assemble
 from workers.flower_door import require_password
+from workers.house import WorkerHouse
 from workers.pool import REFUSED_SETTING
 from workers.worker_app import WorkerApp
 
@@ -20,9 +24,19 @@ from workers.worker_app import WorkerApp
 def build() -> WorkerApp:
     """Build the app from the environment. Raises SettingError, CatalogueError and InvalidSetting."""
     settings = load_settings()
+    configure_logs(settings.env)  # before Celery and Flower would set up their own
     if "flower" in sys.argv[1:]:
         require_password(settings.env, os.environ, sys.argv[1:])
-    return assemble(settings, partial(open_worker_house, settings, load_catalogue(settings.config), os.environ))
+    open_house = partial(_open_house, settings, load_catalogue(settings.config), os.environ)
+    return assemble(settings, open_house, Metrics())
+
+
+def _open_house(
+    settings: Settings, catalogue: Catalogue, env: Mapping[str, str]
+) -> AbstractAsyncContextManager[WorkerHouse]:
+    from tasks.wiring import open_worker_house  # noqa: PLC0415 - Flower takes this app too, and opens no house
+
+    return open_worker_house(settings, catalogue, env)
 
 
 try:

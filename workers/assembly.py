@@ -1,35 +1,48 @@
 """A worker's Celery app put together: tasks, logs, metrics, and what is told to callers of revoked messages."""
 
 import logging
+import sys
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
+from typing import Any
 
 import structlog
 from celery import signals
+from celery.concurrency import get_implementation
 
 from config.logs import configure_logs
 from config.metrics import Metrics
 from config.settings import Settings
 from workers.completions import add_tasks, tell_revoked
 from workers.house import WorkerHouse
+from workers.pool import REFUSED_SETTING, TaskPool
 from workers.worker_app import WorkerApp
 
 log = structlog.get_logger()
 
 
-def assemble(settings: Settings, open_house: Callable[[], AbstractAsyncContextManager[WorkerHouse]]) -> WorkerApp:
+def assemble(
+    settings: Settings, open_house: Callable[[], AbstractAsyncContextManager[WorkerHouse]], metrics: Metrics
+) -> WorkerApp:
     """The app of this process. Answers Celery's signals for the whole process, so it is called once."""
-    app = WorkerApp(settings, open_house, Metrics())
+    app = WorkerApp(settings, open_house, metrics)
     add_tasks(app)
     signals.setup_logging.connect(partial(_set_up_logs, settings), weak=False)
     signals.task_revoked.connect(partial(tell_revoked, app), weak=False)
+    signals.worker_init.connect(_require_our_pool, weak=False)
     signals.worker_init.connect(partial(_serve_metrics, app.metrics, settings.metrics_port), weak=False)
     return app
 
 
 def _set_up_logs(settings: Settings, *, loglevel: int = logging.INFO, **_: object) -> None:
     configure_logs(settings.env, "DEBUG" if loglevel <= logging.DEBUG else "INFO")
+
+
+def _require_our_pool(*, sender: Any, **_: object) -> None:  # noqa: ANN401 - Celery's worker
+    if get_implementation(sender.pool_cls) is not TaskPool:
+        print("worker: tasks are coroutines: leave out -P, workers.pool runs them", file=sys.stderr)  # noqa: T201 - the one line of a refused start
+        raise SystemExit(REFUSED_SETTING)
 
 
 def _serve_metrics(metrics: Metrics, port: int, **_: object) -> None:

@@ -8,14 +8,14 @@ Celery's tracer stores nothing. What a caller's `get` returns or raises is writt
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import structlog
 from celery.exceptions import Reject
 
 from schemas.accepted import Accepted
-from schemas.errors import InvalidRequest, Unavailable
+from schemas.errors import InvalidRequest, PenstockError, Unavailable
 from tasks.entrypoints import CallerMessage, lane_of, run_slice
 from tasks.publish import RUN_TASK, Published
 from workers.arrival import ETA_NOTE
@@ -32,6 +32,8 @@ COMPLETE_TASK = "completions.complete"
 
 PAUSES_SECONDS = (0.2, 0.5, 1.0, 2.0, 4.0)
 """Between attempts to take in a caller's job while a store is away; then the message goes back to its queue."""
+
+FAULT = "The job was not taken in because of a fault of ours. It is logged; sending it again is safe."
 
 REFUSED: Mapping[str, str] = {
     "callbacks": "link",
@@ -83,9 +85,9 @@ async def _run(app: WorkerApp, request: Any, args: tuple[object, ...]) -> None: 
 
     try:
         await run_slice(args[0] if len(args) == 1 else None, in_slot)
-    except ValueError as error:
+    except (TypeError, ValueError):  # of parsing alone: what a job raises is logged with its id
         app.metrics.messages.labels(lane, RUN_TASK, "refused").inc()
-        log.warning("message_refused", reason=str(error), task=RUN_TASK, task_id=request.id, lane=lane)
+        log.warning("message_refused", reason="no slice of version 1", task=RUN_TASK, task_id=request.id, lane=lane)
     except asyncio.CancelledError:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
@@ -103,12 +105,19 @@ async def _take_in(
         _refuse_canvas(request)
         message = CallerMessage(body=_one_body(task.name, args, kwargs), task_id=request.id, queue=_queue(request))
         return await _patiently(lambda: _accept(app.house, request, message, deliver))
+    except Reject:
+        raise
     except InvalidRequest as error:
         app.metrics.messages.labels(lane, task.name, "refused").inc()
         log.info("message_refused", reason=error.code, param=error.param, task=task.name, task_id=request.id)
         if not request.ignore_result:
             refusal = error
             await _patiently(lambda: app.house.results.fail(request.id, refusal))
+        raise
+    except Exception:  # the tracer logs the traceback; the caller must not wait for ever
+        app.metrics.messages.labels(lane, task.name, "failed").inc()
+        if not request.ignore_result:
+            await _patiently(lambda: app.house.results.fail(request.id, PenstockError(FAULT)))
         raise
 
 
@@ -157,9 +166,9 @@ def _one_body(name: str, args: tuple[object, ...], kwargs: Mapping[str, object])
     return args[0]
 
 
-async def _patiently(step: Callable[[], Awaitable[T]]) -> T:
+async def _patiently(step: Callable[[], Awaitable[T]], pauses_seconds: Sequence[float] = PAUSES_SECONDS) -> T:
     """Take the step again while a store is away; then give the message back. Every step is safe to take twice."""
-    for pause_seconds in PAUSES_SECONDS:
+    for pause_seconds in pauses_seconds:
         try:
             return await step()
         except Unavailable:

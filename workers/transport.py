@@ -6,6 +6,7 @@ CLIENT UNBLOCK from the other connection, which looks to kombu like a BRPOP that
 not allow the CLIENT command, the second is waited for.
 """
 
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -26,7 +27,8 @@ class LaneChannel(redis.Channel):
     def ask_again(self) -> None:
         """End the BRPOP that is under way, if one is, so that the next asks all lanes that have room."""
         if self._in_poll and self._connection_id is not None:
-            self._create_client().client_unblock(self._connection_id)
+            with suppress(*self.connection_errors):  # the consumer notices a lost connection by itself
+                self._create_client().client_unblock(self._connection_id)
 
     def _create_client(self, asynchronous: bool = False) -> Any:  # noqa: ANN401, FBT001, FBT002 - kombu's signature
         if asynchronous:

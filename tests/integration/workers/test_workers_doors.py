@@ -2,6 +2,7 @@
 
 import base64
 import json
+import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ from celery.exceptions import TaskRevokedError
 from celery.result import AsyncResult
 
 from schemas.lanes import Lane
+from stack.home import free_port
 from tests.support.worker_process import Broker, WorkerProcess, until
 
 BODY = {"model": "small", "messages": [{"role": "user", "content": "a private prompt"}]}
@@ -19,8 +21,13 @@ WAIT_SECONDS = 10
 
 
 @pytest.fixture(scope="module")
-def worker(broker: Broker) -> Iterator[WorkerProcess]:
-    with WorkerProcess.start(broker) as worker:
+def metrics_port() -> int:
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def worker(broker: Broker, metrics_port: int) -> Iterator[WorkerProcess]:
+    with WorkerProcess.start(broker, PENSTOCK_METRICS_PORT=metrics_port) as worker:
         yield worker
 
 
@@ -81,6 +88,13 @@ def test_there_is_one_positional_argument(broker: Broker, worker: WorkerProcess)
     assert "one positional argument" in refusal(sent(broker, SUBMIT, kwargs={"body": BODY}))
 
 
+def test_a_fault_of_ours_ends_the_callers_wait_without_its_details(broker: Broker, worker: WorkerProcess) -> None:
+    said = refusal(sent(broker, SUBMIT, {"fault": "bug"}))
+
+    assert said.startswith("PenstockError: The job was not taken in because of a fault of ours")
+    until(lambda: "LookupError" in worker.log(), "the traceback is logged")
+
+
 def test_a_store_that_is_away_is_waited_for(broker: Broker, worker: WorkerProcess) -> None:
     assert sent(broker, SUBMIT, {"fault": "away"}).get(timeout=WAIT_SECONDS) == "job_normal"
 
@@ -139,6 +153,17 @@ def test_prompts_are_shown_to_nobody(broker: Broker, worker: WorkerProcess) -> N
     assert next(iter(stats.values()))["pool"]["max-concurrency"] > 0
 
 
+def test_metrics_are_served_where_asked_for(broker: Broker, worker: WorkerProcess, metrics_port: int) -> None:
+    sent(broker, SUBMIT, BODY, queue=Lane.HIGH).get(timeout=WAIT_SECONDS)
+
+    with urllib.request.urlopen(f"http://127.0.0.1:{metrics_port}/metrics", timeout=5) as answer:
+        text = answer.read().decode()
+
+    assert 'penstock_messages_total{end="taken",lane="high",task="completions.submit"}' in text
+    assert "penstock_slots_in_use " in text
+    assert "penstock_loop_delay_seconds_count" in text
+
+
 def envelope(body: bytes = b"[[{}], {}, {}]", **changes: object) -> dict[str, Any]:
     """A message as kombu puts it onto a list; name what differs, None removes."""
     parts: dict[str, Any] = {
@@ -174,6 +199,8 @@ HEADERS = {"lang": "py", "id": "1"}
         ("keywords", envelope(b'[[], {"a": 1}, {}]')),
         ("pickle", envelope(**{"content-type": "application/x-python-serialize"})),
         ("wrong time", envelope(headers={**HEADERS, "task": "completions.run", "expires": "a private prompt"})),
+        ("no pairs", envelope(b'[[{"v": 1, "jobs": [5]}], {}, {}]')),
+        ("a word for a number", envelope(b'[[{"v": 1, "jobs": [["job", "a private prompt"]]}], {}, {}]')),
         ("bad pairs", envelope(b'[[{"v": 1, "jobs": [["only id"]]}], {}, {}]')),
     ],
 )

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from config.broker import TRANSPORT_OPTIONS
 from schemas.lanes import Lane
 from tests.support.worker_process import Broker, WorkerProcess, until
 
@@ -77,6 +78,20 @@ def test_sigquit_cancels_at_once(broker: Broker) -> None:
         assert time.monotonic() - began < 4
     assert broker.waiting() + broker.unacknowledged() == 1
     assert broker.redis.get("test:closed") == "1"
+
+
+def test_a_lost_connection_loses_nothing_and_the_lanes_are_asked_again(broker: Broker) -> None:
+    ids = [f"sleep:0.05:{index}" for index in range(800)]
+    with WorkerProcess.start(broker, PENSTOCK_SLOTS=64) as worker:
+        broker.publish(Lane.LOW, ids, 16)
+        until(lambda: len(broker.noted("test:ended")) > 100, "it is under load")
+        for client in broker.redis.client_list():
+            if client["name"] == TRANSPORT_OPTIONS["client_name"]:
+                broker.redis.client_kill_filter(_id=client["id"])
+        until(lambda: len(broker.noted("test:ended")) == len(ids), "all ran")
+        until(lambda: broker.unacknowledged() + broker.waiting() == 0, "all is acknowledged")
+        worker.signal(signal.SIGTERM)
+        assert worker.wait() == 0
 
 
 def test_the_messages_of_a_killed_worker_are_delivered_again(broker: Broker) -> None:
