@@ -18,6 +18,7 @@ class Patience:
         self.started_at = self._clock()
         self._ends_at = self.started_at + total_seconds
         self._total_reason = f"The call was not finished within {total_seconds:.3g} s."
+        self._silence = f"Silence of {between_chunks_seconds:.3g} s between chunks."
         self._reason = f"Nothing came within {first_byte_seconds:.3g} s of sending."
         self._timer = asyncio.timeout_at(min(self.started_at + first_byte_seconds, self._ends_at))
 
@@ -37,7 +38,7 @@ class Patience:
 
     def for_next_chunk(self) -> None:
         """Something came: wait anew, for as long as may pass between chunks."""
-        self._reason = f"Silence of {self._between_seconds:.3g} s between chunks."
+        self._reason = self._silence
         self._wait_until(self._clock() + self._between_seconds)
 
     def for_listener(self) -> None:

@@ -211,7 +211,7 @@ async def test_a_stream_is_heard_chunk_by_chunk_without_the_usage_that_was_not_a
     assert answer.body["object"] == "chat.completion"
     assert heard.text == answer.text
     assert len(heard.chunks) > 2
-    assert not [chunk for chunk in heard.chunks if "usage" in chunk]
+    assert not [chunk for chunk in heard.chunks if "usage" in chunk or not chunk["choices"]]
 
 
 async def test_the_usage_chunk_is_heard_where_it_was_asked_for(models: Models, provider: SimulatorProcess) -> None:
@@ -246,6 +246,17 @@ async def test_a_cut_stream_keeps_its_text_and_is_counted_from_above(
     assert answer.usage is not None
     assert answer.usage.input_tokens == plan.quote.input_tokens
     assert answer.usage.output_tokens == len(heard.text.encode())
+
+
+@pytest.mark.parametrize("heard", [None, Heard()])
+async def test_silence_is_noticed_without_a_chunk(
+    heard: Heard | None, models: Models, provider: SimulatorProcess
+) -> None:
+    answer = await called(models, provider, planned(models, "stalled"), heard)
+
+    assert isinstance(answer, Trouble)
+    assert "Silence" in answer.message
+    assert 400 <= answer.latency_ms < 2_000
 
 
 async def test_no_time_out_outlives_the_deadline(models: Models) -> None:

@@ -66,6 +66,23 @@ def test_the_quick_check_and_the_full_validator_agree(schema: JsonObject, named:
         assert check(value) == full.is_valid(value), (whole, value)
 
 
+@pytest.mark.parametrize("type_", ["string", "object", "array", "boolean", "null", "number", "integer"])
+@pytest.mark.parametrize("value", [True, False, 0, 1, 1.0, 1.5, "1", None, [], {}], ids=repr)
+def test_types_are_told_apart_as_json_does(type_: str, value: object) -> None:
+    check = quick_check({"type": type_}, most_matched_characters=100)
+
+    assert check is not None
+    assert check(value) == Draft202012Validator({"type": type_}).is_valid(value)
+
+
+@pytest.mark.parametrize("value", [True, False, "x", None, 3, 4], ids=repr)
+def test_bounds_are_for_numbers_only(value: object) -> None:
+    check = quick_check({"minimum": 4}, most_matched_characters=100)
+
+    assert check is not None
+    assert check(value) == Draft202012Validator({"minimum": 4}).is_valid(value)
+
+
 @pytest.mark.parametrize(
     "schema",
     [
