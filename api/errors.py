@@ -179,7 +179,7 @@ def error_object(error: PenstockError) -> JsonObject:
     """OpenAI's error object, for a body or for an SSE event."""
     kind = kind_of(error)
     code = kind.code or (error.rested.dead_reason if isinstance(error, NotCompleted) else error.code)
-    return _object(error.message, kind.type, error.param, code)
+    return _object(_told(error), kind.type, error.param, code)
 
 
 def answer(error: PenstockError) -> Json:
@@ -240,6 +240,11 @@ def _kind_of_rest(rested: Rested) -> Kind:
     if not rested.state.at_rest:
         return STILL_RUNNING
     return BY_STATE.get(rested.state, UPSTREAM)
+
+
+def _told(error: PenstockError) -> str:
+    """What a store that is away said may name its address, so its class speaks for it."""
+    return (type(error).__doc__ or "") if isinstance(error, Unavailable) else error.message
 
 
 def _sentence(rested: Rested) -> str:

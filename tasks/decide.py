@@ -48,7 +48,9 @@ def decide(job: Job, outcome: Outcome, progress: Progress, *, now: datetime, jit
         return decision
     if _starts_at(decision, now) >= job.expires_at:
         return Expire()
-    return _in_hand(decision, progress) if isinstance(decision, RetryAt | Park) else decision
+    if isinstance(outcome, NotAllowed) or not isinstance(decision, RetryAt | Park):
+        return decision
+    return _in_hand(decision, progress)
 
 
 def _decide(job: Job, outcome: Outcome, progress: Progress, *, now: datetime, jitter: float) -> Decision:
@@ -74,7 +76,10 @@ def _decide(job: Job, outcome: Outcome, progress: Progress, *, now: datetime, ji
 
 
 def _in_hand(decision: RetryAt | Park, progress: Progress) -> Decision:
-    """What a caller who waits may wait for is done within the lease instead of in Postgres."""
+    """What a caller who waits may wait for is done within the lease instead of in Postgres.
+
+    A refusal is none of it: what a store or an operator has to mend first is told at once.
+    """
     until = decision.at if isinstance(decision, RetryAt) else decision.until_at
     if progress.patient_until is None or until > progress.patient_until:
         return decision

@@ -35,6 +35,9 @@ log = structlog.get_logger()
 PATIENCE_SECONDS = 30.0
 """How long a caller who waits is kept waiting for limits and retries: below the minute after which proxies hang up."""
 
+SILENT_SECONDS = 5.0
+"""After a message that could not be sent, urgent jobs are left to dispatch: finding Redis away takes six seconds."""
+
 
 class Intake:
     """The way in for every door."""
@@ -44,11 +47,12 @@ class Intake:
         self._batches = batches
         self._outlet = outlet
         self._deps = deps
+        self._publish_again_at = float("-inf")
 
     async def submit(self, job: NewJob) -> Accepted:
         """Store a job and publish it if its lane is urgent. Safe to call twice under one idempotency key."""
         [accepted] = await self._jobs.insert([job])
-        if accepted.lane in PUBLISHED_BY_INTAKE and not accepted.repeated:
+        if accepted.lane in PUBLISHED_BY_INTAKE and not accepted.repeated and self._may_publish():
             await self._publish(accepted)
         return accepted
 
@@ -64,13 +68,14 @@ class Intake:
         held = await self._jobs.insert_running(job)
         if isinstance(held, Accepted):
             return await self._known(held)
-        gate = Stopwatch(self._deps.gate, time.monotonic)
+        watch = Stopwatch(self._deps.gate, self._deps.pause, clock=time.monotonic)
+        deps = replace(self._deps, gate=watch, pause=watch.pause)
         async with self._deps.jobs.beating(held.lease):
-            outcome, decision = await live(held, replace(self._deps, gate=gate), on_chunk, PATIENCE_SECONDS)
+            outcome, decision = await live(held, deps, on_chunk, PATIENCE_SECONDS)
         if not isinstance(decision, Complete | DeadLetter):
             await self._jobs.cancel(job.id, job.tenant_id)
         rested = await self._jobs.rested(job.id)
-        return _with_cause(rested or _unfinished(job.id, job.lane), outcome, gate.waited_ms)
+        return _with_cause(rested or _unfinished(job.id, job.lane), outcome, watch.waited_ms)
 
     async def create_batch(
         self,
@@ -98,11 +103,15 @@ class Intake:
         """Stop a batch: what has not begun is cancelled, what runs may finish. False where nothing can be stopped."""
         return await self._batches.cancel(batch_id, tenant_id)
 
+    def _may_publish(self) -> bool:
+        return time.monotonic() >= self._publish_again_at
+
     async def _publish(self, accepted: Accepted) -> None:
         one = [Published(job_id=accepted.job_id, generation=accepted.generation)]
         try:
             await self._outlet.publish(accepted.lane, one)
         except RedisUnavailable:
+            self._publish_again_at = time.monotonic() + SILENT_SECONDS
             log.warning("publish_failed", job_id=accepted.job_id, lane=accepted.lane)
             return
         await self._jobs.mark_dispatched(one)

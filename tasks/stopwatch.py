@@ -1,6 +1,6 @@
-"""A gate that notes how long one job waited for its answers, over all its attempts."""
+"""A gate and a pause that note how long one job waited, over all its attempts."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from schemas.admission import Ask, Grant, Refusal, Settlement, Wait, WaitReason
 from schemas.job import Target
@@ -8,10 +8,11 @@ from tasks.deps import Gate
 
 
 class Stopwatch:
-    """`tasks.deps.Gate` over another; `clock` gives seconds."""
+    """`tasks.deps.Gate` over another, and the pause beside it; `clock` gives seconds."""
 
-    def __init__(self, gate: Gate, clock: Callable[[], float]) -> None:
+    def __init__(self, gate: Gate, pause: Callable[[float], Awaitable[None]], *, clock: Callable[[], float]) -> None:
         self._gate = gate
+        self._pause = pause
         self._clock = clock
         self._waited_seconds = 0.0
 
@@ -22,7 +23,7 @@ class Stopwatch:
 
     @property
     def waited_ms(self) -> int:
-        """Whole milliseconds between asking and answers so far."""
+        """Whole milliseconds between asking and answers, and in pauses, so far."""
         return int(self._waited_seconds * 1000)
 
     async def admit(self, ask: Ask) -> Grant | Wait | Refusal:
@@ -32,6 +33,11 @@ class Stopwatch:
             return await self._gate.admit(ask)
         finally:
             self._waited_seconds += self._clock() - began
+
+    async def pause(self, seconds: float) -> None:
+        """Sleep until a limit or a provider may have changed its mind."""
+        await self._pause(seconds)
+        self._waited_seconds += seconds
 
     async def settle(self, settlement: Settlement) -> bool:
         """Replace the reservation by the truth."""

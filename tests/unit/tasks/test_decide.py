@@ -133,6 +133,15 @@ def test_a_refusal_that_can_change_parks(reason: RefusalReason) -> None:
     assert isinstance(decided(NotAllowed(refusal=Refusal(reason=reason))), Park)
 
 
+def test_a_caller_who_waits_hears_a_refusal_at_once_and_waits_for_a_limit() -> None:
+    patient = Progress(body=BODY, chain=ONE, patient_until=NOW + timedelta(seconds=30))
+    refused = NotAllowed(refusal=Refusal(reason=RefusalReason.NOT_READY))
+    limited = NotAdmitted(until_at=NOW + timedelta(seconds=3), reason=WaitReason.REQUESTS)
+
+    assert isinstance(decide(job(), refused, patient, now=NOW, jitter=0.5), Park)
+    assert isinstance(decide(job(), limited, patient, now=NOW, jitter=0.5), AskAgain)
+
+
 def test_a_request_larger_than_any_bucket_is_dead() -> None:
     assert isinstance(decided(NotAllowed(refusal=Refusal(reason=RefusalReason.TOO_LARGE))), DeadLetter)
 

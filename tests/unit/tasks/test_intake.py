@@ -1,0 +1,110 @@
+"""Intake: what is stored is accepted, whatever the broker does; what a waiting caller is told."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from schemas.accepted import Accepted, Rested
+from schemas.admission import Refusal, RefusalReason, Wait, WaitReason
+from schemas.ids import JobId, TenantId
+from schemas.job import Held, Lease, NewJob
+from schemas.lanes import Lane
+from schemas.states import JobState
+from storage.batches import StoredBatch
+from tasks.intake import Intake
+from tasks.publish import Published
+from tests.support.fakes import NOW, FakeGate, FakeJobs, FakeModels, a_job, a_reply, deps_of
+from tests.support.outlet import Wire
+
+
+@dataclass
+class Rows:
+    """Rows of jobs in memory."""
+
+    dispatched: list[Published] = field(default_factory=list)
+    cancelled: list[JobId] = field(default_factory=list)
+    end: Rested | None = None
+
+    async def insert(self, jobs: Sequence[NewJob]) -> Sequence[Accepted]:
+        return [Accepted(job_id=job.id, state=JobState.QUEUED, generation=0, lane=job.lane) for job in jobs]
+
+    async def insert_running(self, job: NewJob) -> Held | Accepted:
+        return Held(job=a_job(), lease=Lease(job_id=job.id, fence=1, holder="web", until_at=NOW))
+
+    async def mark_dispatched(self, jobs: Sequence[Published]) -> None:
+        self.dispatched.extend(jobs)
+
+    async def cancel(self, job_id: JobId, tenant_id: TenantId | None) -> bool:
+        self.cancelled.append(job_id)
+        return True
+
+    async def rested(self, job_id: JobId) -> Rested | None:
+        state = JobState.CANCELLED if self.cancelled else JobState.COMPLETED
+        return self.end or Rested(job_id=job_id, state=state, lane=Lane.NORMAL)
+
+
+class NoBatches:
+    """Batches that nobody asks for."""
+
+    async def create(self, *_: object, **__: object) -> StoredBatch:
+        raise AssertionError
+
+    async def cancel(self, *_: object) -> bool:
+        raise AssertionError
+
+
+def intake_of(rows: Rows, wire: Wire, gate: FakeGate | None = None) -> Intake:
+    deps = deps_of(FakeJobs(a_job()), gate or FakeGate(), FakeModels([a_reply()]))
+    return Intake(rows, NoBatches(), wire, deps)
+
+
+def urgent(number: int) -> NewJob:
+    return replace(a_job(), id=JobId(f"job_{number}"), lane=Lane.HIGH)
+
+
+async def test_an_urgent_job_is_published_and_marked() -> None:
+    rows, wire = Rows(), Wire()
+
+    await intake_of(rows, wire).submit(urgent(1))
+
+    assert [job.job_id for job in rows.dispatched] == ["job_1"]
+    assert wire.sent == [(Lane.HIGH, 1, 1)]
+
+
+async def test_a_broker_that_is_away_costs_the_next_callers_nothing() -> None:
+    rows, wire = Rows(), Wire(broken=True)
+    intake = intake_of(rows, wire)
+
+    first = await intake.submit(urgent(1))
+    wire.broken = False
+    second = await intake.submit(urgent(2))
+
+    assert (first.state, second.state) == (JobState.QUEUED, JobState.QUEUED)
+    assert not wire.sent
+    assert not rows.dispatched
+
+
+async def test_a_refusal_is_told_in_words_and_its_job_is_cancelled() -> None:
+    rows = Rows()
+    gate = FakeGate(answers=[Refusal(reason=RefusalReason.BUDGET, scope="tenant:acme")])
+
+    rested = await intake_of(rows, Wire(), gate).complete(a_job())
+
+    assert (rested.dead_reason, rested.message) == ("budget", "The budget tenant:acme is spent.")
+    assert rows.cancelled == ["job_1"]
+
+
+async def test_a_wait_beyond_patience_is_told_by_its_limit() -> None:
+    gate = FakeGate(answers=[Wait(retry_after_ms=60_000, reason=WaitReason.TOKENS)])
+
+    rested = await intake_of(Rows(), Wire(), gate).complete(a_job())
+
+    assert rested.dead_reason == "tokens_per_minute"
+
+
+async def test_a_call_that_waited_for_a_limit_says_how_long() -> None:
+    gate = FakeGate(answers=[Wait(retry_after_ms=3_000, reason=WaitReason.REQUESTS)])
+
+    rested = await intake_of(Rows(), Wire(), gate).complete(a_job())
+
+    assert rested.state is JobState.COMPLETED
+    assert rested.wait_ms >= 3_000
