@@ -36,6 +36,8 @@ QUIET_LOGGERS: Mapping[str, str] = {
     # One line per message each at info level: what a job does is in its row and in the metrics.
     "celery.app.trace": "WARNING",
     "celery.worker.strategy": "WARNING",
+    # Warns of each revoke that there is no result backend; `workers.revoking` does it, and says so.
+    "celery.worker.control": "ERROR",
     # One line per request: the door has its own.
     "uvicorn.access": "WARNING",
     "tornado.access": "WARNING",

@@ -19,6 +19,10 @@ ON CONFLICT (task_id) DO NOTHING
 RETURNING task_id
 """
 
+PROMISED = """
+SELECT job_id FROM pending_results WHERE task_id = ANY(CAST(:task_ids AS text[])) AND delivered_at IS NULL
+"""
+
 READY = """
 SELECT task_id, job_id, reply_to FROM pending_results WHERE ready AND delivered_at IS NULL
 ORDER BY job_id LIMIT :most
@@ -59,6 +63,10 @@ class DeliveryTable:
     async def expect(self, task_id: str, job_id: JobId, reply_to: str | None = None) -> bool:
         """Promise the job's result to a task id; False when that was promised before."""
         return bool(await self._rows(EXPECT, task_id=task_id, job_id=job_id, reply_to=reply_to))
+
+    async def promised(self, task_ids: Sequence[str]) -> list[JobId]:
+        """The jobs whose results these task ids still wait for."""
+        return [JobId(row["job_id"]) for row in await self._rows(PROMISED, task_ids=list(task_ids))]
 
     async def ready(self, most: int = MOST_PER_ROUND) -> list[Delivery]:
         """Promises whose jobs rest and that are not delivered."""

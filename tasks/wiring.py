@@ -9,7 +9,7 @@ import os
 import random
 import socket
 import uuid
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -108,6 +108,11 @@ class WorkerHouse:
     async def expect(self, task_id: str, job_id: JobId) -> None:
         """Deliver the job's end to this task id when it rests."""
         await self.storage.deliveries.expect(task_id, job_id)
+
+    async def cancel(self, task_ids: Sequence[str]) -> int:
+        """Cancel the jobs whose end was promised to these task ids. Raises PostgresUnavailable."""
+        jobs = await self.storage.deliveries.promised(task_ids)
+        return sum([await self.intake.cancel(job_id, None) for job_id in jobs])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

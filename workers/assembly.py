@@ -11,6 +11,7 @@ import structlog
 from celery import signals
 from celery.concurrency import get_implementation
 
+import workers.revoking  # noqa: F401 - registers the control command with Celery
 from config.logs import configure_logs
 from config.metrics import Metrics
 from config.settings import Settings

@@ -1,5 +1,6 @@
 """What the Celery tasks ask of the house behind them; `tasks.wiring` builds it, one per worker process."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from schemas.accepted import Accepted
@@ -32,6 +33,9 @@ class WorkerHouse(Protocol):
 
     async def expect(self, task_id: str, job_id: JobId) -> None:
         """Deliver the job's end to this task id when it rests. Raises PostgresUnavailable."""
+
+    async def cancel(self, task_ids: Sequence[str]) -> int:
+        """Cancel the jobs whose end was promised to these task ids; returns how many were not at rest."""
 
     @property
     def results(self) -> Results:

@@ -10,7 +10,7 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -80,6 +80,11 @@ class FakeHouse:
             raise PostgresUnavailable
         lane = lane_of(message.queue)
         return Accepted(job_id=JobId(f"job_{lane.value}"), state=JobState.QUEUED, generation=0, lane=lane)
+
+    async def cancel(self, task_ids: Sequence[str]) -> int:
+        if task_ids:
+            await self._notes.rpush("test:cancelled", *task_ids)
+        return len(task_ids)
 
     async def expect(self, task_id: str, job_id: JobId) -> None:
         await self.results.succeed(task_id, {"id": job_id, "reply": "done"})

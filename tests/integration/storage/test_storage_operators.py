@@ -133,6 +133,17 @@ async def test_a_promised_result_is_ready_when_its_job_rests_and_delivered_once(
     assert await deliveries.ready() == []
 
 
+async def test_a_promise_names_its_job_until_it_is_delivered(engine: AsyncEngine, table: JobTable) -> None:
+    deliveries = DeliveryTable(engine)
+    job = await ended(table, DEAD)
+    await deliveries.expect("task-revoked", job)
+
+    assert await deliveries.promised(["task-revoked", "task-unknown"]) == [job]
+    await deliveries.notice_rested()
+    await deliveries.delivered(["task-revoked"])
+    assert await deliveries.promised(["task-revoked"]) == []
+
+
 async def test_a_promise_made_after_the_end_and_one_of_a_cancelled_job_are_noticed(
     engine: AsyncEngine, table: JobTable
 ) -> None:

@@ -114,6 +114,15 @@ def test_a_message_that_was_revoked_before_it_came_tells_its_caller(broker: Brok
         sent(broker, SUBMIT, BODY, task_id="revoked-early").get(timeout=WAIT_SECONDS)
 
 
+def test_a_revoke_after_its_message_cancels_the_job_that_was_promised(broker: Broker, worker: WorkerProcess) -> None:
+    result = sent(broker, COMPLETE, BODY)
+    result.get(timeout=WAIT_SECONDS)
+
+    result.revoke()
+
+    until(lambda: result.id in broker.redis.lrange("test:cancelled", 0, -1), "the house was told")
+
+
 def test_a_running_slice_can_be_revoked(broker: Broker, worker: WorkerProcess) -> None:
     body = {"v": 1, "jobs": [["sleep:60:revoked", 0]]}
     result = sent(broker, "completions.run", body, ignore_result=True)
