@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count
 
-from schemas.admission import Ask, Grant, Refusal, Settlement, Wait, WaitReason
+from schemas.admission import Ask, Grant, Refusal, RefusalReason, SettleKind, Settlement, Wait, WaitReason
 from schemas.attempt import ClosedAttempt, OpenedAttempt
 from schemas.contract import OutputContract
 from schemas.decision import AskAgain, Decision
@@ -53,7 +53,7 @@ def a_reply(text: str = "fine", usage: Usage | None = None) -> Reply:
 
 @dataclass
 class FakeJobs:
-    """Remembers what was written, in order; `fence_lost` makes every later write fail."""
+    """Remembers what was written, in order; with `fence_lost` the fence is lost while the first call is out."""
 
     job: Job
     opens: list[OpenedAttempt] = field(default_factory=list)
@@ -61,15 +61,16 @@ class FakeJobs:
     taken: bool = False
     fence_lost: bool = False
     epoch_passed: bool = False
+    over: bool = False
 
     async def hold(self, job_id: JobId, generation: int) -> Held | None:
-        if self.taken or generation != self.job.generation or job_id != self.job.id:
+        if self.taken or self.over or generation != self.job.generation or job_id != self.job.id:
             return None
         self.taken = True
         return Held(job=self.job, lease=Lease(job_id=job_id, fence=1, holder="w", until_at=NOW))
 
     async def open(self, attempt: OpenedAttempt) -> bool:
-        if self.epoch_passed:
+        if self.epoch_passed or (self.fence_lost and self.opens):
             return False
         self.opens.append(attempt)
         return True
@@ -77,7 +78,7 @@ class FakeJobs:
     async def record(self, lease: Lease, closed: ClosedAttempt | None, decision: Decision) -> bool:
         self.records.append((closed, decision))
         if not isinstance(decision, AskAgain):
-            self.taken = False
+            self.over = True
         return not self.fence_lost
 
     def beating(self, lease: Lease) -> AbstractAsyncContextManager[None]:
@@ -90,17 +91,23 @@ class FakeJobs:
 
 @dataclass
 class FakeGate:
-    """Grants everything unless `answers` says otherwise."""
+    """Grants everything unless `answers` says otherwise, or the account was stopped."""
 
     answers: list[Wait | Refusal] = field(default_factory=list)
     epoch: int = 1
     settled: list[Settlement] = field(default_factory=list)
     penalties: list[tuple[Target, int]] = field(default_factory=list)
     stopped: list[str] = field(default_factory=list)
+    _why_stopped: dict[str, str] = field(default_factory=dict)
+    _live: set[str] = field(default_factory=set)
+    _suspense: set[str] = field(default_factory=set)
 
     async def admit(self, ask: Ask) -> Grant | Wait | Refusal:
         if self.answers:
             return self.answers.pop(0)
+        if (why := self._why_stopped.get(ask.target.account)) is not None:
+            return Refusal(reason=RefusalReason.ACCOUNT_STOPPED, scope=why)
+        self._live.add(ask.attempt_id)
         return Grant(
             stamp=ask.attempt_id,
             wait_ms=0,
@@ -108,17 +115,24 @@ class FakeGate:
             cost_nano_usd=ask.cost_nano_usd,
             target=ask.target,
             epoch=self.epoch,
+            counters=ask.counters,
         )
 
     async def settle(self, settlement: Settlement) -> bool:
         self.settled.append(settlement)
-        return True
+        stamp, suspends = settlement.grant.stamp, settlement.kind is SettleKind.SUSPEND
+        known = stamp in self._live or (stamp in self._suspense and not suspends)
+        self._live.discard(stamp)
+        if known:
+            (self._suspense.add if suspends else self._suspense.discard)(stamp)
+        return known
 
     async def penalize(self, target: Target, retry_after_ms: int, reason: WaitReason) -> None:
         self.penalties.append((target, retry_after_ms))
 
     async def stop_account(self, account: str, reason: str) -> None:
         self.stopped.append(account)
+        self._why_stopped[account] = reason
 
 
 @dataclass
