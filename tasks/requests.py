@@ -4,12 +4,13 @@ Extras of ours are taken out of the body and out of `metadata`; everything else 
 """
 
 import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any, Protocol
+
+import orjson
 
 from schemas.contract import OutputContract
 from schemas.errors import InvalidRequest
@@ -17,7 +18,7 @@ from schemas.ids import BatchId, JobId, TenantId
 from schemas.job import CHAT_COMPLETIONS, NewJob
 from schemas.jsons import JsonObject
 from schemas.lanes import Lane
-from schemas.money import NANO_PER_USD, NanoUsd, nano_from_usd
+from schemas.money import NanoUsd, nano_from_usd
 
 DEFAULT_DEADLINE_SECONDS = 24 * 3600
 MAX_DEADLINE_SECONDS = 30 * 24 * 3600
@@ -84,9 +85,15 @@ def parse_chat_request(body: Any, origin: Origin, vocabulary: Vocabulary, now: d
 
 
 def digest(body: JsonObject) -> str:
-    """Hex sha256 of the canonical request: equal for equal requests, whatever the order of their keys."""
-    canonical = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
+    """Hex sha256 of the canonical request: equal for equal requests, whatever the order of their keys.
+
+    Raises InvalidRequest for what cannot be stored: more than 254 levels, integers beyond 64 bits, half characters.
+    """
+    try:
+        canonical = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
+    except TypeError as error:
+        raise InvalidRequest(f"The request cannot be kept as JSON: {error}.") from error
+    return hashlib.sha256(canonical).hexdigest()
 
 
 def _extras(body: JsonObject) -> JsonObject:
@@ -110,8 +117,8 @@ def _without_extras(body: JsonObject) -> JsonObject:
 def wants_validated_stream(body: JsonObject) -> bool:
     """Whether a stream shall begin only when the whole reply is known to meet its contract. Raises InvalidRequest."""
     value = _extras(body).get("stream_validated", False)
-    if value in {"true", "false"}:
-        return bool(value == "true")
+    if isinstance(value, str) and value in {"true", "false"}:
+        return value == "true"
     if not isinstance(value, bool):
         raise InvalidRequest("stream_validated must be true or false.", param="stream_validated")
     return value
@@ -177,14 +184,14 @@ def max_cost(extras: JsonObject) -> NanoUsd | None:
     if "max_cost_usd" not in extras:
         return None
     try:
-        cost = nano_from_usd(Decimal(str(extras["max_cost_usd"])))
-    except (InvalidOperation, ValueError, OverflowError):
-        cost = NanoUsd(0)
-    if not 0 < cost <= MAX_COST_USD * NANO_PER_USD:
+        amount = Decimal(str(extras["max_cost_usd"]))
+    except InvalidOperation:
+        amount = Decimal(0)
+    if not amount.is_finite() or not 0 < amount <= MAX_COST_USD:
         raise InvalidRequest(
             f"max_cost_usd must be an amount above 0 and at most {MAX_COST_USD}.", param="max_cost_usd"
         )
-    return cost
+    return nano_from_usd(amount)
 
 
 def _contract(
@@ -202,7 +209,7 @@ def _own_contract(extras: JsonObject) -> OutputContract:
     given = extras["output_contract"]
     if isinstance(given, str):
         try:
-            given = json.loads(given)
+            given = orjson.loads(given)
         except ValueError as error:
             raise InvalidRequest("output_contract is not JSON.", param="output_contract") from error
     if not isinstance(given, dict):

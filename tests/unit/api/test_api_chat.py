@@ -87,6 +87,35 @@ async def test_what_is_no_json_object_is_refused(content: bytes) -> None:
     assert error_of(answer)["type"] == "invalid_request_error"
 
 
+@pytest.mark.parametrize(
+    "member",
+    [
+        '"x": ' + "[" * 300 + "]" * 300,
+        '"x": ' + "[" * 100_000 + "]" * 100_000,
+        '"output_contract": "' + "[" * 50_000 + '"',
+        '"user": "\\ud800"',
+        '"deadline_seconds": ' + "9" * 400,
+        '"deadline_seconds": NaN',
+        '"deadline_seconds": []',
+        '"max_cost_usd": "1e999999999"',
+        '"max_cost_usd": 1e300',
+        '"max_cost_usd": "NaN"',
+        '"max_cost_usd": {}',
+        '"lane": []',
+        '"metadata": []',
+        '"response_format": []',
+        '"stream": true, "stream_validated": []',
+    ],
+)
+async def test_what_could_not_be_kept_or_means_nothing_is_refused(member: str) -> None:
+    text = orjson.dumps(BODY).decode().removesuffix("}") + f", {member}}}"
+    async with client_of(FakeHouse()) as client:
+        answer = await client.post(URL, content=text)
+
+    assert answer.status_code == 400
+    assert error_of(answer)["type"] == "invalid_request_error"
+
+
 async def test_a_body_above_the_cap_is_refused_before_it_is_read() -> None:
     async with client_of(FakeHouse(), max_body_bytes=100) as client:
         answer = await client.post(URL, json=BODY | {"user": "x" * 200})
