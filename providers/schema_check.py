@@ -33,7 +33,7 @@ DRAFT = "https://json-schema.org/draft/2020-12/schema"
 _SAME_PLACE_LISTS = ("allOf", "anyOf", "oneOf")
 _SAME_PLACE = ("not", "if", "then", "else")
 _SAME_PLACE_MAPS = ("dependentSchemas",)
-_UNBOUNDED = re.compile(r"[*+]|\{\d*,\}")
+_UNBOUNDED = re.compile(r"[*+]|\{\d*,(?:\d{2,})?\}")  # ranges that reach 10 multiply as if they had no end
 _DATA = frozenset({"const", "enum", "default", "examples"})
 
 

@@ -36,6 +36,8 @@ def nested(levels: int) -> dict[str, object]:
         {"enum": [{"$ref": "http://a.example/"}]},
         {"type": "string", "pattern": r"^[A-Z]{2}-\d{4}$"},
         {"type": "string", "pattern": r"^(red|green)$"},
+        {"type": "string", "pattern": r"^(\d{1,3}\.){3}\d{1,3}$"},
+        {"type": "string", "pattern": r"^[^@\s]+@[^@\s]+\.[a-z]{2,24}$"},
         {"$defs": {"a": {"$anchor": "here", "type": "string"}}, "$ref": "#here"},
     ],
 )
@@ -61,6 +63,7 @@ def test_usable_schemas(schema: dict[str, object]) -> None:
         ({"items": {"$id": "other", "type": "string"}}, "$id"),
         ({"pattern": "(a+)+$"}, "repeats"),
         ({"pattern": "(a|aa)*b"}, "repeats"),
+        ({"pattern": "(a{1,30}){1,30}b"}, "repeats"),
         ({"pattern": "((ab)*c)+"}, "repeats"),
         ({"pattern": "a*a*a*a*a*b"}, "repeats"),
         ({"pattern": r"(a)\1"}, "refers back"),
