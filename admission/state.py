@@ -100,7 +100,7 @@ def lua_layout() -> str:
     lines += [
         f"local SIZE, ORIGIN, SHARE_MEMORY = {SIZE}, {ORIGIN_SECONDS}, {SHARE_MEMORY_US}",
         f"local FORMAT = '<' .. string.rep('d', {SIZE})",
-        f"local MOMENTS = {_lua_list(moments)}",
+        f"local function moments() return {_lua_list(moments)} end",
         f"local DEFAULT_FLOORS, DEFAULT_SHARES = {_lua_list(DEFAULT_FLOORS)}, {_lua_list(DEFAULT_SHARES)}",
     ]
     return "\n".join(lines)

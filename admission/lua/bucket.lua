@@ -28,7 +28,7 @@ local function rebase(b, now)
   local step = now - b[LAST_AT]
   if step >= 0 then return now end
   if step > -SECOND then return b[LAST_AT] end
-  for _, at in ipairs(MOMENTS) do b[at] = b[at] + step end
+  for _, at in ipairs(moments()) do b[at] = b[at] + step end
   return now
 end
 

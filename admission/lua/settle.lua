@@ -23,15 +23,14 @@ end
 local live = redis.call('ZREM', KEYS[2], ARGV[1]) == 1
 if not live and redis.call('ZREM', KEYS[3], ARGV[1]) == 0 then return 0 end
 
-local function report_crossings(key, at)
-  local v = redis.call('HMGET', key, 's', 'l', 'th')
-  local limit, bits, bit = tonumber(v[2] or ARGV[at]), tonumber(v[3] or 0), 1
+local function report_crossings(key, at, settled, pinned, passed)
+  local limit, bits, bit = tonumber(pinned or ARGV[at]), tonumber(passed or 0), 1
   local had = bits
   for _, percent in ipairs({50, 80, 100}) do
-    if math.floor(bits / bit) % 2 == 0 and v[1] * 100 >= limit * percent then
+    if math.floor(bits / bit) % 2 == 0 and settled * 100 >= limit * percent then
       bits = bits + bit
       redis.call('XADD', KEYS[4], 'MAXLEN', '~', '10000', '*', 'scope', ARGV[at + 1], 'window', ARGV[at + 2],
-        'percent', percent, 'limit', v[2] or ARGV[at])
+        'percent', percent, 'limit', pinned or ARGV[at])
     end
     bit = bit * 2
   end
@@ -39,11 +38,10 @@ local function report_crossings(key, at)
 end
 
 for j = 5, #KEYS do
-  local kept = redis.call('EXISTS', KEYS[j]) == 1
-  if kept and cost ~= '0' then redis.call('HINCRBY', KEYS[j], 'r', '-' .. cost) end
-  if kept and kind == 'post' and ARGV[4] ~= '0' then
-    redis.call('HINCRBY', KEYS[j], 's', ARGV[4])
-    report_crossings(KEYS[j], 13 + (j - 5) * 3)
+  local v = redis.call('HMGET', KEYS[j], 'r', 'l', 'th')
+  if v[1] and cost ~= '0' then redis.call('HINCRBY', KEYS[j], 'r', '-' .. cost) end
+  if v[1] and kind == 'post' and ARGV[4] ~= '0' then
+    report_crossings(KEYS[j], 13 + (j - 5) * 3, redis.call('HINCRBY', KEYS[j], 's', ARGV[4]), v[2], v[3])
   end
 end
 if not live then return 1 end
