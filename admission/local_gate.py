@@ -13,7 +13,6 @@ from schemas.admission import Ask, Grant, Refusal, RefusalReason, SettleKind, Se
 from schemas.job import Target
 from schemas.lanes import Lane
 
-
 _Flow: TypeAlias = tuple[Target, Lane]
 
 HOLD_SECONDS = 2.0
