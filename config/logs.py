@@ -50,6 +50,7 @@ def configure_logs(env: Literal["development", "staging", "production"], level: 
     """Set up this process's logging. Safe to call twice; `level` is a name of the standard library's."""
     readable = env == "development"
     logging.config.dictConfig(_standard_library(readable, level))
+    logging.captureWarnings(capture=True)
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,

@@ -162,6 +162,26 @@ def test_prompts_are_shown_to_nobody(broker: Broker, worker: WorkerProcess) -> N
     assert next(iter(stats.values()))["pool"]["max-concurrency"] > 0
 
 
+def test_events_show_a_task_and_not_its_prompt(broker: Broker, worker: WorkerProcess) -> None:
+    heard: list[str] = []
+    events = broker.redis.pubsub(ignore_subscribe_messages=True)
+    events.psubscribe("*celeryev*")
+
+    def all_heard() -> bool:
+        message = events.get_message(timeout=0.05)
+        if message is not None:
+            heard.append(base64.b64decode(json.loads(message["data"])["body"]).decode())
+        return "task-succeeded" in "".join(heard)
+
+    until(lambda: broker.redis.pubsub_numpat() > 0, "the events are listened to")
+    sent(broker, COMPLETE, BODY).get(timeout=WAIT_SECONDS)
+    until(all_heard, "the event of its end")
+    events.close()
+
+    assert "task-received" in "".join(heard)
+    assert "private" not in "".join(heard)
+
+
 def test_metrics_are_served_where_asked_for(broker: Broker, worker: WorkerProcess, metrics_port: int) -> None:
     sent(broker, SUBMIT, BODY, queue=Lane.HIGH).get(timeout=WAIT_SECONDS)
 

@@ -40,7 +40,7 @@ def test_lower_lanes_never_take_the_reserved_slots(broker: Broker, worker: Worke
 
 
 def test_a_critical_job_starts_at_once_while_every_other_slot_is_taken(broker: Broker, worker: WorkerProcess) -> None:
-    broker.publish(Lane.LOW, [f"sleep:1:{index}" for index in range(SLOTS + SLICE)], SLICE)
+    broker.publish(Lane.LOW, [f"sleep:0.5:{index}" for index in range(SLOTS + SLICE)], SLICE)
     until(lambda: len(broker.noted("test:started")) == SLOTS - RESERVED, "the slots are taken")
 
     before = time.time()

@@ -18,7 +18,7 @@ def empty(broker: Broker) -> None:
 
 
 def test_sigterm_under_load_loses_nothing(broker: Broker) -> None:
-    ids = [f"sleep:0.05:{index}" for index in range(1_600)]
+    ids = [f"sleep:0.05:{index}" for index in range(900)]
     broker.publish(Lane.NORMAL, ids, 16)
 
     with WorkerProcess.start(broker, PENSTOCK_SLOTS=100) as first:
@@ -81,7 +81,7 @@ def test_sigquit_cancels_at_once(broker: Broker) -> None:
 
 
 def test_a_lost_connection_loses_nothing_and_the_lanes_are_asked_again(broker: Broker) -> None:
-    ids = [f"sleep:0.05:{index}" for index in range(800)]
+    ids = [f"sleep:0.05:{index}" for index in range(400)]
     with WorkerProcess.start(broker, PENSTOCK_SLOTS=64) as worker:
         broker.publish(Lane.LOW, ids, 16)
         until(lambda: len(broker.noted("test:ended")) > 100, "it is under load")

@@ -16,6 +16,7 @@ def put_back() -> Iterator[None]:
     handlers, level = root.handlers[:], root.level
     yield
     root.handlers[:] = handlers
+    logging.captureWarnings(capture=False)
     root.setLevel(level)
     for name in ("celery.app.trace", "uvicorn.access"):
         logging.getLogger(name).setLevel(logging.NOTSET)
