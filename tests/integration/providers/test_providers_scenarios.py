@@ -78,8 +78,8 @@ async def models(provider: SimulatorProcess) -> AsyncIterator[Models]:
     settings = Settings.model_construct(
         slots=8,
         connect_timeout_seconds=2,
-        first_byte_timeout_seconds=0.5,
-        between_chunks_timeout_seconds=0.4,
+        first_byte_timeout_seconds=1.5,
+        between_chunks_timeout_seconds=0.5,
         total_timeout_seconds=10,
     )
     async with open_models(
@@ -256,7 +256,7 @@ async def test_silence_is_noticed_without_a_chunk(
 
     assert isinstance(answer, Trouble)
     assert "Silence" in answer.message
-    assert 400 <= answer.latency_ms < 2_000
+    assert 500 <= answer.latency_ms < 5_000
 
 
 async def test_no_time_out_outlives_the_deadline(models: Models) -> None:
@@ -266,7 +266,7 @@ async def test_no_time_out_outlives_the_deadline(models: Models) -> None:
 
     assert isinstance(answer, Trouble)
     assert answer.kind is TroubleKind.AMBIGUOUS
-    assert 90 <= answer.latency_ms < 400
+    assert 90 <= answer.latency_ms < 1_000
 
 
 async def test_a_slow_listener_is_not_the_providers_silence(models: Models, provider: SimulatorProcess) -> None:
@@ -275,13 +275,13 @@ async def test_a_slow_listener_is_not_the_providers_silence(models: Models, prov
 
     async def hear(chunk: JsonObject) -> None:
         if not heard.is_set():
-            loop.call_later(0.6, heard.set)
+            loop.call_later(0.8, heard.set)
             await heard.wait()
 
     answer = await models.call(planned(models, "none"), AttemptId("att_slow"), deadline_seconds=30, on_chunk=hear)
 
     assert isinstance(answer, Reply)
-    assert answer.latency_ms >= 600
+    assert answer.latency_ms >= 800
 
 
 async def test_what_a_listener_raises_is_not_taken_for_the_providers(models: Models) -> None:

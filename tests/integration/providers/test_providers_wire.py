@@ -2,9 +2,10 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from typing import Any
 
 import orjson
 import pytest
@@ -38,17 +39,24 @@ BROKEN = '{"error":{"message":"broken","type":"server_error","code":null}}'
 
 
 @asynccontextmanager
-async def models_at(base_url: str, *, lookup: bool = False, slots: int = 4, **table: object) -> AsyncIterator[Models]:
+async def models_at(
+    base_url: str,
+    *,
+    lookup: bool = False,
+    slots: int = 4,
+    connect_seconds: float = 3.0,
+    first_byte_seconds: float = 3.0,
+) -> AsyncIterator[Models]:
     settings = Settings.model_construct(
         slots=slots,
-        connect_timeout_seconds=0.3,
-        first_byte_timeout_seconds=1.0,
-        between_chunks_timeout_seconds=0.3,
-        total_timeout_seconds=5,
+        connect_timeout_seconds=connect_seconds,
+        first_byte_timeout_seconds=first_byte_seconds,
+        between_chunks_timeout_seconds=0.5,
+        total_timeout_seconds=30,
     )
     catalogue = Catalogue(
         providers={"openai": ProviderTable(base_url=base_url, lookup=lookup)},
-        models={"m": ModelTable(**table)},  # type: ignore[arg-type]  # names are checked by pydantic
+        models={"m": ModelTable()},
         aliases={},
     )
     async with open_models(catalogue, settings, {"OPENAI_API_KEY": "a-key-of-our-own"}) as models:
@@ -94,9 +102,9 @@ async def test_a_refused_connection_is_not_sent() -> None:
     assert found.kind is TroubleKind.NOT_SENT
 
 
-async def test_a_broken_tls_handshake_is_not_sent() -> None:
+async def test_a_tls_handshake_that_does_not_come_about_is_not_sent() -> None:
     async with canned_server([FINE]) as (base_url, requests):
-        async with models_at(base_url.replace("http:", "https:")) as models:
+        async with models_at(base_url.replace("http:", "https:"), connect_seconds=0.3) as models:
             found = await called(models)
 
         assert isinstance(found, Trouble)
@@ -106,19 +114,27 @@ async def test_a_broken_tls_handshake_is_not_sent() -> None:
 
 async def test_waiting_for_a_connection_of_the_pool_is_not_sent() -> None:
     """All connections are in calls that hang, and one call more asks for one."""
+    body = {"model": "m", "messages": [{"role": "user", "content": "[[scenario:hang]]"}]}
     with SimulatorProcess.start("--model", "m=1/1/1") as provider:
-        async with models_at(provider.base_url, slots=1) as models:
-            plan = planned(models, body={"model": "m", "messages": [{"role": "user", "content": "[[scenario:hang]]"}]})
-            calls = [
-                models.call(plan, AttemptId(f"att_{number}"), deadline_seconds=5, on_chunk=None)
-                for number in range(SPARE_CONNECTIONS + 2)
-            ]
-            found = await asyncio.gather(*calls)
-            hits = provider.hits()
+        async with models_at(provider.base_url, slots=1, connect_seconds=1, first_byte_seconds=30) as models:
+            plan = planned(models, body=body)
 
-    kinds = [one.kind for one in found if isinstance(one, Trouble)]
-    assert kinds.count(TroubleKind.NOT_SENT) == 1
-    assert kinds.count(TroubleKind.AMBIGUOUS) == len(hits) == SPARE_CONNECTIONS + 1
+            def calling(name: str) -> Coroutine[Any, Any, Reply | Trouble]:
+                return models.call(plan, AttemptId(name), deadline_seconds=30, on_chunk=None)
+
+            hanging = [asyncio.create_task(calling(f"hanging_{number}")) for number in range(SPARE_CONNECTIONS + 1)]
+            async with asyncio.timeout(10):
+                while (await asyncio.to_thread(provider.meter))["concurrent"] < len(hanging):
+                    assert not any(task.done() for task in hanging)
+            found = await calling("waiting")
+            hits = await asyncio.to_thread(provider.hits)
+            for task in hanging:
+                task.cancel()
+            await asyncio.gather(*hanging, return_exceptions=True)
+
+    assert isinstance(found, Trouble)
+    assert found.kind is TroubleKind.NOT_SENT
+    assert "waiting" not in hits
 
 
 async def test_a_kept_alive_connection_that_is_lost_after_sending_is_ambiguous() -> None:
