@@ -209,7 +209,7 @@ def test_a_message_that_is_revoked_before_it_starts_is_answered_too(pool: TaskPo
     assert isinstance(errors[0].exception.exc, Terminated)
 
 
-def test_context_does_not_pass_from_one_message_to_the_next(pool: TaskPool, hub: StubHub) -> None:
+def test_context_passes_neither_from_the_main_thread_nor_from_message_to_message(pool: TaskPool, hub: StubHub) -> None:
     async def bind(job_id: str) -> dict[str, Any]:
         before = contextvars.get_contextvars()
         contextvars.bind_contextvars(job_id=job_id)
@@ -218,8 +218,9 @@ def test_context_does_not_pass_from_one_message_to_the_next(pool: TaskPool, hub:
 
     answers: list[Any] = []
     pool.limit = 1
-    for job_id in "abc":
-        pool.apply_async(awaits(bind), (job_id,), callback=answers.append)
+    with contextvars.bound_contextvars(of="the main thread"):
+        for job_id in "abc":
+            pool.apply_async(awaits(bind), (job_id,), callback=answers.append)
     until(lambda: len(answers) == 3, hub)
 
     assert answers == [{"mine": "a"}, {"mine": "b"}, {"mine": "c"}]
