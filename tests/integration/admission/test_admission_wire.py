@@ -36,7 +36,8 @@ async def test_a_script_that_the_server_forgot_is_loaded_and_runs_once(room: Adm
     await room.wire.run(counting, [key], [])
     await room.wire.command("SCRIPT FLUSH")
 
-    answers = await asyncio.gather(*(room.wire.run(counting, [key], []) for _ in range(20)))
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        answers = await asyncio.gather(*(room.wire.run(counting, [key], []) for _ in range(20)))
 
     assert sorted(answers) == list(range(2, 22))
 
