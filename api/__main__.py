@@ -8,10 +8,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 
 import uvicorn
+from prometheus_client import REGISTRY
 
 from api.app import create_app
 from config.catalogue import Catalogue, CatalogueError, load_catalogue
 from config.logs import configure_logs
+from config.metrics import Metrics
 from config.settings import SettingError, Settings, load_settings
 from schemas.errors import InvalidSetting
 from tasks.wiring import open_web_house
@@ -33,7 +35,7 @@ class Server(uvicorn.Server):
 
 async def serve(settings: Settings, catalogue: Catalogue, env: Mapping[str, str]) -> None:
     """Serve until a signal, then let requests under way finish within the grace. Raises InvalidSetting."""
-    async with open_web_house(settings, catalogue, env) as house:
+    async with open_web_house(settings, catalogue, env, Metrics(REGISTRY)) as house:
         app = create_app(settings, catalogue, lambda _settings, _catalogue: nullcontext(house))
         config = uvicorn.Config(
             app,

@@ -17,13 +17,11 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry or CollectorRegistry()
         self.decisions = self._counter(
-            "penstock_job_decisions", "Outcomes of jobs and what was done about them", "lane", "outcome", "decision"
+            "penstock_job_decisions", "Outcomes of attempts and what was done about them", "outcome", "decision"
         )
         self.attempts = self._counter("penstock_attempts", "Calls that came to an end", "target", "outcome")
         self.tokens = self._counter("penstock_tokens", "Model tokens used", "target", "direction")
-        self.cost_nano_usd = self._counter(
-            "penstock_cost_nano_usd", "Cost of calls in nano-dollars; 1e9 is one USD", "target"
-        )
+        self.cost_nano_usd = self._counter("penstock_cost_nano_usd", "Cost of calls in nano-dollars; 1e9 is one USD")
         self.messages = self._counter("penstock_messages", "Messages taken from the lanes", "lane", "task", "end")
         self.publishes = self._counter("penstock_publishes", "Messages put onto the lanes", "lane")
         self.admission_wait_seconds = self._histogram(

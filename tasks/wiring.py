@@ -8,6 +8,7 @@ import asyncio
 import os
 import random
 import socket
+import time
 import uuid
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -20,6 +21,7 @@ from celery import Celery
 from admission.connect import Admission, connected
 from admission.local_gate import LocalGate
 from config.catalogue import Catalogue
+from config.metrics import Metrics
 from config.settings import Settings
 from providers.vocabulary import Vocabulary
 from schemas.accepted import Accepted
@@ -44,6 +46,7 @@ from tasks.entrypoints import CallerMessage, job_from_message
 from tasks.heart import Heart
 from tasks.identity import new_attempt_id, new_job_id
 from tasks.intake import Intake
+from tasks.observed import observed
 from tasks.pipeline import run_job
 from tasks.publish import Published, Publisher
 from tasks.replay import Replay
@@ -130,9 +133,11 @@ class UpkeepHouse:
 
 
 @asynccontextmanager
-async def open_web_house(settings: Settings, catalogue: Catalogue, env: Mapping[str, str]) -> AsyncIterator[WebHouse]:
+async def open_web_house(
+    settings: Settings, catalogue: Catalogue, env: Mapping[str, str], metrics: Metrics
+) -> AsyncIterator[WebHouse]:
     """The house of a web process: it runs synchronous completions itself. Raises InvalidSetting."""
-    async with _rooms(settings, catalogue, process="web") as rooms, _working(rooms, catalogue, env) as deps:
+    async with _rooms(settings, catalogue, process="web") as rooms, _working(rooms, catalogue, env, metrics) as deps:
         yield WebHouse(
             vocabulary=rooms.vocabulary,
             intake=_intake(rooms, deps),
@@ -150,10 +155,10 @@ async def open_web_house(settings: Settings, catalogue: Catalogue, env: Mapping[
 
 @asynccontextmanager
 async def open_worker_house(
-    settings: Settings, catalogue: Catalogue, env: Mapping[str, str]
+    settings: Settings, catalogue: Catalogue, env: Mapping[str, str], metrics: Metrics
 ) -> AsyncIterator[WorkerHouse]:
     """The house of a Celery worker process. Raises InvalidSetting."""
-    async with _rooms(settings, catalogue, process="worker") as rooms, _working(rooms, catalogue, env) as deps:
+    async with _rooms(settings, catalogue, process="worker") as rooms, _working(rooms, catalogue, env, metrics) as deps:
         yield WorkerHouse(
             deps=deps,
             intake=_intake(rooms, deps),
@@ -220,15 +225,16 @@ async def _rooms(settings: Settings, catalogue: Catalogue, *, process: str) -> A
 
 
 @asynccontextmanager
-async def _working(rooms: Rooms, catalogue: Catalogue, env: Mapping[str, str]) -> AsyncIterator[Deps]:
+async def _working(rooms: Rooms, catalogue: Catalogue, env: Mapping[str, str], metrics: Metrics) -> AsyncIterator[Deps]:
     """The deps of `run_job`, with the heart that keeps this process's leases alive. Raises InvalidSetting."""
     from providers.models import open_models  # noqa: PLC0415 - the client takes half a second to load; upkeep needs none
 
     settings, chance = rooms.settings, random.Random()  # noqa: S311 - spreads retries, guards nothing
     heart = Heart(rooms.storage.jobs.renew, every_seconds=settings.heartbeat_seconds)
+    metrics.held_leases.set_function(lambda: heart.leases)
     gate = LocalGate(rooms.admission.gate, jitter=chance.random, hold_seconds=settings.hold_seconds)
     async with open_models(catalogue, settings, env) as models, _in_background("heart", heart.run()):
-        yield Deps(
+        deps = Deps(
             jobs=GroupedJobs(rooms.storage.jobs, heart.beating),
             gate=SettlingGate(gate),
             models=BudgetedModels(models, rooms.configuration),
@@ -237,6 +243,7 @@ async def _working(rooms: Rooms, catalogue: Catalogue, env: Mapping[str, str]) -
             jitter=chance.random,
             attempt_id=new_attempt_id,
         )
+        yield observed(deps, metrics, time.monotonic)
         await gate.aclose()
 
 

@@ -27,16 +27,17 @@ def build() -> WorkerApp:
     configure_logs(settings.env)  # before Celery and Flower would set up their own
     if "flower" in sys.argv[1:]:
         require_password(settings.env, os.environ, sys.argv[1:])
-    open_house = partial(_open_house, settings, load_catalogue(settings.config), os.environ)
-    return assemble(settings, open_house, Metrics())
+    metrics = Metrics()
+    open_house = partial(_open_house, settings, load_catalogue(settings.config), os.environ, metrics)
+    return assemble(settings, open_house, metrics)
 
 
 def _open_house(
-    settings: Settings, catalogue: Catalogue, env: Mapping[str, str]
+    settings: Settings, catalogue: Catalogue, env: Mapping[str, str], metrics: Metrics
 ) -> AbstractAsyncContextManager[WorkerHouse]:
     from tasks.wiring import open_worker_house  # noqa: PLC0415 - Flower takes this app too, and opens no house
 
-    return open_worker_house(settings, catalogue, env)
+    return open_worker_house(settings, catalogue, env, metrics)
 
 
 try:

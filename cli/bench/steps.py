@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from cli.bench.work import MODEL, request_body
 from config.catalogue import load_catalogue
+from config.metrics import Metrics
 from config.settings import Settings
 from schemas.admission import Ask, Grant
 from schemas.attempt import OpenedAttempt
@@ -77,7 +78,7 @@ async def walk(
     catalogue = load_catalogue(config)
     async with (
         open_upkeep_house(settings, catalogue) as upkeep,
-        open_worker_house(settings, catalogue, env) as house,
+        open_worker_house(settings, catalogue, env, Metrics()) as house,
     ):
         await _prepare(upkeep)
         steps = Walk(in_flight=in_flight, costs=[])
