@@ -3,6 +3,7 @@
 The promise is a row beside the job; what is delivered is noted afterwards, so a crash in between delivers twice.
 """
 
+import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -13,6 +14,10 @@ from schemas.jsons import JsonObject
 from schemas.money import usd_text
 from schemas.states import JobState
 from storage.deliveries import Delivery
+
+
+DELIVERED_AT_ONCE = 16
+"""Each is a read and a blocking write in a thread: more only wait for connections."""
 
 
 class JobNotCompleted(PenstockError):  # noqa: N818 - reads as what happened
@@ -62,15 +67,21 @@ class Deliveries:
     async def deliver(self) -> int:
         """One round; returns how many results were delivered. Raises RedisUnavailable and PostgresUnavailable."""
         await self._promises.notice_rested()
-        delivered = 0
-        for promise in await self._promises.ready():
-            rested = await self._ends.rested(promise.job_id)
-            if rested is not None:  # else it was replayed meanwhile: the promise is kept when it rests again
-                await self._deliver(promise, rested)
-                delivered += await self._promises.delivered([promise.task_id])
+        ready, delivered = list(await self._promises.ready()), 0
+        for start in range(0, len(ready), DELIVERED_AT_ONCE):
+            told = await asyncio.gather(*map(self._deliver, ready[start : start + DELIVERED_AT_ONCE]))
+            delivered += await self._promises.delivered([task_id for task_id in told if task_id is not None])
         return delivered
 
-    async def _deliver(self, promise: Delivery, rested: Rested) -> None:
+    async def _deliver(self, promise: Delivery) -> str | None:
+        """The task id that was told; None where the job was replayed meanwhile, whose promise is kept for its end."""
+        rested = await self._ends.rested(promise.job_id)
+        if rested is None:
+            return None
+        await self._tell(promise, rested)
+        return promise.task_id
+
+    async def _tell(self, promise: Delivery, rested: Rested) -> None:
         if rested.state is JobState.COMPLETED:
             await self._backend.succeed(promise.task_id, completed_job(rested))
         else:
