@@ -186,14 +186,12 @@ def _setting(name: str, value: object, start: Settings) -> object:
             return {str(scenario): float(share) for scenario, share in value.items()}
         case "models", dict():
             return dict(start.models) | {str(model): _model(str(model), entry) for model, entry in value.items()}
-        case (("refund" | "refusals_count" | "prompt_cache" | "instant"), bool()):
+        case (("refund" | "refusals_count" | "prompt_cache" | "instant"), bool()) | ("instant_answer", str()):
             return value
         case (
             ("seed" | "requests_per_minute" | "tokens_per_minute" | "throttle_retry_after_seconds"),
             int(),
         ) if not isinstance(value, bool):
-            return value
-        case "instant_answer", str():
             return value
         case "burst_seconds", int() | float():
             return float(value)

@@ -15,7 +15,6 @@ from schemas.money import usd_text
 from schemas.states import JobState
 from storage.deliveries import Delivery
 
-
 DELIVERED_AT_ONCE = 16
 """Each is a read and a blocking write in a thread: more only wait for connections."""
 
