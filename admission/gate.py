@@ -243,7 +243,8 @@ def _grant(ask: Ask, *, wait_us: int, stamp: str) -> Grant:
 def _refusal(ask: Ask, reason: RefusalReason, detail: str) -> Refusal:
     match reason:
         case RefusalReason.BUDGET:
-            return Refusal(reason=reason, scope=ask.counters[int(detail)].scope)
+            counter = ask.counters[int(detail)]
+            return Refusal(reason=reason, scope=counter.scope, counter=counter, asked_nano_usd=ask.cost_nano_usd)
         case _:
             return Refusal(reason=reason, scope=detail or None)
 

@@ -5,17 +5,48 @@ Unknown keys and wrong types refuse to start and name the table, the key and the
 
 import re
 import tomllib
+from collections import Counter
+from collections.abc import Iterable
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Literal, Self, TypeAlias
+from typing import Annotated, Any, Literal, Self, TypeAlias
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    Strict,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 PROVIDER_DEFAULT = "openai"
 OPENAI_BASE_URL = "https://api.openai.com/v1"
 
 Chain: TypeAlias = Annotated[tuple[str, ...], Strict(strict=False)]
 LaneName: TypeAlias = Literal["critical", "high", "normal", "low"]
+Step: TypeAlias = Literal["cheaper", "cached", "park", "reject"]
+"""What may be done with a job whose money is gone: the next cheaper model of its chain, an answer that was given to the
+same request before, waiting until the window turns, or a dead letter."""
+
+Steps: TypeAlias = Annotated[
+    tuple[Step, ...],
+    Strict(strict=False),
+    Field(min_length=1),
+    BeforeValidator(lambda value: (value,) if isinstance(value, str) else value),
+]
+"""One step, or several to be tried in order."""
+
+BUDGET_SCOPES = ("global", "tenant", "user", "batch", "prompt")
+MAX_BUDGETS_OF_A_JOB = 8
+"""Every counter that a job meets is read and written inside the one admission call."""
+
+HIGHEST_LIMIT_USD = 9_007_199
+"""2^53 nano-dollars: up to here the scripts' doubles count every one of them."""
 
 
 class CatalogueError(Exception):
@@ -27,11 +58,11 @@ class _Table(BaseModel):
 
 
 class PriceTable(_Table):
-    """USD per million tokens."""
+    """USD per million tokens. Zero is no price: a model that costs nothing would pass every budget."""
 
-    input: Decimal = Field(ge=0, strict=False)
-    cached_input: Decimal | None = Field(default=None, ge=0, strict=False)
-    output: Decimal = Field(ge=0, strict=False)
+    input: Decimal = Field(gt=0, strict=False)
+    cached_input: Decimal | None = Field(default=None, gt=0, strict=False)
+    output: Decimal = Field(gt=0, strict=False)
 
 
 class ProviderTable(_Table):
@@ -61,16 +92,48 @@ class LaneTable(_Table):
 
     share: float = Field(ge=0, le=1)
     max_wait_seconds: float | None = Field(default=None, gt=0)
-    on_exhausted: Literal["park", "reject"] = "park"
+    on_exhausted: Steps = ("park",)
 
 
 class BudgetTable(_Table):
-    """A limit of spending for a scope in a window of its timezone."""
+    """A limit of spending for a scope in a window of its timezone. Its own steps go before those of the lane."""
 
     scope: str = "global"
     window: Literal["hour", "day", "month"] = "day"
-    limit_usd: Decimal = Field(gt=0, strict=False)
+    limit_usd: Decimal = Field(gt=0, le=HIGHEST_LIMIT_USD, strict=False)
     timezone: str = "UTC"
+    on_exhausted: Steps | None = None
+
+    @field_validator("scope")
+    @classmethod
+    def _scope_is_known(cls, scope: str) -> str:
+        kind, colon, name = scope.partition(":")
+        if kind not in BUDGET_SCOPES or (colon and (not name or kind == "global")):
+            raise ValueError(f"{scope!r} is no scope; it must be one of {', '.join(BUDGET_SCOPES)}, or KIND:NAME")
+        return scope
+
+    @field_validator("timezone")
+    @classmethod
+    def _zone_is_known(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError(f"there is no timezone {name!r}") from None
+        return name
+
+
+class WebhookTable(_Table):
+    """Where events are sent, and the variable that holds the secret (`whsec_…`) which signs them."""
+
+    url: str
+    secret_env: str = "PENSTOCK_WEBHOOK_SECRET"  # noqa: S105 - the name of a variable
+
+    @field_validator("url")
+    @classmethod
+    def _is_http(cls, url: str) -> str:
+        if urlsplit(url).scheme not in {"http", "https"} or not urlsplit(url).hostname:
+            raise ValueError("it must be an address that begins with https:// or http://")
+        return url
 
 
 _SMALL, _LARGE = ("gpt-4.1-mini", "gpt-5-mini"), ("gpt-4.1", "gpt-5")
@@ -102,6 +165,13 @@ class Catalogue(_Table):
     aliases: dict[str, Chain] = Field(default_factory=_default_aliases)
     lanes: dict[LaneName, LaneTable] = Field(default_factory=_default_lanes)
     budgets: tuple[BudgetTable, ...] = Field(default=(), strict=False)
+    webhooks: WebhookTable | None = None
+
+    @field_validator("budgets")
+    @classmethod
+    def _jobs_meet_few_budgets(cls, budgets: tuple[BudgetTable, ...]) -> tuple[BudgetTable, ...]:
+        check_budgets(budgets)
+        return budgets
 
     @model_validator(mode="after")
     def _names_are_known(self) -> Self:
@@ -113,6 +183,27 @@ class Catalogue(_Table):
             if missing or not chain:
                 raise ValueError(f"[aliases] {alias} must name configured models; unknown: {missing}")
         return self
+
+
+def check_budgets(budgets: tuple[BudgetTable, ...]) -> None:
+    """Raise ValueError where two say different things of the same money, or a job could meet more than eight."""
+    keys = Counter((budget.scope, budget.window, budget.timezone) for budget in budgets)
+    (scope, window, zone), times = next(iter(keys.most_common(1)), (("", "", ""), 0))
+    if times > 1:
+        raise ValueError(f"{scope!r} has {times} budgets per {window} in {zone}; it can have one")
+    most = sum(_most_of_kind(kind, keys) for kind in BUDGET_SCOPES)
+    if most > MAX_BUDGETS_OF_A_JOB:
+        raise ValueError(f"a job could count against {most} budgets; at most {MAX_BUDGETS_OF_A_JOB} are possible")
+
+
+def _most_of_kind(kind: str, keys: Iterable[tuple[str, str, str]]) -> int:
+    """Windows that one job can meet in scopes of this kind: those of each, and those of the name that has most."""
+    windows: dict[str, set[tuple[str, str]]] = {}
+    for scope, window, zone in keys:
+        if scope.partition(":")[0] == kind:
+            windows.setdefault(scope, set()).add((window, zone))
+    of_each = windows.pop(kind, set())
+    return max((len(of_each | named) for named in windows.values()), default=len(of_each))
 
 
 def load_catalogue(path: Path) -> Catalogue:
@@ -134,11 +225,51 @@ def load_catalogue(path: Path) -> Catalogue:
 def _complaint(path: Path, text: str, part: object) -> str:
     found = dict(part)  # type: ignore[call-overload]  # a TypedDict of pydantic's
     steps = [str(step) for step in found["loc"]]
-    line = _line_of(text, steps[-1]) if steps else None
+    line = _line_of(text, found["loc"])
     place = f"{path}:{line}" if line else str(path)
-    return f"{place}: {'.'.join(steps)}: {found['msg']}".replace(": :", ":")
+    message = found["msg"].removeprefix("Value error, ")
+    return f"{place}: {'.'.join(steps)}: {message}".replace(": :", ":")
 
 
-def _line_of(text: str, key: str) -> int | None:
-    pattern = re.compile(rf'^\s*(\[+[^\]]*)?"?{re.escape(key)}"?\s*[\]=.]')
-    return next((number for number, line in enumerate(text.splitlines(), 1) if pattern.match(line)), None)
+def _line_of(text: str, loc: tuple[str | int, ...]) -> int | None:
+    """The line of the key that `loc` leads to, else of its table, else None."""
+    sections = _sections(text)
+    fitting = [(len(head), number, head) for number, head in sections if loc[: len(head)] == head[: len(loc)]]
+    if not loc or not fitting:
+        return None
+    length, start, head = max(fitting, key=lambda each: (min(each[0], len(loc)), -each[1]))
+    if length >= len(loc):
+        return start or None
+    end = next((number for number, _ in sections if number > start), len(text.splitlines()) + 1)
+    key = re.compile(rf'^\s*["\']?{re.escape(str(loc[len(head)]))}["\']?\s*[=.]')
+    inside = enumerate(text.splitlines()[start : end - 1], start + 1)
+    return next((number for number, line in inside if key.match(line)), start or None)
+
+
+def _sections(text: str) -> list[tuple[int, tuple[str | int, ...]]]:
+    """Every table's line and path; the lines above the first header are the table without a name."""
+    found: list[tuple[int, tuple[str | int, ...]]] = [(0, ())]
+    arrays: Counter[tuple[str, ...]] = Counter()
+    for number, line in enumerate(text.splitlines(), 1):
+        header = re.match(r"\s*(\[\[?[^\]]+\]\]?)\s*(#.*)?$", line)
+        names = _names(header[1]) if header else None
+        if header is None or names is None:
+            continue
+        if header[1].startswith("[["):
+            found.append((number, (*names, arrays[names])))
+            arrays[names] += 1
+        else:
+            found.append((number, names))
+    return found
+
+
+def _names(header: str) -> tuple[str, ...] | None:
+    try:
+        table: Any = tomllib.loads(header)
+    except tomllib.TOMLDecodeError:
+        return None
+    names: list[str] = []
+    while isinstance(table, dict) and table:
+        [(name, table)] = table.items()
+        names.append(name)
+    return tuple(names)

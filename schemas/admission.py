@@ -1,6 +1,7 @@
 """What is asked of the gate and what it answers. One ask is one atomic decision over all limits and budgets."""
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 
 from schemas.ids import AttemptId
@@ -11,13 +12,27 @@ from schemas.money import ZERO, NanoUsd
 MAX_BUDGET_COUNTERS = 8
 
 
+class Step(StrEnum):
+    """What is done, in order, with a job whose money is gone."""
+
+    CHEAPER = "cheaper"
+    CACHED = "cached"
+    PARK = "park"
+    REJECT = "reject"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BudgetCounter:
-    """One scope in one window: `scope` such as `global` or `tenant:acme`, `window` such as `2026-11-24`."""
+    """One scope in one window: `scope` such as `global` or `tenant:acme`, `window` such as `2026-11-24`.
+
+    When the window ends and what follows its exhaustion is known to whoever asks, and is no part of the counter.
+    """
 
     scope: str
     window: str
     limit_nano_usd: NanoUsd
+    ends_at: datetime | None = field(default=None, compare=False)
+    on_exhausted: tuple[Step, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,6 +88,7 @@ class RefusalReason(StrEnum):
 
     TOO_LARGE = "too_large"
     BUDGET = "budget"
+    TOO_MANY_BUDGETS = "too_many_budgets"
     UNKNOWN_MODEL = "unknown_model"
     UNKNOWN_PRICE = "unknown_price"
     STALE_EPOCH = "stale_epoch"
@@ -82,10 +98,17 @@ class RefusalReason(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Refusal:
-    """No. `scope` names the budget that said so."""
+    """No. `scope` names the budget that said so.
+
+    Then `counter` is the window without room, `asked_nano_usd` what was wanted of it, and `cheaper_in` how many targets
+    further in the chain a cheaper one stands (0: none does).
+    """
 
     reason: RefusalReason
     scope: str | None = None
+    counter: BudgetCounter | None = field(default=None, compare=False)
+    asked_nano_usd: NanoUsd = field(default=ZERO, compare=False)
+    cheaper_in: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,4 +1,7 @@
-"""What we do about an outcome: a closed set of values. Deciding returns one; `storage.jobs.record` writes it down."""
+"""What we do about an outcome: a closed set of values. Deciding returns one; `storage.jobs.record` writes it down.
+
+A `note` is what an exhausted budget made of the job, kept with it.
+"""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -35,11 +38,14 @@ class Complete:
 
     reply: Reply
     output: Any = None
+    note: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AskAgain:
     """Within this lease, with this body: a reprompt, a higher output limit, or the next target of the chain.
+
+    `skips` is how many targets are passed over on the way to the next.
 
     For a caller who waits it is also what would have been a retry or a wait: then not before a moment, and a retry
     costs a try as ever.
@@ -48,8 +54,10 @@ class AskAgain:
     body: JsonObject
     reason: str
     next_target: bool = False
+    skips: int = 0
     not_before: datetime | None = None
     costs_try: bool = False
+    note: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,6 +74,7 @@ class Park:
 
     until_at: datetime
     reason: str
+    note: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,6 +83,7 @@ class DeadLetter:
 
     reason: DeadReason
     message: str
+    note: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

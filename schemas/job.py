@@ -47,6 +47,7 @@ class NewJob:
     batch_id: BatchId | None = None
     custom_id: str | None = None
     user: str | None = None
+    prompt: str | None = None
     max_tries: int = DEFAULT_MAX_TRIES
     max_reprompts: int = DEFAULT_MAX_REPROMPTS
     max_cost_nano_usd: NanoUsd | None = None

@@ -7,6 +7,9 @@ from typing import Any, TypeAlias
 from schemas.admission import Refusal, WaitReason
 from schemas.reply import Reply, Trouble
 
+CACHED = "cached"
+"""The recovery of a reply that was given to the same request before."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Valid:

@@ -26,6 +26,12 @@ WHERE c.file_value::jsonb IS DISTINCT FROM EXCLUDED.file_value::jsonb
 RETURNING c.name
 """
 
+LEFT_OUT = """
+SELECT name FROM effective_config
+WHERE starts_with(name, :owned) AND file_value IS NOT NULL AND file_value::text <> 'null'
+  AND NOT name = ANY(CAST(:named AS text[]))
+"""
+
 SET = """
 INSERT INTO effective_config AS c (name, version, value, source)
 VALUES (:name, 1, CAST(:value AS json), 'operator')
@@ -56,12 +62,18 @@ class ConfigTable:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
-    async def apply_file(self, values: Mapping[str, Any]) -> list[str]:
-        """Take over what the file says anew; returns the names that changed. Safe to call twice."""
+    async def apply_file(self, values: Mapping[str, Any], *, owned: str | None = None) -> list[str]:
+        """Take over what the file says anew; returns the names that changed. Safe to call twice.
+
+        What begins with `owned`, was in the file and is there no more becomes null.
+        """
         changed: list[str] = []
         async with transaction(self._engine) as connection:
-            for name in sorted(values):  # always in one order, so that two releases at once cannot deadlock
-                rows = await fetch(connection, APPLY_FILE, {"name": name, "value": _text(values[name])})
+            left_out = {"owned": owned, "named": list(values)}
+            gone = [] if owned is None else await fetch(connection, LEFT_OUT, left_out)
+            wanted = {**values, **{row["name"]: None for row in gone}}
+            for name in sorted(wanted):  # always in one order, so that two releases at once cannot deadlock
+                rows = await fetch(connection, APPLY_FILE, {"name": name, "value": _text(wanted[name])})
                 changed += [row["name"] for row in rows]
         return changed
 

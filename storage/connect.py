@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from storage.answers import AnswerReads
+from storage.backlog import BacklogTable
 from storage.batches import BatchTable
 from storage.config_rows import ConfigTable
 from storage.dead_letters import DeadLetterReads
@@ -38,6 +40,7 @@ class Storage:
     ledger: LedgerTable
     config: ConfigTable
     engine: AsyncEngine
+    answers: AnswerReads
 
     def leadership(self, name: str) -> Leadership:
         """This process's candidacy for one duty."""
@@ -66,5 +69,6 @@ async def opened(
             config=ConfigTable(engine),
             engine=engine,
         )
+            answers=AnswerReads(engine),
     finally:
         await engine.dispose()

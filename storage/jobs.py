@@ -33,15 +33,15 @@ WITH given AS (
         CAST(:lane AS text[]), CAST(:model AS text[]), CAST(:endpoint AS text[]), CAST(:end_user AS text[]),
         CAST(:expires_at AS timestamptz[]), CAST(:max_tries AS int[]), CAST(:max_reprompts AS int[]),
         CAST(:max_cost_nano_usd AS bigint[]), CAST(:idempotency_key AS text[]), CAST(:request_digest AS text[]),
-        CAST(:contract AS text[]), CAST(:body AS text[])
+        CAST(:contract AS text[]), CAST(:body AS text[]), CAST(:prompt AS text[])
     ) AS g (id, tenant_id, batch_id, custom_id, lane, model, endpoint, end_user, expires_at, max_tries,
-            max_reprompts, max_cost_nano_usd, idempotency_key, request_digest, contract, body)
+            max_reprompts, max_cost_nano_usd, idempotency_key, request_digest, contract, body, prompt)
 ), stored AS (
     INSERT INTO jobs (id, tenant_id, batch_id, custom_id, lane, model, endpoint, end_user, state, expires_at,
-        max_tries, max_reprompts, max_cost_nano_usd, idempotency_key, request_digest, contract,
+        max_tries, max_reprompts, max_cost_nano_usd, idempotency_key, request_digest, contract, prompt,
         fence, holder, lease_until, synchronous)
     SELECT id, tenant_id, batch_id, custom_id, lane, model, endpoint, end_user, :state, expires_at,
-        max_tries, max_reprompts, max_cost_nano_usd, idempotency_key, request_digest, contract::json,
+        max_tries, max_reprompts, max_cost_nano_usd, idempotency_key, request_digest, contract::json, prompt,
         CASE WHEN CAST(:holder AS text) IS NULL THEN 0 ELSE 1 END, :holder,
         CASE WHEN CAST(:holder AS text) IS NULL THEN NULL
              ELSE clock_timestamp() + make_interval(secs => :lease_seconds) END,

@@ -5,7 +5,11 @@ from dataclasses import asdict
 
 from schemas.accepted import Accepted, Rested
 from schemas.ids import BatchId, FileId, JobId, TenantId
-from schemas.job import Held, NewJob
+from schemas.job import Held, Job, NewJob
+from schemas.outcome import CACHED, Valid
+from schemas.reply import Reply
+from storage.answers import AnswerReads
+from storage.backlog import BacklogTable
 from storage.batches import BatchTable, StoredBatch
 from storage.due import DueTable
 from storage.files import FileTable
@@ -45,6 +49,28 @@ class StoredJobs:
     async def rested(self, job_id: JobId) -> Rested | None:
         """A job's end."""
         return await self._reads.rested(job_id)
+
+class StoredAnswers:
+    """`tasks.deps.Answers` over Postgres."""
+
+    def __init__(self, answers: AnswerReads) -> None:
+        self._answers = answers
+
+    async def same(self, job: Job) -> Valid | None:
+        """The answer as a reply that came at once and used nothing."""
+        found = await self._answers.same(job.tenant_id, job.request_digest)
+        if found is None:
+            return None
+        reply = Reply(
+            body=found.reply,
+            text=None,
+            finish_reason="stop",
+            refusal=None,
+            usage=None,
+            model=str(found.reply.get("model", job.model)),
+        )
+        return Valid(reply=reply, output=found.output, recovery=CACHED)
+
 
 
 class StoredBacklog:

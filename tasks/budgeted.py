@@ -9,7 +9,7 @@ from typing import Protocol
 
 from schemas.admission import Refusal, RefusalReason
 from schemas.contract import OutputContract
-from schemas.errors import UnknownModel
+from schemas.errors import InvalidSetting, UnknownModel
 from schemas.ids import AttemptId
 from schemas.job import Job, Target
 from schemas.jsons import JsonObject
@@ -65,7 +65,11 @@ class BudgetedModels:
             return Refusal(reason=RefusalReason.NOT_READY)
         if target.account == NOBODY:
             return Refusal(reason=RefusalReason.UNKNOWN_MODEL, scope=target.model)
-        plan = replace(self._models.plan(job, target, body, now), counters=counters_for(job, effective.budgets, now))
+        try:
+            counters = counters_for(job, effective.budgets, now, effective.on_exhausted)
+        except InvalidSetting as error:
+            return Refusal(reason=RefusalReason.TOO_MANY_BUDGETS, scope=error.message)
+        plan = replace(self._models.plan(job, target, body, now), counters=counters)
         counted = plan.counters or job.max_cost_nano_usd is not None
         if counted and not plan.price.is_known:
             return Refusal(reason=RefusalReason.UNKNOWN_PRICE, scope=str(target))

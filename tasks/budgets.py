@@ -4,16 +4,18 @@ A window is named by its start in the scope's own timezone, so days of 23 and 25
 `2026-11-24` is the day as people there live it, and an hour that comes twice is told apart by its offset.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime, time, timedelta
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, time, timedelta
 from enum import StrEnum
 from typing import assert_never
 from zoneinfo import ZoneInfo
 
-from schemas.admission import MAX_BUDGET_COUNTERS, BudgetCounter
+from config.catalogue import BUDGET_SCOPES
+from schemas.admission import MAX_BUDGET_COUNTERS, BudgetCounter, Step
 from schemas.errors import InvalidSetting
-from schemas.job import Job
+from schemas.job import NewJob
+from schemas.lanes import Lane
 from schemas.money import NanoUsd
 
 
@@ -28,7 +30,11 @@ class Window(StrEnum):
 _NAMES = {Window.HOUR: "%Y-%m-%dT%H%z", Window.DAY: "%Y-%m-%d", Window.MONTH: "%Y-%m"}
 
 GLOBAL_SCOPE = "global"
-SCOPE_KINDS = ("global", "tenant", "user", "batch")
+SCOPE_KINDS = BUDGET_SCOPES
+_SHIFT = timedelta(minutes=15)
+"""Offsets of timezones are whole quarters of an hour, and clocks are changed at such moments."""
+
+PARKED: tuple[Step, ...] = (Step.PARK,)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,6 +45,10 @@ class Budget:
     window: Window
     limit_nano_usd: NanoUsd
     timezone: ZoneInfo
+    on_exhausted: tuple[Step, ...] | None = None
+    """None leaves it to the lane."""
+
+    version: int = field(default=1, compare=False)
 
 
 def window_name(window: Window, zone: ZoneInfo, now: datetime) -> str:
@@ -47,41 +57,57 @@ def window_name(window: Window, zone: ZoneInfo, now: datetime) -> str:
 
 
 def window_ends_at(window: Window, zone: ZoneInfo, now: datetime) -> datetime:
-    """The first moment of the next window, as people in that zone live it."""
+    """The first moment (UTC) of the next window, as people in that zone live it."""
     local = now.astimezone(zone)
     match window:
         case Window.HOUR:
-            return (now + timedelta(hours=1)).astimezone(zone).replace(minute=0, second=0, microsecond=0)
+            return _hour_ends_at(zone, now)
         case Window.DAY:
-            return datetime.combine(local.date() + timedelta(days=1), time.min, zone)
+            return datetime.combine(local.date() + timedelta(days=1), time.min, zone).astimezone(UTC)
         case Window.MONTH:
             first = local.date().replace(day=1)
-            return datetime.combine((first + timedelta(days=32)).replace(day=1), time.min, zone)
+            following = (first + timedelta(days=32)).replace(day=1)
+            return datetime.combine(following, time.min, zone).astimezone(UTC)
         case _:
             assert_never(window)
 
 
-def counters_for(job: Job, budgets: Sequence[Budget], now: datetime) -> tuple[BudgetCounter, ...]:
+def _hour_ends_at(zone: ZoneInfo, now: datetime) -> datetime:
+    """The next moment at which the hour has another name: a change of the clock may cut it short."""
+    utc = now.astimezone(UTC)
+    moment = utc.replace(minute=utc.minute - utc.minute % 15, second=0, microsecond=0) + _SHIFT
+    while window_name(Window.HOUR, zone, moment) == window_name(Window.HOUR, zone, now):
+        moment += _SHIFT
+    return moment
+
+
+def counters_for(
+    job: NewJob, budgets: Sequence[Budget], now: datetime, lanes: Mapping[Lane, tuple[Step, ...]] | None = None
+) -> tuple[BudgetCounter, ...]:
     """Every counter that must have room for this job. Raises InvalidSetting beyond eight."""
+    lane_steps = (lanes or {}).get(job.lane, PARKED)
     counters = tuple(
         BudgetCounter(
             scope=scope,
             window=window_name(budget.window, budget.timezone, now),
             limit_nano_usd=budget.limit_nano_usd,
+            ends_at=window_ends_at(budget.window, budget.timezone, now),
+            on_exhausted=lane_steps if budget.on_exhausted is None else budget.on_exhausted,
         )
         for budget in budgets
         if (scope := _scope_of(job, budget.scope)) is not None
     )
     if len(counters) > MAX_BUDGET_COUNTERS:
+        named = ", ".join(f"{counter.scope} per {counter.window}" for counter in counters)
         raise InvalidSetting(
-            f"A job counts against {len(counters)} budgets; at most {MAX_BUDGET_COUNTERS} are possible."
+            f"A job counts against {len(counters)} budgets; at most {MAX_BUDGET_COUNTERS} are possible: {named}."
         )
     return counters
 
 
-def _scope_of(job: Job, wanted: str) -> str | None:
+def _scope_of(job: NewJob, wanted: str) -> str | None:
     kind, _, name = wanted.partition(":")
-    own = {"tenant": job.tenant_id, "user": job.user, "batch": job.batch_id}.get(kind)
+    own = {"tenant": job.tenant_id, "user": job.user, "batch": job.batch_id, "prompt": job.prompt}.get(kind)
     if kind == GLOBAL_SCOPE:
         return GLOBAL_SCOPE
     if own is None or (name and name != own):

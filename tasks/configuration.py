@@ -5,30 +5,27 @@ restart. Parsing here is the only place that knows the names and the shapes of t
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Protocol
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
-import structlog
+from pydantic import ValidationError
 
 from admission.limits import TargetLimits, fitting_shares
-from config.catalogue import BudgetTable, Catalogue, ModelTable
-from schemas.errors import InvalidSetting
-from schemas.job import Target
+from config.catalogue import BudgetTable, Catalogue, ModelTable, check_budgets
+from schemas.admission import Step
+from schemas.errors import InvalidRequest, InvalidSetting
+from schemas.job import NewJob, Target
 from schemas.jsons import JsonObject
 from schemas.lanes import Lane
-from schemas.money import NanoUsd, nano_from_usd
+from schemas.money import nano_from_usd
 from storage.config_rows import ConfigRow
-from tasks.budgets import SCOPE_KINDS, Budget, Window
-
-log = structlog.get_logger()
+from tasks.budgets import Budget, Window, counters_for
 
 LIMITS_OF = "limits/"
-LANES, BUDGETS = "lanes", "budgets"
-HIGHEST_EXACT_NANO_USD = 2**53
-"""Doubles in Lua count whole nano-dollars exactly up to here: about nine million dollars."""
-
+LANES, ON_EXHAUSTED = "lanes", "lanes/on_exhausted"
+BUDGET_OF = "budget/"
 _DIMENSIONS = ("requests_per_minute", "tokens_per_minute", "requests_per_day", "tokens_per_day", "max_in_flight")
 
 
@@ -39,12 +36,20 @@ class ConfigRows(Protocol):
         """Every value with its version."""
 
 
+class BudgetRows(ConfigRows, Protocol):
+    """Where an operator changes one of them."""
+
+    async def set(self, name: str, value: Any) -> ConfigRow:  # noqa: ANN401 - any JSON value
+        """Write one value under a new version."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Effective:
     """What is in force. Each target's limits carry a version that only grows."""
 
     limits: tuple[tuple[TargetLimits, int], ...] = ()
     budgets: tuple[Budget, ...] = ()
+    on_exhausted: Mapping[Lane, tuple[Step, ...]] = field(default_factory=dict)
 
 
 class Configuration:
@@ -60,29 +65,57 @@ class Configuration:
         self.effective = effective_from(await self._rows.all())
         return self.effective
 
+    def check(self, job: NewJob) -> None:
+        """Raise InvalidRequest for a job that more budgets count than a job may have."""
+        if self.effective is not None:
+            try:
+                counters_for(job, self.effective.budgets, job.expires_at)
+            except InvalidSetting as error:
+                raise InvalidRequest(error.message) from error
+
 
 def values_of(catalogue: Catalogue) -> dict[str, Any]:
-    """The named values of the file. Raises InvalidSetting for a budget that cannot be kept."""
-    for budget in catalogue.budgets:
-        _budget(budget.model_dump(mode="json"))
+    """The named values of the file."""
     return {
         **{_limits_name(name, model): _limits_value(model) for name, model in catalogue.models.items()},
         LANES: {name: lane.share for name, lane in catalogue.lanes.items()},
-        BUDGETS: [_budget_value(budget) for budget in catalogue.budgets],
+        ON_EXHAUSTED: {name: list(lane.on_exhausted) for name, lane in catalogue.lanes.items()},
+        **{budget_row_name(budget): _budget_value(budget) for budget in catalogue.budgets},
     }
+
+
+def budget_row_name(table: BudgetTable) -> str:
+    """One row per budget, so that an operator changes one and leaves the others to the file."""
+    return f"{BUDGET_OF}{table.window}/{table.timezone}/{table.scope}"
+
+
+async def set_budget(rows: BudgetRows, given: JsonObject) -> ConfigRow:
+    """An operator's change, in force within seconds. Raises InvalidSetting for a budget that cannot be kept."""
+    try:
+        table = BudgetTable.model_validate(given)
+        others = [BudgetTable.model_validate(row.value) for row in await rows.all() if _is_budget(row)]
+        check_budgets((*(other for other in others if budget_row_name(other) != budget_row_name(table)), table))
+    except ValidationError as error:
+        wrong = error.errors(include_url=False)[0]
+        named = ".".join(str(step) for step in wrong["loc"])
+        raise InvalidSetting(f"{named}: {wrong['msg'].removeprefix('Value error, ')}", param=named) from None
+    except ValueError as error:
+        raise InvalidSetting(str(error)) from None
+    return await rows.set(budget_row_name(table), _budget_value(table))
 
 
 def effective_from(rows: Sequence[ConfigRow]) -> Effective:
     """What the rows say. Limits of a target are of the version of its own row and the lanes' together."""
     named = {row.name: row for row in rows}
-    lanes, budgets = named.get(LANES), named.get(BUDGETS)
+    lanes, steps = named.get(LANES), named.get(ON_EXHAUSTED)
     lanes_version = lanes.version if lanes else 0
     shares = {Lane(name): float(share) for name, share in (lanes.value if lanes else {}).items()}
     return Effective(
         limits=tuple(
             (_target_limits(row, shares), row.version + lanes_version) for row in rows if row.name.startswith(LIMITS_OF)
         ),
-        budgets=tuple(_budget(value) for value in (budgets.value if budgets else ())),
+        budgets=tuple(_budget(row) for row in rows if _is_budget(row)),
+        on_exhausted={Lane(name): _steps(value) for name, value in (steps.value if steps else {}).items()},
     )
 
 
@@ -105,24 +138,21 @@ def _budget_value(table: BudgetTable) -> JsonObject:
     return {**table.model_dump(mode="json"), "limit_usd": str(table.limit_usd)}
 
 
-def _budget(value: JsonObject) -> Budget:
-    scope, zone = str(value["scope"]), str(value["timezone"])
-    if scope.partition(":")[0] not in SCOPE_KINDS:
-        raise InvalidSetting(f"[[budgets]] scope = {scope!r}: it must be one of {', '.join(SCOPE_KINDS)}, or KIND:NAME")
+def _is_budget(row: ConfigRow) -> bool:
+    return row.name.startswith(BUDGET_OF) and row.value is not None
+
+
+def _budget(row: ConfigRow) -> Budget:
+    value, steps = row.value, row.value.get("on_exhausted")
     return Budget(
-        scope=scope, window=Window(value["window"]), limit_nano_usd=_limit(scope, value), timezone=_zone(scope, zone)
+        scope=value["scope"],
+        window=Window(value["window"]),
+        limit_nano_usd=nano_from_usd(Decimal(value["limit_usd"])),
+        timezone=ZoneInfo(value["timezone"]),
+        on_exhausted=None if steps is None else _steps(steps),
+        version=row.version,
     )
 
 
-def _limit(scope: str, value: JsonObject) -> NanoUsd:
-    limit = nano_from_usd(Decimal(str(value["limit_usd"])))
-    if not 0 < limit <= HIGHEST_EXACT_NANO_USD:
-        raise InvalidSetting(f"[[budgets]] of {scope!r}: limit_usd must be above 0 and at most 9007199")
-    return limit
-
-
-def _zone(scope: str, name: str) -> ZoneInfo:
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError) as error:
-        raise InvalidSetting(f"[[budgets]] of {scope!r}: there is no timezone {name!r}") from error
+def _steps(names: Sequence[str]) -> tuple[Step, ...]:
+    return tuple(Step(name) for name in names)

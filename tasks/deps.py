@@ -16,7 +16,7 @@ from schemas.decision import Decision
 from schemas.ids import AttemptId, JobId
 from schemas.job import Held, Job, Lease, Target
 from schemas.jsons import JsonObject
-from schemas.outcome import Judged
+from schemas.outcome import Judged, Valid
 from schemas.plan import Plan
 from schemas.reply import Reply, Trouble
 
@@ -77,6 +77,13 @@ class Models(Protocol):
         """Hold the reply against the contract. Pure."""
 
 
+class Answers(Protocol):
+    """Answers that were given before."""
+
+    async def same(self, job: Job) -> Valid | None:
+        """The valid answer to the same whole request of the same tenant, or None."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Deps:
     """All that `run_job` needs. `now` is UTC, `pause` sleeps for seconds, `jitter` is uniform in [0, 1)."""
@@ -84,6 +91,7 @@ class Deps:
     jobs: Jobs
     gate: Gate
     models: Models
+    answers: Answers
     now: Callable[[], datetime]
     pause: Callable[[float], Awaitable[None]]
     jitter: Callable[[], float]

@@ -5,6 +5,7 @@ of Redis being back.
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import assert_never
 
@@ -42,15 +43,25 @@ SILENT_SECONDS = 5.0
 class Intake:
     """The way in for every door."""
 
-    def __init__(self, jobs: JobRows, batches: NewBatches, outlet: Outlet, deps: Deps) -> None:
+    def __init__(
+        self,
+        jobs: JobRows,
+        batches: NewBatches,
+        outlet: Outlet,
+        deps: Deps,
+        check: Callable[[NewJob], None] = lambda _: None,
+    ) -> None:
+        """`check` raises InvalidRequest for a job that could never run."""
         self._jobs = jobs
         self._batches = batches
         self._outlet = outlet
         self._deps = deps
+        self._check = check
         self._publish_again_at = float("-inf")
 
     async def submit(self, job: NewJob) -> Accepted:
         """Store a job and publish it if its lane is urgent. Safe to call twice under one idempotency key."""
+        self._check(job)
         [accepted] = await self._jobs.insert([job])
         if accepted.lane in PUBLISHED_BY_INTAKE and not accepted.repeated and self._may_publish():
             await self._publish(accepted)
@@ -65,6 +76,7 @@ class Intake:
 
         A job that would have to wait longer than its caller is cancelled; the caller learns what it waited for.
         """
+        self._check(job)
         held = await self._jobs.insert_running(job)
         if isinstance(held, Accepted):
             return await self._known(held)
@@ -140,6 +152,8 @@ def _sentence(refusal: Refusal) -> str:
     match refusal.reason:
         case RefusalReason.BUDGET:
             return f"The budget {refusal.scope} is spent." if refusal.scope else "A budget is spent."
+        case RefusalReason.TOO_MANY_BUDGETS:
+            return refusal.scope or "Too many budgets count this request."
         case RefusalReason.ACCOUNT_STOPPED:
             return "The account at the provider is stopped until an operator opens it again."
         case RefusalReason.NOT_READY | RefusalReason.STALE_EPOCH:

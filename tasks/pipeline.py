@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import assert_never
 
-from schemas.admission import Ask, Grant, Refusal, SettleKind, Settlement, Wait, WaitReason
+from schemas.admission import Ask, Grant, Refusal, SettleKind, Settlement, Step, Wait, WaitReason
 from schemas.attempt import ClosedAttempt, OpenedAttempt
 from schemas.decision import AskAgain, Decision
 from schemas.ids import JobId
@@ -21,6 +21,7 @@ from schemas.reply import Reply, Trouble, TroubleKind
 from tasks.booking import book_reply, book_trouble
 from tasks.decide import decide
 from tasks.deps import Deps, OnChunk
+from tasks.exhaustion import cheaper_in, first_step
 from tasks.progress import Progress
 
 SHORTEST_FREEZE_MS = 250
@@ -95,7 +96,7 @@ async def attempt(job: Job, progress: Progress, fence: int, deps: Deps, on_chunk
         case Wait():
             return Tried(outcome=_not_admitted(admitted, deps.now()))
         case Refusal():
-            return Tried(outcome=NotAllowed(refusal=admitted))
+            return await _without_grant(job, progress, admitted, deps, on_chunk)
         case Grant():
             opened = _opened(job, plan, ask, admitted, fence=fence, now=deps.now())
         case _:
@@ -104,6 +105,24 @@ async def attempt(job: Job, progress: Progress, fence: int, deps: Deps, on_chunk
         await deps.gate.settle(Settlement(grant=admitted, kind=SettleKind.RELEASE))
         return Tried(outcome=Voided())
     return await _answer(job, plan, opened, deps, on_chunk)
+
+
+async def _without_grant(job: Job, progress: Progress, refusal: Refusal, deps: Deps, on_chunk: OnChunk | None) -> Tried:
+    """A refusal; or, where a budget is spent and its policy says so, the answer to the same request before."""
+    if refusal.counter is None:
+        return Tried(outcome=NotAllowed(refusal=refusal))
+    further = [_quoted(job, target, progress, deps) for target in progress.chain[progress.position + 1 :]]
+    refusal = replace(refusal, cheaper_in=cheaper_in(refusal.asked_nano_usd, further))
+    if on_chunk is None and first_step(refusal, answer_missing=False) is Step.CACHED:
+        answer = await deps.answers.same(job)
+        if answer is not None:
+            return Tried(outcome=answer)
+    return Tried(outcome=NotAllowed(refusal=refusal))
+
+
+def _quoted(job: Job, target: Target, progress: Progress, deps: Deps) -> NanoUsd | None:
+    plan = deps.models.plan(job, target, progress.body, deps.now())
+    return plan.quote.cost_nano_usd if isinstance(plan, Plan) else None
 
 
 async def _answer(job: Job, plan: Plan, opened: OpenedAttempt, deps: Deps, on_chunk: OnChunk | None) -> Tried:

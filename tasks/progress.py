@@ -44,7 +44,7 @@ class Progress:
         return replace(
             self,
             body=decision.body,
-            position=self.position + decision.next_target,
+            position=self.position + (1 + decision.skips if decision.next_target else 0),
             reprompts=self.reprompts + isinstance(outcome, Invalid),
             extensions=self.extensions + isinstance(outcome, Truncated),
             throttles=self.throttles + (isinstance(outcome, Failed) and outcome.trouble.kind in _THROTTLES),

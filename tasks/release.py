@@ -15,7 +15,7 @@ from schemas.errors import InvalidSetting, Unavailable
 from storage.config_rows import ConfigTable
 from storage.engine import open_engine
 from storage.schema import migrate
-from tasks.configuration import values_of
+from tasks.configuration import BUDGET_OF, values_of
 
 REFUSED_SETTING, UNREACHABLE = 6, 5
 
@@ -24,7 +24,7 @@ async def apply_catalogue(settings: Settings, catalogue: Catalogue) -> list[str]
     """Take over what the file says anew; returns the names of the values that changed."""
     engine = open_engine(settings.database_url.get_secret_value(), application="penstock release", pool_size=1)
     try:
-        return await ConfigTable(engine).apply_file(values_of(catalogue))
+        return await ConfigTable(engine).apply_file(values_of(catalogue), owned=BUDGET_OF)
     finally:
         await engine.dispose()
 
@@ -32,7 +32,6 @@ async def apply_catalogue(settings: Settings, catalogue: Catalogue) -> list[str]
 def release(settings: Settings) -> list[str]:
     """Bring the database to this version. Raises CatalogueError, InvalidSetting and PostgresUnavailable."""
     catalogue = load_catalogue(settings.config)
-    values_of(catalogue)  # refuse a wrong file before anything is changed
     migrate(settings.database_url.get_secret_value())
     return asyncio.run(apply_catalogue(settings, catalogue))
 

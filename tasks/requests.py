@@ -24,11 +24,12 @@ DEFAULT_DEADLINE_SECONDS = 24 * 3600
 MAX_DEADLINE_SECONDS = 30 * 24 * 3600
 MAX_MESSAGES = 2_000
 MAX_KEY_CHARACTERS = 255
+MAX_PROMPT_CHARACTERS = 128
 MAX_COST_USD = 1_000_000_000
 """Far above any job, and far below what 64 bits of nano-dollars hold."""
 
 EXTRAS = frozenset(
-    {"lane", "deadline_seconds", "output_contract", "idempotency_key", "max_cost_usd", "stream_validated"}
+    {"lane", "deadline_seconds", "output_contract", "idempotency_key", "max_cost_usd", "prompt", "stream_validated"}
 )
 """Fields of ours, in the body or in `metadata`; they never reach a provider. `stream_validated` is read by the door."""
 
@@ -80,6 +81,7 @@ def parse_chat_request(body: Any, origin: Origin, vocabulary: Vocabulary, now: d
         batch_id=origin.batch_id,
         custom_id=origin.custom_id,
         user=_user(body),
+        prompt=_prompt(extras),
         max_cost_nano_usd=max_cost(extras),
     )
 
@@ -166,6 +168,16 @@ def _user(body: JsonObject) -> str | None:
     if isinstance(user, str) and "\0" in user:
         raise InvalidRequest("user must not hold NUL characters.", param="user")
     return user if isinstance(user, str) else None
+
+
+def _prompt(extras: JsonObject) -> str | None:
+    """The name under which the money of this kind of request is counted."""
+    prompt = extras.get("prompt")
+    if prompt is None:
+        return None
+    if not isinstance(prompt, str) or not 0 < len(prompt) <= MAX_PROMPT_CHARACTERS or "\0" in prompt:
+        raise InvalidRequest(f"prompt must be a name of 1 to {MAX_PROMPT_CHARACTERS} characters.", param="prompt")
+    return prompt
 
 
 def _key(extras: JsonObject, given: str | None) -> str | None:

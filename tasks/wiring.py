@@ -34,7 +34,7 @@ from storage.files import FileTable
 from storage.grouped import GroupedJobs
 from storage.keys import KeyTable
 from storage.reads import Reads
-from tasks.adapters import StoredBatches, StoredJobs
+from tasks.adapters import StoredAnswers, StoredBatches, StoredJobs
 from tasks.batches import Batches
 from tasks.books import Bookkeeper
 from tasks.broker import celery_app
@@ -238,6 +238,7 @@ async def _working(rooms: Rooms, catalogue: Catalogue, env: Mapping[str, str], m
             jobs=GroupedJobs(rooms.storage.jobs, heart.beating),
             gate=SettlingGate(gate),
             models=BudgetedModels(models, rooms.configuration),
+            answers=StoredAnswers(rooms.storage.answers),
             now=_now,
             pause=asyncio.sleep,
             jitter=chance.random,
@@ -259,7 +260,7 @@ async def _results(app: Celery) -> AsyncIterator[ResultBackend]:
 
 def _intake(rooms: Rooms, deps: Deps) -> Intake:
     jobs = StoredJobs(rooms.storage.jobs, rooms.storage.reads)
-    return Intake(jobs, rooms.storage.batches, rooms.publisher, deps)
+    return Intake(jobs, rooms.storage.batches, rooms.publisher, deps, rooms.configuration.check)
 
 
 async def _keep_current(configuration: Configuration) -> None:

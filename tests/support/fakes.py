@@ -166,16 +166,29 @@ class FakeModels:
         return Valid(reply=reply)
 
 
+@dataclass
+class FakeAnswers:
+    """Answers by job id, as if the same request had been answered before."""
+
+    known: dict[JobId, Valid] = field(default_factory=dict)
+    asked: int = 0
+
+    async def same(self, job: Job) -> Valid | None:
+        self.asked += 1
+        return self.known.get(job.id)
+
+
 async def no_pause(seconds: float) -> None:
     """Time does not pass."""
 
 
-def deps_of(
+def deps_of(  # noqa: PLR0917 - each is a fake, told apart by its type
     jobs: FakeJobs,
     gate: FakeGate,
     models: FakeModels,
     now: Callable[[], datetime] = lambda: NOW,
     pause: Callable[[float], Awaitable[None]] = no_pause,
+    answers: FakeAnswers | None = None,
 ) -> Deps:
     """Deps over fakes, with attempt ids att_1, att_2, … and no jitter."""
     numbers = count(1)
@@ -183,6 +196,7 @@ def deps_of(
         jobs=jobs,
         gate=gate,
         models=models,
+        answers=answers or FakeAnswers(),
         now=now,
         pause=pause,
         jitter=lambda: 0.0,

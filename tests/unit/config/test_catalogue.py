@@ -28,6 +28,17 @@ def test_without_a_file_the_default_serves(tmp_path: Path) -> None:
         ('[aliases]\nsmall = ["gone"]\n', "gone"),
         ("[[budgets]]\nlimit_usd = -1\n", ":2: budgets.0.limit_usd"),
         ('[[budgets]]\nlimit_usd = 1\nwindow = "week"\n', ":3: budgets.0.window"),
+        (
+            '[[budgets]]\nlimit_usd = 1\n[[budgets]]\nlimit_usd = 2\ntimezone = "Mars/Olympus"\n',
+            ":5: budgets.1.timezone",
+        ),
+        ('[[budgets]]\nlimit_usd = 1\nscope = "planet"\n', ":3: budgets.0.scope.*planet"),
+        ("[[budgets]]\nlimit_usd = 10000000\n", ":2: budgets.0.limit_usd"),
+        ('[[budgets]]\nlimit_usd = 1\non_exhausted = ["beg"]\n', ":3: budgets.0.on_exhausted"),
+        ("[[budgets]]\nlimit_usd = 1\n" * 2, ":1: budgets: 'global' has 2 budgets"),
+        ('[models."x"]\nprice = { input = 0, output = 1 }\n', ":2: models.x.price.input"),
+        ('[models."x"]\n\n[models."x".price]\ninput = 1\noutput = 0.0\n', ":5: models.x.price.output"),
+        ('[webhooks]\nurl = "ftp://x"\n', ":2: webhooks.url"),
         ("[lanes.express]\nshare = 1.0\n", "express"),
         ("= broken", "line 1"),
     ],
@@ -35,6 +46,16 @@ def test_without_a_file_the_default_serves(tmp_path: Path) -> None:
 def test_what_is_wrong_is_named_with_its_line(tmp_path: Path, text: str, says: str) -> None:
     with pytest.raises(CatalogueError, match=says):
         load_catalogue(written(tmp_path, text))
+
+
+def test_a_job_that_could_meet_nine_budgets_is_refused(tmp_path: Path) -> None:
+    scopes = ("global", "tenant", "user", "batch", "prompt", "prompt:a")
+    tables = [f'[[budgets]]\nlimit_usd = 1\nscope = "{scope}"\nwindow = "hour"\n' for scope in scopes]
+    more = ['[[budgets]]\nlimit_usd = 1\nwindow = "day"\nscope = "' + scope + '"\n' for scope in scopes]
+    load_catalogue(written(tmp_path, "".join(tables + more[:3])))
+
+    with pytest.raises(CatalogueError, match="9 budgets"):
+        load_catalogue(written(tmp_path, "".join(tables + more[:4])))
 
 
 def test_the_example_is_valid_and_says_what_holds_without_it() -> None:

@@ -1,12 +1,15 @@
 """Windows are named as people in their timezone live them, and a job meets the budgets of its scopes only."""
 
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
 
+from schemas.admission import Step
 from schemas.errors import InvalidSetting
 from schemas.ids import BatchId, TenantId
+from schemas.lanes import Lane
 from schemas.money import NanoUsd
 from tasks.budgets import Budget, Window, counters_for, window_ends_at, window_name
 from tests.support.fakes import a_job
@@ -41,12 +44,13 @@ def test_the_hour_that_comes_twice_is_two_windows() -> None:
 
 
 def test_a_job_counts_against_its_own_scopes_only() -> None:
-    job = a_job(tenant_id=TenantId("acme"), user="u1", batch_id=BatchId("batch_1"))
-    budgets = [budget(scope) for scope in ("global", "tenant", "tenant:other", "user:u1", "user:u2", "batch")]
+    job = a_job(tenant_id=TenantId("acme"), user="u1", batch_id=BatchId("batch_1"), prompt="summary")
+    wanted = ("global", "tenant", "tenant:other", "user:u1", "user:u2", "batch", "prompt:summary", "prompt:other")
+    budgets = [budget(scope) for scope in wanted]
 
     scopes = [counter.scope for counter in counters_for(job, budgets, NOW)]
 
-    assert scopes == ["global", "tenant:acme", "user:u1", "batch:batch_1"]
+    assert scopes == ["global", "tenant:acme", "user:u1", "batch:batch_1", "prompt:summary"]
 
 
 def test_a_scope_that_the_job_has_not_is_left_out() -> None:
@@ -72,3 +76,31 @@ def test_a_window_ends_when_people_in_its_zone_say_so(window: Window, zone: str,
     found = window_ends_at(window, ZoneInfo(zone), datetime.fromisoformat(now))
 
     assert found == datetime.fromisoformat(end)
+
+
+BOTH_CHANGES = ("2026-03-07T20:00", "2026-03-28T20:00", "2026-10-03T10:00", "2026-10-24T20:00", "2026-10-31T20:00")
+
+
+@pytest.mark.parametrize("window", list(Window))
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "America/Havana"])
+@pytest.mark.parametrize("start", [*BOTH_CHANGES, "2026-01-30T20:00", "2028-02-28T12:00", "2026-12-31T00:00"])
+def test_windows_follow_each_other_without_gap_or_overlap(window: Window, zone: str, start: str) -> None:
+    where, first = ZoneInfo(zone), datetime.fromisoformat(start).replace(tzinfo=UTC)
+
+    for quarter in range(4 * 40):
+        now = first + timedelta(minutes=15 * quarter)
+        name, end = window_name(window, where, now), window_ends_at(window, where, now)
+
+        assert end > now
+        assert window_name(window, where, end - timedelta(microseconds=1)) == name
+        assert window_name(window, where, end) != name
+
+
+def test_a_counter_knows_when_it_turns_and_what_follows_its_exhaustion() -> None:
+    lanes = {Lane.NORMAL: (Step.CACHED, Step.REJECT)}
+    own = replace(budget("tenant"), on_exhausted=(Step.CHEAPER,))
+
+    of_lane, of_budget = counters_for(a_job(), [budget("global"), own], NOW, lanes)
+
+    assert of_lane.ends_at == datetime(2026, 12, 1, tzinfo=UTC)
+    assert (of_lane.on_exhausted, of_budget.on_exhausted) == ((Step.CACHED, Step.REJECT), (Step.CHEAPER,))

@@ -1,7 +1,7 @@
 """The effective configuration: from the file to values, and from values to limits and budgets."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from zoneinfo import ZoneInfo
@@ -10,13 +10,14 @@ import pytest
 
 from admission.limits import TargetLimits
 from config.catalogue import BudgetTable, Catalogue, LaneTable, ModelTable
-from schemas.errors import InvalidSetting
+from schemas.errors import InvalidRequest, InvalidSetting
 from schemas.job import Target
 from schemas.money import NanoUsd
 from storage.config_rows import ConfigRow
 from tasks.budgets import Budget, Window
-from tasks.configuration import Configuration, Effective, effective_from, values_of
+from tasks.configuration import Configuration, Effective, effective_from, set_budget, values_of
 from tasks.limits import LimitKeeper
+from tests.support.fakes import a_job
 
 TARGET = Target(account="openai", model="m/1")
 CATALOGUE = Catalogue(
@@ -90,20 +91,78 @@ def test_no_rows_are_no_limits_and_no_budgets() -> None:
     assert effective_from([]) == Effective()
 
 
+class Settable(Rows):
+    async def set(self, name: str, value: object) -> ConfigRow:
+        row = ConfigRow(
+            name=name, version=7, value=value, source="operator", changed_at=datetime(2026, 1, 1, tzinfo=UTC)
+        )
+        self.found = [kept for kept in self.found if kept.name != name] + [row]
+        return row
+
+
 @pytest.mark.parametrize(
     ("wrong", "word"),
     [
-        ({"timezone": "Mars/Olympus"}, "Mars/Olympus"),
-        ({"scope": "planet"}, "planet"),
-        ({"limit_usd": Decimal(10_000_000)}, "limit_usd"),
+        ({"timezone": "Mars/Olympus"}, "timezone.*Mars/Olympus"),
+        ({"scope": "planet"}, "scope.*planet"),
+        ({"scope": "tenant:"}, "scope.*tenant"),
+        ({"scope": "global:all"}, "scope.*global"),
+        ({"window": "week"}, "window"),
+        ({"limit_usd": "-1"}, "limit_usd"),
+        ({"limit_usd": 10_000_000}, "limit_usd"),
+        ({"on_exhausted": ["beg"]}, "on_exhausted"),
     ],
 )
-def test_a_budget_that_cannot_be_kept_is_refused_by_name(wrong: dict[str, object], word: str) -> None:
-    given: dict[str, object] = {"limit_usd": Decimal(1)} | wrong
-    budget = BudgetTable(**given)  # type: ignore[arg-type]  # wrong on purpose
-
+async def test_a_budget_that_cannot_be_kept_is_refused_by_name(wrong: dict[str, object], word: str) -> None:
     with pytest.raises(InvalidSetting, match=word):
-        values_of(Catalogue(budgets=(budget,)))
+        await set_budget(Settable([]), {"limit_usd": 1} | wrong)
+
+
+async def test_an_operator_changes_one_budget_and_leaves_the_others() -> None:
+    rows = Settable(rows_of(CATALOGUE))
+
+    await set_budget(rows, {"scope": "global", "window": "hour", "limit_usd": "2"})
+    await set_budget(rows, {"scope": "tenant:acme", "window": "month", "timezone": "Asia/Tokyo", "limit_usd": "99"})
+
+    found = {budget.scope: budget for budget in effective_from(rows.found).budgets}
+    assert found["global"].limit_nano_usd == 2_000_000_000
+    assert (found["tenant:acme"].limit_nano_usd, found["tenant:acme"].version) == (99_000_000_000, 7)
+
+
+async def test_an_operator_is_told_of_the_ninth_budget() -> None:
+    rows = Settable([])
+    for zone in ("UTC", "Asia/Tokyo", "Europe/Berlin"):
+        for window in ("hour", "day"):
+            await set_budget(rows, {"window": window, "timezone": zone, "limit_usd": 1})
+    await set_budget(rows, {"scope": "tenant", "limit_usd": 1})
+    await set_budget(rows, {"scope": "tenant:acme", "window": "hour", "limit_usd": 1})
+
+    await set_budget(rows, {"scope": "tenant:other", "window": "hour", "limit_usd": 1})
+    with pytest.raises(InvalidSetting, match="9 budgets"):
+        await set_budget(rows, {"scope": "user", "limit_usd": 1})
+
+
+async def test_a_job_that_too_many_budgets_count_is_refused_at_the_door() -> None:
+    budgets = [a_budget_row(number) for number in range(9)]
+    configuration = Configuration(Rows(budgets))
+    configuration.check(a_job())  # nothing is known yet, so nothing can be said
+    await configuration.refresh()
+
+    with pytest.raises(InvalidRequest, match="9 budgets"):
+        configuration.check(a_job())
+
+
+def a_budget_row(number: int) -> ConfigRow:
+    """As an older version, which did not count them, may have left it."""
+    value = {"scope": "global", "window": "day", "limit_usd": "1", "timezone": "UTC"}
+    moment = datetime(2026, 1, 1, tzinfo=UTC)
+    return ConfigRow(name=f"budget/day/UTC/{number}", version=1, value=value, source="file", changed_at=moment)
+
+
+def test_a_budget_that_left_the_file_is_none() -> None:
+    [row] = [row for row in rows_of(CATALOGUE) if row.name.startswith("budget/")]
+
+    assert effective_from([replace(row, value=None)]).budgets == ()
 
 
 async def test_nothing_is_known_before_the_first_reading() -> None:
