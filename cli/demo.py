@@ -6,8 +6,10 @@ build -> quote and ask, if it costs money -> start the stack -> submit -> progre
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Protocol
 
@@ -52,17 +54,18 @@ def demo(
     """Run a batch of real requests through the whole stack and show what happens."""
     env = environment(ctx)
     say("Building a batch from the documentation on this machine …")
-    file = build_batch(home, count=count, model=MODEL)
-    if calls_a_real_provider(env):
-        _agree(file, env_config=env.get("PENSTOCK_CONFIG"), yes=yes)
-    else:
-        say("*** No OPENAI_API_KEY: a SIMULATOR answers, with throttling, errors and malformed answers. ***")
-    say("Starting Valkey, Postgres, the HTTP door, workers and upkeep …")
-    with running(home, env) as stack:
-        say(f"Ready at {stack.door.address.url} (Flower at {stack.flower_url}); Ctrl-C stops everything.\n")
-        ended = _run_batch(stack, file)
-        ended = _replay_one(stack.door, ended)
-        say("\nStopping …")
+    with ThreadPoolExecutor(max_workers=2) as beside:  # the stack takes seconds to start, mostly on one core
+        building = beside.submit(build_batch, home, count=count, model=MODEL)
+        beside.submit(import_module, "openai")
+        if calls_a_real_provider(env):
+            _agree(building.result(), env_config=env.get("PENSTOCK_CONFIG"), yes=yes)
+        else:
+            say("*** No OPENAI_API_KEY: a SIMULATOR answers, with throttling, errors and malformed answers. ***")
+        say("Starting Valkey, Postgres, the HTTP door, workers and upkeep …")
+        with running(home, env) as stack:
+            say(f"Ready at {stack.door.address.url} (Flower at {stack.flower_url}); Ctrl-C stops everything.\n")
+            ended = _replay_one(stack.door, _run_batch(stack, building.result()))
+            say("\nStopping …")
     say(
         last_line(
             completed=ended.reading.completed,
