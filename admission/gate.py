@@ -16,6 +16,7 @@ from admission.learning import Reading, read_requests, read_tokens
 from admission.limits import Balance, LimitsSnapshot, Refused, TargetLimits
 from admission.scripts import ADMIT, CONFIGURE, EXPIRE, PENALIZE, SETTLE
 from admission.snapshots import read_snapshot
+from admission.stamps import stamp_name
 from admission.wire import Wire, Word
 from schemas.admission import (
     MAX_BUDGET_COUNTERS,
@@ -149,7 +150,7 @@ class Gate:
         ]
         args: list[Word] = [
             ask.epoch,
-            ask.attempt_id,
+            stamp_name(ask),
             ask.lane.rank + 1,
             ask.tokens,
             ask.cost_nano_usd,

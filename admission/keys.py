@@ -4,7 +4,7 @@ Invariant: no script builds a key name; all come from here, through KEYS.
 """
 
 from functools import lru_cache
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from admission.state import LAYOUT
 from schemas.admission import BudgetCounter
@@ -45,3 +45,8 @@ class Keys:
     def counter(self, counter: BudgetCounter) -> str:
         """Hash of one scope in one window: l limit (where pinned), s settled, r reserved, th thresholds passed."""
         return f"{self._root}budget:{_safe(counter.scope)}:{_safe(counter.window)}"
+
+    def counter_named(self, name: str) -> tuple[str, str]:
+        """Scope and window of a key that `counter` made."""
+        scope, _, window = name.removeprefix(f"{self._root}budget:").partition(":")
+        return unquote(scope), unquote(window)

@@ -6,14 +6,15 @@ Invariant: settled + reserved <= limit. A settlement that falls between reading 
 it expires into suspense and is resolved from its attempt row, so money may be held too long and never too short.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from admission.balances import HIGHEST_LIMIT_NANO_USD, read_balances, retention_seconds
 from admission.gate import DEFAULT_LIFETIME_SECONDS, Gate
 from admission.keys import Keys
-from admission.limits import Balance, TargetLimits
-from admission.scripts import LIMIT, REBUILD
+from admission.limits import Balance, Holdings, TargetLimits
+from admission.scripts import HOLDINGS, LIMIT, REBUILD, REPAIR
+from admission.stamps import read_stamp
 from admission.wire import Wire, Word
 from schemas.admission import BudgetCounter, Grant, Settlement
 from schemas.money import NanoUsd
@@ -88,6 +89,32 @@ class Ledger:
         """Limit, settled and reserved of each counter, in this order."""
         return await read_balances(self._wire, self._keys, counters)
 
+    async def counters(self, windows: Collection[str]) -> list[BudgetCounter]:
+        """Every counter of these windows that Redis knows; what is pinned is no part of the answer."""
+        names = [name.decode() for name in await self._wire.command("ZRANGE", self._keys.counters, 0, -1)]
+        named = map(self._keys.counter_named, names)
+        return [
+            BudgetCounter(scope=scope, window=window, limit_nano_usd=NanoUsd(0))
+            for scope, window in named
+            if window in windows
+        ]
+
+    async def holdings(self, counters: Sequence[BudgetCounter]) -> Holdings:
+        """Stamps and these counters, all of the same moment."""
+        in_flight = [self._keys.in_flight(target) for target in await self._gate.targets()]
+        keys = [self._keys.epoch, self._keys.suspense, *in_flight, *map(self._keys.counter, counters)]
+        epoch, stamps, money = await self._wire.run(HOLDINGS, keys, [len(in_flight)])
+        return Holdings(
+            epoch=int(epoch) if epoch else None,
+            stamps=tuple(read_stamp(stamp.decode()) for stamp in stamps),
+            balances=tuple(_held(*each) for each in zip(counters, money, strict=True) if each[1]),
+        )
+
+    async def repair(self, epoch: int, counter: BudgetCounter, *, settled: int, reserved: int) -> bool:
+        """Add to a counter what an audit found missing (or too much: negative); False when it is of another epoch."""
+        keys = [self._keys.epoch, self._keys.counter(counter)]
+        return bool(await self._wire.run(REPAIR, keys, [epoch, settled, reserved]))
+
     async def pin_limits(self, counters: Iterable[BudgetCounter]) -> None:
         """Put these limits in force over what asks say: after a change, workers may still ask with the old ones."""
         for counter in counters:
@@ -154,6 +181,17 @@ def _checked(limit: NanoUsd) -> NanoUsd:
 
 def _passed(settled: NanoUsd, limit: NanoUsd) -> int:
     return sum(bit for bit, percent in ((1, 50), (2, 80), (4, 100)) if settled * 100 >= limit * percent)
+
+
+def _held(counter: BudgetCounter, money: Sequence[bytes]) -> Balance:
+    settled, reserved = money
+    return Balance(
+        scope=counter.scope,
+        window=counter.window,
+        limit_nano_usd=None,
+        settled_nano_usd=NanoUsd(int(settled)),
+        reserved_nano_usd=NanoUsd(int(reserved)),
+    )
 
 
 def _event(entry_id: str, named: dict[bytes, bytes]) -> BudgetEvent:

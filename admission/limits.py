@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from admission.stamps import Stamp
 from admission.state import DEFAULT_FLOORS, DEFAULT_SHARES
 from schemas.job import Target
 from schemas.lanes import Lane
@@ -81,6 +82,15 @@ class LimitsSnapshot:
     stopped: str | None
     rate_factor: float
     refund_share: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Holdings:
+    """All that Redis holds of money at one moment: every stamp, and every counter that was asked about."""
+
+    epoch: int | None
+    stamps: tuple[Stamp, ...]
+    balances: tuple["Balance", ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,21 +1,43 @@
-"""What a stamp says: whose reservation it is, and how much was reserved. Lua writes it, settle reads it back."""
+"""What a stamp says: whose reservation it is, of which counters, and how much. Lua writes it, settle reads it back.
+
+It begins with the name that the gate gives: the attempt and the counters that hold its money. So a reservation can be
+given back by whoever finds its stamp, even when nobody has written down anything else about it.
+"""
 
 from dataclasses import dataclass
+from urllib.parse import quote, unquote
 
+from schemas.admission import Ask
 from schemas.ids import AttemptId
 from schemas.money import NanoUsd
 
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """The readable part of a stamp."""
+    """The readable part of a stamp. `counters` are (scope, window)."""
 
     attempt_id: AttemptId
     tokens: int
     cost_nano_usd: NanoUsd
+    counters: tuple[tuple[str, str], ...] = ()
+
+
+def stamp_name(ask: Ask) -> str:
+    """The attempt, and each of its counters, as no id and no key of ours looks."""
+    return " ".join([ask.attempt_id, *(f"{_safe(each.scope)}/{_safe(each.window)}" for each in ask.counters)])
 
 
 def read_stamp(stamp: str) -> Stamp:
     """Take a stamp apart. Raises ValueError for a string that is none."""
-    attempt_id, tokens, cost, _moment, _requests, _tokens, _refunded = stamp.rsplit("|", 6)
-    return Stamp(AttemptId(attempt_id), int(tokens), NanoUsd(int(cost)))
+    name, tokens, cost, _moment, _requests, _tokens, _refunded = stamp.rsplit("|", 6)
+    attempt_id, *counters = name.split(" ")
+    return Stamp(AttemptId(attempt_id), int(tokens), NanoUsd(int(cost)), tuple(map(_counter, counters)))
+
+
+def _safe(part: str) -> str:
+    return quote(part, safe="-._:@")
+
+
+def _counter(written: str) -> tuple[str, str]:
+    scope, _, window = written.partition("/")
+    return unquote(scope), unquote(window)

@@ -42,6 +42,25 @@ FROM money m JOIN attempts a ON a.id = m.attempt_id CROSS JOIN LATERAL json_arra
 GROUP BY 1, 2
 """
 
+AUDITED = """
+SELECT c.item ->> 0 AS scope, c.item ->> 1 AS time_window, sum(l.nano_usd)::bigint AS settled,
+    COALESCE(sum(l.nano_usd) FILTER (WHERE l.at < :before), 0)::bigint AS settled_before
+FROM ledger l JOIN attempts a ON a.id = l.attempt_id CROSS JOIN LATERAL json_array_elements(a.counters) AS c (item)
+WHERE l.at >= :since
+GROUP BY 1, 2
+"""
+
+OPEN_BEFORE = "SELECT id FROM attempts WHERE state IN ('opened', 'suspense') AND opened_at < :before"
+
+MOMENT = "SELECT clock_timestamp() AS at"
+
+COUNT = """
+INSERT INTO money_counts AS m (name, number) VALUES (:name, :number)
+ON CONFLICT (name) DO UPDATE SET number = m.number + EXCLUDED.number
+"""
+
+COUNTS = "SELECT name, number FROM money_counts ORDER BY name"
+
 UNSETTLED = """
 SELECT id AS attempt_id, job_id, state AS attempt_state, account, model, epoch, stamp, counters, reserved_tokens,
     reserved_nano_usd, opened_at
@@ -122,6 +141,25 @@ class Balance:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class AuditedSum:
+    """What a scope has spent in a window by the ledger: up to now, and up to a moment before Redis was looked at."""
+
+    scope: str
+    window: str
+    settled_nano_usd: NanoUsd
+    settled_before_nano_usd: NanoUsd
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AuditedBooks:
+    """One snapshot of Postgres to hold Redis against. `ends` are those of the attempts that were asked about."""
+
+    sums: Sequence[AuditedSum]
+    open_before: frozenset[AttemptId]
+    ends: dict[AttemptId, SettledEnd]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Books:
     """All that a rebuild of Redis needs, from one snapshot under a new epoch. `unsettled` is the carried set."""
 
@@ -162,6 +200,34 @@ class LedgerTable:
             balances=[_balance(row) for row in balances],
             unsettled=[unsettled_from(row) for row in unsettled],
         )
+
+    async def moment(self) -> datetime:
+        """Postgres's clock."""
+        [row] = await self._rows(MOMENT)
+        moment: datetime = row["at"]
+        return moment
+
+    async def audited(self, attempt_ids: Sequence[AttemptId], *, since: datetime, before: datetime) -> AuditedBooks:
+        """Sums since a moment, what was open before another, and the ends of these attempts, all of one snapshot."""
+        async with transaction(self._engine) as connection:
+            await run(connection, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY", {})
+            sums = await fetch(connection, AUDITED, {"since": since, "before": before})
+            open_before = await fetch(connection, OPEN_BEFORE, {"before": before})
+            ends = await fetch(connection, ENDS, {"ids": list(attempt_ids)})
+        return AuditedBooks(
+            sums=[_audited(row) for row in sums],
+            open_before=frozenset(AttemptId(row["id"]) for row in open_before),
+            ends={AttemptId(row["id"]): _end(row) for row in ends},
+        )
+
+    async def count(self, name: str, number: int = 1) -> None:
+        """Add to one of the counts that the metrics tell."""
+        async with transaction(self._engine) as connection:
+            await run(connection, COUNT, {"name": name, "number": number})
+
+    async def counts(self) -> dict[str, int]:
+        """Every count of the money duties."""
+        return {row["name"]: row["number"] for row in await self._rows(COUNTS)}
 
     async def suspense(self, *, older_seconds: float = 0.0, most: int = MOST_PER_ROUND) -> list[Unsettled]:
         """Attempts whose outcome is unknown, oldest first."""
@@ -215,6 +281,15 @@ def _balance(row: Row) -> Balance:
         window=row["time_window"],
         settled_nano_usd=NanoUsd(row["settled"]),
         reserved_nano_usd=NanoUsd(row["reserved"]),
+    )
+
+
+def _audited(row: Row) -> AuditedSum:
+    return AuditedSum(
+        scope=row["scope"],
+        window=row["time_window"],
+        settled_nano_usd=NanoUsd(row["settled"]),
+        settled_before_nano_usd=NanoUsd(row["settled_before"]),
     )
 
 

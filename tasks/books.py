@@ -4,7 +4,7 @@ Postgres is the truth. A missing or foreign epoch in Redis closes admission; the
 sums and the open reservations over, and opens admission last.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol, assert_never
@@ -12,12 +12,16 @@ from typing import Protocol, assert_never
 import structlog
 
 from admission.ledger import OpenReservation
-from admission.limits import Balance, TargetLimits
+from admission.limits import Balance, Holdings, TargetLimits
 from admission.stamps import read_stamp
-from schemas.admission import SettleKind, Settlement
+from schemas.admission import BudgetCounter, Grant, SettleKind, Settlement
 from schemas.attempt import AttemptState, SettledEnd, Unsettled
+from schemas.job import Target
+from schemas.money import ZERO
 from storage.due import DueTable
 from storage.ledger import LedgerTable
+from tasks.audit import Difference, differences, forgotten
+from tasks.budgets import window_name
 from tasks.configuration import Configuration
 
 log = structlog.get_logger()
@@ -30,6 +34,12 @@ PRESUME_AFTER_SECONDS = 24 * 3600.0
 invoice."""
 
 RECONCILED_PER_ROUND = 500
+
+CLOCKS_DIFFER = timedelta(seconds=5)
+"""How far the clocks of workers and of Postgres may differ; what was booked within it is too fresh to be audited."""
+
+NO_TARGET = Target(account="", model="")
+"""What lies in suspense takes no permits of any target with it."""
 
 
 class RedisLedger(Protocol):
@@ -52,6 +62,15 @@ class RedisLedger(Protocol):
 
     async def suspended(self, limit: int = 100) -> Sequence[str]:
         """Stamps in suspense, the oldest first."""
+
+    async def counters(self, windows: Collection[str]) -> Sequence[BudgetCounter]:
+        """Every counter of these windows."""
+
+    async def holdings(self, counters: Sequence[BudgetCounter]) -> Holdings:
+        """Stamps and counters of one moment."""
+
+    async def repair(self, epoch: int, counter: BudgetCounter, *, settled: int, reserved: int) -> bool:
+        """Add what an audit found missing."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,14 +101,52 @@ class Bookkeeper:
     async def reconcile(self) -> int:
         """Settle in Redis what Postgres knows the end of: settlements that were lost on their way.
 
-        A reservation whose attempt was never opened was never sent: a rebuild gives its money back.
+        A reservation whose attempt was never opened was never sent: its stamp names its counters, and it is released.
+        Nobody can open it any more: a stamp in suspense is older than the lease of its job, which has passed on.
         """
-        wanted = [read_stamp(stamp).attempt_id for stamp in await self.redis.suspended(RECONCILED_PER_ROUND)]
-        ends = await self.table.ends(wanted)
-        if len(ends) < len(set(wanted)):
-            return await self._rebuild()
-        settlements = [settlement for end in ends.values() if (settlement := _settled(end)) is not None]
+        stamps = await self.redis.suspended(RECONCILED_PER_ROUND)
+        ends = await self.table.ends([read_stamp(stamp).attempt_id for stamp in stamps])
+        settlements = []
+        for stamp in stamps:
+            end = ends.get(read_stamp(stamp).attempt_id)
+            settlement = _never_opened(stamp) if end is None else _settled(end)
+            if settlement is not None:
+                settlements.append(settlement)
         return sum([await self.redis.resolve(settlement) for settlement in settlements])
+
+    async def audit(self) -> int:
+        """Hold Redis against Postgres, repair what differs and report it; returns how many counters differed."""
+        effective, now = await self.configuration.refresh(), self.now()
+        windows = {window_name(budget.window, budget.timezone, now) for budget in effective.budgets}
+        before = await self.table.moment() - CLOCKS_DIFFER
+        held = await self.redis.holdings(await self.redis.counters(windows))
+        books = await self.table.audited(
+            [stamp.attempt_id for stamp in held.stamps], since=now - LONGEST_WINDOW, before=before
+        )
+        if held.epoch is None or held.epoch != await self.table.epoch():
+            return 0
+        await self.table.count("audits")
+        if lost := forgotten(held, books):
+            log.error("reservations_forgotten", attempts=len(lost), example=min(lost))
+            await self.table.count("rebuilds_after_audit")
+            return await self._rebuild()
+        return sum([await self._repair(held.epoch, difference) for difference in differences(held, books)])
+
+    async def _repair(self, epoch: int, difference: Difference) -> bool:
+        counter = BudgetCounter(scope=difference.scope, window=difference.window, limit_nano_usd=ZERO)
+        settled, reserved = difference.settled_nano_usd, difference.reserved_nano_usd
+        repaired = await self.redis.repair(epoch, counter, settled=settled, reserved=reserved)
+        if repaired:
+            log.warning(
+                "ledger_repaired",
+                scope=counter.scope,
+                window=counter.window,
+                settled_nano_usd=settled,
+                reserved_nano_usd=reserved,
+            )
+            await self.table.count("repairs")
+            await self.table.count("repaired_nano_usd", abs(settled) + abs(reserved))
+        return repaired
 
     async def presume(self, after_seconds: float = PRESUME_AFTER_SECONDS) -> int:
         """Post old suspense at its reservation; returns how many attempts."""
@@ -119,6 +176,21 @@ class Bookkeeper:
         republished = await self.due.forget_lost_messages(lost_seconds=0)  # a Redis that lost money lost messages too
         log.info("ledger_rebuilt", epoch=books.epoch, carried=len(carried), opened=opened, republished=republished)
         return 1
+
+
+def _never_opened(stamp: str) -> Settlement:
+    known = read_stamp(stamp)
+    counters = tuple(BudgetCounter(scope=scope, window=window, limit_nano_usd=ZERO) for scope, window in known.counters)
+    grant = Grant(
+        stamp=stamp,
+        wait_ms=0,
+        tokens=known.tokens,
+        cost_nano_usd=known.cost_nano_usd,
+        target=NO_TARGET,
+        epoch=0,
+        counters=counters,
+    )
+    return Settlement(grant=grant, kind=SettleKind.RELEASE, refund_permits=False)
 
 
 def _settled(end: SettledEnd) -> Settlement | None:

@@ -80,6 +80,7 @@ async def keep(settings: Settings) -> None:
         for event in woken.values():
             event.set()
 
+            Duty(name="audit", every_seconds=60, run=books.audit),
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)

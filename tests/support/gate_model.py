@@ -9,6 +9,7 @@ from math import ceil, floor, inf
 
 from admission.learning import Reading, read_requests, read_tokens
 from admission.limits import Refused, TargetLimits
+from admission.stamps import stamp_name
 from admission.state import DEFAULT_FLOORS, DEFAULT_SHARES, FIELDS, MOMENTS, SHARE_MEMORY_US
 from schemas.admission import Ask, BudgetCounter, SettleKind, Settlement, WaitReason
 from tests.support.admission_room import SECOND_US
@@ -132,7 +133,7 @@ class GateModel:
         _count_minute(s, now, ask.tokens)
         self.state = s
         numbers = (now + wait, s["admitted_requests"][0], s["admitted_tokens"][0], s["refunded_tokens"][0])
-        stamp = "|".join([ask.attempt_id, str(ask.tokens), str(ask.cost_nano_usd), *(f"{n:.0f}" for n in numbers)])
+        stamp = "|".join([stamp_name(ask), str(ask.tokens), str(ask.cost_nano_usd), *(f"{n:.0f}" for n in numbers)])
         self.in_flight[stamp] = now + self.lifetime_us
         return ("grant", ceil(wait), stamp)
 
