@@ -67,8 +67,8 @@ async def opened(
             deliveries=DeliveryTable(engine),
             ledger=LedgerTable(engine),
             config=ConfigTable(engine),
+            answers=AnswerReads(engine),
             engine=engine,
         )
-            answers=AnswerReads(engine),
     finally:
         await engine.dispose()
