@@ -121,6 +121,10 @@ class Gate:
         return moved
 
     async def targets(self) -> list[Target]:
+    async def know(self, target: Target) -> None:
+        """Name a target in the index by which expiry finds its reservations."""
+        await self._wire.command("SADD", self._keys.targets, _named(target))
+
         """Every target that was configured or asked for."""
         members = await self._wire.command("SMEMBERS", self._keys.targets)
         return sorted(map(_target, members), key=str)

@@ -71,6 +71,9 @@ class Ledger:
             return False
         for target_limits, version in limits:
             await self._gate.configure(target_limits, version)
+        open_reservations = list(open_reservations)
+        for target in {each.grant.target for each in open_reservations if not each.suspended}:
+            await self._gate.know(target)
         steps = [await self._wiped(epoch)]
         steps += [await self._count(epoch, balance) for balance in balances]
         steps += [await self._carry(epoch, key, stamps) for key, stamps in self._carried(open_reservations)]
