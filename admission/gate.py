@@ -7,22 +7,25 @@ epoch key nothing is granted. A counter's limit is the one pinned in Redis (`Led
 from asyncio import gather
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import orjson
 
 from admission.balances import HIGHEST_LIMIT_NANO_USD, read_balances, retention_seconds
 from admission.keys import Keys
-from admission.learning import Reading, read_requests, read_tokens
-from admission.limits import Balance, LimitsSnapshot, Refused, TargetLimits
+from admission.learning import Reading, read_penalty, read_requests, read_tokens
+from admission.limits import Balance, LimitsSnapshot, TargetLimits
 from admission.scripts import ADMIT, CONFIGURE, EXPIRE, PENALIZE, SETTLE
 from admission.snapshots import read_snapshot
 from admission.stamps import stamp_name
+from admission.state import ORIGIN_SECONDS
 from admission.wire import Wire, Word
 from schemas.admission import (
     MAX_BUDGET_COUNTERS,
     Ask,
     BudgetCounter,
     Grant,
+    Penalty,
     Refusal,
     RefusalReason,
     SettleKind,
@@ -36,12 +39,7 @@ from schemas.job import Target
 DEFAULT_LIFETIME_SECONDS = 660.0
 """Longer than the longest call (600 s): a reservation that runs out is one whose worker is gone."""
 
-_DIMENSIONS = {
-    WaitReason.REQUESTS: 1,
-    WaitReason.TOKENS: 2,
-    WaitReason.REQUESTS_PER_DAY: 3,
-    WaitReason.TOKENS_PER_DAY: 4,
-}
+ORIGIN = datetime.fromtimestamp(ORIGIN_SECONDS, UTC)
 
 
 class Gate:
@@ -87,13 +85,19 @@ class Gate:
         ]
         return bool(await self._wire.run(SETTLE, keys, self._settled(settlement)))
 
-    async def penalize(
-        self, target: Target, retry_after_ms: int, reason: WaitReason, refused: Refused | None = None
-    ) -> None:
-        """Freeze the target for everybody after a 429; the numbers of its body teach the rate."""
-        numbers = (refused.limit, refused.used, refused.requested) if refused else ("", "", "")
-        dimension = _DIMENSIONS.get(reason, 0)
-        args = [_named(target), retry_after_ms * 1_000, dimension, *numbers, self.clock_word()]
+    async def penalize(self, target: Target, penalty: Penalty) -> None:
+        """Freeze the target for everybody after a 429; its figures teach the rate, and a ramp halves it for a while."""
+        lesson = read_penalty(penalty)
+        interval = "" if lesson.interval_us is None else repr(lesson.interval_us)
+        ramp = int(penalty.ramp)
+        args: list[Word] = [
+            _named(target),
+            penalty.wait_ms * 1_000,
+            lesson.dimension,
+            interval,
+            ramp,
+            self.clock_word(),
+        ]
         await self._wire.run(PENALIZE, [self._keys.bucket(target), self._keys.targets], args)
 
     async def stop_account(self, account: str, reason: str) -> None:
@@ -107,7 +111,11 @@ class Gate:
     async def configure(self, limits: TargetLimits, version: int) -> bool:
         """Apply limits, keeping what was learned and spent; False when a newer version is in force."""
         keys = [self._keys.bucket(limits.target), self._keys.targets]
-        return bool(await self._wire.run(CONFIGURE, keys, [*_configured(limits, version), self.clock_word()]))
+        return bool(
+            await self._wire.run(
+                CONFIGURE, keys, [*_configured(limits, version), *self._day_ends(limits), self.clock_word()]
+            )
+        )
 
     async def expire(self, limit: int = 100) -> list[str]:
         """Move reservations whose time ran out to suspense; the stamps moved. Their money stays reserved."""
@@ -120,11 +128,11 @@ class Gate:
                 break
         return moved
 
-    async def targets(self) -> list[Target]:
     async def know(self, target: Target) -> None:
         """Name a target in the index by which expiry finds its reservations."""
         await self._wire.command("SADD", self._keys.targets, _named(target))
 
+    async def targets(self) -> list[Target]:
         """Every target that was configured or asked for."""
         members = await self._wire.command("SMEMBERS", self._keys.targets)
         return sorted(map(_target, members), key=str)
@@ -185,6 +193,15 @@ class Gate:
         for counter in settlement.grant.counters:
             args += [counter.limit_nano_usd, counter.scope, counter.window]
         return args
+
+    def _day_ends(self, limits: TargetLimits) -> tuple[int, int]:
+        """By this process's calendar: the scripts have none."""
+        if limits.day_resets is None:
+            return 0, 0
+        clock = self._clock_us
+        now = ORIGIN + timedelta(microseconds=clock()) if clock else datetime.now(UTC)
+        first, second = (round((end - ORIGIN) / timedelta(microseconds=1)) for end in limits.day_resets.ends_after(now))
+        return first, second
 
     def clock_word(self) -> Word:
         """The clock as the scripts take it: empty for the server's own."""

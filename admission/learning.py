@@ -1,4 +1,4 @@
-"""Which limit a header speaks of: a minute's or a day's. Pure; the label on a header can lie, its arithmetic cannot.
+"""Which limit a provider speaks of: a minute's or a day's. Pure; its labels can lie, its arithmetic cannot.
 
 The time until the bucket is full, over what is missing from it, gives the period (facts: 519 tokens missing of
 10,000 and a reset of 3.114 s make 60 s; 1 request of 10,000 and 8.64 s make a day).
@@ -6,7 +6,7 @@ The time until the bucket is full, over what is missing from it, gives the perio
 
 from dataclasses import dataclass
 
-from schemas.admission import LimitHeaders
+from schemas.admission import LimitFigures, LimitHeaders, Penalty, WaitReason
 
 MINUTE_MS = 60_000
 DAY_MS = 86_400_000
@@ -14,6 +14,24 @@ SHORTEST_TELLING_RESET_MS = 5
 """Resets are truncated to a millisecond; below this the error is larger than a guess."""
 CLOSE_ENOUGH = 1.6
 """The known periods are far apart, so a factor either way still names one."""
+
+PRECISE_ENOUGH_MS = 1_000
+"""From here on an error of a millisecond and of one unit leaves a rate that no known period explains believable."""
+
+DIMENSIONS = {
+    WaitReason.REQUESTS: 1,
+    WaitReason.TOKENS: 2,
+    WaitReason.REQUESTS_PER_DAY: 3,
+    WaitReason.TOKENS_PER_DAY: 4,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What a refusal teaches: the dimension that was hit (0 unknown) and its microseconds per permit (None unknown)."""
+
+    dimension: int
+    interval_us: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +51,32 @@ def read_requests(headers: LimitHeaders) -> Reading:
 def read_tokens(headers: LimitHeaders) -> Reading:
     """What the token headers say."""
     return _read(2, headers.limit_tokens, headers.remaining_tokens, headers.reset_tokens_ms)
+
+
+def read_penalty(penalty: Penalty) -> Lesson:
+    """The rate behind a refusal's figures: wait / (used + requested - limit), or the known period that it comes to."""
+    named = 0 if penalty.limit is None else DIMENSIONS.get(penalty.limit, 0)
+    figures = penalty.figures
+    if named == 0 or figures is None or figures.limit <= 0:
+        return Lesson(named)
+    beyond = figures.used + figures.requested - figures.limit
+    if beyond <= 0 or figures.requested > figures.limit:
+        return Lesson(named)
+    minute = 2 - named % 2
+    fitting = [period for period in (MINUTE_MS, DAY_MS) if _explains(period, figures, beyond)]
+    if fitting:
+        period = (MINUTE_MS if named <= 2 else DAY_MS) if len(fitting) > 1 else fitting[0]  # noqa: PLR2004 - dimensions
+        return Lesson(minute if period == MINUTE_MS else minute + 2, period * 1_000 / figures.limit)
+    if figures.wait_ms >= PRECISE_ENOUGH_MS:
+        return Lesson(minute + 2, figures.wait_ms * 1_000 / beyond)
+    return Lesson(named)
+
+
+def _explains(period_ms: float, figures: LimitFigures, beyond: int) -> bool:
+    """Waits are rounded to a millisecond, and what is used to a unit."""
+    shortest = max(figures.wait_ms - 1, 0) / (beyond + 1) * figures.limit
+    longest = (figures.wait_ms + 1) / max(beyond - 1, 0.5) * figures.limit
+    return shortest < period_ms * 1.05 and period_ms < longest * 1.05
 
 
 def _read(minute: int, limit: int | None, remaining: int | None, reset_ms: int | None) -> Reading:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from admission.days import DayResets
 from admission.stamps import Stamp
 from admission.state import DEFAULT_FLOORS, DEFAULT_SHARES
 from schemas.job import Target
@@ -24,6 +25,7 @@ def fitting_shares(shares: dict[Lane, float]) -> tuple[float, float, float, floa
 class TargetLimits:
     """Configured limits of one target; None is not limited until headers reveal one.
 
+    `day_resets` is for providers whose days end at a fixed hour; None lets a day's limit refill all the time.
     `burst_ms` is how much refill may be spent at once: less than a provider's own depth, because some enforce by the
     second. `refund_share` is the part of unused tokens that the provider gives back; None learns it from headers.
     """
@@ -34,6 +36,7 @@ class TargetLimits:
     requests_per_day: int | None = None
     tokens_per_day: int | None = None
     max_in_flight: int | None = None
+    day_resets: DayResets | None = None
     burst_ms: int = 1_000
     floors: tuple[float, float, float, float] = DEFAULT_FLOORS
     shares: tuple[float, float, float, float] = DEFAULT_SHARES
@@ -41,22 +44,17 @@ class TargetLimits:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Refused:
-    """The numbers in a 429's body: `Limit 100000, Used 99918, Requested 2094`."""
-
-    limit: int
-    used: int
-    requested: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class DimensionSnapshot:
-    """One limit: permits per its period, and how full the bucket is (1 full, negative in debt). None: no limit."""
+    """One limit: permits per its period, and how full the bucket is (1 full, negative in debt). None: no limit.
+
+    `resets_in_ms` is where a day's limit comes back all at once.
+    """
 
     configured: float | None
     learned: float | None
     effective: float | None
     level: float | None
+    resets_in_ms: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,7 +62,8 @@ class LimitsSnapshot:
     """A target's bucket at one moment of the Redis server's clock.
 
     `used_*_last_minute` are sliding estimates of what was admitted; `ticket_ms` is how far each lane's last ticket lies
-    ahead (0: nobody waits); `rate_factor` below 1 is a cut after refusals that no header explained.
+    ahead (0: nobody waits); `rate_factor` below 1 is a cut after refusals that nothing explained, `ramp_factor` one
+    after a rise that was too fast.
     """
 
     target: Target
@@ -81,6 +80,7 @@ class LimitsSnapshot:
     frozen_ms: int
     stopped: str | None
     rate_factor: float
+    ramp_factor: float
     refund_share: float
 
 

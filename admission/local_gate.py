@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from typing import Protocol, Self, TypeAlias
 
-from schemas.admission import Ask, Grant, Refusal, RefusalReason, SettleKind, Settlement, Wait, WaitReason
+from schemas.admission import Ask, Grant, Penalty, Refusal, RefusalReason, SettleKind, Settlement, Wait, WaitReason
 from schemas.job import Target
 from schemas.lanes import Lane
 
@@ -33,7 +33,7 @@ class SharedGate(Protocol):
     async def settle(self, settlement: Settlement) -> bool:
         """Replace a reservation by the truth."""
 
-    async def penalize(self, target: Target, retry_after_ms: int, reason: WaitReason) -> None:
+    async def penalize(self, target: Target, penalty: Penalty) -> None:
         """Freeze a target."""
 
     async def stop_account(self, account: str, reason: str) -> None:
@@ -97,9 +97,9 @@ class LocalGate:
         """Replace the reservation by the truth, exactly once per stamp."""
         return await self._gate.settle(settlement)
 
-    async def penalize(self, target: Target, retry_after_ms: int, reason: WaitReason) -> None:
+    async def penalize(self, target: Target, penalty: Penalty) -> None:
         """Freeze the target for all workers."""
-        await self._gate.penalize(target, retry_after_ms, reason)
+        await self._gate.penalize(target, penalty)
 
     async def stop_account(self, account: str, reason: str) -> None:
         """Let nothing more through to this account until an operator says so."""

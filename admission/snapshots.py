@@ -17,6 +17,10 @@ MINUTE_US = 60_000_000.0
 DAY_US = 86_400_000_000.0
 FULL_RECOVERY_US = 1_000_000_000.0
 """A cut rate comes back by 1 % per 10 s."""
+RAMP_STEP_US, RAMP_GROWTH = 900_000_000.0, 1.5
+"""After a slow_down the rate grows by half per quarter of an hour."""
+FULLY_RAMPED_STEPS = 10
+"""From a sixteenth it is all there after seven."""
 
 
 async def read_snapshot(
@@ -53,6 +57,7 @@ def _snapshot(target: Target, state: Fields, now: float, *, in_flight: int, stop
         frozen_ms=_ahead_ms(state["frozen_until"][0], now),
         stopped=stopped,
         rate_factor=_rate_factor(state, now),
+        ramp_factor=_ramp_factor(state, now),
         refund_share=learned if fixed < 0 else fixed,
     )
 
@@ -63,11 +68,14 @@ def _dimension(state: Fields, index: int, now: float) -> DimensionSnapshot:
     configured, learned = state["configured"][index], state["learned"][index]
     slowest = max(configured, learned)
     burst = state["burst"][0] if per_minute else DAY_US
+    ends = 0.0 if per_minute else state["day_ends"][0]
+    spent = max(0.0, state["tat"][index] - (ends - DAY_US if ends else now)) if now < ends or not ends else 0.0
     return DimensionSnapshot(
         configured=period / configured if configured else None,
         learned=period / learned if learned else None,
         effective=period / slowest if slowest else None,
-        level=1 - max(0.0, state["tat"][index] - now) / burst if slowest else None,
+        level=1 - spent / burst if slowest else None,
+        resets_in_ms=_ahead_ms(ends, now) if ends else None,
     )
 
 
@@ -82,6 +90,11 @@ def _used(state: Fields, what: str, now: float) -> int:
 
 def _rate_factor(state: Fields, now: float) -> float:
     return min(1.0, state["rate_factor"][0] + (now - state["factor_at"][0]) / FULL_RECOVERY_US)
+
+
+def _ramp_factor(state: Fields, now: float) -> float:
+    factor, steps = state["ramp_factor"][0], (now - state["ramp_at"][0]) / RAMP_STEP_US
+    return 1.0 if factor >= 1 or steps > FULLY_RAMPED_STEPS else min(1.0, factor * RAMP_GROWTH**steps)
 
 
 def _ahead_ms(moment: float, now: float) -> int:

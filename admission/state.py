@@ -8,7 +8,7 @@ import struct
 from collections.abc import Mapping
 from itertools import accumulate
 
-LAYOUT = 2
+LAYOUT = 3
 ORIGIN_SECONDS = 1_767_225_600
 """2026-01-01: microseconds since then stay below 2^53 until the year 2311."""
 
@@ -29,6 +29,9 @@ FIELDS: Mapping[str, int] = {
     "refund_share": 1,
     "rate_factor": 1,
     "factor_at": 1,
+    "ramp_factor": 1,
+    "ramp_at": 1,
+    "day_ends": 2,
     "burst": 1,
     "max_in_flight": 1,
     "sample_remaining": 1,
@@ -50,7 +53,10 @@ FIELDS: Mapping[str, int] = {
     "floor": 4,
     "share": 4,
 }
-"""Field -> width. Vectors run over dimensions (tat, configured, learned, vote, votes) or over lanes."""
+"""Field -> width. `day_ends` are the ends of this day and of the next, 0 where days roll.
+
+Other vectors run over dimensions (tat, configured, learned, vote, votes) or over lanes.
+"""
 
 MOMENTS = (
     "born_at",
@@ -59,13 +65,14 @@ MOMENTS = (
     "last_settled_at",
     "held_until",
     "factor_at",
+    "ramp_at",
     "sample_at",
     "minute_at",
     "tat",
     "share_tat",
     "ticket",
 )
-"""Fields that are points in time and move with a clock that was set back."""
+"""Fields that are points in time and move with a clock that was set back; `day_ends` are the calendar's and stay."""
 
 SIZE = sum(FIELDS.values())
 FORMAT = f"<{SIZE}d"

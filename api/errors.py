@@ -115,6 +115,7 @@ BY_REASON: Mapping[str, Kind] = {
     RefusalReason.UNKNOWN_MODEL: Kind(404, REQUEST),
     RefusalReason.ACCOUNT_STOPPED: Kind(503, OVERLOADED, "provider_account_stopped", retry=NEVER),
     RefusalReason.STALE_EPOCH: Kind(503, OVERLOADED, retry_after_seconds=STORE_AWAY_SECONDS),
+    RefusalReason.STALE_WINDOW: Kind(503, OVERLOADED, retry_after_seconds=STORE_AWAY_SECONDS),
     RefusalReason.NOT_READY: Kind(503, OVERLOADED, retry_after_seconds=STORE_AWAY_SECONDS),
 }
 """Why a synchronous job ended without an answer; an ambiguous one may have been billed, so no SDK repeats it."""

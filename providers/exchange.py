@@ -4,6 +4,7 @@ Nothing of the prompt enters a message; a provider's sentence is bounded and los
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from openai import APIStatusError
@@ -13,6 +14,7 @@ from providers.headers import limits_of, retry_after_ms
 from providers.patience import Patience
 from providers.replies import is_completion, reply_of, usage_of
 from providers.streaming import Accumulator
+from providers.throttles import figures_of, limit_of
 from schemas.admission import LimitHeaders
 from schemas.jsons import JsonObject
 from schemas.money import Usage
@@ -58,8 +60,11 @@ class Exchange:
         """The answer is an error status."""
         self.answered(error.status_code, headers)
         told = error_object(error.body)
-        wait_ms = retry_after_ms(headers, str(told.get("message", "")), datetime.now(UTC))
-        return self._told(told, kind_of_error(told, error.status_code), wait_ms)
+        said, now = str(told.get("message", "")), datetime.now(UTC)
+        trouble = self._told(told, kind_of_error(told, error.status_code), retry_after_ms(headers, said, now))
+        if trouble.kind is not TroubleKind.THROTTLE:
+            return trouble
+        return replace(trouble, limit=limit_of(said, told.get("type")), figures=figures_of(said, now))
 
     def streamed(self) -> Reply | Trouble:
         """The stream came to its end: whole with every `finish_reason` and `[DONE]`, else cut."""

@@ -47,9 +47,13 @@ def retry_after_ms(headers: Mapping[str, str], message: str, now: datetime) -> i
     found = duration_ms(told, now)
     if found is None and told is not None:
         found = _http_date_ms(told, now)
-    if found is None and (said := _TRY_AGAIN.search(message)):
-        found = duration_ms(said[1], now)
-    return found
+    return wait_in_words_ms(message, now) if found is None else found
+
+
+def wait_in_words_ms(message: str, now: datetime) -> int | None:
+    """The wait that a sentence names (`Please try again in 6ms`); finer than `retry-after`, which is whole seconds."""
+    said = _TRY_AGAIN.search(message)
+    return duration_ms(said[1], now) if said else None
 
 
 def limits_of(headers: Mapping[str, str], now: datetime) -> LimitHeaders:

@@ -83,6 +83,30 @@ class Wait:
     reason: WaitReason
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LimitFigures:
+    """The numbers of a 429: `Limit 100000, Used 99918, Requested 2094. Please try again in 14h29m11.04s`."""
+
+    limit: int
+    used: int
+    requested: int
+    wait_ms: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Penalty:
+    """What a provider told everybody by refusing one call: for how long nothing may be sent, and why.
+
+    `limit` is the one that it named, None where it named none; `figures` teach the rate; `ramp` says that the traffic
+    rose too fast, which no limit explains.
+    """
+
+    wait_ms: int
+    limit: WaitReason | None = None
+    figures: LimitFigures | None = None
+    ramp: bool = False
+
+
 class RefusalReason(StrEnum):
     """Why asking again in the same way would not help."""
 
@@ -92,6 +116,7 @@ class RefusalReason(StrEnum):
     UNKNOWN_MODEL = "unknown_model"
     UNKNOWN_PRICE = "unknown_price"
     STALE_EPOCH = "stale_epoch"
+    STALE_WINDOW = "stale_window"
     ACCOUNT_STOPPED = "account_stopped"
     NOT_READY = "not_ready"
 

@@ -47,6 +47,7 @@ class AskAgain:
 
     `skips` is how many targets are passed over on the way to the next.
 
+    `waiting_since` is when a wait for a limit began that is not over.
     For a caller who waits it is also what would have been a retry or a wait: then not before a moment, and a retry
     costs a try as ever.
     """
@@ -57,6 +58,7 @@ class AskAgain:
     skips: int = 0
     not_before: datetime | None = None
     costs_try: bool = False
+    waiting_since: datetime | None = None
     note: str | None = None
 
 
@@ -70,10 +72,11 @@ class RetryAt:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Park:
-    """Wait in Postgres without costing a try."""
+    """Wait in Postgres without costing a try. `waiting_since` where for a limit: the ticket and its age remain."""
 
     until_at: datetime
     reason: str
+    waiting_since: datetime | None = None
     note: str | None = None
 
 

@@ -55,7 +55,10 @@ class NewJob:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Job(NewJob):
-    """A stored job as its holder sees it. `generation` grows with each wake-up, `fence` with each lease."""
+    """A stored job as its holder sees it. `generation` grows with each wake-up, `fence` with each lease.
+
+    `waiting_since` is when it first asked for what it is still waiting for; None when it waits for no limit.
+    """
 
     state: JobState
     generation: int
@@ -63,6 +66,7 @@ class Job(NewJob):
     tries: int
     created_at: datetime
     spent_nano_usd: NanoUsd = ZERO
+    waiting_since: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

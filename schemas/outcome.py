@@ -52,9 +52,13 @@ class Failed:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NotAdmitted:
-    """A limit is exhausted for longer than a worker waits; `until_at` is the ticket's moment. Costs no try."""
+    """A limit is exhausted for longer than a worker waits; `until_at` is the ticket's moment. Costs no try.
+
+    `since_at` is when the job first asked; it keeps its place and ages from there.
+    """
 
     until_at: datetime
+    since_at: datetime
     reason: WaitReason
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from schemas.admission import LimitHeaders
+from schemas.admission import LimitFigures, LimitHeaders, WaitReason
 from schemas.jsons import JsonObject
 from schemas.money import Usage
 
@@ -47,7 +47,10 @@ class TroubleKind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trouble:
-    """A call that brought no usable reply. `usage` is a local count where a stream was cut after it had begun."""
+    """A call that brought no usable reply. `usage` is a local count where a stream was cut after it had begun.
+
+    `limit` and `figures` are what a throttle said of itself; None is unknown.
+    """
 
     kind: TroubleKind
     message: str
@@ -55,6 +58,8 @@ class Trouble:
     code: str | None = None
     request_id: str | None = None
     retry_after_ms: int | None = None
+    limit: WaitReason | None = None
+    figures: LimitFigures | None = None
     usage: Usage | None = None
     partial_text: str | None = None
     limits: LimitHeaders = field(default_factory=LimitHeaders)

@@ -82,8 +82,8 @@ def _decide(job: Job, outcome: Outcome, progress: Progress, *, now: datetime, ji
             return DeadLetter(reason=DeadReason.REFUSED, message=reason)
         case Failed(trouble=trouble):
             return _about_trouble(job, trouble, progress, now=now, jitter=jitter)
-        case NotAdmitted(until_at=until_at, reason=why):
-            return Park(until_at=until_at, reason=why.value)
+        case NotAdmitted(until_at=until_at, since_at=since_at, reason=why):
+            return Park(until_at=until_at, reason=why.value, waiting_since=since_at)
         case NotAllowed(refusal=refusal):
             return _about_refusal(refusal, progress, now=now, jitter=jitter)
         case Voided():
@@ -105,8 +105,10 @@ def _in_hand(decision: RetryAt | Park, progress: Progress) -> Decision:
     until = decision.at if isinstance(decision, RetryAt) else decision.until_at
     if progress.patient_until is None or until > progress.patient_until:
         return decision
-    costs_try = isinstance(decision, RetryAt)
-    return AskAgain(body=progress.body, reason=decision.reason, not_before=until, costs_try=costs_try)
+    costs_try, since = (True, None) if isinstance(decision, RetryAt) else (False, decision.waiting_since)
+    return AskAgain(
+        body=progress.body, reason=decision.reason, not_before=until, costs_try=costs_try, waiting_since=since
+    )
 
 
 def _starts_at(decision: AskAgain | RetryAt | Park | Expire, now: datetime) -> datetime:
@@ -185,7 +187,7 @@ def _about_refusal(refusal: Refusal, progress: Progress, *, now: datetime, jitte
             return DeadLetter(reason=DeadReason.BUDGET, message=refusal.scope or "Too many budgets count this job.")
         case RefusalReason.ACCOUNT_STOPPED:
             wait = STOPPED_ACCOUNT_SECONDS
-        case RefusalReason.STALE_EPOCH | RefusalReason.NOT_READY:
+        case RefusalReason.STALE_EPOCH | RefusalReason.STALE_WINDOW | RefusalReason.NOT_READY:
             wait = NOT_READY_SECONDS
         case _:
             assert_never(refusal.reason)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, TypeAlias
 
-from schemas.admission import Ask, Grant, Refusal, Settlement, Wait, WaitReason
+from schemas.admission import Ask, Grant, Penalty, Refusal, Settlement, Wait
 from schemas.attempt import ClosedAttempt, OpenedAttempt
 from schemas.contract import OutputContract
 from schemas.decision import Decision
@@ -52,7 +52,7 @@ class Gate(Protocol):
     async def settle(self, settlement: Settlement) -> bool:
         """Replace the reservation by the truth, exactly once per stamp."""
 
-    async def penalize(self, target: Target, retry_after_ms: int, reason: WaitReason) -> None:
+    async def penalize(self, target: Target, penalty: Penalty) -> None:
         """Freeze the target for all workers."""
 
     async def stop_account(self, account: str, reason: str) -> None:

@@ -156,7 +156,7 @@ def _sentence(refusal: Refusal) -> str:
             return refusal.scope or "Too many budgets count this request."
         case RefusalReason.ACCOUNT_STOPPED:
             return "The account at the provider is stopped until an operator opens it again."
-        case RefusalReason.NOT_READY | RefusalReason.STALE_EPOCH:
+        case RefusalReason.NOT_READY | RefusalReason.STALE_EPOCH | RefusalReason.STALE_WINDOW:
             return "Redis cannot be reached, or the ledger is being rebuilt; try again in a few seconds."
         case RefusalReason.TOO_LARGE:
             return "The request is larger than the limit of its model can ever hold."

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from config.metrics import Metrics
-from schemas.admission import Ask, Grant, Refusal, Settlement, Wait, WaitReason
+from schemas.admission import Ask, Grant, Penalty, Refusal, Settlement, Wait
 from schemas.attempt import AttemptState, ClosedAttempt, OpenedAttempt
 from schemas.contract import OutputContract
 from schemas.decision import Decision
@@ -75,8 +75,8 @@ class _Gate:
     async def settle(self, settlement: Settlement) -> bool:
         return await self._gate.settle(settlement)
 
-    async def penalize(self, target: Target, retry_after_ms: int, reason: WaitReason) -> None:
-        await self._gate.penalize(target, retry_after_ms, reason)
+    async def penalize(self, target: Target, penalty: Penalty) -> None:
+        await self._gate.penalize(target, penalty)
 
     async def stop_account(self, account: str, reason: str) -> None:
         await self._gate.stop_account(account, reason)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import assert_never
 
-from schemas.admission import Ask, Grant, Refusal, SettleKind, Settlement, Step, Wait, WaitReason
+from schemas.admission import Ask, Grant, Penalty, Refusal, RefusalReason, SettleKind, Settlement, Step, Wait
 from schemas.attempt import ClosedAttempt, OpenedAttempt
 from schemas.decision import AskAgain, Decision
 from schemas.ids import JobId
@@ -71,7 +71,12 @@ async def live(
     A caller who waits, and listens by `on_chunk`, has patience: for so long a retry happens here and not in Postgres.
     """
     job, audience = held.job, Audience(on_chunk)
-    progress = Progress(body=job.body, chain=deps.models.chain(job.model), patient_until=_until(deps, patience_seconds))
+    progress = Progress(
+        body=job.body,
+        chain=deps.models.chain(job.model),
+        patient_until=_until(deps, patience_seconds),
+        waiting_since=job.waiting_since,
+    )
     while True:
         tried = await attempt(job, progress, held.lease.fence, deps, audience.ear)
         job, progress = _charged(job, tried.closed), replace(progress, streamed=audience.has_heard)
@@ -90,11 +95,14 @@ async def attempt(job: Job, progress: Progress, fence: int, deps: Deps, on_chunk
     plan = deps.models.plan(job, progress.target, progress.body, deps.now())
     if isinstance(plan, Refusal):
         return Tried(outcome=NotAllowed(refusal=plan))
-    ask = _ask(job, plan, deps)
+    since_at = progress.waiting_since or deps.now()
+    ask = _ask(job, plan, progress, deps)
     admitted = await deps.gate.admit(ask)
     match admitted:
         case Wait():
-            return Tried(outcome=_not_admitted(admitted, deps.now()))
+            return Tried(outcome=_not_admitted(admitted, since_at, deps.now()))
+        case Refusal(reason=RefusalReason.STALE_WINDOW):
+            return await attempt(job, replace(progress, waiting_since=since_at), fence, deps, on_chunk)
         case Refusal():
             return await _without_grant(job, progress, admitted, deps, on_chunk)
         case Grant():
@@ -144,12 +152,20 @@ async def _answer(job: Job, plan: Plan, opened: OpenedAttempt, deps: Deps, on_ch
 async def _warn_others(target: Target, trouble: Trouble, deps: Deps) -> None:
     match trouble.kind:
         case TroubleKind.THROTTLE | TroubleKind.RAMP:
-            wait_ms = max(trouble.retry_after_ms or 0, SHORTEST_FREEZE_MS)
-            await deps.gate.penalize(target, wait_ms, WaitReason.REQUESTS)
+            await deps.gate.penalize(target, _penalty(trouble))
         case TroubleKind.MONEY | TroubleKind.AUTH:
             await deps.gate.stop_account(target.account, trouble.code or trouble.kind.value)
         case _:
             pass
+
+
+def _penalty(trouble: Trouble) -> Penalty:
+    return Penalty(
+        wait_ms=trouble.retry_after_ms or SHORTEST_FREEZE_MS,
+        limit=trouble.limit,
+        figures=trouble.figures,
+        ramp=trouble.kind is TroubleKind.RAMP,
+    )
 
 
 def _until(deps: Deps, patience_seconds: float) -> datetime | None:
@@ -161,20 +177,25 @@ async def _pause_until(moment: datetime | None, deps: Deps) -> None:
         await deps.pause(max(0.0, (moment - deps.now()).total_seconds()))
 
 
-def _ask(job: Job, plan: Plan, deps: Deps) -> Ask:
+def _ask(job: Job, plan: Plan, progress: Progress, deps: Deps) -> Ask:
+    """Whoever has waited holds a ticket and has aged, in Postgres as in place."""
+    since = progress.waiting_since
     return Ask(
         attempt_id=deps.attempt_id(),
         target=plan.target,
         lane=job.lane,
-        tokens=plan.quote.total_tokens,
+        tokens=plan.quote.permits,
         cost_nano_usd=plan.quote.cost_nano_usd,
         epoch=deps.gate.epoch,
         counters=plan.counters,
+        waited_ms=max(0, int((deps.now() - since).total_seconds() * 1_000)) if since else 0,
+        has_ticket=since is not None,
     )
 
 
-def _not_admitted(wait: Wait, now: datetime) -> NotAdmitted:
-    return NotAdmitted(until_at=now + timedelta(milliseconds=wait.retry_after_ms), reason=wait.reason)
+def _not_admitted(wait: Wait, since_at: datetime, now: datetime) -> NotAdmitted:
+    until_at = now + timedelta(milliseconds=wait.retry_after_ms)
+    return NotAdmitted(until_at=until_at, since_at=since_at, reason=wait.reason)
 
 
 def _opened(job: Job, plan: Plan, ask: Ask, grant: Grant, *, fence: int, now: datetime) -> OpenedAttempt:

@@ -17,7 +17,7 @@ class Progress:
     """Counts since the lease was taken, the body to send next, and where to send it.
 
     `streamed` once the caller has heard something, which cannot be taken back; `patient_until` is how long a caller who
-    waits is kept waiting within the lease.
+    waits is kept waiting within the lease; `waiting_since` is when the wait for a limit began that is not over yet.
     """
 
     body: JsonObject
@@ -28,6 +28,7 @@ class Progress:
     throttles: int = 0
     streamed: bool = False
     patient_until: datetime | None = None
+    waiting_since: datetime | None = None
 
     @property
     def target(self) -> Target:
@@ -47,5 +48,6 @@ class Progress:
             position=self.position + (1 + decision.skips if decision.next_target else 0),
             reprompts=self.reprompts + isinstance(outcome, Invalid),
             extensions=self.extensions + isinstance(outcome, Truncated),
+            waiting_since=decision.waiting_since,
             throttles=self.throttles + (isinstance(outcome, Failed) and outcome.trouble.kind in _THROTTLES),
         )

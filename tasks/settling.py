@@ -7,7 +7,7 @@ is not forgiven: without Redis nothing is sent.
 import structlog
 
 from admission.local_gate import LocalGate
-from schemas.admission import Ask, Grant, Refusal, RefusalReason, Settlement, Wait, WaitReason
+from schemas.admission import Ask, Grant, Penalty, Refusal, RefusalReason, Settlement, Wait
 from schemas.errors import RedisUnavailable
 from schemas.job import Target
 
@@ -41,10 +41,10 @@ class SettlingGate:
             log.warning("settle_lost", stamp=settlement.grant.stamp, reason=error.message)
             return False
 
-    async def penalize(self, target: Target, retry_after_ms: int, reason: WaitReason) -> None:
+    async def penalize(self, target: Target, penalty: Penalty) -> None:
         """Freeze the target for all workers; unheard, each learns it from its own refusal."""
         try:
-            await self._gate.penalize(target, retry_after_ms, reason)
+            await self._gate.penalize(target, penalty)
         except RedisUnavailable as error:
             log.warning("penalty_lost", target=str(target), reason=error.message)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 
-from schemas.admission import Ask, Grant, Refusal, Settlement, Wait, WaitReason
+from schemas.admission import Ask, Grant, Penalty, Refusal, Settlement, Wait
 from schemas.job import Target
 from tasks.deps import Gate
 
@@ -43,9 +43,9 @@ class Stopwatch:
         """Replace the reservation by the truth."""
         return await self._gate.settle(settlement)
 
-    async def penalize(self, target: Target, retry_after_ms: int, reason: WaitReason) -> None:
+    async def penalize(self, target: Target, penalty: Penalty) -> None:
         """Freeze the target for all workers."""
-        await self._gate.penalize(target, retry_after_ms, reason)
+        await self._gate.penalize(target, penalty)
 
     async def stop_account(self, account: str, reason: str) -> None:
         """Let nothing more through to this account."""

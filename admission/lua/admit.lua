@@ -57,14 +57,16 @@ for d = 1, 4 do
     local burst = burst_of(b, d)
     local room = d <= 2 and burst * (1 - b[FLOOR + 4]) or burst
     local need = k[d] < room and k[d] or room
-    local behind = b[TAT + d] - now - burst
-    if behind + need > bare then bare = behind + need end
+    local lacks = behind(b, d, now)
+    local mended = mended_in(b, d, lacks + need, now)
+    if mended > bare then bare = mended end
     if d <= 2 then
       need = need + floor * burst
       if need > burst then need = burst end
       if d == 2 then need = need + hold end
+      mended = lacks + need
     end
-    if behind + need > wait then wait, why = behind + need, d end
+    if mended > wait then wait, why = mended, d end
   end
 end
 if b[FROZEN_UNTIL] - now > wait then wait, why = b[FROZEN_UNTIL] - now, FROZEN_REASON end
@@ -118,7 +120,7 @@ for j = 1, counters do
   end
 end
 for d = 1, 4 do
-  if k[d] > 0 then b[TAT + d] = (b[TAT + d] > now and b[TAT + d] or now) + k[d] end
+  if k[d] > 0 then charge(b, d, k[d], now) end
 end
 if by_share then
   local since = b[SHARE_TAT + lane]

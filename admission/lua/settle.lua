@@ -49,7 +49,7 @@ if not live then return 1 end
 -- Permits: what was not used comes back as far as this provider gives it back; what was used beyond is owed.
 local back = ARGV[5] == '1'
 if kind == 'release' and back then
-  for d = 1, 4 do b[TAT + d] = b[TAT + d] - (d % 2 == 1 and 1 or reserved) * interval(b, d) end
+  for d = 1, 4 do correct(b, d, -(d % 2 == 1 and 1 or reserved) * interval(b, d)) end
   b[ADMITTED_REQUESTS] = math.max(0, b[ADMITTED_REQUESTS] - 1)
   b[ADMITTED_TOKENS] = math.max(0, b[ADMITTED_TOKENS] - reserved)
 elseif kind == 'post' then
@@ -59,8 +59,8 @@ elseif kind == 'post' then
     part = b[REFUND_FIXED] >= 0 and b[REFUND_FIXED] or b[REFUND_SHARE]
     if back then b[REFUNDED_TOKENS] = b[REFUNDED_TOKENS] - beyond else part = 0 end
   end
-  b[TAT + 2] = b[TAT + 2] + beyond * part * interval(b, 2)
-  b[TAT + 4] = b[TAT + 4] + beyond * part * interval(b, 4)
+  correct(b, 2, beyond * part * interval(b, 2))
+  correct(b, 4, beyond * part * interval(b, 4))
 end
 local gap = math.min(now - b[LAST_SETTLED_AT], SECOND)
 b[PACE], b[LAST_SETTLED_AT] = b[PACE] + 0.1 * (gap - b[PACE]), now
@@ -94,9 +94,11 @@ local function lower_to(d, remaining, since)
   local i = interval(b, d)
   if i == 0 then return end
   local burst = burst_of(b, d)
-  local level = remaining * i + (now - t_k) - since * i
+  local level = remaining * i - since * i
+  if not ends_at_hour(b, d) then level = level + now - t_k end
   if level < -burst then level = -burst end
-  if level < burst and now + burst - level > b[TAT + d] then b[TAT + d] = now + burst - level end
+  local full = ends_at_hour(b, d) and b[DAY_ENDS + 1] or now + burst
+  if level < burst and full - level > b[TAT + d] then b[TAT + d] = full - level end
 end
 
 local same_life = t_k >= b[BORN_AT] and t_k <= now and requests_k <= b[ADMITTED_REQUESTS] + 1

@@ -10,7 +10,16 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import count
 
-from schemas.admission import Ask, BudgetCounter, Grant, Refusal, RefusalReason, SettleKind, Settlement, WaitReason
+from schemas.admission import (
+    Ask,
+    BudgetCounter,
+    Grant,
+    Penalty,
+    Refusal,
+    RefusalReason,
+    SettleKind,
+    Settlement,
+)
 from schemas.attempt import AttemptState, ClosedAttempt, OpenedAttempt
 from schemas.decision import AskAgain, Complete, DeadLetter, DeadReason, Decision, Expire, Park, RetryAt
 from schemas.ids import AttemptId, JobId
@@ -92,7 +101,7 @@ class GateConformance:
         assert isinstance(await gate.admit(an_ask(gate, Target(account="other", model="m"))), Grant)
 
     async def test_a_short_freeze_is_waited_for(self, gate: Gate) -> None:
-        await gate.penalize(TARGET, 20, WaitReason.REQUESTS)
+        await gate.penalize(TARGET, Penalty(wait_ms=20))
 
         assert isinstance(await gate.admit(an_ask(gate)), Grant)
 

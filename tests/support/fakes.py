@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count
 
-from schemas.admission import Ask, Grant, Refusal, RefusalReason, SettleKind, Settlement, Wait, WaitReason
+from schemas.admission import Ask, Grant, Penalty, Refusal, RefusalReason, SettleKind, Settlement, Wait
 from schemas.attempt import ClosedAttempt, OpenedAttempt
 from schemas.contract import OutputContract
 from schemas.decision import AskAgain, Decision
@@ -96,7 +96,7 @@ class FakeGate:
     answers: list[Wait | Refusal] = field(default_factory=list)
     epoch: int = 1
     settled: list[Settlement] = field(default_factory=list)
-    penalties: list[tuple[Target, int]] = field(default_factory=list)
+    penalties: list[tuple[Target, Penalty]] = field(default_factory=list)
     stopped: list[str] = field(default_factory=list)
     _why_stopped: dict[str, str] = field(default_factory=dict)
     _live: set[str] = field(default_factory=set)
@@ -127,8 +127,8 @@ class FakeGate:
             (self._suspense.add if suspends else self._suspense.discard)(stamp)
         return known
 
-    async def penalize(self, target: Target, retry_after_ms: int, reason: WaitReason) -> None:
-        self.penalties.append((target, retry_after_ms))
+    async def penalize(self, target: Target, penalty: Penalty) -> None:
+        self.penalties.append((target, penalty))
 
     async def stop_account(self, account: str, reason: str) -> None:
         self.stopped.append(account)

@@ -5,13 +5,15 @@ Works on the same named fields as `admission.state`, so that a test can compare 
 
 from copy import deepcopy
 from dataclasses import dataclass, field
+from datetime import timedelta
 from math import ceil, floor, inf
 
-from admission.learning import Reading, read_requests, read_tokens
-from admission.limits import Refused, TargetLimits
+from admission.gate import ORIGIN
+from admission.learning import Reading, read_penalty, read_requests, read_tokens
+from admission.limits import TargetLimits
 from admission.stamps import stamp_name
 from admission.state import DEFAULT_FLOORS, DEFAULT_SHARES, FIELDS, MOMENTS, SHARE_MEMORY_US
-from schemas.admission import Ask, BudgetCounter, SettleKind, Settlement, WaitReason
+from schemas.admission import Ask, BudgetCounter, Penalty, SettleKind, Settlement, WaitReason
 from tests.support.admission_room import SECOND_US
 
 MINUTE, DAY = 60 * SECOND_US, 86_400 * SECOND_US
@@ -24,9 +26,10 @@ Answer = tuple[str, int, str]
 
 def _fresh(now: float) -> State:
     s = {name: [0.0] * width for name, width in FIELDS.items()}
-    for name in ("born_at", "last_at", "factor_at", "last_settled_at", "minute_at"):
+    for name in ("born_at", "last_at", "factor_at", "ramp_at", "last_settled_at", "minute_at"):
         s[name] = [now]
-    s |= {"pace": [50_000.0], "burst": [1e6], "rate_factor": [1.0], "refund_fixed": [-1.0], "refund_share": [1.0]}
+    s |= {"pace": [50_000.0], "burst": [1e6], "rate_factor": [1.0], "ramp_factor": [1.0]}
+    s |= {"refund_fixed": [-1.0], "refund_share": [1.0]}
     return s | {"floor": list(DEFAULT_FLOORS), "share": list(DEFAULT_SHARES)}
 
 
@@ -49,9 +52,13 @@ class GateModel:
         s, step = deepcopy(self.state), self.now_us - self.state["last_at"][0]
         if step <= -SECOND_US:
             for name in MOMENTS:
-                s[name] = [moment + step for moment in s[name]]
+                stays = 2 if name == "tat" and s["day_ends"][0] else 4
+                s[name] = [moment + step if n < stays else moment for n, moment in enumerate(s[name])]
         now = s["last_at"][0] if -SECOND_US < step < 0 else float(self.now_us)
         s["last_at"] = [now]
+        while 0 < s["day_ends"][0] <= now:
+            s["day_ends"] = [s["day_ends"][1], s["day_ends"][1] + DAY]
+            s["tat"][2:] = [s["day_ends"][0] - DAY] * 2
         return s, now
 
     def admit(self, ask: Ask) -> Answer:  # noqa: C901, PLR0912, PLR0915 - one decision, read beside admit.lua
@@ -81,9 +88,12 @@ class GateModel:
 
         wait, bare, why = 0.0, 0.0, -1
         for d in (d for d in range(4) if costs[d] > 0):
+            ends = _day_end(s, d)
             size = burst if d < 2 else DAY
-            behind = s["tat"][d] - now - size
+            behind = s["tat"][d] - (ends or now + size)
             need = min(costs[d], size * (1 - floor_of[3]) if d < 2 else size)
+            if ends and behind + need > 0:
+                behind, need = ends - now, 0
             bare = max(bare, behind + need)
             if d < 2:
                 need = min(need + kept * burst, burst) + (hold if d == 1 else 0)
@@ -123,7 +133,7 @@ class GateModel:
             purse = self.money.setdefault((counter.scope, counter.window), {})
             purse["r"] = purse.get("r", 0) + ask.cost_nano_usd
         for d in (d for d in range(4) if costs[d] > 0):
-            s["tat"][d] = max(s["tat"][d], now) + costs[d]
+            s["tat"][d] = max(s["tat"][d], 0 if _day_end(s, d) else now) + costs[d]
         if by_share:
             s["share_tat"][lane] = max(s["share_tat"][lane], now - SHARE_MEMORY_US) + dominant / s["share"][lane]
         if s["held_until"][0] > now and ask.tokens >= s["held_tokens"][0]:
@@ -155,7 +165,7 @@ class GateModel:
         s, now = self._open()
         if done.kind is SettleKind.RELEASE and done.refund_permits:
             for d in range(4):
-                s["tat"][d] -= (tokens if d % 2 else 1) * _interval(s, d)
+                _correct(s, d, -(tokens if d % 2 else 1) * _interval(s, d))
             s["admitted_requests"] = [max(0.0, s["admitted_requests"][0] - 1)]
             s["admitted_tokens"] = [max(0.0, s["admitted_tokens"][0] - tokens)]
         elif done.kind is SettleKind.POST:
@@ -164,7 +174,7 @@ class GateModel:
             if beyond < 0 and done.refund_permits:
                 s["refunded_tokens"][0] -= beyond
             for d in (1, 3):
-                s["tat"][d] += beyond * part * _interval(s, d)
+                _correct(s, d, beyond * part * _interval(s, d))
         s["pace"][0] += 0.1 * (min(now - s["last_settled_at"][0], SECOND_US) - s["pace"][0])
         s["last_settled_at"] = [now]
         requests, spent = read_requests(done.headers), read_tokens(done.headers)
@@ -191,18 +201,18 @@ class GateModel:
                 purse[bit] = 1
                 self.events.append((counter.scope, counter.window, percent))
 
-    def penalize(self, wait_ms: int, reason: WaitReason, refused: Refused | None) -> None:
+    def penalize(self, penalty: Penalty) -> None:
         s, now = self._open()
-        wait, d = wait_ms * 1_000, REASONS.index(reason) if REASONS.index(reason) < 4 else -1
-        first = s["frozen_until"][0] <= now
-        s["frozen_until"] = [max(s["frozen_until"][0], now + wait)]
-        beyond = refused.used + refused.requested - refused.limit if refused and d >= 0 else 0
-        period = wait / beyond * refused.limit if refused and beyond > 0 else inf
-        if wait >= 20_000 and PERIOD[d] / 1.6 < period < PERIOD[d] * 1.6:
-            s["learned"][d] = wait / beyond
+        lesson, first = read_penalty(penalty), s["frozen_until"][0] <= now
+        s["frozen_until"] = [max(s["frozen_until"][0], now + penalty.wait_ms * 1_000)]
+        if penalty.ramp:
+            if s["ramp_factor"][0] >= 1 or now - s["ramp_at"][0] >= 10 * SECOND_US:
+                s["ramp_factor"], s["ramp_at"] = [max(1 / 16, 0.5 * _ramp(s, now))], [now]
+        elif lesson.interval_us is not None:
+            s["learned"][lesson.dimension - 1] = lesson.interval_us
         elif first and not s["learned"][0] and not s["learned"][1]:
             s["rate_factor"], s["factor_at"] = [max(0.5, 0.9 * _factor(s, now))], [now]
-        for minute in (0, 1):
+        for minute in (d for d in (0, 1) if lesson.dimension != 2 - d):
             s["tat"][minute] = max(s["tat"][minute], s["frozen_until"][0] + s["burst"][0])
         self.state = s
 
@@ -217,7 +227,8 @@ class GateModel:
             limits.requests_per_day,
             limits.tokens_per_day,
         )
-        if not (known and s["version"][0] == version):
+        same = known and s["version"][0] == version
+        if not same:
             s["ticket"] = [0.0] * 4
         s["version"], s["burst"] = [float(version)], [limits.burst_ms * 1_000.0]
         s["max_in_flight"] = [float(limits.max_in_flight or 0)]
@@ -227,8 +238,22 @@ class GateModel:
                 s["tat"][d] = now + s["burst"][0]
             s["configured"][d] = PERIOD[d] / limit if limit else 0.0
         s["floor"], s["share"] = list(limits.floors), list(limits.shares)
+        self._set_day(s, limits, now, reapplied=same)
         self.state = s
         return True
+
+    def _set_day(self, s: State, limits: TargetLimits, now: float, *, reapplied: bool) -> None:
+        ends, was = [0.0, 0.0], s["day_ends"][0]
+        if limits.day_resets is not None:
+            clock = limits.day_resets.ends_after(ORIGIN + timedelta(microseconds=self.now_us))
+            ends = [float(round((end - ORIGIN) / timedelta(microseconds=1))) for end in clock]
+        if reapplied and was and ends[0] > was:
+            s["day_ends"][1] = ends[0]
+            return
+        for d in (2, 3):
+            spent = max(0.0, s["tat"][d] - (was - DAY if was else now))
+            s["tat"][d] = (ends[0] - DAY if ends[0] else now) + spent
+        s["day_ends"] = ends
 
     def expire(self) -> list[str]:
         moved = sorted((at, stamp) for stamp, at in self.in_flight.items() if at <= self.now_us)
@@ -242,12 +267,27 @@ def _interval(s: State, d: int) -> float:
     return max(s["configured"][d], s["learned"][d])
 
 
+def _day_end(s: State, d: int) -> float:
+    return s["day_ends"][0] if d >= 2 else 0.0
+
+
+def _correct(s: State, d: int, cost: float) -> None:
+    s["tat"][d] = max(s["tat"][d] + cost, _day_end(s, d) - DAY if _day_end(s, d) else -inf)
+
+
+def _ramp(s: State, now: float) -> float:
+    factor, steps = s["ramp_factor"][0], (now - s["ramp_at"][0]) / (15 * MINUTE)
+    return 1.0 if factor >= 1 or steps > 100 else min(1.0, factor * 1.5**steps)
+
+
 def _factor(s: State, now: float) -> float:
     return min(1.0, s["rate_factor"][0] + (now - s["factor_at"][0]) / (10 * SECOND_US) * 0.01)
 
 
 def _paced(s: State, d: int, now: float) -> float:
-    return _interval(s, d) / _factor(s, now) if d < 2 and not s["learned"][d] else _interval(s, d)
+    if d >= 2:
+        return _interval(s, d)
+    return _interval(s, d) / (1 if s["learned"][d] else _factor(s, now)) / _ramp(s, now)
 
 
 def _refunded(s: State) -> float:
@@ -281,9 +321,10 @@ def _lower(s: State, now: float, reading: Reading, t_k: int, since: float) -> No
     if reading.remaining is None or span == 0:
         return
     size = s["burst"][0] if d < 2 else DAY
-    level = max(-size, reading.remaining * span + (now - t_k) - max(0.0, since) * span)
+    ends = _day_end(s, d)
+    level = max(-size, reading.remaining * span + (0 if ends else now - t_k) - max(0.0, since) * span)
     if level < size:
-        s["tat"][d] = max(s["tat"][d], now + size - level)
+        s["tat"][d] = max(s["tat"][d], (ends or now + size) - level)
 
 
 def _learn_refund(s: State, reading: Reading, t_k: int, tokens_k: int, refunded_k: int) -> None:

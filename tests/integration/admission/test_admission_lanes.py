@@ -4,7 +4,7 @@ import pytest
 
 from admission.connect import Admission
 from admission.state import DEFAULT_SHARES, unpack
-from schemas.admission import Ask, RefusalReason, SettleKind, Settlement, WaitReason
+from schemas.admission import Ask, Penalty, RefusalReason, SettleKind, Settlement, WaitReason
 from schemas.lanes import Lane
 from schemas.money import NanoUsd
 from tests.support.admission_room import TARGET, Clock, a_counter, an_ask, granted, limits, refused, waiting
@@ -159,7 +159,7 @@ async def test_after_a_freeze_everybody_starts_from_an_empty_bucket(room: Admiss
     await room.gate.configure(limits(), 1)
     clock.pass_seconds(5)
 
-    await room.gate.penalize(TARGET, 2_000, WaitReason.REQUESTS)
+    await room.gate.penalize(TARGET, Penalty(wait_ms=2_000))
 
     for lane in Lane:
         frozen = waiting(await room.gate.admit(an_ask(lane, lane=lane)))

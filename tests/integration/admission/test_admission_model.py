@@ -5,16 +5,30 @@ After each step every field of the packed bucket, every counter, every reservati
 
 import asyncio
 from dataclasses import dataclass, field, replace
+from datetime import time
 from typing import TYPE_CHECKING, Any, TypeAlias
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from admission.connect import Admission
-from admission.limits import Refused, TargetLimits
+from admission.days import DayResets
+from admission.limits import TargetLimits
 from admission.state import unpack
-from schemas.admission import Ask, Grant, LimitHeaders, Refusal, SettleKind, Settlement, Wait, WaitReason
+from schemas.admission import (
+    Ask,
+    Grant,
+    LimitFigures,
+    LimitHeaders,
+    Penalty,
+    Refusal,
+    SettleKind,
+    Settlement,
+    Wait,
+    WaitReason,
+)
 from schemas.ids import AttemptId
 from schemas.lanes import Lane
 from tests.support.admission_room import START_US, TARGET, Clock, a_counter, an_ask, an_open_room
@@ -28,6 +42,9 @@ COUNTERS = (a_counter(1_000), a_counter(1_500, scope="tenant:a"), a_counter(50_0
 ONE_US = 1.0
 RELATIVE = 1e-12
 """Doubles of 10^16 µs are exact to 2; sums of them in another order may differ in the last bit."""
+
+NOON_IN_LORD_HOWE = DayResets(at=time(12), zone=ZoneInfo("Australia/Lord_Howe"))
+"""Where the clock changes by half an hour."""
 
 Step: TypeAlias = tuple[str, Any]
 
@@ -88,20 +105,33 @@ LIMITS = st.builds(
     requests_per_day=of(None, 20),
     tokens_per_day=of(None, 100_000),
     max_in_flight=of(None, 2, 40),
+    day_resets=of(None, None, NOON_IN_LORD_HOWE),
     burst_ms=of(1_000, 6_000),
     refund_share=of(None, 0.0, 0.5),
 )
-REFUSED = st.builds(Refused, limit=of(60, 60_000), used=of(60, 59_918, 60_000), requested=of(1, 2_094))
+FIGURES = st.builds(
+    LimitFigures,
+    limit=of(60, 60_000),
+    used=of(60, 59_918, 60_000),
+    requested=of(1, 2_094),
+    wait_ms=of(1, 6, 1_000, 2_012, 2_900_000),
+)
 ADMIT, SETTLE = st.tuples(st.just("admit"), ASKS), st.tuples(st.just("settle"), st.tuples(st.integers(0, 3), ENDS))
 PASS = st.tuples(st.just("pass"), of(1, 999, 20_000, 300_000, 1_000_000))
 USUAL: st.SearchStrategy[Step] = ADMIT | ADMIT | ADMIT | SETTLE | SETTLE | PASS
-PENALTY = st.tuples(of(1, 250, 2_012, 30_000), st.sampled_from(WaitReason), of(None) | REFUSED)
+PENALTY = st.builds(
+    Penalty,
+    wait_ms=of(1, 250, 2_012, 30_000),
+    limit=of(None, *WaitReason),
+    figures=of(None) | FIGURES,
+    ramp=of(False, False, True),
+)
 RARE: st.SearchStrategy[Step] = st.one_of(
     st.tuples(st.just("penalize"), PENALTY),
     st.tuples(st.just("configure"), st.tuples(LIMITS, st.integers(0, 3))),
     st.tuples(st.just("expire"), st.none()),
     st.tuples(st.just("settle"), st.tuples(st.integers(0, 20), ENDS)),
-    st.tuples(st.just("pass"), of(9_000_000, 61_000_000, 5 * 3_600_000_000)),
+    st.tuples(st.just("pass"), of(9_000_000, 61_000_000, 5 * 3_600_000_000, 26 * 3_600_000_000)),
     st.tuples(st.just("step_back"), of(1, 500_000, 999_999, 1_000_000, 5_000_000, 3_600_000_000)),
 )
 STARTS = st.tuples(st.just("configure"), st.tuples(LIMITS, st.just(1))) | st.tuples(st.just("expire"), st.none())
@@ -144,10 +174,9 @@ class Both:
             done = Settlement(grant=self.grants[-1 - number % len(self.grants)], **end)
             assert await self.room.gate.settle(done) == self.model.settle(done)
 
-    async def penalize(self, given_: tuple[int, WaitReason, Refused | None]) -> None:
-        wait_ms, reason, refused = given_
-        await self.room.gate.penalize(TARGET, wait_ms, reason, refused)
-        self.model.penalize(wait_ms, reason, refused)
+    async def penalize(self, penalty: Penalty) -> None:
+        await self.room.gate.penalize(TARGET, penalty)
+        self.model.penalize(penalty)
 
     async def configure(self, given_: tuple[TargetLimits, int]) -> None:
         assert await self.room.gate.configure(*given_) == self.model.configure(*given_)

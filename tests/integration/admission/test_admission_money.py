@@ -18,7 +18,7 @@ from admission.local_gate import LocalGate
 from admission.scripts import Script
 from admission.stamps import read_stamp
 from admission.wire import Wire, Word
-from schemas.admission import BudgetCounter, Grant, Refusal, RefusalReason, SettleKind, Settlement, WaitReason
+from schemas.admission import BudgetCounter, Grant, Penalty, Refusal, RefusalReason, SettleKind, Settlement
 from schemas.errors import InvalidRequest
 from schemas.money import NanoUsd
 from tests.support.admission_room import TARGET, Clock, a_counter, an_ask, granted, limits, refused
@@ -378,7 +378,7 @@ async def test_all_keys_of_every_call_lie_in_one_slot(redis_url: str) -> None:
         await ledger.rebuild(1, [balance_of(odd, 0, 0)], [], [(limits(tokens_per_minute=None), 1)])
         grant = granted(await gate.admit(an_ask(cost_nano_usd=NanoUsd(90), counters=(odd, *ALL))))
         await gate.settle(post(grant, 90))
-        await gate.penalize(TARGET, 1, WaitReason.REQUESTS)
+        await gate.penalize(TARGET, Penalty(wait_ms=1))
         await gate.expire()
         await ledger.pin_limits([odd])
         await ledger.rebuild(2, [], [OpenReservation(grant=grant)])

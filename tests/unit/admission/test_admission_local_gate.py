@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from admission.local_gate import HOLD_SECONDS, LONGEST_JITTER_MS, LONGEST_MEMORY_SECONDS, LocalGate
-from schemas.admission import Ask, Grant, Refusal, RefusalReason, SettleKind, Settlement, Wait, WaitReason
+from schemas.admission import Ask, Grant, Penalty, Refusal, RefusalReason, SettleKind, Settlement, Wait, WaitReason
 from schemas.errors import RedisUnavailable
 from schemas.job import Target
 from schemas.lanes import Lane
@@ -54,7 +54,7 @@ class ScriptedGate:
         self.settled.append(settlement)
         return True
 
-    async def penalize(self, target: Target, retry_after_ms: int, reason: WaitReason) -> None:
+    async def penalize(self, target: Target, penalty: Penalty) -> None:
         raise NotImplementedError
 
     async def stop_account(self, account: str, reason: str) -> None:

@@ -92,8 +92,8 @@ def test_a_refusal_is_not_reprompted() -> None:
 def test_waiting_for_admission_costs_no_try() -> None:
     later = NOW + timedelta(seconds=60)
 
-    assert decided(NotAdmitted(until_at=later, reason=WaitReason.TOKENS)) == Park(
-        until_at=later, reason="tokens_per_minute"
+    assert decided(NotAdmitted(until_at=later, since_at=NOW, reason=WaitReason.TOKENS)) == Park(
+        until_at=later, reason="tokens_per_minute", waiting_since=NOW
     )
 
 
@@ -136,7 +136,7 @@ def test_a_refusal_that_can_change_parks(reason: RefusalReason) -> None:
 def test_a_caller_who_waits_hears_a_refusal_at_once_and_waits_for_a_limit() -> None:
     patient = Progress(body=BODY, chain=ONE, patient_until=NOW + timedelta(seconds=30))
     refused = NotAllowed(refusal=Refusal(reason=RefusalReason.NOT_READY))
-    limited = NotAdmitted(until_at=NOW + timedelta(seconds=3), reason=WaitReason.REQUESTS)
+    limited = NotAdmitted(until_at=NOW + timedelta(seconds=3), since_at=NOW, reason=WaitReason.REQUESTS)
 
     assert isinstance(decide(job(), refused, patient, now=NOW, jitter=0.5), Park)
     assert isinstance(decide(job(), limited, patient, now=NOW, jitter=0.5), AskAgain)

@@ -1,6 +1,6 @@
 """The one function, over fakes: what is written, settled and sent, in which order and how often."""
 
-from schemas.admission import Refusal, RefusalReason, SettleKind, Wait, WaitReason
+from schemas.admission import Penalty, Refusal, RefusalReason, SettleKind, Wait, WaitReason
 from schemas.attempt import AttemptState
 from schemas.decision import AskAgain, Complete, DeadLetter, Decision, Park, RetryAt
 from schemas.ids import JobId
@@ -101,7 +101,7 @@ async def test_a_call_that_was_never_sent_gives_everything_back() -> None:
 async def test_a_throttle_freezes_the_target_and_goes_through_admission_again() -> None:
     jobs, gate = await run(FakeModels([trouble(TroubleKind.THROTTLE), a_reply()]))
 
-    assert gate.penalties == [(TARGET, SHORTEST_FREEZE_MS)]
+    assert gate.penalties == [(TARGET, Penalty(wait_ms=SHORTEST_FREEZE_MS))]
     assert [s.refund_permits for s in gate.settled] == [False, True]
     assert isinstance(jobs.records[-1][1], Complete)
 
