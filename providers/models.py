@@ -13,6 +13,8 @@ from providers import client, judging
 from providers.accounts import open_accounts
 from providers.bodies import final_body, without_streaming
 from providers.client import Account, OnChunk
+from providers.counting import counters
+from providers.estimates import Estimates
 from providers.price_list import listed_prices
 from providers.pricing import Prices
 from providers.routing import Routes
@@ -31,7 +33,10 @@ from schemas.reply import Reply, Trouble
 class Models:
     """The models behind their names, over open accounts."""
 
-    def __init__(self, catalogue: Catalogue, settings: Settings, accounts: Mapping[str, Account]) -> None:
+    def __init__(
+        self, catalogue: Catalogue, settings: Settings, accounts: Mapping[str, Account], estimates: Estimates
+    ) -> None:
+        self.estimates = estimates
         self._catalogue = catalogue
         self._settings = settings
         self._accounts = accounts
@@ -59,6 +64,7 @@ class Models:
             lookup_as=job.id if self._accounts[target.account].lookup else None,
         )
         input_tokens, output_tokens = prompt_bound(final), output_bound(final, default_tokens)
+        estimate = self.estimates.estimate(target, final, input_tokens)
         tier = final.get("service_tier")
         price = self._prices.price(target, now, tier=tier if isinstance(tier, str) else "", input_tokens=input_tokens)
         usage = Usage(input_tokens=input_tokens, output_tokens=output_tokens)
@@ -66,14 +72,18 @@ class Models:
             input_tokens=input_tokens,
             output_tokens=output_tokens,
             cost_nano_usd=price.cost(usage) if price.is_known else ZERO,
+            likely_input_tokens=estimate.tokens,
         )
-        return Plan(target=target, body=final, price=price, quote=quote)
+        return Plan(target=target, body=final, price=price, quote=quote, measured=estimate.measured)
 
     async def call(
         self, plan: Plan, attempt_id: AttemptId, *, deadline_seconds: float, on_chunk: OnChunk | None
     ) -> Reply | Trouble:
-        """Make the call; trouble is a value. Raises only for bugs, cancellation, and what `on_chunk` raises."""
-        return await client.call(
+        """Make the call; trouble is a value. Raises only for bugs, cancellation, and what `on_chunk` raises.
+
+        What the provider counted for a reply teaches the next estimate.
+        """
+        answer = await client.call(
             self._accounts[plan.target.account],
             plan,
             attempt_id,
@@ -81,6 +91,9 @@ class Models:
             deadline_seconds=deadline_seconds,
             on_chunk=on_chunk,
         )
+        if isinstance(answer, Reply) and answer.usage is not None and plan.measured is not None:
+            self.estimates.learn(plan.measured, answer.usage.input_tokens)
+        return answer
 
     def judge(self, reply: Reply, contract: OutputContract | None) -> Judged:
         """Hold the reply against the contract. Pure."""
@@ -91,4 +104,4 @@ class Models:
 async def open_models(catalogue: Catalogue, settings: Settings, env: Mapping[str, str]) -> AsyncIterator[Models]:
     """Open the accounts and stand before them. Raises InvalidSetting where a key is missing."""
     async with open_accounts(catalogue, settings, env) as accounts:
-        yield Models(catalogue, settings, accounts)
+        yield Models(catalogue, settings, accounts, Estimates(counters(env)))

@@ -5,6 +5,7 @@ what a provider adds per message. Pictures, sounds and files do not cost by thei
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from providers.wire import encoded
@@ -28,12 +29,20 @@ STORED_FILE_TOKENS = 250_000
 _MEDIA = (b'"image_url"', b'"input_audio"', b'"file"')
 
 
+@dataclass(frozen=True, slots=True)
+class Media:
+    """What a picture, sound or file costs at most, and how many of its bytes are no text."""
+
+    tokens: int
+    inline_bytes: int = 0
+
+
 def prompt_bound(body: JsonObject) -> int:
     """More tokens than the prompt of this request can have."""
     raw = encoded(body)
     bound = len(raw) + REQUEST_OVERHEAD_TOKENS
     if any(mark in raw for mark in _MEDIA):
-        bound += sum(_media_tokens(part) for part in _parts(body))
+        bound += sum(media.tokens - media.inline_bytes for part in _parts(body) if (media := media_of(part)))
     return bound
 
 
@@ -53,19 +62,19 @@ def _parts(body: JsonObject) -> Iterator[JsonObject]:
                 yield part
 
 
-def _media_tokens(part: JsonObject) -> int:
-    """What a part costs beyond its bytes, less the bytes that are no text."""
+def media_of(part: JsonObject) -> Media | None:
+    """The bound of a part that does not cost by its bytes; None for text."""
     match part:
         case {"type": "image_url", "image_url": dict(image)}:
             least = LOW_DETAIL_IMAGE_TOKENS if image.get("detail") == "low" else IMAGE_TOKENS
-            return least - _inline_bytes(image.get("url"))
+            return Media(least, _inline_bytes(image.get("url")))
         case {"type": "input_audio", "input_audio": {"data": str(data)}}:
-            return len(data) // AUDIO_BYTES_PER_TOKEN - len(data)
+            return Media(len(data) // AUDIO_BYTES_PER_TOKEN, len(data))
         case {"type": "file", "file": {"file_id": str()}}:
-            return STORED_FILE_TOKENS
+            return Media(STORED_FILE_TOKENS)
         case {"type": "file"}:
-            return IMAGE_TOKENS
-    return 0
+            return Media(IMAGE_TOKENS)
+    return None
 
 
 def _inline_bytes(url: Any) -> int:  # noqa: ANN401 - unparsed

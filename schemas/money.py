@@ -71,13 +71,20 @@ UNKNOWN_PRICE = Price(input_nano_usd=0, cached_input_nano_usd=0, output_nano_usd
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Quote:
-    """Worst case of one call: computed before it, reserved by admission, replaced by the truth at settle."""
+    """One call before it is made: reserved by admission, replaced by the truth at settle.
+
+    Two figures on purpose. Money is reserved for the worst case, so that no budget can be passed; the bucket is asked
+    for what the prompt very likely has, because a bucket that is asked for worst cases stands half empty, and what is
+    used beyond is owed to it at settle.
+    """
 
     input_tokens: int
     output_tokens: int
     cost_nano_usd: NanoUsd
+    likely_input_tokens: int | None = None
 
     @property
-    def total_tokens(self) -> int:
-        """Permits that the token bucket is asked for."""
-        return self.input_tokens + self.output_tokens
+    def permits(self) -> int:
+        """Permits that the token bucket is asked for; never more than the worst case."""
+        likely = self.input_tokens if self.likely_input_tokens is None else self.likely_input_tokens
+        return min(likely, self.input_tokens) + self.output_tokens

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from schemas.admission import BudgetCounter
+from schemas.estimates import Measured
 from schemas.job import Target
 from schemas.jsons import JsonObject
 from schemas.money import Price, Quote
@@ -10,10 +11,14 @@ from schemas.money import Price, Quote
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """Where the call goes, its final body, its price, its worst case, and the budgets that it counts against."""
+    """Where the call goes, its final body, its price, its worst case, and the budgets that it counts against.
+
+    `measured` is what the size of its prompt was estimated from.
+    """
 
     target: Target
     body: JsonObject
     price: Price
     quote: Quote
     counters: tuple[BudgetCounter, ...] = ()
+    measured: Measured | None = None

@@ -14,6 +14,7 @@ from storage.dead_letters import DeadLetterReads
 from storage.deliveries import DeliveryTable
 from storage.due import DueTable
 from storage.engine import POOL_SIZE, open_engine
+from storage.estimates import EstimateTable
 from storage.files import FileTable
 from storage.jobs import JobTable
 from storage.keys import KeyTable
@@ -39,6 +40,7 @@ class Storage:
     deliveries: DeliveryTable
     ledger: LedgerTable
     config: ConfigTable
+    estimates: EstimateTable
     engine: AsyncEngine
     answers: AnswerReads
 
@@ -67,6 +69,7 @@ async def opened(
             deliveries=DeliveryTable(engine),
             ledger=LedgerTable(engine),
             config=ConfigTable(engine),
+            estimates=EstimateTable(engine),
             answers=AnswerReads(engine),
             engine=engine,
         )

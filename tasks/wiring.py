@@ -43,6 +43,7 @@ from tasks.configuration import Configuration
 from tasks.deliver import Deliveries
 from tasks.deps import Deps
 from tasks.entrypoints import CallerMessage, job_from_message
+from tasks.estimates import keep_exchanging
 from tasks.heart import Heart
 from tasks.identity import new_attempt_id, new_job_id
 from tasks.intake import Intake
@@ -233,7 +234,11 @@ async def _working(rooms: Rooms, catalogue: Catalogue, env: Mapping[str, str], m
     heart = Heart(rooms.storage.jobs.renew, every_seconds=settings.heartbeat_seconds)
     metrics.held_leases.set_function(lambda: heart.leases)
     gate = LocalGate(rooms.admission.gate, jitter=chance.random, hold_seconds=settings.hold_seconds)
-    async with open_models(catalogue, settings, env) as models, _in_background("heart", heart.run()):
+    async with (
+        open_models(catalogue, settings, env) as models,
+        _in_background("heart", heart.run()),
+        _in_background("estimates", keep_exchanging(models.estimates, rooms.storage.estimates)),
+    ):
         deps = Deps(
             jobs=GroupedJobs(rooms.storage.jobs, heart.beating),
             gate=SettlingGate(gate),

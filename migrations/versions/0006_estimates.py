@@ -6,7 +6,16 @@ revision = "0006"
 down_revision = "0005"
 
 CHANGES = """
-SELECT 1;
+CREATE TABLE prompt_estimates (
+    account text NOT NULL,
+    model text NOT NULL,
+    shape text NOT NULL,
+    features text NOT NULL,
+    calls bigint NOT NULL,
+    sums float8[] NOT NULL,
+    changed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (account, model, shape, features)
+);
 """
 
 

@@ -1,0 +1,87 @@
+"""Counting tokens exactly, where tiktoken and the file of a model's vocabulary are installed. Never a download.
+
+tiktoken fetches a file that is missing and replaces one that is damaged. So it is asked only after the file was found
+in its cache folder and holds what its publisher says; the folder is named by `TIKTOKEN_CACHE_DIR`, as tiktoken has it.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol
+
+import structlog
+
+log = structlog.get_logger()
+
+CACHE_DIR = "TIKTOKEN_CACHE_DIR"
+
+FILES = {
+    "o200k_base": (
+        "fb374d419588a4632f3f557e76b4b70aebbca790",
+        "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d",
+    ),
+    "cl100k_base": (
+        "9b5ad71b2ce5302211f9c61530b329a4922fc6a4",
+        "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7",
+    ),
+}
+"""The name of each vocabulary's file in tiktoken's cache, which is the sha1 of its address, and the file's sha256."""
+
+
+class Encoding(Protocol):
+    """tiktoken's encoding, as far as it is used."""
+
+    def encode_ordinary(self, text: str) -> list[int]:
+        """The tokens of a text, in which nothing is special."""
+
+
+class Counter:
+    """Counts the tokens of a text by one vocabulary."""
+
+    def __init__(self, name: str, encoding: Encoding) -> None:
+        self.name = f"{name}/1"
+        """What a lesson says of the features that it was learned with."""
+        self._encoding = encoding
+
+    def count(self, text: bytes) -> int:
+        """Tokens of UTF-8; a character that was cut counts as the replacement for it."""
+        return len(self._encoding.encode_ordinary(text.decode("utf-8", "replace")))
+
+
+def counters(env: Mapping[str, str]) -> Callable[[str], Counter | None]:
+    """Finds a model's counter; None without tiktoken, for a model that it does not know, and without a sound file."""
+    folder = env.get(CACHE_DIR)
+    if not folder:
+        return lambda _: None
+
+    @cache
+    def opened(name: str) -> Counter | None:
+        if not is_sound(Path(folder), name):
+            log.info("vocabulary_missing", vocabulary=name, folder=folder)
+            return None
+        return Counter(name, import_module("tiktoken").get_encoding(name))
+
+    def found(model: str) -> Counter | None:
+        name = _encoding_name(model)
+        return None if name is None else opened(name)
+
+    return found
+
+
+def is_sound(folder: Path, name: str) -> bool:
+    """Whether the folder holds this vocabulary, whole: tiktoken would fetch it otherwise."""
+    file, sha256 = FILES.get(name, ("", ""))
+    try:
+        return hashlib.sha256((folder / file).read_bytes()).hexdigest() == sha256
+    except OSError:
+        return False
+
+
+def _encoding_name(model: str) -> str | None:
+    try:
+        name = import_module("tiktoken.model").encoding_name_for_model(model)
+    except (ImportError, KeyError):
+        return None
+    return str(name)

@@ -1,0 +1,183 @@
+"""How many tokens a prompt has, learned from what the provider counted. Pure: no clock, no chance, no I/O.
+
+A size is a weighted sum of features. The weights solve least squares over past calls, each weighing 1 / size squared
+and the old ones forgotten. What is kept are the sums of that system instead of its solution (recursive least squares
+in information form), because the sums of two processes add up to what one would have that had seen both.
+The margin is the 95 % quantile of truth over estimate, from a histogram with a shorter memory, which adds up as well.
+"""
+
+import math
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+from schemas.estimates import Sums
+
+REMEMBERED = 0.9995
+"""What a call keeps of its weight per later call: some 2,000 calls are remembered."""
+
+MARGIN_REMEMBERED = 0.995
+"""The margin follows the last 200 calls: enough for a quantile of 95 %, and soon rid of what early errors taught."""
+
+COVERED = 0.95
+LEAST_MARGIN, MOST_MARGIN = 0.9, 2.0
+"""Beyond twice, the estimate is wrong rather than uncertain, and the bound by bytes or the settlement repairs it."""
+
+STEPS = 40
+"""Steps of the histogram between the two, each 2 % wide, with one more at either end for what lies beyond."""
+
+BELIEF = 0.01
+"""How much the prior weighs beside a call that it explains wholly: a hundred calls outvote it in every feature."""
+
+MARGIN_BELIEF = 20.0
+"""Calls that the prior margin counts for at first; it counts for less as the memory fills, and then for none."""
+
+MOST_UNABSORBED = 16
+"""Calls that are added to the sums together: forgetting is then paid once for all of them."""
+
+CALLS_PER_SOLUTION = 64
+"""A solution costs about 1 ms; calibrated weights may lag by so many calls. At first each call is learned at once."""
+
+CALIBRATED_CALLS = 1_000
+ONE_OF = 4
+"""Once so many calls have taught, one of four is enough to follow what changes, at a quarter of the cost."""
+
+_EDGES: list[float] = [LEAST_MARGIN * (MOST_MARGIN / LEAST_MARGIN) ** (step / STEPS) for step in range(STEPS + 1)]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prior:
+    """What is believed before the first call: tokens per unit of each feature, all above zero, and the margin."""
+
+    weights: tuple[float, ...]
+    margin: float
+
+
+class Calibration:
+    """What is known of one topic: shared with other processes, on its way to them, and not yet told."""
+
+    def __init__(self, prior: Prior) -> None:
+        self._prior = prior
+        self.kept = _kept(len(prior.weights))
+        self._shared = self._sending = self._unsent = self._nothing = Sums(calls=0, values=(0.0,) * len(self.kept))
+        self._heard: list[tuple[Sequence[float], int, float]] = []
+        self._weights: Sequence[float] = prior.weights
+        self._margin = prior.margin
+        self._unsolved = self._skipped = 0
+
+    def likely(self, features: Sequence[float]) -> float:
+        """Tokens that a prompt most probably has."""
+        return max(1.0, sum(map(float.__mul__, self._weights, features)))
+
+    def with_margin(self, features: Sequence[float]) -> int:
+        """Tokens that 95 of 100 such prompts do not pass."""
+        return math.ceil(self.likely(features) * self._margin)
+
+    def learn(self, features: Sequence[float], tokens: int) -> None:
+        """Hear what the provider counted, at least one token."""
+        calls = self._shared.calls + self._unsent.calls + self._sending.calls
+        self._skipped += 1
+        if calls >= CALIBRATED_CALLS and self._skipped < ONE_OF:
+            return
+        self._skipped = 0
+        self._heard.append((features, tokens, tokens / self.likely(features)))
+        if len(self._heard) > min(MOST_UNABSORBED - 1, calls // 8):
+            self._absorb()
+            if self._unsolved >= min(CALLS_PER_SOLUTION, 1 + calls // 16):
+                self._solve()
+
+    def is_worth_telling(self, most: int) -> bool:
+        """Whether others would estimate better for it: a hundredth of what is known is new, or so many calls are."""
+        untold = self._unsent.calls + len(self._heard)
+        return untold > 0 and untold >= min(most, self._shared.calls // 100)
+
+    def send(self) -> Sums:
+        """What others do not know; until `sent` or `unheard` says how it went, it counts here alone."""
+        self._absorb()
+        self._sending, self._unsent = self._sending.followed_by(self._unsent, self.kept), self._nothing
+        return self._sending
+
+    def sent(self, shared: Sums) -> None:
+        """All that everybody has told, this process's included; sums of another kind are not taken."""
+        if len(shared.values) == len(self.kept):
+            self._shared, self._sending = shared, self._nothing
+            self._solve()
+
+    def unheard(self) -> None:
+        """It did not arrive and will be sent again with what comes after it."""
+        self._unsent, self._sending = self._sending.followed_by(self._unsent, self.kept), self._nothing
+
+    def _absorb(self) -> None:
+        if self._heard:
+            new = Sums(calls=len(self._heard), values=_sums(self._heard, len(self._weights)))
+            self._unsent = self._unsent.followed_by(new, self.kept)
+            self._unsolved += new.calls
+            self._heard = []
+
+    def _solve(self) -> None:
+        told = self._shared.followed_by(self._sending, self.kept)
+        values = told.followed_by(self._unsent, self.kept).values
+        self._weights = _solution(values, self._prior.weights)
+        self._margin = _quantile(values[-STEPS - 2 :], self._prior.margin)
+        self._unsolved = 0
+
+
+def _kept(size: int) -> tuple[float, ...]:
+    return (REMEMBERED,) * (_triangle(size) + size) + (MARGIN_REMEMBERED,) * (STEPS + 2)
+
+
+def _triangle(size: int) -> int:
+    return size * (size + 1) // 2
+
+
+def _sums(heard: Sequence[tuple[Sequence[float], int, float]], size: int) -> tuple[float, ...]:
+    """The products of the features as a lower triangle, the features over the size, and the histogram."""
+    products, over_size, missed = [0.0] * _triangle(size), [0.0] * size, [0.0] * (STEPS + 2)
+    for features, tokens, ratio in heard:
+        present = [(place, count / tokens) for place, count in enumerate(features) if count]
+        for number, (place, share) in enumerate(present, 1):
+            row = _triangle(place)
+            over_size[place] += share
+            for other, other_share in present[:number]:
+                products[row + other] += share * other_share
+        missed[bisect_right(_EDGES, ratio)] += 1.0
+    return (*products, *over_size, *missed)
+
+
+def _solution(values: Sequence[float], prior: Sequence[float]) -> list[float]:
+    """The weights that fit, pulled towards the prior where few calls speak.
+
+    By Cholesky: no pivot can be below what the prior adds to it, and none gets there by rounding.
+    """
+    size = len(prior)
+    lower: list[list[float]] = []
+    halfway: list[float] = []
+    for i, believed in enumerate(prior):
+        pull = BELIEF / believed**2
+        row = list(values[_triangle(i) : _triangle(i) + i + 1])
+        row[i] += pull
+        for j, above in enumerate(lower):
+            row[j] = (row[j] - sum(map(float.__mul__, row[:j], above))) / above[j]
+        row[i] = math.sqrt(max(pull, row[i] - math.fsum(part * part for part in row[:i])))
+        right = values[_triangle(size) + i] + pull * believed
+        halfway.append((right - sum(map(float.__mul__, row, halfway))) / row[i])
+        lower.append(row)
+    found = [0.0] * size
+    for i in reversed(range(size)):
+        found[i] = (halfway[i] - sum(lower[k][i] * found[k] for k in range(i + 1, size))) / lower[i][i]
+    return found
+
+
+def _quantile(missed: Sequence[float], prior_margin: float) -> float:
+    """The margin that so many of the last calls would have stayed below, between the edges that it falls in."""
+    believed, empty = bisect_right(_EDGES, prior_margin), max(0.0, 1 - sum(missed) * (1 - MARGIN_REMEMBERED))
+    prior = MARGIN_BELIEF * empty**2 / believed
+    counts = [count + prior * (0 < step <= believed) for step, count in enumerate(missed)]
+    below = list(accumulate(counts))
+    wanted = COVERED * below[-1]
+    step = next(number for number, total in enumerate(below) if total >= wanted)
+    if step == 0 or step > STEPS:
+        return LEAST_MARGIN if step == 0 else MOST_MARGIN
+    part = (wanted - below[step - 1]) / counts[step]
+    return _EDGES[step - 1] + part * (_EDGES[step] - _EDGES[step - 1])
