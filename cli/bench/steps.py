@@ -139,7 +139,7 @@ async def _plan(deps: Deps, held: Held) -> tuple[Plan, Ask]:
         attempt_id=deps.attempt_id(),
         target=target,
         lane=held.job.lane,
-        tokens=plan.quote.total_tokens,
+        tokens=plan.quote.permits,
         cost_nano_usd=plan.quote.cost_nano_usd,
         epoch=deps.gate.epoch,
         counters=plan.counters,
