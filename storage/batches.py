@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from schemas.control import Kind, Subject, Verb
 from schemas.ids import BatchId, FileId, JobId, TenantId
 from schemas.jsons import JsonObject
 from schemas.lanes import Lane
 from schemas.states import JobState
 from storage.batched import fetch
+from storage.controls import begin
 from storage.engine import dumps, transaction
 from storage.rows import Row
 
@@ -69,14 +71,6 @@ WHERE id = :id AND status IN ('in_progress', 'cancelling') RETURNING id
 CANCEL = """
 UPDATE batches SET status = 'cancelling', cancelling_at = clock_timestamp()
 WHERE id = :id AND tenant_id = :tenant_id AND status IN ('validating', 'in_progress') RETURNING id
-"""
-CANCEL_JOBS = """
-WITH waiting AS (
-    SELECT id FROM jobs WHERE batch_id = :id AND state IN ('queued', 'waiting') ORDER BY id FOR NO KEY UPDATE
-)
-UPDATE jobs j SET state = 'cancelled', rested_at = clock_timestamp(), holder = NULL, lease_until = NULL,
-    generation = j.generation + 1, fence = j.fence + 1, dispatched_at = NULL
-FROM waiting w WHERE j.id = w.id AND j.state IN ('queued', 'waiting') RETURNING j.id
 """
 RESTED = """
 SELECT j.id, j.custom_id, j.state, j.dead_reason, j.message, r.reply
@@ -183,8 +177,9 @@ class BatchTable:
 
     async def refuse(self, batch_id: BatchId, errors: Sequence[JsonObject]) -> bool:
         """Set a batch to failed with what is wrong with its file; jobs that were stored already are cancelled."""
-        refused = await self._rows(REFUSE, id=batch_id, errors=dumps(list(errors)))
-        await self._rows(CANCEL_JOBS, id=batch_id)
+        async with transaction(self._engine) as connection:
+            refused = await fetch(connection, REFUSE, {"id": batch_id, "errors": dumps(list(errors))})
+            await _cancel_jobs(connection, batch_id)
         return bool(refused)
 
     async def start(self, batch_id: BatchId, total: int) -> bool:
@@ -196,10 +191,11 @@ class BatchTable:
         return bool(await self._rows(FINISH, id=batch_id, output=output, errors=errors))
 
     async def cancel(self, batch_id: BatchId, tenant_id: TenantId) -> bool:
-        """Stop a batch: what has not begun is cancelled now, what runs may finish."""
-        if not await self._rows(CANCEL, id=batch_id, tenant_id=tenant_id):
-            return False
-        await self._rows(CANCEL_JOBS, id=batch_id)
+        """Stop a batch: from now on nothing of it starts, what runs may finish. Upkeep cancels what is left of it."""
+        async with transaction(self._engine) as connection:
+            if not await fetch(connection, CANCEL, {"id": batch_id, "tenant_id": tenant_id}):
+                return False
+            await _cancel_jobs(connection, batch_id)
         return True
 
     async def rested(self, batch_id: BatchId, *, completed: bool) -> AsyncIterator[RestedRow]:
@@ -223,6 +219,10 @@ class BatchTable:
     async def _rows(self, query: str, **parameters: Any) -> Sequence[Row]:  # noqa: ANN401 - bind values
         async with transaction(self._engine) as connection:
             return await fetch(connection, query, parameters)
+
+
+async def _cancel_jobs(connection: AsyncConnection, batch_id: BatchId) -> None:
+    await begin(connection, Verb.CANCEL, Subject(kind=Kind.BATCH, name=batch_id))
 
 
 def _batch_from(row: Row, jobs_by_state: dict[JobState, int]) -> StoredBatch:

@@ -10,6 +10,7 @@ from storage.answers import AnswerReads
 from storage.backlog import BacklogTable
 from storage.batches import BatchTable
 from storage.config_rows import ConfigTable
+from storage.controls import ControlTable
 from storage.dead_letters import DeadLetterReads
 from storage.deliveries import DeliveryTable
 from storage.due import DueTable
@@ -20,6 +21,7 @@ from storage.jobs import JobTable
 from storage.keys import KeyTable
 from storage.leadership import Leadership
 from storage.ledger import LedgerTable
+from storage.parked import ParkedTable
 from storage.reads import Reads
 from storage.replay import ReplayTable
 
@@ -32,6 +34,9 @@ class Storage:
     jobs: JobTable
     reads: Reads
     due: DueTable
+    backlog: BacklogTable
+    controls: ControlTable
+    parked: ParkedTable
     batches: BatchTable
     files: FileTable
     keys: KeyTable
@@ -61,6 +66,9 @@ async def opened(
             jobs=JobTable(engine, holder=holder, lease_seconds=lease_seconds),
             reads=Reads(engine),
             due=DueTable(engine),
+            backlog=BacklogTable(engine),
+            controls=ControlTable(engine),
+            parked=ParkedTable(engine),
             batches=BatchTable(engine),
             files=FileTable(engine),
             keys=KeyTable(engine),

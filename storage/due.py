@@ -1,4 +1,4 @@
-"""What is due: staging, rescue, republishing, expiry, and the selection of what dispatch publishes.
+"""What is due: staging, rescue, republishing and expiry.
 
 Every statement takes a bounded number of rows with SKIP LOCKED, may be run by two leaders at once, and moves a job
 once: the arrow's state test is part of the statement.
@@ -12,7 +12,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.attempt import Unsettled
 from schemas.ids import JobId
-from schemas.lanes import Lane
 from storage.batched import fetch
 from storage.engine import transaction
 from storage.rows import unsettled_from
@@ -23,9 +22,6 @@ MOST_PER_ROUND = 1_000
 LOST_MESSAGE_SECONDS = 60.0
 """A published job that nobody has held for so long is published again: its message may be lost. A doubled message
 costs one stale claim, so this may be shorter than the longest queue. A wiped Redis is noticed at once by its epoch."""
-
-INTAKE_SECONDS = 2.0
-"""Intake publishes urgent jobs itself, right after their commit; only what it did not is dispatched."""
 
 STAGE_DUE = """
 WITH due AS (
@@ -92,45 +88,8 @@ UPDATE jobs j SET dispatched_at = NULL FROM lost WHERE j.id = lost.id
 RETURNING j.id
 """
 
-FLOWS = """
-WITH RECURSIVE flows AS (
-    (SELECT lane, model FROM jobs WHERE state = 'queued' AND dispatched_at IS NULL ORDER BY lane, model LIMIT 1)
-    UNION ALL
-    SELECT n.lane, n.model FROM flows f CROSS JOIN LATERAL (
-        SELECT j.lane, j.model FROM jobs j
-        WHERE j.state = 'queued' AND j.dispatched_at IS NULL AND (j.lane, j.model) > (f.lane, f.model)
-        ORDER BY j.lane, j.model LIMIT 1
-    ) n
-)
-SELECT f.lane, f.model, (
-    SELECT count(*) FROM jobs j
-    WHERE j.state = 'queued' AND j.dispatched_at IS NOT NULL AND j.lane = f.lane AND j.model = f.model
-) AS run_ahead
-FROM flows f
-"""
-
-TAKE = """
-WITH next AS (
-    SELECT id FROM jobs
-    WHERE state = 'queued' AND dispatched_at IS NULL AND lane = :lane AND model = :model
-      AND (lane IN ('normal', 'low') OR created_at < clock_timestamp() - make_interval(secs => :intake_seconds))
-    ORDER BY created_at LIMIT :most FOR UPDATE SKIP LOCKED
-)
-UPDATE jobs j SET dispatched_at = clock_timestamp() FROM next WHERE j.id = next.id
-RETURNING j.id, j.generation, j.created_at
-"""
-
 MOST_DEATHS = 3
 """Worker deaths after which a job is quarantined as poison instead of killing a fourth."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DueFlow:
-    """Jobs of one lane for one model that wait to be published, and how many are published and not held."""
-
-    lane: Lane
-    model: str
-    run_ahead: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -142,7 +101,7 @@ class Rescued:
 
 
 class DueTable:
-    """The duties of upkeep and the backlog of dispatch; each method returns how many or which jobs it moved."""
+    """The duties of upkeep; each method returns how many or which jobs it moved."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
@@ -166,17 +125,6 @@ class DueTable:
     async def forget_lost_messages(self, lost_seconds: float = LOST_MESSAGE_SECONDS) -> int:
         """Make published jobs that nobody holds publishable again."""
         return await self._move(FORGET_LOST_MESSAGES, lost_seconds=lost_seconds)
-
-    async def flows(self) -> list[DueFlow]:
-        """Flows with unpublished jobs, found by an index skip scan and never by counting the backlog."""
-        rows = await self._rows(FLOWS)
-        return [DueFlow(lane=Lane(row["lane"]), model=row["model"], run_ahead=row["run_ahead"]) for row in rows]
-
-    async def take(self, lane: Lane, model: str, most: int) -> list[tuple[JobId, int]]:
-        """Mark the oldest jobs of a flow as dispatched; returns ids and generations, oldest first."""
-        rows = await self._rows(TAKE, lane=lane.value, model=model, most=most, intake_seconds=INTAKE_SECONDS)
-        ordered = sorted(rows, key=lambda row: (row["created_at"], row["id"]))
-        return [(JobId(row["id"]), row["generation"]) for row in ordered]
 
     async def _move(self, query: str, **parameters: Any) -> int:  # noqa: ANN401 - bind values
         return len(await self._rows(query, most=MOST_PER_ROUND, **parameters))

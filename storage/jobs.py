@@ -33,16 +33,18 @@ WITH given AS (
         CAST(:lane AS text[]), CAST(:model AS text[]), CAST(:endpoint AS text[]), CAST(:end_user AS text[]),
         CAST(:expires_at AS timestamptz[]), CAST(:max_tries AS int[]), CAST(:max_reprompts AS int[]),
         CAST(:max_cost_nano_usd AS bigint[]), CAST(:idempotency_key AS text[]), CAST(:request_digest AS text[]),
-        CAST(:contract AS text[]), CAST(:body AS text[]), CAST(:prompt AS text[])
+        CAST(:contract AS text[]), CAST(:body AS text[]), CAST(:prompt AS text[]),
+        CAST(:work_tokens AS int[])
     ) AS g (id, tenant_id, batch_id, custom_id, lane, model, endpoint, end_user, expires_at, max_tries,
-            max_reprompts, max_cost_nano_usd, idempotency_key, request_digest, contract, body, prompt)
+            max_reprompts, max_cost_nano_usd, idempotency_key, request_digest, contract, body, prompt,
+            work_tokens)
 ), stored AS (
     INSERT INTO jobs (id, tenant_id, batch_id, custom_id, lane, model, endpoint, end_user, state, expires_at,
         max_tries, max_reprompts, max_cost_nano_usd, idempotency_key, request_digest, contract, prompt,
-        fence, holder, lease_until, synchronous)
+        work_tokens, fence, holder, lease_until, synchronous)
     SELECT id, tenant_id, batch_id, custom_id, lane, model, endpoint, end_user, :state, expires_at,
         max_tries, max_reprompts, max_cost_nano_usd, idempotency_key, request_digest, contract::json, prompt,
-        CASE WHEN CAST(:holder AS text) IS NULL THEN 0 ELSE 1 END, :holder,
+        work_tokens, CASE WHEN CAST(:holder AS text) IS NULL THEN 0 ELSE 1 END, :holder,
         CASE WHEN CAST(:holder AS text) IS NULL THEN NULL
              ELSE clock_timestamp() + make_interval(secs => :lease_seconds) END,
         CAST(:holder AS text) IS NOT NULL
@@ -66,6 +68,10 @@ WITH wanted AS (
     SELECT j.id, g.generation
     FROM jobs j JOIN unnest(CAST(:id AS text[]), CAST(:generation AS int[])) AS g (id, generation) ON j.id = g.id
     WHERE j.generation = g.generation AND j.state = 'queued'
+      AND NOT EXISTS (
+        SELECT 1 FROM controls c
+        WHERE (c.verb = 'pause' OR (c.verb = 'cancel' AND c.sweeping)) AND (c.kind, c.name) IN (
+          ('job', j.id), ('batch', j.batch_id), ('tenant', j.tenant_id), ('model', j.model), ('lane', j.lane)))
     ORDER BY j.id FOR NO KEY UPDATE OF j
 ), held AS (
     UPDATE jobs j
@@ -239,7 +245,7 @@ class JobTable:
         return Held(job=replace(held.job, contract=job.contract), lease=held.lease)
 
     async def hold(self, claims: Sequence[tuple[JobId, int]]) -> list[Held | None]:
-        """Take jobs by compare-and-set on generation and state; None for what is taken, stale or at rest."""
+        """Take jobs by compare-and-set on generation and state; None for what is taken, stale, stopped or at rest."""
         wanted = {"id": [job_id for job_id, _ in claims], "generation": [number for _, number in claims]}
         terms = {"holder": self._holder, "lease_seconds": self._lease_seconds}
         async with transaction(self._engine) as connection:

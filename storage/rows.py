@@ -17,6 +17,13 @@ from storage.engine import dumps
 
 Row = Mapping[Any, Any]
 
+CHARACTERS_PER_TOKEN = 4
+USUAL_OUTPUT_TOKENS = 1_024
+"""What a request that names no output limit is counted with: the default of the catalogue."""
+
+MOST_WORK_TOKENS = 10_000_000
+"""Far above any model's context, and far below what the column holds."""
+
 
 def job_from(row: Row) -> Job:
     """A job from a row of `jobs` joined with its body."""
@@ -66,8 +73,18 @@ def parameters_of(job: NewJob) -> JsonObject:
         "idempotency_key": job.idempotency_key,
         "request_digest": job.request_digest,
         "contract": dumps(_contract_json(job.contract)),
-        "body": dumps(job.body),
+        "body": (body := dumps(job.body)),
+        "work_tokens": work_tokens(job.body, len(body or "")),
     }
+
+
+def work_tokens(body: JsonObject, characters: int) -> int:
+    """Roughly what a job takes of its model: its share among tenants is counted in these, never its money."""
+    asked = [body.get(name) for name in ("max_completion_tokens", "max_tokens")]
+    output = next((count for count in asked if isinstance(count, int) and count > 0), USUAL_OUTPUT_TOKENS)
+    answers = body.get("n")
+    many = answers if isinstance(answers, int) and answers > 0 else 1
+    return min(characters // CHARACTERS_PER_TOKEN + output * many, MOST_WORK_TOKENS)
 
 
 def accepted_from(row: Row, *, repeated: bool) -> Accepted:

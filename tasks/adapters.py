@@ -11,7 +11,6 @@ from schemas.reply import Reply
 from storage.answers import AnswerReads
 from storage.backlog import BacklogTable
 from storage.batches import BatchTable, StoredBatch
-from storage.due import DueTable
 from storage.files import FileTable
 from storage.jobs import JobTable
 from storage.reads import Reads
@@ -50,6 +49,7 @@ class StoredJobs:
         """A job's end."""
         return await self._reads.rested(job_id)
 
+
 class StoredAnswers:
     """`tasks.deps.Answers` over Postgres."""
 
@@ -72,21 +72,24 @@ class StoredAnswers:
         return Valid(reply=reply, output=found.output, recovery=CACHED)
 
 
-
 class StoredBacklog:
     """`tasks.dispatch.Backlog` over Postgres."""
 
-    def __init__(self, due: DueTable) -> None:
-        self._due = due
+    def __init__(self, table: BacklogTable) -> None:
+        self._table = table
 
     async def flows(self) -> Sequence[Flow]:
         """Flows with unpublished jobs."""
-        return [Flow(lane=flow.lane, model=flow.model, run_ahead=flow.run_ahead) for flow in await self._due.flows()]
+        return [Flow(lane=flow.lane, model=flow.model, run_ahead=flow.run_ahead) for flow in await self._table.flows()]
 
     async def take(self, flow: Flow, most: int) -> Sequence[Published]:
         """Mark and return the next jobs of a flow."""
-        taken = await self._due.take(flow.lane, flow.model, most)
+        taken = await self._table.take(flow.lane, flow.model, most)
         return [Published(job_id=job_id, generation=generation) for job_id, generation in taken]
+
+    async def give_back(self, jobs: Sequence[Published]) -> None:
+        """Count these as not published."""
+        await self._table.give_back([job.job_id for job in jobs])
 
 
 class StoredBatches:

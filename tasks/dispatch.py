@@ -2,6 +2,7 @@
 
 The backlog stays in Postgres; a message is published only when a worker will want it within seconds. So a million
 queued jobs cost Redis nothing, a cancelled batch stops at once, and an exhausted model does not hold up another one.
+Whose jobs come next is decided by the backlog, how many by the flow's window.
 """
 
 from collections.abc import Sequence
@@ -15,9 +16,6 @@ from schemas.lanes import Lane
 from tasks.publish import Published
 
 log = structlog.get_logger()
-
-RUN_AHEAD_JOBS = 1_200
-"""Published and not yet held, per flow: about two seconds of what two full worker processes get through."""
 
 REFILL_SHARE = 4
 """A flow is refilled when a quarter of its window is free, so that a deep one travels in full slices."""
@@ -44,6 +42,16 @@ class Backlog(Protocol):
     async def take(self, flow: Flow, most: int) -> Sequence[Published]:
         """Mark up to `most` jobs of a flow as dispatched, fairly among tenants, and return them."""
 
+    async def give_back(self, jobs: Sequence[Published]) -> None:
+        """Count these as not published."""
+
+
+class Windows(Protocol):
+    """How much of a flow is worth publishing."""
+
+    async def window(self, flow: Flow) -> int:
+        """How many of its jobs may be published and not yet held. Raises RedisUnavailable."""
+
 
 class Outlet(Protocol):
     """Where messages go."""
@@ -52,25 +60,27 @@ class Outlet(Protocol):
         """Raises RedisUnavailable."""
 
 
-async def dispatch(backlog: Backlog, outlet: Outlet, *, slice_size: int, run_ahead: int = RUN_AHEAD_JOBS) -> int:
-    """Refill every flow once; returns the number of jobs published.
+async def dispatch(backlog: Backlog, outlet: Outlet, windows: Windows, *, slice_size: int) -> int:
+    """Refill every flow once; returns the number of jobs published. Raises RedisUnavailable before anything is taken.
 
-    A job that was marked and then not published is published again by upkeep: nothing is lost when Redis is away.
+    A job that was marked and then not published is given back, or forgotten by upkeep: nothing is lost.
     """
     published = 0
     for flow in await backlog.flows():
-        room = run_ahead - flow.run_ahead
-        jobs = await backlog.take(flow, room) if room * REFILL_SHARE >= run_ahead else ()
+        window = await windows.window(flow)
+        room = window - flow.run_ahead
+        jobs = await backlog.take(flow, room) if room > 0 and room * REFILL_SHARE >= window else ()
         if jobs:
-            published += await _send(outlet, flow, jobs, slice_size)
+            published += await _send(backlog, outlet, flow, jobs, slice_size)
     return published
 
 
-async def _send(outlet: Outlet, flow: Flow, jobs: Sequence[Published], slice_size: int) -> int:
+async def _send(backlog: Backlog, outlet: Outlet, flow: Flow, jobs: Sequence[Published], slice_size: int) -> int:
     size = slice_size if len(jobs) >= DEEP_FLOW_JOBS and flow.lane in {Lane.NORMAL, Lane.LOW} else 1
     try:
         await outlet.publish(flow.lane, jobs, size)
     except RedisUnavailable:
         log.warning("publish_failed", lane=flow.lane, jobs=len(jobs))
+        await backlog.give_back(jobs)
         return 0
     return len(jobs)

@@ -1,15 +1,28 @@
-"""Keeping Redis's copy of the limits: what is in force in Postgres is written to each bucket once per version.
+"""Keeping Redis's copy of the limits, and waking early what a raised limit or budget lets run.
 
-The gate refuses an older version by itself, so that two leaders, or one that was paused, do no harm.
+What is in force in Postgres is written to each bucket once per version. The gate refuses an older version by itself,
+so that two leaders, or one that was paused, do no harm. Jobs are woken after the gate has heard of the change.
 """
 
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any, Protocol
 
 from admission.limits import TargetLimits
-from tasks.configuration import Configuration
+from schemas.admission import RefusalReason, WaitReason
+from schemas.job import Target
+from schemas.jsons import JsonObject
+from storage.parked import Change, Waiters
+from tasks.configuration import BUDGET_OF, LIMITS_OF, Configuration
 
-if TYPE_CHECKING:
-    from schemas.job import Target
+REASONS: Mapping[str, WaitReason] = {
+    "requests_per_minute": WaitReason.REQUESTS,
+    "tokens_per_minute": WaitReason.TOKENS,
+    "requests_per_day": WaitReason.REQUESTS_PER_DAY,
+    "tokens_per_day": WaitReason.TOKENS_PER_DAY,
+    "max_in_flight": WaitReason.IN_FLIGHT,
+}
+"""A configured limit, and what a job that waits for it says."""
 
 
 class ConfigurableGate(Protocol):
@@ -35,3 +48,67 @@ class LimitKeeper:
             await self._gate.configure(limits, version)
             self._written[limits.target] = version
         return len(changed)
+
+
+class ParkedRows(Protocol):
+    """Jobs that wait in Postgres, and what was in force when they began to."""
+
+    async def changes(self) -> Sequence[Change]:
+        """What has changed since `note` was last told."""
+
+    async def note(self, changes: Sequence[Change], waiters: Collection[Waiters]) -> None:
+        """Remember these changes as known, and wake these jobs early, in one transaction."""
+
+
+class EarlyWakes:
+    """Sees each raise once, also one that came with a restart. `models_of` names what leads to a target."""
+
+    def __init__(self, parked: ParkedRows, models_of: Callable[[Target], Iterable[str]]) -> None:
+        self._parked = parked
+        self._models_of = models_of
+
+    async def notice(self) -> int:
+        """Ask for the wakes of what was raised; returns how many reasons have gone. Raises PostgresUnavailable."""
+        changes = await self._parked.changes()
+        waiters = sorted({each for change in changes for each in self._freed(change)}, key=str)
+        if changes:
+            await self._parked.note(changes, waiters)
+        return len(waiters)
+
+    def _freed(self, change: Change) -> list[Waiters]:
+        if change.before is None:
+            return []
+        if change.name.startswith(BUDGET_OF) and _budget_gives_more(change.before, change.after):
+            return [Waiters(reason=RefusalReason.BUDGET.value)]
+        if change.name.startswith(LIMITS_OF):
+            models = [*self._models_of(_target_of(change.name))]
+            return [
+                Waiters(reason=REASONS[limit].value, model=model)
+                for limit in _raised(change.before, change.after or {})
+                for model in models
+            ]
+        return []
+
+
+def names_leading_to(names: Iterable[str], chain: Callable[[str], Sequence[Target]]) -> Callable[[Target], list[str]]:
+    """Models and aliases by the targets that they may lead to."""
+    chains = {name: chain(name) for name in names}
+    return lambda target: [name for name, targets in chains.items() if target in targets]
+
+
+def _target_of(name: str) -> Target:
+    account, _, model = name.removeprefix(LIMITS_OF).partition("/")
+    return Target(account=account, model=model)
+
+
+def _raised(before: JsonObject, after: JsonObject) -> list[str]:
+    """Limits that are higher than they were, or gone."""
+    had = {limit: before[limit] for limit in REASONS if before.get(limit) is not None}
+    return [limit for limit, most in had.items() if after.get(limit) is None or after[limit] > most]
+
+
+def _budget_gives_more(before: Any, after: Any) -> bool:  # noqa: ANN401 - JSON values
+    if after is None:
+        return True
+    raised = Decimal(str(after["limit_usd"])) > Decimal(str(before["limit_usd"]))
+    return raised or after.get("on_exhausted") != before.get("on_exhausted")

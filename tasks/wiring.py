@@ -40,6 +40,7 @@ from tasks.books import Bookkeeper
 from tasks.broker import celery_app
 from tasks.budgeted import BudgetedModels
 from tasks.configuration import Configuration
+from tasks.controls import Controls
 from tasks.deliver import Deliveries
 from tasks.deps import Deps
 from tasks.entrypoints import CallerMessage, job_from_message
@@ -47,7 +48,9 @@ from tasks.estimates import keep_exchanging
 from tasks.heart import Heart
 from tasks.identity import new_attempt_id, new_job_id
 from tasks.intake import Intake
+from tasks.limits import EarlyWakes, names_leading_to
 from tasks.observed import observed
+from tasks.openings import Openings
 from tasks.pipeline import run_job
 from tasks.publish import Published, Publisher
 from tasks.replay import Replay
@@ -87,6 +90,7 @@ class WebHouse:
     keys: KeyTable
     replay: Replay
     watch: Watch
+    controls: Controls
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -131,6 +135,8 @@ class UpkeepHouse:
     books: Bookkeeper
     batches: Batches
     deliveries: Deliveries
+    openings: Openings
+    wakes: EarlyWakes
 
 
 @asynccontextmanager
@@ -148,6 +154,9 @@ async def open_web_house(
             batches=rooms.storage.batches,
             keys=rooms.storage.keys,
             replay=Replay(rooms.storage.replay),
+            controls=Controls(
+                rooms.storage.controls, chain=rooms.vocabulary.chain, cancel_job=rooms.storage.jobs.cancel
+            ),
             watch=Watch(
                 rooms.admission, rooms.configuration, keys=rooms.storage.keys, reads=rooms.storage.reads, now=_now
             ),
@@ -196,6 +205,16 @@ async def open_upkeep_house(settings: Settings, catalogue: Catalogue) -> AsyncIt
                 max_line_bytes=settings.max_line_bytes,
             ),
             deliveries=Deliveries(storage.deliveries, storage.reads, rooms.results),
+            openings=Openings(
+                rooms.admission.gate,
+                rooms.vocabulary.chain,
+                run_ahead=settings.run_ahead_jobs,
+                hold_seconds=settings.hold_seconds,
+                clock=time.monotonic,
+            ),
+            wakes=EarlyWakes(
+                storage.parked, names_leading_to((*catalogue.models, *catalogue.aliases), rooms.vocabulary.chain)
+            ),
         )
 
 

@@ -2,9 +2,10 @@
 
     dispatch   keeps every flow's run-ahead full; woken by intake's bell
     batches    reads new batch files, writes result files
+    controls   moves and cancels in rounds, puts paused jobs back, wakes early what a raised limit lets run
     house      stage, rescue, expire, republish, the ledger, limits, deliveries, pruning
 
-The three run side by side, so that a batch of fifty thousand lines holds up nothing else.
+They run side by side, so that a batch of fifty thousand lines holds up nothing else.
 """
 
 import asyncio
@@ -36,14 +37,14 @@ DISPATCH_SWEEP_SECONDS = 0.2
 
 def duties_of(house: UpkeepHouse) -> dict[str, tuple[Duty, ...]]:
     """The duties by the group that is led together, in the order in which they run."""
-    backlog, due, books = StoredBacklog(house.storage.due), house.storage.due, house.books
-    limits = LimitKeeper(house.admission.gate, house.configuration)
+    backlog, due, books = StoredBacklog(house.storage.backlog), house.storage.due, house.books
+    controls, limits = house.storage.controls, LimitKeeper(house.admission.gate, house.configuration)
 
     async def refill() -> int:
-        settings = house.settings
-        return await dispatch(
-            backlog, house.publisher, slice_size=settings.slice_size, run_ahead=settings.run_ahead_jobs
-        )
+        return await dispatch(backlog, house.publisher, house.openings, slice_size=house.settings.slice_size)
+
+    async def apply_configuration() -> int:
+        return await limits.apply() + await house.wakes.notice()
 
     async def expire_reservations() -> int:
         return len(await house.admission.gate.expire())
@@ -54,9 +55,15 @@ def duties_of(house: UpkeepHouse) -> dict[str, tuple[Duty, ...]]:
             Duty(name="start_batches", every_seconds=0.5, run=house.batches.start_new),
             Duty(name="finish_batches", every_seconds=0.5, run=house.batches.finish_rested),
         ),
+        "controls": (
+            Duty(name="put_back", every_seconds=0.25, run=controls.put_back),
+            Duty(name="sweep", every_seconds=0, run=controls.sweep),
+            Duty(name="wake_early", every_seconds=0.25, run=house.storage.parked.wake_early),
+            Duty(name="forget_times", every_seconds=60, run=house.storage.backlog.forget_times),
+        ),
         "house": (
             Duty(name="open_ledger", every_seconds=1, run=books.keep_open),
-            Duty(name="configure", every_seconds=2, run=limits.apply),
+            Duty(name="configure", every_seconds=2, run=apply_configuration),
             Duty(name="stage", every_seconds=0.25, run=due.stage_due),
             Duty(name="rescue", every_seconds=1, run=books.rescue),
             Duty(name="expire_jobs", every_seconds=1, run=due.expire),
@@ -64,6 +71,7 @@ def duties_of(house: UpkeepHouse) -> dict[str, tuple[Duty, ...]]:
             Duty(name="republish", every_seconds=5, run=due.forget_lost_messages),
             Duty(name="expire_reservations", every_seconds=5, run=expire_reservations),
             Duty(name="reconcile", every_seconds=5, run=books.reconcile),
+            Duty(name="audit", every_seconds=60, run=books.audit),
             Duty(name="suspend_orphans", every_seconds=60, run=house.storage.ledger.suspend_orphans),
             Duty(name="presume", every_seconds=60, run=books.presume),
             Duty(name="prune_files", every_seconds=60, run=house.storage.files.prune),
@@ -73,14 +81,13 @@ def duties_of(house: UpkeepHouse) -> dict[str, tuple[Duty, ...]]:
 
 async def keep(settings: Settings) -> None:
     """Do the duties until SIGTERM or SIGINT. Raises CatalogueError and InvalidSetting before anything is done."""
-    stopping, woken = asyncio.Event(), {name: asyncio.Event() for name in ("dispatch", "batches", "house")}
+    stopping, woken = asyncio.Event(), {name: asyncio.Event() for name in ("dispatch", "batches", "controls", "house")}
 
     def stop() -> None:
         stopping.set()
         for event in woken.values():
             event.set()
 
-            Duty(name="audit", every_seconds=60, run=books.audit),
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)

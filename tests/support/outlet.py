@@ -1,10 +1,11 @@
-"""A broker that remembers what was published."""
+"""A broker that remembers what was published, and flows that are always open."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from schemas.errors import RedisUnavailable
 from schemas.lanes import Lane
+from tasks.openings import Flow
 from tasks.publish import Published
 
 
@@ -22,3 +23,14 @@ class Wire:
         self.sent.append((lane, len(jobs), slice_size))
         self.jobs.extend(jobs)
         return len(jobs)
+
+
+@dataclass
+class Open:
+    """Every flow has the same window, unless `shut` has another one for its model."""
+
+    size: int
+    shut: dict[str, int] = field(default_factory=dict)
+
+    async def window(self, flow: Flow) -> int:
+        return self.shut.get(flow.model, self.size)

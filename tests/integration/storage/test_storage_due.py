@@ -4,7 +4,6 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -12,6 +11,7 @@ from schemas.decision import Park
 from schemas.job import Held
 from schemas.lanes import Lane
 from storage import due
+from storage.backlog import BacklogTable
 from storage.due import DueTable
 from storage.jobs import JobTable, Record
 from storage.leadership import Leadership
@@ -101,28 +101,14 @@ async def test_a_deadline_that_passes_in_the_queue_expires_the_job(engine: Async
     assert (await job_state(engine, job.id))["state"] == "expired"
 
 
-async def test_dispatch_takes_a_flow_oldest_first_and_each_job_once(engine: AsyncEngine) -> None:
-    jobs = [new_job(lane=Lane.LOW, model="flow-a") for _ in range(6)]
-    await JobTable(engine, holder="w", lease_seconds=30).insert(jobs)
-    table = DueTable(engine)
-
-    first = await table.take(Lane.LOW, "flow-a", 4)
-    flows = {(flow.lane, flow.model): flow.run_ahead for flow in await table.flows()}
-    rest = await table.take(Lane.LOW, "flow-a", 4)
-
-    assert flows[Lane.LOW, "flow-a"] == 4
-    assert len(first) == 4
-    assert {job_id for job_id, _ in first + rest} == {job.id for job in jobs}
-
-
 async def test_a_published_job_that_nobody_holds_is_published_again(engine: AsyncEngine) -> None:
     await JobTable(engine, holder="w", lease_seconds=30).insert([new_job(lane=Lane.LOW, model="flow-b")])
-    table = DueTable(engine)
-    await table.take(Lane.LOW, "flow-b", 1)
+    backlog = BacklogTable(engine)
+    await backlog.take(Lane.LOW, "flow-b", 1)
 
-    await table.forget_lost_messages(lost_seconds=0)
+    await DueTable(engine).forget_lost_messages(lost_seconds=0)
 
-    assert len(await table.take(Lane.LOW, "flow-b", 1)) == 1
+    assert len(await backlog.take(Lane.LOW, "flow-b", 1)) == 1
 
 
 async def test_one_candidate_leads_and_the_next_follows_when_its_lease_runs_out(engine: AsyncEngine) -> None:
@@ -135,30 +121,3 @@ async def test_one_candidate_leads_and_the_next_follows_when_its_lease_runs_out(
 
     await second.resign()
     assert await first.lead()
-
-
-@pytest.mark.parametrize(
-    ("query", "parameters"),
-    [
-        (due.STAGE_DUE, {"most": 10}),
-        (due.RESCUE, {"most": 10, "most_deaths": 3}),
-        (due.FLOWS, {}),
-        (due.TAKE, {"lane": "low", "model": "m1", "most": 10, "intake_seconds": 2}),
-    ],
-)
-async def test_no_statement_scans_a_large_backlog(engine: AsyncEngine, query: str, parameters: dict[str, Any]) -> None:
-    async with engine.begin() as connection:
-        await connection.execute(
-            text(
-                "INSERT INTO jobs (id, tenant_id, lane, model, endpoint, state, expires_at, max_tries,"
-                " max_reprompts, request_digest)"
-                " SELECT gen_random_uuid()::text, 'default', 'low', 'm' || n % 3, '/', 'queued',"
-                " now() + interval '1 day', 1, 1, '' FROM generate_series(1, 20000) n"
-            )
-        )
-        await connection.execute(text("ANALYZE jobs"))
-        plan = await connection.execute(text(f"EXPLAIN {query}"), parameters)
-        lines = [str(line) for line in plan.scalars()]
-        await connection.rollback()
-
-    assert not [line for line in lines if "Seq Scan on jobs" in line]

@@ -13,6 +13,7 @@ from schemas.job import Held, Lease
 from schemas.lanes import Lane
 from schemas.money import NanoUsd
 from schemas.reply import Reply
+from storage.backlog import BacklogTable
 from storage.batches import BatchTable
 from storage.due import DueTable
 from storage.jobs import JobTable, Record
@@ -87,7 +88,7 @@ async def test_resolving_a_suspense_and_its_zombies_record_do_not_deadlock(engin
 
 
 async def test_claims_and_the_cancellation_of_their_batch_do_not_deadlock(engine: AsyncEngine) -> None:
-    table, batches, due = JobTable(engine, holder="w", lease_seconds=30), BatchTable(engine), DueTable(engine)
+    table, batches, backlog = JobTable(engine, holder="w", lease_seconds=30), BatchTable(engine), BacklogTable(engine)
 
     async def cancelled_while_held(number: int) -> None:
         batch_id = BatchId(f"batch_{number}")
@@ -97,7 +98,7 @@ async def test_claims_and_the_cancellation_of_their_batch_do_not_deadlock(engine
         held, _, _, _ = await asyncio.gather(
             table.hold(claims[::-1]),
             batches.refuse(batch_id, []),
-            due.take(Lane.LOW, f"c{number}", JOBS),
+            backlog.take(Lane.LOW, f"c{number}", JOBS),
             table.mark_dispatched([job.id for job in jobs]),
         )
         assert len(held) == JOBS

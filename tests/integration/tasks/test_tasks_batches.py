@@ -13,8 +13,8 @@ from schemas.job import CHAT_COMPLETIONS
 from schemas.jsons import JsonObject
 from schemas.lanes import Lane
 from schemas.reply import Reply
+from storage.backlog import BacklogTable
 from storage.batches import BatchTable, StoredBatch
-from storage.due import DueTable
 from storage.files import FileTable
 from storage.jobs import JobTable, Record
 from storage.reads import Reads
@@ -22,7 +22,7 @@ from tasks.adapters import StoredBacklog, StoredBatches, StoredJobs
 from tasks.batches import Batches
 from tasks.dispatch import dispatch
 from tasks.identity import new_batch_id, new_file_id, new_job_id
-from tests.support.outlet import Wire
+from tests.support.outlet import Open, Wire
 
 TENANT = TenantId("default")
 REPLY = Reply(body={"id": "c"}, text="", finish_reason="stop", refusal=None, usage=None, model="m")
@@ -81,7 +81,7 @@ async def test_a_batch_goes_from_its_file_to_its_files(engine: AsyncEngine) -> N
     table = JobTable(engine, holder="w", lease_seconds=30)
 
     await batches_over(engine).start_new()
-    await dispatch(StoredBacklog(DueTable(engine)), wire, slice_size=32, run_ahead=5000)
+    await dispatch(StoredBacklog(BacklogTable(engine)), wire, Open(5_000), slice_size=32)
     holds = await table.hold([(job.job_id, job.generation) for job in wire.jobs])
     held = [one for one in holds if one is not None]
     assert len(held) == (await found(engine, batch_id)).total == 1200

@@ -7,13 +7,14 @@ from schemas.ids import JobId
 from schemas.lanes import Lane
 from tasks.dispatch import Flow, dispatch
 from tasks.publish import Published, message, parse_message
-from tests.support.outlet import Wire
+from tests.support.outlet import Open, Wire
 
 
 @dataclass
 class Rows:
     waiting: dict[tuple[Lane, str], int]
     ahead: dict[tuple[Lane, str], int] = field(default_factory=dict)
+    given_back: list[Published] = field(default_factory=list)
 
     async def flows(self) -> Sequence[Flow]:
         return [
@@ -29,12 +30,15 @@ class Rows:
         self.ahead[key] = self.ahead.get(key, 0) + taken
         return [Published(job_id=JobId(f"{flow.model}{n}"), generation=0) for n in range(taken)]
 
+    async def give_back(self, jobs: Sequence[Published]) -> None:
+        self.given_back.extend(jobs)
+
 
 async def test_a_million_queued_jobs_publish_only_the_run_ahead() -> None:
     rows, wire = Rows({(Lane.LOW, "m"): 1_000_000}), Wire()
 
-    await dispatch(rows, wire, slice_size=32, run_ahead=100)
-    await dispatch(rows, wire, slice_size=32, run_ahead=100)
+    await dispatch(rows, wire, Open(100), slice_size=32)
+    await dispatch(rows, wire, Open(100), slice_size=32)
 
     assert wire.sent == [(Lane.LOW, 100, 32)]
 
@@ -42,23 +46,40 @@ async def test_a_million_queued_jobs_publish_only_the_run_ahead() -> None:
 async def test_an_exhausted_model_does_not_hold_up_another() -> None:
     rows, wire = Rows({(Lane.LOW, "full"): 10, (Lane.LOW, "free"): 10}, {(Lane.LOW, "full"): 100}), Wire()
 
-    await dispatch(rows, wire, slice_size=32, run_ahead=100)
+    await dispatch(rows, wire, Open(100), slice_size=32)
 
     assert wire.sent == [(Lane.LOW, 10, 1)]
+
+
+async def test_the_backlog_of_a_shut_flow_stays_where_it_is() -> None:
+    rows, wire = Rows({(Lane.LOW, "shut"): 10, (Lane.LOW, "free"): 10}), Wire()
+
+    await dispatch(rows, wire, Open(100, shut={"shut": 0}), slice_size=32)
+
+    assert (wire.sent, rows.waiting[Lane.LOW, "shut"]) == ([(Lane.LOW, 10, 1)], 10)
+
+
+async def test_a_shut_flow_may_send_one_job_to_ask() -> None:
+    rows, wire = Rows({(Lane.LOW, "shut"): 10}), Wire()
+
+    await dispatch(rows, wire, Open(100, shut={"shut": 1}), slice_size=32)
+
+    assert wire.sent == [(Lane.LOW, 1, 1)]
 
 
 async def test_critical_jobs_travel_one_by_one() -> None:
     rows, wire = Rows({(Lane.CRITICAL, "m"): 90}), Wire()
 
-    await dispatch(rows, wire, slice_size=32)
+    await dispatch(rows, wire, Open(1_200), slice_size=32)
 
     assert wire.sent == [(Lane.CRITICAL, 90, 1)]
 
 
-async def test_a_broker_that_is_away_is_no_error() -> None:
+async def test_what_a_broker_that_is_away_did_not_take_is_given_back() -> None:
     rows = Rows({(Lane.LOW, "m"): 5})
 
-    assert await dispatch(rows, Wire(broken=True), slice_size=32) == 0
+    assert await dispatch(rows, Wire(broken=True), Open(1_200), slice_size=32) == 0
+    assert len(rows.given_back) == 5
 
 
 def test_a_message_is_read_back_as_it_was_written() -> None:
@@ -70,8 +91,8 @@ def test_a_message_is_read_back_as_it_was_written() -> None:
 async def test_a_deep_flow_is_refilled_by_the_quarter_so_that_it_travels_in_full_slices() -> None:
     rows, wire = Rows({(Lane.LOW, "m"): 1_000}, {(Lane.LOW, "m"): 80}), Wire()
 
-    assert await dispatch(rows, wire, slice_size=8, run_ahead=100) == 0
+    assert await dispatch(rows, wire, Open(100), slice_size=8) == 0
     rows.ahead[Lane.LOW, "m"] = 30
 
-    assert await dispatch(rows, wire, slice_size=8, run_ahead=100) == 70
+    assert await dispatch(rows, wire, Open(100), slice_size=8) == 70
     assert wire.sent == [(Lane.LOW, 70, 8)]
