@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Protocol
 
 from schemas.accepted import Accepted, Rested
+from schemas.control import Control, Subject
 from schemas.ids import BatchId, FileId, JobId, KeyId, TenantId
 from schemas.job import NewJob
 from schemas.jsons import JsonObject
@@ -15,6 +16,7 @@ from schemas.lanes import Lane
 from schemas.money import NanoUsd
 from schemas.states import JobState
 from storage.batches import StoredBatch
+from storage.controls import Begun
 from storage.dead_letters import DeadLetterGroup, DeadLetterView
 from storage.files import StoredFile
 from storage.keys import StoredKey
@@ -170,6 +172,25 @@ class Watch(Protocol):
         """How many jobs are not at rest, by lane and state. Raises PostgresUnavailable."""
 
 
+class Controls(Protocol):
+    """Work under way, to be paused, moved or cancelled. All raise NotFound for what does not exist."""
+
+    async def pause(self, subject: Subject) -> Begun:
+        """Let nothing more of it start."""
+
+    async def resume(self, subject: Subject) -> Control:
+        """Let it start again."""
+
+    async def move(self, subject: Subject, lane: Lane) -> Begun:
+        """Put what waits of it into another lane."""
+
+    async def cancel(self, subject: Subject) -> Begun:
+        """Rest what waits of it as cancelled."""
+
+    async def all(self) -> Sequence[Control]:
+        """What is in force, the oldest first."""
+
+
 class House(Protocol):
     """All of it."""
 
@@ -204,6 +225,10 @@ class House(Protocol):
     @property
     def replay(self) -> Replay:
         """Dead letters, to move."""
+
+    @property
+    def controls(self) -> Controls:
+        """Work under way, to be stopped or moved."""
 
     @property
     def watch(self) -> Watch:

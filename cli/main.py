@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import typer
 from typer.exceptions import Abort, TyperException
 
-from cli import batches, dead_letters, demo, jobs, operator, running
+from cli import batches, controls, dead_letters, demo, jobs, operator, running
 from cli.bench import command as bench
 from cli.errors import BatchIncomplete
 from config.catalogue import CatalogueError
@@ -61,6 +61,11 @@ app.command()(demo.demo)
 app.command()(batches.submit)
 app.command()(batches.watch)
 app.command()(batches.results)
+app.command()(controls.pause)
+app.command()(controls.resume)
+app.command()(controls.move)
+app.command()(controls.cancel)
+app.command()(controls.controls)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(operator.budgets, name="budgets")

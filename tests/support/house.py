@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from config.catalogue import Catalogue
 from config.settings import Settings
 from schemas.accepted import Accepted, Rested
-from schemas.errors import IdempotencyConflict, PenstockError, UnknownModel
+from schemas.control import Control, Subject, Verb
+from schemas.errors import IdempotencyConflict, NotFound, PenstockError, UnknownModel
 from schemas.ids import AttemptId, BatchId, FileId, JobId, KeyId, TenantId
 from schemas.job import NewJob
 from schemas.jsons import JsonObject
@@ -17,6 +18,7 @@ from schemas.lanes import Lane
 from schemas.money import ZERO, NanoUsd
 from schemas.states import JobState
 from storage.batches import StoredBatch
+from storage.controls import Begun
 from storage.dead_letters import DeadLetterGroup, DeadLetterView
 from storage.files import StoredFile
 from storage.keys import StoredKey
@@ -379,6 +381,37 @@ class FakeWatch:
         return {(Lane.LOW, JobState.QUEUED): 3}
 
 
+@dataclass
+class FakeControls:
+    """Remembers the operator's words; knows every subject but those named `nobody`."""
+
+    said: dict[tuple[Verb, Subject], Control] = field(default_factory=dict)
+
+    async def pause(self, subject: Subject) -> Begun:
+        return self._say(Verb.PAUSE, subject)
+
+    async def resume(self, subject: Subject) -> Control:
+        found = self.said.pop((Verb.PAUSE, subject), None)
+        if found is None:
+            raise NotFound
+        return found
+
+    async def move(self, subject: Subject, lane: Lane) -> Begun:
+        return self._say(Verb.MOVE, subject, lane)
+
+    async def cancel(self, subject: Subject) -> Begun:
+        return self._say(Verb.CANCEL, subject)
+
+    async def all(self) -> Sequence[Control]:
+        return list(self.said.values())
+
+    def _say(self, verb: Verb, subject: Subject, lane: Lane | None = None) -> Begun:
+        if subject.name == "nobody":
+            raise NotFound
+        control = Control(verb=verb, subject=subject, lane=lane, sweeping=verb is not Verb.PAUSE, created_at=NOW)
+        return Begun(control=self.said.setdefault((verb, subject), control), jobs=2)
+
+
 class FakeHouse:
     """All of it."""
 
@@ -393,6 +426,7 @@ class FakeHouse:
         self.batches = FakeBatches(self.intake)
         self.keys = FakeKeys()
         self.watch = FakeWatch()
+        self.controls = FakeControls()
 
     @asynccontextmanager
     async def opened(self, settings: Settings, catalogue: Catalogue) -> AsyncIterator["FakeHouse"]:

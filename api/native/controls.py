@@ -1,0 +1,88 @@
+"""`/controls`: pause, resume, move and cancel a job, batch, tenant, model or lane. Needs the operator scope."""
+
+from fastapi import APIRouter
+from pydantic import Field
+
+from api.answers import Json, whole
+from api.auth import Operator
+from api.requests import JsonBody, OfHouse, StrictBody, documented, parse
+from schemas.control import Control, Kind, Subject
+from schemas.jsons import JsonObject
+from schemas.lanes import Lane
+
+router = APIRouter(prefix="/controls", tags=["operators"])
+
+MOST_CHARACTERS = 256
+"""Longer than any id, tenant or model that a job can have."""
+
+
+class Named(StrictBody):
+    """What is meant."""
+
+    kind: Kind = Field(strict=False)
+    name: str = Field(min_length=1, max_length=MOST_CHARACTERS)
+
+    @property
+    def subject(self) -> Subject:
+        """The same in our words."""
+        return Subject(kind=self.kind, name=self.name)
+
+
+class Move(Named):
+    """What is meant, and where it goes."""
+
+    lane: Lane = Field(strict=False)
+
+
+@router.get("")
+async def list_controls(operator: Operator, house: OfHouse) -> Json:
+    """List what is paused, and what is being moved or cancelled."""
+    _ = operator
+    return whole([control_object(control) for control in await house.controls.all()])
+
+
+@router.post("/pause", openapi_extra=documented(Named))
+async def pause(operator: Operator, body: JsonBody, house: OfHouse) -> Json:
+    """Let nothing more of it start; calls under way go on. Safe to call twice."""
+    _ = operator
+    begun = await house.controls.pause(parse(Named, body).subject)
+    return Json(control_object(begun.control) | {"jobs": begun.jobs})
+
+
+@router.post("/resume", openapi_extra=documented(Named))
+async def resume(operator: Operator, body: JsonBody, house: OfHouse) -> Json:
+    """Let it start again."""
+    _ = operator
+    resumed = await house.controls.resume(parse(Named, body).subject)
+    return Json(control_object(resumed) | {"verb": "resume"})
+
+
+@router.post("/move", openapi_extra=documented(Move))
+async def move(operator: Operator, body: JsonBody, house: OfHouse) -> Json:
+    """Put what waits of it into another lane; `jobs` of them are there already, the others follow."""
+    _ = operator
+    wanted = parse(Move, body)
+    begun = await house.controls.move(wanted.subject, wanted.lane)
+    return Json(control_object(begun.control) | {"jobs": begun.jobs})
+
+
+@router.post("/cancel", openapi_extra=documented(Named))
+async def cancel(operator: Operator, body: JsonBody, house: OfHouse) -> Json:
+    """Rest what waits of it as cancelled; `jobs` of them are already, the others follow and none of them starts."""
+    _ = operator
+    begun = await house.controls.cancel(parse(Named, body).subject)
+    return Json(control_object(begun.control) | {"jobs": begun.jobs})
+
+
+def control_object(control: Control) -> JsonObject:
+    """A control as a listing shows it."""
+    return {
+        "id": f"{control.verb}/{control.subject.kind}/{control.subject.name}",
+        "object": "control",
+        "verb": control.verb,
+        "kind": control.subject.kind,
+        "name": control.subject.name,
+        "lane": control.lane,
+        "under_way": control.sweeping,
+        "created_at": control.created_at,
+    }
