@@ -25,6 +25,7 @@ from storage.parked import ParkedTable
 from storage.reads import Reads
 from storage.replay import ReplayTable
 
+from storage.thresholds import ThresholdTable
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Storage:
@@ -49,6 +50,8 @@ class Storage:
     engine: AsyncEngine
     answers: AnswerReads
 
+    thresholds: ThresholdTable
+    engine: AsyncEngine
     def leadership(self, name: str) -> Leadership:
         """This process's candidacy for one duty."""
         return Leadership(self.engine, name=name, holder=self.holder)
@@ -81,5 +84,6 @@ async def opened(
             answers=AnswerReads(engine),
             engine=engine,
         )
+            thresholds=ThresholdTable(engine),
     finally:
         await engine.dispose()

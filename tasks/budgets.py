@@ -113,3 +113,14 @@ def _scope_of(job: NewJob, wanted: str) -> str | None:
     if own is None or (name and name != own):
         return None
     return f"{kind}:{own}"
+
+
+def budget_of(counter: BudgetCounter, budgets: Sequence[Budget], now: datetime) -> Budget | None:
+    """The strictest budget that this counter of a window of now belongs to; None where there is none any more."""
+    kind = counter.scope.partition(":")[0]
+    fitting = [
+        budget
+        for budget in budgets
+        if budget.scope in {counter.scope, kind} and window_name(budget.window, budget.timezone, now) == counter.window
+    ]
+    return min(fitting, key=lambda budget: budget.limit_nano_usd, default=None)

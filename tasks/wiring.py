@@ -59,7 +59,9 @@ from tasks.settling import SettlingGate
 from tasks.watch import Watch
 
 log = structlog.get_logger()
+from tasks.thresholds import Thresholds
 
+from tasks.webhooks import Webhooks, receiver_from
 CONFIGURATION_SECONDS = 2.0
 """How long a process may work with limits and budgets that an operator has changed."""
 
@@ -144,6 +146,8 @@ async def open_web_house(
     settings: Settings, catalogue: Catalogue, env: Mapping[str, str], metrics: Metrics
 ) -> AsyncIterator[WebHouse]:
     """The house of a web process: it runs synchronous completions itself. Raises InvalidSetting."""
+    thresholds: Thresholds
+    webhooks: Webhooks
     async with _rooms(settings, catalogue, process="web") as rooms, _working(rooms, catalogue, env, metrics) as deps:
         yield WebHouse(
             vocabulary=rooms.vocabulary,
@@ -179,8 +183,11 @@ async def open_worker_house(
 
 
 @asynccontextmanager
-async def open_upkeep_house(settings: Settings, catalogue: Catalogue) -> AsyncIterator[UpkeepHouse]:
-    """The house of an upkeep process, which calls no model."""
+async def open_upkeep_house(
+    settings: Settings, catalogue: Catalogue, env: Mapping[str, str]
+) -> AsyncIterator[UpkeepHouse]:
+    """The house of an upkeep process, which calls no model. Raises InvalidSetting."""
+    receiver = receiver_from(catalogue.webhooks, env)
     async with _rooms(settings, catalogue, process="upkeep") as rooms:
         storage = rooms.storage
         yield UpkeepHouse(
@@ -223,6 +230,13 @@ async def _rooms(settings: Settings, catalogue: Catalogue, *, process: str) -> A
     redis_url = settings.redis_url.get_secret_value()
     app = celery_app(redis_url)
     async with (
+            thresholds=Thresholds(
+                redis=rooms.admission.ledger,
+                rows=storage.thresholds,
+                configuration=rooms.configuration,
+                now=_now,
+            ),
+            webhooks=Webhooks(storage.thresholds, receiver, now=_now),
         opened(
             settings.database_url.get_secret_value(),
             application=f"penstock {process}",
@@ -259,10 +273,11 @@ async def _working(rooms: Rooms, catalogue: Catalogue, env: Mapping[str, str], m
         _in_background("estimates", keep_exchanging(models.estimates, rooms.storage.estimates)),
     ):
         deps = Deps(
-            jobs=GroupedJobs(rooms.storage.jobs, heart.beating),
+            jobs=jobs if catalogue.privacy.store_content else DiscreetJobs(jobs),
             gate=SettlingGate(gate),
             models=BudgetedModels(models, rooms.configuration),
             answers=StoredAnswers(rooms.storage.answers),
+    jobs = GroupedJobs(rooms.storage.jobs, heart.beating)
             now=_now,
             pause=asyncio.sleep,
             jitter=chance.random,

@@ -3,6 +3,8 @@
     dispatch   keeps every flow's run-ahead full; woken by intake's bell
     batches    reads new batch files, writes result files
     controls   moves and cancels in rounds, puts paused jobs back, wakes early what a raised limit lets run
+    letters    moves replays, names causes, retires old dead letters
+    money      thresholds of budgets and who is told of them, the audit of Redis against Postgres
     house      stage, rescue, expire, republish, the ledger, limits, deliveries, pruning
 
 They run side by side, so that a batch of fifty thousand lines holds up nothing else.
@@ -65,13 +67,23 @@ def duties_of(house: UpkeepHouse) -> dict[str, tuple[Duty, ...]]:
             Duty(name="open_ledger", every_seconds=1, run=books.keep_open),
             Duty(name="configure", every_seconds=2, run=apply_configuration),
             Duty(name="stage", every_seconds=0.25, run=due.stage_due),
+        "letters": (
+            Duty(name="replay", every_seconds=0, run=house.replays.advance_all),
+            Duty(name="name_causes", every_seconds=1, run=house.storage.letters.name),
+            Duty(name="retire_letters", every_seconds=60, run=retire_letters),
+        ),
+        "money": (
+            Duty(name="take_thresholds", every_seconds=1, run=house.thresholds.take),
+            Duty(name="look_for_thresholds", every_seconds=1, run=house.thresholds.look),
+            Duty(name="send_webhooks", every_seconds=1, run=house.webhooks.deliver),
+            Duty(name="audit", every_seconds=60, run=books.audit),
+        ),
             Duty(name="rescue", every_seconds=1, run=books.rescue),
             Duty(name="expire_jobs", every_seconds=1, run=due.expire),
             Duty(name="deliver", every_seconds=0.25, run=house.deliveries.deliver),
             Duty(name="republish", every_seconds=5, run=due.forget_lost_messages),
             Duty(name="expire_reservations", every_seconds=5, run=expire_reservations),
             Duty(name="reconcile", every_seconds=5, run=books.reconcile),
-            Duty(name="audit", every_seconds=60, run=books.audit),
             Duty(name="suspend_orphans", every_seconds=60, run=house.storage.ledger.suspend_orphans),
             Duty(name="presume", every_seconds=60, run=books.presume),
             Duty(name="prune_files", every_seconds=60, run=house.storage.files.prune),
@@ -81,7 +93,8 @@ def duties_of(house: UpkeepHouse) -> dict[str, tuple[Duty, ...]]:
 
 async def keep(settings: Settings) -> None:
     """Do the duties until SIGTERM or SIGINT. Raises CatalogueError and InvalidSetting before anything is done."""
-    stopping, woken = asyncio.Event(), {name: asyncio.Event() for name in ("dispatch", "batches", "controls", "house")}
+    stopping = asyncio.Event()
+    woken = {name: asyncio.Event() for name in ("dispatch", "batches", "controls", "letters", "money", "house")}
 
     def stop() -> None:
         stopping.set()
@@ -91,7 +104,7 @@ async def keep(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
-    async with open_upkeep_house(settings, load_catalogue(settings.config)) as house:
+    async with open_upkeep_house(settings, load_catalogue(settings.config), os.environ) as house:
         log.info("upkeep_started", holder=house.storage.holder)
         bell = asyncio.create_task(listen(settings.database_url.get_secret_value(), woken["dispatch"].set))
         try:

@@ -77,7 +77,7 @@ async def walk(
     )
     catalogue = load_catalogue(config)
     async with (
-        open_upkeep_house(settings, catalogue) as upkeep,
+        open_upkeep_house(settings, catalogue, env) as upkeep,
         open_worker_house(settings, catalogue, env, Metrics()) as house,
     ):
         await _prepare(upkeep)

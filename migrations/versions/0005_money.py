@@ -9,7 +9,6 @@ CHANGES = """
 ALTER TABLE jobs ADD prompt text;
 ALTER TABLE jobs ADD budget_steps text[] NOT NULL DEFAULT '{}';
 CREATE INDEX jobs_same_answer ON jobs (tenant_id, request_digest) WHERE state = 'completed';
-CREATE INDEX jobs_out_of_money ON jobs (tenant_id) WHERE state = 'waiting' AND wait_reason = 'budget';
 
 ALTER TABLE ledger ADD lane text;
 ALTER TABLE ledger ADD prompt text;
