@@ -57,6 +57,10 @@ class Estimates:
         tokens = self._calibration(measured.topic).with_margin(measured.features)
         return Estimate(tokens=min(tokens, bound), measured=measured)
 
+    def likely(self, measured: Measured) -> float:
+        """Tokens that a prompt most probably has, without margin and bound."""
+        return self._calibration(measured.topic).likely(measured.features)
+
     def learn(self, measured: Measured, tokens: int) -> None:
         """Hear what the provider counted for a prompt."""
         if tokens > 0:

@@ -14,11 +14,11 @@ from itertools import accumulate
 
 from schemas.estimates import Sums
 
-REMEMBERED = 0.9995
-"""What a call keeps of its weight per later call: some 2,000 calls are remembered."""
+REMEMBERED = 0.998
+"""What a call keeps of its weight per later call: some 500 are remembered, of which each stands for four later on."""
 
 MARGIN_REMEMBERED = 0.995
-"""The margin follows the last 200 calls: enough for a quantile of 95 %, and soon rid of what early errors taught."""
+"""The margin follows the last 200 of them: enough for such a quantile, and soon rid of what early errors taught."""
 
 COVERED = 0.95
 LEAST_MARGIN, MOST_MARGIN = 0.9, 2.0

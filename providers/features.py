@@ -78,18 +78,14 @@ def sample_of(text: bytes) -> tuple[bytes, float]:
 
 def _read(message: object, texts: list[str]) -> int:
     """Add the message's texts to those found; returns the tokens of its media."""
-    match message:
-        case {"content": str(content), **others}:
-            texts.append(content)
-        case {"content": list(parts), **others}:
-            return sum(_read_part(part, texts) for part in parts) + _read({**others, "content": ""}, texts)
-        case {**others}:
-            pass
-        case _:
-            return 0
-    if len(others) > 1:  # more than the role
-        texts.extend(encoded(value).decode() for name, value in others.items() if name != "role" and value)
-    return 0
+    if not isinstance(message, dict):
+        return 0
+    content = message.get("content")
+    if isinstance(content, str):
+        texts.append(content)
+    others = [encoded(value).decode() for name, value in message.items() if name not in _READ_APART and value]
+    texts.extend(others)
+    return sum(_read_part(part, texts) for part in content) if isinstance(content, list) else 0
 
 
 def _read_part(part: object, texts: list[str]) -> int:
@@ -115,6 +111,7 @@ def _ascii(keep: str) -> Iterator[int]:
     return (code for code in range(128) if getattr(chr(code), keep)())
 
 
+_READ_APART = {"role", "content"}
 _FRAME = ("tools", "functions", "response_format")
 """Beside the messages, what a provider writes into the prompt."""
 
