@@ -1,0 +1,1 @@
+"""A fault campaign: real processes under load, faults at random moments, and the provider's meter as the judge."""

@@ -1,0 +1,143 @@
+"""`python -m tests.chaos.campaign --seed N --jobs 20000 --seconds 300`: load, faults, and one table. Exit code 1 when
+anything that must be zero is not, or the system stood still for longer than it may.
+"""
+
+import argparse
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from threading import Thread
+
+from tests.chaos.faults import Faults
+from tests.chaos.load import SCENARIOS, Load
+from tests.chaos.site import Site, running_site
+from tests.chaos.verdict import Verdict, judge, known_keys, unfinished, watch_rests
+from tests.support.simulator_process import SimulatorProcess
+
+LEASE_SECONDS = 5.0
+LOOK_SECONDS = 0.25
+SECONDS_PER_FAULT = 6.0
+SETTLE_SECONDS = 120.0
+"""How long what is left may take after the last fault."""
+
+ENV = {
+    "PENSTOCK_LEASE_SECONDS": str(LEASE_SECONDS),
+    "PENSTOCK_HEARTBEAT_SECONDS": "1.2",
+    "PENSTOCK_DRAIN_GRACE_SECONDS": "3",
+    "PENSTOCK_SLOTS": "100",
+    "PENSTOCK_RESERVED_CRITICAL_SLOTS": "10",
+    "PENSTOCK_SLICE_SIZE": "16",
+    "PENSTOCK_FIRST_BYTE_TIMEOUT_SECONDS": "60",
+}
+"""A short lease, so that many are lost in few minutes; calls are drawn so that one in fifty outlasts it."""
+
+LATENCY = "lognormal:400,1.1"
+
+MOST_SECONDS = {
+    "worker killed": LEASE_SECONDS + 5,
+    "web killed": LEASE_SECONDS + 5,
+    "worker paused": LEASE_SECONDS + 5,
+    "worker cut off": LEASE_SECONDS + 5,
+    "redis killed": 10.0,
+    "redis wiped": 10.0,
+    "redis paused": 10.0,
+    "postgres killed": 10.0,
+    "postgres paused": 10.0,
+}
+"""How long the system may stand still: after the kill of a worker, and after a store is back."""
+
+
+def run(*, seed: int, jobs: int, seconds: float, folder: Path, only: tuple[str, ...] = ()) -> tuple[Verdict, Faults]:
+    """One campaign; everything that it started has ended when it returns."""
+    with (
+        SimulatorProcess.start(
+            seed=seed, latency=LATENCY, requests_per_minute=0, tokens_per_minute=0, scenarios=SCENARIOS
+        ) as provider,
+        running_site(folder, provider, env=ENV) as site,
+    ):
+        watch_rests(site.database_url)
+        chance = random.Random(seed)  # noqa: S311 - a campaign can be repeated
+        load = Load(url=site.url, key=site.key, redis_url=site.redis_url, chance=random.Random(seed))  # noqa: S311 - the same
+        faults = Faults(site=site, chance=chance, lease_seconds=LEASE_SECONDS)
+        handing_in = Thread(target=load.run, args=(jobs, seconds), name="load")
+        handing_in.start()
+        _conduct(faults, chance, handing_in, seconds, only)
+        _settle(site, load, faults, handing_in)
+        return judge(site, load, faults.orphans), faults
+
+
+def _conduct(faults: Faults, chance: random.Random, handing_in: Thread, seconds: float, only: tuple[str, ...]) -> None:
+    deck, ends_at, next_at = faults.deck(), time.monotonic() + seconds, time.monotonic() + SECONDS_PER_FAULT
+    while time.monotonic() < ends_at or handing_in.is_alive():
+        faults.look()
+        now = time.monotonic()
+        if now >= next_at and now < ends_at and faults.quiet:
+            kind = next(kind for kind in deck if not only or kind in only)
+            print(f"{seconds - (ends_at - now):6.1f} s  {kind}", flush=True)  # noqa: T201 - the campaign's progress
+            faults.bring(kind)
+            next_at = now + SECONDS_PER_FAULT * chance.uniform(0.5, 1.5)
+        time.sleep(LOOK_SECONDS)
+        if now > ends_at + SETTLE_SECONDS:
+            break
+
+
+def _settle(site: Site, load: Load, faults: Faults, handing_in: Thread) -> None:
+    give_up_at = time.monotonic() + SETTLE_SECONDS
+    sending = Thread(target=load.send_missing, args=(lambda: known_keys(site.database_url), SETTLE_SECONDS))
+    while not faults.quiet and time.monotonic() < give_up_at:
+        faults.look()
+        time.sleep(LOOK_SECONDS)
+    sending.start()
+    while time.monotonic() < give_up_at:
+        faults.look()
+        if not handing_in.is_alive() and not sending.is_alive() and unfinished(site.database_url) == 0:
+            break
+        time.sleep(LOOK_SECONDS)
+    load.stopping.set()
+    handing_in.join()
+    sending.join()
+
+
+def report(verdict: Verdict, faults: Faults) -> tuple[str, ...]:
+    """Print the table; returns the names of what is wrong."""
+    stood_still = {kind: round(seconds, 1) for kind, seconds in sorted(faults.longest.items())}
+    too_long = [kind for kind, seconds in faults.longest.items() if seconds > MOST_SECONDS[kind]]
+    too_long += [f"{stall.kind} (never over)" for stall in faults.stalls]
+    _print({"faults": len(faults.done), **verdict.figures, "longest stall, seconds": stood_still})
+    wrong = (*verdict.wrong, *(f"stall: {kind}" for kind in too_long))
+    print("wrong: " + (", ".join(wrong) or "nothing"), flush=True)  # noqa: T201 - the campaign's verdict
+    return wrong
+
+
+def _print(figures: Mapping[str, object]) -> None:
+    width = max(len(name) for name in figures)
+    for name, figure in figures.items():
+        text = figure if not isinstance(figure, dict) else " · ".join(f"{key} {value}" for key, value in figure.items())
+        print(f"{name:<{width}}  {text if text != '' else '-'}")  # noqa: T201 - the campaign's table
+
+
+def main() -> int:
+    """Read the command line, run one campaign, print its table."""
+    parser = argparse.ArgumentParser(prog="scripts/chaos", description=__doc__)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=20_000)
+    parser.add_argument("--seconds", type=float, default=300.0)
+    parser.add_argument("--only", action="append", default=[], help="a kind of fault; may be repeated")
+    parser.add_argument("--keep", type=Path, help="leave the home folder with its logs here")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="penstock-chaos-") as folder:
+        verdict, faults = run(
+            seed=options.seed,
+            jobs=options.jobs,
+            seconds=options.seconds,
+            folder=options.keep or Path(folder),
+            only=tuple(options.only),
+        )
+        return 1 if report(verdict, faults) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,194 @@
+"""The judge: what Postgres says at the end, held against what callers were told and what the provider billed.
+
+An audit trigger, which knows nothing of leases and fences, counts how often each job came to rest and left it.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from jsonschema import Draft202012Validator
+from psycopg.rows import dict_row
+
+from schemas.ids import AttemptId
+from schemas.money import NanoUsd
+from storage.engine import open_engine
+from storage.ledger import LedgerTable
+from tests.chaos.load import SCHEMA, Load
+from tests.chaos.site import Site
+
+AUDIT = """
+CREATE TABLE chaos_rests (job_id text NOT NULL, state text NOT NULL, left_rest boolean NOT NULL);
+CREATE FUNCTION chaos_note() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    rest text[] := ARRAY['completed', 'dead', 'expired', 'cancelled'];
+BEGIN
+    IF NEW.state = ANY(rest) THEN
+        INSERT INTO chaos_rests VALUES (NEW.id, NEW.state, false);
+    ELSIF OLD.state = ANY(rest) THEN
+        INSERT INTO chaos_rests VALUES (NEW.id, NEW.state, true);
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER chaos_audit AFTER UPDATE OF state ON jobs FOR EACH ROW
+WHEN (NEW.state = ANY(ARRAY['completed', 'dead', 'expired', 'cancelled'])
+      OR OLD.state = ANY(ARRAY['completed', 'dead', 'expired', 'cancelled']))
+EXECUTE FUNCTION chaos_note();
+"""
+
+JOBS = """
+SELECT j.id, j.state, j.dead_reason, j.idempotency_key, j.batch_id, j.synchronous, j.deaths, j.custom_id, j.wait_reason,
+    r.job_id IS NOT NULL AS has_result, r.output
+FROM jobs j LEFT JOIN job_results r ON r.job_id = j.id
+"""
+ATTEMPTS = "SELECT id, job_id, state, outcome, fence, error FROM attempts ORDER BY job_id, opened_at, id"
+DOUBLED = "SELECT job_id FROM chaos_rests GROUP BY job_id HAVING count(*) > 1"
+SUSPENSE = "SELECT id FROM attempts WHERE state = 'suspense'"
+LEDGER = "SELECT COALESCE(sum(nano_usd), 0)::bigint AS total FROM ledger"
+NOT_AT_REST = "SELECT count(*) AS jobs FROM jobs WHERE state NOT IN ('completed', 'dead', 'expired', 'cancelled')"
+
+AT_REST = frozenset({"completed", "dead", "expired", "cancelled"})
+
+UNKNOWN_END = frozenset({"worker_lost", "handed_back", "late", "ambiguous", "cut", "unknown"})
+"""Outcomes after which nobody could know whether the call was billed, and after which another may be sent."""
+
+PROVIDER_MADE = frozenset({"ambiguous", "cut", "unknown"})
+"""Those of them that the provider's own faults bring about; the others take a process that was lost."""
+
+EXCUSED = frozenset({"caller_lost", "refused", "invalid_output", "tries_exhausted", "ambiguous"})
+"""What the provider's own faults and dead callers may kill a job of."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """Figures by name, in the order of the table; `wrong` names those that are not what they must be."""
+
+    figures: Mapping[str, object]
+    wrong: tuple[str, ...]
+
+
+def watch_rests(database_url: str) -> None:
+    """Install the audit. Before the first job."""
+    with psycopg.connect(database_url) as connection:
+        connection.execute(AUDIT)
+
+
+def unfinished(database_url: str) -> int:
+    """How many jobs are not at rest."""
+    return int(_rows(database_url, NOT_AT_REST)[0]["jobs"])
+
+
+def known_keys(database_url: str) -> set[str]:
+    """The idempotency keys of all stored jobs."""
+    found = _rows(database_url, "SELECT idempotency_key FROM jobs WHERE idempotency_key IS NOT NULL")
+    return {row["idempotency_key"] for row in found}
+
+
+def judge(site: Site, load: Load, orphans: set[str]) -> Verdict:
+    """Everything at once, after all jobs have come to rest or had the time to."""
+    jobs, attempts = _rows(site.database_url, JOBS), _rows(site.database_url, ATTEMPTS)
+    bills = site.provider.bills()
+    twice = _billed_twice(attempts, bills)
+    flagged = {job_id for job_id in twice if site.door.get("jobs", job_id).get("paid_twice_possible")}
+    own = Counter(reason for reasons in twice.values() for reason in reasons)
+    unexcused = [id_ for id_, reasons in twice.items() if id_ not in orphans and not set(reasons) <= PROVIDER_MADE]
+    suspended = _resolve(site, bills)
+    [ledger] = _rows(site.database_url, LEDGER)
+    dead = Counter(str(job["dead_reason"]) for job in jobs if job["state"] == "dead")
+    valid = Counter(attempt["job_id"] for attempt in attempts if attempt["outcome"] == "valid")
+    completed = [job for job in jobs if job["state"] == "completed"]
+    per_job = Counter(Counter(attempt["job_id"] for attempt in attempts).values())
+    figures: dict[str, object] = {
+        "accepted": len(load.accepted | load.celery) + sum(job["batch_id"] in load.batches for job in jobs),
+        "synchronous calls": len(load.synchronous),
+        "completed": len(completed),
+        "dead by reason": dict(dead),
+        "not at rest": dict(
+            Counter(f"{job['state']} {job['wait_reason'] or ''}".strip() for job in jobs if job["state"] not in AT_REST)
+        ),
+        "lost": _lost(jobs, load),
+        "results written twice": len(_rows(site.database_url, DOUBLED)),
+        "completed without a valid result": sum(not _is_valid(job) for job in completed),
+        "completed past the fence": sum(valid[job["id"]] != 1 for job in completed),
+        "healthy jobs quarantined": dead["poison"],
+        "dead without an excuse": sum(number for reason, number in dead.items() if reason not in EXCUSED),
+        "attempts per job": dict(sorted(per_job.items())),
+        "billed twice": len(twice),
+        "billed twice, why": dict(own),
+        "billed twice, not flagged": len(twice.keys() - flagged),
+        "billed twice, not in flight at a fault": len(unexcused),
+        "sent without a durable attempt": len(bills.keys() - {attempt["id"] for attempt in attempts}),
+        "suspense resolved by the bill": suspended,
+        "ledger minus bill, nano-dollars": ledger["total"] - site.provider.meter()["bill_nano_usd"],
+    }
+    return Verdict(figures=figures, wrong=tuple(name for name in ZEROS if figures[name] != 0))
+
+
+ZEROS = (
+    "lost",
+    "results written twice",
+    "completed without a valid result",
+    "completed past the fence",
+    "healthy jobs quarantined",
+    "dead without an excuse",
+    "billed twice, not flagged",
+    "billed twice, not in flight at a fault",
+    "sent without a durable attempt",
+    "ledger minus bill, nano-dollars",
+)
+"""Figures that must be zero."""
+
+
+def _lost(jobs: list[dict[str, Any]], load: Load) -> int:
+    """Jobs that were accepted and are missing or not at rest; a batch has as many as it had lines."""
+    keys = {job["idempotency_key"] for job in jobs if job["state"] in AT_REST}
+    lines = Counter(job["batch_id"] for job in jobs if job["state"] in AT_REST)
+    short = sum(max(0, 100 - lines[batch_id]) for batch_id in load.batches)
+    restless = sum(job["state"] not in AT_REST for job in jobs)
+    return max(len((load.accepted | load.celery) - keys) + short, restless)
+
+
+def _is_valid(job: Mapping[str, Any]) -> bool:
+    return bool(job["has_result"]) and Draft202012Validator(SCHEMA).is_valid(job["output"])
+
+
+def _billed_twice(attempts: list[dict[str, Any]], bills: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Jobs with a billed attempt of unknown end and another billed attempt, and why the end was unknown."""
+    billed: dict[str, list[dict[str, Any]]] = {}
+    for attempt in attempts:
+        if attempt["id"] in bills:
+            billed.setdefault(attempt["job_id"], []).append(attempt)
+    found = {}
+    for job_id, several in billed.items():
+        unknown = [str(attempt["outcome"]) for attempt in several if attempt["outcome"] in UNKNOWN_END]
+        if unknown and len(several) > 1:
+            found[job_id] = unknown
+    return found
+
+
+def _resolve(site: Site, bills: Mapping[str, Any]) -> int:
+    """Resolve what is in suspense by what the provider billed, as an operator with an invoice does."""
+    ids = [AttemptId(row["id"]) for row in _rows(site.database_url, SUSPENSE)]
+
+    async def resolve() -> None:
+        engine = open_engine(site.database_url, application="campaign")
+        ledger = LedgerTable(engine)
+        await ledger.suspend_orphans(older_seconds=0)
+        for unsettled in await ledger.suspense(most=100_000):
+            bill = bills.get(unsettled.attempt_id)
+            if bill is None:
+                await ledger.release(unsettled.attempt_id)
+            else:
+                await ledger.post(unsettled.attempt_id, NanoUsd(int(bill["nano_usd"])))
+        await engine.dispose()
+
+    asyncio.run(resolve())
+    return len(ids)
+
+
+def _rows(database_url: str, query: str) -> list[dict[str, Any]]:
+    with psycopg.connect(database_url, row_factory=dict_row) as connection:
+        return connection.execute(query).fetchall()
