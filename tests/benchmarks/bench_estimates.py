@@ -82,7 +82,8 @@ def ratio_of_bytes(name: str, rule: Rule, found: list[Document]) -> str:
     true = [rule(document.text) + FRAME_TOKENS for document in rest]
     bounds = [prompt_bound(body_of(document)) for document in rest]
     quarter = statistics.mean(abs(bound / 4 - tokens) / tokens for bound, tokens in zip(bounds, true, strict=True))
-    return f"{name:16} a quarter of the bound is off by {quarter:.1%}; the bound is {sum(bounds) / sum(true):.1f} times the truth"
+    times = sum(bounds) / sum(true)
+    return f"{name:16} a quarter of the bound is off by {quarter:.1%}; the bound is {times:.1f} times the truth"
 
 
 def cost(found: list[Document]) -> str:
