@@ -26,7 +26,7 @@ from storage.reads import Reads
 from storage.replay import ReplayTable
 
 from storage.thresholds import ThresholdTable
-
+from storage.spend import SpendReads
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Storage:
     """The room's tables. `holder` is the name under which this process holds leases."""
@@ -52,6 +52,7 @@ class Storage:
 
     thresholds: ThresholdTable
     engine: AsyncEngine
+    spend: SpendReads
     def leadership(self, name: str) -> Leadership:
         """This process's candidacy for one duty."""
         return Leadership(self.engine, name=name, holder=self.holder)
@@ -85,5 +86,7 @@ async def opened(
             engine=engine,
         )
             thresholds=ThresholdTable(engine),
+            thresholds=ThresholdTable(engine),
+            spend=SpendReads(engine),
     finally:
         await engine.dispose()

@@ -134,10 +134,18 @@ WITH given AS (
         provider_request_id = g.provider_request_id, latency_ms = g.latency_ms, closed_at = g.closed_at
     FROM given g
     WHERE a.id = g.id AND a.state IN ('opened', 'suspense')
-    RETURNING a.id, a.job_id, a.account, a.model, g.booked_nano_usd, g.closed_at
+    RETURNING a.id, a.job_id, a.fence, a.account, a.model, a.outcome, g.booked_nano_usd, g.closed_at
 ), booked AS (
-    INSERT INTO ledger (attempt_id, kind, nano_usd, tenant_id, end_user, batch_id, account, model, at)
-    SELECT c.id, 'post', c.booked_nano_usd, j.tenant_id, j.end_user, j.batch_id, c.account, c.model, c.closed_at
+    INSERT INTO ledger (attempt_id, kind, nano_usd, tenant_id, end_user, batch_id, account, model, at, lane, prompt,
+        cause)
+    SELECT c.id, 'post', c.booked_nano_usd, j.tenant_id, j.end_user, j.batch_id, c.account, c.model, c.closed_at,
+        j.lane, j.prompt,
+        CASE WHEN c.fence <> j.fence OR j.state <> 'running' THEN 'zombie'
+             WHEN c.outcome = 'valid' THEN 'useful'
+             WHEN c.outcome = 'invalid' THEN 'reprompt'
+             WHEN c.outcome = 'truncated' THEN 'truncation'
+             WHEN c.outcome = 'declined' THEN 'refused'
+             ELSE 'trouble' END
     FROM closed c JOIN jobs j ON j.id = c.job_id
     WHERE c.booked_nano_usd IS NOT NULL
     ON CONFLICT (attempt_id, kind, seq) DO NOTHING

@@ -98,8 +98,10 @@ WITH resolved AS (
     WHERE a.id = :id AND a.state = 'suspense'
     RETURNING a.id, a.job_id, a.account, a.model
 ), booked AS (
-    INSERT INTO ledger (attempt_id, kind, nano_usd, tenant_id, end_user, batch_id, account, model, at)
-    SELECT r.id, :kind, :nano_usd, j.tenant_id, j.end_user, j.batch_id, r.account, r.model, clock_timestamp()
+    INSERT INTO ledger (attempt_id, kind, nano_usd, tenant_id, end_user, batch_id, account, model, at, lane, prompt,
+        cause)
+    SELECT r.id, :kind, :nano_usd, j.tenant_id, j.end_user, j.batch_id, r.account, r.model, clock_timestamp(),
+        j.lane, j.prompt, 'duplicate'
     FROM resolved r JOIN jobs j ON j.id = r.job_id WHERE CAST(:state AS text) = 'posted'
     ON CONFLICT (attempt_id, kind, seq) DO NOTHING
     RETURNING attempt_id, nano_usd
@@ -116,10 +118,12 @@ SELECT j.id FROM jobs j JOIN attempts a ON a.job_id = j.id WHERE a.id = :id FOR 
 
 ADJUST = """
 WITH entry AS (
-    INSERT INTO ledger (attempt_id, kind, seq, nano_usd, tenant_id, end_user, batch_id, account, model, at)
+    INSERT INTO ledger (attempt_id, kind, seq, nano_usd, tenant_id, end_user, batch_id, account, model, at, lane,
+        prompt, cause)
     SELECT a.id, 'adjust',
         (SELECT COALESCE(max(seq) + 1, 0) FROM ledger WHERE attempt_id = a.id AND kind = 'adjust'),
-        :nano_usd, j.tenant_id, j.end_user, j.batch_id, a.account, a.model, clock_timestamp()
+        :nano_usd, j.tenant_id, j.end_user, j.batch_id, a.account, a.model, clock_timestamp(), j.lane, j.prompt,
+        (SELECT cause FROM ledger WHERE attempt_id = a.id ORDER BY id LIMIT 1)
     FROM attempts a JOIN jobs j ON j.id = a.job_id WHERE a.id = :id
     RETURNING attempt_id, seq, nano_usd
 ), spent AS (
