@@ -27,7 +27,7 @@ HIGHEST_LOAD = 0.45
 
 SECONDS = 4.0
 ESCROW_RUNS = 20
-SHARDS_OF_THE_MAP = 8
+SHARDS_OF_THE_MAP = 16
 FINISHES_PER_SECOND_PER_POSTGRES = 8_000
 """Grouped commits on one small node, as measured in the sketches of this design; not measured here."""
 
@@ -135,7 +135,7 @@ def report(costs: Costs) -> Iterator[str]:
         yield f"{part * 1e6 / costs.job_us:20.0f} {load:6.2f} {wait:11.0f}"
     yield "shards: busiest, even accounts hashed / mapped, Zipf 0.8 accounts hashed / mapped; p99 wait us of the last"
     even, skewed = [1 / ACCOUNTS] * ACCOUNTS, zipf(ACCOUNTS, 0.8)
-    for shards in (4, 5, 6, 8):
+    for shards in (8, 12, 16, 24):
         work = total * costs.job_us / 1e6
         places = [
             place for shares in (even, skewed) for place in (hashed(chance, shares, shards), mapped(shares, shards))
@@ -145,7 +145,7 @@ def report(costs: Costs) -> Iterator[str]:
         yield f"{shards:6} " + " ".join(f"{load:7.2f}" for load in busiest) + f" {wait:8.0f}"
     yield from _leases(chance, total)
     yield "escrow: chunks of a budget over the shards, draws per 1,000 jobs, stranded at the first refusal"
-    for chunks in (12, 60, 600, 6_000):
+    for chunks in (32, 320, 3_200):
         runs = [escrow(chance, chunks, mapped(skewed, SHARDS_OF_THE_MAP)) for _ in range(ESCROW_RUNS)]
         draws, stranded = (sum(column) / ESCROW_RUNS for column in zip(*runs, strict=True))
         yield f"{chunks:6} {draws:9.2f} {stranded:8.1%}"
@@ -170,8 +170,8 @@ def _leases(chance: random.Random, total: int) -> Iterator[str]:
 def main() -> None:
     """Simulate and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--admit-us", type=float, default=26.0)
-    parser.add_argument("--settle-us", type=float, default=24.0)
+    parser.add_argument("--admit-us", type=float, default=70.0)
+    parser.add_argument("--settle-us", type=float, default=64.0)
     given = parser.parse_args()
     costs = Costs(admit_us=given.admit_us, settle_us=given.settle_us)
     sys.stdout.write("\n".join(report(costs)) + "\n")
