@@ -1,0 +1,92 @@
+"""What was raised wakes those that wait for it, and nobody else; every change is noted once."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+
+import pytest
+
+from schemas.job import Target
+from schemas.jsons import JsonObject
+from storage.parked import Change, Waiters
+from tasks.limits import EarlyWakes, names_leading_to
+
+BUDGET = Waiters(reason="budget")
+CHAINS = {
+    "m": (Target(account="a", model="m"),),
+    "alias": (Target(account="a", model="n"), *(Target(account="a", model="m"),)),
+}
+
+
+@dataclass
+class Parked:
+    found: list[Change]
+    noted: list[tuple[int, tuple[Waiters, ...]]] = field(default_factory=list)
+
+    async def changes(self) -> Sequence[Change]:
+        return self.found
+
+    async def note(self, changes: Sequence[Change], waiters: Collection[Waiters]) -> None:
+        self.noted.append((len(changes), tuple(waiters)))
+
+
+def change(name: str, before: JsonObject | None, after: JsonObject | None) -> Change:
+    return Change(name=name, version=2, before=before, after=after)
+
+
+def budget(limit: str, **more: object) -> dict[str, object]:
+    return {"scope": "global", "limit_usd": limit} | more
+
+
+async def woken(*changes: Change) -> tuple[Waiters, ...]:
+    parked = Parked([*changes])
+    await EarlyWakes(parked, names_leading_to(CHAINS, CHAINS.__getitem__)).notice()
+    [(noted, waiters)] = parked.noted
+    assert noted == len(changes)
+    return waiters
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "reasons"),
+    [
+        ({"requests_per_minute": 5}, {"requests_per_minute": 6}, {"requests_per_minute"}),
+        ({"requests_per_minute": 5}, {"requests_per_minute": 4}, set()),
+        ({"requests_per_minute": None}, {"requests_per_minute": 4}, set()),
+        ({"tokens_per_day": 5}, {"tokens_per_day": None}, {"tokens_per_day"}),
+        ({"max_in_flight": 5, "tokens_per_minute": 1}, {"max_in_flight": 6, "tokens_per_minute": 1}, {"in_flight"}),
+        ({"requests_per_minute": 5}, None, {"requests_per_minute"}),
+        (None, {"requests_per_minute": 5}, set()),
+    ],
+)
+async def test_a_raised_limit_wakes_all_models_that_lead_to_it(
+    before: JsonObject | None, after: JsonObject | None, reasons: set[str]
+) -> None:
+    waiters = await woken(change("limits/a/m", before, after))
+
+    assert set(waiters) == {Waiters(reason=reason, model=model) for reason in reasons for model in ("alias", "m")}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "wakes"),
+    [
+        (budget("5"), budget("5.5"), (BUDGET,)),
+        (budget("5"), budget("4"), ()),
+        (budget("5"), None, (BUDGET,)),
+        (budget("5"), budget("5", on_exhausted=["cheaper"]), (BUDGET,)),
+        (None, budget("5"), ()),
+    ],
+)
+async def test_a_budget_that_gives_more_wakes_those_that_wait_for_money(
+    before: JsonObject | None, after: JsonObject | None, wakes: tuple[Waiters, ...]
+) -> None:
+    assert await woken(change("budget/day/UTC/global", before, after)) == wakes
+
+
+async def test_other_values_wake_nobody() -> None:
+    assert await woken(change("lanes", {"low": 0.1}, {"low": 0.2})) == ()
+
+
+async def test_without_a_change_nothing_is_written() -> None:
+    parked = Parked([])
+
+    assert await EarlyWakes(parked, lambda _: ()).notice() == 0
+    assert parked.noted == []

@@ -1,0 +1,125 @@
+"""A flow is as open as its target: nothing is published that would wait longer than a slot waits."""
+
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from admission.limits import DimensionSnapshot, LimitsSnapshot
+from schemas.errors import RedisUnavailable, UnknownModel
+from schemas.job import Target
+from schemas.lanes import Lane
+from tasks.dispatch import Flow
+from tasks.openings import PROBE_SECONDS, SMALLEST_WINDOW, Openings
+
+TARGET = Target(account="a", model="m")
+NONE = DimensionSnapshot(configured=None, learned=None, effective=None, level=None)
+FULL = DimensionSnapshot(configured=6_000, learned=None, effective=6_000, level=1.0)
+EMPTY = replace(FULL, level=0.0)
+TICKETS = dict.fromkeys(Lane, 0) | {Lane.LOW: 9_000}
+
+OPEN = LimitsSnapshot(
+    target=TARGET,
+    version=1,
+    requests_per_minute=FULL,
+    tokens_per_minute=NONE,
+    requests_per_day=NONE,
+    tokens_per_day=NONE,
+    used_requests_last_minute=0,
+    used_tokens_last_minute=0,
+    in_flight=0,
+    max_in_flight=None,
+    ticket_ms=dict.fromkeys(Lane, 0),
+    frozen_ms=0,
+    stopped=None,
+    rate_factor=1.0,
+    ramp_factor=1.0,
+    refund_share=1.0,
+)
+
+
+@dataclass
+class Buckets:
+    snapshot_now: LimitsSnapshot | None
+    away: bool = False
+    asked: int = 0
+    now: float = 0.0
+    chains: dict[str, tuple[Target, ...]] = field(default_factory=lambda: {"small": (TARGET,)})
+
+    async def snapshot(self, target: Target) -> LimitsSnapshot | None:
+        self.asked += 1
+        if self.away:
+            raise RedisUnavailable
+        return self.snapshot_now
+
+    def chain(self, model: str) -> tuple[Target, ...]:
+        if model not in self.chains:
+            raise UnknownModel
+        return self.chains[model]
+
+    def openings(self) -> Openings:
+        return Openings(self, self.chain, run_ahead=1_200, hold_seconds=2.0, clock=lambda: self.now)
+
+
+def flow(lane: Lane = Lane.LOW, model: str = "small", run_ahead: int = 5) -> Flow:
+    return Flow(lane=lane, model=model, run_ahead=run_ahead)
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "window"),
+    [
+        (OPEN, 400),
+        (None, 1_200),
+        (replace(OPEN, requests_per_minute=NONE), 1_200),
+        (replace(OPEN, requests_per_minute=replace(FULL, effective=60)), SMALLEST_WINDOW),
+        (replace(OPEN, requests_per_minute=EMPTY), 400),
+        (replace(OPEN, requests_per_minute=EMPTY, ticket_ms=TICKETS), 0),
+        (replace(OPEN, ticket_ms=TICKETS), 400),
+        (replace(OPEN, ticket_ms=TICKETS, in_flight=7, max_in_flight=7), 0),
+        (replace(OPEN, frozen_ms=1_500), 400),
+        (replace(OPEN, frozen_ms=60_000), 0),
+        (replace(OPEN, stopped="insufficient_quota"), 0),
+        (replace(OPEN, requests_per_day=replace(FULL, effective=100, level=0.5)), 400),
+        (replace(OPEN, requests_per_day=replace(FULL, effective=100, level=0.0)), 0),
+    ],
+)
+async def test_a_window_follows_what_the_target_lets_through(snapshot: LimitsSnapshot | None, window: int) -> None:
+    assert await Buckets(snapshot).openings().window(flow()) == window
+
+
+async def test_tickets_of_one_lane_do_not_shut_another() -> None:
+    buckets = Buckets(replace(OPEN, requests_per_minute=EMPTY, ticket_ms=TICKETS))
+
+    assert await buckets.openings().window(flow(Lane.HIGH)) == 400
+
+
+async def test_a_model_that_is_not_configured_is_published_so_that_its_jobs_say_so() -> None:
+    assert await Buckets(OPEN).openings().window(flow(model="gone")) == 1_200
+
+
+async def test_a_shut_flow_sends_one_job_now_and_then_to_ask() -> None:
+    buckets = Buckets(replace(OPEN, frozen_ms=60_000))
+    openings = buckets.openings()
+
+    first, second = await openings.window(flow(run_ahead=0)), await openings.window(flow(run_ahead=0))
+    buckets.now = PROBE_SECONDS
+
+    assert (first, second, await openings.window(flow(run_ahead=0))) == (1, 0, 1)
+
+
+async def test_a_stopped_account_is_not_asked_at_all() -> None:
+    assert await Buckets(replace(OPEN, stopped="billing")).openings().window(flow(run_ahead=0)) == 0
+
+
+async def test_one_reading_serves_all_flows_of_a_target() -> None:
+    buckets = Buckets(OPEN)
+    openings = buckets.openings()
+
+    for lane in Lane:
+        await openings.window(flow(lane))
+
+    assert buckets.asked == 1
+
+
+async def test_without_redis_there_is_no_answer() -> None:
+    with pytest.raises(RedisUnavailable):
+        await Buckets(OPEN, away=True).openings().window(flow())
