@@ -9,21 +9,23 @@ from typing import Protocol
 
 from schemas.accepted import Accepted, Rested
 from schemas.control import Control, Subject
-from schemas.ids import BatchId, FileId, JobId, KeyId, TenantId
+from schemas.ids import BatchId, FileId, JobId, KeyId, ReplayId, TenantId
 from schemas.job import NewJob
 from schemas.jsons import JsonObject
 from schemas.lanes import Lane
-from schemas.money import NanoUsd
+from schemas.replay import DeadLetters, Estimate, NewReplay, Patch, ReplayOutcomes
+from schemas.replay import Replay as StoredReplay
 from schemas.states import JobState
 from storage.batches import StoredBatch
 from storage.controls import Begun
-from storage.dead_letters import DeadLetterGroup, DeadLetterView
+from storage.dead_letters import DeadLetterGroup, DeadLetterView, WholeLetter
 from storage.files import StoredFile
 from storage.keys import StoredKey
 from storage.reads import JobFilter, JobStory, JobView
-from storage.replay import DeadLetters
 from storage.summaries import BatchSummary
 from tasks.deps import OnChunk
+from tasks.letter_lines import Reader
+from tasks.letters import Imported
 from tasks.requests import Vocabulary
 
 
@@ -76,8 +78,11 @@ class DeadLetterReads(Protocol):
     ) -> Sequence[DeadLetterView]:
         """The latest dead first."""
 
-    async def groups(self, tenant_id: TenantId | None = None) -> Sequence[DeadLetterGroup]:
+    async def groups(self, which: DeadLetters) -> Sequence[DeadLetterGroup]:
         """What they died of, the most frequent first."""
+
+    def whole(self, which: DeadLetters) -> AsyncIterator[WholeLetter]:
+        """Each of them with its request and its attempts."""
 
 
 class Files(Protocol):
@@ -140,20 +145,45 @@ class Keys(Protocol):
 
 
 class Replay(Protocol):
-    """Dead letters back to work, or put aside."""
+    """Dead letters back to work, or put aside. An owner of None is the operator."""
 
-    async def replay(
-        self,
-        which: DeadLetters,
-        *,
-        deadline_seconds: float,
-        body: JsonObject | None = None,
-        max_cost_nano_usd: NanoUsd | None = None,
-    ) -> list[JobId]:
-        """Queue those that are meant; returns their ids."""
+    async def start(self, replay: NewReplay) -> StoredReplay:
+        """Begin a replay. Raises IdempotencyConflict."""
+
+    async def replay_now(self, replay: NewReplay) -> list[JobId]:
+        """Replay those that are meant and wait for it; returns their ids."""
+
+    async def find(self, replay_id: ReplayId, owner_id: TenantId | None) -> StoredReplay | None:
+        """A replay of this owner."""
+
+    async def newest(self, owner_id: TenantId | None, *, after: ReplayId | None, most: int) -> Sequence[StoredReplay]:
+        """Replays of this owner, newest first."""
+
+    async def outcomes(self, replay_id: ReplayId) -> ReplayOutcomes:
+        """What became of its jobs."""
+
+    async def cancel(self, replay_id: ReplayId, owner_id: TenantId | None) -> bool:
+        """Stop it; False where nothing can be stopped."""
+
+    async def resume(self, replay_id: ReplayId, owner_id: TenantId | None) -> bool:
+        """Go on although its canaries failed; False where it is not stopped."""
 
     async def discard(self, which: DeadLetters) -> list[JobId]:
         """Put those that are meant aside; returns their ids."""
+
+
+class Prices(Protocol):
+    """What a replay may cost."""
+
+    async def estimate(self, which: DeadLetters, patch: Patch, now: datetime) -> Estimate:
+        """Count and price what a replay would move."""
+
+
+class Imports(Protocol):
+    """Dead letters from elsewhere."""
+
+    async def take(self, lines: AsyncIterator[bytes], reader: Reader, now: datetime) -> Imported:
+        """Store the letter of each line. Raises InvalidRequest with the line that is wrong."""
 
 
 class Watch(Protocol):
@@ -170,6 +200,18 @@ class Watch(Protocol):
 
     async def depths(self) -> Mapping[tuple[Lane, JobState], int]:
         """How many jobs are not at rest, by lane and state. Raises PostgresUnavailable."""
+
+
+class Treasury(Protocol):
+    """The operator's hand on the money."""
+
+    async def set_budget(self, given: JsonObject) -> JsonObject:
+        """Change one budget. Raises InvalidRequest."""
+
+    async def report(
+        self, by: Sequence[str], *, days: int, zone: str = "UTC", tenant_id: TenantId | None = None
+    ) -> Sequence[JsonObject]:
+        """What the last days have cost, and what of it bought nothing. Raises InvalidRequest."""
 
 
 class Controls(Protocol):
@@ -227,8 +269,20 @@ class House(Protocol):
         """Dead letters, to move."""
 
     @property
+    def prices(self) -> Prices:
+        """What moving them may cost."""
+
+    @property
+    def imports(self) -> Imports:
+        """Dead letters from elsewhere."""
+
+    @property
     def controls(self) -> Controls:
         """Work under way, to be stopped or moved."""
+
+    @property
+    def treasury(self) -> Treasury:
+        """Budgets to change, and what was spent."""
 
     @property
     def watch(self) -> Watch:

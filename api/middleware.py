@@ -18,6 +18,8 @@ log = structlog.get_logger()
 
 FORM_OVERHEAD_BYTES = 1_000_000
 """What a form may weigh besides its file."""
+FILE_PATHS = frozenset({"/v1/files", "/dead-letters/import"})
+"""Where what is sent is a stream of lines, and never held whole."""
 PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 """Asked every few seconds by machines; a line each would bury the others."""
 METHODS = frozenset({"GET", "POST", "DELETE", "PUT", "PATCH", "HEAD", "OPTIONS"})
@@ -94,7 +96,7 @@ class Frame:
 
 def body_caps(*, max_body_bytes: int, max_file_bytes: int) -> Callable[[str], int]:
     """The cap of each path: files may be large, everything else is a single request."""
-    return lambda path: max_file_bytes + FORM_OVERHEAD_BYTES if path.rstrip("/") == "/v1/files" else max_body_bytes
+    return lambda path: max_file_bytes + FORM_OVERHEAD_BYTES if path.rstrip("/") in FILE_PATHS else max_body_bytes
 
 
 def _too_large(most: int) -> BodyTooLarge:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from api.auth import Authenticator, Caller
 from api.house import House
+from config.catalogue import PrivacyTable
 from config.settings import Settings
 from schemas.errors import InvalidRequest
 from schemas.job import NewJob
@@ -134,10 +135,16 @@ async def _authenticator(request: Request) -> Authenticator:
     return authenticator
 
 
+async def _privacy(request: Request) -> PrivacyTable:
+    privacy: PrivacyTable = request.app.state.catalogue.privacy
+    return privacy
+
+
 JsonBody = Annotated[JsonObject, Depends(_json_object)]
 OptionalBody = Annotated[JsonObject, Depends(_optional_object)]
 OfHouse = Annotated[House, Depends(_house)]
 OfSettings = Annotated[Settings, Depends(_settings)]
+OfPrivacy = Annotated[PrivacyTable, Depends(_privacy)]
 OfAuthenticator = Annotated[Authenticator, Depends(_authenticator)]
 IdempotencyKey = Annotated[str | None, Header()]
 

@@ -5,7 +5,7 @@ Statuses become the errors of `schemas.errors` here; the commands see no status 
 
 import http.client
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError, URLError
@@ -48,9 +48,23 @@ class Door:
         chosen = {name: value for name, value in query.items() if value is not None}
         return self._exchange("GET", _path(path) + (f"?{urlencode(chosen)}" if chosen else ""))
 
-    def post(self, *path: str, body: JsonObject | None = None) -> JsonObject:
+    def post(self, *path: str, body: JsonObject | None = None, headers: Mapping[str, str] | None = None) -> JsonObject:
         """Create or change a resource."""
-        return self._exchange("POST", _path(path), body or {})
+        return self._exchange("POST", _path(path), body or {}, headers)
+
+    def post_lines(self, *path: str, lines: bytes) -> JsonObject:
+        """Send JSON lines."""
+        return self._exchange("POST", _path(path), lines)
+
+    def lines(self, *path: str, **query: object) -> Iterator[bytes]:
+        """Yield the lines of a streamed answer as they come; one that ends early raises DoorFailed."""
+        chosen = {name: value for name, value in query.items() if value is not None}
+        request = self._request("GET", _path(path) + (f"?{urlencode(chosen)}" if chosen else ""), None)
+        with self._answered(request) as answer:
+            for line in answer:
+                if not line.endswith(b"\n"):
+                    raise DoorFailed(f"the answer of {self.address.url} ended in the middle of a line")
+                yield line
 
     def delete(self, *path: str) -> JsonObject:
         """End a resource."""
@@ -95,16 +109,29 @@ class Door:
         except openai.APIError as error:
             raise DoorFailed(f"{self.address.url} gave an answer that is none: {error.message}") from error
 
-    def _exchange(self, method: str, path: str, body: JsonObject | None = None) -> JsonObject:
-        request = Request(  # noqa: S310 - the scheme was checked to be http or https
+    def _exchange(
+        self, method: str, path: str, body: JsonObject | bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> JsonObject:
+        with self._answered(self._request(method, path, body, headers)) as answer:
+            return self._parsed(answer.read())
+
+    def _request(
+        self, method: str, path: str, body: JsonObject | bytes | None, headers: Mapping[str, str] | None = None
+    ) -> Request:
+        raw = json.dumps(body).encode() if isinstance(body, dict) else body
+        kind = "application/x-ndjson" if isinstance(body, bytes) else "application/json"
+        return Request(  # noqa: S310 - the scheme was checked to be http or https
             self.address.url + path,
             method=method,
-            data=None if body is None else json.dumps(body).encode(),
-            headers={"authorization": f"Bearer {self.address.key}", "content-type": "application/json"},
+            data=raw,
+            headers={"authorization": f"Bearer {self.address.key}", "content-type": kind} | dict(headers or {}),
         )
+
+    @contextmanager
+    def _answered(self, request: Request) -> Iterator[http.client.HTTPResponse]:
         try:
             with self._opener.open(request, timeout=TIMEOUT_SECONDS) as answer:
-                return self._parsed(answer.read())
+                yield answer
         except HTTPError as error:
             with error:
                 raise _error_of(error.code, _loads(error.read())) from error

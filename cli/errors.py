@@ -4,7 +4,8 @@ PenstockError
 ├── Unavailable
 │   └── DoorUnreachable       nobody answers at the address
 ├── DoorFailed                an answer that is none: a bug there, or not a penstock at all
-└── BatchIncomplete           a batch has ended, and not all of its jobs have completed
+├── BatchIncomplete           a batch has ended, and not all of its jobs have completed
+└── ReplayStopped             too few of its canaries completed
 """
 
 from schemas.errors import PenstockError, Unavailable
@@ -20,6 +21,12 @@ class DoorFailed(PenstockError):  # noqa: N818 - reads as what happened
     """The answer is not one that a penstock gives."""
 
     code = "door_failed"
+
+
+class ReplayStopped(PenstockError):  # noqa: N818 - reads as what happened
+    """The replay was stopped, because too few of its canaries completed."""
+
+    code = "replay_stopped"
 
 
 class BatchIncomplete(PenstockError):  # noqa: N818 - reads as what happened

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 import typer
 from typer.exceptions import Abort, TyperException
 
-from cli import batches, controls, dead_letters, demo, jobs, operator, running
+from cli import batches, controls, dead_letters, demo, jobs, operator, replays, running
 from cli.bench import command as bench
-from cli.errors import BatchIncomplete
+from cli.errors import BatchIncomplete, ReplayStopped
 from config.catalogue import CatalogueError
 from config.settings import SettingError
 from schemas.errors import (
@@ -29,7 +29,7 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 EPILOG = (
     "Exit codes: 0 done, 1 failure, 2 wrong usage, 3 not found, 4 unauthorised, 5 unreachable, 6 refused setting, "
-    "7 the batch ended with jobs that did not complete, 130 interrupted."
+    "7 the batch ended with jobs that did not complete, or the replay was stopped by its canaries, 130 interrupted."
 )
 
 EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
@@ -41,6 +41,7 @@ EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
     (SettingError, REFUSED_SETTING),
     (CatalogueError, REFUSED_SETTING),
     (BatchIncomplete, INCOMPLETE),
+    (ReplayStopped, INCOMPLETE),
     (PenstockError, FAILURE),
     (OSError, FAILURE),
 )
@@ -68,6 +69,7 @@ app.command()(controls.cancel)
 app.command()(controls.controls)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(dead_letters.app, name="dead-letters")
+app.add_typer(replays.app, name="replays")
 app.add_typer(operator.budgets, name="budgets")
 app.add_typer(operator.limits, name="limits")
 app.add_typer(operator.keys, name="keys")

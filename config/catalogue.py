@@ -136,6 +136,18 @@ class WebhookTable(_Table):
         return url
 
 
+class PrivacyTable(_Table):
+    """What is kept of calls. Without content: no request, no reply, and no value that a complaint quotes."""
+
+    store_content: bool = True
+
+
+class DeadLettersTable(_Table):
+    """How long dead letters are kept in the listings; without a number, until somebody discards them."""
+
+    retention_days: int | None = Field(default=None, ge=1, le=36_500)
+
+
 _SMALL, _LARGE = ("gpt-4.1-mini", "gpt-5-mini"), ("gpt-4.1", "gpt-5")
 
 
@@ -165,6 +177,8 @@ class Catalogue(_Table):
     aliases: dict[str, Chain] = Field(default_factory=_default_aliases)
     lanes: dict[LaneName, LaneTable] = Field(default_factory=_default_lanes)
     budgets: tuple[BudgetTable, ...] = Field(default=(), strict=False)
+    privacy: PrivacyTable = PrivacyTable()
+    dead_letters: DeadLettersTable = DeadLettersTable()
     webhooks: WebhookTable | None = None
 
     @field_validator("budgets")

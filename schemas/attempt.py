@@ -22,7 +22,7 @@ class AttemptState(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OpenedAttempt:
-    """What is written before the call: enough to book it if its worker dies now."""
+    """What is written before the call: enough to book it if its worker dies now. `request` is None if not kept."""
 
     id: AttemptId
     job_id: JobId
@@ -30,7 +30,7 @@ class OpenedAttempt:
     target: Target
     grant: Grant
     price: Price
-    request: JsonObject
+    request: JsonObject | None
     opened_at: datetime
 
 

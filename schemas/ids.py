@@ -8,5 +8,6 @@ BatchId = NewType("BatchId", str)
 FileId = NewType("FileId", str)
 AttemptId = NewType("AttemptId", str)
 KeyId = NewType("KeyId", str)
+ReplayId = NewType("ReplayId", str)
 
 DEFAULT_TENANT = TenantId("default")

@@ -21,12 +21,14 @@ from storage.jobs import JobTable
 from storage.keys import KeyTable
 from storage.leadership import Leadership
 from storage.ledger import LedgerTable
+from storage.letters import LetterTable
 from storage.parked import ParkedTable
 from storage.reads import Reads
 from storage.replay import ReplayTable
-
-from storage.thresholds import ThresholdTable
 from storage.spend import SpendReads
+from storage.thresholds import ThresholdTable
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Storage:
     """The room's tables. `holder` is the name under which this process holds leases."""
@@ -43,16 +45,16 @@ class Storage:
     keys: KeyTable
     dead_letters: DeadLetterReads
     replay: ReplayTable
+    letters: LetterTable
     deliveries: DeliveryTable
     ledger: LedgerTable
     config: ConfigTable
     estimates: EstimateTable
-    engine: AsyncEngine
     answers: AnswerReads
-
     thresholds: ThresholdTable
-    engine: AsyncEngine
     spend: SpendReads
+    engine: AsyncEngine
+
     def leadership(self, name: str) -> Leadership:
         """This process's candidacy for one duty."""
         return Leadership(self.engine, name=name, holder=self.holder)
@@ -78,15 +80,15 @@ async def opened(
             keys=KeyTable(engine),
             dead_letters=DeadLetterReads(engine),
             replay=ReplayTable(engine),
+            letters=LetterTable(engine),
             deliveries=DeliveryTable(engine),
             ledger=LedgerTable(engine),
             config=ConfigTable(engine),
             estimates=EstimateTable(engine),
             answers=AnswerReads(engine),
-            engine=engine,
-        )
-            thresholds=ThresholdTable(engine),
             thresholds=ThresholdTable(engine),
             spend=SpendReads(engine),
+            engine=engine,
+        )
     finally:
         await engine.dispose()

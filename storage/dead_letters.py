@@ -1,10 +1,10 @@
-"""Dead letters as operators look at them: one by one, or grouped by what they died of. Nothing is written here.
+"""Dead letters as operators look at them: one by one, grouped by cause, or whole. Nothing is written here.
 
-A page is read per tenant through that tenant's index `jobs_dead`, so that the operator's view over all tenants needs
-no index of its own.
+A page is read per tenant through that tenant's indexes, so that the operator's view over all tenants needs none of
+its own. Groups are counted in the index `jobs_dead_by_cause` alone: a million letters take less than a second.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,42 +12,73 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.ids import BatchId, JobId, TenantId
+from schemas.jsons import JsonObject
 from schemas.lanes import Lane
 from schemas.money import NanoUsd
+from schemas.replay import DeadLetters
+from storage.attempt_views import AttemptView, attempt_view
 from storage.batched import fetch
 from storage.engine import transaction
-from storage.replay import DeadLetters, conditions
 from storage.rows import Row
 
-NEWEST = """
+MOST_GROUPS = 1_000
+"""Causes in one answer; more of them means that something tells its errors in ever new words."""
+
+PAGE_LETTERS = 100
+"""Letters read at once by an export: with bodies of a megabyte each, what a process can hold."""
+
+MEANT = """
+    j.state = 'dead' AND j.discarded_at IS NULL
+  AND (CAST(:ids AS text[]) IS NULL OR j.id = ANY(CAST(:ids AS text[])))
+  AND (CAST(:reason AS text) IS NULL OR j.dead_reason = :reason)
+  AND (CAST(:fingerprint AS text) IS NULL OR j.fingerprint = :fingerprint)
+  AND (CAST(:batch_id AS text) IS NULL OR j.batch_id = :batch_id)
+  AND (CAST(:model AS text) IS NULL OR j.model = :model)
+  AND (CAST(:since_at AS timestamptz) IS NULL OR j.rested_at >= :since_at)
+  AND (CAST(:until_at AS timestamptz) IS NULL OR j.rested_at < :until_at)
+"""
+"""The conditions that every query over dead letters shares, but for the tenant."""
+
+OF_TENANT = "(CAST(:tenant_id AS text) IS NULL OR j.tenant_id = :tenant_id)"
+EACH_TENANT = "(SELECT id FROM tenants WHERE CAST(:tenant_id AS text) IS NULL OR id = :tenant_id)"
+
+NEWEST = f"""
 SELECT p.*, (SELECT count(*) FROM attempts a WHERE a.job_id = p.id) AS attempts
-FROM (SELECT id FROM tenants WHERE CAST(:tenant_id AS text) IS NULL OR id = :tenant_id) t CROSS JOIN LATERAL (
-    SELECT j.id, j.tenant_id, j.batch_id, j.custom_id, j.lane, j.model, j.dead_reason, j.message, j.tries,
-        j.spent_nano_usd, j.created_at, j.rested_at
+FROM {EACH_TENANT} t CROSS JOIN LATERAL (
+    SELECT j.id, j.tenant_id, j.batch_id, j.custom_id, j.lane, j.model, j.dead_reason, j.fingerprint, j.cause,
+        j.message, j.tries, j.spent_nano_usd, j.created_at, j.rested_at
     FROM jobs j LEFT JOIN jobs c ON c.id = CAST(:after AS text)
-    WHERE j.tenant_id = t.id AND j.state = 'dead' AND j.discarded_at IS NULL
+    WHERE j.tenant_id = t.id AND {MEANT}
       AND (CAST(:after AS text) IS NULL
            OR (j.rested_at <= c.rested_at AND (j.rested_at < c.rested_at OR j.id > c.id)))
-      AND (CAST(:id AS text) IS NULL OR j.id = :id)
-      AND (CAST(:reason AS text) IS NULL OR j.dead_reason = :reason)
-      AND (CAST(:batch_id AS text) IS NULL OR j.batch_id = :batch_id)
-      AND (CAST(:model AS text) IS NULL OR j.model = :model)
     ORDER BY j.rested_at DESC, j.id LIMIT :most
 ) p
 ORDER BY p.rested_at DESC, p.id LIMIT :most
-"""
+"""  # noqa: S608 - constants inside another
 
-GROUPS = """
-SELECT dead_reason, model, count(*) AS jobs, min(id) AS example, sum(spent_nano_usd)::bigint AS spent_nano_usd
-FROM jobs
-WHERE state = 'dead' AND discarded_at IS NULL AND (CAST(:tenant_id AS text) IS NULL OR tenant_id = :tenant_id)
-GROUP BY dead_reason, model ORDER BY jobs DESC, dead_reason, model
+COUNT = f"SELECT count(*) AS jobs FROM jobs j WHERE {MEANT} AND {OF_TENANT}"  # noqa: S608 - the same
+
+GROUPS = f"""
+WITH counted AS MATERIALIZED (
+    SELECT j.fingerprint, count(*) AS jobs, min(j.id COLLATE "C") AS example,
+        COALESCE(sum(j.dead_nano_usd), 0)::bigint AS spent_nano_usd, max(j.rested_at) AS latest_at
+    FROM jobs j WHERE {MEANT} AND {OF_TENANT}
+    GROUP BY j.fingerprint ORDER BY jobs DESC, j.fingerprint LIMIT :most
+)
+SELECT c.*, e.dead_reason, e.cause, e.model FROM counted c JOIN jobs e ON e.id = c.example
+ORDER BY c.jobs DESC, c.fingerprint
+"""  # noqa: S608 - the same
+
+WHOLE = """
+SELECT j.id, j.endpoint, j.end_user, j.contract, j.max_tries, j.max_reprompts, j.max_cost_nano_usd, b.body
+FROM jobs j JOIN job_bodies b ON b.job_id = j.id WHERE j.id = ANY(CAST(:ids AS text[]))
 """
+ATTEMPTS = "SELECT * FROM attempts WHERE job_id = ANY(CAST(:ids AS text[])) ORDER BY job_id, opened_at, id"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DeadLetterView:
-    """A dead letter as a listing shows it; `Reads.story` has the whole of it."""
+    """A dead letter as a listing shows it; `WholeLetter` has all of it. `cause` is None until upkeep has named it."""
 
     id: JobId
     tenant_id: TenantId
@@ -56,6 +87,8 @@ class DeadLetterView:
     lane: Lane
     model: str
     reason: str
+    fingerprint: str | None
+    cause: str | None
     message: str | None
     tries: int
     attempts: int
@@ -66,13 +99,31 @@ class DeadLetterView:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DeadLetterGroup:
-    """Dead letters that died of the same thing; `example` is one of them."""
+    """Dead letters of one cause; `example` is one of them, and the cost is what they had cost when they died."""
 
+    fingerprint: str | None
     reason: str
-    model: str
+    cause: str | None
     jobs: int
     example: JobId
+    model: str
+    latest_at: datetime
     spent_nano_usd: NanoUsd
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WholeLetter:
+    """A dead letter with its request and its attempts, as an export writes it."""
+
+    letter: DeadLetterView
+    body: JsonObject
+    endpoint: str
+    user: str | None
+    contract: JsonObject | None
+    max_tries: int
+    max_reprompts: int
+    max_cost_nano_usd: NanoUsd | None
+    attempts: tuple[AttemptView, ...]
 
 
 class DeadLetterReads:
@@ -88,13 +139,45 @@ class DeadLetterReads:
         rows = await self._rows(NEWEST, conditions(which) | {"after": after, "most": most})
         return [_view(row) for row in rows]
 
-    async def groups(self, tenant_id: TenantId | None = None) -> Sequence[DeadLetterGroup]:
-        """What they died of, the most frequent first."""
-        return [_group(row) for row in await self._rows(GROUPS, {"tenant_id": tenant_id})]
+    async def groups(self, which: DeadLetters) -> Sequence[DeadLetterGroup]:
+        """What they died of, the most frequent cause first."""
+        return [_group(row) for row in await self._rows(GROUPS, conditions(which) | {"most": MOST_GROUPS})]
+
+    async def count(self, which: DeadLetters) -> int:
+        """How many there are."""
+        [row] = await self._rows(COUNT, conditions(which))
+        return int(row["jobs"])
+
+    async def whole(self, which: DeadLetters) -> AsyncIterator[WholeLetter]:
+        """Each of them with its request and its attempts, the latest dead first, a page at a time."""
+        after: JobId | None = None
+        while page := await self.newest(which, after=after, most=PAGE_LETTERS):
+            after = page[-1].id
+            ids = {"ids": [letter.id for letter in page]}
+            async with transaction(self._engine) as connection:
+                wholes = {row["id"]: row for row in await fetch(connection, WHOLE, ids)}
+                attempts = await fetch(connection, ATTEMPTS, ids)
+            for letter in page:
+                own = tuple(attempt_view(row) for row in attempts if row["job_id"] == letter.id)
+                yield _whole(letter, wholes[letter.id], own)
 
     async def _rows(self, query: str, parameters: Mapping[str, Any]) -> Sequence[Row]:
         async with transaction(self._engine) as connection:
             return await fetch(connection, query, parameters)
+
+
+def conditions(which: DeadLetters) -> dict[str, Any]:
+    """Bind values of `MEANT` and of the tenant."""
+    return {
+        "tenant_id": which.tenant_id,
+        "ids": None if which.ids is None else list(which.ids),
+        "reason": which.reason.value if which.reason else None,
+        "fingerprint": which.fingerprint,
+        "batch_id": which.batch_id,
+        "model": which.model,
+        "since_at": which.since_at,
+        "until_at": which.until_at,
+    }
 
 
 def _view(row: Row) -> DeadLetterView:
@@ -106,6 +189,8 @@ def _view(row: Row) -> DeadLetterView:
         lane=Lane(row["lane"]),
         model=row["model"],
         reason=row["dead_reason"],
+        fingerprint=row["fingerprint"],
+        cause=row["cause"],
         message=row["message"],
         tries=row["tries"],
         attempts=row["attempts"],
@@ -117,9 +202,26 @@ def _view(row: Row) -> DeadLetterView:
 
 def _group(row: Row) -> DeadLetterGroup:
     return DeadLetterGroup(
+        fingerprint=row["fingerprint"],
         reason=row["dead_reason"],
-        model=row["model"],
+        cause=row["cause"],
         jobs=row["jobs"],
         example=JobId(row["example"]),
+        model=row["model"],
+        latest_at=row["latest_at"],
         spent_nano_usd=NanoUsd(row["spent_nano_usd"]),
+    )
+
+
+def _whole(letter: DeadLetterView, row: Row, attempts: tuple[AttemptView, ...]) -> WholeLetter:
+    return WholeLetter(
+        letter=letter,
+        body=row["body"],
+        endpoint=row["endpoint"],
+        user=row["end_user"],
+        contract=row["contract"],
+        max_tries=row["max_tries"],
+        max_reprompts=row["max_reprompts"],
+        max_cost_nano_usd=row["max_cost_nano_usd"],
+        attempts=attempts,
     )

@@ -16,6 +16,7 @@ from schemas.accepted import Accepted
 from schemas.attempt import ClosedAttempt, OpenedAttempt
 from schemas.decision import AskAgain, Complete, DeadLetter, Decision, Expire, Park, RetryAt
 from schemas.errors import IdempotencyConflict
+from schemas.fingerprint import cause_of
 from schemas.ids import AttemptId, JobId, TenantId
 from schemas.job import Held, Lease, NewJob
 from schemas.jsons import JsonObject
@@ -162,14 +163,17 @@ WITH given AS (
     SELECT * FROM unnest(
         CAST(:id AS text[]), CAST(:fence AS bigint[]), CAST(:state AS text[]), CAST(:wake_at AS timestamptz[]),
         CAST(:reason AS text[]), CAST(:message AS text[]), CAST(:costs_try AS bool[]), CAST(:reply AS text[]),
-        CAST(:output AS text[])
-    ) AS g (id, fence, state, wake_at, reason, message, costs_try, reply, output)
+        CAST(:output AS text[]), CAST(:fingerprint AS text[]), CAST(:cause AS text[])
+    ) AS g (id, fence, state, wake_at, reason, message, costs_try, reply, output, fingerprint, cause)
 ), changed AS (
     UPDATE jobs j
     SET state = g.state,
         wake_at = g.wake_at,
         wait_reason = CASE WHEN g.state = 'waiting' THEN g.reason END,
         dead_reason = CASE WHEN g.state = 'dead' THEN g.reason END,
+        fingerprint = g.fingerprint,
+        cause = g.cause,
+        dead_nano_usd = CASE WHEN g.state = 'dead' THEN j.spent_nano_usd END,
         message = COALESCE(g.message, j.message),
         tries = j.tries + CASE WHEN g.costs_try THEN 1 ELSE 0 END,
         holder = CASE WHEN g.state = 'running' THEN j.holder END,
@@ -322,7 +326,7 @@ class JobTable:
         rows = await fetch(connection, NAMED_BEFORE, keys)
         found = {(row["tenant_id"], row["idempotency_key"]): row for row in rows}
         for job in jobs:
-            if found[job.tenant_id, job.idempotency_key]["request_digest"] != job.request_digest:
+            if unpatched(found[job.tenant_id, job.idempotency_key]["request_digest"]) != job.request_digest:
                 raise IdempotencyConflict(
                     f"The idempotency key {job.idempotency_key!r} was used before with another request.",
                     param="idempotency_key",
@@ -336,9 +340,15 @@ class JobTable:
         return Held(job=job, lease=lease)
 
 
+def unpatched(request_digest: str) -> str:
+    """The digest of what the caller sent; a replay that changed the request has written its mark before it."""
+    return request_digest.rpartition(":")[2]
+
+
 def _decision_parameters(lease: Lease, decision: Decision) -> JsonObject:
     blank: JsonObject = {"wake_at": None, "reason": None, "message": None, "costs_try": False}
     told = blank | {"id": lease.job_id, "fence": lease.fence, "reply": None, "output": None}
+    told |= {"fingerprint": None, "cause": None}
     match decision:
         case Complete(reply=reply, output=output):
             return told | {"state": "completed", "reply": dumps(reply.body), "output": dumps(output)}
@@ -349,7 +359,9 @@ def _decision_parameters(lease: Lease, decision: Decision) -> JsonObject:
         case Park(until_at=until_at, reason=reason):
             return told | {"state": "waiting", "wake_at": until_at, "reason": reason}
         case DeadLetter(reason=reason, message=message):
-            return told | {"state": "dead", "reason": reason.value, "message": message}
+            cause = cause_of(reason.value, message)
+            named = {"fingerprint": cause.fingerprint, "cause": cause.words}
+            return told | named | {"state": "dead", "reason": reason.value, "message": message}
         case Expire():
             return told | {"state": "expired"}
         case _:

@@ -8,11 +8,12 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.accepted import Rested
-from schemas.ids import AttemptId, BatchId, JobId, TenantId
+from schemas.ids import BatchId, JobId, TenantId
 from schemas.jsons import JsonObject
 from schemas.lanes import Lane
 from schemas.money import NanoUsd
 from schemas.states import JobState
+from storage.attempt_views import AttemptView, StoryError, attempt_view, errors_of
 from storage.batched import fetch
 from storage.engine import transaction
 from storage.rows import Row
@@ -73,29 +74,6 @@ class JobView:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class AttemptView:
-    """One attempt with what was sent and what came back."""
-
-    id: AttemptId
-    account: str
-    model: str
-    state: str
-    outcome: str | None
-    cost_nano_usd: NanoUsd
-    reserved_nano_usd: NanoUsd
-    usage: JsonObject | None
-    request: JsonObject | None
-    reply: JsonObject | None
-    error: JsonObject | None
-    recovery: str | None
-    complaint: str | None
-    provider_request_id: str | None
-    latency_ms: int | None
-    opened_at: datetime
-    closed_at: datetime | None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class JobStory:
     """Everything about one job; a dead letter is the story of a job at rest in failure."""
 
@@ -105,6 +83,16 @@ class JobStory:
     output: Any
     served_by: str | None
     attempts: tuple[AttemptView, ...]
+
+    @property
+    def first_error(self) -> StoryError | None:
+        """What went wrong first, over all lives of the job."""
+        return next(errors_of(self.attempts), None)
+
+    @property
+    def last_error(self) -> StoryError | None:
+        """What went wrong last."""
+        return next(errors_of(self.attempts[::-1]), None)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -153,7 +141,7 @@ class Reads:
             reply=result["reply"],
             output=result["output"],
             served_by=result["served_by"],
-            attempts=tuple(_attempt_view(row) for row in attempts),
+            attempts=tuple(attempt_view(row) for row in attempts),
         )
 
     async def rested(self, job_id: JobId) -> Rested | None:
@@ -205,28 +193,6 @@ def _job_view(row: Row) -> JobView:
         spent_nano_usd=NanoUsd(row["spent_nano_usd"]),
         created_at=row["created_at"],
         rested_at=row["rested_at"],
-    )
-
-
-def _attempt_view(row: Row) -> AttemptView:
-    return AttemptView(
-        id=AttemptId(row["id"]),
-        account=row["account"],
-        model=row["model"],
-        state=row["state"],
-        outcome=row["outcome"],
-        cost_nano_usd=NanoUsd(row["cost_nano_usd"]),
-        reserved_nano_usd=NanoUsd(row["reserved_nano_usd"]),
-        usage=row["usage"],
-        request=row["request"],
-        reply=row["reply"],
-        error=row["error"],
-        recovery=row["recovery"],
-        complaint=row["complaint"],
-        provider_request_id=row["provider_request_id"],
-        latency_ms=row["latency_ms"],
-        opened_at=row["opened_at"],
-        closed_at=row["closed_at"],
     )
 
 

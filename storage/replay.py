@@ -1,107 +1,294 @@
-"""Dead letters back to work, or put aside. Also the only arrow that leaves a state of rest.
+"""Replays: the only way out of a state of rest. A replay starts a new count of tries under a new generation.
 
-A replay starts a new count of tries under a new generation; what was spent stays spent.
+Invariants: a round is one transaction, fenced by the replay's version, so that of two who move it one does; a letter
+leaves `dead` by compare-and-set on its generation; and only deaths before the replay was made are its business, so
+that a job which dies again is not sent round and round. What was spent stays spent. A changed request answers another
+question, so its digest is marked: it neither gives nor takes an answer of the one that was sent.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from schemas.decision import DeadReason
-from schemas.ids import BatchId, JobId, TenantId
-from schemas.jsons import JsonObject
-from schemas.money import NanoUsd
-from storage.batched import fetch, run
-from storage.engine import dumps, transaction
+from schemas.errors import IdempotencyConflict
+from schemas.ids import JobId, ReplayId, TenantId
+from schemas.replay import DeadBody, Mended, NewReplay, Refused, Replay, ReplayOutcomes, ReplayState
+from storage.batched import columns, fetch, run
+from storage.dead_letters import COUNT, EACH_TENANT, MEANT, conditions
+from storage.engine import transaction
 from storage.notify import ring
+from storage.replay_rows import mended_parameters, replay_from, replay_parameters
 from storage.rows import Row
 
-MOST_PER_ROUND = 1_000
+BURST_SECONDS = 1.0
+"""What a replay that was held up may make up for at once, in seconds of its rate."""
 
-CHOSEN = """
-SELECT id FROM jobs
-WHERE state = 'dead' AND discarded_at IS NULL
-  AND (CAST(:tenant_id AS text) IS NULL OR tenant_id = :tenant_id)
-  AND (CAST(:id AS text) IS NULL OR id = :id)
-  AND (CAST(:reason AS text) IS NULL OR dead_reason = :reason)
-  AND (CAST(:batch_id AS text) IS NULL OR batch_id = :batch_id)
-  AND (CAST(:model AS text) IS NULL OR model = :model)
-LIMIT :most FOR UPDATE SKIP LOCKED
+MOST_REFUSALS_SHOWN = 20
+
+ALLOWED = """
+    CASE WHEN r.per_second IS NULL THEN 2147483647
+         ELSE LEAST(GREATEST(1, r.per_second * :burst_seconds),
+                    r.per_second * extract(epoch FROM clock_timestamp() - r.paced_at))::numeric END
 """
 
-REPLAY = f"""
-WITH chosen AS ({CHOSEN})
-UPDATE jobs j SET state = 'queued', generation = j.generation + 1, tries = 0, deaths = 0, dead_reason = NULL,
-    message = NULL, rested_at = NULL, dispatched_at = NULL, wake_at = NULL, synchronous = false,
-    expires_at = clock_timestamp() + make_interval(secs => :deadline_seconds),
-    max_cost_nano_usd = COALESCE(:max_cost_nano_usd, j.max_cost_nano_usd)
-FROM chosen c WHERE j.id = c.id
-RETURNING j.id
+INSERT = f"""
+INSERT INTO replays (id, tenant_id, idempotency_key, filter, patch, canary, threshold, per_second, state, total)
+VALUES (:id, CAST(:owner_id AS text), :idempotency_key, CAST(:filter AS json), CAST(:patch AS json), :canary,
+    :threshold, :per_second, CASE WHEN :canary > 0 THEN 'canary' ELSE 'running' END, ({COUNT}))
+ON CONFLICT (COALESCE(tenant_id, ''), idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
 """  # noqa: S608 - one constant inside another
 
-DISCARD = f"""
-WITH chosen AS ({CHOSEN})
-UPDATE jobs j SET discarded_at = clock_timestamp() FROM chosen c WHERE j.id = c.id
-RETURNING j.id
-"""  # noqa: S608 - one constant inside another
+SEE = f"SELECT r.*, floor({ALLOWED})::int AS allowed FROM replays r"  # noqa: S608 - the same
+NAMED = f"""
+{SEE} WHERE r.idempotency_key = :idempotency_key AND COALESCE(r.tenant_id, '') = COALESCE(CAST(:owner_id AS text), '')
+"""
+FIND = f"{SEE} WHERE r.id = :id AND (CAST(:owner_id AS text) IS NULL OR r.tenant_id = :owner_id)"
+NEWEST = f"""
+{SEE} LEFT JOIN replays c ON c.id = CAST(:after AS text)
+WHERE (CAST(:owner_id AS text) IS NULL OR r.tenant_id = :owner_id)
+  AND (CAST(:after AS text) IS NULL OR (r.created_at, r.id) < (c.created_at, c.id))
+ORDER BY r.created_at DESC, r.id DESC LIMIT :most
+"""
+UNDER_WAY = f"{SEE} WHERE r.state IN ('canary', 'judging', 'running') ORDER BY r.created_at"
 
-NEW_BODY = "UPDATE job_bodies SET body = CAST(:body AS json) WHERE job_id = :id"
+NEXT = f"""
+SELECT p.*, b.body
+FROM {EACH_TENANT} t CROSS JOIN LATERAL (
+    SELECT j.id, j.tenant_id, j.generation, j.rested_at FROM jobs j
+    WHERE j.tenant_id = t.id AND {MEANT} AND j.rested_at < :before_at
+      AND (CAST(:cursor_at AS timestamptz) IS NULL OR j.rested_at >= :cursor_at)
+      AND NOT EXISTS (SELECT 1 FROM replay_jobs d WHERE d.replay_id = :replay_id AND d.job_id = j.id)
+    ORDER BY j.rested_at, j.id DESC LIMIT :most
+) p
+LEFT JOIN job_bodies b ON :with_bodies AND b.job_id = p.id
+ORDER BY p.rested_at, p.id DESC LIMIT :most
+"""  # noqa: S608 - the same
 
+STEP = """
+UPDATE replays r SET version = version + 1, cursor_at = :cursor_at
+WHERE r.id = :id AND r.version = :version AND r.state IN ('canary', 'running')
+RETURNING r.id
+"""
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DeadLetters:
-    """Which dead letters are meant; None does not restrict. A tenant of None is the operator's."""
+MOVE = """
+WITH given AS (
+    SELECT * FROM unnest(CAST(:id AS text[]), CAST(:generation AS int[]), CAST(:model AS text[]),
+        CAST(:contract AS text[]), CAST(:body AS text[])) AS g (id, generation, model, contract, body)
+), locked AS (
+    SELECT j.id FROM jobs j JOIN given g ON j.id = g.id
+    WHERE j.state = 'dead' AND j.discarded_at IS NULL AND j.generation = g.generation
+    ORDER BY j.id FOR NO KEY UPDATE OF j
+), moved AS (
+    UPDATE jobs j SET state = 'queued', generation = j.generation + 1, tries = 0, deaths = 0, dead_reason = NULL,
+        message = NULL, fingerprint = NULL, cause = NULL, dead_nano_usd = NULL, rested_at = NULL,
+        dispatched_at = NULL, wake_at = NULL, synchronous = false,
+        model = COALESCE(g.model, j.model), contract = COALESCE(g.contract::json, j.contract),
+        lane = COALESCE(CAST(:lane AS text), j.lane),
+        request_digest = CASE WHEN g.body IS NULL THEN j.request_digest
+            ELSE 'patched:' || CAST(:replay_id AS text) || ':' || j.request_digest END,
+        expires_at = clock_timestamp() + make_interval(secs => :deadline_seconds),
+        max_cost_nano_usd = COALESCE(CAST(:max_cost_nano_usd AS bigint), j.max_cost_nano_usd)
+    FROM locked l JOIN given g ON g.id = l.id
+    WHERE j.id = l.id AND j.state = 'dead' AND j.generation = g.generation
+    RETURNING j.id, j.generation
+), bodies AS (
+    UPDATE job_bodies b SET body = g.body::json
+    FROM given g JOIN moved ON moved.id = g.id WHERE b.job_id = g.id AND g.body IS NOT NULL
+), noted AS (
+    INSERT INTO replay_jobs (replay_id, job_id, generation, canary)
+    SELECT :replay_id, id, generation, :canary FROM moved
+)
+SELECT id FROM moved
+"""
 
-    tenant_id: TenantId | None = None
-    job_id: JobId | None = None
-    reason: DeadReason | None = None
-    batch_id: BatchId | None = None
-    model: str | None = None
+REFUSE = """
+INSERT INTO replay_jobs (replay_id, job_id, generation, refusal)
+SELECT :replay_id, g.id, g.generation, g.why
+FROM unnest(CAST(:id AS text[]), CAST(:generation AS int[]), CAST(:why AS text[])) AS g (id, generation, why)
+ON CONFLICT DO NOTHING
+"""
+
+NOTE = """
+UPDATE replays r SET replayed = replayed + :moved, refused = refused + :refused,
+    state = CASE WHEN state = 'canary' AND (replayed + :moved >= canary) THEN 'judging' ELSE state END,
+    paced_at = CASE WHEN per_second IS NULL THEN paced_at
+        ELSE GREATEST(paced_at + make_interval(secs => :moved / per_second),
+                      clock_timestamp() - make_interval(secs => GREATEST(:burst_seconds, 1 / per_second))) END
+WHERE id = :id
+"""
+
+ENTER = """
+UPDATE replays r SET state = :state, detail = :detail, version = version + 1, cursor_at = NULL,
+    finished_at = CASE WHEN :state IN ('completed', 'stopped', 'cancelled') THEN clock_timestamp() END
+WHERE r.id = :id AND r.version = :version AND r.state = :from_state
+RETURNING r.id
+"""
+
+CANCEL = """
+UPDATE replays SET state = 'cancelled', version = version + 1, finished_at = clock_timestamp()
+WHERE id = :id AND (CAST(:owner_id AS text) IS NULL OR tenant_id = :owner_id)
+  AND state IN ('canary', 'judging', 'running', 'stopped')
+RETURNING id
+"""
+
+RESUME = """
+UPDATE replays SET state = 'running', version = version + 1, finished_at = NULL, paced_at = clock_timestamp()
+WHERE id = :id AND (CAST(:owner_id AS text) IS NULL OR tenant_id = :owner_id) AND state = 'stopped'
+RETURNING id
+"""
+
+STATES = """
+SELECT j.state, d.canary, count(*) AS jobs FROM replay_jobs d JOIN jobs j ON j.id = d.job_id
+WHERE d.replay_id = :id AND d.refusal IS NULL AND (d.canary OR NOT :canaries_only)
+GROUP BY j.state, d.canary ORDER BY j.state
+"""
+REFUSALS = """
+SELECT job_id, refusal FROM replay_jobs WHERE replay_id = :id AND refusal IS NOT NULL ORDER BY at, job_id LIMIT :most
+"""
+REPLAYED = "SELECT job_id FROM replay_jobs WHERE replay_id = :id AND refusal IS NULL ORDER BY at, job_id"
 
 
 class ReplayTable:
-    """Moves dead letters; every method may run twice and moves each job once."""
+    """Replays and their rounds. Every method may run twice and from two places at once."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
-    async def replay(
-        self,
-        which: DeadLetters,
-        *,
-        deadline_seconds: float,
-        most: int = MOST_PER_ROUND,
-        body: JsonObject | None = None,
-        max_cost_nano_usd: NanoUsd | None = None,
-    ) -> list[JobId]:
-        """Queue up to `most` of them with a new deadline; `body` replaces the request of each."""
-        terms = {"deadline_seconds": deadline_seconds, "max_cost_nano_usd": max_cost_nano_usd, "most": most}
+    async def create(self, replay: NewReplay) -> Replay:
+        """Store a replay, idempotently by (tenant, key). Raises IdempotencyConflict for another one under the key."""
+        given = replay_parameters(replay)
+        owner = {"owner_id": given.pop("tenant_id"), "burst_seconds": BURST_SECONDS}
         async with transaction(self._engine) as connection:
-            rows = await fetch(connection, REPLAY, conditions(which) | terms)
-            if body is not None:
-                for row in rows:
-                    await run(connection, NEW_BODY, {"id": row["id"], "body": dumps(body)})
-            await ring(connection)
-        return _ids(rows)
+            await run(connection, INSERT, conditions(replay.which) | owner | given)
+            found = await fetch(connection, FIND, {"id": replay.id} | owner)
+            if found:
+                return replay_from(found[0])
+            [named] = await fetch(connection, NAMED, owner | {"idempotency_key": replay.idempotency_key})
+        return _same(replay, replay_from(named))
 
-    async def discard(self, which: DeadLetters, *, most: int = MOST_PER_ROUND) -> list[JobId]:
-        """Put up to `most` of them aside: they stay dead and are no longer listed nor replayed."""
+    async def find(self, replay_id: ReplayId, owner_id: TenantId | None) -> Replay | None:
+        """A replay of this tenant; None is the operator, who sees all."""
+        rows = await self._rows(FIND, {"id": replay_id, "owner_id": owner_id})
+        return replay_from(rows[0]) if rows else None
+
+    async def newest(self, owner_id: TenantId | None, *, after: ReplayId | None, most: int) -> Sequence[Replay]:
+        """Replays of this tenant, newest first."""
+        rows = await self._rows(NEWEST, {"owner_id": owner_id, "after": after, "most": most})
+        return [replay_from(row) for row in rows]
+
+    async def under_way(self) -> Sequence[Replay]:
+        """Replays that somebody has to move, oldest first."""
+        return [replay_from(row) for row in await self._rows(UNDER_WAY, {})]
+
+    async def next(self, replay: Replay, most: int) -> Sequence[DeadBody]:
+        """The next letters of a replay, the longest dead first, with their bodies where its patch changes them."""
+        terms = {"replay_id": replay.id, "before_at": replay.created_at, "cursor_at": replay.cursor_at, "most": most}
+        with_bodies = {"with_bodies": replay.patch.changes_bodies}
+        return [_letter(row) for row in await self._rows(NEXT, conditions(replay.which) | terms | with_bodies)]
+
+    async def move(
+        self, replay: Replay, mended: Sequence[Mended], refused: Sequence[Refused]
+    ) -> Sequence[JobId] | None:
+        """One round: queue the mended, note the refused; returns who moved, or None where the fence has passed."""
+        step = {"id": replay.id, "version": replay.version, "cursor_at": _cursor(mended, refused)}
         async with transaction(self._engine) as connection:
-            return _ids(await fetch(connection, DISCARD, conditions(which) | {"most": most}))
+            if not await fetch(connection, STEP, step):
+                return None
+            moved = await _moved(connection, replay, mended)
+            if refused:
+                await run(connection, REFUSE, _refusals(replay.id, refused))
+            counts = {"moved": len(moved), "refused": len(refused), "burst_seconds": BURST_SECONDS}
+            await run(connection, NOTE, {"id": replay.id} | counts)
+        return moved
+
+    async def enter(self, replay: Replay, state: ReplayState, detail: str | None = None) -> bool:
+        """Take the replay to its next state; False where the fence has passed."""
+        given = {"id": replay.id, "version": replay.version, "from_state": replay.state.value}
+        return bool(await self._rows(ENTER, given | {"state": state.value, "detail": detail}))
+
+    async def cancel(self, replay_id: ReplayId, owner_id: TenantId | None) -> bool:
+        """Stop it: what was replayed goes on, the rest stays dead. False where nothing can be stopped."""
+        return bool(await self._rows(CANCEL, {"id": replay_id, "owner_id": owner_id}))
+
+    async def resume(self, replay_id: ReplayId, owner_id: TenantId | None) -> bool:
+        """Go on although the canaries failed; False where it is not stopped."""
+        return bool(await self._rows(RESUME, {"id": replay_id, "owner_id": owner_id}))
+
+    async def canaries(self, replay_id: ReplayId) -> Mapping[str, int]:
+        """How many canaries are in each state now."""
+        rows = await self._rows(STATES, {"id": replay_id, "canaries_only": True})
+        return {row["state"]: row["jobs"] for row in rows}
+
+    async def outcomes(self, replay_id: ReplayId) -> ReplayOutcomes:
+        """What became of its jobs so far."""
+        async with transaction(self._engine) as connection:
+            rows = await fetch(connection, STATES, {"id": replay_id, "canaries_only": False})
+            refusals = await fetch(connection, REFUSALS, {"id": replay_id, "most": MOST_REFUSALS_SHOWN})
+        states: dict[str, int] = {}
+        for row in rows:
+            states[row["state"]] = states.get(row["state"], 0) + row["jobs"]
+        return ReplayOutcomes(
+            states=states,
+            canaries={row["state"]: row["jobs"] for row in rows if row["canary"]},
+            refusals=[(JobId(row["job_id"]), row["refusal"]) for row in refusals],
+        )
+
+    async def replayed(self, replay_id: ReplayId) -> list[JobId]:
+        """The jobs that it gave back to work."""
+        return [JobId(row["job_id"]) for row in await self._rows(REPLAYED, {"id": replay_id})]
+
+    async def _rows(self, query: str, parameters: Mapping[str, Any]) -> Sequence[Row]:
+        async with transaction(self._engine) as connection:
+            return await fetch(connection, query, {"burst_seconds": BURST_SECONDS, **parameters})
 
 
-def conditions(which: DeadLetters) -> dict[str, Any]:
-    """Bind values of the conditions that every query over dead letters shares."""
+def _same(wanted: NewReplay, found: Replay) -> Replay:
+    """The replay that the key named before, if it is this one."""
+    if replay_parameters(wanted) | {"id": found.id} != replay_parameters(found):
+        raise IdempotencyConflict(
+            f"The idempotency key {wanted.idempotency_key!r} was used before with another replay.",
+            param="idempotency_key",
+        )
+    return found
+
+
+async def _moved(connection: AsyncConnection, replay: Replay, mended: Sequence[Mended]) -> list[JobId]:
+    if not mended:
+        return []
+    terms = {
+        "replay_id": replay.id,
+        "canary": replay.state is ReplayState.CANARY,
+        "lane": replay.patch.lane.value if replay.patch.lane else None,
+        "deadline_seconds": replay.patch.deadline_seconds,
+        "max_cost_nano_usd": replay.patch.max_cost_nano_usd,
+    }
+    rows = await fetch(connection, MOVE, columns([mended_parameters(one) for one in mended]) | terms)
+    await ring(connection)
+    return [JobId(row["id"]) for row in rows]
+
+
+def _refusals(replay_id: ReplayId, refused: Sequence[Refused]) -> dict[str, Any]:
     return {
-        "tenant_id": which.tenant_id,
-        "id": which.job_id,
-        "reason": which.reason.value if which.reason else None,
-        "batch_id": which.batch_id,
-        "model": which.model,
+        "replay_id": replay_id,
+        "id": [one.letter.id for one in refused],
+        "generation": [one.letter.generation for one in refused],
+        "why": [one.why for one in refused],
     }
 
 
-def _ids(rows: Sequence[Row]) -> list[JobId]:
-    return [JobId(row["id"]) for row in rows]
+def _cursor(mended: Sequence[Mended], refused: Sequence[Refused]) -> datetime | None:
+    """Where the next round begins to look; ties are told apart by what they have become."""
+    looked_at = [one.letter for one in mended] + [one.letter for one in refused]
+    return max((letter.rested_at for letter in looked_at), default=None)
+
+
+def _letter(row: Row) -> DeadBody:
+    return DeadBody(
+        id=JobId(row["id"]),
+        tenant_id=TenantId(row["tenant_id"]),
+        generation=row["generation"],
+        rested_at=row["rested_at"],
+        body=row["body"],
+    )

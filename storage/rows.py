@@ -72,7 +72,7 @@ def parameters_of(job: NewJob) -> JsonObject:
         "max_cost_nano_usd": job.max_cost_nano_usd,
         "idempotency_key": job.idempotency_key,
         "request_digest": job.request_digest,
-        "contract": dumps(_contract_json(job.contract)),
+        "contract": dumps(contract_json(job.contract)),
         "body": (body := dumps(job.body)),
         "work_tokens": work_tokens(job.body, len(body or "")),
     }
@@ -99,7 +99,7 @@ def accepted_from(row: Row, *, repeated: bool) -> Accepted:
 
 
 def contract_from(value: JsonObject | None) -> OutputContract | None:
-    """The contract as `_contract_json` wrote it."""
+    """The contract as `contract_json` wrote it."""
     if value is None:
         return None
     return OutputContract(schema=value["schema"], name=value["name"], strict=value["strict"])
@@ -182,7 +182,8 @@ def unsettled_from(row: Row) -> Unsettled:
     )
 
 
-def _contract_json(contract: OutputContract | None) -> JsonObject | None:
+def contract_json(contract: OutputContract | None) -> JsonObject | None:
+    """The contract as a column keeps it."""
     if contract is None:
         return None
     return {"schema": contract.schema, "name": contract.name, "strict": contract.strict}

@@ -3,7 +3,7 @@
 import secrets
 import uuid
 
-from schemas.ids import AttemptId, BatchId, FileId, JobId, KeyId
+from schemas.ids import AttemptId, BatchId, FileId, JobId, KeyId, ReplayId
 
 
 def new_job_id() -> JobId:
@@ -34,3 +34,8 @@ def new_key_secret() -> str:
 def new_file_id() -> FileId:
     """A file's id in OpenAI's form."""
     return FileId(f"file-{uuid.uuid4().hex}")
+
+
+def new_replay_id() -> ReplayId:
+    """A replay's id, for example `replay_8c1f…`."""
+    return ReplayId(f"replay_{uuid.uuid4().hex}")

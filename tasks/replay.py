@@ -1,43 +1,152 @@
-"""Dead letters back to work: in rounds, each one transaction, so that a command that is killed has moved whole rounds.
+"""Dead letters back to work, in rounds that anybody may move: upkeep, or the door while a caller waits.
 
-A job leaves `dead` once, whoever asks how often. Dispatch publishes what was replayed.
+A round is one fenced transaction, so whoever is killed in the middle has moved whole rounds or none, and the next one
+goes on from there. A job leaves `dead` once, whoever asks how often. Dispatch publishes what was replayed.
 """
 
-from schemas.ids import JobId
-from schemas.jsons import JsonObject
-from schemas.money import NanoUsd
-from storage.replay import MOST_PER_ROUND, DeadLetters, ReplayTable
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import structlog
+
+from schemas.ids import JobId, ReplayId, TenantId
+from schemas.replay import DeadBody, DeadLetters, Mended, NewReplay, Refused, Replay, ReplayOutcomes, ReplayState
+from schemas.states import JobState
+from tasks.mend import mend
+
+log = structlog.get_logger()
+
+MOST_PER_ROUND = 500
+"""Letters per transaction when their bodies are left alone: a few hundredths of a second."""
+
+MOST_BODIES_PER_ROUND = 100
+"""The same when bodies are read and written: at a megabyte each, what a process can hold."""
 
 
-class Replay:
-    """Moves every dead letter that is meant."""
+class ReplayRows(Protocol):
+    """Replays as they are stored (`storage.replay`)."""
 
-    def __init__(self, table: ReplayTable) -> None:
-        self._table = table
+    async def create(self, replay: NewReplay) -> Replay:
+        """Store a replay. Raises IdempotencyConflict."""
 
-    async def replay(
-        self,
-        which: DeadLetters,
-        *,
-        deadline_seconds: float,
-        body: JsonObject | None = None,
-        max_cost_nano_usd: NanoUsd | None = None,
-    ) -> list[JobId]:
-        """Queue them with a new deadline; returns their ids. `body` replaces the request of each."""
-        moved: list[JobId] = []
-        while True:
-            part = await self._table.replay(
-                which, deadline_seconds=deadline_seconds, body=body, max_cost_nano_usd=max_cost_nano_usd
-            )
-            moved += part
-            if len(part) < MOST_PER_ROUND:
-                return moved
+    async def find(self, replay_id: ReplayId, owner_id: TenantId | None) -> Replay | None:
+        """One of this tenant; None is the operator."""
+
+    async def newest(self, owner_id: TenantId | None, *, after: ReplayId | None, most: int) -> Sequence[Replay]:
+        """Those of this tenant, newest first."""
+
+    async def under_way(self) -> Sequence[Replay]:
+        """Those that somebody has to move."""
+
+    async def next(self, replay: Replay, most: int) -> Sequence[DeadBody]:
+        """The next letters."""
+
+    async def move(
+        self, replay: Replay, mended: Sequence[Mended], refused: Sequence[Refused]
+    ) -> Sequence[JobId] | None:
+        """One round; None where the fence has passed."""
+
+    async def enter(self, replay: Replay, state: ReplayState, detail: str | None = None) -> bool:
+        """The next state; False where the fence has passed."""
+
+    async def cancel(self, replay_id: ReplayId, owner_id: TenantId | None) -> bool:
+        """Stop it."""
+
+    async def resume(self, replay_id: ReplayId, owner_id: TenantId | None) -> bool:
+        """Go on although the canaries failed."""
+
+    async def canaries(self, replay_id: ReplayId) -> Mapping[str, int]:
+        """How many canaries are in each state."""
+
+    async def outcomes(self, replay_id: ReplayId) -> ReplayOutcomes:
+        """What became of its jobs."""
+
+    async def replayed(self, replay_id: ReplayId) -> list[JobId]:
+        """The jobs that it gave back to work."""
+
+
+class Discards(Protocol):
+    """Dead letters put aside (`storage.letters`)."""
+
+    async def discard(self, which: DeadLetters, *, most: int) -> list[JobId]:
+        """Put a round of them aside."""
+
+
+class Replays:
+    """Makes replays, and moves every dead letter that they mean."""
+
+    def __init__(self, rows: ReplayRows, discards: Discards) -> None:
+        self._rows = rows
+        self._discards = discards
+        self.find = rows.find
+        self.newest = rows.newest
+        self.cancel = rows.cancel
+        self.resume = rows.resume
+        self.outcomes = rows.outcomes
+
+    async def start(self, replay: NewReplay) -> Replay:
+        """Store it; upkeep moves it from now on. Safe to call twice under one idempotency key."""
+        return await self._rows.create(replay)
+
+    async def replay_now(self, replay: NewReplay) -> list[JobId]:
+        """Store it and move it here until it is done; returns whom it moved. Upkeep goes on if this process dies."""
+        found: Replay | None = await self._rows.create(replay)
+        while found is not None and found.state.under_way:
+            await self.advance(found)
+            found = await self._rows.find(replay.id, None)
+        return await self._rows.replayed(replay.id)
+
+    async def advance_all(self) -> int:
+        """One round of each replay that is under way; returns how many letters and states were moved."""
+        return sum([await self.advance(replay) for replay in await self._rows.under_way()])
+
+    async def advance(self, replay: Replay) -> int:
+        """One round: the canaries judged, or the next letters moved. Does nothing where somebody else has done it."""
+        if replay.state is ReplayState.JUDGING:
+            return await self._judge(replay)
+        most = _round_size(replay)
+        if most < 1:
+            return 0
+        letters = await self._rows.next(replay, most)
+        if not letters:
+            return await self._run_dry(replay)
+        tried = [mend(letter, replay.patch) for letter in letters]
+        mended = [one for one in tried if isinstance(one, Mended)]
+        refused = [one for one in tried if isinstance(one, Refused)]
+        moved = await self._rows.move(replay, mended, refused)
+        return 0 if moved is None else len(letters)
 
     async def discard(self, which: DeadLetters) -> list[JobId]:
         """Put them aside; returns their ids."""
         moved: list[JobId] = []
         while True:
-            part = await self._table.discard(which)
+            part = await self._discards.discard(which, most=MOST_PER_ROUND)
             moved += part
             if len(part) < MOST_PER_ROUND:
                 return moved
+
+    async def _run_dry(self, replay: Replay) -> int:
+        """Nothing more was found: from the beginning once more, for what became visible late; then it is done."""
+        if replay.cursor_at is not None:
+            return int(await self._rows.enter(replay, replay.state))
+        if replay.state is ReplayState.CANARY and replay.replayed:
+            return int(await self._rows.enter(replay, ReplayState.JUDGING))
+        entered = await self._rows.enter(replay, ReplayState.COMPLETED)
+        if entered:
+            log.info("replay_completed", replay_id=replay.id, replayed=replay.replayed, refused=replay.refused)
+        return int(entered)
+
+    async def _judge(self, replay: Replay) -> int:
+        states = await self._rows.canaries(replay.id)
+        if any(not JobState(state).at_rest for state in states):
+            return 0
+        completed, sent = states.get(JobState.COMPLETED, 0), sum(states.values())
+        detail = f"{completed} of {sent} canaries completed; {replay.threshold:g} of them were asked for"
+        good = completed >= replay.threshold * sent
+        log.info("replay_judged", replay_id=replay.id, completed=completed, sent=sent, good=good)
+        return int(await self._rows.enter(replay, ReplayState.RUNNING if good else ReplayState.STOPPED, detail))
+
+
+def _round_size(replay: Replay) -> int:
+    most = min(replay.allowed, MOST_BODIES_PER_ROUND if replay.patch.changes_bodies else MOST_PER_ROUND)
+    return min(most, replay.canary - replay.replayed) if replay.state is ReplayState.CANARY else most

@@ -48,20 +48,24 @@ from tasks.estimates import keep_exchanging
 from tasks.heart import Heart
 from tasks.identity import new_attempt_id, new_job_id
 from tasks.intake import Intake
+from tasks.letters import Imports, StoredLetters
 from tasks.limits import EarlyWakes, names_leading_to
 from tasks.observed import observed
 from tasks.openings import Openings
 from tasks.pipeline import run_job
+from tasks.privacy import DiscreetJobs
 from tasks.publish import Published, Publisher
-from tasks.replay import Replay
+from tasks.replay import Replays
+from tasks.replay_price import ReplayPrices
 from tasks.results import ResultBackend
 from tasks.settling import SettlingGate
+from tasks.thresholds import Thresholds
+from tasks.treasury import Treasury
 from tasks.watch import Watch
+from tasks.webhooks import Webhooks, receiver_from
 
 log = structlog.get_logger()
-from tasks.thresholds import Thresholds
 
-from tasks.webhooks import Webhooks, receiver_from
 CONFIGURATION_SECONDS = 2.0
 """How long a process may work with limits and budgets that an operator has changed."""
 
@@ -90,8 +94,11 @@ class WebHouse:
     files: FileTable
     batches: BatchTable
     keys: KeyTable
-    replay: Replay
+    replay: Replays
+    prices: ReplayPrices
+    imports: Imports
     watch: Watch
+    treasury: Treasury
     controls: Controls
 
 
@@ -137,8 +144,12 @@ class UpkeepHouse:
     books: Bookkeeper
     batches: Batches
     deliveries: Deliveries
+    replays: Replays
+    dead_letter_days: int | None
     openings: Openings
     wakes: EarlyWakes
+    thresholds: Thresholds
+    webhooks: Webhooks
 
 
 @asynccontextmanager
@@ -146,8 +157,6 @@ async def open_web_house(
     settings: Settings, catalogue: Catalogue, env: Mapping[str, str], metrics: Metrics
 ) -> AsyncIterator[WebHouse]:
     """The house of a web process: it runs synchronous completions itself. Raises InvalidSetting."""
-    thresholds: Thresholds
-    webhooks: Webhooks
     async with _rooms(settings, catalogue, process="web") as rooms, _working(rooms, catalogue, env, metrics) as deps:
         yield WebHouse(
             vocabulary=rooms.vocabulary,
@@ -157,10 +166,13 @@ async def open_web_house(
             files=rooms.storage.files,
             batches=rooms.storage.batches,
             keys=rooms.storage.keys,
-            replay=Replay(rooms.storage.replay),
+            replay=Replays(rooms.storage.replay, rooms.storage.letters),
+            prices=ReplayPrices(StoredLetters(rooms.storage.dead_letters), deps.models),
+            imports=Imports(rooms.storage.letters),
             controls=Controls(
                 rooms.storage.controls, chain=rooms.vocabulary.chain, cancel_job=rooms.storage.jobs.cancel
             ),
+            treasury=Treasury(rooms.storage.config, rooms.storage.spend, now=_now),
             watch=Watch(
                 rooms.admission, rooms.configuration, keys=rooms.storage.keys, reads=rooms.storage.reads, now=_now
             ),
@@ -212,6 +224,8 @@ async def open_upkeep_house(
                 max_line_bytes=settings.max_line_bytes,
             ),
             deliveries=Deliveries(storage.deliveries, storage.reads, rooms.results),
+            replays=Replays(storage.replay, storage.letters),
+            dead_letter_days=catalogue.dead_letters.retention_days,
             openings=Openings(
                 rooms.admission.gate,
                 rooms.vocabulary.chain,
@@ -219,6 +233,13 @@ async def open_upkeep_house(
                 hold_seconds=settings.hold_seconds,
                 clock=time.monotonic,
             ),
+            thresholds=Thresholds(
+                redis=rooms.admission.ledger,
+                rows=storage.thresholds,
+                configuration=rooms.configuration,
+                now=_now,
+            ),
+            webhooks=Webhooks(storage.thresholds, receiver, now=_now),
             wakes=EarlyWakes(
                 storage.parked, names_leading_to((*catalogue.models, *catalogue.aliases), rooms.vocabulary.chain)
             ),
@@ -230,13 +251,6 @@ async def _rooms(settings: Settings, catalogue: Catalogue, *, process: str) -> A
     redis_url = settings.redis_url.get_secret_value()
     app = celery_app(redis_url)
     async with (
-            thresholds=Thresholds(
-                redis=rooms.admission.ledger,
-                rows=storage.thresholds,
-                configuration=rooms.configuration,
-                now=_now,
-            ),
-            webhooks=Webhooks(storage.thresholds, receiver, now=_now),
         opened(
             settings.database_url.get_secret_value(),
             application=f"penstock {process}",
@@ -266,6 +280,7 @@ async def _working(rooms: Rooms, catalogue: Catalogue, env: Mapping[str, str], m
     settings, chance = rooms.settings, random.Random()  # noqa: S311 - spreads retries, guards nothing
     heart = Heart(rooms.storage.jobs.renew, every_seconds=settings.heartbeat_seconds)
     metrics.held_leases.set_function(lambda: heart.leases)
+    jobs = GroupedJobs(rooms.storage.jobs, heart.beating)
     gate = LocalGate(rooms.admission.gate, jitter=chance.random, hold_seconds=settings.hold_seconds)
     async with (
         open_models(catalogue, settings, env) as models,
@@ -277,7 +292,6 @@ async def _working(rooms: Rooms, catalogue: Catalogue, env: Mapping[str, str], m
             gate=SettlingGate(gate),
             models=BudgetedModels(models, rooms.configuration),
             answers=StoredAnswers(rooms.storage.answers),
-    jobs = GroupedJobs(rooms.storage.jobs, heart.beating)
             now=_now,
             pause=asyncio.sleep,
             jitter=chance.random,

@@ -48,6 +48,10 @@ def duties_of(house: UpkeepHouse) -> dict[str, tuple[Duty, ...]]:
     async def apply_configuration() -> int:
         return await limits.apply() + await house.wakes.notice()
 
+    async def retire_letters() -> int:
+        days = house.dead_letter_days
+        return 0 if days is None else await house.storage.letters.retire(older_than_days=days)
+
     async def expire_reservations() -> int:
         return len(await house.admission.gate.expire())
 
@@ -63,10 +67,6 @@ def duties_of(house: UpkeepHouse) -> dict[str, tuple[Duty, ...]]:
             Duty(name="wake_early", every_seconds=0.25, run=house.storage.parked.wake_early),
             Duty(name="forget_times", every_seconds=60, run=house.storage.backlog.forget_times),
         ),
-        "house": (
-            Duty(name="open_ledger", every_seconds=1, run=books.keep_open),
-            Duty(name="configure", every_seconds=2, run=apply_configuration),
-            Duty(name="stage", every_seconds=0.25, run=due.stage_due),
         "letters": (
             Duty(name="replay", every_seconds=0, run=house.replays.advance_all),
             Duty(name="name_causes", every_seconds=1, run=house.storage.letters.name),
@@ -78,6 +78,10 @@ def duties_of(house: UpkeepHouse) -> dict[str, tuple[Duty, ...]]:
             Duty(name="send_webhooks", every_seconds=1, run=house.webhooks.deliver),
             Duty(name="audit", every_seconds=60, run=books.audit),
         ),
+        "house": (
+            Duty(name="open_ledger", every_seconds=1, run=books.keep_open),
+            Duty(name="configure", every_seconds=2, run=apply_configuration),
+            Duty(name="stage", every_seconds=0.25, run=due.stage_due),
             Duty(name="rescue", every_seconds=1, run=books.rescue),
             Duty(name="expire_jobs", every_seconds=1, run=due.expire),
             Duty(name="deliver", every_seconds=0.25, run=house.deliveries.deliver),

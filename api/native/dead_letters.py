@@ -1,47 +1,38 @@
 """`/dead-letters`: what could not be saved, why, and the way back to work. An operator reaches those of all tenants."""
 
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
 
-from fastapi import APIRouter
+import orjson
+from fastapi import APIRouter, Request
 from pydantic import Field
+from starlette.responses import StreamingResponse
 
 from api.answers import Json, checked_id, known, page, whole
-from api.auth import AnyCaller, Caller
+from api.auth import AnyCaller
 from api.house import House
 from api.native.jobs import USUAL_ROWS, Limit
-from api.native.shapes import dead_letter_object, group_object, story_object
-from api.requests import JsonBody, OfHouse, StrictBody, documented, new_job, parse
-from schemas.decision import DeadReason
+from api.native.letter_filters import Chosen, MeantByQuery, meant
+from api.native.shapes import dead_letter_object, group_object, story_object, whole_letter_object
+from api.requests import JsonBody, OfHouse, OfPrivacy, documented, parse
 from schemas.errors import InvalidRequest
-from schemas.ids import BatchId, JobId
+from schemas.ids import JobId
 from schemas.jsons import JsonObject
-from schemas.lanes import Lane
-from storage.replay import DeadLetters
-from tasks.requests import DEFAULT_DEADLINE_SECONDS, MAX_DEADLINE_SECONDS, max_cost
+from schemas.replay import DeadLetters, NewReplay
+from tasks.identity import new_replay_id
+from tasks.letter_lines import Reader
+from tasks.replay_terms import Wanted, patch_from
+from tasks.requests import DEFAULT_DEADLINE_SECONDS, MAX_DEADLINE_SECONDS
 
 router = APIRouter(prefix="/dead-letters", tags=["dead letters"])
 
-MOST_IDS = 1_000
+JSON_LINES = "application/x-ndjson"
+MAX_LETTER_BYTES = 16_000_000
+"""A request of a megabyte, and the requests and replies of a dozen attempts that an export may bring along."""
 
 
-class Filter(StrictBody):
-    """Which dead letters are meant; what is not said does not restrict."""
-
-    reason: DeadReason | None = Field(default=None, strict=False)
-    batch_id: str | None = None
-    model: str | None = None
-
-
-class Chosen(StrictBody):
-    """Either ids or a filter; an empty filter means all."""
-
-    ids: Annotated[list[str], Field(min_length=1, max_length=MOST_IDS)] | None = None
-    filter: Filter | None = None
-
-
-class Replay(Chosen):
-    """What goes back to work, and under which new terms. `body` replaces the request of each."""
+class SmallReplay(Chosen):
+    """What goes back to work at once, and under which new terms. `body` replaces the request of each."""
 
     body: JsonObject | None = None
     max_cost_usd: str | int | float | None = None
@@ -50,88 +41,91 @@ class Replay(Chosen):
 
 @router.get("")
 async def list_dead_letters(
-    caller: AnyCaller,
-    house: OfHouse,
-    *,
-    reason: DeadReason | None = None,
-    batch_id: str | None = None,
-    model: str | None = None,
-    after: str | None = None,
-    limit: Limit = USUAL_ROWS,
+    which: MeantByQuery, house: OfHouse, *, after: str | None = None, limit: Limit = USUAL_ROWS
 ) -> Json:
     """List dead letters, the latest first."""
-    which = _which(caller, Filter(reason=reason, batch_id=batch_id, model=model))
     cursor = None if after is None else JobId(checked_id(after, "dead letter"))
     return page(await house.dead_letters.newest(which, after=cursor, most=limit + 1), limit, dead_letter_object)
 
 
 @router.get("/groups")
-async def group_dead_letters(caller: AnyCaller, house: OfHouse) -> Json:
-    """Count dead letters by reason and model, the most frequent first."""
-    return whole([group_object(group) for group in await house.dead_letters.groups(caller.reach)])
+async def group_dead_letters(which: MeantByQuery, house: OfHouse) -> Json:
+    """Count dead letters by their cause, the most frequent first."""
+    return whole([group_object(group) for group in await house.dead_letters.groups(which)])
+
+
+@router.get("/export")
+async def export_dead_letters(which: MeantByQuery, house: OfHouse, privacy: OfPrivacy) -> StreamingResponse:
+    """Stream dead letters as JSON lines, each with its request and all its attempts, the latest first."""
+    return StreamingResponse(_lines(house, which, content=privacy.store_content), media_type=JSON_LINES)
+
+
+@router.post("/import")
+async def import_dead_letters(request: Request, caller: AnyCaller, house: OfHouse) -> Json:
+    """Take the lines of an export in. A job that is here already is left as it is, so it may be sent again."""
+    reader = Reader(
+        tenant_id=caller.reach,
+        default_tenant_id=caller.tenant_id,
+        tenants=await house.keys.tenants(),
+        schema_complaint=house.vocabulary.schema_complaint,
+    )
+    taken = await house.imports.take(_split(request.stream()), reader, datetime.now(UTC))
+    return Json({"imported": taken.imported, "known": taken.known})
 
 
 @router.get("/{job_id}")
-async def show_dead_letter(job_id: str, caller: AnyCaller, house: OfHouse) -> Json:
+async def show_dead_letter(job_id: str, caller: AnyCaller, house: OfHouse, privacy: OfPrivacy) -> Json:
     """Tell the whole story: every attempt, request, reply, complaint and cost."""
-    wanted = DeadLetters(tenant_id=caller.reach, job_id=JobId(checked_id(job_id, "dead letter")))
+    wanted = DeadLetters(tenant_id=caller.reach, ids=(JobId(checked_id(job_id, "dead letter")),))
     found = await house.dead_letters.newest(wanted, most=1)
     letter = known(found[0] if found else None, "dead letter", job_id)
     story = known(await house.reads.story(letter.id, letter.tenant_id), "dead letter", job_id)
-    return Json(dead_letter_object(letter) | story_object(story) | {"object": "dead_letter"})
+    told = story_object(story, content=privacy.store_content)
+    hidden: JsonObject = {} if privacy.store_content else {"request": None}
+    return Json(dead_letter_object(letter) | told | hidden | {"object": "dead_letter"})
 
 
-@router.post("/replay", openapi_extra=documented(Replay))
+@router.post("/replay", openapi_extra=documented(SmallReplay))
 async def replay_dead_letters(caller: AnyCaller, body: JsonBody, house: OfHouse) -> Json:
-    """Give dead letters back to their lanes, with a new count of tries and a new deadline."""
-    wanted = parse(Replay, body)
-    cost = max_cost({} if wanted.max_cost_usd is None else {"max_cost_usd": wanted.max_cost_usd})
-    request = None if wanted.body is None else _checked_body(wanted.body, caller, house)
-    replayed: list[JobId] = []
-    for which in _meant(caller, wanted):
-        replayed += await house.replay.replay(
-            which, deadline_seconds=wanted.deadline_seconds, body=request, max_cost_nano_usd=cost
-        )
-    return _moved("replayed", replayed, wanted)
+    """Give dead letters back to their lanes at once, with a new count of tries and a new deadline."""
+    wanted = parse(SmallReplay, body)
+    terms = Wanted(deadline_seconds=wanted.deadline_seconds, body=wanted.body, max_cost_usd=wanted.max_cost_usd)
+    new = NewReplay(
+        id=new_replay_id(),
+        tenant_id=caller.reach,
+        which=meant(caller, wanted),
+        patch=patch_from(terms, house.vocabulary, datetime.now(UTC)),
+    )
+    return _moved("replayed", await house.replay.replay_now(new), wanted)
 
 
 @router.post("/discard", openapi_extra=documented(Chosen))
 async def discard_dead_letters(caller: AnyCaller, body: JsonBody, house: OfHouse) -> Json:
     """Put dead letters aside: they stay dead, and are no longer listed nor replayed."""
     wanted = parse(Chosen, body)
-    discarded: list[JobId] = []
-    for which in _meant(caller, wanted):
-        discarded += await house.replay.discard(which)
-    return _moved("discarded", discarded, wanted)
-
-
-def _meant(caller: Caller, wanted: Chosen) -> list[DeadLetters]:
-    if (wanted.ids is None) == (wanted.filter is None):
-        raise InvalidRequest("Say either ids or filter; an empty filter means all dead letters.", param="ids")
-    if wanted.filter is not None:
-        return [_which(caller, wanted.filter)]
-    ids = dict.fromkeys(JobId(checked_id(job_id, "dead letter")) for job_id in wanted.ids or [])
-    return [DeadLetters(tenant_id=caller.reach, job_id=job_id) for job_id in ids]
-
-
-def _which(caller: Caller, chosen: Filter) -> DeadLetters:
-    if "\0" in (chosen.model or ""):
-        raise InvalidRequest("model must not hold NUL characters.", param="model")
-    return DeadLetters(
-        tenant_id=caller.reach,
-        reason=chosen.reason,
-        batch_id=None if chosen.batch_id is None else BatchId(checked_id(chosen.batch_id, "batch")),
-        model=chosen.model,
-    )
-
-
-def _checked_body(body: JsonObject, caller: Caller, house: House) -> JsonObject:
-    """The new request as a job would keep it. Raises what a new job with it would raise."""
-    return new_job(body, caller, house, lane=Lane.NORMAL, idempotency_key=None).body
+    return _moved("discarded", await house.replay.discard(meant(caller, wanted)), wanted)
 
 
 def _moved(word: str, moved: Sequence[JobId], wanted: Chosen) -> Json:
-    missing = [job_id for job_id in wanted.ids or [] if job_id not in moved]
+    missing = [job_id for job_id in dict.fromkeys(wanted.ids or []) if job_id not in set(moved)]
     if wanted.ids is not None and not moved:
         known(None, "dead letter", ", ".join(missing[:3]))
     return Json({word: list(moved), "not_found": missing})
+
+
+async def _lines(house: House, which: DeadLetters, *, content: bool) -> AsyncIterator[bytes]:
+    async for letter in house.dead_letters.whole(which):
+        yield orjson.dumps(whole_letter_object(letter, content=content), option=orjson.OPT_APPEND_NEWLINE)
+
+
+async def _split(parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The lines of a stream. Raises InvalidRequest for one that is longer than any letter."""
+    rest = b""
+    async for part in parts:
+        *lines, rest = (rest + part).split(b"\n")
+        for line in lines:
+            yield line
+        if len(rest) > MAX_LETTER_BYTES:
+            raise InvalidRequest(f"A line may have at most {MAX_LETTER_BYTES} bytes.")
+    if rest:
+        yield rest

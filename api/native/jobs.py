@@ -8,7 +8,7 @@ from api.answers import Json, checked_id, known, page
 from api.auth import AnyCaller, Caller
 from api.house import JobReads
 from api.native.shapes import job_object, story_object, summary_object
-from api.requests import CHAT_BODY, IdempotencyKey, JsonBody, OfHouse, new_job
+from api.requests import CHAT_BODY, IdempotencyKey, JsonBody, OfHouse, OfPrivacy, new_job
 from schemas.errors import InvalidRequest
 from schemas.ids import BatchId, JobId
 from schemas.lanes import Lane
@@ -74,9 +74,9 @@ async def summarise_batch(batch_id: str, caller: AnyCaller, house: OfHouse) -> J
 
 
 @router.get("/{job_id}")
-async def show_job(job_id: str, caller: AnyCaller, house: OfHouse) -> Json:
+async def show_job(job_id: str, caller: AnyCaller, house: OfHouse, privacy: OfPrivacy) -> Json:
     """Tell all that is known of a job."""
-    return Json(story_object(await _found(job_id, caller, house.reads)))
+    return Json(story_object(await _found(job_id, caller, house.reads), content=privacy.store_content))
 
 
 @router.post("/{job_id}/cancel")

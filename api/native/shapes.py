@@ -1,10 +1,14 @@
 """How our own resources are written: jobs, attempts, dead letters and keys. Amounts are decimal text, never floats."""
 
+from schemas.fingerprint import without_values
 from schemas.jsons import JsonObject
 from schemas.money import usd_text
-from storage.dead_letters import DeadLetterGroup, DeadLetterView
+from schemas.replay import Estimate, Replay, ReplayOutcomes
+from storage.attempt_views import AttemptView, StoryError
+from storage.dead_letters import DeadLetterGroup, DeadLetterView, WholeLetter
 from storage.keys import StoredKey
-from storage.reads import AttemptView, JobStory, JobView
+from storage.reads import JobStory, JobView
+from storage.replay_rows import filter_json, patch_json
 from storage.summaries import BatchSummary
 
 
@@ -32,19 +36,25 @@ def job_object(job: JobView) -> JsonObject:
     }
 
 
-def story_object(story: JobStory) -> JsonObject:
-    """A job with its request, its answer and all its attempts."""
+def story_object(story: JobStory, *, content: bool = True) -> JsonObject:
+    """A job with its request, its answer and all its attempts; without `content`, not what the attempts said."""
     return job_object(story.job) | {
         "request": story.body,
         "reply": story.reply,
         "output": story.output,
         "served_by": story.served_by,
-        "attempts": [attempt_object(attempt) for attempt in story.attempts],
+        "first_error": _error_object(story.first_error, content=content),
+        "last_error": _error_object(story.last_error, content=content),
+        "attempts": [attempt_object(attempt, content=content) for attempt in story.attempts],
     }
 
 
-def attempt_object(attempt: AttemptView) -> JsonObject:
+def attempt_object(attempt: AttemptView, *, content: bool = True) -> JsonObject:
     """One call: what was sent, what came back, what was wrong with it, what it cost."""
+    complaint = attempt.complaint
+    hidden: JsonObject = {"request": None, "reply": None, "complaint": complaint and without_values(complaint)}
+    if not content:
+        hidden["error"] = attempt.error and {name: attempt.error.get(name) for name in ("kind", "status", "code")}
     return {
         "id": attempt.id,
         "target": f"{attempt.account}/{attempt.model}",
@@ -62,7 +72,14 @@ def attempt_object(attempt: AttemptView) -> JsonObject:
         "latency_ms": attempt.latency_ms,
         "opened_at": attempt.opened_at,
         "closed_at": attempt.closed_at,
-    }
+    } | ({} if content else hidden)
+
+
+def _error_object(error: StoryError | None, *, content: bool) -> JsonObject | None:
+    if error is None:
+        return None
+    said = error.message if content or error.message is None else without_values(error.message)
+    return {"attempt_id": error.attempt_id, "outcome": error.outcome, "message": said, "at": error.at}
 
 
 def dead_letter_object(letter: DeadLetterView) -> JsonObject:
@@ -71,6 +88,8 @@ def dead_letter_object(letter: DeadLetterView) -> JsonObject:
         "id": letter.id,
         "object": "dead_letter",
         "reason": letter.reason,
+        "group": letter.fingerprint,
+        "cause": letter.cause,
         "message": letter.message,
         "lane": letter.lane,
         "model": letter.model,
@@ -86,14 +105,78 @@ def dead_letter_object(letter: DeadLetterView) -> JsonObject:
 
 
 def group_object(group: DeadLetterGroup) -> JsonObject:
-    """How many died of one thing."""
+    """How many died of one thing; `model` is the example's."""
     return {
-        "id": f"{group.reason}/{group.model}",
+        "id": group.fingerprint,
+        "object": "dead_letter_group",
         "reason": group.reason,
-        "model": group.model,
+        "cause": group.cause,
         "count": group.jobs,
         "example": group.example,
+        "model": group.model,
+        "latest_at": group.latest_at,
         "cost_usd": usd_text(group.spent_nano_usd),
+    }
+
+
+def whole_letter_object(whole: WholeLetter, *, content: bool) -> JsonObject:
+    """A dead letter as an export writes it, and an import reads it."""
+    ceiling = whole.max_cost_nano_usd
+    return dead_letter_object(whole.letter) | {
+        "endpoint": whole.endpoint,
+        "user": whole.user,
+        "request": whole.body if content else None,
+        "contract": whole.contract,
+        "max_tries": whole.max_tries,
+        "max_reprompts": whole.max_reprompts,
+        "max_cost_usd": None if ceiling is None else usd_text(ceiling),
+        "attempts": [attempt_object(attempt, content=content) for attempt in whole.attempts],
+        "attempt_count": whole.letter.attempts,
+    }
+
+
+def replay_object(replay: Replay) -> JsonObject:
+    """A replay: what was asked for, and how far it is."""
+    patch = patch_json(replay.patch)
+    ceiling = patch.pop("max_cost_nano_usd", None)
+    return {
+        "id": replay.id,
+        "object": "replay",
+        "state": replay.state,
+        "detail": replay.detail,
+        "total": replay.total,
+        "replayed": replay.replayed,
+        "refused": replay.refused,
+        "canary": replay.canary,
+        "threshold": replay.threshold,
+        "per_second": replay.per_second,
+        "tenant_id": replay.tenant_id,
+        "filter": filter_json(replay.which),
+        "patch": patch if ceiling is None else patch | {"max_cost_usd": usd_text(ceiling)},
+        "created_at": replay.created_at,
+        "finished_at": replay.finished_at,
+    }
+
+
+def outcomes_object(outcomes: ReplayOutcomes) -> JsonObject:
+    """What became of the jobs of a replay."""
+    return {
+        "jobs": outcomes.states,
+        "canaries": outcomes.canaries,
+        "refusals": [{"id": job_id, "why": why} for job_id, why in outcomes.refusals],
+    }
+
+
+def estimate_object(estimate: Estimate) -> JsonObject:
+    """What a replay would move and may cost at most."""
+    return {
+        "object": "replay_estimate",
+        "count": estimate.jobs,
+        "priced": estimate.priced,
+        "unpriced": estimate.unpriced,
+        "refused": estimate.refused,
+        "one_call_usd": usd_text(estimate.one_call_nano_usd),
+        "worst_case_usd": usd_text(estimate.worst_case_nano_usd),
     }
 
 

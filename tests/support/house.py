@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 
 from config.catalogue import Catalogue
@@ -11,22 +11,25 @@ from config.settings import Settings
 from schemas.accepted import Accepted, Rested
 from schemas.control import Control, Subject, Verb
 from schemas.errors import IdempotencyConflict, NotFound, PenstockError, UnknownModel
-from schemas.ids import AttemptId, BatchId, FileId, JobId, KeyId, TenantId
+from schemas.ids import AttemptId, BatchId, FileId, JobId, KeyId, ReplayId, TenantId
 from schemas.job import NewJob
 from schemas.jsons import JsonObject
 from schemas.lanes import Lane
 from schemas.money import ZERO, NanoUsd
+from schemas.replay import DeadLetters, Estimate, NewReplay, Patch, Replay, ReplayOutcomes, ReplayState
 from schemas.states import JobState
+from storage.attempt_views import AttemptView
 from storage.batches import StoredBatch
 from storage.controls import Begun
-from storage.dead_letters import DeadLetterGroup, DeadLetterView
+from storage.dead_letters import DeadLetterGroup, DeadLetterView, WholeLetter
 from storage.files import StoredFile
 from storage.keys import StoredKey
-from storage.reads import AttemptView, JobFilter, JobStory, JobView
-from storage.replay import DeadLetters
+from storage.reads import JobFilter, JobStory, JobView
 from storage.summaries import BatchSummary
 from tasks.batch_terms import checked_endpoint, window_seconds
 from tasks.deps import OnChunk
+from tasks.letter_lines import Letter, Reader, letter_from
+from tasks.letters import Imported
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 REPLY: JsonObject = {
@@ -206,7 +209,8 @@ class FakeDeadLetters:
     """The dead letters of a test, read and moved."""
 
     letters: list[DeadLetterView] = field(default_factory=list)
-    replays: list[tuple[DeadLetters, float, JsonObject | None, NanoUsd | None]] = field(default_factory=list)
+    priced: list[Patch] = field(default_factory=list)
+    taken: list[Letter] = field(default_factory=list)
 
     async def newest(
         self, which: DeadLetters, *, after: JobId | None = None, most: int = 50
@@ -215,40 +219,130 @@ class FakeDeadLetters:
         ids = [letter.id for letter in found]
         return found[ids.index(after) + 1 if after in ids else 0 :][:most]
 
-    async def groups(self, tenant_id: TenantId | None = None) -> Sequence[DeadLetterGroup]:
+    async def groups(self, which: DeadLetters) -> Sequence[DeadLetterGroup]:
         return [
             DeadLetterGroup(
-                reason=letter.reason, model=letter.model, jobs=1, example=letter.id, spent_nano_usd=NanoUsd(7)
+                fingerprint=letter.fingerprint,
+                reason=letter.reason,
+                cause=letter.cause,
+                model=letter.model,
+                jobs=1,
+                example=letter.id,
+                latest_at=letter.rested_at,
+                spent_nano_usd=NanoUsd(7),
             )
-            for letter in self._meant(DeadLetters(tenant_id=tenant_id))
+            for letter in self._meant(which)
         ]
 
-    async def replay(
-        self,
-        which: DeadLetters,
-        *,
-        deadline_seconds: float,
-        body: JsonObject | None = None,
-        max_cost_nano_usd: NanoUsd | None = None,
-    ) -> list[JobId]:
-        self.replays.append((which, deadline_seconds, body, max_cost_nano_usd))
-        return await self.discard(which)
+    async def whole(self, which: DeadLetters) -> AsyncIterator[WholeLetter]:
+        for letter in self._meant(which):
+            yield WholeLetter(
+                letter=letter,
+                body={"model": "small", "messages": [{"role": "user", "content": "hi"}]},
+                endpoint="/v1/chat/completions",
+                user=None,
+                contract={"schema": {"type": "object"}, "name": "answer", "strict": True},
+                max_tries=5,
+                max_reprompts=2,
+                max_cost_nano_usd=None,
+                attempts=(an_attempt(),),
+            )
 
     async def discard(self, which: DeadLetters) -> list[JobId]:
         moved = self._meant(which)
         self.letters = [letter for letter in self.letters if letter not in moved]
         return [letter.id for letter in moved]
 
+    async def estimate(self, which: DeadLetters, patch: Patch, now: datetime) -> Estimate:
+        self.priced.append(patch)
+        found = len(self._meant(which))
+        price = NanoUsd(found * 1_000_000_000)
+        return Estimate(
+            jobs=found, priced=found, unpriced=0, refused=0, one_call_nano_usd=price, worst_case_nano_usd=price
+        )
+
+    async def take(self, lines: AsyncIterator[bytes], reader: Reader, now: datetime) -> Imported:
+        before = len(self.taken)
+        number = 0
+        async for line in lines:
+            number += 1
+            self.taken.append(letter_from(line, number, reader, now))
+        return Imported(imported=len(self.taken) - before, known=0)
+
     def _meant(self, which: DeadLetters) -> list[DeadLetterView]:
         return [
             letter
             for letter in self.letters
             if which.tenant_id in {None, letter.tenant_id}
-            and which.job_id in {None, letter.id}
+            and (which.ids is None or letter.id in which.ids)
             and which.reason in {None, letter.reason}
+            and which.fingerprint in {None, letter.fingerprint}
             and which.batch_id in {None, letter.batch_id}
             and which.model in {None, letter.model}
         ]
+
+
+@dataclass
+class FakeReplays:
+    """Replays of these letters: begun, never moved, but for those that are waited for."""
+
+    letters: FakeDeadLetters
+    stored: list[Replay] = field(default_factory=list)
+
+    async def start(self, replay: NewReplay) -> Replay:
+        facts = {one.name: getattr(replay, one.name) for one in fields(NewReplay)}
+        total = len(await self.letters.newest(replay.which, most=10_000))
+        begun = Replay(
+            **facts,
+            state=ReplayState.CANARY if replay.canary else ReplayState.RUNNING,
+            detail=None,
+            version=0,
+            total=total,
+            replayed=0,
+            refused=0,
+            cursor_at=None,
+            allowed=1,
+            created_at=NOW,
+            finished_at=None,
+        )
+        self.stored.append(begun)
+        return begun
+
+    async def replay_now(self, replay: NewReplay) -> list[JobId]:
+        await self.start(replay)
+        return await self.letters.discard(replay.which)
+
+    async def discard(self, which: DeadLetters) -> list[JobId]:
+        return await self.letters.discard(which)
+
+    async def find(self, replay_id: ReplayId, owner_id: TenantId | None) -> Replay | None:
+        return next((one for one in await self._of(owner_id) if one.id == replay_id), None)
+
+    async def newest(self, owner_id: TenantId | None, *, after: ReplayId | None, most: int) -> Sequence[Replay]:
+        return (await self._of(owner_id))[::-1][:most]
+
+    async def outcomes(self, replay_id: ReplayId) -> ReplayOutcomes:
+        return ReplayOutcomes(states={"queued": 1}, canaries={}, refusals=[(JobId("job_9"), "no room")])
+
+    async def cancel(self, replay_id: ReplayId, owner_id: TenantId | None) -> bool:
+        return await self._enter(
+            replay_id, owner_id, ReplayState.CANCELLED, frozenset({"canary", "running", "stopped"})
+        )
+
+    async def resume(self, replay_id: ReplayId, owner_id: TenantId | None) -> bool:
+        return await self._enter(replay_id, owner_id, ReplayState.RUNNING, frozenset({"stopped"}))
+
+    async def _enter(
+        self, replay_id: ReplayId, owner_id: TenantId | None, state: ReplayState, leaves: frozenset[str]
+    ) -> bool:
+        found = await self.find(replay_id, owner_id)
+        if found is None or found.state not in leaves:
+            return False
+        self.stored[self.stored.index(found)] = replace(found, state=state)
+        return True
+
+    async def _of(self, owner_id: TenantId | None) -> list[Replay]:
+        return [one for one in self.stored if owner_id in {None, one.tenant_id}]
 
 
 @dataclass
@@ -421,7 +515,9 @@ class FakeHouse:
         self.intake.gate.set()
         self.reads = FakeReads(self.intake)
         self.dead_letters = FakeDeadLetters()
-        self.replay = self.dead_letters
+        self.replay = FakeReplays(self.dead_letters)
+        self.prices = self.dead_letters
+        self.imports = self.dead_letters
         self.files = FakeFiles()
         self.batches = FakeBatches(self.intake)
         self.keys = FakeKeys()
@@ -450,6 +546,8 @@ def a_letter(number: int, **changes: object) -> DeadLetterView:
         "lane": Lane.NORMAL,
         "model": "small",
         "reason": "invalid_output",
+        "fingerprint": "invalid_output.70ac74515fa9",
+        "cause": "price: a string where a number belongs",
         "message": "it is no JSON",
         "tries": 1,
         "attempts": 2,

@@ -2,15 +2,13 @@
 
 import pytest
 
-from cli import dead_letters as letters_cli
 from cli import jobs as jobs_cli
 from cli import operator as operator_cli
 from schemas.errors import PostgresUnavailable, RedisUnavailable
-from schemas.ids import KeyId, TenantId
 from schemas.jsons import JsonObject
 from schemas.states import JobState
 from tests.support.door import MESSAGES, client_of, error_of
-from tests.support.house import FakeHouse, a_letter
+from tests.support.house import FakeHouse
 
 BODY: JsonObject = {"model": "small", "messages": MESSAGES}
 
@@ -91,82 +89,6 @@ async def test_the_summary_of_a_batch_has_what_the_demo_reads() -> None:
     assert (told["attempts"], told["recoveries"], told["dead"]) == ({"valid": 3}, {"fenced": 1}, {"refused": 1})
     assert told["reprompted"] == 1
     assert unknown.status_code == 404
-
-
-async def test_dead_letters_are_listed_grouped_and_told_whole() -> None:
-    house = FakeHouse()
-    async with client_of(house) as client:
-        job = (await client.post("/jobs", json=BODY)).json()["id"]
-        house.dead_letters.letters = [a_letter(1, id=job), a_letter(2, reason="refused")]
-        listed = (await client.get("/dead-letters", params={"reason": "invalid_output"})).json()["data"]
-        groups = (await client.get("/dead-letters/groups")).json()["data"]
-        story = (await client.get(f"/dead-letters/{job}")).json()
-
-    assert [row["id"] for row in listed] == [job]
-    assert set(letters_cli.COLUMNS) <= set(listed[0])
-    assert set(letters_cli.GROUP_COLUMNS) <= set(groups[0])
-    assert (listed[0]["attempts"], listed[0]["cost_usd"]) == (2, "1.000000000")
-    assert (story["reason"], story["attempts"][0]["reply"]["id"]) == ("invalid_output", "chatcmpl-1")
-
-
-async def test_a_tenant_sees_and_replays_its_own_dead_letters_only() -> None:
-    house = FakeHouse()
-    await house.keys.create(KeyId("key_1"), "pk_acme", TenantId("acme"), ["submit"])
-    house.dead_letters.letters = [a_letter(1), a_letter(2, tenant_id=TenantId("acme"))]
-    async with client_of(house, key="pk_acme") as client:
-        seen = [row["id"] for row in (await client.get("/dead-letters")).json()["data"]]
-        foreign = await client.post("/dead-letters/replay", json={"ids": ["job_1"]})
-        own = await client.post("/dead-letters/replay", json={"filter": {}})
-
-    assert seen == ["job_2"]
-    assert foreign.status_code == 404
-    assert own.json()["replayed"] == ["job_2"]
-
-
-async def test_a_replay_may_change_the_request_its_price_and_its_deadline() -> None:
-    house = FakeHouse()
-    house.dead_letters.letters = [a_letter(1)]
-    changed = BODY | {"messages": [{"role": "user", "content": "again"}]}
-    wanted = {"ids": ["job_1", "job_9"], "body": changed, "max_cost_usd": "0.5", "deadline_seconds": 60}
-    async with client_of(house) as client:
-        answer = await client.post("/dead-letters/replay", json=wanted)
-
-    assert answer.json() == {"replayed": ["job_1"], "not_found": ["job_9"]}
-    assert house.dead_letters.replays[0][1:] == (60, changed, 500_000_000)
-
-
-async def test_dead_letters_are_put_aside() -> None:
-    house = FakeHouse()
-    house.dead_letters.letters = [a_letter(1), a_letter(2, reason="refused")]
-    async with client_of(house) as client:
-        answer = await client.post("/dead-letters/discard", json={"filter": {"reason": "refused"}})
-
-    assert answer.json()["discarded"] == ["job_2"]
-    assert [letter.id for letter in house.dead_letters.letters] == ["job_1"]
-
-
-@pytest.mark.parametrize(
-    ("body", "param"),
-    [
-        ({}, "ids"),
-        ({"ids": ["a"], "filter": {}}, "ids"),
-        ({"ids": []}, "ids"),
-        ({"ids": [1]}, "ids.0"),
-        ({"filter": {"reason": "bored"}}, "filter.reason"),
-        ({"filter": {"colour": "red"}}, "filter.colour"),
-        ({"filter": {"model": "a\0"}}, "filter"),
-        ({"filter": {}, "deadline_seconds": 0}, "deadline_seconds"),
-        ({"filter": {}, "max_cost_usd": "1e30"}, "max_cost_usd"),
-        ({"filter": {}, "body": {"model": "gone", "messages": MESSAGES}}, "model"),
-        ({"ids": ["a"], "everything": True}, "everything"),
-    ],
-)
-async def test_a_wrong_replay_is_named(body: JsonObject, param: str) -> None:
-    async with client_of(FakeHouse()) as client:
-        answer = await client.post("/dead-letters/replay", json=body)
-
-    assert answer.status_code in {400, 404}
-    assert error_of(answer)["param"] == param
 
 
 async def test_budgets_and_limits_have_what_the_command_line_shows() -> None:

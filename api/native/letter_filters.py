@@ -1,0 +1,91 @@
+"""Which dead letters a request means: the same names in a query and in a body. Whose they may be is decided here."""
+
+from typing import Annotated
+
+from fastapi import Depends
+from pydantic import AwareDatetime, Field
+
+from api.answers import ID, checked_id
+from api.auth import AnyCaller, Caller
+from api.requests import StrictBody
+from schemas.decision import DeadReason
+from schemas.errors import Forbidden, InvalidRequest
+from schemas.ids import BatchId, JobId, TenantId
+from schemas.replay import DeadLetters
+
+MOST_IDS = 1_000
+
+
+class Filter(StrictBody):
+    """Which dead letters are meant; what is not said does not restrict.
+
+    `group` is the id of a group of `/dead-letters/groups`; `since` and `until` are about the moment of death.
+    """
+
+    reason: DeadReason | None = Field(default=None, strict=False)
+    group: str | None = None
+    batch_id: str | None = None
+    model: str | None = None
+    tenant_id: str | None = None
+    since: AwareDatetime | None = Field(default=None, strict=False)
+    until: AwareDatetime | None = Field(default=None, strict=False)
+
+
+class Chosen(StrictBody):
+    """Either ids or a filter; an empty filter means all."""
+
+    ids: Annotated[list[str], Field(min_length=1, max_length=MOST_IDS)] | None = None
+    filter: Filter | None = None
+
+
+def meant(caller: Caller, wanted: Chosen) -> DeadLetters:
+    """The dead letters of a body. Raises InvalidRequest, NotFound for ids that can be none, and Forbidden."""
+    if (wanted.ids is None) == (wanted.filter is None):
+        raise InvalidRequest("Say either ids or filter; an empty filter means all dead letters.", param="ids")
+    if wanted.filter is not None:
+        return filtered(caller, wanted.filter)
+    ids = dict.fromkeys(JobId(checked_id(job_id, "dead letter")) for job_id in wanted.ids or [])
+    return DeadLetters(tenant_id=caller.reach, ids=tuple(ids))
+
+
+def filtered(caller: Caller, chosen: Filter) -> DeadLetters:
+    """The dead letters of a filter."""
+    if "\0" in (chosen.model or ""):
+        raise InvalidRequest("model must not hold NUL characters.", param="model")
+    return DeadLetters(
+        tenant_id=_tenant(caller, chosen.tenant_id),
+        reason=chosen.reason,
+        fingerprint=None if chosen.group is None else checked_id(chosen.group, "group"),
+        batch_id=None if chosen.batch_id is None else BatchId(checked_id(chosen.batch_id, "batch")),
+        model=chosen.model,
+        since_at=chosen.since,
+        until_at=chosen.until,
+    )
+
+
+async def _of_query(
+    caller: AnyCaller,
+    *,
+    reason: DeadReason | None = None,
+    group: str | None = None,
+    batch_id: str | None = None,
+    model: str | None = None,
+    tenant_id: str | None = None,
+    since: AwareDatetime | None = None,
+    until: AwareDatetime | None = None,
+) -> DeadLetters:
+    chosen = Filter(
+        reason=reason, group=group, batch_id=batch_id, model=model, tenant_id=tenant_id, since=since, until=until
+    )
+    return filtered(caller, chosen)
+
+
+MeantByQuery = Annotated[DeadLetters, Depends(_of_query)]
+
+
+def _tenant(caller: Caller, named: str | None) -> TenantId | None:
+    if named is None or named == caller.reach:
+        return caller.reach
+    if caller.reach is not None or not ID.fullmatch(named):
+        raise Forbidden("Only an operator may name another tenant.", param="tenant_id")
+    return TenantId(named)

@@ -1,0 +1,122 @@
+"""`/replays`: dead letters back to work as something that can be tried, watched, paced and stopped."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import APIRouter
+from pydantic import Field
+
+from api.answers import Json, checked_id, known, page
+from api.auth import AnyCaller, Caller
+from api.house import House
+from api.native.jobs import USUAL_ROWS, Limit
+from api.native.letter_filters import Chosen, meant
+from api.native.shapes import estimate_object, outcomes_object, replay_object
+from api.requests import IdempotencyKey, JsonBody, OfHouse, StrictBody, documented, parse
+from schemas.errors import InvalidRequest
+from schemas.ids import ReplayId
+from schemas.jsons import JsonObject
+from schemas.lanes import Lane
+from schemas.replay import DEFAULT_THRESHOLD, NewReplay, Replay
+from tasks.identity import new_replay_id
+from tasks.replay_terms import Wanted, patch_from
+from tasks.requests import DEFAULT_DEADLINE_SECONDS, MAX_DEADLINE_SECONDS, MAX_KEY_CHARACTERS
+
+router = APIRouter(prefix="/replays", tags=["dead letters"])
+
+MOST_CANARIES = 10_000
+MOST_PER_SECOND = 100_000
+
+
+class Changes(StrictBody):
+    """What is changed about each. `body` replaces its request first; `parameters` are merged into it."""
+
+    body: JsonObject | None = None
+    model: str | None = None
+    lane: Lane | None = Field(default=None, strict=False)
+    parameters: JsonObject = Field(default_factory=dict)
+    contract: JsonObject | None = None
+    message: Annotated[str, Field(min_length=1)] | JsonObject | None = None
+    deadline_seconds: float = Field(default=DEFAULT_DEADLINE_SECONDS, gt=0, le=MAX_DEADLINE_SECONDS)
+    max_cost_usd: str | int | float | None = None
+
+
+class WantedReplay(Chosen):
+    """Which dead letters, what is changed, and how carefully. A dry run moves nothing and tells the price."""
+
+    patch: Changes = Field(default_factory=Changes)
+    canary: int = Field(default=0, ge=0, le=MOST_CANARIES)
+    threshold: float = Field(default=DEFAULT_THRESHOLD, gt=0, le=1)
+    per_second: float | None = Field(default=None, gt=0, le=MOST_PER_SECOND)
+    dry_run: bool = False
+
+
+@router.post("", openapi_extra=documented(WantedReplay))
+async def start_replay(
+    caller: AnyCaller, body: JsonBody, house: OfHouse, *, idempotency_key: IdempotencyKey = None
+) -> Json:
+    """Begin a replay; upkeep moves it. Safe to call twice under one idempotency key."""
+    wanted = parse(WantedReplay, body)
+    new = _new(wanted, caller, house, idempotency_key)
+    if wanted.dry_run:
+        return Json(estimate_object(await house.prices.estimate(new.which, new.patch, datetime.now(UTC))))
+    return Json(replay_object(await house.replay.start(new)))
+
+
+@router.get("")
+async def list_replays(
+    caller: AnyCaller, house: OfHouse, *, after: str | None = None, limit: Limit = USUAL_ROWS
+) -> Json:
+    """List replays, newest first."""
+    cursor = None if after is None else ReplayId(checked_id(after, "replay"))
+    return page(await house.replay.newest(caller.reach, after=cursor, most=limit + 1), limit, replay_object)
+
+
+@router.get("/{replay_id}")
+async def show_replay(replay_id: str, caller: AnyCaller, house: OfHouse) -> Json:
+    """Tell how far it is, and what became of its jobs."""
+    found = await _found(replay_id, caller, house)
+    return Json(replay_object(found) | outcomes_object(await house.replay.outcomes(found.id)))
+
+
+@router.post("/{replay_id}/cancel")
+async def cancel_replay(replay_id: str, caller: AnyCaller, house: OfHouse) -> Json:
+    """Stop it: what was replayed goes on, the rest stays dead. Safe to call twice."""
+    cancelled = await house.replay.cancel(ReplayId(checked_id(replay_id, "replay")), caller.reach)
+    found = await _found(replay_id, caller, house)
+    if not cancelled and found.state != "cancelled":
+        raise InvalidRequest(f"A replay that is {found.state} cannot be cancelled.", param="id")
+    return Json(replay_object(found))
+
+
+@router.post("/{replay_id}/resume")
+async def resume_replay(replay_id: str, caller: AnyCaller, house: OfHouse) -> Json:
+    """Go on with a replay that its canaries have stopped."""
+    resumed = await house.replay.resume(ReplayId(checked_id(replay_id, "replay")), caller.reach)
+    found = await _found(replay_id, caller, house)
+    if not resumed and not found.state.under_way:
+        raise InvalidRequest(f"A replay that is {found.state} cannot be resumed.", param="id")
+    return Json(replay_object(found))
+
+
+def _new(wanted: WantedReplay, caller: Caller, house: House, key: str | None) -> NewReplay:
+    if key is not None and not 0 < len(key) <= MAX_KEY_CHARACTERS:
+        raise InvalidRequest(
+            f"idempotency_key must be a string of 1 to {MAX_KEY_CHARACTERS} characters.", param="idempotency_key"
+        )
+    changes = {name: getattr(wanted.patch, name) for name in Changes.model_fields}
+    return NewReplay(
+        id=new_replay_id(),
+        tenant_id=caller.reach,
+        which=meant(caller, wanted),
+        patch=patch_from(Wanted(**changes), house.vocabulary, datetime.now(UTC)),
+        canary=wanted.canary,
+        threshold=wanted.threshold,
+        per_second=wanted.per_second,
+        idempotency_key=key,
+    )
+
+
+async def _found(replay_id: str, caller: Caller, house: House) -> Replay:
+    wanted = ReplayId(checked_id(replay_id, "replay"))
+    return known(await house.replay.find(wanted, caller.reach), "replay", replay_id)

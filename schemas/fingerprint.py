@@ -1,0 +1,142 @@
+"""What a job died of, so that jobs with one cause count as one: the reason, and the last complaint without its values.
+
+Pure. Paths and names of the contract are kept; values, numbers, ids and quotations are dropped, so no cause holds
+anything that a model or a caller wrote. Of several complaints the first decides: it is the one nearest to the root.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from schemas.decision import DeadReason
+
+MAX_READ_CHARACTERS = 400
+"""The first complaint has at most 240; patterns take the square of what they are tried on."""
+
+MAX_WORDS_CHARACTERS = 160
+DIGEST_CHARACTERS = 12
+GAP = "…"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cause:
+    """`fingerprint` is equal for equal causes and begins with the reason; `words` say it to a person."""
+
+    fingerprint: str
+    words: str
+
+
+def cause_of(reason: str, message: str | None) -> Cause:
+    """The cause of a death from its reason and its last error."""
+    words = _declined(message or "") if reason == DeadReason.REFUSED else _in_words(message or "")
+    words = words or reason.replace("_", " ")
+    digest = hashlib.sha256(f"{reason}\0{words}".encode()).hexdigest()
+    return Cause(fingerprint=f"{reason}.{digest[:DIGEST_CHARACTERS]}", words=words)
+
+
+def without_values(message: str) -> str:
+    """An error or a complaint without what anybody wrote: the words of its cause."""
+    return _in_words(message)
+
+
+def _declined(message: str) -> str:
+    return "a content filter cut the reply" if "content filter" in message else "the model refused"
+
+
+def _in_words(message: str) -> str:
+    read = " ".join(message[:MAX_READ_CHARACTERS].split())
+    matches = [(found, say) for pattern, say in _RULES if (found := pattern.match(read))]
+    if not matches:
+        return _plain(read)
+    found, say = min(matches, key=lambda match: match[0].end())
+    place = _place(found["path"])
+    return f"{place}: {say(found)}" if place else say(found)
+
+
+def _place(path: str | None) -> str:
+    """A path whose indexes and whose steps that look like ids are dropped: `lines[].sku`, `prices.*`."""
+    if path is None:
+        return ""
+    steps = re.sub(r"\[\d+\]", "[]", path).split(".")
+    return ".".join("*" if len(re.findall(r"\d", step)) >= _ID_DIGITS else step for step in steps)
+
+
+_ID_DIGITS = 3
+"""A name with so many digits is no field that a schema names, but a key that a model wrote."""
+
+_QUOTED = re.compile(r"""(?<!\w)'[^']*'(?!\w)|"[^"]*"|`[^`]*`|“[^”]*”""")
+_NAMED = re.compile(
+    r"""(\b(?:parameter|param|field|property|argument|value for|type for):? )['"`]([a-z_]+(?:[.\[][\w.\[\]]*)?)['"`]"""
+)
+_WITH_DIGITS = re.compile(r"\S*\d\S*")
+_GAPS = re.compile(rf"{GAP}(?:[\s,;:.()/-]*{GAP})+")
+_MARK = "\ue000{}\ue001"
+_MARKED = re.compile("\ue000(.*?)\ue001")
+
+
+def _plain(message: str) -> str:
+    """A sentence that no rule knows: what is quoted, and every word with a digit, becomes a gap."""
+    kept = _NAMED.sub(lambda found: found[1] + _MARK.format(_place(found[2])), message)
+    bare = _WITH_DIGITS.sub(GAP, _QUOTED.sub(GAP, kept))
+    return _GAPS.sub(GAP, _MARKED.sub(r"\1", bare))[:MAX_WORDS_CHARACTERS].strip()
+
+
+Say: TypeAlias = Callable[[re.Match[str]], str]
+
+_PATH = r"""(?:(?P<path>[^'"{}]{1,300}?): )?"""
+_VALUE = rf"""(?P<value>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|['"].* {GAP} .*?|[\[{{\dTFN-].*?)"""
+"""A value as Python writes it, whole or shortened in the middle: what it says is not read as a complaint."""
+
+
+def _rule(tail: str, say: Say | str, value: str = _VALUE) -> tuple[re.Pattern[str], Say]:
+    said: Say = (lambda _: say) if isinstance(say, str) else say
+    return re.compile(f"{_PATH}{value}{tail}"), said
+
+
+def _type(found: re.Match[str]) -> str:
+    wanted = " or ".join(_KINDS.get(name, name) for name in re.findall(r"'(\w+)'", found["types"]))
+    return f"{_kind(found['value'])} where {wanted} belongs"
+
+
+_KINDS = {
+    "string": "a string",
+    "number": "a number",
+    "integer": "a whole number",
+    "object": "an object",
+    "array": "an array",
+    "boolean": "a boolean",
+    "null": "null",
+}
+_FIRST = {"'": "string", '"': "string", "[": "array", "{": "object", "T": "boolean", "F": "boolean", "N": "null"}
+
+
+def _kind(value: str) -> str:
+    return _KINDS[_FIRST.get(value[0], "number")]
+
+
+_RULES: tuple[tuple[re.Pattern[str], Say], ...] = (
+    _rule(r" is not of type (?P<types>'\w+'(?:, '\w+')*)", _type),
+    _rule(r"(?P<name>'[^']*') is a required property", lambda found: f"the property {found['name']} is missing", ""),
+    _rule(r"Additional properties are not allowed", "properties that the contract does not have", ""),
+    _rule(r"(?:Additional|Unevaluated) (?:items|properties) are not allowed", "more than the contract has", ""),
+    _rule(r" (?:is|are) not one of \[", "none of the allowed values"),
+    _rule(r" (?:was|were) expected", "not the one value that is allowed"),
+    _rule(r" does not match ", "does not match its pattern"),
+    _rule(r" is not a '(?P<format>[\w-]+)'", lambda found: f"not in the format {found['format']}"),
+    _rule(r" (?:is less than|is smaller than)", "less than its minimum"),
+    _rule(r" is greater than", "more than its maximum"),
+    _rule(r" is not a multiple of ", "not a multiple of what it must be"),
+    _rule(r" (?:is too short|should be non-empty|does not have enough properties)", "too short"),
+    _rule(r" (?:is too long|has too many properties|is expected to be empty)", "too long"),
+    _rule(r" has non-unique elements", "elements that are not unique"),
+    _rule(r" does not contain items matching ", "an item is missing"),
+    _rule(r" is not valid under any of the given schemas", "none of the alternatives"),
+    _rule(r" is valid under each of ", "more than one of the alternatives"),
+    _rule(r" should not be valid under ", "what the contract excludes"),
+    _rule(r"the text has \d+ characters, too many for its pattern", "too long for its pattern", ""),
+    _rule(r"False schema does not allow ", "nothing may stand here", ""),
+)
+"""How `providers.validation` words its complaints, and what remains of each without its values. Of
+several that match, the one that ends first is the first complaint."""

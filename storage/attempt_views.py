@@ -1,0 +1,78 @@
+"""Attempts as doors show them, and the errors among them. Reads rows; asks nothing."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from schemas.ids import AttemptId
+from schemas.jsons import JsonObject
+from schemas.money import NanoUsd
+from storage.rows import Row
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AttemptView:
+    """One attempt with what was sent and what came back."""
+
+    id: AttemptId
+    account: str
+    model: str
+    state: str
+    outcome: str | None
+    cost_nano_usd: NanoUsd
+    reserved_nano_usd: NanoUsd
+    usage: JsonObject | None
+    request: JsonObject | None
+    reply: JsonObject | None
+    error: JsonObject | None
+    recovery: str | None
+    complaint: str | None
+    provider_request_id: str | None
+    latency_ms: int | None
+    opened_at: datetime
+    closed_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoryError:
+    """One thing that went wrong: a complaint about a reply, or trouble instead of one."""
+
+    attempt_id: AttemptId
+    outcome: str | None
+    message: str | None
+    at: datetime
+
+
+def errors_of(attempts: Sequence[AttemptView]) -> Iterator[StoryError]:
+    """What went wrong in these attempts, in their order; a valid reply, or one still awaited, is no error."""
+    for attempt in attempts:
+        if attempt.outcome not in {None, "valid"}:
+            yield StoryError(
+                attempt_id=attempt.id,
+                outcome=attempt.outcome,
+                message=attempt.complaint or (attempt.error or {}).get("message"),
+                at=attempt.closed_at or attempt.opened_at,
+            )
+
+
+def attempt_view(row: Row) -> AttemptView:
+    """An attempt from its row."""
+    return AttemptView(
+        id=AttemptId(row["id"]),
+        account=row["account"],
+        model=row["model"],
+        state=row["state"],
+        outcome=row["outcome"],
+        cost_nano_usd=NanoUsd(row["cost_nano_usd"]),
+        reserved_nano_usd=NanoUsd(row["reserved_nano_usd"]),
+        usage=row["usage"],
+        request=row["request"],
+        reply=row["reply"],
+        error=row["error"],
+        recovery=row["recovery"],
+        complaint=row["complaint"],
+        provider_request_id=row["provider_request_id"],
+        latency_ms=row["latency_ms"],
+        opened_at=row["opened_at"],
+        closed_at=row["closed_at"],
+    )

@@ -1,0 +1,150 @@
+"""A line of an export becomes a dead letter again: its request, its terms, and what it died of.
+
+Its attempts stay behind: they were paid for where they were made, and the ledger of this house equals its own bill.
+Its model need not be configured here, because a replay may change it.
+"""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from schemas.contract import OutputContract
+from schemas.decision import DeadReason
+from schemas.errors import InvalidRequest
+from schemas.ids import JobId, TenantId
+from schemas.job import CHAT_COMPLETIONS, DEFAULT_MAX_REPROMPTS, DEFAULT_MAX_TRIES, NewJob
+from schemas.jsons import JsonObject
+from schemas.lanes import Lane
+from tasks.requests import Origin, parse_chat_request
+
+MAX_ID_CHARACTERS = 128
+MAX_TRIES = 100
+"""More tries or reprompts than this is no request, but a mistake."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reader:
+    """Who brings letters. `tenant_id` of None is an operator, whose lines may name any of the `tenants`."""
+
+    tenant_id: TenantId | None
+    default_tenant_id: TenantId
+    tenants: Collection[str]
+    schema_complaint: Callable[[JsonObject], str | None]
+
+    def chain(self, _model: str) -> object:
+        """Any model will do."""
+        return ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Letter:
+    """A job that died elsewhere."""
+
+    job: NewJob
+    reason: str
+    message: str | None
+
+
+def letter_from(line: bytes, number: int, reader: Reader, now: datetime) -> Letter:
+    """The letter of one line. Raises InvalidRequest with the number of the line and what is wrong there."""
+    try:
+        return _letter(_parsed(line), reader, now)
+    except InvalidRequest as error:
+        raise InvalidRequest(f"line {number}: {error.message}", param=error.param) from error
+
+
+def _letter(told: JsonObject, reader: Reader, now: datetime) -> Letter:
+    request = told.get("request")
+    if not isinstance(request, dict):
+        raise InvalidRequest(
+            "request must be an object; an export without content cannot be imported.", param="request"
+        )
+    origin = Origin(
+        tenant_id=_tenant(told, reader), job_id=_id(told), default_lane=_lane(told), custom_id=_text(told, "custom_id")
+    )
+    job = parse_chat_request(request, origin, reader, now)
+    job = replace(
+        job,
+        endpoint=_text(told, "endpoint") or CHAT_COMPLETIONS,
+        contract=_contract(told, reader) or job.contract,
+        idempotency_key=None,
+        request_digest=f"imported:{job.request_digest}",
+        user=_text(told, "user"),
+        max_tries=_count(told, "max_tries", DEFAULT_MAX_TRIES, least=1),
+        max_reprompts=_count(told, "max_reprompts", DEFAULT_MAX_REPROMPTS, least=0),
+    )
+    return Letter(job=job, reason=_reason(told), message=_text(told, "message"))
+
+
+def _parsed(line: bytes) -> JsonObject:
+    try:
+        told: Any = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequest(f"it is not JSON: {error}.") from error
+    if not isinstance(told, dict):
+        raise InvalidRequest("it must be a JSON object.")
+    return told
+
+
+def _tenant(told: JsonObject, reader: Reader) -> TenantId:
+    named = _text(told, "tenant_id")
+    if reader.tenant_id is not None:
+        return reader.tenant_id
+    if named is not None and named not in reader.tenants:
+        raise InvalidRequest(f"there is no tenant {named!r} here.", param="tenant_id")
+    return TenantId(named) if named else reader.default_tenant_id
+
+
+def _id(told: JsonObject) -> JobId:
+    named = _text(told, "id")
+    if (
+        named is None
+        or not 0 < len(named) <= MAX_ID_CHARACTERS
+        or not named.replace("_", "").replace("-", "").isalnum()
+    ):
+        raise InvalidRequest("id must be the id of a job.", param="id")
+    return JobId(named)
+
+
+def _lane(told: JsonObject) -> Lane:
+    named = told.get("lane", Lane.NORMAL)
+    if named not in tuple(Lane):
+        raise InvalidRequest(f"lane must be one of {', '.join(Lane)}.", param="lane")
+    return Lane(named)
+
+
+def _reason(told: JsonObject) -> str:
+    named = told.get("reason", told.get("dead_reason"))
+    if named not in tuple(DeadReason):
+        raise InvalidRequest("reason must be one that a job can die of.", param="reason")
+    return str(named)
+
+
+def _contract(told: JsonObject, reader: Reader) -> OutputContract | None:
+    given = told.get("contract")
+    if given is None:
+        return None
+    if not isinstance(given, dict) or not isinstance(given.get("schema"), dict):
+        raise InvalidRequest("contract.schema must be an object.", param="contract")
+    if complaint := reader.schema_complaint(given["schema"]):
+        raise InvalidRequest(f"contract: {complaint}", param="contract")
+    return OutputContract(
+        schema=given["schema"], name=str(given.get("name", "answer")), strict=given.get("strict") is not False
+    )
+
+
+def _text(told: JsonObject, name: str) -> str | None:
+    value = told.get(name)
+    if value is not None and (not isinstance(value, str) or "\0" in value):
+        raise InvalidRequest(f"{name} must be text without NUL characters.", param=name)
+    return value
+
+
+def _count(told: JsonObject, name: str, default: int, *, least: int) -> int:
+    value = told.get(name, default)
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= MAX_TRIES:
+        raise InvalidRequest(f"{name} must be a whole number from {least} to {MAX_TRIES}.", param=name)
+    return value
