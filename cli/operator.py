@@ -1,17 +1,23 @@
 """`penstock budgets`, `limits` and `keys`: what the operator watches and hands out."""
 
-from typing import Annotated
+import csv
+import sys
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli.options import DEFAULT_HOME, AsJson, HomeFolder, Url, open_door
 from cli.show import remark, say, show_json, show_rows
 
+if TYPE_CHECKING:
+    from schemas.jsons import JsonObject
+
 budgets = typer.Typer(no_args_is_help=True, help="See what may be spent and what has been.")
 limits = typer.Typer(invoke_without_command=True, help="See the provider's limits: configured, learned and used.")
 keys = typer.Typer(no_args_is_help=True, help="Create, list and revoke API keys.")
 
 BUDGET_COLUMNS = ("scope", "window", "limit_usd", "settled_usd", "reserved_usd", "left_usd", "resets_at")
+SPEND_COLUMNS = ("entries", "spent_usd", "wasted_usd")
 LIMIT_COLUMNS = ("target", "limit", "configured", "learned", "used", "in_flight", "waiting")
 KEY_COLUMNS = ("id", "tenant_id", "scopes", "prefix", "created_at", "revoked_at")
 
@@ -26,6 +32,68 @@ def list_budgets(
 ) -> None:
     """List budgets with what is settled and reserved in the window that runs now."""
     show_rows(open_door(ctx, url, home, as_operator=True).rows("budgets"), BUDGET_COLUMNS, as_json=as_json)
+
+
+@budgets.command("show")
+def show_budget(
+    ctx: typer.Context, *, scope: str, as_json: AsJson = False, url: Url = None, home: HomeFolder = DEFAULT_HOME
+) -> None:
+    """Show the budgets of one scope."""
+    rows = open_door(ctx, url, home, as_operator=True).rows("budgets")
+    show_rows((row for row in rows if row["scope"] == scope), BUDGET_COLUMNS, as_json=as_json)
+
+
+@budgets.command("set")
+def set_budget(
+    ctx: typer.Context,
+    *,
+    scope: Annotated[str, typer.Argument(help="global, tenant, user, batch, prompt, or KIND:NAME.")],
+    window: Annotated[str, typer.Argument(help="hour, day or month.")],
+    limit: Annotated[str, typer.Argument(help="USD per window.")],
+    timezone: Annotated[str, typer.Option("--timezone", help="Whose hours, days and months.")] = "UTC",
+    on_exhausted: Annotated[
+        list[str] | None, typer.Option("--on-exhausted", help="cheaper, cached, park, reject; in this order.")
+    ] = None,
+    as_json: AsJson = False,
+    url: Url = None,
+    home: HomeFolder = DEFAULT_HOME,
+) -> None:
+    """Change one budget; it stands until penstock.toml says something new of it."""
+    body: JsonObject = {"scope": scope, "window": window, "limit_usd": limit, "timezone": timezone}
+    if on_exhausted:
+        body["on_exhausted"] = on_exhausted
+    changed = open_door(ctx, url, home, as_operator=True).post("budgets", body=body)
+    if as_json:
+        show_json(changed)
+        return
+    remark(f"{scope} may spend {changed['limit_usd']} USD per {window} in {timezone}, within seconds")
+
+
+@budgets.command("report")
+def report(
+    ctx: typer.Context,
+    *,
+    by: Annotated[
+        str, typer.Option("--by", help="tenant, user, model, prompt, lane, batch, day, cause; commas between.")
+    ] = "tenant",
+    days: Annotated[int, typer.Option("--days", min=1, help="So many days back.")] = 30,
+    timezone: Annotated[str, typer.Option("--timezone", help="Whose days.")] = "UTC",
+    tenant: Annotated[str, typer.Option("--tenant", help="Of one tenant only.")] = "",
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    as_json: AsJson = False,
+    url: Url = None,
+    home: HomeFolder = DEFAULT_HOME,
+) -> None:
+    """Show what was spent on what, and what of it bought nothing."""
+    door = open_door(ctx, url, home, as_operator=True)
+    rows = door.get("budgets", "report", by=by, days=days, timezone=timezone, tenant=tenant)["data"]
+    columns = (*by.split(","), *SPEND_COLUMNS)
+    if as_csv:
+        writer = csv.DictWriter(sys.stdout, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+        return
+    show_rows(rows, columns, as_json=as_json)
 
 
 @limits.callback()

@@ -163,8 +163,10 @@ WITH given AS (
     SELECT * FROM unnest(
         CAST(:id AS text[]), CAST(:fence AS bigint[]), CAST(:state AS text[]), CAST(:wake_at AS timestamptz[]),
         CAST(:reason AS text[]), CAST(:message AS text[]), CAST(:costs_try AS bool[]), CAST(:reply AS text[]),
-        CAST(:output AS text[]), CAST(:fingerprint AS text[]), CAST(:cause AS text[])
-    ) AS g (id, fence, state, wake_at, reason, message, costs_try, reply, output, fingerprint, cause)
+        CAST(:output AS text[]), CAST(:fingerprint AS text[]), CAST(:cause AS text[]), CAST(:note AS text[]),
+        CAST(:waiting_since AS timestamptz[])
+    ) AS g (id, fence, state, wake_at, reason, message, costs_try, reply, output, fingerprint, cause, note,
+            waiting_since)
 ), changed AS (
     UPDATE jobs j
     SET state = g.state,
@@ -180,6 +182,8 @@ WITH given AS (
         lease_until = CASE WHEN g.state = 'running' THEN j.lease_until END,
         dispatched_at = NULL,
         rested_at = CASE WHEN g.state IN ('completed', 'dead', 'expired') THEN clock_timestamp() END
+        budget_steps = CASE WHEN g.note IS NULL OR g.note = j.budget_steps[cardinality(j.budget_steps)]
+                            THEN j.budget_steps ELSE j.budget_steps || g.note END,
     FROM given g
     WHERE j.id = g.id AND j.fence = g.fence AND j.state = 'running'
     RETURNING j.id
@@ -348,7 +352,9 @@ def unpatched(request_digest: str) -> str:
 def _decision_parameters(lease: Lease, decision: Decision) -> JsonObject:
     blank: JsonObject = {"wake_at": None, "reason": None, "message": None, "costs_try": False}
     told = blank | {"id": lease.job_id, "fence": lease.fence, "reply": None, "output": None}
-    told |= {"fingerprint": None, "cause": None}
+    told |= {"fingerprint": None, "cause": None, "note": None}
+    if isinstance(decision, Complete | AskAgain | Park | DeadLetter):
+        told["note"] = decision.note
     match decision:
         case Complete(reply=reply, output=output):
             return told | {"state": "completed", "reply": dumps(reply.body), "output": dumps(output)}

@@ -22,11 +22,38 @@ class NewKey(StrictBody):
     scopes: list[Literal["operator", "submit"]] = Field(default=["submit"], min_length=1, max_length=2)
 
 
+class NewBudget(StrictBody):
+    """One budget; what may stand in it is said by `[[budgets]]` of penstock.toml."""
+
+    scope: str = "global"
+    window: str = "day"
+    limit_usd: str
+    timezone: str = "UTC"
+    on_exhausted: list[str] | None = None
+
+
 @router.get("/budgets")
 async def list_budgets(operator: Operator, house: OfHouse) -> Json:
     """List budgets with what is settled and reserved in the window that runs now."""
     _ = operator
     return whole(await house.watch.budgets())
+
+
+@router.post("/budgets", openapi_extra=documented(NewBudget))
+async def set_budget(operator: Operator, body: JsonBody, house: OfHouse) -> Json:
+    """Change one budget; it is in force within seconds, and stands until the file says something new of it."""
+    _ = operator
+    return Json(await house.treasury.set_budget(parse(NewBudget, body).model_dump(exclude_none=True)))
+
+
+@router.get("/budgets/report")
+async def report_spending(  # noqa: PLR0917 - FastAPI reads the query from the signature
+    operator: Operator, house: OfHouse, by: str = "tenant", days: int = 30, timezone: str = "UTC", tenant: str = ""
+) -> Json:
+    """What the last days have cost, by keys with commas between them, and what of it bought nothing."""
+    _ = operator
+    tenant_id = TenantId(tenant) if tenant else None
+    return whole(await house.treasury.report(by.split(","), days=days, zone=timezone, tenant_id=tenant_id))
 
 
 @router.get("/limits")

@@ -449,6 +449,22 @@ class FakeKeys:
 
 
 @dataclass
+class FakeTreasury:
+    """Remembers the budgets that were set; has spent a quarter of a dollar."""
+
+    given: list[JsonObject] = field(default_factory=list)
+
+    async def set_budget(self, given: JsonObject) -> JsonObject:
+        self.given.append(given)
+        return {"id": "budget/x", **given}
+
+    async def report(
+        self, by: Sequence[str], *, days: int, zone: str = "UTC", tenant_id: TenantId | None = None
+    ) -> Sequence[JsonObject]:
+        return [dict.fromkeys(by, "x") | {"entries": days, "spent_usd": "0.25", "wasted_usd": "0"}]
+
+
+@dataclass
 class FakeWatch:
     """Everything is well unless `wrong` says otherwise; counts how often it was asked for depths."""
 
@@ -522,6 +538,7 @@ class FakeHouse:
         self.batches = FakeBatches(self.intake)
         self.keys = FakeKeys()
         self.watch = FakeWatch()
+        self.treasury = FakeTreasury()
         self.controls = FakeControls()
 
     @asynccontextmanager
