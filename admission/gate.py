@@ -5,7 +5,7 @@ epoch key nothing is granted. A counter's limit is the one pinned in Redis (`Led
 """
 
 from asyncio import gather
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -17,7 +17,7 @@ from admission.learning import Reading, read_penalty, read_requests, read_tokens
 from admission.limits import Balance, LimitsSnapshot, TargetLimits
 from admission.scripts import ADMIT, CONFIGURE, EXPIRE, PENALIZE, SETTLE
 from admission.snapshots import read_snapshot
-from admission.stamps import stamp_name
+from admission.stamps import bucket_of, read_stamp, stamp_name
 from admission.state import ORIGIN_SECONDS
 from admission.wire import Wire, Word
 from schemas.admission import (
@@ -34,6 +34,7 @@ from schemas.admission import (
     WaitReason,
 )
 from schemas.errors import InvalidRequest
+from schemas.ids import AttemptId
 from schemas.job import Target
 
 DEFAULT_LIFETIME_SECONDS = 660.0
@@ -77,8 +78,8 @@ class Gate:
         """Replace the reservation by the truth; False when this stamp was settled before or is not known."""
         grant = settlement.grant
         keys = [
-            self._keys.bucket(grant.target),
-            self._keys.in_flight(grant.target),
+            self._keys.bucket(bucket_of(grant)),
+            self._keys.in_flight(bucket_of(grant)),
             self._keys.suspense,
             self._keys.budget_events,
             *map(self._keys.counter, grant.counters),
@@ -132,6 +133,12 @@ class Gate:
         """Name a target in the index by which expiry finds its reservations."""
         await self._wire.command("SADD", self._keys.targets, _named(target))
 
+    async def stamps_of(self, bucket: Target, attempts: Collection[AttemptId]) -> list[tuple[AttemptId, str]]:
+        """Live stamps of these attempts: a look through all that is in flight, for the rare moment of a lost reply."""
+        live = await self._wire.command("ZRANGE", self._keys.in_flight(bucket), 0, -1)
+        named = ((read_stamp(stamp.decode()).attempt_id, stamp.decode()) for stamp in live)
+        return [(attempt_id, stamp) for attempt_id, stamp in named if attempt_id in attempts]
+
     async def targets(self) -> list[Target]:
         """Every target that was configured or asked for."""
         members = await self._wire.command("SMEMBERS", self._keys.targets)
@@ -154,8 +161,8 @@ class Gate:
         keys = [
             self._keys.epoch,
             self._keys.account(ask.target.account),
-            self._keys.bucket(ask.target),
-            self._keys.in_flight(ask.target),
+            self._keys.bucket(ask.bucket),
+            self._keys.in_flight(ask.bucket),
             self._keys.targets,
             self._keys.counters,
             *map(self._keys.counter, ask.counters),
@@ -170,7 +177,7 @@ class Gate:
             ask.waited_ms * 1_000,
             int(ask.has_ticket),
             ask.horizon_ms * 1_000,
-            _named(ask.target),
+            _named(ask.bucket),
             self.clock_word(),
         ]
         for counter in ask.counters:

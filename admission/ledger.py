@@ -14,7 +14,7 @@ from admission.gate import DEFAULT_LIFETIME_SECONDS, Gate
 from admission.keys import Keys
 from admission.limits import Balance, Holdings, TargetLimits
 from admission.scripts import HOLDINGS, LIMIT, REBUILD, REPAIR
-from admission.stamps import read_stamp
+from admission.stamps import bucket_of, read_stamp
 from admission.wire import Wire, Word
 from schemas.admission import BudgetCounter, Grant, Settlement
 from schemas.money import NanoUsd
@@ -72,7 +72,7 @@ class Ledger:
         for target_limits, version in limits:
             await self._gate.configure(target_limits, version)
         open_reservations = list(open_reservations)
-        for target in {each.grant.target for each in open_reservations if not each.suspended}:
+        for target in {bucket_of(each.grant) for each in open_reservations if not each.suspended}:
             await self._gate.know(target)
         steps = [await self._wiped(epoch)]
         steps += [await self._count(epoch, balance) for balance in balances]
@@ -159,7 +159,7 @@ class Ledger:
     def _carried(self, reservations: Iterable[OpenReservation]) -> list[tuple[str, list[str]]]:
         by_key: dict[str, list[str]] = {}
         for each in reservations:
-            key = self._keys.suspense if each.suspended else self._keys.in_flight(each.grant.target)
+            key = self._keys.suspense if each.suspended else self._keys.in_flight(bucket_of(each.grant))
             by_key.setdefault(key, []).append(each.grant.stamp)
         return list(by_key.items())
 

@@ -1,15 +1,20 @@
 """The gate as a worker process meets it: waits in place with a ticket, and spares round trips that must fail.
 
 Knows the epoch of its process and adopts a newer one when the gate names it; Postgres checks it again before anything
-is sent. Invariant: a local answer is never a grant.
+is sent. Invariants: a local answer is never a grant; what waited over the end of a budget's window is asked about in
+the new one.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Protocol, Self, TypeAlias
 
+from admission.recall import Recall
 from schemas.admission import Ask, Grant, Penalty, Refusal, RefusalReason, SettleKind, Settlement, Wait, WaitReason
+from schemas.errors import RedisUnavailable
+from schemas.ids import AttemptId
 from schemas.job import Target
 from schemas.lanes import Lane
 
@@ -33,6 +38,9 @@ class SharedGate(Protocol):
     async def settle(self, settlement: Settlement) -> bool:
         """Replace a reservation by the truth."""
 
+    async def stamps_of(self, bucket: Target, attempts: Collection[AttemptId]) -> list[tuple[AttemptId, str]]:
+        """Live stamps of these attempts."""
+
     async def penalize(self, target: Target, penalty: Penalty) -> None:
         """Freeze a target."""
 
@@ -55,8 +63,19 @@ class _Shut:
 class LocalGate:
     """Wraps the shared gate for one process. `jitter` is uniform in [0, 1)."""
 
-    def __init__(self, gate: SharedGate, *, jitter: Callable[[], float], hold_seconds: float = HOLD_SECONDS) -> None:
+    def __init__(
+        self,
+        gate: SharedGate,
+        *,
+        jitter: Callable[[], float],
+        hold_seconds: float = HOLD_SECONDS,
+        family_of: Callable[[Target], str | None] = lambda _: None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
         self._gate = gate
+        self._family_of = family_of
+        self._wall = now
+        self._recall = Recall(gate)
         self._jitter = jitter
         self._hold_seconds = hold_seconds
         self._shut: dict[_Flow, _Shut] = {}
@@ -79,6 +98,7 @@ class LocalGate:
 
     async def wait_for_grant(self, ask: Ask, hold_seconds: float) -> Grant | Wait | Refusal:
         """Sleep to each ticket's slot and ask again; a grant's own wait has been slept when it is returned."""
+        ask = replace(ask, family=self._family_of(ask.target))
         remembered = self._remembered(ask)
         if remembered is not None:
             return remembered
@@ -98,8 +118,9 @@ class LocalGate:
         return await self._gate.settle(settlement)
 
     async def penalize(self, target: Target, penalty: Penalty) -> None:
-        """Freeze the target for all workers."""
-        await self._gate.penalize(target, penalty)
+        """Freeze the target, and the family whose limits it shares, for all workers."""
+        family = self._family_of(target)
+        await self._gate.penalize(target if family is None else replace(target, model=family), penalty)
 
     async def stop_account(self, account: str, reason: str) -> None:
         """Let nothing more through to this account until an operator says so."""
@@ -107,11 +128,14 @@ class LocalGate:
 
     async def aclose(self) -> None:
         """Let the last releases reach Redis."""
+        await self._recall.aclose()
         await asyncio.gather(*self._releases, return_exceptions=True)
 
     async def _asked(self, ask: Ask, started: float) -> Grant | Wait | Refusal:
         waited_ms = ask.waited_ms + int((_now() - started) * 1_000)
         epoch = max(ask.epoch, self._epoch)
+        if any(counter.ends_at is not None and counter.ends_at <= self._wall() for counter in ask.counters):
+            return Refusal(reason=RefusalReason.STALE_WINDOW)
         now_asked = replace(ask, waited_ms=waited_ms, epoch=epoch, horizon_ms=ask.horizon_ms or HORIZON_MS)
         answer = await self._heard(now_asked)
         if isinstance(answer, Refusal) and answer.reason is RefusalReason.STALE_EPOCH and self._adopt(answer, epoch):
@@ -123,6 +147,9 @@ class LocalGate:
         asking = asyncio.create_task(self._gate.admit(ask))
         try:
             return await asyncio.shield(asking)
+        except RedisUnavailable:
+            self._recall.lost(ask)
+            raise
         except asyncio.CancelledError:
             self._in_background(self._give_back_if_granted(asking))
             raise
@@ -162,11 +189,11 @@ class LocalGate:
             release.exception()
 
     def _remembered(self, ask: Ask) -> Wait | None:
-        shut = self._shut.get((ask.target, ask.lane))
+        shut = self._shut.get((ask.bucket, ask.lane))
         if shut is None:
             return None
         if shut.ask_again_at <= _now():
-            del self._shut[(ask.target, ask.lane)]
+            del self._shut[(ask.bucket, ask.lane)]
             return None
         spread_seconds = self._jitter() * LONGEST_MEMORY_SECONDS
         return Wait(retry_after_ms=int((shut.opens_at - _now() + spread_seconds) * 1_000), reason=shut.reason)
@@ -175,7 +202,7 @@ class LocalGate:
         opens_at = _now() + wait.retry_after_ms / 1_000
         ask_again_at = min(opens_at - hold_seconds, _now() + LONGEST_MEMORY_SECONDS)
         if ask_again_at > _now():
-            self._shut[(ask.target, ask.lane)] = _Shut(ask_again_at, opens_at, wait.reason)
+            self._shut[(ask.bucket, ask.lane)] = _Shut(ask_again_at, opens_at, wait.reason)
 
 
 def _now() -> float:

@@ -7,8 +7,9 @@ given back by whoever finds its stamp, even when nobody has written down anythin
 from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
-from schemas.admission import Ask
+from schemas.admission import Ask, Grant
 from schemas.ids import AttemptId
+from schemas.job import Target
 from schemas.money import NanoUsd
 
 
@@ -23,15 +24,27 @@ class Stamp:
 
 
 def stamp_name(ask: Ask) -> str:
-    """The attempt, and each of its counters, as no id and no key of ours looks."""
-    return " ".join([ask.attempt_id, *(f"{_safe(each.scope)}/{_safe(each.window)}" for each in ask.counters)])
+    """The attempt, `@` the family where it has one, and each of its counters, as no id and no key of ours looks."""
+    whose = ask.attempt_id if ask.family is None else f"{ask.attempt_id}@{ask.family}"
+    return " ".join([whose, *(f"{_safe(each.scope)}/{_safe(each.window)}" for each in ask.counters)])
 
 
 def read_stamp(stamp: str) -> Stamp:
     """Take a stamp apart. Raises ValueError for a string that is none."""
     name, tokens, cost, _moment, _requests, _tokens, _refunded = stamp.rsplit("|", 6)
-    attempt_id, *counters = name.split(" ")
-    return Stamp(AttemptId(attempt_id), int(tokens), NanoUsd(int(cost)), tuple(map(_counter, counters)))
+    whose, *counters = name.split(" ")
+    return Stamp(AttemptId(whose.partition("@")[0]), int(tokens), NanoUsd(int(cost)), tuple(map(_counter, counters)))
+
+
+def bucket_of(grant: Grant) -> Target:
+    """Where a grant's permits were taken. The stamp knows; what else is known of the grant may come from a row."""
+    _, _, family = grant.stamp.rsplit("|", 6)[0].partition(" ")[0].partition("@")
+    return Target(account=grant.target.account, model=family) if family else grant.target
+
+
+def moment_of(stamp: str) -> int:
+    """Microseconds since the scripts' origin, on the server's clock, at which the reservation's call may start."""
+    return int(stamp.rsplit("|", 4)[1])
 
 
 def _safe(part: str) -> str:

@@ -57,6 +57,14 @@ class _Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
+def _known_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(f"there is no timezone {name!r}") from None
+    return name
+
+
 class PriceTable(_Table):
     """USD per million tokens. Zero is no price: a model that costs nothing would pass every budget."""
 
@@ -75,16 +83,28 @@ class ProviderTable(_Table):
 
 
 class ModelTable(_Table):
-    """Limits and defaults of one model; a limit that is not named is not enforced until headers reveal it."""
+    """Limits and defaults of one model; a limit that is not named is not enforced until headers reveal it.
+
+    A day's limit refills all the time, unless `day_resets_at` ("00:00") names the hour at which it comes back at once,
+    by the clocks of `day_resets_in`. Models of one `family` share their limits: the least that any of them names.
+    """
 
     provider: str = PROVIDER_DEFAULT
     requests_per_minute: int | None = Field(default=None, ge=1)
     tokens_per_minute: int | None = Field(default=None, ge=1)
     requests_per_day: int | None = Field(default=None, ge=1)
     tokens_per_day: int | None = Field(default=None, ge=1)
+    day_resets_at: str | None = Field(default=None, pattern=r"^([01]\d|2[0-3]):[0-5]\d$")
+    day_resets_in: str = "UTC"
+    family: str | None = Field(default=None, pattern=r"^[A-Za-z0-9._-]{1,100}$")
     max_in_flight: int | None = Field(default=None, ge=1)
     default_max_output_tokens: int = Field(default=1_024, ge=1)
     price: PriceTable | None = None
+
+    @field_validator("day_resets_in")
+    @classmethod
+    def _zone_is_known(cls, name: str) -> str:
+        return _known_zone(name)
 
 
 class LaneTable(_Table):
@@ -115,11 +135,7 @@ class BudgetTable(_Table):
     @field_validator("timezone")
     @classmethod
     def _zone_is_known(cls, name: str) -> str:
-        try:
-            ZoneInfo(name)
-        except (ZoneInfoNotFoundError, ValueError, OSError):
-            raise ValueError(f"there is no timezone {name!r}") from None
-        return name
+        return _known_zone(name)
 
 
 class WebhookTable(_Table):
@@ -192,6 +208,8 @@ class Catalogue(_Table):
         for name, model in self.models.items():
             if model.provider not in self.providers:
                 raise ValueError(f'[models."{name}"] names the provider {model.provider!r}, which has no table')
+            if model.family in self.models:
+                raise ValueError(f'[models."{name}"] names the family {model.family!r}, which is a model')
         for alias, chain in self.aliases.items():
             missing = [name for name in chain if name not in self.models]
             if missing or not chain:

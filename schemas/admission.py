@@ -49,6 +49,12 @@ class Ask:
     waited_ms: int = 0
     has_ticket: bool = False
     horizon_ms: int = 0
+    family: str | None = None
+
+    @property
+    def bucket(self) -> Target:
+        """Whose limits it counts against: those of its model, or of the family that shares them."""
+        return self.target if self.family is None else Target(account=self.target.account, model=self.family)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,12 +6,14 @@ restart. Parsing here is the only place that knows the names and the shapes of t
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import time
 from decimal import Decimal
 from typing import Any, Protocol
 from zoneinfo import ZoneInfo
 
 from pydantic import ValidationError
 
+from admission.days import DayResets
 from admission.limits import TargetLimits, fitting_shares
 from config.catalogue import BudgetTable, Catalogue, ModelTable, check_budgets
 from schemas.admission import Step
@@ -27,6 +29,7 @@ LIMITS_OF = "limits/"
 LANES, ON_EXHAUSTED = "lanes", "lanes/on_exhausted"
 BUDGET_OF = "budget/"
 _DIMENSIONS = ("requests_per_minute", "tokens_per_minute", "requests_per_day", "tokens_per_day", "max_in_flight")
+_DAY = ("day_resets_at", "day_resets_in")
 
 
 class ConfigRows(Protocol):
@@ -48,6 +51,7 @@ class Effective:
     """What is in force. Each target's limits carry a version that only grows."""
 
     limits: tuple[tuple[TargetLimits, int], ...] = ()
+    families: Mapping[Target, str] = field(default_factory=dict)
     budgets: tuple[Budget, ...] = ()
     on_exhausted: Mapping[Lane, tuple[Step, ...]] = field(default_factory=dict)
 
@@ -64,6 +68,10 @@ class Configuration:
         """Read them again. Raises PostgresUnavailable, and then what was known stays in force."""
         self.effective = effective_from(await self._rows.all())
         return self.effective
+
+    def family_of(self, target: Target) -> str | None:
+        """The family whose limits a target shares."""
+        return self.effective.families.get(target) if self.effective is not None else None
 
     def check(self, job: NewJob) -> None:
         """Raise InvalidRequest for a job that more budgets count than a job may have."""
@@ -105,15 +113,18 @@ async def set_budget(rows: BudgetRows, given: JsonObject) -> ConfigRow:
 
 
 def effective_from(rows: Sequence[ConfigRow]) -> Effective:
-    """What the rows say. Limits of a target are of the version of its own row and the lanes' together."""
+    """What the rows say. Limits of a target are of the version of its own row and the lanes' together.
+
+    Those of a family are of the versions of all rows together: what leaves it must not make it older.
+    """
     named = {row.name: row for row in rows}
     lanes, steps = named.get(LANES), named.get(ON_EXHAUSTED)
     lanes_version = lanes.version if lanes else 0
     shares = {Lane(name): float(share) for name, share in (lanes.value if lanes else {}).items()}
+    limited = [row for row in rows if row.name.startswith(LIMITS_OF) and row.value is not None]
     return Effective(
-        limits=tuple(
-            (_target_limits(row, shares), row.version + lanes_version) for row in rows if row.name.startswith(LIMITS_OF)
-        ),
+        limits=_all_limits(limited, shares, lanes_version),
+        families={_target(row): row.value["family"] for row in limited if row.value.get("family")},
         budgets=tuple(_budget(row) for row in rows if _is_budget(row)),
         on_exhausted={Lane(name): _steps(value) for name, value in (steps.value if steps else {}).items()},
     )
@@ -124,14 +135,45 @@ def _limits_name(model: str, table: ModelTable) -> str:
 
 
 def _limits_value(table: ModelTable) -> JsonObject:
-    return {name: getattr(table, name) for name in _DIMENSIONS}
+    return {name: getattr(table, name) for name in (*_DIMENSIONS, *_DAY, "family")}
 
 
-def _target_limits(row: ConfigRow, shares: dict[Lane, float]) -> TargetLimits:
+def _all_limits(
+    rows: Sequence[ConfigRow], shares: dict[Lane, float], lanes_version: int
+) -> tuple[tuple[TargetLimits, int], ...]:
+    families: dict[Target, list[ConfigRow]] = {}
+    for row in rows:
+        if family := row.value.get("family"):
+            families.setdefault(Target(account=_target(row).account, model=family), []).append(row)
+    alone = [row for row in rows if not row.value.get("family")]
+    every_version = sum(row.version for row in rows) + lanes_version
+    return (
+        *((_target_limits(_target(row), row.value, shares), row.version + lanes_version) for row in alone),
+        *((_target_limits(one, _tightest(members), shares), every_version) for one, members in families.items()),
+    )
+
+
+def _tightest(rows: Sequence[ConfigRow]) -> JsonObject:
+    """The least that any model of a family names, and the first day's end that one does."""
+    values: JsonObject = {}
+    for name in _DIMENSIONS:
+        values[name] = min((row.value[name] for row in rows if row.value.get(name)), default=None)
+    return values | next(({name: row.value[name] for name in _DAY} for row in rows if row.value.get(_DAY[0])), {})
+
+
+def _target(row: ConfigRow) -> Target:
     account, _, model = row.name.removeprefix(LIMITS_OF).partition("/")
-    limits: Mapping[str, int | None] = {name: row.value.get(name) for name in _DIMENSIONS}
-    more = {"shares": fitting_shares(shares)} if shares else {}
-    return TargetLimits(target=Target(account=account, model=model), **limits, **more)  # type: ignore[arg-type]  # named
+    return Target(account=account, model=model)
+
+
+def _target_limits(target: Target, value: JsonObject, shares: dict[Lane, float]) -> TargetLimits:
+    limits: JsonObject = {name: value.get(name) for name in _DIMENSIONS}
+    if shares:
+        limits["shares"] = fitting_shares(shares)
+    if resets_at := value.get("day_resets_at"):
+        zone = ZoneInfo(value.get("day_resets_in") or "UTC")
+        limits["day_resets"] = DayResets(at=time.fromisoformat(resets_at), zone=zone)
+    return TargetLimits(target=target, **limits)
 
 
 def _budget_value(table: BudgetTable) -> JsonObject:

@@ -41,10 +41,14 @@ class LimitKeeper:
         self._written: dict[Target, int] = {}
 
     async def apply(self) -> int:
-        """Write what has changed; returns how many targets. Raises RedisUnavailable and PostgresUnavailable."""
+        """Write what has changed, and when days end; returns how many targets have changed.
+
+        Raises RedisUnavailable and PostgresUnavailable.
+        """
         effective = await self._configuration.refresh()
         changed = [each for each in effective.limits if self._written.get(each[0].target) != each[1]]
-        for limits, version in changed:
+        turning = [each for each in effective.limits if each not in changed and each[0].day_resets is not None]
+        for limits, version in (*changed, *turning):
             await self._gate.configure(limits, version)
             self._written[limits.target] = version
         return len(changed)

@@ -281,7 +281,13 @@ async def _working(rooms: Rooms, catalogue: Catalogue, env: Mapping[str, str], m
     heart = Heart(rooms.storage.jobs.renew, every_seconds=settings.heartbeat_seconds)
     metrics.held_leases.set_function(lambda: heart.leases)
     jobs = GroupedJobs(rooms.storage.jobs, heart.beating)
-    gate = LocalGate(rooms.admission.gate, jitter=chance.random, hold_seconds=settings.hold_seconds)
+    gate = LocalGate(
+        rooms.admission.gate,
+        jitter=chance.random,
+        hold_seconds=settings.hold_seconds,
+        family_of=rooms.configuration.family_of,
+        now=_now,
+    )
     async with (
         open_models(catalogue, settings, env) as models,
         _in_background("heart", heart.run()),

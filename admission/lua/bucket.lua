@@ -18,7 +18,7 @@ local function fresh(now)
   local b = {}
   for i = 1, SIZE do b[i] = 0 end
   for _, at in ipairs({BORN_AT, LAST_AT, FACTOR_AT, RAMP_AT, LAST_SETTLED_AT, MINUTE_AT}) do b[at] = now end
-  b[PACE], b[BURST], b[REFUND_FIXED], b[REFUND_SHARE] = 50000, SECOND, -1, 1
+  b[PACE], b[BURST], b[REFUND_FIXED] = 50000, SECOND, -1
   b[RATE_FACTOR], b[RAMP_FACTOR] = 1, 1
   for lane, floor in ipairs(DEFAULT_FLOORS) do b[FLOOR + lane] = floor end
   for lane, share in ipairs(DEFAULT_SHARES) do b[SHARE + lane] = share end

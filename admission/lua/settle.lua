@@ -72,19 +72,21 @@ local function vote(d, limit)
 end
 
 -- Does this provider give unused tokens back? Compare two of its own readings with what we admitted and settled
--- between them; the part of our refunds that shows up in its remaining count is the share to trust.
+-- between them; the part of our refunds that shows up in its remaining count is the share to trust. A bucket that is
+-- full hides what comes back: where it is full although ours is not, we trust a little more and look again.
 local function learn_refund(remaining, limit)
-  local i = interval(b, 2)
-  if remaining > 0.98 * limit or b[SAMPLE_AT] == 0 or t_k - b[SAMPLE_AT] > MINUTE then
-    b[SAMPLE_AT] = remaining > 0.98 * limit and 0 or t_k
-    b[SAMPLE_REMAINING], b[SAMPLE_ADMITTED], b[SAMPLE_REFUNDED] = remaining, tokens_k, refunded_k
+  local i, given = interval(b, 2), refunded_k - b[SAMPLE_REFUNDED]
+  if b[SAMPLE_AT] > 0 and t_k > b[SAMPLE_AT] and t_k - b[SAMPLE_AT] <= MINUTE then
+    if given * i < 2 * SECOND then return end
+    local share = (remaining - b[SAMPLE_REMAINING] - (t_k - b[SAMPLE_AT]) / i + (tokens_k - b[SAMPLE_ADMITTED])) / given
+    if limit - remaining > 2 * reserved then
+      b[REFUND_SHARE] = b[REFUND_SHARE] + 0.5 * (math.max(0, math.min(1, share)) - b[REFUND_SHARE])
+    elseif b[TAT + 2] - now > b[BURST] / 2 then
+      b[REFUND_SHARE] = math.min(1, b[REFUND_SHARE] + 0.1)
+    end
+  elseif b[SAMPLE_AT] > 0 and t_k <= b[SAMPLE_AT] then
     return
   end
-  local given = refunded_k - b[SAMPLE_REFUNDED]
-  if given * i < SECOND then return end
-  local seen = remaining - b[SAMPLE_REMAINING] - (t_k - b[SAMPLE_AT]) / i + (tokens_k - b[SAMPLE_ADMITTED])
-  local share = math.max(0, math.min(1, seen / given))
-  b[REFUND_SHARE] = b[REFUND_SHARE] + 0.5 * (share - b[REFUND_SHARE])
   b[SAMPLE_AT], b[SAMPLE_REMAINING] = t_k, remaining
   b[SAMPLE_ADMITTED], b[SAMPLE_REFUNDED] = tokens_k, refunded_k
 end

@@ -29,7 +29,7 @@ def _fresh(now: float) -> State:
     for name in ("born_at", "last_at", "factor_at", "ramp_at", "last_settled_at", "minute_at"):
         s[name] = [now]
     s |= {"pace": [50_000.0], "burst": [1e6], "rate_factor": [1.0], "ramp_factor": [1.0]}
-    s |= {"refund_fixed": [-1.0], "refund_share": [1.0]}
+    s |= {"refund_fixed": [-1.0]}
     return s | {"floor": list(DEFAULT_FLOORS), "share": list(DEFAULT_SHARES)}
 
 
@@ -184,7 +184,7 @@ class GateModel:
             _lower(s, now, requests, t_k, s["admitted_requests"][0] - requests_k)
             if spent.remaining is not None:
                 if spent.dimension == 2 and spent.limit is not None and _interval(s, 1) > 0:
-                    _learn_refund(s, spent, t_k, tokens_k, refunded_k)
+                    _learn_refund(s, now, spent, tokens, (t_k, tokens_k, refunded_k))
                 given = _refunded(s) * (s["refunded_tokens"][0] - refunded_k)
                 _lower(s, now, spent, t_k, s["admitted_tokens"][0] - tokens_k - given)
         self.state = s
@@ -327,18 +327,21 @@ def _lower(s: State, now: float, reading: Reading, t_k: int, since: float) -> No
         s["tat"][d] = max(s["tat"][d], (ends or now + size) - level)
 
 
-def _learn_refund(s: State, reading: Reading, t_k: int, tokens_k: int, refunded_k: int) -> None:
+def _learn_refund(s: State, now: float, reading: Reading, reserved: int, stamped: tuple[int, int, int]) -> None:
     remaining, limit = reading.remaining or 0, reading.limit or 0
-    nearly_full = remaining > 0.98 * limit
-    if nearly_full or not s["sample_at"][0] or t_k - s["sample_at"][0] > MINUTE:
-        s["sample_at"] = [0.0 if nearly_full else float(t_k)]
-    else:
-        given = refunded_k - s["sample_refunded"][0]
-        if given * _interval(s, 1) < SECOND_US:
+    t_k, tokens_k, refunded_k = stamped
+    since, given = s["sample_at"][0], refunded_k - s["sample_refunded"][0]
+    if since > 0 and t_k <= since:
+        return
+    if since > 0 and t_k - since <= MINUTE:
+        if given * _interval(s, 1) < 2 * SECOND_US:
             return
-        refilled = (t_k - s["sample_at"][0]) / _interval(s, 1)
+        refilled = (t_k - since) / _interval(s, 1)
         seen = remaining - s["sample_remaining"][0] - refilled + (tokens_k - s["sample_admitted"][0])
-        s["refund_share"][0] += 0.5 * (max(0.0, min(1.0, seen / given)) - s["refund_share"][0])
-        s["sample_at"] = [float(t_k)]
+        if limit - remaining > 2 * reserved:
+            s["refund_share"][0] += 0.5 * (max(0.0, min(1.0, seen / given)) - s["refund_share"][0])
+        elif s["tat"][1] - now > s["burst"][0] / 2:
+            s["refund_share"][0] = min(1.0, s["refund_share"][0] + 0.1)
+    s["sample_at"] = [float(t_k)]
     s["sample_remaining"], s["sample_admitted"] = [float(remaining)], [float(tokens_k)]
     s["sample_refunded"] = [float(refunded_k)]

@@ -1,17 +1,19 @@
 """The gate of one process over a scripted shared one: where it waits, what it remembers, and what it gives back."""
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from admission.local_gate import HOLD_SECONDS, LONGEST_JITTER_MS, LONGEST_MEMORY_SECONDS, LocalGate
 from schemas.admission import Ask, Grant, Penalty, Refusal, RefusalReason, SettleKind, Settlement, Wait, WaitReason
 from schemas.errors import RedisUnavailable
+from schemas.ids import AttemptId
 from schemas.job import Target
 from schemas.lanes import Lane
-from tests.support.admission_room import an_ask
+from tests.support.admission_room import a_counter, an_ask
 from tests.support.virtual_time import in_virtual_time
 
 BUSY = WaitReason.TOKENS
@@ -27,6 +29,8 @@ class ScriptedGate:
     epoch: int = 1
     asked: list[tuple[float, Ask]] = field(default_factory=list)
     settled: list[Settlement] = field(default_factory=list)
+    live: dict[AttemptId, str] = field(default_factory=dict)
+    penalized: list[Target] = field(default_factory=list)
 
     async def admit(self, ask: Ask) -> Grant | Wait | Refusal:
         self.asked.append((asyncio.get_running_loop().time(), ask))
@@ -54,8 +58,11 @@ class ScriptedGate:
         self.settled.append(settlement)
         return True
 
+    async def stamps_of(self, bucket: Target, attempts: Collection[AttemptId]) -> list[tuple[AttemptId, str]]:
+        return [(name, stamp) for name, stamp in self.live.items() if name in attempts]
+
     async def penalize(self, target: Target, penalty: Penalty) -> None:
-        raise NotImplementedError
+        self.penalized.append(target)
 
     async def stop_account(self, account: str, reason: str) -> None:
         raise NotImplementedError
@@ -302,3 +309,47 @@ def test_a_refusal_is_neither_waited_for_nor_remembered() -> None:
 def test_a_redis_that_is_away_grants_nothing() -> None:
     with pytest.raises(RedisUnavailable):
         in_virtual_time(a_gate(ScriptedGate([RedisUnavailable()])).admit(an_ask()))
+
+
+def test_a_reservation_whose_grant_was_never_heard_is_given_back_soon() -> None:
+    shared = ScriptedGate([RedisUnavailable()], live={AttemptId("att_1"): "att_1|100|0|1|1|100|0"})
+    gate = a_gate(shared)
+
+    async def lose() -> None:
+        with pytest.raises(RedisUnavailable):
+            await gate.admit(an_ask(1))
+        await asyncio.sleep(1)
+        await gate.aclose()
+
+    in_virtual_time(lose())
+
+    assert [(done.grant.stamp, done.kind) for done in shared.settled] == [("att_1|100|0|1|1|100|0", SettleKind.RELEASE)]
+
+
+def test_what_waits_over_the_end_of_a_window_is_asked_about_in_the_new_one() -> None:
+    midnight = datetime(2026, 11, 25, tzinfo=UTC)
+    counter = replace(a_counter(100), ends_at=midnight)
+    clock = [midnight - timedelta(seconds=0.2)]
+    shared = ScriptedGate([300])
+    gate = LocalGate(shared, jitter=lambda: 0.0, now=lambda: clock[0] + timedelta(seconds=now()))
+
+    answer = in_virtual_time(gate.admit(an_ask(1, counters=(counter,))))
+
+    assert answer == Refusal(reason=RefusalReason.STALE_WINDOW)
+    assert len(shared.asked) == 1
+
+
+def test_a_family_is_asked_for_remembered_and_frozen_as_one() -> None:
+    shared = ScriptedGate([60_000])
+    gate = LocalGate(shared, jitter=lambda: 0.0, family_of=lambda _: "large")
+    other = Target(account="acme", model="another")
+
+    async def admit() -> list[Grant | Wait | Refusal]:
+        await gate.penalize(other, Penalty(wait_ms=1))
+        return [await gate.admit(an_ask(1)), await gate.admit(an_ask(2, target=other))]
+
+    answers = in_virtual_time(admit())
+
+    assert [type(answer) for answer in answers] == [Wait, Wait]
+    assert [ask.bucket for _, ask in shared.asked] == [Target(account="acme", model="large")]
+    assert shared.penalized == [Target(account="acme", model="large")]

@@ -2,7 +2,7 @@
 
 import re
 import struct
-from datetime import UTC, datetime
+from datetime import UTC, datetime, time
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -10,13 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from admission.balances import DAY_SECONDS, retention_seconds
+from admission.days import DayResets
 from admission.health import complaints_about
-from admission.learning import Reading, read_requests, read_tokens
+from admission.learning import Lesson, Reading, read_penalty, read_requests, read_tokens
 from admission.limits import HIGHEST_SUM_OF_SHARES, fitting_shares
 from admission.scripts import ADMIT, CONFIGURE, EXPIRE, LIMIT, PENALIZE, REBUILD, SETTLE, Script
 from admission.stamps import read_stamp
 from admission.state import FIELDS, FORMAT, MOMENTS, SIZE, lua_layout, pack, unpack
-from schemas.admission import LimitHeaders
+from schemas.admission import LimitFigures, LimitHeaders, Penalty, WaitReason
 from schemas.lanes import Lane
 from tasks.budgets import Window, window_name
 
@@ -141,3 +142,50 @@ def test_no_script_builds_the_name_of_a_key(script: Script) -> None:
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
 def test_no_script_writes_money_or_moments_through_tostring(script: Script) -> None:
     assert re.findall(r"tostring\((?!j - 1\))", script.source) == []
+
+
+MINUTE_429 = LimitFigures(limit=12_000, used=12_000, requested=1, wait_ms=5)
+MONTH_429 = LimitFigures(limit=100_000, used=99_918, requested=2_094, wait_ms=52_151_040)
+
+
+@pytest.mark.parametrize(
+    ("limit", "figures", "lesson"),
+    [
+        (WaitReason.REQUESTS, MINUTE_429, Lesson(1, 5_000.0)),
+        (
+            WaitReason.TOKENS,
+            LimitFigures(limit=60_000, used=59_918, requested=2_094, wait_ms=2_012),
+            Lesson(2, 1_000.0),
+        ),
+        (WaitReason.REQUESTS, LimitFigures(limit=10_000, used=10_000, requested=1, wait_ms=8_640), Lesson(3, 8.64e6)),
+        (WaitReason.TOKENS, MONTH_429, Lesson(4, 52_151_040_000 / 2_012)),
+        (WaitReason.TOKENS, LimitFigures(limit=100, used=0, requested=500, wait_ms=5), Lesson(2)),
+        (WaitReason.TOKENS, None, Lesson(2)),
+        (WaitReason.IN_FLIGHT, MINUTE_429, Lesson(0)),
+        (None, MINUTE_429, Lesson(0)),
+    ],
+)
+def test_a_refusal_teaches_the_rate_that_its_figures_come_to(
+    limit: WaitReason | None, figures: LimitFigures | None, lesson: Lesson
+) -> None:
+    learned = read_penalty(Penalty(wait_ms=1, limit=limit, figures=figures))
+
+    assert learned.dimension == lesson.dimension
+    assert learned.interval_us == pytest.approx(lesson.interval_us)
+
+
+@pytest.mark.parametrize(
+    ("now", "first", "second"),
+    [
+        ("2026-11-24T12:00+00:00", "2026-11-25T00:00-08:00", "2026-11-26T00:00-08:00"),
+        ("2026-11-25T08:00+00:00", "2026-11-26T00:00-08:00", "2026-11-27T00:00-08:00"),
+        ("2026-03-08T08:00+00:00", "2026-03-09T00:00-07:00", "2026-03-10T00:00-07:00"),
+        ("2026-11-01T07:30+00:00", "2026-11-02T00:00-08:00", "2026-11-03T00:00-08:00"),
+    ],
+)
+def test_a_day_ends_at_its_hour_whatever_the_clocks_do(now: str, first: str, second: str) -> None:
+    midnight = DayResets(at=time(0), zone=ZoneInfo("America/Los_Angeles"))
+
+    ends = midnight.ends_after(datetime.fromisoformat(now))
+
+    assert [end.timestamp() for end in ends] == [datetime.fromisoformat(each).timestamp() for each in (first, second)]

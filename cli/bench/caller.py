@@ -1,0 +1,55 @@
+"""The lightest client that speaks HTTP to a provider: the benchmark shares its cores with what it measures."""
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from schemas.errors import PenstockError
+
+_HEAD_END = b"\r\n\r\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Status, headers by their names in lower case, and the body."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Caller:
+    """Keeps connections and uses each for one call at a time."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._host, self._port = host, port
+        self._head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer bench\r\n"
+        self._free: deque[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = deque()
+
+    async def post(self, body: bytes) -> Answer:
+        """Make one call. Raises OSError and PenstockError where the provider does not answer as HTTP wants it."""
+        if self._free:
+            reader, writer = self._free.pop()
+        else:
+            reader, writer = await asyncio.open_connection(self._host, self._port)
+        writer.write(f"{self._head}content-length: {len(body)}\r\n\r\n".encode() + body)
+        answer = await _read(reader)
+        self._free.append((reader, writer))
+        return answer
+
+    async def aclose(self) -> None:
+        """Hang up everywhere."""
+        for _, writer in self._free:
+            writer.close()
+        await asyncio.gather(*(writer.wait_closed() for _, writer in self._free), return_exceptions=True)
+
+
+async def _read(reader: asyncio.StreamReader) -> Answer:
+    try:
+        head, *lines = (await reader.readuntil(_HEAD_END)).decode().split("\r\n")
+        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines if line)}
+        body = await reader.readexactly(int(headers["content-length"]))
+    except (asyncio.IncompleteReadError, KeyError, ValueError) as error:
+        raise PenstockError("the benchmark's provider did not answer") from error
+    return Answer(int(head.split(" ", 2)[1]), headers, body)
