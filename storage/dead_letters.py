@@ -65,7 +65,7 @@ WITH counted AS MATERIALIZED (
     FROM jobs j WHERE {MEANT} AND {OF_TENANT}
     GROUP BY j.fingerprint ORDER BY jobs DESC, j.fingerprint LIMIT :most
 )
-SELECT c.*, e.dead_reason, e.cause, e.model FROM counted c JOIN jobs e ON e.id = c.example
+SELECT c.*, e.dead_reason, e.cause, e.model FROM counted c JOIN jobs e ON e.id = c.example COLLATE "default"
 ORDER BY c.jobs DESC, c.fingerprint
 """  # noqa: S608 - the same
 
