@@ -172,6 +172,7 @@ WITH given AS (
     SET state = g.state,
         wake_at = g.wake_at,
         wait_reason = CASE WHEN g.state = 'waiting' THEN g.reason END,
+        waiting_since = g.waiting_since,
         dead_reason = CASE WHEN g.state = 'dead' THEN g.reason END,
         fingerprint = g.fingerprint,
         cause = g.cause,
@@ -181,9 +182,9 @@ WITH given AS (
         holder = CASE WHEN g.state = 'running' THEN j.holder END,
         lease_until = CASE WHEN g.state = 'running' THEN j.lease_until END,
         dispatched_at = NULL,
-        rested_at = CASE WHEN g.state IN ('completed', 'dead', 'expired') THEN clock_timestamp() END
         budget_steps = CASE WHEN g.note IS NULL OR g.note = j.budget_steps[cardinality(j.budget_steps)]
                             THEN j.budget_steps ELSE j.budget_steps || g.note END,
+        rested_at = CASE WHEN g.state IN ('completed', 'dead', 'expired') THEN clock_timestamp() END
     FROM given g
     WHERE j.id = g.id AND j.fence = g.fence AND j.state = 'running'
     RETURNING j.id
@@ -256,7 +257,7 @@ class JobTable:
                 return named[job.tenant_id, job.idempotency_key]
         row = dict(stored[job.id])
         given = parameters_of(job) | {"body": job.body, "contract": None}
-        facts = given | row | {"fence": 1, "tries": 0, "spent_nano_usd": 0}
+        facts = given | row | {"fence": 1, "tries": 0, "spent_nano_usd": 0, "waiting_since": None}
         held = self._held(facts)
         return Held(job=replace(held.job, contract=job.contract), lease=held.lease)
 
@@ -351,6 +352,7 @@ def unpatched(request_digest: str) -> str:
 
 def _decision_parameters(lease: Lease, decision: Decision) -> JsonObject:
     blank: JsonObject = {"wake_at": None, "reason": None, "message": None, "costs_try": False}
+    blank |= {"waiting_since": None}
     told = blank | {"id": lease.job_id, "fence": lease.fence, "reply": None, "output": None}
     told |= {"fingerprint": None, "cause": None, "note": None}
     if isinstance(decision, Complete | AskAgain | Park | DeadLetter):
@@ -358,12 +360,12 @@ def _decision_parameters(lease: Lease, decision: Decision) -> JsonObject:
     match decision:
         case Complete(reply=reply, output=output):
             return told | {"state": "completed", "reply": dumps(reply.body), "output": dumps(output)}
-        case AskAgain(costs_try=costs_try):
-            return told | {"state": "running", "costs_try": costs_try}
+        case AskAgain(costs_try=costs_try, waiting_since=since):
+            return told | {"state": "running", "costs_try": costs_try, "waiting_since": since}
         case RetryAt(at=at, reason=reason):
             return told | {"state": "waiting", "wake_at": at, "reason": reason, "costs_try": True}
-        case Park(until_at=until_at, reason=reason):
-            return told | {"state": "waiting", "wake_at": until_at, "reason": reason}
+        case Park(until_at=until_at, reason=reason, waiting_since=since):
+            return told | {"state": "waiting", "wake_at": until_at, "reason": reason, "waiting_since": since}
         case DeadLetter(reason=reason, message=message):
             cause = cause_of(reason.value, message)
             named = {"fingerprint": cause.fingerprint, "cause": cause.words}

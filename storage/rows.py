@@ -51,6 +51,7 @@ def job_from(row: Row) -> Job:
         tries=row["tries"],
         created_at=row["created_at"],
         spent_nano_usd=NanoUsd(row["spent_nano_usd"]),
+        waiting_since=row["waiting_since"],
     )
 
 

@@ -52,6 +52,15 @@ async def held_job(table: JobTable) -> Held:
     return held
 
 
+async def woken(table: JobTable, engine: AsyncEngine, job_id: JobId) -> Held:
+    async with engine.begin() as connection:
+        wake = "UPDATE jobs SET state = 'queued', generation = generation + 1 WHERE id = :id RETURNING generation"
+        generation = (await connection.execute(text(wake), {"id": job_id})).scalar_one()
+    [held] = await table.hold([(job_id, generation)])
+    assert held is not None
+    return held
+
+
 async def test_a_job_comes_back_as_it_went_in(table: JobTable) -> None:
     job = new_job(user="u", max_cost_nano_usd=7)
     await table.insert([job])
@@ -143,6 +152,22 @@ async def test_each_decision_draws_its_arrow(
     found = await job_row(engine, held.job.id)
     assert (found["state"], found["tries"], found["spent_nano_usd"]) == (state.value, tries, 42)
     assert (found["rested_at"] is not None) == state.at_rest
+
+
+async def test_a_job_that_waits_for_a_limit_remembers_since_when_until_it_has_been_called(
+    table: JobTable, engine: AsyncEngine
+) -> None:
+    since = datetime.now(UTC) - timedelta(seconds=70)
+    parked = Park(until_at=LATER, reason="tokens_per_minute", waiting_since=since)
+    held = await held_job(table)
+    assert held.job.waiting_since is None
+    await table.record([Record(lease=held.lease, closed=None, decision=parked)])
+
+    again = await woken(table, engine, held.job.id)
+    assert again.job.waiting_since == since
+
+    await table.record([Record(lease=again.lease, closed=None, decision=RetryAt(at=LATER, reason="server"))])
+    assert (await woken(table, engine, held.job.id)).job.waiting_since is None
 
 
 async def test_a_completed_job_has_its_result(table: JobTable, engine: AsyncEngine) -> None:
