@@ -3,16 +3,27 @@
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli.options import AsJson, environment
 from cli.show import remark, say, show_json
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cli.bench.stage import Case
+
 app = typer.Typer(no_args_is_help=True, help="Measure this machine; every figure beside one of the same minute.")
 
 DEFAULT_JOBS, DEFAULT_IN_FLIGHT, DEFAULT_PROCESSES = 8_000, 256, 2
+
+
+Seconds = Annotated[float, typer.Option("--seconds", min=2, help="How long each row is measured, after warm-up.")]
+Only = Annotated[str | None, typer.Option("--only", help="Only the rows whose name contains this.")]
+DEFAULT_SECONDS = 12.0
+NOT_KEPT = 1
 
 
 @app.callback()
@@ -42,3 +53,44 @@ def overhead(
         return
     for line in lines_of(result):
         say(line)
+
+
+@app.command("quota")
+def quota(
+    ctx: typer.Context, *, seconds: Seconds = DEFAULT_SECONDS, only: Only = None, as_json: AsJson = False
+) -> None:
+    """See sixteen processes use up a provider's quota without tripping it, beside naive limiters that do trip it."""
+    from cli.bench.quota import CASES  # noqa: PLC0415 - loads Redis and the provider's reader
+
+    _gate_rows(ctx, CASES, seconds=seconds, only=only, as_json=as_json)
+
+
+@app.command("lanes")
+def lanes(
+    ctx: typer.Context, *, seconds: Seconds = DEFAULT_SECONDS, only: Only = None, as_json: AsJson = False
+) -> None:
+    """See who is let through while 2,048 jobs wait, beside limiters that know no lanes."""
+    from cli.bench.lanes import CASES  # noqa: PLC0415 - the same
+
+    _gate_rows(ctx, CASES, seconds=seconds, only=only, as_json=as_json)
+
+
+def _gate_rows(ctx: typer.Context, cases: "Sequence[Case]", *, seconds: float, only: str | None, as_json: bool) -> None:
+    from cli.bench.stage import measure_all  # noqa: PLC0415 - the same
+    from cli.bench.table import as_rows, chosen, lines_of, misses  # noqa: PLC0415 - the same
+
+    rows, wanted = [], chosen(cases, only)
+    remark(f"{len(wanted)} rows, each under way for about {seconds + 10:.0f} seconds …")
+    with tempfile.TemporaryDirectory(prefix="penstock-bench-") as home:
+        for case, result in zip(
+            wanted, measure_all(Path(home), environment(ctx), wanted, seconds=seconds), strict=True
+        ):
+            rows.append((case, result))
+            remark(f"{case.name}: used {result.utilisation:.3f}, refused {result.refused:.2%}")
+    if as_json:
+        show_json(as_rows(rows))
+    else:
+        for line in lines_of(rows):
+            say(line)
+    if any(misses(case, result) for case, result in rows):
+        raise typer.Exit(NOT_KEPT)

@@ -10,9 +10,10 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from statistics import quantiles
 from typing import Any
 
@@ -22,7 +23,8 @@ from admission.state import DEFAULT_SHARES
 from cli.bench.drivers import OK, TOO_MANY, Load, Spec
 from schemas.errors import PenstockError
 from schemas.job import Target
-from stack.home import free_port
+from stack.home import Home, free_port
+from stack.valkey import Valkey
 
 MODEL = "gpt-4.1-mini"
 PROCESSES = 16
@@ -71,6 +73,14 @@ def measure(case: Case, redis_url: str, env: Mapping[str, str], *, seconds: floa
         if done.returncode:
             raise PenstockError(f"the drivers failed: {done.stderr[-2_000:]}")
         return _result(case, spec, json.loads(done.stdout))
+
+
+def measure_all(home: Path, env: Mapping[str, str], cases: Sequence[Case], *, seconds: float) -> Iterator[Result]:
+    """Run rows one after the other against one Redis of their own."""
+    place = Home(home)
+    with place.locked(), Valkey(place).running() as server:
+        for case in cases:
+            yield measure(case, server.url, env, seconds=seconds)
 
 
 @contextmanager
