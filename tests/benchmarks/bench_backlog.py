@@ -5,7 +5,7 @@ Run by `python -m tests.benchmarks.bench_backlog [JOBS]` (default 1,000,000). Pr
     depth      jobs dispatched per second with 1,000 and with JOBS queued, and the memory of Redis before and after
     fairness   the wait of 20 quiet tenants beside one with JOBS / 10 queued, in the order of dispatch and as FIFO;
                a wait is counted in jobs that went before, because a provider's limit serves so many per second
-    controls   from the word to the first refusal: pause, cancel and move of a batch over the deep backlog
+    controls   from the word to the first refusal: pause, resume and cancel of a batch that is the whole deep backlog
 """
 
 import asyncio
