@@ -182,6 +182,17 @@ async def test_a_job_that_dies_again_is_not_replayed_again_by_the_same_replay(
     assert await replays.replay_now(a_replay(DeadLetters(ids=(job_id,)))) == [job_id]
 
 
+async def test_a_job_that_dies_later_is_no_business_of_a_replay_made_before(
+    engine: AsyncEngine, table: JobTable, replays: Replays
+) -> None:
+    begun = await replays.start(a_replay(DeadLetters(model="later")))
+    job_id = await ended(table, model="later")
+
+    assert await moved_to_its_end(replays, begun.id) is ReplayState.COMPLETED
+
+    assert (await row(engine, job_id))["state"] == "dead"
+
+
 async def test_a_patch_changes_request_and_columns_together(
     engine: AsyncEngine, table: JobTable, replays: Replays
 ) -> None:
