@@ -80,8 +80,8 @@ class LimitsSnapshot:
     frozen_ms: int
     stopped: str | None
     rate_factor: float
-    ramp_factor: float
     refund_share: float
+    ramp_factor: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

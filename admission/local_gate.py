@@ -25,6 +25,8 @@ LONGEST_JITTER_MS = 2.0
 """Slots are distinct already; the jitter only keeps processes from marching in step."""
 HORIZON_MS = 50
 """A future grant this near saves its second round trip; the gate cuts it to the lane's floor."""
+TICKET_HORIZON_MS = 150
+"""Who has waited for a slot is granted one a little later rather than sent to the end of the queue."""
 LONGEST_MEMORY_SECONDS = 1.0
 """How long a process believes a long wait, so that a raised limit is felt within a second."""
 
@@ -136,7 +138,12 @@ class LocalGate:
         epoch = max(ask.epoch, self._epoch)
         if any(counter.ends_at is not None and counter.ends_at <= self._wall() for counter in ask.counters):
             return Refusal(reason=RefusalReason.STALE_WINDOW)
-        now_asked = replace(ask, waited_ms=waited_ms, epoch=epoch, horizon_ms=ask.horizon_ms or HORIZON_MS)
+        now_asked = replace(
+            ask,
+            waited_ms=waited_ms,
+            epoch=epoch,
+            horizon_ms=ask.horizon_ms or (TICKET_HORIZON_MS if ask.has_ticket else HORIZON_MS),
+        )
         answer = await self._heard(now_asked)
         if isinstance(answer, Refusal) and answer.reason is RefusalReason.STALE_EPOCH and self._adopt(answer, epoch):
             return await self._heard(replace(now_asked, epoch=self._epoch))

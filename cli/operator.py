@@ -18,7 +18,18 @@ keys = typer.Typer(no_args_is_help=True, help="Create, list and revoke API keys.
 
 BUDGET_COLUMNS = ("scope", "window", "limit_usd", "settled_usd", "reserved_usd", "left_usd", "resets_at")
 SPEND_COLUMNS = ("entries", "spent_usd", "wasted_usd")
-LIMIT_COLUMNS = ("target", "limit", "configured", "learned", "used", "in_flight", "waiting")
+LIMIT_COLUMNS = (
+    "target",
+    "limit",
+    "configured",
+    "learned",
+    "effective",
+    "used",
+    "in_flight",
+    "waiting",
+    "frozen_until",
+    "stopped",
+)
 KEY_COLUMNS = ("id", "tenant_id", "scopes", "prefix", "created_at", "revoked_at")
 
 

@@ -1,7 +1,7 @@
 """What an operator looks at: limits as configured, learned and used, budgets as spent, and whether work can go on."""
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from admission.connect import Admission
 from admission.health import inspect
@@ -46,7 +46,8 @@ class Watch:
     async def limits(self) -> Sequence[JsonObject]:
         """One row per target and limit. Raises RedisUnavailable."""
         snapshots = [await self._admission.gate.snapshot(target) for target in await self._admission.gate.targets()]
-        return [row for snapshot in snapshots if snapshot is not None for row in _limit_rows(snapshot)]
+        now = self._now()
+        return [row for snapshot in snapshots if snapshot is not None for row in _limit_rows(snapshot, now)]
 
     async def budgets(self) -> Sequence[JsonObject]:
         """One row per scope and window that runs now. Raises RedisUnavailable and PostgresUnavailable."""
@@ -80,7 +81,7 @@ class Watch:
         return " ".join(health.complaints) or (CLOSED_LEDGER if epoch is None else None)
 
 
-def _limit_rows(snapshot: LimitsSnapshot) -> list[JsonObject]:
+def _limit_rows(snapshot: LimitsSnapshot, now: datetime) -> list[JsonObject]:
     used = {
         WaitReason.REQUESTS: snapshot.used_requests_last_minute,
         WaitReason.TOKENS: snapshot.used_tokens_last_minute,
@@ -92,29 +93,36 @@ def _limit_rows(snapshot: LimitsSnapshot) -> list[JsonObject]:
         WaitReason.TOKENS_PER_DAY: snapshot.tokens_per_day,
     }
     return [
-        _limit_row(snapshot, reason, dimension, used.get(reason))
+        _limit_row(snapshot, reason, dimension, used.get(reason), now)
         for reason, dimension in dimensions.items()
         if dimension.effective is not None
-    ] or [_limit_row(snapshot, WaitReason.IN_FLIGHT, None, snapshot.in_flight)]
+    ] or [_limit_row(snapshot, WaitReason.IN_FLIGHT, None, snapshot.in_flight, now)]
 
 
 def _limit_row(
-    snapshot: LimitsSnapshot, reason: WaitReason, dimension: DimensionSnapshot | None, used: int | None
+    snapshot: LimitsSnapshot, reason: WaitReason, dimension: DimensionSnapshot | None, used: int | None, now: datetime
 ) -> JsonObject:
+    """`waiting` is by lane how many milliseconds ahead the last ticket lies; moments are by this process's clock."""
     return {
         "id": f"{snapshot.target}/{reason.value}",
         "target": str(snapshot.target),
         "limit": reason.value,
         "configured": _whole(dimension.configured) if dimension else snapshot.max_in_flight,
         "learned": _whole(dimension.learned) if dimension else None,
+        "effective": _whole(dimension.effective) if dimension else snapshot.max_in_flight,
         "used": used if used is not None else _spent(dimension),
         "in_flight": snapshot.in_flight,
         "max_in_flight": snapshot.max_in_flight,
         "waiting": {lane.value: ahead for lane, ahead in snapshot.ticket_ms.items() if ahead},
-        "frozen_ms": snapshot.frozen_ms,
+        "frozen_until": _ahead(now, snapshot.frozen_ms),
+        "resets_at": _ahead(now, dimension.resets_in_ms) if dimension else None,
         "stopped": snapshot.stopped,
-        "rate_factor": round(snapshot.rate_factor, 3),
+        "rate_factor": round(snapshot.rate_factor * snapshot.ramp_factor, 3),
     }
+
+
+def _ahead(now: datetime, milliseconds: int | None) -> datetime | None:
+    return now + timedelta(milliseconds=milliseconds) if milliseconds else None
 
 
 def _spent(dimension: DimensionSnapshot | None) -> int | None:

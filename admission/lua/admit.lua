@@ -40,8 +40,8 @@ local dominant = k[1] > k[2] and k[1] or k[2]
 local floor = b[FLOOR + lane]
 if lane == 3 and waited > 30 * SECOND then floor = b[FLOOR + 2] end
 if lane == 4 and waited > 60 * SECOND then floor = b[FLOOR + 3] end
--- A future grant deeper than the floor would push the level below what critical needs.
-if horizon > floor * b[BURST] then horizon = floor * b[BURST] end
+-- A future grant deeper than the floor would push the level below what critical needs; half of it is always kept.
+if horizon > floor * b[BURST] / 2 then horizon = floor * b[BURST] / 2 end
 -- A newcomer stands behind ticket holders unless the bucket shows surplus.
 if lane > 1 and not ticket and b[TICKET + lane] > now and floor < 0.5 then floor = 0.5 end
 local hold = 0
@@ -121,6 +121,12 @@ for j = 1, counters do
 end
 for d = 1, 4 do
   if k[d] > 0 then charge(b, d, k[d], now) end
+end
+-- What critical takes is not there for those who wait: the slots that are still to be drawn lie so much later.
+if lane == 1 then
+  for l = 2, 4 do
+    if b[TICKET + l] > now then b[TICKET + l] = b[TICKET + l] + dominant end
+  end
 end
 if by_share then
   local since = b[SHARE_TAT + lane]

@@ -12,7 +12,7 @@ import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import quantiles
 from typing import Any
@@ -68,7 +68,8 @@ def measure(case: Case, redis_url: str, env: Mapping[str, str], *, seconds: floa
     with _provider(case, env) as port:
         spec = _spec(case, redis_url, port, seconds)
         asyncio.run(_prepare(case, spec))
-        words = [sys.executable, "-m", "cli.bench.drivers", json.dumps(asdict(_from_now(spec)))]
+        spec = replace(spec, start_at=time.time() + START_SECONDS)
+        words = [sys.executable, "-m", "cli.bench.drivers", json.dumps(asdict(spec))]
         done = subprocess.run(words, env=dict(env), capture_output=True, text=True, check=False)  # noqa: S603 - ours
         if done.returncode:
             raise PenstockError(f"the drivers failed: {done.stderr[-2_000:]}")
@@ -119,10 +120,6 @@ def _spec(case: Case, redis_url: str, port: int, seconds: float) -> Spec:
     )
 
 
-def _from_now(spec: Spec) -> Spec:
-    return Spec(**{**vars(spec), "start_at": time.time() + START_SECONDS})
-
-
 def _prompt_tokens(port: int) -> int:
     """What the provider counts for the drivers' prompt: it is asked once."""
     body = {"model": MODEL, "max_completion_tokens": 8, "messages": [{"role": "user", "content": "Say something."}]}
@@ -147,7 +144,7 @@ async def _prepare(case: Case, spec: Spec) -> None:
 
 
 def _result(case: Case, spec: Spec, seen: list[dict[str, Any]]) -> Result:
-    began, ended = _window(case, spec, seen)
+    began, ended = spec.start_at + case.warm_up_seconds, spec.start_at + spec.seconds
     calls = [call for each in seen for call in each["calls"] if began <= call[0] < ended]
     accepted = [call for call in calls if call[2] == OK]
     tokens = sum(size for *_, size in accepted)
@@ -172,8 +169,3 @@ def _result(case: Case, spec: Spec, seen: list[dict[str, Any]]) -> Result:
         asks_per_job=asks / max(1, len(calls)),
         redis_calls_per_job=(asks + settles) / max(1, len(calls)),
     )
-
-
-def _window(case: Case, spec: Spec, seen: list[dict[str, Any]]) -> tuple[float, float]:
-    first = min(call[0] for each in seen for call in each["calls"])
-    return first + case.warm_up_seconds, first + spec.seconds - 0.1

@@ -80,7 +80,7 @@ class GateModel:
             kept = floor_of[1]
         if lane == 3 and ask.waited_ms > 60_000:
             kept = floor_of[2]
-        horizon = min(ask.horizon_ms * 1_000, kept * burst)
+        horizon = min(ask.horizon_ms * 1_000, kept * burst / 2)
         if lane > 0 and not ask.has_ticket and s["ticket"][lane] > now:
             kept = max(kept, 0.5)
         held = s["held_until"][0] > now and lane + 1 >= s["held_lane"][0] and ask.tokens < s["held_tokens"][0]
@@ -134,6 +134,9 @@ class GateModel:
             purse["r"] = purse.get("r", 0) + ask.cost_nano_usd
         for d in (d for d in range(4) if costs[d] > 0):
             s["tat"][d] = max(s["tat"][d], 0 if _day_end(s, d) else now) + costs[d]
+        for other in (1, 2, 3) if lane == 0 else ():
+            if s["ticket"][other] > now:
+                s["ticket"][other] += dominant
         if by_share:
             s["share_tat"][lane] = max(s["share_tat"][lane], now - SHARE_MEMORY_US) + dominant / s["share"][lane]
         if s["held_until"][0] > now and ask.tokens >= s["held_tokens"][0]:
