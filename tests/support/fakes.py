@@ -96,6 +96,7 @@ class FakeGate:
     answers: list[Wait | Refusal] = field(default_factory=list)
     epoch: int = 1
     settled: list[Settlement] = field(default_factory=list)
+    asks: list[Ask] = field(default_factory=list)
     penalties: list[tuple[Target, Penalty]] = field(default_factory=list)
     stopped: list[str] = field(default_factory=list)
     _why_stopped: dict[str, str] = field(default_factory=dict)
@@ -103,6 +104,7 @@ class FakeGate:
     _suspense: set[str] = field(default_factory=set)
 
     async def admit(self, ask: Ask) -> Grant | Wait | Refusal:
+        self.asks.append(ask)
         if self.answers:
             return self.answers.pop(0)
         if (why := self._why_stopped.get(ask.target.account)) is not None:

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, time
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 import pytest
 
+from admission.days import DayResets
 from admission.limits import TargetLimits
 from config.catalogue import BudgetTable, Catalogue, LaneTable, ModelTable
 from schemas.errors import InvalidRequest, InvalidSetting
@@ -184,3 +185,27 @@ async def test_limits_are_written_to_the_gate_once_per_version() -> None:
 
     assert await keeper.apply() == 1
     assert [version for _, version in gate.configured] == [2, 3]
+
+
+def test_a_family_has_the_least_of_its_models_limits_and_never_becomes_older() -> None:
+    members = {
+        "a": ModelTable(requests_per_minute=60, family="large"),
+        "b": ModelTable(requests_per_minute=40, tokens_per_minute=9_000, family="large", day_resets_at="06:30"),
+    }
+    rows = rows_of(replace_models(members | {"c": ModelTable()}))
+    left = rows_of(replace_models({"a": members["a"], "b": ModelTable(), "c": ModelTable()}), **{"limits/openai/b": 2})
+
+    effective = effective_from(rows)
+    versions = {limits.target.model: version for limits, version in effective.limits}
+    [family] = [limits for limits, _ in effective.limits if limits.target.model == "large"]
+
+    assert set(versions) == {"c", "large"}
+    assert (family.requests_per_minute, family.tokens_per_minute) == (40, 9_000)
+    assert family.day_resets == DayResets(at=time(6, 30), zone=ZoneInfo("UTC"))
+    assert effective.families == {Target(account="openai", model=name): "large" for name in "ab"}
+    later = {limits.target.model: version for limits, version in effective_from(left).limits}
+    assert later["large"] > versions["large"]
+
+
+def replace_models(models: dict[str, ModelTable]) -> Catalogue:
+    return Catalogue(models=models, aliases={})

@@ -1,6 +1,9 @@
 """The one function, over fakes: what is written, settled and sent, in which order and how often."""
 
-from schemas.admission import Penalty, Refusal, RefusalReason, SettleKind, Wait, WaitReason
+from dataclasses import replace
+from datetime import timedelta
+
+from schemas.admission import LimitFigures, Penalty, Refusal, RefusalReason, SettleKind, Wait, WaitReason
 from schemas.attempt import AttemptState
 from schemas.decision import AskAgain, Complete, DeadLetter, Decision, Park, RetryAt
 from schemas.ids import JobId
@@ -8,7 +11,7 @@ from schemas.job import Target
 from schemas.jsons import JsonObject
 from schemas.reply import Reply, Trouble, TroubleKind
 from tasks.pipeline import SHORTEST_FREEZE_MS, live, run_job
-from tests.support.fakes import TARGET, FakeGate, FakeJobs, FakeModels, a_job, a_reply, deps_of
+from tests.support.fakes import NOW, TARGET, FakeGate, FakeJobs, FakeModels, a_job, a_reply, deps_of
 
 JOB = JobId("job_1")
 
@@ -182,3 +185,46 @@ async def test_an_unknown_price_sends_nothing() -> None:
 
     assert jobs.opens == gate.settled == []
     assert isinstance(jobs.records[0][1], Park)
+
+
+async def test_a_parked_job_comes_back_with_its_ticket_and_its_age() -> None:
+    parked = a_job(waiting_since=NOW - timedelta(seconds=70))
+    later = Wait(retry_after_ms=9_000, reason=WaitReason.TOKENS)
+
+    jobs, gate = await run(FakeModels([]), FakeGate(answers=[later]), FakeJobs(parked))
+
+    [ask] = gate.asks
+    assert (ask.has_ticket, ask.waited_ms) == (True, 70_000)
+    [(_, decision)] = jobs.records
+    assert isinstance(decision, Park)
+    assert decision.waiting_since == parked.waiting_since
+
+
+async def test_a_newcomer_has_no_ticket_and_ages_from_his_first_ask() -> None:
+    later = Wait(retry_after_ms=9_000, reason=WaitReason.TOKENS)
+
+    jobs, gate = await run(FakeModels([]), FakeGate(answers=[later]))
+
+    assert (gate.asks[0].has_ticket, gate.asks[0].waited_ms) == (False, 0)
+    [(_, decision)] = jobs.records
+    assert isinstance(decision, Park)
+    assert decision.waiting_since == NOW
+
+
+async def test_an_ask_of_a_window_that_has_turned_is_planned_anew_and_keeps_its_place() -> None:
+    jobs, gate = await run(FakeModels([a_reply()]), FakeGate(answers=[Refusal(reason=RefusalReason.STALE_WINDOW)]))
+
+    assert [ask.has_ticket for ask in gate.asks] == [False, True]
+    assert isinstance(jobs.records[-1][1], Complete)
+
+
+async def test_a_ramp_is_told_apart_from_a_throttle_and_figures_are_handed_on() -> None:
+    figures = LimitFigures(limit=60, used=60, requested=1, wait_ms=900)
+    throttle = replace(trouble(TroubleKind.THROTTLE), limit=WaitReason.REQUESTS, figures=figures, retry_after_ms=900)
+
+    _, gate = await run(FakeModels([trouble(TroubleKind.RAMP), throttle, a_reply()]))
+
+    assert [penalty for _, penalty in gate.penalties] == [
+        Penalty(wait_ms=SHORTEST_FREEZE_MS, ramp=True),
+        Penalty(wait_ms=900, limit=WaitReason.REQUESTS, figures=figures),
+    ]
