@@ -14,7 +14,7 @@ from schemas.jsons import JsonObject
 from schemas.lanes import Lane
 from tasks.entrypoints import CallerMessage, job_from_message
 from tasks.publish import RUN_TASK, Published, message, parse_message
-from tasks.requests import EXTRAS, MAX_DEADLINE_SECONDS, MAX_KEY_CHARACTERS, MAX_MESSAGES
+from tasks.requests import EXTRAS, MAX_DEADLINE_SECONDS, MAX_KEY_CHARACTERS, MAX_MESSAGES, MAX_PROMPT_CHARACTERS
 from workers.completions import COMPLETE_TASK, SUBMIT_TASK
 
 CONTRACT = Path(__file__).resolve().parents[2] / "docs" / "contract"
@@ -66,6 +66,7 @@ def test_the_body_schema_names_every_field_of_ours_and_its_bounds() -> None:
     assert properties["messages"]["maxItems"] == MAX_MESSAGES
     assert properties["deadline_seconds"]["maximum"] == MAX_DEADLINE_SECONDS
     assert properties["idempotency_key"]["maxLength"] == MAX_KEY_CHARACTERS
+    assert properties["prompt"]["maxLength"] == MAX_PROMPT_CHARACTERS
 
 
 @pytest.mark.parametrize(
@@ -85,6 +86,8 @@ def test_the_body_schema_names_every_field_of_ours_and_its_bounds() -> None:
         HELLO | {"deadline_seconds": 0},
         HELLO | {"deadline_seconds": MAX_DEADLINE_SECONDS + 1},
         HELLO | {"idempotency_key": ""},
+        HELLO | {"prompt": "describe-2"},
+        HELLO | {"prompt": "p" * (MAX_PROMPT_CHARACTERS + 1)},
         HELLO | {"metadata": "text"},
     ],
 )
