@@ -32,7 +32,13 @@ ORDER BY j.created_at DESC, j.id DESC LIMIT :most
 JOB = "SELECT * FROM jobs WHERE id = :id AND tenant_id = :tenant_id"
 BODY = "SELECT body FROM job_bodies WHERE job_id = :id"
 RESULT = "SELECT reply, output, served_by FROM job_results WHERE job_id = :id"
-ATTEMPTS = "SELECT * FROM attempts WHERE job_id = :id ORDER BY opened_at, id"
+ATTEMPTS = """
+SELECT a.id, a.account, a.model, a.state, a.outcome, a.cost_nano_usd, a.reserved_nano_usd, a.usage, a.request,
+    CASE WHEN a.reply IS NULL AND a.outcome = 'valid' AND a.fence = j.fence THEN r.reply ELSE a.reply END AS reply,
+    a.error, a.recovery, a.complaint, a.provider_request_id, a.latency_ms, a.opened_at, a.closed_at
+FROM attempts a JOIN jobs j ON j.id = a.job_id LEFT JOIN job_results r ON r.job_id = a.job_id
+WHERE a.job_id = :id ORDER BY a.opened_at, a.id
+"""
 RESTED = """
 SELECT j.id, j.state, j.lane, j.dead_reason, j.message, j.spent_nano_usd, r.reply, r.served_by
 FROM jobs j LEFT JOIN job_results r ON r.job_id = j.id

@@ -41,7 +41,7 @@ def book_reply(opened: OpenedAttempt, reply: Reply, judged: Judged, now: datetim
         cost_nano_usd=cost,
         closed_at=now,
         usage=usage,
-        reply=reply.body,
+        reply=None if _is_the_result(reply, judged) else reply.body,
         recovery=judged.recovery if isinstance(judged, Valid) else None,
         complaint=judged.complaint if isinstance(judged, Invalid) else None,
         provider_request_id=reply.request_id,
@@ -55,6 +55,11 @@ def book_reply(opened: OpenedAttempt, reply: Reply, judged: Judged, now: datetim
         headers=reply.limits,
     )
     return Booking(closed=closed, settlement=settlement)
+
+
+def _is_the_result(reply: Reply, judged: Judged) -> bool:
+    """Whether the job's result is this reply to the letter; then it is kept there alone, and not written twice."""
+    return isinstance(judged, Valid) and judged.reply is reply
 
 
 def book_trouble(opened: OpenedAttempt, trouble: Trouble, now: datetime) -> Booking:

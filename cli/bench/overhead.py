@@ -40,7 +40,7 @@ limit_usd = "1000000"
 """
 SETTLED_SHARE = 0.1
 """The first tenth of a batch is warm-up: processes import, pools open, plans are made."""
-LOOK_SECONDS = 0.1
+LOOK_SECONDS = 0.25
 LONGEST_SECONDS = 600.0
 
 

@@ -1,5 +1,7 @@
 """What doors show is what was written, to its own tenant only."""
 
+from dataclasses import replace
+
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.decision import Complete, DeadLetter, DeadReason
@@ -46,6 +48,22 @@ async def test_a_rested_job_has_its_reply(engine: AsyncEngine) -> None:
     rested = await reads.rested(job.id)
     assert rested is not None
     assert (rested.state, rested.reply, rested.served_by) == (JobState.COMPLETED, REPLY.body, "m")
+
+
+async def test_the_attempt_that_brought_the_result_tells_it_though_it_is_kept_once(engine: AsyncEngine) -> None:
+    table, reads, job = JobTable(engine, holder="w", lease_seconds=30), Reads(engine), new_job()
+    await table.insert([job])
+    [held] = await table.hold([(job.id, 0)])
+    assert held is not None
+    attempt = opened(held.lease)
+    await table.open([attempt])
+    kept_once = replace(closed(attempt), reply=None)
+    await table.record([Record(lease=held.lease, closed=kept_once, decision=Complete(reply=REPLY))])
+
+    story = await reads.story(job.id, TENANT)
+
+    assert story is not None
+    assert [view.reply for view in story.attempts] == [REPLY.body]
 
 
 async def test_listing_filters_and_goes_on_after_the_cursor(engine: AsyncEngine) -> None:

@@ -50,6 +50,12 @@ async def test_a_good_reply_is_recorded_once_and_settled_at_its_cost() -> None:
     assert [(s.kind, s.actual_nano_usd, s.actual_tokens) for s in gate.settled] == [(SettleKind.POST, 20, 15)]
 
 
+async def test_a_reply_that_is_the_result_is_not_kept_twice() -> None:
+    jobs, _ = await run(FakeModels([a_reply("bad"), a_reply()]))
+
+    assert [closed.reply for closed, _ in jobs.records if closed] == [{"t": "bad"}, None]
+
+
 async def test_an_invalid_reply_is_paid_for_and_asked_again_with_the_complaint() -> None:
     models = FakeModels([a_reply("bad 1"), a_reply("bad 2"), a_reply()])
 
