@@ -27,7 +27,8 @@ class TargetLimits:
 
     `day_resets` is for providers whose days end at a fixed hour; None lets a day's limit refill all the time.
     `burst_ms` is how much refill may be spent at once: less than a provider's own depth, because some enforce by the
-    second. `refund_share` is the part of unused tokens that the provider gives back; None learns it from headers.
+    second, and because a limit that is configured twice too high must not be found out by a burst of refusals.
+    `refund_share` is the part of unused tokens that the provider gives back; None learns it from headers.
     """
 
     target: Target
@@ -37,7 +38,7 @@ class TargetLimits:
     tokens_per_day: int | None = None
     max_in_flight: int | None = None
     day_resets: DayResets | None = None
-    burst_ms: int = 1_000
+    burst_ms: int = 300
     floors: tuple[float, float, float, float] = DEFAULT_FLOORS
     shares: tuple[float, float, float, float] = DEFAULT_SHARES
     refund_share: float | None = None

@@ -30,7 +30,7 @@ CASES = (
         latency="uniform:3500-4500",
         told=2.0,
         loads=FEW,
-        warm_up_seconds=0.5,
+        warm_up_seconds=0,
         promise="loose",
     ),
     Case(name="naive: a bucket per process", requests_per_minute=3_000, loads=FEW, gate="own_bucket"),
@@ -41,7 +41,7 @@ CASES = (
         latency="uniform:3500-4500",
         told=2.0,
         loads=FEW,
-        warm_up_seconds=0.5,
+        warm_up_seconds=0,
         gate="fixed_window",
     ),
 )

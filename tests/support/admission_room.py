@@ -62,7 +62,7 @@ def a_counter(limit: int, scope: str = "global", window: str = "2026-11-24@UTC")
 
 def limits(**changes: object) -> TargetLimits:
     """Limits of the one target: 60,000 tokens a minute, so 1 token per millisecond, unless said otherwise."""
-    facts: dict[str, object] = {"target": TARGET, "tokens_per_minute": 60_000}
+    facts: dict[str, object] = {"target": TARGET, "tokens_per_minute": 60_000, "burst_ms": 1_000}
     return TargetLimits(**(facts | changes))  # type: ignore[arg-type]  # names are checked by the dataclass
 
 
