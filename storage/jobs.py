@@ -152,10 +152,13 @@ WITH given AS (
     ON CONFLICT (attempt_id, kind, seq) DO NOTHING
     RETURNING attempt_id, nano_usd
 )
-UPDATE jobs j SET spent_nano_usd = j.spent_nano_usd + s.nano_usd
-FROM (SELECT c.job_id, sum(b.nano_usd) AS nano_usd FROM booked b JOIN closed c ON c.id = b.attempt_id
-      GROUP BY c.job_id) s
-WHERE j.id = s.job_id
+SELECT c.job_id, sum(b.nano_usd)::bigint AS nano_usd
+FROM booked b JOIN closed c ON c.id = b.attempt_id GROUP BY c.job_id
+"""
+
+SPEND = """
+UPDATE jobs j SET spent_nano_usd = j.spent_nano_usd + g.nano_usd
+FROM unnest(CAST(:id AS text[]), CAST(:nano_usd AS bigint[])) AS g (id, nano_usd) WHERE j.id = g.id
 """
 
 DECIDE = """
@@ -164,9 +167,9 @@ WITH given AS (
         CAST(:id AS text[]), CAST(:fence AS bigint[]), CAST(:state AS text[]), CAST(:wake_at AS timestamptz[]),
         CAST(:reason AS text[]), CAST(:message AS text[]), CAST(:costs_try AS bool[]), CAST(:reply AS text[]),
         CAST(:output AS text[]), CAST(:fingerprint AS text[]), CAST(:cause AS text[]), CAST(:note AS text[]),
-        CAST(:waiting_since AS timestamptz[])
+        CAST(:waiting_since AS timestamptz[]), CAST(:booked AS bigint[])
     ) AS g (id, fence, state, wake_at, reason, message, costs_try, reply, output, fingerprint, cause, note,
-            waiting_since)
+            waiting_since, booked)
 ), changed AS (
     UPDATE jobs j
     SET state = g.state,
@@ -176,7 +179,8 @@ WITH given AS (
         dead_reason = CASE WHEN g.state = 'dead' THEN g.reason END,
         fingerprint = g.fingerprint,
         cause = g.cause,
-        dead_nano_usd = CASE WHEN g.state = 'dead' THEN j.spent_nano_usd END,
+        spent_nano_usd = j.spent_nano_usd + g.booked,
+        dead_nano_usd = CASE WHEN g.state = 'dead' THEN j.spent_nano_usd + g.booked END,
         message = COALESCE(g.message, j.message),
         tries = j.tries + CASE WHEN g.costs_try THEN 1 ELSE 0 END,
         holder = CASE WHEN g.state = 'running' THEN j.holder END,
@@ -293,13 +297,18 @@ class JobTable:
     async def record(self, records: Sequence[Record]) -> list[bool]:
         """Close attempts, book costs and change states in one transaction; False where the fence was lost."""
         closed = [closed_parameters(record.closed) for record in records if record.closed is not None]
-        decisions = [_decision_parameters(record.lease, record.decision) for record in records]
         async with transaction(self._engine) as connection:
             await run(connection, LOCK_IN_ORDER, {"id": [record.lease.job_id for record in records]})
-            if closed:
-                await run(connection, CLOSE, columns(closed))
-            rows = await fetch(connection, DECIDE, columns(decisions))
-        kept = {row["id"] for row in rows}
+            rows = await fetch(connection, CLOSE, columns(closed)) if closed else ()
+            booked: dict[str, int] = {row["job_id"]: row["nano_usd"] for row in rows}
+            decided = [
+                _decision_parameters(record.lease, record.decision) | {"booked": booked.get(record.lease.job_id, 0)}
+                for record in records
+            ]
+            kept = {row["id"] for row in await fetch(connection, DECIDE, columns(decided))}
+            lost = {job_id: nano_usd for job_id, nano_usd in booked.items() if job_id not in kept}
+            if lost:
+                await run(connection, SPEND, {"id": list(lost), "nano_usd": list(lost.values())})
         return [record.lease.job_id in kept for record in records]
 
     async def cancel(self, job_id: JobId, tenant_id: TenantId | None) -> bool:
