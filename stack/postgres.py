@@ -23,6 +23,7 @@ from stack.privileges import Privileges, choose_privileges, record_choice, was_m
 USER = "penstock"
 DATABASE = "penstock"
 MAX_CONNECTIONS = 200  # web, workers and upkeep with pools of their own, and room for psql
+MAX_WAL_SIZE = "2GB"  # checkpoints by time, not by every gigabyte: each one writes whole pages anew
 SHARED_BUFFERS = "128MB"
 LOCALE = "C.UTF-8" if sys.platform == "linux" else "C"  # the build has no ICU; macOS knows no C.UTF-8
 START_TRIES = 10
@@ -119,6 +120,8 @@ class Postgres:
             "unix_socket_directories": "",
             "max_connections": str(MAX_CONNECTIONS),
             "shared_buffers": SHARED_BUFFERS,
+            "max_wal_size": MAX_WAL_SIZE,
+            "jit": "off",  # our statements are short; compiling one costs more than running it
             "log_min_messages": "warning",
         }
         return [word for name, setting in settings.items() for word in ("-c", f"{name}={setting}")]
