@@ -3,18 +3,20 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from storage.answers import AnswerReads
 from storage.backlog import BacklogTable
+from storage.batched import fetch
 from storage.batches import BatchTable
 from storage.config_rows import ConfigTable
 from storage.controls import ControlTable
 from storage.dead_letters import DeadLetterReads
 from storage.deliveries import DeliveryTable
 from storage.due import DueTable
-from storage.engine import POOL_SIZE, open_engine
+from storage.engine import POOL_SIZE, open_engine, transaction
 from storage.estimates import EstimateTable
 from storage.files import FileTable
 from storage.jobs import JobTable
@@ -54,6 +56,13 @@ class Storage:
     thresholds: ThresholdTable
     spend: SpendReads
     engine: AsyncEngine
+
+    async def now(self) -> datetime:
+        """The time of day on the clock that leases and wake-ups are compared with. Raises PostgresUnavailable."""
+        async with transaction(self.engine) as connection:
+            [row] = await fetch(connection, "SELECT clock_timestamp() AS now", {})
+        found: datetime = row["now"]
+        return found
 
     def leadership(self, name: str) -> Leadership:
         """This process's candidacy for one duty."""

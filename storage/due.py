@@ -37,6 +37,7 @@ RETURNING j.id
 RESCUE = """
 WITH lost AS (
     SELECT id FROM jobs WHERE state = 'running' AND lease_until < clock_timestamp()
+      AND pg_postmaster_start_time() < clock_timestamp() - make_interval(secs => :renewal_seconds)
     ORDER BY lease_until LIMIT :most FOR UPDATE SKIP LOCKED
 ), suspended AS (
     UPDATE attempts a SET state = 'suspense', outcome = 'worker_lost', cost_nano_usd = a.reserved_nano_usd,
@@ -88,6 +89,10 @@ UPDATE jobs j SET dispatched_at = NULL FROM lost WHERE j.id = lost.id
 RETURNING j.id
 """
 
+RENEWAL_SECONDS = 6.0
+"""After a start of the server nobody is declared dead for so long: leases ran out while nobody could renew them, and
+the next heartbeat of each living process renews its own."""
+
 MOST_DEATHS = 3
 """Worker deaths after which a job is quarantined as poison instead of killing a fourth."""
 
@@ -110,9 +115,9 @@ class DueTable:
         """Queue waiting jobs whose moment has come, each under a new generation."""
         return await self._move(STAGE_DUE)
 
-    async def rescue(self) -> Rescued:
+    async def rescue(self, renewal_seconds: float = RENEWAL_SECONDS) -> Rescued:
         """Give jobs whose lease ran out back to their lane; their open attempts go to suspense."""
-        rows = await self._rows(RESCUE, most=MOST_PER_ROUND, most_deaths=MOST_DEATHS)
+        rows = await self._rows(RESCUE, most=MOST_PER_ROUND, most_deaths=MOST_DEATHS, renewal_seconds=renewal_seconds)
         return Rescued(
             jobs=frozenset(JobId(row["rescued_id"]) for row in rows),
             suspended=tuple(unsettled_from(row) for row in rows if row["stamp"] is not None),

@@ -18,6 +18,7 @@ class GroupedJobs:
         self._holds = GroupCommitter[tuple[JobId, int], Held | None](table.hold)
         self._opens = GroupCommitter[OpenedAttempt, bool](table.open)
         self._records = GroupCommitter[Record, bool](table.record)
+        self._returns = GroupCommitter[Lease, bool](table.hand_back)
         self._beating = beating
 
     async def hold(self, job_id: JobId, generation: int) -> Held | None:
@@ -31,6 +32,10 @@ class GroupedJobs:
     async def record(self, lease: Lease, closed: ClosedAttempt | None, decision: Decision) -> bool:
         """Write outcome and decision; False when the fence was lost."""
         return await self._records.submit(Record(lease=lease, closed=closed, decision=decision))
+
+    async def hand_back(self, lease: Lease) -> bool:
+        """Give up the lease at once; False when it was lost."""
+        return await self._returns.submit(lease)
 
     def beating(self, lease: Lease) -> AbstractAsyncContextManager[None]:
         """Renew the lease while the block runs."""

@@ -25,6 +25,7 @@ from schemas.states import JobState
 from storage.batched import columns, fetch, run
 from storage.engine import dumps, transaction
 from storage.notify import ring
+from storage.returns import hand_back
 from storage.rows import accepted_from, closed_parameters, job_from, opened_parameters, parameters_of
 
 INSERT_NEW = """
@@ -116,6 +117,8 @@ FROM unnest(
         request, opened_at)
 JOIN jobs j ON j.id = g.job_id AND j.fence = g.fence AND j.state = 'running'
 WHERE g.epoch = :current_epoch
+ON CONFLICT (id) DO UPDATE SET fence = EXCLUDED.fence
+    WHERE attempts.job_id = EXCLUDED.job_id AND attempts.fence = EXCLUDED.fence AND attempts.state = 'opened'
 RETURNING id
 """
 
@@ -286,7 +289,10 @@ class JobTable:
         return {JobId(row["id"]) for row in rows}
 
     async def open(self, attempts: Sequence[OpenedAttempt]) -> list[bool]:
-        """Make attempts durable under the current epoch; False where the epoch or the fence has passed."""
+        """Make attempts durable under the current epoch; False where the epoch or the fence has passed.
+
+        Safe to call twice: whoever did not hear that it was committed may ask again.
+        """
         async with transaction(self._engine) as connection:
             [epoch] = await fetch(connection, CURRENT_EPOCH, {})
             parameters = columns([opened_parameters(attempt) for attempt in attempts])
@@ -310,6 +316,10 @@ class JobTable:
             if lost:
                 await run(connection, SPEND, {"id": list(lost), "nano_usd": list(lost.values())})
         return [record.lease.job_id in kept for record in records]
+
+    async def hand_back(self, leases: Sequence[Lease]) -> list[bool]:
+        """Give up leases at once, without a death; False where the lease was lost."""
+        return await hand_back(self._engine, leases)
 
     async def cancel(self, job_id: JobId, tenant_id: TenantId | None) -> bool:
         """Cancel a job that is not at rest; a tenant of None is the operator's."""

@@ -35,6 +35,9 @@ class Jobs(Protocol):
     async def record(self, lease: Lease, closed: ClosedAttempt | None, decision: Decision) -> bool:
         """Write outcome and decision in one transaction; False when the fence was lost (the cost is booked)."""
 
+    async def hand_back(self, lease: Lease) -> bool:
+        """Give up the lease at once, because this process ends; False when it was lost."""
+
     def beating(self, lease: Lease) -> AbstractAsyncContextManager[None]:
         """Renew the lease while the block runs; cancels the block when the lease is lost."""
 

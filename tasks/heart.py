@@ -26,6 +26,8 @@ class Heart:
         self._renew = renew
         self._every_seconds = every_seconds
         self._working: dict[Lease, asyncio.Task[object]] = {}
+        self._doubted: set[Lease] = set()
+        self._away = False
 
     @asynccontextmanager
     async def beating(self, lease: Lease) -> AsyncIterator[None]:
@@ -46,19 +48,27 @@ class Heart:
             await self.beat()
 
     async def beat(self) -> None:
-        """Renew everything once. A store that is away is asked again at the next beat: leases outlast it."""
+        """Renew everything once. A store that is away is asked again at the next beat: leases outlast it.
+
+        What is not held at one beat may just be coming to rest; what is not held at the next either is lost. Nothing
+        can be written or sent meanwhile: the fence has passed.
+        """
         leases = list(self._working)
         if not leases:
             return
         try:
             held = await self._renew(leases)
         except Unavailable as error:
-            log.warning("heartbeat_missed", leases=len(leases), reason=error.message)
+            if not self._away:
+                log.warning("heartbeat_missed", leases=len(leases), reason=error.message)
+            self._away = True
             return
-        for lease in leases:
-            if lease.job_id not in held and (task := self._working.get(lease)) is not None:
-                log.warning("lease_lost", job_id=lease.job_id, fence=lease.fence)
-                task.cancel()
+        self._away = False
+        doubted = {lease for lease in leases if lease.job_id not in held and lease in self._working}
+        for lease in doubted & self._doubted:
+            log.warning("lease_lost", job_id=lease.job_id, fence=lease.fence)
+            self._working[lease].cancel()
+        self._doubted = doubted
 
     @property
     def leases(self) -> int:

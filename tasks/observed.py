@@ -51,6 +51,9 @@ class _Jobs:
             self._metrics.cost_nano_usd.inc(closed.cost_nano_usd)
         return kept
 
+    async def hand_back(self, lease: Lease) -> bool:
+        return await self._jobs.hand_back(lease)
+
     def beating(self, lease: Lease) -> AbstractAsyncContextManager[None]:
         return self._jobs.beating(lease)
 

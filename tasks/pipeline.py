@@ -4,6 +4,9 @@ Invariants: nothing is sent before its attempt row is durable; nothing is writte
 comes after the commit and is repaired from Postgres when it is lost.
 """
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import assert_never
@@ -11,8 +14,9 @@ from typing import assert_never
 from schemas.admission import Ask, Grant, Penalty, Refusal, RefusalReason, SettleKind, Settlement, Step, Wait
 from schemas.attempt import ClosedAttempt, OpenedAttempt
 from schemas.decision import AskAgain, Decision
+from schemas.errors import Unavailable
 from schemas.ids import JobId
-from schemas.job import Held, Job, Target
+from schemas.job import Held, Job, Lease, Target
 from schemas.jsons import JsonObject
 from schemas.money import NanoUsd
 from schemas.outcome import Failed, NotAdmitted, NotAllowed, Outcome, Voided
@@ -23,6 +27,7 @@ from tasks.decide import decide
 from tasks.deps import Deps, OnChunk
 from tasks.exhaustion import cheaper_in, first_step
 from tasks.progress import Progress
+from tasks.unbroken import to_the_end
 
 SHORTEST_FREEZE_MS = 250
 """How long a throttle without retry-after freezes its target, so that the retry does not find the same door shut."""
@@ -59,7 +64,7 @@ async def run_job(job_id: JobId, generation: int, deps: Deps) -> None:
     """Bring a job one lease further. Safe to call twice: a job that is taken, stale or at rest is left alone."""
     held = await deps.jobs.hold(job_id, generation)
     if held is not None:
-        async with deps.jobs.beating(held.lease):
+        async with deps.jobs.beating(held.lease), _handing_back(held.lease, deps):
             await live(held, deps)
 
 
@@ -81,13 +86,29 @@ async def live(
         tried = await attempt(job, progress, held.lease.fence, deps, audience.ear)
         job, progress = _charged(job, tried.closed), replace(progress, streamed=audience.has_heard)
         decision = decide(job, tried.outcome, progress, now=deps.now(), jitter=deps.jitter())
-        kept = await deps.jobs.record(held.lease, tried.closed, decision)
-        if tried.settlement is not None:
-            await deps.gate.settle(tried.settlement)
+        kept = await to_the_end(_write_down(held.lease, tried, decision, deps))
         if not kept or not isinstance(decision, AskAgain):
             return tried.outcome, decision
         job, progress = replace(job, tries=job.tries + decision.costs_try), progress.after(tried.outcome, decision)
         await _pause_until(decision.not_before, deps)
+
+
+@asynccontextmanager
+async def _handing_back(lease: Lease, deps: Deps) -> AsyncIterator[None]:
+    """A cancelled job goes back to its lane at once. Where the lease was lost, that is somebody else's and no-op."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        with suppress(Unavailable):  # then the lease runs out
+            await to_the_end(deps.jobs.hand_back(lease))
+        raise
+
+
+async def _write_down(lease: Lease, tried: Tried, decision: Decision, deps: Deps) -> bool:
+    kept = await deps.jobs.record(lease, tried.closed, decision)
+    if tried.settlement is not None:
+        await deps.gate.settle(tried.settlement)
+    return kept
 
 
 async def attempt(job: Job, progress: Progress, fence: int, deps: Deps, on_chunk: OnChunk | None) -> Tried:

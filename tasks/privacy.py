@@ -34,6 +34,10 @@ class DiscreetJobs:
         """Write outcome and decision without reply and quotations."""
         return await self._jobs.record(lease, closed and _discreet(closed), _discreet_decision(decision))
 
+    async def hand_back(self, lease: Lease) -> bool:
+        """Give up the lease at once."""
+        return await self._jobs.hand_back(lease)
+
     def beating(self, lease: Lease) -> AbstractAsyncContextManager[None]:
         """Renew the lease while the block runs."""
         return self._jobs.beating(lease)

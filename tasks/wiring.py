@@ -13,7 +13,6 @@ import uuid
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import structlog
 from celery import Celery
@@ -39,6 +38,7 @@ from tasks.batches import Batches
 from tasks.books import Bookkeeper
 from tasks.broker import celery_app
 from tasks.budgeted import BudgetedModels
+from tasks.clock import StoreClock
 from tasks.configuration import Configuration
 from tasks.controls import Controls
 from tasks.deliver import Deliveries
@@ -52,6 +52,7 @@ from tasks.letters import Imports, StoredLetters
 from tasks.limits import EarlyWakes, names_leading_to
 from tasks.observed import observed
 from tasks.openings import Openings
+from tasks.patience import PatientJobs
 from tasks.pipeline import run_job
 from tasks.privacy import DiscreetJobs
 from tasks.publish import Published, Publisher
@@ -66,6 +67,9 @@ from tasks.webhooks import Webhooks, receiver_from
 
 log = structlog.get_logger()
 
+CLOCK_SECONDS = 5.0
+"""How long a clock may be wrong after somebody has turned it."""
+
 CONFIGURATION_SECONDS = 2.0
 """How long a process may work with limits and budgets that an operator has changed."""
 
@@ -75,6 +79,7 @@ class Rooms:
     """What every process has open."""
 
     settings: Settings
+    clock: StoreClock
     storage: Storage
     admission: Admission
     configuration: Configuration
@@ -119,7 +124,7 @@ class WorkerHouse:
     async def submit(self, message: CallerMessage) -> Accepted:
         """Take a caller's job in. Raises InvalidRequest, IdempotencyConflict and PostgresUnavailable."""
         tenants = await self.storage.keys.tenants()
-        job = job_from_message(message, self.vocabulary, job_id=new_job_id(), now=_now(), tenants=tenants)
+        job = job_from_message(message, self.vocabulary, job_id=new_job_id(), now=self.deps.now(), tenants=tenants)
         return await self.intake.submit(job)
 
     async def expect(self, task_id: str, job_id: JobId) -> None:
@@ -157,7 +162,10 @@ async def open_web_house(
     settings: Settings, catalogue: Catalogue, env: Mapping[str, str], metrics: Metrics
 ) -> AsyncIterator[WebHouse]:
     """The house of a web process: it runs synchronous completions itself. Raises InvalidSetting."""
-    async with _rooms(settings, catalogue, process="web") as rooms, _working(rooms, catalogue, env, metrics) as deps:
+    async with (
+        _rooms(settings, catalogue, process="web") as rooms,
+        _working(rooms, catalogue, env, metrics, most_seconds=settings.lease_seconds) as deps,
+    ):
         yield WebHouse(
             vocabulary=rooms.vocabulary,
             intake=_intake(rooms, deps),
@@ -172,9 +180,13 @@ async def open_web_house(
             controls=Controls(
                 rooms.storage.controls, chain=rooms.vocabulary.chain, cancel_job=rooms.storage.jobs.cancel
             ),
-            treasury=Treasury(rooms.storage.config, rooms.storage.spend, now=_now),
+            treasury=Treasury(rooms.storage.config, rooms.storage.spend, now=rooms.clock.now),
             watch=Watch(
-                rooms.admission, rooms.configuration, keys=rooms.storage.keys, reads=rooms.storage.reads, now=_now
+                rooms.admission,
+                rooms.configuration,
+                keys=rooms.storage.keys,
+                reads=rooms.storage.reads,
+                now=rooms.clock.now,
             ),
         )
 
@@ -213,13 +225,13 @@ async def open_upkeep_house(
                 due=storage.due,
                 redis=rooms.admission.ledger,
                 configuration=rooms.configuration,
-                now=_now,
+                now=rooms.clock.now,
             ),
             batches=Batches(
                 StoredBatches(storage.batches, storage.files),
                 StoredJobs(storage.jobs, storage.reads),
                 rooms.vocabulary,
-                now=_now,
+                now=rooms.clock.now,
                 new_job_id=new_job_id,
                 max_line_bytes=settings.max_line_bytes,
             ),
@@ -237,9 +249,9 @@ async def open_upkeep_house(
                 redis=rooms.admission.ledger,
                 rows=storage.thresholds,
                 configuration=rooms.configuration,
-                now=_now,
+                now=rooms.clock.now,
             ),
-            webhooks=Webhooks(storage.thresholds, receiver, now=_now),
+            webhooks=Webhooks(storage.thresholds, receiver, now=rooms.clock.now),
             wakes=EarlyWakes(
                 storage.parked, names_leading_to((*catalogue.models, *catalogue.aliases), rooms.vocabulary.chain)
             ),
@@ -259,10 +271,16 @@ async def _rooms(settings: Settings, catalogue: Catalogue, *, process: str) -> A
         ) as storage,
         connected(redis_url) as admission,
     ):
-        configuration = Configuration(storage.config)
-        async with _results(app) as results, _in_background("configuration", _keep_current(configuration)):
+        configuration, clock = Configuration(storage.config), StoreClock()
+        await _set_clock(clock, storage)
+        async with (
+            _results(app) as results,
+            _in_background("configuration", _keep_current(configuration)),
+            _in_background("clock", _keep_time(clock, storage)),
+        ):
             yield Rooms(
                 settings=settings,
+                clock=clock,
                 storage=storage,
                 admission=admission,
                 configuration=configuration,
@@ -273,20 +291,30 @@ async def _rooms(settings: Settings, catalogue: Catalogue, *, process: str) -> A
 
 
 @asynccontextmanager
-async def _working(rooms: Rooms, catalogue: Catalogue, env: Mapping[str, str], metrics: Metrics) -> AsyncIterator[Deps]:
-    """The deps of `run_job`, with the heart that keeps this process's leases alive. Raises InvalidSetting."""
+async def _working(
+    rooms: Rooms, catalogue: Catalogue, env: Mapping[str, str], metrics: Metrics, most_seconds: float | None = None
+) -> AsyncIterator[Deps]:
+    """The deps of `run_job`, with the heart that keeps this process's leases alive. Raises InvalidSetting.
+
+    `most_seconds` is how long a Postgres that is away is waited for; a caller on the line does not wait for ever.
+    """
     from providers.models import open_models  # noqa: PLC0415 - the client takes half a second to load; upkeep needs none
 
     settings, chance = rooms.settings, random.Random()  # noqa: S311 - spreads retries, guards nothing
     heart = Heart(rooms.storage.jobs.renew, every_seconds=settings.heartbeat_seconds)
     metrics.held_leases.set_function(lambda: heart.leases)
-    jobs = GroupedJobs(rooms.storage.jobs, heart.beating)
+    jobs = PatientJobs(
+        GroupedJobs(rooms.storage.jobs, heart.beating),
+        pause=asyncio.sleep,
+        jitter=chance.random,
+        most_seconds=most_seconds,
+    )
     gate = LocalGate(
         rooms.admission.gate,
         jitter=chance.random,
         hold_seconds=settings.hold_seconds,
         family_of=rooms.configuration.family_of,
-        now=_now,
+        now=rooms.clock.now,
     )
     async with (
         open_models(catalogue, settings, env) as models,
@@ -298,7 +326,7 @@ async def _working(rooms: Rooms, catalogue: Catalogue, env: Mapping[str, str], m
             gate=SettlingGate(gate),
             models=BudgetedModels(models, rooms.configuration),
             answers=StoredAnswers(rooms.storage.answers),
-            now=_now,
+            now=rooms.clock.now,
             pause=asyncio.sleep,
             jitter=chance.random,
             attempt_id=new_attempt_id,
@@ -329,6 +357,18 @@ async def _keep_current(configuration: Configuration) -> None:
         await asyncio.sleep(CONFIGURATION_SECONDS)
 
 
+async def _keep_time(clock: StoreClock, storage: Storage) -> None:
+    while True:
+        await asyncio.sleep(CLOCK_SECONDS)
+        await _set_clock(clock, storage)
+
+
+async def _set_clock(clock: StoreClock, storage: Storage) -> None:
+    with suppress(Unavailable):  # the difference that was known stays in force
+        if difference := clock.heed(await storage.now()):
+            log.debug("clock_differs", seconds=difference.total_seconds())
+
+
 @asynccontextmanager
 async def _in_background(name: str, work: Coroutine[None, None, None]) -> AsyncIterator[None]:
     """Run beside the block. Its bug is logged and ends it: leases that nobody renews run out, which is safe."""
@@ -344,7 +384,3 @@ async def _in_background(name: str, work: Coroutine[None, None, None]) -> AsyncI
 def _tell_failure(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
         log.error("background_failed", work=task.get_name(), exc_info=error)
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

@@ -58,6 +58,7 @@ class FakeJobs:
     job: Job
     opens: list[OpenedAttempt] = field(default_factory=list)
     records: list[tuple[ClosedAttempt | None, Decision]] = field(default_factory=list)
+    returned: list[Lease] = field(default_factory=list)
     taken: bool = False
     fence_lost: bool = False
     epoch_passed: bool = False
@@ -80,6 +81,10 @@ class FakeJobs:
         if not isinstance(decision, AskAgain):
             self.over = True
         return not self.fence_lost
+
+    async def hand_back(self, lease: Lease) -> bool:
+        self.returned.append(lease)
+        return not self.over
 
     def beating(self, lease: Lease) -> AbstractAsyncContextManager[None]:
         return self._beating()

@@ -52,7 +52,7 @@ async def test_a_dead_workers_job_is_rescued_and_its_attempt_goes_to_suspense(en
     attempt = opened(held.lease)
     await JobTable(engine, holder="w", lease_seconds=30).open([attempt])
 
-    assert len((await DueTable(engine).rescue()).jobs) == 1
+    assert len((await DueTable(engine).rescue(renewal_seconds=0)).jobs) == 1
 
     found = await job_state(engine, held.job.id)
     assert (found["state"], found["generation"], found["deaths"]) == ("queued", 1, 1)
@@ -66,14 +66,14 @@ async def test_a_dead_workers_job_is_rescued_and_its_attempt_goes_to_suspense(en
 async def test_a_lease_that_still_runs_is_not_rescued(engine: AsyncEngine) -> None:
     await held_for(engine, 30)
 
-    assert not (await DueTable(engine).rescue()).jobs
+    assert not (await DueTable(engine).rescue(renewal_seconds=0)).jobs
 
 
 async def test_a_synchronous_job_whose_process_died_is_a_dead_letter(engine: AsyncEngine) -> None:
     job = new_job()
     await JobTable(engine, holder="web", lease_seconds=-1).insert_running(job)
 
-    await DueTable(engine).rescue()
+    await DueTable(engine).rescue(renewal_seconds=0)
 
     found = await job_state(engine, job.id)
     assert (found["state"], found["dead_reason"]) == ("dead", "caller_lost")
@@ -86,7 +86,7 @@ async def test_a_job_that_kills_its_workers_is_quarantined(engine: AsyncEngine) 
 
     for generation in range(due.MOST_DEATHS):
         await table.hold([(job.id, generation)])
-        await DueTable(engine).rescue()
+        await DueTable(engine).rescue(renewal_seconds=0)
 
     found = await job_state(engine, job.id)
     assert (found["state"], found["dead_reason"]) == ("dead", "poison")

@@ -27,6 +27,7 @@ async def test_the_loss_of_a_lease_cancels_its_work() -> None:
     task = asyncio.create_task(work())
     await asyncio.sleep(0)
     await heart.beat()
+    await heart.beat()
 
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -57,3 +58,16 @@ async def test_only_leases_in_use_are_renewed() -> None:
     await heart.beat()
 
     assert asked == [[LEASE]]
+
+
+async def test_a_job_that_is_just_coming_to_rest_is_not_cancelled() -> None:
+    async def nobody(leases: Sequence[Lease]) -> Collection[JobId]:
+        return ()
+
+    heart = Heart(nobody, every_seconds=1)
+
+    async with heart.beating(LEASE):
+        await heart.beat()
+        await asyncio.sleep(0)
+
+    assert heart.leases == 0

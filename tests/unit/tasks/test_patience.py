@@ -1,0 +1,111 @@
+"""While Postgres is away a reply waits in its slot; a cancelled job is written down or handed back, never half."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from schemas.decision import Expire
+from schemas.errors import PostgresUnavailable
+from schemas.ids import JobId
+from schemas.job import Lease
+from schemas.plan import Plan
+from schemas.reply import Reply, Trouble
+from tasks.clock import StoreClock
+from tasks.patience import PatientJobs
+from tasks.pipeline import run_job
+from tasks.unbroken import to_the_end
+from tests.support.fakes import FakeGate, FakeJobs, FakeModels, a_job, a_reply, deps_of
+
+LEASE = Lease(job_id=JobId("job_1"), fence=1, holder="w", until_at=datetime(2026, 1, 1, tzinfo=UTC))
+
+
+class Away(FakeJobs):
+    """Postgres that is away for the next few writes."""
+
+    missing = 3
+
+    async def record(self, *written: object) -> bool:  # type: ignore[override]  # passed through
+        if self.missing:
+            self.missing -= 1
+            raise PostgresUnavailable
+        return await super().record(*written)  # type: ignore[arg-type]  # the same
+
+
+async def _no_pause(_seconds: float) -> None:
+    await asyncio.sleep(0)
+
+
+def _patient(jobs: FakeJobs, most_seconds: float | None) -> PatientJobs:
+    return PatientJobs(jobs, pause=_no_pause, jitter=lambda: 0.5, most_seconds=most_seconds)
+
+
+async def test_a_reply_waits_for_postgres_and_is_written_once() -> None:
+    jobs = Away(a_job())
+
+    assert await _patient(jobs, None).record(LEASE, None, Expire())
+
+    assert len(jobs.records) == 1
+
+
+async def test_a_caller_on_the_line_does_not_wait_for_ever() -> None:
+    jobs = Away(a_job())
+    jobs.missing = 1_000
+
+    with pytest.raises(PostgresUnavailable):
+        await _patient(jobs, 3.0).record(LEASE, None, Expire())
+
+
+async def test_a_step_that_was_begun_is_finished_before_its_cancellation() -> None:
+    begun, may_end, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def step() -> None:
+        begun.set()
+        await may_end.wait()
+        ended.set()
+
+    task = asyncio.create_task(to_the_end(step()))
+    await begun.wait()
+    task.cancel()
+    await asyncio.sleep(0)
+    may_end.set()
+
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert ended.is_set()
+
+
+class Silent(FakeModels):
+    """A model that does not answer."""
+
+    def __init__(self) -> None:
+        super().__init__([])
+        self.asked = asyncio.Event()
+
+    async def call(self, plan: Plan, attempt_id: str, **_: object) -> Reply | Trouble:  # type: ignore[override]  # said nothing
+        self.asked.set()
+        await asyncio.Event().wait()
+        return a_reply()
+
+
+async def test_a_job_that_is_cancelled_in_its_call_is_handed_back() -> None:
+    jobs, models = FakeJobs(a_job()), Silent()
+    deps = deps_of(jobs, FakeGate(), models)
+    task = asyncio.create_task(run_job(jobs.job.id, 0, deps))
+    await models.asked.wait()
+
+    task.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert [lease.job_id for lease in jobs.returned] == [jobs.job.id]
+    assert jobs.records == []
+
+
+def test_a_clock_that_is_an_hour_off_is_corrected_by_the_store() -> None:
+    true = datetime(2026, 1, 1, tzinfo=UTC)
+    clock = StoreClock(lambda: true + timedelta(hours=1))
+
+    clock.heed(true)
+
+    assert clock.now() == true
