@@ -43,6 +43,16 @@ class StoryError:
     at: datetime
 
 
+UNSURE_ENDS = frozenset({"worker_lost", "handed_back", "late", "ambiguous", "cut", "unknown", "post", "presumed"})
+"""Outcomes of calls that may have been billed without an answer that was used; the last two were in suspense before."""
+
+
+def paid_twice_possible(attempts: Sequence[AttemptView]) -> bool:
+    """Whether a call whose end nobody knew was followed by, or came beside, another that was paid for too."""
+    paid = [attempt for attempt in attempts if attempt.state in {"posted", "suspense"}]
+    return len(paid) > 1 and any(attempt.outcome in UNSURE_ENDS for attempt in paid)
+
+
 def errors_of(attempts: Sequence[AttemptView]) -> Iterator[StoryError]:
     """What went wrong in these attempts, in their order; a valid reply, or one still awaited, is no error."""
     for attempt in attempts:

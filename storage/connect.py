@@ -28,6 +28,7 @@ from storage.parked import ParkedTable
 from storage.reads import Reads
 from storage.replay import ReplayTable
 from storage.spend import SpendReads
+from storage.suspects import SuspectTable
 from storage.thresholds import ThresholdTable
 
 
@@ -51,6 +52,7 @@ class Storage:
     deliveries: DeliveryTable
     ledger: LedgerTable
     config: ConfigTable
+    suspects: SuspectTable
     estimates: EstimateTable
     answers: AnswerReads
     thresholds: ThresholdTable
@@ -93,6 +95,7 @@ async def opened(
             deliveries=DeliveryTable(engine),
             ledger=LedgerTable(engine),
             config=ConfigTable(engine),
+            suspects=SuspectTable(engine),
             estimates=EstimateTable(engine),
             answers=AnswerReads(engine),
             thresholds=ThresholdTable(engine),

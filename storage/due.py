@@ -25,7 +25,7 @@ costs one stale claim, so this may be shorter than the longest queue. A wiped Re
 
 STAGE_DUE = """
 WITH due AS (
-    SELECT id FROM jobs WHERE state = 'waiting' AND wake_at <= clock_timestamp()
+    SELECT id FROM jobs WHERE state = 'waiting' AND wake_at <= clock_timestamp() AND deaths < 2
     ORDER BY wake_at LIMIT :most FOR UPDATE SKIP LOCKED
 )
 UPDATE jobs j SET state = 'queued', generation = j.generation + 1, dispatched_at = NULL, wake_at = NULL,
@@ -47,11 +47,15 @@ WITH lost AS (
         a.counters, a.reserved_tokens, a.reserved_nano_usd, a.opened_at
 ), rescued AS (
     UPDATE jobs j SET
-        state = CASE WHEN j.synchronous THEN 'dead' WHEN j.deaths + 1 >= :most_deaths THEN 'dead' ELSE 'queued' END,
+        state = CASE WHEN j.synchronous OR j.deaths + 1 >= :most_deaths THEN 'dead'
+                     WHEN j.deaths + 1 >= 2 THEN 'waiting' ELSE 'queued' END,
+        wait_reason = CASE WHEN j.deaths + 1 >= 2 AND NOT j.synchronous THEN 'suspect' END,
+        wake_at = CASE WHEN j.deaths + 1 >= 2 AND NOT j.synchronous AND j.deaths + 1 < :most_deaths
+                       THEN j.expires_at END,
         dead_reason = CASE WHEN j.synchronous THEN 'caller_lost'
                            WHEN j.deaths + 1 >= :most_deaths THEN 'poison' END,
         message = CASE WHEN j.synchronous THEN 'The process that was answering its caller died.'
-                       WHEN j.deaths + 1 >= :most_deaths THEN 'Each of its workers died while running it.'
+                       WHEN j.deaths + 1 >= :most_deaths THEN 'It never ended, neither among others nor alone.'
                        ELSE j.message END,
         rested_at = CASE WHEN j.synchronous OR j.deaths + 1 >= :most_deaths THEN clock_timestamp() END,
         deaths = j.deaths + 1, generation = j.generation + 1, fence = j.fence + 1,
@@ -82,7 +86,7 @@ SELECT id FROM expired
 FORGET_LOST_MESSAGES = """
 WITH lost AS (
     SELECT id FROM jobs
-    WHERE state = 'queued' AND dispatched_at < clock_timestamp() - make_interval(secs => :lost_seconds)
+    WHERE state = 'queued' AND dispatched_at < clock_timestamp() - make_interval(secs => :lost_seconds) AND deaths < 2
     LIMIT :most FOR UPDATE SKIP LOCKED
 )
 UPDATE jobs j SET dispatched_at = NULL FROM lost WHERE j.id = lost.id
@@ -93,8 +97,9 @@ RENEWAL_SECONDS = 6.0
 """After a start of the server nobody is declared dead for so long: leases ran out while nobody could renew them, and
 the next heartbeat of each living process renews its own."""
 
-MOST_DEATHS = 3
-"""Worker deaths after which a job is quarantined as poison instead of killing a fourth."""
+MOST_DEATHS = 8
+"""Leases that may run out before a job is given up unseen. A suspect runs alone long before, and a death that is seen
+there quarantines it; this bound is for what stalls its process for ever, and far from what healthy jobs meet."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

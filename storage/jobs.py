@@ -133,10 +133,12 @@ WITH given AS (
             provider_request_id, latency_ms, closed_at)
 ), closed AS (
     UPDATE attempts a
-    SET state = g.state, outcome = g.outcome, cost_nano_usd = g.cost_nano_usd, usage = g.usage::json,
+    SET state = g.state,
+        outcome = CASE WHEN g.state = 'released' OR (a.fence = j.fence AND j.state = 'running') THEN g.outcome
+                       ELSE 'late' END, cost_nano_usd = g.cost_nano_usd, usage = g.usage::json,
         reply = g.reply::json, error = g.error::json, recovery = g.recovery, complaint = g.complaint,
         provider_request_id = g.provider_request_id, latency_ms = g.latency_ms, closed_at = g.closed_at
-    FROM given g
+    FROM given g JOIN attempts named ON named.id = g.id JOIN jobs j ON j.id = named.job_id
     WHERE a.id = g.id AND a.state IN ('opened', 'suspense')
     RETURNING a.id, a.job_id, a.fence, a.account, a.model, a.outcome, g.booked_nano_usd, g.closed_at
 ), booked AS (

@@ -15,6 +15,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Awaitable, Callable
 
 import structlog
 
@@ -22,25 +23,36 @@ from config.catalogue import CatalogueError, load_catalogue
 from config.logs import configure_logs
 from config.settings import SettingError, Settings, load_settings
 from schemas.errors import InvalidSetting
+from schemas.ids import JobId
 from storage.notify import listen
 from tasks.adapters import StoredBacklog
 from tasks.dispatch import dispatch
 from tasks.limits import LimitKeeper
+from tasks.suspects import Suspects
 from tasks.upkeep import SWEEP_SECONDS, Duty, Rounds, keep_house
 from tasks.wiring import UpkeepHouse, open_upkeep_house
+from workers.alone import started
 from workers.leading import Leader
 
 log = structlog.get_logger()
 
 REFUSED_SETTING = 6
+GROUPS = ("dispatch", "batches", "controls", "letters", "suspects", "money", "house")
+"""Duties that are led together."""
+
+ALONE_START_SECONDS = 60.0
+"""What a process for a suspect may take beside its longest call."""
+
 DISPATCH_SWEEP_SECONDS = 0.2
 """A full worker process gets through a quarter of a flow's window in this time."""
 
 
-def duties_of(house: UpkeepHouse) -> dict[str, tuple[Duty, ...]]:
+def duties_of(house: UpkeepHouse, alone: Callable[[JobId, int], Awaitable[int]]) -> dict[str, tuple[Duty, ...]]:
     """The duties by the group that is led together, in the order in which they run."""
     backlog, due, books = StoredBacklog(house.storage.backlog), house.storage.due, house.books
     controls, limits = house.storage.controls, LimitKeeper(house.admission.gate, house.configuration)
+
+    suspects = Suspects(house.storage.suspects, alone)
 
     async def refill() -> int:
         return await dispatch(backlog, house.publisher, house.openings, slice_size=house.settings.slice_size)
@@ -72,6 +84,7 @@ def duties_of(house: UpkeepHouse) -> dict[str, tuple[Duty, ...]]:
             Duty(name="name_causes", every_seconds=1, run=house.storage.letters.name),
             Duty(name="retire_letters", every_seconds=60, run=retire_letters),
         ),
+        "suspects": (Duty(name="try_alone", every_seconds=1, run=suspects.try_alone),),
         "money": (
             Duty(name="take_thresholds", every_seconds=1, run=house.thresholds.take),
             Duty(name="look_for_thresholds", every_seconds=1, run=house.thresholds.look),
@@ -98,7 +111,7 @@ def duties_of(house: UpkeepHouse) -> dict[str, tuple[Duty, ...]]:
 async def keep(settings: Settings) -> None:
     """Do the duties until SIGTERM or SIGINT. Raises CatalogueError and InvalidSetting before anything is done."""
     stopping = asyncio.Event()
-    woken = {name: asyncio.Event() for name in ("dispatch", "batches", "controls", "letters", "money", "house")}
+    woken = {name: asyncio.Event() for name in GROUPS}
 
     def stop() -> None:
         stopping.set()
@@ -109,13 +122,17 @@ async def keep(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     async with open_upkeep_house(settings, load_catalogue(settings.config), os.environ) as house:
+
+        async def alone(job_id: JobId, generation: int) -> int:
+            return await started(job_id, generation, settings.total_timeout_seconds + ALONE_START_SECONDS)
+
         log.info("upkeep_started", holder=house.storage.holder)
         bell = asyncio.create_task(listen(settings.database_url.get_secret_value(), woken["dispatch"].set))
         try:
             await asyncio.gather(
                 *(
                     _lead(house, name, duties, woken=woken[name], stopping=stopping)
-                    for name, duties in duties_of(house).items()
+                    for name, duties in duties_of(house, alone).items()
                 )
             )
         finally:

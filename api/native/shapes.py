@@ -4,7 +4,7 @@ from schemas.fingerprint import without_values
 from schemas.jsons import JsonObject
 from schemas.money import usd_text
 from schemas.replay import Estimate, Replay, ReplayOutcomes
-from storage.attempt_views import AttemptView, StoryError
+from storage.attempt_views import AttemptView, StoryError, paid_twice_possible
 from storage.dead_letters import DeadLetterGroup, DeadLetterView, WholeLetter
 from storage.keys import StoredKey
 from storage.reads import JobStory, JobView
@@ -43,6 +43,7 @@ def story_object(story: JobStory, *, content: bool = True) -> JsonObject:
         "reply": story.reply,
         "output": story.output,
         "served_by": story.served_by,
+        "paid_twice_possible": paid_twice_possible(story.attempts),
         "first_error": _error_object(story.first_error, content=content),
         "last_error": _error_object(story.last_error, content=content),
         "attempts": [attempt_object(attempt, content=content) for attempt in story.attempts],

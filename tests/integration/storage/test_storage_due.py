@@ -8,13 +8,13 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.decision import Park
-from schemas.job import Held
+from schemas.job import Held, NewJob
 from schemas.lanes import Lane
-from storage import due
 from storage.backlog import BacklogTable
 from storage.due import DueTable
 from storage.jobs import JobTable, Record
 from storage.leadership import Leadership
+from storage.suspects import SUSPECT_DEATHS, SuspectTable
 from tests.support.stored_jobs import new_job, opened
 
 PAST = datetime(2026, 1, 1, tzinfo=UTC)
@@ -79,17 +79,49 @@ async def test_a_synchronous_job_whose_process_died_is_a_dead_letter(engine: Asy
     assert (found["state"], found["dead_reason"]) == ("dead", "caller_lost")
 
 
-async def test_a_job_that_kills_its_workers_is_quarantined(engine: AsyncEngine) -> None:
+async def a_suspect(engine: AsyncEngine) -> NewJob:
     table = JobTable(engine, holder="w", lease_seconds=-1)
     job = new_job()
     await table.insert([job])
-
-    for generation in range(due.MOST_DEATHS):
+    for generation in range(SUSPECT_DEATHS):
         await table.hold([(job.id, generation)])
         await DueTable(engine).rescue(renewal_seconds=0)
+    return job
+
+
+async def test_a_job_whose_workers_died_twice_waits_to_run_alone(engine: AsyncEngine) -> None:
+    job = await a_suspect(engine)
 
     found = await job_state(engine, job.id)
+    assert (found["state"], found["wait_reason"]) == ("waiting", "suspect")
+    assert await SuspectTable(engine).next_alone(1) == [(job.id, SUSPECT_DEATHS + 1)]
+    assert await SuspectTable(engine).next_alone(1) == []
+
+
+async def test_only_a_death_alone_quarantines(engine: AsyncEngine) -> None:
+    job, suspects = await a_suspect(engine), SuspectTable(engine)
+    [(_, generation)] = await suspects.next_alone(1)
+    [held] = await JobTable(engine, holder="alone", lease_seconds=30).hold([(job.id, generation)])
+
+    assert held is not None
+    assert await suspects.quarantine(job.id, generation, "it died")
+    assert not await suspects.quarantine(job.id, generation, "it died")
+    found = await job_state(engine, job.id)
     assert (found["state"], found["dead_reason"]) == ("dead", "poison")
+
+
+async def test_a_job_that_is_handed_back_has_no_death_on_it(engine: AsyncEngine) -> None:
+    table = JobTable(engine, holder="w", lease_seconds=30)
+    job = new_job()
+    await table.insert([job])
+    [held] = await table.hold([(job.id, 0)])
+    assert held is not None
+
+    assert await table.hand_back([held.lease]) == [True]
+    assert await table.hand_back([held.lease]) == [False]
+
+    found = await job_state(engine, job.id)
+    assert (found["state"], found["deaths"], found["generation"]) == ("queued", 0, 1)
 
 
 async def test_a_deadline_that_passes_in_the_queue_expires_the_job(engine: AsyncEngine) -> None:

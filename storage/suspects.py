@@ -1,0 +1,69 @@
+"""Suspects: jobs whose workers died twice while running them, and which therefore run alone from then on.
+
+They wait under the reason `suspect`, where neither dispatch nor staging takes them, until upkeep starts a process for
+each. Only a death there, which its parent has seen, quarantines a job: its neighbours' crashes never do.
+"""
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from schemas.ids import JobId
+from storage.batched import fetch
+from storage.engine import transaction
+
+SUSPECT_DEATHS = 2
+"""Deaths among others after which a job runs alone. The index and the statements here and in `due` say it literally."""
+
+UNCLAIMED_SECONDS = 60.0
+"""A process that was started for a suspect and did not claim it by then never will."""
+
+NEXT_ALONE = """
+WITH next AS (
+    SELECT id FROM jobs
+    WHERE deaths >= 2 AND state IN ('queued', 'waiting') AND expires_at > clock_timestamp()
+      AND CASE WHEN state = 'waiting' THEN wait_reason = 'suspect' OR wake_at <= clock_timestamp()
+               ELSE dispatched_at IS NULL
+                    OR dispatched_at < clock_timestamp() - make_interval(secs => :unclaimed_seconds) END
+    ORDER BY created_at LIMIT :most FOR NO KEY UPDATE SKIP LOCKED
+)
+UPDATE jobs j SET state = 'queued', generation = j.generation + 1, dispatched_at = clock_timestamp(), wake_at = NULL,
+    wait_reason = NULL
+FROM next WHERE j.id = next.id
+RETURNING j.id, j.generation
+"""
+
+QUARANTINE = """
+WITH quarantined AS (
+    UPDATE jobs SET state = 'dead', dead_reason = 'poison', message = :message, deaths = deaths + 1,
+        rested_at = clock_timestamp(), dead_nano_usd = spent_nano_usd, generation = generation + 1, fence = fence + 1,
+        holder = NULL, lease_until = NULL, dispatched_at = NULL
+    WHERE id = :id AND generation = :generation AND state = 'running'
+    RETURNING id
+), suspended AS (
+    UPDATE attempts a SET state = 'suspense', outcome = 'worker_lost', cost_nano_usd = a.reserved_nano_usd,
+        closed_at = clock_timestamp()
+    FROM quarantined q WHERE a.job_id = q.id AND a.state = 'opened'
+), deliveries AS (
+    UPDATE pending_results p SET ready = true FROM quarantined q WHERE p.job_id = q.id
+)
+SELECT id FROM quarantined
+"""
+
+
+class SuspectTable:
+    """What upkeep asks about suspects."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def next_alone(self, most: int, unclaimed_seconds: float = UNCLAIMED_SECONDS) -> list[tuple[JobId, int]]:
+        """Take up to `most` suspects to be run now, each under a new generation, which is returned."""
+        async with transaction(self._engine) as connection:
+            rows = await fetch(connection, NEXT_ALONE, {"most": most, "unclaimed_seconds": unclaimed_seconds})
+        return [(JobId(row["id"]), row["generation"]) for row in rows]
+
+    async def quarantine(self, job_id: JobId, generation: int, message: str) -> bool:
+        """Rest a job as poison whose process died while it ran it alone; False where it had ended or moved on."""
+        async with transaction(self._engine) as connection:
+            return bool(
+                await fetch(connection, QUARANTINE, {"id": job_id, "generation": generation, "message": message})
+            )
