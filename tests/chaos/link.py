@@ -41,14 +41,19 @@ class Link:
         self._cut = self._slow = False
         self._loop.call_soon_threadsafe(self._open.set)
 
+    def close(self) -> None:
+        """Listen no more."""
+        self._loop.call_soon_threadsafe(self._server.close)
+        self.cut()
+
     def _do_cut(self) -> None:
         self._cut = True
         for pump in tuple(self._pumps):
             pump.cancel()
 
     async def _listen(self) -> int:
-        server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
-        port: int = server.sockets[0].getsockname()[1]
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
+        port: int = self._server.sockets[0].getsockname()[1]
         return port
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -247,6 +247,8 @@ def _compiled(target: Path) -> bool:
 
 
 def _end_all(site: Site) -> None:
+    for link in (link for pair in site.links.values() for link in pair):
+        link.mend()
     running = [piece.process for piece in site.pieces.values() if piece.process is not None]
     for process in running:
         with suppress(ProcessLookupError):
@@ -255,3 +257,5 @@ def _end_all(site: Site) -> None:
     give_up_at = time.monotonic() + 10.0
     for process in running:
         end(process, stop_signal=signal.SIGTERM, grace_seconds=max(0.1, give_up_at - time.monotonic()))
+    for link in (link for pair in site.links.values() for link in pair):
+        link.close()
