@@ -26,6 +26,7 @@ from storage.summaries import BatchSummary
 from tasks.deps import OnChunk
 from tasks.letter_lines import Reader
 from tasks.letters import Imported
+from tasks.quote import Quoted
 from tasks.requests import Vocabulary
 
 
@@ -179,6 +180,16 @@ class Prices(Protocol):
         """Count and price what a replay would move."""
 
 
+class Quotes(Protocol):
+    """What requests may cost, before anything is sent. Raise InvalidRequest and RedisUnavailable."""
+
+    async def request(self, job: NewJob) -> Quoted:
+        """Quote one request."""
+
+    async def file(self, tenant_id: TenantId, file_id: FileId) -> Quoted:
+        """Quote every line of a batch file."""
+
+
 class Imports(Protocol):
     """Dead letters from elsewhere."""
 
@@ -271,6 +282,10 @@ class House(Protocol):
     @property
     def prices(self) -> Prices:
         """What moving them may cost."""
+
+    @property
+    def quotes(self) -> Quotes:
+        """What requests may cost."""
 
     @property
     def imports(self) -> Imports:

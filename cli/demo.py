@@ -1,6 +1,6 @@
 """`penstock demo`: a fresh checkout to a finished batch, told as it happens.
 
-build -> quote and ask, if it costs money -> start the stack -> submit -> progress -> summary -> one replay -> stop
+build -> start the stack -> quote and ask, if it costs money -> submit -> progress -> summary -> one replay -> stop
 """
 
 import sys
@@ -23,8 +23,8 @@ from cli.demo_reading import Reading, block, last_line, line, quota_used, settle
 from cli.demo_stack import build_batch, calls_a_real_provider, running
 from cli.door import Door
 from cli.options import environment
-from cli.quote import quote_file
-from cli.show import cell, dollars, say
+from cli.quote import quote_file, sentences
+from cli.show import cell, say
 from cli.stack_process import RunningStack
 from schemas.errors import NotFound, PenstockError
 from schemas.jsons import JsonObject
@@ -57,13 +57,16 @@ def demo(
     with ThreadPoolExecutor(max_workers=2) as beside:  # the stack takes seconds to start, mostly on one core
         building = beside.submit(build_batch, home, count=count, model=MODEL)
         beside.submit(import_module, "openai")
-        if calls_a_real_provider(env):
-            _agree(building.result(), env_config=env.get("PENSTOCK_CONFIG"), yes=yes)
-        else:
+        costs_money = calls_a_real_provider(env)
+        if costs_money and not yes and not sys.stdin.isatty():
+            raise PenstockError("nobody is there to agree to the price; say --yes, or unset OPENAI_API_KEY")
+        if not costs_money:
             say("*** No OPENAI_API_KEY: a SIMULATOR answers, with throttling, errors and malformed answers. ***")
         say("Starting Valkey, Postgres, the HTTP door, workers and upkeep …")
         with running(home, env) as stack:
             say(f"Ready at {stack.door.address.url} (Flower at {stack.flower_url}); Ctrl-C stops everything.\n")
+            if costs_money:
+                _agree(stack.door, building.result(), yes=yes)
             ended = _replay_one(stack.door, _run_batch(stack, building.result()))
             say("\nStopping …")
     say(
@@ -83,15 +86,11 @@ class _Ended:
     jobs_per_second: float
 
 
-def _agree(file: Path, *, env_config: str | None, yes: bool) -> None:
-    quote = quote_file(file, Path(env_config or "penstock.toml"))
-    say(f"This calls a real provider: {quote.requests} requests, at most {quote.input_tokens} tokens in and")
-    say(f"{quote.output_tokens} out, at most {dollars(quote.cost_nano_usd)} USD in the worst case, usually far less.")
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise PenstockError("nobody is there to agree to the price; say --yes, or unset OPENAI_API_KEY")
-    if not typer.confirm("Go on?"):
+def _agree(door: Door, file: Path, *, yes: bool) -> None:
+    say("This calls a real provider:")
+    for told in sentences(quote_file(door, file)):
+        say(f"  {told}")
+    if not yes and not typer.confirm("Go on?"):
         raise typer.Exit(code=0)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import typer
 from typer.exceptions import Abort, TyperException
 
-from cli import batches, controls, dead_letters, demo, jobs, operator, replays, running
+from cli import batches, controls, dead_letters, demo, jobs, operator, quote, replays, running
 from cli.bench import command as bench
 from cli.errors import BatchIncomplete, ReplayStopped
 from config.catalogue import CatalogueError
@@ -59,6 +59,7 @@ app.command()(running.down)
 app.command()(running.status)
 app.command()(running.check)
 app.command()(demo.demo)
+app.command()(quote.quote)
 app.command()(batches.submit)
 app.command()(batches.watch)
 app.command()(batches.results)

@@ -1,83 +1,65 @@
-"""What a batch file costs in the worst case, before anybody is asked for it.
+"""`penstock quote`: what a batch file may cost, and how long it takes at the limits of now, before anything is sent."""
 
-Every byte of a body counts as one token, which no tokenizer passes; every answer counts as long as it may get.
-"""
-
-import json
-from dataclasses import dataclass
-from decimal import Decimal
+from datetime import timedelta
 from pathlib import Path
+from typing import Annotated
 
-from genai_prices import Usage, calc_price
+import typer
 
-from config.catalogue import Catalogue, load_catalogue
-from schemas.errors import InvalidRequest, UnknownModel
+from cli.door import Door
+from cli.options import DEFAULT_HOME, AsJson, HomeFolder, Url, open_door
+from cli.show import dollars, say, show_json
 from schemas.jsons import JsonObject
-from schemas.money import NanoUsd, nano_from_usd
-
-MILLION = 1_000_000
+from schemas.money import nano_from_usd
 
 
-@dataclass(frozen=True, kw_only=True)
-class FileQuote:
-    """Worst case of a whole file."""
-
-    requests: int
-    input_tokens: int
-    output_tokens: int
-    cost_nano_usd: NanoUsd
-
-
-def quote_file(file: Path, config: Path) -> FileQuote:
-    """Add up the worst case of every line. Raises InvalidRequest, UnknownModel for a model without a known price."""
-    catalogue = load_catalogue(config)
-    requests, totals = 0, dict[str, tuple[int, int]]()
-    with file.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            body = _body(number, line)
-            model = _model(catalogue, body)
-            input_tokens, output_tokens = totals.get(model, (0, 0))
-            totals[model] = input_tokens + len(line), output_tokens + _longest_answer(catalogue, model, body)
-            requests += 1
-    return FileQuote(
-        requests=requests,
-        input_tokens=sum(input_tokens for input_tokens, _ in totals.values()),
-        output_tokens=sum(output_tokens for _, output_tokens in totals.values()),
-        cost_nano_usd=NanoUsd(sum(_cost(catalogue, model, *tokens) for model, tokens in totals.items())),
-    )
+def quote(
+    ctx: typer.Context,
+    *,
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="A batch file: JSON lines.")],
+    as_json: AsJson = False,
+    url: Url = None,
+    home: HomeFolder = DEFAULT_HOME,
+) -> None:
+    """Say what a batch file may cost and how long it takes; nothing is sent to a provider."""
+    found = quote_file(open_door(ctx, url, home), file)
+    if as_json:
+        show_json(found)
+        return
+    for line in sentences(found):
+        say(line)
 
 
-def _body(number: int, line: bytes) -> JsonObject:
-    try:
-        body: object = json.loads(line)["body"]
-    except (ValueError, KeyError, TypeError):
-        body = None
-    if not isinstance(body, dict):
-        raise InvalidRequest(f"line {number} is not a request with a body")
-    return body
+def quote_file(door: Door, file: Path) -> JsonObject:
+    """Have the door price a file; its copy there is removed again. Raises InvalidRequest, naming the lines."""
+    with door.sdk() as client:
+        uploaded = client.files.create(file=file, purpose="batch")
+        try:
+            return door.post("quote", body={"input_file_id": uploaded.id})
+        finally:
+            client.files.delete(uploaded.id)
 
 
-def _model(catalogue: Catalogue, body: JsonObject) -> str:
-    asked = str(body.get("model"))
-    model = catalogue.aliases.get(asked, (asked,))[0]
-    if model not in catalogue.models:
-        raise UnknownModel(f"the model {asked!r} is not configured here")
-    return model
+def sentences(quote: JsonObject) -> list[str]:
+    """A quote in words."""
+    told = [
+        f"{quote['requests']} requests",
+        f"tokens in   {quote['likely_input_tokens']} likely, {quote['most_input_tokens']} at most",
+        f"tokens out  {quote['likely_output_tokens']} likely, {quote['most_output_tokens']} at most",
+        f"cost        {_usd(quote['likely_usd'])} USD likely, {_usd(quote['worst_case_usd'])} in the worst case",
+        f"            {_usd(quote['one_call_usd'])} if each is asked once and answers at full length",
+        f"time        {_time(quote)}",
+    ]
+    if quote["unpriced"]:
+        told.append(f"{quote['unpriced']} requests have no known price and are in no amount")
+    return told
 
 
-def _longest_answer(catalogue: Catalogue, model: str, body: JsonObject) -> int:
-    asked = body.get("max_completion_tokens") or body.get("max_tokens")
-    longest = asked if isinstance(asked, int) else catalogue.models[model].default_max_output_tokens
-    answers = body.get("n", 1)
-    return longest * (answers if isinstance(answers, int) else 1)
+def _usd(amount: str) -> str:
+    return dollars(nano_from_usd(amount))
 
 
-def _cost(catalogue: Catalogue, model: str, input_tokens: int, output_tokens: int) -> NanoUsd:
-    price = catalogue.models[model].price
-    if price is not None:
-        return nano_from_usd((price.input * input_tokens + price.output * output_tokens) / Decimal(MILLION))
-    try:
-        found = calc_price(Usage(input_tokens=input_tokens, output_tokens=output_tokens), model)
-    except LookupError as error:
-        raise UnknownModel(f'no price is known for {model!r}; set [models."{model}"] price in penstock.toml') from error
-    return nano_from_usd(found.total_price)
+def _time(quote: JsonObject) -> str:
+    if quote["seconds"] is None:
+        return "unknown: no limit of its models is known yet"
+    return f"{timedelta(seconds=round(quote['seconds']))} at present limits ({quote['held_by']})"

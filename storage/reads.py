@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.accepted import Rested
 from schemas.ids import BatchId, JobId, TenantId
+from schemas.job import Target
 from schemas.jsons import JsonObject
 from schemas.lanes import Lane
 from schemas.money import NanoUsd
@@ -51,6 +52,16 @@ SPENT = """
 SELECT COALESCE(sum(nano_usd), 0) AS nano_usd FROM ledger
 WHERE CAST(:batch_id AS text) IS NULL OR batch_id = :batch_id
 """
+ANSWER_TOKENS = """
+SELECT account, model, avg((usage ->> 'output_tokens')::bigint)::float AS tokens
+FROM (SELECT account, model, usage FROM attempts ORDER BY id DESC LIMIT :most) latest
+WHERE usage IS NOT NULL GROUP BY account, model
+"""
+"""Ids of attempts are in the order of their making."""
+
+LATEST_ATTEMPTS = 2_000
+"""Enough for a mean of each model in use, and read from the primary key in a few milliseconds."""
+
 SUSPENSE = """
 SELECT count(*) AS attempts, COALESCE(sum(reserved_nano_usd), 0) AS nano_usd FROM attempts WHERE state = 'suspense'
 """
@@ -77,6 +88,7 @@ class JobView:
     spent_nano_usd: NanoUsd
     created_at: datetime
     rested_at: datetime | None
+    budget_steps: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -170,6 +182,11 @@ class Reads:
         [row] = await self._rows(SPENT, batch_id=batch_id)
         return NanoUsd(int(row["nano_usd"]))
 
+    async def answer_tokens(self, most: int = LATEST_ATTEMPTS) -> dict[Target, float]:
+        """Mean output tokens of the latest answers, by target."""
+        rows = await self._rows(ANSWER_TOKENS, most=most)
+        return {Target(account=row["account"], model=row["model"]): row["tokens"] for row in rows}
+
     async def suspense(self) -> tuple[int, NanoUsd]:
         """How many attempts have an unknown outcome, and what is reserved for them."""
         [row] = await self._rows(SUSPENSE)
@@ -199,6 +216,7 @@ def _job_view(row: Row) -> JobView:
         spent_nano_usd=NanoUsd(row["spent_nano_usd"]),
         created_at=row["created_at"],
         rested_at=row["rested_at"],
+        budget_steps=tuple(row["budget_steps"]),
     )
 
 

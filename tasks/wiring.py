@@ -26,6 +26,7 @@ from providers.vocabulary import Vocabulary
 from schemas.accepted import Accepted
 from schemas.errors import Unavailable
 from schemas.ids import JobId
+from schemas.job import Target
 from storage.batches import BatchTable
 from storage.connect import Storage, opened
 from storage.dead_letters import DeadLetterReads
@@ -56,6 +57,7 @@ from tasks.patience import PatientJobs
 from tasks.pipeline import run_job
 from tasks.privacy import DiscreetJobs
 from tasks.publish import Published, Publisher
+from tasks.quote import Quotes
 from tasks.replay import Replays
 from tasks.replay_price import ReplayPrices
 from tasks.results import ResultBackend
@@ -101,6 +103,7 @@ class WebHouse:
     keys: KeyTable
     replay: Replays
     prices: ReplayPrices
+    quotes: Quotes
     imports: Imports
     watch: Watch
     treasury: Treasury
@@ -176,6 +179,7 @@ async def open_web_house(
             keys=rooms.storage.keys,
             replay=Replays(rooms.storage.replay, rooms.storage.letters),
             prices=ReplayPrices(StoredLetters(rooms.storage.dead_letters), deps.models),
+            quotes=_quotes(rooms, deps),
             imports=Imports(rooms.storage.letters),
             controls=Controls(
                 rooms.storage.controls, chain=rooms.vocabulary.chain, cancel_job=rooms.storage.jobs.cancel
@@ -348,6 +352,23 @@ async def _results(app: Celery) -> AsyncIterator[ResultBackend]:
 def _intake(rooms: Rooms, deps: Deps) -> Intake:
     jobs = StoredJobs(rooms.storage.jobs, rooms.storage.reads)
     return Intake(jobs, rooms.storage.batches, rooms.publisher, deps, rooms.configuration.check)
+
+
+def _quotes(rooms: Rooms, deps: Deps) -> Quotes:
+    def bucket_of(target: Target) -> Target:
+        family = rooms.configuration.family_of(target)
+        return target if family is None else Target(account=target.account, model=family)
+
+    return Quotes(
+        deps.models,
+        rooms.storage.files,
+        rooms.admission.gate,
+        rooms.storage.reads,
+        rooms.vocabulary,
+        now=rooms.clock.now,
+        bucket_of=bucket_of,
+        most_bytes=rooms.settings.max_line_bytes,
+    )
 
 
 async def _keep_current(configuration: Configuration) -> None:

@@ -2,7 +2,7 @@
 
 from schemas.fingerprint import without_values
 from schemas.jsons import JsonObject
-from schemas.money import usd_text
+from schemas.money import NanoUsd, usd_text
 from schemas.replay import Estimate, Replay, ReplayOutcomes
 from storage.attempt_views import AttemptView, StoryError, paid_twice_possible
 from storage.dead_letters import DeadLetterGroup, DeadLetterView, WholeLetter
@@ -10,6 +10,7 @@ from storage.keys import StoredKey
 from storage.reads import JobStory, JobView
 from storage.replay_rows import filter_json, patch_json
 from storage.summaries import BatchSummary
+from tasks.quote import Quoted
 
 
 def job_object(job: JobView) -> JsonObject:
@@ -39,6 +40,7 @@ def job_object(job: JobView) -> JsonObject:
 def story_object(story: JobStory, *, content: bool = True) -> JsonObject:
     """A job with its request, its answer and all its attempts; without `content`, not what the attempts said."""
     return job_object(story.job) | {
+        "budget_steps": story.job.budget_steps,
         "request": story.body,
         "reply": story.reply,
         "output": story.output,
@@ -178,6 +180,25 @@ def estimate_object(estimate: Estimate) -> JsonObject:
         "refused": estimate.refused,
         "one_call_usd": usd_text(estimate.one_call_nano_usd),
         "worst_case_usd": usd_text(estimate.worst_case_nano_usd),
+    }
+
+
+def quote_object(quoted: Quoted) -> JsonObject:
+    """What requests may cost, and how long they take at the limits of now."""
+    totals = quoted.totals
+    return {
+        "object": "quote",
+        "requests": totals.requests,
+        "unpriced": totals.unpriced,
+        "likely_input_tokens": totals.likely_input_tokens,
+        "likely_output_tokens": totals.likely_output_tokens,
+        "most_input_tokens": totals.most_input_tokens,
+        "most_output_tokens": totals.most_output_tokens,
+        "likely_usd": usd_text(NanoUsd(totals.likely_nano_usd)),
+        "one_call_usd": usd_text(NanoUsd(totals.one_call_nano_usd)),
+        "worst_case_usd": usd_text(NanoUsd(totals.worst_case_nano_usd)),
+        "seconds": None if quoted.seconds is None else round(quoted.seconds, 1),
+        "held_by": quoted.held_by,
     }
 
 

@@ -30,6 +30,7 @@ from tasks.batch_terms import checked_endpoint, window_seconds
 from tasks.deps import OnChunk
 from tasks.letter_lines import Letter, Reader, letter_from
 from tasks.letters import Imported
+from tasks.quote import Quoted, Totals
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 REPLY: JsonObject = {
@@ -492,6 +493,24 @@ class FakeWatch:
 
 
 @dataclass
+class FakeQuotes:
+    """Quotes whatever it is asked at a dollar, and remembers that."""
+
+    asked: list[object] = field(default_factory=list)
+
+    async def request(self, job: NewJob) -> Quoted:
+        return self._quoted(job)
+
+    async def file(self, tenant_id: TenantId, file_id: FileId) -> Quoted:
+        return self._quoted(file_id)
+
+    def _quoted(self, asked: object) -> Quoted:
+        self.asked.append(asked)
+        totals = Totals(requests=1, likely_nano_usd=250_000_000, worst_case_nano_usd=1_000_000_000)
+        return Quoted(totals=totals, seconds=90.0, held_by="tokens_per_minute")
+
+
+@dataclass
 class FakeControls:
     """Remembers the operator's words; knows every subject but those named `nobody`."""
 
@@ -533,6 +552,7 @@ class FakeHouse:
         self.dead_letters = FakeDeadLetters()
         self.replay = FakeReplays(self.dead_letters)
         self.prices = self.dead_letters
+        self.quotes = FakeQuotes()
         self.imports = self.dead_letters
         self.files = FakeFiles()
         self.batches = FakeBatches(self.intake)

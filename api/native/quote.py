@@ -1,0 +1,37 @@
+"""`/quote`: what a request or a whole batch file may cost, and how long it takes, before anything is sent."""
+
+from fastapi import APIRouter
+
+from api.answers import Json, checked_id, known
+from api.auth import AnyCaller
+from api.native.shapes import quote_object
+from api.requests import CHAT_BODY, JsonBody, OfHouse, StrictBody, new_job, parse
+from schemas.ids import FileId
+from schemas.jsons import JsonObject
+from schemas.lanes import Lane
+
+router = APIRouter(tags=["quotes"])
+
+
+class QuotedFile(StrictBody):
+    """A batch file that was uploaded."""
+
+    input_file_id: str
+
+
+_CHAT = CHAT_BODY["requestBody"]["content"]["application/json"]["schema"]
+_FILE = QuotedFile.model_json_schema()
+QUOTE_BODY: JsonObject = {
+    "requestBody": {"required": True, "content": {"application/json": {"schema": {"anyOf": [_FILE, _CHAT]}}}}
+}
+
+
+@router.post("/quote", openapi_extra=QUOTE_BODY)
+async def quote(caller: AnyCaller, body: JsonBody, house: OfHouse) -> Json:
+    """Quote an uploaded batch file (`input_file_id`), or the chat completion that the body is."""
+    if "input_file_id" not in body:
+        job = new_job(body, caller, house, lane=Lane.NORMAL, idempotency_key=None)
+        return Json(quote_object(await house.quotes.request(job)))
+    file_id = FileId(checked_id(parse(QuotedFile, body).input_file_id, "file"))
+    known(await house.files.find(file_id, caller.tenant_id), "file", file_id)
+    return Json(quote_object(await house.quotes.file(caller.tenant_id, file_id)))
