@@ -5,16 +5,18 @@ The rooms' façade: what is decided here is only which piece does what. Budgets 
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import datetime
 
 from config.catalogue import Catalogue
 from config.settings import Settings
 from providers import client, judging
 from providers.accounts import open_accounts
-from providers.bodies import final_body, without_streaming
+from providers.bodies import MAX_METADATA_PAIRS, final_body, without_streaming
 from providers.client import Account, OnChunk
 from providers.counting import counters
 from providers.estimates import Estimates
+from providers.lookup import findable, look_up
 from providers.price_list import listed_prices
 from providers.pricing import Prices
 from providers.routing import Routes
@@ -83,8 +85,11 @@ class Models:
 
         What the provider counted for a reply teaches the next estimate.
         """
+        account = self._accounts[plan.target.account]
+        if account.lookup:
+            plan = replace(plan, body=findable(plan.body, attempt_id, MAX_METADATA_PAIRS))
         answer = await client.call(
-            self._accounts[plan.target.account],
+            account,
             plan,
             attempt_id,
             self._settings,
@@ -94,6 +99,11 @@ class Models:
         if isinstance(answer, Reply) and answer.usage is not None and plan.measured is not None:
             self.estimates.learn(plan.measured, answer.usage.input_tokens)
         return answer
+
+    async def look_up(self, target: Target, attempt_id: AttemptId) -> Reply | None:
+        """The reply of an earlier call whose answer never arrived, where its account still has it."""
+        account = self._accounts.get(target.account)
+        return None if account is None else await look_up(account, target.model, attempt_id)
 
     def judge(self, reply: Reply, contract: OutputContract | None) -> Judged:
         """Hold the reply against the contract. Pure."""

@@ -1,6 +1,6 @@
 """One job at a time for its caller, many jobs at a time for Postgres: `JobTable` behind group commits."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 
 from schemas.attempt import ClosedAttempt, OpenedAttempt
@@ -19,6 +19,7 @@ class GroupedJobs:
         self._opens = GroupCommitter[OpenedAttempt, bool](table.open)
         self._records = GroupCommitter[Record, bool](table.record)
         self._returns = GroupCommitter[Lease, bool](table.hand_back)
+        self._table = table
         self._beating = beating
 
     async def hold(self, job_id: JobId, generation: int) -> Held | None:
@@ -32,6 +33,10 @@ class GroupedJobs:
     async def record(self, lease: Lease, closed: ClosedAttempt | None, decision: Decision) -> bool:
         """Write outcome and decision; False when the fence was lost."""
         return await self._records.submit(Record(lease=lease, closed=closed, decision=decision))
+
+    async def suspended(self, job_id: JobId) -> Sequence[OpenedAttempt]:
+        """The job's attempts whose end nobody knows, the latest first."""
+        return await self._table.suspended(job_id)
 
     async def hand_back(self, lease: Lease) -> bool:
         """Give up the lease at once; False when it was lost."""

@@ -25,7 +25,7 @@ from schemas.states import JobState
 from storage.batched import columns, fetch, run
 from storage.engine import dumps, transaction
 from storage.notify import ring
-from storage.returns import hand_back
+from storage.returns import hand_back, suspended
 from storage.rows import accepted_from, closed_parameters, job_from, opened_parameters, parameters_of
 
 INSERT_NEW = """
@@ -83,7 +83,10 @@ WITH wanted AS (
     WHERE j.id = w.id AND j.generation = w.generation AND j.state = 'queued' AND j.expires_at > clock_timestamp()
     RETURNING j.*
 )
-SELECT held.*, b.body FROM held JOIN job_bodies b ON b.job_id = held.id
+SELECT held.*, b.body,
+    held.fence > 1 AND EXISTS (
+        SELECT 1 FROM attempts a WHERE a.job_id = held.id AND a.state = 'suspense') AS in_suspense
+FROM held JOIN job_bodies b ON b.job_id = held.id
 """
 
 RENEW = """
@@ -128,25 +131,25 @@ WITH given AS (
         CAST(:id AS text[]), CAST(:state AS text[]), CAST(:outcome AS text[]), CAST(:cost_nano_usd AS bigint[]),
         CAST(:booked_nano_usd AS bigint[]), CAST(:usage AS text[]), CAST(:reply AS text[]), CAST(:error AS text[]),
         CAST(:recovery AS text[]), CAST(:complaint AS text[]), CAST(:provider_request_id AS text[]),
-        CAST(:latency_ms AS int[]), CAST(:closed_at AS timestamptz[])
+        CAST(:latency_ms AS int[]), CAST(:closed_at AS timestamptz[]), CAST(:by_fence AS bigint[])
     ) AS g (id, state, outcome, cost_nano_usd, booked_nano_usd, usage, reply, error, recovery, complaint,
-            provider_request_id, latency_ms, closed_at)
+            provider_request_id, latency_ms, closed_at, by_fence)
 ), closed AS (
     UPDATE attempts a
     SET state = g.state,
-        outcome = CASE WHEN g.state = 'released' OR (a.fence = j.fence AND j.state = 'running') THEN g.outcome
+        outcome = CASE WHEN g.state = 'released' OR (g.by_fence = j.fence AND j.state = 'running') THEN g.outcome
                        ELSE 'late' END, cost_nano_usd = g.cost_nano_usd, usage = g.usage::json,
         reply = g.reply::json, error = g.error::json, recovery = g.recovery, complaint = g.complaint,
         provider_request_id = g.provider_request_id, latency_ms = g.latency_ms, closed_at = g.closed_at
     FROM given g JOIN attempts named ON named.id = g.id JOIN jobs j ON j.id = named.job_id
     WHERE a.id = g.id AND a.state IN ('opened', 'suspense')
-    RETURNING a.id, a.job_id, a.fence, a.account, a.model, a.outcome, g.booked_nano_usd, g.closed_at
+    RETURNING a.id, a.job_id, g.by_fence, a.account, a.model, a.outcome, g.booked_nano_usd, g.closed_at
 ), booked AS (
     INSERT INTO ledger (attempt_id, kind, nano_usd, tenant_id, end_user, batch_id, account, model, at, lane, prompt,
         cause)
     SELECT c.id, 'post', c.booked_nano_usd, j.tenant_id, j.end_user, j.batch_id, c.account, c.model, c.closed_at,
         j.lane, j.prompt,
-        CASE WHEN c.fence <> j.fence OR j.state <> 'running' THEN 'zombie'
+        CASE WHEN c.by_fence <> j.fence OR j.state <> 'running' THEN 'zombie'
              WHEN c.outcome = 'valid' THEN 'useful'
              WHEN c.outcome = 'invalid' THEN 'reprompt'
              WHEN c.outcome = 'truncated' THEN 'truncation'
@@ -304,7 +307,11 @@ class JobTable:
 
     async def record(self, records: Sequence[Record]) -> list[bool]:
         """Close attempts, book costs and change states in one transaction; False where the fence was lost."""
-        closed = [closed_parameters(record.closed) for record in records if record.closed is not None]
+        closed = [
+            closed_parameters(record.closed) | {"by_fence": record.lease.fence}
+            for record in records
+            if record.closed is not None
+        ]
         async with transaction(self._engine) as connection:
             await run(connection, LOCK_IN_ORDER, {"id": [record.lease.job_id for record in records]})
             rows = await fetch(connection, CLOSE, columns(closed)) if closed else ()
@@ -318,6 +325,10 @@ class JobTable:
             if lost:
                 await run(connection, SPEND, {"id": list(lost), "nano_usd": list(lost.values())})
         return [record.lease.job_id in kept for record in records]
+
+    async def suspended(self, job_id: JobId) -> list[OpenedAttempt]:
+        """The job's attempts whose end nobody knows, the latest first."""
+        return await suspended(self._engine, job_id)
 
     async def hand_back(self, leases: Sequence[Lease]) -> list[bool]:
         """Give up leases at once, without a death; False where the lease was lost."""

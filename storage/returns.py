@@ -7,10 +7,13 @@ from collections.abc import Sequence
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from schemas.attempt import OpenedAttempt
+from schemas.ids import JobId
 from schemas.job import Lease
 from storage.batched import fetch
 from storage.engine import transaction
 from storage.notify import ring
+from storage.rows import opened_from
 
 HAND_BACK = """
 WITH given AS (
@@ -32,6 +35,18 @@ WITH given AS (
 )
 SELECT id FROM returned
 """
+
+SUSPENDED = """
+SELECT id, job_id, fence, account, model, epoch, stamp, counters, reserved_tokens, reserved_nano_usd, price, request,
+    opened_at
+FROM attempts WHERE job_id = :job_id AND state = 'suspense' ORDER BY opened_at DESC, id
+"""
+
+
+async def suspended(engine: AsyncEngine, job_id: JobId) -> list[OpenedAttempt]:
+    """What was called for this job and is in suspense, the latest first. Raises PostgresUnavailable."""
+    async with transaction(engine) as connection:
+        return [opened_from(row) for row in await fetch(connection, SUSPENDED, {"job_id": job_id})]
 
 
 async def hand_back(engine: AsyncEngine, leases: Sequence[Lease]) -> list[bool]:

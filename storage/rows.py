@@ -11,7 +11,7 @@ from schemas.ids import AttemptId, BatchId, JobId, TenantId
 from schemas.job import Job, NewJob, Target
 from schemas.jsons import JsonObject
 from schemas.lanes import Lane
-from schemas.money import NanoUsd, Usage
+from schemas.money import NanoUsd, Price, Usage
 from schemas.states import JobState
 from storage.engine import dumps
 
@@ -52,6 +52,7 @@ def job_from(row: Row) -> Job:
         created_at=row["created_at"],
         spent_nano_usd=NanoUsd(row["spent_nano_usd"]),
         waiting_since=row["waiting_since"],
+        in_suspense=bool(row.get("in_suspense")),
     )
 
 
@@ -169,6 +170,26 @@ def grant_from(row: Row) -> Grant:
         target=Target(account=row["account"], model=row["model"]),
         epoch=row["epoch"],
         counters=counters_from(row["counters"]),
+    )
+
+
+def opened_from(row: Row) -> OpenedAttempt:
+    """An attempt as it was before its call."""
+    price = row["price"]
+    return OpenedAttempt(
+        id=AttemptId(row["id"]),
+        job_id=JobId(row["job_id"]),
+        fence=row["fence"],
+        target=Target(account=row["account"], model=row["model"]),
+        grant=grant_from(row),
+        price=Price(
+            input_nano_usd=price["input"],
+            cached_input_nano_usd=price["cached_input"],
+            output_nano_usd=price["output"],
+            source=price["source"],
+        ),
+        request=row["request"],
+        opened_at=row["opened_at"],
     )
 
 

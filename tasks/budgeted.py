@@ -38,6 +38,9 @@ class UnbudgetedModels(Protocol):
     ) -> Reply | Trouble:
         """Make the call; trouble is a value."""
 
+    async def look_up(self, target: Target, attempt_id: AttemptId) -> Reply | None:
+        """The reply of an earlier call whose answer never arrived, where its account still has it."""
+
     def judge(self, reply: Reply, contract: OutputContract | None) -> Judged:
         """Hold the reply against the contract."""
 
@@ -49,6 +52,7 @@ class BudgetedModels:
         self._models = models
         self._configuration = configuration
         self.call = models.call
+        self.look_up = models.look_up
         self.judge = models.judge
 
     def chain(self, model: str) -> tuple[Target, ...]:

@@ -3,7 +3,7 @@
 `tasks.wiring` alone knows the classes behind them. Invariant: nothing here names a table, a key or a vendor.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -34,6 +34,9 @@ class Jobs(Protocol):
 
     async def record(self, lease: Lease, closed: ClosedAttempt | None, decision: Decision) -> bool:
         """Write outcome and decision in one transaction; False when the fence was lost (the cost is booked)."""
+
+    async def suspended(self, job_id: JobId) -> Sequence[OpenedAttempt]:
+        """The job's attempts whose end nobody knows, the latest first."""
 
     async def hand_back(self, lease: Lease) -> bool:
         """Give up the lease at once, because this process ends; False when it was lost."""
@@ -75,6 +78,9 @@ class Models(Protocol):
         self, plan: Plan, attempt_id: AttemptId, *, deadline_seconds: float, on_chunk: OnChunk | None
     ) -> Reply | Trouble:
         """Make the call; trouble is a value. Raises only for bugs and cancellation."""
+
+    async def look_up(self, target: Target, attempt_id: AttemptId) -> Reply | None:
+        """The reply of an earlier call whose answer never arrived, where its account still has it."""
 
     def judge(self, reply: Reply, contract: OutputContract | None) -> Judged:
         """Hold the reply against the contract. Pure."""

@@ -1,6 +1,6 @@
 """The pipeline's deps, counted: what was asked, called and decided. The pipeline itself knows no metrics."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from datetime import datetime
@@ -50,6 +50,9 @@ class _Jobs:
         if closed is not None and closed.state is AttemptState.POSTED:
             self._metrics.cost_nano_usd.inc(closed.cost_nano_usd)
         return kept
+
+    async def suspended(self, job_id: JobId) -> Sequence[OpenedAttempt]:
+        return await self._jobs.suspended(job_id)
 
     async def hand_back(self, lease: Lease) -> bool:
         return await self._jobs.hand_back(lease)
@@ -108,6 +111,9 @@ class _Models:
             self._metrics.tokens.labels(target, "input").inc(answer.usage.input_tokens)
             self._metrics.tokens.labels(target, "output").inc(answer.usage.output_tokens)
         return answer
+
+    async def look_up(self, target: Target, attempt_id: AttemptId) -> Reply | None:
+        return await self._models.look_up(target, attempt_id)
 
     def judge(self, reply: Reply, contract: OutputContract | None) -> Judged:
         return self._models.judge(reply, contract)

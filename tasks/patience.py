@@ -4,7 +4,7 @@ So a finished reply is neither lost nor paid for twice. The buffer is bounded by
 fence decides when the store is back; every write here may be done twice. A process says once that it waits.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TypeVar
 
@@ -51,6 +51,10 @@ class PatientJobs:
     async def record(self, lease: Lease, closed: ClosedAttempt | None, decision: Decision) -> bool:
         """Write outcome and decision; False when the fence was lost."""
         return await self._patiently(lambda: self._jobs.record(lease, closed, decision))
+
+    async def suspended(self, job_id: JobId) -> Sequence[OpenedAttempt]:
+        """The job's attempts whose end nobody knows."""
+        return await self._patiently(lambda: self._jobs.suspended(job_id))
 
     async def hand_back(self, lease: Lease) -> bool:
         """Not waited for: a process that ends has no time, and its leases run out."""

@@ -82,8 +82,9 @@ async def live(
         patient_until=_until(deps, patience_seconds),
         waiting_since=job.waiting_since,
     )
+    found = await _recall(job, deps) if job.in_suspense else None
     while True:
-        tried = await attempt(job, progress, held.lease.fence, deps, audience.ear)
+        tried, found = found or await attempt(job, progress, held.lease.fence, deps, audience.ear), None
         job, progress = _charged(job, tried.closed), replace(progress, streamed=audience.has_heard)
         decision = decide(job, tried.outcome, progress, now=deps.now(), jitter=deps.jitter())
         kept = await to_the_end(_write_down(held.lease, tried, decision, deps))
@@ -102,6 +103,17 @@ async def _handing_back(lease: Lease, deps: Deps) -> AsyncIterator[None]:
         with suppress(Unavailable):  # then the lease runs out
             await to_the_end(deps.jobs.hand_back(lease))
         raise
+
+
+async def _recall(job: Job, deps: Deps) -> Tried | None:
+    """What an earlier lease paid for and nobody wrote down: found at the provider, it is not paid for again."""
+    for opened in await deps.jobs.suspended(job.id):
+        reply = await deps.models.look_up(opened.target, opened.id)
+        if reply is not None:
+            judged = deps.models.judge(reply, job.contract)
+            booking = book_reply(opened, reply, judged, deps.now())
+            return Tried(outcome=judged, closed=booking.closed, settlement=booking.settlement)
+    return None
 
 
 async def _write_down(lease: Lease, tried: Tried, decision: Decision, deps: Deps) -> bool:

@@ -4,6 +4,7 @@ The job's own request and result stay, because they are the work. A complaint ke
 value that it quotes; an error keeps its kind, status and code.
 """
 
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 
@@ -33,6 +34,10 @@ class DiscreetJobs:
     async def record(self, lease: Lease, closed: ClosedAttempt | None, decision: Decision) -> bool:
         """Write outcome and decision without reply and quotations."""
         return await self._jobs.record(lease, closed and _discreet(closed), _discreet_decision(decision))
+
+    async def suspended(self, job_id: JobId) -> Sequence[OpenedAttempt]:
+        """The job's attempts whose end nobody knows."""
+        return await self._jobs.suspended(job_id)
 
     async def hand_back(self, lease: Lease) -> bool:
         """Give up the lease at once."""

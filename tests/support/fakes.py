@@ -1,6 +1,6 @@
 """Fakes of the pipeline's protocols: in memory, obedient, and scripted by what the provider shall say next."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -59,6 +59,7 @@ class FakeJobs:
     opens: list[OpenedAttempt] = field(default_factory=list)
     records: list[tuple[ClosedAttempt | None, Decision]] = field(default_factory=list)
     returned: list[Lease] = field(default_factory=list)
+    in_suspense: list[OpenedAttempt] = field(default_factory=list)
     taken: bool = False
     fence_lost: bool = False
     epoch_passed: bool = False
@@ -81,6 +82,9 @@ class FakeJobs:
         if not isinstance(decision, AskAgain):
             self.over = True
         return not self.fence_lost
+
+    async def suspended(self, job_id: JobId) -> Sequence[OpenedAttempt]:
+        return self.in_suspense
 
     async def hand_back(self, lease: Lease) -> bool:
         self.returned.append(lease)
@@ -151,6 +155,10 @@ class FakeModels:
     bodies: list[JsonObject] = field(default_factory=list)
     refusal: Refusal | None = None
     chunks: int = 0
+    kept: dict[AttemptId, Reply] = field(default_factory=dict)
+
+    async def look_up(self, target: Target, attempt_id: AttemptId) -> Reply | None:
+        return self.kept.get(attempt_id)
 
     def chain(self, model: str) -> tuple[Target, ...]:
         return self.targets

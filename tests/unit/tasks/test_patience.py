@@ -5,17 +5,20 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from schemas.decision import Expire
+from schemas.admission import Grant
+from schemas.attempt import OpenedAttempt
+from schemas.decision import Complete, Expire
 from schemas.errors import PostgresUnavailable
-from schemas.ids import JobId
+from schemas.ids import AttemptId, JobId
 from schemas.job import Lease
+from schemas.money import NanoUsd
 from schemas.plan import Plan
 from schemas.reply import Reply, Trouble
 from tasks.clock import StoreClock
 from tasks.patience import PatientJobs
 from tasks.pipeline import run_job
 from tasks.unbroken import to_the_end
-from tests.support.fakes import FakeGate, FakeJobs, FakeModels, a_job, a_reply, deps_of
+from tests.support.fakes import NOW, PRICE, TARGET, FakeGate, FakeJobs, FakeModels, a_job, a_reply, deps_of
 
 LEASE = Lease(job_id=JobId("job_1"), fence=1, holder="w", until_at=datetime(2026, 1, 1, tzinfo=UTC))
 
@@ -109,3 +112,43 @@ def test_a_clock_that_is_an_hour_off_is_corrected_by_the_store() -> None:
     clock.heed(true)
 
     assert clock.now() == true
+
+
+async def test_a_call_that_was_paid_for_is_looked_up_before_another_is_made() -> None:
+    job = a_job(fence=2, in_suspense=True)
+    jobs, gate, models = FakeJobs(job), FakeGate(), FakeModels([])
+    lost = an_opened()
+    jobs.in_suspense.append(lost)
+    models.kept[lost.id] = a_reply("found")
+
+    await run_job(job.id, 0, deps_of(jobs, gate, models))
+
+    [(closed, decision)] = jobs.records
+    assert isinstance(decision, Complete)
+    assert closed is not None
+    assert (closed.id, closed.outcome) == (lost.id, "valid")
+    assert models.bodies == []
+    assert [settlement.grant for settlement in gate.settled] == [lost.grant]
+
+
+async def test_where_nothing_is_kept_the_call_is_made_again() -> None:
+    job = a_job(fence=2, in_suspense=True)
+    jobs, models = FakeJobs(job, in_suspense=[an_opened()]), FakeModels([a_reply()])
+
+    await run_job(job.id, 0, deps_of(jobs, FakeGate(), models))
+
+    assert len(models.bodies) == 1
+
+
+def an_opened() -> OpenedAttempt:
+    grant = Grant(stamp="s", wait_ms=0, tokens=100, cost_nano_usd=NanoUsd(300), target=TARGET, epoch=1)
+    return OpenedAttempt(
+        id=AttemptId("att_lost"),
+        job_id=JobId("job_1"),
+        fence=1,
+        target=TARGET,
+        grant=grant,
+        price=PRICE,
+        request={},
+        opened_at=NOW,
+    )
