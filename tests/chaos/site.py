@@ -171,7 +171,7 @@ def running_site(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "chaos.toml").write_text(CONFIG.format(url=provider.base_url))
     home = Home(folder / "home")
-    with home.locked(), ExitStack() as ends, link_loop() as loop:
+    with home.locked(), link_loop() as loop, ExitStack() as ends:
         valkey = ends.enter_context(Valkey(home).running())
         postgres = ends.enter_context(Postgres(home).running())
         port = free_port()
