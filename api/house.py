@@ -126,6 +126,13 @@ class Batches(Protocol):
         """Batches of a tenant, newest first."""
 
 
+class StopLosses(Protocol):
+    """Batches that wait behind their canary."""
+
+    async def proceed(self, batch_id: BatchId, tenant_id: TenantId) -> bool:
+        """Let the rest run; False where nothing is held."""
+
+
 class Keys(Protocol):
     """API keys."""
 
@@ -270,6 +277,10 @@ class House(Protocol):
     @property
     def batches(self) -> Batches:
         """Batches."""
+
+    @property
+    def stop_losses(self) -> StopLosses:
+        """Batches that wait behind their canary."""
 
     @property
     def keys(self) -> Keys:

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Protocol
@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from cli.door import Door
 from cli.errors import BatchIncomplete
 from cli.options import DEFAULT_HOME, AsJson, HomeFolder, Url, open_door
+from cli.quote import quote_file
 from cli.show import remark, say, show_json
 from schemas.errors import InvalidRequest
 from schemas.lanes import Lane
@@ -34,6 +35,15 @@ def submit(
     *,
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="A batch file: JSON lines.")],
     lane: Annotated[Lane, typer.Option("--lane", help="The priority class of its jobs.")] = Lane.NORMAL,
+    max_cost: Annotated[
+        str, typer.Option("--max-cost", help="Stop it at so many USD; `quote` takes what asking each once may cost.")
+    ] = "",
+    max_error_rate: Annotated[
+        str, typer.Option("--max-error-rate", help="Stop it when more than this part fails, such as 0.05.")
+    ] = "",
+    canary: Annotated[
+        int | None, typer.Option("--canary", min=1, help="Run so many first; hold the rest for the price they project.")
+    ] = None,
     follow: Annotated[bool, typer.Option("--watch", help="Watch it until it ends.")] = False,
     as_json: AsJson = False,
     url: Url = None,
@@ -41,14 +51,22 @@ def submit(
 ) -> None:
     """Submit a batch file and print the batch's id."""
     door = open_door(ctx, url, home)
+    cap = quote_file(door, file)["one_call_usd"] if max_cost == "quote" else max_cost
+    terms = {"max_cost_usd": cap, "max_error_rate": max_error_rate, "canary": str(canary or "")}
     with door.sdk() as client:
-        batch = checked(client, submit_file(client, file, lane=lane))
+        batch = checked(client, submit_file(client, file, lane=lane, terms=terms))
     if as_json:
         show_json(batch.to_dict(mode="json"))
     else:
         say(batch.id)
     if follow:
         _watch(door, batch.id)
+
+
+def proceed(ctx: typer.Context, *, batch_id: str, url: Url = None, home: HomeFolder = DEFAULT_HOME) -> None:
+    """Let a batch go on that its canary holds."""
+    open_door(ctx, url, home).post("v1", "batches", batch_id, "proceed")
+    remark(f"{batch_id} goes on")
 
 
 def watch(ctx: typer.Context, *, batch_id: str, url: Url = None, home: HomeFolder = DEFAULT_HOME) -> None:
@@ -76,14 +94,14 @@ def results(
     remark(_counts(batch))
 
 
-def submit_file(client: "OpenAI", file: Path, *, lane: Lane) -> "Batch":
-    """Upload a file and create its batch."""
+def submit_file(client: "OpenAI", file: Path, *, lane: Lane, terms: Mapping[str, str] | None = None) -> "Batch":
+    """Upload a file and create its batch, under the terms that are not empty."""
     uploaded = client.files.create(file=file, purpose="batch")
     return client.batches.create(
         input_file_id=uploaded.id,
         endpoint="/v1/chat/completions",
         completion_window="24h",
-        metadata={"lane": lane.value},
+        metadata={"lane": lane.value} | {name: value for name, value in (terms or {}).items() if value},
     )
 
 
@@ -164,7 +182,15 @@ def _done(batch: "Batch") -> tuple[int, int]:
 def _counts(batch: "Batch") -> str:
     counts = batch.request_counts
     numbers = f": {counts.completed} of {counts.total} completed, {counts.failed} failed" if counts else ""
-    return f"{batch.id} {batch.status}{numbers}"
+    return f"{batch.id} {batch.status}{numbers}{_held(batch)}"
+
+
+def _held(batch: "Batch") -> str:
+    """What a batch that stopped or holds itself waits for; the field is ours, so the SDK keeps it aside."""
+    terms = (batch.model_extra or {}).get("stop_loss") or {}
+    if terms.get("phase") == "held":
+        return f"; held at a projected {terms['projected_usd']} USD, `penstock proceed {batch.id}` lets it go on"
+    return f"; {terms['stopped']}" if terms.get("stopped") else ""
 
 
 def _complaints(batch: "Batch") -> str:

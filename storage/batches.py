@@ -15,7 +15,9 @@ from schemas.control import Kind, Subject, Verb
 from schemas.ids import BatchId, FileId, JobId, TenantId
 from schemas.jsons import JsonObject
 from schemas.lanes import Lane
+from schemas.money import NanoUsd
 from schemas.states import JobState
+from schemas.stop_loss import NO_STOP_LOSS, Phase, StopLoss
 from storage.batched import fetch
 from storage.controls import begin
 from storage.engine import dumps, transaction
@@ -25,9 +27,10 @@ PAGE_JOBS = 500
 
 CREATE = """
 INSERT INTO batches (id, tenant_id, endpoint, lane, completion_window, window_seconds, input_file_id, status, metadata,
-    expires_at)
+    max_cost_nano_usd, max_error_rate, canary, phase, expires_at)
 VALUES (:id, :tenant_id, :endpoint, :lane, :completion_window, :window_seconds, :input_file_id, 'validating',
-    CAST(:metadata AS json), clock_timestamp() + make_interval(secs => :window_seconds))
+    CAST(:metadata AS json), :max_cost_nano_usd, :max_error_rate, :canary, :phase,
+    clock_timestamp() + make_interval(secs => :window_seconds))
 RETURNING *
 """
 FIND = "SELECT * FROM batches WHERE id = :id AND tenant_id = :tenant_id"
@@ -100,6 +103,10 @@ class StoredBatch:
     created_at: datetime
     moments: dict[str, datetime | None]
     jobs_by_state: dict[JobState, int]
+    stop_loss: StopLoss = NO_STOP_LOSS
+    phase: Phase | None = None
+    projected_nano_usd: NanoUsd | None = None
+    stopped: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -143,6 +150,7 @@ class BatchTable:
         window_seconds: float,
         input_file_id: FileId,
         metadata: dict[str, str] | None,
+        stop_loss: StopLoss = NO_STOP_LOSS,
     ) -> StoredBatch:
         """Store a batch whose file upkeep will read."""
         rows = await self._rows(
@@ -155,6 +163,10 @@ class BatchTable:
             window_seconds=window_seconds,
             input_file_id=input_file_id,
             metadata=dumps(metadata),
+            max_cost_nano_usd=stop_loss.max_cost_nano_usd,
+            max_error_rate=stop_loss.max_error_rate,
+            canary=stop_loss.canary,
+            phase=stop_loss.first_phase,
         )
         return _batch_from(rows[0], {})
 
@@ -243,6 +255,12 @@ def _batch_from(row: Row, jobs_by_state: dict[JobState, int]) -> StoredBatch:
         created_at=row["created_at"],
         moments={name: row[name] for name in _MOMENTS},
         jobs_by_state=jobs_by_state,
+        stop_loss=StopLoss(
+            max_cost_nano_usd=row["max_cost_nano_usd"], max_error_rate=row["max_error_rate"], canary=row["canary"]
+        ),
+        phase=Phase(row["phase"]) if row["phase"] else None,
+        projected_nano_usd=row["projected_nano_usd"],
+        stopped=row["stopped"],
     )
 
 

@@ -28,6 +28,7 @@ from storage.parked import ParkedTable
 from storage.reads import Reads
 from storage.replay import ReplayTable
 from storage.spend import SpendReads
+from storage.stop_losses import StopLossTable
 from storage.suspects import SuspectTable
 from storage.thresholds import ThresholdTable
 
@@ -57,6 +58,7 @@ class Storage:
     answers: AnswerReads
     thresholds: ThresholdTable
     spend: SpendReads
+    stop_losses: StopLossTable
     engine: AsyncEngine
 
     async def now(self) -> datetime:
@@ -100,6 +102,7 @@ async def opened(
             answers=AnswerReads(engine),
             thresholds=ThresholdTable(engine),
             spend=SpendReads(engine),
+            stop_losses=StopLossTable(engine),
             engine=engine,
         )
     finally:

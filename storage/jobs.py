@@ -43,13 +43,13 @@ WITH given AS (
 ), stored AS (
     INSERT INTO jobs (id, tenant_id, batch_id, custom_id, lane, model, endpoint, end_user, state, expires_at,
         max_tries, max_reprompts, max_cost_nano_usd, idempotency_key, request_digest, contract, prompt,
-        work_tokens, fence, holder, lease_until, synchronous)
-    SELECT id, tenant_id, batch_id, custom_id, lane, model, endpoint, end_user, :state, expires_at,
+        work_tokens, fence, holder, lease_until, synchronous, wait_reason)
+    SELECT id, tenant_id, batch_id, custom_id, lane, model, endpoint, end_user, CAST(:state AS text), expires_at,
         max_tries, max_reprompts, max_cost_nano_usd, idempotency_key, request_digest, contract::json, prompt,
         work_tokens, CASE WHEN CAST(:holder AS text) IS NULL THEN 0 ELSE 1 END, :holder,
         CASE WHEN CAST(:holder AS text) IS NULL THEN NULL
              ELSE clock_timestamp() + make_interval(secs => :lease_seconds) END,
-        CAST(:holder AS text) IS NOT NULL
+        CAST(:holder AS text) IS NOT NULL, CASE WHEN CAST(:state AS text) = 'waiting' THEN 'canary' END
     FROM given
     ON CONFLICT (tenant_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
     RETURNING id, state, generation, lane, created_at, lease_until
@@ -246,10 +246,14 @@ class JobTable:
         self._holder = holder
         self._lease_seconds = lease_seconds
 
-    async def insert(self, jobs: Sequence[NewJob]) -> list[Accepted]:
-        """Store jobs, idempotently by (tenant, key). Raises IdempotencyConflict, and then stores none of them."""
+    async def insert(self, jobs: Sequence[NewJob], *, held: bool = False) -> list[Accepted]:
+        """Store jobs, idempotently by (tenant, key). Raises IdempotencyConflict, and then stores none of them.
+
+        Those that are held wait for what the canary of their batch says (`storage.stop_losses`).
+        """
+        state = JobState.WAITING if held else JobState.QUEUED
         async with transaction(self._engine) as connection:
-            stored = await self._insert(connection, jobs, JobState.QUEUED, holder=None)
+            stored = await self._insert(connection, jobs, state, holder=None)
             named = await self._named_before(connection, [job for job in jobs if job.id not in stored])
             if any(job.lane not in PUBLISHED_BY_INTAKE for job in jobs):
                 await ring(connection)

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from schemas.accepted import Accepted, Rested
 from schemas.ids import BatchId, FileId, JobId, TenantId
 from schemas.job import Held, Job, NewJob
+from schemas.money import NanoUsd
 from schemas.outcome import CACHED, Valid
 from schemas.reply import Reply
 from storage.answers import AnswerReads
@@ -14,10 +15,12 @@ from storage.batches import BatchTable, StoredBatch
 from storage.files import FileTable
 from storage.jobs import JobTable
 from storage.reads import Reads
+from storage.stop_losses import StopLossTable
 from tasks.batch_lines import BatchTerms, LineError, RestedJob
 from tasks.dispatch import Flow
 from tasks.identity import new_file_id
 from tasks.publish import Published
+from tasks.stop_loss import Watched
 
 RESULT_PURPOSE = "batch_output"
 
@@ -32,6 +35,10 @@ class StoredJobs:
     async def insert(self, jobs: Sequence[NewJob]) -> Sequence[Accepted]:
         """Store jobs in one transaction."""
         return await self._table.insert(jobs)
+
+    async def insert_held(self, jobs: Sequence[NewJob]) -> Sequence[Accepted]:
+        """Store jobs that wait for the canary of their batch."""
+        return await self._table.insert(jobs, held=True)
 
     async def insert_running(self, job: NewJob) -> Held | Accepted:
         """Store a job that this process runs itself."""
@@ -144,6 +151,26 @@ class StoredBatches:
         await self._batches.finish(batch_id, output, errors)
 
 
+class WatchedBatches:
+    """`tasks.stop_loss.StopLossRows` over Postgres."""
+
+    def __init__(self, table: StopLossTable) -> None:
+        self.stop = table.stop
+        self.hold = table.hold
+        self._table = table
+
+    async def watched(self) -> Sequence[Watched]:
+        """Batches that watch themselves, counted now."""
+        return [
+            Watched(batch_id=batch_id, terms=terms, phase=phase, tally=tally)
+            for batch_id, terms, phase, tally in await self._table.watched()
+        ]
+
+    async def release(self, batch_id: BatchId, projected: NanoUsd | None) -> int:
+        """One round of the rest into its lane."""
+        return await self._table.release(batch_id, projected)
+
+
 def _terms(batch: StoredBatch) -> BatchTerms:
     return BatchTerms(
         batch_id=batch.id,
@@ -151,4 +178,6 @@ def _terms(batch: StoredBatch) -> BatchTerms:
         endpoint=batch.endpoint,
         lane=batch.lane,
         window_seconds=batch.window_seconds,
+        canary=batch.stop_loss.canary,
+        stopped=batch.stopped,
     )

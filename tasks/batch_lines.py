@@ -51,6 +51,9 @@ class BatchTerms:
     endpoint: str
     lane: Lane
     window_seconds: float
+    canary: int | None = None
+    stopped: str | None = None
+    """Why the batch stopped itself, if it did."""
 
 
 class LineReader:
@@ -122,14 +125,17 @@ class RestedJob:
     message: str | None = None
 
 
-def output_line(job: RestedJob) -> bytes:
-    """A line of the output file (completed) or of the error file (anything else), with its newline."""
+def output_line(job: RestedJob, stopped: str | None = None) -> bytes:
+    """A line of the output file (completed) or of the error file (anything else), with its newline.
+
+    `stopped` is why the batch of a cancelled request stopped itself.
+    """
     return orjson.dumps(
         {
             "id": f"batch_req_{job.job_id.removeprefix('job_')}",
             "custom_id": job.custom_id,
             "response": _response(job),
-            "error": _error(job),
+            "error": _error(job, stopped),
         },
         option=orjson.OPT_APPEND_NEWLINE,
     )
@@ -141,8 +147,10 @@ def _response(job: RestedJob) -> JsonObject | None:
     return None
 
 
-def _error(job: RestedJob) -> JsonObject | None:
+def _error(job: RestedJob, stopped: str | None) -> JsonObject | None:
     if job.state is JobState.COMPLETED:
         return None
+    if job.state is JobState.CANCELLED and stopped is not None:
+        return {"code": "batch_stopped", "message": stopped}
     code, message = _ERROR_OF_STATE.get(job.state, (job.dead_reason or "unknown", job.message or ""))
     return {"code": code, "message": message}

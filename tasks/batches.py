@@ -13,7 +13,7 @@ from schemas.ids import FileId, JobId
 from schemas.job import NewJob
 from tasks.batch_lines import MAX_REPORTED_ERRORS, BatchTerms, LineError, LineReader, output_line
 from tasks.requests import Vocabulary
-from tasks.stores import BatchRows, JobRows
+from tasks.stores import BatchJobs, BatchRows
 
 log = structlog.get_logger()
 
@@ -28,7 +28,7 @@ class Batches:
     def __init__(
         self,
         batches: BatchRows,
-        jobs: JobRows,
+        jobs: BatchJobs,
         vocabulary: Vocabulary,
         *,
         now: Callable[[], datetime],
@@ -84,15 +84,21 @@ class Batches:
         return total, errors
 
     async def _store(self, terms: BatchTerms, file_id: FileId) -> None:
-        waiting: list[NewJob] = []
+        """The first jobs into their lane, what stands behind the canary held; which is which depends on the file."""
+        waiting, stored = list[NewJob](), 0
         async for read in self._read(terms, file_id):
             if isinstance(read, NewJob):
                 waiting.append(read)
-            if len(waiting) >= JOBS_PER_INSERT:
-                await self._jobs.insert(waiting)
+            if len(waiting) >= JOBS_PER_INSERT or len(waiting) + stored == terms.canary:
+                await self._insert(terms, waiting, stored)
+                stored += len(waiting)
                 waiting.clear()
         if waiting:
-            await self._jobs.insert(waiting)
+            await self._insert(terms, waiting, stored)
+
+    async def _insert(self, terms: BatchTerms, jobs: Sequence[NewJob], stored: int) -> None:
+        is_held = terms.canary is not None and stored >= terms.canary
+        await (self._jobs.insert_held(jobs) if is_held else self._jobs.insert(jobs))
 
     async def _read(self, terms: BatchTerms, file_id: FileId) -> AsyncIterator[NewJob | LineError]:
         reader = LineReader(terms, self._vocabulary, now=self._now(), new_job_id=self._new_job_id)
@@ -114,4 +120,4 @@ class Batches:
 
     async def _lines(self, terms: BatchTerms, *, completed: bool) -> AsyncIterator[bytes]:
         async for job in self._batches.rested_jobs(terms.batch_id, completed=completed):
-            yield output_line(job)
+            yield output_line(job, terms.stopped)

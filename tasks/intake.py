@@ -22,7 +22,7 @@ from schemas.money import ZERO
 from schemas.outcome import NotAdmitted, NotAllowed, Outcome
 from schemas.states import JobState
 from storage.batches import StoredBatch
-from tasks.batch_terms import checked_endpoint, window_seconds
+from tasks.batch_terms import checked_endpoint, stop_loss, window_seconds
 from tasks.deps import Deps, OnChunk
 from tasks.dispatch import Outlet
 from tasks.identity import new_batch_id
@@ -109,6 +109,7 @@ class Intake:
             window_seconds=window_seconds(completion_window),
             input_file_id=input_file_id,
             metadata=metadata,
+            stop_loss=stop_loss(metadata),
         )
 
     async def cancel_batch(self, batch_id: BatchId, tenant_id: TenantId) -> bool:

@@ -7,6 +7,7 @@ from schemas.accepted import Accepted, Rested
 from schemas.ids import BatchId, FileId, JobId, TenantId
 from schemas.job import Held, NewJob
 from schemas.lanes import Lane
+from schemas.stop_loss import NO_STOP_LOSS, StopLoss
 from storage.batches import StoredBatch
 from tasks.batch_lines import BatchTerms, LineError, RestedJob
 from tasks.publish import Published
@@ -31,6 +32,16 @@ class JobRows(Protocol):
         """A job's end, or None while it is not at rest."""
 
 
+class BatchJobs(Protocol):
+    """Jobs as batches write them."""
+
+    async def insert(self, jobs: Sequence[NewJob]) -> Sequence[Accepted]:
+        """Store jobs in one transaction, idempotently by (tenant, key). Raises IdempotencyConflict."""
+
+    async def insert_held(self, jobs: Sequence[NewJob]) -> Sequence[Accepted]:
+        """The same, for jobs that wait for the canary of their batch."""
+
+
 class NewBatches(Protocol):
     """Batches as the doors write them."""
 
@@ -45,6 +56,7 @@ class NewBatches(Protocol):
         window_seconds: float,
         input_file_id: FileId,
         metadata: dict[str, str] | None,
+        stop_loss: StopLoss = NO_STOP_LOSS,
     ) -> StoredBatch:
         """Store a batch whose file upkeep will read."""
 

@@ -34,7 +34,8 @@ from storage.files import FileTable
 from storage.grouped import GroupedJobs
 from storage.keys import KeyTable
 from storage.reads import Reads
-from tasks.adapters import StoredAnswers, StoredBatches, StoredJobs
+from storage.stop_losses import StopLossTable
+from tasks.adapters import StoredAnswers, StoredBatches, StoredJobs, WatchedBatches
 from tasks.batches import Batches
 from tasks.books import Bookkeeper
 from tasks.broker import celery_app
@@ -62,6 +63,7 @@ from tasks.replay import Replays
 from tasks.replay_price import ReplayPrices
 from tasks.results import ResultBackend
 from tasks.settling import SettlingGate
+from tasks.stop_loss import StopLosses
 from tasks.thresholds import Thresholds
 from tasks.treasury import Treasury
 from tasks.watch import Watch
@@ -100,6 +102,7 @@ class WebHouse:
     dead_letters: DeadLetterReads
     files: FileTable
     batches: BatchTable
+    stop_losses: StopLossTable
     keys: KeyTable
     replay: Replays
     prices: ReplayPrices
@@ -151,6 +154,7 @@ class UpkeepHouse:
     publisher: Publisher
     books: Bookkeeper
     batches: Batches
+    stop_losses: StopLosses
     deliveries: Deliveries
     replays: Replays
     dead_letter_days: int | None
@@ -176,6 +180,7 @@ async def open_web_house(
             dead_letters=rooms.storage.dead_letters,
             files=rooms.storage.files,
             batches=rooms.storage.batches,
+            stop_losses=rooms.storage.stop_losses,
             keys=rooms.storage.keys,
             replay=Replays(rooms.storage.replay, rooms.storage.letters),
             prices=ReplayPrices(StoredLetters(rooms.storage.dead_letters), deps.models),
@@ -239,6 +244,7 @@ async def open_upkeep_house(
                 new_job_id=new_job_id,
                 max_line_bytes=settings.max_line_bytes,
             ),
+            stop_losses=StopLosses(WatchedBatches(storage.stop_losses)),
             deliveries=Deliveries(storage.deliveries, storage.reads, rooms.results),
             replays=Replays(storage.replay, storage.letters),
             dead_letter_days=catalogue.dead_letters.retention_days,

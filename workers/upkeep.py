@@ -1,7 +1,7 @@
 """`python -m workers.upkeep`: the periodic duties, each group led by one process of all that run.
 
     dispatch   keeps every flow's run-ahead full; woken by intake's bell
-    batches    reads new batch files, writes result files
+    batches    reads new batch files, holds and stops batches by their own terms, writes result files
     controls   moves and cancels in rounds, puts paused jobs back, wakes early what a raised limit lets run
     letters    moves replays, names causes, retires old dead letters
     money      thresholds of budgets and who is told of them, the audit of Redis against Postgres
@@ -71,6 +71,7 @@ def duties_of(house: UpkeepHouse, alone: Callable[[JobId, int], Awaitable[int]])
         "dispatch": (Duty(name="dispatch", every_seconds=0, run=refill),),
         "batches": (
             Duty(name="start_batches", every_seconds=0.5, run=house.batches.start_new),
+            Duty(name="watch_batches", every_seconds=1, run=house.stop_losses.look),
             Duty(name="finish_batches", every_seconds=0.5, run=house.batches.finish_rested),
         ),
         "controls": (

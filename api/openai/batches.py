@@ -13,7 +13,9 @@ from schemas.errors import InvalidRequest
 from schemas.ids import BatchId, FileId
 from schemas.jsons import JsonObject
 from schemas.lanes import Lane
+from schemas.money import usd_text
 from schemas.states import JobState
+from schemas.stop_loss import Phase
 from storage.batches import StoredBatch
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"])
@@ -89,6 +91,17 @@ async def cancel_batch(batch_id: str, caller: AnyCaller, house: OfHouse) -> Json
     return Json(batch_object(after))
 
 
+@router.post("/{batch_id}/proceed")
+async def proceed_batch(batch_id: str, caller: AnyCaller, house: OfHouse) -> Json:
+    """Let a batch go on that its canary holds. Safe to call twice."""
+    before = await _found(batch_id, caller, house.batches)
+    released = await house.stop_losses.proceed(before.id, caller.tenant_id)
+    after = await _found(batch_id, caller, house.batches)
+    if not released and after.phase not in {Phase.RELEASING, Phase.WATCHED}:
+        raise InvalidRequest("Nothing of this batch is held by a canary.", param="id")
+    return Json(batch_object(after))
+
+
 def batch_object(batch: StoredBatch) -> JsonObject:
     """A batch as OpenAI tells of it. Times are whole Unix seconds."""
     told: JsonObject = {
@@ -107,7 +120,20 @@ def batch_object(batch: StoredBatch) -> JsonObject:
         "usage": None,
         "metadata": batch.metadata,
     }
-    return told | {name: unix(moment) for name, moment in batch.moments.items()}
+    moments = {name: unix(moment) for name, moment in batch.moments.items()}
+    return told | moments | ({} if batch.phase is None else {"stop_loss": _stop_loss(batch)})
+
+
+def _stop_loss(batch: StoredBatch) -> JsonObject:
+    terms = batch.stop_loss
+    return {
+        "phase": batch.phase,
+        "max_cost_usd": None if terms.max_cost_nano_usd is None else usd_text(terms.max_cost_nano_usd),
+        "max_error_rate": terms.max_error_rate,
+        "canary": terms.canary,
+        "projected_usd": None if batch.projected_nano_usd is None else usd_text(batch.projected_nano_usd),
+        "stopped": batch.stopped,
+    }
 
 
 def _counts(batch: StoredBatch) -> dict[str, int]:

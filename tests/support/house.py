@@ -18,6 +18,7 @@ from schemas.lanes import Lane
 from schemas.money import ZERO, NanoUsd
 from schemas.replay import DeadLetters, Estimate, NewReplay, Patch, Replay, ReplayOutcomes, ReplayState
 from schemas.states import JobState
+from schemas.stop_loss import Phase
 from storage.attempt_views import AttemptView
 from storage.batches import StoredBatch
 from storage.controls import Begun
@@ -26,7 +27,7 @@ from storage.files import StoredFile
 from storage.keys import StoredKey
 from storage.reads import JobFilter, JobStory, JobView
 from storage.summaries import BatchSummary
-from tasks.batch_terms import checked_endpoint, window_seconds
+from tasks.batch_terms import checked_endpoint, stop_loss, window_seconds
 from tasks.deps import OnChunk
 from tasks.letter_lines import Letter, Reader, letter_from
 from tasks.letters import Imported
@@ -137,6 +138,8 @@ class FakeIntake:
             created_at=NOW,
             moments={},
             jobs_by_state={},
+            stop_loss=stop_loss(metadata),
+            phase=stop_loss(metadata).first_phase,
         )
         self.batches[batch.id] = batch
         return batch
@@ -409,6 +412,13 @@ class FakeBatches:
         ids = [batch.id for batch in found]
         return found[ids.index(after) + 1 if after in ids else 0 :][:most]
 
+    async def proceed(self, batch_id: BatchId, tenant_id: TenantId) -> bool:
+        found = await self.find(batch_id, tenant_id)
+        if found is None or found.phase not in {Phase.CANARY, Phase.HELD}:
+            return False
+        self.intake.batches[batch_id] = replace(found, phase=Phase.RELEASING)
+        return True
+
 
 @dataclass
 class FakeKeys:
@@ -556,6 +566,7 @@ class FakeHouse:
         self.imports = self.dead_letters
         self.files = FakeFiles()
         self.batches = FakeBatches(self.intake)
+        self.stop_losses = self.batches
         self.keys = FakeKeys()
         self.watch = FakeWatch()
         self.treasury = FakeTreasury()
