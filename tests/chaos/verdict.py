@@ -55,8 +55,9 @@ AT_REST = frozenset({"completed", "dead", "expired", "cancelled"})
 UNKNOWN_END = frozenset({"worker_lost", "handed_back", "late", "ambiguous", "cut", "unknown"})
 """Outcomes after which nobody could know whether the call was billed, and after which another may be sent."""
 
-PROVIDER_MADE = frozenset({"ambiguous", "cut", "unknown"})
-"""Those of them that the provider's own faults bring about; the others take a process that was lost."""
+EXPLAINED = frozenset({"ambiguous", "cut", "unknown", "handed_back"})
+"""Those of them that the provider's own faults, or a drain that outlasts its grace, bring about. The others take a
+process that was lost while it held this very job."""
 
 EXCUSED = frozenset({"caller_lost", "refused", "invalid_output", "tries_exhausted", "ambiguous"})
 """What the provider's own faults and dead callers may kill a job of."""
@@ -94,7 +95,7 @@ def judge(site: Site, load: Load, orphans: set[str]) -> Verdict:
     twice = _billed_twice(attempts, bills)
     flagged = {job_id for job_id in twice if site.door.get("jobs", job_id).get("paid_twice_possible")}
     own = Counter(reason for reasons in twice.values() for reason in reasons)
-    unexcused = [id_ for id_, reasons in twice.items() if id_ not in orphans and not set(reasons) <= PROVIDER_MADE]
+    unexcused = [id_ for id_, reasons in twice.items() if id_ not in orphans and not set(reasons) <= EXPLAINED]
     suspended = _resolve(site, bills)
     [ledger] = _rows(site.database_url, LEDGER)
     dead = Counter(str(job["dead_reason"]) for job in jobs if job["state"] == "dead")
