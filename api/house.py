@@ -27,6 +27,7 @@ from tasks.deps import OnChunk
 from tasks.letter_lines import Reader
 from tasks.letters import Imported
 from tasks.quote import Quoted
+from tasks.reprice import Round
 from tasks.requests import Vocabulary
 
 
@@ -232,6 +233,13 @@ class Treasury(Protocol):
         """What the last days have cost, and what of it bought nothing. Raises InvalidRequest."""
 
 
+class Repricing(Protocol):
+    """History under the prices of now."""
+
+    async def round(self, *, since: datetime, model: str | None, after: str = "", dry_run: bool = False) -> Round:
+        """Price the next attempts again, and book what differs."""
+
+
 class Controls(Protocol):
     """Work under way, to be paused, moved or cancelled. All raise NotFound for what does not exist."""
 
@@ -309,6 +317,10 @@ class House(Protocol):
     @property
     def treasury(self) -> Treasury:
         """Budgets to change, and what was spent."""
+
+    @property
+    def repricing(self) -> Repricing:
+        """History under the prices of now."""
 
     @property
     def watch(self) -> Watch:

@@ -2,12 +2,14 @@
 
 import csv
 import sys
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli.options import DEFAULT_HOME, AsJson, HomeFolder, Url, open_door
-from cli.show import remark, say, show_json, show_rows
+from cli.show import remark, say, show_json, show_object, show_rows
+from schemas.money import NanoUsd, nano_from_usd, usd_text
 
 if TYPE_CHECKING:
     from schemas.jsons import JsonObject
@@ -105,6 +107,33 @@ def report(
         writer.writerows(rows)
         return
     show_rows(rows, columns, as_json=as_json)
+
+
+@budgets.command("reprice")
+def reprice(
+    ctx: typer.Context,
+    *,
+    since: Annotated[
+        datetime, typer.Option("--since", formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"], help="From, in UTC.")
+    ],
+    model: Annotated[str | None, typer.Option("--model", help="Of one model only.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be adjusted.")] = False,
+    as_json: AsJson = False,
+    url: Url = None,
+    home: HomeFolder = DEFAULT_HOME,
+) -> None:
+    """Price history again as of its moments; differences become adjusting entries. Safe to run twice."""
+    door = open_door(ctx, url, home, as_operator=True)
+    body: JsonObject = {"since": since.replace(tzinfo=UTC).isoformat(), "model": model, "dry_run": dry_run}
+    counts, adjusted = dict.fromkeys(("checked", "unpriced", "adjusted"), 0), NanoUsd(0)
+    after: str | None = ""
+    while after is not None:
+        done = door.post("budgets", "reprice", body=body | {"after": after})
+        counts = {name: number + int(done[name]) for name, number in counts.items()}
+        adjusted = NanoUsd(adjusted + nano_from_usd(done["adjusted_usd"]))
+        after = done["after"]
+    told: JsonObject = {**counts, "adjusted_usd": usd_text(adjusted), "dry_run": dry_run}
+    show_object(told, as_json=as_json)
 
 
 @limits.callback()

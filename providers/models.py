@@ -17,8 +17,7 @@ from providers.client import Account, OnChunk
 from providers.counting import counters
 from providers.estimates import Estimates
 from providers.lookup import findable, look_up
-from providers.price_list import listed_prices
-from providers.pricing import Prices
+from providers.price_list import prices_of
 from providers.routing import Routes
 from providers.tokens import output_bound, prompt_bound
 from providers.validation import CompiledSchemas
@@ -44,9 +43,7 @@ class Models:
         self._accounts = accounts
         self._routes = Routes(catalogue)
         self._schemas = CompiledSchemas()
-        overrides = {name: table.price for name, table in catalogue.models.items() if table.price is not None}
-        listed = listed_prices({name: account.base_url for name, account in accounts.items()})
-        self._prices = Prices(overrides, listed)
+        self._prices = prices_of(catalogue, {name: account.base_url for name, account in accounts.items()})
 
     def chain(self, model: str) -> tuple[Target, ...]:
         """Targets to try in order. Raises UnknownModel, naming what there is."""

@@ -11,7 +11,8 @@ from importlib.metadata import version
 from genai_prices import data_snapshot
 from genai_prices.types import ModelInfo, ModelPrice, Provider, TieredPrices
 
-from providers.pricing import Listed, Rates, price_from_usd
+from config.catalogue import Catalogue
+from providers.pricing import Listed, Prices, Rates, price_from_usd
 from schemas.job import Target
 from schemas.money import Price
 
@@ -28,6 +29,12 @@ def listed_prices(base_urls: Mapping[str, str]) -> Listed:
         return None if model is None else _rates(model, now, tier)
 
     return listed
+
+
+def prices_of(catalogue: Catalogue, base_urls: Mapping[str, str]) -> Prices:
+    """The prices of a catalogue whose accounts have these addresses."""
+    overrides = {name: table.price for name, table in catalogue.models.items() if table.price is not None}
+    return Prices(overrides, listed_prices(base_urls))
 
 
 def _provider(account: str, base_url: str) -> Provider | None:

@@ -27,6 +27,7 @@ from storage.letters import LetterTable
 from storage.parked import ParkedTable
 from storage.reads import Reads
 from storage.replay import ReplayTable
+from storage.reprice import RepriceTable
 from storage.spend import SpendReads
 from storage.stop_losses import StopLossTable
 from storage.suspects import SuspectTable
@@ -59,6 +60,7 @@ class Storage:
     thresholds: ThresholdTable
     spend: SpendReads
     stop_losses: StopLossTable
+    reprice: RepriceTable
     engine: AsyncEngine
 
     async def now(self) -> datetime:
@@ -103,6 +105,7 @@ async def opened(
             thresholds=ThresholdTable(engine),
             spend=SpendReads(engine),
             stop_losses=StopLossTable(engine),
+            reprice=RepriceTable(engine),
             engine=engine,
         )
     finally:

@@ -61,6 +61,7 @@ from tasks.publish import Published, Publisher
 from tasks.quote import Quotes
 from tasks.replay import Replays
 from tasks.replay_price import ReplayPrices
+from tasks.reprice import Repricing
 from tasks.results import ResultBackend
 from tasks.settling import SettlingGate
 from tasks.stop_loss import StopLosses
@@ -110,6 +111,7 @@ class WebHouse:
     imports: Imports
     watch: Watch
     treasury: Treasury
+    repricing: Repricing
     controls: Controls
 
 
@@ -190,6 +192,7 @@ async def open_web_house(
                 rooms.storage.controls, chain=rooms.vocabulary.chain, cancel_job=rooms.storage.jobs.cancel
             ),
             treasury=Treasury(rooms.storage.config, rooms.storage.spend, now=rooms.clock.now),
+            repricing=_repricing(rooms, catalogue, env),
             watch=Watch(
                 rooms.admission,
                 rooms.configuration,
@@ -358,6 +361,14 @@ async def _results(app: Celery) -> AsyncIterator[ResultBackend]:
 def _intake(rooms: Rooms, deps: Deps) -> Intake:
     jobs = StoredJobs(rooms.storage.jobs, rooms.storage.reads)
     return Intake(jobs, rooms.storage.batches, rooms.publisher, deps, rooms.configuration.check)
+
+
+def _repricing(rooms: Rooms, catalogue: Catalogue, env: Mapping[str, str]) -> Repricing:
+    from providers.accounts import base_url_of  # noqa: PLC0415 - as in `_working`, which has loaded it
+    from providers.price_list import prices_of  # noqa: PLC0415 - the same
+
+    urls = {name: base_url_of(name, table, env) for name, table in catalogue.providers.items()}
+    return Repricing(rooms.storage.reprice, prices_of(catalogue, urls))
 
 
 def _quotes(rooms: Rooms, deps: Deps) -> Quotes:

@@ -3,13 +3,14 @@
 from typing import Literal
 
 from fastapi import APIRouter
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 
 from api.answers import ID, Json, checked_id, known, whole
 from api.auth import Operator
 from api.native.shapes import key_object
 from api.requests import JsonBody, OfAuthenticator, OfHouse, StrictBody, documented, parse
 from schemas.ids import DEFAULT_TENANT, KeyId, TenantId
+from schemas.money import usd_text
 from tasks.identity import new_key_id, new_key_secret
 
 router = APIRouter(tags=["operators"])
@@ -32,6 +33,15 @@ class NewBudget(StrictBody):
     on_exhausted: list[str] | None = None
 
 
+class NewRepricing(StrictBody):
+    """Which history is priced again; `after` is that of the answer before, until an answer has none."""
+
+    since: AwareDatetime = Field(strict=False)
+    model: str | None = None
+    after: str = Field(default="", pattern=f"^({ID.pattern})?$")
+    dry_run: bool = False
+
+
 @router.get("/budgets")
 async def list_budgets(operator: Operator, house: OfHouse) -> Json:
     """List budgets with what is settled and reserved in the window that runs now."""
@@ -44,6 +54,26 @@ async def set_budget(operator: Operator, body: JsonBody, house: OfHouse) -> Json
     """Change one budget; it is in force within seconds, and stands until the file says something new of it."""
     _ = operator
     return Json(await house.treasury.set_budget(parse(NewBudget, body).model_dump(exclude_none=True)))
+
+
+@router.post("/budgets/reprice", openapi_extra=documented(NewRepricing))
+async def reprice(operator: Operator, body: JsonBody, house: OfHouse) -> Json:
+    """Price a round of history as of its moments, and book what differs. Safe to call twice."""
+    _ = operator
+    wanted = parse(NewRepricing, body)
+    done = await house.repricing.round(
+        since=wanted.since, model=wanted.model, after=wanted.after, dry_run=wanted.dry_run
+    )
+    return Json(
+        {
+            "object": "repricing",
+            "checked": done.checked,
+            "unpriced": done.unpriced,
+            "adjusted": done.adjusted,
+            "adjusted_usd": usd_text(done.adjusted_nano_usd),
+            "after": done.after,
+        }
+    )
 
 
 @router.get("/budgets/report")

@@ -32,6 +32,7 @@ from tasks.deps import OnChunk
 from tasks.letter_lines import Letter, Reader, letter_from
 from tasks.letters import Imported
 from tasks.quote import Quoted, Totals
+from tasks.reprice import Round
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 REPLY: JsonObject = {
@@ -503,6 +504,24 @@ class FakeWatch:
 
 
 @dataclass
+class FakeRepricing:
+    """Two attempts, the second a nano-dollar too cheap; remembers from where it was asked."""
+
+    asked: list[str] = field(default_factory=list)
+
+    async def round(self, *, since: datetime, model: str | None, after: str = "", dry_run: bool = False) -> Round:
+        self.asked.append(after)
+        found = not after
+        return Round(
+            checked=2 * found,
+            unpriced=0,
+            adjusted=int(found),
+            adjusted_nano_usd=NanoUsd(found),
+            after="att_2" if found else None,
+        )
+
+
+@dataclass
 class FakeQuotes:
     """Quotes whatever it is asked at a dollar, and remembers that."""
 
@@ -570,6 +589,7 @@ class FakeHouse:
         self.keys = FakeKeys()
         self.watch = FakeWatch()
         self.treasury = FakeTreasury()
+        self.repricing = FakeRepricing()
         self.controls = FakeControls()
 
     @asynccontextmanager

@@ -69,3 +69,40 @@ async def test_a_jobs_story_says_what_budgets_made_of_it() -> None:
         story = (await client.get(f"/jobs/{job}")).json()
 
     assert story["budget_steps"] == []
+
+
+async def test_history_is_priced_again_a_round_at_a_time_from_where_the_last_ended() -> None:
+    house = FakeHouse()
+    given = {"since": "2026-01-01T00:00:00+00:00", "dry_run": True}
+
+    async with client_of(house) as client:
+        first = (await client.post("/budgets/reprice", json=given)).json()
+        last = (await client.post("/budgets/reprice", json=given | {"after": first["after"]})).json()
+        wrong = [await client.post("/budgets/reprice", json={"since": since}) for since in ("soon", "2026-01-01", None)]
+
+    assert (first["checked"], first["adjusted_usd"], first["after"]) == (2, "0.000000001", "att_2")
+    assert (last["checked"], last["after"]) == (0, None)
+    assert house.repricing.asked == ["", "att_2"]
+    assert {error_of(each)["param"] for each in wrong} == {"since"}
+
+
+async def test_a_batch_is_created_under_its_terms_and_let_go_on() -> None:
+    house = FakeHouse()
+    metadata = {"max_cost_usd": "1.5", "max_error_rate": "0.1", "canary": "20"}
+
+    async with client_of(house) as client:
+        file = (await client.post("/v1/files", data={"purpose": "batch"}, files={"file": b"{}"})).json()["id"]
+        body = {"input_file_id": file, "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+        batch = (await client.post("/v1/batches", json=body | {"metadata": metadata})).json()
+        plain = (await client.post("/v1/batches", json=body)).json()
+        bad = await client.post("/v1/batches", json=body | {"metadata": {"canary": "0"}})
+        goes_on = (await client.post(f"/v1/batches/{batch['id']}/proceed")).json()
+        again = await client.post(f"/v1/batches/{batch['id']}/proceed")
+        nothing = await client.post(f"/v1/batches/{plain['id']}/proceed")
+
+    assert batch["stop_loss"]["max_cost_usd"] == "1.500000000"
+    assert (batch["stop_loss"]["phase"], goes_on["stop_loss"]["phase"]) == ("canary", "releasing")
+    assert "stop_loss" not in plain
+    assert error_of(bad)["param"] == "metadata.canary"
+    assert again.status_code == 200
+    assert error_of(nothing)["param"] == "id"
