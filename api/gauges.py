@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from decimal import Decimal
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from api.house import Watch
@@ -53,7 +53,7 @@ def _text_of(metrics: list[Metric]) -> bytes:
 
 
 async def _read(watch: Watch) -> AsyncIterator[Metric]:
-    for reading in (_parts, _depths, _budgets):
+    for reading in (_parts, _depths, _budgets, _thresholds):
         try:
             yield await reading(watch)
         except Unavailable:
@@ -82,4 +82,13 @@ async def _budgets(watch: Watch) -> Metric:
         for amount in AMOUNTS:
             label = amount.removesuffix("_usd")
             family.add_metric([str(row["scope"]), str(row["window"]), label], float(Decimal(str(row[amount]))))
+    return family
+
+
+async def _thresholds(watch: Watch) -> Metric:
+    family = CounterMetricFamily(
+        "penstock_budget_thresholds_passed", "Budgets that reached a percentage", labels=["scope", "percent"]
+    )
+    for (scope, percent), times in (await watch.thresholds()).items():
+        family.add_metric([scope, str(percent)], times)
     return family

@@ -217,6 +217,9 @@ class Watch(Protocol):
     async def budgets(self) -> Sequence[JsonObject]:
         """Per scope and window: limit, settled, reserved. Raises RedisUnavailable."""
 
+    async def thresholds(self) -> Mapping[tuple[str, int], int]:
+        """How often each scope has passed each percentage. Raises PostgresUnavailable."""
+
     async def depths(self) -> Mapping[tuple[Lane, JobState], int]:
         """How many jobs are not at rest, by lane and state. Raises PostgresUnavailable."""
 

@@ -18,7 +18,7 @@ budgets = typer.Typer(no_args_is_help=True, help="See what may be spent and what
 limits = typer.Typer(invoke_without_command=True, help="See the provider's limits: configured, learned and used.")
 keys = typer.Typer(no_args_is_help=True, help="Create, list and revoke API keys.")
 
-BUDGET_COLUMNS = ("scope", "window", "limit_usd", "settled_usd", "reserved_usd", "left_usd", "resets_at")
+BUDGET_COLUMNS = ("scope", "window", "limit_usd", "settled_usd", "reserved_usd", "left_usd", "full_at", "resets_at")
 SPEND_COLUMNS = ("entries", "spent_usd", "wasted_usd")
 LIMIT_COLUMNS = (
     "target",

@@ -1,7 +1,7 @@
 """What an operator looks at: limits as configured, learned and used, budgets as spent, and whether work can go on."""
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from admission.connect import Admission
 from admission.health import inspect
@@ -15,8 +15,13 @@ from schemas.money import NanoUsd, usd_text
 from schemas.states import JobState
 from storage.keys import KeyTable
 from storage.reads import Reads
+from storage.thresholds import ThresholdTable
 from tasks.budgets import GLOBAL_SCOPE, Budget, window_ends_at, window_name
 from tasks.configuration import Configuration
+from tasks.thresholds import BURN_SECONDS, forecast
+
+BELIEVED_SECONDS = 10.0
+"""The burn is a sum over a quarter of an hour of work, and whoever watches asks several times a second."""
 
 CLOSED_LEDGER = "The ledger is being rebuilt; nothing is sent until it is open."
 
@@ -31,12 +36,16 @@ class Watch:
         *,
         keys: KeyTable,
         reads: Reads,
+        passed: ThresholdTable,
         now: Callable[[], datetime],
     ) -> None:
         self._admission = admission
         self._configuration = configuration
         self._keys = keys
         self._reads = reads
+        self._passed = passed
+        self._burn: Mapping[tuple[str, str], NanoUsd] = {}
+        self._burn_stale_at = datetime.min.replace(tzinfo=UTC)
         self._now = now
 
     async def check(self) -> Mapping[str, str | None]:
@@ -59,7 +68,18 @@ class Watch:
             for scope in _scopes(budget, [TenantId(tenant) for tenant in tenants])
         ]
         balances = await self._admission.gate.budgets([counter for _, counter in named])
-        return [_budget_row(budget, balance, now) for (budget, _), balance in zip(named, balances, strict=True)]
+        burn = await self._burnt(now) if named else {}
+        return [_budget_row(budget, balance, burn, now) for (budget, _), balance in zip(named, balances, strict=True)]
+
+    async def _burnt(self, now: datetime) -> Mapping[tuple[str, str], NanoUsd]:
+        if now >= self._burn_stale_at:
+            self._burn_stale_at = now + timedelta(seconds=BELIEVED_SECONDS)
+            self._burn = await self._passed.burn(BURN_SECONDS)
+        return self._burn
+
+    async def thresholds(self) -> Mapping[tuple[str, int], int]:
+        """How often each scope has passed each percentage of its budgets."""
+        return await self._passed.counts()
 
     async def depths(self) -> Mapping[tuple[Lane, JobState], int]:
         """How many jobs are not at rest, by lane and state."""
@@ -147,9 +167,11 @@ def _counter(budget: Budget, scope: str, now: datetime) -> BudgetCounter:
     return BudgetCounter(scope=scope, window=window, limit_nano_usd=budget.limit_nano_usd)
 
 
-def _budget_row(budget: Budget, balance: Balance, now: datetime) -> JsonObject:
+def _budget_row(budget: Budget, balance: Balance, burn: Mapping[tuple[str, str], NanoUsd], now: datetime) -> JsonObject:
+    """`full_at` is when all is spent at the present burn; None where the window turns before."""
     limit = balance.limit_nano_usd or budget.limit_nano_usd
     left = limit - balance.settled_nano_usd - balance.reserved_nano_usd
+    burnt = burn.get((balance.scope, balance.window), NanoUsd(0))
     return {
         "id": f"{balance.scope}/{balance.window}",
         "scope": balance.scope,
@@ -158,5 +180,6 @@ def _budget_row(budget: Budget, balance: Balance, now: datetime) -> JsonObject:
         "settled_usd": usd_text(balance.settled_nano_usd),
         "reserved_usd": usd_text(balance.reserved_nano_usd),
         "left_usd": usd_text(NanoUsd(left)),
+        "full_at": forecast(NanoUsd(limit - balance.settled_nano_usd), burnt, BURN_SECONDS, budget, now),
         "resets_at": window_ends_at(budget.window, budget.timezone, now),
     }

@@ -198,6 +198,7 @@ async def open_web_house(
                 rooms.configuration,
                 keys=rooms.storage.keys,
                 reads=rooms.storage.reads,
+                passed=rooms.storage.thresholds,
                 now=rooms.clock.now,
             ),
         )

@@ -498,6 +498,9 @@ class FakeWatch:
         amounts = {"limit_usd": "1.000000000", "settled_usd": "0.250000000", "reserved_usd": "0.000000000"}
         return [{"id": "global/2026-01-01", "scope": "global", "window": "2026-01-01"} | amounts]
 
+    async def thresholds(self) -> Mapping[tuple[str, int], int]:
+        return {("global", 80): 2}
+
     async def depths(self) -> Mapping[tuple[Lane, JobState], int]:
         self.asked += 1
         return {(Lane.LOW, JobState.QUEUED): 3}

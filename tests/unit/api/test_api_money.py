@@ -106,3 +106,13 @@ async def test_a_batch_is_created_under_its_terms_and_let_go_on() -> None:
     assert error_of(bad)["param"] == "metadata.canary"
     assert again.status_code == 200
     assert error_of(nothing)["param"] == "id"
+
+
+async def test_metrics_show_each_budget_and_each_threshold() -> None:
+    async with client_of(FakeHouse()) as client:
+        text = (await client.get("/metrics")).text
+
+    assert 'penstock_budget_usd{amount="limit",scope="global",window="2026-01-01"} 1.0' in text
+    assert 'penstock_budget_usd{amount="settled",scope="global",window="2026-01-01"} 0.25' in text
+    assert 'penstock_budget_usd{amount="reserved",scope="global",window="2026-01-01"} 0.0' in text
+    assert 'penstock_budget_thresholds_passed_total{percent="80",scope="global"} 2.0' in text
