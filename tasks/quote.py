@@ -6,7 +6,7 @@ as it is estimated and an answer as long as this model's latest; `one_call` is e
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Protocol
@@ -197,12 +197,12 @@ def add(
 ) -> str | None:
     """Add one request; returns why it could not run, if so."""
     queued = as_queued(job, now)
-    first, *_ = models.chain(queued.model)
-    plan = models.plan(queued, first, queued.body, now)
+    plans = _plans(models, queued, now)
+    plan = plans[0]
     if isinstance(plan, Refusal):
         return f"This request could not run: {plan.reason.value} {plan.scope or ''}".rstrip()
-    quote, dearest = plan.quote, dearest_call(models, queued, now)
-    length = lengths.get(first)
+    quote, dearest = plan.quote, _dearest(plans)
+    length = lengths.get(plan.target)
     usual = Usage(
         input_tokens=min(quote.likely_input_tokens or quote.input_tokens, quote.input_tokens),
         output_tokens=quote.output_tokens if length is None else min(round(length), quote.output_tokens),
@@ -216,7 +216,7 @@ def add(
     totals.likely_nano_usd += plan.price.cost(usual) if plan.price.is_known else 0
     totals.one_call_nano_usd += dearest or 0
     totals.worst_case_nano_usd += worst_case(queued, dearest or ZERO)
-    work = totals.work.setdefault(first, Work())
+    work = totals.work.setdefault(plan.target, Work())
     work.requests += 1
     work.tokens += usual.total_tokens
     return None
@@ -231,9 +231,16 @@ def as_queued(job: NewJob, now: datetime) -> Job:
 def dearest_call(models: PricedModels, job: Job, now: datetime) -> NanoUsd | None:
     """The dearest call that its chain allows; None where no price is known."""
     try:
-        plans = [models.plan(job, target, job.body, now) for target in models.chain(job.model)]
+        return _dearest(_plans(models, job, now))
     except UnknownModel:
         return None
+
+
+def _plans(models: PricedModels, job: Job, now: datetime) -> list[Plan | Refusal]:
+    return [models.plan(job, target, job.body, now) for target in models.chain(job.model)]
+
+
+def _dearest(plans: Sequence[Plan | Refusal]) -> NanoUsd | None:
     return max((one.quote.cost_nano_usd for one in plans if isinstance(one, Plan) and one.price.is_known), default=None)
 
 
