@@ -30,6 +30,7 @@ from tasks.dispatch import dispatch
 from tasks.limits import LimitKeeper
 from tasks.suspects import Suspects
 from tasks.upkeep import SWEEP_SECONDS, Duty, Rounds, keep_house
+from tasks.vigil import Vigil
 from tasks.wiring import UpkeepHouse, open_upkeep_house
 from workers.alone import started
 from workers.leading import Leader
@@ -52,6 +53,7 @@ def duties_of(house: UpkeepHouse, alone: Callable[[JobId, int], Awaitable[int]])
     backlog, due, books = StoredBacklog(house.storage.backlog), house.storage.due, house.books
     controls, limits = house.storage.controls, LimitKeeper(house.admission.gate, house.configuration)
 
+    vigil = Vigil(house.storage.now, books.rescue, clock=time.monotonic)
     suspects = Suspects(house.storage.suspects, alone)
 
     async def refill() -> int:
@@ -96,7 +98,7 @@ def duties_of(house: UpkeepHouse, alone: Callable[[JobId, int], Awaitable[int]])
             Duty(name="open_ledger", every_seconds=1, run=books.keep_open),
             Duty(name="configure", every_seconds=2, run=apply_configuration),
             Duty(name="stage", every_seconds=0.25, run=due.stage_due),
-            Duty(name="rescue", every_seconds=1, run=books.rescue),
+            Duty(name="rescue", every_seconds=1, run=vigil.rescue),
             Duty(name="expire_jobs", every_seconds=1, run=due.expire),
             Duty(name="deliver", every_seconds=0.25, run=house.deliveries.deliver),
             Duty(name="republish", every_seconds=5, run=due.forget_lost_messages),

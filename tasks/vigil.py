@@ -1,0 +1,39 @@
+"""When the dead may be declared dead: not right after a silence of the store, in which the living could not renew either.
+
+A store that was paused, cut off or away comes back full of leases that ran out. The next heartbeat of each living process
+renews its own, so the rescue waits that long, and only then takes what nobody has renewed.
+"""
+
+from collections.abc import Awaitable, Callable
+
+SILENCE_SECONDS = 2.0
+"""Without an answer for so long, heartbeats may have failed too; rescue asks every second."""
+
+RENEWAL_SECONDS = 6.0
+"""By then every living process has had a heartbeat."""
+
+
+class Vigil:
+    """`ask` is any short question to the store, `rescue` the duty; `clock` gives monotonic seconds."""
+
+    def __init__(
+        self,
+        ask: Callable[[], Awaitable[object]],
+        rescue: Callable[[], Awaitable[int]],
+        *,
+        clock: Callable[[], float],
+    ) -> None:
+        self._ask, self._rescue, self._clock = ask, rescue, clock
+        self._answered_at: float | None = None
+        self._not_before = float("-inf")
+
+    async def rescue(self) -> int:
+        """Rescue, unless the store was silent lately; returns how many jobs. Raises PostgresUnavailable."""
+        asked_at = self._clock()
+        await self._ask()
+        now = self._clock()
+        heard_at = asked_at if self._answered_at is None else self._answered_at
+        if now - heard_at > SILENCE_SECONDS:
+            self._not_before = now + RENEWAL_SECONDS
+        self._answered_at = now
+        return await self._rescue() if now >= self._not_before else 0
