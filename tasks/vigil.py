@@ -1,7 +1,7 @@
-"""When the dead may be declared dead: not right after a silence of the store, in which the living could not renew either.
+"""When the dead may be declared dead: not after a silence of the store, in which the living could not renew either.
 
-A store that was paused, cut off or away comes back full of leases that ran out. The next heartbeat of each living process
-renews its own, so the rescue waits that long, and only then takes what nobody has renewed.
+A store that was paused, cut off or away comes back full of leases that ran out. The next heartbeat of each living
+process renews its own, so the rescue waits that long, and only then takes what nobody has renewed.
 """
 
 from collections.abc import Awaitable, Callable
