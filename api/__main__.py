@@ -16,7 +16,7 @@ from config.logs import configure_logs
 from config.metrics import Metrics
 from config.settings import SettingError, Settings, load_settings
 from schemas.errors import InvalidSetting
-from tasks.wiring import open_web_house
+from tasks.wiring.web import open_web_house
 
 REFUSED_SETTING = 6
 

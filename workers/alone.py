@@ -11,7 +11,7 @@ from config.settings import SettingError, Settings, load_settings
 from schemas.errors import InvalidSetting
 from schemas.ids import JobId
 from tasks.publish import Published
-from tasks.wiring import open_worker_house
+from tasks.wiring.work import open_worker_house
 
 REFUSED_SETTING = 6
 

@@ -35,7 +35,7 @@ def build() -> WorkerApp:
 def _open_house(
     settings: Settings, catalogue: Catalogue, env: Mapping[str, str], metrics: Metrics
 ) -> AbstractAsyncContextManager[WorkerHouse]:
-    from tasks.wiring import open_worker_house  # noqa: PLC0415 - Flower takes this app too, and opens no house
+    from tasks.wiring.work import open_worker_house  # noqa: PLC0415 - Flower takes this app too, and opens no house
 
     return open_worker_house(settings, catalogue, env, metrics)
 

@@ -31,7 +31,7 @@ from tasks.limits import LimitKeeper
 from tasks.suspects import Suspects
 from tasks.upkeep import SWEEP_SECONDS, Duty, Rounds, keep_house
 from tasks.vigil import Vigil
-from tasks.wiring import UpkeepHouse, open_upkeep_house
+from tasks.wiring.upkeep import UpkeepHouse, open_upkeep_house
 from workers.alone import started
 from workers.leading import Leader
 

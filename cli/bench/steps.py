@@ -29,7 +29,8 @@ from tasks.booking import Booking, book_reply
 from tasks.deps import Deps
 from tasks.identity import new_job_id
 from tasks.requests import Origin, parse_chat_request
-from tasks.wiring import UpkeepHouse, WorkerHouse, open_upkeep_house, open_worker_house
+from tasks.wiring.upkeep import UpkeepHouse, open_upkeep_house
+from tasks.wiring.work import WorkerHouse, open_worker_house
 
 CALL_SECONDS = 60.0
 

@@ -1,0 +1,129 @@
+"""What every process has open: stores, the gate, the configuration in force, the way to the workers.
+
+Everything belongs to the event loop that opens it. Stores connect at their first use, so a house opens while they are
+away; a wrong setting refuses to open.
+"""
+
+import asyncio
+import os
+import socket
+import uuid
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+
+import structlog
+from celery import Celery
+
+from admission.connect import Admission, connected
+from config.catalogue import Catalogue
+from config.settings import Settings
+from providers.vocabulary import Vocabulary
+from schemas.errors import Unavailable
+from storage.connect import Storage, opened
+from tasks.broker import celery_app
+from tasks.clock import StoreClock
+from tasks.configuration import Configuration
+from tasks.publish import Publisher
+from tasks.results import ResultBackend
+
+log = structlog.get_logger()
+
+CLOCK_SECONDS = 5.0
+"""How long a clock may be wrong after somebody has turned it."""
+
+CONFIGURATION_SECONDS = 2.0
+"""How long a process may work with limits and budgets that an operator has changed."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rooms:
+    """What every process has open."""
+
+    settings: Settings
+    clock: StoreClock
+    storage: Storage
+    admission: Admission
+    configuration: Configuration
+    vocabulary: Vocabulary
+    publisher: Publisher
+    results: ResultBackend
+
+
+@asynccontextmanager
+async def open_rooms(settings: Settings, catalogue: Catalogue, *, process: str) -> AsyncIterator[Rooms]:
+    """Open the rooms of one process; `process` is how its leases and connections name it."""
+    redis_url = settings.redis_url.get_secret_value()
+    app = celery_app(redis_url)
+    async with (
+        opened(
+            settings.database_url.get_secret_value(),
+            application=f"penstock {process}",
+            holder=f"{process}@{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}",
+            lease_seconds=settings.lease_seconds,
+        ) as storage,
+        connected(redis_url) as admission,
+    ):
+        configuration, clock = Configuration(storage.config), StoreClock()
+        await _set_clock(clock, storage)
+        async with (
+            _results(app) as results,
+            in_background("configuration", _keep_current(configuration)),
+            in_background("clock", _keep_time(clock, storage)),
+        ):
+            yield Rooms(
+                settings=settings,
+                clock=clock,
+                storage=storage,
+                admission=admission,
+                configuration=configuration,
+                vocabulary=Vocabulary(catalogue),
+                publisher=Publisher(app),
+                results=results,
+            )
+
+
+@asynccontextmanager
+async def _results(app: Celery) -> AsyncIterator[ResultBackend]:
+    results = ResultBackend(app)
+    try:
+        yield results
+    finally:
+        await results.aclose()
+        await asyncio.to_thread(app.close)
+
+
+async def _keep_current(configuration: Configuration) -> None:
+    while True:
+        with suppress(Unavailable):  # what was known stays in force; whoever needs Postgres says that it is away
+            await configuration.refresh()
+        await asyncio.sleep(CONFIGURATION_SECONDS)
+
+
+async def _keep_time(clock: StoreClock, storage: Storage) -> None:
+    while True:
+        await asyncio.sleep(CLOCK_SECONDS)
+        await _set_clock(clock, storage)
+
+
+async def _set_clock(clock: StoreClock, storage: Storage) -> None:
+    with suppress(Unavailable):  # the difference that was known stays in force
+        if difference := clock.heed(await storage.now()):
+            log.debug("clock_differs", seconds=difference.total_seconds())
+
+
+@asynccontextmanager
+async def in_background(name: str, work: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    """Run beside the block. Its bug is logged and ends it: leases that nobody renews run out, which is safe."""
+    task = asyncio.create_task(work, name=name)
+    task.add_done_callback(_tell_failure)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+def _tell_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("background_failed", work=task.get_name(), exc_info=error)

@@ -1,0 +1,99 @@
+"""The house of an upkeep process, which calls no model."""
+
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from admission.connect import Admission
+from config.catalogue import Catalogue
+from config.settings import Settings
+from storage.connect import Storage
+from tasks.adapters import StoredBatches, StoredJobs, WatchedBatches
+from tasks.batches import Batches
+from tasks.books import Bookkeeper
+from tasks.configuration import Configuration
+from tasks.deliver import Deliveries
+from tasks.identity import new_job_id
+from tasks.limits import EarlyWakes, names_leading_to
+from tasks.openings import Openings
+from tasks.publish import Publisher
+from tasks.replay import Replays
+from tasks.stop_loss import StopLosses
+from tasks.thresholds import Thresholds
+from tasks.webhooks import Webhooks, receiver_from
+from tasks.wiring.rooms import open_rooms
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UpkeepHouse:
+    """What upkeep does its duties with."""
+
+    settings: Settings
+    storage: Storage
+    admission: Admission
+    configuration: Configuration
+    publisher: Publisher
+    books: Bookkeeper
+    batches: Batches
+    stop_losses: StopLosses
+    deliveries: Deliveries
+    replays: Replays
+    dead_letter_days: int | None
+    openings: Openings
+    wakes: EarlyWakes
+    thresholds: Thresholds
+    webhooks: Webhooks
+
+
+@asynccontextmanager
+async def open_upkeep_house(
+    settings: Settings, catalogue: Catalogue, env: Mapping[str, str]
+) -> AsyncIterator[UpkeepHouse]:
+    """The house of an upkeep process, which calls no model. Raises InvalidSetting."""
+    receiver = receiver_from(catalogue.webhooks, env)
+    async with open_rooms(settings, catalogue, process="upkeep") as rooms:
+        storage = rooms.storage
+        yield UpkeepHouse(
+            settings=settings,
+            storage=storage,
+            admission=rooms.admission,
+            configuration=rooms.configuration,
+            publisher=rooms.publisher,
+            books=Bookkeeper(
+                table=storage.ledger,
+                due=storage.due,
+                redis=rooms.admission.ledger,
+                configuration=rooms.configuration,
+                now=rooms.clock.now,
+            ),
+            batches=Batches(
+                StoredBatches(storage.batches, storage.files),
+                StoredJobs(storage.jobs, storage.reads),
+                rooms.vocabulary,
+                now=rooms.clock.now,
+                new_job_id=new_job_id,
+                max_line_bytes=settings.max_line_bytes,
+            ),
+            stop_losses=StopLosses(WatchedBatches(storage.stop_losses)),
+            deliveries=Deliveries(storage.deliveries, storage.reads, rooms.results),
+            replays=Replays(storage.replay, storage.letters),
+            dead_letter_days=catalogue.dead_letters.retention_days,
+            openings=Openings(
+                rooms.admission.gate,
+                rooms.vocabulary.chain,
+                run_ahead=settings.run_ahead_jobs,
+                hold_seconds=settings.hold_seconds,
+                clock=time.monotonic,
+            ),
+            thresholds=Thresholds(
+                redis=rooms.admission.ledger,
+                rows=storage.thresholds,
+                configuration=rooms.configuration,
+                now=rooms.clock.now,
+            ),
+            webhooks=Webhooks(storage.thresholds, receiver, now=rooms.clock.now),
+            wakes=EarlyWakes(
+                storage.parked, names_leading_to((*catalogue.models, *catalogue.aliases), rooms.vocabulary.chain)
+            ),
+        )

@@ -1,0 +1,114 @@
+"""The house of a web process: it takes work in, tells of it, and runs synchronous completions itself."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from config.catalogue import Catalogue
+from config.metrics import Metrics
+from config.settings import Settings
+from providers.vocabulary import Vocabulary
+from schemas.job import Target
+from storage.batches import BatchTable
+from storage.dead_letters import DeadLetterReads
+from storage.files import FileTable
+from storage.keys import KeyTable
+from storage.reads import Reads
+from storage.stop_losses import StopLossTable
+from tasks.controls import Controls
+from tasks.deps import Deps
+from tasks.intake import Intake
+from tasks.letters import Imports, StoredLetters
+from tasks.quote import Quotes
+from tasks.replay import Replays
+from tasks.replay_price import ReplayPrices
+from tasks.reprice import Repricing
+from tasks.treasury import Treasury
+from tasks.watch import Watch
+from tasks.wiring.rooms import Rooms, open_rooms
+from tasks.wiring.work import intake_of, working
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WebHouse:
+    """What the HTTP door asks for (`api.house.House`)."""
+
+    vocabulary: Vocabulary
+    intake: Intake
+    reads: Reads
+    dead_letters: DeadLetterReads
+    files: FileTable
+    batches: BatchTable
+    stop_losses: StopLossTable
+    keys: KeyTable
+    replay: Replays
+    prices: ReplayPrices
+    quotes: Quotes
+    imports: Imports
+    watch: Watch
+    treasury: Treasury
+    repricing: Repricing
+    controls: Controls
+
+
+@asynccontextmanager
+async def open_web_house(
+    settings: Settings, catalogue: Catalogue, env: Mapping[str, str], metrics: Metrics
+) -> AsyncIterator[WebHouse]:
+    """The house of a web process: it runs synchronous completions itself. Raises InvalidSetting."""
+    async with (
+        open_rooms(settings, catalogue, process="web") as rooms,
+        working(rooms, catalogue, env, metrics, most_seconds=settings.lease_seconds) as deps,
+    ):
+        yield WebHouse(
+            vocabulary=rooms.vocabulary,
+            intake=intake_of(rooms, deps),
+            reads=rooms.storage.reads,
+            dead_letters=rooms.storage.dead_letters,
+            files=rooms.storage.files,
+            batches=rooms.storage.batches,
+            stop_losses=rooms.storage.stop_losses,
+            keys=rooms.storage.keys,
+            replay=Replays(rooms.storage.replay, rooms.storage.letters),
+            prices=ReplayPrices(StoredLetters(rooms.storage.dead_letters), deps.models),
+            quotes=_quotes(rooms, deps),
+            imports=Imports(rooms.storage.letters),
+            controls=Controls(
+                rooms.storage.controls, chain=rooms.vocabulary.chain, cancel_job=rooms.storage.jobs.cancel
+            ),
+            treasury=Treasury(rooms.storage.config, rooms.storage.spend, now=rooms.clock.now),
+            repricing=_repricing(rooms, catalogue, env),
+            watch=Watch(
+                rooms.admission,
+                rooms.configuration,
+                keys=rooms.storage.keys,
+                reads=rooms.storage.reads,
+                passed=rooms.storage.thresholds,
+                now=rooms.clock.now,
+            ),
+        )
+
+
+def _repricing(rooms: Rooms, catalogue: Catalogue, env: Mapping[str, str]) -> Repricing:
+    from providers.accounts import base_url_of  # noqa: PLC0415 - as in `working`, which has loaded it
+    from providers.price_list import prices_of  # noqa: PLC0415 - the same
+
+    urls = {name: base_url_of(name, table, env) for name, table in catalogue.providers.items()}
+    return Repricing(rooms.storage.reprice, prices_of(catalogue, urls))
+
+
+def _quotes(rooms: Rooms, deps: Deps) -> Quotes:
+    def bucket_of(target: Target) -> Target:
+        family = rooms.configuration.family_of(target)
+        return target if family is None else Target(account=target.account, model=family)
+
+    return Quotes(
+        deps.models,
+        rooms.storage.files,
+        rooms.admission.gate,
+        rooms.storage.reads,
+        rooms.vocabulary,
+        now=rooms.clock.now,
+        bucket_of=bucket_of,
+        most_bytes=rooms.settings.max_line_bytes,
+    )

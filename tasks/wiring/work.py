@@ -1,0 +1,133 @@
+"""The deps of `run_job` over open rooms, and the house of a Celery worker process."""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from admission.local_gate import LocalGate
+from config.catalogue import Catalogue
+from config.metrics import Metrics
+from config.settings import Settings
+from providers.vocabulary import Vocabulary
+from schemas.accepted import Accepted
+from schemas.ids import JobId
+from storage.connect import Storage
+from storage.grouped import GroupedJobs
+from tasks.adapters import StoredAnswers, StoredJobs
+from tasks.budgeted import BudgetedModels
+from tasks.deps import Deps
+from tasks.entrypoints import CallerMessage, job_from_message
+from tasks.estimates import keep_exchanging
+from tasks.heart import Heart
+from tasks.identity import new_attempt_id, new_job_id
+from tasks.intake import Intake
+from tasks.observed import observed
+from tasks.patience import PatientJobs
+from tasks.pipeline import run_job
+from tasks.privacy import DiscreetJobs
+from tasks.publish import Published
+from tasks.results import ResultBackend
+from tasks.settling import SettlingGate
+from tasks.wiring.rooms import Rooms, in_background, open_rooms
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkerHouse:
+    """What the Celery tasks ask for (`workers.house.WorkerHouse`)."""
+
+    deps: Deps
+    intake: Intake
+    storage: Storage
+    vocabulary: Vocabulary
+    results: ResultBackend
+
+    async def run(self, published: Published) -> None:
+        """Bring a job one lease further."""
+        await run_job(published.job_id, published.generation, self.deps)
+
+    async def submit(self, message: CallerMessage) -> Accepted:
+        """Take a caller's job in. Raises InvalidRequest, IdempotencyConflict and PostgresUnavailable."""
+        tenants = await self.storage.keys.tenants()
+        job = job_from_message(message, self.vocabulary, job_id=new_job_id(), now=self.deps.now(), tenants=tenants)
+        return await self.intake.submit(job)
+
+    async def expect(self, task_id: str, job_id: JobId) -> None:
+        """Deliver the job's end to this task id when it rests."""
+        await self.storage.deliveries.expect(task_id, job_id)
+
+    async def cancel(self, task_ids: Sequence[str]) -> int:
+        """Cancel the jobs whose end was promised to these task ids. Raises PostgresUnavailable."""
+        jobs = await self.storage.deliveries.promised(task_ids)
+        return sum([await self.intake.cancel(job_id, None) for job_id in jobs])
+
+
+@asynccontextmanager
+async def open_worker_house(
+    settings: Settings, catalogue: Catalogue, env: Mapping[str, str], metrics: Metrics
+) -> AsyncIterator[WorkerHouse]:
+    """The house of a Celery worker process. Raises InvalidSetting."""
+    async with (
+        open_rooms(settings, catalogue, process="worker") as rooms,
+        working(rooms, catalogue, env, metrics) as deps,
+    ):
+        yield WorkerHouse(
+            deps=deps,
+            intake=intake_of(rooms, deps),
+            storage=rooms.storage,
+            vocabulary=rooms.vocabulary,
+            results=rooms.results,
+        )
+
+
+@asynccontextmanager
+async def working(
+    rooms: Rooms, catalogue: Catalogue, env: Mapping[str, str], metrics: Metrics, most_seconds: float | None = None
+) -> AsyncIterator[Deps]:
+    """The deps of `run_job`, with the heart that keeps this process's leases alive. Raises InvalidSetting.
+
+    `most_seconds` is how long a Postgres that is away is waited for; a caller on the line does not wait for ever.
+    """
+    from providers.models import open_models  # noqa: PLC0415 - the client takes half a second to load; upkeep needs none
+
+    settings, chance = rooms.settings, random.Random()  # noqa: S311 - spreads retries, guards nothing
+    heart = Heart(rooms.storage.jobs.renew, every_seconds=settings.heartbeat_seconds)
+    metrics.held_leases.set_function(lambda: heart.leases)
+    jobs = PatientJobs(
+        GroupedJobs(rooms.storage.jobs, heart.beating),
+        pause=asyncio.sleep,
+        jitter=chance.random,
+        most_seconds=most_seconds,
+    )
+    gate = LocalGate(
+        rooms.admission.gate,
+        jitter=chance.random,
+        hold_seconds=settings.hold_seconds,
+        family_of=rooms.configuration.family_of,
+        now=rooms.clock.now,
+    )
+    async with (
+        open_models(catalogue, settings, env) as models,
+        in_background("heart", heart.run()),
+        in_background("estimates", keep_exchanging(models.estimates, rooms.storage.estimates)),
+    ):
+        deps = Deps(
+            jobs=jobs if catalogue.privacy.store_content else DiscreetJobs(jobs),
+            gate=SettlingGate(gate),
+            models=BudgetedModels(models, rooms.configuration),
+            answers=StoredAnswers(rooms.storage.answers),
+            now=rooms.clock.now,
+            pause=asyncio.sleep,
+            jitter=chance.random,
+            attempt_id=new_attempt_id,
+        )
+        yield observed(deps, metrics, time.monotonic)
+        await gate.aclose()
+
+
+def intake_of(rooms: Rooms, deps: Deps) -> Intake:
+    """The way in, for a door of this process."""
+    jobs = StoredJobs(rooms.storage.jobs, rooms.storage.reads)
+    return Intake(jobs, rooms.storage.batches, rooms.publisher, deps, rooms.configuration.check)
