@@ -4,7 +4,7 @@ Every statement takes a bounded number of rows with SKIP LOCKED, may be run by t
 once: the arrow's state test is part of the statement.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.attempt import Unsettled
 from schemas.ids import JobId
+from schemas.lanes import Lane
 from storage.batched import fetch
 from storage.engine import transaction
 from storage.rows import unsettled_from
@@ -22,6 +23,9 @@ MOST_PER_ROUND = 1_000
 LOST_MESSAGE_SECONDS = 60.0
 """A published job that nobody has held for so long is published again: its message may be lost. A doubled message
 costs one stale claim, so this may be shorter than the longest queue. A wiped Redis is noticed at once by its epoch."""
+
+LOST_FROM_EMPTY_SECONDS = 5.0
+"""The same where the lane's queue is empty: the message was taken, and whoever took it has not held the job since."""
 
 STAGE_DUE = """
 WITH due AS (
@@ -87,6 +91,7 @@ FORGET_LOST_MESSAGES = """
 WITH lost AS (
     SELECT id FROM jobs
     WHERE state = 'queued' AND dispatched_at < clock_timestamp() - make_interval(secs => :lost_seconds) AND deaths < 2
+      AND (CAST(:lanes AS text[]) IS NULL OR lane = ANY(CAST(:lanes AS text[])))
     LIMIT :most FOR UPDATE SKIP LOCKED
 )
 UPDATE jobs j SET dispatched_at = NULL FROM lost WHERE j.id = lost.id
@@ -132,9 +137,12 @@ class DueTable:
         """Rest jobs whose deadline passed while nobody held them."""
         return await self._move(EXPIRE)
 
-    async def forget_lost_messages(self, lost_seconds: float = LOST_MESSAGE_SECONDS) -> int:
-        """Make published jobs that nobody holds publishable again."""
-        return await self._move(FORGET_LOST_MESSAGES, lost_seconds=lost_seconds)
+    async def forget_lost_messages(
+        self, lost_seconds: float = LOST_MESSAGE_SECONDS, lanes: Collection[Lane] | None = None
+    ) -> int:
+        """Make published jobs that nobody holds publishable again; of these lanes, or of all."""
+        named = None if lanes is None else [lane.value for lane in lanes]
+        return await self._move(FORGET_LOST_MESSAGES, lost_seconds=lost_seconds, lanes=named)
 
     async def _move(self, query: str, **parameters: Any) -> int:  # noqa: ANN401 - bind values
         return len(await self._rows(query, most=MOST_PER_ROUND, **parameters))

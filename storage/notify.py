@@ -28,11 +28,20 @@ async def listen(
     database_url: str, on_ring: Callable[[], None], *, reconnect_seconds: float = RECONNECT_SECONDS
 ) -> None:
     """Call `on_ring` after each commit that rang, and once after each (re)connect, until cancelled."""
+    away = False
+
+    def heard() -> None:
+        nonlocal away
+        away = False
+        on_ring()
+
     while True:
         try:
-            await _listen_once(_without_driver(database_url), on_ring)
+            await _listen_once(_without_driver(database_url), heard)
         except psycopg.OperationalError as error:
-            log.warning("bell_away", reason=str(error).strip())
+            if not away:
+                log.warning("bell_away", reason=str(error).strip())
+            away = True
         await asyncio.sleep(reconnect_seconds)
 
 

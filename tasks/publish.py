@@ -47,6 +47,18 @@ class Publisher:
             await asyncio.to_thread(self._send, lane, slices)
         return len(slices)
 
+    async def empty_lanes(self) -> frozenset[Lane]:
+        """Lanes that have no message waiting for a worker. Raises RedisUnavailable."""
+        async with self._turn:
+            return await asyncio.to_thread(self._empty_lanes)
+
+    def _empty_lanes(self) -> frozenset[Lane]:
+        try:
+            with self._app.producer_or_acquire() as producer:
+                return frozenset(lane for lane in Lane if not producer.channel.client.llen(lane.queue))
+        except (OperationalError, *self._app.connection_for_write().connection_errors) as error:
+            raise RedisUnavailable from error
+
     def _send(self, lane: Lane, slices: Sequence[Sequence[Published]]) -> None:
         try:
             with self._app.producer_or_acquire() as producer, producer.batch(max_size=PIPELINE_MESSAGES):

@@ -19,6 +19,7 @@ class SettlingGate:
 
     def __init__(self, gate: LocalGate) -> None:
         self._gate = gate
+        self._away = False
 
     @property
     def epoch(self) -> int:
@@ -36,10 +37,14 @@ class SettlingGate:
     async def settle(self, settlement: Settlement) -> bool:
         """Replace the reservation by the truth; False also when Redis is away."""
         try:
-            return await self._gate.settle(settlement)
+            settled = await self._gate.settle(settlement)
         except RedisUnavailable as error:
-            log.warning("settle_lost", stamp=settlement.grant.stamp, reason=error.message)
+            if not self._away:
+                log.warning("settlements_wait_for_redis", stamp=settlement.grant.stamp, reason=error.message)
+            self._away = True
             return False
+        self._away = False
+        return settled
 
     async def penalize(self, target: Target, penalty: Penalty) -> None:
         """Freeze the target for all workers; unheard, each learns it from its own refusal."""

@@ -33,6 +33,8 @@ class LaneChannel(redis.Channel):
     def _create_client(self, asynchronous: bool = False) -> Any:  # noqa: ANN401, FBT001, FBT002 - kombu's signature
         if asynchronous:
             return super()._create_client(asynchronous=True)  # type: ignore[no-untyped-call]
+        if self.connection is None or self.connection.client is None:  # kombu would fail on an attribute of None,
+            raise ConnectionResetError("the broker's connection was closed")  # which ends the worker
         if self._shared_client is None or self._shared_client.connection_pool is not self.pool:
             self._shared_client = super()._create_client()  # type: ignore[no-untyped-call]
         return self._shared_client

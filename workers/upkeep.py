@@ -24,6 +24,7 @@ from config.logs import configure_logs
 from config.settings import SettingError, Settings, load_settings
 from schemas.errors import InvalidSetting
 from schemas.ids import JobId
+from storage.due import LOST_FROM_EMPTY_SECONDS
 from storage.notify import listen
 from tasks.adapters import StoredBacklog
 from tasks.dispatch import dispatch
@@ -55,6 +56,10 @@ def duties_of(house: UpkeepHouse, alone: Callable[[JobId, int], Awaitable[int]])
 
     vigil = Vigil(house.storage.now, books.rescue, clock=time.monotonic)
     suspects = Suspects(house.storage.suspects, alone)
+
+    async def republish() -> int:
+        lost = await due.forget_lost_messages()
+        return lost + await due.forget_lost_messages(LOST_FROM_EMPTY_SECONDS, await house.publisher.empty_lanes())
 
     async def refill() -> int:
         return await dispatch(backlog, house.publisher, house.openings, slice_size=house.settings.slice_size)
@@ -101,7 +106,7 @@ def duties_of(house: UpkeepHouse, alone: Callable[[JobId, int], Awaitable[int]])
             Duty(name="rescue", every_seconds=1, run=vigil.rescue),
             Duty(name="expire_jobs", every_seconds=1, run=due.expire),
             Duty(name="deliver", every_seconds=0.25, run=house.deliveries.deliver),
-            Duty(name="republish", every_seconds=5, run=due.forget_lost_messages),
+            Duty(name="republish", every_seconds=5, run=republish),
             Duty(name="expire_reservations", every_seconds=5, run=expire_reservations),
             Duty(name="reconcile", every_seconds=5, run=books.reconcile),
             Duty(name="suspend_orphans", every_seconds=60, run=house.storage.ledger.suspend_orphans),
