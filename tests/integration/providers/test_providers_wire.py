@@ -240,7 +240,7 @@ async def test_the_request_on_the_wire() -> None:
         "messages": [{"role": "user", "content": "hi"}],
         "max_completion_tokens": 1_024,
         "store": True,
-        "metadata": {"job_id": "job_1"},
+        "metadata": {"job_id": "job_1", "attempt_id": "att_1"},
     }
 
 
