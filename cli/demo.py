@@ -98,8 +98,9 @@ def _run_batch(stack: RunningStack, file: Path) -> _Ended:
     spent_before = settled_nano_usd(list(stack.door.rows("budgets")))
     with stack.door.sdk() as client:
         started_at = time.monotonic()
-        batch = checked(client, submit_file(client, file, lane=Lane.NORMAL))
+        batch = submit_file(client, file, lane=Lane.NORMAL)
         say(f"Submitted {batch.id} through /v1/files and /v1/batches.")
+        batch = checked(client, batch)
         watcher = _Watcher(stack.door, batch.id, started_at=started_at, spent_before_nano_usd=spent_before)
         reading = watcher.read(batch)
         with _screen() as screen:
