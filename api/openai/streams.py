@@ -97,7 +97,7 @@ async def told(complete: Complete, telling: Telling) -> AsyncGenerator[bytes, No
         try:
             for data in await _ending(run, telling, sent=sent):
                 yield data
-        except Exception:
+        except Exception:  # a bug: who has heard something is told that it ends here, and the server logs the traceback
             if sent:
                 yield event(BUG)
             raise
