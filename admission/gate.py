@@ -25,6 +25,7 @@ from schemas.admission import (
     Ask,
     BudgetCounter,
     Grant,
+    Pace,
     Penalty,
     Refusal,
     RefusalReason,
@@ -182,7 +183,7 @@ class Gate:
         ]
         for counter in ask.counters:
             limit = min(counter.limit_nano_usd, HIGHEST_LIMIT_NANO_USD)
-            args += [limit, retention_seconds(counter.window)]
+            args += [limit, retention_seconds(counter.window), _paced(counter.pace)]
         return keys, args
 
     def _settled(self, settlement: Settlement) -> list[Word]:
@@ -207,7 +208,7 @@ class Gate:
             return 0, 0
         clock = self._clock_us
         now = ORIGIN + timedelta(microseconds=clock()) if clock else datetime.now(UTC)
-        first, second = (round((end - ORIGIN) / timedelta(microseconds=1)) for end in limits.day_resets.ends_after(now))
+        first, second = map(_moment_us, limits.day_resets.ends_after(now))
         return first, second
 
     def clock_word(self) -> Word:
@@ -225,6 +226,15 @@ def _counted_once(ask: Ask) -> Ask:
     if len(strictest) > MAX_BUDGET_COUNTERS:
         raise InvalidRequest(f"A job may count against {MAX_BUDGET_COUNTERS} budgets, not {len(strictest)}.")
     return ask if len(strictest) == len(ask.counters) else replace(ask, counters=tuple(strictest.values()))
+
+
+def _moment_us(moment: datetime) -> int:
+    """As the scripts count time."""
+    return round((moment - ORIGIN) / timedelta(microseconds=1))
+
+
+def _paced(pace: Pace | None) -> str:
+    return "" if pace is None else f"{_moment_us(pace.starts_at)} {_moment_us(pace.ends_at)} {pace.ahead!r}"
 
 
 def _words(reading: Reading) -> tuple[Word, Word, Word]:
@@ -274,6 +284,10 @@ def _refusal(ask: Ask, reason: RefusalReason, detail: str) -> Refusal:
         case RefusalReason.BUDGET:
             counter = ask.counters[int(detail)]
             return Refusal(reason=reason, scope=counter.scope, counter=counter, asked_nano_usd=ask.cost_nano_usd)
+        case RefusalReason.PACE:
+            number, opens_in_us = map(int, detail.split())
+            spent = _refusal(ask, RefusalReason.BUDGET, str(number))
+            return replace(spent, reason=reason, opens_in_ms=_ms(opens_in_us))
         case _:
             return Refusal(reason=reason, scope=detail or None)
 

@@ -105,6 +105,7 @@ BY_REASON: Mapping[str, Kind] = {
     DeadReason.AUTH: Kind(503, OVERLOADED, "provider_account_stopped", retry=NEVER),
     DeadReason.MODEL_NOT_FOUND: Kind(404, REQUEST),
     DeadReason.BUDGET: BUDGET,
+    RefusalReason.PACE: BUDGET,
     DeadReason.UNKNOWN_PRICE: Kind(400, REQUEST, retry=NEVER),
     DeadReason.TRIES_EXHAUSTED: UPSTREAM,
     DeadReason.AMBIGUOUS: Kind(504, SERVER, retry=NEVER),

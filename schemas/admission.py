@@ -22,10 +22,20 @@ class Step(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Pace:
+    """A limit that grows with its window: at first `ahead` (a part of it, above 0), all of it before `ends_at`."""
+
+    starts_at: datetime
+    ends_at: datetime
+    ahead: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class BudgetCounter:
     """One scope in one window: `scope` such as `global` or `tenant:acme`, `window` such as `2026-11-24`.
 
-    When the window ends and what follows its exhaustion is known to whoever asks, and is no part of the counter.
+    When the window ends, at what pace it may be spent, and what follows its exhaustion is known to whoever asks, and is
+    no part of the counter.
     """
 
     scope: str
@@ -33,6 +43,7 @@ class BudgetCounter:
     limit_nano_usd: NanoUsd
     ends_at: datetime | None = field(default=None, compare=False)
     on_exhausted: tuple[Step, ...] = field(default=(), compare=False)
+    pace: Pace | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,6 +129,7 @@ class RefusalReason(StrEnum):
 
     TOO_LARGE = "too_large"
     BUDGET = "budget"
+    PACE = "pace"
     TOO_MANY_BUDGETS = "too_many_budgets"
     UNKNOWN_MODEL = "unknown_model"
     UNKNOWN_PRICE = "unknown_price"
@@ -132,7 +144,8 @@ class Refusal:
     """No. `scope` names the budget that said so.
 
     Then `counter` is the window without room, `asked_nano_usd` what was wanted of it, and `cheaper_in` how many targets
-    further in the chain a cheaper one stands (0: none does).
+    further in the chain a cheaper one stands (0: none does). `opens_in_ms` is when its pace has room, if nobody else
+    takes it.
     """
 
     reason: RefusalReason
@@ -140,6 +153,7 @@ class Refusal:
     counter: BudgetCounter | None = field(default=None, compare=False)
     asked_nano_usd: NanoUsd = field(default=ZERO, compare=False)
     cheaper_in: int = field(default=0, compare=False)
+    opens_in_ms: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

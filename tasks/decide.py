@@ -6,7 +6,7 @@ Retry is later and costs a try; a reprompt or the next target is now and costs n
 from datetime import datetime, timedelta
 from typing import assert_never
 
-from schemas.admission import Refusal, RefusalReason, Step
+from schemas.admission import Refusal, RefusalReason
 from schemas.decision import (
     AskAgain,
     Complete,
@@ -18,7 +18,6 @@ from schemas.decision import (
     RetryAt,
 )
 from schemas.job import Job
-from schemas.money import usd_text
 from schemas.outcome import (
     CACHED,
     Declined,
@@ -32,7 +31,7 @@ from schemas.outcome import (
     Voided,
 )
 from schemas.reply import Trouble, TroubleKind
-from tasks.exhaustion import first_step
+from tasks.exhaustion import about_exhausted
 from tasks.progress import Progress
 from tasks.reprompt import with_complaint, with_more_room
 
@@ -47,11 +46,7 @@ LONGEST_BACKOFF_SECONDS = 60.0
 STOPPED_ACCOUNT_SECONDS = 60.0
 """How long a job sleeps before it asks again whether a stopped account has been opened."""
 
-TURN_SPREAD_SECONDS = 60.0
-"""Over how long the jobs that an exhausted budget has parked come back once its window turns."""
-
-BUDGET_CHECK_SECONDS = 300.0
-"""How long a job sleeps on an exhausted budget whose window's end nobody told."""
+MENDED_BY_OPERATORS = frozenset({RefusalReason.BUDGET.value, RefusalReason.PACE.value})
 
 NOT_READY_SECONDS = 1.0
 """How long a job sleeps while the ledger is being rebuilt."""
@@ -93,8 +88,8 @@ def _decide(job: Job, outcome: Outcome, progress: Progress, *, now: datetime, ji
 
 
 def _may_be_woken(decision: Decision) -> bool:
-    """A budget may be raised before its window turns: such a job waits for that until its deadline passes."""
-    return isinstance(decision, Park) and decision.reason == RefusalReason.BUDGET
+    """A budget may be raised before it has room: such a job waits for that until its deadline passes."""
+    return isinstance(decision, Park) and decision.reason in MENDED_BY_OPERATORS
 
 
 def _in_hand(decision: RetryAt | Park, progress: Progress) -> Decision:
@@ -181,8 +176,8 @@ def _about_refusal(refusal: Refusal, progress: Progress, *, now: datetime, jitte
                 reason=DeadReason.UNKNOWN_PRICE,
                 message="A budget counts this job and the price of its model is not known; configure its price.",
             )
-        case RefusalReason.BUDGET:
-            return _about_exhausted(refusal, progress, now=now, jitter=jitter)
+        case RefusalReason.BUDGET | RefusalReason.PACE:
+            return about_exhausted(refusal, progress.body, now=now, jitter=jitter)
         case RefusalReason.TOO_MANY_BUDGETS:
             return DeadLetter(reason=DeadReason.BUDGET, message=refusal.scope or "Too many budgets count this job.")
         case RefusalReason.ACCOUNT_STOPPED:
@@ -192,29 +187,6 @@ def _about_refusal(refusal: Refusal, progress: Progress, *, now: datetime, jitte
         case _:
             assert_never(refusal.reason)
     return Park(until_at=now + timedelta(seconds=wait * (1 + jitter)), reason=refusal.reason.value)
-
-
-def _about_exhausted(refusal: Refusal, progress: Progress, *, now: datetime, jitter: float) -> Decision:
-    """The first step that can be taken; whether an answer was there was looked up before."""
-    counter = refusal.counter
-    scope = refusal.scope if counter is None else f"{counter.scope} of {counter.window}"
-    step = first_step(refusal, answer_missing=True)
-    if step is Step.CHEAPER:
-        note = f"{scope} spent: a cheaper model"
-        skips = refusal.cheaper_in - 1
-        return AskAgain(body=progress.body, reason="cheaper", next_target=True, skips=skips, note=note)
-    if step is Step.REJECT:
-        message = f"The budget {scope} is spent."
-        return DeadLetter(reason=DeadReason.BUDGET, message=message, note=f"{scope} spent: rejected")
-    if counter is not None and refusal.asked_nano_usd > counter.limit_nano_usd:
-        asked, limit = usd_text(refusal.asked_nano_usd), usd_text(counter.limit_nano_usd)
-        message = f"This request may cost {asked} USD, more than the whole budget {scope} of {limit} USD."
-        return DeadLetter(reason=DeadReason.BUDGET, message=message, note=f"{scope} too small: rejected")
-    if counter is None or counter.ends_at is None:
-        until_at = now + timedelta(seconds=BUDGET_CHECK_SECONDS * (1 + jitter))
-    else:
-        until_at = counter.ends_at + timedelta(seconds=TURN_SPREAD_SECONDS * jitter)
-    return Park(until_at=until_at, reason=refusal.reason.value, note=f"{scope} spent: parked until it turns")
 
 
 def _retry(job: Job, trouble: Trouble, progress: Progress, *, now: datetime, jitter: float) -> Decision:

@@ -1,12 +1,52 @@
-"""What follows when a budget has no room for a job: which of its steps can be taken. Pure.
+"""What follows when a budget has no room for a job: which of its steps can be taken, and until when it waits. Pure.
 
 A job that names a model, and not an alias, has a chain of one: it pins its model, and no cheaper one is ever taken.
+What has no room for good waits until the window turns; what is only ahead of its pace waits until the pace has room.
 """
 
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 
-from schemas.admission import Refusal, Step
-from schemas.money import NanoUsd
+from schemas.admission import Pace, Refusal, RefusalReason, Step
+from schemas.decision import AskAgain, DeadLetter, DeadReason, Park
+from schemas.jsons import JsonObject
+from schemas.money import NanoUsd, usd_text
+
+TURN_SPREAD_SECONDS = 60.0
+"""Over how long the jobs that an exhausted budget has parked come back once its window turns."""
+
+BUDGET_CHECK_SECONDS = 300.0
+"""How long a job sleeps on an exhausted budget whose window's end nobody told."""
+
+PACE_SPREAD_PART = 0.01
+"""Part of the window over which those come back that are ahead of its pace. Each knows only its own cost, so all see
+the same moment: spread like this, one that waits a whole window asks a hundred times, however many others wait."""
+
+LONGEST_PACE_SPREAD_SECONDS = 900.0
+"""Of a month nobody wants to wait for a hundredth."""
+
+
+def about_exhausted(
+    refusal: Refusal, body: JsonObject, *, now: datetime, jitter: float
+) -> AskAgain | DeadLetter | Park:
+    """The first step that can be taken; whether an answer was there was looked up before."""
+    counter = refusal.counter
+    scope = refusal.scope if counter is None else f"{counter.scope} of {counter.window}"
+    how = "ahead of its pace" if refusal.reason is RefusalReason.PACE else "spent"
+    step = first_step(refusal, answer_missing=True)
+    if step is Step.CHEAPER:
+        note = f"{scope} {how}: a cheaper model"
+        return AskAgain(body=body, reason="cheaper", next_target=True, skips=refusal.cheaper_in - 1, note=note)
+    if step is Step.REJECT:
+        message = f"The budget {scope} is {how}."
+        return DeadLetter(reason=DeadReason.BUDGET, message=message, note=f"{scope} {how}: rejected")
+    if counter is not None and refusal.asked_nano_usd > counter.limit_nano_usd:
+        asked, limit = usd_text(refusal.asked_nano_usd), usd_text(counter.limit_nano_usd)
+        message = f"This request may cost {asked} USD, more than the whole budget {scope} of {limit} USD."
+        return DeadLetter(reason=DeadReason.BUDGET, message=message, note=f"{scope} too small: rejected")
+    until = "it has room" if refusal.reason is RefusalReason.PACE else "it turns"
+    note = f"{scope} {how}: parked until {until}"
+    return Park(until_at=_has_room_at(refusal, now, jitter), reason=refusal.reason.value, note=note)
 
 
 def first_step(refusal: Refusal, *, answer_missing: bool) -> Step:
@@ -25,3 +65,17 @@ def cheaper_in(asked_nano_usd: NanoUsd, further: Sequence[NanoUsd | None]) -> in
     """How many targets further the first cheaper one stands, by the quotes of those to come; 0: there is none."""
     quotes = enumerate(further, 1)
     return next((number for number, cost in quotes if cost is not None and cost < asked_nano_usd), 0)
+
+
+def _has_room_at(refusal: Refusal, now: datetime, jitter: float) -> datetime:
+    counter = refusal.counter
+    if counter is None or counter.ends_at is None:
+        return now + timedelta(seconds=BUDGET_CHECK_SECONDS * (1 + jitter))
+    if refusal.reason is RefusalReason.PACE and counter.pace is not None:
+        return now + timedelta(milliseconds=refusal.opens_in_ms) + _spread(counter.pace) * jitter
+    return counter.ends_at + timedelta(seconds=TURN_SPREAD_SECONDS) * jitter
+
+
+def _spread(pace: Pace) -> timedelta:
+    longest = timedelta(seconds=LONGEST_PACE_SPREAD_SECONDS)
+    return min((pace.ends_at - pace.starts_at) * PACE_SPREAD_PART, longest)

@@ -153,6 +153,8 @@ def _sentence(refusal: Refusal) -> str:
     match refusal.reason:
         case RefusalReason.BUDGET:
             return f"The budget {refusal.scope} is spent." if refusal.scope else "A budget is spent."
+        case RefusalReason.PACE:
+            return f"The budget {refusal.scope} is ahead of its pace; it has room in {_words(refusal.opens_in_ms)}."
         case RefusalReason.TOO_MANY_BUDGETS:
             return refusal.scope or "Too many budgets count this request."
         case RefusalReason.ACCOUNT_STOPPED:
@@ -167,3 +169,8 @@ def _sentence(refusal: Refusal) -> str:
             return "The model is not configured any more."
         case _:
             assert_never(refusal.reason)
+
+
+def _words(milliseconds: int) -> str:
+    minutes = -(-milliseconds // 60_000)
+    return f"{minutes} minutes" if minutes > 1 else "a minute"

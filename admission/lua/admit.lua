@@ -2,10 +2,12 @@
 -- KEYS  1 epoch  2 account stop  3 bucket  4 in-flight  5 index of targets  6 index of counters by the moment at which
 --       they are forgotten  7.. budget counters, each named once
 -- ARGV  1 epoch  2 attempt id  3 lane 1..4  4 tokens  5 cost  6 lifetime us  7 waited us  8 ticket 0|1  9 horizon us
---       10 target  11 clock (tests)  then per counter: limit, seconds to keep
+--       10 target  11 clock (tests)  then per counter: limit, seconds to keep, pace ('' or 'start us, end us, part ahead'
+--       with spaces between)
 -- Reply {1, wait us, stamp} | {0, wait us, reason} | {-1, reason, detail}
--- Invariants: settled + reserved + cost <= limit in every counter, or nothing is written; every check comes before
--- the first write; a refusal writes nothing but a ticket and a hold; money and moments never pass through tostring.
+-- Invariants: settled + reserved + cost <= limit in every counter, or nothing is written; a pace only ever lowers the
+-- limit, and what is spent for good is told before what is only ahead of its pace; every check comes before the first
+-- write; a refusal writes nothing but a ticket and a hold; money and moments never pass through tostring.
 local lane, tokens, ticket = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[8] == '1'
 local waited, horizon = tonumber(ARGV[7]), tonumber(ARGV[9])
 local REASON = {'requests_per_minute', 'tokens_per_minute', 'requests_per_day', 'tokens_per_day', 'in_flight', 'frozen'}
@@ -23,14 +25,21 @@ if tokens * interval(b, 2) > MINUTE + 0.5 or tokens * interval(b, 4) > DAY + 0.5
 end
 
 -- Money. Doubles are exact to 2^53; beyond, the comparison keeps a margin, and changes are always decimal strings.
-local counters, known = #KEYS - 6, {}
+local counters, known, paced, opens = #KEYS - 6, {}, 0, 0
 for j = 1, counters do
   local v = redis.call('HMGET', KEYS[6 + j], 'l', 's', 'r')
-  local limit = tonumber(v[1] or ARGV[10 + 2 * j])
+  local limit = tonumber(v[1] or ARGV[9 + 3 * j])
   local margin = limit > 9007199254740992 and 4096 or 0
-  if (v[2] or 0) + (v[3] or 0) + tonumber(ARGV[5]) + margin > limit then return {-1, 'budget', tostring(j - 1)} end
+  local wanted = (v[2] or 0) + (v[3] or 0) + tonumber(ARGV[5]) + margin
+  if wanted > limit then return {-1, 'budget', tostring(j - 1)} end
+  if ARGV[11 + 3 * j] ~= '' then
+    local starts, ends, ahead = string.match(ARGV[11 + 3 * j], '(%S+) (%S+) (%S+)')
+    local at = starts + (wanted / limit - ahead) * (ends - starts)
+    if at > now and at > opens then paced, opens = j, at end
+  end
   known[j] = v[3]
 end
+if paced > 0 then return {-1, 'pace', string.format('%d %.0f', paced - 1, opens - now)} end
 
 local k = {}
 for d = 1, 4 do k[d] = (d % 2 == 1 and 1 or tokens) * paced_interval(b, d, now) end
@@ -114,9 +123,9 @@ if wait < 0 then wait = 0 end
 for j = 1, counters do
   redis.call('HINCRBY', KEYS[6 + j], 'r', ARGV[5])
   if not known[j] then
-    redis.call('EXPIRE', KEYS[6 + j], ARGV[11 + 2 * j])
+    redis.call('EXPIRE', KEYS[6 + j], ARGV[10 + 3 * j])
     redis.call('ZREMRANGEBYSCORE', KEYS[6], '-inf', string.format('%.0f', now))
-    redis.call('ZADD', KEYS[6], string.format('%.0f', now + ARGV[11 + 2 * j] * SECOND), KEYS[6 + j])
+    redis.call('ZADD', KEYS[6], string.format('%.0f', now + ARGV[10 + 3 * j] * SECOND), KEYS[6 + j])
   end
 end
 for d = 1, 4 do

@@ -4,8 +4,10 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
 from admission.connect import Admission, connected
+from admission.gate import ORIGIN
 from admission.limits import TargetLimits
 from schemas.admission import Ask, BudgetCounter, Grant, Refusal, Wait
 from schemas.ids import AttemptId
@@ -54,6 +56,11 @@ def an_ask(number: int | str = 1, **changes: object) -> Ask:
         epoch=1,
     )
     return replace(plain, **changes)  # type: ignore[arg-type]  # names are checked by the dataclass
+
+
+def moment_of(now_us: int) -> datetime:
+    """What a wall clock says when the server's says this."""
+    return ORIGIN + timedelta(microseconds=now_us)
 
 
 def a_counter(limit: int, scope: str = "global", window: str = "2026-11-24@UTC") -> BudgetCounter:

@@ -72,6 +72,9 @@ class GateModel:
             limit = purse.get("l", counter.limit_nano_usd)
             if purse.get("s", 0) + purse.get("r", 0) + ask.cost_nano_usd > limit:
                 return ("refusal", number, "budget")
+        opens = [at for each in ask.counters if (at := self._opens_at(each, ask)) > now]
+        if opens:
+            return ("refusal", round(max(opens) - now), "pace")
         costs = [(ask.tokens if d % 2 else 1) * _paced(s, d, now) for d in range(4)]
         dominant, burst = max(costs[:2]), s["burst"][0]
         floor_of = s["floor"]
@@ -149,6 +152,18 @@ class GateModel:
         stamp = "|".join([stamp_name(ask), str(ask.tokens), str(ask.cost_nano_usd), *(f"{n:.0f}" for n in numbers)])
         self.in_flight[stamp] = now + self.lifetime_us
         return ("grant", ceil(wait), stamp)
+
+    def _opens_at(self, counter: BudgetCounter, ask: Ask) -> float:
+        """When the pace of a counter has room for what is asked; 0 where it has none."""
+        purse, pace = self.money.get((counter.scope, counter.window), {}), counter.pace
+        limit = purse.get("l", counter.limit_nano_usd)
+        if pace is None or not limit:
+            return 0.0
+        starts, ends = (
+            round((moment - ORIGIN) / timedelta(microseconds=1)) for moment in (pace.starts_at, pace.ends_at)
+        )
+        wanted = purse.get("s", 0) + purse.get("r", 0) + ask.cost_nano_usd
+        return starts + (wanted / limit - pace.ahead) * (ends - starts)
 
     def settle(self, done: Settlement) -> bool:  # noqa: C901, PLR0912 - the same, beside settle.lua
         stamp = done.grant.stamp

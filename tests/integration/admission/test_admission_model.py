@@ -22,8 +22,10 @@ from schemas.admission import (
     Grant,
     LimitFigures,
     LimitHeaders,
+    Pace,
     Penalty,
     Refusal,
+    RefusalReason,
     SettleKind,
     Settlement,
     Wait,
@@ -31,7 +33,7 @@ from schemas.admission import (
 )
 from schemas.ids import AttemptId
 from schemas.lanes import Lane
-from tests.support.admission_room import START_US, TARGET, Clock, a_counter, an_ask, an_open_room
+from tests.support.admission_room import SECOND_US, START_US, TARGET, Clock, a_counter, an_ask, an_open_room, moment_of
 from tests.support.gate_model import GateModel
 
 if TYPE_CHECKING:
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
 
 LIFETIME_SECONDS = 60.0
 COUNTERS = (a_counter(1_000), a_counter(1_500, scope="tenant:a"), a_counter(50_000, window="2026-11@UTC"))
+HOUR = Pace(starts_at=moment_of(START_US), ends_at=moment_of(START_US + 3_600 * SECOND_US), ahead=0.25)
+PACED = tuple(replace(counter, pace=pace) for counter, pace in zip(COUNTERS, (HOUR, None, HOUR), strict=True))
 ONE_US = 1.0
 RELATIVE = 1e-12
 """Doubles of 10^16 µs are exact to 2; sums of them in another order may differ in the last bit."""
@@ -58,7 +62,7 @@ ASKS = st.builds(
     lane=st.sampled_from(Lane),
     tokens=of(0, 1, 10, 100, 500, 900, 3_000, 59_999, 60_001),
     cost_nano_usd=of(0, 1, 10, 400, 999),
-    counters=of((), COUNTERS[:1], COUNTERS[:2], COUNTERS),
+    counters=of((), COUNTERS[:1], COUNTERS[:2], COUNTERS, PACED, PACED),
     waited_ms=of(0, 30_001, 60_001),
     has_ticket=st.booleans(),
     horizon_ms=of(0, 50, 400),
@@ -165,6 +169,9 @@ class Both:
             case Wait(retry_after_ms=wait_ms, reason=reason):
                 assert ("wait", word) == (verdict, reason.value)
                 assert abs(wait_ms - max(1, -(-number // 1_000))) <= 1
+            case Refusal(reason=RefusalReason.PACE, opens_in_ms=opens_in_ms):
+                assert (verdict, word) == ("refusal", "pace")
+                assert abs(opens_in_ms - number / 1_000) <= 1
             case Refusal(reason=why):
                 assert ("refusal", word) == (verdict, why.value)
 

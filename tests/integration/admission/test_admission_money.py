@@ -4,6 +4,7 @@ import asyncio
 import re
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from redis.crc import key_slot
@@ -18,10 +19,20 @@ from admission.local_gate import LocalGate
 from admission.scripts import Script
 from admission.stamps import read_stamp
 from admission.wire import Wire, Word
-from schemas.admission import BudgetCounter, Grant, Penalty, Refusal, RefusalReason, SettleKind, Settlement
+from schemas.admission import BudgetCounter, Grant, Pace, Penalty, Refusal, RefusalReason, SettleKind, Settlement
 from schemas.errors import InvalidRequest
 from schemas.money import NanoUsd
-from tests.support.admission_room import TARGET, Clock, a_counter, an_ask, granted, limits, refused
+from tests.support.admission_room import (
+    START_US,
+    TARGET,
+    Clock,
+    a_counter,
+    an_ask,
+    granted,
+    limits,
+    moment_of,
+    refused,
+)
 
 GLOBAL, TENANT, MONTH = a_counter(1_000), a_counter(650, scope="tenant:a"), a_counter(10_000, window="2026-11@UTC")
 ALL = (GLOBAL, TENANT, MONTH)
@@ -394,3 +405,67 @@ async def test_all_keys_of_every_call_lie_in_one_slot(redis_url: str) -> None:
     }
     assert len({key_slot(key.encode()) for _, names in wire.calls for key in names}) == 1
     assert all(re.fullmatch(r"\{penstock\}:[^{}]*", key) for _, names in wire.calls for key in names)
+
+
+HOUR_US = 3_600_000_000
+
+
+def paced(limit: int, ahead: float = 0.1, scope: str = "global") -> BudgetCounter:
+    """A counter of the hour in which tests begin."""
+    pace = Pace(starts_at=moment_of(START_US), ends_at=moment_of(START_US + HOUR_US), ahead=ahead)
+    return replace(a_counter(limit, scope=scope), pace=pace)
+
+
+async def test_a_pace_lets_so_much_be_spent_as_of_its_window_has_passed_and_a_part_ahead(
+    room: Admission, clock: Clock
+) -> None:
+    counter = paced(1_000)
+    await reserve(room, 100, [counter])
+
+    ahead = refused(await room.gate.admit(an_ask(cost_nano_usd=NanoUsd(200), counters=(counter,))))
+
+    assert (ahead.reason, ahead.scope, ahead.opens_in_ms) == (RefusalReason.PACE, "global", 720_000)
+    assert await money(room, counter) == (0, 100)
+    clock.pass_seconds(719.9)
+    refused(await room.gate.admit(an_ask(cost_nano_usd=NanoUsd(200), counters=(counter,))))
+    clock.pass_seconds(0.2)
+    await reserve(room, 200, [counter])
+
+
+async def test_a_paced_budget_can_be_spent_to_its_last_nano_dollar_and_not_one_more(
+    room: Admission, clock: Clock
+) -> None:
+    counter = paced(1_000)
+    clock.pass_seconds(3_000)
+    await reserve(room, 600, [counter])
+    clock.pass_seconds(240)  # nine tenths of the window, and the tenth ahead
+
+    await reserve(room, 400, [counter])
+
+    spent = refused(await room.gate.admit(an_ask(cost_nano_usd=NanoUsd(1), counters=(counter,))))
+    assert spent.reason is RefusalReason.BUDGET
+
+
+async def test_what_is_spent_for_good_is_told_before_what_is_ahead_of_its_pace(room: Admission) -> None:
+    both = (paced(1_000), a_counter(150, scope="tenant:a"))
+
+    answer = refused(await room.gate.admit(an_ask(cost_nano_usd=NanoUsd(200), counters=both)))
+
+    assert (answer.reason, answer.scope) == (RefusalReason.BUDGET, "tenant:a")
+
+
+async def test_of_two_paces_the_one_that_opens_last_is_named(room: Admission) -> None:
+    both = (paced(1_000), paced(500, scope="tenant:a"))
+
+    answer = refused(await room.gate.admit(an_ask(cost_nano_usd=NanoUsd(200), counters=both)))
+
+    assert (answer.scope, answer.opens_in_ms) == ("tenant:a", 1_080_000)
+
+
+async def test_a_raised_limit_raises_its_pace(room: Admission) -> None:
+    counter = paced(1_000)
+    refused(await room.gate.admit(an_ask(cost_nano_usd=NanoUsd(200), counters=(counter,))))
+
+    await room.ledger.pin_limits([a_counter(2_000)])
+
+    await reserve(room, 200, [counter])

@@ -1,20 +1,20 @@
 """What follows an exhausted budget: a cheaper model, an old answer, waiting for the window, or a dead letter."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import pytest
 
-from schemas.admission import Ask, BudgetCounter, Grant, Refusal, RefusalReason, Step, Wait
+from schemas.admission import Ask, BudgetCounter, Grant, Pace, Refusal, RefusalReason, Step, Wait
 from schemas.decision import AskAgain, Complete, DeadLetter, DeadReason, Park
 from schemas.job import Job, Target
 from schemas.jsons import JsonObject
 from schemas.money import NanoUsd, Quote
 from schemas.outcome import CACHED, NotAllowed, Valid
 from schemas.plan import Plan
-from tasks.decide import TURN_SPREAD_SECONDS, decide
-from tasks.exhaustion import cheaper_in
+from tasks.decide import decide
+from tasks.exhaustion import LONGEST_PACE_SPREAD_SECONDS, PACE_SPREAD_PART, TURN_SPREAD_SECONDS, cheaper_in
 from tasks.pipeline import run_job
 from tasks.progress import Progress
 from tests.support.fakes import NOW, PRICE, FakeAnswers, FakeGate, FakeJobs, FakeModels, a_job, a_reply, deps_of
@@ -55,6 +55,48 @@ def test_it_waits_until_the_window_turns_and_not_all_at_once() -> None:
 
 def test_a_window_that_turns_after_the_deadline_leaves_time_for_the_budget_to_be_raised() -> None:
     assert isinstance(decided(spent(Step.PARK), a_job(expires_at=NOW + timedelta(minutes=5))), Park)
+
+
+def ahead(*steps: Step, days: float = 1, opens_in_ms: int = 5_000) -> NotAllowed:
+    refusal = spent(*steps).refusal
+    assert refusal.counter is not None
+    pace = Pace(starts_at=NOW, ends_at=NOW + timedelta(days=days), ahead=0.1)
+    counter = replace(refusal.counter, pace=pace)
+    return NotAllowed(refusal=replace(refusal, reason=RefusalReason.PACE, counter=counter, opens_in_ms=opens_in_ms))
+
+
+def test_what_is_ahead_of_its_pace_waits_until_there_is_room_and_not_for_the_window() -> None:
+    early, late = decided(ahead(Step.PARK), jitter=0.0), decided(ahead(Step.PARK), jitter=1.0)
+
+    assert isinstance(early, Park)
+    assert isinstance(late, Park)
+    assert early.until_at == NOW + timedelta(seconds=5)
+    assert late.until_at - early.until_at == timedelta(days=1) * PACE_SPREAD_PART
+    assert (early.reason, early.note) == (
+        "pace",
+        "global of 2026-01-01@UTC ahead of its pace: parked until it has room",
+    )
+
+
+def test_the_pace_of_a_month_spreads_no_further_than_a_quarter_of_an_hour() -> None:
+    early, late = decided(ahead(days=30), jitter=0.0), decided(ahead(days=30), jitter=1.0)
+
+    assert isinstance(early, Park)
+    assert isinstance(late, Park)
+    assert (late.until_at - early.until_at).total_seconds() == LONGEST_PACE_SPREAD_SECONDS
+
+
+def test_the_steps_of_a_budget_go_before_its_pace() -> None:
+    rejected = decided(ahead(Step.REJECT))
+
+    assert isinstance(rejected, DeadLetter)
+    assert "ahead of its pace" in rejected.message
+
+
+def test_a_pace_that_opens_after_the_deadline_leaves_time_for_the_budget_to_be_raised() -> None:
+    job = a_job(expires_at=NOW + timedelta(minutes=5))
+
+    assert isinstance(decided(ahead(Step.PARK, opens_in_ms=600_000), job), Park)
 
 
 @pytest.mark.parametrize(
