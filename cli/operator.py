@@ -18,7 +18,17 @@ budgets = typer.Typer(no_args_is_help=True, help="See what may be spent and what
 limits = typer.Typer(invoke_without_command=True, help="See the provider's limits: configured, learned and used.")
 keys = typer.Typer(no_args_is_help=True, help="Create, list and revoke API keys.")
 
-BUDGET_COLUMNS = ("scope", "window", "limit_usd", "settled_usd", "reserved_usd", "left_usd", "full_at", "resets_at")
+BUDGET_COLUMNS = (
+    "scope",
+    "window",
+    "limit_usd",
+    "settled_usd",
+    "reserved_usd",
+    "left_usd",
+    "pace_usd",
+    "full_at",
+    "resets_at",
+)
 SPEND_COLUMNS = ("entries", "spent_usd", "wasted_usd")
 LIMIT_COLUMNS = (
     "target",
@@ -67,6 +77,12 @@ def set_budget(
     on_exhausted: Annotated[
         list[str] | None, typer.Option("--on-exhausted", help="cheaper, cached, park, reject; in this order.")
     ] = None,
+    pacing: Annotated[
+        str | None, typer.Option("--pacing", help="even: spend no faster than the window passes.")
+    ] = None,
+    ahead: Annotated[
+        float | None, typer.Option("--pacing-ahead", help="So much of the limit ahead of the pace; default 0.1.")
+    ] = None,
     as_json: AsJson = False,
     url: Url = None,
     home: HomeFolder = DEFAULT_HOME,
@@ -75,6 +91,7 @@ def set_budget(
     body: JsonObject = {"scope": scope, "window": window, "limit_usd": limit, "timezone": timezone}
     if on_exhausted:
         body["on_exhausted"] = on_exhausted
+    body |= {name: value for name, value in (("pacing", pacing), ("pacing_ahead", ahead)) if value is not None}
     changed = open_door(ctx, url, home, as_operator=True).post("budgets", body=body)
     if as_json:
         show_json(changed)

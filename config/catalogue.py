@@ -20,6 +20,7 @@ from pydantic import (
     Field,
     Strict,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -115,14 +116,30 @@ class LaneTable(_Table):
     on_exhausted: Steps = ("park",)
 
 
+DEFAULT_AHEAD = 0.1
+"""A tenth of a day's budget may be spent at its start: two hours and a half of an even pace."""
+
+
 class BudgetTable(_Table):
-    """A limit of spending for a scope in a window of its timezone. Its own steps go before those of the lane."""
+    """A limit of spending for a scope in a window of its timezone. Its own steps go before those of the lane.
+
+    With `pacing = "even"` no larger part of the limit is spent than has passed of the window, and `pacing_ahead` more.
+    """
 
     scope: str = "global"
     window: Literal["hour", "day", "month"] = "day"
     limit_usd: Decimal = Field(gt=0, le=HIGHEST_LIMIT_USD, strict=False)
     timezone: str = "UTC"
     on_exhausted: Steps | None = None
+    pacing: Literal["even"] | None = None
+    pacing_ahead: float | None = Field(default=None, gt=0, le=1)
+
+    @field_validator("pacing_ahead")
+    @classmethod
+    def _something_is_paced(cls, ahead: float | None, others: ValidationInfo) -> float | None:
+        if ahead is not None and others.data.get("pacing") is None:
+            raise ValueError('it says nothing without pacing = "even"')
+        return ahead
 
     @field_validator("scope")
     @classmethod

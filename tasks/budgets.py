@@ -12,7 +12,7 @@ from typing import assert_never
 from zoneinfo import ZoneInfo
 
 from config.catalogue import BUDGET_SCOPES
-from schemas.admission import MAX_BUDGET_COUNTERS, BudgetCounter, Step
+from schemas.admission import MAX_BUDGET_COUNTERS, BudgetCounter, Pace, Step
 from schemas.errors import InvalidSetting
 from schemas.job import NewJob
 from schemas.lanes import Lane
@@ -48,6 +48,9 @@ class Budget:
     on_exhausted: tuple[Step, ...] | None = None
     """None leaves it to the lane."""
 
+    ahead: float | None = None
+    """The part of the limit that may be spent ahead of an even pace; None is no pace."""
+
     version: int = field(default=1, compare=False)
 
 
@@ -72,10 +75,53 @@ def window_ends_at(window: Window, zone: ZoneInfo, now: datetime) -> datetime:
             assert_never(window)
 
 
+def window_starts_at(window: Window, zone: ZoneInfo, now: datetime) -> datetime:
+    """The first moment (UTC) of the window that runs now, as people in that zone live it."""
+    today = now.astimezone(zone).date()
+    match window:
+        case Window.HOUR:
+            return _hour_starts_at(zone, now)
+        case Window.DAY:
+            return datetime.combine(today, time.min, zone).astimezone(UTC)
+        case Window.MONTH:
+            return datetime.combine(today.replace(day=1), time.min, zone).astimezone(UTC)
+        case _:
+            assert_never(window)
+
+
+def pace_of(budget: Budget, now: datetime) -> Pace | None:
+    """The pace of the window that runs now."""
+    if budget.ahead is None:
+        return None
+    return Pace(
+        starts_at=window_starts_at(budget.window, budget.timezone, now),
+        ends_at=window_ends_at(budget.window, budget.timezone, now),
+        ahead=budget.ahead,
+    )
+
+
+def paced_limit(limit: NanoUsd, pace: Pace, now: datetime) -> NanoUsd:
+    """What may be spent of it by now."""
+    passed = (now - pace.starts_at) / (pace.ends_at - pace.starts_at)
+    return NanoUsd(int(limit * min(1.0, passed + pace.ahead)))
+
+
+def _quarter_of(now: datetime) -> datetime:
+    utc = now.astimezone(UTC)
+    return utc.replace(minute=utc.minute - utc.minute % 15, second=0, microsecond=0)
+
+
+def _hour_starts_at(zone: ZoneInfo, now: datetime) -> datetime:
+    """The first of the quarters before that has this hour's name."""
+    moment, name = _quarter_of(now), window_name(Window.HOUR, zone, now)
+    while window_name(Window.HOUR, zone, moment - _SHIFT) == name:
+        moment -= _SHIFT
+    return moment
+
+
 def _hour_ends_at(zone: ZoneInfo, now: datetime) -> datetime:
     """The next moment at which the hour has another name: a change of the clock may cut it short."""
-    utc = now.astimezone(UTC)
-    moment = utc.replace(minute=utc.minute - utc.minute % 15, second=0, microsecond=0) + _SHIFT
+    moment = _quarter_of(now) + _SHIFT
     while window_name(Window.HOUR, zone, moment) == window_name(Window.HOUR, zone, now):
         moment += _SHIFT
     return moment
@@ -93,6 +139,7 @@ def counters_for(
             limit_nano_usd=budget.limit_nano_usd,
             ends_at=window_ends_at(budget.window, budget.timezone, now),
             on_exhausted=lane_steps if budget.on_exhausted is None else budget.on_exhausted,
+            pace=pace_of(budget, now),
         )
         for budget in budgets
         if (scope := _scope_of(job, budget.scope)) is not None

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from admission.days import DayResets
 from admission.limits import TargetLimits, fitting_shares
-from config.catalogue import BudgetTable, Catalogue, ModelTable, check_budgets
+from config.catalogue import DEFAULT_AHEAD, BudgetTable, Catalogue, ModelTable, check_budgets
 from schemas.admission import Step
 from schemas.errors import InvalidRequest, InvalidSetting
 from schemas.job import NewJob, Target
@@ -177,7 +177,9 @@ def _target_limits(target: Target, value: JsonObject, shares: dict[Lane, float])
 
 
 def _budget_value(table: BudgetTable) -> JsonObject:
-    return {**table.model_dump(mode="json"), "limit_usd": str(table.limit_usd)}
+    """Without a pace as versions that knew none wrote it: a file that says the same is no new word of the file."""
+    unsaid = {"pacing", "pacing_ahead"} if table.pacing is None else set()
+    return {**table.model_dump(mode="json", exclude=unsaid), "limit_usd": str(table.limit_usd)}
 
 
 def _is_budget(row: ConfigRow) -> bool:
@@ -192,6 +194,7 @@ def _budget(row: ConfigRow) -> Budget:
         limit_nano_usd=nano_from_usd(Decimal(value["limit_usd"])),
         timezone=ZoneInfo(value["timezone"]),
         on_exhausted=None if steps is None else _steps(steps),
+        ahead=None if value.get("pacing") is None else value.get("pacing_ahead") or DEFAULT_AHEAD,
         version=row.version,
     )
 

@@ -83,7 +83,7 @@ class EarlyWakes:
         if change.before is None:
             return []
         if change.name.startswith(BUDGET_OF) and _budget_gives_more(change.before, change.after):
-            return [Waiters(reason=RefusalReason.BUDGET.value)]
+            return [Waiters(reason=reason.value) for reason in (RefusalReason.BUDGET, RefusalReason.PACE)]
         if change.name.startswith(LIMITS_OF):
             models = [*self._models_of(_target_of(change.name))]
             return [
@@ -115,4 +115,4 @@ def _budget_gives_more(before: Any, after: Any) -> bool:  # noqa: ANN401 - JSON 
     if after is None:
         return True
     raised = Decimal(str(after["limit_usd"])) > Decimal(str(before["limit_usd"]))
-    return raised or after.get("on_exhausted") != before.get("on_exhausted")
+    return raised or any(after.get(name) != before.get(name) for name in ("on_exhausted", "pacing", "pacing_ahead"))

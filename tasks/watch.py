@@ -16,7 +16,7 @@ from schemas.states import JobState
 from storage.keys import KeyTable
 from storage.reads import Reads
 from storage.thresholds import ThresholdTable
-from tasks.budgets import GLOBAL_SCOPE, Budget, window_ends_at, window_name
+from tasks.budgets import GLOBAL_SCOPE, Budget, pace_of, paced_limit, window_ends_at, window_name
 from tasks.configuration import Configuration
 from tasks.thresholds import BURN_SECONDS, forecast
 
@@ -168,10 +168,14 @@ def _counter(budget: Budget, scope: str, now: datetime) -> BudgetCounter:
 
 
 def _budget_row(budget: Budget, balance: Balance, burn: Mapping[tuple[str, str], NanoUsd], now: datetime) -> JsonObject:
-    """`full_at` is when all is spent at the present burn; None where the window turns before."""
+    """`full_at` is when all is spent at the present burn; None where the window turns before.
+
+    `pace_usd` is how much may be spent by now; None where nothing is paced.
+    """
     limit = balance.limit_nano_usd or budget.limit_nano_usd
     left = limit - balance.settled_nano_usd - balance.reserved_nano_usd
     burnt = burn.get((balance.scope, balance.window), NanoUsd(0))
+    pace = pace_of(budget, now)
     return {
         "id": f"{balance.scope}/{balance.window}",
         "scope": balance.scope,
@@ -180,6 +184,7 @@ def _budget_row(budget: Budget, balance: Balance, burn: Mapping[tuple[str, str],
         "settled_usd": usd_text(balance.settled_nano_usd),
         "reserved_usd": usd_text(balance.reserved_nano_usd),
         "left_usd": usd_text(NanoUsd(left)),
+        "pace_usd": None if pace is None else usd_text(paced_limit(limit, pace, now)),
         "full_at": forecast(NanoUsd(limit - balance.settled_nano_usd), burnt, BURN_SECONDS, budget, now),
         "resets_at": window_ends_at(budget.window, budget.timezone, now),
     }

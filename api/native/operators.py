@@ -31,6 +31,8 @@ class NewBudget(StrictBody):
     limit_usd: str
     timezone: str = "UTC"
     on_exhausted: list[str] | None = None
+    pacing: str | None = None
+    pacing_ahead: float | None = None
 
 
 class NewRepricing(StrictBody):

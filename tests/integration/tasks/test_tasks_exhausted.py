@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from admission.connect import Admission
 from admission.local_gate import LocalGate
-from schemas.admission import BudgetCounter, Step
+from schemas.admission import BudgetCounter, Pace, Step
 from schemas.contract import OutputContract
 from schemas.ids import AttemptId, JobId, TenantId
 from schemas.job import Job, Lease, NewJob, Target
@@ -33,7 +33,7 @@ from tasks.adapters import StoredAnswers
 from tasks.deps import Deps, OnChunk
 from tasks.identity import new_attempt_id
 from tasks.pipeline import run_job
-from tests.support.admission_room import Clock, an_open_room
+from tests.support.admission_room import START_US, Clock, an_open_room, moment_of
 from tests.support.fakes import no_pause
 from tests.support.stored_jobs import new_job
 
@@ -60,6 +60,8 @@ class Provider:
 
     scope: str
     steps: tuple[Step, ...]
+    limit: NanoUsd = LIMIT
+    pace: Pace | None = None
     day: int = 0
     bill: Counter[int] = field(default_factory=Counter)
 
@@ -70,9 +72,10 @@ class Provider:
         counter = BudgetCounter(
             scope=self.scope,
             window=f"day {self.day}",
-            limit_nano_usd=LIMIT,
+            limit_nano_usd=self.limit,
             ends_at=now + timedelta(minutes=5),
             on_exhausted=self.steps,
+            pace=self.pace,
         )
         quote = Quote(input_tokens=10, output_tokens=20, cost_nano_usd=NanoUsd(0))
         usage = Usage(input_tokens=quote.input_tokens, output_tokens=quote.output_tokens)
@@ -145,6 +148,9 @@ class World:
 
     async def turn_the_window(self) -> None:
         self.provider.day += 1
+        await self.wake()
+
+    async def wake(self) -> None:
         async with self.engine.begin() as connection:
             await connection.execute(text("UPDATE jobs SET wake_at = now() WHERE state = 'waiting'"))
         while await DueTable(self.engine).stage_due():
@@ -157,8 +163,13 @@ async def beating(lease: Lease) -> AsyncIterator[None]:
 
 
 @pytest.fixture
-async def room(redis_url: str) -> AsyncIterator[Admission]:
-    async with an_open_room(redis_url, Clock()) as room:
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def room(redis_url: str, clock: Clock) -> AsyncIterator[Admission]:
+    async with an_open_room(redis_url, clock) as room:
         yield room
 
 
@@ -234,3 +245,27 @@ async def test_the_rest_is_answered_as_before_or_waits(engine: AsyncEngine, room
     assert (await here.states())["waiting"] > 200
     assert here.provider.bill[0] <= LIMIT
     assert await here.ledger() == here.provider.bill[0]
+
+
+async def test_the_morning_cannot_eat_the_day_and_the_evening_has_all_of_it(
+    engine: AsyncEngine, room: Admission, clock: Clock
+) -> None:
+    here, hours, number = world(engine, room, Step.PARK), 10, 400
+    starts, ends = moment_of(START_US), moment_of(START_US + hours * 3_600_000_000)
+    here.provider.limit = NanoUsd(number * 300)
+    here.provider.pace = Pace(starts_at=starts, ends_at=ends, ahead=0.1)
+
+    await here.run(jobs(number))
+    spent = [here.provider.bill[0]]
+    for _ in range(hours - 1):
+        clock.pass_seconds(3_600)
+        await here.wake()
+        await here.run_queued()
+        spent.append(here.provider.bill[0])
+
+    assert all(sum_ <= here.provider.limit * (hour + 1) / hours for hour, sum_ in enumerate(spent))
+    assert spent[0] < spent[1] < spent[2] < spent[3]
+    assert await here.states() == {"completed": number}
+    assert await balances(here) == (number * 150, 0)
+    reasons = await here.rows("SELECT DISTINCT budget_steps[1] FROM jobs WHERE id = ANY(:ids) AND budget_steps <> '{}'")
+    assert [("parked until it has room" in reason) for (reason,) in reasons] == [True]

@@ -31,7 +31,7 @@ class Burning(ThresholdTable):
 async def test_a_listing_forecasts_when_all_is_spent_and_asks_for_the_burn_seldom(
     engine: AsyncEngine, redis_url: str
 ) -> None:
-    catalogue = Catalogue(budgets=(BudgetTable(limit_usd=Decimal(60), window="day"),))
+    catalogue = Catalogue(budgets=(BudgetTable(limit_usd=Decimal(60), window="day", pacing="even"),))
     await ConfigTable(engine).apply_file(values_of(catalogue), owned=BUDGET_OF)
     burning = Burning(engine)
     async with connected(redis_url) as admission:
@@ -50,3 +50,4 @@ async def test_a_listing_forecasts_when_all_is_spent_and_asks_for_the_burn_seldo
     assert burning.asked == 1
     found = {row["full_at"] for row in rows if row["scope"] == "global"}
     assert found == {NOW.replace(minute=1)}
+    assert {row["pace_usd"] for row in rows if row["scope"] == "global"} == {"36.000000000"}  # half a day, and a tenth

@@ -11,7 +11,16 @@ from schemas.errors import InvalidSetting
 from schemas.ids import BatchId, TenantId
 from schemas.lanes import Lane
 from schemas.money import NanoUsd
-from tasks.budgets import Budget, Window, counters_for, window_ends_at, window_name
+from tasks.budgets import (
+    Budget,
+    Window,
+    counters_for,
+    pace_of,
+    paced_limit,
+    window_ends_at,
+    window_name,
+    window_starts_at,
+)
 from tests.support.fakes import a_job
 
 BERLIN, KOLKATA, HONOLULU = ZoneInfo("Europe/Berlin"), ZoneInfo("Asia/Kolkata"), ZoneInfo("Pacific/Honolulu")
@@ -83,15 +92,18 @@ BOTH_CHANGES = ("2026-03-07T20:00", "2026-03-28T20:00", "2026-10-03T10:00", "202
 
 @pytest.mark.parametrize("window", list(Window))
 @pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "America/Havana"])
-@pytest.mark.parametrize("start", [*BOTH_CHANGES, "2026-01-30T20:00", "2028-02-28T12:00", "2026-12-31T00:00"])
-def test_windows_follow_each_other_without_gap_or_overlap(window: Window, zone: str, start: str) -> None:
-    where, first = ZoneInfo(zone), datetime.fromisoformat(start).replace(tzinfo=UTC)
+@pytest.mark.parametrize("begin", [*BOTH_CHANGES, "2026-01-30T20:00", "2028-02-28T12:00", "2026-12-31T00:00"])
+def test_windows_follow_each_other_without_gap_or_overlap(window: Window, zone: str, begin: str) -> None:
+    where, first = ZoneInfo(zone), datetime.fromisoformat(begin).replace(tzinfo=UTC)
 
     for quarter in range(4 * 40):
         now = first + timedelta(minutes=15 * quarter)
         name, end = window_name(window, where, now), window_ends_at(window, where, now)
 
         assert end > now
+        assert window_starts_at(window, where, end) == end
+        assert window_ends_at(window, where, start := window_starts_at(window, where, now)) == end
+        assert start <= now
         assert window_name(window, where, end - timedelta(microseconds=1)) == name
         assert window_name(window, where, end) != name
 
@@ -104,3 +116,35 @@ def test_a_counter_knows_when_it_turns_and_what_follows_its_exhaustion() -> None
 
     assert of_lane.ends_at == datetime(2026, 12, 1, tzinfo=UTC)
     assert (of_lane.on_exhausted, of_budget.on_exhausted) == ((Step.CACHED, Step.REJECT), (Step.CHEAPER,))
+
+
+def paced(window: Window = Window.DAY, ahead: float = 0.25) -> Budget:
+    return replace(budget("global", window), timezone=BERLIN, ahead=ahead)
+
+
+@pytest.mark.parametrize(("day", "hours"), [("2026-03-29", 23), ("2026-03-30", 24), ("2026-10-25", 25)])
+def test_the_pace_of_a_day_runs_over_all_of_its_hours(day: str, hours: int) -> None:
+    noon = datetime.fromisoformat(f"{day}T12:00").replace(tzinfo=BERLIN)
+
+    pace = pace_of(paced(), noon)
+
+    assert pace is not None
+    assert pace.starts_at == datetime.fromisoformat(f"{day}T00:00").replace(tzinfo=BERLIN)
+    assert pace.ends_at - pace.starts_at == timedelta(hours=hours)
+
+
+def test_a_pace_begins_with_its_part_ahead_and_ends_with_all_of_the_limit() -> None:
+    pace = pace_of(paced(), NOW)
+    assert pace is not None
+    length = pace.ends_at - pace.starts_at
+
+    allowed = [paced_limit(NanoUsd(1_000), pace, pace.starts_at + length * part) for part in (0, 0.5, 0.75, 1)]
+
+    assert allowed == [250, 750, 1_000, 1_000]
+
+
+def test_a_counter_of_a_paced_budget_carries_its_pace_and_others_none() -> None:
+    [with_pace, without] = counters_for(a_job(), [paced(), budget("tenant")], NOW)
+
+    assert with_pace.pace == pace_of(paced(), NOW)
+    assert without.pace is None

@@ -112,6 +112,9 @@ class Settable(Rows):
         ({"limit_usd": "-1"}, "limit_usd"),
         ({"limit_usd": 10_000_000}, "limit_usd"),
         ({"on_exhausted": ["beg"]}, "on_exhausted"),
+        ({"pacing": "odd"}, "pacing"),
+        ({"pacing": "even", "pacing_ahead": -0.1}, "pacing_ahead"),
+        ({"pacing_ahead": 0.1}, "pacing_ahead.*without pacing"),
     ],
 )
 async def test_a_budget_that_cannot_be_kept_is_refused_by_name(wrong: dict[str, object], word: str) -> None:
@@ -209,3 +212,20 @@ def test_a_family_has_the_least_of_its_models_limits_and_never_becomes_older() -
 
 def replace_models(models: dict[str, ModelTable]) -> Catalogue:
     return Catalogue(models=models, aliases={})
+
+
+def test_a_pace_is_read_with_its_part_ahead_and_a_budget_without_one_is_written_as_ever() -> None:
+    tables = (
+        BudgetTable(limit_usd=Decimal(1), pacing="even"),
+        BudgetTable(scope="tenant", limit_usd=Decimal(1), pacing="even", pacing_ahead=0.5),
+        BudgetTable(scope="user", limit_usd=Decimal(1)),
+    )
+    rows = rows_of(Catalogue(budgets=tables))
+
+    assert {budget.scope: budget.ahead for budget in effective_from(rows).budgets} == {
+        "global": 0.1,
+        "tenant": 0.5,
+        "user": None,
+    }
+    [unpaced] = [row for row in rows if row.name.endswith("/user")]
+    assert set(unpaced.value) == {"scope", "window", "limit_usd", "timezone", "on_exhausted"}

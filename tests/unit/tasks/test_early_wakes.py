@@ -10,7 +10,7 @@ from schemas.jsons import JsonObject
 from storage.parked import Change, Waiters
 from tasks.limits import EarlyWakes, names_leading_to
 
-BUDGET = Waiters(reason="budget")
+BUDGET, PACE = Waiters(reason="budget"), Waiters(reason="pace")
 CHAINS = {
     "m": (Target(account="a", model="m"),),
     "alias": (Target(account="a", model="n"), *(Target(account="a", model="m"),)),
@@ -68,10 +68,12 @@ async def test_a_raised_limit_wakes_all_models_that_lead_to_it(
 @pytest.mark.parametrize(
     ("before", "after", "wakes"),
     [
-        (budget("5"), budget("5.5"), (BUDGET,)),
+        (budget("5"), budget("5.5"), (BUDGET, PACE)),
         (budget("5"), budget("4"), ()),
-        (budget("5"), None, (BUDGET,)),
-        (budget("5"), budget("5", on_exhausted=["cheaper"]), (BUDGET,)),
+        (budget("5"), None, (BUDGET, PACE)),
+        (budget("5"), budget("5", on_exhausted=["cheaper"]), (BUDGET, PACE)),
+        (budget("5", pacing="even"), budget("5"), (BUDGET, PACE)),
+        (budget("5", pacing="even"), budget("5", pacing="even", pacing_ahead=0.5), (BUDGET, PACE)),
         (None, budget("5"), ()),
     ],
 )
