@@ -104,7 +104,7 @@ def report(
     ctx: typer.Context,
     *,
     by: Annotated[
-        str, typer.Option("--by", help="tenant, user, model, prompt, lane, batch, day, cause; commas between.")
+        str, typer.Option("--by", help="tenant, user, model, prompt, lane, tier, batch, day, cause; commas between.")
     ] = "tenant",
     days: Annotated[int, typer.Option("--days", min=1, help="So many days back.")] = 30,
     timezone: Annotated[str, typer.Option("--timezone", help="Whose days.")] = "UTC",

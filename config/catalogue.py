@@ -46,6 +46,9 @@ BUDGET_SCOPES = ("global", "tenant", "user", "batch", "prompt")
 MAX_BUDGETS_OF_A_JOB = 8
 """Every counter that a job meets is read and written inside the one admission call."""
 
+ServiceTier: TypeAlias = Literal["default", "flex", "scale", "priority", "fast", "batch"]
+"""What a provider may serve at, each at its own price."""
+
 HIGHEST_LIMIT_USD = 9_007_199
 """2^53 nano-dollars: up to here the scripts' doubles count every one of them."""
 
@@ -66,21 +69,29 @@ def _known_zone(name: str) -> str:
     return name
 
 
-class PriceTable(_Table):
+class TierPriceTable(_Table):
     """USD per million tokens. Zero is no price: a model that costs nothing would pass every budget."""
 
     input: Decimal = Field(gt=0, strict=False)
     cached_input: Decimal | None = Field(default=None, gt=0, strict=False)
+    cache_write: Decimal | None = Field(default=None, gt=0, strict=False)
     output: Decimal = Field(gt=0, strict=False)
 
 
+class PriceTable(TierPriceTable):
+    """The same, and what other service tiers cost; one that is not named costs as the default."""
+
+    tiers: dict[ServiceTier, TierPriceTable] = Field(default_factory=dict)
+
+
 class ProviderTable(_Table):
-    """One account at a provider."""
+    """One account at a provider. `service_tier` is what it serves where a request names none, or `auto`."""
 
     base_url: str | None = None
     api_key_env: str = "OPENAI_API_KEY"
     bills_errors: bool = False
     lookup: bool = False
+    service_tier: ServiceTier = "default"
 
 
 class ModelTable(_Table):

@@ -21,11 +21,12 @@ from providers.price_list import prices_of
 from providers.routing import Routes
 from providers.tokens import output_bound, prompt_bound
 from providers.validation import CompiledSchemas
+from schemas.attempt import OpenedAttempt
 from schemas.contract import OutputContract
 from schemas.ids import AttemptId
 from schemas.job import Job, Target
 from schemas.jsons import JsonObject
-from schemas.money import ZERO, Quote, Usage
+from schemas.money import ZERO, Price, Quote, Usage
 from schemas.outcome import Judged
 from schemas.plan import Plan
 from schemas.reply import Reply, Trouble
@@ -64,8 +65,7 @@ class Models:
         )
         input_tokens, output_tokens = prompt_bound(final), output_bound(final, default_tokens)
         estimate = self.estimates.estimate(target, final, input_tokens)
-        tier = final.get("service_tier")
-        price = self._prices.price(target, now, tier=tier if isinstance(tier, str) else "", input_tokens=input_tokens)
+        price = self._prices.price(target, now, tier=self._tier(final, target), input_tokens=input_tokens)
         usage = Usage(input_tokens=input_tokens, output_tokens=output_tokens)
         quote = Quote(
             input_tokens=input_tokens,
@@ -101,6 +101,19 @@ class Models:
         """The reply of an earlier call whose answer never arrived, where its account still has it."""
         account = self._accounts.get(target.account)
         return None if account is None else await look_up(account, target.model, attempt_id)
+
+    def served_price(self, opened: OpenedAttempt, reply: Reply) -> Price:
+        """What a million tokens of this reply cost: at the tier that served it, else as was reserved. Pure."""
+        tokens = opened.grant.tokens if reply.usage is None else reply.usage.input_tokens
+        served = self._prices.served(opened.target, opened.opened_at, tier=reply.service_tier, input_tokens=tokens)
+        return opened.price if served is None else served
+
+    def _tier(self, body: JsonObject, target: Target) -> str:
+        """What a request asks for; where it leaves that to the account, what the account serves."""
+        asked = body.get("service_tier")
+        if asked not in {None, "auto"}:
+            return str(asked)
+        return self._catalogue.providers[target.account].service_tier
 
     def judge(self, reply: Reply, contract: OutputContract | None) -> Judged:
         """Hold the reply against the contract. Pure."""

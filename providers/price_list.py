@@ -46,7 +46,8 @@ def _provider(account: str, base_url: str) -> Provider | None:
 
 
 def _rates(model: ModelInfo, now: datetime, tier: str) -> Rates | None:
-    prices = model.get_prices(now, {"service_tier": tier})
+    asked = {"processing": "batch"} if tier == "batch" else {"service_tier": tier}
+    prices = model.get_prices(now, asked)
     if prices.input_mtok is None or prices.output_mtok is None:
         return None
     starts = sorted({0} | {start for value in vars(prices).values() for start in _starts(value)})
@@ -54,10 +55,10 @@ def _rates(model: ModelInfo, now: datetime, tier: str) -> Rates | None:
 
 
 def _price(prices: ModelPrice, start: int) -> Price:
-    fresh, written = _at(prices.input_mtok, start), _at(prices.cache_write_mtok, start)
     return price_from_usd(
-        input_usd=max(fresh or Decimal(0), written or Decimal(0)),
+        input_usd=_at(prices.input_mtok, start) or Decimal(0),
         cached_usd=_at(prices.cache_read_mtok, start),
+        written_usd=_at(prices.cache_write_mtok, start),
         output_usd=_at(prices.output_mtok, start) or Decimal(0),
         source=SOURCE,
     )

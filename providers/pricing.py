@@ -1,7 +1,8 @@
 """What a model costs at a moment: the operator's price first, then the public list, else unknown and never zero. Pure.
 
-Rates are a staircase over the size of the prompt, because beyond a threshold the whole request costs more. Where it is
-not certain which tier will serve, the dearest that may is taken: a reservation may be too large, never too small.
+Rates are a staircase over the size of the prompt, because beyond a threshold the whole request costs more. Before a
+call the dearest tier that may serve it is taken: a reservation may be too large, never too small. After it, the one
+that did.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,7 +11,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TypeAlias
 
-from config.catalogue import PriceTable
+from config.catalogue import PriceTable, TierPriceTable
 from schemas.job import Target
 from schemas.money import UNKNOWN_PRICE, Price, nano_from_usd
 
@@ -18,8 +19,11 @@ MAX_REMEMBERED_RATES = 4_096
 MINUTES_PER_PERIOD = 30
 """Prices change at midnight, and some at half hours; within a period one look-up serves all jobs."""
 
-STANDARD_TIERS = frozenset({"", "auto", "default", "flex", "scale"})
-"""Tiers that are served at the standard price or below. `flex` stays here: it may be served, and then billed, so."""
+STANDARD_TIERS = frozenset({"", "auto", "default", "flex", "scale", "batch"})
+"""Tiers that are served at the standard price or below: what asks for one may be served, and billed, as standard."""
+
+LISTED_TIERS = frozenset({"default", "flex", "scale", "priority", "fast", "batch"})
+"""Tiers that the list knows apart. Of any other it would tell the standard price."""
 
 OVERRIDE_SOURCE = "penstock.toml"
 
@@ -39,21 +43,41 @@ Listed: TypeAlias = Callable[[Target, datetime, str], Rates | None]
 """A public price list: target, moment and tier to rates; None where it does not know."""
 
 
-def price_from_usd(*, input_usd: Decimal, cached_usd: Decimal | None, output_usd: Decimal, source: str) -> Price:
-    """A price from USD per million tokens; cached input costs as fresh where nobody says otherwise."""
+def price_from_usd(
+    *, input_usd: Decimal, cached_usd: Decimal | None, written_usd: Decimal | None, output_usd: Decimal, source: str
+) -> Price:
+    """A price from USD per million tokens; cached and written input cost as other where nobody says otherwise."""
     fresh = nano_from_usd(input_usd)
-    cached = fresh if cached_usd is None else nano_from_usd(cached_usd)
     return Price(
-        input_nano_usd=fresh, cached_input_nano_usd=cached, output_nano_usd=nano_from_usd(output_usd), source=source
+        input_nano_usd=fresh,
+        cached_input_nano_usd=fresh if cached_usd is None else nano_from_usd(cached_usd),
+        cache_write_nano_usd=None if written_usd is None else nano_from_usd(written_usd),
+        output_nano_usd=nano_from_usd(output_usd),
+        source=source,
+    )
+
+
+def _overriding(table: TierPriceTable) -> Price:
+    return price_from_usd(
+        input_usd=table.input,
+        cached_usd=table.cached_input,
+        written_usd=table.cache_write,
+        output_usd=table.output,
+        source=OVERRIDE_SOURCE,
     )
 
 
 def dearer(one: Price, other: Price) -> Price:
     """The dearer of two, figure by figure."""
+    written = [
+        price.input_nano_usd if price.cache_write_nano_usd is None else price.cache_write_nano_usd
+        for price in (one, other)
+    ]
     return replace(
         one,
         input_nano_usd=max(one.input_nano_usd, other.input_nano_usd),
         cached_input_nano_usd=max(one.cached_input_nano_usd, other.cached_input_nano_usd),
+        cache_write_nano_usd=max(written),
         output_nano_usd=max(one.output_nano_usd, other.output_nano_usd),
     )
 
@@ -62,29 +86,43 @@ class Prices:
     """Looks prices up, and remembers them for a period."""
 
     def __init__(self, overrides: Mapping[str, PriceTable], listed: Listed) -> None:
-        self._overrides = {
-            model: price_from_usd(
-                input_usd=table.input, cached_usd=table.cached_input, output_usd=table.output, source=OVERRIDE_SOURCE
-            )
+        self._overrides = {model: _overriding(table) for model, table in overrides.items()}
+        self._overridden_tiers: dict[tuple[str, str | None], Price] = {
+            (model, tier): _overriding(priced)
             for model, table in overrides.items()
+            for tier, priced in table.tiers.items()
         }
         self._listed = listed
         self._rates: dict[tuple[Target, str, datetime], Rates | None] = {}
 
     def price(self, target: Target, now: datetime, *, tier: str, input_tokens: int) -> Price:
         """The dearest price at which a request of this size may be served, or UNKNOWN_PRICE."""
-        override = self._overrides.get(target.model)
-        if override is not None:
-            return override
-        rates = self._remembered(target, now, "" if tier in STANDARD_TIERS else tier)
-        return UNKNOWN_PRICE if rates is None else rates.price(input_tokens)
+        standard = self._overrides.get(target.model)
+        if standard is not None:
+            tiered = self._overridden_tiers.get((target.model, tier))
+            return standard if tiered is None else dearer(tiered, standard)
+        if tier not in STANDARD_TIERS | LISTED_TIERS:
+            return UNKNOWN_PRICE
+        wanted = "" if tier in STANDARD_TIERS else tier
+        asked = self._remembered((target, wanted, _period(now)), lambda: self._dearest(target, now, wanted))
+        return UNKNOWN_PRICE if asked is None else asked.price(input_tokens)
 
-    def _remembered(self, target: Target, now: datetime, tier: str) -> Rates | None:
-        key = (target, tier, _period(now))
+    def served(self, target: Target, now: datetime, *, tier: str | None, input_tokens: int) -> Price | None:
+        """The price of the tier that did serve a request of this size; None where that is not known."""
+        standard = self._overrides.get(target.model)
+        if standard is not None:
+            return self._overridden_tiers.get((target.model, tier), standard)
+        if tier is None or tier not in LISTED_TIERS:
+            return None
+        key = (target, f"served {tier}", _period(now))
+        rates = self._remembered(key, lambda: self._listed(target, now, tier))
+        return None if rates is None else rates.price(input_tokens)
+
+    def _remembered(self, key: tuple[Target, str, datetime], look: Callable[[], Rates | None]) -> Rates | None:
         if key not in self._rates:
             if len(self._rates) >= MAX_REMEMBERED_RATES:
                 self._rates.clear()
-            self._rates[key] = self._dearest(target, now, tier)
+            self._rates[key] = look()
         return self._rates[key]
 
     def _dearest(self, target: Target, now: datetime, tier: str) -> Rates | None:

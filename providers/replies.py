@@ -53,11 +53,13 @@ def usage_of(raw: Any) -> Usage | None:  # noqa: ANN401 - unparsed
     if prompt is None or completion is None or not prompt + completion:
         return None
     cached = _count(_inner(raw, "prompt_tokens_details", "cached_tokens")) or 0
+    written = _count(_inner(raw, "prompt_tokens_details", "cache_write_tokens"))
     reasoning = _count(_inner(raw, "completion_tokens_details", "reasoning_tokens")) or 0
     return Usage(
         input_tokens=prompt,
         output_tokens=completion,
         cached_input_tokens=min(cached, prompt),
+        cache_write_tokens=written,
         reasoning_tokens=min(reasoning, completion),
     )
 

@@ -36,7 +36,10 @@ class OpenedAttempt:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClosedAttempt:
-    """What is written after the call, in the same transaction as the decision. `outcome` is a short word."""
+    """What is written after the call, in the same transaction as the decision. `outcome` is a short word.
+
+    `tier` is what served, and `price` what it cost there; None where nobody told, and then it cost as reserved.
+    """
 
     id: AttemptId
     state: AttemptState
@@ -50,6 +53,8 @@ class ClosedAttempt:
     complaint: str | None = None
     provider_request_id: str | None = None
     latency_ms: int = 0
+    tier: str | None = None
+    price: Price | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

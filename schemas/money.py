@@ -27,11 +27,15 @@ def usd_text(amount: NanoUsd) -> str:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Usage:
-    """Tokens of one call as the provider counted them. Cached input is part of input, reasoning part of output."""
+    """Tokens of one call as the provider counted them. Cached input is part of input, reasoning part of output.
+
+    So is what was written to the provider's cache part of input; None where nobody told how much that was.
+    """
 
     input_tokens: int
     output_tokens: int
     cached_input_tokens: int = 0
+    cache_write_tokens: int | None = None
     reasoning_tokens: int = 0
 
     @property
@@ -42,12 +46,16 @@ class Usage:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Price:
-    """What a million tokens cost, in nano-dollars, and where the figure comes from; stamped on each attempt."""
+    """What a million tokens cost, in nano-dollars, and where the figure comes from; stamped on each attempt.
+
+    `cache_write_nano_usd` is for input that is written to the provider's cache; None where it costs as other input.
+    """
 
     input_nano_usd: int
     cached_input_nano_usd: int
     output_nano_usd: int
     source: str
+    cache_write_nano_usd: int | None = None
 
     @property
     def is_known(self) -> bool:
@@ -55,10 +63,18 @@ class Price:
         return self.source != UNKNOWN_SOURCE
 
     def cost(self, usage: Usage) -> NanoUsd:
-        """Cost of a call in nano-dollars, rounded up to the next whole one."""
-        fresh = usage.input_tokens - usage.cached_input_tokens
+        """Cost of a call in nano-dollars, rounded up to the next whole one.
+
+        Where nobody told how much was written to the cache, all that was not read from it may have been.
+        """
+        fresh, written = usage.input_tokens - usage.cached_input_tokens, usage.cache_write_tokens
+        write_price = self.input_nano_usd if self.cache_write_nano_usd is None else self.cache_write_nano_usd
+        if written is None:
+            written = fresh if write_price > self.input_nano_usd else 0
+        written = min(written, fresh)
         total = (
-            fresh * self.input_nano_usd
+            (fresh - written) * self.input_nano_usd
+            + written * write_price
             + usage.cached_input_tokens * self.cached_input_nano_usd
             + usage.output_tokens * self.output_nano_usd
         )

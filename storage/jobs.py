@@ -131,24 +131,26 @@ WITH given AS (
         CAST(:id AS text[]), CAST(:state AS text[]), CAST(:outcome AS text[]), CAST(:cost_nano_usd AS bigint[]),
         CAST(:booked_nano_usd AS bigint[]), CAST(:usage AS text[]), CAST(:reply AS text[]), CAST(:error AS text[]),
         CAST(:recovery AS text[]), CAST(:complaint AS text[]), CAST(:provider_request_id AS text[]),
-        CAST(:latency_ms AS int[]), CAST(:closed_at AS timestamptz[]), CAST(:by_fence AS bigint[])
+        CAST(:latency_ms AS int[]), CAST(:closed_at AS timestamptz[]), CAST(:tier AS text[]),
+        CAST(:price AS text[]), CAST(:by_fence AS bigint[])
     ) AS g (id, state, outcome, cost_nano_usd, booked_nano_usd, usage, reply, error, recovery, complaint,
-            provider_request_id, latency_ms, closed_at, by_fence)
+            provider_request_id, latency_ms, closed_at, tier, price, by_fence)
 ), closed AS (
     UPDATE attempts a
     SET state = g.state,
         outcome = CASE WHEN g.state = 'released' OR (g.by_fence = j.fence AND j.state = 'running') THEN g.outcome
                        ELSE 'late' END, cost_nano_usd = g.cost_nano_usd, usage = g.usage::json,
         reply = g.reply::json, error = g.error::json, recovery = g.recovery, complaint = g.complaint,
-        provider_request_id = g.provider_request_id, latency_ms = g.latency_ms, closed_at = g.closed_at
+        provider_request_id = g.provider_request_id, latency_ms = g.latency_ms, closed_at = g.closed_at,
+        tier = g.tier, price = COALESCE(g.price::json, a.price)
     FROM given g JOIN attempts named ON named.id = g.id JOIN jobs j ON j.id = named.job_id
     WHERE a.id = g.id AND a.state IN ('opened', 'suspense')
-    RETURNING a.id, a.job_id, g.by_fence, a.account, a.model, a.outcome, g.booked_nano_usd, g.closed_at
+    RETURNING a.id, a.job_id, g.by_fence, a.account, a.model, a.outcome, a.tier, g.booked_nano_usd, g.closed_at
 ), booked AS (
     INSERT INTO ledger (attempt_id, kind, nano_usd, tenant_id, end_user, batch_id, account, model, at, lane, prompt,
-        cause)
+        tier, cause)
     SELECT c.id, 'post', c.booked_nano_usd, j.tenant_id, j.end_user, j.batch_id, c.account, c.model, c.closed_at,
-        j.lane, j.prompt,
+        j.lane, j.prompt, c.tier,
         CASE WHEN c.by_fence <> j.fence OR j.state <> 'running' THEN 'zombie'
              WHEN c.outcome = 'valid' THEN 'useful'
              WHEN c.outcome = 'invalid' THEN 'reprompt'

@@ -119,11 +119,11 @@ SELECT j.id FROM jobs j JOIN attempts a ON a.job_id = j.id WHERE a.id = :id FOR 
 ADJUST = """
 WITH entry AS (
     INSERT INTO ledger (attempt_id, kind, seq, nano_usd, tenant_id, end_user, batch_id, account, model, at, lane,
-        prompt, cause)
+        prompt, tier, cause)
     SELECT a.id, 'adjust',
         (SELECT COALESCE(max(seq) + 1, 0) FROM ledger WHERE attempt_id = a.id AND kind = 'adjust'),
         :nano_usd, j.tenant_id, j.end_user, j.batch_id, a.account, a.model, clock_timestamp(), j.lane, j.prompt,
-        (SELECT cause FROM ledger WHERE attempt_id = a.id ORDER BY id LIMIT 1)
+        a.tier, (SELECT cause FROM ledger WHERE attempt_id = a.id ORDER BY id LIMIT 1)
     FROM attempts a JOIN jobs j ON j.id = a.job_id WHERE a.id = :id
     RETURNING attempt_id, seq, nano_usd
 ), spent AS (

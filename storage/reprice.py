@@ -16,13 +16,13 @@ from schemas.job import Target
 from schemas.money import NanoUsd, Usage
 from storage.batched import fetch, run
 from storage.engine import transaction
-from storage.rows import Row
+from storage.rows import Row, usage_from
 
 MOST_PER_ROUND = 1_000
 """Attempts per transaction: their jobs are locked for some tens of milliseconds."""
 
 POSTED = """
-SELECT a.id, a.account, a.model, a.usage, a.opened_at,
+SELECT a.id, a.account, a.model, a.usage, a.opened_at, a.tier AS served,
     COALESCE(a.request ->> 'service_tier', b.body ->> 'service_tier', '') AS tier
 FROM attempts a LEFT JOIN job_bodies b ON b.job_id = a.job_id
 WHERE a.id > :after AND a.state = 'posted' AND a.usage IS NOT NULL AND a.opened_at >= :since
@@ -37,7 +37,7 @@ ORDER BY id FOR NO KEY UPDATE
 
 _DIFFERING = """
 differing AS (
-    SELECT a.id, a.job_id, a.account, a.model, g.nano_usd - b.nano_usd AS nano_usd, b.next_seq, b.cause
+    SELECT a.id, a.job_id, a.account, a.model, a.tier, g.nano_usd - b.nano_usd AS nano_usd, b.next_seq, b.cause
     FROM unnest(CAST(:id AS text[]), CAST(:nano_usd AS bigint[])) AS g (id, nano_usd)
     JOIN attempts a ON a.id = g.id
     CROSS JOIN LATERAL (
@@ -53,9 +53,9 @@ DIFFER = f"WITH {_DIFFERING} SELECT id, nano_usd FROM differing"  # noqa: S608 -
 CORRECT = f"""
 WITH {_DIFFERING}, entries AS (
     INSERT INTO ledger (attempt_id, kind, seq, nano_usd, tenant_id, end_user, batch_id, account, model, at, lane,
-        prompt, cause)
+        prompt, tier, cause)
     SELECT d.id, 'reprice', d.next_seq, d.nano_usd, j.tenant_id, j.end_user, j.batch_id, d.account, d.model,
-        clock_timestamp(), j.lane, j.prompt, d.cause
+        clock_timestamp(), j.lane, j.prompt, d.tier, d.cause
     FROM differing d JOIN jobs j ON j.id = d.job_id
     RETURNING attempt_id AS id, nano_usd
 ), spent AS (
@@ -69,12 +69,13 @@ SELECT id, nano_usd FROM entries
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PostedAttempt:
-    """What a price is applied to again. `tier` is the one that was asked for."""
+    """What a price is applied to again. `tier` is the one that was asked for, `served` the one that answered."""
 
     id: AttemptId
     target: Target
     usage: Usage
     tier: str
+    served: str | None
     opened_at: datetime
 
 
@@ -105,16 +106,11 @@ class RepriceTable:
 
 
 def _posted(row: Row) -> PostedAttempt:
-    usage = row["usage"]
     return PostedAttempt(
         id=AttemptId(row["id"]),
         target=Target(account=row["account"], model=row["model"]),
-        usage=Usage(
-            input_tokens=usage["input_tokens"],
-            output_tokens=usage["output_tokens"],
-            cached_input_tokens=usage.get("cached_input_tokens", 0),
-            reasoning_tokens=usage.get("reasoning_tokens", 0),
-        ),
+        usage=usage_from(row["usage"]),
         tier=row["tier"],
+        served=row["served"],
         opened_at=row["opened_at"],
     )

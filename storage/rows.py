@@ -121,14 +121,7 @@ def opened_parameters(opened: OpenedAttempt) -> JsonObject:
         "counters": dumps([[counter.scope, counter.window, counter.limit_nano_usd] for counter in grant.counters]),
         "reserved_tokens": grant.tokens,
         "reserved_nano_usd": grant.cost_nano_usd,
-        "price": dumps(
-            {
-                "input": opened.price.input_nano_usd,
-                "cached_input": opened.price.cached_input_nano_usd,
-                "output": opened.price.output_nano_usd,
-                "source": opened.price.source,
-            }
-        ),
+        "price": dumps(_price_json(opened.price)),
         "request": dumps(opened.request),
         "opened_at": opened.opened_at,
     }
@@ -150,6 +143,8 @@ def closed_parameters(closed: ClosedAttempt) -> JsonObject:
         "provider_request_id": closed.provider_request_id,
         "latency_ms": closed.latency_ms,
         "closed_at": closed.closed_at,
+        "tier": closed.tier,
+        "price": None if closed.price is None else dumps(_price_json(closed.price)),
     }
 
 
@@ -185,6 +180,7 @@ def opened_from(row: Row) -> OpenedAttempt:
         price=Price(
             input_nano_usd=price["input"],
             cached_input_nano_usd=price["cached_input"],
+            cache_write_nano_usd=price.get("cache_write"),
             output_nano_usd=price["output"],
             source=price["source"],
         ),
@@ -211,12 +207,34 @@ def contract_json(contract: OutputContract | None) -> JsonObject | None:
     return {"schema": contract.schema, "name": contract.name, "strict": contract.strict}
 
 
+def usage_from(value: JsonObject) -> Usage:
+    """Tokens as an attempt row keeps them; older versions wrote fewer kinds."""
+    return Usage(
+        input_tokens=value["input_tokens"],
+        output_tokens=value["output_tokens"],
+        cached_input_tokens=value.get("cached_input_tokens", 0),
+        cache_write_tokens=value.get("cache_write_tokens"),
+        reasoning_tokens=value.get("reasoning_tokens", 0),
+    )
+
+
 def _usage_json(usage: Usage | None) -> JsonObject | None:
     if usage is None:
         return None
-    return {
+    written = {} if usage.cache_write_tokens is None else {"cache_write_tokens": usage.cache_write_tokens}
+    return written | {
         "input_tokens": usage.input_tokens,
         "cached_input_tokens": usage.cached_input_tokens,
         "output_tokens": usage.output_tokens,
         "reasoning_tokens": usage.reasoning_tokens,
+    }
+
+
+def _price_json(price: Price) -> JsonObject:
+    written = {} if price.cache_write_nano_usd is None else {"cache_write": price.cache_write_nano_usd}
+    return written | {
+        "input": price.input_nano_usd,
+        "cached_input": price.cached_input_nano_usd,
+        "output": price.output_nano_usd,
+        "source": price.source,
     }

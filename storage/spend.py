@@ -17,7 +17,7 @@ from storage.batched import fetch, run
 from storage.engine import transaction
 from storage.rows import Row
 
-By: TypeAlias = Literal["tenant", "user", "model", "prompt", "lane", "batch", "day", "cause"]
+By: TypeAlias = Literal["tenant", "user", "model", "prompt", "lane", "tier", "batch", "day", "cause"]
 
 MOST_ROWS = 10_000
 """More than an operator reads, and less than a process has to fear; the dearest come first."""
@@ -28,6 +28,7 @@ _COLUMNS: dict[By, str] = {
     "model": "account || '/' || model",
     "prompt": "COALESCE(prompt, '')",
     "lane": "COALESCE(lane, '')",
+    "tier": "COALESCE(tier, '')",
     "batch": "COALESCE(batch_id, '')",
     "day": "CAST(at AT TIME ZONE :zone AS date)",
     "cause": "COALESCE(cause, 'unknown')",

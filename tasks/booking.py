@@ -10,7 +10,7 @@ from typing import assert_never
 from schemas.admission import SettleKind, Settlement
 from schemas.attempt import AttemptState, ClosedAttempt, OpenedAttempt
 from schemas.jsons import JsonObject
-from schemas.money import ZERO, NanoUsd, Usage
+from schemas.money import ZERO, NanoUsd, Price, Usage
 from schemas.outcome import Declined, Invalid, Judged, Truncated, Valid
 from schemas.reply import Reply, Trouble, TroubleKind
 
@@ -29,10 +29,10 @@ class Booking:
     settlement: Settlement
 
 
-def book_reply(opened: OpenedAttempt, reply: Reply, judged: Judged, now: datetime) -> Booking:
+def book_reply(opened: OpenedAttempt, reply: Reply, judged: Judged, now: datetime, *, price: Price) -> Booking:
     """Post what the reply cost; a reply without usage is posted at its reservation, the only safe figure."""
     usage = reply.usage
-    cost = opened.price.cost(usage) if usage else opened.grant.cost_nano_usd
+    cost = price.cost(usage) if usage else opened.grant.cost_nano_usd
     tokens = usage.total_tokens if usage else opened.grant.tokens
     closed = ClosedAttempt(
         id=opened.id,
@@ -46,6 +46,8 @@ def book_reply(opened: OpenedAttempt, reply: Reply, judged: Judged, now: datetim
         complaint=judged.complaint if isinstance(judged, Invalid) else None,
         provider_request_id=reply.request_id,
         latency_ms=reply.latency_ms,
+        tier=reply.service_tier,
+        price=price,
     )
     settlement = Settlement(
         grant=opened.grant,

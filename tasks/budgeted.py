@@ -8,11 +8,13 @@ from datetime import datetime
 from typing import Protocol
 
 from schemas.admission import Refusal, RefusalReason
+from schemas.attempt import OpenedAttempt
 from schemas.contract import OutputContract
 from schemas.errors import InvalidSetting, UnknownModel
 from schemas.ids import AttemptId
 from schemas.job import Job, Target
 from schemas.jsons import JsonObject
+from schemas.money import Price
 from schemas.outcome import Judged
 from schemas.plan import Plan
 from schemas.reply import Reply, Trouble
@@ -41,6 +43,9 @@ class UnbudgetedModels(Protocol):
     async def look_up(self, target: Target, attempt_id: AttemptId) -> Reply | None:
         """The reply of an earlier call whose answer never arrived, where its account still has it."""
 
+    def served_price(self, opened: OpenedAttempt, reply: Reply) -> Price:
+        """What a million tokens of this reply cost."""
+
     def judge(self, reply: Reply, contract: OutputContract | None) -> Judged:
         """Hold the reply against the contract."""
 
@@ -53,6 +58,7 @@ class BudgetedModels:
         self._configuration = configuration
         self.call = models.call
         self.look_up = models.look_up
+        self.served_price = models.served_price
         self.judge = models.judge
 
     def chain(self, model: str) -> tuple[Target, ...]:

@@ -16,6 +16,7 @@ from schemas.decision import Decision
 from schemas.ids import AttemptId, JobId
 from schemas.job import Held, Job, Lease, Target
 from schemas.jsons import JsonObject
+from schemas.money import Price
 from schemas.outcome import Judged, Valid
 from schemas.plan import Plan
 from schemas.reply import Reply, Trouble
@@ -81,6 +82,9 @@ class Models(Protocol):
 
     async def look_up(self, target: Target, attempt_id: AttemptId) -> Reply | None:
         """The reply of an earlier call whose answer never arrived, where its account still has it."""
+
+    def served_price(self, opened: OpenedAttempt, reply: Reply) -> Price:
+        """What a million tokens of this reply cost: at the tier that served it, else as was reserved. Pure."""
 
     def judge(self, reply: Reply, contract: OutputContract | None) -> Judged:
         """Hold the reply against the contract. Pure."""

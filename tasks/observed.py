@@ -13,6 +13,7 @@ from schemas.decision import Decision
 from schemas.ids import AttemptId, JobId
 from schemas.job import Held, Job, Lease, Target
 from schemas.jsons import JsonObject
+from schemas.money import Price
 from schemas.outcome import Judged
 from schemas.plan import Plan
 from schemas.reply import Reply, Trouble
@@ -114,6 +115,9 @@ class _Models:
 
     async def look_up(self, target: Target, attempt_id: AttemptId) -> Reply | None:
         return await self._models.look_up(target, attempt_id)
+
+    def served_price(self, opened: OpenedAttempt, reply: Reply) -> Price:
+        return self._models.served_price(opened, reply)
 
     def judge(self, reply: Reply, contract: OutputContract | None) -> Judged:
         return self._models.judge(reply, contract)

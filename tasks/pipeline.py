@@ -111,7 +111,7 @@ async def _recall(job: Job, deps: Deps) -> Tried | None:
         reply = await deps.models.look_up(opened.target, opened.id)
         if reply is not None:
             judged = deps.models.judge(reply, job.contract)
-            booking = book_reply(opened, reply, judged, deps.now())
+            booking = book_reply(opened, reply, judged, deps.now(), price=deps.models.served_price(opened, reply))
             return Tried(outcome=judged, closed=booking.closed, settlement=booking.settlement)
     return None
 
@@ -172,7 +172,7 @@ async def _answer(job: Job, plan: Plan, opened: OpenedAttempt, deps: Deps, on_ch
     match answer:
         case Reply():
             judged = deps.models.judge(answer, job.contract)
-            booking = book_reply(opened, answer, judged, deps.now())
+            booking = book_reply(opened, answer, judged, deps.now(), price=deps.models.served_price(opened, answer))
             return Tried(outcome=judged, closed=booking.closed, settlement=booking.settlement)
         case Trouble():
             await _warn_others(plan.target, answer, deps)

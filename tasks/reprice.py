@@ -20,6 +20,9 @@ class PriceList(Protocol):
     def price(self, target: Target, now: datetime, *, tier: str, input_tokens: int) -> Price:
         """The price of a request of this size, or UNKNOWN_PRICE."""
 
+    def served(self, target: Target, now: datetime, *, tier: str | None, input_tokens: int) -> Price | None:
+        """The price of the tier that served it; None where that is not known."""
+
 
 class PostedRows(Protocol):
     """Posted attempts and their corrections."""
@@ -63,4 +66,6 @@ class Repricing:
         )
 
     def _price(self, one: PostedAttempt) -> Price:
-        return self._prices.price(one.target, one.opened_at, tier=one.tier, input_tokens=one.usage.input_tokens)
+        size = one.usage.input_tokens
+        served = self._prices.served(one.target, one.opened_at, tier=one.served, input_tokens=size)
+        return served or self._prices.price(one.target, one.opened_at, tier=one.tier, input_tokens=size)

@@ -10,6 +10,7 @@ from admission.local_gate import LocalGate
 from schemas.admission import Ask, Grant, Penalty, Refusal, RefusalReason, Settlement, Wait
 from schemas.errors import RedisUnavailable
 from schemas.job import Target
+from schemas.money import usd_text
 
 log = structlog.get_logger()
 
@@ -36,6 +37,8 @@ class SettlingGate:
 
     async def settle(self, settlement: Settlement) -> bool:
         """Replace the reservation by the truth; False also when Redis is away."""
+        if settlement.actual_nano_usd > settlement.grant.cost_nano_usd:
+            log.warning("cost_beyond_reservation", **_beyond(settlement))
         try:
             settled = await self._gate.settle(settlement)
         except RedisUnavailable as error:
@@ -60,3 +63,14 @@ class SettlingGate:
             await self._gate.stop_account(account, reason)
         except RedisUnavailable as error:
             log.warning("stop_lost", account=account, reason=error.message)
+
+
+def _beyond(settlement: Settlement) -> dict[str, object]:
+    """A dearer tier than the configuration says, or tokens beyond the output limit: the bill is booked all the same."""
+    grant = settlement.grant
+    return {
+        "stamp": grant.stamp,
+        "target": str(grant.target),
+        "reserved_usd": usd_text(grant.cost_nano_usd),
+        "cost_usd": usd_text(settlement.actual_nano_usd),
+    }

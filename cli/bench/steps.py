@@ -179,7 +179,8 @@ async def _judge(deps: Deps, held: Held, opened: OpenedAttempt, reply: Reply) ->
     judged = deps.models.judge(reply, held.job.contract)
     if not isinstance(judged, Valid):
         raise PenstockError("the upstream's answer does not meet its schema")
-    return book_reply(opened, reply, judged, deps.now()), Complete(reply=reply, output=judged.output)
+    booking = book_reply(opened, reply, judged, deps.now(), price=deps.models.served_price(opened, reply))
+    return booking, Complete(reply=reply, output=judged.output)
 
 
 async def _record(deps: Deps, held: Held, booking: Booking, decision: Complete) -> None:

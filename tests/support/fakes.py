@@ -175,6 +175,9 @@ class FakeModels:
             await on_chunk({"chunk": number})  # type: ignore[misc]  # the range is empty where it is None
         return self.answers.pop(0)
 
+    def served_price(self, opened: OpenedAttempt, reply: Reply) -> Price:
+        return opened.price
+
     def judge(self, reply: Reply, contract: OutputContract | None) -> Judged:
         if (reply.text or "").startswith("bad"):
             return Invalid(reply=reply, complaint="it is bad")

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from admission.connect import Admission
 from admission.local_gate import LocalGate
 from schemas.admission import BudgetCounter, Pace, Step
+from schemas.attempt import OpenedAttempt
 from schemas.contract import OutputContract
 from schemas.ids import AttemptId, JobId, TenantId
 from schemas.job import Job, Lease, NewJob, Target
@@ -88,6 +89,9 @@ class Provider:
         usage = Usage(input_tokens=5, output_tokens=10)
         self.bill[self.day] += plan.price.cost(usage)
         return Reply(body={"model": "m"}, text="", finish_reason="stop", refusal=None, usage=usage, model="m")
+
+    def served_price(self, opened: OpenedAttempt, reply: Reply) -> Price:
+        return opened.price
 
     def judge(self, reply: Reply, contract: OutputContract | None) -> Judged:
         return Valid(reply=reply, output={"fresh": True})

@@ -29,12 +29,16 @@ class OnePrice:
             input_nano_usd=nano_usd, cached_input_nano_usd=nano_usd, output_nano_usd=nano_usd, source="here"
         )
         self._model = model
+        self.flex = replace(self._price, input_nano_usd=1, output_nano_usd=1)
+
+    def served(self, target: Target, now: datetime, *, tier: str | None, input_tokens: int) -> Price | None:
+        return self.flex if tier == "flex" else None
 
     def price(self, target: Target, now: datetime, *, tier: str, input_tokens: int) -> Price:
         return self._price if target.model == self._model else UNKNOWN_PRICE
 
 
-async def spent_42(engine: AsyncEngine, model: str) -> tuple[JobId, AttemptId]:
+async def spent_42(engine: AsyncEngine, model: str, tier: str | None = None) -> tuple[JobId, AttemptId]:
     table, job = JobTable(engine, holder="w", lease_seconds=60), new_job()
     await table.insert([job])
     [held] = await table.hold([(job.id, 0)])
@@ -43,7 +47,8 @@ async def spent_42(engine: AsyncEngine, model: str) -> tuple[JobId, AttemptId]:
     target = replace(TARGET, model=model)
     attempt = replace(attempt, target=target, grant=replace(attempt.grant, target=target))
     await table.open([attempt])
-    await table.record([Record(lease=held.lease, closed=closed(attempt, cost=42), decision=Complete(reply=REPLY))])
+    end = replace(closed(attempt, cost=42), tier=tier)
+    await table.record([Record(lease=held.lease, closed=end, decision=Complete(reply=REPLY))])
     return job.id, attempt.id
 
 
@@ -83,3 +88,12 @@ async def test_an_invoice_stands_and_what_nobody_can_price_is_left_alone(engine:
     rested = await Reads(engine).rested(job_id)
     assert rested is not None
     assert rested.cost_nano_usd == 50
+
+
+async def test_history_is_priced_at_the_tier_that_served_it(engine: AsyncEngine) -> None:
+    model = f"m-{datetime.now(UTC).timestamp()}"
+    await spent_42(engine, model, tier="flex")
+
+    done = await whole(Repricing(RepriceTable(engine), OnePrice(1_000_000, model)), model)
+
+    assert done.adjusted_nano_usd == 1 - 42

@@ -17,6 +17,7 @@ from schemas.reply import Reply
 from storage.answers import AnswerReads
 from storage.config_rows import ConfigTable
 from storage.jobs import JobTable, Record
+from storage.ledger import LedgerTable
 from storage.spend import SpendReads
 from tasks.configuration import BUDGET_OF, effective_from, values_of
 from tasks.treasury import Treasury
@@ -78,6 +79,30 @@ async def test_a_report_says_who_spent_what_and_what_of_it_bought_nothing(engine
     assert of_prompt == {"useful": "0.000000000", "reprompt": "0.000000010", "refused": "0.000000010"}
     [total] = [row for row in await treasury(engine).report(["day", "prompt"], days=1) if row["prompt"] == prompt]
     assert (total["entries"], total["spent_usd"], total["wasted_usd"]) == (3, "0.000000030", "0.000000020")
+
+
+async def test_a_report_says_what_was_spent_at_which_tier(engine: AsyncEngine) -> None:
+    table, prompt = JobTable(engine, holder="w", lease_seconds=60), uuid.uuid4().hex
+    for tier, cost in (("flex", 5), ("default", 10), ("flex", 7), (None, 1)):
+        job = new_job(prompt=prompt)
+        await table.insert([job])
+        [held] = await table.hold([(job.id, 0)])
+        assert held is not None
+        attempt = opened(held.lease)
+        assert await table.open([attempt]) == [True]
+        price = replace(attempt.price, output_nano_usd=3, cache_write_nano_usd=2)
+        end = replace(closed(attempt, cost=cost), tier=tier, price=price if tier else None)
+        await table.record([Record(lease=held.lease, closed=end, decision=Complete(reply=REPLY))])
+
+    await LedgerTable(engine).adjust(attempt.id, 4)
+    rows = await treasury(engine).report(["prompt", "tier"], days=1)
+
+    of_prompt = {row["tier"]: row["spent_usd"] for row in rows if row["prompt"] == prompt}
+    assert of_prompt == {"flex": "0.000000012", "default": "0.000000010", "": "0.000000005"}
+    async with engine.connect() as connection:
+        query = "SELECT a.price FROM attempts a JOIN jobs j ON j.id = a.job_id WHERE j.prompt = %s ORDER BY a.opened_at"
+        prices = [row[0] for row in await connection.exec_driver_sql(query, (prompt,))]
+    assert [(price["output"], price.get("cache_write")) for price in prices] == [(3, 2)] * 3 + [(1_000_000, None)]
 
 
 async def test_only_the_same_request_of_the_same_tenant_finds_its_old_answer(engine: AsyncEngine) -> None:

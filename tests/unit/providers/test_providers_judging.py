@@ -149,11 +149,13 @@ def test_usage_is_read_whole() -> None:
     raw = {
         "prompt_tokens": 100,
         "completion_tokens": 50,
-        "prompt_tokens_details": {"cached_tokens": 64},
+        "prompt_tokens_details": {"cached_tokens": 64, "cache_write_tokens": 30},
         "completion_tokens_details": {"reasoning_tokens": 30},
     }
 
-    assert usage_of(raw) == Usage(input_tokens=100, output_tokens=50, cached_input_tokens=64, reasoning_tokens=30)
+    assert usage_of(raw) == Usage(
+        input_tokens=100, output_tokens=50, cached_input_tokens=64, cache_write_tokens=30, reasoning_tokens=30
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,16 @@
 """Prices to the nano-dollar: the operator's first, the list by date and tier, and unknown is never zero."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
 
-from config.catalogue import PriceTable
+from config.catalogue import PriceTable, TierPriceTable
 from providers.price_list import SOURCE, listed_prices
 from providers.pricing import OVERRIDE_SOURCE, Prices, Rates
 from schemas.job import Target
-from schemas.money import UNKNOWN_PRICE, Price, Usage
+from schemas.money import UNKNOWN_PRICE, Price, Usage, nano_from_usd
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 LISTED = listed_prices({"openai": "http://127.0.0.1:9/v1", "eu": "https://api.openai.com/v1", "vllm": "http://h/v1"})
@@ -85,15 +86,71 @@ def test_a_long_prompt_costs_more_throughout() -> None:
     assert figures(long) == (5_000_000_000, 500_000_000, 22_500_000_000)
 
 
-def test_input_is_priced_as_if_it_were_written_to_the_cache() -> None:
-    assert price("gpt-6.1-sol").input_nano_usd == 2_500_000_000
+@pytest.mark.parametrize(
+    ("written", "usd"), [(None, "0.0025"), (0, "0.002"), (600, "0.0023"), (1_000, "0.0025"), (9_999, "0.0025")]
+)
+def test_what_was_written_to_the_cache_costs_more_and_all_may_have_been_where_nobody_told(
+    written: int | None, usd: str
+) -> None:
+    usage = Usage(input_tokens=2_000, output_tokens=0, cached_input_tokens=1_000, cache_write_tokens=written)
+
+    assert price("gpt-6.1-sol").cost(usage) == nano_from_usd(usd) + 100_000
 
 
 @pytest.mark.parametrize(
-    ("tier", "output"), [("", 8), ("auto", 8), ("default", 8), ("flex", 8), ("priority", 14), ("fast", 14), ("new", 8)]
+    ("tier", "output"), [("", 8), ("auto", 8), ("default", 8), ("flex", 8), ("priority", 14), ("fast", 14)]
 )
 def test_the_dearest_tier_that_may_serve_is_taken(tier: str, output: int) -> None:
     assert price("gpt-4.1", tier=tier).output_nano_usd == output * 1_000_000_000
+
+
+def test_a_tier_that_nobody_has_priced_is_unknown_and_not_the_standard_one() -> None:
+    assert price("gpt-4.1", tier="new") == UNKNOWN_PRICE
+
+
+@pytest.mark.parametrize(
+    ("tier", "output"),
+    [("default", 20), ("scale", 20), ("flex", 10), ("batch", 10), ("priority", 40), ("fast", 40)],
+)
+def test_a_call_costs_what_the_tier_costs_that_served_it(tier: str, output: int) -> None:
+    found = Prices({}, LISTED).served(target("gpt-5.6-sol"), NOW, tier=tier, input_tokens=0)
+
+    assert found is not None
+    assert found.output_nano_usd == output * 1_000_000_000
+
+
+@pytest.mark.parametrize("tier", [None, "", "auto", "new"])
+def test_a_tier_that_was_not_told_or_is_not_known_costs_as_was_reserved(tier: str | None) -> None:
+    assert Prices({}, LISTED).served(target("gpt-5.6-sol"), NOW, tier=tier, input_tokens=0) is None
+
+
+@pytest.mark.parametrize("tier", ["", "auto", "default", "flex", "scale", "batch"])
+@pytest.mark.parametrize("model", ["gpt-4.1", "gpt-5", "gpt-5.4", "gpt-5.6-sol", "gpt-6.1-sol"])
+def test_what_is_served_as_asked_or_as_standard_never_costs_more_than_was_reserved(model: str, tier: str) -> None:
+    prices, usage = Prices({}, LISTED), Usage(input_tokens=300_000, output_tokens=9)
+    reserved = prices.price(target(model), NOW, tier=tier, input_tokens=300_000).cost(usage)
+
+    for size in (1, 271_999, 300_000):
+        for serving in {"default", tier}:
+            served = prices.served(target(model), NOW, tier=serving, input_tokens=size)
+            assert served is None or served.cost(replace(usage, input_tokens=size)) <= reserved
+
+
+def test_the_operator_prices_tiers_too_and_what_is_not_named_costs_as_the_default() -> None:
+    tiers = {
+        "flex": TierPriceTable(input=Decimal("0.1"), output=Decimal("0.2")),
+        "priority": TierPriceTable(input=Decimal(9), cache_write=Decimal(11), output=Decimal("0.3")),
+    }
+    prices = Prices({"m": PriceTable.model_validate({"input": 1, "output": 4, "tiers": tiers})}, LISTED)
+
+    reserved = [prices.price(target("m"), NOW, tier=tier, input_tokens=0) for tier in ("flex", "priority", "")]
+    served = [
+        prices.served(target("m"), NOW, tier=tier, input_tokens=0) for tier in ("flex", "priority", "scale", None)
+    ]
+
+    assert [figures(each)[::2] for each in reserved] == [(10**9, 4 * 10**9), (9 * 10**9, 4 * 10**9), (10**9, 4 * 10**9)]
+    assert reserved[1].cache_write_nano_usd == 11 * 10**9
+    assert [each and each.output_nano_usd for each in served] == [2 * 10**8, 3 * 10**8, 4 * 10**9, 4 * 10**9]
 
 
 def test_the_list_is_asked_once_per_model_and_period() -> None:

@@ -4,11 +4,12 @@ from dataclasses import replace
 from datetime import timedelta
 
 from schemas.admission import LimitFigures, Penalty, Refusal, RefusalReason, SettleKind, Wait, WaitReason
-from schemas.attempt import AttemptState
+from schemas.attempt import AttemptState, OpenedAttempt
 from schemas.decision import AskAgain, Complete, DeadLetter, Decision, Park, RetryAt
 from schemas.ids import JobId
 from schemas.job import Target
 from schemas.jsons import JsonObject
+from schemas.money import Price
 from schemas.reply import Reply, Trouble, TroubleKind
 from tasks.pipeline import SHORTEST_FREEZE_MS, live, run_job
 from tests.support.fakes import NOW, TARGET, FakeGate, FakeJobs, FakeModels, a_job, a_reply, deps_of
@@ -48,6 +49,24 @@ async def test_a_good_reply_is_recorded_once_and_settled_at_its_cost() -> None:
     assert closed is not None
     assert closed.cost_nano_usd == 10 + 10
     assert [(s.kind, s.actual_nano_usd, s.actual_tokens) for s in gate.settled] == [(SettleKind.POST, 20, 15)]
+
+
+class HalfPrice(FakeModels):
+    """Serves at a tier that costs half of what was reserved."""
+
+    def served_price(self, opened: OpenedAttempt, reply: Reply) -> Price:
+        return replace(opened.price, input_nano_usd=500_000, output_nano_usd=1_000_000)
+
+
+async def test_a_reply_costs_what_the_tier_costs_that_served_it() -> None:
+    jobs, gate = await run(HalfPrice([replace(a_reply(), service_tier="flex")]))
+
+    [(closed, _)] = jobs.records
+    assert closed is not None
+    assert closed.price is not None
+    assert (closed.tier, closed.price.input_nano_usd, closed.cost_nano_usd) == ("flex", 500_000, 5 + 5)
+    [settlement] = gate.settled
+    assert settlement.actual_nano_usd == 10 < settlement.grant.cost_nano_usd
 
 
 async def test_a_reply_that_is_the_result_is_not_kept_twice() -> None:
