@@ -8,13 +8,13 @@ T = TypeVar("T")
 
 
 async def to_the_end(step: Coroutine[Any, Any, T]) -> T:
-    """Await the step; a cancellation that comes meanwhile is raised when the step is over."""
-    task = asyncio.ensure_future(step)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        if not task.done():
+    """Await the step; cancellations that come meanwhile, however many, are raised as one when the step is over."""
+    task, interruption = asyncio.ensure_future(step), None
+    while not task.done():
+        try:
             await asyncio.wait([task])
-        if not task.cancelled() and (error := task.exception()) is not None:
-            raise error from None
-        raise
+        except asyncio.CancelledError as error:
+            interruption = error
+    if interruption is not None and (task.cancelled() or task.exception() is None):
+        raise interruption
+    return task.result()
