@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeAlias
+from typing import Annotated, Any, Literal, Self, TypeAlias, get_args
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -166,6 +166,38 @@ class BudgetTable(_Table):
         return _known_zone(name)
 
 
+Day: TypeAlias = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+_TIME_OF_DAY = r"^([01]\d|2[0-3]):[0-5]\d$"
+
+
+class RuleTable(_Table):
+    """What jobs of these lanes and models may spend per hour between two times of day; without either, all jobs.
+
+    From a time to an earlier one is over midnight, and belongs to the day on which it starts.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    lanes: Annotated[tuple[LaneName, ...], Strict(strict=False)] = ()
+    models: Chain = ()
+    starts: str = Field(alias="from", pattern=_TIME_OF_DAY)
+    ends: str = Field(alias="to", pattern=_TIME_OF_DAY)
+    timezone: str = "UTC"
+    days: Annotated[tuple[Day, ...], Strict(strict=False), Field(min_length=1)] = get_args(Day)
+    usd_per_hour: Decimal = Field(ge=0, le=HIGHEST_LIMIT_USD, strict=False)
+
+    @field_validator("ends")
+    @classmethod
+    def _some_time_passes(cls, ends: str, others: ValidationInfo) -> str:
+        if ends == others.data.get("starts"):
+            raise ValueError("from and to are the same time of day")
+        return ends
+
+    @field_validator("timezone")
+    @classmethod
+    def _zone_is_known(cls, name: str) -> str:
+        return _known_zone(name)
+
+
 class WebhookTable(_Table):
     """Where events are sent, and the variable that holds the secret (`whsec_…`) which signs them."""
 
@@ -221,6 +253,7 @@ class Catalogue(_Table):
     aliases: dict[str, Chain] = Field(default_factory=_default_aliases)
     lanes: dict[LaneName, LaneTable] = Field(default_factory=_default_lanes)
     budgets: tuple[BudgetTable, ...] = Field(default=(), strict=False)
+    rules: tuple[RuleTable, ...] = Field(default=(), strict=False)
     privacy: PrivacyTable = PrivacyTable()
     dead_letters: DeadLettersTable = DeadLettersTable()
     webhooks: WebhookTable | None = None
@@ -230,6 +263,17 @@ class Catalogue(_Table):
     def _jobs_meet_few_budgets(cls, budgets: tuple[BudgetTable, ...]) -> tuple[BudgetTable, ...]:
         check_budgets(budgets)
         return budgets
+
+    @model_validator(mode="after")
+    def _rules_name_what_there_is(self) -> Self:
+        name, times = next(iter(Counter(rule.name for rule in self.rules).most_common(1)), ("", 0))
+        if times > 1:
+            raise ValueError(f"[[rules]] has {times} rules of the name {name!r}")
+        for rule in self.rules:
+            if missing := [model for model in rule.models if model not in self.models]:
+                raise ValueError(f"[[rules]] {rule.name} must name configured models, not aliases; unknown: {missing}")
+        check_budgets(self.budgets, rules=len(self.rules))
+        return self
 
     @model_validator(mode="after")
     def _names_are_known(self) -> Self:
@@ -245,15 +289,19 @@ class Catalogue(_Table):
         return self
 
 
-def check_budgets(budgets: tuple[BudgetTable, ...]) -> None:
-    """Raise ValueError where two say different things of the same money, or a job could meet more than eight."""
+def check_budgets(budgets: tuple[BudgetTable, ...], *, rules: int = 0) -> None:
+    """Raise ValueError where two say different things of the same money, or a job could meet more than eight.
+
+    Each of the rules may be in force beside them.
+    """
     keys = Counter((budget.scope, budget.window, budget.timezone) for budget in budgets)
     (scope, window, zone), times = next(iter(keys.most_common(1)), (("", "", ""), 0))
     if times > 1:
         raise ValueError(f"{scope!r} has {times} budgets per {window} in {zone}; it can have one")
-    most = sum(_most_of_kind(kind, keys) for kind in BUDGET_SCOPES)
+    most = sum(_most_of_kind(kind, keys) for kind in BUDGET_SCOPES) + rules
     if most > MAX_BUDGETS_OF_A_JOB:
-        raise ValueError(f"a job could count against {most} budgets; at most {MAX_BUDGETS_OF_A_JOB} are possible")
+        named = f"{most} budgets and rules" if rules else f"{most} budgets"
+        raise ValueError(f"a job could count against {named}; at most {MAX_BUDGETS_OF_A_JOB} are possible")
 
 
 def _most_of_kind(kind: str, keys: Iterable[tuple[str, str, str]]) -> int:

@@ -10,6 +10,8 @@ from schemas.lanes import Lane
 from schemas.money import ZERO, NanoUsd
 
 MAX_BUDGET_COUNTERS = 8
+RULE_SCOPE = "rule:"
+"""How the scope of a time-of-day rule's counter begins; its name follows."""
 
 
 class Step(StrEnum):

@@ -21,7 +21,7 @@ from schemas.money import ZERO
 from storage.due import DueTable
 from storage.ledger import LedgerTable
 from tasks.audit import Difference, differences, forgotten
-from tasks.budgets import window_name
+from tasks.budgets import Window, window_name
 from tasks.configuration import Configuration
 
 log = structlog.get_logger()
@@ -118,6 +118,7 @@ class Bookkeeper:
         """Hold Redis against Postgres, repair what differs and report it; returns how many counters differed."""
         effective, now = await self.configuration.refresh(), self.now()
         windows = {window_name(budget.window, budget.timezone, now) for budget in effective.budgets}
+        windows |= {window_name(Window.HOUR, rule.timezone, now) for rule in effective.rules}
         before = await self.table.moment() - CLOCKS_DIFFER
         held = await self.redis.holdings(await self.redis.counters(windows))
         books = await self.table.audited(

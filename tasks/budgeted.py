@@ -18,7 +18,6 @@ from schemas.money import Price
 from schemas.outcome import Judged
 from schemas.plan import Plan
 from schemas.reply import Reply, Trouble
-from tasks.budgets import counters_for
 from tasks.configuration import Configuration
 from tasks.deps import OnChunk
 
@@ -76,7 +75,7 @@ class BudgetedModels:
         if target.account == NOBODY:
             return Refusal(reason=RefusalReason.UNKNOWN_MODEL, scope=target.model)
         try:
-            counters = counters_for(job, effective.budgets, now, effective.on_exhausted)
+            counters = effective.counters(job, target, now)
         except InvalidSetting as error:
             return Refusal(reason=RefusalReason.TOO_MANY_BUDGETS, scope=error.message)
         plan = replace(self._models.plan(job, target, body, now), counters=counters)

@@ -6,7 +6,7 @@ restart. Parsing here is the only place that knows the names and the shapes of t
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import time
+from datetime import datetime, time
 from decimal import Decimal
 from typing import Any, Protocol
 from zoneinfo import ZoneInfo
@@ -15,19 +15,21 @@ from pydantic import ValidationError
 
 from admission.days import DayResets
 from admission.limits import TargetLimits, fitting_shares
-from config.catalogue import DEFAULT_AHEAD, BudgetTable, Catalogue, ModelTable, check_budgets
-from schemas.admission import Step
+from config.catalogue import DEFAULT_AHEAD, BudgetTable, Catalogue, ModelTable, RuleTable, check_budgets
+from schemas.admission import MAX_BUDGET_COUNTERS, BudgetCounter, Step
 from schemas.errors import InvalidRequest, InvalidSetting
 from schemas.job import NewJob, Target
 from schemas.jsons import JsonObject
 from schemas.lanes import Lane
 from schemas.money import nano_from_usd
 from storage.config_rows import ConfigRow
-from tasks.budgets import Budget, Window, counters_for
+from tasks.budgets import PARKED, Budget, Window, counters_for
+from tasks.rules import Rule, rule_from, ruling
 
 LIMITS_OF = "limits/"
 LANES, ON_EXHAUSTED = "lanes", "lanes/on_exhausted"
 BUDGET_OF = "budget/"
+RULES = "rules"
 _DIMENSIONS = ("requests_per_minute", "tokens_per_minute", "requests_per_day", "tokens_per_day", "max_in_flight")
 _DAY = ("day_resets_at", "day_resets_in")
 
@@ -53,7 +55,19 @@ class Effective:
     limits: tuple[tuple[TargetLimits, int], ...] = ()
     families: Mapping[Target, str] = field(default_factory=dict)
     budgets: tuple[Budget, ...] = ()
+    rules: tuple[Rule, ...] = ()
     on_exhausted: Mapping[Lane, tuple[Step, ...]] = field(default_factory=dict)
+
+    def counters(self, job: NewJob, target: Target, now: datetime) -> tuple[BudgetCounter, ...]:
+        """Every counter that must have room for a call of this job. Raises InvalidSetting beyond eight."""
+        steps = self.on_exhausted.get(job.lane, PARKED)
+        counters = (
+            *counters_for(job, self.budgets, now, self.on_exhausted),
+            *ruling(self.rules, job.lane, target.model, now, steps),
+        )
+        if len(counters) > MAX_BUDGET_COUNTERS:
+            raise InvalidSetting(f"More than {MAX_BUDGET_COUNTERS} budgets and rules count this job.")
+        return counters
 
 
 class Configuration:
@@ -88,6 +102,7 @@ def values_of(catalogue: Catalogue) -> dict[str, Any]:
         **{_limits_name(name, model): _limits_value(model) for name, model in catalogue.models.items()},
         LANES: {name: lane.share for name, lane in catalogue.lanes.items()},
         ON_EXHAUSTED: {name: list(lane.on_exhausted) for name, lane in catalogue.lanes.items()},
+        RULES: [rule.model_dump(mode="json", by_alias=True) for rule in catalogue.rules],
         **{budget_row_name(budget): _budget_value(budget) for budget in catalogue.budgets},
     }
 
@@ -101,8 +116,10 @@ async def set_budget(rows: BudgetRows, given: JsonObject) -> ConfigRow:
     """An operator's change, in force within seconds. Raises InvalidSetting for a budget that cannot be kept."""
     try:
         table = BudgetTable.model_validate(given)
-        others = [BudgetTable.model_validate(row.value) for row in await rows.all() if _is_budget(row)]
-        check_budgets((*(other for other in others if budget_row_name(other) != budget_row_name(table)), table))
+        stored = await rows.all()
+        others = [BudgetTable.model_validate(row.value) for row in stored if _is_budget(row)]
+        kept = (other for other in others if budget_row_name(other) != budget_row_name(table))
+        check_budgets((*kept, table), rules=len(effective_from(stored).rules))
     except ValidationError as error:
         wrong = error.errors(include_url=False)[0]
         named = ".".join(str(step) for step in wrong["loc"])
@@ -126,6 +143,7 @@ def effective_from(rows: Sequence[ConfigRow]) -> Effective:
         limits=_all_limits(limited, shares, lanes_version),
         families={_target(row): row.value["family"] for row in limited if row.value.get("family")},
         budgets=tuple(_budget(row) for row in rows if _is_budget(row)),
+        rules=_rules(named.get(RULES)),
         on_exhausted={Lane(name): _steps(value) for name, value in (steps.value if steps else {}).items()},
     )
 
@@ -197,6 +215,10 @@ def _budget(row: ConfigRow) -> Budget:
         ahead=None if value.get("pacing") is None else value.get("pacing_ahead") or DEFAULT_AHEAD,
         version=row.version,
     )
+
+
+def _rules(row: ConfigRow | None) -> tuple[Rule, ...]:
+    return tuple(rule_from(RuleTable.model_validate(value)) for value in (row.value if row else ()))
 
 
 def _steps(names: Sequence[str]) -> tuple[Step, ...]:

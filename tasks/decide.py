@@ -31,7 +31,7 @@ from schemas.outcome import (
     Voided,
 )
 from schemas.reply import Trouble, TroubleKind
-from tasks.exhaustion import about_exhausted
+from tasks.exhaustion import RULE_WAITS, about_exhausted
 from tasks.progress import Progress
 from tasks.reprompt import with_complaint, with_more_room
 
@@ -46,7 +46,7 @@ LONGEST_BACKOFF_SECONDS = 60.0
 STOPPED_ACCOUNT_SECONDS = 60.0
 """How long a job sleeps before it asks again whether a stopped account has been opened."""
 
-MENDED_BY_OPERATORS = frozenset({RefusalReason.BUDGET.value, RefusalReason.PACE.value})
+MENDED_BY_OPERATORS = frozenset({RefusalReason.BUDGET.value, RefusalReason.PACE.value, RULE_WAITS})
 
 NOT_READY_SECONDS = 1.0
 """How long a job sleeps while the ledger is being rebuilt."""

@@ -7,10 +7,13 @@ What has no room for good waits until the window turns; what is only ahead of it
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from schemas.admission import Pace, Refusal, RefusalReason, Step
+from schemas.admission import RULE_SCOPE, Pace, Refusal, RefusalReason, Step
 from schemas.decision import AskAgain, DeadLetter, DeadReason, Park
 from schemas.jsons import JsonObject
 from schemas.money import NanoUsd, usd_text
+
+RULE_WAITS = "rule"
+"""What a job waits for that a time-of-day rule lets spend no more now."""
 
 TURN_SPREAD_SECONDS = 60.0
 """Over how long the jobs that an exhausted budget has parked come back once its window turns."""
@@ -40,6 +43,9 @@ def about_exhausted(
     if step is Step.REJECT:
         message = f"The budget {scope} is {how}."
         return DeadLetter(reason=DeadReason.BUDGET, message=message, note=f"{scope} {how}: rejected")
+    if counter is not None and counter.scope.startswith(RULE_SCOPE):
+        note = f"{scope} {how}: parked until the rule has room or ends"
+        return Park(until_at=_has_room_at(refusal, now, jitter), reason=RULE_WAITS, note=note)
     if counter is not None and refusal.asked_nano_usd > counter.limit_nano_usd:
         asked, limit = usd_text(refusal.asked_nano_usd), usd_text(counter.limit_nano_usd)
         message = f"This request may cost {asked} USD, more than the whole budget {scope} of {limit} USD."

@@ -13,7 +13,8 @@ from schemas.admission import RefusalReason, WaitReason
 from schemas.job import Target
 from schemas.jsons import JsonObject
 from storage.parked import Change, Waiters
-from tasks.configuration import BUDGET_OF, LIMITS_OF, Configuration
+from tasks.configuration import BUDGET_OF, LIMITS_OF, RULES, Configuration
+from tasks.exhaustion import RULE_WAITS
 
 REASONS: Mapping[str, WaitReason] = {
     "requests_per_minute": WaitReason.REQUESTS,
@@ -84,6 +85,8 @@ class EarlyWakes:
             return []
         if change.name.startswith(BUDGET_OF) and _budget_gives_more(change.before, change.after):
             return [Waiters(reason=reason.value) for reason in (RefusalReason.BUDGET, RefusalReason.PACE)]
+        if change.name == RULES:
+            return [Waiters(reason=RULE_WAITS)]
         if change.name.startswith(LIMITS_OF):
             models = [*self._models_of(_target_of(change.name))]
             return [

@@ -14,7 +14,7 @@ import structlog
 
 from admission.ledger import BudgetEvent
 from admission.limits import Balance
-from schemas.admission import BudgetCounter
+from schemas.admission import RULE_SCOPE, BudgetCounter
 from schemas.money import NanoUsd, usd_text
 from storage.thresholds import Passed, StoredThreshold
 from tasks.budgets import Budget, budget_of, window_ends_at, window_name
@@ -70,7 +70,8 @@ class Thresholds:
 
     async def take(self) -> int:
         """Write down what Redis has reported; returns how many events that were."""
-        events = await self.redis.events(EVENTS_PER_ROUND)
+        reported = await self.redis.events(EVENTS_PER_ROUND)
+        events = [event for event in reported if not event.scope.startswith(RULE_SCOPE)]  # nobody is told of a rule
         if events:
             counters = [_counter(event) for event in events]
             settled = [balance.settled_nano_usd for balance in await self.redis.balances(counters)]
@@ -81,7 +82,7 @@ class Thresholds:
                     for event, counter, spent in zip(events, counters, settled, strict=True)
                 ]
             )
-            await self.redis.forget_events(events)
+        await self.redis.forget_events(reported)
         return len(events)
 
     async def look(self) -> int:

@@ -18,6 +18,7 @@ from storage.reads import Reads
 from storage.thresholds import ThresholdTable
 from tasks.budgets import GLOBAL_SCOPE, Budget, pace_of, paced_limit, window_ends_at, window_name
 from tasks.configuration import Configuration
+from tasks.rules import Rule
 from tasks.thresholds import BURN_SECONDS, forecast
 
 BELIEVED_SECONDS = 10.0
@@ -69,7 +70,14 @@ class Watch:
         ]
         balances = await self._admission.gate.budgets([counter for _, counter in named])
         burn = await self._burnt(now) if named else {}
-        return [_budget_row(budget, balance, burn, now) for (budget, _), balance in zip(named, balances, strict=True)]
+        rows = [_budget_row(budget, balance, burn, now) for (budget, _), balance in zip(named, balances, strict=True)]
+        return [*rows, *await self._ruled(effective.rules, now)]
+
+    async def _ruled(self, rules: Sequence[Rule], now: datetime) -> list[JsonObject]:
+        """One row per rule that is in force."""
+        ruling = [(rule, counter) for rule in rules if (counter := rule.counter(now)) is not None]
+        balances = await self._admission.gate.budgets([counter for _, counter in ruling])
+        return [_rule_row(*each, balance) for each, balance in zip(ruling, balances, strict=True)]
 
     async def _burnt(self, now: datetime) -> Mapping[tuple[str, str], NanoUsd]:
         if now >= self._burn_stale_at:
@@ -187,4 +195,22 @@ def _budget_row(budget: Budget, balance: Balance, burn: Mapping[tuple[str, str],
         "pace_usd": None if pace is None else usd_text(paced_limit(limit, pace, now)),
         "full_at": forecast(NanoUsd(limit - balance.settled_nano_usd), burnt, BURN_SECONDS, budget, now),
         "resets_at": window_ends_at(budget.window, budget.timezone, now),
+    }
+
+
+def _rule_row(rule: Rule, counter: BudgetCounter, balance: Balance) -> JsonObject:
+    """A closed rule says until when in place of its hour."""
+    left = counter.limit_nano_usd - balance.settled_nano_usd - balance.reserved_nano_usd
+    closed = f"closed until {rule.ends:%H:%M} {rule.timezone.key}"
+    return {
+        "id": f"{counter.scope}/{counter.window}",
+        "scope": counter.scope,
+        "window": counter.window if rule.nano_usd_per_hour else closed,
+        "limit_usd": usd_text(counter.limit_nano_usd),
+        "settled_usd": usd_text(balance.settled_nano_usd),
+        "reserved_usd": usd_text(balance.reserved_nano_usd),
+        "left_usd": usd_text(NanoUsd(max(0, left))),
+        "pace_usd": None,
+        "full_at": None,
+        "resets_at": counter.ends_at,
     }

@@ -19,6 +19,9 @@ def test_without_a_file_the_default_serves(tmp_path: Path) -> None:
     assert load_catalogue(tmp_path / "none.toml").aliases["small"]
 
 
+RULE = '[[rules]]\nname = "r"\nfrom = "09:00"\n'
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -42,6 +45,14 @@ def test_without_a_file_the_default_serves(tmp_path: Path) -> None:
         ("[[budgets]]\nlimit_usd = 1\n" * 2, ":1: budgets: 'global' has 2 budgets"),
         ('[models."x"]\nprice = { input = 0, output = 1 }\n', ":2: models.x.price.input"),
         ('[models."x"]\n\n[models."x".price]\ninput = 1\noutput = 0.0\n', ":5: models.x.price.output"),
+        (RULE + 'to = "09:00"\nusd_per_hour = 1\n', ":4: rules.0.to.*same time"),
+        (RULE + 'to = "24:00"\nusd_per_hour = 1\n', ":4: rules.0.to"),
+        (RULE + 'to = "10:00"\nusd_per_hour = -1\n', ":5: rules.0.usd_per_hour"),
+        (RULE + 'to = "10:00"\nusd_per_hour = 1\ntimezone = "Mars"\n', ":6: rules.0.timezone.*Mars"),
+        (RULE + 'to = "10:00"\nusd_per_hour = 1\nlanes = ["express"]\n', ":6: rules.0.lanes"),
+        (RULE + 'to = "10:00"\nusd_per_hour = 1\nmodels = ["gone"]\n', "rules.*gone"),
+        (RULE + 'to = "10:00"\nusd_per_hour = 1\ndays = ["someday"]\n', ":6: rules.0.days"),
+        ((RULE + 'to = "10:00"\nusd_per_hour = 1\n') * 2, "2 rules of the name 'r'"),
         ('[webhooks]\nurl = "ftp://x"\n', ":2: webhooks.url"),
         ("[lanes.express]\nshare = 1.0\n", "express"),
         ("= broken", "line 1"),
