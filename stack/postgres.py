@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -33,13 +33,16 @@ STOP_SECONDS = 30.0
 
 
 class Postgres:
-    """One Postgres server over one home folder."""
+    """One Postgres server over one home folder; `env` is what it finds beside the little that it needs."""
 
     name = "postgres"
     stop_signal = signal.SIGINT  # "fast" shutdown: sessions are ended, data is flushed
 
-    def __init__(self, home: Home, *, privileges: Privileges | None = None) -> None:
+    def __init__(
+        self, home: Home, *, privileges: Privileges | None = None, env: Mapping[str, str] | None = None
+    ) -> None:
         self._home = home
+        self._more_env = dict(env or {})
         self._given_privileges = privileges
         self._privileges: Privileges | None = privileges
         self._password = ""
@@ -98,7 +101,7 @@ class Postgres:
         (self.privileges.data / "postmaster.pid").unlink(missing_ok=True)
         self.process = spawn(
             self.privileges.command("postgres", "-D", str(self.privileges.data), *self._settings()),
-            env=_environment(),
+            env=_environment() | self._more_env,
             log_path=self._log,
             death_signal=self.stop_signal,
             run_as=self.privileges.run_as,

@@ -1,6 +1,6 @@
 """Both embedded servers together: what tests and a single-machine run need, and nothing about who uses them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from stack.home import Home
@@ -27,7 +27,8 @@ class EmbeddedServers:
 
     @classmethod
     @contextmanager
-    def started(cls, home: Home) -> Iterator["EmbeddedServers"]:
+    def started(cls, home: Home, *, env: Mapping[str, str] | None = None) -> Iterator["EmbeddedServers"]:
         """Lock the home, start both and wait until both answer; at the end stop Postgres, then Valkey."""
-        with home.locked(), Valkey(home).running() as valkey, Postgres(home).running() as postgres:
+        valkey, postgres = Valkey(home, env=env), Postgres(home, env=env)
+        with home.locked(), valkey.running(), postgres.running():
             yield cls(valkey=valkey, postgres=postgres)

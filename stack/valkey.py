@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -42,13 +42,14 @@ auto-aof-rewrite-min-size 64mb
 
 
 class Valkey:
-    """One Valkey server over one home folder."""
+    """One Valkey server over one home folder; `env` is what it finds beside the little that it needs."""
 
     name = "valkey"
     stop_signal = signal.SIGTERM
 
-    def __init__(self, home: Home) -> None:
+    def __init__(self, home: Home, *, env: Mapping[str, str] | None = None) -> None:
         self._home = home
+        self._more_env = dict(env or {})
         self._password = ""
         self._log = home.log_path(self.name)
         self._pid_file = home.run / "valkey.pid"
@@ -89,7 +90,7 @@ class Valkey:
         write_private(configuration, CONFIGURATION.format(port=self.port, folder=folder, password=self._password))
         self.process = spawn(
             [str(server_binary()), str(configuration)],
-            env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"},
+            env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"} | self._more_env,
             log_path=self._log,
             death_signal=signal.SIGTERM,
         )

@@ -27,6 +27,7 @@ from stack.supervisor import Service
 from stack.up import CHECKOUT, command_service
 from stack.valkey import Valkey
 from tests.chaos.link import Link, link_loop
+from tests.support.shifted_clock import ShiftedClock
 from tests.support.simulator_process import SimulatorProcess
 
 READY_SECONDS = 60.0
@@ -86,7 +87,7 @@ class Site:
     key: str
     pieces: dict[str, Piece] = field(default_factory=dict)
     links: dict[str, tuple[Link, Link]] = field(default_factory=dict)
-    clock_is_wrong: bool = False
+    wrong_clock: ShiftedClock | None = None
 
     @property
     def door(self) -> Door:
@@ -185,32 +186,29 @@ def running_site(
         )
         ends.callback(_end_all, site)
         around = _environment(site, folder, port) | dict(env)
-        site.clock_is_wrong = _compiled(folder / "wrong_clock.so")
+        site.wrong_clock = ends.enter_context(ShiftedClock.made())
+        if site.wrong_clock is not None:
+            site.wrong_clock.shift(SKEW_SECONDS)
         release = subprocess.run(
             [sys.executable, "-m", "tasks.release"], cwd=CHECKOUT, env=around, capture_output=True, check=False
         )
         assert release.returncode == 0, release.stderr.decode()
         for name in pieces:
-            site.pieces[name] = Piece(service=_service(site, loop, name, around, folder))
+            site.pieces[name] = Piece(service=_service(site, loop, name, around))
             site.start(name)
         assert wait_until(site.is_ready, seconds=READY_SECONDS), site.log("web")
         yield site
 
 
-def _service(
-    site: Site, loop: asyncio.AbstractEventLoop, name: str, around: Mapping[str, str], folder: Path
-) -> Service:
+def _service(site: Site, loop: asyncio.AbstractEventLoop, name: str, around: Mapping[str, str]) -> Service:
     env = dict(around)
     if name in LINKED:
         redis_link, postgres_link = Link(loop, site.valkey.port), Link(loop, site.postgres.port)
         site.links[name] = (redis_link, postgres_link)
         env["PENSTOCK_REDIS_URL"] = site.redis_url.replace(f":{site.valkey.port}/", f":{redis_link.port}/")
         env["PENSTOCK_DATABASE_URL"] = site.database_url.replace(f":{site.postgres.port}/", f":{postgres_link.port}/")
-    if name == SKEWED and site.clock_is_wrong:
-        env |= {
-            "LD_PRELOAD": str(folder / "wrong_clock.so"),
-            "PENSTOCK_CHAOS_SKEW_SECONDS": str(SKEW_SECONDS),
-        }
+    if name == SKEWED and site.wrong_clock is not None:
+        env |= site.wrong_clock.env
     return command_service(site.home, ProcessLine(name=name, command=_command(name)), env)
 
 
@@ -236,14 +234,6 @@ def _environment(site: Site, folder: Path, port: int | None) -> dict[str, str]:
         "OPENAI_BASE_URL": site.provider.base_url,
         "OPENAI_API_KEY": "simulated",
     }
-
-
-def _compiled(target: Path) -> bool:
-    """Whether a worker's clock can be made wrong here."""
-    words = ["cc", "-shared", "-fPIC", "-o", str(target), str(Path(__file__).with_name("wrong_clock.c")), "-ldl"]
-    with suppress(OSError):
-        return subprocess.run(words, capture_output=True, check=False).returncode == 0
-    return False
 
 
 def _end_all(site: Site) -> None:
