@@ -88,7 +88,8 @@ async def _leads(leads: Callable[[], Awaitable[bool]]) -> bool:
 
 async def _pause(woken: asyncio.Event, sweep_seconds: float) -> None:
     try:
-        await asyncio.wait_for(woken.wait(), sweep_seconds)
+        async with asyncio.timeout(sweep_seconds):
+            await woken.wait()
     except TimeoutError:
         return
     woken.clear()

@@ -27,7 +27,8 @@ async def started(job_id: JobId, generation: int, most_seconds: float) -> int:
     words = ("-m", "workers.alone", job_id, str(generation))
     child = await asyncio.create_subprocess_exec(sys.executable, *words, stdin=asyncio.subprocess.DEVNULL)
     try:
-        return await asyncio.wait_for(child.wait(), most_seconds)
+        async with asyncio.timeout(most_seconds):
+            return await child.wait()
     except TimeoutError:
         child.kill()
         return await child.wait()

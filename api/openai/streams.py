@@ -108,7 +108,8 @@ async def _arriving(chunks: Chunks, keep_alive_seconds: float) -> AsyncIterator[
     patience_seconds: float | None = None
     while True:
         try:
-            chunk = await asyncio.wait_for(chunks.get(), patience_seconds)
+            async with asyncio.timeout(patience_seconds):
+                chunk = await chunks.get()
         except TimeoutError:
             yield KEEP_ALIVE
             continue

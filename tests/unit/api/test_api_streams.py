@@ -1,17 +1,19 @@
 """Streams and presence beneath the routes: heartbeats, whole replies in chunks, work that ends with its client."""
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
+from starlette.types import Message
 
 from api.openai.events import DONE, KEEP_ALIVE, chunks_of, event
-from api.openai.streams import Telling, told
+from api.openai.streams import EventStream, Telling, told
 from api.presence import ClientGone, while_present
 from schemas.accepted import Rested
 from schemas.errors import RedisUnavailable
 from tasks.deps import OnChunk
-from tests.support.house import REPLY, a_chunk, a_rest
+from tests.support.rests import REPLY, a_chunk, a_rest
 
 
 async def test_silence_between_chunks_is_filled_and_silence_before_them_is_not() -> None:
@@ -87,3 +89,69 @@ async def test_work_that_is_done_is_answered_even_to_who_leaves_now() -> None:
         return {"type": "http.disconnect"}
 
     assert await while_present(receive, work()) == "done"
+
+
+class Listener:
+    """Whoever is told a stream, by bare ASGI messages; leaves when `gone` is set."""
+
+    def __init__(self) -> None:
+        self.gone = asyncio.Event()
+        self.bodies: asyncio.Queue[bytes] = asyncio.Queue()
+        self.cancelled = 0
+
+    async def receive(self) -> dict[str, Any]:
+        await self.gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Message) -> None:
+        if body := message.get("body"):
+            self.bodies.put_nowait(body)
+
+    async def cancel(self) -> None:
+        self.cancelled += 1
+
+    async def hear(self, complete: Callable[[OnChunk | None], Coroutine[Any, Any, Rested]]) -> None:
+        stream = EventStream(complete, Telling(live=True), about=lambda _: {}, on_gone=self.cancel)
+        await stream({"type": "http"}, self.receive, self.send)
+
+
+async def test_a_bug_in_the_middle_of_a_stream_is_told_and_never_ends_it_silently() -> None:
+    async def complete(on_chunk: OnChunk | None) -> Rested:
+        assert on_chunk is not None
+        await on_chunk(a_chunk("fi"))
+        raise RuntimeError("secret")
+
+    listener = Listener()
+    with pytest.raises(RuntimeError):
+        await listener.hear(complete)
+
+    assert listener.bodies.get_nowait() == event(a_chunk("fi"))
+    last = listener.bodies.get_nowait()
+    assert b'"code":"internal_error"' in last
+    assert b"secret" not in last
+
+
+async def test_a_listener_that_leaves_as_a_chunk_arrives_takes_the_work_with_it() -> None:
+    more, ended = asyncio.Event(), asyncio.Event()
+
+    async def complete(on_chunk: OnChunk | None) -> Rested:
+        assert on_chunk is not None
+        try:
+            await on_chunk(a_chunk("a"))
+            await more.wait()
+            await on_chunk(a_chunk("b"))
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+        return a_rest(reply=REPLY)
+
+    listener = Listener()
+    hearing = asyncio.create_task(listener.hear(complete))
+    await listener.bodies.get()
+    more.set()
+    listener.gone.set()
+    await asyncio.wait_for(hearing, 5)
+
+    assert ended.is_set()
+    assert listener.cancelled == 1
+    assert asyncio.all_tasks() == {asyncio.current_task()}
