@@ -1,19 +1,27 @@
-"""The real door over real stores and a simulated provider: one for all tests of this folder."""
+"""The real door over real stores and a simulated provider: one for all tests of this folder, a tenant for each test."""
 
+import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
+import httpx2
 import pytest
 from pydantic import SecretStr
 
 from config.settings import Settings
 from tasks.release import release
+from tests.integration.conftest import fresh_database
 from tests.support.own_process import DoorProcess, OwnProcess
 from tests.support.simulator_process import SimulatorProcess
 
 ADMIN = "pk_admin"
 OWN_DATABASE = "9"
 """A number of Redis' own, because other tests count in its first one."""
+
+MOST_BODY_BYTES = 300_000
+MOST_FILE_BYTES = 3_000_000
+ANSWER_SECONDS = 30.0
 
 CATALOGUE = """
 [models."gpt-4.1-mini"]
@@ -45,23 +53,72 @@ class Premises:
     def base_url(self) -> str:
         return f"{self.door.url}/v1"
 
+    def client(self, key: str | None = ADMIN) -> httpx2.Client:
+        """A client of the door that holds this key."""
+        headers = {} if key is None else {"authorization": f"Bearer {key}"}
+        return httpx2.Client(base_url=self.door.url, headers=headers, timeout=ANSWER_SECONDS)
 
-@pytest.fixture(scope="module")
-def premises(redis_url: str, fresh_database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Premises]:
+    @contextmanager
+    def trouble(self, **shares: float) -> Iterator[None]:
+        """A provider that does these things wrong, until the end of the block."""
+        self.provider.set_scenarios(shares)
+        try:
+            yield
+        finally:
+            self.provider.set_scenarios({})
+
+
+@pytest.fixture(scope="package")
+def premises(redis_url: str, database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Premises]:
     config = tmp_path_factory.mktemp("config") / "penstock.toml"
     config.write_text(CATALOGUE)
     own_redis_url = f"{redis_url.rpartition('/')[0]}/{OWN_DATABASE}"
-    with SimulatorProcess.start() as provider:
+    with SimulatorProcess.start() as provider, fresh_database(database_url) as own_database_url:
         env = {
             "PENSTOCK_REDIS_URL": own_redis_url,
-            "PENSTOCK_DATABASE_URL": fresh_database_url,
+            "PENSTOCK_DATABASE_URL": own_database_url,
             "PENSTOCK_CONFIG": str(config),
             "PENSTOCK_ADMIN_KEY": ADMIN,
             "PENSTOCK_MAX_LINE_BYTES": "100000",
+            "PENSTOCK_MAX_BODY_BYTES": str(MOST_BODY_BYTES),
+            "PENSTOCK_MAX_FILE_BYTES": str(MOST_FILE_BYTES),
             "OPENAI_API_KEY": "sk-simulated",
             "OPENAI_BASE_URL": provider.base_url,
         }
-        release(Settings(redis_url=SecretStr(own_redis_url), database_url=SecretStr(fresh_database_url), config=config))
+        release(Settings(redis_url=SecretStr(own_redis_url), database_url=SecretStr(own_database_url), config=config))
         with OwnProcess("workers.upkeep", env), DoorProcess(env) as door:
             door.until("/readyz", 200)
             yield Premises(door=door, provider=provider)
+
+
+@pytest.fixture
+def tenant() -> str:
+    """A name that no other test uses."""
+    return f"tenant-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def operator(premises: Premises) -> Iterator[httpx2.Client]:
+    with premises.client() as client:
+        yield client
+
+
+@pytest.fixture
+def key(operator: httpx2.Client, tenant: str) -> str:
+    """A key of this test's tenant that may submit and read its own."""
+    made: str = operator.post("/keys", json={"tenant_id": tenant, "scopes": ["submit"]}).json()["key"]
+    return made
+
+
+@pytest.fixture
+def caller(premises: Premises, key: str) -> Iterator[httpx2.Client]:
+    """Whoever holds that key."""
+    with premises.client(key) as client:
+        yield client
+
+
+@pytest.fixture
+def stranger(premises: Premises) -> Iterator[httpx2.Client]:
+    """Whoever holds no key."""
+    with premises.client(None) as client:
+        yield client

@@ -1,9 +1,7 @@
 """The official SDK against the running door: nothing but its base_url and its key differ from OpenAI's."""
 
 import json
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from typing import TypeVar
+from collections.abc import AsyncIterator, Iterator
 
 import openai
 import pytest
@@ -15,24 +13,13 @@ from cli.address import Address
 from cli.door import Door
 from schemas.errors import PenstockError
 from tests.integration.api.conftest import ADMIN, Premises
+from tests.support.door import eventually
 
-WITHIN_SECONDS = 20.0
-LOOK_SECONDS = 0.05
 SCHEMA = {"type": "object", "required": ["n"], "properties": {"n": {"type": "integer"}}, "additionalProperties": False}
-
-Value = TypeVar("Value")
 
 
 def says(text: str) -> list[ChatCompletionMessageParam]:
     return [{"role": "user", "content": text}]
-
-
-def eventually(ask: Callable[[], Value], holds: Callable[[Value], bool]) -> Value:
-    give_up_at = time.monotonic() + WITHIN_SECONDS
-    while not holds(value := ask()):
-        assert time.monotonic() < give_up_at, value
-        time.sleep(LOOK_SECONDS)
-    return value
 
 
 @pytest.fixture

@@ -1,0 +1,173 @@
+"""Dead letters over HTTP: seen by cause, replayed with changes, exported, and what is refused by name."""
+
+import uuid
+
+import httpx2
+import pytest
+
+from cli import dead_letters as letters_cli
+from cli import replays as replays_cli
+from schemas.jsons import JsonObject
+from tests.integration.api.conftest import Premises
+from tests.support.door import MESSAGES, error_of
+
+BODY: JsonObject = {"model": "small", "messages": MESSAGES}
+
+
+def a_letter(caller: httpx2.Client, scenario: str = "refusal") -> str:
+    """A call that dies; returns the id of its job."""
+    said = [{"role": "user", "content": f"[[scenario:{scenario}]] {uuid.uuid4().hex}"}]
+    contract = {"schema": {"type": "object"}}
+    answer = caller.post("/v1/chat/completions", json=BODY | {"messages": said, "output_contract": contract})
+    assert answer.status_code >= 400, answer.text
+    job_id: str = caller.get("/jobs", params={"limit": 1}).json()["data"][0]["id"]
+    return job_id
+
+
+def ids(caller: httpx2.Client, **wanted: str) -> list[str]:
+    return [row["id"] for row in caller.get("/dead-letters", params=wanted).json()["data"]]
+
+
+def test_dead_letters_are_listed_grouped_and_told_whole(caller: httpx2.Client) -> None:
+    refused, truncated = a_letter(caller), a_letter(caller, "truncation")
+
+    [listed] = caller.get("/dead-letters", params={"reason": "refused"}).json()["data"]
+    groups = caller.get("/dead-letters/groups").json()["data"]
+    story = caller.get(f"/dead-letters/{refused}").json()
+
+    assert (listed["id"], listed["attempts"]) == (refused, len(story["attempts"]))
+    assert set(letters_cli.COLUMNS) <= set(listed)
+    assert {group["reason"]: (group["count"], group["example"]) for group in groups} == {
+        "refused": (1, refused),
+        "truncated": (1, truncated),
+    }
+    assert set(letters_cli.GROUP_COLUMNS) <= set(groups[0])
+    assert story["attempts"][-1]["reply"]["choices"][0]["message"]["refusal"]
+
+
+def test_a_tenant_sees_and_replays_its_own_dead_letters_only(caller: httpx2.Client, operator: httpx2.Client) -> None:
+    own, foreign = a_letter(caller), a_letter(operator)
+
+    seen = ids(caller)
+    refused = caller.post("/dead-letters/replay", json={"ids": [foreign]})
+    replayed = caller.post("/dead-letters/replay", json={"filter": {}})
+
+    assert seen == [own]
+    assert refused.status_code == 404
+    assert replayed.json()["replayed"] == [own]
+    assert foreign in ids(operator)
+
+
+def test_a_replay_may_change_the_request_its_price_and_its_deadline(caller: httpx2.Client) -> None:
+    letter = a_letter(caller)
+    changed = BODY | {"messages": [{"role": "user", "content": "again"}]}
+    wanted = {"ids": [letter, "job_9"], "body": changed, "max_cost_usd": "0.5", "deadline_seconds": 60}
+
+    answer = caller.post("/dead-letters/replay", json=wanted)
+
+    story = caller.get(f"/jobs/{letter}").json()
+    assert answer.json() == {"replayed": [letter], "not_found": ["job_9"]}
+    assert (story["state"], story["request"]) == ("queued", changed)
+
+
+def test_a_replay_is_begun_watched_and_cancelled_by_its_tenant_only(
+    caller: httpx2.Client, premises: Premises, operator: httpx2.Client, tenant: str
+) -> None:
+    for _ in range(2):
+        a_letter(caller)
+    other = operator.post("/keys", json={"tenant_id": f"{tenant}-other", "scopes": ["submit"]}).json()["key"]
+    patch = {"model": "dear", "lane": "high", "parameters": {"temperature": 0}, "message": "b", "max_cost_usd": "0.5"}
+
+    begun = caller.post("/replays", json={"filter": {}, "patch": patch, "canary": 1}).json()
+    shown = caller.get(f"/replays/{begun['id']}").json()
+    with premises.client(other) as stranger:
+        theirs = stranger.get(f"/replays/{begun['id']}")
+    ended = [caller.post(f"/replays/{begun['id']}/cancel").json()["state"] for _ in range(2)]
+    resumed = caller.post(f"/replays/{begun['id']}/resume")
+
+    assert (begun["state"], begun["total"], begun["patch"]["max_cost_usd"]) == ("canary", 2, "0.500000000")
+    assert {"jobs", "refusals"} <= set(shown)
+    assert (theirs.status_code, ended, resumed.status_code) == (404, ["cancelled"] * 2, 400)
+    assert set(replays_cli.COLUMNS) <= set(begun)
+
+
+def test_a_dry_run_tells_the_price_and_begins_nothing(caller: httpx2.Client) -> None:
+    letters = [a_letter(caller) for _ in range(2)]
+
+    told = caller.post("/replays", json={"filter": {}, "dry_run": True}).json()
+
+    assert (told["count"], told["unpriced"]) == (2, 0)
+    assert 0 < float(told["one_call_usd"]) < float(told["worst_case_usd"])
+    assert caller.get("/replays").json()["data"] == []
+    assert sorted(ids(caller)) == sorted(letters)
+
+
+def test_what_is_exported_can_be_imported_elsewhere_and_a_bad_line_is_named(
+    caller: httpx2.Client, operator: httpx2.Client
+) -> None:
+    letters = [a_letter(caller) for _ in range(2)]
+
+    exported = caller.get("/dead-letters/export").content
+    known = operator.post("/dead-letters/import", content=exported)
+    bad = operator.post("/dead-letters/import", content=exported + b'{"id": "job_3"}\n')
+
+    assert exported.count(b"\n") == len(letters)
+    assert known.json() == {"imported": 0, "known": 2}
+    assert (bad.status_code, error_of(bad)["param"]) == (400, "request")
+    assert "line 3" in error_of(bad)["message"]
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"filter": {}, "canary": -1}, "canary"),
+        ({"filter": {}, "threshold": 2}, "threshold"),
+        ({"filter": {}, "per_second": 0}, "per_second"),
+        ({"filter": {"group": "a b"}}, "id"),
+        ({"filter": {"since": "yesterday"}}, "filter.since"),
+        ({"filter": {}, "patch": {"model": "gone"}}, "model"),
+        ({"filter": {}, "patch": {"lane": "express"}}, "patch.lane"),
+        ({"filter": {}, "patch": {"parameters": {"model": "small"}}}, "parameters"),
+        ({"filter": {}, "patch": {"parameters": {"response_format": {}}}}, "parameters"),
+        ({"filter": {}, "patch": {"contract": {"type": 1}}}, "contract"),
+        ({"filter": {}, "patch": {"message": {"role": "user"}}}, "message"),
+        ({"filter": {}, "patch": {"colour": "red"}}, "patch.colour"),
+    ],
+)
+def test_a_wrong_wish_is_named(caller: httpx2.Client, body: JsonObject, param: str) -> None:
+    answer = caller.post("/replays", json=body)
+
+    assert answer.status_code in {400, 404}
+    assert error_of(answer)["param"] == param
+
+
+def test_dead_letters_are_put_aside(caller: httpx2.Client) -> None:
+    refused, truncated = a_letter(caller), a_letter(caller, "truncation")
+
+    answer = caller.post("/dead-letters/discard", json={"filter": {"reason": "refused"}})
+
+    assert answer.json()["discarded"] == [refused]
+    assert ids(caller) == [truncated]
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({}, "ids"),
+        ({"ids": ["a"], "filter": {}}, "ids"),
+        ({"ids": []}, "ids"),
+        ({"ids": [1]}, "ids.0"),
+        ({"filter": {"reason": "bored"}}, "filter.reason"),
+        ({"filter": {"colour": "red"}}, "filter.colour"),
+        ({"filter": {"model": "a\0"}}, "filter"),
+        ({"filter": {}, "deadline_seconds": 0}, "deadline_seconds"),
+        ({"filter": {}, "max_cost_usd": "1e30"}, "max_cost_usd"),
+        ({"filter": {}, "body": {"model": "gone", "messages": MESSAGES}}, "model"),
+        ({"ids": ["a"], "everything": True}, "everything"),
+    ],
+)
+def test_a_wrong_replay_is_named(caller: httpx2.Client, body: JsonObject, param: str) -> None:
+    answer = caller.post("/dead-letters/replay", json=body)
+
+    assert answer.status_code in {400, 404}
+    assert error_of(answer)["param"] == param

@@ -1,0 +1,74 @@
+"""How an end without an answer is told: its status, its code, and whether asking again may help."""
+
+import orjson
+import pytest
+from fastapi import FastAPI
+from starlette.testclient import TestClient
+
+from api.errors import NotCompleted, answer, install
+from api.openai.chat import waiting_headers
+from schemas.states import JobState
+from tests.support.rests import a_rest
+
+
+@pytest.mark.parametrize(
+    ("reason", "status", "code", "retry"),
+    [
+        ("invalid_output", 422, "invalid_output", "false"),
+        ("refused", 422, "refused", "false"),
+        ("bad_request", 400, "bad_request", None),
+        ("unknown_price", 400, "unknown_price", "false"),
+        ("tries_exhausted", 502, "tries_exhausted", "false"),
+        ("ambiguous", 504, "ambiguous", "false"),
+        ("budget", 429, "project_spend_limit_exceeded", "false"),
+        ("requests_per_minute", 429, "rate_limit_exceeded", None),
+        ("account_stopped", 503, "provider_account_stopped", "false"),
+    ],
+)
+def test_a_reason_has_its_status(reason: str, status: int, code: str, retry: str | None) -> None:
+    told = answer(NotCompleted(a_rest(JobState.DEAD, dead_reason=reason)))
+
+    assert (told.status_code, orjson.loads(told.body)["error"]["code"]) == (status, code)
+    assert told.headers.get("x-should-retry") == retry
+
+
+@pytest.mark.parametrize(
+    ("state", "status", "code", "retry"),
+    [
+        (JobState.CANCELLED, 503, "upstream_unavailable", None),
+        (JobState.EXPIRED, 504, "deadline_exceeded", "false"),
+        (JobState.RUNNING, 409, "request_in_progress", "true"),
+    ],
+)
+def test_a_state_without_a_reason_has_its_status(state: JobState, status: int, code: str, retry: str | None) -> None:
+    told = answer(NotCompleted(a_rest(state)))
+
+    assert (told.status_code, orjson.loads(told.body)["error"]["code"]) == (status, code)
+    assert told.headers.get("x-should-retry") == retry
+
+
+def test_a_bug_says_little_and_is_not_retried() -> None:
+    app = FastAPI()
+    install(app)
+
+    @app.get("/bug")
+    async def bug() -> None:
+        raise RuntimeError("postgresql://secret@host")
+
+    with TestClient(app, raise_server_exceptions=False) as client:
+        told = client.get("/bug")
+
+    assert (told.status_code, told.headers["x-should-retry"]) == (500, "false")
+    assert "secret" not in told.text
+    assert told.json()["error"]["code"] == "internal_error"
+
+
+def test_only_a_call_that_waited_says_how_long_where_and_what_served_it() -> None:
+    waited = a_rest(JobState.COMPLETED, wait_ms=40, served_by="m-1")
+
+    assert waiting_headers(waited) == {
+        "x-penstock-wait-ms": "40",
+        "x-penstock-lane": "normal",
+        "x-penstock-tier": "m-1",
+    }
+    assert waiting_headers(a_rest(JobState.COMPLETED, served_by="m-1")) == {}

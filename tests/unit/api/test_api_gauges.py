@@ -1,0 +1,61 @@
+"""Gauges: many scrapers cost one reading, and a store that is away costs its own gauges only."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from api.gauges import BELIEVED_SECONDS, HouseGauges
+from schemas.errors import RedisUnavailable
+from schemas.jsons import JsonObject
+from schemas.lanes import Lane
+from schemas.states import JobState
+
+
+@dataclass
+class AWatch:
+    """Three jobs wait, a budget is spent to a quarter; counts how often it was asked."""
+
+    wrong: dict[str, str | None] = field(default_factory=lambda: {"redis": None})
+    asked: int = 0
+
+    async def check(self) -> Mapping[str, str | None]:
+        return self.wrong
+
+    async def budgets(self) -> Sequence[JsonObject]:
+        if self.wrong["redis"]:
+            raise RedisUnavailable
+        amounts = {"limit_usd": "1.000000000", "settled_usd": "0.250000000", "reserved_usd": "0.000000000"}
+        return [{"scope": "global", "window": "2026-01-01"} | amounts]
+
+    async def thresholds(self) -> Mapping[tuple[str, int], int]:
+        return {("global", 80): 2}
+
+    async def depths(self) -> Mapping[tuple[Lane, JobState], int]:
+        self.asked += 1
+        return {(Lane.LOW, JobState.QUEUED): 3}
+
+
+async def test_many_scrapes_cost_one_reading() -> None:
+    now, watch = [0.0], AWatch()
+    gauges = HouseGauges(clock=lambda: now[0])
+
+    for moment in (0.0, 1.0, BELIEVED_SECONDS, BELIEVED_SECONDS + 1):
+        now[0] = moment
+        await gauges.text(watch)
+
+    assert watch.asked == 2
+
+
+async def test_depths_money_and_thresholds_are_told() -> None:
+    text = (await HouseGauges().text(AWatch())).decode()
+
+    assert 'penstock_jobs{lane="low",state="queued"} 3.0' in text
+    assert 'penstock_budget_usd{amount="settled",scope="global",window="2026-01-01"} 0.25' in text
+    assert 'penstock_budget_thresholds_passed_total{percent="80",scope="global"} 2.0' in text
+
+
+async def test_a_store_that_is_away_costs_its_gauges_only() -> None:
+    text = (await HouseGauges().text(AWatch(wrong={"redis": "Redis cannot be reached."}))).decode()
+
+    assert 'penstock_part_ready{part="redis"} 0.0' in text
+    assert "penstock_jobs{" in text
+    assert "penstock_budget_usd{" not in text
