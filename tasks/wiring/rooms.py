@@ -58,7 +58,7 @@ async def open_rooms(settings: Settings, catalogue: Catalogue, *, process: str) 
     async with (
         opened(
             settings.database_url.get_secret_value(),
-            application=f"penstock {process}",
+            application=f"penstock {process} {os.getpid()}",
             holder=f"{process}@{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}",
             lease_seconds=settings.lease_seconds,
         ) as storage,

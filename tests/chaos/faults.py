@@ -1,6 +1,7 @@
 """The faults, by name: what each does, how it ends, and how long the system was still because of it.
 
 Lethal ones leave jobs behind whose holder is gone or has lost them; those jobs, and only those, may be paid twice.
+What a process holds while it is paused, cut off or drained counts as well: a claim that it had sent may land late.
 """
 
 import os
@@ -9,10 +10,11 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 import psycopg
+import redis
 
 from schemas.ids import JobId
 from schemas.lanes import Lane
@@ -25,14 +27,30 @@ from tests.chaos.site import LINKED, Site
 
 WORKERS = ("interactive", "standard-1", "standard-2", "standard-3")
 DUPLICATES = 60
-AFTER_LEASE_SECONDS = 3.0
+AFTER_LEASE_SECONDS = (0.2, 3.0)
 """How long a pause or a cut outlasts the lease."""
+
+STUTTERS = 5
+STUTTER_SECONDS = (0.2, 3.0)
+BREATH_SECONDS = (0.02, 0.6)
+"""Pauses in a row, and the moments between them, in which some leases are renewed and others are not."""
+
+POLL_SECONDS = 0.02
+DEEP_MESSAGES = 40
+DEEP_SECONDS = 2.5
+"""How many messages are to lie in Redis when they are lost, and how long the workers are paused for it: well below
+what a lease has left after its last heartbeat."""
 
 HELD_BY = "SELECT id, fence FROM jobs WHERE state = 'running' AND holder LIKE %s"
 MOVED_ON = """
 SELECT count(*) FROM jobs j JOIN unnest(%s::text[], %s::bigint[]) AS g (id, fence) ON j.id = g.id
 WHERE j.state = 'running' AND j.fence = g.fence OR j.state = 'queued'
 """
+TAKEN_OVER = """
+SELECT count(*) FROM jobs j JOIN unnest(%s::text[], %s::bigint[]) AS g (id, fence) ON j.id = g.id
+WHERE j.state = 'running' AND j.fence > g.fence
+"""
+UNHEARD = "SELECT count(*) FROM jobs WHERE state = 'queued' AND dispatched_at <= %s"
 RESTED = "SELECT count(*) FROM jobs WHERE rested_at IS NOT NULL"
 
 
@@ -56,6 +74,11 @@ class Faults:
     orphans: set[str] = field(default_factory=set)
     stalls: list[Stall] = field(default_factory=list)
     longest: dict[str, float] = field(default_factory=dict)
+    messages_lost: int = 0
+    messages_doubled: int = 0
+    taken_over: int = 0
+    """Jobs that a successor was running when their paused holder came back."""
+    _losing: dict[int, float] = field(default_factory=dict)
     _later: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
 
     def deck(self) -> Iterator[str]:
@@ -76,6 +99,7 @@ class Faults:
         self._later = [(at, step) for at, step in self._later if at > now]
         for step in due:
             step()
+        self._note_losses(now)
         self.site.revive()
         self._see_recoveries(now)
 
@@ -88,11 +112,13 @@ class Faults:
         return {
             "worker killed": lambda: self._kill(self.chance.choice(WORKERS)),
             "worker paused": lambda: self._pause(self.chance.choice(WORKERS)),
+            "worker stuttered": lambda: self._stutter(self.chance.choice(WORKERS)),
+            "worker taken over": self._come_back,
             "worker cut off": self._cut_worker,
-            "worker drained": lambda: self.site.terminate(self.chance.choice(WORKERS)),
+            "worker drained": lambda: self._drain(self.chance.choice(WORKERS)),
             "upkeep killed": lambda: self.site.kill(self.chance.choice(("upkeep-1", "upkeep-2"))),
             "upkeep paused": lambda: self._freeze(self.chance.choice(("upkeep-1", "upkeep-2"))),
-            "upkeep cut off": lambda: self._break("upkeep-1"),
+            "upkeep cut off": self._cut_upkeep,
             "web killed": lambda: self._kill("web"),
             "redis killed": lambda: self._end_store(self.site.valkey, "redis killed"),
             "redis wiped": self._wipe,
@@ -100,6 +126,7 @@ class Faults:
             "postgres killed": lambda: self._end_store(self.site.postgres, "postgres killed"),
             "postgres paused": lambda: self._pause_store(self.site.postgres, "postgres paused"),
             "network slowed": self._slow,
+            "messages lost": self._lose,
             "messages doubled": self._double,
         }
 
@@ -110,23 +137,64 @@ class Faults:
 
     def _pause(self, name: str) -> None:
         self.site.pause(name)
-        self._after(self.lease_seconds + AFTER_LEASE_SECONDS, lambda: self.site.resume(name))
+        seconds = self._past_lease()
+        self._after(seconds, lambda: self.site.resume(name))
+        self._losing_until(self.site.pid(name), seconds)
         self._orphaned(self.site.pid(name), "worker paused")
+
+    def _stutter(self, name: str) -> None:
+        """Several pauses in a row, of which none alone outlasts a lease."""
+        self._orphaned(self.site.pid(name), "worker stuttered")
+        at = 0.0
+        for _ in range(STUTTERS):
+            self._after(at, lambda: self.site.pause(name))
+            at += self.chance.uniform(*STUTTER_SECONDS)
+            self._after(at, lambda: self.site.resume(name))
+            at += self.chance.uniform(*BREATH_SECONDS)
+        self._losing_until(self.site.pid(name), at)
+
+    def _come_back(self) -> None:
+        """Pause the worker that holds most, and wake it at the moment at which successors run its jobs."""
+        with psycopg.connect(self.site.database_url, autocommit=True) as connection:
+            name = max(WORKERS, key=lambda name: len(self._held_by(connection, self.site.pid(name))))
+            pid, since = self.site.pid(name), time.monotonic()
+            self.site.pause(name)
+            held = self._held_by(connection, pid)
+            self.orphans.update(job_id for job_id, _ in held)
+            parameters = [[job_id for job_id, _ in held], [fence for _, fence in held]]
+            self._losing_until(pid, self.lease_seconds)
+            while time.monotonic() < since + 2 * self.lease_seconds:
+                row = connection.execute(TAKEN_OVER, parameters).fetchone()
+                if row is not None and row[0] > 0:
+                    self.taken_over += row[0]
+                    break
+                time.sleep(POLL_SECONDS)
+            self.site.resume(name)
+
+    def _drain(self, name: str) -> None:
+        pid = self.site.pid(name)
+        self.site.terminate(name)
+        self._losing_until(pid, self.lease_seconds)
+        self._note_losses(time.monotonic())
 
     def _freeze(self, name: str) -> None:
         self.site.pause(name)
-        self._after(self.lease_seconds + AFTER_LEASE_SECONDS, lambda: self.site.resume(name))
+        self._after(self._past_lease(), lambda: self.site.resume(name))
 
     def _cut_worker(self) -> None:
-        self._break(LINKED[0])
+        self._losing_until(self.site.pid(LINKED[0]), self._break(LINKED[0]))
         self._orphaned(self.site.pid(LINKED[0]), "worker cut off")
 
-    def _break(self, name: str) -> None:
-        links = self.site.links[name]
+    def _cut_upkeep(self) -> None:
+        self._break("upkeep-1")
+
+    def _break(self, name: str) -> float:
+        links, seconds = self.site.links[name], self._past_lease()
         way = self.chance.choice(("cut", "hold"))
         for link in links:
             getattr(link, way)()
-        self._after(self.lease_seconds + AFTER_LEASE_SECONDS, lambda: _mend(links))
+        self._after(seconds, lambda: _mend(links))
+        return seconds
 
     def _slow(self) -> None:
         links = [link for pair in self.site.links.values() for link in pair]
@@ -135,8 +203,45 @@ class Faults:
         self._after(self.lease_seconds, lambda: _mend(links))
 
     def _wipe(self) -> None:
-        self.site.wipe_redis()
-        self._progress_after("redis wiped")
+        """Wipe Redis while messages lie in it that nobody has taken."""
+        with self._deep_queues() as client:
+            self.messages_lost += _depth(client)
+            client.flushall()
+        self._all_heard_after("redis wiped")
+
+    def _lose(self) -> None:
+        """Take messages out of their queues and lose them, as a consumer does that dies between BRPOP and its note."""
+        with self._deep_queues() as client:
+            for lane in Lane:
+                lost = client.rpop(lane.queue, max(1, client.llen(lane.queue) // 2)) or []
+                self.messages_lost += len(lost)
+        self._all_heard_after("messages lost")
+
+    @contextmanager
+    def _deep_queues(self) -> Iterator[redis.Redis]:
+        """Pause the workers until messages lie in Redis; they go on afterwards, with their leases."""
+        give_up_at = time.monotonic() + DEEP_SECONDS
+        for name in WORKERS:
+            self.site.pause(name)
+        try:
+            with redis.Redis.from_url(self.site.redis_url) as client:
+                while _depth(client) < DEEP_MESSAGES and time.monotonic() < give_up_at:
+                    time.sleep(POLL_SECONDS)
+                yield client
+        finally:
+            for name in WORKERS:
+                self.site.resume(name)
+
+    def _all_heard_after(self, kind: str) -> None:
+        """Wait until every job whose message may have been lost by now is held, or published again."""
+        with psycopg.connect(self.site.database_url) as connection:
+            row = connection.execute("SELECT clock_timestamp()").fetchone()
+
+        def over(connection: psycopg.Connection) -> bool:
+            unheard = connection.execute(UNHEARD, row).fetchone()
+            return unheard is not None and unheard[0] == 0
+
+        self.stalls.append(Stall(kind=kind, since=time.monotonic(), over=over))
 
     def _end_store(self, store: Valkey | Postgres, kind: str) -> None:
         self.site.end_store(store)
@@ -156,7 +261,7 @@ class Faults:
             _signal(pid, signal.SIGCONT)
             self._progress_after(kind)
 
-        self._after(self.lease_seconds + AFTER_LEASE_SECONDS, resume)
+        self._after(self._past_lease(), resume)
 
     def _double(self) -> None:
         with psycopg.connect(self.site.database_url) as connection:
@@ -164,11 +269,31 @@ class Faults:
                 "SELECT id, generation, lane FROM jobs WHERE state IN ('queued', 'running') LIMIT %s",
                 [DUPLICATES],
             ).fetchall()
+        self.messages_doubled += len(rows)
         app = celery_app(self.site.redis_url)
         for job_id, generation, lane in rows:
             body = message([Published(job_id=JobId(job_id), generation=generation)])
             app.send_task(RUN_TASK, args=[body], queue=Lane(lane).queue, ignore_result=True, retry=False)
         app.close()
+
+    def _past_lease(self) -> float:
+        return self.lease_seconds + self.chance.uniform(*AFTER_LEASE_SECONDS)
+
+    def _losing_until(self, pid: int, seconds: float) -> None:
+        """Whatever this process is seen to hold for so long is in flight at a fault."""
+        self._losing[pid] = time.monotonic() + seconds
+
+    def _note_losses(self, now: float) -> None:
+        if not self._losing:
+            return
+        with suppress(psycopg.OperationalError), psycopg.connect(self.site.database_url) as connection:
+            for pid in tuple(self._losing):
+                self.orphans.update(job_id for job_id, _ in self._held_by(connection, pid))
+                if self._losing[pid] < now:
+                    del self._losing[pid]
+
+    def _held_by(self, connection: psycopg.Connection, pid: int) -> list[tuple[str, int]]:
+        return connection.execute(HELD_BY, [f"%:{pid}:%"]).fetchall()
 
     def _after(self, seconds: float, step: Callable[[], None]) -> None:
         self._later.append((time.monotonic() + seconds, step))
@@ -177,7 +302,7 @@ class Faults:
         """Remember the jobs that this process held, and wait until all have moved on."""
         since = time.monotonic()
         with psycopg.connect(self.site.database_url) as connection:
-            held = connection.execute(HELD_BY, [f"%:{pid}:%"]).fetchall()
+            held = self._held_by(connection, pid)
         ids, fences = [row[0] for row in held], [row[1] for row in held]
         self.orphans.update(ids)
 
@@ -211,6 +336,10 @@ class Faults:
             if stall not in still:
                 self.longest[stall.kind] = max(self.longest.get(stall.kind, 0.0), now - stall.since)
         self.stalls = still
+
+
+def _depth(client: redis.Redis) -> int:
+    return sum(client.llen(lane.queue) for lane in Lane)
 
 
 def _mend(links: Iterable[Link]) -> None:

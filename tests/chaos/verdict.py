@@ -1,6 +1,7 @@
 """The judge: what Postgres says at the end, held against what callers were told and what the provider billed.
 
-An audit trigger, which knows nothing of leases and fences, counts how often each job came to rest and left it.
+Audit triggers, which know nothing of leases and fences, count how often each job came to rest and left it, by which
+process it was completed and which one held it then, and whether a result that was written was touched again.
 """
 
 import asyncio
@@ -21,15 +22,18 @@ from tests.chaos.load import SCHEMA, Load
 from tests.chaos.site import Site
 
 AUDIT = """
-CREATE TABLE chaos_rests (job_id text NOT NULL, state text NOT NULL, left_rest boolean NOT NULL);
+CREATE TABLE chaos_rests (job_id text NOT NULL, state text NOT NULL, left_rest boolean NOT NULL,
+    held_by text, written_by text);
+CREATE TABLE chaos_rewritten (job_id text NOT NULL);
 CREATE FUNCTION chaos_note() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     rest text[] := ARRAY['completed', 'dead', 'expired', 'cancelled'];
 BEGIN
     IF NEW.state = ANY(rest) THEN
-        INSERT INTO chaos_rests VALUES (NEW.id, NEW.state, false);
+        INSERT INTO chaos_rests VALUES (NEW.id, NEW.state, false,
+            split_part(OLD.holder, ':', 2), split_part(current_setting('application_name'), ' ', 3));
     ELSIF OLD.state = ANY(rest) THEN
-        INSERT INTO chaos_rests VALUES (NEW.id, NEW.state, true);
+        INSERT INTO chaos_rests VALUES (NEW.id, NEW.state, true, NULL, NULL);
     END IF;
     RETURN NEW;
 END $$;
@@ -37,6 +41,12 @@ CREATE TRIGGER chaos_audit AFTER UPDATE OF state ON jobs FOR EACH ROW
 WHEN (NEW.state = ANY(ARRAY['completed', 'dead', 'expired', 'cancelled'])
       OR OLD.state = ANY(ARRAY['completed', 'dead', 'expired', 'cancelled']))
 EXECUTE FUNCTION chaos_note();
+CREATE FUNCTION chaos_note_rewritten() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO chaos_rewritten VALUES (OLD.job_id);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER chaos_audit AFTER UPDATE OR DELETE ON job_results FOR EACH ROW EXECUTE FUNCTION chaos_note_rewritten();
 """
 
 JOBS = """
@@ -46,6 +56,10 @@ FROM jobs j LEFT JOIN job_results r ON r.job_id = j.id
 """
 ATTEMPTS = "SELECT id, job_id, state, outcome, fence, error FROM attempts ORDER BY job_id, opened_at, id"
 DOUBLED = "SELECT job_id FROM chaos_rests GROUP BY job_id HAVING count(*) > 1"
+REWRITTEN = "SELECT DISTINCT job_id FROM chaos_rewritten"
+BY_ANOTHER = """
+SELECT job_id FROM chaos_rests WHERE state = 'completed' AND NOT left_rest AND held_by IS DISTINCT FROM written_by
+"""
 SUSPENSE = "SELECT id FROM attempts WHERE state = 'suspense'"
 LEDGER = "SELECT COALESCE(sum(nano_usd), 0)::bigint AS total FROM ledger"
 NOT_AT_REST = "SELECT count(*) AS jobs FROM jobs WHERE state NOT IN ('completed', 'dead', 'expired', 'cancelled')"
@@ -55,9 +69,9 @@ AT_REST = frozenset({"completed", "dead", "expired", "cancelled"})
 UNKNOWN_END = frozenset({"worker_lost", "handed_back", "late", "ambiguous", "cut", "unknown"})
 """Outcomes after which nobody could know whether the call was billed, and after which another may be sent."""
 
-EXPLAINED = frozenset({"ambiguous", "cut", "unknown", "handed_back"})
-"""Those of them that the provider's own faults, or a drain that outlasts its grace, bring about. The others take a
-process that was lost while it held this very job."""
+EXPLAINED = frozenset({"ambiguous", "cut", "unknown"})
+"""Those of them that the provider's own faults bring about. The others take a process that was lost, or was drained,
+while it held this very job."""
 
 EXCUSED = frozenset({"caller_lost", "refused", "invalid_output", "tries_exhausted", "ambiguous"})
 """What the provider's own faults and dead callers may kill a job of."""
@@ -111,11 +125,13 @@ def judge(site: Site, load: Load, orphans: set[str]) -> Verdict:
             Counter(f"{job['state']} {job['wait_reason'] or ''}".strip() for job in jobs if job["state"] not in AT_REST)
         ),
         "lost": _lost(jobs, load),
-        "results written twice": len(_rows(site.database_url, DOUBLED)),
+        "results written twice": len(_rows(site.database_url, DOUBLED)) + len(_rows(site.database_url, REWRITTEN)),
+        "completed by another than the holder": len(_rows(site.database_url, BY_ANOTHER)),
         "completed without a valid result": sum(not _is_valid(job) for job in completed),
         "completed past the fence": sum(valid[job["id"]] != 1 for job in completed),
         "healthy jobs quarantined": dead["poison"],
         "dead without an excuse": sum(number for reason, number in dead.items() if reason not in EXCUSED),
+        "late answers, booked and not used": sum(attempt["outcome"] == "late" for attempt in attempts),
         "attempts per job": dict(sorted(per_job.items())),
         "billed twice": len(twice),
         "billed twice, why": dict(own),
@@ -131,6 +147,7 @@ def judge(site: Site, load: Load, orphans: set[str]) -> Verdict:
 ZEROS = (
     "lost",
     "results written twice",
+    "completed by another than the holder",
     "completed without a valid result",
     "completed past the fence",
     "healthy jobs quarantined",
