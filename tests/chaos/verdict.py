@@ -4,7 +4,6 @@ Audit triggers, which know nothing of leases and fences, count how often each jo
 process it was completed and which one held it then, and whether a result that was written was touched again.
 """
 
-import asyncio
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,8 +15,7 @@ from psycopg.rows import dict_row
 
 from schemas.ids import AttemptId
 from schemas.money import NanoUsd
-from storage.engine import open_engine
-from storage.ledger import LedgerTable
+from tests.chaos.invoice import resolve_by_bill
 from tests.chaos.load import SCHEMA, Load
 from tests.chaos.site import Site
 
@@ -60,7 +58,6 @@ REWRITTEN = "SELECT DISTINCT job_id FROM chaos_rewritten"
 BY_ANOTHER = """
 SELECT job_id FROM chaos_rests WHERE state = 'completed' AND NOT left_rest AND held_by IS DISTINCT FROM written_by
 """
-SUSPENSE = "SELECT id FROM attempts WHERE state = 'suspense'"
 LEDGER = "SELECT COALESCE(sum(nano_usd), 0)::bigint AS total FROM ledger"
 NOT_AT_REST = "SELECT count(*) AS jobs FROM jobs WHERE state NOT IN ('completed', 'dead', 'expired', 'cancelled')"
 
@@ -110,7 +107,9 @@ def judge(site: Site, load: Load, orphans: set[str]) -> Verdict:
     flagged = {job_id for job_id in twice if site.door.get("jobs", job_id).get("paid_twice_possible")}
     own = Counter(reason for reasons in twice.values() for reason in reasons)
     unexcused = [id_ for id_, reasons in twice.items() if id_ not in orphans and not set(reasons) <= EXPLAINED]
-    suspended = _resolve(site, bills)
+    suspended = resolve_by_bill(
+        site.database_url, {AttemptId(id_): NanoUsd(int(bill["nano_usd"])) for id_, bill in bills.items()}
+    )
     [ledger] = _rows(site.database_url, LEDGER)
     dead = Counter(str(job["dead_reason"]) for job in jobs if job["state"] == "dead")
     valid = Counter(attempt["job_id"] for attempt in attempts if attempt["outcome"] == "valid")
@@ -185,26 +184,6 @@ def _billed_twice(attempts: list[dict[str, Any]], bills: Mapping[str, Any]) -> d
         if unknown and len(several) > 1:
             found[job_id] = unknown
     return found
-
-
-def _resolve(site: Site, bills: Mapping[str, Any]) -> int:
-    """Resolve what is in suspense by what the provider billed, as an operator with an invoice does."""
-    ids = [AttemptId(row["id"]) for row in _rows(site.database_url, SUSPENSE)]
-
-    async def resolve() -> None:
-        engine = open_engine(site.database_url, application="campaign")
-        ledger = LedgerTable(engine)
-        await ledger.suspend_orphans(older_seconds=0)
-        for unsettled in await ledger.suspense(most=100_000):
-            bill = bills.get(unsettled.attempt_id)
-            if bill is None:
-                await ledger.release(unsettled.attempt_id)
-            else:
-                await ledger.post(unsettled.attempt_id, NanoUsd(int(bill["nano_usd"])))
-        await engine.dispose()
-
-    asyncio.run(resolve())
-    return len(ids)
 
 
 def _rows(database_url: str, query: str) -> list[dict[str, Any]]:
