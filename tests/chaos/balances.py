@@ -62,4 +62,4 @@ def reserved_in(redis_url: str, limits: dict[str, int]) -> int:
     """What all counters hold reserved now."""
     words = [str(word) for pair in limits.items() for word in pair]
     with redis.Redis.from_url(redis_url) as client:
-        return int(client.eval(READ, 1, Keys().counters, *words)[1])  # type: ignore[index]  # a list, by the script
+        return int(client.eval(READ, 1, Keys().counters, *words)[1])

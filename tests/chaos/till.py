@@ -41,21 +41,23 @@ class Till:
                 await writer.drain()
         writer.close()
 
-    async def _answer(self, verb: str, attempt_id: str = "", user: str = "", most: str = "0") -> Any:  # noqa: ANN401 - JSON
+    async def _answer(self, verb: str = "", attempt_id: str = "", user: str = "", most: str = "0") -> Any:  # noqa: ANN401 - JSON
         match verb:
             case "call":
                 return await self._call(attempt_id, user, int(most))
             case "look":
                 return self.bills.get(attempt_id, (user, None))[1]
-            case _:
+            case "bills":
                 return self.bills
+            case _:
+                return CUT
 
     async def _call(self, attempt_id: str, user: str, most: int) -> object:
         fate = self.chance.random()
         await asyncio.sleep(self.chance.uniform(0, LONGEST_SECONDS))
         if fate < REFUSED:
             return -1
-        self.bills[attempt_id] = (user, self.chance.randint(most // 2, most))
+        self.bills[attempt_id] = (user, self.chance.randint(most * 9 // 10, most))
         await asyncio.sleep(self.chance.uniform(0, LONGEST_SECONDS))
         return CUT if fate < REFUSED + SILENT else self.bills[attempt_id][1]
 
