@@ -22,9 +22,10 @@ class Answer:
 class Caller:
     """Keeps connections and uses each for one call at a time."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, *, path: str = "/v1/chat/completions", key: str = "bench") -> None:
         self._host, self._port = host, port
-        self._head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer bench\r\n"
+        said = f"host: {host}\r\nauthorization: Bearer {key}\r\ncontent-type: application/json\r\n"
+        self._head = f"POST {path} HTTP/1.1\r\n{said}"
         self._free: deque[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = deque()
 
     async def post(self, body: bytes) -> Answer:

@@ -11,9 +11,11 @@ from cli.options import AsJson, environment
 from cli.show import remark, say, show_json
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
+    from cli.bench.backlog import Backlog
     from cli.bench.stage import Case
+    from cli.bench.waiting import Waiting
 
 app = typer.Typer(no_args_is_help=True, help="Measure this machine; every figure beside one of the same minute.")
 
@@ -22,7 +24,10 @@ DEFAULT_JOBS, DEFAULT_IN_FLIGHT, DEFAULT_PROCESSES = 8_000, 256, 2
 
 Seconds = Annotated[float, typer.Option("--seconds", min=2, help="How long each row is measured, after warm-up.")]
 Only = Annotated[str | None, typer.Option("--only", help="Only the rows whose name contains this.")]
+Processes = Annotated[int, typer.Option("--processes", min=1, help="Worker processes.")]
 DEFAULT_SECONDS = 12.0
+DEFAULT_DEEP, DEFAULT_ROUND_SECONDS, DEFAULT_SLOTS = 1_000_000, 20.0, 288
+DEFAULT_WAITING, DEFAULT_FREEZE_SECONDS, DEFAULT_WAITING_SLOTS = 10_000, 30.0, 128
 NOT_KEPT = 1
 
 
@@ -73,6 +78,57 @@ def lanes(
     from cli.bench.lanes import CASES  # noqa: PLC0415 - the same
 
     _gate_rows(ctx, CASES, seconds=seconds, only=only, as_json=as_json)
+
+
+@app.command("backlog")
+def backlog(
+    ctx: typer.Context,
+    *,
+    jobs: Annotated[int, typer.Option("--jobs", min=4_000, help="Low jobs queued in the deep part.")] = DEFAULT_DEEP,
+    seconds: Seconds = DEFAULT_ROUND_SECONDS,
+    processes: Processes = DEFAULT_PROCESSES,
+    as_json: AsJson = False,
+) -> None:
+    """Work with a million low jobs queued and with a thousand; see what critical jobs notice of it."""
+    from cli.bench.backlog import lines_of, measure, misses  # noqa: PLC0415 - loads every room
+
+    remark(f"rounds of {seconds:.0f} seconds, seven of them; {jobs:,} rows are stored in between …")
+    with tempfile.TemporaryDirectory(prefix="penstock-bench-") as home:
+        result = measure(
+            Path(home), environment(ctx), jobs=jobs, seconds=seconds, processes=processes, slots=DEFAULT_SLOTS
+        )
+    _told(result, lines_of(result), misses(result), as_json=as_json)
+
+
+@app.command("waiting")
+def waiting(
+    ctx: typer.Context,
+    *,
+    jobs: Annotated[int, typer.Option("--jobs", min=1_000, help="Jobs of each of two models.")] = DEFAULT_WAITING,
+    seconds: Seconds = DEFAULT_FREEZE_SECONDS,
+    processes: Processes = DEFAULT_PROCESSES,
+    slots: Annotated[int, typer.Option("--slots", min=64, help="Per worker process.")] = DEFAULT_WAITING_SLOTS,
+    as_json: AsJson = False,
+) -> None:
+    """Freeze one of two models; see that its jobs hold no slot and no memory, and that the other goes on."""
+    from cli.bench.waiting import lines_of, measure, misses  # noqa: PLC0415 - the same
+
+    remark(f"three stretches of {seconds:.0f} seconds …")
+    with tempfile.TemporaryDirectory(prefix="penstock-bench-") as home:
+        result = measure(Path(home), environment(ctx), jobs=jobs, seconds=seconds, processes=processes, slots=slots)
+    _told(result, lines_of(result), misses(result), as_json=as_json)
+
+
+def _told(
+    result: "Backlog | Waiting", lines: "Iterable[str]", missed: "Mapping[str, Sequence[str]]", *, as_json: bool
+) -> None:
+    if as_json:
+        show_json(asdict(result) | {"missed": missed})
+    else:
+        for line in lines:
+            say(line)
+    if any(missed.values()):
+        raise typer.Exit(NOT_KEPT)
 
 
 def _gate_rows(ctx: typer.Context, cases: "Sequence[Case]", *, seconds: float, only: str | None, as_json: bool) -> None:

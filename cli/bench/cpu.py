@@ -1,4 +1,4 @@
-"""CPU seconds of processes as the kernel counts them, children included. Linux only, where /proc is."""
+"""CPU seconds and memory of processes as the kernel counts them, children included. Linux only, where /proc is."""
 
 import os
 from pathlib import Path
@@ -6,11 +6,13 @@ from pathlib import Path
 from schemas.errors import PenstockError
 
 _TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_RESIDENT_PAGES = 21
 PROC = Path("/proc")
 
 
 class NoProc(PenstockError):  # noqa: N818 - reads as what is missing
-    """The benchmark reads CPU times from /proc, which this system does not have."""
+    """The benchmark reads CPU times and memory from /proc, which this system does not have."""
 
     code = "no_proc"
 
@@ -20,6 +22,14 @@ def cpu_seconds(pid: int) -> float:
     if not PROC.is_dir():
         raise NoProc
     return sum(_own(found) for found in [pid, *_descendants(pid)])
+
+
+def resident_bytes(pid: int) -> int:
+    """Memory that a process and all that it started hold now. Raises NoProc."""
+    if not PROC.is_dir():
+        raise NoProc
+    stats = (_stat(found) for found in [pid, *_descendants(pid)])
+    return sum(int(fields[_RESIDENT_PAGES]) * _PAGE_BYTES for fields in stats if fields)
 
 
 def _own(pid: int) -> float:
