@@ -3,13 +3,12 @@
 Unknown keys and wrong types refuse to start and name the table, the key and the line.
 """
 
-import re
 import tomllib
 from collections import Counter
 from collections.abc import Iterable
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeAlias, get_args
+from typing import Annotated, Literal, Self, TypeAlias, get_args
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -24,6 +23,8 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+
+from config.places import line_of
 
 PROVIDER_DEFAULT = "openai"
 OPENAI_BASE_URL = "https://api.openai.com/v1"
@@ -333,51 +334,7 @@ def load_catalogue(path: Path) -> Catalogue:
 def _complaint(path: Path, text: str, part: object) -> str:
     found = dict(part)  # type: ignore[call-overload]  # a TypedDict of pydantic's
     steps = [str(step) for step in found["loc"]]
-    line = _line_of(text, found["loc"])
+    line = line_of(text, found["loc"])
     place = f"{path}:{line}" if line else str(path)
     message = found["msg"].removeprefix("Value error, ")
     return f"{place}: {'.'.join(steps)}: {message}".replace(": :", ":")
-
-
-def _line_of(text: str, loc: tuple[str | int, ...]) -> int | None:
-    """The line of the key that `loc` leads to, else of its table, else None."""
-    sections = _sections(text)
-    fitting = [(len(head), number, head) for number, head in sections if loc[: len(head)] == head[: len(loc)]]
-    if not loc or not fitting:
-        return None
-    length, start, head = max(fitting, key=lambda each: (min(each[0], len(loc)), -each[1]))
-    if length >= len(loc):
-        return start or None
-    end = next((number for number, _ in sections if number > start), len(text.splitlines()) + 1)
-    key = re.compile(rf'^\s*["\']?{re.escape(str(loc[len(head)]))}["\']?\s*[=.]')
-    inside = enumerate(text.splitlines()[start : end - 1], start + 1)
-    return next((number for number, line in inside if key.match(line)), start or None)
-
-
-def _sections(text: str) -> list[tuple[int, tuple[str | int, ...]]]:
-    """Every table's line and path; the lines above the first header are the table without a name."""
-    found: list[tuple[int, tuple[str | int, ...]]] = [(0, ())]
-    arrays: Counter[tuple[str, ...]] = Counter()
-    for number, line in enumerate(text.splitlines(), 1):
-        header = re.match(r"\s*(\[\[?[^\]]+\]\]?)\s*(#.*)?$", line)
-        names = _names(header[1]) if header else None
-        if header is None or names is None:
-            continue
-        if header[1].startswith("[["):
-            found.append((number, (*names, arrays[names])))
-            arrays[names] += 1
-        else:
-            found.append((number, names))
-    return found
-
-
-def _names(header: str) -> tuple[str, ...] | None:
-    try:
-        table: Any = tomllib.loads(header)
-    except tomllib.TOMLDecodeError:
-        return None
-    names: list[str] = []
-    while isinstance(table, dict) and table:
-        [(name, table)] = table.items()
-        names.append(name)
-    return tuple(names)

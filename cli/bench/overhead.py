@@ -11,19 +11,19 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from cli.bench.cpu import cpu_seconds
+from cli.bench.provider import provider
 from cli.bench.steps import StepCost, walk
 from cli.bench.work import MODEL, answer_text, batch_line
 from cli.door import Door
 from cli.stack_process import running_stack
 from schemas.errors import PenstockError
 from stack.children import wait_until
-from stack.home import Home, free_port
+from stack.home import Home
 from stack.servers import EmbeddedServers
 from stack.status import read_status
 
@@ -97,7 +97,8 @@ def measure(home: Path, env: Mapping[str, str], *, jobs: int, in_flight: int, pr
     home.mkdir(parents=True, exist_ok=True)
     config = home / "bench.toml"
     config.write_text(CONFIG)
-    with _upstream(env) as base_url:
+    with provider(("--instant", "--instant-answer", answer_text()), env) as port:
+        base_url = f"http://127.0.0.1:{port}/v1"
         ours = dict(env) | {
             "PENSTOCK_CONFIG": str(config.absolute()),
             "PENSTOCK_SLOTS": str(in_flight + 32),
@@ -110,24 +111,6 @@ def measure(home: Path, env: Mapping[str, str], *, jobs: int, in_flight: int, pr
         steps = _steps(home, ours, config, jobs=jobs // 4, in_flight=in_flight)
         stack = _stack(home / "stack", ours, jobs=jobs, processes=processes)
     return Overhead(jobs=jobs, in_flight=in_flight, processes=processes, bare=bare, stack=stack, steps=steps)
-
-
-@contextmanager
-def _upstream(env: Mapping[str, str]) -> Iterator[str]:
-    """An instant provider in a process of its own."""
-    port = free_port()
-    words = ["-m", "simulator", "--port", str(port), "--instant", "--instant-answer", answer_text()]
-    process = subprocess.Popen(  # noqa: S603 - our own simulator
-        [sys.executable, *words, "--die-with-parent"], env=dict(env), stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert process.stdout is not None  # noqa: S101 - it was asked for
-        if "listening" not in process.stdout.readline():
-            raise PenstockError("the instant upstream did not start")
-        yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        process.terminate()
-        process.communicate()
 
 
 def _bare(base_url: str, env: Mapping[str, str], *, calls: int, in_flight: int, processes: int) -> BareCost:

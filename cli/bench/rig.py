@@ -4,8 +4,6 @@ Work is counted as ledger entries, one for each job that was answered, above an 
 """
 
 import asyncio
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -18,13 +16,13 @@ import psycopg
 from admission.connect import connected
 from cli.bench.cpu import resident_bytes
 from cli.bench.overhead import is_worker
+from cli.bench.provider import provider
 from cli.door import Door
 from cli.stack_process import running_stack
 from schemas.admission import Penalty
 from schemas.errors import PenstockError
 from schemas.job import Target
 from stack.children import wait_until
-from stack.home import free_port
 from stack.status import read_connection, read_status
 
 LOOK_SECONDS = 0.25
@@ -170,7 +168,8 @@ def opened_rig(
     home.mkdir(parents=True, exist_ok=True)
     config = home / "bench.toml"
     with ExitStack() as endings:
-        urls = [endings.enter_context(_provider(upstream, env)) for upstream in upstreams]
+        ports = [endings.enter_context(provider(_words(upstream), env)) for upstream in upstreams]
+        urls = [f"http://127.0.0.1:{port}/v1" for port in ports]
         config.write_text("".join(each.config(url) for each, url in zip(upstreams, urls, strict=True)))
         ours = dict(env) | {
             "PENSTOCK_CONFIG": str(config.absolute()),
@@ -187,19 +186,6 @@ def opened_rig(
         yield Rig(home / "stack", stack.door, database, connection.redis_url)
 
 
-@contextmanager
-def _provider(upstream: Upstream, env: Mapping[str, str]) -> Iterator[str]:
-    port = free_port()
-    words = ["-m", "simulator", "--port", str(port), "--die-with-parent", *upstream.provider_words]
-    limit = ["--requests-per-minute", str(upstream.requests_per_minute), "--tokens-per-minute", "0"]
-    process = subprocess.Popen(  # noqa: S603 - our own simulator
-        [sys.executable, *words, *limit], env=dict(env), stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert process.stdout is not None  # noqa: S101 - it was asked for
-        if "listening" not in process.stdout.readline():
-            raise PenstockError("the provider of the benchmark did not start")
-        yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        process.terminate()
-        process.communicate()
+def _words(upstream: Upstream) -> list[str]:
+    limits = ["--requests-per-minute", str(upstream.requests_per_minute), "--tokens-per-minute", "0"]
+    return [*upstream.provider_words, *limits]

@@ -11,7 +11,6 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import quantiles
@@ -21,9 +20,10 @@ from admission.connect import connected
 from admission.limits import TargetLimits
 from admission.state import DEFAULT_SHARES
 from cli.bench.drivers import OK, TOO_MANY, Load, Spec
+from cli.bench.provider import provider
 from schemas.errors import PenstockError
 from schemas.job import Target
-from stack.home import Home, free_port
+from stack.home import Home
 from stack.valkey import Valkey
 
 MODEL = "gpt-4.1-mini"
@@ -65,7 +65,7 @@ class Result:
 
 def measure(case: Case, redis_url: str, env: Mapping[str, str], *, seconds: float) -> Result:
     """Run one row. Raises PenstockError when something of it does not start."""
-    with _provider(case, env) as port:
+    with provider(_words(case), env) as port:
         spec = _spec(case, redis_url, port, seconds)
         asyncio.run(_prepare(case, spec))
         spec = replace(spec, start_at=time.time() + START_SECONDS)
@@ -84,23 +84,14 @@ def measure_all(home: Path, env: Mapping[str, str], cases: Sequence[Case], *, se
             yield measure(case, server.url, env, seconds=seconds)
 
 
-@contextmanager
-def _provider(case: Case, env: Mapping[str, str]) -> Iterator[int]:
-    port = free_port()
-    words = ["-m", "simulator", "--port", str(port), "--latency", case.latency, "--die-with-parent"]
-    words += ["--requests-per-minute", str(case.requests_per_minute)]
-    words += ["--tokens-per-minute", str(case.tokens_per_minute)]
-    process = subprocess.Popen(  # noqa: S603 - our own simulator
-        [sys.executable, *words], env=dict(env), stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert process.stdout is not None  # noqa: S101 - it was asked for
-        if "listening" not in process.stdout.readline() or port is None:
-            raise PenstockError("the provider of the benchmark did not start")
-        yield port
-    finally:
-        process.terminate()
-        process.communicate()
+def _words(case: Case) -> list[str]:
+    limits = [
+        "--requests-per-minute",
+        str(case.requests_per_minute),
+        "--tokens-per-minute",
+        str(case.tokens_per_minute),
+    ]
+    return ["--latency", case.latency, *limits]
 
 
 def _spec(case: Case, redis_url: str, port: int, seconds: float) -> Spec:

@@ -9,7 +9,6 @@ import orjson
 
 from schemas.jsons import JsonObject
 
-ADMIN = "pk_admin"
 MESSAGES = [{"role": "user", "content": "hi"}]
 LINE = orjson.dumps(
     {
