@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from enum import IntEnum
 
 import psycopg
 import pytest
@@ -10,6 +11,18 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from storage.engine import open_engine
 from storage.schema import migrate
+
+
+class RedisNumber(IntEnum):
+    """Redis' databases that tests have to themselves, because others count in its first one."""
+
+    DOOR = 8
+    WORKERS = 9
+
+    def of(self, redis_url: str) -> str:
+        """The address of this database on the server of that one."""
+        base, _, _ = redis_url.rpartition("/")
+        return f"{base}/{self}"
 
 
 @contextmanager

@@ -11,14 +11,11 @@ from pydantic import SecretStr
 
 from config.settings import Settings
 from tasks.release import release
-from tests.integration.conftest import fresh_database
+from tests.integration.conftest import RedisNumber, fresh_database
 from tests.support.own_process import DoorProcess, OwnProcess
 from tests.support.simulator_process import SimulatorProcess
 
 ADMIN = "pk_admin"
-OWN_DATABASE = "9"
-"""A number of Redis' own, because other tests count in its first one."""
-
 MOST_BODY_BYTES = 300_000
 MOST_FILE_BYTES = 3_000_000
 ANSWER_SECONDS = 30.0
@@ -72,7 +69,7 @@ class Premises:
 def premises(redis_url: str, database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Premises]:
     config = tmp_path_factory.mktemp("config") / "penstock.toml"
     config.write_text(CATALOGUE)
-    own_redis_url = f"{redis_url.rpartition('/')[0]}/{OWN_DATABASE}"
+    own_redis_url = RedisNumber.DOOR.of(redis_url)
     with SimulatorProcess.start() as provider, fresh_database(database_url) as own_database_url:
         env = {
             "PENSTOCK_REDIS_URL": own_redis_url,

@@ -4,13 +4,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.integration.conftest import RedisNumber
 from tests.support.worker_process import Broker
-
-WORKER_DATABASE = 9
 
 
 @pytest.fixture(scope="module")
 def broker(redis_url: str) -> Iterator[Broker]:
-    broker = Broker(f"{redis_url.rpartition('/')[0]}/{WORKER_DATABASE}")
+    broker = Broker(RedisNumber.WORKERS.of(redis_url))
     yield broker
     broker.close()
