@@ -104,6 +104,10 @@ RETURNING j.id
 
 LOCK_IN_ORDER = "SELECT id FROM jobs WHERE id = ANY(CAST(:id AS text[])) ORDER BY id FOR NO KEY UPDATE"
 
+OPENED_WITHIN_SECONDS = 300.0
+"""How old a grant may be when its attempt is opened. Well below the gate's lifetime of a reservation (660 s): one that
+ran out without a row is given back, and a row that came after that would be sent without reserved money."""
+
 CURRENT_EPOCH = "SELECT epoch FROM ledger_epoch FOR SHARE"
 
 OPEN = """
@@ -120,6 +124,8 @@ FROM unnest(
         request, opened_at)
 JOIN jobs j ON j.id = g.job_id AND j.fence = g.fence AND j.state = 'running'
 WHERE g.epoch = :current_epoch
+  AND (g.opened_at > clock_timestamp() - make_interval(secs => :within_seconds)
+       OR EXISTS (SELECT 1 FROM attempts a WHERE a.id = g.id))
 ON CONFLICT (id) DO UPDATE SET fence = EXCLUDED.fence
     WHERE attempts.job_id = EXCLUDED.job_id AND attempts.fence = EXCLUDED.fence AND attempts.state = 'opened'
 RETURNING id
@@ -300,14 +306,15 @@ class JobTable:
         return {JobId(row["id"]) for row in rows}
 
     async def open(self, attempts: Sequence[OpenedAttempt]) -> list[bool]:
-        """Make attempts durable under the current epoch; False where the epoch or the fence has passed.
+        """Make attempts durable under the current epoch; False where the epoch, the fence or the time to has passed.
 
         Safe to call twice: whoever did not hear that it was committed may ask again.
         """
         async with transaction(self._engine) as connection:
             [epoch] = await fetch(connection, CURRENT_EPOCH, {})
             parameters = columns([opened_parameters(attempt) for attempt in attempts])
-            rows = await fetch(connection, OPEN, {**parameters, "current_epoch": epoch["epoch"]})
+            terms = {"current_epoch": epoch["epoch"], "within_seconds": OPENED_WITHIN_SECONDS}
+            rows = await fetch(connection, OPEN, parameters | terms)
         opened = {AttemptId(row["id"]) for row in rows}
         return [attempt.id in opened for attempt in attempts]
 

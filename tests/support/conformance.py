@@ -7,7 +7,7 @@ thing would make the pipeline's tests lie.
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import count
 
 from schemas.admission import (
@@ -134,7 +134,7 @@ class JobsCase:
             grant=grant,
             price=PRICE,
             request={},
-            opened_at=NOW,
+            opened_at=datetime.now(UTC),
         )
 
 

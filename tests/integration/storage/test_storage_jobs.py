@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -19,7 +20,7 @@ from schemas.job import Held, Lease
 from schemas.reply import Reply
 from schemas.states import JobState
 from storage.grouped import GroupedJobs
-from storage.jobs import JobTable, Record
+from storage.jobs import OPENED_WITHIN_SECONDS, JobTable, Record
 from tests.support.stored_jobs import closed, new_job, opened
 
 REPLY = Reply(
@@ -201,6 +202,18 @@ async def test_an_attempt_of_a_past_epoch_or_fence_is_not_opened(table: JobTable
     stale = Lease(job_id=held.job.id, fence=0, holder="worker-0", until_at=LATER)
 
     assert await table.open([opened(held.lease, epoch=0), opened(stale), opened(held.lease)]) == [False, False, True]
+
+
+async def test_a_grant_that_waited_too_long_for_its_row_is_not_opened_but_one_that_has_it_may_ask_again(
+    table: JobTable,
+) -> None:
+    held = await held_job(table)
+    late = datetime.now(UTC) - timedelta(seconds=OPENED_WITHIN_SECONDS + 5)
+    opened_in_time = opened(held.lease)
+    await table.open([opened_in_time])
+
+    assert await table.open([replace(opened(held.lease), opened_at=late)]) == [False]
+    assert await table.open([replace(opened_in_time, opened_at=late)]) == [True]
 
 
 async def test_what_is_in_suspense_books_nothing_yet(table: JobTable, engine: AsyncEngine) -> None:
