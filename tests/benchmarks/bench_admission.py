@@ -9,9 +9,9 @@ import asyncio
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, islice, repeat
 from pathlib import Path
 from statistics import median
 
@@ -31,8 +31,8 @@ from stack.home import Home
 from stack.valkey import Valkey
 
 CONNECTIONS = 8
-CALLS_PER_ROUND = 4_000
-ROUNDS = 3
+CALLS_PER_ROUND = 2_000
+ROUNDS = 5
 DEPTHS = (1, 16)
 NOTHING = Script("nothing", "return 1")
 TARGET = Target(account="bench", model="m")
@@ -77,18 +77,22 @@ class Bench:
         self._numbers = count(1)
 
     async def rows(self) -> list[Row]:
-        """Measure everything."""
+        """Measure everything: all operations of a depth take turns, so that none has the quieter minute."""
         async with Wire(self._url) as wire:
             await self._prepare(wire)
         found = []
         for depth in DEPTHS:
-            found.append(await self._measured("EVALSHA that does nothing", depth, lambda: self._nothing))
+            operations: dict[str, Iterator[Command]] = {"EVALSHA that does nothing": repeat(self._nothing)}
             for counters in ((), BUDGETS):
-                name = f"{len(counters)} budgets"
-                grants = await self._commands(counters)
-                found.append(await self._measured(f"admit, {name}", depth, iter(grants).__next__))
-                settles = await self._settles(counters)
-                found.append(await self._measured(f"settle, {name}", depth, iter(settles).__next__))
+                operations[f"admit, {len(counters)} budgets"] = iter(await self._commands(counters))
+                operations[f"settle, {len(counters)} budgets"] = iter(await self._settles(counters))
+            turns = [
+                [await self._turn(depth, list(islice(words, CALLS_PER_ROUND))) for words in operations.values()]
+                for _ in range(ROUNDS)
+            ]
+            for name, rounds in zip(operations, zip(*turns, strict=True), strict=True):
+                per_second, server_us = map(median, zip(*rounds, strict=True))
+                found.append(Row(name, depth, per_second, server_us))
         await self._recording.aclose()
         return found
 
@@ -144,12 +148,13 @@ class Bench:
                 words.append(self._recording.words)
         return words
 
-    async def _measured(self, name: str, depth: int, following: Callable[[], Command]) -> Row:
+    async def _turn(self, depth: int, words: list[Command]) -> tuple[float, float]:
+        """Calls per second, and the microseconds that the server counted for each."""
         async with Redis.from_url(self._url, protocol=2) as admin:
             await admin.config_resetstat()
-            rounds = [await self._round(depth, [following() for _ in range(CALLS_PER_ROUND)]) for _ in range(ROUNDS)]
+            per_second = await self._round(depth, words)
             stats = await admin.info("commandstats")
-        return Row(name, depth, median(rounds), float(stats["cmdstat_evalsha"]["usec_per_call"]))
+        return per_second, float(stats["cmdstat_evalsha"]["usec_per_call"])
 
     async def _round(self, depth: int, words: list[Command]) -> float:
         clients = [Redis.from_url(self._url, protocol=2, single_connection_client=True) for _ in range(CONNECTIONS)]
