@@ -82,10 +82,7 @@ class Bench:
             await self._prepare(wire)
         found = []
         for depth in DEPTHS:
-            operations: dict[str, Iterator[Command]] = {"EVALSHA that does nothing": repeat(self._nothing)}
-            for counters in ((), BUDGETS):
-                operations[f"admit, {len(counters)} budgets"] = iter(await self._commands(counters))
-                operations[f"settle, {len(counters)} budgets"] = iter(await self._settles(counters))
+            operations = await self._operations()
             turns = [
                 [await self._turn(depth, list(islice(words, CALLS_PER_ROUND))) for words in operations.values()]
                 for _ in range(ROUNDS)
@@ -95,6 +92,14 @@ class Bench:
                 found.append(Row(name, depth, per_second, server_us))
         await self._recording.aclose()
         return found
+
+    async def _operations(self) -> dict[str, Iterator[Command]]:
+        """By name, the commands of as many calls as all turns of one depth make."""
+        operations: dict[str, Iterator[Command]] = {"EVALSHA that does nothing": repeat(self._nothing)}
+        for counters in ((), BUDGETS):
+            operations[f"admit, {len(counters)} budgets"] = iter(await self._commands(counters))
+            operations[f"settle, {len(counters)} budgets"] = iter(await self._settles(counters))
+        return operations
 
     async def _prepare(self, wire: Wire) -> None:
         gate = Gate(wire, Keys("bench"))
