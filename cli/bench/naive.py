@@ -1,7 +1,7 @@
 """The limiters that everybody writes first, for the benchmark alone: what they do to a quota is the point.
 
 Both wait for their turn and know nothing of lanes. `OwnBucket` lives in each process, so that every process has the
-whole limit. `FixedWindow` is shared and counts a second at a time; at the turn of the second everybody rushes.
+whole limit. `FixedWindow` is shared and counts a minute at a time, as limits are told; at its turn everybody rushes.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from admission.wire import Wire
 from schemas.admission import Ask, Grant, Penalty, Settlement
 from schemas.job import Target
 
-WINDOW_SECONDS = 1.0
+WINDOW_SECONDS = 60.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,7 +76,7 @@ class OwnBucket(_Deaf):
 
 @dataclass
 class FixedWindow(_Deaf):
-    """INCRBY on a key of the second that runs; whoever comes too late waits for the next one."""
+    """INCRBY on a key of the minute that runs; whoever comes too late waits for the next one."""
 
     wire: Wire
     rate: Rate
@@ -96,7 +96,10 @@ class FixedWindow(_Deaf):
         requests, spent = await asyncio.gather(
             self.wire.command("INCRBY", f"{key}:requests", 1), self.wire.command("INCRBY", f"{key}:tokens", tokens)
         )
-        fits = requests <= (self.rate.requests or requests) and spent <= (self.rate.tokens or spent)
+        fits = all(
+            count <= (per_second * WINDOW_SECONDS or count)
+            for count, per_second in ((requests, self.rate.requests), (spent, self.rate.tokens))
+        )
         if not fits:
             await self.wire.command("DECRBY", f"{key}:tokens", tokens)
         return bool(fits)
