@@ -201,8 +201,10 @@ class Quotes(Protocol):
 class Imports(Protocol):
     """Dead letters from elsewhere."""
 
-    async def take(self, lines: AsyncIterator[bytes], reader: Reader, now: datetime) -> Imported:
-        """Store the letter of each line. Raises InvalidRequest with the line that is wrong."""
+    async def take(
+        self, lines: AsyncIterator[bytes], reader: Reader, now: datetime, *, first_line: int = 1, dry_run: bool = False
+    ) -> Imported:
+        """Store the letter of each line, or of none. Raises InvalidRequest with the lines that are wrong."""
 
 
 class Watch(Protocol):

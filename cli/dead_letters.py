@@ -28,7 +28,6 @@ from cli.replay_options import (
     patch_of,
 )
 from cli.show import remark, say, show_object, show_rows
-from schemas.errors import InvalidRequest
 from schemas.jsons import JsonObject
 from schemas.replay import DEFAULT_THRESHOLD
 
@@ -212,11 +211,13 @@ def import_dead_letters(
     url: Url = None,
     home: HomeFolder = DEFAULT_HOME,
 ) -> None:
-    """Take the lines of an export in. Attempts stay behind; a job that is here already is left as it is."""
+    """Take the lines of an export in, all or none. Attempts stay behind; what is here already is left as it is."""
     door = open_door(ctx, url, home, as_operator=True)
+    for first_line, lines in _posts(file):
+        door.post_lines("dead-letters", "import", lines=lines, dry_run="true", first_line=first_line)
     imported = known = 0
-    for lines in _posts(file):
-        taken = door.post_lines("dead-letters", "import", lines=lines)
+    for first_line, lines in _posts(file):
+        taken = door.post_lines("dead-letters", "import", lines=lines, first_line=first_line)
         imported, known = imported + taken["imported"], known + taken["known"]
     remark(f"{imported} imported, {known} were here before")
 
@@ -244,26 +245,26 @@ def _copy(lines: Iterator[bytes], output: Path | None) -> int:
     return count
 
 
-def _posts(file: Path) -> Iterator[bytes]:
-    """The lines of a file in pieces for the door, without the attempts that an import leaves behind."""
-    held, size = list[bytes](), 0
+def _posts(file: Path) -> Iterator[tuple[int, bytes]]:
+    """The lines of a file in pieces for the door, each with the number of its first line."""
+    first_line, held = 1, bytearray()
     with file.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
-            slim = _slim(number, line)
-            if held and size + len(slim) > BYTES_PER_POST:
-                yield b"".join(held)
-                held, size = [], 0
-            held.append(slim)
-            size += len(slim)
+            slim = _slim(line)
+            if held and len(held) + len(slim) > BYTES_PER_POST:
+                yield first_line, bytes(held)
+                first_line, held = number, bytearray()
+            held += slim
     if held:
-        yield b"".join(held)
+        yield first_line, bytes(held)
 
 
-def _slim(number: int, line: bytes) -> bytes:
+def _slim(line: bytes) -> bytes:
+    """The line without the attempts that an import leaves behind; the door says what is wrong with one that is none."""
     try:
-        told = orjson.loads(line) if line.strip() else None
-    except orjson.JSONDecodeError as error:
-        raise InvalidRequest(f"line {number} is not JSON: {error}") from error
+        told = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return line
     if isinstance(told, dict):
         told.pop("attempts", None)
-    return b"\n" if told is None else orjson.dumps(told, option=orjson.OPT_APPEND_NEWLINE)
+    return orjson.dumps(told, option=orjson.OPT_APPEND_NEWLINE)

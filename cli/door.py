@@ -52,9 +52,9 @@ class Door:
         """Create or change a resource."""
         return self._exchange("POST", _path(path), body or {}, headers)
 
-    def post_lines(self, *path: str, lines: bytes) -> JsonObject:
+    def post_lines(self, *path: str, lines: bytes, **query: object) -> JsonObject:
         """Send JSON lines."""
-        return self._exchange("POST", _path(path), lines)
+        return self._exchange("POST", _path(path) + (f"?{urlencode(query)}" if query else ""), lines)
 
     def lines(self, *path: str, **query: object) -> Iterator[bytes]:
         """Yield the lines of a streamed answer as they come; one that ends early raises DoorFailed."""

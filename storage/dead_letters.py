@@ -70,7 +70,7 @@ ORDER BY c.jobs DESC, c.fingerprint
 """  # noqa: S608 - the same
 
 WHOLE = """
-SELECT j.id, j.endpoint, j.end_user, j.contract, j.max_tries, j.max_reprompts, j.max_cost_nano_usd, b.body
+SELECT j.id, j.endpoint, j.end_user, j.prompt, j.contract, j.max_tries, j.max_reprompts, j.max_cost_nano_usd, b.body
 FROM jobs j JOIN job_bodies b ON b.job_id = j.id WHERE j.id = ANY(CAST(:ids AS text[]))
 """
 ATTEMPTS = "SELECT * FROM attempts WHERE job_id = ANY(CAST(:ids AS text[])) ORDER BY job_id, opened_at, id"
@@ -119,6 +119,7 @@ class WholeLetter:
     body: JsonObject
     endpoint: str
     user: str | None
+    prompt: str | None
     contract: JsonObject | None
     max_tries: int
     max_reprompts: int
@@ -219,6 +220,7 @@ def _whole(letter: DeadLetterView, row: Row, attempts: tuple[AttemptView, ...]) 
         body=row["body"],
         endpoint=row["endpoint"],
         user=row["end_user"],
+        prompt=row["prompt"],
         contract=row["contract"],
         max_tries=row["max_tries"],
         max_reprompts=row["max_reprompts"],

@@ -61,22 +61,25 @@ WITH given AS (
     SELECT * FROM unnest(CAST(:id AS text[]), CAST(:tenant_id AS text[]), CAST(:custom_id AS text[]),
         CAST(:lane AS text[]), CAST(:model AS text[]), CAST(:endpoint AS text[]), CAST(:end_user AS text[]),
         CAST(:expires_at AS timestamptz[]), CAST(:max_tries AS int[]), CAST(:max_reprompts AS int[]),
-        CAST(:max_cost_nano_usd AS bigint[]), CAST(:request_digest AS text[]), CAST(:contract AS text[]),
-        CAST(:body AS text[]), CAST(:reason AS text[]), CAST(:message AS text[]), CAST(:fingerprint AS text[]),
-        CAST(:cause AS text[])
+        CAST(:max_cost_nano_usd AS bigint[]), CAST(:prompt AS text[]), CAST(:work_tokens AS int[]),
+        CAST(:request_digest AS text[]), CAST(:contract AS text[]), CAST(:body AS text[]), CAST(:reason AS text[]),
+        CAST(:message AS text[]), CAST(:fingerprint AS text[]), CAST(:cause AS text[])
     ) AS g (id, tenant_id, custom_id, lane, model, endpoint, end_user, expires_at, max_tries, max_reprompts,
-            max_cost_nano_usd, request_digest, contract, body, reason, message, fingerprint, cause)
+            max_cost_nano_usd, prompt, work_tokens, request_digest, contract, body, reason, message, fingerprint, cause)
 ), stored AS (
-    INSERT INTO jobs (id, tenant_id, custom_id, lane, model, endpoint, end_user, state, expires_at, max_tries,
-        max_reprompts, max_cost_nano_usd, request_digest, contract, dead_reason, message, fingerprint, cause,
-        dead_nano_usd, rested_at)
+    INSERT INTO jobs AS j (id, tenant_id, custom_id, lane, model, endpoint, end_user, state, expires_at, max_tries,
+        max_reprompts, max_cost_nano_usd, prompt, work_tokens, request_digest, contract, dead_reason, message,
+        fingerprint, cause, dead_nano_usd, rested_at)
     SELECT id, tenant_id, custom_id, lane, model, endpoint, end_user, 'dead', expires_at, max_tries, max_reprompts,
-        max_cost_nano_usd, request_digest, contract::json, reason, message, fingerprint, cause, 0, clock_timestamp()
-    FROM given
-    ON CONFLICT (id) DO NOTHING
+        max_cost_nano_usd, prompt, work_tokens, request_digest, contract::json, reason, message, fingerprint, cause, 0,
+        clock_timestamp()
+    FROM given ORDER BY id
+    ON CONFLICT (id) DO UPDATE SET discarded_at = NULL, rested_at = clock_timestamp()
+    WHERE j.state = 'dead' AND j.discarded_at IS NOT NULL AND j.tenant_id = EXCLUDED.tenant_id
     RETURNING id
 ), bodies AS (
-    INSERT INTO job_bodies (job_id, body) SELECT id, g.body::json FROM given g JOIN stored USING (id)
+    INSERT INTO job_bodies (job_id, body) SELECT id, g.body::json FROM given g JOIN stored USING (id) ORDER BY id
+    ON CONFLICT (job_id) DO NOTHING
 )
 SELECT id FROM stored
 """
@@ -107,10 +110,14 @@ class LetterTable:
         return len(rows)
 
     async def bring(self, letters: Sequence[tuple[NewJob, str, str | None]]) -> list[JobId]:
-        """Store jobs that died elsewhere, of a reason, with a message; returns those that were not here before."""
+        """Store jobs that died elsewhere, of a reason, with a message; returns those that were not listed before.
+
+        One that was put aside here is listed again as it was, as if it had died now; of two of one id the first counts.
+        """
         if not letters:
             return []
-        rows = [parameters_of(job) | _death(reason, message) for job, reason, message in letters]
+        first = {job.id: (job, reason, message) for job, reason, message in reversed(letters)}
+        rows = [parameters_of(job) | _death(reason, message) for job, reason, message in first.values()]
         async with transaction(self._engine) as connection:
             return _ids(await fetch(connection, IMPORT, columns(rows)))
 

@@ -24,6 +24,9 @@ MAX_ID_CHARACTERS = 128
 MAX_TRIES = 100
 """More tries or reprompts than this is no request, but a mistake."""
 
+TERMS = ("prompt", "max_cost_usd")
+"""What a request says of itself at the other doors, and an export says beside it."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reader:
@@ -48,15 +51,9 @@ class Letter:
     message: str | None
 
 
-def letter_from(line: bytes, number: int, reader: Reader, now: datetime) -> Letter:
-    """The letter of one line. Raises InvalidRequest with the number of the line and what is wrong there."""
-    try:
-        return _letter(_parsed(line), reader, now)
-    except InvalidRequest as error:
-        raise InvalidRequest(f"line {number}: {error.message}", param=error.param) from error
-
-
-def _letter(told: JsonObject, reader: Reader, now: datetime) -> Letter:
+def letter_from(line: bytes, reader: Reader, now: datetime) -> Letter:
+    """The letter of one line. Raises InvalidRequest with what is wrong there."""
+    told = _parsed(line)
     request = told.get("request")
     if not isinstance(request, dict):
         raise InvalidRequest(
@@ -65,7 +62,8 @@ def _letter(told: JsonObject, reader: Reader, now: datetime) -> Letter:
     origin = Origin(
         tenant_id=_tenant(told, reader), job_id=_id(told), default_lane=_lane(told), custom_id=_text(told, "custom_id")
     )
-    job = parse_chat_request(request, origin, reader, now)
+    terms = {name: told[name] for name in TERMS if told.get(name) is not None}
+    job = parse_chat_request(request | terms, origin, reader, now)
     job = replace(
         job,
         endpoint=_text(told, "endpoint") or CHAT_COMPLETIONS,

@@ -2,9 +2,10 @@
 
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
+from typing import Annotated
 
 import orjson
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from pydantic import Field
 from starlette.responses import StreamingResponse
 
@@ -61,16 +62,28 @@ async def export_dead_letters(which: MeantByQuery, house: OfHouse, privacy: OfPr
 
 
 @router.post("/import")
-async def import_dead_letters(request: Request, caller: AnyCaller, house: OfHouse) -> Json:
-    """Take the lines of an export in. A job that is here already is left as it is, so it may be sent again."""
+async def import_dead_letters(
+    request: Request,
+    caller: AnyCaller,
+    house: OfHouse,
+    *,
+    dry_run: bool = False,
+    first_line: Annotated[int, Query(ge=1)] = 1,
+) -> Json:
+    """Take the lines of an export in, or none where one is wrong; lines are numbered from `first_line`.
+
+    A dry run only checks them. A letter that is here already is left as it is, so they may be sent again.
+    """
     reader = Reader(
         tenant_id=caller.reach,
         default_tenant_id=caller.tenant_id,
         tenants=await house.keys.tenants(),
         schema_complaint=house.vocabulary.schema_complaint,
     )
-    taken = await house.imports.take(_split(request.stream()), reader, datetime.now(UTC))
-    return Json({"imported": taken.imported, "known": taken.known})
+    taken = await house.imports.take(
+        _split(request.stream()), reader, datetime.now(UTC), first_line=first_line, dry_run=dry_run
+    )
+    return Json({"checked": taken.checked, "imported": taken.imported, "known": taken.known})
 
 
 @router.get("/{job_id}")

@@ -128,6 +128,7 @@ def whole_letter_object(whole: WholeLetter, *, content: bool) -> JsonObject:
     return dead_letter_object(whole.letter) | {
         "endpoint": whole.endpoint,
         "user": whole.user,
+        "prompt": whole.prompt,
         "request": whole.body if content else None,
         "contract": whole.contract,
         "max_tries": whole.max_tries,

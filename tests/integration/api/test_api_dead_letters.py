@@ -1,13 +1,16 @@
 """Dead letters over HTTP: seen by cause, replayed with changes, exported, and what is refused by name."""
 
 import uuid
+from unittest.mock import ANY
 
 import httpx2
+import orjson
 import pytest
 
 from cli import dead_letters as letters_cli
 from cli import replays as replays_cli
 from schemas.jsons import JsonObject
+from tasks.letters import LETTERS_PER_WRITE
 from tests.integration.api.conftest import Premises
 from tests.support.door import MESSAGES, error_of
 
@@ -102,19 +105,79 @@ def test_a_dry_run_tells_the_price_and_begins_nothing(caller: httpx2.Client) -> 
     assert sorted(ids(caller)) == sorted(letters)
 
 
-def test_what_is_exported_can_be_imported_elsewhere_and_a_bad_line_is_named(
-    caller: httpx2.Client, operator: httpx2.Client
-) -> None:
-    letters = [a_letter(caller) for _ in range(2)]
+def told(caller: httpx2.Client, **wanted: str) -> list[JsonObject]:
+    """The lines of an export."""
+    lines = caller.get("/dead-letters/export", params=wanted).content.splitlines()
+    return [orjson.loads(line) for line in lines]
 
-    exported = caller.get("/dead-letters/export").content
-    known = operator.post("/dead-letters/import", content=exported)
-    bad = operator.post("/dead-letters/import", content=exported + b'{"id": "job_3"}\n')
 
-    assert exported.count(b"\n") == len(letters)
-    assert known.json() == {"imported": 0, "known": 2}
-    assert (bad.status_code, error_of(bad)["param"]) == (400, "request")
-    assert "line 3" in error_of(bad)["message"]
+def lines_of(letters: list[JsonObject]) -> bytes:
+    return b"".join(orjson.dumps(letter, option=orjson.OPT_APPEND_NEWLINE) for letter in letters)
+
+
+def test_an_import_of_what_is_here_leaves_it_as_it_is(caller: httpx2.Client) -> None:
+    a_letter(caller)
+    before = told(caller)
+
+    taken = caller.post("/dead-letters/import", content=lines_of([*before, *before]))
+
+    assert taken.json() == {"checked": 2, "imported": 0, "known": 2}
+    assert told(caller) == before
+
+
+def test_what_was_put_aside_comes_back_by_an_import_as_it_was(caller: httpx2.Client) -> None:
+    letter = a_letter(caller)
+    exported = told(caller)
+    caller.post("/dead-letters/discard", json={"ids": [letter]})
+
+    taken = caller.post("/dead-letters/import", content=lines_of(exported))
+
+    moved = {"rested_at": ANY}
+    assert taken.json() == {"checked": 1, "imported": 1, "known": 0}
+    assert told(caller) == [exported[0] | moved]
+
+
+def test_a_letter_from_elsewhere_keeps_its_terms_and_its_cause(caller: httpx2.Client) -> None:
+    a_letter(caller, "truncation")
+    [exported] = told(caller)
+    terms = {"prompt": "invoices", "max_cost_usd": "0.250000000", "user": "ann", "max_tries": 3, "lane": "low"}
+    foreign = exported | terms | {"id": f"job_{uuid.uuid4().hex}"}
+
+    taken = caller.post("/dead-letters/import", content=lines_of([foreign, foreign]))
+
+    stays = {"attempts": [], "attempt_count": 0, "cost_usd": "0.000000000", "tries": 0}
+    here = {"created_at": ANY, "rested_at": ANY, "batch_id": None}
+    assert taken.json() == {"checked": 2, "imported": 1, "known": 1}
+    assert [letter for letter in told(caller) if letter["id"] == foreign["id"]] == [foreign | stays | here]
+
+
+def test_wrong_lines_are_named_by_their_numbers_and_nothing_is_imported(caller: httpx2.Client) -> None:
+    a_letter(caller)
+    [exported] = told(caller)
+    good = lines_of([exported | {"id": f"job_{uuid.uuid4().hex}"}])
+    content = good + b"\n" + b'{"id": "job_3"}\n' + good + b"{\n" + good
+
+    answer = caller.post("/dead-letters/import", params={"first_line": 100}, content=content)
+
+    assert (answer.status_code, error_of(answer)["param"]) == (400, "request")
+    said = error_of(answer)["message"]
+    assert said.startswith("line 102: request must be an object")
+    assert said.endswith("Also wrong: 104. Nothing was imported.")
+    assert told(caller) == [exported]
+
+
+def test_more_letters_than_are_written_at_once_are_all_taken_and_a_dry_run_takes_none(caller: httpx2.Client) -> None:
+    a_letter(caller)
+    [exported] = told(caller)
+    many = 2 * LETTERS_PER_WRITE + 1
+    letters = [exported | {"id": f"job_{uuid.uuid4().hex}", "model": "imported"} for _ in range(many)]
+
+    dry = caller.post("/dead-letters/import", params={"dry_run": True}, content=lines_of(letters))
+    nothing = told(caller, model="imported")
+    taken = caller.post("/dead-letters/import", content=lines_of(letters))
+
+    assert (dry.json(), nothing) == ({"checked": many, "imported": 0, "known": 0}, [])
+    assert taken.json() == {"checked": many, "imported": many, "known": 0}
 
 
 @pytest.mark.parametrize(
