@@ -21,6 +21,7 @@ from schemas.reply import Reply
 from schemas.states import JobState
 from storage.grouped import GroupedJobs
 from storage.jobs import OPENED_WITHIN_SECONDS, JobTable, Record
+from storage.returns import hand_back
 from tests.support.stored_jobs import closed, new_job, opened
 
 REPLY = Reply(
@@ -195,6 +196,32 @@ async def test_a_zombie_writes_no_result_but_its_cost_is_booked_once(table: JobT
         engine, "SELECT count(*) AS n, sum(nano_usd) AS nano FROM ledger WHERE attempt_id = :id", id=attempt.id
     )
     assert (booked["n"], booked["nano"]) == (1, 42)
+
+
+async def test_a_late_answer_that_the_successor_found_at_the_provider_is_its_valid_one_and_booked_once(
+    table: JobTable, engine: AsyncEngine
+) -> None:
+    held = await held_job(table)
+    attempt = opened(held.lease)
+    await table.open([attempt])
+    await hand_back(engine, [held.lease])
+    [successor] = await table.hold([(held.job.id, 1)])
+    assert successor is not None
+
+    zombie, found = (
+        Record(lease=lease, closed=closed(attempt), decision=Complete(reply=REPLY))
+        for lease in (held.lease, successor.lease)
+    )
+    assert await table.record([zombie]) == [False]
+    assert await table.record([found]) == [True]
+
+    kept = await row(engine, "SELECT state, outcome FROM attempts WHERE id = :id", id=attempt.id)
+    assert (kept["state"], kept["outcome"]) == ("posted", "valid")
+    booked = await row(
+        engine, "SELECT count(*) AS n, sum(nano_usd) AS nano FROM ledger WHERE attempt_id = :id", id=attempt.id
+    )
+    assert (booked["n"], booked["nano"]) == (1, 42)
+    assert (await job_row(engine, held.job.id))["spent_nano_usd"] == 42
 
 
 async def test_an_attempt_of_a_past_epoch_or_fence_is_not_opened(table: JobTable) -> None:
