@@ -120,7 +120,8 @@ WHERE id = :id
 """
 
 ENTER = """
-UPDATE replays r SET state = :state, detail = :detail, version = version + 1, cursor_at = NULL,
+UPDATE replays r SET state = :state, detail = COALESCE(CAST(:detail AS text), detail),
+    version = version + 1, cursor_at = NULL,
     finished_at = CASE WHEN :state IN ('completed', 'stopped', 'cancelled') THEN clock_timestamp() END
 WHERE r.id = :id AND r.version = :version AND r.state = :from_state
 RETURNING r.id
