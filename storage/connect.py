@@ -32,6 +32,7 @@ from storage.spend import SpendReads
 from storage.stop_losses import StopLossTable
 from storage.suspects import SuspectTable
 from storage.thresholds import ThresholdTable
+from storage.waiting import WaitingReads
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,6 +59,7 @@ class Storage:
     estimates: EstimateTable
     answers: AnswerReads
     thresholds: ThresholdTable
+    waiting: WaitingReads
     spend: SpendReads
     stop_losses: StopLossTable
     reprice: RepriceTable
@@ -103,6 +105,7 @@ async def opened(
             estimates=EstimateTable(engine),
             answers=AnswerReads(engine),
             thresholds=ThresholdTable(engine),
+            waiting=WaitingReads(engine),
             spend=SpendReads(engine),
             stop_losses=StopLossTable(engine),
             reprice=RepriceTable(engine),
