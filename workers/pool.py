@@ -156,25 +156,24 @@ class TaskPool(BasePool):  # type: ignore[misc]  # Celery ships no types
             self._loop_thread.loop.call_soon_threadsafe(self._cancel, running)
 
     def on_stop(self) -> None:
-        """Drain: let what is in flight end within the grace, then cancel. A second signal cuts the grace short."""
-        if self._stopping:  # a cold shutdown in a signal handler, while this very method waits below
-            self._hurried = True
-        elif state.should_terminate is None or state.should_terminate is False:
-            self._end(self.app.drain_grace_seconds)
+        """Drain: let what is in flight end within the grace, then cancel. A second signal cuts the grace short.
+
+        So does one that came before Celery got here: what began as a warm shutdown stays one, and nobody else ends it.
+        """
+        self._end(self.app.drain_grace_seconds)
 
     def on_terminate(self) -> None:
         """Cancel everything at once."""
-        if not self._stopping:
-            self._end(0)
+        self._end(0)
 
     def _on_shutdown_signal(self, how: str = "", **_: object) -> None:
         self._shutdown_signals += 1
         self._hurried = self._shutdown_signals > 1 or how == "Cold"
 
     def _end(self, grace_seconds: float) -> None:
-        self._stopping = True
-        if self._thread is None:
+        if self._stopping or self._thread is None:
             return
+        self._stopping = True
         self._wait_for_all(grace_seconds, until=lambda: self._hurried)
         if self._running:
             log.warning("drain_timed_out", messages=len(self._running))

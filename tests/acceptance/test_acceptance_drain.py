@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ REST_SECONDS = 40.0
 TAKEN_UP_SECONDS = 10.0
 """Well below the lease: what is finished by then was handed back, not rescued."""
 
-READY, DRAINING = b" ready.", b"Warm shutdown"
+READY, DRAINING, LEASE_LOST = b" ready.", b"Warm shutdown", b"lease_lost"
 WORKERS = ("standard-1", "standard-2")
 PIECES = ("web", *WORKERS, "upkeep-1")
 ENV = {
@@ -116,8 +117,12 @@ def lines_of(site: Site, batch_id: str) -> list[dict[str, Any]]:
         return [json.loads(text) for text in client.files.content(batch.output_file_id or "").text.splitlines()]
 
 
-def hanging(site: Site) -> tuple[str, list[str]]:
-    """Jobs whose first call is never answered, all in mid-call; a worker that holds some of them, and those."""
+@contextmanager
+def hanging(site: Site) -> Iterator[tuple[str, list[str]]]:
+    """Jobs whose first call is never answered, all in mid-call; a worker that holds some of them, and those.
+
+    The others are cancelled in the end: nobody else shall find the other worker's slots taken.
+    """
     texts = [f"[[scenario:hang*1]] {number} {time.monotonic_ns()}" for number in range(HANGING)]
     bodies = [
         {"model": MODELS[number % 2], "messages": [{"role": "user", "content": text}]}
@@ -128,7 +133,14 @@ def hanging(site: Site) -> tuple[str, list[str]]:
     assert wait_until(lambda: site.provider.meter()["accepted"] >= accepted + HANGING, seconds=REST_SECONDS)
     held = {name: rows(site, HELD_BY, ids=ids, holder=f"%:{site.pid(name)}:%") for name in WORKERS}
     busiest = max(held, key=lambda name: len(held[name]))
-    return busiest, [row["id"] for row in held[busiest]]
+    yield busiest, [row["id"] for row in held[busiest]]
+    others = [row["id"] for name in WORKERS if name != busiest for row in held[name]]
+    given_up = sum(said(site, name, LEASE_LOST) for name in WORKERS)
+    for job_id in others:
+        site.door.post("jobs", job_id, "cancel")
+    assert wait_until(
+        lambda: sum(said(site, name, LEASE_LOST) for name in WORKERS) >= given_up + len(others), seconds=REST_SECONDS
+    )
 
 
 def test_a_rolling_restart_under_load_is_invisible_in_results(site: Site, tmp_path: Path) -> None:
@@ -155,29 +167,28 @@ def test_a_rolling_restart_under_load_is_invisible_in_results(site: Site, tmp_pa
 
 
 def test_what_outlasts_the_grace_is_handed_back_with_its_lease(site: Site) -> None:
-    name, ids = hanging(site)
+    with hanging(site) as (name, ids):
+        began = time.monotonic()
+        site.terminate(name)
 
-    began = time.monotonic()
-    site.terminate(name)
-
-    assert ends(site, name, REST_SECONDS)
-    assert GRACE_SECONDS <= time.monotonic() - began < GRACE_SECONDS + HURRY_SECONDS
-    assert_handed_back_and_finished(site, ids)
-    starts(site, name)
+        assert ends(site, name, REST_SECONDS)
+        assert GRACE_SECONDS <= time.monotonic() - began < GRACE_SECONDS + HURRY_SECONDS
+        assert_handed_back_and_finished(site, ids)
+        starts(site, name)
 
 
-@pytest.mark.parametrize("second", [signal.SIGTERM])
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGQUIT])
 def test_a_second_signal_hands_back_at_once(site: Site, second: signal.Signals) -> None:
-    name, ids = hanging(site)
-    drains = said(site, name, DRAINING)
-    site.terminate(name)
-    assert wait_until(lambda: said(site, name, DRAINING) > drains, seconds=HURRY_SECONDS)
+    with hanging(site) as (name, ids):
+        drains = said(site, name, DRAINING)
+        site.terminate(name)
+        assert wait_until(lambda: said(site, name, DRAINING) > drains, seconds=HURRY_SECONDS)
 
-    os.kill(site.pid(name), second)
+        os.kill(site.pid(name), second)
 
-    assert ends(site, name, HURRY_SECONDS)
-    assert_handed_back_and_finished(site, ids)
-    starts(site, name)
+        assert ends(site, name, HURRY_SECONDS)
+        assert_handed_back_and_finished(site, ids)
+        starts(site, name)
 
 
 def assert_handed_back_and_finished(site: Site, ids: list[str]) -> None:

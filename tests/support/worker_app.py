@@ -3,7 +3,8 @@
 celery -A tests.support.worker_app worker -Q completions.low
 
 A job's id says what it does: `sleep:0.5:NAME` sleeps, `fail:NAME` is a bug, anything else ends at once. Bodies of
-callers: `{"fault": "invalid"}` is refused, `{"fault": "away"}` finds Postgres away the first time.
+callers: `{"fault": "invalid"}` is refused, `{"fault": "away"}` finds Postgres away the first time. With `HOLDS_STOP` a
+stop goes no further than its first step until somebody pushes onto that list.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from functools import partial
 from typing import Any
 
 import redis
+from celery import bootsteps
 from redis.asyncio import Redis
 
 from config.metrics import Metrics
@@ -37,6 +39,12 @@ QUICK_JOBS = 100
 
 STARTED, ENDED, PEAK = "test:started", "test:ended", "test:peak"
 """Hashes of job id to the moment, and the most jobs at once, per process."""
+
+HANDED_BACK = "test:handed_back"
+"""Hash of job id to the moment when it was cancelled, and had the time to say so."""
+
+HOLDS_STOP = "TEST_HOLDS_STOP"
+STOP_BEGUN = "test:stop_begun"
 
 
 class FakeHouse:
@@ -66,6 +74,9 @@ class FakeHouse:
             if verb == "fail":
                 raise LookupError("a bug")
             await self._notes.hset(ENDED, published.job_id, str(time.time()))
+        except asyncio.CancelledError:
+            await self._notes.hset(HANDED_BACK, published.job_id, str(time.time()))
+            raise
         finally:
             self._at_once -= 1
 
@@ -99,8 +110,21 @@ async def open_fake_house(redis_url: str) -> AsyncIterator[FakeHouse]:
     await notes.aclose()
 
 
+class HeldStop(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ships no types
+    """Stands between the moment when a worker begins to stop and the moment when its pool hears of it."""
+
+    def stop(self, c: Any) -> None:  # noqa: ANN401 - Celery's consumer
+        """Wait for the word."""
+        with redis.Redis.from_url(settings.redis_url.get_secret_value()) as notes:
+            notes.set(STOP_BEGUN, "1")
+            notes.blpop([os.environ[HOLDS_STOP]])
+
+
 settings = load_settings()
 app = assemble(settings, partial(open_fake_house, settings.redis_url.get_secret_value()), Metrics())
+
+if HOLDS_STOP in os.environ:
+    app.steps["consumer"].add(HeldStop)
 
 
 @app.task(name="tests.own_request", base=AsyncTask, bind=True)  # type: ignore[untyped-decorator]  # Celery ships no types

@@ -63,8 +63,21 @@ def test_a_second_signal_is_quicker_and_as_safe(broker: Broker, second: int) -> 
 
         worker.wait()
         assert time.monotonic() - began < 4
-    assert broker.waiting() + broker.unacknowledged() == 1
-    assert broker.redis.get("test:closed") == "1"
+    assert_handed_back(broker)
+
+
+def test_sigquit_before_the_drain_has_begun_is_as_safe(broker: Broker) -> None:
+    with WorkerProcess.start(broker, PENSTOCK_DRAIN_GRACE_SECONDS=60, TEST_HOLDS_STOP="test:go") as worker:
+        broker.publish(Lane.NORMAL, ["sleep:60:long"])
+        until(lambda: broker.noted("test:started"), "it runs")
+        worker.signal(signal.SIGTERM)
+        until(lambda: broker.redis.get("test:stop_begun"), "its stop has begun, and its pool does not know yet")
+        worker.signal(signal.SIGQUIT)
+        until(lambda: b"Cold" in worker.log_bytes(), "it has heard")
+        broker.redis.rpush("test:go", "1")
+
+        worker.wait()
+    assert_handed_back(broker)
 
 
 def test_sigquit_cancels_at_once(broker: Broker) -> None:
@@ -76,6 +89,12 @@ def test_sigquit_cancels_at_once(broker: Broker) -> None:
 
         worker.wait()
         assert time.monotonic() - began < 4
+    assert_handed_back(broker)
+
+
+def assert_handed_back(broker: Broker) -> None:
+    """The job had the time to give up its lease, the house was closed after it, and the message is not lost."""
+    assert list(broker.noted("test:handed_back")) == ["sleep:60:long"]
     assert broker.waiting() + broker.unacknowledged() == 1
     assert broker.redis.get("test:closed") == "1"
 

@@ -286,17 +286,21 @@ def test_a_second_signal_cuts_the_grace_short(app: App, hub: StubHub, house: Hou
     assert house.closed == 1
 
 
-def test_a_cold_shutdown_inside_a_signal_handler_waits_for_nothing(
-    app: App, hub: StubHub, monkeypatch: pytest.MonkeyPatch
+def test_a_cold_shutdown_before_the_drain_begins_cuts_it_short(
+    app: App, hub: StubHub, house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    app.drain_grace_seconds = 60
     pool = started(app, hub)
     pool.apply_async(awaits(asyncio.sleep), (60,))
-    monkeypatch.setattr(state, "should_terminate", True)
+    pool._on_shutdown_signal(how="Warm")  # noqa: SLF001 - what Celery's signal calls
+    pool._on_shutdown_signal(how="Cold")  # noqa: SLF001
+    monkeypatch.setattr(state, "should_terminate", 0)
 
+    began = time.monotonic()
     pool.stop()
-    assert not pool._stopping  # noqa: SLF001 - it left the work to `terminate`
-    pool.terminate()
-    assert pool._stopping  # noqa: SLF001
+
+    assert time.monotonic() - began < DEADLINE_SECONDS
+    assert house.closed == 1
 
 
 def test_a_store_that_is_away_is_waited_for(hub: StubHub) -> None:
