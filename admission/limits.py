@@ -1,6 +1,7 @@
 """What a target is limited to: as configured, and as `penstock limits` shows it beside what was learned and used."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from admission.days import DayResets
 from admission.stamps import Stamp
@@ -48,7 +49,8 @@ class TargetLimits:
 class DimensionSnapshot:
     """One limit: permits per its period, and how full the bucket is (1 full, negative in debt). None: no limit.
 
-    `resets_in_ms` is where a day's limit comes back all at once.
+    `effective` is what the gate grants now while it is neither frozen nor stopped: the slower of what was configured
+    and learned, less what refusals have cut. `resets_in_ms` is where a day's limit comes back all at once.
     """
 
     configured: float | None
@@ -58,13 +60,21 @@ class DimensionSnapshot:
     resets_in_ms: int | None = None
 
 
+class ShutBy(StrEnum):
+    """Why nothing is granted: a refusal that named a time, one of a rise that was too fast, or a stopped account."""
+
+    RETRY_AFTER = "retry_after"
+    SLOW_DOWN = "slow_down"
+    ACCOUNT_STOPPED = "account_stopped"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LimitsSnapshot:
     """A target's bucket at one moment of the Redis server's clock.
 
     `used_*_last_minute` are sliding estimates of what was admitted; `ticket_ms` is how far each lane's last ticket lies
-    ahead (0: nobody waits); `rate_factor` below 1 is a cut after refusals that nothing explained, `ramp_factor` one
-    after a rise that was too fast.
+    ahead (0: nobody waits); `stopped` is why the account is; `rate_factor` below 1 is a cut after refusals that nothing
+    explained, `ramp_factor` one after a rise that was too fast. Both are in what is effective already.
     """
 
     target: Target
@@ -79,6 +89,7 @@ class LimitsSnapshot:
     max_in_flight: int | None
     ticket_ms: dict[Lane, int]
     frozen_ms: int
+    shut_by: ShutBy | None = None
     stopped: str | None
     rate_factor: float
     refund_share: float

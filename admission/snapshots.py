@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from admission.keys import Keys
-from admission.limits import DimensionSnapshot, LimitsSnapshot
+from admission.limits import DimensionSnapshot, LimitsSnapshot, ShutBy
 from admission.state import ORIGIN_SECONDS, unpack
 from admission.wire import Wire
 from schemas.job import Target
@@ -21,6 +21,10 @@ RAMP_STEP_US, RAMP_GROWTH = 900_000_000.0, 1.5
 """After a slow_down the rate grows by half per quarter of an hour."""
 FULLY_RAMPED_STEPS = 10
 """From a sixteenth it is all there after seven."""
+RAMP_PAUSE_US = 10_000_000.0
+"""A slow_down that comes within ten seconds of one is not noted anew."""
+LONGEST_SLOW_DOWN_US = 60_000_000.0
+"""A freeze that ends later after the last slow_down than this is taken for one that another refusal began."""
 
 
 async def read_snapshot(
@@ -55,6 +59,7 @@ def _snapshot(target: Target, state: Fields, now: float, *, in_flight: int, stop
         max_in_flight=int(maximum) or None,
         ticket_ms={lane: _ahead_ms(state["ticket"][lane.rank], now) for lane in Lane},
         frozen_ms=_ahead_ms(state["frozen_until"][0], now),
+        shut_by=ShutBy.ACCOUNT_STOPPED if stopped is not None else _frozen_by(state, now),
         stopped=stopped,
         rate_factor=_rate_factor(state, now),
         ramp_factor=_ramp_factor(state, now),
@@ -67,13 +72,14 @@ def _dimension(state: Fields, index: int, now: float) -> DimensionSnapshot:
     period = MINUTE_US if per_minute else DAY_US
     configured, learned = state["configured"][index], state["learned"][index]
     slowest = max(configured, learned)
+    paced = slowest / _factor(state, index, now) if per_minute else slowest
     burst = state["burst"][0] if per_minute else DAY_US
     ends = 0.0 if per_minute else state["day_ends"][0]
     spent = max(0.0, state["tat"][index] - (ends - DAY_US if ends else now)) if now < ends or not ends else 0.0
     return DimensionSnapshot(
         configured=period / configured if configured else None,
         learned=period / learned if learned else None,
-        effective=period / slowest if slowest else None,
+        effective=period / paced if paced else None,
         level=1 - spent / burst if slowest else None,
         resets_in_ms=_ahead_ms(ends, now) if ends else None,
     )
@@ -86,6 +92,22 @@ def _used(state: Fields, what: str, now: float) -> int:
     if passed >= 1:
         this, before, passed = 0.0, this, passed - 1
     return round(this + before * max(0.0, 1 - passed))
+
+
+def _factor(state: Fields, index: int, now: float) -> float:
+    """What refusals leave of a minute's rate; one that the provider taught is cut by nothing but too fast a rise."""
+    cut = 1.0 if state["learned"][index] else _rate_factor(state, now)
+    return cut * _ramp_factor(state, now)
+
+
+def _frozen_by(state: Fields, now: float) -> ShutBy | None:
+    """Which refusal froze: the bucket keeps when it was last cut and by what, and when the freeze ends."""
+    until, ramped_at = state["frozen_until"][0], state["ramp_at"][0]
+    if until <= now:
+        return None
+    has_ramped = state["ramp_factor"][0] < 1 and state["factor_at"][0] <= ramped_at
+    fresh = until <= ramped_at + RAMP_PAUSE_US + LONGEST_SLOW_DOWN_US
+    return ShutBy.SLOW_DOWN if has_ramped and fresh else ShutBy.RETRY_AFTER
 
 
 def _rate_factor(state: Fields, now: float) -> float:

@@ -260,10 +260,9 @@ def longest_of(snapshot: LimitsSnapshot, work: Work) -> tuple[float, str] | None
 
     A minute's limit is taken as empty, because its burst is a third of a second; a day's as it stands.
     """
-    slowed = max(snapshot.rate_factor * snapshot.ramp_factor, 0.01)
     found = [
-        _seconds("requests_per_minute", snapshot.requests_per_minute, work.requests, MINUTE_SECONDS / slowed),
-        _seconds("tokens_per_minute", snapshot.tokens_per_minute, work.tokens, MINUTE_SECONDS / slowed),
+        _seconds("requests_per_minute", snapshot.requests_per_minute, work.requests, MINUTE_SECONDS),
+        _seconds("tokens_per_minute", snapshot.tokens_per_minute, work.tokens, MINUTE_SECONDS),
         _seconds("requests_per_day", snapshot.requests_per_day, work.requests, DAY_SECONDS),
         _seconds("tokens_per_day", snapshot.tokens_per_day, work.tokens, DAY_SECONDS),
     ]

@@ -1,0 +1,114 @@
+"""What a snapshot says of a bucket is what the gate does: how much passes, and why nothing does."""
+
+import pytest
+
+from admission.connect import Admission
+from admission.limits import LimitsSnapshot, ShutBy
+from schemas.admission import Grant, LimitFigures, Penalty, WaitReason
+from schemas.lanes import Lane
+from tests.support.admission_room import TARGET, Clock, an_ask, granted, limits
+
+RATE = 60_000
+SECONDS = 10
+SLOW_DOWN, REFUSAL = Penalty(wait_ms=1_000, ramp=True), Penalty(wait_ms=1_000)
+HALF_THE_RATE = Penalty(
+    wait_ms=1_000,
+    limit=WaitReason.TOKENS,
+    figures=LimitFigures(limit=RATE // 2, used=RATE // 2, requested=500, wait_ms=1_000),
+)
+
+
+async def seen(room: Admission) -> LimitsSnapshot:
+    snapshot = await room.gate.snapshot(TARGET)
+    assert snapshot is not None
+    return snapshot
+
+
+async def tokens_let_through(room: Admission, clock: Clock) -> int:
+    """By asking all the time, in the lane that leaves nothing to others."""
+    tokens = 0
+    for step in range(SECONDS * 10):
+        clock.pass_seconds(0.1)
+        while isinstance(await room.gate.admit(an_ask(f"{step} {tokens}", lane=Lane.CRITICAL)), Grant):
+            tokens += 100
+    return tokens
+
+
+@pytest.mark.parametrize(
+    ("penalties", "share"),
+    [
+        ([], 1.0),
+        ([SLOW_DOWN], 0.5),
+        ([REFUSAL], 0.9),
+        ([REFUSAL, SLOW_DOWN], 0.45),
+        ([HALF_THE_RATE], 0.5),
+        ([HALF_THE_RATE, SLOW_DOWN], 0.25),
+        ([HALF_THE_RATE, REFUSAL], 0.5),
+    ],
+)
+async def test_what_is_effective_is_what_the_gate_lets_through(
+    room: Admission, clock: Clock, penalties: list[Penalty], share: float
+) -> None:
+    await room.gate.configure(limits(tokens_per_minute=RATE), 1)
+    for penalty in penalties:
+        await room.gate.penalize(TARGET, penalty)
+        clock.pass_seconds(1)
+
+    said = await seen(room)
+    passed = await tokens_let_through(room, clock)
+
+    assert said.tokens_per_minute.effective == pytest.approx(RATE * share, rel=0.01)
+    assert passed * 60 / SECONDS == pytest.approx(RATE * share, rel=0.04)
+
+
+async def test_a_limit_of_a_day_is_cut_by_no_refusal(room: Admission, clock: Clock) -> None:
+    await room.gate.configure(limits(tokens_per_day=5_000_000), 1)
+    await room.gate.penalize(TARGET, SLOW_DOWN)
+
+    assert (await seen(room)).tokens_per_day.effective == pytest.approx(5_000_000)
+
+
+@pytest.mark.parametrize(
+    ("penalties", "shut_by"),
+    [
+        ([(0, REFUSAL)], ShutBy.RETRY_AFTER),
+        ([(0, SLOW_DOWN)], ShutBy.SLOW_DOWN),
+        ([(0, SLOW_DOWN), (0, SLOW_DOWN)], ShutBy.SLOW_DOWN),
+        ([(0, REFUSAL), (0, SLOW_DOWN)], ShutBy.SLOW_DOWN),
+        ([(0, REFUSAL), (60, SLOW_DOWN)], ShutBy.SLOW_DOWN),
+        ([(0, SLOW_DOWN), (5, REFUSAL)], ShutBy.RETRY_AFTER),
+        ([(0, SLOW_DOWN), (300, REFUSAL)], ShutBy.RETRY_AFTER),
+        ([(0, SLOW_DOWN), (300, HALF_THE_RATE)], ShutBy.RETRY_AFTER),
+    ],
+)
+async def test_a_freeze_says_which_refusal_it_came_from(
+    room: Admission, clock: Clock, penalties: list[tuple[float, Penalty]], shut_by: ShutBy
+) -> None:
+    await room.gate.configure(limits(), 1)
+    before = (await seen(room)).shut_by
+    for seconds, penalty in penalties:
+        clock.pass_seconds(seconds)
+        await room.gate.penalize(TARGET, penalty)
+
+    during = await seen(room)
+    clock.pass_seconds(1)
+    after = await seen(room)
+
+    assert (before, during.shut_by, after.shut_by) == (None, shut_by, None)
+    assert (during.frozen_ms, after.frozen_ms) == (1_000, 0)
+
+
+async def test_a_stopped_account_says_why_also_while_its_target_is_frozen(room: Admission, clock: Clock) -> None:
+    await room.gate.configure(limits(), 1)
+    await room.gate.penalize(TARGET, REFUSAL)
+    await room.gate.stop_account(TARGET.account, "insufficient_quota")
+
+    stopped = await seen(room)
+    await room.gate.start_account(TARGET.account)
+    clock.pass_seconds(1)
+    started = await seen(room)
+
+    assert (stopped.shut_by, stopped.stopped) == (ShutBy.ACCOUNT_STOPPED, "insufficient_quota")
+    assert (started.shut_by, started.stopped) == (None, None)
+    clock.pass_seconds(1)
+    granted(await room.gate.admit(an_ask()))
