@@ -87,6 +87,11 @@ class Configuration:
         """The family whose limits a target shares."""
         return self.effective.families.get(target) if self.effective is not None else None
 
+    def bucket_of(self, target: Target) -> Target:
+        """Whose limits a target's calls count against: its own, or its family's."""
+        family = self.family_of(target)
+        return target if family is None else Target(account=target.account, model=family)
+
     def check(self, job: NewJob) -> None:
         """Raise InvalidRequest for a job that more budgets count than a job may have."""
         if self.effective is not None:
@@ -148,6 +153,18 @@ def effective_from(rows: Sequence[ConfigRow]) -> Effective:
     )
 
 
+def limits_by_target(values: Mapping[str, JsonObject]) -> dict[Target, JsonObject]:
+    """What limits each model, by rows' names: what its own row says, or the least that any model of its family does."""
+    own = {_target_named(name): value for name, value in values.items()}
+    families: dict[Target, list[JsonObject]] = {}
+    for target, value in own.items():
+        families.setdefault(_bucket(target, value), []).append(value)
+    return {
+        target: _tightest(families[_bucket(target, value)]) if value.get("family") else value
+        for target, value in own.items()
+    }
+
+
 def _limits_name(model: str, table: ModelTable) -> str:
     return f"{LIMITS_OF}{table.provider}/{model}"
 
@@ -159,10 +176,10 @@ def _limits_value(table: ModelTable) -> JsonObject:
 def _all_limits(
     rows: Sequence[ConfigRow], shares: dict[Lane, float], lanes_version: int
 ) -> tuple[tuple[TargetLimits, int], ...]:
-    families: dict[Target, list[ConfigRow]] = {}
+    families: dict[Target, list[JsonObject]] = {}
     for row in rows:
-        if family := row.value.get("family"):
-            families.setdefault(Target(account=_target(row).account, model=family), []).append(row)
+        if row.value.get("family"):
+            families.setdefault(_bucket(_target(row), row.value), []).append(row.value)
     alone = [row for row in rows if not row.value.get("family")]
     every_version = sum(row.version for row in rows) + lanes_version
     return (
@@ -171,16 +188,25 @@ def _all_limits(
     )
 
 
-def _tightest(rows: Sequence[ConfigRow]) -> JsonObject:
+def _tightest(members: Sequence[JsonObject]) -> JsonObject:
     """The least that any model of a family names, and the first day's end that one does."""
     values: JsonObject = {}
     for name in _DIMENSIONS:
-        values[name] = min((row.value[name] for row in rows if row.value.get(name)), default=None)
-    return values | next(({name: row.value[name] for name in _DAY} for row in rows if row.value.get(_DAY[0])), {})
+        values[name] = min((member[name] for member in members if member.get(name)), default=None)
+    return values | next(({name: member[name] for name in _DAY} for member in members if member.get(_DAY[0])), {})
+
+
+def _bucket(target: Target, value: JsonObject) -> Target:
+    family = value.get("family")
+    return Target(account=target.account, model=family) if family else target
 
 
 def _target(row: ConfigRow) -> Target:
-    account, _, model = row.name.removeprefix(LIMITS_OF).partition("/")
+    return _target_named(row.name)
+
+
+def _target_named(name: str) -> Target:
+    account, _, model = name.removeprefix(LIMITS_OF).partition("/")
     return Target(account=account, model=model)
 
 

@@ -13,7 +13,7 @@ from schemas.admission import RefusalReason, WaitReason
 from schemas.job import Target
 from schemas.jsons import JsonObject
 from storage.parked import Change, Waiters
-from tasks.configuration import BUDGET_OF, LIMITS_OF, RULES, Configuration
+from tasks.configuration import BUDGET_OF, LIMITS_OF, RULES, ConfigRows, Configuration, limits_by_target
 from tasks.exhaustion import RULE_WAITS
 
 REASONS: Mapping[str, WaitReason] = {
@@ -66,35 +66,48 @@ class ParkedRows(Protocol):
 
 
 class EarlyWakes:
-    """Sees each raise once, also one that came with a restart. `models_of` names what leads to a target."""
+    """Sees each raise once, also one that came with a restart. `models_of` names what leads to a target.
 
-    def __init__(self, parked: ParkedRows, models_of: Callable[[Target], Iterable[str]]) -> None:
+    Models of a family wait for what the least of them allows: a raise of that wakes all of them, and one of any other
+    wakes nobody.
+    """
+
+    def __init__(self, parked: ParkedRows, rows: ConfigRows, models_of: Callable[[Target], Iterable[str]]) -> None:
         self._parked = parked
+        self._rows = rows
         self._models_of = models_of
 
     async def notice(self) -> int:
         """Ask for the wakes of what was raised; returns how many reasons have gone. Raises PostgresUnavailable."""
         changes = await self._parked.changes()
-        waiters = sorted({each for change in changes for each in self._freed(change)}, key=str)
-        if changes:
-            await self._parked.note(changes, waiters)
+        if not changes:
+            return 0
+        waiters = {each for change in changes for each in _freed(change)} | await self._under_raised_limits(changes)
+        await self._parked.note(changes, sorted(waiters, key=str))
         return len(waiters)
 
-    def _freed(self, change: Change) -> list[Waiters]:
-        if change.before is None:
-            return []
-        if change.name.startswith(BUDGET_OF) and _budget_gives_more(change.before, change.after):
-            return [Waiters(reason=reason.value) for reason in (RefusalReason.BUDGET, RefusalReason.PACE)]
-        if change.name == RULES:
-            return [Waiters(reason=RULE_WAITS)]
-        if change.name.startswith(LIMITS_OF):
-            models = [*self._models_of(_target_of(change.name))]
-            return [
-                Waiters(reason=REASONS[limit].value, model=model)
-                for limit in _raised(change.before, change.after or {})
-                for model in models
-            ]
+    async def _under_raised_limits(self, changes: Sequence[Change]) -> set[Waiters]:
+        """By what each model may do now and what it might before: its row may stand still and its family not."""
+        changed = [change for change in changes if change.name.startswith(LIMITS_OF)]
+        if not changed:
+            return set()
+        unchanged = {row.name: row.value for row in await self._rows.all() if row.name.startswith(LIMITS_OF)}
+        before = _limits(unchanged | {change.name: change.before for change in changed})
+        after = _limits(unchanged | {change.name: change.after for change in changed})
+        return {
+            Waiters(reason=REASONS[limit].value, model=model)
+            for target, had in before.items()
+            for limit in _raised(had, after.get(target, {}))
+            for model in self._models_of(target)
+        }
+
+
+def _freed(change: Change) -> list[Waiters]:
+    if change.before is None:
         return []
+    if change.name.startswith(BUDGET_OF) and _budget_gives_more(change.before, change.after):
+        return [Waiters(reason=reason.value) for reason in (RefusalReason.BUDGET, RefusalReason.PACE)]
+    return [Waiters(reason=RULE_WAITS)] if change.name == RULES else []
 
 
 def names_leading_to(names: Iterable[str], chain: Callable[[str], Sequence[Target]]) -> Callable[[Target], list[str]]:
@@ -103,9 +116,8 @@ def names_leading_to(names: Iterable[str], chain: Callable[[str], Sequence[Targe
     return lambda target: [name for name, targets in chains.items() if target in targets]
 
 
-def _target_of(name: str) -> Target:
-    account, _, model = name.removeprefix(LIMITS_OF).partition("/")
-    return Target(account=account, model=model)
+def _limits(values: Mapping[str, JsonObject | None]) -> dict[Target, JsonObject]:
+    return limits_by_target({name: value for name, value in values.items() if value is not None})
 
 
 def _raised(before: JsonObject, after: JsonObject) -> list[str]:

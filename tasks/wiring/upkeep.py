@@ -94,6 +94,8 @@ async def open_upkeep_house(
             ),
             webhooks=Webhooks(storage.thresholds, receiver, now=rooms.clock.now),
             wakes=EarlyWakes(
-                storage.parked, names_leading_to((*catalogue.models, *catalogue.aliases), rooms.vocabulary.chain)
+                storage.parked,
+                storage.config,
+                names_leading_to((*catalogue.models, *catalogue.aliases), rooms.vocabulary.chain),
             ),
         )

@@ -1,20 +1,26 @@
 """What was raised wakes those that wait for it, and nobody else; every change is noted once."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import pytest
 
 from schemas.job import Target
 from schemas.jsons import JsonObject
+from storage.config_rows import ConfigRow
 from storage.parked import Change, Waiters
 from tasks.limits import EarlyWakes, names_leading_to
 
 BUDGET, PACE = Waiters(reason="budget"), Waiters(reason="pace")
 CHAINS = {
     "m": (Target(account="a", model="m"),),
-    "alias": (Target(account="a", model="n"), *(Target(account="a", model="m"),)),
+    "n": (Target(account="a", model="n"),),
+    "alias": (Target(account="a", model="n"), Target(account="a", model="m")),
+    "apart": (Target(account="b", model="m"),),
 }
+NAMES = names_leading_to(CHAINS, CHAINS.__getitem__)
+MOMENT = datetime(2026, 11, 24, tzinfo=UTC)
 
 
 @dataclass
@@ -29,6 +35,19 @@ class Parked:
         self.noted.append((len(changes), tuple(waiters)))
 
 
+@dataclass(frozen=True)
+class Rows:
+    """What is in force now."""
+
+    values: Mapping[str, JsonObject | None]
+
+    async def all(self) -> Sequence[ConfigRow]:
+        return [
+            ConfigRow(name=name, version=2, value=value, source="file", changed_at=MOMENT)
+            for name, value in self.values.items()
+        ]
+
+
 def change(name: str, before: JsonObject | None, after: JsonObject | None) -> Change:
     return Change(name=name, version=2, before=before, after=after)
 
@@ -37,9 +56,10 @@ def budget(limit: str, **more: object) -> dict[str, object]:
     return {"scope": "global", "limit_usd": limit} | more
 
 
-async def woken(*changes: Change) -> tuple[Waiters, ...]:
+async def woken(*changes: Change, unchanged: Mapping[str, JsonObject] | None = None) -> tuple[Waiters, ...]:
     parked = Parked([*changes])
-    await EarlyWakes(parked, names_leading_to(CHAINS, CHAINS.__getitem__)).notice()
+    rows = Rows({**(unchanged or {}), **{each.name: each.after for each in changes}})
+    await EarlyWakes(parked, rows, NAMES).notice()
     [(noted, waiters)] = parked.noted
     assert noted == len(changes)
     return waiters
@@ -63,6 +83,34 @@ async def test_a_raised_limit_wakes_all_models_that_lead_to_it(
     waiters = await woken(change("limits/a/m", before, after))
 
     assert set(waiters) == {Waiters(reason=reason, model=model) for reason in reasons for model in ("alias", "m")}
+
+
+def member(requests_per_minute: int | None, family: str | None = "f") -> JsonObject:
+    return {"requests_per_minute": requests_per_minute, "family": family}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "other", "names"),
+    [
+        pytest.param(member(5), member(7), member(9), {"m", "n", "alias"}, id="the least is raised"),
+        pytest.param(member(5), member(7), member(5), set(), id="another holds as before"),
+        pytest.param(member(9), member(12), member(5), set(), id="one that held nobody is raised"),
+        pytest.param(member(9), member(5), member(12), set(), id="the least is lowered"),
+        pytest.param(member(5), member(5, family=None), member(9), {"n", "alias"}, id="the least leaves"),
+        pytest.param(member(5, family=None), member(5), member(9), set(), id="one comes that is the least"),
+        pytest.param(member(5, family=None), member(9), member(9), {"m", "alias"}, id="one comes and has more"),
+        pytest.param(member(5), None, member(9), {"m", "n", "alias"}, id="the least is gone"),
+        pytest.param(member(5), member(None), member(9), {"m", "n", "alias"}, id="the least has no limit now"),
+    ],
+)
+async def test_a_familys_raise_wakes_all_that_lead_to_any_of_its_models(
+    before: JsonObject | None, after: JsonObject | None, other: JsonObject, names: set[str]
+) -> None:
+    unchanged = {"limits/a/n": other, "limits/b/m": member(1)}
+
+    waiters = await woken(change("limits/a/m", before, after), unchanged=unchanged)
+
+    assert set(waiters) == {Waiters(reason="requests_per_minute", model=name) for name in names}
 
 
 @pytest.mark.parametrize(
@@ -90,5 +138,5 @@ async def test_other_values_wake_nobody() -> None:
 async def test_without_a_change_nothing_is_written() -> None:
     parked = Parked([])
 
-    assert await EarlyWakes(parked, lambda _: ()).notice() == 0
+    assert await EarlyWakes(parked, Rows({}), NAMES).notice() == 0
     assert parked.noted == []
