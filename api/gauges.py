@@ -1,10 +1,11 @@
-"""How deep the lanes are and what the budgets have spent, for scrapers; asked of the stores once in a while at most.
+"""How deep the lanes are, what limits grant and budgets have spent, for scrapers; asked once in a while at most.
 
-A store that is away costs its own gauges, never the scrape: `penstock_part_ready` tells of it.
+A store that is away costs its own gauges, never the scrape: `penstock_part_ready` tells of it. Labels are closed sets
+and configured names, so that there are never more series than targets and budgets ask for; unknown is no sample.
 """
 
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -13,11 +14,15 @@ from prometheus_client.registry import Collector
 
 from api.house import Watch
 from schemas.errors import Unavailable
+from schemas.jsons import JsonObject
+from schemas.lanes import Lane
+from storage.waiting import MOST_COUNTED
 
 BELIEVED_SECONDS = 10.0
 """Counting a backlog of a million takes a good part of a second, however many scrapers ask."""
 
 AMOUNTS = ("limit_usd", "settled_usd", "reserved_usd")
+FIGURES = ("configured", "learned", "effective", "used")
 
 
 class HouseGauges:
@@ -53,28 +58,58 @@ def _text_of(metrics: list[Metric]) -> bytes:
 
 
 async def _read(watch: Watch) -> AsyncIterator[Metric]:
-    for reading in (_parts, _depths, _budgets, _thresholds):
+    for reading in (_parts, _depths, _limits, _budgets, _thresholds):
         try:
-            yield await reading(watch)
+            families = await reading(watch)
         except Unavailable:
             continue
+        for family in families:
+            yield family
 
 
-async def _parts(watch: Watch) -> Metric:
+async def _parts(watch: Watch) -> Sequence[Metric]:
     family = GaugeMetricFamily("penstock_part_ready", "Whether a thing that work needs is there", labels=["part"])
     for part, wrong in (await watch.check()).items():
         family.add_metric([part], 0 if wrong else 1)
-    return family
+    return [family]
 
 
-async def _depths(watch: Watch) -> Metric:
+async def _depths(watch: Watch) -> Sequence[Metric]:
     family = GaugeMetricFamily("penstock_jobs", "Jobs that are not at rest", labels=["lane", "state"])
     for (lane, state), jobs in (await watch.depths()).items():
         family.add_metric([lane.value, state.value], jobs)
-    return family
+    return [family]
 
 
-async def _budgets(watch: Watch) -> Metric:
+async def _limits(watch: Watch) -> Sequence[Metric]:
+    rows = await watch.limits()
+    figures = GaugeMetricFamily(
+        "penstock_limit",
+        "What may pass of a target's limit a minute or a day, or at once, and what was used of it",
+        labels=["target", "limit", "figure"],
+    )
+    for row in rows:
+        for figure in FIGURES:
+            if row[figure] is not None:
+                figures.add_metric([row["target"], row["limit"], figure], row[figure])
+    return [figures, *_of_targets({row["target"]: row for row in rows})]
+
+
+def _of_targets(targets: Mapping[str, JsonObject]) -> Sequence[Metric]:
+    waiting = GaugeMetricFamily(
+        "penstock_waiting_jobs", f"Jobs that wait for a target, counted up to {MOST_COUNTED}", labels=["target", "lane"]
+    )
+    frozen = GaugeMetricFamily("penstock_frozen_seconds", "How long nothing is sent to a target", labels=["target"])
+    stopped = GaugeMetricFamily("penstock_account_stopped", "Whether its account is stopped", labels=["target"])
+    for target, row in targets.items():
+        frozen.add_metric([target], row["frozen_seconds"])
+        stopped.add_metric([target], row["stopped"] is not None)
+        for lane in Lane if row["waiting"] is not None else ():
+            waiting.add_metric([target, lane.value], row["waiting"].get(lane.value, {"jobs": 0})["jobs"])
+    return [waiting, frozen, stopped]
+
+
+async def _budgets(watch: Watch) -> Sequence[Metric]:
     family = GaugeMetricFamily(
         "penstock_budget_usd", "Money of the windows that run now", labels=["scope", "window", "amount"]
     )
@@ -82,13 +117,13 @@ async def _budgets(watch: Watch) -> Metric:
         for amount in AMOUNTS:
             label = amount.removesuffix("_usd")
             family.add_metric([str(row["scope"]), str(row["window"]), label], float(Decimal(str(row[amount]))))
-    return family
+    return [family]
 
 
-async def _thresholds(watch: Watch) -> Metric:
+async def _thresholds(watch: Watch) -> Sequence[Metric]:
     family = CounterMetricFamily(
         "penstock_budget_thresholds_passed", "Budgets that reached a percentage", labels=["scope", "percent"]
     )
     for (scope, percent), times in (await watch.thresholds()).items():
         family.add_metric([scope, str(percent)], times)
-    return family
+    return [family]

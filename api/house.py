@@ -214,7 +214,7 @@ class Watch(Protocol):
         """Name of each thing that work needs, and what is wrong with it."""
 
     async def limits(self) -> Sequence[JsonObject]:
-        """Per target and limit: configured, learned, used. Raises RedisUnavailable."""
+        """Per target and limit: configured, learned, effective, used, and who waits. Raises RedisUnavailable."""
 
     async def budgets(self) -> Sequence[JsonObject]:
         """Per scope and window: limit, settled, reserved. Raises RedisUnavailable."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from schemas.jsons import JsonObject
 
 budgets = typer.Typer(no_args_is_help=True, help="See what may be spent and what has been.")
-limits = typer.Typer(invoke_without_command=True, help="See the provider's limits: configured, learned and used.")
+limits = typer.Typer(invoke_without_command=True, help="See the provider's limits, who waits, and why nothing is sent.")
 keys = typer.Typer(no_args_is_help=True, help="Create, list and revoke API keys.")
 
 BUDGET_COLUMNS = (
@@ -37,9 +37,9 @@ LIMIT_COLUMNS = (
     "learned",
     "effective",
     "used",
-    "in_flight",
     "waiting",
     "frozen_until",
+    "shut_by",
     "stopped",
 )
 KEY_COLUMNS = ("id", "tenant_id", "scopes", "prefix", "created_at", "revoked_at")
@@ -161,8 +161,17 @@ def list_limits(
     url: Url = None,
     home: HomeFolder = DEFAULT_HOME,
 ) -> None:
-    """See the provider's limits: configured, learned and used."""
-    show_rows(open_door(ctx, url, home, as_operator=True).rows("limits"), LIMIT_COLUMNS, as_json=as_json)
+    """See the provider's limits: configured, learned, effective and used; who waits, and why nothing is sent."""
+    rows = open_door(ctx, url, home, as_operator=True).rows("limits")
+    told = rows if as_json else (row | {"waiting": waiting_in_words(row["waiting"])} for row in rows)
+    show_rows(told, LIMIT_COLUMNS, as_json=as_json)
+
+
+def waiting_in_words(lanes: "JsonObject | None") -> str | None:
+    """Jobs by lane, `high 2, low >=10000`; nobody waits for `0`, and None is unknown."""
+    if lanes is None:
+        return None
+    return ", ".join(f"{lane} {'>=' if one['capped'] else ''}{one['jobs']}" for lane, one in lanes.items()) or "0"
 
 
 @keys.command("create")

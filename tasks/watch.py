@@ -1,14 +1,16 @@
 """What an operator looks at: limits as configured, learned and used, budgets as spent, and whether work can go on."""
 
+from asyncio import gather
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from admission.connect import Admission
 from admission.health import inspect
-from admission.limits import Balance, DimensionSnapshot, LimitsSnapshot
-from schemas.admission import BudgetCounter, WaitReason
-from schemas.errors import Unavailable
+from admission.limits import Balance
+from schemas.admission import BudgetCounter
+from schemas.errors import PostgresUnavailable, Unavailable
 from schemas.ids import TenantId
+from schemas.job import Target
 from schemas.jsons import JsonObject
 from schemas.lanes import Lane
 from schemas.money import NanoUsd, usd_text
@@ -16,8 +18,10 @@ from schemas.states import JobState
 from storage.keys import KeyTable
 from storage.reads import Reads
 from storage.thresholds import ThresholdTable
+from storage.waiting import WaitingReads
 from tasks.budgets import GLOBAL_SCOPE, Budget, pace_of, paced_limit, window_ends_at, window_name
 from tasks.configuration import Configuration
+from tasks.limit_rows import Waiting, limit_rows, waiting_by_target
 from tasks.rules import Rule
 from tasks.thresholds import BURN_SECONDS, forecast
 
@@ -37,6 +41,8 @@ class Watch:
         *,
         keys: KeyTable,
         reads: Reads,
+        waiting: WaitingReads,
+        chain: Callable[[str], Sequence[Target]],
         passed: ThresholdTable,
         now: Callable[[], datetime],
     ) -> None:
@@ -44,6 +50,8 @@ class Watch:
         self._configuration = configuration
         self._keys = keys
         self._reads = reads
+        self._waiting = waiting
+        self._chain = chain
         self._passed = passed
         self._burn: Mapping[tuple[str, str], NanoUsd] = {}
         self._burn_stale_at = datetime.min.replace(tzinfo=UTC)
@@ -54,10 +62,29 @@ class Watch:
         return {"postgres": await self._postgres(), "redis": await self._redis()}
 
     async def limits(self) -> Sequence[JsonObject]:
-        """One row per target and limit. Raises RedisUnavailable."""
-        snapshots = [await self._admission.gate.snapshot(target) for target in await self._admission.gate.targets()]
+        """One row per target and limit, of the buckets that are in use. Raises RedisUnavailable."""
+        gate, waiting = self._admission.gate, await self._waiting_now()
+        snapshots = await gather(*(gate.snapshot(target) for target in await gate.targets()))
         now = self._now()
-        return [row for snapshot in snapshots if snapshot is not None for row in _limit_rows(snapshot, now)]
+        return [
+            row
+            for snapshot in snapshots
+            if snapshot is not None and (snapshot.in_flight or self._is_in_force(snapshot.target))
+            for row in limit_rows(snapshot, None if waiting is None else waiting.get(snapshot.target, {}), now)
+        ]
+
+    async def _waiting_now(self) -> Mapping[Target, Waiting] | None:
+        """None while Postgres is away: how many wait is unknown then, and the gate can be told of all the same."""
+        try:
+            flows = await self._waiting.by_flow()
+        except PostgresUnavailable:
+            return None
+        return waiting_by_target(flows, self._chain, self._configuration.bucket_of)
+
+    def _is_in_force(self, bucket: Target) -> bool:
+        """Not so for what a model left behind that has joined a family since."""
+        effective = self._configuration.effective
+        return effective is None or any(limits.target == bucket for limits, _ in effective.limits)
 
     async def budgets(self) -> Sequence[JsonObject]:
         """One row per scope and window that runs now. Raises RedisUnavailable and PostgresUnavailable."""
@@ -107,60 +134,6 @@ class Watch:
         except Unavailable:
             return "Redis cannot be reached."
         return " ".join(health.complaints) or (CLOSED_LEDGER if epoch is None else None)
-
-
-def _limit_rows(snapshot: LimitsSnapshot, now: datetime) -> list[JsonObject]:
-    used = {
-        WaitReason.REQUESTS: snapshot.used_requests_last_minute,
-        WaitReason.TOKENS: snapshot.used_tokens_last_minute,
-    }
-    dimensions = {
-        WaitReason.REQUESTS: snapshot.requests_per_minute,
-        WaitReason.TOKENS: snapshot.tokens_per_minute,
-        WaitReason.REQUESTS_PER_DAY: snapshot.requests_per_day,
-        WaitReason.TOKENS_PER_DAY: snapshot.tokens_per_day,
-    }
-    return [
-        _limit_row(snapshot, reason, dimension, used.get(reason), now)
-        for reason, dimension in dimensions.items()
-        if dimension.effective is not None
-    ] or [_limit_row(snapshot, WaitReason.IN_FLIGHT, None, snapshot.in_flight, now)]
-
-
-def _limit_row(
-    snapshot: LimitsSnapshot, reason: WaitReason, dimension: DimensionSnapshot | None, used: int | None, now: datetime
-) -> JsonObject:
-    """`waiting` is by lane how many milliseconds ahead the last ticket lies; moments are by this process's clock."""
-    return {
-        "id": f"{snapshot.target}/{reason.value}",
-        "target": str(snapshot.target),
-        "limit": reason.value,
-        "configured": _whole(dimension.configured) if dimension else snapshot.max_in_flight,
-        "learned": _whole(dimension.learned) if dimension else None,
-        "effective": _whole(dimension.effective) if dimension else snapshot.max_in_flight,
-        "used": used if used is not None else _spent(dimension),
-        "in_flight": snapshot.in_flight,
-        "max_in_flight": snapshot.max_in_flight,
-        "waiting": {lane.value: ahead for lane, ahead in snapshot.ticket_ms.items() if ahead},
-        "frozen_until": _ahead(now, snapshot.frozen_ms),
-        "resets_at": _ahead(now, dimension.resets_in_ms) if dimension else None,
-        "stopped": snapshot.stopped,
-        "rate_factor": round(snapshot.rate_factor * snapshot.ramp_factor, 3),
-    }
-
-
-def _ahead(now: datetime, milliseconds: int | None) -> datetime | None:
-    return now + timedelta(milliseconds=milliseconds) if milliseconds else None
-
-
-def _spent(dimension: DimensionSnapshot | None) -> int | None:
-    if dimension is None or dimension.level is None or dimension.effective is None:
-        return None
-    return max(0, round((1 - dimension.level) * dimension.effective))
-
-
-def _whole(value: float | None) -> int | None:
-    return None if value is None else round(value)
 
 
 def _scopes(budget: Budget, tenants: Sequence[TenantId]) -> list[str]:

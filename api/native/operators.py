@@ -90,7 +90,7 @@ async def report_spending(  # noqa: PLR0917 - FastAPI reads the query from the s
 
 @router.get("/limits")
 async def list_limits(operator: Operator, house: OfHouse) -> Json:
-    """List the providers' limits: configured, learned, used."""
+    """List the providers' limits: configured, learned, effective, used; who waits by lane, and why nothing is sent."""
     _ = operator
     return whole(await house.watch.limits())
 

@@ -8,7 +8,6 @@ from config.catalogue import Catalogue
 from config.metrics import Metrics
 from config.settings import Settings
 from providers.vocabulary import Vocabulary
-from schemas.job import Target
 from storage.batches import BatchTable
 from storage.dead_letters import DeadLetterReads
 from storage.files import FileTable
@@ -83,6 +82,8 @@ async def open_web_house(
                 rooms.configuration,
                 keys=rooms.storage.keys,
                 reads=rooms.storage.reads,
+                waiting=rooms.storage.waiting,
+                chain=rooms.vocabulary.chain,
                 passed=rooms.storage.thresholds,
                 now=rooms.clock.now,
             ),
@@ -98,10 +99,6 @@ def _repricing(rooms: Rooms, catalogue: Catalogue, env: Mapping[str, str]) -> Re
 
 
 def _quotes(rooms: Rooms, deps: Deps) -> Quotes:
-    def bucket_of(target: Target) -> Target:
-        family = rooms.configuration.family_of(target)
-        return target if family is None else Target(account=target.account, model=family)
-
     return Quotes(
         deps.models,
         rooms.storage.files,
@@ -109,6 +106,6 @@ def _quotes(rooms: Rooms, deps: Deps) -> Quotes:
         rooms.storage.reads,
         rooms.vocabulary,
         now=rooms.clock.now,
-        bucket_of=bucket_of,
+        bucket_of=rooms.configuration.bucket_of,
         most_bytes=rooms.settings.max_line_bytes,
     )

@@ -12,6 +12,7 @@ from storage.config_rows import ConfigTable
 from storage.keys import KeyTable
 from storage.reads import Reads
 from storage.thresholds import ThresholdTable
+from storage.waiting import WaitingReads
 from tasks.configuration import BUDGET_OF, Configuration, values_of
 from tasks.watch import BELIEVED_SECONDS, Watch
 
@@ -40,6 +41,8 @@ async def test_a_listing_forecasts_when_all_is_spent_and_asks_for_the_burn_seldo
             Configuration(ConfigTable(engine)),
             keys=KeyTable(engine),
             reads=Reads(engine),
+            waiting=WaitingReads(engine),
+            chain=lambda _: (),
             passed=burning,
             now=lambda: NOW,
         )

@@ -12,10 +12,11 @@ from schemas.states import JobState
 
 @dataclass
 class AWatch:
-    """Three jobs wait, a budget is spent to a quarter; counts how often it was asked."""
+    """Three jobs wait, a budget is spent to a quarter, one target is shut; counts how often it was asked."""
 
     wrong: dict[str, str | None] = field(default_factory=lambda: {"redis": None})
     asked: int = 0
+    waiting: JsonObject | None = field(default_factory=lambda: {"low": {"jobs": 10_000, "capped": True}})
 
     async def check(self) -> Mapping[str, str | None]:
         return self.wrong
@@ -25,6 +26,19 @@ class AWatch:
             raise RedisUnavailable
         amounts = {"limit_usd": "1.000000000", "settled_usd": "0.250000000", "reserved_usd": "0.000000000"}
         return [{"scope": "global", "window": "2026-01-01"} | amounts]
+
+    async def limits(self) -> Sequence[JsonObject]:
+        if self.wrong["redis"]:
+            raise RedisUnavailable
+        requests = {"limit": "requests_per_minute", "configured": 60, "learned": None, "effective": 30, "used": 7}
+        in_flight = {"limit": "in_flight", "configured": None, "learned": None, "effective": None, "used": 2}
+        of_target = {
+            "target": "acme/m",
+            "waiting": self.waiting,
+            "frozen_seconds": 1.5,
+            "stopped": "insufficient_quota",
+        }
+        return [requests | of_target, in_flight | of_target]
 
     async def thresholds(self) -> Mapping[tuple[str, int], int]:
         return {("global", 80): 2}
@@ -53,9 +67,36 @@ async def test_depths_money_and_thresholds_are_told() -> None:
     assert 'penstock_budget_thresholds_passed_total{percent="80",scope="global"} 2.0' in text
 
 
+async def test_limits_are_told_and_unknown_figures_are_no_samples() -> None:
+    lines = (await HouseGauges().text(AWatch())).decode().splitlines()
+
+    assert [line for line in lines if line.startswith("penstock_limit{")] == [
+        'penstock_limit{figure="configured",limit="requests_per_minute",target="acme/m"} 60.0',
+        'penstock_limit{figure="effective",limit="requests_per_minute",target="acme/m"} 30.0',
+        'penstock_limit{figure="used",limit="requests_per_minute",target="acme/m"} 7.0',
+        'penstock_limit{figure="used",limit="in_flight",target="acme/m"} 2.0',
+    ]
+    assert [line for line in lines if line.startswith(("penstock_waiting", "penstock_frozen", "penstock_account"))] == [
+        'penstock_waiting_jobs{lane="critical",target="acme/m"} 0.0',
+        'penstock_waiting_jobs{lane="high",target="acme/m"} 0.0',
+        'penstock_waiting_jobs{lane="normal",target="acme/m"} 0.0',
+        'penstock_waiting_jobs{lane="low",target="acme/m"} 10000.0',
+        'penstock_frozen_seconds{target="acme/m"} 1.5',
+        'penstock_account_stopped{target="acme/m"} 1.0',
+    ]
+
+
+async def test_who_waits_is_no_sample_while_nobody_knows() -> None:
+    text = (await HouseGauges().text(AWatch(waiting=None))).decode()
+
+    assert "penstock_waiting_jobs{" not in text
+    assert "penstock_frozen_seconds{" in text
+
+
 async def test_a_store_that_is_away_costs_its_gauges_only() -> None:
     text = (await HouseGauges().text(AWatch(wrong={"redis": "Redis cannot be reached."}))).decode()
 
     assert 'penstock_part_ready{part="redis"} 0.0' in text
     assert "penstock_jobs{" in text
     assert "penstock_budget_usd{" not in text
+    assert "penstock_limit{" not in text
