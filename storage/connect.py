@@ -28,6 +28,7 @@ from storage.parked import ParkedTable
 from storage.reads import Reads
 from storage.replay import ReplayTable
 from storage.reprice import RepriceTable
+from storage.seals import SealTable
 from storage.spend import SpendReads
 from storage.stop_losses import StopLossTable
 from storage.suspects import SuspectTable
@@ -54,6 +55,7 @@ class Storage:
     letters: LetterTable
     deliveries: DeliveryTable
     ledger: LedgerTable
+    seals: SealTable
     config: ConfigTable
     suspects: SuspectTable
     estimates: EstimateTable
@@ -100,6 +102,7 @@ async def opened(
             letters=LetterTable(engine),
             deliveries=DeliveryTable(engine),
             ledger=LedgerTable(engine),
+            seals=SealTable(engine),
             config=ConfigTable(engine),
             suspects=SuspectTable(engine),
             estimates=EstimateTable(engine),

@@ -4,7 +4,7 @@ Invariants: a ledger row is never changed or deleted, so a balance is a sum; and
 test inside the statement, so that two processes that resolve the same suspense book it once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -32,22 +32,31 @@ RAISE_EPOCH = "UPDATE ledger_epoch SET epoch = epoch + 1 RETURNING epoch"
 
 BALANCES = """
 WITH money AS (
-    SELECT l.attempt_id, l.nano_usd AS settled, 0 AS reserved FROM ledger l WHERE l.at >= :since
+    SELECT l.attempt_id, l.nano_usd AS settled, 0 AS reserved
+    FROM ledger l WHERE l.id > (SELECT sealed_to FROM ledger_seal)
     UNION ALL
     SELECT a.id, 0, a.reserved_nano_usd FROM attempts a WHERE a.state IN ('opened', 'suspense')
+), parts AS (
+    SELECT c.item ->> 0 AS scope, c.item ->> 1 AS time_window, m.settled, m.reserved
+    FROM money m JOIN attempts a ON a.id = m.attempt_id CROSS JOIN LATERAL json_array_elements(a.counters) AS c (item)
+    UNION ALL
+    SELECT scope, time_window, nano_usd, 0 FROM sealed_sums WHERE last_at >= :since
 )
-SELECT c.item ->> 0 AS scope, c.item ->> 1 AS time_window,
-    sum(m.settled)::bigint AS settled, sum(m.reserved)::bigint AS reserved
-FROM money m JOIN attempts a ON a.id = m.attempt_id CROSS JOIN LATERAL json_array_elements(a.counters) AS c (item)
-GROUP BY 1, 2
+SELECT scope, time_window, sum(settled)::bigint AS settled, sum(reserved)::bigint AS reserved
+FROM parts GROUP BY 1, 2
 """
 
 AUDITED = """
-SELECT c.item ->> 0 AS scope, c.item ->> 1 AS time_window, sum(l.nano_usd)::bigint AS settled,
-    COALESCE(sum(l.nano_usd) FILTER (WHERE l.at < :before), 0)::bigint AS settled_before
-FROM ledger l JOIN attempts a ON a.id = l.attempt_id CROSS JOIN LATERAL json_array_elements(a.counters) AS c (item)
-WHERE l.at >= :since
-GROUP BY 1, 2
+WITH parts AS (
+    SELECT c.item ->> 0 AS scope, c.item ->> 1 AS time_window, l.nano_usd,
+        CASE WHEN l.at < :before THEN l.nano_usd ELSE 0 END AS before
+    FROM ledger l JOIN attempts a ON a.id = l.attempt_id CROSS JOIN LATERAL json_array_elements(a.counters) AS c (item)
+    WHERE l.id > (SELECT sealed_to FROM ledger_seal) AND c.item ->> 1 = ANY(CAST(:windows AS text[]))
+    UNION ALL
+    SELECT scope, time_window, nano_usd, nano_usd FROM sealed_sums WHERE time_window = ANY(CAST(:windows AS text[]))
+)
+SELECT scope, time_window, sum(nano_usd)::bigint AS settled, sum(before)::bigint AS settled_before
+FROM parts GROUP BY 1, 2
 """
 
 OPEN_BEFORE = "SELECT id FROM attempts WHERE state IN ('opened', 'suspense') AND opened_at < :before"
@@ -184,7 +193,7 @@ class LedgerTable:
         return int(row["epoch"])
 
     async def balances(self, since: datetime) -> list[Balance]:
-        """Sums per scope and window. `since` is the start of the earliest window that matters."""
+        """Sums per scope and window. Windows in which nothing was booked since may be missing."""
         return [_balance(row) for row in await self._rows(BALANCES, since=since)]
 
     async def rebuild(self, since: datetime) -> Books:
@@ -211,11 +220,13 @@ class LedgerTable:
         moment: datetime = row["at"]
         return moment
 
-    async def audited(self, attempt_ids: Sequence[AttemptId], *, since: datetime, before: datetime) -> AuditedBooks:
-        """Sums since a moment, what was open before another, and the ends of these attempts, all of one snapshot."""
+    async def audited(
+        self, attempt_ids: Sequence[AttemptId], *, windows: Collection[str], before: datetime
+    ) -> AuditedBooks:
+        """Sums of these windows, what was open before a moment, and the ends of these attempts, of one snapshot."""
         async with transaction(self._engine) as connection:
             await run(connection, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY", {})
-            sums = await fetch(connection, AUDITED, {"since": since, "before": before})
+            sums = await fetch(connection, AUDITED, {"windows": list(windows), "before": before})
             open_before = await fetch(connection, OPEN_BEFORE, {"before": before})
             ends = await fetch(connection, ENDS, {"ids": list(attempt_ids)})
         return AuditedBooks(

@@ -98,6 +98,7 @@ def duties_of(house: UpkeepHouse, alone: Callable[[JobId, int], Awaitable[int]])
             Duty(name="look_for_thresholds", every_seconds=1, run=house.thresholds.look),
             Duty(name="send_webhooks", every_seconds=1, run=house.webhooks.deliver),
             Duty(name="audit", every_seconds=60, run=books.audit),
+            Duty(name="seal", every_seconds=10, run=house.storage.seals.seal),
         ),
         "house": (
             Duty(name="open_ledger", every_seconds=1, run=books.keep_open),

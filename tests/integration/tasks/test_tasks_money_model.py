@@ -24,6 +24,7 @@ from storage.due import DueTable
 from storage.engine import open_engine
 from storage.jobs import JobTable, Record
 from storage.ledger import LedgerTable
+from storage.seals import SealTable
 from tasks.books import Bookkeeper
 from tasks.budgets import counters_for
 from tasks.configuration import Configuration
@@ -47,7 +48,7 @@ STEPS = st.one_of(
         st.just("finish"),
         st.tuples(st.integers(0, 9), st.sampled_from(sorted(STATE)), st.sampled_from([0, 1, 200]), st.booleans()),
     ),
-    st.tuples(st.sampled_from(["expire", "reconcile", "presume", "wipe", "audit", "forget"]), st.none()),
+    st.tuples(st.sampled_from(["expire", "reconcile", "presume", "wipe", "audit", "forget", "seal"]), st.none()),
     st.tuples(st.just("tamper"), st.tuples(st.sampled_from([-70, 0, 33]), st.sampled_from([-9, 0, 500]))),
 )
 
@@ -92,6 +93,7 @@ class Both:
 
     def __post_init__(self) -> None:
         self.jobs = JobTable(self.engine, holder="w", lease_seconds=600)
+        self.seals = SealTable(self.engine)
 
     async def begin(self, cost: int) -> None:
         grant = await self._admit(cost)
@@ -151,6 +153,11 @@ class Both:
         assert await self.books.keep_open() == 1
         self.model.rebuild()
 
+    async def seal(self, _: None) -> None:
+        """Mark, and add up to the mark: no balance may change by it."""
+        await self.seals.seal()
+        await self.seals.seal()
+
     async def audit(self, _: None) -> None:
         assert await self.books.audit() == 0
 
@@ -197,7 +204,7 @@ async def live(redis_url: str, database_url: str, steps: list[Step]) -> None:
     engine, clock, tenant = open_engine(database_url, application="tests"), Clock(), uuid.uuid4().hex
     try:
         async with engine.begin() as connection:
-            await connection.execute(text("TRUNCATE jobs, ledger, attempts CASCADE"))
+            await connection.execute(text("TRUNCATE jobs, ledger, attempts, sealed_sums CASCADE"))
         async with an_open_room(redis_url, clock, lifetime_seconds=LIFETIME_SECONDS) as room:
             configuration = Configuration(Rows(tenant))
             effective = await configuration.refresh()

@@ -1,0 +1,66 @@
+"""Sealing the ledger: what is old is added up once, so that a rebuild and an audit read what is new.
+
+Entries get their ids before they are committed, so the newest id says nothing of those below it. A mark remembers it
+with the first transaction that had not begun; once all earlier ones have ended, every entry up to the mark is there or
+never will be. Invariant: an entry is in the sealed sums exactly when its id is at most `sealed_to`.
+"""
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from storage.batched import fetch, run
+from storage.engine import transaction
+
+MOST_SEALED = 50_000
+"""Entries in one transaction: a second or two of work, far from any time-out."""
+
+KEPT_DAYS = 64
+"""Twice the longest window: sums of windows that ended before are dropped."""
+
+STAND = """
+SELECT sealed_to, marked_to, marked_before <= pg_snapshot_xmin(pg_current_snapshot()) AS complete
+FROM ledger_seal FOR UPDATE
+"""
+
+MARK = """
+UPDATE ledger_seal SET marked_to = GREATEST(marked_to, (SELECT COALESCE(max(id), 0) FROM ledger)),
+    marked_before = pg_snapshot_xmax(pg_current_snapshot())
+"""
+
+SEAL = """
+WITH added AS (
+    INSERT INTO sealed_sums AS s (time_window, scope, nano_usd, last_at)
+    SELECT c.item ->> 1, c.item ->> 0, sum(l.nano_usd)::bigint, max(l.at)
+    FROM ledger l JOIN attempts a ON a.id = l.attempt_id CROSS JOIN LATERAL json_array_elements(a.counters) AS c (item)
+    WHERE l.id > :after AND l.id <= :up_to
+    GROUP BY 1, 2
+    ON CONFLICT (time_window, scope) DO UPDATE
+        SET nano_usd = s.nano_usd + EXCLUDED.nano_usd, last_at = GREATEST(s.last_at, EXCLUDED.last_at)
+)
+UPDATE ledger_seal SET sealed_to = :up_to
+"""
+
+FORGET = "DELETE FROM sealed_sums WHERE last_at < clock_timestamp() - make_interval(days => :days)"
+
+
+class SealTable:
+    """How far the ledger has been added up."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def seal(self) -> int:
+        """Add up what the last mark covers, or set the next mark; returns how many ids were sealed.
+
+        Safe beside itself: one row is locked by whoever seals.
+        """
+        async with transaction(self._engine) as connection:
+            [stand] = await fetch(connection, STAND, {})
+            if not stand["complete"]:
+                return 0
+            after, up_to = stand["sealed_to"], min(stand["marked_to"], stand["sealed_to"] + MOST_SEALED)
+            if after == up_to:
+                await run(connection, MARK, {})
+                await run(connection, FORGET, {"days": KEPT_DAYS})
+                return 0
+            await run(connection, SEAL, {"after": after, "up_to": up_to})
+        return int(up_to - after)
