@@ -77,6 +77,8 @@ def test_limits_have_what_the_command_line_shows(operator: httpx2.Client) -> Non
     limits = operator.get("/limits").json()
 
     assert {row["configured"] for row in limits["data"] if row["limit"] == "requests_per_minute"} >= {6_000}
+    assert {"requests_per_minute", "in_flight"} <= {row["limit"] for row in limits["data"]}
+    assert all(set(operator_cli.LIMIT_COLUMNS) <= set(row) for row in limits["data"])
     assert not limits["has_more"]
 
 
