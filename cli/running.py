@@ -13,7 +13,7 @@ from cli.options import DEFAULT_HOME, AsJson, HomeFolder, environment
 from cli.show import remark, say, show_json, show_rows
 from config.catalogue import load_catalogue
 from config.settings import Settings
-from schemas.errors import NotFound, Unavailable
+from schemas.errors import NotFound, Unavailable, UnfitSchema
 from schemas.jsons import JsonObject
 from stack import status as stack_status
 from stack.home import Home
@@ -63,12 +63,12 @@ def status(*, home: HomeFolder = DEFAULT_HOME, as_json: AsJson = False) -> None:
 
 
 def check(ctx: typer.Context, *, as_json: AsJson = False) -> None:
-    """Check before a deployment: configuration, settings, and whether Redis and Postgres answer."""
+    """Check before a deployment: configuration, settings, whether Redis and Postgres answer, and the schema fits."""
     env = environment(ctx)
     path = Path(env.get("PENSTOCK_CONFIG") or "penstock.toml")
     catalogue = load_catalogue(path)
     addresses = {name: env.get(name) or "" for name in STORES}
-    Settings(
+    settings = Settings(
         redis_url=addresses["PENSTOCK_REDIS_URL"] or "redis://embedded",  # type: ignore[arg-type]  # parsed by pydantic
         database_url=addresses["PENSTOCK_DATABASE_URL"] or "postgresql://embedded",  # type: ignore[arg-type]  # the same
     )
@@ -82,6 +82,7 @@ def check(ctx: typer.Context, *, as_json: AsJson = False) -> None:
         "budgets": len(catalogue.budgets),
         "redis": "answers" if addresses["PENSTOCK_REDIS_URL"] else "embedded",
         "postgres": "answers" if addresses["PENSTOCK_DATABASE_URL"] else "embedded",
+        "schema": _required_schema(settings) if addresses["PENSTOCK_DATABASE_URL"] else "released by penstock up",
         "provider": "real" if env.get("OPENAI_API_KEY") or env.get("OPENAI_BASE_URL") else "simulator",
     }
     if as_json:
@@ -94,6 +95,15 @@ def check(ctx: typer.Context, *, as_json: AsJson = False) -> None:
 def _row(process: stack_status.ProcessStatus) -> JsonObject:
     up_seconds = None if process.up_since is None else int(time.time() - process.up_since)
     return process.model_dump(mode="json") | {"up_seconds": up_seconds}
+
+
+def _required_schema(settings: Settings) -> str:
+    from tasks.release import schema_fit  # noqa: PLC0415 - loads Postgres, which no other command needs
+
+    fit = schema_fit(settings)
+    if fit.complaint is not None:
+        raise UnfitSchema(fit.complaint)
+    return fit.newest
 
 
 def _require_answer(name: str, url: str) -> None:

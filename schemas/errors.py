@@ -8,6 +8,7 @@ PenstockError
 ├── Unauthenticated
 ├── Forbidden
 ├── InvalidSetting            the operator must change a setting; refuses to start
+│   └── UnfitSchema           the operator must run the release step
 └── Unavailable               try again later
     ├── RedisUnavailable
     └── PostgresUnavailable
@@ -65,6 +66,12 @@ class InvalidSetting(PenstockError):  # noqa: N818 - reads as what the operator 
     """A setting is not valid."""
 
     code = "invalid_setting"
+
+
+class UnfitSchema(InvalidSetting):
+    """The database's schema does not fit this version."""
+
+    code = "unfit_schema"
 
 
 class Unavailable(PenstockError):  # noqa: N818 - the field's word

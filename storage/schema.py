@@ -1,7 +1,12 @@
-"""Bring the database to this version's schema, and say whether it is there already."""
+"""Bring the database to this version's schema, and say whether it fits.
+
+Migrations expand first and contract a version later, so a database that is one version ahead still serves this one;
+one that is behind serves nobody. Fit is told by the names of migrations, never by looking at tables.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from alembic import command
@@ -10,32 +15,87 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import NullPool
 
 from schemas.errors import PostgresUnavailable
-from storage.engine import CONNECT_TIMEOUT_SECONDS, driver_url
+from storage.engine import CONNECT_TIMEOUT_SECONDS, driver_url, transaction
 
 MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
 MIGRATION_LOCK = 0x50454E53
 """Advisory lock, so that two releases at once run one after the other."""
 
 
-def migrate(database_url: str) -> None:
-    """Run the missing migrations, each in its transaction. Safe to call twice and from two places at once."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SchemaFit:
+    """The migration that the database is at, None before the first, beside those that this version knows, in order."""
+
+    found: str | None
+    known: tuple[str, ...]
+
+    @property
+    def newest(self) -> str:
+        """The migration that this version was written for."""
+        return self.known[-1]
+
+    @property
+    def is_newer(self) -> bool:
+        """The database was released for a version after this one."""
+        return self.found is not None and self.found not in self.known
+
+    @property
+    def is_older(self) -> bool:
+        """The database lacks something that this version's statements name."""
+        return not self.is_newer and self.found != self.newest
+
+    @property
+    def complaint(self) -> str | None:
+        """What does not fit and what to do about it; None where it fits."""
+        if self.is_older:
+            return (
+                f"The database is at migration {self.found or 'none'} and this version needs {self.newest}: "
+                "run the release step, `python -m tasks.release`, before its processes start."
+            )
+        if self.is_newer:
+            return (
+                f"The database is at migration {self.found}, which this version does not know: its newest is "
+                f"{self.newest}. The version right before it goes on working; deploy the one that brought it."
+            )
+        return None
+
+
+def known_migrations() -> tuple[str, ...]:
+    """Those of this version, in the order in which they are applied."""
+    scripts = ScriptDirectory.from_config(_config()).walk_revisions()
+    return tuple(script.revision for script in scripts)[::-1]
+
+
+async def fit_of(engine: AsyncEngine) -> SchemaFit:
+    """How the database and this version fit. Raises PostgresUnavailable."""
+    async with transaction(engine) as connection:
+        found = await connection.run_sync(_revision)
+    return SchemaFit(found=found, known=known_migrations())
+
+
+def migrate(database_url: str, to: str = "head") -> SchemaFit:
+    """Run the missing migrations, each in its transaction; returns what was found. Raises PostgresUnavailable.
+
+    Safe to call twice and from two places at once. A database that is newer is left as it is. `to` stops on the way.
+    """
     with _connected(database_url) as connection:
         connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": MIGRATION_LOCK})
         connection.commit()
-        config = _config()
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        fit = SchemaFit(found=_revision(connection), known=known_migrations())
+        if fit.is_older:
+            config = _config()
+            config.attributes["connection"] = connection
+            command.upgrade(config, to)
         connection.commit()
+    return fit
 
 
-def schema_fits(database_url: str) -> bool:
-    """Whether the database is at the newest migration that this version knows."""
-    with _connected(database_url) as connection:
-        found = MigrationContext.configure(connection).get_current_revision()
-    return found == ScriptDirectory.from_config(_config()).get_current_head()
+def _revision(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
 
 
 @contextmanager

@@ -8,14 +8,18 @@ import asyncio
 import os
 import sys
 
+import structlog
+
 from config.catalogue import Catalogue, CatalogueError, load_catalogue
 from config.logs import configure_logs
 from config.settings import SettingError, Settings, load_settings
 from schemas.errors import InvalidSetting, Unavailable
 from storage.config_rows import ConfigTable
 from storage.engine import open_engine
-from storage.schema import migrate
+from storage.schema import SchemaFit, fit_of, migrate
 from tasks.configuration import BUDGET_OF, values_of
+
+log = structlog.get_logger()
 
 REFUSED_SETTING, UNREACHABLE = 6, 5
 
@@ -29,10 +33,28 @@ async def apply_catalogue(settings: Settings, catalogue: Catalogue) -> list[str]
         await engine.dispose()
 
 
+def schema_fit(settings: Settings) -> SchemaFit:
+    """How the database and this version fit. Raises PostgresUnavailable."""
+
+    async def ask() -> SchemaFit:
+        engine = open_engine(settings.database_url.get_secret_value(), application="penstock check", pool_size=1)
+        try:
+            return await fit_of(engine)
+        finally:
+            await engine.dispose()
+
+    return asyncio.run(ask())
+
+
 def release(settings: Settings) -> list[str]:
-    """Bring the database to this version. Raises CatalogueError, InvalidSetting and PostgresUnavailable."""
+    """Bring the database to this version. Raises CatalogueError, InvalidSetting and PostgresUnavailable.
+
+    A newer database is left as it is: the version before a release may be put back.
+    """
     catalogue = load_catalogue(settings.config)
-    migrate(settings.database_url.get_secret_value())
+    fit = migrate(settings.database_url.get_secret_value())
+    if fit.is_newer:
+        log.warning("schema_is_newer", reason=fit.complaint)
     return asyncio.run(apply_catalogue(settings, catalogue))
 
 

@@ -1,7 +1,7 @@
 """What every process has open: stores, the gate, the configuration in force, the way to the workers.
 
 Everything belongs to the event loop that opens it. Stores connect at their first use, so a house opens while they are
-away; a wrong setting refuses to open.
+away; a wrong setting refuses to open, and so does a database that is older than this version.
 """
 
 import asyncio
@@ -19,8 +19,9 @@ from admission.connect import Admission, connected
 from config.catalogue import Catalogue
 from config.settings import Settings
 from providers.vocabulary import Vocabulary
-from schemas.errors import Unavailable
+from schemas.errors import Unavailable, UnfitSchema
 from storage.connect import Storage, opened
+from storage.schema import fit_of
 from tasks.broker import celery_app
 from tasks.clock import StoreClock
 from tasks.configuration import Configuration
@@ -52,7 +53,7 @@ class Rooms:
 
 @asynccontextmanager
 async def open_rooms(settings: Settings, catalogue: Catalogue, *, process: str) -> AsyncIterator[Rooms]:
-    """Open the rooms of one process; `process` is how its leases and connections name it."""
+    """Open the rooms of one process; `process` is how its leases and connections name it. Raises UnfitSchema."""
     redis_url = settings.redis_url.get_secret_value()
     app = celery_app(redis_url)
     async with (
@@ -64,6 +65,7 @@ async def open_rooms(settings: Settings, catalogue: Catalogue, *, process: str) 
         ) as storage,
         connected(redis_url) as admission,
     ):
+        await _require_schema(storage)
         configuration, clock = Configuration(storage.config), StoreClock()
         await _set_clock(clock, storage)
         async with (
@@ -81,6 +83,15 @@ async def open_rooms(settings: Settings, catalogue: Catalogue, *, process: str) 
                 publisher=Publisher(app),
                 results=results,
             )
+
+
+async def _require_schema(storage: Storage) -> None:
+    with suppress(Unavailable):  # whoever needs Postgres says that it is away
+        fit = await fit_of(storage.engine)
+        if fit.is_older:
+            raise UnfitSchema(fit.complaint)
+        if fit.is_newer:
+            log.warning("schema_is_newer", reason=fit.complaint)
 
 
 @asynccontextmanager

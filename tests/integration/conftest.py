@@ -26,19 +26,25 @@ class RedisNumber(IntEnum):
 
 
 @contextmanager
-def fresh_database(database_url: str) -> Iterator[str]:
-    """A database of its own beside this one, at the newest migration; gone at the end."""
+def empty_database(database_url: str) -> Iterator[str]:
+    """A database of its own beside this one, before the first migration; gone at the end."""
     name = f"t{uuid.uuid4().hex}"
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")
     base, _, _ = database_url.rpartition("/")
-    url = f"{base}/{name}"
     try:
-        migrate(url)
-        yield url
+        yield f"{base}/{name}"
     finally:
         with psycopg.connect(database_url, autocommit=True) as connection:
             connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@contextmanager
+def fresh_database(database_url: str) -> Iterator[str]:
+    """The same at the newest migration."""
+    with empty_database(database_url) as url:
+        migrate(url)
+        yield url
 
 
 @pytest.fixture(scope="module")

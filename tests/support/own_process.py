@@ -14,6 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
+from schemas.lanes import Lane
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 ANSWER_WITHIN_SECONDS = 30.0
 STOP_WITHIN_SECONDS = 10.0
@@ -24,11 +26,15 @@ _MOST_LOG_BYTES = 100_000
 class OwnProcess:
     """One running module. What it writes is kept, to be shown when it fails."""
 
-    def __init__(self, module: str, env: Mapping[str, str]) -> None:
+    def __init__(self, module: str, env: Mapping[str, str], *words: str) -> None:
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("PENSTOCK_", "OPENAI_"))}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", module], cwd=CHECKOUT, env=kept | dict(env), stdout=self._log, stderr=self._log
+            [sys.executable, "-m", module, *words],
+            cwd=CHECKOUT,
+            env=kept | dict(env),
+            stdout=self._log,
+            stderr=self._log,
         )
 
     def said(self) -> str:
@@ -67,6 +73,15 @@ class OwnProcess:
     ) -> None:
         self.stop()
         self._log.close()
+
+
+class CeleryWorker(OwnProcess):
+    """The Procfile's `standard` line: a worker of every lane."""
+
+    def __init__(self, env: Mapping[str, str]) -> None:
+        lanes = ",".join(lane.queue for lane in Lane)
+        words = ("-A", "workers.app", "worker", "-n", f"w{time.monotonic_ns()}@%h", "-Q", lanes)
+        super().__init__("celery", env, *words, "--without-gossip", "--without-mingle")
 
 
 class DoorProcess(OwnProcess):
