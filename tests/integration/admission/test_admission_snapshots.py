@@ -44,6 +44,7 @@ async def tokens_let_through(room: Admission, clock: Clock) -> int:
         ([HALF_THE_RATE], 0.5),
         ([HALF_THE_RATE, SLOW_DOWN], 0.25),
         ([HALF_THE_RATE, REFUSAL], 0.5),
+        ([REFUSAL, HALF_THE_RATE], 0.5),
     ],
 )
 async def test_what_is_effective_is_what_the_gate_lets_through(

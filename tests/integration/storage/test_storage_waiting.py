@@ -114,19 +114,19 @@ FROM generate_series(1, 50000) n
 """
 
 
-async def test_a_large_backlog_is_counted_by_indexes_alone(engine: AsyncEngine, jobs: JobTable) -> None:
+@pytest.mark.parametrize("tidied", [True, False])
+async def test_a_large_backlog_is_counted_by_indexes(engine: AsyncEngine, jobs: JobTable, *, tidied: bool) -> None:
     async with engine.connect() as connection:
         await connection.execution_options(isolation_level="AUTOCOMMIT")
         await connection.execute(text(FILL))
-        await connection.execute(text("VACUUM (ANALYZE) jobs"))
+        await connection.execute(text("VACUUM (ANALYZE) jobs" if tidied else "ANALYZE jobs"))
     async with engine.begin() as connection:
         for statement in BY_INDEX:
             await connection.execute(text(statement))
         plan = await connection.execute(text(f"EXPLAIN {WAITING}"), {"most": 10_000})
         lines = [str(line) for line in plan.scalars()]
 
-    scans = [line.split("(")[0].strip("-> ").split()[:4] for line in lines if " on jobs" in line]
-    assert sorted(scans) == [
-        *[["Index", "Only", "Scan", "using"]] * 9,
-        ["Index", "Scan", "using", "jobs_to_rescue"],
-    ]
+    scans = [line.partition("->")[2].split(" using ")[0].strip() for line in lines if " on jobs" in line]
+    assert len(scans) == 10
+    assert set(scans) == {"Index Only Scan", "Index Scan"}, scans
+    assert scans.count("Index Only Scan") == 9 or not tidied  # before, some of the rows have to be looked at
