@@ -55,7 +55,7 @@ def busy_provider() -> Iterator[SimulatorProcess]:
 
 @pytest.fixture
 def bound_stack(busy_provider: SimulatorProcess, tmp_path: Path) -> Iterator[StackProcess]:
-    env = {"PENSTOCK_SLOTS": "24", "PENSTOCK_RESERVED_CRITICAL_SLOTS": "2"}
+    env = {"PENSTOCK_SLOTS": "24", "PENSTOCK_RESERVED_CRITICAL_SLOTS": "2", "PENSTOCK_SLICE_SIZE": "8"}
     with StackProcess.started(tmp_path / "home", provider=busy_provider, config=configuration(), env=env) as running:
         yield running
 
