@@ -13,7 +13,7 @@ from api.gauges import HouseGauges
 from api.house import House
 from api.metrics import Metrics
 from api.middleware import Frame, body_caps
-from api.native import controls, dead_letters, health, jobs, operators, quote, replays
+from api.native import controls, dead_letters, health, jobs, operators, quote, replays, suspense
 from api.openai import batches, chat, files, models
 from config.catalogue import Catalogue
 from config.settings import Settings
@@ -29,6 +29,7 @@ ROUTERS = (
     dead_letters.router,
     replays.router,
     operators.router,
+    suspense.router,
     quote.router,
     controls.router,
     health.router,

@@ -58,7 +58,7 @@ def _text_of(metrics: list[Metric]) -> bytes:
 
 
 async def _read(watch: Watch) -> AsyncIterator[Metric]:
-    for reading in (_parts, _depths, _limits, _budgets, _thresholds):
+    for reading in (_parts, _depths, _limits, _budgets, _suspense, _thresholds):
         try:
             families = await reading(watch)
         except Unavailable:
@@ -118,6 +118,19 @@ async def _budgets(watch: Watch) -> Sequence[Metric]:
             label = amount.removesuffix("_usd")
             family.add_metric([str(row["scope"]), str(row["window"]), label], float(Decimal(str(row[amount]))))
     return [family]
+
+
+async def _suspense(watch: Watch) -> Sequence[Metric]:
+    attempts = GaugeMetricFamily(
+        "penstock_suspense_attempts", "Calls that may have been billed, and nobody knows", labels=["account"]
+    )
+    money = GaugeMetricFamily(
+        "penstock_suspense_nano_usd", "What is reserved for them, in nano-dollars", labels=["account"]
+    )
+    for total in await watch.suspense():
+        attempts.add_metric([total.account], total.attempts)
+        money.add_metric([total.account], total.nano_usd)
+    return [attempts, money]
 
 
 async def _thresholds(watch: Watch) -> Sequence[Metric]:

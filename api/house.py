@@ -9,7 +9,7 @@ from typing import Protocol
 
 from schemas.accepted import Accepted, Rested
 from schemas.control import Control, Subject
-from schemas.ids import BatchId, FileId, JobId, KeyId, ReplayId, TenantId
+from schemas.ids import AttemptId, BatchId, FileId, JobId, KeyId, ReplayId, TenantId
 from schemas.job import NewJob
 from schemas.jsons import JsonObject
 from schemas.lanes import Lane
@@ -23,6 +23,7 @@ from storage.files import StoredFile
 from storage.keys import StoredKey
 from storage.reads import JobFilter, JobStory, JobView
 from storage.summaries import BatchSummary
+from storage.suspense import SuspenseTotal
 from tasks.deps import OnChunk
 from tasks.letter_lines import Reader
 from tasks.letters import Imported
@@ -219,6 +220,9 @@ class Watch(Protocol):
     async def budgets(self) -> Sequence[JsonObject]:
         """Per scope and window: limit, settled, reserved. Raises RedisUnavailable."""
 
+    async def suspense(self) -> Sequence[SuspenseTotal]:
+        """How much lies in suspense, by account. Raises PostgresUnavailable."""
+
     async def thresholds(self) -> Mapping[tuple[str, int], int]:
         """How often each scope has passed each percentage. Raises PostgresUnavailable."""
 
@@ -243,6 +247,16 @@ class Repricing(Protocol):
 
     async def round(self, *, since: datetime, model: str | None, after: str = "", dry_run: bool = False) -> Round:
         """Price the next attempts again, and book what differs."""
+
+
+class Suspense(Protocol):
+    """Calls that may have been billed."""
+
+    async def oldest(self, *, after: AttemptId | None, most: int) -> Sequence[JsonObject]:
+        """What is held back and why, and who will resolve it when, the oldest first."""
+
+    async def resolve(self, attempt_id: AttemptId, billed_usd: str | float | None) -> JsonObject:
+        """An operator's word on one; None gives it back. Raises NotFound and InvalidRequest."""
 
 
 class Controls(Protocol):
@@ -322,6 +336,10 @@ class House(Protocol):
     @property
     def treasury(self) -> Treasury:
         """Budgets to change, and what was spent."""
+
+    @property
+    def suspense(self) -> Suspense:
+        """Calls that may have been billed."""
 
     @property
     def repricing(self) -> Repricing:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import typer
 from typer.exceptions import Abort, TyperException
 
-from cli import batches, controls, dead_letters, demo, jobs, operator, quote, replays, running
+from cli import batches, controls, dead_letters, demo, jobs, operator, quote, replays, running, suspense
 from cli.bench import command as bench
 from cli.errors import BatchIncomplete, ReplayStopped
 from config.catalogue import CatalogueError
@@ -72,6 +72,7 @@ app.command()(controls.controls)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(replays.app, name="replays")
+operator.budgets.command("suspense")(suspense.suspense)
 app.add_typer(operator.budgets, name="budgets")
 app.add_typer(operator.limits, name="limits")
 app.add_typer(operator.keys, name="keys")

@@ -43,8 +43,10 @@ class StoryError:
     at: datetime
 
 
-UNSURE_ENDS = frozenset({"worker_lost", "handed_back", "late", "ambiguous", "cut", "unknown", "post", "presumed"})
-"""Outcomes of calls that may have been billed without an answer that was used; the last two were in suspense before."""
+UNSURE_ENDS = frozenset(
+    {"worker_lost", "handed_back", "late", "ambiguous", "cut", "unknown", "post", "presumed", "operator"}
+)
+"""Outcomes of calls that may have been billed without an answer that was used; the last three were in suspense."""
 
 
 def paid_twice_possible(attempts: Sequence[AttemptView]) -> bool:

@@ -32,6 +32,7 @@ from storage.seals import SealTable
 from storage.spend import SpendReads
 from storage.stop_losses import StopLossTable
 from storage.suspects import SuspectTable
+from storage.suspense import SuspenseTable
 from storage.thresholds import ThresholdTable
 from storage.waiting import WaitingReads
 
@@ -58,6 +59,7 @@ class Storage:
     seals: SealTable
     config: ConfigTable
     suspects: SuspectTable
+    suspense: SuspenseTable
     estimates: EstimateTable
     answers: AnswerReads
     thresholds: ThresholdTable
@@ -105,6 +107,7 @@ async def opened(
             seals=SealTable(engine),
             config=ConfigTable(engine),
             suspects=SuspectTable(engine),
+            suspense=SuspenseTable(engine),
             estimates=EstimateTable(engine),
             answers=AnswerReads(engine),
             thresholds=ThresholdTable(engine),

@@ -17,6 +17,7 @@ from schemas.money import NanoUsd, usd_text
 from schemas.states import JobState
 from storage.keys import KeyTable
 from storage.reads import Reads
+from storage.suspense import SuspenseTable, SuspenseTotal
 from storage.thresholds import ThresholdTable
 from storage.waiting import WaitingReads
 from tasks.budgets import GLOBAL_SCOPE, Budget, pace_of, paced_limit, window_ends_at, window_name
@@ -44,6 +45,7 @@ class Watch:
         waiting: WaitingReads,
         chain: Callable[[str], Sequence[Target]],
         passed: ThresholdTable,
+        suspense: SuspenseTable,
         now: Callable[[], datetime],
     ) -> None:
         self._admission = admission
@@ -53,6 +55,7 @@ class Watch:
         self._waiting = waiting
         self._chain = chain
         self._passed = passed
+        self._suspense = suspense
         self._burn: Mapping[tuple[str, str], NanoUsd] = {}
         self._burn_stale_at = datetime.min.replace(tzinfo=UTC)
         self._now = now
@@ -111,6 +114,10 @@ class Watch:
             self._burn_stale_at = now + timedelta(seconds=BELIEVED_SECONDS)
             self._burn = await self._passed.burn(BURN_SECONDS)
         return self._burn
+
+    async def suspense(self) -> Sequence[SuspenseTotal]:
+        """How much lies in suspense, by account."""
+        return await self._suspense.totals()
 
     async def thresholds(self) -> Mapping[tuple[str, int], int]:
         """How often each scope has passed each percentage of its budgets."""

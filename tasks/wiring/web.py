@@ -22,6 +22,7 @@ from tasks.quote import Quotes
 from tasks.replay import Replays
 from tasks.replay_price import ReplayPrices
 from tasks.reprice import Repricing
+from tasks.suspense import Suspense, keeping
 from tasks.treasury import Treasury
 from tasks.watch import Watch
 from tasks.wiring.rooms import Rooms, open_rooms
@@ -47,6 +48,7 @@ class WebHouse:
     watch: Watch
     treasury: Treasury
     repricing: Repricing
+    suspense: Suspense
     controls: Controls
 
 
@@ -77,6 +79,9 @@ async def open_web_house(
             ),
             treasury=Treasury(rooms.storage.config, rooms.storage.spend, now=rooms.clock.now),
             repricing=_repricing(rooms, catalogue, env),
+            suspense=Suspense(
+                rooms.storage.suspense, rooms.admission.ledger.resolve, keeping=keeping(catalogue), now=rooms.clock.now
+            ),
             watch=Watch(
                 rooms.admission,
                 rooms.configuration,
@@ -85,6 +90,7 @@ async def open_web_house(
                 waiting=rooms.storage.waiting,
                 chain=rooms.vocabulary.chain,
                 passed=rooms.storage.thresholds,
+                suspense=rooms.storage.suspense,
                 now=rooms.clock.now,
             ),
         )

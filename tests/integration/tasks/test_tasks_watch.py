@@ -22,6 +22,7 @@ from storage.engine import open_engine
 from storage.jobs import JobTable
 from storage.keys import KeyTable
 from storage.reads import Reads
+from storage.suspense import SuspenseTable
 from storage.thresholds import ThresholdTable
 from storage.waiting import WaitingReads
 from tasks.configuration import BUDGET_OF, Configuration, values_of
@@ -57,6 +58,7 @@ def a_watch(
         waiting=waiting or WaitingReads(engine),
         chain=Vocabulary(catalogue or Catalogue()).chain,
         passed=passed or ThresholdTable(engine),
+        suspense=SuspenseTable(engine),
         now=lambda: NOW,
     )
 

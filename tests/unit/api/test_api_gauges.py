@@ -7,7 +7,9 @@ from api.gauges import BELIEVED_SECONDS, HouseGauges
 from schemas.errors import RedisUnavailable
 from schemas.jsons import JsonObject
 from schemas.lanes import Lane
+from schemas.money import NanoUsd
 from schemas.states import JobState
+from storage.suspense import SuspenseTotal
 
 
 @dataclass
@@ -40,6 +42,9 @@ class AWatch:
         }
         return [requests | of_target, in_flight | of_target]
 
+    async def suspense(self) -> Sequence[SuspenseTotal]:
+        return [SuspenseTotal(account="openai", attempts=2, nano_usd=NanoUsd(1_500))]
+
     async def thresholds(self) -> Mapping[tuple[str, int], int]:
         return {("global", 80): 2}
 
@@ -65,6 +70,8 @@ async def test_depths_money_and_thresholds_are_told() -> None:
     assert 'penstock_jobs{lane="low",state="queued"} 3.0' in text
     assert 'penstock_budget_usd{amount="settled",scope="global",window="2026-01-01"} 0.25' in text
     assert 'penstock_budget_thresholds_passed_total{percent="80",scope="global"} 2.0' in text
+    assert 'penstock_suspense_attempts{account="openai"} 2.0' in text
+    assert 'penstock_suspense_nano_usd{account="openai"} 1500.0' in text
 
 
 async def test_limits_are_told_and_unknown_figures_are_no_samples() -> None:
