@@ -5,6 +5,7 @@
     controls   moves and cancels in rounds, puts paused jobs back, wakes early what a raised limit lets run
     letters    moves replays, names causes, retires old dead letters
     money      thresholds of budgets and who is told of them, the audit of Redis against Postgres
+    look-ups   asks accounts that keep completions for what lies in suspense
     house      stage, rescue, expire, republish, the ledger, limits, deliveries, pruning
 
 They run side by side, so that a batch of fifty thousand lines holds up nothing else.
@@ -39,7 +40,7 @@ from workers.leading import Leader
 log = structlog.get_logger()
 
 REFUSED_SETTING = 6
-GROUPS = ("dispatch", "batches", "controls", "letters", "suspects", "money", "house")
+GROUPS = ("dispatch", "batches", "controls", "letters", "suspects", "money", "look-ups", "house")
 """Duties that are led together."""
 
 ALONE_START_SECONDS = 60.0
@@ -99,6 +100,9 @@ def duties_of(house: UpkeepHouse, alone: Callable[[JobId, int], Awaitable[int]])
             Duty(name="send_webhooks", every_seconds=1, run=house.webhooks.deliver),
             Duty(name="audit", every_seconds=60, run=books.audit),
             Duty(name="seal", every_seconds=10, run=house.storage.seals.seal),
+        ),
+        "look-ups": tuple(
+            Duty(name="look_up", every_seconds=5, run=look_ups.look) for look_ups in [house.look_ups] if look_ups
         ),
         "house": (
             Duty(name="open_ledger", every_seconds=1, run=books.keep_open),

@@ -1,4 +1,4 @@
-"""The house of an upkeep process, which calls no model."""
+"""The house of an upkeep process, which calls no model; it asks the accounts that keep completions for lost ones."""
 
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -20,9 +20,10 @@ from tasks.openings import Openings
 from tasks.publish import Publisher
 from tasks.replay import Replays
 from tasks.stop_loss import StopLosses
+from tasks.suspense import LookUps, keeping
 from tasks.thresholds import Thresholds
 from tasks.webhooks import Webhooks, receiver_from
-from tasks.wiring.rooms import open_rooms
+from tasks.wiring.rooms import Rooms, open_rooms
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,6 +45,7 @@ class UpkeepHouse:
     wakes: EarlyWakes
     thresholds: Thresholds
     webhooks: Webhooks
+    look_ups: LookUps | None
 
 
 @asynccontextmanager
@@ -52,7 +54,10 @@ async def open_upkeep_house(
 ) -> AsyncIterator[UpkeepHouse]:
     """The house of an upkeep process, which calls no model. Raises InvalidSetting."""
     receiver = receiver_from(catalogue.webhooks, env)
-    async with open_rooms(settings, catalogue, process="upkeep") as rooms:
+    async with (
+        open_rooms(settings, catalogue, process="upkeep") as rooms,
+        _look_ups(rooms, settings, catalogue, env) as look_ups,
+    ):
         storage = rooms.storage
         yield UpkeepHouse(
             settings=settings,
@@ -93,9 +98,33 @@ async def open_upkeep_house(
                 now=rooms.clock.now,
             ),
             webhooks=Webhooks(storage.thresholds, receiver, now=rooms.clock.now),
+            look_ups=look_ups,
             wakes=EarlyWakes(
                 storage.parked,
                 storage.config,
                 names_leading_to((*catalogue.models, *catalogue.aliases), rooms.vocabulary.chain),
             ),
+        )
+
+
+@asynccontextmanager
+async def _look_ups(
+    rooms: Rooms, settings: Settings, catalogue: Catalogue, env: Mapping[str, str]
+) -> AsyncIterator[LookUps | None]:
+    """Questions to the accounts that keep completions; None where none does, and then no account is opened."""
+    accounts = keeping(catalogue)
+    kept = {name: model for name, model in catalogue.models.items() if model.provider in accounts}
+    if not kept:
+        yield None
+        return
+    from providers.models import open_models  # noqa: PLC0415 - loading it takes a second, which most can do without
+
+    async with open_models(catalogue.model_copy(update={"models": kept, "aliases": {}}), settings, env) as models:
+        yield LookUps(
+            rows=rooms.storage.suspense,
+            post=rooms.storage.ledger.post,
+            settle=rooms.admission.ledger.resolve,
+            keepers=models,
+            accounts=accounts,
+            now=rooms.clock.now,
         )

@@ -1,0 +1,82 @@
+"""Suspense against a real Postgres: paged, counted, and resolved by one word, whoever else speaks at that moment."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from schemas.attempt import AttemptState, OpenedAttempt
+from schemas.decision import DeadLetter, DeadReason, RetryAt
+from schemas.job import Target
+from schemas.money import NanoUsd
+from storage.jobs import JobTable, Record
+from storage.ledger import LedgerTable
+from storage.suspense import SuspenseTable
+from tests.support.stored_jobs import closed, new_job, opened
+
+DEAD = DeadLetter(reason=DeadReason.UNKNOWN, message="over")
+
+
+@pytest.fixture
+def suspense(engine: AsyncEngine) -> SuspenseTable:
+    return SuspenseTable(engine)
+
+
+async def lost(engine: AsyncEngine, account: str, *, at_rest: bool = True) -> OpenedAttempt:
+    """An attempt in suspense at this account."""
+    table, job = JobTable(engine, holder="w", lease_seconds=30), new_job()
+    await table.insert([job])
+    [held] = await table.hold([(job.id, 0)])
+    assert held is not None
+    attempt = opened(held.lease, epoch=await LedgerTable(engine).epoch())
+    grant = replace(attempt.grant, target=Target(account=account, model="m"))
+    attempt = replace(attempt, target=Target(account=account, model="m"), grant=grant)
+    assert await table.open([attempt]) == [True]
+    end = replace(closed(attempt, cost=500, state=AttemptState.SUSPENSE), outcome="ambiguous")
+    decision = DEAD if at_rest else RetryAt(at=job.expires_at, reason="ambiguous")
+    assert await table.record([Record(lease=held.lease, closed=end, decision=decision)]) == [True]
+    return attempt
+
+
+async def entries(engine: AsyncEngine, attempt_id: str) -> list[tuple[str, int]]:
+    async with engine.connect() as connection:
+        query = text("SELECT kind, nano_usd FROM ledger WHERE attempt_id = :id")
+        return [(row.kind, row.nano_usd) for row in await connection.execute(query, {"id": attempt_id})]
+
+
+async def test_pages_hold_each_once_and_totals_count_by_account(engine: AsyncEngine, suspense: SuspenseTable) -> None:
+    made = [(await lost(engine, "paged")).id for _ in range(5)]
+
+    seen = [view.id for view in await suspense.oldest(most=1)]
+    while page := await suspense.oldest(after=seen[-1], most=2):
+        seen += [view.id for view in page]
+
+    assert [attempt_id for attempt_id in seen if attempt_id in made] == made
+    assert len(seen) == len(set(seen))
+    [total] = [total for total in await suspense.totals() if total.account == "paged"]
+    assert (total.attempts, total.nano_usd) == (5, 2_500)
+
+
+async def test_one_of_many_words_at_once_is_booked(engine: AsyncEngine, suspense: SuspenseTable) -> None:
+    attempt = await lost(engine, "words")
+    ledger = LedgerTable(engine)
+
+    said = [suspense.resolve(attempt.id, NanoUsd(n)) for n in range(1, 4)]
+    standings, posted = await asyncio.gather(asyncio.gather(*said), ledger.post(attempt.id, NanoUsd(9)))
+
+    [(kind, booked)] = await entries(engine, attempt.id)
+    assert {(standing.outcome, standing.cost_nano_usd) for standing in standings if standing} == {(kind, booked)}
+    assert posted is (kind == "post")
+
+
+async def test_only_what_no_job_will_ask_for_is_left_behind(engine: AsyncEngine, suspense: SuspenseTable) -> None:
+    rested = await lost(engine, "kept")
+    await lost(engine, "kept", at_rest=False)
+    await lost(engine, "forgetful")
+
+    [(left, since_at)] = await suspense.left_behind(["kept"])
+
+    assert (left.id, left.grant, left.price) == (rested.id, rested.grant, rested.price)
+    assert since_at >= rested.opened_at
