@@ -92,7 +92,7 @@ WITH lost AS (
     SELECT id FROM jobs
     WHERE state = 'queued' AND dispatched_at < clock_timestamp() - make_interval(secs => :lost_seconds) AND deaths < 2
       AND (CAST(:lanes AS text[]) IS NULL OR lane = ANY(CAST(:lanes AS text[])))
-    LIMIT :most FOR UPDATE SKIP LOCKED
+    LIMIT CAST(:most AS bigint) FOR UPDATE SKIP LOCKED
 )
 UPDATE jobs j SET dispatched_at = NULL FROM lost WHERE j.id = lost.id
 RETURNING j.id
@@ -143,6 +143,10 @@ class DueTable:
         """Make published jobs that nobody holds publishable again; of these lanes, or of all."""
         named = None if lanes is None else [lane.value for lane in lanes]
         return await self._move(FORGET_LOST_MESSAGES, lost_seconds=lost_seconds, lanes=named)
+
+    async def forget_all_messages(self) -> int:
+        """The same after Redis was wiped: for every message, at once. There are no more of them than run ahead."""
+        return len(await self._rows(FORGET_LOST_MESSAGES, lost_seconds=0, lanes=None, most=None))
 
     async def _move(self, query: str, **parameters: Any) -> int:  # noqa: ANN401 - bind values
         return len(await self._rows(query, most=MOST_PER_ROUND, **parameters))

@@ -172,7 +172,7 @@ class Bookkeeper:
             OpenReservation(grant=one.grant, suspended=one.state is AttemptState.SUSPENSE) for one in books.unsettled
         ]
         opened = await self.redis.rebuild(books.epoch, balances, carried, effective.limits)
-        republished = await self.due.forget_lost_messages(lost_seconds=0)  # a Redis that lost money lost messages too
+        republished = await self.due.forget_all_messages()  # a Redis that lost money lost messages too
         log.info("ledger_rebuilt", epoch=books.epoch, carried=len(carried), opened=opened, republished=republished)
         return 1
 

@@ -11,7 +11,7 @@ from schemas.decision import Park
 from schemas.job import Held, NewJob
 from schemas.lanes import Lane
 from storage.backlog import BacklogTable
-from storage.due import DueTable
+from storage.due import MOST_PER_ROUND, DueTable
 from storage.jobs import JobTable, Record
 from storage.leadership import Leadership
 from storage.suspects import SUSPECT_DEATHS, SuspectTable
@@ -141,6 +141,19 @@ async def test_a_published_job_that_nobody_holds_is_published_again(engine: Asyn
     await DueTable(engine).forget_lost_messages(lost_seconds=0)
 
     assert len(await backlog.take(Lane.LOW, "flow-b", 1)) == 1
+
+
+async def test_after_a_wipe_every_message_is_forgotten_at_once_however_many_there_were(engine: AsyncEngine) -> None:
+    await JobTable(engine, holder="w", lease_seconds=30).insert(
+        [new_job(lane=Lane.LOW, model="flow-wiped") for _ in range(MOST_PER_ROUND + 1)]
+    )
+    backlog = BacklogTable(engine)
+    published = await backlog.take(Lane.LOW, "flow-wiped", MOST_PER_ROUND + 1)
+
+    await DueTable(engine).forget_all_messages()
+
+    assert len(published) == MOST_PER_ROUND + 1
+    assert len(await backlog.take(Lane.LOW, "flow-wiped", MOST_PER_ROUND + 1)) == MOST_PER_ROUND + 1
 
 
 async def test_one_candidate_leads_and_the_next_follows_when_its_lease_runs_out(engine: AsyncEngine) -> None:
