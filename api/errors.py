@@ -245,7 +245,7 @@ def _kind_of_rest(rested: Rested) -> Kind:
 
 
 def _told(error: PenstockError) -> str:
-    """What a store that is away said may name its address, so its class speaks for it."""
+    """What a store said may name its address, so the class of its condition speaks for it."""
     return (type(error).__doc__ or "") if isinstance(error, Unavailable) else error.message
 
 

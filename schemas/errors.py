@@ -12,6 +12,9 @@ PenstockError
 └── Unavailable               try again later
     ├── RedisUnavailable
     └── PostgresUnavailable
+        ├── PostgresFull      until somebody makes room
+        ├── PostgresCrowded
+        └── PostgresReadOnly
 """
 
 
@@ -86,3 +89,15 @@ class RedisUnavailable(Unavailable):
 
 class PostgresUnavailable(Unavailable):
     """Postgres cannot be reached, so nothing can be accepted; try again in a few seconds."""
+
+
+class PostgresFull(PostgresUnavailable):
+    """The disk of Postgres is full, so nothing can be accepted until an operator makes room."""
+
+
+class PostgresCrowded(PostgresUnavailable):
+    """Postgres has no connection free for this, so nothing can be accepted; try again in a few seconds."""
+
+
+class PostgresReadOnly(PostgresUnavailable):
+    """Postgres takes no writes for now, so nothing can be accepted; try again in a few seconds."""

@@ -4,7 +4,7 @@ Plans are made for the values at hand (`force_custom_plan`): with stale statisti
 scans the whole table, measured at eight times the cost.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -15,12 +15,21 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from schemas.errors import PostgresUnavailable
+from schemas.errors import PostgresCrowded, PostgresFull, PostgresReadOnly, PostgresUnavailable
 
 POOL_SIZE = 8
 CONNECT_TIMEOUT_SECONDS = 5
 STATEMENT_TIMEOUT_MS = 60_000
 POOL_TIMEOUT_SECONDS = 10
+
+BY_SQLSTATE: Mapping[str, type[PostgresUnavailable]] = {
+    "53100": PostgresFull,
+    "53300": PostgresCrowded,
+    "25006": PostgresReadOnly,  # a standby after a failover; some hosts turn a full disk into this
+}
+CROWDED = ("too many clients", "remaining connection slots", "too many connections for")
+"""What a server says that takes no more connections: libpq hands on no code of a failed login, only these words."""
+
 _OPTIONS = f"-c plan_cache_mode=force_custom_plan -c statement_timeout={STATEMENT_TIMEOUT_MS} -c timezone=UTC"
 
 
@@ -55,18 +64,29 @@ def _send_arrays_in_binary(connection: Any, _record: object) -> None:  # noqa: A
 
 @asynccontextmanager
 async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    """One transaction. Raises PostgresUnavailable when the server cannot be reached or went away."""
+    """One transaction. Raises PostgresUnavailable when the server cannot be reached, went away or refuses to serve."""
     try:
         async with engine.begin() as connection:
             yield connection
-    except OperationalError as error:
-        raise PostgresUnavailable from error
     except DBAPIError as error:
-        if error.connection_invalidated:
-            raise PostgresUnavailable from error
-        raise
-    except (PoolTimeoutError, OSError) as error:
+        condition = condition_of(error)
+        if condition is None:
+            raise
+        raise condition from error
+    except PoolTimeoutError as error:
+        raise PostgresCrowded from error
+    except OSError as error:
         raise PostgresUnavailable from error
+
+
+def condition_of(error: DBAPIError) -> PostgresUnavailable | None:
+    """What the server cannot do just now; None where the statement is wrong, which trying again would not mend."""
+    by_code = BY_SQLSTATE.get(getattr(error.orig, "sqlstate", None) or "")
+    if by_code is not None:
+        return by_code()
+    if not (isinstance(error, OperationalError) or error.connection_invalidated):
+        return None
+    return PostgresCrowded() if any(words in str(error.orig) for words in CROWDED) else PostgresUnavailable()
 
 
 def dumps(value: Any) -> str | None:  # noqa: ANN401 - any JSON value

@@ -9,17 +9,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import NullPool
 
-from schemas.errors import PostgresUnavailable
-from storage.engine import CONNECT_TIMEOUT_SECONDS, driver_url, transaction
+from storage.engine import CONNECT_TIMEOUT_SECONDS, condition_of, driver_url, transaction
 
 MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
 MIGRATION_LOCK = 0x50454E53
@@ -66,8 +61,7 @@ class SchemaFit:
 
 def known_migrations() -> tuple[str, ...]:
     """Those of this version, in the order in which they are applied."""
-    scripts = ScriptDirectory.from_config(_config()).walk_revisions()
-    return tuple(script.revision for script in scripts)[::-1]
+    return tuple(sorted(file.stem.partition("_")[0] for file in (MIGRATIONS / "versions").glob("[0-9]*_*.py")))
 
 
 async def fit_of(engine: AsyncEngine) -> SchemaFit:
@@ -87,15 +81,26 @@ def migrate(database_url: str, to: str = "head") -> SchemaFit:
         connection.commit()
         fit = SchemaFit(found=_revision(connection), known=known_migrations())
         if fit.is_older:
-            config = _config()
-            config.attributes["connection"] = connection
-            command.upgrade(config, to)
+            _upgrade(connection, to)
         connection.commit()
     return fit
 
 
 def _revision(connection: Connection) -> str | None:
-    return MigrationContext.configure(connection).get_current_revision()
+    if connection.scalar(text("SELECT to_regclass('alembic_version')")) is None:
+        return None
+    found: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    return found
+
+
+def _upgrade(connection: Connection, to: str) -> None:
+    from alembic import command  # noqa: PLC0415 - every process asks whether the schema fits, and one migrates
+    from alembic.config import Config  # noqa: PLC0415 - the same
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.attributes["connection"] = connection
+    command.upgrade(config, to)
 
 
 @contextmanager
@@ -106,11 +111,8 @@ def _connected(database_url: str) -> Iterator[Connection]:
     try:
         with engine.connect() as connection:
             yield connection
-    except OperationalError as error:
-        raise PostgresUnavailable from error
-
-
-def _config() -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
-    return config
+    except DBAPIError as error:
+        condition = condition_of(error)
+        if condition is None:
+            raise
+        raise condition from error

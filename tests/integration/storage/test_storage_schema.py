@@ -7,10 +7,12 @@ from typing import Any
 
 import psycopg
 import pytest
+from alembic.config import Config
+from alembic.script import ScriptDirectory
 from psycopg.rows import dict_row
 
 from storage.engine import open_engine
-from storage.schema import SchemaFit, fit_of, known_migrations, migrate
+from storage.schema import MIGRATIONS, SchemaFit, fit_of, known_migrations, migrate
 from tests.integration.conftest import empty_database
 from tests.support.next_version import NEXT, expand
 
@@ -113,6 +115,14 @@ def test_a_change_that_contracts_is_found(empty_database_url: str, change: str) 
         connection.execute(change)
 
     assert broken_for_the_version_before(before, shape_of(empty_database_url))
+
+
+def test_the_names_of_migrations_are_those_of_their_files_in_order() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    applied = [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]
+
+    assert list(known_migrations()) == applied[::-1]
 
 
 async def test_a_database_fits_after_its_release_and_is_older_before(empty_database_url: str) -> None:

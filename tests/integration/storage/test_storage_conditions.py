@@ -1,0 +1,65 @@
+"""What a server that refuses says, and what we make of it: a condition that passes, or a statement that is wrong."""
+
+import psycopg
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import ProgrammingError
+
+from schemas.errors import PostgresCrowded, PostgresReadOnly, PostgresUnavailable
+from storage.engine import open_engine, transaction
+from storage.jobs import JobTable
+from tests.support.stored_jobs import new_job
+
+
+async def inserting(url: str, *, pool_size: int = 1) -> None:
+    engine = open_engine(url, application="tests", pool_size=pool_size)
+    try:
+        await JobTable(engine, holder="w", lease_seconds=30).insert([new_job()])
+    finally:
+        await engine.dispose()
+
+
+def run(url: str, *statements: str) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+async def test_a_server_that_takes_no_writes_is_told_apart_from_one_that_is_away(fresh_database_url: str) -> None:
+    name = fresh_database_url.rpartition("/")[2]
+    run(fresh_database_url, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    try:
+        with pytest.raises(PostgresReadOnly, match="takes no writes"):
+            await inserting(fresh_database_url)
+    finally:
+        run(fresh_database_url, "SET default_transaction_read_only = off", f"ALTER DATABASE {name} RESET ALL")
+
+    await inserting(fresh_database_url)
+
+
+async def test_a_role_that_may_hold_no_more_connections_is_crowded_out(fresh_database_url: str) -> None:
+    run(fresh_database_url, "CREATE ROLE narrow LOGIN PASSWORD 'narrow' CONNECTION LIMIT 0")
+    _, _, place = fresh_database_url.partition("@")
+    try:
+        with pytest.raises(PostgresCrowded, match="no connection free"):
+            await inserting(f"postgresql://narrow:narrow@{place}")
+    finally:
+        run(fresh_database_url, "DROP ROLE narrow")
+
+
+async def test_a_server_that_nobody_answers_for_is_away_and_nothing_more() -> None:
+    with pytest.raises(PostgresUnavailable) as away:
+        await inserting("postgresql://me:hidden@127.0.0.1:1/none")
+
+    assert type(away.value) is PostgresUnavailable
+    assert "hidden" not in away.value.message
+
+
+async def test_a_wrong_statement_is_no_condition(fresh_database_url: str) -> None:
+    engine = open_engine(fresh_database_url, application="tests", pool_size=1)
+    try:
+        with pytest.raises(ProgrammingError):
+            async with transaction(engine) as connection:
+                await connection.execute(text("SELECT no_such_column FROM jobs"))
+    finally:
+        await engine.dispose()
