@@ -9,7 +9,7 @@ import orjson
 import typer
 
 from cli.following import follow
-from cli.letter_options import Group, Model, Reason, Since, Tenant, Until, chosen
+from cli.letter_options import Group, Model, Prompt, Reason, Since, Tenant, Until, chosen
 from cli.options import DEFAULT_HOME, DEFAULT_LIMIT, AsJson, BatchOf, HomeFolder, Limit, Url, open_door
 from cli.replay_options import (
     Appended,
@@ -51,6 +51,7 @@ def list_dead_letters(
     group: Group = None,
     batch: BatchOf = None,
     model: Model = None,
+    prompt: Prompt = None,
     tenant: Tenant = None,
     since: Since = None,
     until: Until = None,
@@ -60,7 +61,9 @@ def list_dead_letters(
     home: HomeFolder = DEFAULT_HOME,
 ) -> None:
     """List dead letters, newest first."""
-    which = chosen(reason=reason, group=group, batch=batch, model=model, tenant=tenant, since=since, until=until)
+    which = chosen(
+        reason=reason, group=group, batch=batch, model=model, prompt=prompt, tenant=tenant, since=since, until=until
+    )
     show_rows(open_door(ctx, url, home).rows("dead-letters", at_most=limit, **which), COLUMNS, as_json=as_json)
 
 
@@ -71,6 +74,7 @@ def group_dead_letters(
     reason: Reason = None,
     batch: BatchOf = None,
     model: Model = None,
+    prompt: Prompt = None,
     tenant: Tenant = None,
     since: Since = None,
     until: Until = None,
@@ -79,7 +83,9 @@ def group_dead_letters(
     home: HomeFolder = DEFAULT_HOME,
 ) -> None:
     """Count dead letters by their cause, most frequent first."""
-    which = chosen(reason=reason, group=None, batch=batch, model=model, tenant=tenant, since=since, until=until)
+    which = chosen(
+        reason=reason, group=None, batch=batch, model=model, prompt=prompt, tenant=tenant, since=since, until=until
+    )
     groups = open_door(ctx, url, home).get("dead-letters", "groups", **which)["data"]
     show_rows(groups, GROUP_COLUMNS, as_json=as_json)
     if groups and not as_json:
@@ -108,6 +114,7 @@ def replay_dead_letters(
     group: Group = None,
     batch: BatchOf = None,
     of_model: Annotated[str | None, typer.Option("--of-model", help="Only those that asked this model.")] = None,
+    prompt: Prompt = None,
     tenant: Tenant = None,
     since: Since = None,
     until: Until = None,
@@ -130,7 +137,9 @@ def replay_dead_letters(
     home: HomeFolder = DEFAULT_HOME,
 ) -> None:
     """Give dead letters back to their lanes: by id, by filter, or --all. Ctrl-C stops watching, not the replay."""
-    which = chosen(reason=reason, group=group, batch=batch, model=of_model, tenant=tenant, since=since, until=until)
+    which = chosen(
+        reason=reason, group=group, batch=batch, model=of_model, prompt=prompt, tenant=tenant, since=since, until=until
+    )
     wanted = _meant(job_ids, which, everything=everything) | {
         "patch": patch_of(
             model=model,
@@ -167,6 +176,7 @@ def discard_dead_letters(
     group: Group = None,
     batch: BatchOf = None,
     model: Model = None,
+    prompt: Prompt = None,
     tenant: Tenant = None,
     since: Since = None,
     until: Until = None,
@@ -175,7 +185,9 @@ def discard_dead_letters(
     home: HomeFolder = DEFAULT_HOME,
 ) -> None:
     """Put dead letters aside: they stay dead, and are no longer listed nor replayed."""
-    which = chosen(reason=reason, group=group, batch=batch, model=model, tenant=tenant, since=since, until=until)
+    which = chosen(
+        reason=reason, group=group, batch=batch, model=model, prompt=prompt, tenant=tenant, since=since, until=until
+    )
     body = _meant(job_ids, which, everything=everything)
     discarded = open_door(ctx, url, home, as_operator=True).post("dead-letters", "discard", body=body)
     remark(f"{len(discarded.get('discarded', []))} discarded")
@@ -190,6 +202,7 @@ def export_dead_letters(
     group: Group = None,
     batch: BatchOf = None,
     model: Model = None,
+    prompt: Prompt = None,
     tenant: Tenant = None,
     since: Since = None,
     until: Until = None,
@@ -197,7 +210,9 @@ def export_dead_letters(
     home: HomeFolder = DEFAULT_HOME,
 ) -> None:
     """Write dead letters as JSON lines, each with its request and all its attempts."""
-    which = chosen(reason=reason, group=group, batch=batch, model=model, tenant=tenant, since=since, until=until)
+    which = chosen(
+        reason=reason, group=group, batch=batch, model=model, prompt=prompt, tenant=tenant, since=since, until=until
+    )
     lines = open_door(ctx, url, home).lines("dead-letters", "export", **which)
     count = _copy(lines, output)
     remark(f"{count} exported")

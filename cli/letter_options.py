@@ -12,6 +12,7 @@ from schemas.jsons import JsonObject
 Reason = Annotated[DeadReason | None, typer.Option("--reason", help="Only those that died of this.")]
 Group = Annotated[str | None, typer.Option("--group", help="Only those of one cause: an id of `dead-letters groups`.")]
 Model = Annotated[str | None, typer.Option("--model", help="Only those that asked this model.")]
+Prompt = Annotated[str | None, typer.Option("--prompt", help="Only those whose requests bear this prompt's name.")]
 Tenant = Annotated[str | None, typer.Option("--tenant", help="Only those of this tenant (operators).")]
 Since = Annotated[str | None, typer.Option("--since", help="Dead since then: 2026-11-24T10:00, UTC unless it says.")]
 Until = Annotated[str | None, typer.Option("--until", help="Dead before then.")]
@@ -23,6 +24,7 @@ def chosen(
     group: str | None,
     batch: str | None,
     model: str | None,
+    prompt: str | None,
     tenant: str | None,
     since: str | None,
     until: str | None,
@@ -33,6 +35,7 @@ def chosen(
         "group": group,
         "batch_id": batch,
         "model": model,
+        "prompt": prompt,
         "tenant_id": tenant,
         "since": _moment("--since", since),
         "until": _moment("--until", until),

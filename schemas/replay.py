@@ -34,6 +34,7 @@ class DeadLetters:
     fingerprint: str | None = None
     batch_id: BatchId | None = None
     model: str | None = None
+    prompt: str | None = None
     since_at: datetime | None = None
     until_at: datetime | None = None
 

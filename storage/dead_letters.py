@@ -35,6 +35,7 @@ MEANT = """
   AND (CAST(:fingerprint AS text) IS NULL OR j.fingerprint = :fingerprint)
   AND (CAST(:batch_id AS text) IS NULL OR j.batch_id = :batch_id)
   AND (CAST(:model AS text) IS NULL OR j.model = :model)
+  AND (CAST(:prompt AS text) IS NULL OR j.prompt = :prompt)
   AND (CAST(:since_at AS timestamptz) IS NULL OR j.rested_at >= :since_at)
   AND (CAST(:until_at AS timestamptz) IS NULL OR j.rested_at < :until_at)
 """
@@ -177,6 +178,7 @@ def conditions(which: DeadLetters) -> dict[str, Any]:
         "fingerprint": which.fingerprint,
         "batch_id": which.batch_id,
         "model": which.model,
+        "prompt": which.prompt,
         "since_at": which.since_at,
         "until_at": which.until_at,
     }

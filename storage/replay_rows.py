@@ -82,6 +82,7 @@ def _filter_from(value: JsonObject) -> DeadLetters:
         fingerprint=value.get("fingerprint"),
         batch_id=BatchId(batch) if batch else None,
         model=value.get("model"),
+        prompt=value.get("prompt"),
         since_at=_moment(value.get("since_at")),
         until_at=_moment(value.get("until_at")),
     )

@@ -26,6 +26,7 @@ class Filter(StrictBody):
     group: str | None = None
     batch_id: str | None = None
     model: str | None = None
+    prompt: str | None = None
     tenant_id: str | None = None
     since: AwareDatetime | None = Field(default=None, strict=False)
     until: AwareDatetime | None = Field(default=None, strict=False)
@@ -50,14 +51,16 @@ def meant(caller: Caller, wanted: Chosen) -> DeadLetters:
 
 def filtered(caller: Caller, chosen: Filter) -> DeadLetters:
     """The dead letters of a filter."""
-    if "\0" in (chosen.model or ""):
-        raise InvalidRequest("model must not hold NUL characters.", param="model")
+    for name, value in (("model", chosen.model), ("prompt", chosen.prompt)):
+        if "\0" in (value or ""):
+            raise InvalidRequest(f"{name} must not hold NUL characters.", param=name)
     return DeadLetters(
         tenant_id=_tenant(caller, chosen.tenant_id),
         reason=chosen.reason,
         fingerprint=None if chosen.group is None else checked_id(chosen.group, "group"),
         batch_id=None if chosen.batch_id is None else BatchId(checked_id(chosen.batch_id, "batch")),
         model=chosen.model,
+        prompt=chosen.prompt,
         since_at=chosen.since,
         until_at=chosen.until,
     )
@@ -70,12 +73,20 @@ async def _of_query(
     group: str | None = None,
     batch_id: str | None = None,
     model: str | None = None,
+    prompt: str | None = None,
     tenant_id: str | None = None,
     since: AwareDatetime | None = None,
     until: AwareDatetime | None = None,
 ) -> DeadLetters:
     chosen = Filter(
-        reason=reason, group=group, batch_id=batch_id, model=model, tenant_id=tenant_id, since=since, until=until
+        reason=reason,
+        group=group,
+        batch_id=batch_id,
+        model=model,
+        prompt=prompt,
+        tenant_id=tenant_id,
+        since=since,
+        until=until,
     )
     return filtered(caller, chosen)
 

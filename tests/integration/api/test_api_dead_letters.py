@@ -12,16 +12,16 @@ from cli import replays as replays_cli
 from schemas.jsons import JsonObject
 from tasks.letters import LETTERS_PER_WRITE
 from tests.integration.api.conftest import Premises
-from tests.support.door import MESSAGES, error_of
+from tests.support.door import MESSAGES, error_of, eventually
 
 BODY: JsonObject = {"model": "small", "messages": MESSAGES}
 
 
-def a_letter(caller: httpx2.Client, scenario: str = "refusal") -> str:
+def a_letter(caller: httpx2.Client, scenario: str = "refusal", **more: object) -> str:
     """A call that dies; returns the id of its job."""
     said = [{"role": "user", "content": f"[[scenario:{scenario}]] {uuid.uuid4().hex}"}]
     contract = {"schema": {"type": "object"}}
-    answer = caller.post("/v1/chat/completions", json=BODY | {"messages": said, "output_contract": contract})
+    answer = caller.post("/v1/chat/completions", json=BODY | {"messages": said, "output_contract": contract} | more)
     assert answer.status_code >= 400, answer.text
     job_id: str = caller.get("/jobs", params={"limit": 1}).json()["data"][0]["id"]
     return job_id
@@ -59,6 +59,19 @@ def test_a_tenant_sees_and_replays_its_own_dead_letters_only(caller: httpx2.Clie
     assert refused.status_code == 404
     assert replayed.json()["replayed"] == [own]
     assert foreign in ids(operator)
+
+
+def test_letters_of_one_prompt_are_listed_grouped_and_replayed_apart(caller: httpx2.Client) -> None:
+    other, wanted = a_letter(caller), a_letter(caller, prompt="invoices")
+
+    listed = ids(caller, prompt="invoices")
+    groups = caller.get("/dead-letters/groups", params={"prompt": "invoices"}).json()["data"]
+    replay = caller.post("/replays", json={"filter": {"prompt": "invoices"}}).json()
+
+    assert listed == [wanted]
+    assert [(group["count"], group["example"]) for group in groups] == [(1, wanted)]
+    assert (replay["total"], replay["filter"]["prompt"]) == (1, "invoices")
+    eventually(lambda: ids(caller), lambda left: left == [other])
 
 
 def test_a_replay_may_change_the_request_its_price_and_its_deadline(caller: httpx2.Client) -> None:
