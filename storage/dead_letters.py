@@ -47,7 +47,7 @@ EACH_TENANT = "(SELECT id FROM tenants WHERE CAST(:tenant_id AS text) IS NULL OR
 NEWEST = f"""
 SELECT p.*, (SELECT count(*) FROM attempts a WHERE a.job_id = p.id) AS attempts
 FROM {EACH_TENANT} t CROSS JOIN LATERAL (
-    SELECT j.id, j.tenant_id, j.batch_id, j.custom_id, j.lane, j.model, j.dead_reason, j.fingerprint, j.cause,
+    SELECT j.id, j.tenant_id, j.batch_id, j.custom_id, j.lane, j.model, j.prompt, j.dead_reason, j.fingerprint, j.cause,
         j.message, j.tries, j.spent_nano_usd, j.created_at, j.rested_at
     FROM jobs j LEFT JOIN jobs c ON c.id = CAST(:after AS text)
     WHERE j.tenant_id = t.id AND {MEANT}
@@ -72,7 +72,7 @@ ORDER BY c.jobs DESC, c.fingerprint
 """  # noqa: S608 - the same
 
 WHOLE = """
-SELECT j.id, j.endpoint, j.end_user, j.prompt, j.contract, j.max_tries, j.max_reprompts, j.max_cost_nano_usd, b.body
+SELECT j.id, j.endpoint, j.end_user, j.contract, j.max_tries, j.max_reprompts, j.max_cost_nano_usd, b.body
 FROM jobs j JOIN job_bodies b ON b.job_id = j.id WHERE j.id = ANY(CAST(:ids AS text[]))
 """
 ATTEMPTS = "SELECT * FROM attempts WHERE job_id = ANY(CAST(:ids AS text[])) ORDER BY job_id, opened_at, id"
@@ -88,6 +88,7 @@ class DeadLetterView:
     custom_id: str | None
     lane: Lane
     model: str
+    prompt: str | None
     reason: str
     fingerprint: str | None
     cause: str | None
@@ -121,7 +122,6 @@ class WholeLetter:
     body: JsonObject
     endpoint: str
     user: str | None
-    prompt: str | None
     contract: JsonObject | None
     max_tries: int
     max_reprompts: int
@@ -192,6 +192,7 @@ def _view(row: Row) -> DeadLetterView:
         custom_id=row["custom_id"],
         lane=Lane(row["lane"]),
         model=row["model"],
+        prompt=row["prompt"],
         reason=row["dead_reason"],
         fingerprint=row["fingerprint"],
         cause=row["cause"],
@@ -223,7 +224,6 @@ def _whole(letter: DeadLetterView, row: Row, attempts: tuple[AttemptView, ...]) 
         body=row["body"],
         endpoint=row["endpoint"],
         user=row["end_user"],
-        prompt=row["prompt"],
         contract=row["contract"],
         max_tries=row["max_tries"],
         max_reprompts=row["max_reprompts"],

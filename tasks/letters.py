@@ -147,7 +147,7 @@ def _job(whole: WholeLetter) -> Job:
         batch_id=letter.batch_id,
         custom_id=letter.custom_id,
         user=whole.user,
-        prompt=whole.prompt,
+        prompt=letter.prompt,
         max_tries=whole.max_tries,
         max_reprompts=whole.max_reprompts,
         max_cost_nano_usd=whole.max_cost_nano_usd,

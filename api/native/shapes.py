@@ -96,6 +96,7 @@ def dead_letter_object(letter: DeadLetterView) -> JsonObject:
         "message": letter.message,
         "lane": letter.lane,
         "model": letter.model,
+        "prompt": letter.prompt,
         "custom_id": letter.custom_id,
         "batch_id": letter.batch_id,
         "tenant_id": letter.tenant_id,
@@ -128,7 +129,6 @@ def whole_letter_object(whole: WholeLetter, *, content: bool) -> JsonObject:
     return dead_letter_object(whole.letter) | {
         "endpoint": whole.endpoint,
         "user": whole.user,
-        "prompt": whole.prompt,
         "request": whole.body if content else None,
         "contract": whole.contract,
         "max_tries": whole.max_tries,

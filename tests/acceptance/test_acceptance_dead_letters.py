@@ -114,7 +114,6 @@ def test_dead_letters_are_grouped_by_their_causes_in_words_and_told_whole(
 
     assert "7 jobs, 4 causes" in shown.stderr
     assert {(row[1], row[2]): int(row[0]) for row in map(_cells, shown.stdout.splitlines()[1:])} == CAUSES
-    assert person.reads("dead-letters", "groups") == groups
     assert {letter["id"] for letter in listed} == set(ids[-3:])
     assert story["first_error"]["message"].startswith("kind: ")
     calls = story["attempts"]
