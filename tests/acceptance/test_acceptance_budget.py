@@ -22,7 +22,9 @@ from tests.support.stack_process import CONFIG, StackProcess
 SECONDS = 60.0
 KILL_EVERY_SECONDS = 5.0
 WORKERS = ("standard-1", "bulk", "interactive")
-USERS, JOBS_OF_EACH = 12, 600
+USERS, JOBS_OF_EACH = 60, 60
+"""One after the other, so that at every moment some user's money is just running out."""
+
 COST_NANO_USD = 10 * 400 + 8 * 1_600
 """What one request of three words costs: ten tokens of prompt with what the provider adds, eight of answer."""
 
@@ -82,7 +84,7 @@ def hand_in(stack: StackProcess, folder: Path) -> None:
         for number in range(USERS * JOBS_OF_EACH):
             body = {
                 "model": "small",
-                "user": f"user-{number % USERS}",
+                "user": f"user-{number // JOBS_OF_EACH}",
                 "max_completion_tokens": 8,
                 "messages": [{"role": "user", "content": f"turbine {number:04}"}],
             }

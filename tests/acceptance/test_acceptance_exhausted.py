@@ -45,9 +45,10 @@ SETTLED_SECONDS = 40.0
 QUIET_SECONDS = 1.0
 STATES = "SELECT state, count(*) AS jobs FROM jobs WHERE end_user = %s GROUP BY 1"
 UNDER_WAY = """
-SELECT count(*) AS jobs FROM jobs
+SELECT end_user, state, wait_reason, count(*) AS jobs, min(wake_at) FILTER (WHERE state = 'waiting') AS wakes FROM jobs
 WHERE state IN ('queued', 'running')
   OR (state = 'waiting' AND (wait_reason <> 'budget' OR wake_at <= clock_timestamp()))
+GROUP BY 1, 2, 3
 """
 SPENT = """
 SELECT a.id, c.item ->> 0 AS scope, c.item ->> 1 AS time_window, l.nano_usd
@@ -112,9 +113,9 @@ class Hours:
 
         def is_settled() -> bool:
             known = all(self.states(who).total() == number for who, number in jobs.items())
-            return known and self.stack.rows(UNDER_WAY)[0]["jobs"] == 0
+            return known and not self.stack.rows(UNDER_WAY)
 
-        assert wait_until(is_settled, seconds=SETTLED_SECONDS), {who: self.states(who) for who in jobs}
+        assert wait_until(is_settled, seconds=SETTLED_SECONDS), (self.clock.now, self.stack.rows(UNDER_WAY))
 
     def turn_the_hour(self, jobs: dict[str, int]) -> None:
         """Wait through the turn of the hour from shortly before it; what was parked comes back in parts."""
