@@ -120,7 +120,6 @@ class Suspense:
             "presumed_at": presumed_at,
         }
 
-
     def _resolver(self, view: SuspenseView, presumed_at: datetime, now: datetime) -> tuple[str, datetime | None]:
         """Who will resolve it, and when, if nobody says anything before."""
         if view.grant.target.account not in self._keeping:

@@ -81,7 +81,7 @@ async def import_dead_letters(
         schema_complaint=house.vocabulary.schema_complaint,
     )
     taken = await house.imports.take(
-        _split(request.stream()), reader, datetime.now(UTC), first_line=first_line, dry_run=dry_run
+        _split(request.stream(), first_line), reader, datetime.now(UTC), first_line=first_line, dry_run=dry_run
     )
     return Json({"checked": taken.checked, "imported": taken.imported, "known": taken.known})
 
@@ -131,14 +131,15 @@ async def _lines(house: House, which: DeadLetters, *, content: bool) -> AsyncIte
         yield orjson.dumps(whole_letter_object(letter, content=content), option=orjson.OPT_APPEND_NEWLINE)
 
 
-async def _split(parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The lines of a stream. Raises InvalidRequest for one that is longer than any letter."""
-    rest = b""
+async def _split(parts: AsyncIterator[bytes], first_line: int) -> AsyncIterator[bytes]:
+    """The lines of a stream. Raises InvalidRequest with the number of one that is longer than any letter."""
+    rest, number = b"", first_line
     async for part in parts:
         *lines, rest = (rest + part).split(b"\n")
         for line in lines:
             yield line
+        number += len(lines)
         if len(rest) > MAX_LETTER_BYTES:
-            raise InvalidRequest(f"A line may have at most {MAX_LETTER_BYTES} bytes.")
+            raise InvalidRequest(f"line {number}: it may have at most {MAX_LETTER_BYTES} bytes. Nothing was imported.")
     if rest:
         yield rest
