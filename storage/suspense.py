@@ -26,24 +26,30 @@ OPERATORS_WORD = "operator"
 
 MOST_PER_ROUND = 1_000
 
-OLDEST = """
-SELECT a.*, j.tenant_id, j.state AS job_state
+ATTEMPT = """
+    a.id, a.job_id, a.fence, a.account, a.model, a.epoch, a.stamp, a.counters, a.reserved_tokens, a.reserved_nano_usd,
+    a.price, NULL AS request, a.state, a.outcome, a.cost_nano_usd, a.opened_at, a.closed_at
+"""
+"""All of an attempt but what was said in it, which may be megabytes."""
+
+OLDEST = f"""
+SELECT {ATTEMPT}, j.tenant_id, j.state AS job_state
 FROM attempts a JOIN jobs j ON j.id = a.job_id LEFT JOIN attempts c ON c.id = CAST(:after AS text)
 WHERE a.state = 'suspense' AND (CAST(:after AS text) IS NULL OR (a.opened_at, a.id) > (c.opened_at, c.id))
 ORDER BY a.opened_at, a.id LIMIT :most
-"""
+"""  # noqa: S608 - one constant inside another
 
 TOTALS = """
 SELECT account, count(*) AS attempts, sum(reserved_nano_usd)::bigint AS nano_usd
 FROM attempts WHERE state = 'suspense' GROUP BY account ORDER BY account
 """
 
-LEFT_BEHIND = """
-SELECT a.* FROM attempts a JOIN jobs j ON j.id = a.job_id
+LEFT_BEHIND = f"""
+SELECT {ATTEMPT} FROM attempts a JOIN jobs j ON j.id = a.job_id
 WHERE a.state = 'suspense' AND a.account = ANY(CAST(:accounts AS text[]))
   AND j.state IN ('completed', 'dead', 'expired', 'cancelled')
 ORDER BY a.closed_at DESC LIMIT :most
-"""
+"""  # noqa: S608 - the same
 
 RESOLVE = """
 WITH resolved AS (
@@ -60,7 +66,7 @@ WITH resolved AS (
 UPDATE jobs j SET spent_nano_usd = j.spent_nano_usd + :nano_usd FROM resolved r WHERE j.id = r.job_id
 """
 
-STANDS = "SELECT * FROM attempts WHERE id = :id"
+STANDS = f"SELECT {ATTEMPT} FROM attempts a WHERE a.id = :id"  # noqa: S608 - the same
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
