@@ -33,7 +33,8 @@ small = ["gpt-4.1-mini"]
 falling = ["gpt-4.1", "gpt-5-mini"]
 """
 FAMILY, OTHER = "openai/shared", "openai/gpt-5-mini"
-FREEZE_SECONDS = 15
+FREEZE_SECONDS = 25
+"""Several times what the looks below take, so that a busy machine does not thaw it under them."""
 SEEN_SECONDS, THAWED_SECONDS = 12.0, FREEZE_SECONDS + 20.0
 SCRAPED_EVERY_SECONDS = 11.0
 """Gauges are believed for ten seconds."""
