@@ -13,7 +13,7 @@ from schemas.job import Target
 from schemas.money import NanoUsd
 from storage.jobs import JobTable, Record
 from storage.ledger import LedgerTable
-from storage.suspense import SuspenseTable
+from storage.suspense import LEFT_BEHIND, OLDEST, TOTALS, SuspenseTable
 from tests.support.stored_jobs import closed, new_job, opened
 
 DEAD = DeadLetter(reason=DeadReason.UNKNOWN, message="over")
@@ -80,3 +80,28 @@ async def test_only_what_no_job_will_ask_for_is_left_behind(engine: AsyncEngine,
 
     assert (left.id, left.grant, left.price) == (rested.id, rested.grant, rested.price)
     assert since_at >= rested.opened_at
+
+
+CROWD = """
+INSERT INTO attempts (id, job_id, fence, account, model, epoch, stamp, counters, reserved_tokens, reserved_nano_usd,
+    price, state, opened_at, closed_at)
+SELECT 'crowd' || n, :job_id, 1, 'openai', 'm', 1, 's', '[]', 1, 1, '{}',
+    CASE WHEN n % 1000 = 0 THEN 'suspense' ELSE 'posted' END, now(), now()
+FROM generate_series(1, 20000) n
+"""
+
+
+@pytest.mark.parametrize("query", [OLDEST, TOTALS, LEFT_BEHIND])
+async def test_suspense_is_found_without_a_scan_of_the_attempts(engine: AsyncEngine, query: str) -> None:
+    job = new_job()
+    await JobTable(engine, holder="w", lease_seconds=30).insert([job])
+
+    async with engine.begin() as connection:
+        await connection.execute(text(CROWD), {"job_id": job.id})
+        await connection.execute(text("ANALYZE attempts"))
+        given = {"after": None, "most": 50, "accounts": ["openai"]}
+        plan = await connection.execute(text(f"EXPLAIN {query}"), given)
+        lines = [str(line) for line in plan.scalars()]
+        await connection.rollback()
+
+    assert not [line for line in lines if "Seq Scan on attempts" in line], lines
