@@ -137,7 +137,8 @@ async def keep(settings: Settings) -> None:
     async with open_upkeep_house(settings, load_catalogue(settings.config), os.environ) as house:
 
         async def alone(job_id: JobId, generation: int) -> int:
-            return await started(job_id, generation, settings.total_timeout_seconds + ALONE_START_SECONDS)
+            most_seconds = settings.total_timeout_seconds + ALONE_START_SECONDS
+            return await started(job_id, generation, most_seconds, stopping)
 
         log.info("upkeep_started", holder=house.storage.holder)
         bell = asyncio.create_task(listen(settings.database_url.get_secret_value(), woken["dispatch"].set))
