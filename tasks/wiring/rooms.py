@@ -16,6 +16,7 @@ import structlog
 from celery import Celery
 
 from admission.connect import Admission, connected
+from admission.gate import DEFAULT_LIFETIME_SECONDS
 from config.catalogue import Catalogue
 from config.settings import Settings
 from providers.vocabulary import Vocabulary
@@ -32,6 +33,9 @@ log = structlog.get_logger()
 
 CLOCK_SECONDS = 5.0
 """How long a clock may be wrong after somebody has turned it."""
+
+OUTLIVES_CALL_SECONDS = 60.0
+"""How much longer than the longest call a reservation lives: one that runs out is one whose worker is gone."""
 
 CONFIGURATION_SECONDS = 2.0
 """How long a process may work with limits and budgets that an operator has changed."""
@@ -51,6 +55,12 @@ class Rooms:
     results: ResultBackend
 
 
+def reservation_seconds(settings: Settings) -> float:
+    """How long what was granted stays reserved unless it is settled. Never shorter than the gate's own figure, below
+    which an attempt could be opened on a reservation that has run out."""
+    return max(DEFAULT_LIFETIME_SECONDS, settings.total_timeout_seconds + OUTLIVES_CALL_SECONDS)
+
+
 @asynccontextmanager
 async def open_rooms(settings: Settings, catalogue: Catalogue, *, process: str) -> AsyncIterator[Rooms]:
     """Open the rooms of one process; `process` is how its leases and connections name it. Raises UnfitSchema."""
@@ -63,7 +73,7 @@ async def open_rooms(settings: Settings, catalogue: Catalogue, *, process: str) 
             holder=f"{process}@{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}",
             lease_seconds=settings.lease_seconds,
         ) as storage,
-        connected(redis_url) as admission,
+        connected(redis_url, lifetime_seconds=reservation_seconds(settings)) as admission,
     ):
         await _require_schema(storage)
         configuration, clock = Configuration(storage.config), StoreClock()
