@@ -3,7 +3,8 @@
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from itertools import cycle
 from multiprocessing import get_context
@@ -11,11 +12,15 @@ from pathlib import Path
 
 import pytest
 
+from admission.gate import DEFAULT_LIFETIME_SECONDS
 from schemas.ids import AttemptId
 from schemas.money import NanoUsd
 from stack.children import wait_until
+from stack.home import Home
+from stack.servers import EmbeddedServers
 from tests.chaos.balances import Samples, reserved_in, watch
 from tests.chaos.invoice import resolve_by_bill
+from tests.support.shifted_clock import NO_COMPILER, ShiftedClock
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.stack_process import CONFIG, StackProcess
 
@@ -55,11 +60,32 @@ def busy_provider() -> Iterator[SimulatorProcess]:
         yield running
 
 
+@dataclass(frozen=True, kw_only=True)
+class Bound:
+    """A stack whose budgets bind, and the clock that its stores and processes live by."""
+
+    stack: StackProcess
+    clock: ShiftedClock
+
+
 @pytest.fixture
-def bound_stack(busy_provider: SimulatorProcess, tmp_path: Path) -> Iterator[StackProcess]:
-    env = {"PENSTOCK_SLOTS": "24", "PENSTOCK_RESERVED_CRITICAL_SLOTS": "2", "PENSTOCK_SLICE_SIZE": "8"}
-    with StackProcess.started(tmp_path / "home", provider=busy_provider, config=configuration(), env=env) as running:
-        yield running
+def bound(busy_provider: SimulatorProcess, tmp_path: Path) -> Iterator[Bound]:
+    with ExitStack() as ends:
+        clock = ends.enter_context(ShiftedClock.made())
+        if clock is None:
+            pytest.skip(NO_COMPILER)
+        servers = ends.enter_context(EmbeddedServers.started(Home(tmp_path / "servers"), env=clock.env))
+        env = {
+            "PENSTOCK_SLOTS": "24",
+            "PENSTOCK_RESERVED_CRITICAL_SLOTS": "2",
+            "PENSTOCK_SLICE_SIZE": "8",
+            "PENSTOCK_REDIS_URL": servers.redis_url,
+            "PENSTOCK_DATABASE_URL": servers.database_url,
+        }
+        running = StackProcess.started(
+            tmp_path / "home", provider=busy_provider, config=configuration(), env=clock.env | env
+        )
+        yield Bound(stack=ends.enter_context(running), clock=clock)
 
 
 @contextmanager
@@ -101,9 +127,9 @@ def has_come(moment: float) -> bool:
 
 @pytest.mark.slow
 def test_workers_that_are_killed_pass_no_budget_and_lose_no_nano_dollar(
-    bound_stack: StackProcess, busy_provider: SimulatorProcess, tmp_path: Path
+    bound: Bound, busy_provider: SimulatorProcess, tmp_path: Path
 ) -> None:
-    stack = bound_stack
+    stack = bound.stack
     with sampled(stack.connection.redis_url) as samples:
         hand_in(stack, tmp_path)
         assert wait_until(lambda: stack.rows(AT_WORK)[0]["jobs"] > 0, seconds=AT_REST_SECONDS)
@@ -119,6 +145,7 @@ def test_workers_that_are_killed_pass_no_budget_and_lose_no_nano_dollar(
         assert wait_until(lambda: stack.rows(AT_WORK)[0]["jobs"] == 0, seconds=AT_REST_SECONDS)
         bills = {AttemptId(name): NanoUsd(bill["nano_usd"]) for name, bill in busy_provider.bills().items()}
         in_suspense = resolve_by_bill(stack.connection.database_url, bills)
+        bound.clock.shift(int(DEFAULT_LIFETIME_SECONDS))  # what was granted and never opened runs out
         assert wait_until(lambda: reserved_in(stack.connection.redis_url, LIMITS) == 0, seconds=SETTLED_SECONDS)
 
     [seen] = samples
