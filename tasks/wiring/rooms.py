@@ -56,8 +56,10 @@ class Rooms:
 
 
 def reservation_seconds(settings: Settings) -> float:
-    """How long what was granted stays reserved unless it is settled. Never shorter than the gate's own figure, below
-    which an attempt could be opened on a reservation that has run out."""
+    """How long what was granted stays reserved unless it is settled.
+
+    Never shorter than the gate's own figure, below which an attempt could be opened on a reservation that has run out.
+    """
     return max(DEFAULT_LIFETIME_SECONDS, settings.total_timeout_seconds + OUTLIVES_CALL_SECONDS)
 
 

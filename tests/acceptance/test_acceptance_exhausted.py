@@ -50,6 +50,10 @@ WHERE state IN ('queued', 'running')
   OR (state = 'waiting' AND (wait_reason <> 'budget' OR wake_at <= clock_timestamp()))
 GROUP BY 1, 2, 3
 """
+UNSETTLED = """
+SELECT j.end_user, a.state, a.outcome, count(*) AS attempts FROM attempts a JOIN jobs j ON j.id = a.job_id
+WHERE a.state IN ('opened', 'suspense') GROUP BY 1, 2, 3
+"""
 SPENT = """
 SELECT a.id, c.item ->> 0 AS scope, c.item ->> 1 AS time_window, l.nano_usd
 FROM ledger l JOIN attempts a ON a.id = l.attempt_id CROSS JOIN LATERAL json_array_elements(a.counters) AS c (item)
@@ -115,7 +119,9 @@ class Hours:
             known = all(self.states(who).total() == number for who, number in jobs.items())
             return known and not self.stack.rows(UNDER_WAY)
 
-        assert wait_until(is_settled, seconds=SETTLED_SECONDS), (self.clock.now, self.stack.rows(UNDER_WAY))
+        assert wait_until(is_settled, seconds=SETTLED_SECONDS), (
+            f"{self.clock.now}: {self.stack.rows(UNDER_WAY)}, {self.stack.rows(UNSETTLED)}"
+        )
 
     def turn_the_hour(self, jobs: dict[str, int]) -> None:
         """Wait through the turn of the hour from shortly before it; what was parked comes back in parts."""
