@@ -4,21 +4,34 @@ Migrations expand first and contract a version later, so a database that is one 
 one that is behind serves nobody. Fit is told by the names of migrations, never by looking at tables.
 """
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import structlog
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import NullPool
 
+from schemas.errors import PostgresUnavailable
 from storage.engine import CONNECT_TIMEOUT_SECONDS, condition_of, driver_url, transaction
+
+log = structlog.get_logger()
 
 MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
 MIGRATION_LOCK = 0x50454E53
 """Advisory lock, so that two releases at once run one after the other."""
+
+LOCK_TIMEOUT_MS = 2_000
+"""How long a migration waits for a table that somebody reads or writes: whoever comes later waits behind it."""
+
+LOCK_TRIES, LOCK_PAUSE_SECONDS = 60, 1.0
+"""How often it asks again, and how long it lets everybody else through in between."""
+
+LOCK_NOT_AVAILABLE = "55P03"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,7 +94,7 @@ def migrate(database_url: str, to: str = "head") -> SchemaFit:
         connection.commit()
         fit = SchemaFit(found=_revision(connection), known=known_migrations())
         if fit.is_older:
-            _upgrade(connection, to)
+            _upgrade_between_others(connection, to)
         connection.commit()
     return fit
 
@@ -91,6 +104,24 @@ def _revision(connection: Connection) -> str | None:
         return None
     found: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
     return found
+
+
+def _upgrade_between_others(connection: Connection, to: str) -> None:
+    """Migrate while workers are at work. Raises PostgresUnavailable where a table was never free for a moment."""
+    connection.execute(text(f"SET lock_timeout = {LOCK_TIMEOUT_MS}"))
+    connection.commit()
+    for _ in range(LOCK_TRIES):
+        try:
+            _upgrade(connection, to)
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) != LOCK_NOT_AVAILABLE:
+                raise
+            connection.rollback()
+            log.warning("migration_waits", reason=str(error.orig).strip())
+            time.sleep(LOCK_PAUSE_SECONDS)
+        else:
+            return
+    raise PostgresUnavailable("A table that a migration changes is never free; end what holds it and release again.")
 
 
 def _upgrade(connection: Connection, to: str) -> None:
