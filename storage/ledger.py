@@ -20,9 +20,6 @@ from storage.engine import transaction
 from storage.rows import Row, grant_from, unsettled_from
 
 MOST_PER_ROUND = 1_000
-PRESUMED_AFTER_SECONDS = 24 * 3600.0
-"""An outcome that nobody could look up for so long is booked at its reservation, until an invoice says otherwise."""
-
 ORPHANED_AFTER_SECONDS = 900.0
 """An attempt of a job that nobody runs any more may still be closed by its zombie; after this it is suspended."""
 
