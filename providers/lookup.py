@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx2
 import orjson
+import structlog
 from openai import APIError
 
 from providers.client import PATH, Account
@@ -16,6 +17,8 @@ from schemas.admission import LimitHeaders
 from schemas.ids import AttemptId
 from schemas.jsons import JsonObject
 from schemas.reply import Reply
+
+log = structlog.get_logger()
 
 ATTEMPT_METADATA = "attempt_id"
 LOOK_UP_SECONDS = 10.0
@@ -41,7 +44,8 @@ async def look_up(account: Account, model: str, attempt_id: AttemptId) -> Reply 
             cast_to=httpx2.Response,
             options={"params": {f"metadata[{ATTEMPT_METADATA}]": attempt_id, "limit": 2}, "timeout": LOOK_UP_SECONDS},
         )
-    except (APIError, httpx2.HTTPError):
+    except (APIError, httpx2.HTTPError) as error:
+        log.warning("look_up_failed", account=account.name, attempt_id=attempt_id, reason=type(error).__name__)
         return None
     return _reply(_parsed(response.content), model)
 

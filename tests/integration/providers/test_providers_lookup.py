@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 
 import pytest
+from structlog.testing import capture_logs
 
 from config.catalogue import Catalogue, ModelTable, ProviderTable
 from config.settings import Settings
@@ -48,3 +49,18 @@ async def test_a_lost_answer_is_found_by_its_attempt(lookup: bool) -> None:  # n
     if found is not None:
         assert found.usage is not None
         assert plan.price.cost(found.usage) == bill["nano_usd"]
+
+
+async def test_an_account_that_cannot_be_asked_knows_nothing_and_that_is_logged() -> None:
+    with SimulatorProcess.start() as provider:
+        base_url = provider.base_url
+    catalogue = Catalogue(
+        providers={"openai": ProviderTable(base_url=base_url, lookup=True)}, models={"gpt-4.1-mini": ModelTable()}
+    )
+    async with open_models(catalogue, SETTINGS, {"OPENAI_API_KEY": "sk-hidden"}) as models:
+        [target] = models.chain("gpt-4.1-mini")
+        with capture_logs() as told:
+            assert await models.look_up(target, AttemptId("att_lost")) is None
+
+    [line] = [line for line in told if line["event"] == "look_up_failed"]
+    assert (line["account"], line["attempt_id"], line["reason"]) == ("openai", "att_lost", "APIConnectionError")
