@@ -55,10 +55,12 @@ async def test_an_account_that_cannot_be_asked_knows_nothing_and_that_is_logged(
     with SimulatorProcess.start() as provider:
         base_url = provider.base_url
     catalogue = Catalogue(
-        providers={"openai": ProviderTable(base_url=base_url, lookup=True)}, models={"gpt-4.1-mini": ModelTable()}
+        providers={"openai": ProviderTable(base_url=base_url, lookup=True)},
+        models={"gpt-4.1-mini": ModelTable()},
+        aliases={"small": ("gpt-4.1-mini",)},
     )
     async with open_models(catalogue, SETTINGS, {"OPENAI_API_KEY": "sk-hidden"}) as models:
-        [target] = models.chain("gpt-4.1-mini")
+        [target] = models.chain("small")
         with capture_logs() as told:
             assert await models.look_up(target, AttemptId("att_lost")) is None
 
