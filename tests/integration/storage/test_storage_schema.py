@@ -155,9 +155,9 @@ async def test_a_database_fits_after_its_release_and_is_older_before(empty_datab
 def test_a_migration_that_waits_for_a_reader_lets_everybody_else_through(empty_database_url: str) -> None:
     migrate(empty_database_url, to="0006")
     with (
+        ThreadPoolExecutor(1) as release,
         psycopg.connect(empty_database_url) as reader,
         psycopg.connect(empty_database_url, autocommit=True) as worker,
-        ThreadPoolExecutor(1) as release,
     ):
         reader.execute("SELECT 1 FROM jobs")
         migrating = release.submit(migrate, empty_database_url, "0007")
