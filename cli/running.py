@@ -17,7 +17,6 @@ from schemas.errors import NotFound, Unavailable, UnfitSchema
 from schemas.jsons import JsonObject
 from stack import status as stack_status
 from stack.home import Home
-from stack.up import up as run_stack
 
 DEFAULT_PORT = 8080
 CONNECT_SECONDS = 5.0
@@ -34,6 +33,8 @@ def up(
     quiet: Annotated[bool, typer.Option("--quiet", help="Do not show what the processes log.")] = False,
 ) -> None:
     """Run everything in the foreground, kept alive; Ctrl-C stops it cleanly."""
+    from stack.up import up as run_stack  # noqa: PLC0415 - loads the servers, which no other command needs
+
     run_stack(home, port=port, workers=workers, env=environment(ctx), follow=not quiet)
 
 
