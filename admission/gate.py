@@ -103,12 +103,13 @@ class Gate:
         await self._wire.run(PENALIZE, [self._keys.bucket(target), self._keys.targets], args)
 
     async def stop_account(self, account: str, reason: str) -> None:
-        """Let nothing more through to this account until somebody starts it."""
+        """Let nothing more through to this account until somebody opens it."""
         await self._wire.command("SET", self._keys.account(account), reason)
 
-    async def start_account(self, account: str) -> bool:
-        """Open a stopped account; False when it was open."""
-        return bool(await self._wire.command("DEL", self._keys.account(account)))
+    async def open_account(self, account: str) -> str | None:
+        """Let calls through to this account again; returns what it was stopped for, None when it was open."""
+        reason = await self._wire.command("GETDEL", self._keys.account(account))
+        return None if reason is None else str(reason.decode())
 
     async def configure(self, limits: TargetLimits, version: int) -> bool:
         """Apply limits, keeping what was learned and spent; False when a newer version is in force."""

@@ -230,6 +230,13 @@ class Watch(Protocol):
         """How many jobs are not at rest, by lane and state. Raises PostgresUnavailable."""
 
 
+class Accounts(Protocol):
+    """The operator's hand on accounts at providers."""
+
+    async def open(self, account: str) -> JsonObject:
+        """Let calls through to a stopped one again. Raises NotFound and RedisUnavailable."""
+
+
 class Treasury(Protocol):
     """The operator's hand on the money."""
 
@@ -332,6 +339,10 @@ class House(Protocol):
     @property
     def controls(self) -> Controls:
         """Work under way, to be stopped or moved."""
+
+    @property
+    def accounts(self) -> Accounts:
+        """Accounts at providers, to be opened again."""
 
     @property
     def treasury(self) -> Treasury:

@@ -162,9 +162,30 @@ def list_limits(
     home: HomeFolder = DEFAULT_HOME,
 ) -> None:
     """See the provider's limits: configured, learned, effective and used; who waits, and why nothing is sent."""
+    if ctx.invoked_subcommand is not None:
+        return
     rows = open_door(ctx, url, home, as_operator=True).rows("limits")
     told = rows if as_json else (row | {"waiting": waiting_in_words(row["waiting"])} for row in rows)
     show_rows(told, LIMIT_COLUMNS, as_json=as_json)
+
+
+@limits.command("open")
+def open_account(
+    ctx: typer.Context,
+    *,
+    account: Annotated[str, typer.Argument(help="The part of its targets before the slash.")],
+    as_json: AsJson = False,
+    url: Url = None,
+    home: HomeFolder = DEFAULT_HOME,
+) -> None:
+    """Open an account that its provider's word has stopped; jobs that wait for it wake. Safe to run twice."""
+    opened = open_door(ctx, url, home, as_operator=True).post("limits", "open", body={"account": account})
+    if as_json:
+        show_json(opened)
+        return
+    reason = opened["was_stopped_for"]
+    said = "it was not stopped" if reason is None else f"it was stopped for {reason}; its jobs wake within seconds"
+    remark(f"{account} is open: {said}")
 
 
 def waiting_in_words(lanes: "JsonObject | None") -> str | None:

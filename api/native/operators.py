@@ -16,6 +16,10 @@ from tasks.identity import new_key_id, new_key_secret
 router = APIRouter(tags=["operators"])
 
 
+MOST_CHARACTERS = 256
+"""Longer than any name of an account."""
+
+
 class NewKey(StrictBody):
     """Whose key, and what it may do."""
 
@@ -33,6 +37,12 @@ class NewBudget(StrictBody):
     on_exhausted: list[str] | None = None
     pacing: str | None = None
     pacing_ahead: float | None = None
+
+
+class StoppedAccount(StrictBody):
+    """Which account; its name is that of its `[providers]` table, the part of a target before the slash."""
+
+    account: str = Field(min_length=1, max_length=MOST_CHARACTERS)
 
 
 class NewRepricing(StrictBody):
@@ -93,6 +103,13 @@ async def list_limits(operator: Operator, house: OfHouse) -> Json:
     """List the providers' limits: configured, learned, effective, used; who waits by lane, and why nothing is sent."""
     _ = operator
     return whole(await house.watch.limits())
+
+
+@router.post("/limits/open", openapi_extra=documented(StoppedAccount))
+async def open_account(operator: Operator, body: JsonBody, house: OfHouse) -> Json:
+    """Open an account that its provider's word has stopped; jobs that wait for it wake early. Safe to call twice."""
+    _ = operator
+    return Json(await house.accounts.open(parse(StoppedAccount, body).account))
 
 
 @router.post("/keys", openapi_extra=documented(NewKey))

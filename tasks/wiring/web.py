@@ -14,6 +14,7 @@ from storage.files import FileTable
 from storage.keys import KeyTable
 from storage.reads import Reads
 from storage.stop_losses import StopLossTable
+from tasks.accounts import Accounts
 from tasks.controls import Controls
 from tasks.deps import Deps
 from tasks.intake import Intake
@@ -50,6 +51,7 @@ class WebHouse:
     repricing: Repricing
     suspense: Suspense
     controls: Controls
+    accounts: Accounts
 
 
 @asynccontextmanager
@@ -76,6 +78,12 @@ async def open_web_house(
             imports=Imports(rooms.storage.letters),
             controls=Controls(
                 rooms.storage.controls, chain=rooms.vocabulary.chain, cancel_job=rooms.storage.jobs.cancel
+            ),
+            accounts=Accounts(
+                rooms.admission.gate,
+                rooms.storage.parked,
+                names=(*catalogue.models, *catalogue.aliases),
+                chain=rooms.vocabulary.chain,
             ),
             treasury=Treasury(rooms.storage.config, rooms.storage.spend, now=rooms.clock.now),
             repricing=_repricing(rooms, catalogue, env),

@@ -6,7 +6,7 @@ A stack and a provider of its own, because everything that others would send is 
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.request import ProxyHandler, build_opener
 
@@ -36,6 +36,8 @@ FAMILY, OTHER = "openai/shared", "openai/gpt-5-mini"
 FREEZE_SECONDS = 25
 """Several times what the looks below take, so that a busy machine does not thaw it under them."""
 SEEN_SECONDS, THAWED_SECONDS = 12.0, FREEZE_SECONDS + 20.0
+WOKEN_SECONDS = 20.0
+"""Far less than the minute after which a job that waits for a stopped account asks again by itself."""
 SCRAPED_EVERY_SECONDS = 11.0
 """Gauges are believed for ten seconds."""
 
@@ -82,8 +84,12 @@ def rows_by_lane(stack: StackProcess) -> dict[str, int]:
     return {row["lane"]: row["jobs"] for row in stack.rows(ROWS)}
 
 
+def reasons(stack: StackProcess, jobs: Sequence[str]) -> list[str]:
+    return sorted(stack.door.get("jobs", job)["wait_reason"] or "" for job in jobs)
+
+
 def printed(stack: StackProcess, *words: str) -> str:
-    command = [sys.executable, "-m", "cli", "limits", "--home", str(stack.home), *words]
+    command = [sys.executable, "-m", "cli", "limits", *words, "--home", str(stack.home)]
     return subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout
 
 
@@ -153,11 +159,13 @@ def test_while_a_family_is_frozen_all_views_agree_with_the_rows(shut: StackProce
     )
 
 
-def test_an_account_without_money_is_shut_and_says_so_everywhere(shut: StackProcess) -> None:
-    hand_in(shut, "gpt-5-mini", "normal", "[[scenario:money]]")
+def test_an_account_without_money_is_shut_says_so_everywhere_and_opens_at_an_operators_word(
+    shut: StackProcess,
+) -> None:
+    made = [hand_in(shut, "gpt-5-mini", "normal", "[[scenario:money*1]]")]
     eventually(lambda: limits_of(shut, OTHER)["in_flight"]["shut_by"], "account_stopped")
-    for _ in range(4):
-        hand_in(shut, "gpt-5-mini", "high")
+    made += [hand_in(shut, "gpt-5-mini", "high") for _ in range(4)]
+    eventually(lambda: reasons(shut, made), ["account_stopped"] * 4 + ["money"])
     eventually(lambda: counts(limits_of(shut, OTHER)["in_flight"]), {"high": 4, "normal": 1})
 
     told, family = limits_of(shut, OTHER)["in_flight"], limits_of(shut, FAMILY)["in_flight"]
@@ -172,3 +180,9 @@ def test_an_account_without_money_is_shut_and_says_so_everywhere(shut: StackProc
         seconds=SCRAPED_EVERY_SECONDS,
     )
     assert samples(shut, "penstock_waiting_jobs", target=OTHER)["high",] == 4
+
+    opened, again = (json.loads(printed(shut, "open", "openai", "--json")) for _ in range(2))
+
+    assert (opened["was_stopped_for"], again["was_stopped_for"]) == ("insufficient_quota", None)
+    assert {row["shut_by"] for row in shut.door.get("limits")["data"]} == {None}
+    eventually(lambda: {shut.door.get("jobs", job)["state"] for job in made}, {"completed"}, WOKEN_SECONDS)

@@ -105,11 +105,12 @@ async def test_a_stopped_account_says_why_also_while_its_target_is_frozen(room: 
     await room.gate.stop_account(TARGET.account, "insufficient_quota")
 
     stopped = await seen(room)
-    await room.gate.start_account(TARGET.account)
+    reasons = [await room.gate.open_account(TARGET.account) for _ in range(2)]
     clock.pass_seconds(1)
     started = await seen(room)
 
     assert (stopped.shut_by, stopped.stopped) == (ShutBy.ACCOUNT_STOPPED, "insufficient_quota")
+    assert reasons == ["insufficient_quota", None]
     assert (started.shut_by, started.stopped) == (None, None)
     clock.pass_seconds(1)
     granted(await room.gate.admit(an_ask()))

@@ -30,6 +30,7 @@ GUARDED = (
     ("POST", "/dead-letters/discard"),
     ("GET", "/budgets"),
     ("GET", "/limits"),
+    ("POST", "/limits/open"),
     ("GET", "/keys"),
     ("POST", "/keys"),
     ("DELETE", "/keys/key_1"),
