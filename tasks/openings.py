@@ -50,7 +50,7 @@ class Buckets(Protocol):
     """Where limits are enforced."""
 
     async def snapshot(self, target: Target) -> LimitsSnapshot | None:
-        """A target's bucket now; None for one that was never asked for. Raises RedisUnavailable."""
+        """A bucket now; None for one that was never asked for. Raises RedisUnavailable."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,19 +63,21 @@ class Opening:
 
 
 class Openings:
-    """The windows of all flows. `clock` is monotonic seconds."""
+    """The windows of all flows. `bucket_of` says whose limits a target shares; `clock` is monotonic seconds."""
 
     def __init__(
         self,
         buckets: Buckets,
         chain: Callable[[str], Sequence[Target]],
         *,
+        bucket_of: Callable[[Target], Target],
         run_ahead: int,
         hold_seconds: float,
         clock: Callable[[], float],
     ) -> None:
         self._buckets = buckets
         self._chain = chain
+        self._bucket_of = bucket_of
         self._run_ahead = run_ahead
         self._hold_ms = hold_seconds * 1_000
         self._clock = clock
@@ -98,14 +100,14 @@ class Openings:
             [target, *_] = self._chain(flow.model)
         except UnknownModel:
             return Opening()  # its jobs end as dead letters that say so
-        snapshot = await self._snapshot(target)
+        snapshot = await self._snapshot(self._bucket_of(target))
         return Opening() if snapshot is None else opening_of(snapshot, flow.lane)
 
-    async def _snapshot(self, target: Target) -> LimitsSnapshot | None:
-        read_at, snapshot = self._read.get(target, (float("-inf"), None))
+    async def _snapshot(self, bucket: Target) -> LimitsSnapshot | None:
+        read_at, snapshot = self._read.get(bucket, (float("-inf"), None))
         if self._clock() - read_at >= FRESH_SECONDS:
-            snapshot = await self._buckets.snapshot(target)
-            self._read[target] = (self._clock(), snapshot)
+            snapshot = await self._buckets.snapshot(bucket)
+            self._read[bucket] = (self._clock(), snapshot)
         return snapshot
 
     def _probe(self, flow: Flow) -> int:

@@ -87,6 +87,7 @@ async def open_upkeep_house(
             openings=Openings(
                 rooms.admission.gate,
                 rooms.vocabulary.chain,
+                bucket_of=rooms.configuration.bucket_of,
                 run_ahead=settings.run_ahead_jobs,
                 hold_seconds=settings.hold_seconds,
                 clock=time.monotonic,

@@ -12,6 +12,7 @@ from tasks.dispatch import Flow
 from tasks.openings import PROBE_SECONDS, SMALLEST_WINDOW, Openings
 
 TARGET = Target(account="a", model="m")
+FAMILY, MEMBERS = Target(account="a", model="f"), (Target(account="a", model="one"), Target(account="a", model="two"))
 NONE = DimensionSnapshot(configured=None, learned=None, effective=None, level=None)
 FULL = DimensionSnapshot(configured=6_000, learned=None, effective=6_000, level=1.0)
 EMPTY = replace(FULL, level=0.0)
@@ -43,10 +44,14 @@ class Buckets:
     away: bool = False
     asked: int = 0
     now: float = 0.0
-    chains: dict[str, tuple[Target, ...]] = field(default_factory=lambda: {"small": (TARGET,)})
+    chains: dict[str, tuple[Target, ...]] = field(
+        default_factory=lambda: {"small": (TARGET,), **{member.model: (member,) for member in MEMBERS}}
+    )
 
     async def snapshot(self, target: Target) -> LimitsSnapshot | None:
         self.asked += 1
+        if target in MEMBERS:
+            return None
         if self.away:
             raise RedisUnavailable
         return self.snapshot_now
@@ -56,8 +61,18 @@ class Buckets:
             raise UnknownModel
         return self.chains[model]
 
+    def bucket_of(self, target: Target) -> Target:
+        return FAMILY if target in MEMBERS else target
+
     def openings(self) -> Openings:
-        return Openings(self, self.chain, run_ahead=1_200, hold_seconds=2.0, clock=lambda: self.now)
+        return Openings(
+            self,
+            self.chain,
+            bucket_of=self.bucket_of,
+            run_ahead=1_200,
+            hold_seconds=2.0,
+            clock=lambda: self.now,
+        )
 
 
 def flow(lane: Lane = Lane.LOW, model: str = "small", run_ahead: int = 5) -> Flow:
@@ -104,6 +119,17 @@ async def test_a_shut_flow_sends_one_job_now_and_then_to_ask() -> None:
     buckets.now = PROBE_SECONDS
 
     assert (first, second, await openings.window(flow(run_ahead=0))) == (1, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "window"), [(OPEN, 400), (replace(OPEN, frozen_ms=60_000), 0), (replace(OPEN, stopped="billing"), 0)]
+)
+async def test_a_member_of_a_family_is_as_open_as_the_family(snapshot: LimitsSnapshot, window: int) -> None:
+    buckets = Buckets(snapshot)
+    openings = buckets.openings()
+
+    assert {await openings.window(flow(model=member.model)) for member in MEMBERS} == {window}
+    assert buckets.asked == 1
 
 
 async def test_a_stopped_account_is_not_asked_at_all() -> None:
