@@ -49,6 +49,9 @@ LONG_BYTES = 50_000
 
 FEW_CONNECTIONS = 40
 TIGHT_BYTES = 48_000_000
+"""For the tables; for a whole server four times as much."""
+
+WHOLE_BYTES = 4 * TIGHT_BYTES
 STORIES = """
 SELECT j.id, j.state, j.deaths, count(a.id) AS attempts FROM jobs j LEFT JOIN attempts a ON a.job_id = j.id
 GROUP BY j.id
@@ -161,14 +164,14 @@ def one(database: "psycopg.Connection[Any]", query: str) -> int:
     return int(found)
 
 
-def assert_says_503(here: Works, condition: str) -> None:
-    """Every way in answers 503, names the condition and shows nothing of the server."""
+def assert_says_503(here: Works, *conditions: str) -> None:
+    """Every way in answers 503, names the condition (one of these) and shows nothing of the server."""
     body = call(secrets.token_hex(LONG_BYTES))
     until(lambda: here.client.post("/jobs", json=body).status_code == 503, "the door refuses")
     answers = [here.client.post("/jobs", json=body), here.client.post("/v1/chat/completions", json=body)]
     for answer in answers:
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
-        assert condition in answer.json()["error"]["message"]
+        assert any(condition in answer.json()["error"]["message"] for condition in conditions), answer.text
         assert not any(word in answer.text for word in here.hidden)
 
 
@@ -238,13 +241,13 @@ def test_too_many_connections_are_said_held_out_and_gone_on_from(home: Home, red
 
 
 @contextmanager
-def tight_disk(folder: Path) -> Iterator[Path]:
+def tight_disk(folder: Path, size: int = TIGHT_BYTES) -> Iterator[Path]:
     """A file system of its own with little room. Skips where nobody may mount one."""
     if os.geteuid() != 0:
         pytest.skip("only root can mount a small file system")
     folder.mkdir()
     mounted = subprocess.run(
-        ["/bin/mount", "-t", "tmpfs", "-o", f"size={TIGHT_BYTES}", "tmpfs", str(folder)],
+        ["/bin/mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)],
         capture_output=True,
         text=True,
         check=False,
@@ -286,3 +289,42 @@ def test_a_full_disk_is_said_held_out_and_gone_on_from(home: Home, redis_url: st
                 ballast.unlink()
 
             assert_all_went_on(here, database)
+
+
+def test_a_disk_too_full_for_the_log_ends_the_server_and_nothing_else(redis_url: str, tmp_path: Path) -> None:
+    with tight_disk(tmp_path / "tight", WHOLE_BYTES) as disk:
+        home = Home(disk / "home")
+        with (
+            home.locked(),
+            Postgres(home).running() as postgres,
+            works(postgres.url, redis_url, tmp_path) as here,
+        ):
+            with psycopg.connect(postgres.url, autocommit=True) as database:
+                in_mid_call(here, database)
+            before = here.lines()
+            ballast = disk / "ballast"
+            fill_up(ballast)
+            try:
+                until(lambda: not goes_on_writing(postgres.url), "the server cannot write its log")
+                assert_says_503(here, "disk of Postgres is full", "cannot be reached")
+                until(lambda: "jobs_wait_for_postgres" in here.worker.said(), "the worker holds")
+                assert_no_flood(here, before)
+            finally:
+                ballast.unlink()
+
+            process = postgres.process
+            if process is not None and process.poll() is not None:
+                postgres.start()
+            until(lambda: goes_on_writing(postgres.url), "the server is back", RESUME_SECONDS)
+            with psycopg.connect(postgres.url, autocommit=True) as database:
+                assert_all_went_on(here, database)
+
+
+def goes_on_writing(url: str) -> bool:
+    """Write some megabytes of log, and nothing that stays."""
+    try:
+        with psycopg.connect(url) as connection:
+            connection.execute("SELECT pg_logical_emit_message(true, 'ballast', repeat('x', 4000000))")
+    except psycopg.Error:
+        return False
+    return True
