@@ -30,14 +30,20 @@ class Caller:
 
     async def post(self, body: bytes) -> Answer:
         """Make one call. Raises OSError and PenstockError where the provider does not answer as HTTP wants it."""
-        if self._free:
-            reader, writer = self._free.pop()
-        else:
-            reader, writer = await asyncio.open_connection(self._host, self._port)
+        reader, writer = self._kept() or await asyncio.open_connection(self._host, self._port)
         writer.write(f"{self._head}content-length: {len(body)}\r\n\r\n".encode() + body)
         answer = await _read(reader)
         self._free.append((reader, writer))
         return answer
+
+    def _kept(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
+        """A free connection that the other side has not closed, as servers do with idle ones."""
+        while self._free:
+            reader, writer = self._free.pop()
+            if not reader.at_eof():
+                return reader, writer
+            writer.close()
+        return None
 
     async def aclose(self) -> None:
         """Hang up everywhere."""
