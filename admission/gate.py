@@ -100,7 +100,8 @@ class Gate:
             ramp,
             self.clock_word(),
         ]
-        await self._wire.run(PENALIZE, [self._keys.bucket(target), self._keys.targets], args)
+        keys = [self._keys.bucket(target), self._keys.targets, self._keys.frozen_by(target)]
+        await self._wire.run(PENALIZE, keys, args)
 
     async def stop_account(self, account: str, reason: str) -> None:
         """Let nothing more through to this account until somebody opens it."""

@@ -34,6 +34,13 @@ class Keys:
         """The packed state; its layout is part of the name."""
         return f"{self._root}bucket{LAYOUT}:{_safe(target.account)}:{_safe(target.model)}"
 
+    def frozen_by(self, target: Target) -> str:
+        """Holds which refusal the bucket's freeze came from, for people.
+
+        Beside the packed state and not in it: a new layout would give two versions that run together a bucket each.
+        """
+        return f"{self._root}frozen-by:{_safe(target.account)}:{_safe(target.model)}"
+
     def in_flight(self, target: Target) -> str:
         """Sorted set of stamps by the moment at which they expire."""
         return f"{self._root}in-flight:{_safe(target.account)}:{_safe(target.model)}"

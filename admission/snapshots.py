@@ -21,18 +21,15 @@ RAMP_STEP_US, RAMP_GROWTH = 900_000_000.0, 1.5
 """After a slow_down the rate grows by half per quarter of an hour."""
 FULLY_RAMPED_STEPS = 10
 """From a sixteenth it is all there after seven."""
-RAMP_PAUSE_US = 10_000_000.0
-"""A slow_down that comes within ten seconds of one is not noted anew."""
-LONGEST_SLOW_DOWN_US = 60_000_000.0
-"""A freeze that ends later after the last slow_down than this is taken for one that another refusal began."""
 
 
 async def read_snapshot(
     wire: Wire, keys: Keys, target: Target, clock_us: Callable[[], int] | None
 ) -> LimitsSnapshot | None:
-    """Four reads in one pipeline; not atomic, as a picture for people need not be."""
-    packed, in_flight, stopped, time = await gather(
+    """Five reads in one pipeline; not atomic, as a picture for people need not be."""
+    packed, frozen_by, in_flight, stopped, time = await gather(
         wire.command("GET", keys.bucket(target)),
+        wire.command("GET", keys.frozen_by(target)),
         wire.command("ZCARD", keys.in_flight(target)),
         wire.command("GET", keys.account(target.account)),
         wire.command("TIME"),
@@ -40,10 +37,14 @@ async def read_snapshot(
     if packed is None:
         return None
     now = clock_us() if clock_us else (int(time[0]) - ORIGIN_SECONDS) * 1_000_000 + int(time[1])
-    return _snapshot(target, unpack(packed), now, in_flight=in_flight, stopped=stopped and stopped.decode())
+    state, reason = unpack(packed), stopped and stopped.decode()
+    shut_by = ShutBy.ACCOUNT_STOPPED if reason is not None else _frozen_by(state, frozen_by, now)
+    return _snapshot(target, state, now, in_flight=in_flight, stopped=reason, shut_by=shut_by)
 
 
-def _snapshot(target: Target, state: Fields, now: float, *, in_flight: int, stopped: str | None) -> LimitsSnapshot:
+def _snapshot(
+    target: Target, state: Fields, now: float, *, in_flight: int, stopped: str | None, shut_by: ShutBy | None
+) -> LimitsSnapshot:
     (maximum,) = state["max_in_flight"]
     (fixed,), (learned) = state["refund_fixed"], state["refund_share"][0]
     return LimitsSnapshot(
@@ -59,7 +60,7 @@ def _snapshot(target: Target, state: Fields, now: float, *, in_flight: int, stop
         max_in_flight=int(maximum) or None,
         ticket_ms={lane: _ahead_ms(state["ticket"][lane.rank], now) for lane in Lane},
         frozen_ms=_ahead_ms(state["frozen_until"][0], now),
-        shut_by=ShutBy.ACCOUNT_STOPPED if stopped is not None else _frozen_by(state, now),
+        shut_by=shut_by,
         stopped=stopped,
         rate_factor=_rate_factor(state, now),
         ramp_factor=_ramp_factor(state, now),
@@ -100,14 +101,11 @@ def _factor(state: Fields, index: int, now: float) -> float:
     return cut * _ramp_factor(state, now)
 
 
-def _frozen_by(state: Fields, now: float) -> ShutBy | None:
-    """Which refusal froze: the bucket keeps when it was last cut and by what, and when the freeze ends."""
-    until, ramped_at = state["frozen_until"][0], state["ramp_at"][0]
-    if until <= now:
+def _frozen_by(state: Fields, named: bytes | None, now: float) -> ShutBy | None:
+    """Which refusal froze; where another version runs and names none, or one that is not known here, a 429 did."""
+    if state["frozen_until"][0] <= now:
         return None
-    has_ramped = state["ramp_factor"][0] < 1 and state["factor_at"][0] <= ramped_at
-    fresh = until <= ramped_at + RAMP_PAUSE_US + LONGEST_SLOW_DOWN_US
-    return ShutBy.SLOW_DOWN if has_ramped and fresh else ShutBy.RETRY_AFTER
+    return ShutBy.SLOW_DOWN if named == b"slow_down" else ShutBy.RETRY_AFTER
 
 
 def _rate_factor(state: Fields, now: float) -> float:

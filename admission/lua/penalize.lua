@@ -1,16 +1,20 @@
 -- A provider said 429: freeze the target for everybody, thaw from an empty bucket, and learn the rate.
--- KEYS  1 bucket  2 index of targets
+-- KEYS  1 bucket  2 index of targets  3 which refusal its freeze came from
 -- ARGV  1 target  2 wait us  3 dimension that was hit 1..4, 0 unknown  4 its true interval us, '' unknown
 --       5 it rose too fast 0|1  6 clock (tests)
 -- Reply microseconds until the thaw
 -- Invariants: a burst of refusals within one freeze cuts the rate once, and one within ten seconds halves it once; a
--- rate that a provider taught is not cut; a rise that was too fast teaches no limit.
+-- rate that a provider taught is not cut; a rise that was too fast teaches no limit; a freeze comes from the refusal
+-- that set its end.
 local RAMP_PAUSE, LEAST_RAMP = 10 * SECOND, 1 / 16
 local raw = redis.call('GET', KEYS[1])
 local b, now = open_bucket(raw, clock(ARGV[6]))
 local wait, d = tonumber(ARGV[2]), tonumber(ARGV[3])
 local first = b[FROZEN_UNTIL] <= now
-if now + wait > b[FROZEN_UNTIL] then b[FROZEN_UNTIL] = now + wait end
+if now + wait > b[FROZEN_UNTIL] then
+  b[FROZEN_UNTIL] = now + wait
+  redis.call('SET', KEYS[3], ARGV[5] == '1' and 'slow_down' or 'retry_after')
+end
 
 if ARGV[5] == '1' then
   if b[RAMP_FACTOR] >= 1 or now - b[RAMP_AT] >= RAMP_PAUSE then

@@ -40,6 +40,7 @@ class GateModel:
     now_us: int
     lifetime_us: int
     state: State | None = None
+    frozen_by: str | None = None
     in_flight: dict[str, float] = field(default_factory=dict)
     suspense: set[str] = field(default_factory=set)
     money: dict[tuple[str, str], dict[str, int]] = field(default_factory=dict)
@@ -222,7 +223,9 @@ class GateModel:
     def penalize(self, penalty: Penalty) -> None:
         s, now = self._open()
         lesson, first = read_penalty(penalty), s["frozen_until"][0] <= now
-        s["frozen_until"] = [max(s["frozen_until"][0], now + penalty.wait_ms * 1_000)]
+        until = now + penalty.wait_ms * 1_000
+        if until > s["frozen_until"][0]:
+            s["frozen_until"], self.frozen_by = [until], "slow_down" if penalty.ramp else "retry_after"
         if penalty.ramp:
             if s["ramp_factor"][0] >= 1 or now - s["ramp_at"][0] >= 10 * SECOND_US:
                 s["ramp_factor"], s["ramp_at"] = [max(1 / 16, 0.5 * _ramp(s, now))], [now]

@@ -205,6 +205,8 @@ class Both:
         if packed is not None and self.model.state is not None:
             for name, values in unpack(packed).items():
                 assert list(values) == pytest.approx(self.model.state[name], abs=ONE_US, rel=RELATIVE), name
+        frozen_by = await wire.command("GET", keys.frozen_by(TARGET))
+        assert (frozen_by and frozen_by.decode()) == self.model.frozen_by
         live = await wire.command("ZRANGE", keys.in_flight(TARGET), 0, -1)
         assert {stamp.decode() for stamp in live} == set(self.model.in_flight)
         assert set(await self.room.ledger.suspended()) == self.model.suspense

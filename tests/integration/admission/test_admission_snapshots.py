@@ -75,11 +75,13 @@ async def test_a_limit_of_a_day_is_cut_by_no_refusal(room: Admission, clock: Clo
         ([(0, REFUSAL)], ShutBy.RETRY_AFTER),
         ([(0, SLOW_DOWN)], ShutBy.SLOW_DOWN),
         ([(0, SLOW_DOWN), (0, SLOW_DOWN)], ShutBy.SLOW_DOWN),
-        ([(0, REFUSAL), (0, SLOW_DOWN)], ShutBy.SLOW_DOWN),
+        ([(0, REFUSAL), (0.5, SLOW_DOWN)], ShutBy.SLOW_DOWN),
+        ([(0, SLOW_DOWN), (0.5, REFUSAL)], ShutBy.RETRY_AFTER),
         ([(0, REFUSAL), (60, SLOW_DOWN)], ShutBy.SLOW_DOWN),
         ([(0, SLOW_DOWN), (5, REFUSAL)], ShutBy.RETRY_AFTER),
         ([(0, SLOW_DOWN), (300, REFUSAL)], ShutBy.RETRY_AFTER),
-        ([(0, SLOW_DOWN), (300, HALF_THE_RATE)], ShutBy.RETRY_AFTER),
+        ([(0, SLOW_DOWN), (20, HALF_THE_RATE)], ShutBy.RETRY_AFTER),
+        ([(0, HALF_THE_RATE), (20, SLOW_DOWN), (20, REFUSAL)], ShutBy.RETRY_AFTER),
     ],
 )
 async def test_a_freeze_says_which_refusal_it_came_from(
@@ -97,6 +99,30 @@ async def test_a_freeze_says_which_refusal_it_came_from(
 
     assert (before, during.shut_by, after.shut_by) == (None, shut_by, None)
     assert (during.frozen_ms, after.frozen_ms) == (1_000, 0)
+
+
+async def test_a_freeze_comes_from_the_refusal_that_set_its_end(room: Admission, clock: Clock) -> None:
+    await room.gate.configure(limits(), 1)
+    await room.gate.penalize(TARGET, Penalty(wait_ms=90_000))
+    clock.pass_seconds(1)
+    await room.gate.penalize(TARGET, SLOW_DOWN)
+    shorter = await seen(room)
+    await room.gate.penalize(TARGET, Penalty(wait_ms=120_000, ramp=True))
+    longer = await seen(room)
+
+    assert (shorter.shut_by, longer.shut_by) == (ShutBy.RETRY_AFTER, ShutBy.SLOW_DOWN)
+
+
+@pytest.mark.parametrize("command", [("DEL",), ("SET", "a word of tomorrow")])
+async def test_a_freeze_by_a_version_with_other_words_is_told_as_a_429(
+    room: Admission, command: tuple[str, ...]
+) -> None:
+    await room.gate.configure(limits(), 1)
+    await room.gate.penalize(TARGET, SLOW_DOWN)
+    verb, *word = command
+    await room.wire.command(verb, room.keys.frozen_by(TARGET), *word)
+
+    assert (await seen(room)).shut_by is ShutBy.RETRY_AFTER
 
 
 async def test_a_stopped_account_says_why_also_while_its_target_is_frozen(room: Admission, clock: Clock) -> None:
