@@ -14,11 +14,12 @@ from schemas.job import Target
 from schemas.lanes import Lane
 
 DAY_MS = 86_400_000
-WINDOW_SECONDS = 4.0
-"""Run-ahead of a target whose rate is known: what waits in slots (two seconds) and as much again on its way there."""
+LINE_SHARE = 0.75
+"""How much of the time that a slot waits the line at a target may take. Whoever would wait longer is parked and comes
+back too late for a slot that nobody else can have; and what is published arrives a little after this was measured."""
 
-SMALLEST_WINDOW = 8
-"""A slow target still gets enough published that its slots never wait for dispatch, which looks every 0.2 s."""
+SHORTEST_LINE_SECONDS = 0.5
+"""Where slots hardly wait: what a target lets through between two looks of dispatch."""
 
 AS_GOOD_AS_FULL = 0.95
 """A bucket this full has let everybody through: tickets that lie ahead belong to jobs that have left."""
@@ -55,11 +56,21 @@ class Buckets(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Opening:
-    """How a target stands for one lane. `wait_ms` is a newcomer's wait, `per_second` what it lets through at most."""
+    """How a target stands for one lane. `wait_ms` is a newcomer's wait; a rate of None is any.
+
+    `per_second` is what it lets through, `at_once` how many could begin together where only slots are limited.
+    """
 
     wait_ms: int = 0
     per_second: float | None = None
+    at_once: int = 0
     stopped: bool = False
+
+    def room(self, line_seconds: float) -> int | None:
+        """How many may come and find the line no longer than so; None is any number."""
+        if self.per_second is None:
+            return None
+        return max(1, self.at_once + round(self.per_second * max(0.0, line_seconds - self.wait_ms / 1_000)))
 
 
 class Openings:
@@ -80,6 +91,7 @@ class Openings:
         self._bucket_of = bucket_of
         self._run_ahead = run_ahead
         self._hold_ms = hold_seconds * 1_000
+        self._line_seconds = max(SHORTEST_LINE_SECONDS, LINE_SHARE * hold_seconds)
         self._clock = clock
         self._read: dict[Target, tuple[float, LimitsSnapshot | None]] = {}
         self._probed_at: dict[tuple[Lane, str], float] = {}
@@ -91,9 +103,8 @@ class Openings:
             return 0
         if opening.wait_ms > self._hold_ms:
             return self._probe(flow)
-        if opening.per_second is None:
-            return self._run_ahead
-        return min(self._run_ahead, max(SMALLEST_WINDOW, round(opening.per_second * WINDOW_SECONDS)))
+        room = opening.room(self._line_seconds)
+        return self._run_ahead if room is None else min(self._run_ahead, room)
 
     async def _opening(self, flow: Flow) -> Opening:
         try:
@@ -122,9 +133,11 @@ def opening_of(snapshot: LimitsSnapshot, lane: Lane) -> Opening:
     """What a bucket's picture says to a newcomer of a lane. Pure."""
     behind_tickets = 0 if _has_surplus(snapshot) else snapshot.ticket_ms[lane]
     days = (snapshot.requests_per_day, snapshot.tokens_per_day)
+    per_second, at_once = _pace(snapshot)
     return Opening(
         wait_ms=max(snapshot.frozen_ms, behind_tickets, *map(_exhausted_ms, days)),
-        per_second=_per_second(snapshot.requests_per_minute, 60),
+        per_second=per_second,
+        at_once=at_once,
         stopped=snapshot.stopped is not None,
     )
 
@@ -142,5 +155,20 @@ def _exhausted_ms(day: DimensionSnapshot) -> int:
     return max(0, round((1 / day.effective - day.level) * DAY_MS))
 
 
-def _per_second(minute: DimensionSnapshot, seconds: int) -> float | None:
-    return None if minute.effective is None else minute.effective / seconds
+def _pace(snapshot: LimitsSnapshot) -> tuple[float | None, int]:
+    """What the limits of a minute let through each second, and what may begin at once where there are none.
+
+    Tokens count by what a request has taken lately. Where no call in flight may begin before another ends, it is what
+    has begun lately.
+    """
+    requests, tokens = snapshot.requests_per_minute.effective, snapshot.tokens_per_minute.effective
+    lately, taken = snapshot.used_requests_last_minute, snapshot.used_tokens_last_minute
+    rates = [] if requests is None else [requests / 60]
+    if tokens is not None and lately and taken:
+        rates.append(tokens / 60 / (taken / lately))
+    if snapshot.max_in_flight is None:
+        return min(rates, default=None), 0
+    free = max(0, snapshot.max_in_flight - snapshot.in_flight)
+    if free and rates:
+        return min(rates), 0
+    return min([*rates, lately / 60]), free

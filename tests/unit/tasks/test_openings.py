@@ -9,7 +9,7 @@ from schemas.errors import RedisUnavailable, UnknownModel
 from schemas.job import Target
 from schemas.lanes import Lane
 from tasks.dispatch import Flow
-from tasks.openings import PROBE_SECONDS, SMALLEST_WINDOW, Openings
+from tasks.openings import PROBE_SECONDS, SHORTEST_LINE_SECONDS, Openings
 
 TARGET = Target(account="a", model="m")
 FAMILY, MEMBERS = Target(account="a", model="f"), (Target(account="a", model="one"), Target(account="a", model="two"))
@@ -64,13 +64,13 @@ class Buckets:
     def bucket_of(self, target: Target) -> Target:
         return FAMILY if target in MEMBERS else target
 
-    def openings(self) -> Openings:
+    def openings(self, hold_seconds: float = 2.0) -> Openings:
         return Openings(
             self,
             self.chain,
             bucket_of=self.bucket_of,
             run_ahead=1_200,
-            hold_seconds=2.0,
+            hold_seconds=hold_seconds,
             clock=lambda: self.now,
         )
 
@@ -82,18 +82,22 @@ def flow(lane: Lane = Lane.LOW, model: str = "small", run_ahead: int = 5) -> Flo
 @pytest.mark.parametrize(
     ("snapshot", "window"),
     [
-        (OPEN, 400),
+        (OPEN, 150),
         (None, 1_200),
         (replace(OPEN, requests_per_minute=NONE), 1_200),
-        (replace(OPEN, requests_per_minute=replace(FULL, effective=60)), SMALLEST_WINDOW),
-        (replace(OPEN, requests_per_minute=EMPTY), 400),
+        (replace(OPEN, requests_per_minute=replace(FULL, effective=6_000_000)), 1_200),
+        (replace(OPEN, requests_per_minute=replace(FULL, effective=60)), 2),
+        (replace(OPEN, requests_per_minute=replace(FULL, effective=6)), 1),
+        (replace(OPEN, requests_per_minute=EMPTY), 150),
+        (replace(OPEN, requests_per_minute=EMPTY, ticket_ms=dict.fromkeys(Lane, 500)), 100),
+        (replace(OPEN, requests_per_minute=EMPTY, ticket_ms=dict.fromkeys(Lane, 1_800)), 1),
         (replace(OPEN, requests_per_minute=EMPTY, ticket_ms=TICKETS), 0),
-        (replace(OPEN, ticket_ms=TICKETS), 400),
+        (replace(OPEN, ticket_ms=TICKETS), 150),
         (replace(OPEN, ticket_ms=TICKETS, in_flight=7, max_in_flight=7), 0),
-        (replace(OPEN, frozen_ms=1_500), 400),
+        (replace(OPEN, frozen_ms=1_000), 50),
         (replace(OPEN, frozen_ms=60_000), 0),
         (replace(OPEN, stopped="insufficient_quota"), 0),
-        (replace(OPEN, requests_per_day=replace(FULL, effective=100, level=0.5)), 400),
+        (replace(OPEN, requests_per_day=replace(FULL, effective=100, level=0.5)), 150),
         (replace(OPEN, requests_per_day=replace(FULL, effective=100, level=0.0)), 0),
     ],
 )
@@ -101,10 +105,63 @@ async def test_a_window_follows_what_the_target_lets_through(snapshot: LimitsSna
     assert await Buckets(snapshot).openings().window(flow()) == window
 
 
+@pytest.mark.parametrize(
+    ("tokens", "requests", "window"),
+    [
+        (None, 60, 150),  # a hundred a second by requests
+        (600_000, 60, 15),  # ten a second by tokens, at a thousand for each request
+        (600_000, 0, 150),  # nobody knows yet what a request takes
+    ],
+)
+async def test_where_tokens_bind_it_is_what_a_request_has_taken_lately(
+    tokens: int | None, requests: int, window: int
+) -> None:
+    by_tokens = replace(FULL, effective=tokens)
+    lately = replace(
+        OPEN,
+        tokens_per_minute=by_tokens,
+        used_requests_last_minute=requests,
+        used_tokens_last_minute=requests * 1_000,
+    )
+
+    assert await Buckets(lately).openings().window(flow()) == window
+
+
+@pytest.mark.parametrize(
+    ("requests_per_minute", "in_flight", "window"),
+    [
+        (NONE, 0, 50),  # all slots are free
+        (NONE, 40, 25),  # ten are, and ten a second have begun lately
+        (NONE, 50, 15),
+        (FULL, 40, 150),  # the limit of a minute paces
+        (FULL, 50, 15),  # the slots do
+    ],
+)
+async def test_where_calls_in_flight_bind_it_is_what_is_free_and_what_has_begun_lately(
+    requests_per_minute: DimensionSnapshot, in_flight: int, window: int
+) -> None:
+    lately = 0 if in_flight == 0 else 600
+    snapshot = replace(
+        OPEN,
+        requests_per_minute=requests_per_minute,
+        max_in_flight=50,
+        in_flight=in_flight,
+        used_requests_last_minute=lately,
+    )
+
+    assert await Buckets(snapshot).openings().window(flow()) == window
+
+
+async def test_slots_that_do_not_wait_are_still_given_what_comes_between_two_looks() -> None:
+    openings = Buckets(OPEN).openings(hold_seconds=0.0)
+
+    assert await openings.window(flow()) == 100 * SHORTEST_LINE_SECONDS
+
+
 async def test_tickets_of_one_lane_do_not_shut_another() -> None:
     buckets = Buckets(replace(OPEN, requests_per_minute=EMPTY, ticket_ms=TICKETS))
 
-    assert await buckets.openings().window(flow(Lane.HIGH)) == 400
+    assert await buckets.openings().window(flow(Lane.HIGH)) == 150
 
 
 async def test_a_model_that_is_not_configured_is_published_so_that_its_jobs_say_so() -> None:
@@ -122,7 +179,7 @@ async def test_a_shut_flow_sends_one_job_now_and_then_to_ask() -> None:
 
 
 @pytest.mark.parametrize(
-    ("snapshot", "window"), [(OPEN, 400), (replace(OPEN, frozen_ms=60_000), 0), (replace(OPEN, stopped="billing"), 0)]
+    ("snapshot", "window"), [(OPEN, 150), (replace(OPEN, frozen_ms=60_000), 0), (replace(OPEN, stopped="billing"), 0)]
 )
 async def test_a_member_of_a_family_is_as_open_as_the_family(snapshot: LimitsSnapshot, window: int) -> None:
     buckets = Buckets(snapshot)
