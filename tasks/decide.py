@@ -181,12 +181,15 @@ def _about_refusal(refusal: Refusal, progress: Progress, *, now: datetime, jitte
         case RefusalReason.TOO_MANY_BUDGETS:
             return DeadLetter(reason=DeadReason.BUDGET, message=refusal.scope or "Too many budgets count this job.")
         case RefusalReason.ACCOUNT_STOPPED:
-            wait = STOPPED_ACCOUNT_SECONDS
+            return _next_target(progress) or _parked(refusal, STOPPED_ACCOUNT_SECONDS, now=now, jitter=jitter)
         case RefusalReason.STALE_EPOCH | RefusalReason.STALE_WINDOW | RefusalReason.NOT_READY:
-            wait = NOT_READY_SECONDS
+            return _parked(refusal, NOT_READY_SECONDS, now=now, jitter=jitter)
         case _:
             assert_never(refusal.reason)
-    return Park(until_at=now + timedelta(seconds=wait * (1 + jitter)), reason=refusal.reason.value)
+
+
+def _parked(refusal: Refusal, seconds: float, *, now: datetime, jitter: float) -> Park:
+    return Park(until_at=now + timedelta(seconds=seconds * (1 + jitter)), reason=refusal.reason.value)
 
 
 def _retry(job: Job, trouble: Trouble, progress: Progress, *, now: datetime, jitter: float) -> Decision:

@@ -107,12 +107,18 @@ class Openings:
         return self._run_ahead if room is None else min(self._run_ahead, room)
 
     async def _opening(self, flow: Flow) -> Opening:
+        """That of the first target whose account is not stopped: its jobs pass by those that are."""
         try:
-            [target, *_] = self._chain(flow.model)
+            targets = self._chain(flow.model)
         except UnknownModel:
             return Opening()  # its jobs end as dead letters that say so
-        snapshot = await self._snapshot(self._bucket_of(target))
-        return Opening() if snapshot is None else opening_of(snapshot, flow.lane)
+        for target in targets:
+            snapshot = await self._snapshot(self._bucket_of(target))
+            if snapshot is None:
+                return Opening()
+            if snapshot.stopped is None:
+                return opening_of(snapshot, flow.lane)
+        return Opening(stopped=True)
 
     async def _snapshot(self, bucket: Target) -> LimitsSnapshot | None:
         read_at, snapshot = self._read.get(bucket, (float("-inf"), None))
@@ -138,7 +144,6 @@ def opening_of(snapshot: LimitsSnapshot, lane: Lane) -> Opening:
         wait_ms=max(snapshot.frozen_ms, behind_tickets, *map(_exhausted_ms, days)),
         per_second=per_second,
         at_once=at_once,
-        stopped=snapshot.stopped is not None,
     )
 
 

@@ -142,6 +142,14 @@ def test_a_caller_who_waits_hears_a_refusal_at_once_and_waits_for_a_limit() -> N
     assert isinstance(decide(job(), limited, patient, now=NOW, jitter=0.5), AskAgain)
 
 
+@pytest.mark.parametrize("reason", [RefusalReason.ACCOUNT_STOPPED, RefusalReason.TOO_LARGE])
+def test_what_only_this_target_refuses_goes_on_to_the_next(reason: RefusalReason) -> None:
+    decision = decided(NotAllowed(refusal=Refusal(reason=reason)), chain=TWO)
+
+    assert isinstance(decision, AskAgain)
+    assert decision.next_target
+
+
 def test_a_request_larger_than_any_bucket_is_dead() -> None:
     assert isinstance(decided(NotAllowed(refusal=Refusal(reason=RefusalReason.TOO_LARGE))), DeadLetter)
 

@@ -44,6 +44,7 @@ class Buckets:
     away: bool = False
     asked: int = 0
     now: float = 0.0
+    others: dict[Target, LimitsSnapshot] = field(default_factory=dict)
     chains: dict[str, tuple[Target, ...]] = field(
         default_factory=lambda: {"small": (TARGET,), **{member.model: (member,) for member in MEMBERS}}
     )
@@ -54,7 +55,7 @@ class Buckets:
             return None
         if self.away:
             raise RedisUnavailable
-        return self.snapshot_now
+        return self.others.get(target, self.snapshot_now)
 
     def chain(self, model: str) -> tuple[Target, ...]:
         if model not in self.chains:
@@ -187,6 +188,17 @@ async def test_a_member_of_a_family_is_as_open_as_the_family(snapshot: LimitsSna
 
     assert {await openings.window(flow(model=member.model)) for member in MEMBERS} == {window}
     assert buckets.asked == 1
+
+
+async def test_jobs_pass_by_a_stopped_account_where_their_chain_goes_on() -> None:
+    stopped, second = replace(OPEN, stopped="billing"), Target(account="b", model="m")
+    slower = replace(OPEN, requests_per_minute=replace(FULL, effective=1_200))
+    windows = [
+        await Buckets(stopped, others={second: other}, chains={"small": (TARGET, second)}).openings().window(flow())
+        for other in (slower, stopped)
+    ]
+
+    assert windows == [30, 0]
 
 
 async def test_a_stopped_account_is_not_asked_at_all() -> None:
