@@ -81,7 +81,8 @@ WITH RECURSIVE stopped AS MATERIALIZED (
         FROM jobs j
         WHERE j.state = 'queued' AND j.dispatched_at IS NULL AND j.lane = :lane AND j.model = :model
           AND j.tenant_id = o.tenant_id AND COALESCE(j.batch_id, '') = o.batch
-          AND (j.lane IN ('normal', 'low') OR j.created_at < clock_timestamp() - make_interval(secs => :intake_seconds))
+          AND (j.lane IN ('normal', 'low')
+               OR j.created_at < statement_timestamp() - make_interval(secs => :intake_seconds))
           AND NOT EXISTS (SELECT 1 FROM stopped s WHERE s.kind = 'job' AND s.name = j.id)
         ORDER BY j.expires_at, j.created_at LIMIT (SELECT each FROM terms)
     ) j

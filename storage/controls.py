@@ -48,7 +48,7 @@ WHERE verb = :verb AND kind = :kind AND name = :name AND created_at = :created_a
 
 END = """
 DELETE FROM controls WHERE verb = :verb AND kind = :kind AND name = :name AND created_at = :created_at
-  AND created_at < clock_timestamp() - make_interval(secs => :linger_seconds)
+  AND created_at < statement_timestamp() - make_interval(secs => :linger_seconds)
 """
 
 ALL = "SELECT * FROM controls ORDER BY created_at, verb, kind, name"

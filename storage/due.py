@@ -29,7 +29,7 @@ LOST_FROM_EMPTY_SECONDS = 5.0
 
 STAGE_DUE = """
 WITH due AS (
-    SELECT id FROM jobs WHERE state = 'waiting' AND wake_at <= clock_timestamp() AND deaths < 2
+    SELECT id FROM jobs WHERE state = 'waiting' AND wake_at <= statement_timestamp() AND deaths < 2
     ORDER BY wake_at LIMIT :most FOR UPDATE SKIP LOCKED
 )
 UPDATE jobs j SET state = 'queued', generation = j.generation + 1, dispatched_at = NULL, wake_at = NULL,
@@ -40,8 +40,8 @@ RETURNING j.id
 
 RESCUE = """
 WITH lost AS (
-    SELECT id FROM jobs WHERE state = 'running' AND lease_until < clock_timestamp()
-      AND pg_postmaster_start_time() < clock_timestamp() - make_interval(secs => :renewal_seconds)
+    SELECT id FROM jobs WHERE state = 'running' AND lease_until < statement_timestamp()
+      AND pg_postmaster_start_time() < statement_timestamp() - make_interval(secs => :renewal_seconds)
     ORDER BY lease_until LIMIT :most FOR UPDATE SKIP LOCKED
 ), suspended AS (
     UPDATE attempts a SET state = 'suspense', outcome = 'worker_lost', cost_nano_usd = a.reserved_nano_usd,
@@ -74,7 +74,7 @@ SELECT r.id AS rescued_id, s.* FROM rescued r LEFT JOIN suspended s ON s.job_id 
 
 EXPIRE = """
 WITH late AS (
-    SELECT id FROM jobs WHERE state IN ('queued', 'waiting') AND expires_at <= clock_timestamp()
+    SELECT id FROM jobs WHERE state IN ('queued', 'waiting') AND expires_at <= statement_timestamp()
     ORDER BY expires_at LIMIT :most FOR UPDATE SKIP LOCKED
 ), expired AS (
     UPDATE jobs j SET state = 'expired', rested_at = clock_timestamp(), generation = j.generation + 1,
@@ -90,7 +90,8 @@ SELECT id FROM expired
 FORGET_LOST_MESSAGES = """
 WITH lost AS (
     SELECT id FROM jobs
-    WHERE state = 'queued' AND dispatched_at < clock_timestamp() - make_interval(secs => :lost_seconds) AND deaths < 2
+    WHERE state = 'queued' AND deaths < 2
+      AND dispatched_at < statement_timestamp() - make_interval(secs => :lost_seconds)
       AND (CAST(:lanes AS text[]) IS NULL OR lane = ANY(CAST(:lanes AS text[])))
     LIMIT CAST(:most AS bigint) FOR UPDATE SKIP LOCKED
 )

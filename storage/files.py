@@ -32,9 +32,10 @@ DELETE = (
 )
 PRUNE = """
 WITH ended AS (
-    SELECT id FROM files WHERE expires_at < clock_timestamp()
+    SELECT id FROM files WHERE expires_at < statement_timestamp()
     UNION ALL
-    SELECT id FROM files WHERE NOT complete AND created_at < clock_timestamp() - make_interval(secs => :upload_seconds)
+    SELECT id FROM files
+    WHERE NOT complete AND created_at < statement_timestamp() - make_interval(secs => :upload_seconds)
     LIMIT :most
 )
 DELETE FROM files f USING ended e WHERE f.id = e.id RETURNING f.id

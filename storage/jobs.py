@@ -125,7 +125,7 @@ FROM unnest(
 JOIN jobs j ON j.id = g.job_id AND j.fence = g.fence AND j.state = 'running'
 WHERE g.epoch = :current_epoch
   AND (g.opened_at > clock_timestamp() - make_interval(secs => :within_seconds)
-       OR EXISTS (SELECT 1 FROM attempts a WHERE a.id = g.id))
+       OR (SELECT a.id FROM attempts a WHERE a.id = g.id) IS NOT NULL)
 ON CONFLICT (id) DO UPDATE SET fence = EXCLUDED.fence
     WHERE attempts.job_id = EXCLUDED.job_id AND attempts.fence = EXCLUDED.fence AND attempts.state = 'opened'
 RETURNING id

@@ -76,7 +76,7 @@ FROM attempts WHERE state IN ('opened', 'suspense') ORDER BY state, opened_at
 SUSPENSE = """
 SELECT id AS attempt_id, job_id, state AS attempt_state, account, model, epoch, stamp, counters, reserved_tokens,
     reserved_nano_usd, opened_at
-FROM attempts WHERE state = 'suspense' AND opened_at < clock_timestamp() - make_interval(secs => :older_seconds)
+FROM attempts WHERE state = 'suspense' AND opened_at < statement_timestamp() - make_interval(secs => :older_seconds)
 ORDER BY opened_at LIMIT :most
 """
 
@@ -88,7 +88,7 @@ FROM attempts WHERE id = ANY(CAST(:ids AS text[]))
 SUSPEND_ORPHANS = """
 WITH orphans AS (
     SELECT a.id FROM attempts a JOIN jobs j ON j.id = a.job_id
-    WHERE a.state = 'opened' AND a.opened_at < clock_timestamp() - make_interval(secs => :older_seconds)
+    WHERE a.state = 'opened' AND a.opened_at < statement_timestamp() - make_interval(secs => :older_seconds)
       AND (j.fence <> a.fence OR j.state <> 'running')
     ORDER BY a.opened_at LIMIT :most FOR UPDATE OF a SKIP LOCKED
 )

@@ -32,7 +32,7 @@ WITH old AS (
     SELECT j.id FROM tenants t CROSS JOIN LATERAL (
         SELECT id FROM jobs
         WHERE tenant_id = t.id AND state = 'dead' AND discarded_at IS NULL
-          AND rested_at < clock_timestamp() - make_interval(days => :days)
+          AND rested_at < statement_timestamp() - make_interval(days => :days)
         ORDER BY rested_at LIMIT :most FOR UPDATE SKIP LOCKED
     ) j
 )

@@ -45,14 +45,14 @@ ON CONFLICT (reason, model) DO UPDATE SET asked_at = clock_timestamp()
 
 ASKED = """
 SELECT reason, model, asked_at FROM early_wakes
-WHERE asked_at < clock_timestamp() - make_interval(secs => :after_seconds) ORDER BY asked_at LIMIT 100
+WHERE asked_at < statement_timestamp() - make_interval(secs => :after_seconds) ORDER BY asked_at LIMIT 100
 """
 
 WAKE_SOME = """
 WITH sleeping AS (
     SELECT id FROM jobs
     WHERE state = 'waiting' AND wait_reason = :reason AND model = :model
-      AND wake_at > clock_timestamp() + make_interval(secs => :spread_seconds)
+      AND wake_at > statement_timestamp() + make_interval(secs => :spread_seconds)
     ORDER BY wake_at LIMIT :most FOR NO KEY UPDATE SKIP LOCKED
 )
 UPDATE jobs j SET wake_at = clock_timestamp() + random() * make_interval(secs => :spread_seconds)

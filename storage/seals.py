@@ -39,7 +39,7 @@ WITH added AS (
 UPDATE ledger_seal SET sealed_to = :up_to
 """
 
-FORGET = "DELETE FROM sealed_sums WHERE last_at < clock_timestamp() - make_interval(days => :days)"
+FORGET = "DELETE FROM sealed_sums WHERE last_at < statement_timestamp() - make_interval(days => :days)"
 
 
 class SealTable:

@@ -19,10 +19,10 @@ UNCLAIMED_SECONDS = 60.0
 NEXT_ALONE = """
 WITH next AS (
     SELECT id FROM jobs
-    WHERE deaths >= 2 AND state IN ('queued', 'waiting') AND expires_at > clock_timestamp()
-      AND CASE WHEN state = 'waiting' THEN wait_reason = 'suspect' OR wake_at <= clock_timestamp()
+    WHERE deaths >= 2 AND state IN ('queued', 'waiting') AND expires_at > statement_timestamp()
+      AND CASE WHEN state = 'waiting' THEN wait_reason = 'suspect' OR wake_at <= statement_timestamp()
                ELSE dispatched_at IS NULL
-                    OR dispatched_at < clock_timestamp() - make_interval(secs => :unclaimed_seconds) END
+                    OR dispatched_at < statement_timestamp() - make_interval(secs => :unclaimed_seconds) END
     ORDER BY created_at LIMIT :most FOR NO KEY UPDATE SKIP LOCKED
 )
 UPDATE jobs j SET state = 'queued', generation = j.generation + 1, dispatched_at = clock_timestamp(), wake_at = NULL,

@@ -29,8 +29,8 @@ RETURNING *
 
 DUE = """
 SELECT * FROM budget_thresholds
-WHERE delivered_at IS NULL AND send_at <= clock_timestamp()
-  AND passed_at > clock_timestamp() - make_interval(secs => :within_seconds)
+WHERE delivered_at IS NULL AND send_at <= statement_timestamp()
+  AND passed_at > statement_timestamp() - make_interval(secs => :within_seconds)
 ORDER BY send_at LIMIT :most
 """
 
@@ -47,7 +47,7 @@ COUNTS = "SELECT scope, percent, count(*) AS times FROM budget_thresholds GROUP 
 BURN = """
 SELECT c.item ->> 0 AS scope, c.item ->> 1 AS time_window, sum(l.nano_usd)::bigint AS nano_usd
 FROM ledger l JOIN attempts a ON a.id = l.attempt_id CROSS JOIN LATERAL json_array_elements(a.counters) AS c (item)
-WHERE l.at >= clock_timestamp() - make_interval(secs => :seconds)
+WHERE l.at >= statement_timestamp() - make_interval(secs => :seconds)
 GROUP BY 1, 2
 """
 

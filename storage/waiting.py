@@ -62,7 +62,7 @@ UNION ALL {_counted("queued", "published", _PUBLISHED, _FLOW)}
 UNION ALL {_counted("parked", "parked", _PARKED, _PARKED_FLOW)} WHERE f.wait_reason <> 'canary'
 UNION ALL
 SELECT 'in_place', j.lane, j.model, count(*) FROM jobs j
-WHERE j.state = 'running' AND j.lease_until > clock_timestamp()
+WHERE j.state = 'running' AND j.lease_until > statement_timestamp()
   AND NOT EXISTS (SELECT 1 FROM attempts a WHERE a.job_id = j.id AND a.state = 'opened')
 GROUP BY j.lane, j.model
 """  # noqa: S608 - put together from the constants above

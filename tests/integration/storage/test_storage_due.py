@@ -4,6 +4,7 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -11,7 +12,7 @@ from schemas.decision import Park
 from schemas.job import Held, NewJob
 from schemas.lanes import Lane
 from storage.backlog import BacklogTable
-from storage.due import MOST_PER_ROUND, DueTable
+from storage.due import EXPIRE, MOST_PER_ROUND, STAGE_DUE, DueTable
 from storage.jobs import JobTable, Record
 from storage.leadership import Leadership
 from storage.suspects import SUSPECT_DEATHS, SuspectTable
@@ -141,6 +142,30 @@ async def test_a_published_job_that_nobody_holds_is_published_again(engine: Asyn
     await DueTable(engine).forget_lost_messages(lost_seconds=0)
 
     assert len(await backlog.take(Lane.LOW, "flow-b", 1)) == 1
+
+
+@pytest.mark.parametrize(
+    ("query", "state", "bound"),
+    [
+        (EXPIRE, "queued", "expires_at <= statement_timestamp()"),
+        (STAGE_DUE, "waiting", "wake_at <= statement_timestamp()"),
+    ],
+)
+async def test_what_is_not_due_yet_is_not_read(engine: AsyncEngine, query: str, state: str, bound: str) -> None:
+    async with engine.begin() as connection:
+        await connection.execute(
+            text(
+                "INSERT INTO jobs (id, tenant_id, lane, model, endpoint, state, expires_at, max_tries, max_reprompts,"
+                " request_digest, wake_at) SELECT gen_random_uuid()::text, 'default', 'low', 'm', '/', :state,"
+                " now() + interval '1 day', 1, 1, '', now() + interval '1 hour' FROM generate_series(1, 20000) n"
+            ),
+            {"state": state},
+        )
+        await connection.execute(text("ANALYZE jobs"))
+        plan = "\n".join((await connection.execute(text(f"EXPLAIN {query}"), {"most": 10})).scalars())
+        await connection.rollback()
+
+    assert f"Index Cond: ({bound})" in plan, plan
 
 
 async def test_after_a_wipe_every_message_is_forgotten_at_once_however_many_there_were(engine: AsyncEngine) -> None:
