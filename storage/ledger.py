@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from schemas.attempt import AttemptState, SettledEnd, Unsettled
 from schemas.errors import NotFound
@@ -27,10 +27,15 @@ EPOCH = "SELECT epoch FROM ledger_epoch"
 
 RAISE_EPOCH = "UPDATE ledger_epoch SET epoch = epoch + 1 RETURNING epoch"
 
+SEALED_TO = "SELECT sealed_to FROM ledger_seal"
+"""Asked in front of the sums, of the same snapshot: given as a value, the planner knows how little lies beyond it."""
+
+SNAPSHOT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"
+
 BALANCES = """
 WITH money AS (
     SELECT l.attempt_id, l.nano_usd AS settled, 0 AS reserved
-    FROM ledger l WHERE l.id > (SELECT sealed_to FROM ledger_seal)
+    FROM ledger l WHERE l.id > :sealed_to AND l.at >= :since
     UNION ALL
     SELECT a.id, 0, a.reserved_nano_usd FROM attempts a WHERE a.state IN ('opened', 'suspense')
 ), parts AS (
@@ -48,7 +53,7 @@ WITH parts AS (
     SELECT c.item ->> 0 AS scope, c.item ->> 1 AS time_window, l.nano_usd,
         CASE WHEN l.at < :before THEN l.nano_usd ELSE 0 END AS before
     FROM ledger l JOIN attempts a ON a.id = l.attempt_id CROSS JOIN LATERAL json_array_elements(a.counters) AS c (item)
-    WHERE l.id > (SELECT sealed_to FROM ledger_seal) AND c.item ->> 1 = ANY(CAST(:windows AS text[]))
+    WHERE l.id > :sealed_to AND l.at >= :since AND c.item ->> 1 = ANY(CAST(:windows AS text[]))
     UNION ALL
     SELECT scope, time_window, nano_usd, nano_usd FROM sealed_sums WHERE time_window = ANY(CAST(:windows AS text[]))
 )
@@ -191,7 +196,9 @@ class LedgerTable:
 
     async def balances(self, since: datetime) -> list[Balance]:
         """Sums per scope and window. Windows in which nothing was booked since may be missing."""
-        return [_balance(row) for row in await self._rows(BALANCES, since=since)]
+        async with transaction(self._engine) as connection:
+            await run(connection, SNAPSHOT, {})
+            return await _balances(connection, since)
 
     async def rebuild(self, since: datetime) -> Books:
         """Raise the epoch and read the books under it.
@@ -202,12 +209,12 @@ class LedgerTable:
         async with transaction(self._engine) as connection:
             [raised] = await fetch(connection, RAISE_EPOCH, {})
         async with transaction(self._engine) as connection:
-            await run(connection, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY", {})
-            balances = await fetch(connection, BALANCES, {"since": since})
+            await run(connection, SNAPSHOT, {})
+            balances = await _balances(connection, since)
             unsettled = await fetch(connection, UNSETTLED, {})
         return Books(
             epoch=raised["epoch"],
-            balances=[_balance(row) for row in balances],
+            balances=balances,
             unsettled=[unsettled_from(row) for row in unsettled],
         )
 
@@ -218,12 +225,16 @@ class LedgerTable:
         return moment
 
     async def audited(
-        self, attempt_ids: Sequence[AttemptId], *, windows: Collection[str], before: datetime
+        self, attempt_ids: Sequence[AttemptId], *, windows: Collection[str], since: datetime, before: datetime
     ) -> AuditedBooks:
-        """Sums of these windows, what was open before a moment, and the ends of these attempts, of one snapshot."""
+        """Sums of these windows, what was open before a moment, and the ends of these attempts, of one snapshot.
+
+        `since` is when the earliest of the windows began, or earlier.
+        """
         async with transaction(self._engine) as connection:
-            await run(connection, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY", {})
-            sums = await fetch(connection, AUDITED, {"windows": list(windows), "before": before})
+            await run(connection, SNAPSHOT, {})
+            terms = {"windows": list(windows), "since": since, "before": before}
+            sums = await fetch(connection, AUDITED, terms | await _sealed_to(connection))
             open_before = await fetch(connection, OPEN_BEFORE, {"before": before})
             ends = await fetch(connection, ENDS, {"ids": list(attempt_ids)})
         return AuditedBooks(
@@ -285,6 +296,16 @@ class LedgerTable:
     async def _rows(self, query: str, **parameters: Any) -> Sequence[Row]:  # noqa: ANN401 - bind values
         async with transaction(self._engine) as connection:
             return await fetch(connection, query, parameters)
+
+
+async def _sealed_to(connection: AsyncConnection) -> dict[str, int]:
+    [row] = await fetch(connection, SEALED_TO, {})
+    return {"sealed_to": row["sealed_to"]}
+
+
+async def _balances(connection: AsyncConnection, since: datetime) -> list[Balance]:
+    rows = await fetch(connection, BALANCES, {"since": since} | await _sealed_to(connection))
+    return [_balance(row) for row in rows]
 
 
 def _balance(row: Row) -> Balance:

@@ -1,8 +1,11 @@
 """Sealing the ledger: what is old is added up once, so that a rebuild and an audit read what is new.
 
-Entries get their ids before they are committed, so the newest id says nothing of those below it. A mark remembers it
-with the first transaction that had not begun; once all earlier ones have ended, every entry up to the mark is there or
-never will be. Invariant: an entry is in the sealed sums exactly when its id is at most `sealed_to`.
+Entries get their ids before they are committed, so the newest id that can be seen says nothing of those below it. A
+mark remembers it together with a transaction that began after it was seen. Whoever books has locked its job, and so has
+its transaction's number, before it draws an id: all that may still book below the mark have lower numbers, and once
+those have ended, every entry up to the mark is there or never will be.
+
+Invariant: an entry is in the sealed sums exactly when its id is at most `sealed_to`.
 """
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -13,18 +16,22 @@ from storage.engine import transaction
 MOST_SEALED = 50_000
 """Entries in one transaction: a second or two of work, far from any time-out."""
 
+MOST_AT_ONCE = 10 * MOST_SEALED
+"""Entries in one call, so that other duties are not kept waiting for longer than some seconds."""
+
 KEPT_DAYS = 64
 """Twice the longest window: sums of windows that ended before are dropped."""
 
 STAND = """
-SELECT sealed_to, marked_to, marked_before <= pg_snapshot_xmin(pg_current_snapshot()) AS complete
+SELECT sealed_to, marked_to, (SELECT COALESCE(max(id), 0) FROM ledger) AS newest,
+    marked_before <= pg_snapshot_xmin(pg_current_snapshot()) AS complete,
+    marked_before > pg_snapshot_xmax(pg_current_snapshot()) AS foreign_mark
 FROM ledger_seal FOR UPDATE
 """
+"""A mark from the future is one of another cluster: the database was dumped there and restored here."""
 
-MARK = """
-UPDATE ledger_seal SET marked_to = GREATEST(marked_to, (SELECT COALESCE(max(id), 0) FROM ledger)),
-    marked_before = pg_snapshot_xmax(pg_current_snapshot())
-"""
+MARK = "UPDATE ledger_seal SET marked_to = GREATEST(sealed_to, :newest), marked_before = pg_current_xact_id()"
+"""In a transaction that has seen the newest id before it got its own number."""
 
 SEAL = """
 WITH added AS (
@@ -51,15 +58,22 @@ class SealTable:
     async def seal(self) -> int:
         """Add up what the last mark covers, or set the next mark; returns how many ids were sealed.
 
-        Safe beside itself: one row is locked by whoever seals.
+        Safe beside itself: one row is locked by whoever seals. A long ledger of an earlier version takes many rounds.
         """
+        sealed, round_ = 0, MOST_SEALED
+        while round_ == MOST_SEALED and sealed < MOST_AT_ONCE:
+            round_ = await self._round()
+            sealed += round_
+        return sealed
+
+    async def _round(self) -> int:
         async with transaction(self._engine) as connection:
             [stand] = await fetch(connection, STAND, {})
-            if not stand["complete"]:
+            if not (stand["complete"] or stand["foreign_mark"]):
                 return 0
             after, up_to = stand["sealed_to"], min(stand["marked_to"], stand["sealed_to"] + MOST_SEALED)
-            if after == up_to:
-                await run(connection, MARK, {})
+            if after == up_to or stand["foreign_mark"]:
+                await run(connection, MARK, {"newest": stand["newest"]})
                 await run(connection, FORGET, {"days": KEPT_DAYS})
                 return 0
             await run(connection, SEAL, {"after": after, "up_to": up_to})

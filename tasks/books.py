@@ -121,7 +121,9 @@ class Bookkeeper:
         windows |= {window_name(Window.HOUR, rule.timezone, now) for rule in effective.rules}
         before = await self.table.moment() - CLOCKS_DIFFER
         held = await self.redis.holdings(await self.redis.counters(windows))
-        books = await self.table.audited([stamp.attempt_id for stamp in held.stamps], windows=windows, before=before)
+        books = await self.table.audited(
+            [stamp.attempt_id for stamp in held.stamps], windows=windows, since=now - LONGEST_WINDOW, before=before
+        )
         if held.epoch is None or held.epoch != await self.table.epoch():
             return 0
         await self.table.count("audits")
