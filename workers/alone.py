@@ -34,14 +34,21 @@ async def run_alone(settings: Settings, job_id: JobId, generation: int) -> int:
 
     Raises CatalogueError and InvalidSetting before anything is done.
     """
-    loop, work = asyncio.get_running_loop(), asyncio.current_task()
-    assert work is not None  # noqa: S101 - this is one
+    loop, work, asked = asyncio.get_running_loop(), asyncio.current_task(), asyncio.Event()
+
+    def end() -> None:
+        assert work is not None  # noqa: S101 - this is one
+        asked.set()
+        work.cancel()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, work.cancel)
+        loop.add_signal_handler(number, end)
     try:
         async with open_worker_house(settings, load_catalogue(settings.config), os.environ, Metrics()) as house:
             await house.run(Published(job_id=job_id, generation=generation))
     except asyncio.CancelledError:
+        if not asked.is_set():
+            raise
         log.info("suspect_handed_back", job_id=job_id)
         return HANDED_BACK
     return os.EX_OK
@@ -50,8 +57,8 @@ async def run_alone(settings: Settings, job_id: JobId, generation: int) -> int:
 async def started(job_id: JobId, generation: int, most_seconds: float, stopping: asyncio.Event) -> int:
     """Run it in a child and return the child's exit status; negative is the signal that killed it.
 
-    A child that takes too long is asked to end and then killed. One that runs when `stopping` is set is asked to end
-    too, and what becomes of it then is no death.
+    A child that takes too long is killed: handed back, it would take as long again. One that runs when `stopping` is
+    set is asked to end first, and what becomes of it then is no death.
     """
     words = ("-m", "workers.alone", job_id, str(generation))
     child = await asyncio.create_subprocess_exec(sys.executable, *words, stdin=asyncio.subprocess.DEVNULL)
@@ -60,8 +67,9 @@ async def started(job_id: JobId, generation: int, most_seconds: float, stopping:
     told.cancel()
     if ended.done():
         return ended.result()
-    child.terminate()
-    await asyncio.wait((ended,), timeout=HAND_BACK_SECONDS)
+    if stopping.is_set():
+        child.terminate()
+        await asyncio.wait((ended,), timeout=HAND_BACK_SECONDS)
     if not ended.done():
         child.kill()
     status = await ended

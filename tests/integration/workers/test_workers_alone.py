@@ -28,6 +28,7 @@ from tests.support.own_process import OwnProcess
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.stored_jobs import new_job
 from tests.support.worker_process import until
+from workers.alone import started
 
 CONFIG = """
 [models."gpt-4.1-mini"]
@@ -123,6 +124,17 @@ def test_a_healthy_suspect_is_completed_in_a_process_of_its_own(ward: Ward) -> N
     story = ward.story(job_id)
     assert (story["deaths"], story["outcomes"]) == (2, ["valid"])
     assert pids_of(job_id) == []
+
+
+async def test_one_that_takes_too_long_is_killed_and_that_is_a_death(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in ward.env.items():
+        monkeypatch.setenv(name, value)
+    job_id = JobId("job_that_nobody_knows")
+    monkeypatch.setenv("PENSTOCK_REDIS_URL", "redis://127.0.0.1:1/0")
+
+    assert await started(job_id, 0, 0.1, asyncio.Event()) == -signal.SIGKILL
 
 
 def test_a_death_there_condemns_this_job_and_no_other(ward: Ward) -> None:
