@@ -20,8 +20,9 @@ log = structlog.get_logger()
 REFILL_SHARE = 4
 """A flow is refilled when a quarter of its window is free, so that a deep one travels in full slices."""
 
-DEEP_FLOW_JOBS = 64
-"""From this many jobs on a refill travels in full slices; below, one by one, so that an idle system adds no wait."""
+FEWEST_MESSAGES = 8
+"""A refill travels in at least so many messages: a small one job by job, so that an idle system adds no wait and its
+workers share the work; a larger one in slices, which cost a worker less each."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,7 +77,7 @@ async def dispatch(backlog: Backlog, outlet: Outlet, windows: Windows, *, slice_
 
 
 async def _send(backlog: Backlog, outlet: Outlet, flow: Flow, jobs: Sequence[Published], slice_size: int) -> int:
-    size = slice_size if len(jobs) >= DEEP_FLOW_JOBS and flow.lane in {Lane.NORMAL, Lane.LOW} else 1
+    size = min(slice_size, max(1, len(jobs) // FEWEST_MESSAGES)) if flow.lane in {Lane.NORMAL, Lane.LOW} else 1
     try:
         await outlet.publish(flow.lane, jobs, size)
     except RedisUnavailable:

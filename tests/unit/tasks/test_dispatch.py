@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import pytest
+
 from schemas.ids import JobId
 from schemas.lanes import Lane
 from tasks.dispatch import Flow, dispatch
@@ -40,7 +42,7 @@ async def test_a_million_queued_jobs_publish_only_the_run_ahead() -> None:
     await dispatch(rows, wire, Open(100), slice_size=32)
     await dispatch(rows, wire, Open(100), slice_size=32)
 
-    assert wire.sent == [(Lane.LOW, 100, 32)]
+    assert wire.sent == [(Lane.LOW, 100, 12)]
 
 
 async def test_an_exhausted_model_does_not_hold_up_another() -> None:
@@ -65,6 +67,15 @@ async def test_a_shut_flow_may_send_one_job_to_ask() -> None:
     await dispatch(rows, wire, Open(100, shut={"shut": 1}), slice_size=32)
 
     assert wire.sent == [(Lane.LOW, 1, 1)]
+
+
+@pytest.mark.parametrize(("jobs", "slice_size"), [(7, 1), (16, 2), (64, 8), (1_000, 32)])
+async def test_a_refill_travels_in_slices_that_leave_work_for_several_workers(jobs: int, slice_size: int) -> None:
+    rows, wire = Rows({(Lane.NORMAL, "m"): jobs}), Wire()
+
+    await dispatch(rows, wire, Open(1_200), slice_size=32)
+
+    assert wire.sent == [(Lane.NORMAL, jobs, slice_size)]
 
 
 async def test_critical_jobs_travel_one_by_one() -> None:
