@@ -67,7 +67,9 @@ CANCEL_SOME = {kind: _round(kind, _CANCEL) for kind in _WHICH}
 MOVE_SOME = {kind: _round(kind, _MOVE, " AND j.lane <> :lane") for kind in _WHICH}
 
 ALIVE = {
-    kind: f"SELECT 1 AS alive FROM jobs j WHERE j.state = 'running' AND {which} LIMIT 1"  # noqa: S608 - constants
+    kind: (
+        f"SELECT 1 AS alive FROM jobs j WHERE j.state = 'running' AND j.lease_until IS NOT NULL AND {which} LIMIT 1"  # noqa: S608 - constants
+    )
     for kind, which in _WHICH.items()
 }
 """Jobs under way, which may yet come back to their lane."""

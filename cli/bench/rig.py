@@ -46,9 +46,9 @@ FROM numbered
 """
 ANSWERED = "SELECT count(*) FROM ledger WHERE id > %(since)s AND kind = 'post' AND model = %(model)s AND lane = 'low'"
 LAST_ENTRY = "SELECT COALESCE(max(id), 0) FROM ledger"
-AT_WORK = "SELECT EXISTS (SELECT 1 FROM jobs WHERE state = 'running')"
+AT_WORK = "SELECT EXISTS (SELECT 1 FROM jobs WHERE lease_until IS NOT NULL)"
 LEFT = "SELECT EXISTS (SELECT 1 FROM jobs WHERE state IN ('queued', 'running', 'waiting') AND lane = 'low')"
-HELD = "SELECT model, count(*) FROM jobs WHERE state = 'running' GROUP BY model"
+HELD = "SELECT model, count(*) FROM jobs WHERE lease_until IS NOT NULL GROUP BY model"
 
 
 @dataclass(frozen=True, kw_only=True)
