@@ -14,6 +14,7 @@ from openai import APIError
 from providers.client import PATH, Account
 from providers.replies import is_completion, reply_of
 from schemas.admission import LimitHeaders
+from schemas.errors import AccountUnavailable
 from schemas.ids import AttemptId
 from schemas.jsons import JsonObject
 from schemas.reply import Reply
@@ -35,7 +36,7 @@ def findable(body: JsonObject, attempt_id: AttemptId, most_pairs: int) -> JsonOb
 
 
 async def look_up(account: Account, model: str, attempt_id: AttemptId) -> Reply | None:
-    """The stored completion of this attempt; None where there is none, or the account cannot be asked."""
+    """The stored completion of this attempt; None where there is none. Raises AccountUnavailable."""
     if not account.lookup:
         return None
     try:
@@ -46,7 +47,7 @@ async def look_up(account: Account, model: str, attempt_id: AttemptId) -> Reply 
         )
     except (APIError, httpx2.HTTPError) as error:
         log.warning("look_up_failed", account=account.name, attempt_id=attempt_id, reason=type(error).__name__)
-        return None
+        raise AccountUnavailable from error
     return _reply(_parsed(response.content), model)
 
 

@@ -87,6 +87,10 @@ class RedisUnavailable(Unavailable):
     """Redis cannot be reached, so nothing may be sent; try again in a few seconds."""
 
 
+class AccountUnavailable(Unavailable):
+    """An account cannot be asked for what it keeps; it is asked again later."""
+
+
 class PostgresUnavailable(Unavailable):
     """Postgres cannot be reached, so nothing can be accepted; try again in a few seconds."""
 

@@ -73,9 +73,7 @@ async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         if condition is None:
             raise
         raise condition from error
-    except PoolTimeoutError as error:
-        raise PostgresCrowded from error
-    except OSError as error:
+    except (PoolTimeoutError, OSError) as error:  # all of our own connections are at work: it answers too slowly
         raise PostgresUnavailable from error
 
 

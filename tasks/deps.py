@@ -81,7 +81,10 @@ class Models(Protocol):
         """Make the call; trouble is a value. Raises only for bugs and cancellation."""
 
     async def look_up(self, target: Target, attempt_id: AttemptId) -> Reply | None:
-        """The reply of an earlier call whose answer never arrived, where its account still has it."""
+        """The reply of an earlier call whose answer never arrived, where its account still has it.
+
+        Raises AccountUnavailable where it cannot be asked.
+        """
 
     def served_price(self, opened: OpenedAttempt, reply: Reply) -> Price:
         """What a million tokens of this reply cost: at the tier that served it, else as was reserved. Pure."""

@@ -14,7 +14,7 @@ from typing import assert_never
 from schemas.admission import Ask, Grant, Penalty, Refusal, RefusalReason, SettleKind, Settlement, Step, Wait
 from schemas.attempt import ClosedAttempt, OpenedAttempt
 from schemas.decision import AskAgain, Decision
-from schemas.errors import Unavailable
+from schemas.errors import AccountUnavailable, Unavailable
 from schemas.ids import JobId
 from schemas.job import Held, Job, Lease, Target
 from schemas.jsons import JsonObject
@@ -108,7 +108,9 @@ async def _handing_back(lease: Lease, deps: Deps) -> AsyncIterator[None]:
 async def _recall(job: Job, deps: Deps) -> Tried | None:
     """What an earlier lease paid for and nobody wrote down: found at the provider, it is not paid for again."""
     for opened in await deps.jobs.suspended(job.id):
-        reply = await deps.models.look_up(opened.target, opened.id)
+        reply = None
+        with suppress(AccountUnavailable):  # then it may be paid again, as where nothing is kept
+            reply = await deps.models.look_up(opened.target, opened.id)
         if reply is not None:
             judged = deps.models.judge(reply, job.contract)
             booking = book_reply(opened, reply, judged, deps.now(), price=deps.models.served_price(opened, reply))

@@ -9,7 +9,7 @@ Whoever comes first resolves it; Postgres decides who that was, and Redis is tol
 """
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from math import floor, log2
@@ -20,7 +20,7 @@ import structlog
 from config.catalogue import Catalogue
 from schemas.admission import Grant, SettleKind, Settlement
 from schemas.attempt import AttemptState, OpenedAttempt
-from schemas.errors import InvalidRequest, NotFound
+from schemas.errors import AccountUnavailable, InvalidRequest, NotFound
 from schemas.ids import AttemptId
 from schemas.job import Target
 from schemas.jsons import JsonObject
@@ -140,7 +140,7 @@ class Keepers(Protocol):
     """Accounts that keep completions."""
 
     async def look_up(self, target: Target, attempt_id: AttemptId) -> Reply | None:
-        """The reply of an earlier call, where its account still has it."""
+        """The reply of an earlier call, where its account still has it. Raises AccountUnavailable."""
 
     def served_price(self, opened: OpenedAttempt, reply: Reply) -> Price:
         """What a million tokens of this reply cost."""
@@ -160,17 +160,24 @@ class LookUps:
     keepers: Keepers
     accounts: Collection[str]
     now: Callable[[], datetime]
-    _looked_at: datetime | None = None
+    _looked_at: dict[str, datetime] = field(default_factory=dict)
 
     async def look(self) -> int:
-        """Ask about every attempt whose turn has come since the last look; returns how many were booked."""
-        now, looked_at = self.now(), self._looked_at
-        booked = 0
+        """Ask about every attempt whose turn has come since the last look; returns how many were booked.
+
+        An account that cannot be asked is left alone for this look, and no turn of it is lost.
+        """
+        now, away, booked = self.now(), set[str](), 0
         for opened, since_at in await self.rows.left_behind(self.accounts):
+            account = opened.target.account
+            looked_at = self._looked_at.get(account)
             before = 0 if looked_at is None else looks_by(since_at, looked_at)
-            if looks_by(since_at, now) > before:
-                booked += await self._ask(opened)
-        self._looked_at = now
+            if account not in away and looks_by(since_at, now) > before:
+                try:
+                    booked += await self._ask(opened)
+                except AccountUnavailable:
+                    away.add(account)
+        self._looked_at |= dict.fromkeys(set(self.accounts) - away, now)
         return booked
 
     async def _ask(self, opened: OpenedAttempt) -> bool:

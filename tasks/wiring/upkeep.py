@@ -2,12 +2,15 @@
 
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+
+import structlog
 
 from admission.connect import Admission
 from config.catalogue import Catalogue
 from config.settings import Settings
+from schemas.errors import InvalidSetting
 from storage.connect import Storage
 from tasks.adapters import StoredBatches, StoredJobs, WatchedBatches
 from tasks.batches import Batches
@@ -24,6 +27,8 @@ from tasks.suspense import LookUps, keeping
 from tasks.thresholds import Thresholds
 from tasks.webhooks import Webhooks, receiver_from
 from tasks.wiring.rooms import Rooms, open_rooms
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -112,20 +117,30 @@ async def open_upkeep_house(
 async def _look_ups(
     rooms: Rooms, settings: Settings, catalogue: Catalogue, env: Mapping[str, str]
 ) -> AsyncIterator[LookUps | None]:
-    """Questions to the accounts that keep completions; None where none does, and then no account is opened."""
+    """Questions to the accounts that keep completions; None where none does, or one of them cannot be opened."""
     accounts = keeping(catalogue)
     kept = {name: model for name, model in catalogue.models.items() if model.provider in accounts}
     if not kept:
         yield None
         return
-    from providers.models import open_models  # noqa: PLC0415 - loading it takes a second, which most can do without
+    from providers.models import Models, open_models  # noqa: PLC0415 - loading it takes a second, which most can do without
 
-    async with open_models(catalogue.model_copy(update={"models": kept, "aliases": {}}), settings, env) as models:
-        yield LookUps(
-            rows=rooms.storage.suspense,
-            post=rooms.storage.ledger.post,
-            settle=rooms.admission.ledger.resolve,
-            keepers=models,
-            accounts=accounts,
-            now=rooms.clock.now,
+    async with AsyncExitStack() as opened:
+        narrowed = catalogue.model_copy(update={"models": kept, "aliases": {}})
+        models: Models | None = None
+        try:
+            models = await opened.enter_async_context(open_models(narrowed, settings, env))
+        except InvalidSetting as error:
+            log.warning("look_ups_off", reason=str(error))  # what upkeep does besides may not wait for a key
+        yield (
+            None
+            if models is None
+            else LookUps(
+                rows=rooms.storage.suspense,
+                post=rooms.storage.ledger.post,
+                settle=rooms.admission.ledger.resolve,
+                keepers=models,
+                accounts=accounts,
+                now=rooms.clock.now,
+            )
         )

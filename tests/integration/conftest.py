@@ -18,6 +18,7 @@ class RedisNumber(IntEnum):
 
     DOOR = 8
     WORKERS = 9
+    SUSPENSE = 12
 
     def of(self, redis_url: str) -> str:
         """The address of this database on the server of that one."""

@@ -8,6 +8,7 @@ from structlog.testing import capture_logs
 from config.catalogue import Catalogue, ModelTable, ProviderTable
 from config.settings import Settings
 from providers.models import open_models
+from schemas.errors import AccountUnavailable
 from schemas.ids import AttemptId
 from schemas.reply import Reply, TroubleKind
 from tests.support.fakes import a_job
@@ -51,7 +52,7 @@ async def test_a_lost_answer_is_found_by_its_attempt(lookup: bool) -> None:  # n
         assert plan.price.cost(found.usage) == bill["nano_usd"]
 
 
-async def test_an_account_that_cannot_be_asked_knows_nothing_and_that_is_logged() -> None:
+async def test_an_account_that_cannot_be_asked_is_told_from_one_that_knows_nothing() -> None:
     with SimulatorProcess.start() as provider:
         base_url = provider.base_url
     catalogue = Catalogue(
@@ -61,8 +62,8 @@ async def test_an_account_that_cannot_be_asked_knows_nothing_and_that_is_logged(
     )
     async with open_models(catalogue, SETTINGS, {"OPENAI_API_KEY": "sk-hidden"}) as models:
         [target] = models.chain("small")
-        with capture_logs() as told:
-            assert await models.look_up(target, AttemptId("att_lost")) is None
+        with capture_logs() as told, pytest.raises(AccountUnavailable):
+            await models.look_up(target, AttemptId("att_lost"))
 
     [line] = [line for line in told if line["event"] == "look_up_failed"]
     assert (line["account"], line["attempt_id"]) == ("openai", "att_lost")

@@ -13,11 +13,11 @@ from pydantic import SecretStr
 
 from config.settings import Settings
 from tasks.release import release
+from tests.integration.conftest import RedisNumber
 from tests.support.door import eventually
 from tests.support.own_process import DoorProcess, OwnProcess
 from tests.support.simulator_process import SimulatorProcess
 
-OWN_DATABASE = "12"
 ADMIN = "pk_admin"
 CATALOGUE = """
 [providers.openai]
@@ -45,7 +45,7 @@ def provider() -> Iterator[SimulatorProcess]:
 
 @pytest.fixture
 def env(redis_url: str, fresh_database_url: str, provider: SimulatorProcess, tmp_path: Path) -> dict[str, str]:
-    own_redis_url = f"{redis_url.rpartition('/')[0]}/{OWN_DATABASE}"
+    own_redis_url = RedisNumber.SUSPENSE.of(redis_url)
     config = tmp_path / "penstock.toml"
     config.write_text(CATALOGUE)
     release(Settings(redis_url=SecretStr(own_redis_url), database_url=SecretStr(fresh_database_url), config=config))
@@ -95,3 +95,12 @@ def test_what_a_lost_call_cost_is_asked_for_and_booked(
     }
     assert {row["kind"] for row in rows(url, LEDGER)} == {"post"}
     assert "suspense_looked_up" in said
+
+
+def test_upkeep_that_has_no_key_does_everything_else(env: dict[str, str]) -> None:
+    without = {name: value for name, value in env.items() if name != "OPENAI_API_KEY"}
+
+    with OwnProcess("workers.upkeep", without | {"OPENAI_API_KEY": ""}) as upkeep:
+        said = eventually(upkeep.said, lambda words: "upkeep_started" in words)
+
+    assert "look_ups_off" in said

@@ -1,0 +1,98 @@
+"""Upkeep's questions to accounts: at ages that double, and an account that is away loses no turn."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+from schemas.attempt import OpenedAttempt
+from schemas.errors import AccountUnavailable
+from schemas.ids import AttemptId, JobId
+from schemas.job import Lease, Target
+from schemas.money import NanoUsd, Price
+from schemas.reply import Reply
+from tasks.suspense import FIRST_LOOK_SECONDS, LookUps
+from tests.support.fakes import a_reply
+from tests.support.stored_jobs import PRICE, opened
+
+BEGAN = datetime(2026, 11, 28, tzinfo=UTC)
+LEASE = Lease(job_id=JobId("job_1"), fence=1, holder="w", until_at=BEGAN)
+
+
+def lost_at(account: str) -> OpenedAttempt:
+    return replace(opened(LEASE), target=Target(account=account, model="m"))
+
+
+@dataclass
+class Accounts:
+    """Accounts that know nothing, some of which are away."""
+
+    attempts: Sequence[OpenedAttempt]
+    away: set[str] = field(default_factory=set)
+    asked: list[str] = field(default_factory=list)
+    answer: Reply | None = None
+    posted: list[NanoUsd] = field(default_factory=list)
+    passed_seconds: float = FIRST_LOOK_SECONDS
+
+    async def left_behind(self, _: Collection[str]) -> Sequence[tuple[OpenedAttempt, datetime]]:
+        return [(attempt, BEGAN) for attempt in self.attempts]
+
+    async def look_up(self, target: Target, _: AttemptId) -> Reply | None:
+        self.asked.append(target.account)
+        if target.account in self.away:
+            raise AccountUnavailable
+        return self.answer
+
+    def served_price(self, _: OpenedAttempt, reply: Reply) -> Price:
+        return PRICE
+
+    async def post(self, _: AttemptId, cost: NanoUsd) -> bool:
+        self.posted.append(cost)
+        return True
+
+    async def settle(self, _: object) -> bool:
+        return True
+
+    def look_ups(self) -> LookUps:
+        return LookUps(
+            rows=self,
+            post=self.post,
+            settle=self.settle,
+            keepers=self,
+            accounts={"near", "far"},
+            now=lambda: BEGAN + timedelta(seconds=self.passed_seconds),
+        )
+
+
+async def test_each_is_asked_about_when_its_age_has_doubled() -> None:
+    accounts = Accounts([lost_at("near")])
+    look_ups, asked = accounts.look_ups(), []
+
+    for times in (0.9, 1.0, 1.5, 2.0, 3.9, 4.0, 70.0, 71.0):
+        accounts.passed_seconds = times * FIRST_LOOK_SECONDS
+        await look_ups.look()
+        asked.append(len(accounts.asked))
+
+    assert asked == [0, 1, 1, 2, 2, 3, 4, 4]
+
+
+async def test_an_account_that_is_away_is_asked_once_a_look_loses_no_turn_and_holds_up_no_other() -> None:
+    accounts = Accounts([lost_at("far"), lost_at("far"), lost_at("near"), lost_at("near")], away={"far"})
+    look_ups = accounts.look_ups()
+
+    await look_ups.look()
+    await look_ups.look()
+    accounts.away.clear()
+    accounts.passed_seconds += 1
+    await look_ups.look()
+
+    assert accounts.asked == ["far", "near", "near", "far", "far", "far"]
+
+
+async def test_what_is_found_is_posted_at_its_price() -> None:
+    accounts = Accounts([lost_at("near")], answer=a_reply())
+
+    assert await accounts.look_ups().look() == 1
+
+    assert accounts.answer is not None
+    assert accounts.answer.usage is not None
+    assert accounts.posted == [PRICE.cost(accounts.answer.usage)]
