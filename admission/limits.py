@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from math import floor
 
 from admission.days import DayResets
 from admission.stamps import Stamp
-from admission.state import DEFAULT_FLOORS, DEFAULT_SHARES
+from admission.state import CRITICAL_SLOTS, DEFAULT_FLOORS, DEFAULT_SHARES
 from schemas.job import Target
 from schemas.lanes import Lane
 from schemas.money import NanoUsd
@@ -94,6 +95,13 @@ class LimitsSnapshot:
     rate_factor: float
     refund_share: float
     ramp_factor: float = 1.0
+
+    def free_slots(self, lane: Lane) -> int | None:
+        """How many calls of this lane may begin before another one ends; None is any number."""
+        if self.max_in_flight is None:
+            return None
+        kept = 0 if lane is Lane.CRITICAL else floor(self.max_in_flight * CRITICAL_SLOTS)
+        return max(0, self.max_in_flight - kept - self.in_flight)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -80,6 +80,8 @@ DEFAULT_FLOORS = (0.0, 0.10, 0.20, 0.35)
 """Part of the burst that a lane leaves to the lanes above it; critical leaves nothing."""
 DEFAULT_SHARES = (0.0, 0.45, 0.25, 0.10)
 """Part of the rate that a lane gets whatever the lanes above it do; the rest is nobody's by right."""
+CRITICAL_SLOTS = 0.05
+"""Part of the calls in flight that is for critical alone, in whole slots."""
 SHARE_MEMORY_US = 500_000
 """How much unused share a lane may catch up on: more would let it empty the bucket under critical."""
 
@@ -106,6 +108,7 @@ def lua_layout() -> str:
     moments = [_STARTS[name] + 1 + step for name in MOMENTS for step in range(FIELDS[name])]
     lines += [
         f"local SIZE, ORIGIN, SHARE_MEMORY = {SIZE}, {ORIGIN_SECONDS}, {SHARE_MEMORY_US}",
+        f"local CRITICAL_SLOTS = {CRITICAL_SLOTS}",
         f"local FORMAT = '<' .. string.rep('d', {SIZE})",
         f"local function moments() return {_lua_list(moments)} end",
         f"local DEFAULT_FLOORS, DEFAULT_SHARES = {_lua_list(DEFAULT_FLOORS)}, {_lua_list(DEFAULT_SHARES)}",

@@ -3,7 +3,7 @@
 A bucket says what is granted, rows of Postgres say who waits. What is unknown is None, and never zero.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TypeAlias
 
@@ -22,18 +22,20 @@ def waiting_by_target(
     flows: Mapping[tuple[Lane, str], WaitingJobs],
     chain: Callable[[str], Sequence[Target]],
     bucket_of: Callable[[Target], Target],
+    stopped: Collection[Target] = (),
 ) -> dict[Target, Waiting]:
-    """Jobs that wait, by the bucket of the first target that each would ask.
+    """Jobs that wait, by the bucket of the first target that each would ask: they pass by those that are stopped.
 
     A model that nobody knows any more has none: its jobs end as dead letters that say so.
     """
     found: dict[Target, dict[Lane, WaitingJobs]] = {}
     for (lane, model), jobs in flows.items():
         try:
-            [first, *_] = chain(model)
+            buckets = [bucket_of(target) for target in chain(model)]
         except UnknownModel:
             continue
-        lanes = found.setdefault(bucket_of(first), {})
+        first = next((bucket for bucket in buckets if bucket not in stopped), buckets[0])
+        lanes = found.setdefault(first, {})
         lanes[lane] = lanes.get(lane, WaitingJobs()) + jobs
     return dict(found)
 

@@ -137,9 +137,9 @@ class Openings:
 
 def opening_of(snapshot: LimitsSnapshot, lane: Lane) -> Opening:
     """What a bucket's picture says to a newcomer of a lane. Pure."""
-    behind_tickets = 0 if _has_surplus(snapshot) else snapshot.ticket_ms[lane]
+    behind_tickets = 0 if _has_surplus(snapshot, lane) else snapshot.ticket_ms[lane]
     days = (snapshot.requests_per_day, snapshot.tokens_per_day)
-    per_second, at_once = _pace(snapshot)
+    per_second, at_once = _pace(snapshot, lane)
     return Opening(
         wait_ms=max(snapshot.frozen_ms, behind_tickets, *map(_exhausted_ms, days)),
         per_second=per_second,
@@ -147,10 +147,9 @@ def opening_of(snapshot: LimitsSnapshot, lane: Lane) -> Opening:
     )
 
 
-def _has_surplus(snapshot: LimitsSnapshot) -> bool:
+def _has_surplus(snapshot: LimitsSnapshot, lane: Lane) -> bool:
     minutes = (snapshot.requests_per_minute, snapshot.tokens_per_minute)
-    slots_free = snapshot.max_in_flight is None or snapshot.in_flight < snapshot.max_in_flight
-    return slots_free and all(one.level is None or one.level >= AS_GOOD_AS_FULL for one in minutes)
+    return snapshot.free_slots(lane) != 0 and all(one.level is None or one.level >= AS_GOOD_AS_FULL for one in minutes)
 
 
 def _exhausted_ms(day: DimensionSnapshot) -> int:
@@ -160,7 +159,7 @@ def _exhausted_ms(day: DimensionSnapshot) -> int:
     return max(0, round((1 / day.effective - day.level) * DAY_MS))
 
 
-def _pace(snapshot: LimitsSnapshot) -> tuple[float | None, int]:
+def _pace(snapshot: LimitsSnapshot, lane: Lane) -> tuple[float | None, int]:
     """What the limits of a minute let through each second, and what may begin at once where there are none.
 
     Tokens count by what a request has taken lately. Where no call in flight may begin before another ends, it is what
@@ -171,9 +170,7 @@ def _pace(snapshot: LimitsSnapshot) -> tuple[float | None, int]:
     rates = [] if requests is None else [requests / 60]
     if tokens is not None and lately and taken:
         rates.append(tokens / 60 / (taken / lately))
-    if snapshot.max_in_flight is None:
+    free = snapshot.free_slots(lane)
+    if free is None or (free and rates):
         return min(rates, default=None), 0
-    free = max(0, snapshot.max_in_flight - snapshot.in_flight)
-    if free and rates:
-        return min(rates), 0
     return min([*rates, lately / 60]), free

@@ -1,7 +1,7 @@
 """What an operator looks at: limits as configured, learned and used, budgets as spent, and whether work can go on."""
 
 from asyncio import gather
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from admission.connect import Admission
@@ -66,8 +66,9 @@ class Watch:
 
     async def limits(self) -> Sequence[JsonObject]:
         """One row per target and limit, of the buckets that are in use. Raises RedisUnavailable."""
-        gate, waiting = self._admission.gate, await self._waiting_now()
+        gate = self._admission.gate
         snapshots = await gather(*(gate.snapshot(target) for target in await gate.targets()))
+        waiting = await self._waiting_now({one.target for one in snapshots if one is not None and one.stopped})
         now = self._now()
         return [
             row
@@ -76,13 +77,13 @@ class Watch:
             for row in limit_rows(snapshot, None if waiting is None else waiting.get(snapshot.target, {}), now)
         ]
 
-    async def _waiting_now(self) -> Mapping[Target, Waiting] | None:
+    async def _waiting_now(self, stopped: Collection[Target]) -> Mapping[Target, Waiting] | None:
         """None while Postgres is away: how many wait is unknown then, and the gate can be told of all the same."""
         try:
             flows = await self._waiting.by_flow()
         except PostgresUnavailable:
             return None
-        return waiting_by_target(flows, self._chain, self._configuration.bucket_of)
+        return waiting_by_target(flows, self._chain, self._configuration.bucket_of, stopped)
 
     def _is_in_force(self, bucket: Target) -> bool:
         """Not so for what a model left behind that has joined a family since."""

@@ -95,7 +95,7 @@ end
 
 if b[MAX_IN_FLIGHT] > 0 then
   local slots = b[MAX_IN_FLIGHT]
-  if lane > 1 then slots = slots - math.floor(slots * 0.05) end
+  if lane > 1 then slots = slots - math.floor(slots * CRITICAL_SLOTS) end
   if redis.call('ZCARD', KEYS[4]) >= slots then
     granted = false
     if retry <= b[PACE] then retry, why = b[PACE], IN_FLIGHT end

@@ -12,7 +12,7 @@ from admission.gate import ORIGIN
 from admission.learning import Reading, read_penalty, read_requests, read_tokens
 from admission.limits import TargetLimits
 from admission.stamps import stamp_name
-from admission.state import DEFAULT_FLOORS, DEFAULT_SHARES, FIELDS, MOMENTS, SHARE_MEMORY_US
+from admission.state import CRITICAL_SLOTS, DEFAULT_FLOORS, DEFAULT_SHARES, FIELDS, MOMENTS, SHARE_MEMORY_US
 from schemas.admission import Ask, BudgetCounter, Penalty, SettleKind, Settlement, WaitReason
 from tests.support.admission_room import SECOND_US
 
@@ -116,7 +116,7 @@ class GateModel:
             else:
                 retry = min(retry, max(ahead, bare))
         if most := s["max_in_flight"][0]:
-            slots = most - (floor(most * 0.05) if lane > 0 else 0)
+            slots = most - (floor(most * CRITICAL_SLOTS) if lane > 0 else 0)
             if len(self.in_flight) >= slots:
                 ok = False
                 if retry <= s["pace"][0]:

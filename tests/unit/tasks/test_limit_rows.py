@@ -42,6 +42,14 @@ def chain(model: str) -> tuple[Target, ...]:
     return CHAINS[model]
 
 
+def test_jobs_wait_for_the_first_target_that_is_not_stopped_or_else_for_the_first() -> None:
+    flows = {(Lane.LOW, "small"): WaitingJobs(queued=10), (Lane.LOW, "mini"): WaitingJobs(queued=1)}
+
+    found = waiting_by_target(flows, CHAINS.__getitem__, lambda target: target, {MINI})
+
+    assert found == {LARGE: {Lane.LOW: WaitingJobs(queued=10)}, MINI: {Lane.LOW: WaitingJobs(queued=1)}}
+
+
 def by_target(
     flows: Mapping[tuple[Lane, str], WaitingJobs], families: Mapping[Target, Target] | None = None
 ) -> dict[Target, dict[Lane, WaitingJobs]]:

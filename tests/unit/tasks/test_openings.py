@@ -131,11 +131,12 @@ async def test_where_tokens_bind_it_is_what_a_request_has_taken_lately(
 @pytest.mark.parametrize(
     ("requests_per_minute", "in_flight", "window"),
     [
-        (NONE, 0, 50),  # all slots are free
-        (NONE, 40, 25),  # ten are, and ten a second have begun lately
+        (NONE, 0, 48),  # all slots are free but two, which are for critical alone
+        (NONE, 38, 25),  # ten are, and ten a second have begun lately
+        (NONE, 48, 15),
         (NONE, 50, 15),
-        (FULL, 40, 150),  # the limit of a minute paces
-        (FULL, 50, 15),  # the slots do
+        (FULL, 38, 150),  # the limit of a minute paces
+        (FULL, 48, 15),  # the slots do
     ],
 )
 async def test_where_calls_in_flight_bind_it_is_what_is_free_and_what_has_begun_lately(
