@@ -170,8 +170,8 @@ def _leases(chance: random.Random, total: int) -> Iterator[str]:
 def main() -> None:
     """Simulate and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--admit-us", type=float, default=70.0)
-    parser.add_argument("--settle-us", type=float, default=64.0)
+    parser.add_argument("--admit-us", type=float, default=42.0)
+    parser.add_argument("--settle-us", type=float, default=42.0)
     given = parser.parse_args()
     costs = Costs(admit_us=given.admit_us, settle_us=given.settle_us)
     sys.stdout.write("\n".join(report(costs)) + "\n")
