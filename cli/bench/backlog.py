@@ -196,7 +196,16 @@ def lines_of(result: Backlog) -> Iterator[str]:
     yield f"  the quota is {PER_MINUTE / 60:.0f} requests/s at 300 ms a call, and critical jobs take their part of it."
     yield "critical: idle against the quota-bound work on the deep backlog. door: a synchronous chat completion on the"
     yield "  caller's clock; lanes: a job handed in at /jobs, from its row to its rest on the clock of Postgres."
+    beside = [f"{kind} {_both(result.shallow, kind)} ms" for kind in ("door", "lanes")]
+    yield f"  Beside the same work with {SHALLOW_JOBS:,} queued, p50 and p99: {', '.join(beside)}."
     yield f"Rounds of {result.seconds:.0f} s; empty, Redis used {result.redis_bytes_empty / 1_000:,.0f} kB."
+
+
+def _both(parts: Sequence[Part], kind: str) -> str:
+    """The means of the parts: what the load does to a critical job, and depth does not."""
+    spreads = [getattr(part, kind) for part in parts]
+    middle, slow = (sum(getattr(spread, cut) for spread in spreads) / len(spreads) for cut in ("p50_ms", "p99_ms"))
+    return f"{middle:.0f} and {slow:.0f}"
 
 
 def _line(name: str, before: float, now: float, ratio: float, missed: Sequence[str]) -> str:
