@@ -22,6 +22,7 @@ from stack.postgres import Postgres
 from stack.valkey import Valkey
 from tasks.broker import celery_app
 from tasks.publish import RUN_TASK, Published, message
+from tasks.vigil import RENEWAL_SECONDS
 from tests.chaos.link import Link
 from tests.chaos.site import LINKED, Site
 
@@ -179,14 +180,16 @@ class Faults:
 
     def _freeze(self, name: str) -> None:
         self.site.pause(name)
-        self._after(self._past_lease(), lambda: self.site.resume(name))
+        seconds = self._past_lease()
+        self._after(seconds, lambda: self.site.resume(name))
+        self._after(seconds + RENEWAL_SECONDS, _be_vigilant)
 
     def _cut_worker(self) -> None:
         self._losing_until(self.site.pid(LINKED[0]), self._break(LINKED[0]))
         self._orphaned(self.site.pid(LINKED[0]), "worker cut off")
 
     def _cut_upkeep(self) -> None:
-        self._break("upkeep-1")
+        self._after(self._break("upkeep-1") + RENEWAL_SECONDS, _be_vigilant)
 
     def _break(self, name: str) -> float:
         links, seconds = self.site.links[name], self._past_lease()
@@ -354,3 +357,9 @@ def _signal(parent_pid: int, number: signal.Signals) -> None:
     for word in listed.stdout.split():
         with suppress(ProcessLookupError):
             os.kill(int(word), number)
+
+
+def _be_vigilant() -> None:
+    """Nothing to do: upkeep that could not look waits so long for the living to renew before it buries anybody, and a
+    worker that is lost within that time is another fault on top of this one.
+    """
