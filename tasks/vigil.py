@@ -5,6 +5,9 @@ process renews its own, so the rescue waits that long, and only then takes what 
 """
 
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+Answer = TypeVar("Answer")
 
 SILENCE_SECONDS = 2.0
 """Without an answer for so long, heartbeats may have failed too; rescue asks every second."""
@@ -23,17 +26,32 @@ class Vigil:
         *,
         clock: Callable[[], float],
     ) -> None:
-        self._ask, self._rescue, self._clock = ask, rescue, clock
+        self._ask, self._rescue, self._clock = self.heeding(ask), rescue, clock
         self._answered_at: float | None = None
         self._not_before = float("-inf")
 
+    def heeding(self, ask: Callable[[], Awaitable[Answer]]) -> Callable[[], Awaitable[Answer]]:
+        """The same question, whose answers show as well that the store is not silent.
+
+        So a process that does not lead keeps watch by asking whether it may, and need not wait when it does.
+        """
+
+        async def asked() -> Answer:
+            asked_at = self._clock()
+            answer = await ask()
+            self._note(asked_at)
+            return answer
+
+        return asked
+
     async def rescue(self) -> int:
         """Rescue, unless the store was silent lately; returns how many jobs. Raises PostgresUnavailable."""
-        asked_at = self._clock()
         await self._ask()
+        return await self._rescue() if self._clock() >= self._not_before else 0
+
+    def _note(self, asked_at: float) -> None:
         now = self._clock()
         heard_at = asked_at if self._answered_at is None else self._answered_at
         if now - heard_at > SILENCE_SECONDS:
             self._not_before = now + RENEWAL_SECONDS
         self._answered_at = now
-        return await self._rescue() if now >= self._not_before else 0

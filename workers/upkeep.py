@@ -50,12 +50,13 @@ DISPATCH_SWEEP_SECONDS = 0.2
 """A full worker process gets through a quarter of a flow's window in this time."""
 
 
-def duties_of(house: UpkeepHouse, alone: Callable[[JobId, int], Awaitable[int]]) -> dict[str, tuple[Duty, ...]]:
+def duties_of(
+    house: UpkeepHouse, alone: Callable[[JobId, int], Awaitable[int]], vigil: Vigil
+) -> dict[str, tuple[Duty, ...]]:
     """The duties by the group that is led together, in the order in which they run."""
     backlog, due, books = StoredBacklog(house.storage.backlog), house.storage.due, house.books
     controls, limits = house.storage.controls, LimitKeeper(house.admission.gate, house.configuration)
 
-    vigil = Vigil(house.storage.now, books.rescue, clock=time.monotonic)
     suspects = Suspects(house.storage.suspects, alone)
 
     async def republish() -> int:
@@ -140,13 +141,14 @@ async def keep(settings: Settings) -> None:
             most_seconds = settings.total_timeout_seconds + ALONE_START_SECONDS
             return await started(job_id, generation, most_seconds, stopping)
 
+        vigil = Vigil(house.storage.now, house.books.rescue, clock=time.monotonic)
         log.info("upkeep_started", holder=house.storage.holder)
         bell = asyncio.create_task(listen(settings.database_url.get_secret_value(), woken["dispatch"].set))
         try:
             await asyncio.gather(
                 *(
-                    _lead(house, name, duties, woken=woken[name], stopping=stopping)
-                    for name, duties in duties_of(house, alone).items()
+                    _lead(house, vigil, name, duties, woken=woken[name], stopping=stopping)
+                    for name, duties in duties_of(house, alone, vigil).items()
                 )
             )
         finally:
@@ -155,12 +157,18 @@ async def keep(settings: Settings) -> None:
 
 
 async def _lead(
-    house: UpkeepHouse, name: str, duties: tuple[Duty, ...], *, woken: asyncio.Event, stopping: asyncio.Event
+    house: UpkeepHouse,
+    vigil: Vigil,
+    name: str,
+    duties: tuple[Duty, ...],
+    *,
+    woken: asyncio.Event,
+    stopping: asyncio.Event,
 ) -> None:
     leadership = house.storage.leadership(name)
     await keep_house(
         Rounds(duties=duties),
-        leads=Leader(leadership.lead, clock=time.monotonic).leads,
+        leads=Leader(vigil.heeding(leadership.lead), clock=time.monotonic).leads,
         woken=woken,
         stopping=stopping,
         clock=time.monotonic,

@@ -46,3 +46,28 @@ async def test_after_a_silence_the_living_renew_first() -> None:
         store.now += 1.0
 
     assert await vigil.rescue() == 1
+
+
+async def test_a_candidate_that_asked_whether_it_may_lead_need_not_wait_when_it_does() -> None:
+    store = Store()
+    vigil = Vigil(store.ask, store.rescue, clock=store.clock)
+    may_lead = vigil.heeding(store.ask)
+    await vigil.rescue()
+
+    for _ in range(20):  # another one leads
+        store.now += 1.0
+        await may_lead()
+
+    assert await vigil.rescue() == 1
+
+
+async def test_a_silence_is_noted_by_whoever_asked_in_it() -> None:
+    store = Store()
+    vigil = Vigil(store.ask, store.rescue, clock=store.clock)
+    may_lead = vigil.heeding(store.ask)
+    await may_lead()
+    store.silent = SILENCE_SECONDS + 1
+    await may_lead()
+    store.silent = 0.0
+
+    assert await vigil.rescue() == 0
