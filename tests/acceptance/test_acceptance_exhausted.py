@@ -175,7 +175,8 @@ def work(policy: str, jobs: int, *, numbers: range, of: int | None = None) -> li
     return [(f"{n}", asked(policy, jobs, f"turbine {n % (of or jobs):04}")) for n in numbers]
 
 
-@pytest.mark.parametrize("jobs", [FEW, pytest.param(MANY, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("jobs", [FEW, MANY])
 def test_no_window_of_any_policy_is_passed_and_nothing_is_lost_when_hours_turn(
     hours: Hours, provider: SimulatorProcess, jobs: int
 ) -> None:

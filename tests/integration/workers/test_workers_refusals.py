@@ -27,6 +27,8 @@ from tests.support.own_process import CeleryWorker, DoorProcess, OwnProcess
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.worker_process import until
 
+pytestmark = pytest.mark.slow
+
 ADMIN = "pk_admin"
 CONFIG = """
 [models."gpt-4.1-mini"]
