@@ -1,7 +1,9 @@
 """Starting and ending child processes that must not outlive us.
 
-Each child leads its own session, so Ctrl-C on the terminal reaches the supervisor alone. On Linux the kernel
-signals a child when the *thread* that started it ends (PR_SET_PDEATHSIG), hence: children start from the main thread.
+Each child leads its own process group, so Ctrl-C on the terminal reaches the supervisor alone. It does not lead a
+session: Linux shares the cores out by session first (autogroup), and the Procfile's `nice` would mean nothing then.
+On Linux the kernel signals a child when the *thread* that started it ends (PR_SET_PDEATHSIG), hence: children start
+from the main thread.
 Elsewhere a killed supervisor leaves orphans, so each start first ends what the last one left (`end_leftover`).
 Output goes to files, never to pipes: a pipe whose reader died would stop the child too.
 """
@@ -52,7 +54,7 @@ def spawn(
     death_signal: signal.Signals = signal.SIGKILL,
     run_as: RunAs = OURSELVES,
 ) -> subprocess.Popen[bytes]:
-    """Start a child in its own session; the kernel sends it `death_signal` when we die. Main thread only."""
+    """Start a child in its own group; the kernel sends it `death_signal` when we die. Main thread only."""
     if threading.current_thread() is not threading.main_thread():
         raise RuntimeError("children start from the main thread: their life is tied to the thread that starts them")
     with log_path.open("ab") as log:
@@ -63,7 +65,7 @@ def spawn(
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            start_new_session=True,
+            process_group=0,
             preexec_fn=_tie_to_parent(death_signal),  # noqa: PLW1509 - only prctl and getppid run between fork and exec
             user=run_as.user,
             group=run_as.group,
