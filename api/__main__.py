@@ -13,6 +13,7 @@ from prometheus_client import REGISTRY
 from api.app import create_app
 from config.catalogue import Catalogue, CatalogueError, load_catalogue
 from config.logs import configure_logs
+from config.memory import keep_what_started
 from config.metrics import Metrics
 from config.settings import SettingError, Settings, load_settings
 from schemas.errors import InvalidSetting
@@ -46,6 +47,7 @@ async def serve(settings: Settings, catalogue: Catalogue, env: Mapping[str, str]
             server_header=False,
             timeout_graceful_shutdown=int(settings.drain_grace_seconds),
         )
+        keep_what_started()
         await Server(config).serve()
 
 

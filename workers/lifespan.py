@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 
 import structlog
 
+from config.memory import keep_what_started
 from schemas.errors import Unavailable
 
 T = TypeVar("T")
@@ -48,6 +49,7 @@ class Lifespan(Generic[T]):
         async with AsyncExitStack() as stack:
             self._loop = asyncio.get_running_loop()
             self._open.append(await self._entered(stack))
+            keep_what_started()
             opened()
             try:
                 await ending.wait()

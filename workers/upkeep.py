@@ -22,6 +22,7 @@ import structlog
 
 from config.catalogue import CatalogueError, load_catalogue
 from config.logs import configure_logs
+from config.memory import keep_what_started
 from config.settings import SettingError, Settings, load_settings
 from schemas.errors import InvalidSetting
 from schemas.ids import JobId
@@ -142,6 +143,7 @@ async def keep(settings: Settings) -> None:
             return await started(job_id, generation, most_seconds, stopping)
 
         vigil = Vigil(house.storage.now, house.books.rescue, clock=time.monotonic)
+        keep_what_started()
         log.info("upkeep_started", holder=house.storage.holder)
         bell = asyncio.create_task(listen(settings.database_url.get_secret_value(), woken["dispatch"].set))
         try:
