@@ -1,26 +1,37 @@
 """One job at a time for its caller, many jobs at a time for Postgres: `JobTable` behind group commits."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
+from typing import Protocol
 
 from schemas.attempt import ClosedAttempt, OpenedAttempt
-from schemas.decision import Decision
+from schemas.decision import AskAgain, Decision
 from schemas.ids import JobId
 from schemas.job import Held, Lease
 from storage.group_commit import GroupCommitter
 from storage.jobs import JobTable, Record
 
 
-class GroupedJobs:
-    """What the pipeline asks of storage. `beating` is the heartbeat of the process that holds the leases."""
+class Heartbeat(Protocol):
+    """Renews the leases of this process."""
 
-    def __init__(self, table: JobTable, beating: Callable[[Lease], AbstractAsyncContextManager[None]]) -> None:
+    def beating(self, lease: Lease) -> AbstractAsyncContextManager[None]:
+        """Renew the lease while the block runs; cancels the block when the lease is lost."""
+
+    def over(self, lease: Lease) -> None:
+        """Renew it no longer; what is left of the block is not cancelled."""
+
+
+class GroupedJobs:
+    """What the pipeline asks of storage. A lease is over with the record that ends it, whatever its block does then."""
+
+    def __init__(self, table: JobTable, heart: Heartbeat) -> None:
         self._holds = GroupCommitter[tuple[JobId, int], Held | None](table.hold)
         self._opens = GroupCommitter[OpenedAttempt, bool](table.open)
         self._records = GroupCommitter[Record, bool](table.record)
         self._returns = GroupCommitter[Lease, bool](table.hand_back)
         self._table = table
-        self._beating = beating
+        self._heart = heart
 
     async def hold(self, job_id: JobId, generation: int) -> Held | None:
         """Take the job; None when it is taken, stale or at rest."""
@@ -32,7 +43,10 @@ class GroupedJobs:
 
     async def record(self, lease: Lease, closed: ClosedAttempt | None, decision: Decision) -> bool:
         """Write outcome and decision; False when the fence was lost."""
-        return await self._records.submit(Record(lease=lease, closed=closed, decision=decision))
+        kept = await self._records.submit(Record(lease=lease, closed=closed, decision=decision))
+        if not (kept and isinstance(decision, AskAgain)):
+            self._heart.over(lease)
+        return kept
 
     async def suspended(self, job_id: JobId) -> Sequence[OpenedAttempt]:
         """The job's attempts whose end nobody knows, the latest first."""
@@ -44,4 +58,4 @@ class GroupedJobs:
 
     def beating(self, lease: Lease) -> AbstractAsyncContextManager[None]:
         """Renew the lease while the block runs."""
-        return self._beating(lease)
+        return self._heart.beating(lease)

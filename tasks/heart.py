@@ -39,7 +39,11 @@ class Heart:
         try:
             yield
         finally:
-            del self._working[lease]
+            self.over(lease)
+
+    def over(self, lease: Lease) -> None:
+        """What the lease was for is written down: whatever is left of its block, as a settlement, is not cancelled."""
+        self._working.pop(lease, None)
 
     async def run(self) -> None:
         """Beat until cancelled."""

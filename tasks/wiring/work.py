@@ -96,7 +96,7 @@ async def working(
     heart = Heart(rooms.storage.jobs.renew, every_seconds=settings.heartbeat_seconds)
     metrics.held_leases.set_function(lambda: heart.leases)
     jobs = PatientJobs(
-        GroupedJobs(rooms.storage.jobs, heart.beating),
+        GroupedJobs(rooms.storage.jobs, heart),
         pause=asyncio.sleep,
         jitter=chance.random,
         most_seconds=most_seconds,

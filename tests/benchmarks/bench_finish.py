@@ -14,7 +14,6 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -34,6 +33,7 @@ from storage.engine import open_engine
 from storage.grouped import GroupedJobs
 from storage.jobs import JobTable, Record
 from storage.schema import migrate
+from tasks.heart import Heart
 from tests.support.stored_jobs import closed, new_job, opened
 
 IN_FLIGHT = 64
@@ -70,7 +70,7 @@ class Way:
 
 def ways(table: JobTable) -> dict[str, Way]:
     """Both ways over one table, by name."""
-    grouped = GroupedJobs(table, lambda _: nullcontext())  # leases outlast the run
+    grouped = GroupedJobs(table, Heart(table.renew, every_seconds=60))  # leases outlast the run
 
     async def claim_grouped(job_id: JobId) -> bool:
         return await grouped.hold(job_id, 0) is not None

@@ -142,7 +142,7 @@ async def _drive(terms: Terms) -> None:
         gate = LocalGate(admission.gate, jitter=chance.random)
         await gate.refresh_epoch()
         deps = Deps(
-            jobs=HesitantJobs(GroupedJobs(storage.jobs, heart.beating), terms.pause_seconds, chance),
+            jobs=HesitantJobs(GroupedJobs(storage.jobs, heart), terms.pause_seconds, chance),
             gate=SettlingGate(gate),
             models=BudgetedModels(TillModels(terms), configuration),
             answers=NoAnswers(),

@@ -1,6 +1,5 @@
 """The real jobs behind their group commits pass what the pipeline's fake passes."""
 
-from contextlib import nullcontext
 from datetime import UTC, datetime
 
 import pytest
@@ -10,6 +9,7 @@ from schemas.decision import Decision
 from storage.grouped import GroupedJobs
 from storage.jobs import JobTable
 from storage.ledger import LedgerTable
+from tasks.heart import Heart
 from tests.support.conformance import ENDS, JobsCase, JobsConformance
 from tests.support.stored_jobs import new_job
 
@@ -27,7 +27,7 @@ class TestGroupedJobs(JobsConformance):
             await ledger.rebuild(datetime.now(UTC))
 
         return JobsCase(
-            jobs=GroupedJobs(table, lambda _: nullcontext()),
+            jobs=GroupedJobs(table, Heart(table.renew, every_seconds=60)),
             job_id=job.id,
             epoch=await ledger.epoch(),
             lose_fence=lose_fence,

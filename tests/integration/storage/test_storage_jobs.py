@@ -1,8 +1,6 @@
 """Every arrow of a job's life against a real Postgres."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -22,6 +20,7 @@ from schemas.states import JobState
 from storage.grouped import GroupedJobs
 from storage.jobs import OPENED_WITHIN_SECONDS, JobTable, Record
 from storage.returns import hand_back
+from tasks.heart import Heart
 from tests.support.stored_jobs import closed, new_job, opened
 
 REPLY = Reply(
@@ -273,13 +272,9 @@ async def test_only_the_own_tenant_cancels(table: JobTable) -> None:
 
 
 async def test_a_thousand_jobs_finish_together_each_once(table: JobTable, engine: AsyncEngine) -> None:
-    @asynccontextmanager
-    async def no_beat(lease: Lease) -> AsyncIterator[None]:
-        yield
-
     jobs = [new_job(batch_id="batch_thousand", custom_id=str(n)) for n in range(1000)]
     await table.insert(jobs)
-    grouped = GroupedJobs(table, no_beat)
+    grouped = GroupedJobs(table, Heart(table.renew, every_seconds=60))
 
     async def finish(job_id: JobId) -> bool:
         held = await grouped.hold(job_id, 0)
@@ -294,3 +289,17 @@ async def test_a_thousand_jobs_finish_together_each_once(table: JobTable, engine
         engine, "SELECT count(*) AS n, sum(nano_usd) AS nano FROM ledger WHERE batch_id = 'batch_thousand'"
     )
     assert (booked["n"], booked["nano"]) == (1000, 42_000)
+
+
+async def test_a_lease_is_over_with_the_record_that_ends_it(table: JobTable) -> None:
+    heart, job = Heart(table.renew, every_seconds=60), new_job()
+    grouped = GroupedJobs(table, heart)
+    await table.insert([job])
+    held = await grouped.hold(job.id, 0)
+    assert held is not None
+
+    async with grouped.beating(held.lease):
+        assert await grouped.record(held.lease, None, AskAgain(body={}, reason="again"))
+        assert heart.leases == 1
+        assert await grouped.record(held.lease, None, Complete(reply=REPLY))
+        assert heart.leases == 0

@@ -5,7 +5,6 @@ import random
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -19,7 +18,7 @@ from schemas.admission import BudgetCounter, Pace, Step
 from schemas.attempt import OpenedAttempt
 from schemas.contract import OutputContract
 from schemas.ids import AttemptId, JobId, TenantId
-from schemas.job import Job, Lease, NewJob, Target
+from schemas.job import Job, NewJob, Target
 from schemas.jsons import JsonObject
 from schemas.money import NanoUsd, Price, Quote, Usage
 from schemas.outcome import Judged, Valid
@@ -32,6 +31,7 @@ from storage.jobs import JobTable
 from storage.ledger import LedgerTable
 from tasks.adapters import StoredAnswers
 from tasks.deps import Deps, OnChunk
+from tasks.heart import Heart
 from tasks.identity import new_attempt_id
 from tasks.pipeline import run_job
 from tests.support.admission_room import START_US, Clock, an_open_room, moment_of
@@ -115,7 +115,8 @@ class World:
         await self.run_queued()
 
     async def run_queued(self) -> None:
-        grouped = GroupedJobs(JobTable(self.engine, holder="w", lease_seconds=600), beating)
+        table = JobTable(self.engine, holder="w", lease_seconds=600)
+        grouped = GroupedJobs(table, Heart(table.renew, every_seconds=60))
         epoch = await LedgerTable(self.engine).epoch()
         await self.room.ledger.rebuild(epoch, [], []) if epoch != await self.room.gate.current_epoch() else None
         deps = Deps(
@@ -159,11 +160,6 @@ class World:
             await connection.execute(text("UPDATE jobs SET wake_at = now() WHERE state = 'waiting'"))
         while await DueTable(self.engine).stage_due():
             pass
-
-
-@asynccontextmanager
-async def beating(lease: Lease) -> AsyncIterator[None]:
-    yield
 
 
 @pytest.fixture

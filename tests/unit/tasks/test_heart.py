@@ -71,3 +71,21 @@ async def test_a_job_that_is_just_coming_to_rest_is_not_cancelled() -> None:
         await asyncio.sleep(0)
 
     assert heart.leases == 0
+
+
+async def test_what_is_left_after_a_lease_is_over_is_not_cancelled() -> None:
+    asked: list[Sequence[Lease]] = []
+
+    async def nobody(leases: Sequence[Lease]) -> Collection[JobId]:
+        asked.append(leases)
+        return ()
+
+    heart = Heart(nobody, every_seconds=1)
+
+    async with heart.beating(LEASE):
+        heart.over(LEASE)
+        await heart.beat()
+        await heart.beat()
+        await asyncio.sleep(0)
+
+    assert asked == []
