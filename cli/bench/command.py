@@ -24,10 +24,13 @@ DEFAULT_JOBS, DEFAULT_IN_FLIGHT, DEFAULT_PROCESSES = 8_000, 256, 2
 
 Seconds = Annotated[float, typer.Option("--seconds", min=2, help="How long each row is measured, after warm-up.")]
 Only = Annotated[str | None, typer.Option("--only", help="Only the rows whose name contains this.")]
-Processes = Annotated[int, typer.Option("--processes", min=1, help="Worker processes.")]
+Processes = Annotated[int, typer.Option("--processes", min=1, help="Worker processes of the standard lanes.")]
 DEFAULT_SECONDS = 12.0
 DEFAULT_DEEP, DEFAULT_ROUND_SECONDS, DEFAULT_SLOTS = 1_000_000, 20.0, 288
-DEFAULT_WAITING, DEFAULT_FREEZE_SECONDS, DEFAULT_WAITING_SLOTS = 10_000, 30.0, 128
+DEFAULT_STANDARD = 1
+"""As `penstock up` starts a stack: this one beside one for urgent lanes and one for the low lane."""
+
+DEFAULT_WAITING, DEFAULT_FREEZE_SECONDS, DEFAULT_WAITING_SLOTS = 10_000, 60.0, 128
 NOT_KEPT = 1
 
 
@@ -86,7 +89,7 @@ def backlog(
     *,
     jobs: Annotated[int, typer.Option("--jobs", min=4_000, help="Low jobs queued in the deep part.")] = DEFAULT_DEEP,
     seconds: Seconds = DEFAULT_ROUND_SECONDS,
-    processes: Processes = DEFAULT_PROCESSES,
+    processes: Processes = DEFAULT_STANDARD,
     as_json: AsJson = False,
 ) -> None:
     """Work with a million low jobs queued and with a thousand; see what critical jobs notice of it."""
