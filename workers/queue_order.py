@@ -19,11 +19,12 @@ def _all(lanes: Sequence[Lane]) -> Sequence[Lane]:
 
 
 class LaneOrder:
-    """`open_lanes` names those of the given lanes that have room; set when the consumer is connected."""
+    """`open_lanes` names those of the given lanes that are to be asked; set when the consumer is connected."""
 
     def __init__(self) -> None:
         self._lanes: tuple[Lane, ...] = ()
         self._asked = 0
+        self.last_used = ""
         self.open_lanes: OpenLanes = _all
 
     def update(self, queues: Sequence[str]) -> None:
@@ -36,7 +37,8 @@ class LaneOrder:
         return [lane.queue for lane in self.open_lanes(self._in_turn())]
 
     def rotate(self, last_used: str) -> str:
-        """Do nothing: the order does not depend on what came last."""
+        """Remember the queue of the last message; the order does not depend on it."""
+        self.last_used = last_used
         return last_used
 
     def _in_turn(self) -> Sequence[Lane]:

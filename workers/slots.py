@@ -40,6 +40,16 @@ class Slots:
         return self._critical + self._others
 
     @property
+    def others_in_use(self) -> int:
+        """Those of them that are not critical."""
+        return self._others
+
+    @property
+    def arriving(self) -> int:
+        """Messages on their way from the consumer thread to the loop."""
+        return self._handed_over - self._begun
+
+    @property
     def waiting(self) -> int:
         """Jobs of messages that are here and hold no slot yet."""
         return sum(not future.done() for _, _, _, future in self._waiting)
@@ -69,11 +79,10 @@ class Slots:
 
     def has_room(self, lane: Lane) -> bool:
         """Whether a message of this lane would find its slots free."""
-        arriving = self._handed_over - self._begun
         if lane is Lane.CRITICAL:
-            return self._free(lane) > arriving
+            return self._free(lane) > self.arriving
         wanted = self._slice_size if lane in SLICED else 1
-        return self._free(lane) - len(self._waiting) - arriving * self._slice_size >= wanted
+        return self._free(lane) - len(self._waiting) - self.arriving * self._slice_size >= wanted
 
     def _free(self, lane: Lane) -> int:
         free = self._total - self._critical - self._others

@@ -30,6 +30,12 @@ class LaneChannel(redis.Channel):
             with suppress(*self.connection_errors):  # the consumer notices a lost connection by itself
                 self._create_client().client_unblock(self._connection_id)
 
+    def lying(self, queue: str) -> int:
+        """How many messages lie in a queue; none when the connection is lost, which the consumer notices by itself."""
+        with suppress(*self.connection_errors):
+            return int(self._create_client().llen(queue))
+        return 0
+
     def _create_client(self, asynchronous: bool = False) -> Any:  # noqa: ANN401, FBT001, FBT002 - kombu's signature
         if asynchronous:
             return super()._create_client(asynchronous=True)  # type: ignore[no-untyped-call]

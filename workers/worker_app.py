@@ -12,7 +12,9 @@ from celery import Celery, bootsteps
 from config.broker import worker_options
 from config.metrics import Metrics
 from config.settings import Settings
+from schemas.lanes import Lane
 from tasks.broker import lane_queues
+from workers.courtesy import LOOK_SECONDS, Courtesy
 from workers.house import WorkerHouse
 from workers.lifespan import Lifespan
 from workers.slots import Slots
@@ -47,12 +49,20 @@ class WorkerApp(Celery):  # type: ignore[misc]  # Celery ships no types
 
 
 class LanesFollowSlots(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ships no types
-    """Ties the slots to the order of BRPOP, again after every reconnect."""
+    """Ties slots and courtesy to the order of BRPOP, again after every reconnect."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
     def start(self, c: Any) -> None:  # noqa: ANN401 - Celery's consumer
         """Let the channel leave out full lanes, and the slots wake it when they are not."""
         slots, channel, hub = c.app.slots, c.task_consumer.channel, c.hub
-        channel._queue_cycle.open_lanes = slots.open_lanes  # noqa: SLF001 - kombu makes it by name and hands it to nobody
+        order = channel._queue_cycle  # noqa: SLF001 - kombu makes it by name and hands it to nobody
+        courtesy = Courtesy(
+            slots.open_lanes,
+            is_busy=lambda: slots.others_in_use > 0 or (slots.arriving > 0 and order.last_used != Lane.CRITICAL.queue),
+            lying=lambda: channel.lying(Lane.CRITICAL.queue),
+            wake=channel.ask_again,
+        )
+        order.open_lanes = courtesy.open_lanes
         slots.wake = lambda: hub.call_soon(channel.ask_again)
+        c.timer.call_repeatedly(LOOK_SECONDS, courtesy.look)  # Celery takes it back with the connection

@@ -37,8 +37,8 @@ from workers.bridge import AsyncTask
 QUICK_JOBS = 100
 """Jobs called `quick:` are counted by the hundred, so that counting is not what is measured."""
 
-STARTED, ENDED, PEAK = "test:started", "test:ended", "test:peak"
-"""Hashes of job id to the moment, and the most jobs at once, per process."""
+STARTED, ENDED, PEAK, BY = "test:started", "test:ended", "test:peak", "test:by"
+"""Hashes of job id to the moment, the most jobs at once, per process, and who ran a job, by its process id."""
 
 HANDED_BACK = "test:handed_back"
 """Hash of job id to the moment when it was cancelled, and had the time to say so."""
@@ -64,6 +64,7 @@ class FakeHouse:
             return
         await self._notes.hsetnx(STARTED, published.job_id, str(time.time()))
         await self._notes.hincrby("test:starts", published.job_id, 1)
+        await self._notes.hset(BY, published.job_id, str(os.getpid()))
         self._at_once += 1
         if self._at_once > self._peak:
             self._peak = self._at_once

@@ -27,7 +27,7 @@ def worker(broker: Broker) -> Iterator[WorkerProcess]:
 def empty(broker: Broker) -> Iterator[None]:
     yield
     until(lambda: broker.waiting() + broker.unacknowledged() == 0, "everything is acknowledged")
-    broker.redis.delete("test:started", "test:ended", "test:peak", "test:starts")
+    broker.redis.delete("test:started", "test:ended", "test:peak", "test:starts", "test:by")
 
 
 def test_lower_lanes_never_take_the_reserved_slots(broker: Broker, worker: WorkerProcess) -> None:
@@ -74,3 +74,18 @@ def test_a_high_job_needs_one_slot_where_a_slice_needs_many(broker: Broker, work
     until(lambda: "sleep:0.5:high" in broker.noted("test:started"), "the high job runs")
 
     assert "slice:1" not in broker.noted("test:started")
+
+
+def test_a_busy_worker_leaves_critical_jobs_to_one_that_has_nothing_else(broker: Broker, worker: WorkerProcess) -> None:
+    with WorkerProcess.start(broker, Lane.CRITICAL, Lane.HIGH) as urgent:
+        broker.publish(Lane.LOW, [f"sleep:4:{index}" for index in range(SLICE)], SLICE)
+        until(lambda: len(broker.noted("test:started")) == SLICE, "the other is busy")
+
+        for number in range(10):
+            until(lambda: broker.redis.info("clients")["blocked_clients"] >= 2, "both ask")
+            broker.publish(Lane.CRITICAL, [f"critical:{number}"])
+            until(lambda name=f"critical:{number}": name in broker.noted("test:ended"), "it ran")  # type: ignore[misc]
+
+        ran_by = broker.noted("test:by")
+        until(lambda: broker.waiting() + broker.unacknowledged() == 1, "only the slice is left")
+        assert [ran_by[f"critical:{number}"] for number in range(10)] == [urgent.process.pid] * 10
