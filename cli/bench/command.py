@@ -26,7 +26,7 @@ Seconds = Annotated[float, typer.Option("--seconds", min=2, help="How long each 
 Only = Annotated[str | None, typer.Option("--only", help="Only the rows whose name contains this.")]
 Processes = Annotated[int, typer.Option("--processes", min=1, help="Worker processes of the standard lanes.")]
 DEFAULT_SECONDS = 12.0
-DEFAULT_DEEP, DEFAULT_ROUND_SECONDS, DEFAULT_SLOTS = 1_000_000, 20.0, 288
+DEFAULT_DEEP, DEFAULT_ROUND_SECONDS, DEFAULT_SLOTS = 1_000_000, 40.0, 288
 DEFAULT_STANDARD = 1
 """As `penstock up` starts a stack: this one beside one for urgent lanes and one for the low lane."""
 
