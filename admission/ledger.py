@@ -83,10 +83,13 @@ class Ledger:
         """Post or release what lies in suspense (or is still live); False when that was done before."""
         return await self._gate.settle(settlement)
 
-    async def suspended(self, limit: int = 100) -> list[str]:
-        """Stamps in suspense, the oldest first."""
-        stamps = await self._wire.command("ZRANGE", self._keys.suspense, 0, limit - 1)
-        return [stamp.decode() for stamp in stamps]
+    async def suspended(self, cursor: int = 0, *, about: int = STAMPS_PER_CALL) -> tuple[list[str], int]:
+        """About so many stamps in suspense, and the cursor of the next: from 0, and round to 0 again, is one turn.
+
+        What lies there through a whole turn is among its stamps, whatever comes and goes meanwhile; some may be twice.
+        """
+        following, found = await self._wire.command("ZSCAN", self._keys.suspense, cursor, "COUNT", about)
+        return [stamp.decode() for stamp, _ in found], following
 
     async def balances(self, counters: Sequence[BudgetCounter]) -> list[Balance]:
         """Limit, settled and reserved of each counter, in this order."""

@@ -5,7 +5,7 @@ sums and the open reservations over, and opens admission last.
 """
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol, assert_never
 
@@ -34,6 +34,7 @@ PRESUME_AFTER_SECONDS = 24 * 3600.0
 invoice."""
 
 RECONCILED_PER_ROUND = 500
+"""About how many stamps in suspense a round looks at. The next goes on behind them: who stays there hides nobody."""
 
 CLOCKS_DIFFER = timedelta(seconds=5)
 """How far the clocks of workers and of Postgres may differ; what was booked within it is too fresh to be audited."""
@@ -60,8 +61,8 @@ class RedisLedger(Protocol):
     async def resolve(self, settlement: Settlement) -> bool:
         """Settle what lies in suspense, or is still live."""
 
-    async def suspended(self, limit: int = 100) -> Sequence[str]:
-        """Stamps in suspense, the oldest first."""
+    async def suspended(self, cursor: int = 0, *, about: int) -> tuple[Sequence[str], int]:
+        """About so many stamps in suspense, and where the next begin; 0 is the beginning."""
 
     async def counters(self, windows: Collection[str]) -> Sequence[BudgetCounter]:
         """Every counter of these windows."""
@@ -73,15 +74,16 @@ class RedisLedger(Protocol):
         """Add what an audit found missing."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)
 class Bookkeeper:
-    """The money duties of upkeep."""
+    """The money duties of upkeep. Knows how far it has reconciled."""
 
     table: LedgerTable
     due: DueTable
     redis: RedisLedger
     configuration: Configuration
     now: Callable[[], datetime]
+    _reconciled_to: int = field(default=0, init=False)
 
     async def keep_open(self) -> int:
         """Rebuild the balances when Redis has lost them or runs under another epoch; returns 1 when it did."""
@@ -99,12 +101,12 @@ class Bookkeeper:
         return len(rescued.jobs)
 
     async def reconcile(self) -> int:
-        """Settle in Redis what Postgres knows the end of: settlements that were lost on their way.
+        """Settle in Redis what Postgres knows the end of: settlements that were lost on their way. A part each round.
 
         A reservation whose attempt was never opened was never sent: its stamp names its counters, and it is released.
         Nobody can open it any more: a stamp in suspense is older than the lease of its job, which has passed on.
         """
-        stamps = await self.redis.suspended(RECONCILED_PER_ROUND)
+        stamps, following = await self.redis.suspended(self._reconciled_to, about=RECONCILED_PER_ROUND)
         ends = await self.table.ends([read_stamp(stamp).attempt_id for stamp in stamps])
         settlements = []
         for stamp in stamps:
@@ -112,7 +114,9 @@ class Bookkeeper:
             settlement = _never_opened(stamp) if end is None else _settled(end)
             if settlement is not None:
                 settlements.append(settlement)
-        return sum([await self.redis.resolve(settlement) for settlement in settlements])
+        reconciled = sum([await self.redis.resolve(settlement) for settlement in settlements])
+        self._reconciled_to = following
+        return reconciled
 
     async def audit(self) -> int:
         """Hold Redis against Postgres, repair what differs and report it; returns how many counters differed."""

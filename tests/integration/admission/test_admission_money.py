@@ -120,13 +120,13 @@ async def test_what_runs_out_goes_to_suspense_with_its_money_and_is_settled_late
     assert await room.gate.expire() == [grant.stamp]
     assert await room.gate.expire() == []
     assert await money(room, GLOBAL) == (0, 100)
-    assert await room.ledger.suspended() == [grant.stamp]
+    assert await room.ledger.suspended() == ([grant.stamp], 0)
     assert read_stamp(grant.stamp).attempt_id == "att_x"
 
     assert await room.gate.settle(post(grant, 70))
     assert not await room.ledger.resolve(post(grant, 70))
     assert await money(room, GLOBAL) == (70, 0)
-    assert await room.ledger.suspended() == []
+    assert await room.ledger.suspended() == ([], 0)
 
 
 async def test_an_unknown_outcome_keeps_its_money_reserved_until_somebody_knows(room: Admission) -> None:
@@ -268,6 +268,27 @@ async def test_without_an_epoch_nothing_is_granted(room: Admission) -> None:
     assert refused(await room.gate.admit(an_ask())).reason is RefusalReason.NOT_READY
 
 
+async def test_a_turn_through_suspense_sees_all_that_stays_while_others_leave_and_come(
+    room: Admission, clock: Clock
+) -> None:
+    lost = [(await reserve(room, 0, [GLOBAL], name=f"n{n}")) for n in range(300)]
+    clock.pass_seconds(660)
+    await room.gate.expire(limit=300)
+    leaving, staying = lost[:150], {grant.stamp for grant in lost[150:]}
+
+    seen, cursor = await room.ledger.suspended(about=20)
+    pages = [len(seen)]
+    while cursor:
+        assert await room.gate.settle(release(leaving.pop()))
+        await room.gate.settle(Settlement(grant=await reserve(room, 0, [GLOBAL]), kind=SettleKind.SUSPEND))
+        stamps, cursor = await room.ledger.suspended(cursor, about=20)
+        seen += stamps
+        pages.append(len(stamps))
+
+    assert staying <= set(seen)
+    assert max(pages) < 40
+
+
 @pytest.mark.parametrize("epoch", [0, 2])
 async def test_an_ask_of_another_epoch_is_told_the_one_in_force(room: Admission, epoch: int) -> None:
     answer = refused(await room.gate.admit(an_ask(epoch=epoch)))
@@ -292,7 +313,7 @@ async def test_what_was_open_at_a_rebuild_is_settled_afterwards_exactly_once(roo
 
     assert await room.ledger.rebuild(2, [balance_of(c, 200, 140) for c in ALL], carried, [(limits(), 3)])
 
-    assert await room.ledger.suspended() == [lost.stamp]
+    assert await room.ledger.suspended() == ([lost.stamp], 0)
     assert await room.gate.settle(post(live, 70))
     assert not await room.gate.settle(post(live, 70))
     assert await room.ledger.resolve(release(lost))

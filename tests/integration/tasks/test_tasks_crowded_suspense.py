@@ -1,0 +1,120 @@
+"""A crowd in suspense, over the real stores: what stays there for a day hides nothing that can be settled now."""
+
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from admission.connect import Admission
+from admission.stamps import read_stamp
+from schemas.admission import Grant, SettleKind, Settlement
+from schemas.decision import DeadLetter, DeadReason
+from schemas.ids import AttemptId
+from schemas.job import Target
+from schemas.money import NanoUsd
+from storage.config_rows import ConfigTable
+from storage.due import DueTable
+from storage.jobs import JobTable, Record
+from storage.ledger import LedgerTable
+from tasks.books import RECONCILED_PER_ROUND, Bookkeeper
+from tasks.configuration import Configuration
+from tests.support.admission_room import Clock, a_counter, an_ask, an_open_room, granted
+from tests.support.stored_jobs import new_job, opened
+
+COUNTER = a_counter(10_000_000)
+STAYING = 3 * RECONCILED_PER_ROUND
+ROUNDS = 10
+"""Two turns through so many, and room for what a page may lack."""
+
+OVER = DeadLetter(reason=DeadReason.UNKNOWN, message="over")
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def room(redis_url: str, clock: Clock) -> AsyncIterator[Admission]:
+    async with an_open_room(redis_url, clock) as room:
+        yield room
+
+
+@pytest.fixture
+def books(engine: AsyncEngine, room: Admission) -> Bookkeeper:
+    return Bookkeeper(
+        table=LedgerTable(engine),
+        due=DueTable(engine),
+        redis=room.ledger,
+        configuration=Configuration(ConfigTable(engine)),
+        now=lambda: datetime.now(UTC),
+    )
+
+
+async def reserve(room: Admission, cost: int, number: int) -> list[Grant]:
+    asks = [an_ask(uuid.uuid4().hex, cost_nano_usd=NanoUsd(cost), counters=(COUNTER,)) for _ in range(number)]
+    return [granted(await room.gate.admit(ask)) for ask in asks]
+
+
+def id_of(grant: Grant) -> AttemptId:
+    return read_stamp(grant.stamp).attempt_id
+
+
+async def lose(engine: AsyncEngine, room: Admission, grants: Sequence[Grant], account: str = "acme") -> None:
+    """Their calls are in suspense in both stores: their worker died."""
+    table, job = JobTable(engine, holder="w", lease_seconds=600), new_job()
+    await table.insert([job])
+    [held] = await table.hold([(job.id, 0)])
+    assert held is not None
+    target = Target(account=account, model="m")
+    like = replace(opened(held.lease), opened_at=datetime.now(UTC) - timedelta(minutes=1))
+    attempts = [replace(like, id=id_of(grant), grant=grant, target=target) for grant in grants]
+    assert all(await table.open(attempts))
+    await table.record([Record(lease=held.lease, closed=None, decision=OVER)])
+    while await LedgerTable(engine).suspend_orphans(older_seconds=0):
+        pass
+    for grant in grants:
+        assert await room.gate.settle(Settlement(grant=grant, kind=SettleKind.SUSPEND))
+
+
+async def reserved(room: Admission) -> int:
+    [balance] = await room.ledger.balances([COUNTER])
+    return balance.reserved_nano_usd
+
+
+async def test_what_stays_in_suspense_hides_no_reservation_that_was_never_opened(
+    engine: AsyncEngine, room: Admission, books: Bookkeeper, clock: Clock
+) -> None:
+    await lose(engine, room, await reserve(room, 1, STAYING))
+    await reserve(room, 1_000, 30)
+    clock.pass_seconds(660)
+    assert len(await room.gate.expire(limit=100)) == 30
+
+    released = [await books.reconcile() for _ in range(ROUNDS)]
+
+    assert sum(released) == 30
+    assert await reserved(room) == STAYING
+
+
+async def test_a_settlement_lost_after_its_stamp_was_looked_at_is_found_in_the_next_turn(
+    engine: AsyncEngine, room: Admission, books: Bookkeeper
+) -> None:
+    staying = await reserve(room, 1, STAYING)
+    await lose(engine, room, staying)
+    before = [await books.reconcile() for _ in range(ROUNDS)]
+    unheard, heard = staying[::100], staying[1::2]
+    for grant in unheard:
+        assert await books.table.post(id_of(grant), NanoUsd(0))
+
+    found = []
+    for part in range(ROUNDS):
+        found.append(await books.reconcile())
+        for grant in heard[part::ROUNDS]:
+            await room.ledger.resolve(Settlement(grant=grant, kind=SettleKind.RELEASE))
+
+    assert sum(before) == 0
+    assert sum(found) == len(unheard)
+    assert await reserved(room) == STAYING - len(unheard) - len(heard)
