@@ -3,7 +3,8 @@
 Fair among tenants by start-time fair queueing (Goyal, Vin and Cheng, 1996): each tenant of a flow has a stored virtual
 time that grows by the work of what is taken from it, the tenant with the lowest comes first, and nobody starts below
 the flow's own time, so that idleness saves up nothing. Within a tenant the nearest deadline comes first, then age.
-Invariants: no statement counts the backlog or reads more than `MOST_LOOKED_AT` rows of it; a job is taken once.
+Invariants: no statement counts the backlog or reads more than `MOST_LOOKED_AT` rows of it; a job is taken once, and a
+suspect never (`storage.suspects`).
 """
 
 from collections.abc import Sequence
@@ -31,11 +32,13 @@ MOST_FORGOTTEN = 1_000
 
 FLOWS = """
 WITH RECURSIVE flows AS (
-    (SELECT lane, model FROM jobs WHERE state = 'queued' AND dispatched_at IS NULL ORDER BY lane, model LIMIT 1)
+    (SELECT lane, model FROM jobs WHERE state = 'queued' AND dispatched_at IS NULL AND deaths < 2
+     ORDER BY lane, model LIMIT 1)
     UNION ALL
     SELECT n.lane, n.model FROM flows f CROSS JOIN LATERAL (
         SELECT j.lane, j.model FROM jobs j
-        WHERE j.state = 'queued' AND j.dispatched_at IS NULL AND (j.lane, j.model) > (f.lane, f.model)
+        WHERE j.state = 'queued' AND j.dispatched_at IS NULL AND j.deaths < 2
+          AND (j.lane, j.model) > (f.lane, f.model)
         ORDER BY j.lane, j.model LIMIT 1
     ) n
 )
@@ -80,7 +83,7 @@ WITH RECURSIVE stopped AS MATERIALIZED (
             row_number() OVER (ORDER BY j.expires_at, j.created_at) AS place
         FROM jobs j
         WHERE j.state = 'queued' AND j.dispatched_at IS NULL AND j.lane = :lane AND j.model = :model
-          AND j.tenant_id = o.tenant_id AND COALESCE(j.batch_id, '') = o.batch
+          AND j.tenant_id = o.tenant_id AND COALESCE(j.batch_id, '') = o.batch AND j.deaths < 2
           AND (j.lane IN ('normal', 'low')
                OR j.created_at < statement_timestamp() - make_interval(secs => :intake_seconds))
           AND NOT EXISTS (SELECT 1 FROM stopped s WHERE s.kind = 'job' AND s.name = j.id)

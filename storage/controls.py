@@ -1,4 +1,4 @@
-"""What an operator has paused, and what is being moved or cancelled: rows that TAKE and HOLD consult.
+"""What an operator has paused, and what is being moved or cancelled: rows that whatever starts jobs consults.
 
 The row takes effect with its commit: nothing that it names is dispatched or held any more. The jobs themselves follow
 in rounds of `MOST_PER_ROUND`, the first of them in the same transaction, the others by upkeep. Invariants: a round
@@ -53,6 +53,12 @@ DELETE FROM controls WHERE verb = :verb AND kind = :kind AND name = :name AND cr
 
 ALL = "SELECT * FROM controls ORDER BY created_at, verb, kind, name"
 UNFINISHED = "SELECT * FROM controls WHERE verb <> 'pause' ORDER BY sweeping DESC, created_at LIMIT 100"
+
+STOPPED = """EXISTS (
+        SELECT 1 FROM controls c
+        WHERE (c.verb = 'pause' OR (c.verb = 'cancel' AND c.sweeping)) AND (c.kind, c.name) IN (
+          ('job', j.id), ('batch', j.batch_id), ('tenant', j.tenant_id), ('model', j.model), ('lane', j.lane)))"""
+"""Whether an operator lets job `j` not start: a condition for statements that take few jobs."""
 
 PUT_BACK = """
 WITH stopped AS MATERIALIZED (

@@ -23,6 +23,7 @@ from schemas.jsons import JsonObject
 from schemas.lanes import PUBLISHED_BY_INTAKE
 from schemas.states import JobState
 from storage.batched import columns, fetch, run
+from storage.controls import STOPPED
 from storage.engine import dumps, transaction
 from storage.notify import ring
 from storage.returns import hand_back, suspended
@@ -65,15 +66,12 @@ FROM jobs j JOIN unnest(CAST(:tenant_id AS text[]), CAST(:idempotency_key AS tex
   ON j.tenant_id = g.tenant_id AND j.idempotency_key = g.key
 """
 
-HOLD = """
+HOLD = f"""
 WITH wanted AS (
     SELECT j.id, g.generation
     FROM jobs j JOIN unnest(CAST(:id AS text[]), CAST(:generation AS int[])) AS g (id, generation) ON j.id = g.id
     WHERE j.generation = g.generation AND j.state = 'queued'
-      AND NOT EXISTS (
-        SELECT 1 FROM controls c
-        WHERE (c.verb = 'pause' OR (c.verb = 'cancel' AND c.sweeping)) AND (c.kind, c.name) IN (
-          ('job', j.id), ('batch', j.batch_id), ('tenant', j.tenant_id), ('model', j.model), ('lane', j.lane)))
+      AND NOT {STOPPED}
     ORDER BY j.id FOR NO KEY UPDATE OF j
 ), held AS (
     UPDATE jobs j
@@ -87,7 +85,7 @@ SELECT held.*, b.body,
     held.fence > 1 AND EXISTS (
         SELECT 1 FROM attempts a WHERE a.job_id = held.id AND a.state = 'suspense') AS in_suspense
 FROM held JOIN job_bodies b ON b.job_id = held.id
-"""
+"""  # noqa: S608 - a constant
 
 RENEW = """
 WITH held AS (

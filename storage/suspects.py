@@ -1,35 +1,38 @@
 """Suspects: jobs whose workers died twice while running them, and which therefore run alone from then on.
 
-They wait under the reason `suspect`, where neither dispatch nor staging takes them, until upkeep starts a process for
-each. Only a death there, which its parent has seen, quarantines a job: its neighbours' crashes never do.
+They wait under the reason `suspect`, or queued where an operator put them back, until upkeep starts a process for each:
+neither dispatch nor staging takes them. Only a death there, which its parent has seen, quarantines a job: its
+neighbours' crashes never do.
 """
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.ids import JobId
 from storage.batched import fetch
+from storage.controls import STOPPED
 from storage.engine import transaction
 
 SUSPECT_DEATHS = 2
-"""Deaths among others after which a job runs alone. The index and the statements here and in `due` say it literally."""
+"""Deaths among others after which a job runs alone. The index and every statement say it literally."""
 
 UNCLAIMED_SECONDS = 60.0
 """A process that was started for a suspect and did not claim it by then never will."""
 
-NEXT_ALONE = """
+NEXT_ALONE = f"""
 WITH next AS (
-    SELECT id FROM jobs
-    WHERE deaths >= 2 AND state IN ('queued', 'waiting') AND expires_at > statement_timestamp()
-      AND CASE WHEN state = 'waiting' THEN wait_reason = 'suspect' OR wake_at <= statement_timestamp()
-               ELSE dispatched_at IS NULL
-                    OR dispatched_at < statement_timestamp() - make_interval(secs => :unclaimed_seconds) END
-    ORDER BY created_at LIMIT :most FOR NO KEY UPDATE SKIP LOCKED
+    SELECT j.id FROM jobs j
+    WHERE j.deaths >= 2 AND j.state IN ('queued', 'waiting') AND j.expires_at > statement_timestamp()
+      AND CASE WHEN j.state = 'waiting' THEN j.wait_reason = 'suspect' OR j.wake_at <= statement_timestamp()
+               ELSE j.dispatched_at IS NULL
+                    OR j.dispatched_at < statement_timestamp() - make_interval(secs => :unclaimed_seconds) END
+      AND NOT {STOPPED}
+    ORDER BY j.created_at LIMIT :most FOR NO KEY UPDATE OF j SKIP LOCKED
 )
 UPDATE jobs j SET state = 'queued', generation = j.generation + 1, dispatched_at = clock_timestamp(), wake_at = NULL,
     wait_reason = NULL
 FROM next WHERE j.id = next.id
 RETURNING j.id, j.generation
-"""
+"""  # noqa: S608 - a constant
 
 QUARANTINE = """
 WITH quarantined AS (

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from schemas.ids import BatchId, JobId, TenantId
 from schemas.job import NewJob
 from schemas.lanes import Lane
-from storage import backlog, controls, due, parked, sweeps
+from storage import backlog, controls, due, parked, suspects, sweeps
 from storage.backlog import BacklogTable
 from storage.jobs import JobTable
 from tests.support.stored_jobs import new_job
@@ -180,6 +180,7 @@ TAKE = {"lane": "low", "model": "m1", "most": 10, "intake_seconds": 2.0, "most_g
         (backlog.FLOWS, {}),
         (backlog.TAKE, TAKE),
         (controls.PUT_BACK, {"most": 10}),
+        (suspects.NEXT_ALONE, {"most": 10, "unclaimed_seconds": 60.0}),
         *((query, NAMED) for query in sweeps.CANCEL_SOME.values()),
         *((query, NAMED) for query in sweeps.MOVE_SOME.values()),
         *((query, NAMED) for query in sweeps.ALIVE.values()),

@@ -15,6 +15,7 @@ from storage.backlog import BacklogTable
 from storage.batches import BatchTable
 from storage.controls import ControlTable
 from storage.jobs import JobTable, Record
+from storage.suspects import SuspectTable
 from tests.support.stored_jobs import new_job
 
 TENANT = TenantId("default")
@@ -71,6 +72,28 @@ async def test_what_is_paused_is_neither_dispatched_nor_held_until_it_is_resumed
     [held] = await jobs_table(engine).hold([(again, generation)])
     assert held is not None
     assert await table.resume(subject) is None
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+async def test_a_suspect_of_what_is_paused_is_not_started_and_comes_back_to_run_alone(
+    engine: AsyncEngine, kind: Kind
+) -> None:
+    owner = await tenant(engine, f"suspected_{kind}")
+    facts = {"model": f"s-{kind}", "tenant_id": owner, "batch_id": BatchId(f"batch_s_{kind}"), "custom_id": "1"}
+    [job] = await stored(engine, 1, **facts)
+    table, backlog, suspects = ControlTable(engine), BacklogTable(engine), SuspectTable(engine)
+    async with engine.begin() as connection:
+        await connection.execute(text("UPDATE jobs SET deaths = 2 WHERE id = :id"), {"id": job.id})
+    [(_, generation)] = await suspects.next_alone(1)
+
+    assert (await table.pause(subject_of(kind, job))).jobs == 1
+    assert await suspects.next_alone(1) == []
+
+    await table.resume(subject_of(kind, job))
+    assert await backlog.take(Lane.LOW, job.model, 5) == []
+    assert job.model not in {flow.model for flow in await backlog.flows()}
+    assert await suspects.next_alone(1) == [(job.id, generation + 2)]
+    assert any(await jobs_table(engine).hold([(job.id, generation + 2)]))
 
 
 async def test_a_pause_leaves_others_of_its_flow_alone(engine: AsyncEngine) -> None:
