@@ -6,6 +6,7 @@ once: the arrow's state test is part of the statement.
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -40,8 +41,8 @@ RETURNING j.id
 
 RESCUE = """
 WITH lost AS (
-    SELECT id FROM jobs WHERE state = 'running' AND lease_until < statement_timestamp()
-      AND pg_postmaster_start_time() < statement_timestamp() - make_interval(secs => :renewal_seconds)
+    SELECT id FROM jobs WHERE state = 'running' AND lease_until < :asked_at
+      AND pg_postmaster_start_time() < :asked_at - make_interval(secs => :renewal_seconds)
     ORDER BY lease_until LIMIT :most FOR UPDATE SKIP LOCKED
 ), suspended AS (
     UPDATE attempts a SET state = 'suspense', outcome = 'worker_lost', cost_nano_usd = a.reserved_nano_usd,
@@ -126,9 +127,13 @@ class DueTable:
         """Queue waiting jobs whose moment has come, each under a new generation."""
         return await self._move(STAGE_DUE)
 
-    async def rescue(self, renewal_seconds: float = RENEWAL_SECONDS) -> Rescued:
-        """Give jobs whose lease ran out back to their lane; their open attempts go to suspense."""
-        rows = await self._rows(RESCUE, most=MOST_PER_ROUND, most_deaths=MOST_DEATHS, renewal_seconds=renewal_seconds)
+    async def rescue(self, asked_at: datetime, renewal_seconds: float = RENEWAL_SECONDS) -> Rescued:
+        """Give jobs whose lease had run out by then back to their lane; their open attempts go to suspense.
+
+        It is Postgres's own time, asked for before: where it has stood still since, the living could not renew.
+        """
+        terms = {"most": MOST_PER_ROUND, "most_deaths": MOST_DEATHS}
+        rows = await self._rows(RESCUE, asked_at=asked_at, renewal_seconds=renewal_seconds, **terms)
         return Rescued(
             jobs=frozenset(JobId(row["rescued_id"]) for row in rows),
             suspended=tuple(unsettled_from(row) for row in rows if row["stamp"] is not None),

@@ -91,9 +91,9 @@ class Bookkeeper:
             return 0
         return await self._rebuild()
 
-    async def rescue(self) -> int:
+    async def rescue(self, asked_at: datetime) -> int:
         """Give the jobs of dead workers back; what they may have spent stays reserved, in suspense, at once."""
-        rescued = await self.due.rescue()
+        rescued = await self.due.rescue(asked_at)
         for unsettled in rescued.suspended:
             await self.redis.resolve(Settlement(grant=unsettled.grant, kind=SettleKind.SUSPEND))
         if rescued.jobs:

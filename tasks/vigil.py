@@ -1,10 +1,12 @@
 """When the dead may be declared dead: not after a silence of the store, in which the living could not renew either.
 
 A store that was paused, cut off or away comes back full of leases that ran out. The next heartbeat of each living
-process renews its own, so the rescue waits that long, and only then takes what nobody has renewed.
+process renews its own, so the rescue waits that long, and only then takes what nobody has renewed. And it takes only
+what had run out when the store answered: since then it may have stood still once more.
 """
 
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import TypeVar
 
 Answer = TypeVar("Answer")
@@ -17,12 +19,12 @@ RENEWAL_SECONDS = 6.0
 
 
 class Vigil:
-    """`ask` is any short question to the store, `rescue` the duty; `clock` gives monotonic seconds."""
+    """`ask` is a short question for the store's time, `rescue` the duty as of then; `clock` gives monotonic seconds."""
 
     def __init__(
         self,
-        ask: Callable[[], Awaitable[object]],
-        rescue: Callable[[], Awaitable[int]],
+        ask: Callable[[], Awaitable[datetime]],
+        rescue: Callable[[datetime], Awaitable[int]],
         *,
         clock: Callable[[], float],
     ) -> None:
@@ -46,8 +48,8 @@ class Vigil:
 
     async def rescue(self) -> int:
         """Rescue, unless the store was silent lately; returns how many jobs. Raises PostgresUnavailable."""
-        await self._ask()
-        return await self._rescue() if self._clock() >= self._not_before else 0
+        asked_at = await self._ask()
+        return await self._rescue(asked_at) if self._clock() >= self._not_before else 0
 
     def _note(self, asked_at: float) -> None:
         now = self._clock()

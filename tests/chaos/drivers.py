@@ -189,9 +189,13 @@ async def _keep(terms: Terms) -> None:
             configuration=configuration,
             now=lambda: datetime.now(UTC),
         )
+
+        async def rescue() -> int:
+            return await books.rescue(await storage.now())
+
         duties: list[tuple[float, Callable[[], Awaitable[object]]]] = [
             (terms.keep_every_seconds, books.keep_open),
-            (0.25, books.rescue),
+            (0.25, rescue),
             (0.5, admission.gate.expire),
             (0.5, books.reconcile),
             (1.0, books.audit),

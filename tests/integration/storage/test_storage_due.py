@@ -53,7 +53,7 @@ async def test_a_dead_workers_job_is_rescued_and_its_attempt_goes_to_suspense(en
     attempt = opened(held.lease)
     await JobTable(engine, holder="w", lease_seconds=30).open([attempt])
 
-    assert len((await DueTable(engine).rescue(renewal_seconds=0)).jobs) == 1
+    assert len((await DueTable(engine).rescue(datetime.now(UTC), renewal_seconds=0)).jobs) == 1
 
     found = await job_state(engine, held.job.id)
     assert (found["state"], found["generation"], found["deaths"]) == ("queued", 1, 1)
@@ -67,14 +67,22 @@ async def test_a_dead_workers_job_is_rescued_and_its_attempt_goes_to_suspense(en
 async def test_a_lease_that_still_runs_is_not_rescued(engine: AsyncEngine) -> None:
     await held_for(engine, 30)
 
-    assert not (await DueTable(engine).rescue(renewal_seconds=0)).jobs
+    assert not (await DueTable(engine).rescue(datetime.now(UTC), renewal_seconds=0)).jobs
+
+
+async def test_a_lease_that_ran_out_after_the_question_is_not_rescued(engine: AsyncEngine) -> None:
+    held = await held_for(engine, 0)
+    before = held.lease.until_at - timedelta(milliseconds=1)
+
+    assert not (await DueTable(engine).rescue(before, renewal_seconds=0)).jobs
+    assert (await DueTable(engine).rescue(datetime.now(UTC), renewal_seconds=0)).jobs == {held.job.id}
 
 
 async def test_a_synchronous_job_whose_process_died_is_a_dead_letter(engine: AsyncEngine) -> None:
     job = new_job()
     await JobTable(engine, holder="web", lease_seconds=-1).insert_running(job)
 
-    await DueTable(engine).rescue(renewal_seconds=0)
+    await DueTable(engine).rescue(datetime.now(UTC), renewal_seconds=0)
 
     found = await job_state(engine, job.id)
     assert (found["state"], found["dead_reason"]) == ("dead", "caller_lost")
@@ -86,7 +94,7 @@ async def a_suspect(engine: AsyncEngine) -> NewJob:
     await table.insert([job])
     for generation in range(SUSPECT_DEATHS):
         await table.hold([(job.id, generation)])
-        await DueTable(engine).rescue(renewal_seconds=0)
+        await DueTable(engine).rescue(datetime.now(UTC), renewal_seconds=0)
     return job
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -66,7 +67,7 @@ async def test_rescue_and_a_zombies_record_do_not_deadlock(engine: AsyncEngine) 
     async def record() -> None:
         await table.record([Record(lease=lease, closed=closed(one), decision=done) for lease, one in attempts[::-1]])
 
-    await asyncio.gather(record(), *(DueTable(engine).rescue(renewal_seconds=0) for _ in range(3)))
+    await asyncio.gather(record(), *(DueTable(engine).rescue(datetime.now(UTC), renewal_seconds=0) for _ in range(3)))
 
     booked = {one.scope: one for one in await LedgerTable(engine).balances(attempts[0][1].opened_at)}
     assert booked == {}  # these attempts count against no budget
