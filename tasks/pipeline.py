@@ -62,10 +62,12 @@ class Audience:
 
 async def run_job(job_id: JobId, generation: int, deps: Deps) -> None:
     """Bring a job one lease further. Safe to call twice: a job that is taken, stale or at rest is left alone."""
-    held = await deps.jobs.hold(job_id, generation)
-    if held is not None:
-        async with deps.jobs.beating(held.lease), _handing_back(held.lease, deps):
-            await live(held, deps)
+    claim = asyncio.ensure_future(deps.jobs.hold(job_id, generation))
+    async with _handing_back(claim, deps):
+        held = await to_the_end(claim)
+        if held is not None:
+            async with deps.jobs.beating(held.lease):
+                await live(held, deps)
 
 
 async def live(
@@ -95,13 +97,18 @@ async def live(
 
 
 @asynccontextmanager
-async def _handing_back(lease: Lease, deps: Deps) -> AsyncIterator[None]:
-    """A cancelled job goes back to its lane at once. Where the lease was lost, that is somebody else's and no-op."""
+async def _handing_back(claim: asyncio.Future[Held | None], deps: Deps) -> AsyncIterator[None]:
+    """A cancelled job goes back to its lane at once, also where its claim was still under way.
+
+    Where the lease was lost, that is somebody else's and no-op.
+    """
     try:
         yield
     except asyncio.CancelledError:
-        with suppress(Unavailable):  # then the lease runs out
-            await to_the_end(deps.jobs.hand_back(lease))
+        held = None if claim.cancelled() else claim.result()
+        if held is not None:
+            with suppress(Unavailable):  # then the lease runs out
+                await to_the_end(deps.jobs.hand_back(held.lease))
         raise
 
 

@@ -1,13 +1,13 @@
 """Steps that are taken to their end once begun: writing down what was paid for, and giving back what is held."""
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import Awaitable
+from typing import TypeVar
 
 T = TypeVar("T")
 
 
-async def to_the_end(step: Coroutine[Any, Any, T]) -> T:
+async def to_the_end(step: Awaitable[T]) -> T:
     """Await the step; cancellations that come meanwhile, however many, are raised as one when the step is over."""
     task, interruption = asyncio.ensure_future(step), None
     while not task.done():

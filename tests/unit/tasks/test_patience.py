@@ -1,6 +1,7 @@
 """While Postgres is away a reply waits in its slot; a cancelled job is written down or handed back, never half."""
 
 import asyncio
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -10,7 +11,7 @@ from schemas.attempt import OpenedAttempt
 from schemas.decision import Complete, Expire
 from schemas.errors import PostgresUnavailable
 from schemas.ids import AttemptId, JobId
-from schemas.job import Lease
+from schemas.job import Held, Lease
 from schemas.money import NanoUsd
 from schemas.plan import Plan
 from schemas.reply import Reply, Trouble
@@ -103,6 +104,36 @@ async def test_a_job_that_is_cancelled_in_its_call_is_handed_back() -> None:
         await task
     assert [lease.job_id for lease in jobs.returned] == [jobs.job.id]
     assert jobs.records == []
+
+
+@dataclass
+class Slow(FakeJobs):
+    """Postgres that holds a job, and says so only when it may."""
+
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+    may_answer: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def hold(self, job_id: JobId, generation: int) -> Held | None:
+        held = await super().hold(job_id, generation)
+        self.asked.set()
+        await self.may_answer.wait()
+        return held
+
+
+@pytest.mark.parametrize("taken", [False, True])
+async def test_a_job_that_is_cancelled_while_it_is_being_held_is_handed_back_if_it_was(*, taken: bool) -> None:
+    jobs, models = Slow(a_job(), taken=taken), FakeModels([])
+    task = asyncio.create_task(run_job(jobs.job.id, 0, deps_of(jobs, FakeGate(), models)))
+    await jobs.asked.wait()
+
+    task.cancel()
+    await asyncio.sleep(0)
+    jobs.may_answer.set()
+
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert [lease.job_id for lease in jobs.returned] == ([] if taken else [jobs.job.id])
+    assert models.bodies == []
 
 
 def test_a_clock_that_is_an_hour_off_is_corrected_by_the_store() -> None:
