@@ -4,7 +4,7 @@ Invariants: an attempt leaves suspense once, by compare-and-set on its state; an
 ledger of its own kind, also where it says that nothing was billed, so that it is seen for ever and never priced again.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -23,8 +23,6 @@ from storage.rows import Row, grant_from, opened_from
 
 OPERATORS_WORD = "operator"
 """The outcome of an attempt that an operator resolved, and the kind of its ledger entry."""
-
-MOST_PER_ROUND = 1_000
 
 ATTEMPT = """
     a.id, a.job_id, a.fence, a.account, a.model, a.epoch, a.stamp, a.counters, a.reserved_tokens, a.reserved_nano_usd,
@@ -46,9 +44,13 @@ FROM attempts WHERE state = 'suspense' GROUP BY account ORDER BY account
 
 LEFT_BEHIND = f"""
 SELECT {ATTEMPT} FROM attempts a JOIN jobs j ON j.id = a.job_id
-WHERE a.state = 'suspense' AND a.account = ANY(CAST(:accounts AS text[]))
-  AND j.state IN ('completed', 'dead', 'expired', 'cancelled')
-ORDER BY a.closed_at DESC LIMIT :most
+WHERE a.state = 'suspense' AND a.account = :account AND j.state IN ('completed', 'dead', 'expired', 'cancelled')
+  AND EXISTS (
+    SELECT FROM unnest(CAST(:afters AS timestamptz[]), CAST(:untils AS timestamptz[])) AS span (after, until)
+    WHERE COALESCE(a.closed_at, a.opened_at) > span.after AND COALESCE(a.closed_at, a.opened_at) <= span.until)
+  AND (CAST(:behind_id AS text) IS NULL
+    OR (a.opened_at, a.id) > (CAST(:behind_at AS timestamptz), CAST(:behind_id AS text)))
+ORDER BY a.opened_at, a.id LIMIT :most
 """  # noqa: S608 - the same
 
 RESOLVE = """
@@ -81,6 +83,14 @@ class SuspenseView:
     grant: Grant
     opened_at: datetime
     since_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The moments after one and up to another."""
+
+    after: datetime
+    until: datetime
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,13 +129,23 @@ class SuspenseTable:
             for row in await self._rows(TOTALS)
         ]
 
-    async def left_behind(self, accounts: Collection[str]) -> list[tuple[OpenedAttempt, datetime]]:
-        """What lies in suspense at these accounts and whose jobs are at rest, each with its moment of suspense.
+    async def left_behind(
+        self, account: str, since: Sequence[Span], *, behind: OpenedAttempt | None = None, most: int = 50
+    ) -> list[OpenedAttempt]:
+        """What has been in suspense at this account since one of these spans and whose job is at rest, oldest first.
 
-        The latest first, because the others have been asked for before. A job that will run again asks for its own.
+        A page of it, from the one behind `behind` on. A job that will run again asks for its own.
         """
-        rows = await self._rows(LEFT_BEHIND, accounts=list(accounts), most=MOST_PER_ROUND)
-        return [(opened_from(row), _since(row)) for row in rows]
+        rows = await self._rows(
+            LEFT_BEHIND,
+            account=account,
+            afters=[span.after for span in since],
+            untils=[span.until for span in since],
+            behind_at=behind and behind.opened_at,
+            behind_id=behind and behind.id,
+            most=most,
+        )
+        return [opened_from(row) for row in rows]
 
     async def resolve(self, attempt_id: AttemptId, billed_nano_usd: NanoUsd | None) -> Standing | None:
         """Say what an attempt in suspense was billed, None for nothing; returns how it stands then.

@@ -10,7 +10,7 @@ Whoever comes first resolves it; Postgres decides who that was, and Redis is tol
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from math import floor, log2
 from typing import Protocol
@@ -26,7 +26,7 @@ from schemas.job import Target
 from schemas.jsons import JsonObject
 from schemas.money import NanoUsd, Price, nano_from_usd, usd_text
 from schemas.reply import Reply
-from storage.suspense import OPERATORS_WORD, Standing, SuspenseView
+from storage.suspense import OPERATORS_WORD, Span, Standing, SuspenseView
 from tasks.books import PRESUME_AFTER_SECONDS
 from tasks.requests import MAX_COST_USD
 
@@ -34,6 +34,18 @@ log = structlog.get_logger()
 
 FIRST_LOOK_SECONDS = 10.0
 """An account needs a moment before it lists what it has kept; after this, at twice the age each time."""
+
+LOOK_AGES = tuple(
+    timedelta(seconds=FIRST_LOOK_SECONDS * 2**number)
+    for number in range(1 + floor(log2(PRESUME_AFTER_SECONDS / FIRST_LOOK_SECONDS)))
+)
+"""How long something has been in suspense when its account is asked, until it is presumed."""
+
+ASKED_PER_ROUND = 100
+"""Questions to one account before the others have theirs; a look that needs more goes on in the next round."""
+
+BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
+"""Before anything was in suspense: where the first look begins."""
 
 WHY = {
     "worker_lost": "its worker died during the call",
@@ -126,14 +138,16 @@ class Suspense:
             return "presumption", presumed_at
         if not view.job_state.at_rest:
             return "its job", None
-        return "look-up", min(next_look(view.since_at, now), presumed_at)
+        return "look-up", min(next_look(view.since_at, now) or presumed_at, presumed_at)
 
 
 class LeftBehind(Protocol):
     """What nobody will ask about any more (`storage.suspense`)."""
 
-    async def left_behind(self, accounts: Collection[str]) -> Sequence[tuple[OpenedAttempt, datetime]]:
-        """Attempts of jobs at rest, each with its moment of suspense."""
+    async def left_behind(
+        self, account: str, since: Sequence[Span], *, behind: OpenedAttempt | None, most: int
+    ) -> Sequence[OpenedAttempt]:
+        """Attempts of jobs at rest, in suspense since one of these spans: a page, the oldest first."""
 
 
 class Keepers(Protocol):
@@ -161,23 +175,29 @@ class LookUps:
     accounts: Collection[str]
     now: Callable[[], datetime]
     _looked_at: dict[str, datetime] = field(default_factory=dict)
+    _under_way: dict[str, tuple[datetime, OpenedAttempt | None]] = field(default_factory=dict)
 
     async def look(self) -> int:
-        """Ask about every attempt whose turn has come since the last look; returns how many were booked.
+        """Ask about the attempts whose turn has come; returns how many were booked.
 
-        An account that cannot be asked is left alone for this look, and no turn of it is lost.
+        A look at an account that has too many for one round, or is away, goes on from there in the next: only those
+        that were asked about have had their turn.
         """
-        now, away, booked = self.now(), set[str](), 0
-        for opened, since_at in await self.rows.left_behind(self.accounts):
-            account = opened.target.account
-            looked_at = self._looked_at.get(account)
-            before = 0 if looked_at is None else looks_by(since_at, looked_at)
-            if account not in away and looks_by(since_at, now) > before:
-                try:
-                    booked += await self._ask(opened)
-                except AccountUnavailable:
-                    away.add(account)
-        self._looked_at |= dict.fromkeys(set(self.accounts) - away, now)
+        now = self.now()
+        return sum([await self._look_at(account, now) for account in sorted(self.accounts)])
+
+    async def _look_at(self, account: str, now: datetime) -> int:
+        until, behind = self._under_way.setdefault(account, (now, None))
+        since, booked = turns(self._looked_at.get(account, BEGINNING), until), 0
+        page = await self.rows.left_behind(account, since, behind=behind, most=ASKED_PER_ROUND)
+        for opened in page:
+            try:
+                booked += await self._ask(opened)
+            except AccountUnavailable:
+                return booked
+            self._under_way[account] = (until, opened)
+        if len(page) < ASKED_PER_ROUND:
+            self._looked_at[account], _ = self._under_way.pop(account)
         return booked
 
     async def _ask(self, opened: OpenedAttempt) -> bool:
@@ -197,15 +217,14 @@ def keeping(catalogue: Catalogue) -> frozenset[str]:
     return frozenset(name for name, table in catalogue.providers.items() if table.lookup)
 
 
-def looks_by(since_at: datetime, now: datetime) -> int:
-    """How many looks at something in suspense since then should have been taken by now."""
-    age_seconds = (now - since_at).total_seconds()
-    return 0 if age_seconds < FIRST_LOOK_SECONDS else 1 + floor(log2(age_seconds / FIRST_LOOK_SECONDS))
+def turns(after: datetime, until: datetime) -> list[Span]:
+    """The moments since which something is in suspense whose turn came after one moment and up to another."""
+    return [Span(after - age, until - age) for age in LOOK_AGES]
 
 
-def next_look(since_at: datetime, now: datetime) -> datetime:
-    """When the next look will be taken."""
-    return since_at + timedelta(seconds=FIRST_LOOK_SECONDS * 2.0 ** looks_by(since_at, now))
+def next_look(since_at: datetime, now: datetime) -> datetime | None:
+    """When the next look at something in suspense since then is due; None after the last."""
+    return next((since_at + age for age in LOOK_AGES if since_at + age > now), None)
 
 
 def _settlement(grant: Grant, billed: NanoUsd | None) -> Settlement:

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import text
@@ -13,7 +14,7 @@ from schemas.job import Target
 from schemas.money import NanoUsd
 from storage.jobs import JobTable, Record
 from storage.ledger import LedgerTable
-from storage.suspense import LEFT_BEHIND, OLDEST, TOTALS, SuspenseTable
+from storage.suspense import LEFT_BEHIND, OLDEST, TOTALS, Span, SuspenseTable
 from tests.support.stored_jobs import closed, new_job, opened
 
 DEAD = DeadLetter(reason=DeadReason.UNKNOWN, message="over")
@@ -71,15 +72,34 @@ async def test_one_of_many_words_at_once_is_booked(engine: AsyncEngine, suspense
     assert posted is (kind == "post")
 
 
+EVER = [Span(datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))]
+
+
 async def test_only_what_no_job_will_ask_for_is_left_behind(engine: AsyncEngine, suspense: SuspenseTable) -> None:
     rested = await lost(engine, "kept")
     await lost(engine, "kept", at_rest=False)
     await lost(engine, "forgetful")
 
-    [(left, since_at)] = await suspense.left_behind(["kept"])
+    [left] = await suspense.left_behind("kept", EVER)
 
     assert (left.id, left.grant, left.price) == (rested.id, rested.grant, rested.price)
-    assert since_at >= rested.opened_at
+
+
+async def test_what_was_left_behind_within_the_spans_is_paged_while_some_of_it_is_resolved(
+    engine: AsyncEngine, suspense: SuspenseTable
+) -> None:
+    made = [(await lost(engine, "spanned")).id for _ in range(7)]
+    since = {view.id: view.since_at for view in await suspense.oldest(most=1_000)}
+    moment = timedelta(microseconds=1)
+    spans = [Span(since[made[1]] - moment, since[made[3]]), Span(since[made[4]], since[made[6]])]
+
+    seen = page = await suspense.left_behind("spanned", spans, most=2)
+    while page:
+        await suspense.resolve(page[-1].id, None)
+        page = await suspense.left_behind("spanned", spans, behind=page[-1], most=2)
+        seen += page
+
+    assert [attempt.id for attempt in seen] == [*made[1:4], *made[5:7]]
 
 
 CROWD = """
@@ -99,7 +119,9 @@ async def test_suspense_is_found_without_a_scan_of_the_attempts(engine: AsyncEng
     async with engine.begin() as connection:
         await connection.execute(text(CROWD), {"job_id": job.id})
         await connection.execute(text("ANALYZE attempts"))
-        given = {"after": None, "most": 50, "accounts": ["openai"]}
+        page = {"after": None, "behind_at": None, "behind_id": None, "most": 50}
+        spans = {"afters": [span.after for span in EVER], "untils": [span.until for span in EVER]}
+        given = {"account": "openai"} | page | spans
         plan = await connection.execute(text(f"EXPLAIN {query}"), given)
         lines = [str(line) for line in plan.scalars()]
         await connection.rollback()

@@ -11,17 +11,22 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from admission.connect import Admission
 from admission.stamps import read_stamp
 from schemas.admission import Grant, SettleKind, Settlement
+from schemas.attempt import OpenedAttempt
 from schemas.decision import DeadLetter, DeadReason
 from schemas.ids import AttemptId
 from schemas.job import Target
-from schemas.money import NanoUsd
+from schemas.money import NanoUsd, Price
+from schemas.reply import Reply
 from storage.config_rows import ConfigTable
 from storage.due import DueTable
 from storage.jobs import JobTable, Record
 from storage.ledger import LedgerTable
+from storage.suspense import SuspenseTable
 from tasks.books import RECONCILED_PER_ROUND, Bookkeeper
 from tasks.configuration import Configuration
+from tasks.suspense import ASKED_PER_ROUND, FIRST_LOOK_SECONDS, LookUps
 from tests.support.admission_room import Clock, a_counter, an_ask, an_open_room, granted
+from tests.support.fakes import a_reply
 from tests.support.stored_jobs import new_job, opened
 
 COUNTER = a_counter(10_000_000)
@@ -118,3 +123,43 @@ async def test_a_settlement_lost_after_its_stamp_was_looked_at_is_found_in_the_n
     assert sum(before) == 0
     assert sum(found) == len(unheard)
     assert await reserved(room) == STAYING - len(unheard) - len(heard)
+
+
+class Forgetful:
+    """An account that answers every question, and has kept one completion."""
+
+    def __init__(self, kept: AttemptId) -> None:
+        self._kept = kept
+        self.asked: list[AttemptId] = []
+
+    async def look_up(self, _: Target, attempt_id: AttemptId) -> Reply | None:
+        self.asked.append(attempt_id)
+        return a_reply() if attempt_id == self._kept else None
+
+    def served_price(self, opened: OpenedAttempt, _: Reply) -> Price:
+        return opened.price
+
+
+@pytest.mark.parametrize("kept", [0, 600, -1])
+async def test_what_an_account_does_not_have_hides_nothing_that_it_has(
+    engine: AsyncEngine, room: Admission, books: Bookkeeper, kept: int
+) -> None:
+    grants = await reserve(room, 1_000, 11 * ASKED_PER_ROUND)
+    name = uuid.uuid4().hex
+    await lose(engine, room, grants, name)
+    account = Forgetful(id_of(grants[kept]))
+    now = await books.table.moment() + timedelta(seconds=FIRST_LOOK_SECONDS)
+    look_ups = LookUps(
+        rows=SuspenseTable(engine),
+        post=books.table.post,
+        settle=room.ledger.resolve,
+        keepers=account,
+        accounts={name},
+        now=lambda: now,
+    )
+
+    booked = [await look_ups.look() for _ in range(15)]
+
+    assert sum(booked) == 1
+    assert sorted(account.asked) == sorted(map(id_of, grants))
+    assert await reserved(room) == 1_000 * (len(grants) - 1)

@@ -1,6 +1,6 @@
 """Upkeep's questions to accounts: at ages that double, and an account that is away loses no turn."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
@@ -10,7 +10,8 @@ from schemas.ids import AttemptId, JobId
 from schemas.job import Lease, Target
 from schemas.money import NanoUsd, Price
 from schemas.reply import Reply
-from tasks.suspense import FIRST_LOOK_SECONDS, LookUps
+from storage.suspense import Span
+from tasks.suspense import ASKED_PER_ROUND, FIRST_LOOK_SECONDS, LookUps
 from tests.support.fakes import a_reply
 from tests.support.stored_jobs import PRICE, opened
 
@@ -29,17 +30,28 @@ class Accounts:
     attempts: Sequence[OpenedAttempt]
     away: set[str] = field(default_factory=set)
     asked: list[str] = field(default_factory=list)
+    asked_about: list[AttemptId] = field(default_factory=list)
+    answers_before_away: int | None = None
     answer: Reply | None = None
     posted: list[NanoUsd] = field(default_factory=list)
     passed_seconds: float = FIRST_LOOK_SECONDS
 
-    async def left_behind(self, _: Collection[str]) -> Sequence[tuple[OpenedAttempt, datetime]]:
-        return [(attempt, BEGAN) for attempt in self.attempts]
+    async def left_behind(
+        self, account: str, since: Sequence[Span], *, behind: OpenedAttempt | None, most: int
+    ) -> Sequence[OpenedAttempt]:
+        if not any(span.after < BEGAN <= span.until for span in since):
+            return []
+        of_account = [attempt for attempt in self.attempts if attempt.target.account == account]
+        first = 0 if behind is None else 1 + of_account.index(behind)
+        return of_account[first : first + most]
 
-    async def look_up(self, target: Target, _: AttemptId) -> Reply | None:
+    async def look_up(self, target: Target, attempt_id: AttemptId) -> Reply | None:
         self.asked.append(target.account)
-        if target.account in self.away:
+        self.asked_about.append(attempt_id)
+        if target.account in self.away or self.answers_before_away == 0:
             raise AccountUnavailable
+        if self.answers_before_away is not None:
+            self.answers_before_away -= 1
         return self.answer
 
     def served_price(self, _: OpenedAttempt, reply: Reply) -> Price:
@@ -86,6 +98,33 @@ async def test_an_account_that_is_away_is_asked_once_a_look_loses_no_turn_and_ho
     await look_ups.look()
 
     assert accounts.asked == ["far", "near", "near", "far", "far", "far"]
+
+
+async def test_an_account_that_answers_a_few_questions_at_a_time_is_asked_each_of_them_in_the_end() -> None:
+    accounts = Accounts([lost_at("near") for _ in range(5)])
+    look_ups = accounts.look_ups()
+
+    for _ in range(3):
+        accounts.answers_before_away = 2
+        await look_ups.look()
+        accounts.passed_seconds += 0.1
+
+    a, b, c, d, e = (attempt.id for attempt in accounts.attempts)
+    assert accounts.asked_about == [a, b, c, c, d, e, e]
+
+
+async def test_more_than_a_round_asks_about_are_asked_about_by_the_rounds_that_follow_once_a_turn() -> None:
+    accounts = Accounts([lost_at("near") for _ in range(5 * ASKED_PER_ROUND // 2)])
+    look_ups, asked = accounts.look_ups(), []
+
+    for seconds in (10, 15, 20, 25, 30, 35, 39):
+        accounts.passed_seconds = seconds
+        await look_ups.look()
+        asked.append(len(accounts.asked))
+
+    assert asked == [100, 200, 250, 350, 450, 500, 500]
+    ids = [attempt.id for attempt in accounts.attempts]
+    assert accounts.asked_about == [*ids, *ids]
 
 
 async def test_what_is_found_is_posted_at_its_price() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 
@@ -11,20 +12,40 @@ from schemas.job import Target
 from schemas.money import NanoUsd
 from schemas.states import JobState
 from storage.suspense import Standing, SuspenseView
-from tasks.suspense import Suspense, looks_by, next_look
+from tasks.books import PRESUME_AFTER_SECONDS
+from tasks.suspense import LOOK_AGES, Suspense, next_look, turns
 
 SINCE = datetime(2026, 11, 28, 12, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
-    ("age_seconds", "looks", "next_seconds"),
-    [(0, 0, 10), (9.9, 0, 10), (10, 1, 20), (19.9, 1, 20), (20, 2, 40), (3_600, 9, 5_120), (-5, 0, 10)],
+    ("age_seconds", "next_seconds"),
+    [(0, 10), (9.9, 10), (10, 20), (19.9, 20), (20, 40), (3_600, 5_120), (-5, 10), (40_960, 81_920)],
 )
-def test_looks_come_at_ages_that_double(age_seconds: float, looks: int, next_seconds: float) -> None:
+def test_looks_come_at_ages_that_double(age_seconds: float, next_seconds: float) -> None:
     now = SINCE + timedelta(seconds=age_seconds)
 
-    assert looks_by(SINCE, now) == looks
     assert next_look(SINCE, now) == SINCE + timedelta(seconds=next_seconds)
+
+
+def test_the_last_look_comes_before_the_presumption() -> None:
+    assert next_look(SINCE, SINCE + timedelta(seconds=81_920)) is None
+    assert timedelta(seconds=PRESUME_AFTER_SECONDS / 2) < LOOK_AGES[-1] < timedelta(seconds=PRESUME_AFTER_SECONDS)
+
+
+@pytest.mark.parametrize("pause_seconds", [1, 5, 9, 700, 50_000])
+def test_of_all_looks_whatever_the_pauses_between_them_each_turn_is_in_one(pause_seconds: int) -> None:
+    moments = [SINCE + timedelta(seconds=n) for n in range(0, 200 * pause_seconds, pause_seconds)]
+
+    found = [
+        until
+        for after, until in pairwise(moments)
+        if any(span.after < SINCE <= span.until for span in turns(after, until))
+    ]
+
+    assert found == sorted(
+        {next(m for m in moments if m >= SINCE + age) for age in LOOK_AGES if SINCE + age <= moments[-1]}
+    )
 
 
 class OneRow:
