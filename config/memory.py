@@ -11,7 +11,9 @@ YOUNG_OBJECTS = 5_000
 
 
 def keep_what_started() -> None:
-    """Call once, when a process is ready and before its first job."""
+    """To be called when a process is ready and before its first job. Called again, it does nothing."""
+    if gc.get_freeze_count():
+        return
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS, *gc.get_threshold()[1:])
