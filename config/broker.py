@@ -100,6 +100,8 @@ def worker_options(settings: Settings) -> dict[str, Any]:
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         # SIGTERM drains within our own grace; SIGQUIT cancels at once.
         "worker_soft_shutdown_timeout": 0,
+        # A server that is demoted, or takes no writes, answers with an error: the worker connects again and lives on.
+        "broker_channel_error_retry": True,
         # Limits are the gate's.
         "worker_disable_rate_limits": True,
         # Flower shows what runs; 0.33 ms of CPU for each message, not for each job.

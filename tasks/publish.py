@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from celery import Celery
-from kombu.exceptions import OperationalError
+from kombu.exceptions import KombuError, OperationalError
 
 from schemas.errors import RedisUnavailable
 from schemas.ids import JobId
@@ -73,7 +73,7 @@ class Publisher:
                         retry=False,
                         ignore_result=True,
                     )
-        except (OperationalError, OSError) as error:
+        except (KombuError, OSError) as error:  # a batch that was not sent whole is no OperationalError
             raise RedisUnavailable from error
 
 

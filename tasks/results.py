@@ -14,6 +14,9 @@ from kombu.exceptions import OperationalError
 
 from schemas.errors import RedisUnavailable
 
+OTHERS = (BackendStoreError, OperationalError, OSError)
+"""What else Celery raises when a result could not be stored."""
+
 
 class ResultBackend:
     """Where callers of `completions.submit` and `completions.complete` look for their results."""
@@ -36,7 +39,7 @@ class ResultBackend:
     async def _store(self, task_id: str, result: object, state: str) -> None:
         try:
             await asyncio.to_thread(self._backend.store_result, task_id, result, state)
-        except (*self._backend.connection_errors, BackendStoreError, OperationalError, OSError) as error:
+        except (*self._backend.connection_errors, *self._backend.channel_errors, *OTHERS) as error:
             raise RedisUnavailable from error
 
     async def aclose(self) -> None:

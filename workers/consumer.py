@@ -1,9 +1,11 @@
 """Celery's consumer, which says of a message that nobody can read what it is, and not what is in it.
 
 Such a message is logged with its task's name, acknowledged or rejected, and forgotten: it never ends the worker, and
-its body, which may be somebody's prompt, is not logged as Celery would.
+its body, which may be somebody's prompt, is not logged as Celery would. A broker that lets us in and then refuses what
+we ask, as one that was demoted does, is waited for in the same way: said once, and neither hammered nor given up.
 """
 
+import time
 from typing import Any
 
 import structlog
@@ -15,9 +17,29 @@ log = structlog.get_logger()
 
 _celery_log = get_logger("celery.worker.consumer.consumer")
 
+REFUSED_PAUSE_SECONDS = 1.0
+"""Before a broker that refused is asked again: connecting to it succeeds at once, and would each time."""
+
 
 class Consumer(consumer.Consumer):  # type: ignore[misc]  # Celery ships no types
     """Selected by `worker_consumer`."""
+
+    _is_refused = False
+
+    def on_connection_error_before_connected(self, exc: Exception) -> None:
+        """Wait for a broker that refuses; what cannot be reached at all is Celery's own matter."""
+        if not isinstance(exc, self.channel_errors):
+            super().on_connection_error_before_connected(exc)
+            return
+        if not self._is_refused:
+            log.warning("broker_refuses", reason=str(exc))
+        self._is_refused = True
+        time.sleep(REFUSED_PAUSE_SECONDS)
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        """Celery's, and the next refusal is news."""
+        self._is_refused = False
+        super().on_connection_error_after_connected(exc)
 
     def on_unknown_message(self, body: Any, message: Any) -> None:  # noqa: ANN401, ARG002 - Celery's
         """Refuse what is no task message at all."""

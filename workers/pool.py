@@ -124,8 +124,9 @@ class TaskPool(BasePool):  # type: ignore[misc]  # Celery ships no types
             raise
 
     def register_with_event_loop(self, hub: Any) -> None:  # noqa: ANN401 - kombu's Hub
-        """Take note of the hub; called again at each reconnect."""
-        self._hub = hub
+        """Take note of the hub; called again at each reconnect, which may have lost what the hub was to call."""
+        self._hub, self._wakes_hub = hub, True
+        hub.call_soon(self._drain)
 
     def on_apply(
         self,

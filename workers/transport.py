@@ -28,7 +28,11 @@ class LaneChannel(redis.Channel):
         """End the BRPOP that is under way, if one is, so that the next asks all lanes that have room."""
         if self._in_poll and self._connection_id is not None:
             with suppress(*self.connection_errors):  # the consumer notices a lost connection by itself
-                self._create_client().client_unblock(self._connection_id)
+                try:
+                    self._create_client().client_unblock(self._connection_id)
+                except self.ResponseError as refusal:
+                    self._connection_id = None
+                    self._go_without(refusal)
 
     def lying(self, queue: str) -> int:
         """How many messages lie in a queue; none when the connection is lost, which the consumer notices by itself."""
@@ -57,8 +61,11 @@ class LaneChannel(redis.Channel):
         try:
             return int(connection.read_response())
         except self.ResponseError as refusal:
-            log.warning("client_command_refused", consequence="a full worker may idle up to 1 s", reason=str(refusal))
+            self._go_without(refusal)
             return None
+
+    def _go_without(self, refusal: Exception) -> None:
+        log.warning("client_command_refused", consequence="a full worker may idle up to 1 s", reason=str(refusal))
 
 
 class LaneTransport(redis.Transport):
