@@ -20,6 +20,15 @@ from schemas.errors import PostgresCrowded, PostgresFull, PostgresReadOnly, Post
 POOL_SIZE = 8
 CONNECT_TIMEOUT_SECONDS = 5
 STATEMENT_TIMEOUT_MS = 60_000
+DEAD_PEER: Mapping[str, int] = {
+    "keepalives_idle": 4,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+"""A server that vanished without a word is noticed within 10 s, sooner than a lease ends; the kernel's own patience is
+15 minutes. In seconds, and the last in milliseconds: how long what was sent may stay unconfirmed."""
+
 POOL_TIMEOUT_SECONDS = 10
 
 BY_SQLSTATE: Mapping[str, type[PostgresUnavailable]] = {
@@ -49,6 +58,7 @@ def open_engine(database_url: str, *, application: str, pool_size: int = POOL_SI
         pool_pre_ping=True,
         connect_args={
             "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+            **DEAD_PEER,
             "options": _OPTIONS,
             "application_name": application,
         },

@@ -8,10 +8,11 @@ from collections.abc import Callable
 
 import psycopg
 import structlog
+from psycopg.conninfo import make_conninfo
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.batched import run
-from storage.engine import CONNECT_TIMEOUT_SECONDS
+from storage.engine import CONNECT_TIMEOUT_SECONDS, DEAD_PEER
 
 log = structlog.get_logger()
 
@@ -47,7 +48,8 @@ async def listen(
 
 async def _listen_once(url: str, on_ring: Callable[[], None]) -> None:
     async with await psycopg.AsyncConnection.connect(
-        url, autocommit=True, connect_timeout=CONNECT_TIMEOUT_SECONDS, application_name="penstock bell"
+        make_conninfo(url, connect_timeout=CONNECT_TIMEOUT_SECONDS, application_name="penstock bell", **DEAD_PEER),
+        autocommit=True,
     ) as connection:
         await connection.execute(f"LISTEN {CHANNEL}")
         on_ring()  # what was rung while nobody listened

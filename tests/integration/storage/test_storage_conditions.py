@@ -1,10 +1,16 @@
 """What a server that refuses says, and what we make of it: a condition that passes, or a statement that is wrong."""
 
+import os
+import socket
+import sys
+
 import psycopg
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import ProgrammingError
+from sqlalchemy.ext.asyncio import AsyncEngine
 
+from config.settings import Settings
 from schemas.errors import PostgresCrowded, PostgresReadOnly, PostgresUnavailable
 from storage.engine import open_engine, transaction
 from storage.jobs import JobTable
@@ -63,3 +69,24 @@ async def test_a_wrong_statement_is_no_condition(fresh_database_url: str) -> Non
                 await connection.execute(text("SELECT no_such_column FROM jobs"))
     finally:
         await engine.dispose()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the name of the option is Linux's")
+async def test_a_server_that_vanished_without_a_word_is_noticed_before_a_lease_ends(engine: AsyncEngine) -> None:
+    async with engine.connect() as connection:
+        raw = await connection.get_raw_connection()
+        assert raw.driver_connection is not None
+        with socket.socket(fileno=os.dup(raw.driver_connection.fileno())) as ours:
+            unconfirmed_ms, idle, between, times = (
+                ours.getsockopt(socket.IPPROTO_TCP, name)
+                for name in (
+                    socket.TCP_USER_TIMEOUT,
+                    socket.TCP_KEEPIDLE,
+                    socket.TCP_KEEPINTVL,
+                    socket.TCP_KEEPCNT,
+                )
+            )
+
+    lease_seconds = Settings.model_fields["lease_seconds"].default
+    assert 0 < unconfirmed_ms / 1_000 < lease_seconds
+    assert idle + between * times < lease_seconds
