@@ -129,9 +129,11 @@ def report(verdict: Verdict, faults: Faults) -> tuple[str, ...]:
         "messages lost": faults.messages_lost,
         "messages doubled": faults.messages_doubled,
         "taken over when the holder came back": faults.taken_over,
+        "messages gone with the worker that took them in": faults.messages_gone,
     }
     _print({**faced, **verdict.figures, "longest stall, seconds": stood_still})
-    wrong = (*verdict.wrong, *(f"stall: {kind}" for kind in too_long))
+    gone = ["messages gone with the worker that took them in"] * bool(faults.messages_gone)
+    wrong = (*verdict.wrong, *gone, *(f"stall: {kind}" for kind in too_long))
     print("wrong: " + (", ".join(wrong) or "nothing"), flush=True)  # noqa: T201 - the campaign's verdict
     return wrong
 

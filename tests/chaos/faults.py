@@ -23,6 +23,7 @@ from stack.valkey import Valkey
 from tasks.broker import celery_app
 from tasks.publish import RUN_TASK, Published, message
 from tasks.vigil import RENEWAL_SECONDS
+from tests.chaos.entrusted import gone_with_a_worker
 from tests.chaos.link import Link
 from tests.chaos.site import LINKED, Site
 
@@ -81,6 +82,8 @@ class Faults:
     messages_doubled: int = 0
     taken_over: int = 0
     """Jobs that a successor was running when their paused holder came back."""
+    messages_gone: int = 0
+    """Callers' messages that neither the broker nor Postgres had when the worker was killed that took them in."""
     _losing: dict[int, float] = field(default_factory=dict)
     _later: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
 
@@ -117,6 +120,7 @@ class Faults:
             "worker paused": lambda: self._pause(self.chance.choice(WORKERS)),
             "worker stuttered": lambda: self._stutter(self.chance.choice(WORKERS)),
             "worker taken over": self._come_back,
+            "worker killed at intake": self._kill_at_intake,
             "worker cut off": self._cut_worker,
             "worker drained": lambda: self._drain(self.chance.choice(WORKERS)),
             "upkeep killed": lambda: self.site.kill(self.chance.choice(("upkeep-1", "upkeep-2"))),
@@ -173,6 +177,24 @@ class Faults:
                     break
                 time.sleep(POLL_SECONDS)
             self.site.resume(name)
+
+    def _kill_at_intake(self) -> None:
+        """Kill a worker with callers' messages in its hands; the others are paused, so that it takes them all."""
+        taker = self.chance.choice([name for name in WORKERS if name.startswith("standard")])
+        others = [name for name in WORKERS if name != taker]
+        for name in others:
+            self.site.pause(name)
+        try:
+            gone = gone_with_a_worker(
+                self.site.database_url,
+                self.site.redis_url,
+                tag=str(len(self.done)),
+                kill=lambda: self._kill(taker),
+            )
+        finally:
+            for name in others:
+                self.site.resume(name)
+        self.messages_gone += len(gone)
 
     def _drain(self, name: str) -> None:
         pid = self.site.pid(name)

@@ -102,14 +102,14 @@ class Load:
 
     def _job(self, number: int, lane: str) -> bool:
         key = f"job-{number}"
-        told = self._ask("POST", "/jobs", _body(number) | {"lane": lane}, {"idempotency-key": key})
+        told = self._ask("POST", "/jobs", message_body(number) | {"lane": lane}, {"idempotency-key": key})
         if told is not None:
             self.accepted.add(key)
         return told is not None
 
     def _call(self, number: int) -> bool:
         """A synchronous caller does not send again: it is gone when its connection is."""
-        self._ask("POST", "/v1/chat/completions", _body(number))
+        self._ask("POST", "/v1/chat/completions", message_body(number))
         self.synchronous.append(number)
         return True
 
@@ -122,7 +122,7 @@ class Load:
         return True
 
     def _send(self, app: Any, key: str) -> None:  # noqa: ANN401 - Celery
-        body = _body(int(key.partition("-")[2]))
+        body = message_body(int(key.partition("-")[2]))
         app.send_task(SUBMIT_TASK, args=[body], task_id=key, queue=Lane.NORMAL.queue, ignore_result=True, retry=False)
 
     def _batch(self, content: str) -> bool:
@@ -168,7 +168,7 @@ class Load:
         return found
 
 
-def _body(number: int) -> dict[str, Any]:
+def message_body(number: int) -> dict[str, Any]:
     return {
         "model": "small" if number % 2 else "large",
         "messages": [{"role": "user", "content": f"Describe turbine number {number}, its kind and its size."}],
@@ -180,6 +180,6 @@ def _body(number: int) -> dict[str, Any]:
 
 def _line(number: int) -> str:
     answer = {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": SCHEMA}}
-    body = {name: value for name, value in _body(number).items() if name in {"model", "messages"}}
+    body = {name: value for name, value in message_body(number).items() if name in {"model", "messages"}}
     body |= {"response_format": answer, "max_completion_tokens": 200}
     return json.dumps({"custom_id": f"line-{number}", "method": "POST", "url": "/v1/chat/completions", "body": body})

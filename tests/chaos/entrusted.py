@@ -1,0 +1,66 @@
+"""Messages that callers entrust to a worker which is killed while it takes them in.
+
+The message is all that there is of such a job. So until its row is committed it must be with the broker: in its queue,
+or noted there as not acknowledged. Whether it is is seen at the moment of the kill, because later the callers of this
+campaign send again, as callers must, and nobody could tell.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+
+import psycopg
+import redis
+
+from schemas.lanes import Lane
+from tasks.broker import celery_app
+from tests.chaos.load import message_body
+from workers.completions import SUBMIT_TASK
+
+MESSAGES = 10
+TAKEN_SECONDS = 2.0
+"""How long the worker has to take them; its neighbours are paused for as long, and their leases outlast it."""
+
+POLL_SECONDS = 0.02
+HOLD_UP = "LOCK TABLE jobs IN SHARE MODE"
+HELD_UP = "SELECT count(*) FROM pg_locks WHERE relation = 'jobs'::regclass AND NOT granted"
+KNOWN = "SELECT idempotency_key FROM jobs WHERE idempotency_key = ANY(%s)"
+
+
+def gone_with_a_worker(database_url: str, redis_url: str, *, tag: str, kill: Callable[[], None]) -> Sequence[str]:
+    """Entrust messages, hold their insertion up, `kill` whoever has taken them; returns those that nobody has now."""
+    keys = [f"entrusted-{tag}-{number}" for number in range(MESSAGES)]
+    with (
+        closing(celery_app(redis_url)) as app,
+        redis.Redis.from_url(redis_url) as broker,
+        psycopg.connect(database_url, autocommit=True) as watcher,
+    ):
+        with psycopg.connect(database_url) as holding:
+            holding.execute(HOLD_UP)
+            _send(app, keys)
+            give_up_at = time.monotonic() + TAKEN_SECONDS
+            while (broker.llen(Lane.NORMAL.queue) or not _held_up(watcher)) and time.monotonic() < give_up_at:
+                time.sleep(POLL_SECONDS)
+            kill()
+            with_broker = b"".join([*broker.hvals("unacked"), *broker.lrange(Lane.NORMAL.queue, 0, -1)]).decode()
+        missing = {key for key in keys if f'"{key}"' not in with_broker}
+        gone = missing - {key for (key,) in watcher.execute(KNOWN, [keys]).fetchall()}
+        _send(app, keys)
+    return sorted(gone)
+
+
+def _held_up(watcher: psycopg.Connection) -> bool:
+    row = watcher.execute(HELD_UP).fetchone()
+    return row is not None and row[0] > 0
+
+
+def _send(app: object, keys: Sequence[str]) -> None:
+    for number, key in enumerate(keys):
+        app.send_task(  # type: ignore[attr-defined]  # Celery ships no types
+            SUBMIT_TASK,
+            args=[message_body(number)],
+            task_id=key,
+            queue=Lane.NORMAL.queue,
+            ignore_result=True,
+            retry=False,
+        )
