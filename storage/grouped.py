@@ -9,7 +9,7 @@ from schemas.decision import AskAgain, Decision
 from schemas.ids import JobId
 from schemas.job import Held, Lease
 from storage.group_commit import GroupCommitter
-from storage.jobs import JobTable, Record
+from storage.jobs import Claim, JobTable, Record
 
 
 class Heartbeat(Protocol):
@@ -26,16 +26,16 @@ class GroupedJobs:
     """What the pipeline asks of storage. A lease is over with the record that ends it, whatever its block does then."""
 
     def __init__(self, table: JobTable, heart: Heartbeat) -> None:
-        self._holds = GroupCommitter[tuple[JobId, int], Held | None](table.hold)
+        self._holds = GroupCommitter[Claim, Held | None](table.hold)
         self._opens = GroupCommitter[OpenedAttempt, bool](table.open)
         self._records = GroupCommitter[Record, bool](table.record)
         self._returns = GroupCommitter[Lease, bool](table.hand_back)
         self._table = table
         self._heart = heart
 
-    async def hold(self, job_id: JobId, generation: int) -> Held | None:
-        """Take the job; None when it is taken, stale or at rest."""
-        return await self._holds.submit((job_id, generation))
+    async def hold(self, job_id: JobId, generation: int, claim: str | None = None) -> Held | None:
+        """Take the job; None when it is taken, stale or at rest. By the name of a claim it may be asked again."""
+        return await self._holds.submit(Claim(job_id, generation, claim))
 
     async def open(self, attempt: OpenedAttempt) -> bool:
         """Make the attempt durable; False when the epoch or the fence has passed."""

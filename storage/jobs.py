@@ -8,7 +8,7 @@ ids, jobs before attempts, so that heartbeats, records, claims and cancellations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, assert_never
+from typing import Any, NamedTuple, assert_never
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -68,17 +68,19 @@ FROM jobs j JOIN unnest(CAST(:tenant_id AS text[]), CAST(:idempotency_key AS tex
 
 HOLD = f"""
 WITH wanted AS (
-    SELECT j.id, g.generation
-    FROM jobs j JOIN unnest(CAST(:id AS text[]), CAST(:generation AS int[])) AS g (id, generation) ON j.id = g.id
-    WHERE j.generation = g.generation AND j.state = 'queued'
-      AND NOT {STOPPED}
+    SELECT j.id, g.generation, g.claim
+    FROM unnest(CAST(:id AS text[]), CAST(:generation AS int[]), CAST(:claim AS text[])) AS g (id, generation, claim)
+    JOIN jobs j ON j.id = g.id
+    WHERE j.generation = g.generation AND (j.holder = g.claim OR (j.state = 'queued' AND NOT {STOPPED}))
     ORDER BY j.id FOR NO KEY UPDATE OF j
 ), held AS (
     UPDATE jobs j
-    SET state = 'running', fence = j.fence + 1, holder = :holder,
+    SET state = 'running', fence = j.fence + CASE WHEN j.state = 'queued' THEN 1 ELSE 0 END,
+        holder = COALESCE(w.claim, :holder),
         lease_until = clock_timestamp() + make_interval(secs => :lease_seconds)
     FROM wanted w
-    WHERE j.id = w.id AND j.generation = w.generation AND j.state = 'queued' AND j.expires_at > clock_timestamp()
+    WHERE j.id = w.id AND j.generation = w.generation AND (j.holder = w.claim OR j.state = 'queued')
+      AND j.expires_at > clock_timestamp()
     RETURNING j.*
 )
 SELECT held.*, b.body,
@@ -236,6 +238,14 @@ UPDATE jobs j SET dispatched_at = clock_timestamp() FROM published p WHERE j.id 
 """
 
 
+class Claim(NamedTuple):
+    """A job of a message. Whoever has not heard the answer asks again under the same name, and under no other."""
+
+    job_id: JobId
+    generation: int
+    name: str | None = None
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Record:
     """One job's part of a group commit."""
@@ -284,14 +294,22 @@ class JobTable:
         held = self._held(facts)
         return Held(job=replace(held.job, contract=job.contract), lease=held.lease)
 
-    async def hold(self, claims: Sequence[tuple[JobId, int]]) -> list[Held | None]:
-        """Take jobs by compare-and-set on generation and state; None for what is taken, stale, stopped or at rest."""
-        wanted = {"id": [job_id for job_id, _ in claims], "generation": [number for _, number in claims]}
+    async def hold(self, claims: Sequence[Claim | tuple[JobId, int]]) -> list[Held | None]:
+        """Take jobs by compare-and-set on generation and state; None for what is taken, stale, stopped or at rest.
+
+        A claim with a name may be repeated: what it has taken already is the same lease, renewed.
+        """
+        named = [Claim(*claim) for claim in claims]
         terms = {"holder": self._holder, "lease_seconds": self._lease_seconds}
+        wanted = {
+            "id": [claim.job_id for claim in named],
+            "generation": [claim.generation for claim in named],
+            "claim": [claim.name and f"{self._holder}:{claim.name}" for claim in named],
+        }
         async with transaction(self._engine) as connection:
             rows = await fetch(connection, HOLD, wanted | terms)
         held = {row["id"]: self._held(row) for row in rows}
-        return [held.pop(job_id, None) for job_id, _ in claims]
+        return [held.pop(claim.job_id, None) for claim in named]
 
     async def renew(self, leases: Sequence[Lease]) -> Collection[JobId]:
         """Extend leases; returns the ids that are still held."""

@@ -1,12 +1,15 @@
 """The pipeline's jobs while Postgres is away: whoever wants to write waits in its slot, and its reply waits with it.
 
 So a finished reply is neither lost nor paid for twice. The buffer is bounded by the slots. Waiting is safe, because the
-fence decides when the store is back; every write here may be done twice. A process says once that it waits.
+fence decides when the store is back. Every write may be done twice, because its answer may be lost: a claim has its
+name, an attempt its id, a record its fence; only the try of a caller on the line may be counted twice, in its row.
+A process says once that it waits.
 """
 
+import itertools
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import structlog
 
@@ -26,12 +29,19 @@ LONGEST_PAUSE_SECONDS = 2.0
 """Between two tries of one job, spread by chance: hundreds of slots must not knock together."""
 
 
+class NamedClaims(Jobs, Protocol):
+    """Jobs whose claims may be repeated."""
+
+    async def hold(self, job_id: JobId, generation: int, claim: str | None = None) -> Held | None:
+        """Take the job; what a claim of this name, which nobody else uses, has taken already is found again."""
+
+
 class PatientJobs:
     """`tasks.deps.Jobs` that waits for Postgres, at most `most_seconds` in all; None is for as long as it takes."""
 
     def __init__(
         self,
-        jobs: Jobs,
+        jobs: NamedClaims,
         *,
         pause: Callable[[float], Awaitable[None]],
         jitter: Callable[[], float],
@@ -39,10 +49,12 @@ class PatientJobs:
     ) -> None:
         self._jobs, self._pause, self._jitter, self._most_seconds = jobs, pause, jitter, most_seconds
         self._away = False
+        self._claims = itertools.count(1)
 
     async def hold(self, job_id: JobId, generation: int) -> Held | None:
         """Take the job; None when it is taken, stale or at rest."""
-        return await self._patiently(lambda: self._jobs.hold(job_id, generation))
+        claim = str(next(self._claims))
+        return await self._patiently(lambda: self._jobs.hold(job_id, generation, claim))
 
     async def open(self, attempt: OpenedAttempt) -> bool:
         """Make the attempt durable; False when the epoch or the fence has passed."""

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from schemas.ids import BatchId, JobId, TenantId
 from schemas.job import NewJob
 from schemas.lanes import Lane
-from storage import backlog, controls, due, parked, suspects, sweeps
+from storage import backlog, controls, due, jobs, parked, suspects, sweeps
 from storage.backlog import BacklogTable
 from storage.jobs import JobTable
 from tests.support.stored_jobs import new_job
@@ -169,6 +169,7 @@ async def test_times_that_the_flow_has_overtaken_are_forgotten(engine: AsyncEngi
 
 
 NAMED = {"name": "default", "until_at": datetime(2030, 1, 1, tzinfo=UTC), "most": 10, "lane": "high"}
+CLAIMED = {"id": ["job_1"], "generation": [0], "claim": [None], "holder": "w", "lease_seconds": 30.0}
 TAKE = {"lane": "low", "model": "m1", "most": 10, "intake_seconds": 2.0, "most_groups": 100, "most_looked_at": 1_000}
 
 
@@ -180,6 +181,7 @@ TAKE = {"lane": "low", "model": "m1", "most": 10, "intake_seconds": 2.0, "most_g
         (backlog.FLOWS, {}),
         (backlog.TAKE, TAKE),
         (controls.PUT_BACK, {"most": 10}),
+        (jobs.HOLD, CLAIMED),
         (suspects.NEXT_ALONE, {"most": 10, "unclaimed_seconds": 60.0}),
         *((query, NAMED) for query in sweeps.CANCEL_SOME.values()),
         *((query, NAMED) for query in sweeps.MOVE_SOME.values()),

@@ -14,7 +14,7 @@ from schemas.lanes import Lane
 from storage.backlog import BacklogTable
 from storage.batches import BatchTable
 from storage.controls import ControlTable
-from storage.jobs import JobTable, Record
+from storage.jobs import Claim, JobTable, Record
 from storage.suspects import SuspectTable
 from tests.support.stored_jobs import new_job
 
@@ -111,12 +111,13 @@ async def test_a_pause_leaves_others_of_its_flow_alone(engine: AsyncEngine) -> N
 
 async def test_a_job_that_runs_is_not_interrupted_by_a_pause(engine: AsyncEngine) -> None:
     [job] = await stored(engine, 1, model="runs")
-    [held] = await jobs_table(engine).hold([(job.id, 0)])
-    subject = Subject(kind=Kind.MODEL, name="runs")
+    claim, subject = Claim(job.id, 0, "unheard"), Subject(kind=Kind.MODEL, name="runs")
+    [held] = await jobs_table(engine).hold([claim])
 
     await ControlTable(engine).pause(subject)
 
     assert held is not None
+    assert [again and again.lease.fence for again in await jobs_table(engine).hold([claim])] == [held.lease.fence]
     assert await jobs_table(engine).renew([held.lease]) == {job.id}
     await ControlTable(engine).resume(subject)
 

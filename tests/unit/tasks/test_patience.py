@@ -106,6 +106,28 @@ async def test_a_job_that_is_cancelled_in_its_call_is_handed_back() -> None:
     assert jobs.records == []
 
 
+class Unheard(FakeJobs):
+    """Postgres that holds a job, and is away before it can say so."""
+
+    heard = False
+
+    async def hold(self, job_id: JobId, generation: int, claim: str | None = None) -> Held | None:
+        held, heard, self.heard = await super().hold(job_id, generation, claim), self.heard, True
+        if not heard:
+            raise PostgresUnavailable
+        return held
+
+
+async def test_a_claim_whose_answer_was_lost_is_the_same_when_it_is_repeated() -> None:
+    jobs = Unheard(a_job())
+    patient = _patient(jobs, None)
+
+    held = await patient.hold(jobs.job.id, 0)
+
+    assert held is not None
+    assert await patient.hold(jobs.job.id, 0) is None
+
+
 @dataclass
 class Slow(FakeJobs):
     """Postgres that holds a job, and says so only when it may."""
@@ -113,8 +135,8 @@ class Slow(FakeJobs):
     asked: asyncio.Event = field(default_factory=asyncio.Event)
     may_answer: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def hold(self, job_id: JobId, generation: int) -> Held | None:
-        held = await super().hold(job_id, generation)
+    async def hold(self, job_id: JobId, generation: int, claim: str | None = None) -> Held | None:
+        held = await super().hold(job_id, generation, claim)
         self.asked.set()
         await self.may_answer.wait()
         return held
