@@ -19,7 +19,7 @@ from workers.completions import SUBMIT_TASK
 
 MESSAGES = 10
 TAKEN_SECONDS = 2.0
-"""How long the worker has to take them; its neighbours are paused for as long, and their leases outlast it."""
+"""How long workers may take to take them and to note that at the broker; leases outlast it."""
 
 POLL_SECONDS = 0.02
 HOLD_UP = "LOCK TABLE jobs IN SHARE MODE"
@@ -27,8 +27,8 @@ HELD_UP = "SELECT count(*) FROM pg_locks WHERE relation = 'jobs'::regclass AND N
 KNOWN = "SELECT idempotency_key FROM jobs WHERE idempotency_key = ANY(%s)"
 
 
-def gone_with_a_worker(database_url: str, redis_url: str, *, tag: str, kill: Callable[[], None]) -> Sequence[str]:
-    """Entrust messages, hold their insertion up, `kill` whoever has taken them; returns those that nobody has now."""
+def gone_with_a_worker(database_url: str, redis_url: str, *, tag: str, kill: Callable[[], None]) -> int:
+    """Entrust messages, hold up their insertion, `kill` a worker that takes them; returns how many nobody has then."""
     keys = [f"entrusted-{tag}-{number}" for number in range(MESSAGES)]
     with (
         closing(celery_app(redis_url)) as app,
@@ -39,14 +39,21 @@ def gone_with_a_worker(database_url: str, redis_url: str, *, tag: str, kill: Cal
             holding.execute(HOLD_UP)
             _send(app, keys)
             give_up_at = time.monotonic() + TAKEN_SECONDS
-            while (broker.llen(Lane.NORMAL.queue) or not _held_up(watcher)) and time.monotonic() < give_up_at:
+            while time.monotonic() < give_up_at and not (
+                broker.llen(Lane.NORMAL.queue) == 0 and _held_up(watcher) and not _without(broker, keys)
+            ):
                 time.sleep(POLL_SECONDS)
             kill()
-            with_broker = b"".join([*broker.hvals("unacked"), *broker.lrange(Lane.NORMAL.queue, 0, -1)]).decode()
-        missing = {key for key in keys if f'"{key}"' not in with_broker}
-        gone = missing - {key for (key,) in watcher.execute(KNOWN, [keys]).fetchall()}
+            gone = _without(broker, keys)
+        gone -= {key for (key,) in watcher.execute(KNOWN, [keys]).fetchall()}
         _send(app, keys)
-    return sorted(gone)
+    return len(gone)
+
+
+def _without(broker: "redis.Redis", keys: Sequence[str]) -> set[str]:
+    """Those that are neither in their queue nor noted as taken."""
+    there = b"".join([*broker.hvals("unacked"), *broker.lrange(Lane.NORMAL.queue, 0, -1)]).decode()
+    return {key for key in keys if f'"{key}"' not in there}
 
 
 def _held_up(watcher: psycopg.Connection) -> bool:
