@@ -36,9 +36,12 @@ ENV = {
     "PENSTOCK_SLOTS": "100",
     "PENSTOCK_RESERVED_CRITICAL_SLOTS": "10",
     "PENSTOCK_SLICE_SIZE": "16",
+    "PENSTOCK_RUN_AHEAD_JOBS": "64",
     "PENSTOCK_FIRST_BYTE_TIMEOUT_SECONDS": "60",
 }
-"""A short lease, so that many are lost in few minutes; calls are drawn so that one in fifty outlasts it."""
+"""A short lease, so that many are lost in few minutes; calls are drawn so that one in fifty outlasts it. What is
+published and not yet held is, over all flows, some two seconds of what two cores under faults get through, as the
+default is of a whole deployment: whoever is given back by a dead worker has that much before him."""
 
 LATENCY = "lognormal:400,1.1"
 
