@@ -46,9 +46,10 @@ what a lease has left after its last heartbeat."""
 HELD_BY = "SELECT id, fence FROM jobs WHERE state = 'running' AND holder LIKE %s"
 MOVED_ON = """
 SELECT count(*) FROM jobs j JOIN unnest(%s::text[], %s::bigint[]) AS g (id, fence) ON j.id = g.id
-WHERE j.state = 'running' AND j.fence = g.fence OR j.state = 'queued' AND j.fence <= g.fence + 1
+WHERE j.state = 'running' AND j.fence = g.fence OR j.state = 'queued' AND j.fence <= g.fence + 1 AND j.deaths < 2
 """
-"""Those that are still held so, or have been given back and not been held again."""
+"""Those that are still held so, or have been given back and not been held again. Not suspects, whose workers died twice
+in this campaign: they run alone, a few at a time, and how long that takes is no stall of the others."""
 
 TAKEN_OVER = """
 SELECT count(*) FROM jobs j JOIN unnest(%s::text[], %s::bigint[]) AS g (id, fence) ON j.id = g.id
