@@ -58,7 +58,8 @@ MOST_SECONDS = {
     "postgres killed": 10.0,
     "postgres paused": 10.0,
 }
-"""How long the system may stand still: after the kill of a worker, and after a store is back. After messages were lost
+"""How long the system may stand still: after the kill of a worker, until its jobs are given back and others come to
+rest, and after a store is back. What is given back then has its turn in its lane like others. After messages were lost
 it does not stand still at all; their own jobs may wait for the outbox to be swept."""
 
 
@@ -134,7 +135,8 @@ def report(verdict: Verdict, faults: Faults) -> tuple[str, ...]:
         "taken over when the holder came back": faults.taken_over,
         "messages gone with the worker that took them in": faults.messages_gone,
     }
-    _print({**faced, **verdict.figures, "longest stall, seconds": stood_still})
+    turn = {"longest until a job given back had its turn, seconds": round(faults.longest_turn, 1)}
+    _print({**faced, **verdict.figures, "longest stall, seconds": stood_still, **turn})
     gone = ["messages gone with the worker that took them in"] * bool(faults.messages_gone)
     wrong = (*verdict.wrong, *gone, *(f"stall: {kind}" for kind in too_long))
     print("wrong: " + (", ".join(wrong) or "nothing"), flush=True)  # noqa: T201 - the campaign's verdict

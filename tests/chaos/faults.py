@@ -44,12 +44,17 @@ DEEP_SECONDS = 2.5
 what a lease has left after its last heartbeat."""
 
 HELD_BY = "SELECT id, fence FROM jobs WHERE state = 'running' AND holder LIKE %s"
-MOVED_ON = """
+STILL_HELD = """
+SELECT count(*) FROM jobs j JOIN unnest(%s::text[], %s::bigint[]) AS g (id, fence) ON j.id = g.id
+WHERE j.state = 'running' AND j.fence = g.fence
+"""
+"""Those that nobody has given back yet, to their lanes or to be tried alone."""
+
+IN_THEIR_LANES = """
 SELECT count(*) FROM jobs j JOIN unnest(%s::text[], %s::bigint[]) AS g (id, fence) ON j.id = g.id
 WHERE j.state = 'running' AND j.fence = g.fence OR j.state = 'queued' AND j.fence <= g.fence + 1 AND j.deaths < 2
 """
-"""Those that are still held so, or have been given back and not been held again. Not suspects, whose workers died twice
-in this campaign: they run alone, a few at a time, and how long that takes is no stall of the others."""
+"""Those that are still held so, or wait for their turn. A low job waits for whatever is more urgent, as ever."""
 
 TAKEN_OVER = """
 SELECT count(*) FROM jobs j JOIN unnest(%s::text[], %s::bigint[]) AS g (id, fence) ON j.id = g.id
@@ -79,6 +84,9 @@ class Faults:
     orphans: set[str] = field(default_factory=set)
     stalls: list[Stall] = field(default_factory=list)
     longest: dict[str, float] = field(default_factory=dict)
+    turns: list[Stall] = field(default_factory=list)
+    longest_turn: float = 0.0
+    """Until a job that was given back was held again: a rescue, and then its turn in its lane."""
     messages_lost: int = 0
     messages_doubled: int = 0
     taken_over: int = 0
@@ -316,19 +324,24 @@ class Faults:
         self._later.append((time.monotonic() + seconds, step))
 
     def _orphaned(self, pid: int, kind: str) -> None:
-        """Remember the jobs that this process held, and wait until all have moved on."""
+        """Remember the jobs that this process held; wait until all are given back and others have come to rest."""
         since = time.monotonic()
         with psycopg.connect(self.site.database_url) as connection:
             held = self._held_by(connection, pid)
-        ids, fences = [row[0] for row in held], [row[1] for row in held]
-        self.orphans.update(ids)
+        given = [[row[0] for row in held], [row[1] for row in held]]
+        self.orphans.update(given[0])
 
-        def over(connection: psycopg.Connection) -> bool:
-            row = connection.execute(MOVED_ON, [ids, fences]).fetchone()
-            return row is not None and row[0] == 0
+        def none_of(query: str) -> Callable[[psycopg.Connection], bool]:
+            def over(connection: psycopg.Connection) -> bool:
+                row = connection.execute(query, given).fetchone()
+                return row is not None and row[0] == 0
+
+            return over
 
         if held:
-            self.stalls.append(Stall(kind=kind, since=since, over=over))
+            self.stalls.append(Stall(kind=kind, since=since, over=none_of(STILL_HELD)))
+            self.turns.append(Stall(kind=kind, since=since, over=none_of(IN_THEIR_LANES)))
+            self._progress_after(kind)
 
     def _progress_after(self, kind: str) -> None:
         """Wait until another job has come to rest than those that had by now."""
@@ -342,13 +355,16 @@ class Faults:
         self.stalls.append(Stall(kind=kind, since=time.monotonic(), over=over))
 
     def _see_recoveries(self, now: float) -> None:
-        if not self.stalls:
+        if not self.stalls and not self.turns:
             return
         try:
             with psycopg.connect(self.site.database_url, connect_timeout=1) as connection:
                 still = [stall for stall in self.stalls if not stall.over(connection)]
+                waiting = [turn for turn in self.turns if not turn.over(connection)]
         except psycopg.OperationalError:
             return
+        self.longest_turn = max([self.longest_turn, *(now - turn.since for turn in self.turns if turn not in waiting)])
+        self.turns = waiting
         for stall in self.stalls:
             if stall not in still:
                 self.longest[stall.kind] = max(self.longest.get(stall.kind, 0.0), now - stall.since)
