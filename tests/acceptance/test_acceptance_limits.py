@@ -117,6 +117,7 @@ def of_limits(rows: Mapping[str, JsonObject]) -> dict[tuple[str, str], int]:
     } | {("used", "in_flight"): rows["in_flight"]["used"]}
 
 
+@pytest.mark.slow
 def test_while_a_family_is_frozen_all_views_agree_with_the_rows(shut: StackProcess, strict: SimulatorProcess) -> None:
     refused = hand_in(shut, "small", "low", "[[scenario:throttle*1]]")
     eventually(lambda: limits_of(shut, FAMILY)["in_flight"]["shut_by"], "retry_after")
