@@ -1,7 +1,7 @@
 """A crowd in suspense, over the real stores: what stays there for a day hides nothing that can be settled now."""
 
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -25,7 +25,7 @@ from storage.suspense import SuspenseTable
 from tasks.books import RECONCILED_PER_ROUND, Bookkeeper
 from tasks.configuration import Configuration
 from tasks.suspense import ASKED_PER_ROUND, FIRST_LOOK_SECONDS, LookUps
-from tests.support.admission_room import Clock, a_counter, an_ask, an_open_room, granted
+from tests.support.admission_room import Clock, a_counter, an_ask, granted
 from tests.support.fakes import a_reply
 from tests.support.stored_jobs import new_job, opened
 
@@ -35,17 +35,6 @@ ROUNDS = 10
 """Two turns through so many, and room for what a page may lack."""
 
 OVER = DeadLetter(reason=DeadReason.UNKNOWN, message="over")
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-async def room(redis_url: str, clock: Clock) -> AsyncIterator[Admission]:
-    async with an_open_room(redis_url, clock) as room:
-        yield room
 
 
 @pytest.fixture

@@ -4,11 +4,9 @@ import asyncio
 import random
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -34,7 +32,7 @@ from tasks.deps import Deps, OnChunk
 from tasks.heart import Heart
 from tasks.identity import new_attempt_id
 from tasks.pipeline import run_job
-from tests.support.admission_room import START_US, Clock, an_open_room, moment_of
+from tests.support.admission_room import START_US, Clock, moment_of
 from tests.support.fakes import no_pause
 from tests.support.stored_jobs import new_job
 
@@ -160,17 +158,6 @@ class World:
             await connection.execute(text("UPDATE jobs SET wake_at = now() WHERE state = 'waiting'"))
         while await DueTable(self.engine).stage_due():
             pass
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-async def room(redis_url: str, clock: Clock) -> AsyncIterator[Admission]:
-    async with an_open_room(redis_url, clock) as room:
-        yield room
 
 
 def world(engine: AsyncEngine, room: Admission, *steps: Step) -> World:
