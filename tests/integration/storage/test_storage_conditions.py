@@ -7,12 +7,11 @@ import sys
 import psycopg
 import pytest
 from sqlalchemy import text
-from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from config.settings import Settings
 from schemas.errors import PostgresCrowded, PostgresReadOnly, PostgresUnavailable
-from storage.engine import open_engine, transaction
+from storage.engine import StatementFailed, open_engine, transaction
 from storage.jobs import JobTable
 from tests.support.stored_jobs import new_job
 
@@ -64,7 +63,7 @@ async def test_a_server_that_nobody_answers_for_is_away_and_nothing_more() -> No
 async def test_a_wrong_statement_is_no_condition(fresh_database_url: str) -> None:
     engine = open_engine(fresh_database_url, application="tests", pool_size=1)
     try:
-        with pytest.raises(ProgrammingError):
+        with pytest.raises(StatementFailed, match="UndefinedColumn 42703"):
             async with transaction(engine) as connection:
                 await connection.execute(text("SELECT no_such_column FROM jobs"))
     finally:
