@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import orjson
 from starlette.responses import Response
@@ -13,6 +14,7 @@ from schemas.jsons import JsonObject, dumps
 
 Row = TypeVar("Row")
 
+PRINTABLE = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "%")
 ID = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 
 
@@ -24,6 +26,11 @@ class Json(Response):
     def render(self, content: Any) -> bytes:  # noqa: ANN401 - any JSON value
         """Bytes of the value."""
         return dumps(content, orjson.OPT_UTC_Z)
+
+
+def header_value(text: str) -> str:
+    """Text of anybody's as the value of a header: what is not printable ASCII is percent-encoded."""
+    return quote(text, safe=PRINTABLE)
 
 
 def page(rows: Sequence[Row], limit: int, show: Callable[[Row], JsonObject]) -> Json:

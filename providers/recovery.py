@@ -107,7 +107,7 @@ def _depth(text: str) -> int:
     return max(depths)
 
 
-class _Repairer(JSONParser):  # type: ignore[misc]  # json_repair is excused from types
+class _Repairer(JSONParser):
     """json_repair with numbers that keep their digits."""
 
     def __init__(self, text: str) -> None:
