@@ -33,8 +33,10 @@ def storable(value: Any) -> Any:  # noqa: ANN401 - any JSON value
     Halves of a pair that came apart are joined. Of two keys that become the same the last one wins, as in JSON.
     Returns the very same object where nothing had to be replaced.
     """
-    written = dumps(value)
-    return _replaced(value) if _has_escapes(written) else value
+    if not _has_escapes(dumps(value)):
+        return value
+    made = _replaced(value)
+    return value if made == value else made
 
 
 def storable_text(text: str, most_characters: int | None = None) -> str:
