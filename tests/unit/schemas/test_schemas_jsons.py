@@ -3,7 +3,6 @@
 import json
 import math
 from decimal import Decimal
-from typing import Any
 
 import orjson
 import pytest
@@ -23,21 +22,7 @@ from schemas.jsons import (
     parse_embedded,
     parse_reply,
 )
-
-Digits = st.text("0123456789", min_size=1, max_size=40)
-Numbers = st.builds(
-    lambda sign, head, tail, power: f"{sign}{head}{tail}{power}",
-    st.sampled_from(["", "-"]),
-    Digits.map(lambda digits: digits.lstrip("0") or "0"),
-    st.just("") | Digits.map(lambda digits: f".{digits}"),
-    st.just("") | st.integers(-400, 400).map(lambda power: f"e{power}"),
-)
-AnyText = st.text(st.characters(codec=None)) | st.text('\0\ud83d\ude00a"\\', max_size=6)
-AnyJson: st.SearchStrategy[Any] = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.integers(-(10**80), 10**80) | Numbers.map(parse) | AnyText,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(AnyText, inner, max_size=4),
-    max_leaves=12,
-)
+from tests.support.odd_values import AnyJson, Numbers
 
 
 @given(Numbers)

@@ -13,7 +13,7 @@ from schemas.storable import (
     storable_name,
     storable_text,
 )
-from tests.unit.schemas.test_schemas_jsons import AnyJson, AnyText
+from tests.support.odd_values import AnyJson, AnyText
 
 
 @given(AnyJson)
