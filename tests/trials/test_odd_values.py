@@ -109,6 +109,7 @@ class World:
 
     def __init__(self, database_url: str) -> None:
         self.provider = Provider()
+        self.ends: Counter[str] = Counter()
         self.catalogue = catalogue_of([PLAIN, *NAMES])
         self.engine = open_engine(database_url, application="trial")
         client = AsyncOpenAI(
@@ -140,6 +141,7 @@ class World:
             job = parse_chat_request(parse(raw), origin, Vocabulary(self.catalogue), datetime.now(UTC))
         except (InvalidRequest, MalformedJson) as refusal:
             str(refusal).encode()
+            self.ends["refused"] += 1
             return None
         return replace(job, idempotency_key=None)
 
@@ -180,6 +182,7 @@ class World:
     def check_odd(self, story: JobStory, raw: bytes, said: dict[str, Answer]) -> None:
         """Stored as it was asked and as it was answered; whatever became of it was decided, and no accident."""
         asked: dict[str, Any] = parse(raw)
+        self.ends[story.job.dead_reason or story.job.wait_reason or story.job.state] += 1
         assert story.job.dead_reason != DeadReason.INTERNAL_ERROR
         assert story.job.state != "running"
         assert all(self.provider.calls[attempt.id] <= 1 for attempt in story.attempts)
@@ -226,6 +229,9 @@ def look(world: World, runner: asyncio.Runner, examples: int) -> None:
 def test_odd_values_hurt_nobody_and_are_stored_as_they_were_said(world: World, runner: asyncio.Runner) -> None:
     look(world, runner, 30)
 
+    assert world.ends["completed"] > 0
+    assert world.ends["refused"] > 0
+
 
 @pytest.mark.slow
 def test_odd_values_hurt_nobody_for_as_long_as_asked(world: World, runner: asyncio.Runner) -> None:
@@ -234,5 +240,6 @@ def test_odd_values_hurt_nobody_for_as_long_as_asked(world: World, runner: async
     while time.monotonic() - began < SECONDS:
         look(world, runner, EXAMPLES_PER_ROUND)
         rounds += 1
-    told = f"{rounds * EXAMPLES_PER_ROUND} examples of {ODD} odd jobs and {BYSTANDERS} bystanders: 0 harmed"
+    ends = " ".join(f"{end}={count}" for end, count in sorted(world.ends.items()))
+    told = f"{rounds * EXAMPLES_PER_ROUND} examples of {ODD} odd jobs and {BYSTANDERS} bystanders: 0 harmed; {ends}"
     print(f"odd values: {told}")  # noqa: T201 - the figure
