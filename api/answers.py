@@ -4,26 +4,33 @@ import re
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import orjson
 from starlette.responses import Response
 
 from schemas.errors import NotFound
-from schemas.jsons import JsonObject
+from schemas.jsons import JsonObject, dumps
 
 Row = TypeVar("Row")
 
+PRINTABLE = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "%")
 ID = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 
 
 class Json(Response):
-    """A JSON answer; orjson writes it, which also knows datetimes and string enums."""
+    """A JSON answer, digit for digit as it is stored; datetimes and string enums are written too."""
 
     media_type = "application/json"
 
     def render(self, content: Any) -> bytes:  # noqa: ANN401 - any JSON value
         """Bytes of the value."""
-        return orjson.dumps(content, option=orjson.OPT_UTC_Z)
+        return dumps(content, orjson.OPT_UTC_Z)
+
+
+def header_value(text: str) -> str:
+    """Text of anybody's as the value of a header: what is not printable ASCII is percent-encoded."""
+    return quote(text, safe=PRINTABLE)
 
 
 def page(rows: Sequence[Row], limit: int, show: Callable[[Row], JsonObject]) -> Json:

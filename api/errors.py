@@ -111,6 +111,7 @@ BY_REASON: Mapping[str, Kind] = {
     DeadReason.AMBIGUOUS: Kind(504, SERVER, retry=NEVER),
     DeadReason.CALLER_LOST: UPSTREAM,
     DeadReason.POISON: UPSTREAM,
+    DeadReason.INTERNAL_ERROR: Kind(500, SERVER, retry=NEVER),
     DeadReason.UNKNOWN: UPSTREAM,
     **dict.fromkeys(WaitReason, WAITING),
     RefusalReason.UNKNOWN_MODEL: Kind(404, REQUEST),

@@ -3,7 +3,6 @@
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
-import orjson
 from fastapi import Depends, Header, Request
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -13,8 +12,10 @@ from config.catalogue import PrivacyTable
 from config.settings import Settings
 from schemas.errors import InvalidRequest
 from schemas.job import NewJob
-from schemas.jsons import JsonObject
+from schemas.jsons import JsonObject, MalformedJson
+from schemas.jsons import parse as parse_json
 from schemas.lanes import Lane
+from schemas.storable import refuse_unstorable
 from tasks.identity import new_job_id
 from tasks.requests import (
     DEFAULT_DEADLINE_SECONDS,
@@ -23,8 +24,6 @@ from tasks.requests import (
     Origin,
     parse_chat_request,
 )
-
-ESCAPED_NUL = b"\\u0000"
 
 
 class Body(BaseModel):
@@ -45,22 +44,13 @@ Parsed = TypeVar("Parsed", bound=Body)
 async def _json_object(request: Request) -> JsonObject:
     raw = await request.body()
     try:
-        value = orjson.loads(raw)
-    except orjson.JSONDecodeError as error:
+        value = parse_json(raw)
+    except MalformedJson as error:
         raise InvalidRequest(f"The body is not JSON: {error}.") from error
     if not isinstance(value, dict):
         raise InvalidRequest("The body must be a JSON object.")
-    if ESCAPED_NUL in raw:
-        _refuse_nul(value)
+    refuse_unstorable(value, raw)
     return value
-
-
-def _refuse_nul(value: JsonObject) -> None:
-    """No column of text can hold a NUL, and no field that ends in one has a use for it."""
-    for name, item in value.items():
-        inner = item.values() if isinstance(item, dict) else (item,)
-        if "\0" in name or any(isinstance(part, str) and "\0" in part for part in inner):
-            raise InvalidRequest(f"{name!r} must not hold NUL characters.", param=name.replace("\0", ""))
 
 
 async def _optional_object(request: Request) -> JsonObject:

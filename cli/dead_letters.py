@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
-import orjson
 import typer
 
 from cli.following import follow
@@ -28,7 +27,7 @@ from cli.replay_options import (
     patch_of,
 )
 from cli.show import remark, say, show_object, show_rows
-from schemas.jsons import JsonObject
+from schemas.jsons import NEW_LINE, JsonObject, MalformedJson, dumps, parse
 from schemas.replay import DEFAULT_THRESHOLD
 
 app = typer.Typer(no_args_is_help=True, help="Look at dead letters; replay, discard, export and import them.")
@@ -277,9 +276,9 @@ def _posts(file: Path) -> Iterator[tuple[int, bytes]]:
 def _slim(line: bytes) -> bytes:
     """The line without the attempts that an import leaves behind; the door says what is wrong with one that is none."""
     try:
-        told = orjson.loads(line)
-    except orjson.JSONDecodeError:
+        told = parse(line)
+    except MalformedJson:
         return line
     if isinstance(told, dict):
         told.pop("attempts", None)
-    return orjson.dumps(told, option=orjson.OPT_APPEND_NEWLINE)
+    return dumps(told, NEW_LINE)

@@ -15,7 +15,7 @@ from urllib.request import OpenerDirector, ProxyHandler, Request, build_opener
 from cli.address import Address
 from cli.errors import DoorFailed, DoorUnreachable
 from schemas.errors import Forbidden, InvalidRequest, NotFound, PenstockError, Unauthenticated, Unavailable
-from schemas.jsons import JsonObject
+from schemas.jsons import JsonObject, dumps
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -118,7 +118,7 @@ class Door:
     def _request(
         self, method: str, path: str, body: JsonObject | bytes | None, headers: Mapping[str, str] | None = None
     ) -> Request:
-        raw = json.dumps(body).encode() if isinstance(body, dict) else body
+        raw = dumps(body) if isinstance(body, dict) else body
         kind = "application/x-ndjson" if isinstance(body, bytes) else "application/json"
         return Request(  # noqa: S310 - the scheme was checked to be http or https
             self.address.url + path,

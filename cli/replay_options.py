@@ -3,11 +3,10 @@
 from pathlib import Path
 from typing import Annotated
 
-import orjson
 import typer
 
 from schemas.errors import InvalidRequest
-from schemas.jsons import JsonObject
+from schemas.jsons import JsonObject, MalformedJson, parse
 from schemas.lanes import Lane
 
 NewModel = Annotated[str | None, typer.Option("--model", help="Ask this model or alias instead.")]
@@ -58,15 +57,15 @@ def _parameter(text: str) -> tuple[str, object]:
     if not name or not equals:
         raise InvalidRequest(f"--set {text!r} must be NAME=JSON, for example temperature=0")
     try:
-        return name, orjson.loads(value)
-    except orjson.JSONDecodeError as error:
+        return name, parse(value)
+    except MalformedJson as error:
         raise InvalidRequest(f"--set {name}: {value!r} is not JSON; a text wants its quotes") from error
 
 
 def _contract(path: Path) -> JsonObject:
     try:
-        found = orjson.loads(path.read_bytes())
-    except orjson.JSONDecodeError as error:
+        found = parse(path.read_bytes())
+    except MalformedJson as error:
         raise InvalidRequest(f"{path} is not JSON: {error}") from error
     if not isinstance(found, dict):
         raise InvalidRequest(f"{path} must hold a JSON object")

@@ -1,8 +1,9 @@
 """Logging of every process: structlog to stderr, JSON lines outside development, readable lines in development.
 
 The standard library's loggers (Celery, uvicorn, Alembic) flow through the same renderer. Ids are bound per job by
-`structlog.contextvars`. Secrets never get out: `redact` looks at names and at values. Celery does not hijack it,
-because its `setup_logging` signal is answered by whoever calls this.
+`structlog.contextvars`. Secrets never get out: `redact` looks at names and at values. Nor do prompts and replies: a
+traceback names classes and places, not values (`config.tracebacks`). Celery does not hijack it, because its
+`setup_logging` signal is answered by whoever calls this.
 """
 
 import logging
@@ -13,7 +14,10 @@ from collections.abc import Mapping, MutableMapping
 from typing import Any, Literal
 
 import structlog
+from structlog.processors import ExceptionRenderer
 from structlog.typing import Processor
+
+from config.tracebacks import unquoted, without_values
 
 HIDDEN = "[hidden]"
 
@@ -70,6 +74,14 @@ def redact(_logger: object, _method: str, event: MutableMapping[str, Any]) -> Mu
     return event
 
 
+def _without_quoted_exceptions(
+    _logger: object, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """A processor for lines of libraries that end in the `repr` of an exception."""
+    event["event"] = unquoted(str(event.get("event", "")))
+    return event
+
+
 def _redacted(name: str, value: Any) -> Any:  # noqa: ANN401 - whatever was logged
     if SECRET_NAME.search(name) and name not in HARMLESS_NAMES and not isinstance(value, int | float | None):
         return HIDDEN
@@ -79,8 +91,8 @@ def _redacted(name: str, value: Any) -> Any:  # noqa: ANN401 - whatever was logg
         return {inner: _redacted(str(inner), found) for inner, found in value.items()}
     if isinstance(value, list | tuple):
         return [_redacted("", found) for found in value]
-    if isinstance(value, Exception):
-        return SECRET_VALUE.sub(_masked, repr(value))
+    if isinstance(value, BaseException):
+        return type(value).__name__
     return value
 
 
@@ -102,9 +114,9 @@ def _shared_processors() -> list[Processor]:
 
 def _standard_library(readable: bool, level: str) -> dict[str, Any]:  # noqa: FBT001 - private, named at its one call
     render: list[Processor] = (
-        [structlog.processors.ExceptionRenderer(), redact, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        [ExceptionRenderer(without_values), redact, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
         if readable
-        else [structlog.processors.format_exc_info, redact, structlog.processors.JSONRenderer(default=str)]
+        else [ExceptionRenderer(without_values), redact, structlog.processors.JSONRenderer(default=str)]
     )
     return {
         "version": 1,
@@ -112,7 +124,11 @@ def _standard_library(readable: bool, level: str) -> dict[str, Any]:  # noqa: FB
         "formatters": {
             "structlog": {
                 "()": structlog.stdlib.ProcessorFormatter,
-                "foreign_pre_chain": [*_shared_processors(), structlog.stdlib.ExtraAdder(allow=())],
+                "foreign_pre_chain": [
+                    *_shared_processors(),
+                    structlog.stdlib.ExtraAdder(allow=()),
+                    _without_quoted_exceptions,
+                ],
                 "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
             }
         },

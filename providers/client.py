@@ -11,7 +11,6 @@ from typing import Any, TypeAlias
 
 import aiohttp
 import httpx2
-import orjson
 from openai import APIConnectionError, APIStatusError, AsyncOpenAI, AsyncStream
 
 from config.settings import Settings
@@ -22,7 +21,7 @@ from providers.sse import EventDecoder
 from providers.streaming import Accumulator, MalformedChunkError, as_chunk
 from providers.wire import encoded
 from schemas.ids import AttemptId
-from schemas.jsons import JsonObject
+from schemas.jsons import JsonObject, MalformedJson, parse_reply
 from schemas.plan import Plan
 from schemas.reply import Reply, Trouble
 
@@ -195,8 +194,8 @@ async def _parts(response: httpx2.Response) -> AsyncGenerator[bytes, None]:
 
 def _parsed(raw: bytes) -> Any:  # noqa: ANN401 - unparsed
     try:
-        return orjson.loads(raw)
-    except orjson.JSONDecodeError:
+        return parse_reply(raw)
+    except MalformedJson:
         return None
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
+import structlog
 from openai import APIStatusError
 
 from providers.errors import code_of, error_object, kind_of_error, kind_of_failure, message_of, name_of_failure
@@ -20,6 +21,9 @@ from schemas.jsons import JsonObject
 from schemas.money import Usage
 from schemas.plan import Plan
 from schemas.reply import Reply, Trouble, TroubleKind
+from schemas.storable import MAX_LATENCY_MS, storable_name, storable_text
+
+log = structlog.get_logger()
 
 NOTHING_IN_IT = "The provider answered {status} with what is no chat completion."
 
@@ -97,7 +101,7 @@ class Exchange:
         return self.done and self.stream is not None and self.stream.finished
 
     def _reply(self, body: JsonObject) -> Reply:
-        return reply_of(
+        reply = reply_of(
             body,
             asked_model=self.plan.target.model,
             request_id=self._request_id,
@@ -105,6 +109,11 @@ class Exchange:
             latency_ms=self.patience.elapsed_ms(),
             first_byte_ms=self._first_byte_ms,
         )
+        if reply.usage is None and body.get("usage"):
+            log.warning("usage_unusable", target=str(self.plan.target), request_id=reply.request_id)
+        if reply.body is not body:
+            log.warning("reply_characters_replaced", target=str(self.plan.target), request_id=reply.request_id)
+        return reply
 
     def _told(self, error: JsonObject, kind: TroubleKind, wait_ms: int | None = None) -> Trouble:
         message = message_of(error, self._status, self._key)
@@ -115,15 +124,15 @@ class Exchange:
     ) -> Trouble:
         return Trouble(
             kind=kind,
-            message=message,
+            message=storable_text(message),
             status=self._status,
-            code=code,
-            request_id=self._request_id,
+            code=storable_name(code),
+            request_id=storable_name(self._request_id),
             retry_after_ms=wait_ms,
             usage=self._counted(self.stream) if kind is TroubleKind.CUT and self.stream else None,
-            partial_text=self.stream.text if self.stream else None,
+            partial_text=None if self.stream is None or self.stream.text is None else storable_text(self.stream.text),
             limits=self._limits,
-            latency_ms=self.patience.elapsed_ms(),
+            latency_ms=min(self.patience.elapsed_ms(), MAX_LATENCY_MS),
         )
 
     def _counted(self, stream: Accumulator) -> Usage:

@@ -104,7 +104,7 @@ def _count(text: str | None) -> int | None:
 def _http_date_ms(text: str, now: datetime) -> int | None:
     try:
         return _until(parsedate_to_datetime(text), now)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 

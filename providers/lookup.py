@@ -7,7 +7,6 @@ nothing: the call may still go on, or the list may lag behind.
 from typing import Any
 
 import httpx2
-import orjson
 import structlog
 from openai import APIError
 
@@ -16,7 +15,7 @@ from providers.replies import is_completion, reply_of
 from schemas.admission import LimitHeaders
 from schemas.errors import AccountUnavailable
 from schemas.ids import AttemptId
-from schemas.jsons import JsonObject
+from schemas.jsons import JsonObject, MalformedJson, parse_reply
 from schemas.reply import Reply
 
 log = structlog.get_logger()
@@ -61,6 +60,6 @@ def _reply(page: Any, model: str) -> Reply | None:  # noqa: ANN401 - unparsed
 
 def _parsed(raw: bytes) -> Any:  # noqa: ANN401 - unparsed
     try:
-        return orjson.loads(raw)
-    except orjson.JSONDecodeError:
+        return parse_reply(raw)
+    except MalformedJson:
         return None

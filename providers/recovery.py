@@ -1,10 +1,10 @@
 """Finding the intended JSON in a reply: direct, fenced block, embedded JSON, repair, in this order. Pure.
 
 Every candidate is offered, because only the contract can tell which one was meant; the step that found it is recorded.
-A reply that was cut at its output limit never comes here.
+Each step keeps the digits of numbers, and makes storable what it found. A reply that was cut at its output limit never
+comes here.
 """
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,8 +12,10 @@ from enum import StrEnum
 from itertools import accumulate
 from typing import Any
 
-import json_repair
-import orjson
+from json_repair.json_parser import JSONParser
+
+from schemas.jsons import MAX_REPLY_LEVELS, MalformedJson, number, parse, parse_embedded
+from schemas.storable import storable
 
 MAX_EMBEDDED = 64
 """Openings that are tried: beyond this a reply is prose with brackets, and each costs a parse."""
@@ -69,8 +71,8 @@ def candidates(text: str) -> Iterator[Candidate]:
 
 def _parsed(text: str) -> tuple[bool, Any]:
     try:
-        return True, orjson.loads(text)
-    except (orjson.JSONDecodeError, UnicodeEncodeError):
+        return True, storable(parse(text, most_levels=MAX_REPLY_LEVELS))
+    except MalformedJson:
         return False, None
 
 
@@ -82,11 +84,11 @@ def _embedded(text: str) -> Iterator[Any]:
         if opening is None:
             return
         try:
-            value, position = _DECODER.raw_decode(text, opening.start())
-        except (ValueError, RecursionError):
+            value, position = parse_embedded(text, opening.start())
+        except MalformedJson:
             position = opening.end()
         else:
-            yield value
+            yield storable(value)
 
 
 def _repaired(text: str) -> Any:  # noqa: ANN401 - whatever JSON it is
@@ -94,8 +96,8 @@ def _repaired(text: str) -> Any:  # noqa: ANN401 - whatever JSON it is
     if opening is None or len(text) > MAX_REPAIRED_CHARACTERS or _depth(text) > MAX_REPAIRED_DEPTH:
         return None
     try:
-        return json_repair.loads(text[opening.start() :], skip_json_loads=True)
-    except (ValueError, RecursionError):
+        return storable(_Repairer(text[opening.start() :]).parse())
+    except (ValueError, TypeError, RecursionError):  # what it makes of some texts is no JSON value either
         return None
 
 
@@ -105,8 +107,14 @@ def _depth(text: str) -> int:
     return max(depths)
 
 
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
+class _Repairer(JSONParser):
+    """json_repair with numbers that keep their digits."""
 
+    def __init__(self, text: str) -> None:
+        super().__init__(text, None, logging=False)
 
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+    def parse_number(self) -> Any:  # noqa: ANN401 - a number, or a text that began like one
+        """Read one number; what json_repair takes for a double is read again from its own characters."""
+        start = self.index
+        value = super().parse_number()
+        return number(self.json_str[start : self.index].replace("_", "")) if isinstance(value, float) else value

@@ -6,6 +6,7 @@ from schemas.admission import LimitHeaders
 from schemas.jsons import JsonObject
 from schemas.money import Usage
 from schemas.reply import Reply
+from schemas.storable import MAX_CALL_TOKENS, MAX_LATENCY_MS, storable, storable_name
 
 
 def is_completion(body: Any) -> bool:  # noqa: ANN401 - unparsed
@@ -27,7 +28,8 @@ def reply_of(
     latency_ms: int,
     first_byte_ms: int | None,
 ) -> Reply:
-    """Read a body that `is_completion`; the first choice stands for the reply."""
+    """Read a body that `is_completion`, made storable; the first choice stands for the reply."""
+    body = storable(body)
     choice = body["choices"][0]
     message = choice["message"]
     return Reply(
@@ -36,17 +38,20 @@ def reply_of(
         finish_reason=_text(choice.get("finish_reason")),
         refusal=_text(message.get("refusal")),
         usage=usage_of(body.get("usage")),
-        model=_text(body.get("model")) or asked_model,
-        service_tier=_text(body.get("service_tier")),
-        request_id=request_id,
+        model=storable_name(_text(body.get("model"))) or asked_model,
+        service_tier=storable_name(_text(body.get("service_tier"))),
+        request_id=storable_name(request_id),
         limits=limits,
-        latency_ms=latency_ms,
+        latency_ms=min(latency_ms, MAX_LATENCY_MS),
         first_byte_ms=first_byte_ms,
     )
 
 
 def usage_of(raw: Any) -> Usage | None:  # noqa: ANN401 - unparsed
-    """The provider's count; None where it told none or nonsense, for nonsense must not become a price of zero."""
+    """The provider's count; None where it told none or nonsense, for nonsense must not become a price of zero.
+
+    More tokens than a call can take are nonsense too: such a call costs as it was quoted.
+    """
     if not isinstance(raw, dict):
         return None
     prompt, completion = _count(raw.get("prompt_tokens")), _count(raw.get("completion_tokens"))
@@ -70,7 +75,7 @@ def _inner(raw: JsonObject, outer: str, name: str) -> Any:  # noqa: ANN401 - unp
 
 
 def _count(value: Any) -> int | None:  # noqa: ANN401 - unparsed
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_CALL_TOKENS else None
 
 
 def _text(value: Any) -> str | None:  # noqa: ANN401 - unparsed

@@ -152,7 +152,8 @@ class _Pieces:
                 pieces = self._objects.setdefault(name, _Pieces())
                 return sum(pieces.add(inner, piece) for inner, piece in value.items())
             case list():
-                self._others[name] = [*(self._others.get(name) or ()), *value]
+                known = self._others.get(name)
+                self._others[name] = [*known, *value] if isinstance(known, list) else value
             case _:
                 self._others[name] = value
         return 0

@@ -10,6 +10,7 @@ from typing import Any
 
 from providers.wire import encoded
 from schemas.jsons import JsonObject
+from schemas.storable import MAX_CALL_TOKENS
 
 REQUEST_OVERHEAD_TOKENS = 16
 """What a provider adds once per request: the reply's priming and the frame of tools."""
@@ -47,10 +48,13 @@ def prompt_bound(body: JsonObject) -> int:
 
 
 def output_bound(body: JsonObject, default_max_output_tokens: int) -> int:
-    """Tokens that all choices together may have; the larger of the two limits where both are named."""
+    """Tokens that all choices together may have; the larger of the two limits where both are named.
+
+    Never more than a call can possibly take, however large a number is asked for.
+    """
     limits = [_count(body.get(name)) for name in ("max_completion_tokens", "max_tokens")]
     most = max((limit for limit in limits if limit is not None), default=default_max_output_tokens)
-    return most * (_count(body.get("n")) or 1)
+    return min(most * (_count(body.get("n")) or 1), MAX_CALL_TOKENS)
 
 
 def _parts(body: JsonObject) -> Iterator[JsonObject]:

@@ -29,6 +29,7 @@ class DeadReason(StrEnum):
     CONTRACT_VIOLATION = "contract_violation"
     CALLER_LOST = "caller_lost"
     POISON = "poison"
+    INTERNAL_ERROR = "internal_error"
     UNKNOWN = "unknown"
 
 

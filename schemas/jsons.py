@@ -1,5 +1,210 @@
-"""JSON as a type: what a request body and a reply are made of before anybody has parsed them."""
+"""Reads and writes JSON without losing digits. Pure; the only JSON reader and writer of what callers and models say.
 
-from typing import Any, TypeAlias
+orjson does nearly all of it. It turns integers beyond 64 bits and long fractions into the nearest double, and refuses
+lone surrogates, so text that may hold one of these is read by the standard library: integers stay integers, and a
+number that a double cannot hold becomes a `Decimal` with its digits.
+"""
+
+import json
+from decimal import Decimal, InvalidOperation
+from math import isfinite
+from typing import Any, Final, TypeAlias
+
+import orjson
 
 JsonObject: TypeAlias = dict[str, Any]
+
+MAX_NUMBER_CHARACTERS = 4_300
+"""Characters of one number: the interpreter reads no longer integer, because the time grows with the square."""
+
+MAX_EXPONENT = 10_000
+"""Powers of ten of one number: whoever makes an integer of 1e999999999 would fill the memory with it."""
+
+MAX_REQUEST_LEVELS = 64
+"""Levels of nesting of a request: far above honest ones, and every view of it nests a few levels deeper."""
+
+MAX_REPLY_LEVELS = 200
+"""Levels of nesting of what a model says: with the levels of a view this stays below the 254 that orjson writes."""
+
+MAX_SAFE_CHARACTERS = 16
+"""Characters of a number that surely survives a double: fifteen digits do, and one more character is the point."""
+
+SORTED_KEYS: Final = orjson.OPT_SORT_KEYS
+NEW_LINE: Final = orjson.OPT_APPEND_NEWLINE
+
+_NUMBERS_ONLY: Final = bytes(
+    ord("0") if chr(code) in "0123456789." else ord("e") if chr(code) in "eE" else code for code in range(256)
+)
+_NO_NUMBER: Final = bytes(code for code in range(256) if chr(code) not in '0123456789.eE-,:"[]{}')
+"""Left out before digits are counted: what remains is short, and the marks between two numbers are still there."""
+_MANY_DIGITS: Final = b"0" * (MAX_SAFE_CHARACTERS + 1)
+_TINY: Final = b"0e-000"
+_INFINITE: Final = {"Infinity": Decimal("1E+999"), "-Infinity": Decimal("-1E+999"), "NaN": None}
+
+
+class MalformedJson(ValueError):  # noqa: N818 - says what the text is
+    """The text is not JSON, or nests too deeply, or holds a number that is too long."""
+
+
+def parse(raw: bytes | str, *, most_levels: int | None = None) -> Any:  # noqa: ANN401 - any JSON value
+    """The value of a JSON text. Lone surrogates that were escaped stay in it. Raises MalformedJson."""
+    return _parsed(raw, _refused_constant, most_levels)
+
+
+def parse_reply(raw: bytes | str) -> Any:  # noqa: ANN401 - any JSON value
+    """The value of what a provider sent, which also may say NaN and Infinity. Raises MalformedJson.
+
+    NaN becomes null. Infinity becomes 1E+999, which is JSON, and which every reader of doubles takes for infinity.
+    """
+    return _parsed(raw, _INFINITE.__getitem__, MAX_REPLY_LEVELS)
+
+
+def parse_embedded(text: str, start: int) -> tuple[Any, int]:
+    """The JSON value that begins at `start`, and where it ends. Raises MalformedJson."""
+    try:
+        value, end = _EMBEDDED.raw_decode(text, start)
+    except (ValueError, RecursionError) as error:
+        raise MalformedJson(str(error)) from None
+    if is_deeper(value, MAX_REPLY_LEVELS):
+        raise MalformedJson(f"it nests more than {MAX_REPLY_LEVELS} levels deep")
+    return value, end
+
+
+def number(text: str) -> float | Decimal:
+    """A number that is written with a point or an exponent: a double where that holds all digits, else a Decimal."""
+    double = float(text)
+    if len(text) <= MAX_SAFE_CHARACTERS and _LEAST_NORMAL <= abs(double) <= _MOST:
+        return double
+    if len(text) > MAX_NUMBER_CHARACTERS:
+        raise MalformedJson("a number is too long")
+    try:
+        exact = Decimal(text)
+    except InvalidOperation:
+        raise MalformedJson("a number has too large an exponent") from None
+    if isfinite(double) and Decimal(repr(double)) == exact:
+        return double
+    if abs(exact.adjusted()) > MAX_EXPONENT:
+        raise MalformedJson("a number has too large an exponent")
+    return exact
+
+
+def dumps(value: Any, option: int = 0) -> bytes:  # noqa: ANN401 - any JSON value
+    """UTF-8 JSON of whatever `parse` returns, digit for digit; lone surrogates are escaped.
+
+    `option` takes orjson's options. Raises TypeError for what is no JSON value.
+    """
+    try:
+        return orjson.dumps(value, default=_fragment, option=option)
+    except TypeError:  # an integer beyond 64 bits, a lone surrogate, or deeper than orjson goes
+        return _written(value, option).encode()
+
+
+def is_deeper(value: Any, most_levels: int) -> bool:  # noqa: ANN401 - any JSON value
+    """Whether a value nests more than so many levels deep; a number or a text has none."""
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(most_levels):
+        if not level:
+            return False
+        members = (node.values() if isinstance(node, dict) else node for node in level)
+        level = [item for items in members for item in items if isinstance(item, dict | list)]
+    return bool(level)
+
+
+def may_be_deeper(raw: bytes, most_levels: int) -> bool:
+    """Whether a JSON text has as many brackets as it takes to nest deeper; cheap."""
+    return raw.count(b"[") + raw.count(b"{") > most_levels
+
+
+def _parsed(raw: bytes | str, constant: Any, most_levels: int | None) -> Any:  # noqa: ANN401 - a hook of `json`
+    try:
+        encoded = raw if isinstance(raw, bytes) else raw.encode()
+        value = _loaded(encoded, constant)
+    except (ValueError, RecursionError) as error:
+        raise MalformedJson(_reason(error)) from None
+    if most_levels is not None and may_be_deeper(encoded, most_levels) and is_deeper(value, most_levels):
+        raise MalformedJson(f"it nests more than {most_levels} levels deep")
+    return value
+
+
+def _loaded(raw: bytes, constant: Any) -> Any:  # noqa: ANN401 - a hook of `json`
+    numbers = raw.translate(_NUMBERS_ONLY, _NO_NUMBER)
+    if _MANY_DIGITS not in numbers and _TINY not in numbers:
+        try:
+            return orjson.loads(raw)
+        except orjson.JSONDecodeError:
+            pass
+    return json.loads(raw.decode("utf-8-sig"), parse_float=number, parse_constant=constant)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, json.JSONDecodeError | MalformedJson):
+        return str(error)
+    if isinstance(error, UnicodeError):
+        return "it is not UTF-8"
+    return "it nests too deeply" if isinstance(error, RecursionError) else "a number is too long"
+
+
+def _refused_constant(name: str) -> Any:  # noqa: ANN401 - never returns
+    raise MalformedJson(f"{name} is not JSON")
+
+
+def _fragment(value: Any) -> orjson.Fragment:  # noqa: ANN401 - whatever orjson does not know
+    if isinstance(value, Decimal) and value.is_finite():
+        return orjson.Fragment(str(value))
+    raise TypeError(f"{type(value).__name__} is no JSON value")
+
+
+class _Raw(str):
+    """Text that is written as it is."""
+
+    __slots__ = ()
+
+
+def _written(value: Any, option: int) -> str:  # noqa: ANN401 - any JSON value
+    """The same as orjson would write, for what it refuses. Without recursion, so that depth does not matter."""
+    pieces: list[str] = []
+    todo = [value]
+    while todo:
+        node = todo.pop()
+        match node:
+            case _Raw():
+                pieces.append(node)
+            case dict():
+                names = sorted(node) if option & SORTED_KEYS else list(node)
+                pieces.append("{")
+                todo.append(_Raw("}"))
+                for position in range(len(names) - 1, -1, -1):
+                    comma = "," if position else ""
+                    todo += (node[names[position]], _Raw(f"{comma}{_name(names[position])}:"))
+            case list() | tuple():
+                pieces.append("[")
+                todo.append(_Raw("]"))
+                for position in range(len(node) - 1, -1, -1):
+                    todo += (node[position], _Raw(",")) if position else (node[position],)
+            case str():
+                pieces.append(_quoted(node))
+            case int() if not isinstance(node, bool):
+                pieces.append(int.__repr__(node))
+            case _:
+                leaf = option & ~(SORTED_KEYS | NEW_LINE)
+                pieces.append(orjson.dumps(node, default=_fragment, option=leaf).decode())
+    return "".join(pieces) + ("\n" if option & NEW_LINE else "")
+
+
+def _name(name: Any) -> str:  # noqa: ANN401 - a key of a dict
+    if not isinstance(name, str):
+        raise TypeError(f"a key must be text, not {type(name).__name__}")
+    return _quoted(name)
+
+
+def _quoted(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(text)
+    return json.dumps(text, ensure_ascii=False)
+
+
+_LEAST_NORMAL: Final = 2.2250738585072014e-308
+_MOST: Final = 1.7976931348623157e308
+_EMBEDDED: Final = json.JSONDecoder(parse_float=number, parse_constant=_refused_constant)

@@ -74,5 +74,12 @@ class Voided:
     """The grant lost its epoch between admission and the attempt row; nothing was sent."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InternalFault:
+    """A bug of ours met this job; repeating it would meet the bug again, and pay again."""
+
+    message: str = "A fault of Penstock ended this job; its log says more under the id of the job."
+
+
 Judged: TypeAlias = Valid | Invalid | Truncated | Declined
-Outcome: TypeAlias = Judged | Failed | NotAdmitted | NotAllowed | Voided
+Outcome: TypeAlias = Judged | Failed | NotAdmitted | NotAllowed | Voided | InternalFault

@@ -126,6 +126,7 @@ class Postgres:
             "max_wal_size": MAX_WAL_SIZE,
             "jit": "off",  # our statements are short; compiling one costs more than running it
             "log_min_messages": "warning",
+            "log_error_verbosity": "terse",  # the details of an error quote rows: prompts, replies and names
         }
         return [word for name, setting in settings.items() for word in ("-c", f"{name}={setting}")]
 

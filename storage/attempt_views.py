@@ -44,7 +44,18 @@ class StoryError:
 
 
 UNSURE_ENDS = frozenset(
-    {"worker_lost", "handed_back", "late", "ambiguous", "cut", "unknown", "post", "presumed", "operator"}
+    {
+        "worker_lost",
+        "handed_back",
+        "late",
+        "ambiguous",
+        "cut",
+        "unknown",
+        "internal_error",
+        "post",
+        "presumed",
+        "operator",
+    }
 )
 """Outcomes of calls that may have been billed without an answer that was used; the last three were in suspense."""
 

@@ -8,13 +8,13 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
-import orjson
 from psycopg.types.array import ListBinaryDumper
 from sqlalchemy import event
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from schemas import jsons
 from schemas.errors import PostgresCrowded, PostgresFull, PostgresReadOnly, PostgresUnavailable
 
 POOL_SIZE = 8
@@ -56,6 +56,8 @@ def open_engine(database_url: str, *, application: str, pool_size: int = POOL_SI
         max_overflow=0,
         pool_timeout=POOL_TIMEOUT_SECONDS,
         pool_pre_ping=True,
+        hide_parameters=True,  # they are prompts and replies of whole groups, and errors are logged
+        json_deserializer=jsons.parse,  # numbers keep their digits on the way out too
         connect_args={
             "connect_timeout": CONNECT_TIMEOUT_SECONDS,
             **DEAD_PEER,
@@ -72,19 +74,42 @@ def _send_arrays_in_binary(connection: Any, _record: object) -> None:  # noqa: A
     connection.driver_connection.adapters.register_dumper(list, ListBinaryDumper)
 
 
+class StatementFailed(Exception):  # noqa: N818 - says what happened
+    """Postgres refuses a statement: a bug of ours, or a value that cannot be stored.
+
+    Names the class of error and the place, and none of the values: what the server says quotes rows of all tenants.
+    """
+
+    def __init__(self, kind: str, sqlstate: str | None = None, place: str | None = None) -> None:
+        self.kind = kind
+        self.sqlstate = sqlstate
+        super().__init__(" ".join(word for word in (kind, sqlstate, place) if word))
+
+
 @asynccontextmanager
 async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    """One transaction. Raises PostgresUnavailable when the server cannot be reached, went away or refuses to serve."""
+    """One transaction. Raises PostgresUnavailable when the server cannot be reached, went away or refuses to serve.
+
+    Raises StatementFailed where a statement or a value of it is wrong.
+    """
     try:
         async with engine.begin() as connection:
             yield connection
     except DBAPIError as error:
         condition = condition_of(error)
         if condition is None:
-            raise
+            raise _without_values(error.orig) from None
         raise condition from error
+    except (StatementError, UnicodeError) as error:  # raised on this side, over a value that the driver cannot send
+        raise _without_values(error) from None
     except (PoolTimeoutError, OSError) as error:  # all of our own connections are at work: it answers too slowly
         raise PostgresUnavailable from error
+
+
+def _without_values(error: BaseException | None) -> StatementFailed:
+    about = getattr(error, "diag", None)
+    names = (getattr(about, name, None) for name in ("table_name", "column_name", "constraint_name"))
+    return StatementFailed(type(error).__name__, getattr(error, "sqlstate", None), ".".join(filter(None, names)))
 
 
 def condition_of(error: DBAPIError) -> PostgresUnavailable | None:
@@ -99,4 +124,4 @@ def condition_of(error: DBAPIError) -> PostgresUnavailable | None:
 
 def dumps(value: Any) -> str | None:  # noqa: ANN401 - any JSON value
     """JSON text for a `json` column; None stays NULL."""
-    return None if value is None else orjson.dumps(value).decode()
+    return None if value is None else jsons.dumps(value).decode()

@@ -1,12 +1,19 @@
 """Group commit: many callers, one transaction. Each caller's await ends after the commit that holds its row.
 
 While one flush is under way the next group gathers, so the size of a group follows the load and an idle system adds
-no wait at all.
+no wait at all. Where a group fails although the store is there, its halves are written apart, and their halves: the
+items that cannot be written fail alone, in about log2(n) more transactions for each of them.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
+
+import structlog
+
+from schemas.errors import Unavailable
+
+log = structlog.get_logger()
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -19,7 +26,10 @@ MAX_FLUSHES = 2
 
 
 class GroupCommitter(Generic[Item, Result]):
-    """Gathers items and writes them together by `write`, which returns one result per item in order."""
+    """Gathers items and writes them together by `write`, which returns one result per item in order.
+
+    `write` is one transaction: when it raises, nothing of the group was written.
+    """
 
     def __init__(self, write: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]]) -> None:
         self._write = write
@@ -27,7 +37,7 @@ class GroupCommitter(Generic[Item, Result]):
         self._flushes: set[asyncio.Task[None]] = set()
 
     async def submit(self, item: Item) -> Result:
-        """Write the item with its neighbours. An error of the transaction is raised to each of them."""
+        """Write the item with its neighbours. Unavailable is raised to each of them, any other error to its cause."""
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
         if len(self._flushes) < MAX_FLUSHES:
@@ -50,15 +60,31 @@ class GroupCommitter(Generic[Item, Result]):
         if not group:
             return
         try:
-            results = await self._write([item for item, _ in group])
+            failed = await self._write_apart(group)
         except BaseException as error:  # every caller must learn of it; cancellation too
             _fail(group, error)
             if not isinstance(error, Exception):
                 raise
             return
+        if failed and len(group) > 1:
+            log.error("group_write_failed", items=len(group), failed=len(failed), error=type(failed[0]).__name__)
+
+    async def _write_apart(self, group: "Sequence[tuple[Item, asyncio.Future[Result]]]") -> list[Exception]:
+        """Write a group, or its halves where it cannot be written; returns the errors of single items."""
+        try:
+            results = await self._write([item for item, _ in group])
+        except Unavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - an item's fault; its caller gets it
+            if len(group) == 1:
+                _fail(group, error)
+                return [error]
+            middle = len(group) // 2
+            return await self._write_apart(group[:middle]) + await self._write_apart(group[middle:])
         for (_, future), result in zip(group, results, strict=True):
             if not future.done():
                 future.set_result(result)
+        return []
 
 
 def _fail(group: Sequence[tuple[object, asyncio.Future[Result]]], error: BaseException) -> None:

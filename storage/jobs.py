@@ -184,9 +184,9 @@ WITH given AS (
         CAST(:id AS text[]), CAST(:fence AS bigint[]), CAST(:state AS text[]), CAST(:wake_at AS timestamptz[]),
         CAST(:reason AS text[]), CAST(:message AS text[]), CAST(:costs_try AS bool[]), CAST(:reply AS text[]),
         CAST(:output AS text[]), CAST(:fingerprint AS text[]), CAST(:cause AS text[]), CAST(:note AS text[]),
-        CAST(:waiting_since AS timestamptz[]), CAST(:booked AS bigint[])
+        CAST(:waiting_since AS timestamptz[]), CAST(:booked AS bigint[]), CAST(:served_by AS text[])
     ) AS g (id, fence, state, wake_at, reason, message, costs_try, reply, output, fingerprint, cause, note,
-            waiting_since, booked)
+            waiting_since, booked, served_by)
 ), changed AS (
     UPDATE jobs j
     SET state = g.state,
@@ -211,7 +211,7 @@ WITH given AS (
     RETURNING j.id
 ), results AS (
     INSERT INTO job_results (job_id, reply, output, served_by)
-    SELECT g.id, g.reply::json, g.output::json, g.reply::json ->> 'model'
+    SELECT g.id, g.reply::json, g.output::json, g.served_by
     FROM given g JOIN changed USING (id) WHERE g.reply IS NOT NULL
     ON CONFLICT (job_id) DO NOTHING
 ), deliveries AS (
@@ -308,7 +308,7 @@ class JobTable:
         }
         async with transaction(self._engine) as connection:
             rows = await fetch(connection, HOLD, wanted | terms)
-        held = {row["id"]: self._held(row) for row in rows}
+            held = {row["id"]: self._held(row) for row in rows}  # a row that cannot be read takes its claim back
         return [held.pop(claim.job_id, None) for claim in named]
 
     async def renew(self, leases: Sequence[Lease]) -> Collection[JobId]:
@@ -416,12 +416,13 @@ def _decision_parameters(lease: Lease, decision: Decision) -> JsonObject:
     blank: JsonObject = {"wake_at": None, "reason": None, "message": None, "costs_try": False}
     blank |= {"waiting_since": None}
     told = blank | {"id": lease.job_id, "fence": lease.fence, "reply": None, "output": None}
-    told |= {"fingerprint": None, "cause": None, "note": None}
+    told |= {"served_by": None, "fingerprint": None, "cause": None, "note": None}
     if isinstance(decision, Complete | AskAgain | Park | DeadLetter):
         told["note"] = decision.note
     match decision:
         case Complete(reply=reply, output=output):
-            return told | {"state": "completed", "reply": dumps(reply.body), "output": dumps(output)}
+            result = {"reply": dumps(reply.body), "output": dumps(output), "served_by": reply.model}
+            return told | result | {"state": "completed"}
         case AskAgain(costs_try=costs_try, waiting_since=since):
             return told | {"state": "running", "costs_try": costs_try, "waiting_since": since}
         case RetryAt(at=at, reason=reason):

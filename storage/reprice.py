@@ -23,7 +23,8 @@ MOST_PER_ROUND = 1_000
 
 POSTED = """
 SELECT a.id, a.account, a.model, a.usage, a.opened_at, a.tier AS served,
-    COALESCE(a.request ->> 'service_tier', b.body ->> 'service_tier', '') AS tier
+    COALESCE(CASE WHEN strpos(a.request::text, '\\u0000') = 0 THEN a.request ->> 'service_tier' END,
+             CASE WHEN strpos(b.body::text, '\\u0000') = 0 THEN b.body ->> 'service_tier' END, '') AS tier
 FROM attempts a LEFT JOIN job_bodies b ON b.job_id = a.job_id
 WHERE a.id > :after AND a.state = 'posted' AND a.usage IS NOT NULL AND a.opened_at >= :since
   AND (CAST(:model AS text) IS NULL OR a.model = :model)

@@ -9,6 +9,7 @@ from schemas.job import Held, Job, NewJob
 from schemas.money import NanoUsd
 from schemas.outcome import CACHED, Valid
 from schemas.reply import Reply
+from schemas.storable import storable_name
 from storage.answers import AnswerReads
 from storage.backlog import BacklogTable
 from storage.batches import BatchTable, StoredBatch
@@ -74,7 +75,7 @@ class StoredAnswers:
             finish_reason="stop",
             refusal=None,
             usage=None,
-            model=str(found.reply.get("model", job.model)),
+            model=storable_name(str(found.reply.get("model", job.model))) or job.model,
         )
         return Valid(reply=reply, output=found.output, recovery=CACHED)
 

@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import orjson
-
 from schemas.errors import InvalidRequest
 from schemas.ids import BatchId, JobId, TenantId
 from schemas.job import CHAT_COMPLETIONS, NewJob
-from schemas.jsons import JsonObject
+from schemas.jsons import NEW_LINE, JsonObject, MalformedJson, dumps, parse
 from schemas.lanes import Lane
 from schemas.states import JobState
+from schemas.storable import refuse_long_name
 from tasks.requests import Origin, Vocabulary, parse_chat_request
 
 MAX_REPORTED_ERRORS = 100
@@ -71,8 +70,8 @@ class LineReader:
     def read(self, number: int, line: bytes) -> NewJob | LineError:
         """One line's job, or what must be changed about it."""
         try:
-            entry = orjson.loads(line)
-        except orjson.JSONDecodeError as error:
+            entry = parse(line)
+        except MalformedJson as error:
             return LineError(code="invalid_json_line", message=f"This line is not JSON: {error}.", line=number)
         complaint = self._complaint_about(entry, number)
         if complaint is not None:
@@ -83,9 +82,13 @@ class LineReader:
         if not isinstance(entry, dict):
             return LineError(code="invalid_json_line", message="A line must be a JSON object.", line=number)
         custom_id = entry.get("custom_id")
-        if not isinstance(custom_id, str) or not 0 < len(custom_id) <= MAX_CUSTOM_ID_CHARACTERS or "\0" in custom_id:
-            message = f"custom_id must be a string of 1 to {MAX_CUSTOM_ID_CHARACTERS} characters, without NUL."
+        if not isinstance(custom_id, str) or not custom_id:
+            message = f"custom_id must be a string of 1 to {MAX_CUSTOM_ID_CHARACTERS} characters."
             return LineError(code="missing_required_parameter", message=message, line=number, param="custom_id")
+        try:
+            refuse_long_name(custom_id, "custom_id", MAX_CUSTOM_ID_CHARACTERS)
+        except InvalidRequest as error:
+            return LineError(code=error.code, message=error.message, line=number, param=error.param)
         if entry.get("method", "POST") != "POST":
             return LineError(code="invalid_method", message="method must be POST.", line=number, param="method")
         if entry.get("url") != self._terms.endpoint:
@@ -130,14 +133,14 @@ def output_line(job: RestedJob, stopped: str | None = None) -> bytes:
 
     `stopped` is why the batch of a cancelled request stopped itself.
     """
-    return orjson.dumps(
+    return dumps(
         {
             "id": f"batch_req_{job.job_id.removeprefix('job_')}",
             "custom_id": job.custom_id,
             "response": _response(job),
             "error": _error(job, stopped),
         },
-        option=orjson.OPT_APPEND_NEWLINE,
+        NEW_LINE,
     )
 
 

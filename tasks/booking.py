@@ -14,6 +14,12 @@ from schemas.money import ZERO, NanoUsd, Price, Usage
 from schemas.outcome import Declined, Invalid, Judged, Truncated, Valid
 from schemas.reply import Reply, Trouble, TroubleKind
 
+INTERNAL_ERROR = "internal_error"
+"""The outcome of an attempt that met a bug of ours."""
+
+MAX_COST_NANO_USD = 2**63 - 1
+"""What the column of a cost holds."""
+
 _STATE = {
     SettleKind.POST: AttemptState.POSTED,
     SettleKind.RELEASE: AttemptState.RELEASED,
@@ -88,6 +94,31 @@ def book_trouble(opened: OpenedAttempt, trouble: Trouble, now: datetime) -> Book
         headers=trouble.limits,
     )
     return Booking(closed=closed, settlement=settlement)
+
+
+def book_fault(opened: OpenedAttempt, now: datetime, *, answered: bool) -> Booking:
+    """Book a call whose reply a fault of ours kept from being used, at its reservation: it is never undercounted.
+
+    Without an answer it is not known whether the call was billed.
+    """
+    kind = SettleKind.POST if answered else SettleKind.SUSPEND
+    grant = opened.grant
+    closed = ClosedAttempt(
+        id=opened.id, state=_STATE[kind], outcome=INTERNAL_ERROR, cost_nano_usd=grant.cost_nano_usd, closed_at=now
+    )
+    settlement = Settlement(grant=grant, kind=kind, actual_tokens=grant.tokens, actual_nano_usd=grant.cost_nano_usd)
+    return Booking(closed=closed, settlement=settlement)
+
+
+def without_content(closed: ClosedAttempt) -> ClosedAttempt:
+    """The end of an attempt with its cost and nothing that anybody said, for where the whole cannot be written."""
+    return ClosedAttempt(
+        id=closed.id,
+        state=closed.state,
+        outcome=INTERNAL_ERROR,
+        cost_nano_usd=NanoUsd(max(0, min(closed.cost_nano_usd, MAX_COST_NANO_USD))),
+        closed_at=closed.closed_at,
+    )
 
 
 def _settle_kind(trouble: Trouble) -> SettleKind:

@@ -22,6 +22,7 @@ from schemas.outcome import (
     CACHED,
     Declined,
     Failed,
+    InternalFault,
     Invalid,
     NotAdmitted,
     NotAllowed,
@@ -81,6 +82,8 @@ def _decide(job: Job, outcome: Outcome, progress: Progress, *, now: datetime, ji
             return Park(until_at=until_at, reason=why.value, waiting_since=since_at)
         case NotAllowed(refusal=refusal):
             return _about_refusal(refusal, progress, now=now, jitter=jitter)
+        case InternalFault(message=message):
+            return DeadLetter(reason=DeadReason.INTERNAL_ERROR, message=message)
         case Voided():
             return Park(until_at=now + timedelta(seconds=NOT_READY_SECONDS), reason="epoch_changed")
         case _:

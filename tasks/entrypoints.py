@@ -73,6 +73,6 @@ def lane_of(queue: str) -> Lane:
 
 
 def _tenant(name: Any, tenants: frozenset[str]) -> TenantId:  # noqa: ANN401 - unparsed
-    if name not in tenants:
+    if not isinstance(name, str) or name not in tenants:
         raise InvalidRequest(f"There is no tenant {name!r}.", param="tenant")
     return TenantId(name)

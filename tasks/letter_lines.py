@@ -9,18 +9,19 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-import orjson
-
 from schemas.contract import OutputContract
 from schemas.decision import DeadReason
 from schemas.errors import InvalidRequest
 from schemas.ids import JobId, TenantId
 from schemas.job import CHAT_COMPLETIONS, DEFAULT_MAX_REPROMPTS, DEFAULT_MAX_TRIES, NewJob
-from schemas.jsons import JsonObject
+from schemas.jsons import JsonObject, MalformedJson, parse
 from schemas.lanes import Lane
+from schemas.storable import MAX_NAME_CHARACTERS, refuse_long_name, refuse_unstorable
 from tasks.requests import Origin, parse_chat_request
 
 MAX_ID_CHARACTERS = 128
+MAX_MESSAGE_CHARACTERS = 4_000
+"""Of what it died of: ours have a few hundred."""
 MAX_TRIES = 100
 """More tries or reprompts than this is no request, but a mistake."""
 
@@ -74,13 +75,13 @@ def letter_from(line: bytes, reader: Reader, now: datetime) -> Letter:
         max_tries=_count(told, "max_tries", DEFAULT_MAX_TRIES, least=1),
         max_reprompts=_count(told, "max_reprompts", DEFAULT_MAX_REPROMPTS, least=0),
     )
-    return Letter(job=job, reason=_reason(told), message=_text(told, "message"))
+    return Letter(job=job, reason=_reason(told), message=_text(told, "message", MAX_MESSAGE_CHARACTERS))
 
 
 def _parsed(line: bytes) -> JsonObject:
     try:
-        told: Any = orjson.loads(line)
-    except orjson.JSONDecodeError as error:
+        told: Any = parse(line)
+    except MalformedJson as error:
         raise InvalidRequest(f"it is not JSON: {error}.") from error
     if not isinstance(told, dict):
         raise InvalidRequest("it must be a JSON object.")
@@ -127,6 +128,7 @@ def _contract(told: JsonObject, reader: Reader) -> OutputContract | None:
         return None
     if not isinstance(given, dict) or not isinstance(given.get("schema"), dict):
         raise InvalidRequest("contract.schema must be an object.", param="contract")
+    refuse_unstorable(given)
     if complaint := reader.schema_complaint(given["schema"]):
         raise InvalidRequest(f"contract: {complaint}", param="contract")
     return OutputContract(
@@ -134,10 +136,13 @@ def _contract(told: JsonObject, reader: Reader) -> OutputContract | None:
     )
 
 
-def _text(told: JsonObject, name: str) -> str | None:
+def _text(told: JsonObject, name: str, most_characters: int = MAX_NAME_CHARACTERS) -> str | None:
     value = told.get(name)
-    if value is not None and (not isinstance(value, str) or "\0" in value):
-        raise InvalidRequest(f"{name} must be text without NUL characters.", param=name)
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise InvalidRequest(f"{name} must be text.", param=name)
+    refuse_long_name(value, name, most_characters)
     return value
 
 

@@ -1,7 +1,8 @@
 """The life of a job, as one function: hold, attempt, decide, record, settle.
 
 Invariants: nothing is sent before its attempt row is durable; nothing is written without the fence; the settlement
-comes after the commit and is repaired from Postgres when it is lost.
+comes after the commit and is repaired from Postgres when it is lost. A bug that one job meets ends that job as dead,
+with its cost booked: left to its lease it would be met, and paid for, again.
 """
 
 import asyncio
@@ -11,23 +12,30 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import assert_never
 
+import structlog
+
 from schemas.admission import Ask, Grant, Penalty, Refusal, RefusalReason, SettleKind, Settlement, Step, Wait
 from schemas.attempt import ClosedAttempt, OpenedAttempt
-from schemas.decision import AskAgain, Decision
+from schemas.contract import OutputContract
+from schemas.decision import AskAgain, DeadLetter, DeadReason, Decision
 from schemas.errors import AccountUnavailable, Unavailable
 from schemas.ids import JobId
 from schemas.job import Held, Job, Lease, Target
 from schemas.jsons import JsonObject
 from schemas.money import NanoUsd
-from schemas.outcome import Failed, NotAdmitted, NotAllowed, Outcome, Voided
+from schemas.outcome import Failed, InternalFault, Invalid, Judged, NotAdmitted, NotAllowed, Outcome, Voided
 from schemas.plan import Plan
 from schemas.reply import Reply, Trouble, TroubleKind
-from tasks.booking import book_reply, book_trouble
+from tasks.booking import Booking, book_fault, book_reply, book_trouble, without_content
 from tasks.decide import decide
 from tasks.deps import Deps, OnChunk
 from tasks.exhaustion import cheaper_in, first_step
 from tasks.progress import Progress
 from tasks.unbroken import to_the_end
+
+log = structlog.get_logger()
+
+UNCHECKED = "The reply could not be checked against its contract."
 
 SHORTEST_FREEZE_MS = 250
 """How long a throttle without retry-after freezes its target, so that the retry does not find the same door shut."""
@@ -88,8 +96,8 @@ async def live(
     while True:
         tried, found = found or await attempt(job, progress, held.lease.fence, deps, audience.ear), None
         job, progress = _charged(job, tried.closed), replace(progress, streamed=audience.has_heard)
-        decision = decide(job, tried.outcome, progress, now=deps.now(), jitter=deps.jitter())
-        kept = await to_the_end(_write_down(held.lease, tried, decision, deps))
+        decision = _decision(job, tried.outcome, progress, deps)
+        kept, decision = await to_the_end(_write_down(held.lease, tried, decision, deps))
         if not kept or not isinstance(decision, AskAgain):
             return tried.outcome, decision
         job, progress = replace(job, tries=job.tries + decision.costs_try), progress.after(tried.outcome, decision)
@@ -113,27 +121,64 @@ async def _handing_back(claim: asyncio.Future[Held | None], deps: Deps) -> Async
 
 
 async def _recall(job: Job, deps: Deps) -> Tried | None:
-    """What an earlier lease paid for and nobody wrote down: found at the provider, it is not paid for again."""
-    for opened in await deps.jobs.suspended(job.id):
+    """What an earlier lease paid for and nobody wrote down: found at the provider, it is not paid for again.
+
+    As many calls of unknown end as the job has tries are the most that it may cost.
+    """
+    suspended = await deps.jobs.suspended(job.id)
+    for opened in suspended:
         reply = None
         with suppress(AccountUnavailable):  # then it may be paid again, as where nothing is kept
             reply = await deps.models.look_up(opened.target, opened.id)
         if reply is not None:
-            judged = deps.models.judge(reply, job.contract)
-            booking = book_reply(opened, reply, judged, deps.now(), price=deps.models.served_price(opened, reply))
-            return Tried(outcome=judged, closed=booking.closed, settlement=booking.settlement)
+            return _replied(job, opened, reply, deps)
+    if len(suspended) >= job.max_tries:
+        return Tried(outcome=InternalFault(message=f"{len(suspended)} of its calls ended, and nobody learned how."))
     return None
 
 
-async def _write_down(lease: Lease, tried: Tried, decision: Decision, deps: Deps) -> bool:
-    kept = await deps.jobs.record(lease, tried.closed, decision)
+def _decision(job: Job, outcome: Outcome, progress: Progress, deps: Deps) -> Decision:
+    try:
+        return decide(job, outcome, progress, now=deps.now(), jitter=deps.jitter())
+    except Exception:
+        log.exception("decision_failed", job_id=job.id)
+        return _dead_of_a_fault()
+
+
+async def _write_down(lease: Lease, tried: Tried, decision: Decision, deps: Deps) -> tuple[bool, Decision]:
+    """Record and settle; returns whether the fence held, and the decision that was recorded.
+
+    What cannot be written becomes the least that can: a dead letter, and what its call cost.
+    """
+    try:
+        kept = await deps.jobs.record(lease, tried.closed, decision)
+    except Unavailable:
+        raise
+    except Exception:
+        log.exception("record_failed", job_id=lease.job_id)
+        decision = _dead_of_a_fault()
+        kept = await deps.jobs.record(lease, None if tried.closed is None else without_content(tried.closed), decision)
     if tried.settlement is not None:
         await deps.gate.settle(tried.settlement)
-    return kept
+    return kept, decision
+
+
+def _dead_of_a_fault() -> DeadLetter:
+    return DeadLetter(reason=DeadReason.INTERNAL_ERROR, message=InternalFault().message)
 
 
 async def attempt(job: Job, progress: Progress, fence: int, deps: Deps, on_chunk: OnChunk | None) -> Tried:
-    """Admit, open, call, judge: one call to one target, whose trouble becomes a value."""
+    """Admit, open, call, judge: one call to one target. Its trouble becomes a value, and so does a bug of ours."""
+    try:
+        return await _attempt(job, progress, fence, deps, on_chunk)
+    except Unavailable:
+        raise
+    except Exception:
+        log.exception("attempt_failed", job_id=job.id)
+        return Tried(outcome=InternalFault())
+
+
+async def _attempt(job: Job, progress: Progress, fence: int, deps: Deps, on_chunk: OnChunk | None) -> Tried:
     plan = deps.models.plan(job, progress.target, progress.body, deps.now())
     if isinstance(plan, Refusal):
         return Tried(outcome=NotAllowed(refusal=plan))
@@ -144,15 +189,23 @@ async def attempt(job: Job, progress: Progress, fence: int, deps: Deps, on_chunk
         case Wait():
             return Tried(outcome=_not_admitted(admitted, since_at, deps.now()))
         case Refusal(reason=RefusalReason.STALE_WINDOW):
-            return await attempt(job, replace(progress, waiting_since=since_at), fence, deps, on_chunk)
+            return await _attempt(job, replace(progress, waiting_since=since_at), fence, deps, on_chunk)
         case Refusal():
             return await _without_grant(job, progress, admitted, deps, on_chunk)
         case Grant():
             opened = _opened(job, plan, ask, admitted, fence=fence, now=deps.now())
         case _:
             assert_never(admitted)
-    if not await deps.jobs.open(opened):
-        await deps.gate.settle(Settlement(grant=admitted, kind=SettleKind.RELEASE))
+    unsent = Settlement(grant=admitted, kind=SettleKind.RELEASE)
+    try:
+        is_open = await deps.jobs.open(opened)
+    except Unavailable:
+        raise
+    except Exception:
+        await deps.gate.settle(unsent)
+        raise
+    if not is_open:
+        await deps.gate.settle(unsent)
         return Tried(outcome=Voided())
     return await _answer(job, plan, opened, deps, on_chunk)
 
@@ -177,18 +230,42 @@ def _quoted(job: Job, target: Target, progress: Progress, deps: Deps) -> NanoUsd
 
 async def _answer(job: Job, plan: Plan, opened: OpenedAttempt, deps: Deps, on_chunk: OnChunk | None) -> Tried:
     seconds_left = (job.expires_at - deps.now()).total_seconds()
-    answer = await deps.models.call(plan, opened.id, deadline_seconds=max(seconds_left, 0.001), on_chunk=on_chunk)
+    try:
+        answer = await deps.models.call(plan, opened.id, deadline_seconds=max(seconds_left, 0.001), on_chunk=on_chunk)
+    except Exception:
+        log.exception("call_failed", job_id=job.id, attempt_id=opened.id)
+        return _tried(InternalFault(), book_fault(opened, deps.now(), answered=False))
     match answer:
         case Reply():
-            judged = deps.models.judge(answer, job.contract)
-            booking = book_reply(opened, answer, judged, deps.now(), price=deps.models.served_price(opened, answer))
-            return Tried(outcome=judged, closed=booking.closed, settlement=booking.settlement)
+            return _replied(job, opened, answer, deps)
         case Trouble():
             await _warn_others(plan.target, answer, deps)
-            booking = book_trouble(opened, answer, deps.now())
-            return Tried(outcome=Failed(trouble=answer), closed=booking.closed, settlement=booking.settlement)
+            return _tried(Failed(trouble=answer), book_trouble(opened, answer, deps.now()))
         case _:
             assert_never(answer)
+
+
+def _replied(job: Job, opened: OpenedAttempt, reply: Reply, deps: Deps) -> Tried:
+    judged = _judged(reply, job.contract, opened, deps)
+    try:
+        price = deps.models.served_price(opened, reply)
+        return _tried(judged, book_reply(opened, reply, judged, deps.now(), price=price))
+    except Exception:
+        log.exception("booking_failed", job_id=job.id, attempt_id=opened.id)
+        return _tried(InternalFault(), book_fault(opened, deps.now(), answered=True))
+
+
+def _judged(reply: Reply, contract: OutputContract | None, opened: OpenedAttempt, deps: Deps) -> Judged:
+    """The verdict; a check that ends in a bug has found no fault with the reply, and no proof of it either."""
+    try:
+        return deps.models.judge(reply, contract)
+    except Exception:
+        log.exception("judging_failed", job_id=opened.job_id, attempt_id=opened.id)
+        return Invalid(reply=reply, complaint=UNCHECKED)
+
+
+def _tried(outcome: Outcome, booking: Booking) -> Tried:
+    return Tried(outcome=outcome, closed=booking.closed, settlement=booking.settlement)
 
 
 async def _warn_others(target: Target, trouble: Trouble, deps: Deps) -> None:

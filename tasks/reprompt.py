@@ -28,9 +28,10 @@ def with_complaint(original: JsonObject, reply_text: str | None, complaint: str)
 
 def with_more_room(body: JsonObject, used_tokens: int) -> JsonObject | None:
     """The same request with twice the output limit, or None when there is no room left to give."""
-    limit = body.get("max_completion_tokens") or body.get("max_tokens") or used_tokens
-    wider = min(2 * max(int(limit), used_tokens, 1), MAX_EXTENDED_OUTPUT_TOKENS)
-    if wider <= int(limit):
+    limits = [body.get(name) for name in ("max_completion_tokens", "max_tokens")]
+    limit = next((count for count in limits if isinstance(count, int) and count > 0), used_tokens)
+    wider = min(2 * max(limit, used_tokens, 1), MAX_EXTENDED_OUTPUT_TOKENS)
+    if wider <= limit:
         return None
     kept = {name: value for name, value in body.items() if name != "max_tokens"}
     return {**kept, "max_completion_tokens": wider}

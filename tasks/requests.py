@@ -10,21 +10,22 @@ from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any, Protocol
 
-import orjson
-
 from schemas.contract import OutputContract
 from schemas.errors import InvalidRequest
 from schemas.ids import BatchId, JobId, TenantId
 from schemas.job import CHAT_COMPLETIONS, NewJob
-from schemas.jsons import JsonObject
+from schemas.jsons import MAX_REQUEST_LEVELS, SORTED_KEYS, JsonObject, MalformedJson, dumps, parse
 from schemas.lanes import Lane
 from schemas.money import NanoUsd, nano_from_usd
+from schemas.storable import refuse_long_name, refuse_unstorable
 
 DEFAULT_DEADLINE_SECONDS = 24 * 3600
 MAX_DEADLINE_SECONDS = 30 * 24 * 3600
 MAX_MESSAGES = 2_000
 MAX_KEY_CHARACTERS = 255
 MAX_PROMPT_CHARACTERS = 128
+LEAST_COST_USD = Decimal("0.000000001")
+"""One nano-dollar, the least amount that is counted."""
 MAX_COST_USD = 1_000_000_000
 """Far above any job, and far below what 64 bits of nano-dollars hold."""
 
@@ -61,9 +62,11 @@ def parse_chat_request(body: Any, origin: Origin, vocabulary: Vocabulary, now: d
     """Turn a body into a job. Raises InvalidRequest with the name of the field that must change."""
     if not isinstance(body, dict):
         raise InvalidRequest("The body must be a JSON object.")
+    request_digest = digest(body)
     extras = _extras(body)
     kept = _without_extras(body)
     model = _text(body, "model")
+    refuse_long_name(model, "model")
     vocabulary.chain(model)
     _check_messages(body)
     seconds = _number(extras, "deadline_seconds", origin.default_deadline_seconds, MAX_DEADLINE_SECONDS)
@@ -73,7 +76,7 @@ def parse_chat_request(body: Any, origin: Origin, vocabulary: Vocabulary, now: d
         lane=_lane(extras, origin.default_lane),
         model=model,
         body=kept,
-        request_digest=digest(body),
+        request_digest=request_digest,
         endpoint=CHAT_COMPLETIONS,
         expires_at=now + timedelta(seconds=seconds),
         contract=_contract(body, extras, vocabulary.schema_complaint),
@@ -89,12 +92,14 @@ def parse_chat_request(body: Any, origin: Origin, vocabulary: Vocabulary, now: d
 def digest(body: JsonObject) -> str:
     """Hex sha256 of the canonical request: equal for equal requests, whatever the order of their keys.
 
-    Raises InvalidRequest for what cannot be stored: more than 254 levels, integers beyond 64 bits, half characters.
+    Raises InvalidRequest for what cannot be stored, naming the field: NUL and half characters in any string or key,
+    and more than 64 levels of nesting. Every door comes through here.
     """
     try:
-        canonical = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
+        canonical = dumps(body, SORTED_KEYS)
     except TypeError as error:
         raise InvalidRequest(f"The request cannot be kept as JSON: {error}.") from error
+    refuse_unstorable(body, canonical)
     return hashlib.sha256(canonical).hexdigest()
 
 
@@ -155,7 +160,7 @@ def _number(extras: JsonObject, name: str, default: float, most: float) -> float
     value = extras.get(name, default)
     try:
         number = float(value) if not isinstance(value, bool) else -1.0
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = -1.0
     if not 0 < number <= most:
         raise InvalidRequest(f"{name} must be a number above 0 and at most {most:g}.", param=name)
@@ -163,11 +168,12 @@ def _number(extras: JsonObject, name: str, default: float, most: float) -> float
 
 
 def _user(body: JsonObject) -> str | None:
-    """The end user; no column of text can hold a NUL."""
+    """The end user, who may have a budget; the provider says what is wrong with what is no text."""
     user = body.get("user")
-    if isinstance(user, str) and "\0" in user:
-        raise InvalidRequest("user must not hold NUL characters.", param="user")
-    return user if isinstance(user, str) else None
+    if not isinstance(user, str):
+        return None
+    refuse_long_name(user, "user")
+    return user
 
 
 def _prompt(extras: JsonObject) -> str | None:
@@ -175,8 +181,9 @@ def _prompt(extras: JsonObject) -> str | None:
     prompt = extras.get("prompt")
     if prompt is None:
         return None
-    if not isinstance(prompt, str) or not 0 < len(prompt) <= MAX_PROMPT_CHARACTERS or "\0" in prompt:
+    if not isinstance(prompt, str) or not prompt:
         raise InvalidRequest(f"prompt must be a name of 1 to {MAX_PROMPT_CHARACTERS} characters.", param="prompt")
+    refuse_long_name(prompt, "prompt", MAX_PROMPT_CHARACTERS)
     return prompt
 
 
@@ -184,10 +191,11 @@ def _key(extras: JsonObject, given: str | None) -> str | None:
     key = extras.get("idempotency_key", given)
     if key is None:
         return None
-    if not isinstance(key, str) or not 0 < len(key) <= MAX_KEY_CHARACTERS or "\0" in key:
+    if not isinstance(key, str) or not key:
         raise InvalidRequest(
             f"idempotency_key must be a string of 1 to {MAX_KEY_CHARACTERS} characters.", param="idempotency_key"
         )
+    refuse_long_name(key, "idempotency_key", MAX_KEY_CHARACTERS)
     return key
 
 
@@ -199,9 +207,9 @@ def max_cost(extras: JsonObject) -> NanoUsd | None:
         amount = Decimal(str(extras["max_cost_usd"]))
     except InvalidOperation:
         amount = Decimal(0)
-    if not amount.is_finite() or not 0 < amount <= MAX_COST_USD:
+    if not amount.is_finite() or not LEAST_COST_USD <= amount <= MAX_COST_USD:
         raise InvalidRequest(
-            f"max_cost_usd must be an amount above 0 and at most {MAX_COST_USD}.", param="max_cost_usd"
+            f"max_cost_usd must be an amount of {LEAST_COST_USD:f} to {MAX_COST_USD}.", param="max_cost_usd"
         )
     return nano_from_usd(amount)
 
@@ -221,9 +229,10 @@ def _own_contract(extras: JsonObject) -> OutputContract:
     given = extras["output_contract"]
     if isinstance(given, str):
         try:
-            given = orjson.loads(given)
-        except ValueError as error:
-            raise InvalidRequest("output_contract is not JSON.", param="output_contract") from error
+            given = parse(given, most_levels=MAX_REQUEST_LEVELS)
+        except MalformedJson as error:
+            raise InvalidRequest(f"output_contract is not JSON: {error}.", param="output_contract") from error
+        refuse_unstorable({"output_contract": given})
     if not isinstance(given, dict):
         raise InvalidRequest("output_contract must be an object.", param="output_contract")
     schema = given.get("schema", given)

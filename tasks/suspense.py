@@ -53,6 +53,7 @@ WHY = {
     "ambiguous": "it was sent, and no answer came",
     "cut": "its answer broke off",
     "unknown": "its error says nothing of the bill",
+    "internal_error": "a fault of ours ended it before its answer was read",
     "late": "its worker had lost the job",
 }
 

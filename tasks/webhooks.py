@@ -17,11 +17,11 @@ from typing import Any, Protocol
 from urllib.error import HTTPError
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
-import orjson
 import structlog
 
 from config.catalogue import WebhookTable
 from schemas.errors import InvalidSetting
+from schemas.jsons import dumps
 from schemas.money import usd_text
 from storage.thresholds import StoredThreshold
 
@@ -75,7 +75,7 @@ class Webhooks:
         return sum([await self._send(self._receiver, one) for one in await self._rows.due()])
 
     async def _send(self, receiver: Receiver, one: StoredThreshold) -> bool:
-        body, number = orjson.dumps(event_of(one)), f"evt_{one.id}"
+        body, number = dumps(event_of(one)), f"evt_{one.id}"
         try:
             status = await self._post(receiver.url, body, signed(receiver.secret, number, body, self._now()))
             trouble = None if 200 <= status < 300 else f"status {status}"  # noqa: PLR2004 - what counts as heard

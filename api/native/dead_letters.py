@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from typing import Annotated
 
-import orjson
 from fastapi import APIRouter, Query, Request
 from pydantic import Field
 from starlette.responses import StreamingResponse
@@ -18,7 +17,7 @@ from api.native.shapes import dead_letter_object, group_object, story_object, wh
 from api.requests import JsonBody, OfHouse, OfPrivacy, documented, parse
 from schemas.errors import InvalidRequest
 from schemas.ids import JobId
-from schemas.jsons import JsonObject
+from schemas.jsons import NEW_LINE, JsonObject, dumps
 from schemas.replay import DeadLetters, NewReplay
 from tasks.identity import new_replay_id
 from tasks.letter_lines import Reader
@@ -128,7 +127,7 @@ def _moved(word: str, moved: Sequence[JobId], wanted: Chosen) -> Json:
 
 async def _lines(house: House, which: DeadLetters, *, content: bool) -> AsyncIterator[bytes]:
     async for letter in house.dead_letters.whole(which):
-        yield orjson.dumps(whole_letter_object(letter, content=content), option=orjson.OPT_APPEND_NEWLINE)
+        yield dumps(whole_letter_object(letter, content=content), NEW_LINE)
 
 
 async def _split(parts: AsyncIterator[bytes], first_line: int) -> AsyncIterator[bytes]:

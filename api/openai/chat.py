@@ -7,7 +7,7 @@ import structlog
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from api.answers import Json
+from api.answers import Json, header_value
 from api.auth import AnyCaller
 from api.errors import reply_of
 from api.house import Intake
@@ -70,7 +70,7 @@ def waiting_headers(rested: Rested) -> dict[str, str]:
     if not rested.wait_ms:
         return {}
     told = {"x-penstock-wait-ms": str(rested.wait_ms), "x-penstock-lane": rested.lane.value}
-    return told | ({"x-penstock-tier": rested.served_by} if rested.served_by else {})
+    return told | ({"x-penstock-tier": header_value(rested.served_by)} if rested.served_by else {})
 
 
 async def _plain(request: Request, job: NewJob, intake: Intake) -> Response:

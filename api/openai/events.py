@@ -2,9 +2,7 @@
 
 from collections.abc import Iterator
 
-import orjson
-
-from schemas.jsons import JsonObject
+from schemas.jsons import JsonObject, dumps
 
 KEEP_ALIVE = b": keep-alive\n\n"
 DONE = b"data: [DONE]\n\n"
@@ -15,7 +13,7 @@ SHARED = ("id", "created", "model", "service_tier", "system_fingerprint")
 
 def event(value: JsonObject) -> bytes:
     """One event; an error object is one too, and ends an SDK's iteration with an APIError."""
-    return b"data: " + orjson.dumps(value) + b"\n\n"
+    return b"data: " + dumps(value) + b"\n\n"
 
 
 def chunks_of(reply: JsonObject, *, include_usage: bool) -> Iterator[JsonObject]:

@@ -235,7 +235,7 @@ def test_dead_letters_are_put_aside(caller: httpx2.Client) -> None:
         ({"ids": [1]}, "ids.0"),
         ({"filter": {"reason": "bored"}}, "filter.reason"),
         ({"filter": {"colour": "red"}}, "filter.colour"),
-        ({"filter": {"model": "a\0"}}, "filter"),
+        ({"filter": {"model": "a\0"}}, "filter.model"),
         ({"filter": {}, "deadline_seconds": 0}, "deadline_seconds"),
         ({"filter": {}, "max_cost_usd": "1e30"}, "max_cost_usd"),
         ({"filter": {}, "body": {"model": "gone", "messages": MESSAGES}}, "model"),

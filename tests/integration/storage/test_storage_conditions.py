@@ -3,16 +3,17 @@
 import os
 import socket
 import sys
+import traceback
 
 import psycopg
 import pytest
 from sqlalchemy import text
-from sqlalchemy.exc import ProgrammingError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from config.settings import Settings
 from schemas.errors import PostgresCrowded, PostgresReadOnly, PostgresUnavailable
-from storage.engine import open_engine, transaction
+from storage.engine import StatementFailed, open_engine, transaction
 from storage.jobs import JobTable
 from tests.support.stored_jobs import new_job
 
@@ -64,7 +65,7 @@ async def test_a_server_that_nobody_answers_for_is_away_and_nothing_more() -> No
 async def test_a_wrong_statement_is_no_condition(fresh_database_url: str) -> None:
     engine = open_engine(fresh_database_url, application="tests", pool_size=1)
     try:
-        with pytest.raises(ProgrammingError):
+        with pytest.raises(StatementFailed, match="UndefinedColumn 42703"):
             async with transaction(engine) as connection:
                 await connection.execute(text("SELECT no_such_column FROM jobs"))
     finally:
@@ -90,3 +91,42 @@ async def test_a_server_that_vanished_without_a_word_is_noticed_before_a_lease_e
     lease_seconds = Settings.model_fields["lease_seconds"].default
     assert 0 < unconfirmed_ms / 1_000 < lease_seconds
     assert idle + between * times < lease_seconds
+
+
+MARKER = "the-words-of-a-prompt"
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT CAST(CAST(:value AS text) AS int)",
+        "SELECT CAST(CAST(:value AS text) AS json)",
+        "INSERT INTO job_bodies (job_id, body) VALUES (:value, '{}')",
+        "INSERT INTO tenants (id) VALUES (:value), (:value)",
+        "SELECT no_such_column, :value",
+    ],
+)
+async def test_an_error_names_its_class_and_none_of_the_values(engine: AsyncEngine, statement: str) -> None:
+    with pytest.raises(StatementFailed) as failed:
+        async with transaction(engine) as connection:
+            await connection.execute(text(statement), {"value": MARKER})
+
+    assert MARKER not in "".join(traceback.format_exception(failed.value))
+    assert failed.value.sqlstate is not None
+
+
+async def test_text_that_no_driver_sends_is_the_fault_of_its_statement(engine: AsyncEngine) -> None:
+    for value in (f"{MARKER}\0", f"{MARKER}\ud83d"):
+        with pytest.raises(StatementFailed) as failed:
+            async with transaction(engine) as connection:
+                await connection.execute(text("SELECT CAST(:value AS text)"), {"value": value})
+
+        assert MARKER not in "".join(traceback.format_exception(failed.value))
+
+
+async def test_no_parameters_are_written_beside_a_statement(engine: AsyncEngine) -> None:
+    with pytest.raises(DBAPIError) as failed:
+        async with engine.begin() as connection:
+            await connection.execute(text("SELECT no_such_column, :value"), {"value": MARKER})
+
+    assert MARKER not in str(failed.value)

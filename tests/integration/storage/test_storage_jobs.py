@@ -24,7 +24,12 @@ from tasks.heart import Heart
 from tests.support.stored_jobs import closed, new_job, opened
 
 REPLY = Reply(
-    body={"id": "chatcmpl-1", "model": "m-2026"}, text="{}", finish_reason="stop", refusal=None, usage=None, model="m"
+    body={"id": "chatcmpl-1", "model": "m-2026"},
+    text="{}",
+    finish_reason="stop",
+    refusal=None,
+    usage=None,
+    model="m-2026",
 )
 LATER = datetime(2027, 1, 1, tzinfo=UTC)
 

@@ -1,12 +1,17 @@
 """How an end without an answer is told: its status, its code, and whether asking again may help."""
 
+from urllib.parse import unquote
+
 import orjson
 import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from api.errors import NotCompleted, answer, install
+from api.answers import Json
+from api.errors import BY_REASON, NotCompleted, answer, install
 from api.openai.chat import waiting_headers
+from schemas.decision import DeadReason
+from schemas.jsons import parse
 from schemas.states import JobState
 from tests.support.rests import a_rest
 
@@ -72,3 +77,20 @@ def test_only_a_call_that_waited_says_how_long_where_and_what_served_it() -> Non
         "x-penstock-tier": "m-1",
     }
     assert waiting_headers(a_rest(JobState.COMPLETED, served_by="m-1")) == {}
+
+
+@pytest.mark.parametrize("name", ["m\u00e9", "\u6a21\u578b", "a b\r\nset-cookie: x", " ", "100%"])
+def test_any_name_of_a_model_fits_a_header(name: str) -> None:
+    told = waiting_headers(a_rest(JobState.COMPLETED, wait_ms=40, served_by=name))["x-penstock-tier"]
+
+    assert (unquote(told), told.isascii(), told.isprintable(), told.strip()) == (name, True, True, told)
+
+
+def test_every_reason_to_die_has_its_status() -> None:
+    assert set(DeadReason) <= set(BY_REASON)
+
+
+def test_an_answer_keeps_the_digits_of_what_is_stored() -> None:
+    stored = parse(b'{"wei":100000000000000000001,"rate":0.12345678901234567890123}')
+
+    assert Json(stored).body == b'{"wei":100000000000000000001,"rate":0.12345678901234567890123}'

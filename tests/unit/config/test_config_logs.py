@@ -2,7 +2,7 @@ import json
 import logging
 import logging.config
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import structlog
@@ -101,3 +101,45 @@ def test_development_reads_like_text(capsys: pytest.CaptureFixture[str]) -> None
     structlog.get_logger().info("job_done", lane="low")
 
     assert "job_done" in capsys.readouterr().err
+
+
+MARKER = "the words of a prompt"
+
+
+def raised(error: Exception) -> Exception:
+    with pytest.raises(type(error)) as caught:
+        raise error
+    return caught.value
+
+
+@pytest.mark.parametrize("env", ["production", "development"])
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError(f"invalid literal: {MARKER!r}"),
+        KeyError(MARKER),
+        UnicodeEncodeError("utf-8", f"{MARKER} \ud83d", 0, 1, "surrogates not allowed"),
+        ExceptionGroup("two", [ValueError(MARKER)]),
+    ],
+)
+def test_no_value_of_an_exception_reaches_a_log(
+    error: Exception, env: Literal["production", "development"], capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure_logs(env)
+    chained = RuntimeError(MARKER)
+    chained.__cause__ = raised(error)
+
+    structlog.get_logger().error("failed", exc_info=raised(chained), reason=error)
+    logging.getLogger("asyncio").error("Task exception was never retrieved\nfuture: <Task exception=%r>", error)
+    logging.getLogger("celery.app.trace").error("Task t[1] raised unexpected: %r", error, exc_info=raised(error))
+
+    written = capsys.readouterr().err
+    assert MARKER not in written
+    assert (type(error).__name__ in written, "Traceback" in written, "raised" in written) == (True, True, True)
+
+
+def test_an_exception_of_ours_says_what_it_says(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs("production")
+    structlog.get_logger().error("failed", exc_info=raised(TypeError("'str' object is not callable")))
+
+    assert "TypeError: 'str' object is not callable" in capsys.readouterr().err

@@ -60,11 +60,11 @@ def test_a_recovered_answer_is_handed_on_as_the_json_alone_and_the_reply_stays_a
     assert "Sure" in raw.body["choices"][1]["message"]["content"]
 
 
-def test_a_recovered_answer_that_a_strict_writer_refuses_is_handed_on_all_the_same() -> None:
+def test_a_recovered_answer_keeps_its_digits_and_shows_half_a_character() -> None:
     outcome = judged(choice('Here: {"a": 1, "b": "\\ud800", "c": 100000000000000000000}'))
 
     assert isinstance(outcome, Valid)
-    assert "ud800" in str(outcome.reply.text)
+    assert outcome.reply.text == '{"a":1,"b":"\ufffd","c":100000000000000000000}'
 
 
 @pytest.mark.parametrize(
@@ -181,3 +181,21 @@ def test_details_that_cannot_be_are_bounded() -> None:
 
 def test_the_model_that_served_is_recorded() -> None:
     assert reply(choice("x")).model == "served"
+
+
+@pytest.mark.parametrize("odd", [10**9 + 1, 10**18, 2**63, -1, 1.5, "7", True, None, []])
+@pytest.mark.parametrize("name", ["prompt_tokens", "completion_tokens"])
+def test_a_count_that_no_call_can_have_is_no_count(name: str, odd: object) -> None:
+    assert usage_of({"prompt_tokens": 3, "completion_tokens": 2} | {name: odd}) is None
+
+
+def test_a_reply_is_made_storable_where_it_enters() -> None:
+    body = {"model": "m\0", "service_tier": "t" * 999, "choices": [{"message": {"content": "smile \ud83d\0"}}]}
+
+    reply = reply_of(
+        body, asked_model="asked", request_id="r\0", limits=LimitHeaders(), latency_ms=2**40, first_byte_ms=None
+    )
+
+    assert (reply.text, reply.model, reply.request_id) == ("smile \ufffd\ufffd", "m\ufffd", "r\ufffd")
+    assert reply.body["choices"][0]["message"]["content"] == reply.text
+    assert (len(reply.service_tier or ""), reply.latency_ms) == (256, 2**31 - 1)

@@ -1,11 +1,14 @@
 """Every place where JSON may stand in a reply, most literal first; the contract chooses."""
 
+from decimal import Decimal
+
 import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from providers.recovery import Candidate, Step, candidates
+from schemas.storable import storable
 
 Json = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(),
@@ -69,4 +72,20 @@ def test_json_is_found_whatever_stands_around_it(value: object, frame: str) -> N
     written = orjson.dumps(value).decode()
 
     if "```" not in written:
-        assert value in [one.value for one in candidates(frame.replace("{}", written))]
+        assert storable(value) in [one.value for one in candidates(frame.replace("{}", written))]
+
+
+@pytest.mark.parametrize(
+    ("content", "output", "step"),
+    [
+        ('{"title": "smile \\ud83d"}', {"title": "smile \ufffd"}, "direct"),
+        ('{"title": "a\\u0000"}', {"title": "a\ufffd"}, "direct"),
+        ('Sure: {"wei": 100000000000000000001}', {"wei": 100000000000000000001}, "embedded"),
+        ('```json\n{"wei": 100000000000000000001}\n```', {"wei": 100000000000000000001}, "fenced"),
+        ('{"x": 0.12345678901234567890123}', {"x": Decimal("0.12345678901234567890123")}, "direct"),
+        ('{"x": 0.12345678901234567890123,}', {"x": Decimal("0.12345678901234567890123")}, "repaired"),
+        ('{"a\\ud83d": 1,}', {"a\ufffd": 1}, "repaired"),
+    ],
+)
+def test_every_step_of_recovery_reads_numbers_and_halves_alike(content: str, output: object, step: str) -> None:
+    assert found(content)[0] == Candidate(Step(step), output)

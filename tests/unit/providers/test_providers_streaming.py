@@ -162,3 +162,10 @@ def test_a_last_event_without_its_blank_line_is_found_at_the_end() -> None:
 
 def test_several_data_lines_are_one_event() -> None:
     assert EventDecoder().feed(b"event: x\ndata: {\ndata: }\nid: 5\n\n") == [b"{\n}"]
+
+
+def test_a_field_that_changes_its_kind_keeps_the_last() -> None:
+    deltas = [{"x": 5}, {"x": [1]}, {"x": [2]}, {"x": {"a": 1}}]
+    chunks = [{"choices": [{"index": 0, "delta": delta}]} for delta in deltas]
+
+    assert accumulated(*chunks).completion()["choices"][0]["message"]["x"] == {"a": 1}

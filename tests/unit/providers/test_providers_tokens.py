@@ -12,6 +12,7 @@ from providers.tokens import (
     output_bound,
     prompt_bound,
 )
+from schemas.storable import MAX_CALL_TOKENS
 
 TOKENS_PER_MESSAGE = 4
 
@@ -87,3 +88,8 @@ def test_text_that_speaks_of_media_is_text() -> None:
 )
 def test_output_counts_choices_and_limits(more: dict[str, object], tokens: int) -> None:
     assert output_bound(body("x", **more), 1_024) == tokens
+
+
+@pytest.mark.parametrize("asked", [{"max_tokens": 2**63}, {"n": 2**40, "max_completion_tokens": 2**40}])
+def test_no_number_asks_for_more_than_a_call_can_take(asked: dict[str, object]) -> None:
+    assert output_bound(body("hi", **asked), 100) == MAX_CALL_TOKENS

@@ -1,0 +1,50 @@
+"""Tracebacks for logs: where an exception arose and of which class it is, never the values that it was about.
+
+The text of an exception quotes whatever it failed on, which here is somebody's prompt or reply.
+"""
+
+import re
+import traceback
+from collections.abc import Iterator
+from typing import Any
+
+OURS = frozenset({"admission", "api", "cli", "config", "providers", "schemas", "stack", "storage", "tasks", "workers"})
+"""Packages whose exceptions say what we wrote."""
+
+TELLS_NO_VALUES = (OSError, TypeError, AttributeError, NameError, ImportError, RecursionError, MemoryError)
+"""Built-in exceptions whose text names types, names and places."""
+
+_QUOTED = re.compile(r"(exception=|raised unexpected: |raised exception: )(\w+)\(.*", re.DOTALL)
+
+
+def without_values(exc_info: Any) -> str:  # noqa: ANN401 - structlog's triple
+    """The traceback of an exception and of its causes."""
+    error: BaseException | None = exc_info[1] if isinstance(exc_info, tuple) else exc_info
+    if error is None:
+        return "NoneType: None"
+    return "\n".join(_parts(error))
+
+
+def unquoted(message: str) -> str:
+    """A log message of asyncio's or Celery's that ends in the `repr` of an exception, with its class alone."""
+    return _QUOTED.sub(r"\1\2", message)
+
+
+def _parts(error: BaseException) -> Iterator[str]:
+    before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if before is not None:
+        yield from _parts(before)
+        yield "\nwhich led to:\n"
+    yield "Traceback (most recent call last):"
+    yield "".join(traceback.format_tb(error.__traceback__)).rstrip("\n")
+    kind = type(error)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    yield f"{name}: {error}" if _may_speak(error) else name
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _parts(inner)
+
+
+def _may_speak(error: BaseException) -> bool:
+    module = type(error).__module__
+    return module.partition(".")[0] in OURS or (module == "builtins" and isinstance(error, TELLS_NO_VALUES))

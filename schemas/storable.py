@@ -1,0 +1,134 @@
+"""Makes values storable where they enter, so that no write of theirs can fail. Pure.
+
+Postgres keeps no NUL in text or in a `json` that is looked into, and no half of a surrogate pair. What a provider says
+is kept with a visible U+FFFD in their place; what a caller says is refused by the name of the field.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from schemas.errors import InvalidRequest
+from schemas.jsons import MAX_REQUEST_LEVELS, JsonObject, dumps, is_deeper, may_be_deeper
+
+REPLACEMENT = "\ufffd"
+
+MAX_NAME_CHARACTERS = 256
+"""Characters of a name that an index holds: a row of a btree has room for 2,704 bytes, a character takes up to 4."""
+
+MAX_CALL_TOKENS = 1_000_000_000
+"""Tokens that one call can possibly take, far above any model's context. Times any price it fits into 64 bits."""
+
+MAX_LATENCY_MS = 2_147_483_647
+"""What the column holds, which is 24 days."""
+
+MAX_PLACE_CHARACTERS = 200
+"""Of a field's path in a message: its end, because keys may be of any length."""
+
+_ESCAPE = b"\\u"
+
+
+def storable(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """The value with U+FFFD in place of each NUL and each lone surrogate, in strings and in keys.
+
+    Halves of a pair that came apart are joined. Of two keys that become the same the last one wins, as in JSON.
+    Returns the very same object where nothing had to be replaced.
+    """
+    if not _has_escapes(dumps(value)):
+        return value
+    made = _replaced(value)
+    return value if made == value else made
+
+
+def storable_text(text: str, most_characters: int | None = None) -> str:
+    """The text for a column, cut at so many characters."""
+    plain = text if text.isascii() and "\0" not in text else _plain(text)
+    return plain[:most_characters]
+
+
+def storable_name(text: str | None) -> str | None:
+    """A name that a provider said, for a column or a header."""
+    return None if text is None else storable_text(text, MAX_NAME_CHARACTERS)
+
+
+def refuse_unstorable(value: Any, written: bytes | None = None) -> None:  # noqa: ANN401 - any JSON value
+    """Raise InvalidRequest where a request holds a NUL or half a character, or nests too deeply, naming the field.
+
+    `written` is the value as JSON, where the caller has it.
+    """
+    raw = dumps(value) if written is None else written
+    if may_be_deeper(raw, MAX_REQUEST_LEVELS) and is_deeper(value, MAX_REQUEST_LEVELS):
+        raise InvalidRequest(f"A request may nest at most {MAX_REQUEST_LEVELS} levels deep.", param=_deepest(value))
+    if not _has_escapes(raw):
+        return
+    for place, text in _texts(value):
+        if "\0" in text:
+            raise InvalidRequest(f"{place} must not hold NUL characters.", param=place)
+        if not _is_whole(text):
+            raise InvalidRequest(f"{place} must not hold half a surrogate pair.", param=place)
+
+
+def refuse_long_name(name: str, param: str, most_characters: int = MAX_NAME_CHARACTERS) -> None:
+    """Raise InvalidRequest where a name has more characters than an index takes, or some that no column takes."""
+    if len(name) > most_characters or "\0" in name or not _is_whole(name):
+        raise InvalidRequest(
+            f"{param} must have at most {most_characters} characters, and no NUL or half characters among them.",
+            param=param,
+        )
+
+
+def _has_escapes(written: bytes) -> bool:
+    """Whether JSON text may stand for a NUL or half a pair; the search for one character is the quick one."""
+    return b"\\" in written and _ESCAPE in written
+
+
+def _replaced(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    match value:
+        case str():
+            return storable_text(value)
+        case dict():
+            return {storable_text(name): _replaced(item) for name, item in value.items()}
+        case list():
+            return [_replaced(item) for item in value]
+        case _:
+            return value
+
+
+def _plain(text: str) -> str:
+    if not _is_whole(text):
+        text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text.replace("\0", REPLACEMENT)
+
+
+def _is_whole(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _texts(value: Any) -> Iterator[tuple[str, str]]:  # noqa: ANN401 - any JSON value
+    """Every string and key of a value, each with the path of its field."""
+    todo: list[tuple[str, Any]] = [("", value)]
+    while todo:
+        place, node = todo.pop()
+        match node:
+            case str():
+                yield place[-MAX_PLACE_CHARACTERS:] or "the body", node
+            case dict():
+                for name, item in node.items():
+                    yield f"a key of {place or 'the body'}", name
+                    if isinstance(item, str | dict | list):
+                        todo.append((f"{place}.{name}"[-MAX_PLACE_CHARACTERS:] if place else name, item))
+            case list():
+                todo += [
+                    (f"{place}[{position}]", item)
+                    for position, item in enumerate(node)
+                    if isinstance(item, str | dict | list)
+                ]
+
+
+def _deepest(value: JsonObject | list[Any]) -> str | None:
+    """The field of the body below which it nests too deeply."""
+    members = value.items() if isinstance(value, dict) else ()
+    return next((name for name, item in members if is_deeper(item, MAX_REQUEST_LEVELS - 1)), None)
