@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import assert_never
 
+from config.marks import synchronous_step
 from schemas.admission import Ask, Grant, Penalty, Refusal, RefusalReason, SettleKind, Settlement, Step, Wait
 from schemas.attempt import ClosedAttempt, OpenedAttempt
 from schemas.decision import AskAgain, Decision
@@ -77,6 +78,11 @@ async def live(
 
     A caller who waits, and listens by `on_chunk`, has patience: for so long a retry happens here and not in Postgres.
     """
+    with deps.marking(held.job.id):
+        return await _live(held, deps, on_chunk, patience_seconds)
+
+
+async def _live(held: Held, deps: Deps, on_chunk: OnChunk | None, patience_seconds: float) -> tuple[Outcome, Decision]:
     job, audience = held.job, Audience(on_chunk)
     progress = Progress(
         body=job.body,
@@ -88,7 +94,8 @@ async def live(
     while True:
         tried, found = found or await attempt(job, progress, held.lease.fence, deps, audience.ear), None
         job, progress = _charged(job, tried.closed), replace(progress, streamed=audience.has_heard)
-        decision = decide(job, tried.outcome, progress, now=deps.now(), jitter=deps.jitter())
+        with synchronous_step():
+            decision = decide(job, tried.outcome, progress, now=deps.now(), jitter=deps.jitter())
         kept = await to_the_end(_write_down(held.lease, tried, decision, deps))
         if not kept or not isinstance(decision, AskAgain):
             return tried.outcome, decision
@@ -119,9 +126,7 @@ async def _recall(job: Job, deps: Deps) -> Tried | None:
         with suppress(AccountUnavailable):  # then it may be paid again, as where nothing is kept
             reply = await deps.models.look_up(opened.target, opened.id)
         if reply is not None:
-            judged = deps.models.judge(reply, job.contract)
-            booking = book_reply(opened, reply, judged, deps.now(), price=deps.models.served_price(opened, reply))
-            return Tried(outcome=judged, closed=booking.closed, settlement=booking.settlement)
+            return _judged(job, opened, reply, deps)
     return None
 
 
@@ -134,7 +139,8 @@ async def _write_down(lease: Lease, tried: Tried, decision: Decision, deps: Deps
 
 async def attempt(job: Job, progress: Progress, fence: int, deps: Deps, on_chunk: OnChunk | None) -> Tried:
     """Admit, open, call, judge: one call to one target, whose trouble becomes a value."""
-    plan = deps.models.plan(job, progress.target, progress.body, deps.now())
+    with synchronous_step():
+        plan = deps.models.plan(job, progress.target, progress.body, deps.now())
     if isinstance(plan, Refusal):
         return Tried(outcome=NotAllowed(refusal=plan))
     since_at = progress.waiting_since or deps.now()
@@ -171,7 +177,8 @@ async def _without_grant(job: Job, progress: Progress, refusal: Refusal, deps: D
 
 
 def _quoted(job: Job, target: Target, progress: Progress, deps: Deps) -> NanoUsd | None:
-    plan = deps.models.plan(job, target, progress.body, deps.now())
+    with synchronous_step():
+        plan = deps.models.plan(job, target, progress.body, deps.now())
     return plan.quote.cost_nano_usd if isinstance(plan, Plan) else None
 
 
@@ -180,15 +187,20 @@ async def _answer(job: Job, plan: Plan, opened: OpenedAttempt, deps: Deps, on_ch
     answer = await deps.models.call(plan, opened.id, deadline_seconds=max(seconds_left, 0.001), on_chunk=on_chunk)
     match answer:
         case Reply():
-            judged = deps.models.judge(answer, job.contract)
-            booking = book_reply(opened, answer, judged, deps.now(), price=deps.models.served_price(opened, answer))
-            return Tried(outcome=judged, closed=booking.closed, settlement=booking.settlement)
+            return _judged(job, opened, answer, deps)
         case Trouble():
             await _warn_others(plan.target, answer, deps)
             booking = book_trouble(opened, answer, deps.now())
             return Tried(outcome=Failed(trouble=answer), closed=booking.closed, settlement=booking.settlement)
         case _:
             assert_never(answer)
+
+
+def _judged(job: Job, opened: OpenedAttempt, reply: Reply, deps: Deps) -> Tried:
+    with synchronous_step():
+        judged = deps.models.judge(reply, job.contract)
+        booking = book_reply(opened, reply, judged, deps.now(), price=deps.models.served_price(opened, reply))
+    return Tried(outcome=judged, closed=booking.closed, settlement=booking.settlement)
 
 
 async def _warn_others(target: Target, trouble: Trouble, deps: Deps) -> None:

@@ -62,6 +62,18 @@ async def main(seconds, work):
 
 asyncio.run(main(int(sys.argv[1]), sys.argv[2]))
 """
+UNWATCHED = """
+import asyncio, time
+from config.watchdog import watched
+
+async def main():
+    async with watched(2):
+        await asyncio.sleep(0.2)
+
+asyncio.run(main())
+time.sleep(3)
+print("alive")
+"""
 N_SECONDS = 3
 
 
@@ -119,12 +131,7 @@ def test_without_a_watchdog_a_loop_may_stand_still() -> None:
 
 
 def test_the_deadline_ends_with_the_watch() -> None:
-    after = "\nimport time; time.sleep(3); print('alive')"
-    program = "import asyncio\nfrom config.watchdog import watched\nasync def main():\n async with watched(2): pass\n"
-
-    done = subprocess.run(
-        [sys.executable, "-c", f"{program}asyncio.run(main()){after}"], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", UNWATCHED], capture_output=True, text=True, check=True)
 
     assert done.stdout == "alive\n"
 
