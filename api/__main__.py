@@ -39,7 +39,7 @@ async def serve(settings: Settings, catalogue: Catalogue, env: Mapping[str, str]
     """Serve until a signal, then let requests under way finish within the grace. Raises InvalidSetting."""
     metrics = Metrics(REGISTRY)
     async with (
-        watched(settings.watchdog_seconds, metrics.loop_delay_seconds.observe),
+        watched(settings.watchdog_seconds, metrics.loop_delay_seconds.observe) as watchdog,
         open_web_house(settings, catalogue, env, metrics) as house,
     ):
         app = create_app(settings, catalogue, lambda _settings, _catalogue: nullcontext(house))
@@ -53,6 +53,7 @@ async def serve(settings: Settings, catalogue: Catalogue, env: Mapping[str, str]
             timeout_graceful_shutdown=int(settings.drain_grace_seconds),
         )
         keep_what_started()
+        watchdog.has_started()
         await Server(config).serve()
 
 

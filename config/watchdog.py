@@ -27,6 +27,9 @@ ALARM_SECONDS = 0.25
 SILENCE_SECONDS = 5.0
 """Between two alarms: a loop that is overloaded for minutes is one story, not a thousand lines."""
 
+STARTING_SECONDS = 60
+"""Until a process has started its loop may stand still for so long: libraries are loaded on it, on a cold disk too."""
+
 STDERR = 2
 """The descriptor itself: what replaces `sys.stderr` may have none."""
 
@@ -54,8 +57,8 @@ class Alarm:
 class Deadline(Protocol):
     """A timer that ends the process unless it is set again in time."""
 
-    def renew(self) -> None:
-        """Start the time anew."""
+    def renew(self, seconds: int) -> None:
+        """Start the time anew, with so much of it."""
 
     def cancel(self) -> None:
         """Let the process live, however long its loop stands still."""
@@ -64,7 +67,7 @@ class Deadline(Protocol):
 class NoDeadline:
     """What `watchdog_seconds = 0` asks for."""
 
-    def renew(self) -> None:
+    def renew(self, seconds: int) -> None:
         """Do nothing."""
 
     def cancel(self) -> None:
@@ -77,12 +80,9 @@ class WallDeadline:
     It goes on while the process is suspended: one that was suspended for longer ends when it is continued.
     """
 
-    def __init__(self, seconds: int) -> None:
-        self._seconds = seconds
-
-    def renew(self) -> None:
-        """Start the time anew."""
-        signal.setitimer(signal.ITIMER_REAL, self._seconds)
+    def renew(self, seconds: int) -> None:
+        """Start the time anew, with so much of it."""
+        signal.setitimer(signal.ITIMER_REAL, seconds)
 
     def cancel(self) -> None:
         """Stop the timer."""
@@ -122,21 +122,20 @@ class SuspensionSafeDeadline:
 
     def __init__(self, seconds: int) -> None:
         self._libc = ctypes.CDLL(None, use_errno=True)
-        grace_seconds = max(1, seconds // self.GRACE_SHARE)
+        self._grace_seconds = max(1, seconds // self.GRACE_SHARE)
         call_alarm = _SignalEvent(
-            value=grace_seconds,
+            value=self._grace_seconds,
             notify=2,  # SIGEV_THREAD
             function=ctypes.cast(self._libc.alarm, ctypes.c_void_p).value,
         )
         self._timer = ctypes.c_void_p()
         if self._libc.timer_create(time.CLOCK_MONOTONIC, ctypes.byref(call_alarm), ctypes.byref(self._timer)) != 0:
             raise OSError(ctypes.get_errno(), "timer_create")
-        self._full = _TimerSetting(seconds=seconds - grace_seconds)
         self._none = _TimerSetting()
 
-    def renew(self) -> None:
-        """Start the time anew."""
-        self._set(self._full)
+    def renew(self, seconds: int) -> None:
+        """Start the time anew, with so much of it; more than the second timer has."""
+        self._set(_TimerSetting(seconds=seconds - self._grace_seconds))
 
     def cancel(self) -> None:
         """Stop both timers."""
@@ -155,12 +154,37 @@ def deadline_after(seconds: int) -> Deadline:
     exits = ctypes.cast(libc._exit, ctypes.c_void_p)  # noqa: SLF001 - the C function
     faulthandler.unregister(signal.SIGALRM)
     libc.signal(signal.SIGALRM, exits if os.getpid() == INIT_PID else ctypes.c_void_p(signal.SIG_DFL.value))
-    faulthandler.register(signal.SIGALRM, file=STDERR, all_threads=True, chain=True)
+    faulthandler.register(signal.SIGALRM, file=_stack_descriptor(), all_threads=True, chain=True)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
-    return SuspensionSafeDeadline(seconds) if sys.platform == "linux" else WallDeadline(seconds)
+    return SuspensionSafeDeadline(seconds) if sys.platform == "linux" else WallDeadline()
 
 
-async def watch(observe: Callable[[float], object], deadline: Deadline) -> NoReturn:
+def _stack_descriptor() -> int:
+    """Stderr opened once more so that writing to it never blocks: a full pipe may be what the loop hangs on.
+
+    Where it cannot be opened again (a socket, somebody else's file, macOS), it is used as it is.
+    """
+    try:
+        return os.open(
+            f"/proc/self/fd/{STDERR}", os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+        )
+    except OSError:
+        return STDERR
+
+
+class Watchdog:
+    """How long the loop may stand still now."""
+
+    def __init__(self, seconds: int) -> None:
+        self._seconds = seconds
+        self.seconds = max(seconds, STARTING_SECONDS)
+
+    def has_started(self) -> None:
+        """Be strict from now on: what takes long at the start is done."""
+        self.seconds = self._seconds
+
+
+async def watch(observe: Callable[[float], object], watchdog: Watchdog, deadline: Deadline) -> NoReturn:
     """Measure the running loop's delay at every tick, and renew the deadline, until cancelled.
 
     `observe` gets seconds.
@@ -168,7 +192,7 @@ async def watch(observe: Callable[[float], object], deadline: Deadline) -> NoRet
     loop, alarm = asyncio.get_running_loop(), Alarm()
     try:
         while True:
-            deadline.renew()
+            deadline.renew(watchdog.seconds)
             due = loop.time() + TICK_SECONDS
             await asyncio.sleep(TICK_SECONDS)
             delay_seconds = max(0.0, loop.time() - due)
@@ -183,14 +207,16 @@ def _note_nothing(_seconds: float) -> None:
 
 
 @asynccontextmanager
-async def watched(seconds: int, observe: Callable[[float], object] = _note_nothing) -> AsyncIterator[None]:
+async def watched(seconds: int, observe: Callable[[float], object] = _note_nothing) -> AsyncIterator[Watchdog]:
     """Watch the running loop while the block runs. The process ends by SIGALRM when the loop stands still for so long.
 
-    One per process: the timer and the signal are the process's.
+    It does so once the block has said that the process has started. One per process: the timer and the signal are the
+    process's.
     """
-    watching = asyncio.create_task(watch(observe, deadline_after(seconds)), name="watchdog")
+    watchdog = Watchdog(seconds)
+    watching = asyncio.create_task(watch(observe, watchdog, deadline_after(seconds)), name="watchdog")
     try:
-        yield
+        yield watchdog
     finally:
         watching.cancel()
         await asyncio.wait([watching])

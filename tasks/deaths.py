@@ -12,8 +12,8 @@ from schemas.errors import Unavailable
 log = structlog.get_logger()
 
 LOOK_SECONDS = 0.5
-"""A loop that stands still is ended 10 s after its last tick. Its leases run out 11 s after it at the earliest, 15 s after
-the last heartbeat, which may have been 4 s before: the report has to be there by then."""
+"""A loop that stands still is ended 10 s after its last tick. Its leases run out 11 s after that tick at the earliest,
+15 s after the last heartbeat, which may have been 4 s before: the report has to be there by then."""
 
 
 class Deaths(Protocol):

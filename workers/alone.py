@@ -46,9 +46,10 @@ async def run_alone(settings: Settings, job_id: JobId, generation: int) -> int:
         loop.add_signal_handler(number, end)
     try:
         async with (
-            watched(settings.watchdog_seconds),
+            watched(settings.watchdog_seconds) as watchdog,
             open_worker_house(settings, load_catalogue(settings.config), os.environ, Metrics()) as house,
         ):
+            watchdog.has_started()
             await house.run(Published(job_id=job_id, generation=generation))
     except asyncio.CancelledError:
         if not asked.is_set():

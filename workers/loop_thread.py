@@ -73,8 +73,13 @@ class LoopThread:
 
     async def _live(self) -> None:
         self._main = asyncio.current_task()
-        async with watched(self._watchdog_seconds, self._observe_delay):
-            await self._lifespan.stay_open(lambda: self._opened.set_result(None), self._ending)
+        async with watched(self._watchdog_seconds, self._observe_delay) as watchdog:
+
+            def opened() -> None:
+                watchdog.has_started()
+                self._opened.set_result(None)
+
+            await self._lifespan.stay_open(opened, self._ending)
 
     def _end(self) -> None:
         if self._opened.done():

@@ -138,7 +138,7 @@ async def keep(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     async with (
-        watched(settings.watchdog_seconds),
+        watched(settings.watchdog_seconds) as watchdog,
         open_upkeep_house(settings, load_catalogue(settings.config), os.environ) as house,
     ):
 
@@ -148,6 +148,7 @@ async def keep(settings: Settings) -> None:
 
         vigil = Vigil(house.storage.now, house.books.rescue, clock=time.monotonic)
         keep_what_started()
+        watchdog.has_started()
         log.info("upkeep_started", holder=house.storage.holder)
         bell = asyncio.create_task(listen(settings.database_url.get_secret_value(), woken["dispatch"].set))
         try:

@@ -11,7 +11,8 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from config.watchdog import ALARM_SECONDS, SILENCE_SECONDS, Alarm, NoDeadline, watch
+from config.watchdog import ALARM_SECONDS, SILENCE_SECONDS, Alarm, NoDeadline, Watchdog, watch
+from tests.support.full_pipe import full_pipe
 
 
 def test_small_delays_are_not_worth_a_line() -> None:
@@ -29,7 +30,9 @@ def test_a_late_loop_is_said_once_in_a_while_with_the_worst_since() -> None:
 
 async def test_a_blocked_loop_is_observed() -> None:
     observed: asyncio.Future[float] = asyncio.get_running_loop().create_future()
-    watching = asyncio.create_task(watch(lambda delay: observed.done() or observed.set_result(delay), NoDeadline()))
+    watching = asyncio.create_task(
+        watch(lambda delay: observed.done() or observed.set_result(delay), Watchdog(0), NoDeadline())
+    )
     await asyncio.sleep(0)
 
     time.sleep(0.2)  # noqa: ASYNC251 - the fault that the watchdog is for
@@ -46,6 +49,7 @@ from config.watchdog import watched
 
 def stuck_in_c(): re.match("a*a*a*a*a*b", "a" * 3000)
 def stuck_in_a_call(): time.sleep(60)
+def stuck_in_a_log(): print("x", file=sys.stderr, flush=True)
 
 async def healthy(slow_seconds):
     while True:
@@ -53,12 +57,16 @@ async def healthy(slow_seconds):
         await asyncio.sleep(0.15)
 
 async def main(seconds, work):
-    async with watched(seconds):
+    async with watched(seconds) as watchdog:
+        if work == "stuck_at_the_start":
+            await asyncio.sleep(0.2)
+            time.sleep(seconds + 1)
+        watchdog.has_started()
         await asyncio.sleep(0.2)
         print("ready", flush=True)
         if work in globals():
             globals()[work]()
-        await healthy(float(work))
+        await healthy(0.0 if work == "stuck_at_the_start" else float(work))
 
 asyncio.run(main(int(sys.argv[1]), sys.argv[2]))
 """
@@ -67,7 +75,8 @@ import asyncio, time
 from config.watchdog import watched
 
 async def main():
-    async with watched(2):
+    async with watched(2) as watchdog:
+        watchdog.has_started()
         await asyncio.sleep(0.2)
 
 asyncio.run(main())
@@ -83,7 +92,7 @@ def process(seconds: int, work: str) -> Iterator["subprocess.Popen[str]"]:
     words = [sys.executable, "-c", SCRIPT, str(seconds), work]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
         assert running.stdout is not None
-        assert running.stdout.readline() == "ready\n"
+        assert "ready\n" in iter(running.stdout.readline, "")
         try:
             yield running
         finally:
@@ -125,9 +134,23 @@ def test_a_loop_that_is_merely_slow_lives_on() -> None:
         assert lives_for(running, 2 * N_SECONDS)
 
 
+def test_what_takes_long_at_the_start_ends_nothing() -> None:
+    with process(2, "stuck_at_the_start") as running:
+        assert lives_for(running, 1)
+
+
 def test_without_a_watchdog_a_loop_may_stand_still() -> None:
     with process(0, "stuck_in_a_call") as running:
         assert lives_for(running, 2)
+
+
+def test_a_loop_that_hangs_on_its_own_log_is_ended_too() -> None:
+    words = [sys.executable, "-c", SCRIPT, "2", "stuck_in_a_log"]
+
+    with full_pipe() as stderr:
+        done = subprocess.run(words, stdout=subprocess.DEVNULL, stderr=stderr, check=False, timeout=20)
+
+    assert done.returncode == -signal.SIGALRM
 
 
 def test_the_deadline_ends_with_the_watch() -> None:
