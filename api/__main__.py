@@ -16,6 +16,7 @@ from config.logs import configure_logs
 from config.memory import keep_what_started
 from config.metrics import Metrics
 from config.settings import SettingError, Settings, load_settings
+from config.watchdog import watched
 from schemas.errors import InvalidSetting
 from tasks.wiring.web import open_web_house
 
@@ -36,7 +37,11 @@ class Server(uvicorn.Server):
 
 async def serve(settings: Settings, catalogue: Catalogue, env: Mapping[str, str]) -> None:
     """Serve until a signal, then let requests under way finish within the grace. Raises InvalidSetting."""
-    async with open_web_house(settings, catalogue, env, Metrics(REGISTRY)) as house:
+    metrics = Metrics(REGISTRY)
+    async with (
+        watched(settings.watchdog_seconds, metrics.loop_delay_seconds.observe) as watchdog,
+        open_web_house(settings, catalogue, env, metrics) as house,
+    ):
         app = create_app(settings, catalogue, lambda _settings, _catalogue: nullcontext(house))
         config = uvicorn.Config(
             app,
@@ -48,6 +53,7 @@ async def serve(settings: Settings, catalogue: Catalogue, env: Mapping[str, str]
             timeout_graceful_shutdown=int(settings.drain_grace_seconds),
         )
         keep_what_started()
+        watchdog.has_started()
         await Server(config).serve()
 
 

@@ -51,6 +51,9 @@ class Settings(BaseSettings):
     total_timeout_seconds: float = Field(default=600, gt=0)
     drain_grace_seconds: float = Field(default=25, ge=0)
     """Below the 30 s that most platforms wait between SIGTERM and SIGKILL."""
+    watchdog_seconds: int = Field(default=10, ge=0, le=600)
+    """How long an event loop may stand still before its process is ended by SIGALRM; 0: for ever. Below the lease, so
+    that the process is replaced, and has said which job it worked on, before its jobs are rescued."""
     max_file_bytes: int = Field(default=200_000_000, ge=1)
     """OpenAI's cap of a batch file."""
     max_line_bytes: int = Field(default=1_000_000, ge=1)
@@ -69,6 +72,8 @@ class Settings(BaseSettings):
     def _relations_hold(self) -> Self:
         if self.heartbeat_seconds * 2 >= self.lease_seconds:
             raise ValueError("PENSTOCK_HEARTBEAT_SECONDS must be less than half of PENSTOCK_LEASE_SECONDS")
+        if self.watchdog_seconds == 1:
+            raise ValueError("PENSTOCK_WATCHDOG_SECONDS must be 0 or at least 2")
         if self.reserved_critical_slots >= self.slots:
             raise ValueError("PENSTOCK_RESERVED_CRITICAL_SLOTS must be less than PENSTOCK_SLOTS")
         if self.slice_size > self.slots - self.reserved_critical_slots:

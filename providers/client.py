@@ -13,6 +13,7 @@ import aiohttp
 import httpx2
 from openai import APIConnectionError, APIStatusError, AsyncOpenAI, AsyncStream
 
+from config.marks import synchronous_step
 from config.settings import Settings
 from providers.bodies import asks_for_usage, streaming
 from providers.exchange import Exchange
@@ -93,7 +94,9 @@ async def _converse(
         listener = None if on_chunk is None else _Listener(on_chunk, wants_usage=asks_for_usage(asked))
         if streams and "event-stream" in response.headers.get("content-type", ""):
             return await _listen(exchange, response, listener)
-        answer = exchange.replied(_parsed(await _read(exchange, response)))
+        raw = await _read(exchange, response)
+        with synchronous_step():
+            answer = exchange.replied(_parsed(raw))
         if listener is not None and isinstance(answer, Reply):
             exchange.patience.for_listener()
             await listener.hear(as_chunk(answer.body))
@@ -157,17 +160,19 @@ async def _listen(exchange: Exchange, response: httpx2.Response, listener: _List
                 continue
             if trouble := await _take(exchange, exchange.stream, event, listener):
                 return trouble
-    return exchange.streamed()
+    with synchronous_step():
+        return exchange.streamed()
 
 
 async def _take(exchange: Exchange, stream: Accumulator, event: bytes, listener: _Listener | None) -> Trouble | None:
-    chunk = _parsed(event)
-    if isinstance(chunk, dict) and chunk.get("error"):
-        return exchange.broken_by(chunk)
-    try:
-        stream.add(chunk)
-    except MalformedChunkError:
-        return exchange.broken("The stream carries what is no chunk of a chat completion.")
+    with synchronous_step():
+        chunk = _parsed(event)
+        if isinstance(chunk, dict) and chunk.get("error"):
+            return exchange.broken_by(chunk)
+        try:
+            stream.add(chunk)
+        except MalformedChunkError:
+            return exchange.broken("The stream carries what is no chunk of a chat completion.")
     if listener is not None:
         exchange.patience.for_listener()
         await listener.hear(chunk)

@@ -14,6 +14,7 @@ from storage.batches import BatchTable
 from storage.config_rows import ConfigTable
 from storage.controls import ControlTable
 from storage.dead_letters import DeadLetterReads
+from storage.deaths import DeathTable
 from storage.deliveries import DeliveryTable
 from storage.due import DueTable
 from storage.engine import POOL_SIZE, open_engine, transaction
@@ -45,6 +46,7 @@ class Storage:
     jobs: JobTable
     reads: Reads
     due: DueTable
+    deaths: DeathTable
     backlog: BacklogTable
     controls: ControlTable
     parked: ParkedTable
@@ -93,6 +95,7 @@ async def opened(
             jobs=JobTable(engine, holder=holder, lease_seconds=lease_seconds),
             reads=Reads(engine),
             due=DueTable(engine),
+            deaths=DeathTable(engine),
             backlog=BacklogTable(engine),
             controls=ControlTable(engine),
             parked=ParkedTable(engine),

@@ -41,9 +41,16 @@ RETURNING j.id
 
 RESCUE = """
 WITH lost AS (
-    SELECT id FROM jobs WHERE state = 'running' AND lease_until < :asked_at
+    SELECT j.id, COALESCE(d.job_id = j.id, false) AS is_culprit,
+        CASE WHEN d.holder IS NULL OR d.job_id = j.id THEN 1
+             WHEN d.job_id IS NULL AND (
+                 SELECT count(*) FROM attempts a WHERE a.job_id = j.id AND a.outcome = 'worker_lost'
+             ) >= :most_unexplained THEN 1
+             ELSE 0 END AS deaths
+    FROM jobs j LEFT JOIN process_deaths d ON d.holder = j.holder
+    WHERE j.state = 'running' AND j.lease_until < :asked_at
       AND pg_postmaster_start_time() < :asked_at - make_interval(secs => :renewal_seconds)
-    ORDER BY lease_until LIMIT :most FOR UPDATE SKIP LOCKED
+    ORDER BY j.lease_until LIMIT :most FOR UPDATE OF j SKIP LOCKED
 ), suspended AS (
     UPDATE attempts a SET state = 'suspense', outcome = 'worker_lost', cost_nano_usd = a.reserved_nano_usd,
         closed_at = clock_timestamp()
@@ -52,18 +59,21 @@ WITH lost AS (
         a.counters, a.reserved_tokens, a.reserved_nano_usd, a.opened_at
 ), rescued AS (
     UPDATE jobs j SET
-        state = CASE WHEN j.synchronous OR j.deaths + 1 >= :most_deaths THEN 'dead'
-                     WHEN j.deaths + 1 >= 2 THEN 'waiting' ELSE 'queued' END,
-        wait_reason = CASE WHEN j.deaths + 1 >= 2 AND NOT j.synchronous THEN 'suspect' END,
-        wake_at = CASE WHEN j.deaths + 1 >= 2 AND NOT j.synchronous AND j.deaths + 1 < :most_deaths
+        state = CASE WHEN j.synchronous OR j.deaths + lost.deaths >= :most_deaths THEN 'dead'
+                     WHEN j.deaths + lost.deaths >= 2 THEN 'waiting' ELSE 'queued' END,
+        wait_reason = CASE WHEN j.deaths + lost.deaths >= 2 AND NOT j.synchronous THEN 'suspect' END,
+        wake_at = CASE WHEN j.deaths + lost.deaths >= 2 AND NOT j.synchronous AND j.deaths + lost.deaths < :most_deaths
                        THEN j.expires_at END,
         dead_reason = CASE WHEN j.synchronous THEN 'caller_lost'
-                           WHEN j.deaths + 1 >= :most_deaths THEN 'poison' END,
-        message = CASE WHEN j.synchronous THEN 'The process that was answering its caller died.'
-                       WHEN j.deaths + 1 >= :most_deaths THEN 'It never ended, neither among others nor alone.'
+                           WHEN j.deaths + lost.deaths >= :most_deaths THEN 'poison' END,
+        message = CASE WHEN j.synchronous AND lost.is_culprit
+                           THEN 'The process that was answering its caller died while it worked on this job.'
+                       WHEN j.synchronous THEN 'The process that was answering its caller died.'
+                       WHEN j.deaths + lost.deaths >= :most_deaths
+                           THEN 'It never ended, neither among others nor alone.'
                        ELSE j.message END,
-        rested_at = CASE WHEN j.synchronous OR j.deaths + 1 >= :most_deaths THEN clock_timestamp() END,
-        deaths = j.deaths + 1, generation = j.generation + 1, fence = j.fence + 1,
+        rested_at = CASE WHEN j.synchronous OR j.deaths + lost.deaths >= :most_deaths THEN clock_timestamp() END,
+        deaths = j.deaths + lost.deaths, generation = j.generation + 1, fence = j.fence + 1,
         holder = NULL, lease_until = NULL, dispatched_at = NULL
     FROM lost WHERE j.id = lost.id
     RETURNING j.id, j.state
@@ -108,6 +118,10 @@ MOST_DEATHS = 8
 """Leases that may run out before a job is given up unseen. A suspect runs alone long before, and a death that is seen
 there quarantines it; this bound is for what stalls its process for ever, and far from what healthy jobs meet."""
 
+MOST_UNEXPLAINED = 3
+"""Workers that a job may lose in mid-call while no job's step was marked, before such a death counts for it as well:
+what kills a process from within a library's callback is marked by nobody, and would kill for ever."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rescued:
@@ -130,9 +144,12 @@ class DueTable:
     async def rescue(self, asked_at: datetime, renewal_seconds: float = RENEWAL_SECONDS) -> Rescued:
         """Give jobs whose lease had run out by then back to their lane; their open attempts go to suspense.
 
-        It is Postgres's own time, asked for before: where it has stood still since, the living could not renew.
+        A death counts for the job whose step ran when its holder died (`storage.deaths`), and for every job of a
+        holder of whom nothing was reported.
+
+        The time is Postgres's own, asked for before: where it has stood still since, the living could not renew.
         """
-        terms = {"most": MOST_PER_ROUND, "most_deaths": MOST_DEATHS}
+        terms = {"most": MOST_PER_ROUND, "most_deaths": MOST_DEATHS, "most_unexplained": MOST_UNEXPLAINED}
         rows = await self._rows(RESCUE, asked_at=asked_at, renewal_seconds=renewal_seconds, **terms)
         return Rescued(
             jobs=frozenset(JobId(row["rescued_id"]) for row in rows),

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, TypeAlias
 
+from config.marks import Marking, mark_nobody
 from schemas.admission import Ask, Grant, Penalty, Refusal, Settlement, Wait
 from schemas.attempt import ClosedAttempt, OpenedAttempt
 from schemas.contract import OutputContract
@@ -102,7 +103,10 @@ class Answers(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Deps:
-    """All that `run_job` needs. `now` is UTC, `pause` sleeps for seconds, `jitter` is uniform in [0, 1)."""
+    """All that `run_job` needs. `now` is UTC, `pause` sleeps for seconds, `jitter` is uniform in [0, 1).
+
+    `marking` is entered for a job whose synchronous steps are to be marked (`config.marks`).
+    """
 
     jobs: Jobs
     gate: Gate
@@ -112,3 +116,4 @@ class Deps:
     pause: Callable[[float], Awaitable[None]]
     jitter: Callable[[], float]
     attempt_id: Callable[[], AttemptId]
+    marking: Marking = mark_nobody

@@ -14,6 +14,7 @@ from typing import assert_never
 
 import structlog
 
+from config.marks import synchronous_step
 from schemas.admission import Ask, Grant, Penalty, Refusal, RefusalReason, SettleKind, Settlement, Step, Wait
 from schemas.attempt import ClosedAttempt, OpenedAttempt
 from schemas.contract import OutputContract
@@ -85,6 +86,11 @@ async def live(
 
     A caller who waits, and listens by `on_chunk`, has patience: for so long a retry happens here and not in Postgres.
     """
+    with deps.marking(held.job.id):
+        return await _live(held, deps, on_chunk, patience_seconds)
+
+
+async def _live(held: Held, deps: Deps, on_chunk: OnChunk | None, patience_seconds: float) -> tuple[Outcome, Decision]:
     job, audience = held.job, Audience(on_chunk)
     progress = Progress(
         body=job.body,
@@ -139,7 +145,8 @@ async def _recall(job: Job, deps: Deps) -> Tried | None:
 
 def _decision(job: Job, outcome: Outcome, progress: Progress, deps: Deps) -> Decision:
     try:
-        return decide(job, outcome, progress, now=deps.now(), jitter=deps.jitter())
+        with synchronous_step():
+            return decide(job, outcome, progress, now=deps.now(), jitter=deps.jitter())
     except Exception:
         log.exception("decision_failed", job_id=job.id)
         return _dead_of_a_fault()
@@ -179,7 +186,8 @@ async def attempt(job: Job, progress: Progress, fence: int, deps: Deps, on_chunk
 
 
 async def _attempt(job: Job, progress: Progress, fence: int, deps: Deps, on_chunk: OnChunk | None) -> Tried:
-    plan = deps.models.plan(job, progress.target, progress.body, deps.now())
+    with synchronous_step():
+        plan = deps.models.plan(job, progress.target, progress.body, deps.now())
     if isinstance(plan, Refusal):
         return Tried(outcome=NotAllowed(refusal=plan))
     since_at = progress.waiting_since or deps.now()
@@ -224,7 +232,8 @@ async def _without_grant(job: Job, progress: Progress, refusal: Refusal, deps: D
 
 
 def _quoted(job: Job, target: Target, progress: Progress, deps: Deps) -> NanoUsd | None:
-    plan = deps.models.plan(job, target, progress.body, deps.now())
+    with synchronous_step():
+        plan = deps.models.plan(job, target, progress.body, deps.now())
     return plan.quote.cost_nano_usd if isinstance(plan, Plan) else None
 
 
@@ -248,8 +257,9 @@ async def _answer(job: Job, plan: Plan, opened: OpenedAttempt, deps: Deps, on_ch
 def _replied(job: Job, opened: OpenedAttempt, reply: Reply, deps: Deps) -> Tried:
     judged = _judged(reply, job.contract, opened, deps)
     try:
-        price = deps.models.served_price(opened, reply)
-        return _tried(judged, book_reply(opened, reply, judged, deps.now(), price=price))
+        with synchronous_step():
+            price = deps.models.served_price(opened, reply)
+            return _tried(judged, book_reply(opened, reply, judged, deps.now(), price=price))
     except Exception:
         log.exception("booking_failed", job_id=job.id, attempt_id=opened.id)
         return _tried(InternalFault(), book_fault(opened, deps.now(), answered=True))
@@ -258,7 +268,8 @@ def _replied(job: Job, opened: OpenedAttempt, reply: Reply, deps: Deps) -> Tried
 def _judged(reply: Reply, contract: OutputContract | None, opened: OpenedAttempt, deps: Deps) -> Judged:
     """The verdict; a check that ends in a bug has found no fault with the reply, and no proof of it either."""
     try:
-        return deps.models.judge(reply, contract)
+        with synchronous_step():
+            return deps.models.judge(reply, contract)
     except Exception:
         log.exception("judging_failed", job_id=opened.job_id, attempt_id=opened.id)
         return Invalid(reply=reply, complaint=UNCHECKED)

@@ -14,6 +14,7 @@ from config.catalogue import CatalogueError, load_catalogue
 from config.logs import configure_logs
 from config.metrics import Metrics
 from config.settings import SettingError, Settings, load_settings
+from config.watchdog import watched
 from schemas.errors import InvalidSetting
 from schemas.ids import JobId
 from tasks.publish import Published
@@ -44,7 +45,11 @@ async def run_alone(settings: Settings, job_id: JobId, generation: int) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end)
     try:
-        async with open_worker_house(settings, load_catalogue(settings.config), os.environ, Metrics()) as house:
+        async with (
+            watched(settings.watchdog_seconds) as watchdog,
+            open_worker_house(settings, load_catalogue(settings.config), os.environ, Metrics()) as house,
+        ):
+            watchdog.has_started()
             await house.run(Published(job_id=job_id, generation=generation))
     except asyncio.CancelledError:
         if not asked.is_set():

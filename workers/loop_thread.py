@@ -11,8 +11,8 @@ from typing import Any
 
 import structlog
 
+from config.watchdog import watched
 from workers.lifespan import Lifespan
-from workers.watchdog import watch
 
 log = structlog.get_logger()
 
@@ -23,8 +23,11 @@ CLOSE_SECONDS = 10.0
 class LoopThread:
     """Start, wait until open, use `loop`, stop. Not to be started twice."""
 
-    def __init__(self, lifespan: Lifespan[Any], observe_delay: Callable[[float], object]) -> None:
+    def __init__(
+        self, lifespan: Lifespan[Any], observe_delay: Callable[[float], object], *, watchdog_seconds: int
+    ) -> None:
         self._lifespan = lifespan
+        self._watchdog_seconds = watchdog_seconds
         self._observe_delay = observe_delay
         self._opened: Future[None] = Future()
         self._ending = asyncio.Event()
@@ -70,11 +73,13 @@ class LoopThread:
 
     async def _live(self) -> None:
         self._main = asyncio.current_task()
-        watchdog = asyncio.create_task(watch(self._observe_delay))
-        try:
-            await self._lifespan.stay_open(lambda: self._opened.set_result(None), self._ending)
-        finally:
-            watchdog.cancel()
+        async with watched(self._watchdog_seconds, self._observe_delay) as watchdog:
+
+            def opened() -> None:
+                watchdog.has_started()
+                self._opened.set_result(None)
+
+            await self._lifespan.stay_open(opened, self._ending)
 
     def _end(self) -> None:
         if self._opened.done():

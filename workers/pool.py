@@ -54,6 +54,7 @@ class PoolApp(Protocol):
     lifespan: Lifespan[Any]
     slots: Slots
     drain_grace_seconds: float
+    watchdog_seconds: int
 
     def observe_loop_delay(self, seconds: float) -> None:
         """Called at every tick of the loop's watchdog."""
@@ -110,7 +111,9 @@ class TaskPool(BasePool):  # type: ignore[misc]  # Celery ships no types
 
     def on_start(self) -> None:
         """Open the lifespan, and wait for it: no message is taken before. A wrong setting ends the worker."""
-        self._thread = LoopThread(self.app.lifespan, self.app.observe_loop_delay)
+        self._thread = LoopThread(
+            self.app.lifespan, self.app.observe_loop_delay, watchdog_seconds=self.app.watchdog_seconds
+        )
         signals.worker_shutting_down.connect(self._on_shutdown_signal)
         self._thread.start()
         try:

@@ -24,6 +24,7 @@ from config.catalogue import CatalogueError, load_catalogue
 from config.logs import configure_logs
 from config.memory import keep_what_started
 from config.settings import SettingError, Settings, load_settings
+from config.watchdog import watched
 from schemas.errors import InvalidSetting
 from schemas.ids import JobId
 from storage.due import LOST_FROM_EMPTY_SECONDS
@@ -136,7 +137,10 @@ async def keep(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
-    async with open_upkeep_house(settings, load_catalogue(settings.config), os.environ) as house:
+    async with (
+        watched(settings.watchdog_seconds) as watchdog,
+        open_upkeep_house(settings, load_catalogue(settings.config), os.environ) as house,
+    ):
 
         async def alone(job_id: JobId, generation: int) -> int:
             most_seconds = settings.total_timeout_seconds + ALONE_START_SECONDS
@@ -144,6 +148,7 @@ async def keep(settings: Settings) -> None:
 
         vigil = Vigil(house.storage.now, house.books.rescue, clock=time.monotonic)
         keep_what_started()
+        watchdog.has_started()
         log.info("upkeep_started", holder=house.storage.holder)
         bell = asyncio.create_task(listen(settings.database_url.get_secret_value(), woken["dispatch"].set))
         try:

@@ -33,6 +33,7 @@ class WorkerApp(Celery):  # type: ignore[misc]  # Celery ships no types
         self.lifespan = Lifespan(open_house)
         self.slots = Slots(settings.slots, settings.reserved_critical_slots, settings.slice_size)
         self.drain_grace_seconds = settings.drain_grace_seconds
+        self.watchdog_seconds = settings.watchdog_seconds
         self.metrics = metrics
         metrics.slots_in_use.set_function(lambda: self.slots.in_use)
         metrics.slots_waited_for.set_function(lambda: self.slots.waiting)

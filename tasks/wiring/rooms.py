@@ -26,6 +26,7 @@ from storage.schema import fit_of
 from tasks.broker import celery_app
 from tasks.clock import StoreClock
 from tasks.configuration import Configuration
+from tasks.deaths import keep_reporting
 from tasks.publish import Publisher
 from tasks.results import ResultBackend
 
@@ -84,6 +85,7 @@ async def open_rooms(settings: Settings, catalogue: Catalogue, *, process: str) 
             _results(app) as results,
             in_background("configuration", _keep_current(configuration)),
             in_background("clock", _keep_time(clock, storage)),
+            in_background("deaths", keep_reporting(settings.home, storage.deaths)),
         ):
             yield Rooms(
                 settings=settings,

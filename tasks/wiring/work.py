@@ -5,10 +5,11 @@ import random
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from admission.local_gate import LocalGate
 from config.catalogue import Catalogue
+from config.marks import marks_of
 from config.metrics import Metrics
 from config.settings import Settings
 from providers.vocabulary import Vocabulary
@@ -123,7 +124,8 @@ async def working(
             jitter=chance.random,
             attempt_id=new_attempt_id,
         )
-        yield observed(deps, metrics, time.monotonic)
+        with marks_of(settings.home, rooms.storage.holder) as marking:
+            yield replace(observed(deps, metrics, time.monotonic), marking=marking)
         await gate.aclose()
 
 

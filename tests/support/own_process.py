@@ -78,9 +78,9 @@ class OwnProcess:
 class CeleryWorker(OwnProcess):
     """The Procfile's `standard` line: a worker of every lane."""
 
-    def __init__(self, env: Mapping[str, str]) -> None:
+    def __init__(self, env: Mapping[str, str], app: str = "workers.app") -> None:
         lanes = ",".join(lane.queue for lane in Lane)
-        words = ("-A", "workers.app", "worker", "-n", f"w{time.monotonic_ns()}@%h", "-Q", lanes)
+        words = ("-A", app, "worker", "-n", f"w{time.monotonic_ns()}@%h", "-Q", lanes)
         super().__init__("celery", env, *words, "--without-gossip", "--without-mingle")
 
 

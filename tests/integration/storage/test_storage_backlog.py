@@ -177,7 +177,10 @@ TAKE = {"lane": "low", "model": "m1", "most": 10, "intake_seconds": 2.0, "most_g
     ("query", "parameters"),
     [
         (due.STAGE_DUE, {"most": 10}),
-        (due.RESCUE, {"asked_at": datetime.now(UTC), "most": 10, "most_deaths": 3, "renewal_seconds": 0}),
+        (
+            due.RESCUE,
+            {"asked_at": datetime.now(UTC), "most": 10, "most_deaths": 3, "renewal_seconds": 0, "most_unexplained": 3},
+        ),
         (backlog.FLOWS, {}),
         (backlog.TAKE, TAKE),
         (controls.PUT_BACK, {"most": 10}),

@@ -8,11 +8,13 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from config.marks import LastMark
 from schemas.decision import Park
 from schemas.job import Held, NewJob
 from schemas.lanes import Lane
 from storage.backlog import BacklogTable
-from storage.due import EXPIRE, MOST_PER_ROUND, STAGE_DUE, DueTable
+from storage.deaths import DeathTable
+from storage.due import EXPIRE, MOST_PER_ROUND, MOST_UNEXPLAINED, STAGE_DUE, DueTable
 from storage.jobs import JobTable, Record
 from storage.leadership import Leadership
 from storage.suspects import SUSPECT_DEATHS, SuspectTable
@@ -86,6 +88,94 @@ async def test_a_synchronous_job_whose_process_died_is_a_dead_letter(engine: Asy
 
     found = await job_state(engine, job.id)
     assert (found["state"], found["dead_reason"]) == ("dead", "caller_lost")
+
+
+async def held_by(engine: AsyncEngine, holder: str, jobs: int = 2) -> list[Held]:
+    """Jobs whose leases have run out."""
+    table = JobTable(engine, holder=holder, lease_seconds=-1)
+    new = [new_job() for _ in range(jobs)]
+    await table.insert(new)
+    held = await table.hold([(job.id, 0) for job in new])
+    return [one for one in held if one is not None]
+
+
+async def deaths_of(engine: AsyncEngine, *held: Held) -> list[int]:
+    return [(await job_state(engine, one.job.id))["deaths"] for one in held]
+
+
+async def test_a_death_counts_for_the_job_that_was_worked_on_and_no_other(engine: AsyncEngine) -> None:
+    culprit, neighbour = await held_by(engine, "reported")
+    await DeathTable(engine).report([LastMark(holder="reported", job_id=culprit.job.id)])
+
+    rescued = await DueTable(engine).rescue(datetime.now(UTC), renewal_seconds=0)
+
+    assert rescued.jobs >= {culprit.job.id, neighbour.job.id}
+    assert await deaths_of(engine, culprit, neighbour) == [1, 0]
+
+
+async def test_a_death_between_steps_counts_for_nobody(engine: AsyncEngine) -> None:
+    held = await held_by(engine, "idle")
+    await DeathTable(engine).report([LastMark(holder="idle", job_id=None)])
+
+    await DueTable(engine).rescue(datetime.now(UTC), renewal_seconds=0)
+
+    assert await deaths_of(engine, *held) == [0, 0]
+
+
+async def test_a_death_of_which_nothing_is_known_counts_for_all(engine: AsyncEngine) -> None:
+    held = await held_by(engine, "unreported")
+
+    await DueTable(engine).rescue(datetime.now(UTC), renewal_seconds=0)
+
+    assert await deaths_of(engine, *held) == [1, 1]
+
+
+async def test_who_loses_worker_after_worker_in_mid_call_is_suspected_in_the_end(engine: AsyncEngine) -> None:
+    [first] = await held_by(engine, "lost-0", jobs=1)
+    deaths = []
+    for number in range(MOST_UNEXPLAINED + 1):
+        holder = f"lost-{number}"
+        table = JobTable(engine, holder=holder, lease_seconds=-1)
+        if number:
+            [held] = await table.hold([(first.job.id, number)])
+            assert held is not None
+        else:
+            held = first
+        await JobTable(engine, holder=holder, lease_seconds=30).open([opened(held.lease)])
+        await DeathTable(engine).report([LastMark(holder=holder, job_id=None)])
+        await DueTable(engine).rescue(datetime.now(UTC), renewal_seconds=0)
+        deaths += await deaths_of(engine, first)
+
+    assert deaths == [0] * MOST_UNEXPLAINED + [1]
+
+
+async def test_the_caller_of_the_job_that_ended_its_process_is_told_so(engine: AsyncEngine) -> None:
+    table = JobTable(engine, holder="web-1", lease_seconds=-1)
+    culprit, neighbour = new_job(), new_job()
+    for job in (culprit, neighbour):
+        await table.insert_running(job)
+    await DeathTable(engine).report([LastMark(holder="web-1", job_id=culprit.id)])
+
+    await DueTable(engine).rescue(datetime.now(UTC), renewal_seconds=0)
+
+    found, beside = await job_state(engine, culprit.id), await job_state(engine, neighbour.id)
+    assert (found["state"], found["dead_reason"], found["deaths"]) == ("dead", "caller_lost", 1)
+    assert "while it worked on this job" in found["message"]
+    assert (beside["state"], beside["dead_reason"], beside["deaths"]) == ("dead", "caller_lost", 0)
+
+
+async def test_the_first_report_of_a_process_stands_and_old_ones_go(engine: AsyncEngine) -> None:
+    table = DeathTable(engine)
+    await table.report([LastMark(holder="old", job_id=None)])
+    async with engine.begin() as connection:
+        await connection.execute(text("UPDATE process_deaths SET reported_at = now() - interval '2 days'"))
+
+    await table.report([LastMark(holder="new", job_id="job_1"), LastMark(holder="other", job_id=None)])
+    await table.report([LastMark(holder="new", job_id=None)])
+
+    async with engine.connect() as connection:
+        found = await connection.execute(text("SELECT holder, job_id FROM process_deaths ORDER BY holder"))
+        assert [tuple(row) for row in found] == [("new", "job_1"), ("other", None)]
 
 
 async def a_suspect(engine: AsyncEngine) -> NewJob:

@@ -43,6 +43,7 @@ class App:
     lifespan: Lifespan[str]
     slots: Slots = field(default_factory=lambda: Slots(8, 2, 2))
     drain_grace_seconds: float = 5.0
+    watchdog_seconds: int = 0
     delays: list[float] = field(default_factory=list)
 
     def observe_loop_delay(self, seconds: float) -> None:

@@ -1,0 +1,43 @@
+"""Reports the deaths of processes of this machine: each living process looks for the marks of dead ones."""
+
+import asyncio
+from pathlib import Path
+from typing import NoReturn, Protocol
+
+import structlog
+
+from config.marks import LastMark, last_marks
+from schemas.errors import Unavailable
+
+log = structlog.get_logger()
+
+LOOK_SECONDS = 0.5
+"""A loop that stands still is ended 10 s after its last tick. Its leases run out 11 s after that tick at the earliest,
+15 s after the last heartbeat, which may have been 4 s before: the report has to be there by then."""
+
+
+class Deaths(Protocol):
+    """Where reports go."""
+
+    async def report(self, marks: list[LastMark]) -> None:
+        """Store them. Raises PostgresUnavailable."""
+
+
+async def keep_reporting(home: Path, deaths: Deaths) -> NoReturn:
+    """Report until cancelled. While Postgres is away the marks stay where they are."""
+    while True:
+        try:
+            await report_deaths(home, deaths)
+        except Unavailable as error:
+            log.debug("deaths_not_reported", reason=error.message)  # whoever needs Postgres says that it is away
+        await asyncio.sleep(LOOK_SECONDS)
+
+
+async def report_deaths(home: Path, deaths: Deaths) -> int:
+    """Report what dead processes left below this home; returns how many. Raises PostgresUnavailable."""
+    with last_marks(home) as marks:
+        if marks:
+            await deaths.report(marks)
+            for mark in marks:
+                log.warning("process_died", holder=mark.holder, job_id=mark.job_id)
+        return len(marks)

@@ -1,0 +1,49 @@
+"""A worker of the product whose judgement never ends for jobs of one contract: a bug that no bound of ours has met.
+
+celery -A tests.support.hanging_app worker -Q completions.normal
+"""
+
+import os
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+from config.catalogue import load_catalogue
+from config.metrics import Metrics
+from config.settings import load_settings
+from schemas.contract import OutputContract
+from schemas.outcome import Judged
+from schemas.reply import Reply
+from tasks.deps import Models
+from tasks.wiring.work import WorkerHouse, open_worker_house
+from workers.assembly import assemble
+
+HANGING_NAME = "never_judged"
+"""The name of the contract."""
+
+
+class HangingModels:
+    """`tasks.deps.Models`, all but the judgement as it is."""
+
+    def __init__(self, models: Models) -> None:
+        self.chain, self.plan, self.call = models.chain, models.plan, models.call
+        self.look_up, self.served_price = models.look_up, models.served_price
+        self._judge = models.judge
+
+    def judge(self, reply: Reply, contract: OutputContract | None) -> Judged:
+        """Judge, unless it is the contract that hangs."""
+        if contract is not None and contract.name == HANGING_NAME:
+            time.sleep(600)
+        return self._judge(reply, contract)
+
+
+@asynccontextmanager
+async def open_hanging_house() -> AsyncIterator[WorkerHouse]:
+    """The house of a worker with these models."""
+    async with open_worker_house(settings, load_catalogue(settings.config), os.environ, metrics) as house:
+        yield replace(house, deps=replace(house.deps, models=HangingModels(house.deps.models)))
+
+
+settings, metrics = load_settings(), Metrics()
+app = assemble(settings, open_hanging_house, metrics)
