@@ -44,6 +44,10 @@ Steps: TypeAlias = Annotated[
 """One step, or several to be tried in order."""
 
 BUDGET_SCOPES = ("global", "tenant", "user", "batch", "prompt")
+KINDS_WITHIN_TENANTS = frozenset({"user", "prompt"})
+"""Names that a tenant chooses: their scopes are `KIND:TENANT/NAME`. No tenant's id holds a slash, so the first one ends
+it, whatever the name holds."""
+
 MAX_BUDGETS_OF_A_JOB = 8
 """Every counter that a job meets is read and written inside the one admission call."""
 
@@ -134,6 +138,8 @@ DEFAULT_AHEAD = 0.1
 
 class BudgetTable(_Table):
     """A limit of spending for a scope in a window of its timezone. Its own steps go before those of the lane.
+
+    A user or a prompt is one of a tenant: `user:carol` limits the one of that name at each, `user:acme/carol` at one.
 
     With `pacing = "even"` no larger part of the limit is spent than has passed of the window, and `pacing_ahead` more.
     """
@@ -312,7 +318,14 @@ def _most_of_kind(kind: str, keys: Iterable[tuple[str, str, str]]) -> int:
         if scope.partition(":")[0] == kind:
             windows.setdefault(scope, set()).add((window, zone))
     of_each = windows.pop(kind, set())
+    if kind in KINDS_WITHIN_TENANTS:  # `user:acme/carol` is met by who meets `user:carol`
+        windows = {scope: named | windows.get(_at_each_tenant(scope), set()) for scope, named in windows.items()}
     return max((len(of_each | named) for named in windows.values()), default=len(of_each))
+
+
+def _at_each_tenant(scope: str) -> str:
+    kind, _, name = scope.partition(":")
+    return f"{kind}:{name.partition('/')[2]}"
 
 
 def load_catalogue(path: Path) -> Catalogue:

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.money import NanoUsd
 from storage.batched import columns, fetch
+from storage.counted import SCOPE_OF_TENANT
 from storage.engine import transaction
 from storage.rows import Row
 
@@ -44,12 +45,12 @@ RETURNING id
 
 COUNTS = "SELECT scope, percent, count(*) AS times FROM budget_thresholds GROUP BY scope, percent ORDER BY 1, 2"
 
-BURN = """
-SELECT c.item ->> 0 AS scope, c.item ->> 1 AS time_window, sum(l.nano_usd)::bigint AS nano_usd
+BURN = f"""
+SELECT {SCOPE_OF_TENANT} AS scope, c.item ->> 1 AS time_window, sum(l.nano_usd)::bigint AS nano_usd
 FROM ledger l JOIN attempts a ON a.id = l.attempt_id CROSS JOIN LATERAL json_array_elements(a.counters) AS c (item)
 WHERE l.at >= statement_timestamp() - make_interval(secs => :seconds)
 GROUP BY 1, 2
-"""
+"""  # noqa: S608 - constants inside another
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
