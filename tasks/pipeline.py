@@ -184,19 +184,19 @@ async def _answer(job: Job, plan: Plan, opened: OpenedAttempt, deps: Deps, on_ch
             booking = book_reply(opened, answer, judged, deps.now(), price=deps.models.served_price(opened, answer))
             return Tried(outcome=judged, closed=booking.closed, settlement=booking.settlement)
         case Trouble():
-            await _warn_others(plan.target, answer, deps)
+            await _warn_others(job.id, plan.target, answer, deps)
             booking = book_trouble(opened, answer, deps.now())
             return Tried(outcome=Failed(trouble=answer), closed=booking.closed, settlement=booking.settlement)
         case _:
             assert_never(answer)
 
 
-async def _warn_others(target: Target, trouble: Trouble, deps: Deps) -> None:
+async def _warn_others(job_id: JobId, target: Target, trouble: Trouble, deps: Deps) -> None:
     match trouble.kind:
         case TroubleKind.THROTTLE | TroubleKind.RAMP:
             await deps.gate.penalize(target, _penalty(trouble))
         case TroubleKind.MONEY | TroubleKind.AUTH:
-            await deps.gate.stop_account(target.account, trouble.code or trouble.kind.value)
+            await deps.gate.doubt_account(target.account, trouble.code or trouble.kind.value, job_id)
         case _:
             pass
 

@@ -163,11 +163,11 @@ def test_while_a_family_is_frozen_all_views_agree_with_the_rows(shut: StackProce
 def test_an_account_without_money_is_shut_says_so_everywhere_and_opens_at_an_operators_word(
     shut: StackProcess,
 ) -> None:
-    made = [hand_in(shut, "gpt-5-mini", "normal", "[[scenario:money*1]]")]
+    made = [hand_in(shut, "gpt-5-mini", "normal", f"[[scenario:money*1]] {number}") for number in range(2)]
     eventually(lambda: limits_of(shut, OTHER)["in_flight"]["shut_by"], "account_stopped")
     made += [hand_in(shut, "gpt-5-mini", "high") for _ in range(4)]
-    eventually(lambda: reasons(shut, made), ["account_stopped"] * 4 + ["money"])
-    eventually(lambda: counts(limits_of(shut, OTHER)["in_flight"]), {"high": 4, "normal": 1})
+    eventually(lambda: reasons(shut, made), ["account_stopped"] * 4 + ["money"] * 2)
+    eventually(lambda: counts(limits_of(shut, OTHER)["in_flight"]), {"high": 4, "normal": 2})
 
     told, family = limits_of(shut, OTHER)["in_flight"], limits_of(shut, FAMILY)["in_flight"]
     shown = [line.split("\t") for line in printed(shut).splitlines()]
