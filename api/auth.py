@@ -44,9 +44,17 @@ class Caller:
 class Authenticator:
     """Turns secrets into callers. The operator's first key comes from the settings and needs no database."""
 
-    def __init__(self, keys: Keys, admin_secret: str | None, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        keys: Keys,
+        admin_secret: str | None,
+        *,
+        scrape_secret: str | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._keys = keys
         self._admin_digest = _digest(admin_secret) if admin_secret else None
+        self._scrape_digest = _digest(scrape_secret) if scrape_secret else None
         self._clock = clock
         self._believed: dict[bytes, tuple[float, Caller]] = {}
 
@@ -60,6 +68,13 @@ class Authenticator:
         if not caller.is_operator or not ID.fullmatch(wanted_tenant):
             raise Forbidden("Only an operator may act for another tenant.", param=TENANT_HEADER)
         return Caller(tenant_id=TenantId(wanted_tenant), is_operator=True, named=True)
+
+    async def check_scraper(self, secret: str) -> None:
+        """Let the scrape key and operators in. Raises Unauthenticated, Forbidden and PostgresUnavailable."""
+        if self._scrape_digest is not None and hmac.compare_digest(_digest(secret), self._scrape_digest):
+            return
+        if not (await self.caller(secret)).is_operator:
+            raise Forbidden("Metrics need the scrape key, or a key with the operator scope.")
 
     def forget(self) -> None:
         """Believe nothing any more, because a key was revoked."""
@@ -103,6 +118,15 @@ async def _caller(
     return await authenticator.caller(credentials.credentials, request.headers.get(TENANT_HEADER))
 
 
+async def _scraper(
+    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+) -> None:
+    if credentials is None:
+        raise Unauthenticated
+    authenticator: Authenticator = request.app.state.authenticator
+    await authenticator.check_scraper(credentials.credentials)
+
+
 async def _operator(caller: Annotated[Caller, Depends(_caller)]) -> Caller:
     if not caller.is_operator:
         raise Forbidden("This needs a key with the operator scope.")
@@ -111,3 +135,4 @@ async def _operator(caller: Annotated[Caller, Depends(_caller)]) -> Caller:
 
 AnyCaller = Annotated[Caller, Depends(_caller)]
 Operator = Annotated[Caller, Depends(_operator)]
+Scraper = Annotated[None, Depends(_scraper)]

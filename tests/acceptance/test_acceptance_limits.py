@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
-from urllib.request import ProxyHandler, build_opener
+from urllib.request import ProxyHandler, Request, build_opener
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -95,7 +95,9 @@ def printed(stack: StackProcess, *words: str) -> str:
 
 def samples(stack: StackProcess, name: str, **labels: str) -> dict[tuple[str, ...], float]:
     """The samples of one gauge that have these labels, by the values of their other labels."""
-    with build_opener(ProxyHandler({})).open(f"{stack.url}/metrics") as answer:
+    key = (stack.home / "secrets" / "metrics-key").read_text()
+    scrape = Request(f"{stack.url}/metrics", headers={"authorization": f"Bearer {key}"})  # noqa: S310 - loopback
+    with build_opener(ProxyHandler({})).open(scrape) as answer:
         families = text_string_to_metric_families(answer.read().decode())
     return {
         tuple(value for label, value in sorted(sample.labels.items()) if label not in labels): sample.value
