@@ -16,7 +16,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from api.answers import ID
 from api.house import Keys
-from schemas.errors import Forbidden, Unauthenticated
+from schemas.errors import Forbidden, NotFound, Unauthenticated
 from schemas.ids import DEFAULT_TENANT, TenantId
 
 OPERATOR = "operator"
@@ -56,10 +56,11 @@ class Authenticator:
         self._admin_digest = _digest(admin_secret) if admin_secret else None
         self._scrape_digest = _digest(scrape_secret) if scrape_secret else None
         self._clock = clock
+        self._seen_tenants: frozenset[str] = frozenset({DEFAULT_TENANT})
         self._believed: dict[bytes, tuple[float, Caller]] = {}
 
     async def caller(self, secret: str, wanted_tenant: str | None = None) -> Caller:
-        """Who holds this secret. Raises Unauthenticated, Forbidden and PostgresUnavailable."""
+        """Who holds this secret. Raises Unauthenticated, Forbidden, NotFound and PostgresUnavailable."""
         if not 0 < len(secret) <= MOST_SECRET_CHARACTERS:
             raise Unauthenticated
         caller = await self._holder(secret)
@@ -67,6 +68,7 @@ class Authenticator:
             return caller
         if not caller.is_operator or not ID.fullmatch(wanted_tenant):
             raise Forbidden("Only an operator may act for another tenant.", param=TENANT_HEADER)
+        await self._check_tenant(wanted_tenant)
         return Caller(tenant_id=TenantId(wanted_tenant), is_operator=True, named=True)
 
     async def check_scraper(self, secret: str) -> None:
@@ -79,6 +81,13 @@ class Authenticator:
     def forget(self) -> None:
         """Believe nothing any more, because a key was revoked."""
         self._believed.clear()
+
+    async def _check_tenant(self, name: str) -> None:
+        """Tenants are never removed, so one that was seen is there."""
+        if name not in self._seen_tenants:
+            self._seen_tenants = await self._keys.tenants()
+        if name not in self._seen_tenants:
+            raise NotFound(f"There is no tenant '{name}'.", param=TENANT_HEADER)
 
     async def _holder(self, secret: str) -> Caller:
         digest = _digest(secret)

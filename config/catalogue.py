@@ -54,6 +54,9 @@ MAX_BUDGETS_OF_A_JOB = 8
 ServiceTier: TypeAlias = Literal["default", "flex", "scale", "priority", "fast", "batch"]
 """What a provider may serve at, each at its own price."""
 
+SMALLEST_USD = Decimal("1e-9")
+"""A nano-dollar: less would be rounded to a limit of nothing, or a price of nothing."""
+
 HIGHEST_LIMIT_USD = 9_007_199
 """2^53 nano-dollars: up to here the scripts' doubles count every one of them."""
 
@@ -77,10 +80,10 @@ def _known_zone(name: str) -> str:
 class TierPriceTable(_Table):
     """USD per million tokens. Zero is no price: a model that costs nothing would pass every budget."""
 
-    input: Decimal = Field(gt=0, strict=False)
-    cached_input: Decimal | None = Field(default=None, gt=0, strict=False)
-    cache_write: Decimal | None = Field(default=None, gt=0, strict=False)
-    output: Decimal = Field(gt=0, strict=False)
+    input: Decimal = Field(ge=SMALLEST_USD, strict=False)
+    cached_input: Decimal | None = Field(default=None, ge=SMALLEST_USD, strict=False)
+    cache_write: Decimal | None = Field(default=None, ge=SMALLEST_USD, strict=False)
+    output: Decimal = Field(ge=SMALLEST_USD, strict=False)
 
 
 class PriceTable(TierPriceTable):
@@ -146,7 +149,7 @@ class BudgetTable(_Table):
 
     scope: str = "global"
     window: Literal["hour", "day", "month"] = "day"
-    limit_usd: Decimal = Field(gt=0, le=HIGHEST_LIMIT_USD, strict=False)
+    limit_usd: Decimal = Field(ge=SMALLEST_USD, le=HIGHEST_LIMIT_USD, strict=False)
     timezone: str = "UTC"
     on_exhausted: Steps | None = None
     pacing: Literal["even"] | None = None

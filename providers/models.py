@@ -111,8 +111,8 @@ class Models:
     def _tier(self, body: JsonObject, target: Target) -> str:
         """What a request asks for; where it leaves that to the account, what the account serves."""
         asked = body.get("service_tier")
-        if asked not in {None, "auto"}:
-            return str(asked)
+        if isinstance(asked, str) and asked != "auto":
+            return asked
         return self._catalogue.providers[target.account].service_tier
 
     def judge(self, reply: Reply, contract: OutputContract | None) -> Judged:

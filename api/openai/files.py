@@ -4,6 +4,7 @@ A form may name its purpose after the file (the Node SDK does). The file is then
 copied within the store in the rare case that the fields behind it say something else.
 """
 
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -30,6 +31,7 @@ router = APIRouter(prefix="/v1/files", tags=["files"])
 UPLOAD_PURPOSES = ("batch", "assistants", "fine-tune", "vision", "user_data", "evals")
 BATCH_LIFE_SECONDS = 30 * 24 * 3600
 LIFE_SECONDS = (3_600, 2_592_000)
+WHOLE_SECONDS = re.compile(r"[0-9]{1,12}", re.ASCII)
 MOST_NAME_CHARACTERS = 255
 
 FORM: JsonObject = {
@@ -217,7 +219,7 @@ def _life_seconds(fields: dict[str, str], purpose: str) -> int | None:
     if anchor != "created_at":
         raise InvalidRequest("expires_after.anchor must be created_at.", param="expires_after.anchor")
     least, most = LIFE_SECONDS
-    if seconds is None or not (seconds.isascii() and seconds.isdigit()) or not least <= int(seconds[:12]) <= most:
+    if seconds is None or not WHOLE_SECONDS.fullmatch(seconds) or not least <= int(seconds) <= most:
         raise InvalidRequest(f"expires_after.seconds must be {least} to {most}.", param="expires_after.seconds")
     return int(seconds)
 
