@@ -15,7 +15,7 @@ from admission.balances import HIGHEST_LIMIT_NANO_USD, read_balances, retention_
 from admission.keys import Keys
 from admission.learning import Reading, read_penalty, read_requests, read_tokens
 from admission.limits import Balance, LimitsSnapshot, TargetLimits
-from admission.scripts import ADMIT, CONFIGURE, EXPIRE, PENALIZE, SETTLE
+from admission.scripts import ADMIT, CONFIGURE, DOUBT, EXPIRE, PENALIZE, SETTLE
 from admission.snapshots import read_snapshot
 from admission.stamps import bucket_of, read_stamp, stamp_name
 from admission.state import ORIGIN_SECONDS
@@ -35,11 +35,15 @@ from schemas.admission import (
     WaitReason,
 )
 from schemas.errors import InvalidRequest
-from schemas.ids import AttemptId
+from schemas.ids import AttemptId, JobId
 from schemas.job import Target
 
 DEFAULT_LIFETIME_SECONDS = 660.0
 """Longer than the longest call (600 s): a reservation that runs out is one whose worker is gone."""
+
+DOUBT_SECONDS = 600
+"""How long a job's refusal counts towards a stop of its account: an account without money is met by a second job within
+minutes; two odd requests of different hours are a coincidence."""
 
 ORIGIN = datetime.fromtimestamp(ORIGIN_SECONDS, UTC)
 
@@ -103,12 +107,18 @@ class Gate:
         keys = [self._keys.bucket(target), self._keys.targets, self._keys.frozen_by(target)]
         await self._wire.run(PENALIZE, keys, args)
 
-    async def stop_account(self, account: str, reason: str) -> None:
-        """Let nothing more through to this account until somebody opens it."""
-        await self._wire.command("SET", self._keys.account(account), reason)
+    async def doubt_account(self, account: str, reason: str, job_id: JobId) -> bool:
+        """Count a refusal of this account's key or money; returns whether it is stopped. Safe to call twice.
+
+        The first job's word is a doubt; a second one's within `DOUBT_SECONDS` stops the account until it is opened.
+        Jobs that have stopped it do not count again until so long after it was opened: it takes fresh ones.
+        """
+        keys = [self._keys.account(account), self._keys.doubt(account)]
+        return bool(await self._wire.run(DOUBT, keys, [reason, job_id, DOUBT_SECONDS]))
 
     async def open_account(self, account: str) -> str | None:
         """Let calls through to this account again; returns what it was stopped for, None when it was open."""
+        await self._wire.command("EXPIRE", self._keys.doubt(account), DOUBT_SECONDS)
         reason = await self._wire.command("GETDEL", self._keys.account(account))
         return None if reason is None else str(reason.decode())
 

@@ -49,6 +49,10 @@ class Keys:
         """Holds the reason while the account is stopped."""
         return f"{self._root}stopped:{_safe(account)}"
 
+    def doubt(self, account: str) -> str:
+        """Hash of jobs that met a refusal of this account: 1 counts towards a stop, 0 has been counted by one."""
+        return f"{self._root}doubt:{_safe(account)}"
+
     def counter(self, counter: BudgetCounter) -> str:
         """Hash of one scope in one window: l limit (where pinned), s settled, r reserved, th thresholds passed."""
         return f"{self._root}budget:{_safe(counter.scope)}:{_safe(counter.window)}"

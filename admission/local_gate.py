@@ -14,7 +14,7 @@ from typing import Protocol, Self, TypeAlias
 from admission.recall import Recall
 from schemas.admission import Ask, Grant, Penalty, Refusal, RefusalReason, SettleKind, Settlement, Wait, WaitReason
 from schemas.errors import RedisUnavailable
-from schemas.ids import AttemptId
+from schemas.ids import AttemptId, JobId
 from schemas.job import Target
 from schemas.lanes import Lane
 
@@ -46,8 +46,8 @@ class SharedGate(Protocol):
     async def penalize(self, target: Target, penalty: Penalty) -> None:
         """Freeze a target."""
 
-    async def stop_account(self, account: str, reason: str) -> None:
-        """Let nothing more through to an account."""
+    async def doubt_account(self, account: str, reason: str, job_id: JobId) -> bool:
+        """Count a refusal of an account; the second job's stops it."""
 
     async def current_epoch(self) -> int | None:
         """The ledger's epoch; None while it is closed."""
@@ -124,9 +124,9 @@ class LocalGate:
         family = self._family_of(target)
         await self._gate.penalize(target if family is None else replace(target, model=family), penalty)
 
-    async def stop_account(self, account: str, reason: str) -> None:
-        """Let nothing more through to this account until an operator says so."""
-        await self._gate.stop_account(account, reason)
+    async def doubt_account(self, account: str, reason: str, job_id: JobId) -> bool:
+        """Count a refusal of this account; the second job's stops it until an operator opens it."""
+        return await self._gate.doubt_account(account, reason, job_id)
 
     async def aclose(self) -> None:
         """Let the last releases reach Redis."""

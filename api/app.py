@@ -6,6 +6,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TypeAlias
 
 from fastapi import FastAPI
+from pydantic import SecretStr
 
 from api.auth import Authenticator
 from api.errors import ERROR_ANSWER, install
@@ -44,7 +45,9 @@ def create_app(settings: Settings, catalogue: Catalogue, open_house: OpenHouse) 
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with open_house(settings, catalogue) as house:
             app.state.house = house
-            app.state.authenticator = Authenticator(house.keys, _admin_secret(settings))
+            app.state.authenticator = Authenticator(
+                house.keys, _secret(settings.admin_key), scrape_secret=_secret(settings.metrics_key)
+            )
             yield
 
     app = FastAPI(
@@ -66,5 +69,5 @@ def create_app(settings: Settings, catalogue: Catalogue, open_house: OpenHouse) 
     return app
 
 
-def _admin_secret(settings: Settings) -> str | None:
-    return settings.admin_key.get_secret_value() if settings.admin_key else None
+def _secret(setting: SecretStr | None) -> str | None:
+    return setting.get_secret_value() if setting else None

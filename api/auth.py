@@ -16,7 +16,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from api.answers import ID
 from api.house import Keys
-from schemas.errors import Forbidden, Unauthenticated
+from schemas.errors import Forbidden, NotFound, Unauthenticated
 from schemas.ids import DEFAULT_TENANT, TenantId
 
 OPERATOR = "operator"
@@ -44,14 +44,23 @@ class Caller:
 class Authenticator:
     """Turns secrets into callers. The operator's first key comes from the settings and needs no database."""
 
-    def __init__(self, keys: Keys, admin_secret: str | None, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        keys: Keys,
+        admin_secret: str | None,
+        *,
+        scrape_secret: str | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._keys = keys
         self._admin_digest = _digest(admin_secret) if admin_secret else None
+        self._scrape_digest = _digest(scrape_secret) if scrape_secret else None
         self._clock = clock
+        self._seen_tenants: frozenset[str] = frozenset({DEFAULT_TENANT})
         self._believed: dict[bytes, tuple[float, Caller]] = {}
 
     async def caller(self, secret: str, wanted_tenant: str | None = None) -> Caller:
-        """Who holds this secret. Raises Unauthenticated, Forbidden and PostgresUnavailable."""
+        """Who holds this secret. Raises Unauthenticated, Forbidden, NotFound and PostgresUnavailable."""
         if not 0 < len(secret) <= MOST_SECRET_CHARACTERS:
             raise Unauthenticated
         caller = await self._holder(secret)
@@ -59,11 +68,26 @@ class Authenticator:
             return caller
         if not caller.is_operator or not ID.fullmatch(wanted_tenant):
             raise Forbidden("Only an operator may act for another tenant.", param=TENANT_HEADER)
+        await self._check_tenant(wanted_tenant)
         return Caller(tenant_id=TenantId(wanted_tenant), is_operator=True, named=True)
+
+    async def check_scraper(self, secret: str) -> None:
+        """Let the scrape key and operators in. Raises Unauthenticated, Forbidden and PostgresUnavailable."""
+        if self._scrape_digest is not None and hmac.compare_digest(_digest(secret), self._scrape_digest):
+            return
+        if not (await self.caller(secret)).is_operator:
+            raise Forbidden("Metrics need the scrape key, or a key with the operator scope.")
 
     def forget(self) -> None:
         """Believe nothing any more, because a key was revoked."""
         self._believed.clear()
+
+    async def _check_tenant(self, name: str) -> None:
+        """Tenants are never removed, so one that was seen is there."""
+        if name not in self._seen_tenants:
+            self._seen_tenants = await self._keys.tenants()
+        if name not in self._seen_tenants:
+            raise NotFound(f"There is no tenant '{name}'.", param=TENANT_HEADER)
 
     async def _holder(self, secret: str) -> Caller:
         digest = _digest(secret)
@@ -103,6 +127,15 @@ async def _caller(
     return await authenticator.caller(credentials.credentials, request.headers.get(TENANT_HEADER))
 
 
+async def _scraper(
+    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+) -> None:
+    if credentials is None:
+        raise Unauthenticated
+    authenticator: Authenticator = request.app.state.authenticator
+    await authenticator.check_scraper(credentials.credentials)
+
+
 async def _operator(caller: Annotated[Caller, Depends(_caller)]) -> Caller:
     if not caller.is_operator:
         raise Forbidden("This needs a key with the operator scope.")
@@ -111,3 +144,4 @@ async def _operator(caller: Annotated[Caller, Depends(_caller)]) -> Caller:
 
 AnyCaller = Annotated[Caller, Depends(_caller)]
 Operator = Annotated[Caller, Depends(_operator)]
+Scraper = Annotated[None, Depends(_scraper)]

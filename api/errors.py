@@ -30,6 +30,7 @@ from schemas.errors import (
     UnknownModel,
 )
 from schemas.jsons import JsonObject
+from schemas.reply import TroubleKind
 from schemas.states import JobState
 
 CLIENT_GONE = 499
@@ -95,6 +96,9 @@ WAITING = Kind(429, LIMIT, "rate_limit_exceeded", retry_after_seconds=LIMIT_SECO
 UNUSABLE = Kind(422, OUTPUT, retry=NEVER)
 UPSTREAM = Kind(502, SERVER, retry=NEVER)
 
+ACCOUNT_REFUSED = Kind(503, OVERLOADED, "provider_account_refused", retry=NEVER)
+"""The provider refuses the key or the money of our account: nothing that the caller could change, or wait for."""
+
 BY_REASON: Mapping[str, Kind] = {
     DeadReason.INVALID_OUTPUT: UNUSABLE,
     DeadReason.CONTRACT_VIOLATION: UNUSABLE,
@@ -114,6 +118,7 @@ BY_REASON: Mapping[str, Kind] = {
     DeadReason.INTERNAL_ERROR: Kind(500, SERVER, retry=NEVER),
     DeadReason.UNKNOWN: UPSTREAM,
     **dict.fromkeys(WaitReason, WAITING),
+    **dict.fromkeys((TroubleKind.AUTH, TroubleKind.MONEY), ACCOUNT_REFUSED),
     RefusalReason.UNKNOWN_MODEL: Kind(404, REQUEST),
     RefusalReason.ACCOUNT_STOPPED: Kind(503, OVERLOADED, "provider_account_stopped", retry=NEVER),
     RefusalReason.STALE_EPOCH: Kind(503, OVERLOADED, retry_after_seconds=STORE_AWAY_SECONDS),

@@ -1,10 +1,12 @@
 """How deep the lanes are, what limits grant and budgets have spent, for scrapers; asked once in a while at most.
 
 A store that is away costs its own gauges, never the scrape: `penstock_part_ready` tells of it. Labels are closed sets
-and configured names, so that there are never more series than targets and budgets ask for; unknown is no sample.
+and configured names, so that there are never more series than targets, budgets and tenants ask for; unknown is no
+sample. Users, batches and prompts are no labels: they are persons' names, and there is no end of them.
 """
 
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 
@@ -20,6 +22,9 @@ from storage.waiting import MOST_COUNTED
 
 BELIEVED_SECONDS = 10.0
 """Counting a backlog of a million takes a good part of a second, however many scrapers ask."""
+
+UNLABELLED_KINDS = frozenset({"user", "batch", "prompt"})
+"""Kinds of budget scopes that stand in no label by their names."""
 
 AMOUNTS = ("limit_usd", "settled_usd", "reserved_usd")
 FIGURES = ("configured", "learned", "effective", "used")
@@ -114,6 +119,8 @@ async def _budgets(watch: Watch) -> Sequence[Metric]:
         "penstock_budget_usd", "Money of the windows that run now", labels=["scope", "window", "amount"]
     )
     for row in await watch.budgets():
+        if _kind(row["scope"]) in UNLABELLED_KINDS:
+            continue
         for amount in AMOUNTS:
             label = amount.removesuffix("_usd")
             family.add_metric([str(row["scope"]), str(row["window"]), label], float(Decimal(str(row[amount]))))
@@ -137,6 +144,14 @@ async def _thresholds(watch: Watch) -> Sequence[Metric]:
     family = CounterMetricFamily(
         "penstock_budget_thresholds_passed", "Budgets that reached a percentage", labels=["scope", "percent"]
     )
+    sums: Counter[tuple[str, int]] = Counter()
     for (scope, percent), times in (await watch.thresholds()).items():
-        family.add_metric([scope, str(percent)], times)
+        kind = _kind(scope)
+        sums[kind if kind in UNLABELLED_KINDS else scope, percent] += times
+    for (label, percent), times in sums.items():
+        family.add_metric([label, str(percent)], times)
     return [family]
+
+
+def _kind(scope: str) -> str:
+    return scope.partition(":")[0]

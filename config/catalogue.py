@@ -44,11 +44,18 @@ Steps: TypeAlias = Annotated[
 """One step, or several to be tried in order."""
 
 BUDGET_SCOPES = ("global", "tenant", "user", "batch", "prompt")
+KINDS_WITHIN_TENANTS = frozenset({"user", "prompt"})
+"""Names that a tenant chooses: their scopes are `KIND:TENANT/NAME`. No tenant's id holds a slash, so the first one ends
+it, whatever the name holds."""
+
 MAX_BUDGETS_OF_A_JOB = 8
 """Every counter that a job meets is read and written inside the one admission call."""
 
 ServiceTier: TypeAlias = Literal["default", "flex", "scale", "priority", "fast", "batch"]
 """What a provider may serve at, each at its own price."""
+
+SMALLEST_USD = Decimal("1e-9")
+"""A nano-dollar: less would be rounded to a limit of nothing, or a price of nothing."""
 
 HIGHEST_LIMIT_USD = 9_007_199
 """2^53 nano-dollars: up to here the scripts' doubles count every one of them."""
@@ -73,10 +80,10 @@ def _known_zone(name: str) -> str:
 class TierPriceTable(_Table):
     """USD per million tokens. Zero is no price: a model that costs nothing would pass every budget."""
 
-    input: Decimal = Field(gt=0, strict=False)
-    cached_input: Decimal | None = Field(default=None, gt=0, strict=False)
-    cache_write: Decimal | None = Field(default=None, gt=0, strict=False)
-    output: Decimal = Field(gt=0, strict=False)
+    input: Decimal = Field(ge=SMALLEST_USD, strict=False)
+    cached_input: Decimal | None = Field(default=None, ge=SMALLEST_USD, strict=False)
+    cache_write: Decimal | None = Field(default=None, ge=SMALLEST_USD, strict=False)
+    output: Decimal = Field(ge=SMALLEST_USD, strict=False)
 
 
 class PriceTable(TierPriceTable):
@@ -135,12 +142,14 @@ DEFAULT_AHEAD = 0.1
 class BudgetTable(_Table):
     """A limit of spending for a scope in a window of its timezone. Its own steps go before those of the lane.
 
+    A user or a prompt is one of a tenant: `user:carol` limits the one of that name at each, `user:acme/carol` at one.
+
     With `pacing = "even"` no larger part of the limit is spent than has passed of the window, and `pacing_ahead` more.
     """
 
     scope: str = "global"
     window: Literal["hour", "day", "month"] = "day"
-    limit_usd: Decimal = Field(gt=0, le=HIGHEST_LIMIT_USD, strict=False)
+    limit_usd: Decimal = Field(ge=SMALLEST_USD, le=HIGHEST_LIMIT_USD, strict=False)
     timezone: str = "UTC"
     on_exhausted: Steps | None = None
     pacing: Literal["even"] | None = None
@@ -312,7 +321,14 @@ def _most_of_kind(kind: str, keys: Iterable[tuple[str, str, str]]) -> int:
         if scope.partition(":")[0] == kind:
             windows.setdefault(scope, set()).add((window, zone))
     of_each = windows.pop(kind, set())
+    if kind in KINDS_WITHIN_TENANTS:  # `user:acme/carol` is met by who meets `user:carol`
+        windows = {scope: named | windows.get(_at_each_tenant(scope), set()) for scope, named in windows.items()}
     return max((len(of_each | named) for named in windows.values()), default=len(of_each))
+
+
+def _at_each_tenant(scope: str) -> str:
+    kind, _, name = scope.partition(":")
+    return f"{kind}:{name.partition('/')[2]}"
 
 
 def load_catalogue(path: Path) -> Catalogue:

@@ -23,6 +23,9 @@ class Metrics:
         self.tokens = self._counter("penstock_tokens", "Model tokens used", "target", "direction")
         self.cost_nano_usd = self._counter("penstock_cost_nano_usd", "Cost of calls in nano-dollars; 1e9 is one USD")
         self.messages = self._counter("penstock_messages", "Messages taken from the lanes", "lane", "task", "end")
+        self.unreadable_items = self._counter(
+            "penstock_unreadable_items", "Items of the lanes' lists that were no messages, and were dropped"
+        )
         self.publishes = self._counter("penstock_publishes", "Messages put onto the lanes", "lane")
         self.admission_wait_seconds = self._histogram(
             "penstock_admission_wait_seconds", "From the first ask to the grant", WAIT_BUCKETS_SECONDS, "lane"

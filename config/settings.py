@@ -26,6 +26,8 @@ class Settings(BaseSettings):
     env: Literal["development", "staging", "production"] = "development"
     home: Path = Path(".penstock")
     admin_key: SecretStr | None = None
+    metrics_key: SecretStr | None = None
+    """What a scraper of the door's `/metrics` holds; it opens nothing else. None: only operators' keys do."""
     host: str | None = None
     """Where the door listens; None: this machine only in development, every interface elsewhere."""
     port: int = Field(default=8080, ge=1, le=65535, validation_alias=AliasChoices("PENSTOCK_PORT", "PORT"))

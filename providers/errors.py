@@ -1,5 +1,9 @@
 """The one table that says what an error is: by `error.code`, then by its type, then by status, then by exception.
 
+AUTH and MONEY stop an account for all tenants, so they are said only of what names its key or its money: by a code, by
+401, or by a 402 that begins with the money that is missing. Every other refusal is one of the request: what a sentence
+says further on may repeat the caller's own words.
+
 Invariant: `not_sent` is said only where it is certain that no byte of the request left; anything doubtful is ambiguous.
 An error whose class is not known here is `unknown`. No text of ours or of a provider leaves with a key in it.
 """
@@ -9,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 
 import aiohttp
+import orjson
 
 from schemas.jsons import JsonObject
 from schemas.reply import TroubleKind
@@ -26,12 +31,20 @@ KIND_BY_CODE: Mapping[str, TroubleKind] = {
     "project_spend_limit_exceeded": TroubleKind.MONEY,
     "organization_usage_limit_exceeded": TroubleKind.MONEY,
     "billing_hard_limit_reached": TroubleKind.MONEY,
+    "billing_hard_limit": TroubleKind.MONEY,
     "billing_not_active": TroubleKind.MONEY,
+    "insufficient_balance": TroubleKind.MONEY,
+    "insufficient_credits": TroubleKind.MONEY,
+    "arrearage": TroubleKind.MONEY,
     "enforced_spend_limit_reached": TroubleKind.MONEY,
     "context_length_exceeded": TroubleKind.TOO_LARGE,
     "request_too_large": TroubleKind.TOO_LARGE,
     "invalid_api_key": TroubleKind.AUTH,
+    "incorrect_api_key": TroubleKind.AUTH,
+    "expired_api_key": TroubleKind.AUTH,
     "account_deactivated": TroubleKind.AUTH,
+    "account_suspended": TroubleKind.AUTH,
+    "organization_deactivated": TroubleKind.AUTH,
     "ip_not_authorized": TroubleKind.AUTH,
     "unsupported_country_region_territory": TroubleKind.AUTH,
     "model_not_found": TroubleKind.MODEL_NOT_FOUND,
@@ -43,7 +56,7 @@ KIND_BY_CODE: Mapping[str, TroubleKind] = {
 KIND_BY_TYPE: Mapping[str, TroubleKind] = {
     "insufficient_quota": TroubleKind.MONEY,
     "authentication_error": TroubleKind.AUTH,
-    "permission_error": TroubleKind.AUTH,
+    "permission_error": TroubleKind.FORBIDDEN,
     "overloaded_error": TroubleKind.SERVER,
     "server_error": TroubleKind.SERVER,
     "service_unavailable_error": TroubleKind.SERVER,
@@ -53,13 +66,14 @@ KIND_BY_TYPE: Mapping[str, TroubleKind] = {
 KIND_BY_STATUS: Mapping[int, TroubleKind] = {
     HTTPStatus.BAD_REQUEST: TroubleKind.BAD_REQUEST,
     HTTPStatus.UNAUTHORIZED: TroubleKind.AUTH,
-    HTTPStatus.PAYMENT_REQUIRED: TroubleKind.MONEY,
-    HTTPStatus.FORBIDDEN: TroubleKind.AUTH,
+    HTTPStatus.PAYMENT_REQUIRED: TroubleKind.MODEL_FORBIDDEN,
+    HTTPStatus.FORBIDDEN: TroubleKind.FORBIDDEN,
     HTTPStatus.NOT_FOUND: TroubleKind.MODEL_NOT_FOUND,
     HTTPStatus.REQUEST_TIMEOUT: TroubleKind.AMBIGUOUS,
     HTTPStatus.CONFLICT: TroubleKind.SERVER,
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: TroubleKind.TOO_LARGE,
     HTTPStatus.UNPROCESSABLE_ENTITY: TroubleKind.BAD_REQUEST,
+    HTTPStatus.UNAVAILABLE_FOR_LEGAL_REASONS: TroubleKind.FORBIDDEN,
     HTTPStatus.TOO_MANY_REQUESTS: TroubleKind.THROTTLE,
 }
 
@@ -77,6 +91,19 @@ A connection that is lost later (`ServerDisconnectedError`, `ClientOSError`) is 
 transport calls it a connect time-out: on a kept-alive socket the request had been written.
 """
 
+NAMED_WITHIN_CHARACTERS = 80
+"""A 402 names the account's money in its first words, or it is taken for a verdict on the model that was asked."""
+
+_NO_MONEY = re.compile(
+    r"(insufficient|not enough|no|out of|too low) (account )?(balance|credits?|funds|quota)"
+    r"|balance is (too low|insufficient|exhausted)|exceeded your current quota|billing|payment method",
+    re.IGNORECASE,
+)
+_OF_ONE_MODEL = re.compile(r"\bmodels?\b|max_tokens|this request|can only afford|upgrade", re.IGNORECASE)
+
+_TITLE = re.compile(r"<title[^>]{0,200}>([^<]{1,200})", re.IGNORECASE)
+_TITLE_WITHIN_CHARACTERS = 4_000
+
 _TOO_LARGE = re.compile(r"request too large|maximum context length", re.IGNORECASE)
 _SECRETS = re.compile(r"\b(?:sk|pk|rk|key)-[^\s\"',;)]{4,}|(?i:bearer)\s+\S+")
 _REDACTED = "[redacted]"
@@ -84,7 +111,9 @@ _REDACTED = "[redacted]"
 
 def kind_of_error(error: JsonObject, status: int | None) -> TroubleKind:
     """Classify an error object; `status` is None for one that came within a stream."""
-    found = _by_words(_word(error, "code"), _word(error, "type"), status)
+    found = _by_words(_word(error, "code").lower(), _word(error, "type").lower(), status)
+    if found is TroubleKind.MODEL_FORBIDDEN and _names_the_money(_word(error, "message")):
+        return TroubleKind.MONEY
     if found in {TroubleKind.THROTTLE, TroubleKind.BAD_REQUEST} and _TOO_LARGE.search(_word(error, "message")):
         return TroubleKind.TOO_LARGE
     return found
@@ -106,7 +135,18 @@ def error_object(body: object) -> JsonObject:
     inner = body.get("error", body) if isinstance(body, dict) else body
     if isinstance(inner, dict):
         return inner
-    return {"message": inner} if isinstance(inner, str) and isinstance(body, dict) else {}
+    if not isinstance(inner, str) or not isinstance(body, dict):
+        return {}
+    return {name: body[name] for name in ("code", "type") if name in body} | {"message": inner}
+
+
+def error_in(text: str) -> JsonObject:
+    """The error in the text of a refusal: its object, or the title of a page."""
+    try:
+        return error_object(orjson.loads(text))
+    except orjson.JSONDecodeError:
+        title = _TITLE.search(text[:_TITLE_WITHIN_CHARACTERS])
+        return {"message": f"The provider answered with a page: {title[1].strip()}"} if title else {}
 
 
 def message_of(error: JsonObject, status: int | None, key: str) -> str:
@@ -137,6 +177,10 @@ def _by_words(code: str, type_: str, status: int | None) -> TroubleKind:
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return TroubleKind.SERVER
     return KIND_BY_STATUS.get(status, TroubleKind.UNKNOWN)
+
+
+def _names_the_money(message: str) -> bool:
+    return bool(_NO_MONEY.search(message[:NAMED_WITHIN_CHARACTERS])) and not _OF_ONE_MODEL.search(message)
 
 
 def _word(error: JsonObject, name: str) -> str:

@@ -10,7 +10,15 @@ from datetime import UTC, datetime
 import structlog
 from openai import APIStatusError
 
-from providers.errors import code_of, error_object, kind_of_error, kind_of_failure, message_of, name_of_failure
+from providers.errors import (
+    code_of,
+    error_in,
+    error_object,
+    kind_of_error,
+    kind_of_failure,
+    message_of,
+    name_of_failure,
+)
 from providers.headers import limits_of, retry_after_ms
 from providers.patience import Patience
 from providers.replies import is_completion, reply_of, usage_of
@@ -63,7 +71,7 @@ class Exchange:
     def refused(self, error: APIStatusError, headers: Mapping[str, str]) -> Trouble:
         """The answer is an error status."""
         self.answered(error.status_code, headers)
-        told = error_object(error.body)
+        told = error_in(error.response.text if error.response.is_stream_consumed else "")
         said, now = str(told.get("message", "")), datetime.now(UTC)
         trouble = self._told(told, kind_of_error(told, error.status_code), retry_after_ms(headers, said, now))
         if trouble.kind is not TroubleKind.THROTTLE:

@@ -4,13 +4,19 @@ Invariant: no float ever holds money. A price is nano-dollars per million tokens
 """
 
 from dataclasses import dataclass
-from decimal import ROUND_CEILING, Decimal
+from decimal import ROUND_CEILING, Decimal, InvalidOperation
 from typing import NewType
 
 NanoUsd = NewType("NanoUsd", int)
 
 NANO_PER_USD = 1_000_000_000
 TOKENS_PER_PRICE_UNIT = 1_000_000
+SMALLEST_USD = Decimal("1e-9")
+"""A nano-dollar. Less is rounded to nothing on the way, and a limit of nothing is not what was asked for."""
+LARGEST_READ_USD = 10**12
+"""Far above any amount, and few digits more than 64 bits of nano-dollars hold: each reader has its own limit below."""
+MAX_AMOUNT_CHARACTERS = 64
+"""Nine places and a million millions need 22."""
 ZERO = NanoUsd(0)
 UNKNOWN_SOURCE = "unknown"
 
@@ -18,6 +24,28 @@ UNKNOWN_SOURCE = "unknown"
 def nano_from_usd(amount: Decimal | str | int) -> NanoUsd:
     """Convert dollars to nano-dollars, rounding up. Raises `decimal.InvalidOperation` on nonsense."""
     return NanoUsd(int((Decimal(amount) * NANO_PER_USD).to_integral_value(ROUND_CEILING)))
+
+
+def read_usd(value: object) -> Decimal | None:
+    """Read an amount of dollars from outside, as text or a number; None for what is none.
+
+    None is also what no ledger can hold apart from nothing: below a nano-dollar, endless, no number, or too long to be
+    meant.
+    """
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    if isinstance(value, int) and abs(value) > LARGEST_READ_USD:
+        return None
+    text = str(value)
+    if len(text) > MAX_AMOUNT_CHARACTERS or not text.isascii() or "_" in text:
+        return None
+    try:
+        amount = Decimal(text)
+    except InvalidOperation:
+        return None
+    if not amount.is_finite() or abs(amount) > LARGEST_READ_USD or (amount and abs(amount) < SMALLEST_USD):
+        return None
+    return amount
 
 
 def usd_text(amount: NanoUsd) -> str:

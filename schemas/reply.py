@@ -41,6 +41,10 @@ class TroubleKind(StrEnum):
     CUT = "cut"
     BAD_REQUEST = "bad_request"
     AUTH = "auth"
+    FORBIDDEN = "forbidden"
+    """A verdict on this request: moderation, a block page, a permission that it would need."""
+    MODEL_FORBIDDEN = "model_forbidden"
+    """A verdict on this model for this account: another target of the chain may serve."""
     MODEL_NOT_FOUND = "model_not_found"
     UNKNOWN = "unknown"
 

@@ -21,6 +21,7 @@ SCENARIOS: Mapping[str, str] = {
     "slow_down": "429 slow_down: the ramp is too steep",
     "money": "429 insufficient_quota: no retry will help",
     "unauthorized": "401 invalid_api_key",
+    "forbidden": "403 permission-denied: the content of this request is refused",
     "model_not_found": "404 model_not_found: the model is retired",
     "context_length": "400 context_length_exceeded",
     "500": "500 server_error",
@@ -83,6 +84,8 @@ def error_of(scenario: str, *, model: str, retry_after_seconds: int) -> ErrorSha
             return ErrorShape(status=429, type="insufficient_quota", code="insufficient_quota", message=text)
         case "unauthorized":
             return UNAUTHORIZED
+        case "forbidden":
+            return FORBIDDEN
         case "model_not_found":
             return model_not_found(model)
         case "context_length":
@@ -107,6 +110,12 @@ UNAUTHORIZED = ErrorShape(
     type="invalid_request_error",
     code="invalid_api_key",
     message="Incorrect API key provided. You can find your API key in your account.",
+)
+FORBIDDEN = ErrorShape(
+    status=403,
+    type="invalid_request_error",
+    code="permission-denied",
+    message="Content violates usage guidelines.",
 )
 SERVER_ERROR = ErrorShape(
     status=500,

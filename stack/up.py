@@ -138,6 +138,7 @@ def _surroundings(
         "PENSTOCK_REDIS_URL": redis_url,
         "PENSTOCK_DATABASE_URL": database_url,
         "PENSTOCK_ADMIN_KEY": env.get("PENSTOCK_ADMIN_KEY") or home.secret("admin-key"),
+        "PENSTOCK_METRICS_KEY": env.get("PENSTOCK_METRICS_KEY") or home.secret("metrics-key"),
         "PENSTOCK_WORKERS": str(workers),
         "PENSTOCK_FLOWER_PORT": str(flower_port),
         "PORT": str(port),
@@ -148,6 +149,8 @@ def _surroundings(
     admin_key_file = None if env.get("PENSTOCK_ADMIN_KEY") else home.secrets / "admin-key"
     if admin_key_file is not None:
         notes.append(f"the operator's API key is in {admin_key_file}")
+    if not env.get("PENSTOCK_METRICS_KEY"):
+        notes.append(f"the key for /metrics is in {home.secrets / 'metrics-key'}")
     simulator_port = None
     if not env.get("OPENAI_API_KEY") and not env.get("OPENAI_BASE_URL"):
         simulator_port = home.port_for("simulator", preferred=SIMULATOR_PORT)

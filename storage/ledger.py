@@ -16,6 +16,7 @@ from schemas.errors import NotFound
 from schemas.ids import AttemptId
 from schemas.money import NanoUsd
 from storage.batched import fetch, run
+from storage.counted import SCOPE_OF_TENANT
 from storage.engine import transaction
 from storage.rows import Row, grant_from, unsettled_from
 
@@ -25,41 +26,48 @@ ORPHANED_AFTER_SECONDS = 900.0
 
 EPOCH = "SELECT epoch FROM ledger_epoch"
 
-RAISE_EPOCH = "UPDATE ledger_epoch SET epoch = epoch + 1 RETURNING epoch"
+RAISE_EPOCH = """
+WITH carried AS (UPDATE tenant_ledger_seal SET counters_carried = true)
+UPDATE ledger_epoch SET epoch = epoch + 1 RETURNING epoch
+"""
 
-SEALED_TO = "SELECT sealed_to FROM ledger_seal"
+COUNTERS_CARRIED = "SELECT counters_carried FROM tenant_ledger_seal"
+
+SEALED_TO = "SELECT sealed_to FROM tenant_ledger_seal"
 """Asked in front of the sums, of the same snapshot: given as a value, the planner knows how little lies beyond it."""
 
 SNAPSHOT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
-BALANCES = """
-WITH money AS (
-    SELECT l.attempt_id, l.nano_usd AS settled, 0 AS reserved
-    FROM ledger l WHERE l.id > :sealed_to AND l.at >= :since
+BALANCES = f"""
+WITH parts AS (
+    SELECT {SCOPE_OF_TENANT} AS scope, c.item ->> 1 AS time_window, l.nano_usd AS settled, 0 AS reserved
+    FROM ledger l JOIN attempts a ON a.id = l.attempt_id CROSS JOIN LATERAL json_array_elements(a.counters) AS c (item)
+    WHERE l.id > :sealed_to AND l.at >= :since
     UNION ALL
-    SELECT a.id, 0, a.reserved_nano_usd FROM attempts a WHERE a.state IN ('opened', 'suspense')
-), parts AS (
-    SELECT c.item ->> 0 AS scope, c.item ->> 1 AS time_window, m.settled, m.reserved
-    FROM money m JOIN attempts a ON a.id = m.attempt_id CROSS JOIN LATERAL json_array_elements(a.counters) AS c (item)
+    SELECT c.item ->> 0, c.item ->> 1, 0, a.reserved_nano_usd
+    FROM attempts a CROSS JOIN LATERAL json_array_elements(a.counters) AS c (item)
+    WHERE a.state IN ('opened', 'suspense')
     UNION ALL
-    SELECT scope, time_window, nano_usd, 0 FROM sealed_sums WHERE last_at >= :since
+    SELECT scope, time_window, nano_usd, 0 FROM tenant_sealed_sums WHERE last_at >= :since
 )
 SELECT scope, time_window, sum(settled)::bigint AS settled, sum(reserved)::bigint AS reserved
 FROM parts GROUP BY 1, 2
-"""
+"""  # noqa: S608 - constants inside another
+"""What is reserved stands under the name of its stamp, by which it is settled in Redis."""
 
-AUDITED = """
+AUDITED = f"""
 WITH parts AS (
-    SELECT c.item ->> 0 AS scope, c.item ->> 1 AS time_window, l.nano_usd,
+    SELECT {SCOPE_OF_TENANT} AS scope, c.item ->> 1 AS time_window, l.nano_usd,
         CASE WHEN l.at < :before THEN l.nano_usd ELSE 0 END AS before
     FROM ledger l JOIN attempts a ON a.id = l.attempt_id CROSS JOIN LATERAL json_array_elements(a.counters) AS c (item)
     WHERE l.id > :sealed_to AND l.at >= :since AND c.item ->> 1 = ANY(CAST(:windows AS text[]))
     UNION ALL
-    SELECT scope, time_window, nano_usd, nano_usd FROM sealed_sums WHERE time_window = ANY(CAST(:windows AS text[]))
+    SELECT scope, time_window, nano_usd, nano_usd FROM tenant_sealed_sums
+    WHERE time_window = ANY(CAST(:windows AS text[]))
 )
 SELECT scope, time_window, sum(nano_usd)::bigint AS settled, sum(before)::bigint AS settled_before
 FROM parts GROUP BY 1, 2
-"""
+"""  # noqa: S608 - constants inside another
 
 OPEN_BEFORE = "SELECT id FROM attempts WHERE state IN ('opened', 'suspense') AND opened_at < :before"
 
@@ -193,6 +201,11 @@ class LedgerTable:
         """The current epoch: grants of any other may not be sent."""
         [row] = await self._rows(EPOCH)
         return int(row["epoch"])
+
+    async def counters_carried(self) -> bool:
+        """Whether Redis was rebuilt since users and prompts count by their tenant."""
+        [row] = await self._rows(COUNTERS_CARRIED)
+        return bool(row["counters_carried"])
 
     async def balances(self, since: datetime) -> list[Balance]:
         """Sums per scope and window. Windows in which nothing was booked since may be missing."""

@@ -11,6 +11,7 @@ Invariant: an entry is in the sealed sums exactly when its id is at most `sealed
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from storage.batched import fetch, run
+from storage.counted import SCOPE_OF_TENANT
 from storage.engine import transaction
 
 MOST_SEALED = 50_000
@@ -26,27 +27,27 @@ STAND = """
 SELECT sealed_to, marked_to, (SELECT COALESCE(max(id), 0) FROM ledger) AS newest,
     marked_before <= pg_snapshot_xmin(pg_current_snapshot()) AS complete,
     marked_before > pg_snapshot_xmax(pg_current_snapshot()) AS foreign_mark
-FROM ledger_seal FOR UPDATE
+FROM tenant_ledger_seal FOR UPDATE
 """
 """A mark from the future is one of another cluster: the database was dumped there and restored here."""
 
-MARK = "UPDATE ledger_seal SET marked_to = GREATEST(sealed_to, :newest), marked_before = pg_current_xact_id()"
+MARK = "UPDATE tenant_ledger_seal SET marked_to = GREATEST(sealed_to, :newest), marked_before = pg_current_xact_id()"
 """In a transaction that has seen the newest id before it got its own number."""
 
-SEAL = """
+SEAL = f"""
 WITH added AS (
-    INSERT INTO sealed_sums AS s (time_window, scope, nano_usd, last_at)
-    SELECT c.item ->> 1, c.item ->> 0, sum(l.nano_usd)::bigint, max(l.at)
+    INSERT INTO tenant_sealed_sums AS s (time_window, scope, nano_usd, last_at)
+    SELECT c.item ->> 1, {SCOPE_OF_TENANT}, sum(l.nano_usd)::bigint, max(l.at)
     FROM ledger l JOIN attempts a ON a.id = l.attempt_id CROSS JOIN LATERAL json_array_elements(a.counters) AS c (item)
     WHERE l.id > :after AND l.id <= :up_to
     GROUP BY 1, 2
     ON CONFLICT (time_window, scope) DO UPDATE
         SET nano_usd = s.nano_usd + EXCLUDED.nano_usd, last_at = GREATEST(s.last_at, EXCLUDED.last_at)
 )
-UPDATE ledger_seal SET sealed_to = :up_to
-"""
+UPDATE tenant_ledger_seal SET sealed_to = :up_to
+"""  # noqa: S608 - constants inside another
 
-FORGET = "DELETE FROM sealed_sums WHERE last_at < statement_timestamp() - make_interval(days => :days)"
+FORGET = "DELETE FROM tenant_sealed_sums WHERE last_at < statement_timestamp() - make_interval(days => :days)"
 
 
 class SealTable:

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.money import NanoUsd
 from storage.batched import columns, fetch
+from storage.counted import SCOPE_OF_TENANT
 from storage.engine import transaction
 from storage.rows import Row
 
@@ -42,14 +43,19 @@ WHERE id = :id AND delivered_at IS NULL
 RETURNING id
 """
 
-COUNTS = "SELECT scope, percent, count(*) AS times FROM budget_thresholds GROUP BY scope, percent ORDER BY 1, 2"
+COUNTS = """
+SELECT CASE WHEN scope ~ '^(user|batch|prompt):' THEN split_part(scope, ':', 1) ELSE scope END AS counted, percent,
+    count(*) AS times
+FROM budget_thresholds GROUP BY 1, 2 ORDER BY 1, 2
+"""
+"""Users, batches and prompts together by their kind: there is no end of them, and their names are nobody's business."""
 
-BURN = """
-SELECT c.item ->> 0 AS scope, c.item ->> 1 AS time_window, sum(l.nano_usd)::bigint AS nano_usd
+BURN = f"""
+SELECT {SCOPE_OF_TENANT} AS scope, c.item ->> 1 AS time_window, sum(l.nano_usd)::bigint AS nano_usd
 FROM ledger l JOIN attempts a ON a.id = l.attempt_id CROSS JOIN LATERAL json_array_elements(a.counters) AS c (item)
 WHERE l.at >= statement_timestamp() - make_interval(secs => :seconds)
 GROUP BY 1, 2
-"""
+"""  # noqa: S608 - constants inside another
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,8 +102,8 @@ class ThresholdTable:
         await self._rows(SENT, id=number, heard=heard, again_seconds=again_seconds)
 
     async def counts(self) -> dict[tuple[str, int], int]:
-        """How often each scope has passed each percentage."""
-        return {(row["scope"], row["percent"]): row["times"] for row in await self._rows(COUNTS)}
+        """How often each scope has passed each percentage; users, batches and prompts as one of their kind."""
+        return {(row["counted"], row["percent"]): row["times"] for row in await self._rows(COUNTS)}
 
     async def burn(self, seconds: float) -> dict[tuple[str, str], NanoUsd]:
         """What was spent lately, by scope and window."""

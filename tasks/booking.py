@@ -136,6 +136,8 @@ def _settle_kind(trouble: Trouble) -> SettleKind:
             | TroubleKind.NOT_SENT
             | TroubleKind.BAD_REQUEST
             | TroubleKind.AUTH
+            | TroubleKind.FORBIDDEN
+            | TroubleKind.MODEL_FORBIDDEN
             | TroubleKind.MODEL_NOT_FOUND
         ):
             return SettleKind.RELEASE

@@ -21,7 +21,7 @@ from schemas.money import ZERO
 from storage.due import DueTable
 from storage.ledger import LedgerTable
 from tasks.audit import Difference, differences, forgotten
-from tasks.budgets import Window, window_name
+from tasks.budgets import Window, names_its_tenant, window_name
 from tasks.configuration import Configuration
 
 log = structlog.get_logger()
@@ -76,7 +76,7 @@ class RedisLedger(Protocol):
 
 @dataclass(kw_only=True, slots=True)
 class Bookkeeper:
-    """The money duties of upkeep. Knows how far it has reconciled."""
+    """The money duties of upkeep. Knows how far it has reconciled, and that counters have the names of this version."""
 
     table: LedgerTable
     due: DueTable
@@ -84,10 +84,15 @@ class Bookkeeper:
     configuration: Configuration
     now: Callable[[], datetime]
     _reconciled_to: int = field(default=0, init=False)
+    _carried: bool = field(default=False, init=False)
 
     async def keep_open(self) -> int:
-        """Rebuild the balances when Redis has lost them or runs under another epoch; returns 1 when it did."""
-        if await self.redis.epoch() == await self.table.epoch():
+        """Rebuild the balances when Redis has lost them or runs under another epoch; returns 1 when it did.
+
+        Also once after an upgrade from a version whose counters of users and prompts did not name their tenant.
+        """
+        self._carried = self._carried or await self.table.counters_carried()
+        if self._carried and await self.redis.epoch() == await self.table.epoch():
             return 0
         return await self._rebuild()
 
@@ -119,12 +124,17 @@ class Bookkeeper:
         return reconciled
 
     async def audit(self) -> int:
-        """Hold Redis against Postgres, repair what differs and report it; returns how many counters differed."""
+        """Hold Redis against Postgres, repair what differs and report it; returns how many counters differed.
+
+        Counters whose user or prompt has no tenant are left to the version that made them, while it still runs; what it
+        spends is added to those of this version here.
+        """
         effective, now = await self.configuration.refresh(), self.now()
         windows = {window_name(budget.window, budget.timezone, now) for budget in effective.budgets}
         windows |= {window_name(Window.HOUR, rule.timezone, now) for rule in effective.rules}
         before = await self.table.moment() - CLOCKS_DIFFER
-        held = await self.redis.holdings(await self.redis.counters(windows))
+        counters = await self.redis.counters(windows)
+        held = await self.redis.holdings([counter for counter in counters if names_its_tenant(counter.scope)])
         books = await self.table.audited(
             [stamp.attempt_id for stamp in held.stamps], windows=windows, since=now - LONGEST_WINDOW, before=before
         )

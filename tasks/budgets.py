@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import assert_never
 from zoneinfo import ZoneInfo
 
-from config.catalogue import BUDGET_SCOPES
+from config.catalogue import BUDGET_SCOPES, KINDS_WITHIN_TENANTS
 from schemas.admission import MAX_BUDGET_COUNTERS, BudgetCounter, Pace, Step
 from schemas.errors import InvalidSetting
 from schemas.job import NewJob
@@ -39,7 +39,11 @@ PARKED: tuple[Step, ...] = (Step.PARK,)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Budget:
-    """A limit for one scope (`tenant:acme`) or for each scope of a kind (`tenant`), per window."""
+    """A limit for one scope (`tenant:acme`) or for each scope of a kind (`tenant`), per window.
+
+    Users and prompts are those of a tenant: `user` limits each user of each tenant, `user:carol` the user of that name
+    at each tenant, `user:acme/carol` the one at acme.
+    """
 
     scope: str
     window: Window
@@ -157,17 +161,29 @@ def _scope_of(job: NewJob, wanted: str) -> str | None:
     own = {"tenant": job.tenant_id, "user": job.user, "batch": job.batch_id, "prompt": job.prompt}.get(kind)
     if kind == GLOBAL_SCOPE:
         return GLOBAL_SCOPE
-    if own is None or (name and name != own):
+    if own is None:
         return None
-    return f"{kind}:{own}"
+    full_name = f"{job.tenant_id}/{own}" if kind in KINDS_WITHIN_TENANTS else own
+    return f"{kind}:{full_name}" if name in {"", own, full_name} else None
+
+
+def names_its_tenant(scope: str) -> bool:
+    """False for a counter of a user or prompt that a version before 0014 named without its tenant."""
+    kind, _, name = scope.partition(":")
+    return kind not in KINDS_WITHIN_TENANTS or "/" in name
 
 
 def budget_of(counter: BudgetCounter, budgets: Sequence[Budget], now: datetime) -> Budget | None:
     """The strictest budget that this counter of a window of now belongs to; None where there is none any more."""
-    kind = counter.scope.partition(":")[0]
+    if not names_its_tenant(counter.scope):
+        return None
+    kind, _, name = counter.scope.partition(":")
+    covering = {counter.scope, kind}
+    if kind in KINDS_WITHIN_TENANTS:
+        covering.add(f"{kind}:{name.partition('/')[2]}")
     fitting = [
         budget
         for budget in budgets
-        if budget.scope in {counter.scope, kind} and window_name(budget.window, budget.timezone, now) == counter.window
+        if budget.scope in covering and window_name(budget.window, budget.timezone, now) == counter.window
     ]
     return min(fitting, key=lambda budget: budget.limit_nano_usd, default=None)

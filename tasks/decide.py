@@ -149,7 +149,9 @@ def _about_trouble(job: Job, trouble: Trouble, progress: Progress, *, now: datet
             return _next_target(progress) or DeadLetter(reason=DeadReason.TOO_LARGE, message=trouble.message)
         case TroubleKind.MODEL_NOT_FOUND:
             return _next_target(progress) or DeadLetter(reason=DeadReason.MODEL_NOT_FOUND, message=trouble.message)
-        case TroubleKind.BAD_REQUEST:
+        case TroubleKind.MODEL_FORBIDDEN:
+            return _next_target(progress) or DeadLetter(reason=DeadReason.BAD_REQUEST, message=trouble.message)
+        case TroubleKind.BAD_REQUEST | TroubleKind.FORBIDDEN:
             return DeadLetter(reason=DeadReason.BAD_REQUEST, message=trouble.message)
         case TroubleKind.SERVER | TroubleKind.NOT_SENT | TroubleKind.AMBIGUOUS | TroubleKind.CUT | TroubleKind.UNKNOWN:
             return _retry(job, trouble, progress, now=now, jitter=jitter)

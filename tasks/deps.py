@@ -63,8 +63,11 @@ class Gate(Protocol):
     async def penalize(self, target: Target, penalty: Penalty) -> None:
         """Freeze the target for all workers."""
 
-    async def stop_account(self, account: str, reason: str) -> None:
-        """Let nothing more through to this account until an operator says so."""
+    async def doubt_account(self, account: str, reason: str, job_id: JobId) -> bool:
+        """Count a refusal of this account's key or money; the second job's stops it until an operator opens it.
+
+        Returns whether it is stopped.
+        """
 
 
 class Models(Protocol):

@@ -4,6 +4,7 @@ The task names, the one positional argument and the queue's meaning as the lane 
 """
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,8 +21,8 @@ from tasks.requests import Origin, Vocabulary, parse_chat_request
 
 log = structlog.get_logger()
 
-MAX_BODY_CHARACTERS = 4_000_000
-"""A body at the Celery door; a larger one belongs into a batch file."""
+MOST_SHOWN_CHARACTERS = 128
+"""Of a name that nobody has, in a refusal: as many as an id may have."""
 
 
 async def run_slice(body: Any, run: Callable[[Published], Awaitable[None]]) -> int:  # noqa: ANN401 - unparsed
@@ -41,22 +42,36 @@ async def run_slice(body: Any, run: Callable[[Published], Awaitable[None]]) -> i
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CallerMessage:
-    """A message of another service: its body, and what Celery says about it."""
+    """A message of another service: its body, and what Celery says about it.
+
+    `size_bytes` is what came over the wire, which is never less than the body; 0 where nobody counted.
+    """
 
     body: Any
     task_id: str
     queue: str
+    size_bytes: int = 0
 
 
 def job_from_message(
-    message: CallerMessage, vocabulary: Vocabulary, *, job_id: JobId, now: datetime, tenants: frozenset[str]
+    message: CallerMessage,
+    vocabulary: Vocabulary,
+    *,
+    job_id: JobId,
+    now: datetime,
+    tenants: frozenset[str],
+    max_body_bytes: int,
 ) -> NewJob:
     """Turn a caller's message into a job on the lane that it was sent to. Raises InvalidRequest.
+
+    A body may be as large as over HTTP; a larger one belongs into a batch file.
 
     Access to the broker is operator trust: the body may name any existing tenant.
     """
     if not isinstance(message.body, Mapping):
         raise InvalidRequest("The one positional argument must be a JSON object, the same body as over HTTP.")
+    if message.size_bytes > max_body_bytes and _size(message.body) > max_body_bytes:
+        raise InvalidRequest(f"The body may have at most {max_body_bytes} bytes.")
     body = dict(message.body)
     origin = Origin(
         tenant_id=_tenant(body.pop("tenant", DEFAULT_TENANT), tenants),
@@ -72,7 +87,14 @@ def lane_of(queue: str) -> Lane:
     return next((lane for lane in Lane if lane.queue == queue), Lane.NORMAL)
 
 
+def _size(body: Any) -> int:  # noqa: ANN401 - unparsed
+    """Bytes of the body as HTTP would carry it: Celery's JSON escapes what is no ASCII."""
+    return len(json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode(errors="replace"))
+
+
 def _tenant(name: Any, tenants: frozenset[str]) -> TenantId:  # noqa: ANN401 - unparsed
-    if not isinstance(name, str) or name not in tenants:
-        raise InvalidRequest(f"There is no tenant {name!r}.", param="tenant")
+    if not isinstance(name, str):
+        raise InvalidRequest("tenant must be a string.", param="tenant")
+    if name not in tenants:
+        raise InvalidRequest(f"There is no tenant {name[:MOST_SHOWN_CHARACTERS]!r}.", param="tenant")
     return TenantId(name)

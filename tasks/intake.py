@@ -19,7 +19,7 @@ from schemas.ids import BatchId, FileId, JobId, TenantId
 from schemas.job import NewJob
 from schemas.lanes import PUBLISHED_BY_INTAKE, Lane
 from schemas.money import ZERO
-from schemas.outcome import NotAdmitted, NotAllowed, Outcome
+from schemas.outcome import Failed, NotAdmitted, NotAllowed, Outcome
 from schemas.states import JobState
 from storage.batches import StoredBatch
 from tasks.batch_terms import checked_endpoint, stop_loss, window_seconds
@@ -142,6 +142,8 @@ def _with_cause(rested: Rested, outcome: Outcome, waited_ms: int) -> Rested:
     match outcome:
         case NotAdmitted(reason=why):
             return replace(rested, wait_ms=waited_ms, dead_reason=why.value, message="A limit is exhausted.")
+        case Failed(trouble=trouble) if rested.state is JobState.CANCELLED:
+            return replace(rested, wait_ms=waited_ms, dead_reason=trouble.kind.value, message=trouble.message)
         case NotAllowed(refusal=refusal):
             message = rested.message or _sentence(refusal)
             return replace(rested, wait_ms=waited_ms, dead_reason=refusal.reason.value, message=message)

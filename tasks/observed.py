@@ -85,8 +85,8 @@ class _Gate:
     async def penalize(self, target: Target, penalty: Penalty) -> None:
         await self._gate.penalize(target, penalty)
 
-    async def stop_account(self, account: str, reason: str) -> None:
-        await self._gate.stop_account(account, reason)
+    async def doubt_account(self, account: str, reason: str, job_id: JobId) -> bool:
+        return await self._gate.doubt_account(account, reason, job_id)
 
 
 class _Models:

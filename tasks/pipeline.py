@@ -248,7 +248,7 @@ async def _answer(job: Job, plan: Plan, opened: OpenedAttempt, deps: Deps, on_ch
         case Reply():
             return _replied(job, opened, answer, deps)
         case Trouble():
-            await _warn_others(plan.target, answer, deps)
+            await _warn_others(job.id, plan.target, answer, deps)
             return _tried(Failed(trouble=answer), book_trouble(opened, answer, deps.now()))
         case _:
             assert_never(answer)
@@ -279,12 +279,12 @@ def _tried(outcome: Outcome, booking: Booking) -> Tried:
     return Tried(outcome=outcome, closed=booking.closed, settlement=booking.settlement)
 
 
-async def _warn_others(target: Target, trouble: Trouble, deps: Deps) -> None:
+async def _warn_others(job_id: JobId, target: Target, trouble: Trouble, deps: Deps) -> None:
     match trouble.kind:
         case TroubleKind.THROTTLE | TroubleKind.RAMP:
             await deps.gate.penalize(target, _penalty(trouble))
         case TroubleKind.MONEY | TroubleKind.AUTH:
-            await deps.gate.stop_account(target.account, trouble.code or trouble.kind.value)
+            await deps.gate.doubt_account(target.account, trouble.code or trouble.kind.value, job_id)
         case _:
             pass
 

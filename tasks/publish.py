@@ -17,6 +17,10 @@ from schemas.ids import JobId
 from schemas.lanes import Lane
 
 RUN_TASK = "completions.run"
+MOST_ID_CHARACTERS = 128
+HIGHEST_GENERATION = 2**31 - 1
+"""As many as its column holds."""
+
 MESSAGE_VERSION = 1
 PIPELINE_MESSAGES = 500
 """Messages per Redis pipeline when a flow is refilled."""
@@ -86,7 +90,16 @@ def parse_message(body: Any) -> list[Published]:  # noqa: ANN401 - unparsed
     """The jobs that a message names. Raises ValueError on anything that we did not write."""
     if not isinstance(body, dict) or body.get("v") != MESSAGE_VERSION or not isinstance(body.get("jobs"), list):
         raise ValueError("not a completions.run message of version 1")
-    return [Published(job_id=JobId(str(job_id)), generation=int(generation)) for job_id, generation in body["jobs"]]
+    return [_published(*pair) for pair in body["jobs"]]
+
+
+def _published(job_id: Any, generation: Any) -> Published:  # noqa: ANN401 - unparsed
+    """One pair. Raises ValueError for what no job can be called, which no store should be asked about."""
+    if not isinstance(job_id, str) or not 0 < len(job_id) <= MOST_ID_CHARACTERS or not job_id.isprintable():
+        raise ValueError("not the id of a job")
+    if not isinstance(generation, int) or not 0 <= generation <= HIGHEST_GENERATION:
+        raise ValueError("not the generation of a job")
+    return Published(job_id=JobId(job_id), generation=generation)
 
 
 def _slices(jobs: Sequence[Published], size: int) -> Iterator[Sequence[Published]]:

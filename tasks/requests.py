@@ -7,7 +7,6 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from decimal import Decimal, InvalidOperation
 from typing import Any, Protocol
 
 from schemas.contract import OutputContract
@@ -16,7 +15,7 @@ from schemas.ids import BatchId, JobId, TenantId
 from schemas.job import CHAT_COMPLETIONS, NewJob
 from schemas.jsons import MAX_REQUEST_LEVELS, SORTED_KEYS, JsonObject, MalformedJson, dumps, parse
 from schemas.lanes import Lane
-from schemas.money import NanoUsd, nano_from_usd
+from schemas.money import SMALLEST_USD, NanoUsd, nano_from_usd, read_usd
 from schemas.storable import refuse_long_name, refuse_unstorable
 
 DEFAULT_DEADLINE_SECONDS = 24 * 3600
@@ -24,8 +23,6 @@ MAX_DEADLINE_SECONDS = 30 * 24 * 3600
 MAX_MESSAGES = 2_000
 MAX_KEY_CHARACTERS = 255
 MAX_PROMPT_CHARACTERS = 128
-LEAST_COST_USD = Decimal("0.000000001")
-"""One nano-dollar, the least amount that is counted."""
 MAX_COST_USD = 1_000_000_000
 """Far above any job, and far below what 64 bits of nano-dollars hold."""
 
@@ -69,6 +66,7 @@ def parse_chat_request(body: Any, origin: Origin, vocabulary: Vocabulary, now: d
     refuse_long_name(model, "model")
     vocabulary.chain(model)
     _check_messages(body)
+    _check_tier(body)
     seconds = _number(extras, "deadline_seconds", origin.default_deadline_seconds, MAX_DEADLINE_SECONDS)
     return NewJob(
         id=origin.job_id,
@@ -149,6 +147,12 @@ def _check_messages(body: JsonObject) -> None:
             raise InvalidRequest("Each message must be an object with a role.", param=f"messages[{index}]")
 
 
+def _check_tier(body: JsonObject) -> None:
+    """What it costs is looked up by its name."""
+    if not isinstance(body.get("service_tier"), str | None):
+        raise InvalidRequest("service_tier must be a string.", param="service_tier")
+
+
 def _lane(extras: JsonObject, default: Lane) -> Lane:
     value = extras.get("lane", default)
     if value not in tuple(Lane):
@@ -203,13 +207,10 @@ def max_cost(extras: JsonObject) -> NanoUsd | None:
     """What a job may cost at most, from `max_cost_usd`; None where it is not said. Raises InvalidRequest."""
     if "max_cost_usd" not in extras:
         return None
-    try:
-        amount = Decimal(str(extras["max_cost_usd"]))
-    except InvalidOperation:
-        amount = Decimal(0)
-    if not amount.is_finite() or not LEAST_COST_USD <= amount <= MAX_COST_USD:
+    amount = read_usd(extras["max_cost_usd"])
+    if amount is None or not 0 < amount <= MAX_COST_USD:
         raise InvalidRequest(
-            f"max_cost_usd must be an amount of {LEAST_COST_USD:f} to {MAX_COST_USD}.", param="max_cost_usd"
+            f"max_cost_usd must be an amount from {SMALLEST_USD:f} to {MAX_COST_USD}.", param="max_cost_usd"
         )
     return nano_from_usd(amount)
 

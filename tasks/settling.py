@@ -9,6 +9,7 @@ import structlog
 from admission.local_gate import LocalGate
 from schemas.admission import Ask, Grant, Penalty, Refusal, RefusalReason, Settlement, Wait
 from schemas.errors import RedisUnavailable
+from schemas.ids import JobId
 from schemas.job import Target
 from schemas.money import usd_text
 
@@ -56,13 +57,18 @@ class SettlingGate:
         except RedisUnavailable as error:
             log.warning("penalty_lost", target=str(target), reason=error.message)
 
-    async def stop_account(self, account: str, reason: str) -> None:
-        """Let nothing more through to this account until an operator says so."""
-        log.error("account_stopped", account=account, reason=reason)
+    async def doubt_account(self, account: str, reason: str, job_id: JobId) -> bool:
+        """Count a refusal of this account; unheard, the next job that meets one counts it."""
         try:
-            await self._gate.stop_account(account, reason)
+            stopped = await self._gate.doubt_account(account, reason, job_id)
         except RedisUnavailable as error:
-            log.warning("stop_lost", account=account, reason=error.message)
+            log.warning("doubt_lost", account=account, reason=error.message)
+            return False
+        if stopped:
+            log.error("account_stopped", account=account, reason=reason)
+        else:
+            log.warning("account_doubted", account=account, reason=reason)
+        return stopped
 
 
 def _beyond(settlement: Settlement) -> dict[str, object]:

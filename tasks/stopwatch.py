@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 
 from schemas.admission import Ask, Grant, Penalty, Refusal, Settlement, Wait
+from schemas.ids import JobId
 from schemas.job import Target
 from tasks.deps import Gate
 
@@ -47,6 +48,6 @@ class Stopwatch:
         """Freeze the target for all workers."""
         await self._gate.penalize(target, penalty)
 
-    async def stop_account(self, account: str, reason: str) -> None:
-        """Let nothing more through to this account."""
-        await self._gate.stop_account(account, reason)
+    async def doubt_account(self, account: str, reason: str, job_id: JobId) -> bool:
+        """Count a refusal of this account."""
+        return await self._gate.doubt_account(account, reason, job_id)

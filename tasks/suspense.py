@@ -11,7 +11,6 @@ Whoever comes first resolves it; Postgres decides who that was, and Redis is tol
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal, InvalidOperation
 from math import floor, log2
 from typing import Protocol
 
@@ -24,7 +23,7 @@ from schemas.errors import AccountUnavailable, InvalidRequest, NotFound
 from schemas.ids import AttemptId
 from schemas.job import Target
 from schemas.jsons import JsonObject
-from schemas.money import NanoUsd, Price, nano_from_usd, usd_text
+from schemas.money import NanoUsd, Price, nano_from_usd, read_usd, usd_text
 from schemas.reply import Reply
 from storage.suspense import OPERATORS_WORD, Span, Standing, SuspenseView
 from tasks.books import PRESUME_AFTER_SECONDS
@@ -235,11 +234,8 @@ def _settlement(grant: Grant, billed: NanoUsd | None) -> Settlement:
 
 
 def _amount(given: str | float) -> NanoUsd:
-    try:
-        amount = Decimal(str(given))
-    except InvalidOperation:
-        amount = Decimal(-1)
-    if not amount.is_finite() or not 0 <= amount <= MAX_COST_USD:
+    amount = read_usd(given)
+    if amount is None or not 0 <= amount <= MAX_COST_USD:
         raise InvalidRequest(f"billed_usd must be an amount from 0 to {MAX_COST_USD}.", param="billed_usd")
     return nano_from_usd(amount)
 

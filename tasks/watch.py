@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from admission.connect import Admission
 from admission.health import inspect
 from admission.limits import Balance
+from config.catalogue import KINDS_WITHIN_TENANTS
 from schemas.admission import BudgetCounter
 from schemas.errors import PostgresUnavailable, Unavailable
 from schemas.ids import TenantId
@@ -146,7 +147,10 @@ class Watch:
 
 def _scopes(budget: Budget, tenants: Sequence[TenantId]) -> list[str]:
     """The scopes to show: a budget of every user or batch has no list of them, and shows none."""
-    if budget.scope == GLOBAL_SCOPE or ":" in budget.scope:
+    kind, named, name = budget.scope.partition(":")
+    if kind in KINDS_WITHIN_TENANTS and named and name.partition("/")[0] not in tenants:
+        return [f"{kind}:{tenant}/{name}" for tenant in tenants]
+    if budget.scope == GLOBAL_SCOPE or named:
         return [budget.scope]
     return [f"tenant:{tenant}" for tenant in tenants] if budget.scope == "tenant" else []
 

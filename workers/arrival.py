@@ -16,6 +16,9 @@ from tasks.publish import HIDDEN_ARGUMENTS
 ETA_NOTE = "penstock_eta"
 """Header that says that the caller wanted its message to wait."""
 
+SIZE_NOTE = "penstock_size_bytes"
+"""Header that says how much came over the wire, whatever the sender wrote there."""
+
 
 class ClosedRequest(Request):  # type: ignore[misc]  # Celery ships no types
     """A request whose arguments are shown to nobody."""
@@ -32,7 +35,7 @@ def strategy(task: Any, app: Any, consumer: Any) -> Callable[..., Any]:  # noqa:
 
     def look_and_take(message: Any, body: Any, *rest: Any) -> Any:  # noqa: ANN401 - kombu's objects
         try:
-            _look(message.headers)
+            _look(message.headers, message.body)
             return take(message, body, *rest)
         except (
             AttributeError,
@@ -45,7 +48,8 @@ def strategy(task: Any, app: Any, consumer: Any) -> Callable[..., Any]:  # noqa:
     return look_and_take
 
 
-def _look(headers: MutableMapping[str, Any]) -> None:
+def _look(headers: MutableMapping[str, Any], body: bytes | str) -> None:
+    headers[SIZE_NOTE] = len(body)
     headers["argsrepr"] = headers["kwargsrepr"] = HIDDEN_ARGUMENTS
     if headers.get("eta") is not None:
         headers["eta"], headers[ETA_NOTE] = None, True

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
@@ -18,9 +19,13 @@ from config.settings import Settings
 from workers.completions import add_tasks, tell_revoked
 from workers.house import WorkerHouse
 from workers.pool import REFUSED_SETTING, TaskPool
+from workers.transport import unreadable_item
 from workers.worker_app import WorkerApp
 
 log = structlog.get_logger()
+
+SILENT_SECONDS = 10.0
+"""Between two lines about items that were dropped: whoever fills a list with them does not fill a disk with lines."""
 
 
 def assemble(
@@ -30,6 +35,7 @@ def assemble(
     app = WorkerApp(settings, open_house, metrics)
     add_tasks(app)
     signals.setup_logging.connect(partial(_set_up_logs, settings), weak=False)
+    unreadable_item.connect(UnreadableItems(app.metrics).count, weak=False)
     signals.task_revoked.connect(partial(tell_revoked, app), weak=False)
     signals.worker_init.connect(_require_our_pool, weak=False)
     signals.worker_init.connect(partial(_serve_metrics, app.metrics, settings.metrics_port), weak=False)
@@ -44,6 +50,24 @@ def _require_our_pool(*, sender: Any, **_: object) -> None:  # noqa: ANN401 - Ce
     if get_implementation(sender.pool_cls) is not TaskPool:
         print("worker: tasks are coroutines: leave out -P, workers.pool runs them", file=sys.stderr)  # noqa: T201 - the one line of a refused start
         raise SystemExit(REFUSED_SETTING)
+
+
+class UnreadableItems:
+    """Counts list items that were no messages; says so once in a while, however many there are."""
+
+    def __init__(self, metrics: Metrics, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._metrics = metrics
+        self._clock = clock
+        self._items = 0
+        self._silent_until = float("-inf")
+
+    def count(self, *, reason: str, **_: object) -> None:
+        """Take note of one that was dropped."""
+        self._metrics.unreadable_items.inc()
+        self._items += 1
+        if self._clock() >= self._silent_until:
+            log.warning("items_dropped", items=self._items, reason=reason)
+            self._items, self._silent_until = 0, self._clock() + SILENT_SECONDS
 
 
 def _serve_metrics(metrics: Metrics, port: int, **_: object) -> None:

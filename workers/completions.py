@@ -18,7 +18,7 @@ from schemas.accepted import Accepted
 from schemas.errors import InvalidRequest, PenstockError, Unavailable
 from tasks.entrypoints import CallerMessage, lane_of, run_slice
 from tasks.publish import RUN_TASK, Published
-from workers.arrival import ETA_NOTE
+from workers.arrival import ETA_NOTE, SIZE_NOTE
 from workers.bridge import AsyncTask
 from workers.house import WorkerHouse
 from workers.worker_app import WorkerApp
@@ -103,7 +103,12 @@ async def _take_in(
     app.metrics.messages.labels(lane, task.name, "taken").inc()
     try:
         _refuse_canvas(request)
-        message = CallerMessage(body=_one_body(task.name, args, kwargs), task_id=request.id, queue=_queue(request))
+        message = CallerMessage(
+            body=_one_body(task.name, args, kwargs),
+            task_id=request.id,
+            queue=_queue(request),
+            size_bytes=request.get(SIZE_NOTE) or 0,
+        )
         return await _patiently(lambda: _accept(app.house, request, message, deliver))
     except Reject:
         raise

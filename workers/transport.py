@@ -7,19 +7,58 @@ not allow the CLIENT command, the second is waited for.
 """
 
 from contextlib import suppress
+from queue import Empty
 from typing import Any
 
 import structlog
 from celery.app.amqp import AMQP
+from celery.utils.dispatch import Signal
 from kombu.connection import Connection
 from kombu.transport import redis
 
 log = structlog.get_logger()
 
+unreadable_item = Signal(name="unreadable_item", providing_args={"reason"})
+"""A list item was no message and was dropped; `reason` is the class of what went wrong, and holds nothing of it."""
+
+
+class UnreadableItemError(Exception):
+    """An item of a list is no message: what kombu would do with it fails before anybody has taken it."""
+
+
+class LaneMessage(redis.Channel.Message):  # type: ignore[misc]  # kombu ships no types
+    """A message whose envelope is whole, whoever has written it."""
+
+    def __init__(self, payload: Any, channel: Any = None, **more: Any) -> None:  # noqa: ANN401 - kombu's
+        """Raises UnreadableItemError, and nothing else, for whatever cannot be read."""
+        try:
+            super().__init__(payload, channel=channel, **more)
+            _check_envelope(self)
+        except Exception as error:  # reading somebody's bytes is all that happens here
+            raise UnreadableItemError(type(error).__name__) from error
+
+
+def _check_envelope(message: Any) -> None:  # noqa: ANN401 - kombu's
+    """Raise where kombu or Celery would stumble over it later, when it lies among what is not acknowledged."""
+    info = message.delivery_info
+    words = (message.delivery_tag, info["exchange"], info["routing_key"])
+    if not all(isinstance(word, str) for word in words) or not message.delivery_tag:
+        raise TypeError("an envelope without a tag or an address")
+    if not isinstance(message.headers, dict) or not isinstance(message.body, bytes | str):
+        raise TypeError("an envelope without headers or a body")
+    for part in (message.content_type, message.content_encoding):
+        if not isinstance(part, str | None):
+            raise TypeError("an envelope whose content has no type")
+
 
 class LaneChannel(redis.Channel):
-    """Used by the consumer thread alone, as every channel is."""
+    """Used by the consumer thread alone, as every channel is.
 
+    A list item that is no message is dropped: by then BRPOP has taken it off its list, and an exception would end the
+    worker. It is counted, and logged without its content.
+    """
+
+    Message = LaneMessage
     _shared_client: Any = None
     _identified_socket: Any = None
     _connection_id: int | None = None
@@ -56,6 +95,20 @@ class LaneChannel(redis.Channel):
             self._identified_socket = connection._sock  # noqa: SLF001
         super()._brpop_start(timeout)  # type: ignore[no-untyped-call]
 
+    def _brpop_read(self, **options: Any) -> Any:  # noqa: ANN401 - kombu's
+        before = self.connection.deliveries
+        try:
+            return super()._brpop_read(**options)  # type: ignore[no-untyped-call]
+        except UnreadableItemError as error:
+            unreadable_item.send(sender=self, reason=str(error))
+        except (Empty, *self.connection_errors, *self.connection.channel_errors):
+            raise
+        except Exception as error:
+            if self.connection.deliveries != before:
+                raise  # it was read, and what follows is not about its bytes
+            unreadable_item.send(sender=self, reason=type(error).__name__)
+        return True
+
     def _identify(self, connection: Any) -> int | None:  # noqa: ANN401 - redis-py's
         connection.send_command("CLIENT", "ID")
         try:
@@ -72,6 +125,12 @@ class LaneTransport(redis.Transport):
     """The Redis transport with our channel."""
 
     Channel = LaneChannel
+    deliveries = 0
+    """How many items were JSON, and handed on."""
+
+    def _deliver(self, message: Any, queue: str) -> None:  # noqa: ANN401 - kombu's
+        self.deliveries += 1
+        super()._deliver(message, queue)  # type: ignore[no-untyped-call]
 
 
 class LaneConnection(Connection):

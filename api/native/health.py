@@ -1,9 +1,10 @@
-"""`/healthz`, `/readyz` and `/metrics` for probes and scrapers, which hold no key; and what `/` says."""
+"""`/healthz` and `/readyz` for probes, which hold no key; `/metrics` for scrapers; and what `/` says."""
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from api.answers import Json
+from api.auth import Scraper
 from api.errors import unready
 from api.requests import OfHouse
 
@@ -32,7 +33,8 @@ async def readyz(house: OfHouse) -> Response:
 
 
 @router.get("/metrics")
-async def metrics(request: Request, house: OfHouse) -> Response:
-    """Everything in Prometheus' text format."""
+async def metrics(request: Request, scraper: Scraper, house: OfHouse) -> Response:
+    """Everything in Prometheus' text format; it names tenants and what they spend, so it takes a key."""
+    _ = scraper
     state = request.app.state
     return Response(state.metrics.text() + await state.gauges.text(house.watch), media_type=PROMETHEUS_TEXT)

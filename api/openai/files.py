@@ -4,6 +4,7 @@ A form may name its purpose after the file (the Node SDK does). The file is then
 copied within the store in the rare case that the fields behind it say something else.
 """
 
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -30,9 +31,8 @@ router = APIRouter(prefix="/v1/files", tags=["files"])
 UPLOAD_PURPOSES = ("batch", "assistants", "fine-tune", "vision", "user_data", "evals")
 BATCH_LIFE_SECONDS = 30 * 24 * 3600
 LIFE_SECONDS = (3_600, 2_592_000)
+WHOLE_SECONDS = re.compile(r"[0-9]{1,12}", re.ASCII)
 MOST_NAME_CHARACTERS = 255
-MOST_DIGITS = 12
-"""Of seconds in a form, which are text of any length: more than any life of a file needs."""
 
 FORM: JsonObject = {
     "requestBody": {
@@ -219,13 +219,9 @@ def _life_seconds(fields: dict[str, str], purpose: str) -> int | None:
     if anchor != "created_at":
         raise InvalidRequest("expires_after.anchor must be created_at.", param="expires_after.anchor")
     least, most = LIFE_SECONDS
-    if seconds is None or not _is_count(seconds) or not least <= int(seconds) <= most:
+    if seconds is None or not WHOLE_SECONDS.fullmatch(seconds) or not least <= int(seconds) <= most:
         raise InvalidRequest(f"expires_after.seconds must be {least} to {most}.", param="expires_after.seconds")
     return int(seconds)
-
-
-def _is_count(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS
 
 
 def _checked_name(filename: str) -> str:

@@ -44,6 +44,7 @@ class WorkerHouse:
     storage: Storage
     vocabulary: Vocabulary
     results: ResultBackend
+    max_body_bytes: int
 
     async def run(self, published: Published) -> None:
         """Bring a job one lease further."""
@@ -52,7 +53,14 @@ class WorkerHouse:
     async def submit(self, message: CallerMessage) -> Accepted:
         """Take a caller's job in. Raises InvalidRequest, IdempotencyConflict and PostgresUnavailable."""
         tenants = await self.storage.keys.tenants()
-        job = job_from_message(message, self.vocabulary, job_id=new_job_id(), now=self.deps.now(), tenants=tenants)
+        job = job_from_message(
+            message,
+            self.vocabulary,
+            job_id=new_job_id(),
+            now=self.deps.now(),
+            tenants=tenants,
+            max_body_bytes=self.max_body_bytes,
+        )
         return await self.intake.submit(job)
 
     async def expect(self, task_id: str, job_id: JobId) -> None:
@@ -80,6 +88,7 @@ async def open_worker_house(
             storage=rooms.storage,
             vocabulary=rooms.vocabulary,
             results=rooms.results,
+            max_body_bytes=settings.max_body_bytes,
         )
 
 

@@ -100,6 +100,7 @@ def test_the_published_schema_and_the_door_agree(body: object) -> None:
             job_id=JobId("job_1"),
             now=datetime(2026, 1, 1, tzinfo=UTC),
             tenants=frozenset({DEFAULT_TENANT}),
+            max_body_bytes=100_000,
         )
         accepted = True
     except InvalidRequest:

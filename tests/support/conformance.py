@@ -96,10 +96,17 @@ class GateConformance:
         assert not await gate.settle(Settlement(grant=grant, kind=SettleKind.POST))
 
     async def test_a_stopped_account_is_refused_with_the_reason_and_others_are_not(self, gate: Gate) -> None:
-        await gate.stop_account(TARGET.account, "invalid_api_key")
+        told = [await gate.doubt_account(TARGET.account, "invalid_api_key", JobId(name)) for name in ("a", "b")]
 
+        assert told == [False, True]
         assert await gate.admit(an_ask(gate)) == Refusal(reason=RefusalReason.ACCOUNT_STOPPED, scope="invalid_api_key")
         assert isinstance(await gate.admit(an_ask(gate, Target(account="other", model="m"))), Grant)
+
+    async def test_one_job_alone_stops_no_account_however_often_it_is_refused(self, gate: Gate) -> None:
+        told = [await gate.doubt_account(TARGET.account, "invalid_api_key", JobId("a")) for _ in range(3)]
+
+        assert told == [False] * 3
+        assert isinstance(await gate.admit(an_ask(gate)), Grant)
 
     async def test_a_short_freeze_is_waited_for(self, gate: Gate) -> None:
         await gate.penalize(TARGET, Penalty(wait_ms=20))

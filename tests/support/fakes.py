@@ -109,7 +109,7 @@ class FakeGate:
     settled: list[Settlement] = field(default_factory=list)
     asks: list[Ask] = field(default_factory=list)
     penalties: list[tuple[Target, Penalty]] = field(default_factory=list)
-    stopped: list[str] = field(default_factory=list)
+    doubts: list[tuple[str, JobId]] = field(default_factory=list)
     _why_stopped: dict[str, str] = field(default_factory=dict)
     _live: set[str] = field(default_factory=set)
     _suspense: set[str] = field(default_factory=set)
@@ -143,9 +143,11 @@ class FakeGate:
     async def penalize(self, target: Target, penalty: Penalty) -> None:
         self.penalties.append((target, penalty))
 
-    async def stop_account(self, account: str, reason: str) -> None:
-        self.stopped.append(account)
-        self._why_stopped[account] = reason
+    async def doubt_account(self, account: str, reason: str, job_id: JobId) -> bool:
+        self.doubts.append((account, job_id))
+        if len({job for doubted, job in self.doubts if doubted == account}) > 1:
+            self._why_stopped.setdefault(account, reason)
+        return account in self._why_stopped
 
 
 @dataclass

@@ -10,6 +10,7 @@ from admission.connect import Admission, connected
 from admission.health import inspect, ping
 from schemas.admission import Grant, RefusalReason, SettleKind, Settlement
 from schemas.errors import RedisUnavailable
+from schemas.ids import JobId
 from schemas.money import NanoUsd
 from stack.home import Home
 from stack.valkey import Valkey
@@ -109,7 +110,7 @@ async def test_a_replica_that_may_not_write_is_an_outage_and_not_a_bug(own: Admi
         with pytest.raises(RedisUnavailable):
             await own.gate.admit(an_ask())
         with pytest.raises(RedisUnavailable):
-            await own.gate.stop_account("acme", "why")
+            await own.gate.doubt_account("acme", "why", JobId("job_1"))
     finally:
         await own.wire.command("REPLICAOF", "NO", "ONE")
 

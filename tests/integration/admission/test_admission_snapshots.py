@@ -5,6 +5,7 @@ import pytest
 from admission.connect import Admission
 from admission.limits import LimitsSnapshot, ShutBy
 from schemas.admission import Grant, LimitFigures, Penalty, WaitReason
+from schemas.ids import JobId
 from schemas.lanes import Lane
 from tests.support.admission_room import TARGET, Clock, an_ask, granted, limits
 
@@ -128,7 +129,8 @@ async def test_a_freeze_by_a_version_with_other_words_is_told_as_a_429(
 async def test_a_stopped_account_says_why_also_while_its_target_is_frozen(room: Admission, clock: Clock) -> None:
     await room.gate.configure(limits(), 1)
     await room.gate.penalize(TARGET, REFUSAL)
-    await room.gate.stop_account(TARGET.account, "insufficient_quota")
+    for job in ("first", "second"):
+        await room.gate.doubt_account(TARGET.account, "insufficient_quota", JobId(job))
 
     stopped = await seen(room)
     reasons = [await room.gate.open_account(TARGET.account) for _ in range(2)]

@@ -15,7 +15,7 @@ from tests.integration.conftest import RedisNumber, fresh_database
 from tests.support.own_process import DoorProcess, OwnProcess
 from tests.support.simulator_process import SimulatorProcess
 
-ADMIN = "pk_admin"
+ADMIN, SCRAPE = "pk_admin", "scrape-me"
 MOST_BODY_BYTES = 300_000
 MOST_FILE_BYTES = 3_000_000
 ANSWER_SECONDS = 30.0
@@ -76,6 +76,7 @@ def premises(redis_url: str, database_url: str, tmp_path_factory: pytest.TempPat
             "PENSTOCK_DATABASE_URL": own_database_url,
             "PENSTOCK_CONFIG": str(config),
             "PENSTOCK_ADMIN_KEY": ADMIN,
+            "PENSTOCK_METRICS_KEY": SCRAPE,
             "PENSTOCK_MAX_LINE_BYTES": "100000",
             "PENSTOCK_MAX_BODY_BYTES": str(MOST_BODY_BYTES),
             "PENSTOCK_MAX_FILE_BYTES": str(MOST_FILE_BYTES),

@@ -49,8 +49,9 @@ def penstock(premises: Premises, *words: str, code: int = OK) -> str:
 
 @pytest.fixture
 def stopped(caller: httpx2.Client, operator: httpx2.Client) -> Iterator[str]:
-    """The account, of which the provider has said that it has no money; open again at the end."""
-    assert ask(caller, "[[scenario:money]]").status_code >= 400
+    """The account, of which the provider has told two jobs that it has no money; open again at the end."""
+    for _ in range(2):
+        assert ask(caller, "[[scenario:money]]").status_code >= 400
     yield ACCOUNT
     assert open_account(operator).status_code == 200
 
@@ -72,6 +73,30 @@ def test_a_stopped_account_serves_again_once_it_is_opened(
     assert stopped in event
     assert "insufficient_quota" in event
     assert "sk-" not in event
+
+
+def test_a_refused_request_stops_nobody_and_its_caller_is_told_what_the_provider_said(
+    caller: httpx2.Client, operator: httpx2.Client
+) -> None:
+    refused = [ask(caller, "[[scenario:forbidden]]") for _ in range(3)]
+
+    assert {answer.status_code for answer in refused} == {400}
+    assert {error_of(answer)["message"] for answer in refused} == {"Content violates usage guidelines."}
+    assert shut_by(operator) == {None}
+    assert ask(caller, "hi").status_code == 200
+
+
+def test_whoever_stopped_an_account_does_not_stop_it_again_and_is_told_why(
+    stopped: str, caller: httpx2.Client, operator: httpx2.Client
+) -> None:
+    open_account(operator, stopped)
+    refused = ask(caller, "[[scenario:money]]")
+
+    assert (refused.status_code, error_of(refused)["code"]) == (503, "provider_account_refused")
+    assert "exceeded your current quota" in error_of(refused)["message"]
+    assert refused.headers["x-should-retry"] == "false"
+    assert shut_by(operator) == {None}
+    assert ask(caller, "hi").status_code == 200
 
 
 def test_an_account_that_is_not_there_is_not_found_and_the_others_are_named(operator: httpx2.Client) -> None:

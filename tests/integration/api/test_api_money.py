@@ -73,8 +73,8 @@ def test_history_is_priced_again_a_round_at_a_time_from_where_the_last_ended(
     assert {error_of(each)["param"] for each in wrong} == {"since"}
 
 
-def test_metrics_show_each_budget(stranger: httpx2.Client) -> None:
-    text = stranger.get("/metrics").text
+def test_metrics_show_each_budget(operator: httpx2.Client) -> None:
+    text = operator.get("/metrics").text
 
     for amount in ("limit", "settled", "reserved"):
         assert f'penstock_budget_usd{{amount="{amount}",scope="global"' in text

@@ -34,6 +34,7 @@ REFUSED = {
     "slow_down": TroubleKind.RAMP,
     "money": TroubleKind.MONEY,
     "unauthorized": TroubleKind.AUTH,
+    "forbidden": TroubleKind.FORBIDDEN,
     "model_not_found": TroubleKind.MODEL_NOT_FOUND,
     "context_length": TroubleKind.TOO_LARGE,
     "500": TroubleKind.SERVER,

@@ -20,7 +20,9 @@ from tests.support.stored_jobs import closed, new_job, opened
 WAIT_SECONDS = 20.0
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 OVER = DeadLetter(reason=DeadReason.UNKNOWN, message="over")
-AT_REST = "SELECT sealed_to = marked_to AND marked_to = (SELECT COALESCE(max(id), 0) FROM ledger) FROM ledger_seal"
+AT_REST = (
+    "SELECT sealed_to = marked_to AND marked_to = (SELECT COALESCE(max(id), 0) FROM ledger) FROM tenant_ledger_seal"
+)
 BOOK = """
 INSERT INTO ledger (attempt_id, kind, seq, nano_usd, tenant_id, account, model, at)
 VALUES (:id, 'adjust', :seq, :nano_usd, 'default', 'a', 'm', clock_timestamp())
@@ -86,7 +88,7 @@ async def test_what_is_sealed_is_read_from_the_sums_alone(engine: AsyncEngine, s
     await seal_all(engine)
 
     async with engine.begin() as connection:
-        await connection.execute(text("UPDATE sealed_sums SET nano_usd = 7 WHERE time_window = 'w-sums'"))
+        await connection.execute(text("UPDATE tenant_sealed_sums SET nano_usd = 7 WHERE time_window = 'w-sums'"))
 
     assert await settled(engine, "w-sums") == (7, 7)
 
@@ -125,7 +127,9 @@ async def test_one_that_began_later_and_drew_its_id_first_is_waited_for_too(
 async def test_a_mark_of_the_cluster_that_was_dumped_is_set_anew(engine: AsyncEngine, seals: SealTable) -> None:
     await posted(engine, "w-restored")
     async with engine.begin() as connection:
-        await connection.execute(text("UPDATE ledger_seal SET marked_before = '1000000000000', marked_to = 1000000000"))
+        await connection.execute(
+            text("UPDATE tenant_ledger_seal SET marked_before = '1000000000000', marked_to = 1000000000")
+        )
 
     await seal_all(engine)
 
@@ -147,12 +151,12 @@ async def test_sums_of_windows_long_past_are_dropped(engine: AsyncEngine, seals:
     await seal_all(engine)
     async with engine.begin() as connection:
         past = text(
-            "UPDATE sealed_sums SET last_at = now() - make_interval(days => :days) WHERE time_window = 'w-past'"
+            "UPDATE tenant_sealed_sums SET last_at = now() - make_interval(days => :days) WHERE time_window = 'w-past'"
         )
         await connection.execute(past, {"days": KEPT_DAYS + 1})
 
     await seals.seal()
 
     async with engine.connect() as connection:
-        left = await connection.execute(text("SELECT count(*) FROM sealed_sums WHERE time_window = 'w-past'"))
+        left = await connection.execute(text("SELECT count(*) FROM tenant_sealed_sums WHERE time_window = 'w-past'"))
         assert left.scalar_one() == 0

@@ -204,7 +204,7 @@ async def live(redis_url: str, database_url: str, steps: list[Step]) -> None:
     engine, clock, tenant = open_engine(database_url, application="tests"), Clock(), uuid.uuid4().hex
     try:
         async with engine.begin() as connection:
-            await connection.execute(text("TRUNCATE jobs, ledger, attempts, sealed_sums CASCADE"))
+            await connection.execute(text("TRUNCATE jobs, ledger, attempts, tenant_sealed_sums CASCADE"))
         async with an_open_room(redis_url, clock, lifetime_seconds=LIFETIME_SECONDS) as room:
             configuration = Configuration(Rows(tenant))
             effective = await configuration.refresh()

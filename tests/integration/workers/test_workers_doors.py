@@ -231,6 +231,10 @@ HEADERS = {"lang": "py", "id": "1"}
         ("no pairs", envelope(b'[[{"v": 1, "jobs": [5]}], {}, {}]')),
         ("a word for a number", envelope(b'[[{"v": 1, "jobs": [["job", "a private prompt"]]}], {}, {}]')),
         ("bad pairs", envelope(b'[[{"v": 1, "jobs": [["only id"]]}], {}, {}]')),
+        ("a list as a task", envelope(headers={**HEADERS, "task": ["a private prompt"]})),
+        ("a list as an id", envelope(headers={"lang": "py", "task": "completions.submit", "id": ["a private prompt"]})),
+        ("an old list as a task", envelope(b'{"task": ["a private prompt"], "id": "1"}', headers={})),
+        ("an unknown charset", envelope(**{"content-encoding": "a private prompt"})),
     ],
 )
 def test_a_message_that_is_none_never_ends_the_worker(
@@ -244,3 +248,58 @@ def test_a_message_that_is_none_never_ends_the_worker(
     assert worker.process.poll() is None
     assert "message_refused" in worker.log() or "raised unexpected" in worker.log()
     assert "a private prompt" not in worker.log()
+
+
+PROPERTIES = envelope()["properties"]
+RAW_ITEMS: list[bytes] = [
+    b"a private prompt",
+    b"",
+    b"\xff\xfe\x00a private prompt",
+    b"[" * 100_000,
+    b"x" * 5_000_000,
+    b'["a private prompt"]',
+    b'"a private prompt"',
+    b"7",
+    b"null",
+    b"{}",
+    b'{"__type__": "uuid", "__value__": {"hex": ["a private prompt"]}}',
+    b'{"properties": ["a private prompt"]}',
+    *(
+        json.dumps(each).encode()
+        for each in (
+            envelope(headers=["a private prompt"]),
+            envelope(headers=7),
+            {**envelope(), "body": None},
+            {**envelope(), "body": "a private prompt, and no base64"},
+            {**envelope(), "body": ["a private prompt"]},
+            {**envelope(), "content-type": ["a private prompt"]},
+            {**envelope(), "properties": {**PROPERTIES, "delivery_tag": ["a private prompt"]}},
+            {**envelope(), "properties": {**PROPERTIES, "delivery_tag": ""}},
+            {**envelope(), "properties": {**PROPERTIES, "delivery_info": None}},
+            {**envelope(), "properties": {**PROPERTIES, "delivery_info": {"exchange": [], "routing_key": {}}}},
+            {**envelope(), "properties": {**PROPERTIES, "body_encoding": "a private prompt"}},
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize("number", range(len(RAW_ITEMS)))
+def test_an_item_that_is_no_message_is_dropped_and_counted(
+    broker: Broker, worker: WorkerProcess, metrics_port: int, number: int
+) -> None:
+    before = dropped(metrics_port)
+    broker.redis.lpush(Lane.NORMAL.queue, RAW_ITEMS[number])
+    broker.publish(Lane.NORMAL, [f"after item {number}"])
+
+    until(lambda: f"after item {number}" in broker.noted("test:ended"), "the next message is run")
+    until(lambda: broker.unacknowledged() == 0, "nothing of it is left")
+    assert worker.process.poll() is None
+    assert dropped(metrics_port) == before + 1
+    assert "items_dropped" in worker.log()
+    assert "a private prompt" not in worker.log()
+
+
+def dropped(metrics_port: int) -> float:
+    with urllib.request.urlopen(f"http://127.0.0.1:{metrics_port}/metrics", timeout=5) as answer:
+        lines = answer.read().decode().splitlines()
+    return next(float(line.split()[1]) for line in lines if line.startswith("penstock_unreadable_items_total "))

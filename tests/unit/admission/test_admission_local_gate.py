@@ -10,7 +10,7 @@ import pytest
 from admission.local_gate import HOLD_SECONDS, LONGEST_JITTER_MS, LONGEST_MEMORY_SECONDS, LocalGate
 from schemas.admission import Ask, Grant, Penalty, Refusal, RefusalReason, SettleKind, Settlement, Wait, WaitReason
 from schemas.errors import RedisUnavailable
-from schemas.ids import AttemptId
+from schemas.ids import AttemptId, JobId
 from schemas.job import Target
 from schemas.lanes import Lane
 from tests.support.admission_room import a_counter, an_ask
@@ -64,7 +64,7 @@ class ScriptedGate:
     async def penalize(self, target: Target, penalty: Penalty) -> None:
         self.penalized.append(target)
 
-    async def stop_account(self, account: str, reason: str) -> None:
+    async def doubt_account(self, account: str, reason: str, job_id: JobId) -> bool:
         raise NotImplementedError
 
     async def current_epoch(self) -> int | None:

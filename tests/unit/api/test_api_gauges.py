@@ -1,5 +1,6 @@
 """Gauges: many scrapers cost one reading, and a store that is away costs its own gauges only."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -72,6 +73,27 @@ async def test_depths_money_and_thresholds_are_told() -> None:
     assert 'penstock_budget_thresholds_passed_total{percent="80",scope="global"} 2.0' in text
     assert 'penstock_suspense_attempts{account="openai"} 2.0' in text
     assert 'penstock_suspense_nano_usd{account="openai"} 1500.0' in text
+
+
+class Named(AWatch):
+    """Budgets and thresholds of users, batches and prompts too."""
+
+    async def budgets(self) -> Sequence[JsonObject]:
+        [row] = await super().budgets()
+        scopes = ("global", "tenant:acme", "user:acme/carol", "batch:batch_1", "prompt:acme/summary", "rule:night")
+        return [row | {"scope": scope} for scope in scopes]
+
+    async def thresholds(self) -> Mapping[tuple[str, int], int]:
+        passed = ("tenant:acme", "user:acme/carol", "user:acme/dave", "batch:batch_1", "prompt:acme/summary", "user")
+        return {(scope, 80): 2 for scope in passed}
+
+
+async def test_no_user_batch_or_prompt_is_a_label() -> None:
+    text = (await HouseGauges().text(Named())).decode()
+    scopes = set(re.findall(r'scope="([^"]*)"', text))
+
+    assert scopes == {"global", "tenant:acme", "rule:night", "user", "batch", "prompt"}
+    assert 'penstock_budget_thresholds_passed_total{percent="80",scope="user"} 6.0' in text
 
 
 async def test_limits_are_told_and_unknown_figures_are_no_samples() -> None:

@@ -73,6 +73,19 @@ def test_a_job_that_could_meet_nine_budgets_is_refused(tmp_path: Path) -> None:
         load_catalogue(written(tmp_path, "".join(tables + more[:4])))
 
 
+def test_the_budgets_of_one_tenants_user_count_with_those_of_his_name(tmp_path: Path) -> None:
+    zones = ("UTC", "Europe/Berlin", "Asia/Kolkata")
+    tables = [
+        f'[[budgets]]\nlimit_usd = 1\nscope = "{scope}"\nwindow = "{window}"\ntimezone = "{zone}"\n'
+        for scope, windows in {"user": ["hour"], "user:carol": ["day"], "user:acme/carol": ["month"]}.items()
+        for window in windows
+        for zone in zones
+    ]
+
+    with pytest.raises(CatalogueError, match="9 budgets"):
+        load_catalogue(written(tmp_path, "".join(tables)))
+
+
 def test_the_example_is_valid_and_says_what_holds_without_it() -> None:
     example = load_catalogue(CHECKOUT / "penstock.example.toml")
 

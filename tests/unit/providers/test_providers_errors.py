@@ -8,7 +8,15 @@ import pytest
 from aiohttp.client_reqrep import ConnectionKey
 from openai import APIConnectionError, APITimeoutError
 
-from providers.errors import MAX_MESSAGE_CHARACTERS, error_object, kind_of_error, kind_of_failure, message_of, redacted
+from providers.errors import (
+    MAX_MESSAGE_CHARACTERS,
+    error_in,
+    error_object,
+    kind_of_error,
+    kind_of_failure,
+    message_of,
+    redacted,
+)
 from schemas.reply import TroubleKind as Kind
 
 REQUEST = httpx2.Request("POST", "http://127.0.0.1/")
@@ -29,14 +37,19 @@ KEY = ConnectionKey("127.0.0.1", 80, False, True, None, None, None, None)
         (429, "organization_usage_limit_exceeded", Kind.MONEY),
         (429, "billing_hard_limit_reached", Kind.MONEY),
         (429, "enforced_spend_limit_reached", Kind.MONEY),
-        (402, None, Kind.MONEY),
+        (402, None, Kind.MODEL_FORBIDDEN),
+        (403, "Insufficient_Quota", Kind.MONEY),
+        (403, "account_deactivated", Kind.AUTH),
+        (429, "billing_hard_limit", Kind.MONEY),
+        (451, None, Kind.FORBIDDEN),
         (400, "context_length_exceeded", Kind.TOO_LARGE),
         (413, None, Kind.TOO_LARGE),
         (400, None, Kind.BAD_REQUEST),
         (422, "anything", Kind.BAD_REQUEST),
         (401, "invalid_api_key", Kind.AUTH),
         (401, None, Kind.AUTH),
-        (403, None, Kind.AUTH),
+        (403, None, Kind.FORBIDDEN),
+        (403, "permission-denied", Kind.FORBIDDEN),
         (404, "model_not_found", Kind.MODEL_NOT_FOUND),
         (400, "model_not_found", Kind.MODEL_NOT_FOUND),
         (408, None, Kind.AMBIGUOUS),
@@ -67,6 +80,75 @@ def test_a_request_that_no_wait_would_fit_is_too_large() -> None:
     error = {"code": "rate_limit_exceeded", "message": "Request too large for m: Limit 30000, Requested 60000."}
 
     assert kind_of_error(error, 429) is Kind.TOO_LARGE
+
+
+VERDICTS: list[tuple[int, str, Kind, str]] = [
+    # of a request
+    (
+        403,
+        '{"code":"permission-denied","error":"Content violates usage guidelines. "}',
+        Kind.FORBIDDEN,
+        "violates usage",
+    ),
+    (
+        403,
+        "<!DOCTYPE html><html><head><title>Attention Required! | WAF</title>",
+        Kind.FORBIDDEN,
+        "Attention Required! | WAF",
+    ),
+    (403, "<html><body>api key invalid, billing hard limit</body></html>", Kind.FORBIDDEN, "without saying why"),
+    (403, "", Kind.FORBIDDEN, "without saying why"),
+    (403, "[]", Kind.FORBIDDEN, "without saying why"),
+    (403, "null", Kind.FORBIDDEN, "without saying why"),
+    (403, '"Access denied"', Kind.FORBIDDEN, "without saying why"),
+    (403, '{"error":{"type":"permission_error","message":"Not for this resource."}}', Kind.FORBIDDEN, "Not for this"),
+    (
+        403,
+        '{"error":{"message":"Flagged: my api key is invalid_api_key, billing","code":403}}',
+        Kind.FORBIDDEN,
+        "Flagged",
+    ),
+    (
+        402,
+        '{"error":{"message":"This model requires credits.","code":402}}',
+        Kind.MODEL_FORBIDDEN,
+        "This model requires",
+    ),
+    (
+        402,
+        '{"error":{"message":"This request requires more credits, or fewer max_tokens."}}',
+        Kind.MODEL_FORBIDDEN,
+        "fewer",
+    ),
+    (402, '{"error":{"message":"Insufficient credits for model m, upgrade."}}', Kind.MODEL_FORBIDDEN, "for model"),
+    (402, "<html>billing</html>", Kind.MODEL_FORBIDDEN, "without saying why"),
+    (402, "", Kind.MODEL_FORBIDDEN, "without saying why"),
+    (402, '{"error":{"message":"' + "x" * 90 + ' insufficient balance"}}', Kind.MODEL_FORBIDDEN, "xxx"),
+    # of the account
+    (401, '{"error":{"code":"invalid_api_key","message":"Incorrect API key."}}', Kind.AUTH, "Incorrect API key"),
+    (401, '{"error":"Unauthorized"}', Kind.AUTH, "Unauthorized"),
+    (401, "", Kind.AUTH, "without saying why"),
+    (
+        402,
+        '{"error":{"message":"Insufficient Balance","code":"invalid_request_error"}}',
+        Kind.MONEY,
+        "Insufficient Balance",
+    ),
+    (402, '{"error":{"message":"Insufficient credits. Add more.","code":402}}', Kind.MONEY, "Insufficient credits"),
+    (403, '{"error":{"code":"Arrearage","message":"Access denied."}}', Kind.MONEY, "Access denied"),
+    (403, '{"error":{"code":"account_deactivated","message":"Deactivated."}}', Kind.AUTH, "Deactivated"),
+    (429, '{"error":{"code":"insufficient_quota","message":"Quota."}}', Kind.MONEY, "Quota"),
+]
+
+
+@pytest.mark.parametrize(("status", "text", "kind", "says"), VERDICTS)
+def test_an_account_is_refused_only_where_its_key_or_its_money_is_named(
+    status: int, text: str, kind: Kind, says: str
+) -> None:
+    error = error_in(text)
+
+    assert kind_of_error(error, status) is kind
+    assert says in message_of(error, status, "")
 
 
 def os_error() -> OSError:
@@ -106,6 +188,7 @@ def test_a_failure_of_unknown_cause_is_ambiguous() -> None:
         ({"error": {"code": "c"}}, {"code": "c"}),
         ({"code": "c"}, {"code": "c"}),
         ({"error": "plain words"}, {"message": "plain words"}),
+        ({"error": "plain words", "code": "c"}, {"message": "plain words", "code": "c"}),
         ("<html>prompt</html>", {}),
         (None, {}),
         (object(), {}),

@@ -44,7 +44,7 @@ async def test_a_plan_names_every_budget_that_counts_the_job() -> None:
     plan = await planned(Models(), BUDGETED, a_job(user="u1"))
 
     assert isinstance(plan, Plan)
-    assert [counter.scope for counter in plan.counters] == ["global", "user:u1"]
+    assert [counter.scope for counter in plan.counters] == ["global", "user:default/u1"]
 
 
 async def test_an_unknown_price_is_refused_where_money_is_counted() -> None:

@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from schemas.admission import Step
+from schemas.admission import BudgetCounter, Step
 from schemas.errors import InvalidSetting
 from schemas.ids import BatchId, TenantId
 from schemas.lanes import Lane
@@ -14,6 +14,7 @@ from schemas.money import NanoUsd
 from tasks.budgets import (
     Budget,
     Window,
+    budget_of,
     counters_for,
     pace_of,
     paced_limit,
@@ -59,7 +60,40 @@ def test_a_job_counts_against_its_own_scopes_only() -> None:
 
     scopes = [counter.scope for counter in counters_for(job, budgets, NOW)]
 
-    assert scopes == ["global", "tenant:acme", "user:u1", "batch:batch_1", "prompt:summary"]
+    assert scopes == ["global", "tenant:acme", "user:acme/u1", "batch:batch_1", "prompt:acme/summary"]
+
+
+@pytest.mark.parametrize("wanted", ["user", "user:carol"])
+def test_users_of_two_tenants_count_apart_whatever_their_names(wanted: str) -> None:
+    jobs = [a_job(tenant_id=TenantId(tenant), user="carol") for tenant in ("a", "b")]
+    odd = a_job(tenant_id=TenantId("b"), user="a/carol")
+
+    scopes = [counter.scope for job in jobs for counter in counters_for(job, [budget(wanted)], NOW)]
+
+    assert scopes == ["user:a/carol", "user:b/carol"]
+    assert "user:a/carol" not in [counter.scope for counter in counters_for(odd, [budget("user")], NOW)]
+
+
+def test_a_budget_of_one_tenants_user_counts_nobody_elses() -> None:
+    budgets = [budget("user:a/carol"), budget("prompt:a/summary")]
+    own, other = (a_job(tenant_id=TenantId(tenant), user="carol", prompt="summary") for tenant in ("a", "b"))
+
+    assert [counter.scope for counter in counters_for(own, budgets, NOW)] == ["user:a/carol", "prompt:a/summary"]
+    assert counters_for(other, budgets, NOW) == ()
+
+
+@pytest.mark.parametrize(
+    ("scope", "strictest"),
+    [("user:a/carol", 2), ("user:b/carol", 3), ("user:b/dave", 4), ("user:b/a/carol", 2), ("user:carol", None)],
+)
+def test_a_counter_belongs_to_the_strictest_budget_that_covers_it(scope: str, strictest: int | None) -> None:
+    limits = {"user": 4, "user:carol": 3, "user:a/carol": 2}
+    budgets = [replace(budget(each), limit_nano_usd=NanoUsd(limit)) for each, limit in limits.items()]
+    window = window_name(Window.DAY, ZoneInfo("UTC"), NOW)
+
+    found = budget_of(BudgetCounter(scope=scope, window=window, limit_nano_usd=NanoUsd(1)), budgets, NOW)
+
+    assert (found and found.limit_nano_usd) == strictest
 
 
 def test_a_scope_that_the_job_has_not_is_left_out() -> None:

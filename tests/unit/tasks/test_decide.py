@@ -124,8 +124,17 @@ def test_the_next_target_is_asked_where_this_one_cannot_help(kind: TroubleKind) 
     assert decision.next_target
 
 
-def test_what_the_caller_got_wrong_is_dead_at_once() -> None:
-    assert isinstance(decided(trouble(TroubleKind.BAD_REQUEST), chain=TWO), DeadLetter)
+@pytest.mark.parametrize("kind", [TroubleKind.BAD_REQUEST, TroubleKind.FORBIDDEN])
+def test_what_the_caller_got_wrong_is_dead_at_once(kind: TroubleKind) -> None:
+    assert decided(trouble(kind), chain=TWO) == DeadLetter(reason=DeadReason.BAD_REQUEST, message="why")
+
+
+def test_a_model_that_the_account_may_not_use_is_the_last_of_its_chain_or_passed_over() -> None:
+    last, passed = (decided(trouble(TroubleKind.MODEL_FORBIDDEN), chain=chain) for chain in (ONE, TWO))
+
+    assert last == DeadLetter(reason=DeadReason.BAD_REQUEST, message="why")
+    assert isinstance(passed, AskAgain)
+    assert passed.next_target
 
 
 @pytest.mark.parametrize("reason", [RefusalReason.BUDGET, RefusalReason.ACCOUNT_STOPPED, RefusalReason.NOT_READY])

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 
+import orjson
 import pytest
 
 from schemas.errors import InvalidRequest
@@ -11,6 +12,7 @@ from schemas.lanes import Lane
 from tasks.entrypoints import CallerMessage, job_from_message, run_slice
 from tasks.publish import Published, message
 
+MOST_BYTES = 1_000
 BODY = {"model": "small", "messages": [{"role": "user", "content": "hi"}]}
 
 
@@ -22,10 +24,16 @@ class Words:
         return None
 
 
-def parsed(body: object, queue: str = "completions.high") -> object:
-    said = CallerMessage(body=body, task_id="task-1", queue=queue)
-    now = datetime(2026, 1, 1, tzinfo=UTC)
-    return job_from_message(said, Words(), job_id=JobId("job_1"), now=now, tenants=frozenset({"default"}))
+def parsed(body: object, queue: str = "completions.high", size_bytes: int = 0) -> object:
+    said = CallerMessage(body=body, task_id="task-1", queue=queue, size_bytes=size_bytes)
+    return job_from_message(
+        said,
+        Words(),
+        job_id=JobId("job_1"),
+        now=datetime(2026, 1, 1, tzinfo=UTC),
+        tenants=frozenset({"default"}),
+        max_body_bytes=MOST_BYTES,
+    )
 
 
 async def test_a_bug_in_one_job_of_a_slice_does_not_stop_the_others() -> None:
@@ -49,6 +57,50 @@ async def test_a_message_that_we_did_not_write_is_refused(body: object) -> None:
 
     with pytest.raises(ValueError, match="version 1"):
         await run_slice(body, run)
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        ["a\0b", 0],
+        ["", 0],
+        ["j" * 129, 0],
+        [[], 0],
+        ["j", float("inf")],
+        ["j", 2**31],
+        ["j", -1],
+        ["j", "0"],
+        ["j"],
+        5,
+        "j",
+    ],
+)
+async def test_a_slice_with_a_job_that_none_can_be_is_refused_whole(pair: object) -> None:
+    async def run(job: Published) -> None:
+        raise AssertionError
+
+    with pytest.raises((TypeError, ValueError)):
+        await run_slice({"v": 1, "jobs": [["fine", 0], pair]}, run)
+
+
+@pytest.mark.parametrize("tenant", [[], {}, 7, None, True, ["default"], "nobody", "x" * 5_000])
+def test_a_tenant_that_is_none_is_refused_by_name(tenant: object) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        parsed({**BODY, "tenant": tenant})
+
+    assert refused.value.param == "tenant"
+    assert len(refused.value.message) < 200
+
+
+def test_a_body_is_as_large_as_over_http_at_most() -> None:
+    room = MOST_BYTES - len(orjson.dumps({**BODY, "user": ""}))
+    fits, too_large = ({**BODY, "user": "x" * length} for length in (room, room + 1))
+    escaped = {**BODY, "user": "\u00e4" * (room // 2)}  # Celery's JSON sends six bytes where HTTP sends two
+
+    assert parsed(fits, size_bytes=10 * MOST_BYTES)
+    assert parsed(escaped, size_bytes=10 * MOST_BYTES)
+    with pytest.raises(InvalidRequest, match="at most 1000 bytes"):
+        parsed(too_large, size_bytes=10 * MOST_BYTES)
 
 
 def test_the_queue_is_the_lane_and_the_task_id_the_key() -> None:

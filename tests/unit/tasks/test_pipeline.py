@@ -3,6 +3,8 @@
 from dataclasses import replace
 from datetime import timedelta
 
+import pytest
+
 from schemas.admission import LimitFigures, Penalty, Refusal, RefusalReason, SettleKind, Wait, WaitReason
 from schemas.attempt import AttemptState, ClosedAttempt, OpenedAttempt
 from schemas.decision import AskAgain, Complete, DeadLetter, DeadReason, Decision, Park, RetryAt
@@ -134,11 +136,24 @@ async def test_a_throttle_freezes_the_target_and_goes_through_admission_again() 
     assert isinstance(jobs.records[-1][1], Complete)
 
 
-async def test_a_money_error_stops_the_account() -> None:
-    jobs, gate = await run(FakeModels([trouble(TroubleKind.MONEY)]))
+@pytest.mark.parametrize("kind", [TroubleKind.MONEY, TroubleKind.AUTH])
+async def test_a_refused_account_is_doubted_by_the_job_that_met_it_which_waits(kind: TroubleKind) -> None:
+    jobs, gate = await run(FakeModels([trouble(kind)]))
 
-    assert gate.stopped == ["fake"]
+    assert gate.doubts == [("fake", JOB)]
     assert isinstance(jobs.records[0][1], Park)
+    [settlement] = gate.settled
+    assert settlement.kind is SettleKind.RELEASE
+
+
+@pytest.mark.parametrize("kind", [TroubleKind.FORBIDDEN, TroubleKind.MODEL_FORBIDDEN])
+async def test_a_refused_request_is_dead_and_doubts_no_account(kind: TroubleKind) -> None:
+    jobs, gate = await run(FakeModels([trouble(kind)]))
+
+    assert gate.doubts == []
+    assert isinstance(jobs.records[0][1], DeadLetter)
+    [settlement] = gate.settled
+    assert settlement.kind is SettleKind.RELEASE
 
 
 async def test_a_retired_model_falls_back_to_the_next_of_the_chain() -> None:

@@ -1,0 +1,40 @@
+"""An account is stopped by a second job's word, and not again by those that have stopped it before."""
+
+from admission.connect import Admission
+from admission.gate import DOUBT_SECONDS
+from schemas.ids import JobId
+from tests.support.admission_room import TARGET, an_ask, granted, refused
+
+
+async def doubted(room: Admission, *jobs: str) -> list[bool]:
+    return [await room.gate.doubt_account(TARGET.account, "invalid_api_key", JobId(job)) for job in jobs]
+
+
+async def test_a_second_job_stops_the_account_and_a_doubt_passes_by_itself(room: Admission) -> None:
+    assert await doubted(room, "a", "a") == [False, False]
+    kept = await room.wire.command("TTL", room.keys.doubt(TARGET.account))
+    granted(await room.gate.admit(an_ask(1)))
+
+    assert await doubted(room, "b", "a", "c") == [True, True, True]
+
+    assert 0 < kept <= DOUBT_SECONDS
+    assert refused(await room.gate.admit(an_ask(2))).scope == "invalid_api_key"
+
+
+async def test_whoever_stopped_an_account_does_not_stop_it_again_once_it_is_opened(room: Admission) -> None:
+    await doubted(room, "a", "b")
+    while_stopped = await room.wire.command("TTL", room.keys.doubt(TARGET.account))
+    await room.gate.open_account(TARGET.account)
+    opened = await room.wire.command("TTL", room.keys.doubt(TARGET.account))
+
+    assert await doubted(room, "a", "b", "a", "b") == [False] * 4
+    granted(await room.gate.admit(an_ask(1)))
+    assert await doubted(room, "c", "a", "d") == [False, False, True]
+    assert while_stopped == -1
+    assert 0 < opened <= DOUBT_SECONDS
+
+
+async def test_doubts_of_two_accounts_are_apart(room: Admission) -> None:
+    told = [await room.gate.doubt_account(account, "why", JobId(account)) for account in ("one", "other")]
+
+    assert told == [False, False]
