@@ -19,7 +19,7 @@ def chunk(
 
 
 def accumulated(*chunks: dict[str, Any]) -> Accumulator:
-    accumulator = Accumulator()
+    accumulator = Accumulator(most_bytes=1_000_000, most_values=100_000)
     for one in chunks:
         accumulator.add(one)
     return accumulator
@@ -127,7 +127,7 @@ def test_refusals_and_logprobs_are_accumulated() -> None:
 )
 def test_what_is_no_chunk_is_told(nonsense: object) -> None:
     with pytest.raises(MalformedChunkError):
-        Accumulator().add(nonsense)
+        Accumulator(most_bytes=1_000_000, most_values=100_000).add(nonsense)
 
 
 @given(st.lists(st.text(), max_size=10))
@@ -142,7 +142,7 @@ def test_pieces_add_up_to_the_text(pieces: list[str]) -> None:
 def test_events_survive_any_cutting(texts: list[str], sizes: list[int], end: str) -> None:
     events = [orjson.dumps(text) for text in texts]
     raw = b"".join(b": keep-alive" + end.encode() + b"data: " + event + end.encode() * 2 for event in events)
-    decoder, found = EventDecoder(), []
+    decoder, found = EventDecoder(1_000_000), []
 
     position, turn = 0, 0
     while position < len(raw):
@@ -154,11 +154,11 @@ def test_events_survive_any_cutting(texts: list[str], sizes: list[int], end: str
 
 
 def test_a_last_event_without_its_blank_line_is_found_at_the_end() -> None:
-    decoder = EventDecoder()
+    decoder = EventDecoder(1_000_000)
 
     assert decoder.feed(b"data: [DONE]") == []
     assert decoder.finish() == [b"[DONE]"]
 
 
 def test_several_data_lines_are_one_event() -> None:
-    assert EventDecoder().feed(b"event: x\ndata: {\ndata: }\nid: 5\n\n") == [b"{\n}"]
+    assert EventDecoder(1_000_000).feed(b"event: x\ndata: {\ndata: }\nid: 5\n\n") == [b"{\n}"]
