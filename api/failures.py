@@ -17,9 +17,12 @@ class Failures:
     def __init__(self) -> None:
         self._counts: dict[str, tuple[float, float]] = {}
 
+    def __len__(self) -> int:
+        return len(self._counts)
+
     def too_many(self, address: str, now: float) -> bool:
         """Whether this address has to wait before it may try another key."""
-        return bool(self._counts) and self._count(network_of(address), now) >= FAILURE_BURST
+        return self._count(network_of(address), now) >= FAILURE_BURST
 
     def add(self, address: str, now: float) -> None:
         """A wrong key came from this address."""

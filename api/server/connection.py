@@ -224,7 +224,8 @@ class Connection(HttpToolsProtocol):
         )
 
     def _expire_reading(self, now: float) -> None:
-        if self._lingering_bytes is not None or self.transport.is_closing():
+        said_nothing = self._framed_bytes == 0
+        if said_nothing or self._lingering_bytes is not None or self.transport.is_closing():
             self.abort()
         elif self._body is not None and self.flow.read_paused:  # we are the slow one
             self._body = self._progress(now)
