@@ -5,8 +5,9 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from api.errors import NotCompleted, answer, install
+from api.errors import Busy, NotCompleted, SlowRequest, TooManyHeaders, answer, install
 from api.openai.chat import waiting_headers
+from schemas.errors import PenstockError, TooManyFailures
 from schemas.states import JobState
 from tests.support.rests import a_rest
 
@@ -72,3 +73,21 @@ def test_only_a_call_that_waited_says_how_long_where_and_what_served_it() -> Non
         "x-penstock-tier": "m-1",
     }
     assert waiting_headers(a_rest(JobState.COMPLETED, served_by="m-1")) == {}
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code", "retry_after"),
+    [
+        (TooManyFailures(), 429, "too_many_wrong_keys", "1"),
+        (Busy(), 503, "busy", "2"),
+        (SlowRequest(), 408, "request_timeout", None),
+        (TooManyHeaders(), 431, "request_head_too_large", None),
+    ],
+)
+def test_what_is_refused_for_its_cost_says_when_to_come_again(
+    error: PenstockError, status: int, code: str, retry_after: str | None
+) -> None:
+    told = answer(error)
+
+    assert (told.status_code, orjson.loads(told.body)["error"]["code"]) == (status, code)
+    assert told.headers.get("retry-after") == retry_after

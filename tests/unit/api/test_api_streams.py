@@ -106,8 +106,9 @@ class Listener:
         return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
-        self.asked.set()
-        await self.reads.wait()
+        if message["type"] == "http.response.body":
+            self.asked.set()
+            await self.reads.wait()
         if body := message.get("body"):
             self.bodies.put_nowait(body)
 
