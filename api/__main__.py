@@ -2,15 +2,14 @@
 
 import asyncio
 import os
-import signal
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping
+from contextlib import nullcontext
 
-import uvicorn
 from prometheus_client import REGISTRY
 
 from api.app import create_app
+from api.server.server import Server
 from config.catalogue import Catalogue, CatalogueError, load_catalogue
 from config.logs import configure_logs
 from config.memory import keep_what_started
@@ -23,18 +22,6 @@ from tasks.wiring.web import open_web_house
 REFUSED_SETTING = 6
 
 
-class Server(uvicorn.Server):
-    """A server that returns when it is told to stop, so that the house behind it is closed as well."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Stop on SIGTERM and SIGINT; a second SIGINT does not wait for requests under way."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.handle_exit, number, None)
-        yield
-
-
 async def serve(settings: Settings, catalogue: Catalogue, env: Mapping[str, str]) -> None:
     """Serve until a signal, then let requests under way finish within the grace. Raises InvalidSetting."""
     metrics = Metrics(REGISTRY)
@@ -43,18 +30,9 @@ async def serve(settings: Settings, catalogue: Catalogue, env: Mapping[str, str]
         open_web_house(settings, catalogue, env, metrics) as house,
     ):
         app = create_app(settings, catalogue, lambda _settings, _catalogue: nullcontext(house))
-        config = uvicorn.Config(
-            app,
-            host=settings.listen_host,
-            port=settings.port,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=int(settings.drain_grace_seconds),
-        )
         keep_what_started()
         watchdog.has_started()
-        await Server(config).serve()
+        await Server(app, settings).serve()
 
 
 def main() -> int:

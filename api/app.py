@@ -12,6 +12,7 @@ from api.auth import Authenticator
 from api.errors import ERROR_ANSWER, install
 from api.gauges import HouseGauges
 from api.house import House
+from api.memory import MemoryBudget
 from api.metrics import Metrics
 from api.middleware import Frame, body_caps
 from api.native import controls, dead_letters, health, jobs, operators, quote, replays, suspense
@@ -62,7 +63,7 @@ def create_app(settings: Settings, catalogue: Catalogue, open_house: OpenHouse) 
     app.state.gauges = HouseGauges()
     app.state.started_at = int(time.time())
     caps = body_caps(max_body_bytes=settings.max_body_bytes, max_file_bytes=settings.max_file_bytes)
-    app.add_middleware(Frame, metrics=metrics, cap_bytes=caps)
+    app.add_middleware(Frame, metrics=metrics, cap_bytes=caps, memory=MemoryBudget(settings.max_bytes_in_flight))
     install(app)
     for router in ROUTERS:
         app.include_router(router)

@@ -1,22 +1,26 @@
 """Who is calling: a bearer key becomes a tenant and its rights.
 
 A key is looked up by its digest, so neither time nor error tells how much of it was right. What was found is believed
-for `BELIEVED_SECONDS`, so that a revocation acts within that; what was not found is never remembered.
+for `BELIEVED_SECONDS`, so that a revocation acts within that. Wrong keys are remembered for a few seconds, counted by
+the address that they come from, and looked up a few at a time, so that guessing costs others nothing; a key that was
+right before is looked up whatever else comes from its address.
 """
 
 import hashlib
 import hmac
 import time
+from asyncio import Semaphore
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from api.answers import ID
+from api.failures import Failures
 from api.house import Keys
-from schemas.errors import Forbidden, NotFound, Unauthenticated
+from schemas.errors import Forbidden, NotFound, TooManyFailures, Unauthenticated
 from schemas.ids import DEFAULT_TENANT, TenantId
 
 OPERATOR = "operator"
@@ -25,6 +29,10 @@ TENANT_HEADER = "x-penstock-tenant"
 BELIEVED_SECONDS = 1.0
 MOST_BELIEVED = 10_000
 MOST_SECRET_CHARACTERS = 512
+DISBELIEVED_SECONDS = 5.0
+"""How long a wrong key is wrong without a look: about the time in which a client repeats itself."""
+UNKNOWN_LOOK_UPS = 2
+"""Of the pool's eight connections, what keys that nobody has seen before may use at once."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,12 +66,18 @@ class Authenticator:
         self._clock = clock
         self._seen_tenants: frozenset[str] = frozenset({DEFAULT_TENANT})
         self._believed: dict[bytes, tuple[float, Caller]] = {}
+        self._wrong: dict[bytes, float] = {}
+        self._failures = Failures()
+        self._unknown = Semaphore(UNKNOWN_LOOK_UPS)
 
-    async def caller(self, secret: str, wanted_tenant: str | None = None) -> Caller:
-        """Who holds this secret. Raises Unauthenticated, Forbidden, NotFound and PostgresUnavailable."""
+    async def caller(self, secret: str, wanted_tenant: str | None = None, *, address: str = "") -> Caller:
+        """Who holds this secret.
+
+        Raises Unauthenticated, TooManyFailures, Forbidden, NotFound and PostgresUnavailable.
+        """
         if not 0 < len(secret) <= MOST_SECRET_CHARACTERS:
             raise Unauthenticated
-        caller = await self._holder(secret)
+        caller = await self._holder(secret, address)
         if wanted_tenant is None or wanted_tenant == caller.tenant_id:
             return caller
         if not caller.is_operator or not ID.fullmatch(wanted_tenant):
@@ -79,8 +93,8 @@ class Authenticator:
             raise Forbidden("Metrics need the scrape key, or a key with the operator scope.")
 
     def forget(self) -> None:
-        """Believe nothing any more, because a key was revoked."""
-        self._believed.clear()
+        """Believe nothing any more without a look, because a key was revoked."""
+        self._believed = {digest: (0.0, caller) for digest, (_, caller) in self._believed.items()}
 
     async def _check_tenant(self, name: str) -> None:
         """Tenants are never removed, so one that was seen is there."""
@@ -89,26 +103,51 @@ class Authenticator:
         if name not in self._seen_tenants:
             raise NotFound(f"There is no tenant '{name}'.", param=TENANT_HEADER)
 
-    async def _holder(self, secret: str) -> Caller:
+    async def _holder(self, secret: str, address: str) -> Caller:
         digest = _digest(secret)
         if self._admin_digest is not None and hmac.compare_digest(digest, self._admin_digest):
             return Caller(tenant_id=DEFAULT_TENANT, is_operator=True)
         until, caller = self._believed.get(digest, (0.0, None))
-        if caller is not None and self._clock() < until:
+        if caller is None:
+            return await self._stranger(secret, digest, address)
+        if self._clock() < until:
             return caller
-        self._believed.pop(digest, None)
         return await self._look_up(secret, digest)
+
+    async def _stranger(self, secret: str, digest: bytes, address: str) -> Caller:
+        """The holder of a key that nobody has used here. One that is wrong counts against its address."""
+        now = self._clock()
+        if self._failures.too_many(address, now):
+            raise TooManyFailures
+        try:
+            return await self._first_look(secret, digest, now)
+        except Unauthenticated:
+            self._failures.add(address, now)
+            raise
+
+    async def _first_look(self, secret: str, digest: bytes, now: float) -> Caller:
+        if now < self._wrong.get(digest, 0.0):
+            raise Unauthenticated
+        async with self._unknown:
+            return await self._look_up(secret, digest)
 
     async def _look_up(self, secret: str, digest: bytes) -> Caller:
         asked_at = self._clock()
         found = await self._keys.find(secret)
         if found is None or found.revoked_at is not None:
+            self._believed.pop(digest, None)
+            _make_room(self._wrong)
+            self._wrong[digest] = asked_at + DISBELIEVED_SECONDS
             raise Unauthenticated
         caller = Caller(tenant_id=found.tenant_id, is_operator=OPERATOR in found.scopes)
-        if len(self._believed) >= MOST_BELIEVED:
-            self._believed.clear()
+        _make_room(self._believed)
         self._believed[digest] = (asked_at + BELIEVED_SECONDS, caller)
         return caller
+
+
+def _make_room(remembered: dict[bytes, Any]) -> None:
+    if len(remembered) >= MOST_BELIEVED:
+        del remembered[next(iter(remembered))]
 
 
 def _digest(secret: str) -> bytes:
@@ -124,7 +163,8 @@ async def _caller(
     if credentials is None:
         raise Unauthenticated
     authenticator: Authenticator = request.app.state.authenticator
-    return await authenticator.caller(credentials.credentials, request.headers.get(TENANT_HEADER))
+    address = request.client.host if request.client else ""
+    return await authenticator.caller(credentials.credentials, request.headers.get(TENANT_HEADER), address=address)
 
 
 async def _scraper(

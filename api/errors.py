@@ -25,6 +25,7 @@ from schemas.errors import (
     InvalidRequest,
     NotFound,
     PenstockError,
+    TooManyFailures,
     Unauthenticated,
     Unavailable,
     UnknownModel,
@@ -38,6 +39,9 @@ CLIENT_GONE = 499
 STORE_AWAY_SECONDS = 5
 LIMIT_SECONDS = 2
 STILL_RUNNING_SECONDS = 1
+BUSY_SECONDS = 2
+"""Requests of a moment end within it, so that their connections and memory are free again."""
+FAILURES_SECONDS = 1
 
 REQUEST, QUOTA, LIMIT = "invalid_request_error", "insufficient_quota", "rate_limit_error"
 SERVER, OVERLOADED, OUTPUT = "server_error", "service_unavailable_error", "invalid_output_error"
@@ -47,6 +51,24 @@ class BodyTooLarge(InvalidRequest):
     """The body is larger than this door takes."""
 
     code = "request_too_large"
+
+
+class SlowRequest(InvalidRequest):
+    """The request did not come in time."""
+
+    code = "request_timeout"
+
+
+class TooManyHeaders(InvalidRequest):
+    """The head of the request is too large."""
+
+    code = "request_head_too_large"
+
+
+class Busy(Unavailable):
+    """This process has as many connections or bytes in work as it may; try again in a few seconds."""
+
+    code = "busy"
 
 
 class NotCompleted(PenstockError):  # noqa: N818 - reads as what became of the job
@@ -80,12 +102,16 @@ NEVER = False
 
 BY_FAMILY: tuple[tuple[type[PenstockError], Kind], ...] = (
     (BodyTooLarge, Kind(413, REQUEST)),
+    (SlowRequest, Kind(408, REQUEST)),
+    (TooManyHeaders, Kind(431, REQUEST)),
     (UnknownModel, Kind(404, REQUEST)),
     (IdempotencyConflict, Kind(409, REQUEST, retry=NEVER)),
     (InvalidRequest, Kind(400, REQUEST)),
     (Unauthenticated, Kind(401, REQUEST, headers={"www-authenticate": "Bearer"})),
+    (TooManyFailures, Kind(429, LIMIT, retry_after_seconds=FAILURES_SECONDS)),
     (Forbidden, Kind(403, REQUEST)),
     (NotFound, Kind(404, REQUEST)),
+    (Busy, Kind(503, OVERLOADED, retry_after_seconds=BUSY_SECONDS)),
     (Unavailable, Kind(503, OVERLOADED, retry_after_seconds=STORE_AWAY_SECONDS)),
     (PenstockError, Kind(500, SERVER, retry=NEVER)),
 )

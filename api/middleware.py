@@ -1,4 +1,4 @@
-"""Around every request: an id, a cap on the body, a measurement. Pure ASGI, so that streams pass through untouched.
+"""Around every request: an id, caps on its body and its memory, a measurement. Pure ASGI, so that streams pass.
 
 The id is ours, never the caller's: it is what support will look for in the logs, so nobody else may choose it.
 """
@@ -11,8 +11,11 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.errors import CLIENT_GONE, BodyTooLarge, answer
+from api.errors import CLIENT_GONE, BodyTooLarge, Busy, answer
+from api.memory import BODY_WEIGHT, UPLOAD_BYTES, MemoryBudget, MemoryShare
 from api.metrics import Metrics
+from api.server.connection import CROWDED
+from schemas.errors import PenstockError
 
 log = structlog.get_logger()
 
@@ -22,6 +25,8 @@ FILE_PATHS = frozenset({"/v1/files", "/dead-letters/import"})
 """Where what is sent is a stream of lines, and never held whole."""
 PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 """Asked every few seconds by machines; a line each would bury the others."""
+SHARE = "memory"
+"""In the state of each request: what it takes of the budget."""
 METHODS = frozenset({"GET", "POST", "DELETE", "PUT", "PATCH", "HEAD", "OPTIONS"})
 
 
@@ -34,11 +39,13 @@ class Frame:
         *,
         metrics: Metrics,
         cap_bytes: Callable[[str], int],
+        memory: MemoryBudget,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._app = app
         self._metrics = metrics
         self._cap_bytes = cap_bytes
+        self._memory = memory
         self._clock = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -76,22 +83,69 @@ class Frame:
         note("answered", method=method, route=route, status=status, ms=round(seconds * 1000))
 
     async def _capped(self, scope: Scope, receive: Receive, send: Send) -> None:
-        most = self._cap_bytes(scope["path"])
-        announced = Headers(scope=scope).get("content-length", "0")
-        if announced.isdigit() and int(announced) > most:
-            await answer(_too_large(most))(scope, receive, send)
+        share = MemoryShare(self._memory)
+        scope["state"][SHARE] = share
+        body = _Body(scope, receive, send, share, most_bytes=self._cap_bytes(scope["path"]))
+        try:
+            body.check()
+        except PenstockError as error:
+            await answer(error)(scope, receive, body.send)
             return
-        seen = 0
+        try:
+            await self._app(scope, body.receive, body.send)
+        finally:
+            share.release()
 
-        async def receive_counted() -> Message:
-            nonlocal seen
-            message = await receive()
-            seen += len(message.get("body", b""))
-            if seen > most:
-                raise _too_large(most)
-            return message
 
-        await self._app(scope, receive_counted, send)
+class _Body:
+    """The body of one request as it is read: bounded, and its memory counted.
+
+    Where the answer begins before all of it was read, the connection ends with the answer: the rest is nobody's.
+    """
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, share: MemoryShare, *, most_bytes: int) -> None:
+        headers = Headers(scope=scope)
+        announced = headers.get("content-length", "0")
+        self._announced_bytes = int(announced) if announced.isdigit() else 0
+        self._unread = self._announced_bytes > 0 or "transfer-encoding" in headers
+        self._crowded = CROWDED in scope["state"] and scope["path"] not in PROBES
+        self._streams = scope["path"].rstrip("/") in FILE_PATHS
+        self._receive = receive
+        self._send = send
+        self._share = share
+        self._most_bytes = most_bytes
+        self._seen_bytes = 0
+
+    def check(self) -> None:
+        """Refuse before anything is read. Raises BodyTooLarge and Busy."""
+        if self._crowded:
+            self._unread = True
+            raise Busy
+        if self._announced_bytes > self._most_bytes:
+            raise _too_large(self._most_bytes)
+        if self._streams and self._unread:
+            self._share.take(UPLOAD_BYTES)
+        elif self._announced_bytes:
+            self._share.check(self._announced_bytes * BODY_WEIGHT)
+
+    async def receive(self) -> Message:
+        """More of it. Raises BodyTooLarge and Busy."""
+        message = await self._receive()
+        size = len(message.get("body", b""))
+        self._unread = self._unread and message.get("more_body", False)
+        self._seen_bytes += size
+        if self._seen_bytes > self._most_bytes:
+            self._unread = True
+            raise _too_large(self._most_bytes)
+        if size and not self._streams:
+            self._share.take(size * BODY_WEIGHT)
+        return message
+
+    async def send(self, message: Message) -> None:
+        """The answer."""
+        if self._unread and message["type"] == "http.response.start":
+            MutableHeaders(scope=message)["connection"] = "close"
+        await self._send(message)
 
 
 def body_caps(*, max_body_bytes: int, max_file_bytes: int) -> Callable[[str], int]:

@@ -42,6 +42,8 @@ QUIET_LOGGERS: Mapping[str, str] = {
     "celery.worker.strategy": "WARNING",
     # Warns of each revoke that there is no result backend; `workers.revoking` does it, and says so.
     "celery.worker.control": "ERROR",
+    # Warns of each form that cannot be read, which its sender is told anyway: a loop of them would fill the log.
+    "python_multipart": "ERROR",
     # One line per request: the door has its own.
     "uvicorn.access": "WARNING",
     "tornado.access": "WARNING",

@@ -61,6 +61,22 @@ class Settings(BaseSettings):
     max_line_bytes: int = Field(default=1_000_000, ge=1)
     max_body_bytes: int = Field(default=4_000_000, ge=1)
     """A single request over HTTP."""
+    max_bytes_in_flight: int = Field(default=200_000_000, ge=1_000_000)
+    """Memory that the bodies of all requests of a web process may take, parsed; beyond, 503. Some 20 of the largest."""
+    max_reply_bytes: int = Field(default=16_000_000, ge=10_000)
+    """What is read of a provider's answer, decompressed; the largest of text have half a megabyte, of images a few."""
+    max_connections: int | None = Field(default=None, ge=1)
+    """Of a web process. None: what its descriptors leave when each connection has a call, 10,000 at most."""
+    head_timeout_seconds: float = Field(default=10, gt=0)
+    """From a connection's start, or a request's first byte, to the end of its head: one packet of any real client."""
+    body_timeout_seconds: float = Field(default=20, gt=0)
+    """The longest gap in a body, and its grace before `min_body_bytes_per_second` holds: a mobile network's pause."""
+    min_body_bytes_per_second: int = Field(default=1_000, ge=1)
+    """On average, slower than any link that a batch file would be sent over."""
+    idle_timeout_seconds: float = Field(default=75, gt=0)
+    """Longer than proxies keep idle connections (60 s), so that they close first and never meet a closed one."""
+    write_timeout_seconds: float = Field(default=30, gt=0)
+    """How long a client may take nothing of an answer before its connection and its call are ended."""
     run_ahead_jobs: int = Field(default=1_200, ge=1)
     """Published and not yet held, per flow: about two seconds of work of two full worker processes."""
 

@@ -4,16 +4,18 @@ The environment comes in as an argument; what the SDK would read from the proces
 no organisation reaches a provider that they were not meant for.
 """
 
+from asyncio import Semaphore
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from urllib.parse import urlsplit
 
 import httpx2
-from openai import AsyncOpenAI, DefaultAioHttpClient
+from openai import AsyncOpenAI
 
 from config.catalogue import OPENAI_BASE_URL, PROVIDER_DEFAULT, Catalogue, ProviderTable
 from config.settings import Settings
-from providers.client import Account
+from providers.bounded import BoundedClient
+from providers.client import LARGE_REPLIES_AT_ONCE, Account
 from schemas.errors import InvalidSetting
 
 SPARE_CONNECTIONS = 64
@@ -42,10 +44,18 @@ async def open_accounts(
     keys = {name: _key(name, table, env) for name, table in tables.items()}
     async with AsyncExitStack() as stack:
         accounts = {}
+        large_replies = Semaphore(LARGE_REPLIES_AT_ONCE)
         for name, table in tables.items():
             base_url = base_url_of(name, table, env)
             client = await stack.enter_async_context(_client(base_url, keys[name], settings, env))
-            accounts[name] = Account(name=name, base_url=base_url, openai=client, key=keys[name], lookup=table.lookup)
+            accounts[name] = Account(
+                name=name,
+                base_url=base_url,
+                openai=client,
+                key=keys[name],
+                lookup=table.lookup,
+                large_replies=large_replies,
+            )
         yield accounts
 
 
@@ -64,7 +74,7 @@ def _client(base_url: str, key: str, settings: Settings, env: Mapping[str, str])
     limits = httpx2.Limits(
         max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=KEEP_ALIVE_SECONDS
     )
-    http_client = DefaultAioHttpClient(limits=limits, follow_redirects=False)
+    http_client = BoundedClient(max_reply_bytes=settings.max_reply_bytes, limits=limits, follow_redirects=False)
     client = AsyncOpenAI(api_key=key, base_url=base_url, max_retries=0, http_client=http_client)
     at_openai = base_url == OPENAI_BASE_URL
     client.organization = env.get("OPENAI_ORG_ID") if at_openai else None

@@ -4,10 +4,11 @@ One call is one request: the SDK does not retry, redirects are not followed, and
 documented low-level `post` builds no model of the reply, which halves what a call costs.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import aiohttp
 import httpx2
@@ -16,11 +17,13 @@ from openai import APIConnectionError, APIStatusError, AsyncOpenAI, AsyncStream
 from config.marks import synchronous_step
 from config.settings import Settings
 from providers.bodies import asks_for_usage, streaming
+from providers.bounded import ReplyTooLargeError, is_stream
 from providers.exchange import Exchange
 from providers.patience import Patience
-from providers.sse import EventDecoder
-from providers.streaming import Accumulator, MalformedChunkError, as_chunk
+from providers.sse import EventDecoder, EventTooLargeError
+from providers.streaming import Accumulator, MalformedChunkError, StreamTooLargeError, as_chunk
 from providers.wire import encoded
+from schemas.bounds import node_bound
 from schemas.ids import AttemptId
 from schemas.jsons import JsonObject, MalformedJson, parse_reply
 from schemas.plan import Plan
@@ -37,6 +40,15 @@ DRAIN_SECONDS = 0.25
 CONNECT_SHARE = 0.5
 """A call that spends more of its time than this on connecting is given up while it is certain that nothing was sent."""
 
+LARGE_REPLY_BYTES = 256_000
+"""A whole answer beyond this is read and parsed when its turn comes; an answer of text has less."""
+LARGE_STREAM_BYTES = 2_000_000
+"""A stream beyond this, in what is kept of it, goes on when its turn comes: more than the longest output of text."""
+LARGE_REPLIES_AT_ONCE = 4
+"""Of a process, over all accounts: with their parsed values some 130 MB."""
+MAX_REPLY_VALUES = 1_000_000
+"""Values of one answer. With 20 log probabilities for each, a token has 180 of them: 5,500 tokens."""
+
 _LOST = (APIConnectionError, httpx2.HTTPError, aiohttp.ClientError)
 
 
@@ -49,6 +61,7 @@ class Account:
     openai: AsyncOpenAI
     key: str
     lookup: bool
+    large_replies: asyncio.Semaphore
 
 
 async def call(
@@ -68,12 +81,13 @@ async def call(
         total_seconds=total_seconds,
     )
     exchange = Exchange(plan, account.key, patience)
-    connect_seconds = min(settings.connect_timeout_seconds, total_seconds * CONNECT_SHARE)
     try:
         async with patience:
-            return await _converse(account, exchange, attempt_id, connect_seconds, on_chunk)
+            return await _converse(account, exchange, attempt_id, settings, on_chunk)
     except APIStatusError as error:
         return exchange.refused(error, _headers(error.response))
+    except ReplyTooLargeError as error:
+        return exchange.streamed() if exchange.is_whole else exchange.broken(str(error))
     except _LOST as error:
         return exchange.streamed() if exchange.is_whole else exchange.failed(error)
     except TimeoutError:
@@ -83,20 +97,23 @@ async def call(
 
 
 async def _converse(
-    account: Account, exchange: Exchange, attempt_id: AttemptId, connect_seconds: float, on_chunk: OnChunk | None
+    account: Account, exchange: Exchange, attempt_id: AttemptId, settings: Settings, on_chunk: OnChunk | None
 ) -> Reply | Trouble:
     asked = exchange.plan.body
     streams = on_chunk is not None or asked.get("stream") is True
     body = streaming(asked) if streams else asked
+    connect_seconds = min(settings.connect_timeout_seconds, exchange.patience.total_seconds * CONNECT_SHARE)
     async with _posted(account, encoded(body), attempt_id, connect_seconds) as response:
         exchange.answered(response.status_code, _headers(response))
         exchange.patience.for_next_chunk()
         listener = None if on_chunk is None else _Listener(on_chunk, wants_usage=asks_for_usage(asked))
-        if streams and "event-stream" in response.headers.get("content-type", ""):
-            return await _listen(exchange, response, listener)
-        raw = await _read(exchange, response)
+        if streams and is_stream(response):
+            stream = Accumulator(most_bytes=settings.max_reply_bytes, most_values=MAX_REPLY_VALUES)
+            async with _Turn(exchange, account.large_replies) as turn:
+                return await _listen(exchange, stream, response, listener, turn)
+        body = await _read(exchange, response, account.large_replies)
         with synchronous_step():
-            answer = exchange.replied(_parsed(raw))
+            answer = exchange.replied(body)
         if listener is not None and isinstance(answer, Reply):
             exchange.patience.for_listener()
             await listener.hear(as_chunk(answer.body))
@@ -124,13 +141,39 @@ async def _posted(
         await response.aclose()
 
 
-async def _read(exchange: Exchange, response: httpx2.Response) -> bytes:
-    parts: list[bytes] = []
-    async with aclosing(_parts(response)) as incoming:
-        async for part in incoming:
+class _Turn:
+    """The turn of one large answer, taken when it turns out to be large; other answers wait for it to end."""
+
+    def __init__(self, exchange: Exchange, large_replies: asyncio.Semaphore) -> None:
+        self._patience = exchange.patience
+        self._large_replies = large_replies
+        self._taken = False
+
+    async def take(self) -> None:
+        """Wait for it, as for a listener: this is not the provider's silence."""
+        if not self._taken:
+            self._patience.for_listener()
+            await self._large_replies.acquire()
+            self._taken = True
+            self._patience.for_next_chunk()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._taken:
+            self._large_replies.release()
+
+
+async def _read(exchange: Exchange, response: httpx2.Response, large_replies: asyncio.Semaphore) -> Any:  # noqa: ANN401 - unparsed
+    raw = bytearray()
+    async with _Turn(exchange, large_replies) as turn, aclosing(response.aiter_bytes()) as parts:
+        async for part in parts:
             exchange.patience.for_next_chunk()
-            parts.append(part)
-    return b"".join(parts)
+            if len(raw) + len(part) > LARGE_REPLY_BYTES:
+                await turn.take()
+            raw += part
+        return await _parsed_apart(raw)
 
 
 class _Listener:
@@ -148,31 +191,39 @@ class _Listener:
         await self._on_chunk(chunk)
 
 
-async def _listen(exchange: Exchange, response: httpx2.Response, listener: _Listener | None) -> Reply | Trouble:
-    exchange.stream = Accumulator()
-    async with aclosing(_events(exchange, response)) as events:
-        async for event in events:
-            if exchange.done:
-                continue
-            if event.startswith(DONE):
-                exchange.done = True
-                exchange.patience.for_the_rest(DRAIN_SECONDS)
-                continue
-            if trouble := await _take(exchange, exchange.stream, event, listener):
-                return trouble
+async def _listen(
+    exchange: Exchange, stream: Accumulator, response: httpx2.Response, listener: _Listener | None, turn: _Turn
+) -> Reply | Trouble:
+    exchange.stream = stream
+    try:
+        async with aclosing(_events(exchange, stream, response, turn)) as events:
+            async for event in events:
+                if exchange.done:
+                    continue
+                if event.startswith(DONE):
+                    exchange.done = True
+                    exchange.patience.for_the_rest(DRAIN_SECONDS)
+                    continue
+                if trouble := await _take(exchange, stream, event, listener):
+                    return trouble
+    except EventTooLargeError:
+        if not exchange.is_whole:
+            return exchange.broken("The stream carries an event that is larger than an answer may be.")
     with synchronous_step():
         return exchange.streamed()
 
 
 async def _take(exchange: Exchange, stream: Accumulator, event: bytes, listener: _Listener | None) -> Trouble | None:
+    chunk = await _parsed_apart(event)
     with synchronous_step():
-        chunk = _parsed(event)
         if isinstance(chunk, dict) and chunk.get("error"):
             return exchange.broken_by(chunk)
         try:
             stream.add(chunk)
         except MalformedChunkError:
             return exchange.broken("The stream carries what is no chunk of a chat completion.")
+        except StreamTooLargeError:
+            return exchange.broken(str(ReplyTooLargeError()))
     if listener is not None:
         exchange.patience.for_listener()
         await listener.hear(chunk)
@@ -180,24 +231,32 @@ async def _take(exchange: Exchange, stream: Accumulator, event: bytes, listener:
     return None
 
 
-async def _events(exchange: Exchange, response: httpx2.Response) -> AsyncGenerator[bytes, None]:
-    decoder = EventDecoder()
-    async with aclosing(_parts(response)) as incoming:
+async def _events(
+    exchange: Exchange, stream: Accumulator, response: httpx2.Response, turn: _Turn
+) -> AsyncGenerator[bytes, None]:
+    decoder = EventDecoder(stream.most_bytes)
+    async with aclosing(response.aiter_bytes()) as incoming:
         async for part in incoming:
-            if not exchange.done:
-                exchange.patience.for_next_chunk()
+            if exchange.done:
+                continue
+            exchange.patience.for_next_chunk()
+            if decoder.held_bytes + stream.kept_bytes > LARGE_STREAM_BYTES:
+                await turn.take()
             for event in decoder.feed(part):
                 yield event
     for event in decoder.finish():
         yield event
 
 
-async def _parts(response: httpx2.Response) -> AsyncGenerator[bytes, None]:
-    async for part in response.aiter_bytes():
-        yield part
+async def _parsed_apart(raw: bytes | bytearray) -> Any:  # noqa: ANN401 - unparsed
+    """The value; a large one is parsed in a thread, whose steps hold the interpreter for 40 ms at most."""
+    return _parsed(raw) if len(raw) <= LARGE_REPLY_BYTES else await asyncio.to_thread(_parsed, raw)
 
 
-def _parsed(raw: bytes) -> Any:  # noqa: ANN401 - unparsed
+def _parsed(raw: bytes | bytearray) -> Any:  # noqa: ANN401 - unparsed
+    """The value; None for what is no JSON, or has more values than an answer may."""
+    if len(raw) > MAX_REPLY_VALUES and node_bound(bytes(raw)) > MAX_REPLY_VALUES:
+        return None
     try:
         return parse_reply(raw)
     except MalformedJson:

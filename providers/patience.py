@@ -16,6 +16,7 @@ class Patience:
         self._clock = asyncio.get_running_loop().time
         self._between_seconds = between_chunks_seconds
         self.started_at = self._clock()
+        self.total_seconds = total_seconds
         self._ends_at = self.started_at + total_seconds
         self._total_reason = f"The call was not finished within {total_seconds:.3g} s."
         self._silence = f"Silence of {between_chunks_seconds:.3g} s between chunks."

@@ -2,6 +2,9 @@
 
 Invariant: a stream is whole only when every choice told its `finish_reason`; whether `[DONE]` came is the reader's to
 say, and both are demanded. Chunks without choices are ordinary; tool calls are put together by their index.
+
+What is kept of a stream is bounded in bytes of text and in values. Lists grow in place and strings are joined at the
+end, so that any number of pieces costs time in proportion.
 """
 
 from typing import Any
@@ -12,8 +15,16 @@ _SET_ONCE = frozenset({"role", "id", "type", "name"})
 """Strings of a delta that come whole; all others come in pieces."""
 
 
+VALUES_PER_OBJECT = 8
+"""What an object that is put together takes, compared with one value of its fields."""
+
+
 class MalformedChunkError(Exception):
     """The stream carries something that is no chunk of a chat completion."""
+
+
+class StreamTooLargeError(Exception):
+    """What the stream has said so far is more than is kept of an answer."""
 
 
 def as_chunk(completion: JsonObject) -> JsonObject:
@@ -30,9 +41,11 @@ def as_chunk(completion: JsonObject) -> JsonObject:
 
 
 class Accumulator:
-    """Takes chunks in the order in which they came."""
+    """Takes chunks in the order in which they came; keeps at most so many bytes of text and so many values."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, most_bytes: int, most_values: int) -> None:
+        self.most_bytes = most_bytes
+        self._room = _Room(most_bytes, most_values)
         self._frame: JsonObject = {}
         self._usage: Any = None
         self._choices: dict[int, _Choice] = {}
@@ -59,17 +72,22 @@ class Accumulator:
         """Bytes of all that was said, in all choices: an upper bound of its visible tokens."""
         return sum(choice.produced_bytes for choice in self._choices.values())
 
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of text that it holds."""
+        return self._room.kept_bytes
+
     def add(self, chunk: Any) -> None:  # noqa: ANN401 - unparsed
-        """Take one chunk. Raises MalformedChunkError."""
+        """Take one chunk. Raises MalformedChunkError and StreamTooLargeError."""
         if not isinstance(chunk, dict) or not isinstance(chunk.get("choices", []), list):
             raise MalformedChunkError
         for position, choice in enumerate(chunk.get("choices", [])):
             self._add_choice(position, choice)
         if chunk.get("usage") is not None:
-            self._usage = chunk["usage"]
+            self._usage = chunk["usage"]  # one value of one event, which is bounded as such
         for name, value in chunk.items():
             if name not in {"choices", "usage", "object", "obfuscation"} and value is not None:
-                self._frame[name] = value
+                self._room.replace(self._frame, name, value)
         self.chunks += 1
 
     def completion(self) -> JsonObject:
@@ -83,16 +101,21 @@ class Accumulator:
         index = choice.get("index", position)
         if not isinstance(index, int):
             raise MalformedChunkError
-        self._choices.setdefault(index, _Choice()).add(choice)
+        known = self._choices.get(index)
+        if known is None:
+            known = self._choices[index] = _Choice(self._room)
+        known.add(choice)
 
 
 class _Choice:
     """One of the answers of a stream."""
 
-    def __init__(self) -> None:
+    def __init__(self, room: "_Room") -> None:
+        room.take(values=VALUES_PER_OBJECT)
+        self._room = room
         self.finish_reason: str | None = None
         self.produced_bytes = 0
-        self._message = _Pieces()
+        self._message = _Pieces(room)
         self._calls: dict[int, _Pieces] = {}
         self._logprobs: JsonObject | None = None
 
@@ -106,7 +129,10 @@ class _Choice:
                 self._add_calls(value)
             else:
                 self.produced_bytes += self._message.add(name, value)
-        self.finish_reason = choice.get("finish_reason") or self.finish_reason
+        reason = choice.get("finish_reason")
+        if reason and reason != self.finish_reason:
+            self._room.take_value(reason)
+            self.finish_reason = reason
         self._add_logprobs(choice.get("logprobs"))
 
     def whole(self, index: int) -> JsonObject:
@@ -119,7 +145,10 @@ class _Choice:
         for position, call in enumerate(calls):
             if not isinstance(call, dict) or not isinstance(call.get("index", position), int):
                 raise MalformedChunkError
-            pieces = self._calls.setdefault(call.get("index", position), _Pieces())
+            index = call.get("index", position)
+            pieces = self._calls.get(index)
+            if pieces is None:
+                pieces = self._calls[index] = _Pieces(self._room)
             self.produced_bytes += sum(pieces.add(name, value) for name, value in call.items() if name != "index")
 
     def _add_logprobs(self, logprobs: Any) -> None:  # noqa: ANN401 - unparsed
@@ -127,13 +156,19 @@ class _Choice:
             self._logprobs = self._logprobs or {}
             for name, value in logprobs.items():
                 known = self._logprobs.get(name)
-                self._logprobs[name] = known + value if isinstance(known, list) and isinstance(value, list) else value
+                if isinstance(known, list) and isinstance(value, list):
+                    self._room.take_value(value)
+                    known.extend(value)
+                else:
+                    self._room.replace(self._logprobs, name, value)
 
 
 class _Pieces:
     """An object whose strings come in pieces. Joined once, at the end: joining at each piece is quadratic."""
 
-    def __init__(self) -> None:
+    def __init__(self, room: "_Room") -> None:
+        room.take(values=VALUES_PER_OBJECT)
+        self._room = room
         self._strings: dict[str, list[str]] = {}
         self._objects: dict[str, _Pieces] = {}
         self._others: JsonObject = {}
@@ -141,22 +176,37 @@ class _Pieces:
     def add(self, name: str, value: Any) -> int:  # noqa: ANN401 - unparsed
         """Take a field and return the bytes of text in it."""
         match value:
-            case None:
-                self._others.setdefault(name, None)
             case str() if name in _SET_ONCE:
-                self._others[name] = self._others.get(name) or value
+                if not self._others.get(name):
+                    self._room.replace(self._others, name, value)
             case str():
-                self._strings.setdefault(name, []).append(value)
-                return len(value.encode("utf-8", "surrogatepass"))
+                return self._add_text(name, value)
             case dict():
-                pieces = self._objects.setdefault(name, _Pieces())
+                pieces = self._objects.get(name)
+                if pieces is None:
+                    pieces = self._objects[name] = _Pieces(self._room)
                 return sum(pieces.add(inner, piece) for inner, piece in value.items())
             case list():
-                known = self._others.get(name)
-                self._others[name] = [*known, *value] if isinstance(known, list) else value
+                self._add_list(name, value)
+            case None if name in self._others:
+                pass
             case _:
-                self._others[name] = value
+                self._room.replace(self._others, name, value)
         return 0
+
+    def _add_text(self, name: str, value: str) -> int:
+        size = len(value.encode("utf-8", "surrogatepass"))
+        self._room.take(text_bytes=size, values=1)
+        self._strings.setdefault(name, []).append(value)
+        return size
+
+    def _add_list(self, name: str, value: list[Any]) -> None:
+        known = self._others.get(name)
+        if isinstance(known, list):
+            self._room.take_value(value)
+            known.extend(value)
+        else:
+            self._room.replace(self._others, name, value)
 
     def text(self, name: str) -> str | None:
         found = self._strings.get(name)
@@ -165,3 +215,45 @@ class _Pieces:
     def whole(self) -> JsonObject:
         strings = {name: "".join(pieces) for name, pieces in self._strings.items()}
         return {**self._others, **strings, **{name: pieces.whole() for name, pieces in self._objects.items()}}
+
+
+class _Room:
+    """What may still be kept of a stream."""
+
+    def __init__(self, text_bytes: int, values: int) -> None:
+        self._most_text_bytes = self._text_bytes = text_bytes
+        self._values = values
+
+    @property
+    def kept_bytes(self) -> int:
+        return self._most_text_bytes - self._text_bytes
+
+    def take(self, *, text_bytes: int = 0, values: int = 0) -> None:
+        """Keep so much more. Raises StreamTooLargeError."""
+        self._text_bytes -= text_bytes
+        self._values -= values
+        if self._text_bytes < 0 or self._values < 0:
+            raise StreamTooLargeError
+
+    def take_value(self, value: Any) -> None:  # noqa: ANN401 - unparsed
+        """Keep a value with all that is in it."""
+        text_bytes = values = 0
+        inside = [value]
+        while inside:
+            part = inside.pop()
+            values += 1
+            if isinstance(part, str):
+                text_bytes += len(part)
+            elif isinstance(part, list):
+                inside.extend(part)
+            elif isinstance(part, dict):
+                text_bytes += sum(map(len, part))
+                inside.extend(part.values())
+        self.take(text_bytes=text_bytes, values=values)
+
+    def replace(self, kept: JsonObject, name: str, value: Any) -> None:  # noqa: ANN401 - unparsed
+        """Keep a value under this name. What it replaces was counted and stays so, but most are the same again."""
+        if not isinstance(value, list | dict) and name in kept and kept[name] == value:
+            return
+        self.take_value(value)
+        kept[name] = [*value] if isinstance(value, list) else value  # a copy, which may grow

@@ -6,6 +6,7 @@ PenstockError
 │   └── IdempotencyConflict
 ├── NotFound
 ├── Unauthenticated
+├── TooManyFailures           wait before the next key is tried
 ├── Forbidden
 ├── InvalidSetting            the operator must change a setting; refuses to start
 │   └── UnfitSchema           the operator must run the release step
@@ -57,6 +58,12 @@ class Unauthenticated(PenstockError):  # noqa: N818 - the field's word
     """The API key is missing, wrong or revoked."""
 
     code = "invalid_api_key"
+
+
+class TooManyFailures(PenstockError):  # noqa: N818 - reads as what happened
+    """Too many wrong API keys came from this address; try again in a moment."""
+
+    code = "too_many_wrong_keys"
 
 
 class Forbidden(PenstockError):  # noqa: N818 - the field's word

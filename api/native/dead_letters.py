@@ -11,10 +11,11 @@ from starlette.responses import StreamingResponse
 from api.answers import Json, checked_id, known, page, whole
 from api.auth import AnyCaller
 from api.house import House
+from api.memory import DOWNLOAD_BYTES
 from api.native.jobs import USUAL_ROWS, Limit
 from api.native.letter_filters import Chosen, MeantByQuery, meant
 from api.native.shapes import dead_letter_object, group_object, story_object, whole_letter_object
-from api.requests import JsonBody, OfHouse, OfPrivacy, documented, parse
+from api.requests import JsonBody, OfHouse, OfMemory, OfPrivacy, documented, parse
 from schemas.errors import InvalidRequest
 from schemas.ids import JobId
 from schemas.jsons import NEW_LINE, JsonObject, dumps
@@ -55,8 +56,11 @@ async def group_dead_letters(which: MeantByQuery, house: OfHouse) -> Json:
 
 
 @router.get("/export")
-async def export_dead_letters(which: MeantByQuery, house: OfHouse, privacy: OfPrivacy) -> StreamingResponse:
+async def export_dead_letters(
+    which: MeantByQuery, house: OfHouse, privacy: OfPrivacy, memory: OfMemory
+) -> StreamingResponse:
     """Stream dead letters as JSON lines, each with its request and all its attempts, the latest first."""
+    memory.take(DOWNLOAD_BYTES)
     return StreamingResponse(_lines(house, which, content=privacy.store_content), media_type=JSON_LINES)
 
 

@@ -18,8 +18,9 @@ from api.answers import Json, checked_id, known, page, unix
 from api.auth import AnyCaller, Caller
 from api.errors import BodyTooLarge
 from api.house import Files
+from api.memory import DOWNLOAD_BYTES
 from api.multipart import Field, FileBegins, FileEnds, FilePiece, Part, parts_of
-from api.requests import OfHouse, OfSettings
+from api.requests import OfHouse, OfMemory, OfSettings
 from schemas.errors import InvalidRequest
 from schemas.ids import FileId, TenantId
 from schemas.jsons import JsonObject
@@ -103,9 +104,10 @@ async def retrieve_file(file_id: str, caller: AnyCaller, house: OfHouse) -> Json
 
 
 @router.get("/{file_id}/content")
-async def file_content(file_id: str, caller: AnyCaller, house: OfHouse) -> StreamingResponse:
+async def file_content(file_id: str, caller: AnyCaller, house: OfHouse, memory: OfMemory) -> StreamingResponse:
     """Stream a file's bytes."""
     stored = await _found(file_id, caller, house.files)
+    memory.take(DOWNLOAD_BYTES)
     return StreamingResponse(
         house.files.content(stored.id),
         media_type="application/octet-stream",

@@ -2,12 +2,17 @@
 
 A stream ends with `[DONE]` or with an error event, never silently. A reply of which nothing was sent on the way (it was
 validated first, or its idempotency key had named it before) is sent as chunks at the end.
+
+A client that reads slower than the provider sends holds its own call up, within that call's total time-out; one that
+reads nothing loses its connection by the write time-out, and its call ends as for any client that went away.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import TypeAlias
 
 from starlette.responses import Response
@@ -24,8 +29,49 @@ from tasks.deps import OnChunk
 KEEP_ALIVE_SECONDS = 15.0
 """Below the minute after which proxies close a silent connection."""
 
+MAX_WAITING_BYTES = 128_000
+"""Events that wait to be sent, for each stream: seconds of a fast model, and 70 MB for 550 streams."""
+
 Complete: TypeAlias = Callable[[OnChunk | None], Awaitable[Rested]]
-Chunks: TypeAlias = asyncio.Queue[JsonObject | None]
+
+
+class WaitingEvents:
+    """Events between the call that brings them and the client that takes them, bounded by bytes."""
+
+    def __init__(self, most_bytes: int = MAX_WAITING_BYTES) -> None:
+        self._most_bytes = most_bytes
+        self._events: deque[bytes] = deque()
+        self._bytes = 0
+        self._closed = False
+        self._arrived = asyncio.Event()
+        self._left = asyncio.Event()
+
+    async def put(self, chunk: JsonObject) -> None:
+        """Add a chunk; waits while more would wait than may. One larger than the bound waits alone."""
+        data = event(chunk)
+        while self._bytes and self._bytes + len(data) > self._most_bytes:
+            self._left.clear()
+            await self._left.wait()
+        self._events.append(data)
+        self._bytes += len(data)
+        self._arrived.set()
+
+    async def get(self) -> bytes | None:
+        """The next event; None where there are no more."""
+        while not self._events:
+            if self._closed:
+                return None
+            self._arrived.clear()
+            await self._arrived.wait()
+        data = self._events.popleft()
+        self._bytes -= len(data)
+        self._left.set()
+        return data
+
+    def close(self) -> None:
+        """Nothing more will come."""
+        self._closed = True
+        self._arrived.set()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,10 +134,10 @@ class EventStream(Response):
 
 async def told(complete: Complete, telling: Telling) -> AsyncGenerator[bytes, None]:
     """The events of one completion. Raises PenstockError before the first of them only."""
-    chunks: Chunks = asyncio.Queue()
+    waiting = WaitingEvents()
     sent = False
-    async with _running(complete, chunks, telling) as run:
-        async for data in _arriving(chunks, telling.keep_alive_seconds):
+    async with _running(complete, waiting, telling) as run:
+        async for data in _arriving(waiting, telling.keep_alive_seconds):
             sent = True
             yield data
         try:
@@ -103,40 +149,42 @@ async def told(complete: Complete, telling: Telling) -> AsyncGenerator[bytes, No
             raise
 
 
-async def _arriving(chunks: Chunks, keep_alive_seconds: float) -> AsyncIterator[bytes]:
+async def _arriving(waiting: WaitingEvents, keep_alive_seconds: float) -> AsyncIterator[bytes]:
     """Chunks as they come; once there has been one, heartbeats in the silence between them."""
     patience_seconds: float | None = None
     while True:
         try:
             async with asyncio.timeout(patience_seconds):
-                chunk = await chunks.get()
+                data = await waiting.get()
         except TimeoutError:
             yield KEEP_ALIVE
             continue
-        if chunk is None:
+        if data is None:
             return
         patience_seconds = keep_alive_seconds
-        yield event(chunk)
+        yield data
 
 
-async def _ending(run: "asyncio.Task[Rested]", telling: Telling, *, sent: bool) -> list[bytes]:
+async def _ending(run: "asyncio.Task[Rested]", telling: Telling, *, sent: bool) -> Iterable[bytes]:
     try:
         reply = reply_of(await run)
     except PenstockError as error:
         if not sent:
             raise
         return [event(error_object(error))]
-    whole = [] if sent else [event(chunk) for chunk in chunks_of(reply, include_usage=telling.include_usage)]
-    return [*whole, DONE]
+    whole = () if sent else map(event, chunks_of(reply, include_usage=telling.include_usage))
+    return chain(whole, (DONE,))
 
 
 @asynccontextmanager
-async def _running(complete: Complete, chunks: Chunks, telling: Telling) -> AsyncIterator["asyncio.Task[Rested]"]:
+async def _running(
+    complete: Complete, waiting: WaitingEvents, telling: Telling
+) -> AsyncIterator["asyncio.Task[Rested]"]:
     async def run() -> Rested:
         try:
-            return await complete(chunks.put if telling.live else None)
+            return await complete(waiting.put if telling.live else None)
         finally:
-            chunks.put_nowait(None)
+            waiting.close()
 
     task = asyncio.create_task(run())
     try:

@@ -19,6 +19,7 @@ class RedisNumber(IntEnum):
     DOOR = 8
     WORKERS = 9
     SUSPENSE = 12
+    UNREAD = 13
 
     def of(self, redis_url: str) -> str:
         """The address of this database on the server of that one."""

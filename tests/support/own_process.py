@@ -21,6 +21,7 @@ ANSWER_WITHIN_SECONDS = 30.0
 STOP_WITHIN_SECONDS = 10.0
 LOOK_SECONDS = 0.05
 _MOST_LOG_BYTES = 100_000
+_ESTABLISHED = "01"
 
 
 class OwnProcess:
@@ -40,6 +41,10 @@ class OwnProcess:
     def said(self) -> str:
         """Everything that it wrote so far."""
         return os.pread(self._log.fileno(), _MOST_LOG_BYTES, 0).decode(errors="replace")
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     @property
     def is_alive(self) -> bool:
@@ -94,6 +99,12 @@ class DoorProcess(OwnProcess):
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def established(self) -> int:
+        """How many connections to it are open, as the kernel counts them."""
+        rows = (line.split() for line in Path(f"/proc/{self.pid}/net/tcp").read_text().splitlines()[1:])
+        return sum(1 for row in rows if row[1].endswith(f":{self.port:04X}") and row[3] == _ESTABLISHED)
 
     def until(self, path: str, status: int) -> Any:  # noqa: ANN401 - parsed JSON
         """Ask until the answer has this status; returns its body."""

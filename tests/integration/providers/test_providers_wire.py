@@ -46,6 +46,7 @@ async def models_at(
     slots: int = 4,
     connect_seconds: float = 3.0,
     first_byte_seconds: float = 3.0,
+    most_bytes: int = 1_000_000,
 ) -> AsyncIterator[Models]:
     settings = Settings.model_construct(
         slots=slots,
@@ -53,6 +54,7 @@ async def models_at(
         first_byte_timeout_seconds=first_byte_seconds,
         between_chunks_timeout_seconds=0.5,
         total_timeout_seconds=30,
+        max_reply_bytes=most_bytes,
     )
     catalogue = Catalogue(
         providers={"openai": ProviderTable(base_url=base_url, lookup=lookup)},

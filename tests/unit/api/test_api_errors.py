@@ -8,9 +8,10 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from api.answers import Json
-from api.errors import BY_REASON, NotCompleted, answer, install
+from api.errors import BY_REASON, Busy, NotCompleted, SlowRequest, TooManyHeaders, answer, install
 from api.openai.chat import waiting_headers
 from schemas.decision import DeadReason
+from schemas.errors import PenstockError, TooManyFailures
 from schemas.jsons import parse
 from schemas.states import JobState
 from tests.support.rests import a_rest
@@ -94,3 +95,21 @@ def test_an_answer_keeps_the_digits_of_what_is_stored() -> None:
     stored = parse(b'{"wei":100000000000000000001,"rate":0.12345678901234567890123}')
 
     assert Json(stored).body == b'{"wei":100000000000000000001,"rate":0.12345678901234567890123}'
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code", "retry_after"),
+    [
+        (TooManyFailures(), 429, "too_many_wrong_keys", "1"),
+        (Busy(), 503, "busy", "2"),
+        (SlowRequest(), 408, "request_timeout", None),
+        (TooManyHeaders(), 431, "request_head_too_large", None),
+    ],
+)
+def test_what_is_refused_for_its_cost_says_when_to_come_again(
+    error: PenstockError, status: int, code: str, retry_after: str | None
+) -> None:
+    told = answer(error)
+
+    assert (told.status_code, orjson.loads(told.body)["error"]["code"]) == (status, code)
+    assert told.headers.get("retry-after") == retry_after

@@ -8,7 +8,7 @@ import pytest
 from starlette.types import Message
 
 from api.openai.events import DONE, KEEP_ALIVE, chunks_of, event
-from api.openai.streams import EventStream, Telling, told
+from api.openai.streams import EventStream, Telling, WaitingEvents, told
 from api.presence import ClientGone, while_present
 from schemas.accepted import Rested
 from schemas.errors import RedisUnavailable
@@ -96,6 +96,8 @@ class Listener:
 
     def __init__(self) -> None:
         self.gone = asyncio.Event()
+        self.reads, self.asked = asyncio.Event(), asyncio.Event()
+        self.reads.set()
         self.bodies: asyncio.Queue[bytes] = asyncio.Queue()
         self.cancelled = 0
 
@@ -104,6 +106,9 @@ class Listener:
         return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.body":
+            self.asked.set()
+            await self.reads.wait()
         if body := message.get("body"):
             self.bodies.put_nowait(body)
 
@@ -155,3 +160,63 @@ async def test_a_listener_that_leaves_as_a_chunk_arrives_takes_the_work_with_it(
     assert ended.is_set()
     assert listener.cancelled == 1
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_events_that_wait_are_bounded_by_bytes_and_hold_up_who_sends_them() -> None:
+    size = len(event(a_chunk("a")))
+    waiting = WaitingEvents(most_bytes=3 * size)
+    put: list[int] = []
+
+    async def send() -> None:
+        for number in range(10):
+            await waiting.put(a_chunk("a"))
+            put.append(number)
+        waiting.close()
+
+    sending = asyncio.create_task(send())
+    await asyncio.sleep(0)
+    assert len(put) == 3
+    assert await waiting.get() == event(a_chunk("a"))
+    await asyncio.sleep(0)
+    assert len(put) == 4
+
+    taken = 1
+    while await waiting.get() is not None:
+        taken += 1
+    await sending
+    assert taken == 10
+
+
+async def test_an_event_beyond_the_bound_waits_alone_and_is_sent() -> None:
+    waiting = WaitingEvents(most_bytes=1)
+    await waiting.put(a_chunk("large"))
+    second = asyncio.create_task(waiting.put(a_chunk("second")))
+    await asyncio.sleep(0)
+
+    assert not second.done()
+    assert await waiting.get() == event(a_chunk("large"))
+    await second
+    assert await waiting.get() == event(a_chunk("second"))
+
+
+async def test_a_call_waits_for_a_client_that_does_not_read_and_is_cancelled_when_it_goes() -> None:
+    brought = 0
+
+    async def complete(on_chunk: OnChunk | None) -> Rested:
+        nonlocal brought
+        assert on_chunk is not None
+        while True:
+            await on_chunk(a_chunk("x" * 10_000))
+            brought += 1
+
+    listener = Listener()
+    listener.reads.clear()
+    hearing = asyncio.create_task(listener.hear(complete))
+    await asyncio.wait_for(listener.asked.wait(), 5)
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert brought < 20
+
+    listener.gone.set()
+    await asyncio.wait_for(hearing, 5)
+    assert listener.cancelled == 1

@@ -18,7 +18,7 @@ def put_back() -> Iterator[None]:
     root.handlers[:] = handlers
     logging.captureWarnings(capture=False)
     root.setLevel(level)
-    for name in ("celery.app.trace", "uvicorn.access"):
+    for name in ("celery.app.trace", "uvicorn.access", "python_multipart"):
         logging.getLogger(name).setLevel(logging.NOTSET)
     structlog.reset_defaults()
 
@@ -143,3 +143,10 @@ def test_an_exception_of_ours_says_what_it_says(capsys: pytest.CaptureFixture[st
     structlog.get_logger().error("failed", exc_info=raised(TypeError("'str' object is not callable")))
 
     assert "TypeError: 'str' object is not callable" in capsys.readouterr().err
+
+
+def test_a_form_that_cannot_be_read_writes_no_line(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs("production")
+    logging.getLogger("python_multipart.multipart").warning("Invalid character in multipart form")
+
+    assert lines(capsys) == []

@@ -1,5 +1,6 @@
 """Chunks become one completion, however they were cut; events become data, wherever the bytes were cut."""
 
+import time
 from typing import Any
 
 import orjson
@@ -7,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from providers.sse import EventDecoder
-from providers.streaming import Accumulator, MalformedChunkError
+from providers.sse import EventDecoder, EventTooLargeError
+from providers.streaming import Accumulator, MalformedChunkError, StreamTooLargeError
 
 
 def chunk(
@@ -18,8 +19,8 @@ def chunk(
     return {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice], **more}
 
 
-def accumulated(*chunks: dict[str, Any]) -> Accumulator:
-    accumulator = Accumulator()
+def accumulated(*chunks: dict[str, Any], most_values: int = 100_000) -> Accumulator:
+    accumulator = Accumulator(most_bytes=100_000, most_values=most_values)
     for one in chunks:
         accumulator.add(one)
     return accumulator
@@ -127,7 +128,7 @@ def test_refusals_and_logprobs_are_accumulated() -> None:
 )
 def test_what_is_no_chunk_is_told(nonsense: object) -> None:
     with pytest.raises(MalformedChunkError):
-        Accumulator().add(nonsense)
+        Accumulator(most_bytes=1_000_000, most_values=100_000).add(nonsense)
 
 
 @given(st.lists(st.text(), max_size=10))
@@ -142,7 +143,7 @@ def test_pieces_add_up_to_the_text(pieces: list[str]) -> None:
 def test_events_survive_any_cutting(texts: list[str], sizes: list[int], end: str) -> None:
     events = [orjson.dumps(text) for text in texts]
     raw = b"".join(b": keep-alive" + end.encode() + b"data: " + event + end.encode() * 2 for event in events)
-    decoder, found = EventDecoder(), []
+    decoder, found = EventDecoder(1_000_000), []
 
     position, turn = 0, 0
     while position < len(raw):
@@ -154,7 +155,7 @@ def test_events_survive_any_cutting(texts: list[str], sizes: list[int], end: str
 
 
 def test_a_last_event_without_its_blank_line_is_found_at_the_end() -> None:
-    decoder = EventDecoder()
+    decoder = EventDecoder(1_000_000)
 
     assert decoder.feed(b"data: [DONE]") == []
     assert decoder.finish() == [b"[DONE]"]
@@ -169,3 +170,65 @@ def test_a_field_that_changes_its_kind_keeps_the_last() -> None:
     chunks = [{"choices": [{"index": 0, "delta": delta}]} for delta in deltas]
 
     assert accumulated(*chunks).completion()["choices"][0]["message"]["x"] == {"a": 1}
+    assert EventDecoder(1_000_000).feed(b"event: x\ndata: {\ndata: }\nid: 5\n\n") == [b"{\n}"]
+
+
+def test_a_line_that_comes_byte_by_byte_costs_time_in_proportion() -> None:
+    decoder, line = EventDecoder(10_000_000), b"data: " + b"x" * 1_000_000
+    began_at = time.process_time()
+    found = [event for byte in line + b"\n\n" for event in decoder.feed(bytes((byte,)))]
+
+    assert [len(event) for event in found] == [1_000_000]
+    assert time.process_time() - began_at < 10
+
+
+@pytest.mark.parametrize("piece", [b"x" * 100, b"data: " + b"x" * 94 + b"\n", b"data:\n" * 3])
+def test_an_event_is_bounded_by_its_lines_and_their_number(piece: bytes) -> None:
+    def read() -> None:
+        decoder = EventDecoder(10_000)
+        for _ in range(200):
+            decoder.feed(piece)
+
+    with pytest.raises(EventTooLargeError):
+        read()
+
+
+@pytest.mark.parametrize(
+    "delta",
+    [
+        {"content": "x" * 1_000},
+        {"content": "x"},
+        {"parts": [[], []]},
+        {"parts": ["x" * 1_000]},
+        {"tool_calls": [{"index": 0, "function": {"arguments": "x"}}]},
+    ],
+)
+def test_what_is_kept_of_a_stream_is_bounded(delta: dict[str, Any]) -> None:
+    chunks = [chunk(delta)] * 1_001
+
+    with pytest.raises(StreamTooLargeError):
+        accumulated(*chunks, most_values=1_000)
+
+
+def test_new_names_choices_and_calls_are_kept_within_the_bound() -> None:
+    many: list[dict[str, Any]] = [
+        *(chunk({f"name{number}": None}) for number in range(1_000)),
+        *(chunk({}, index=number) for number in range(1_000)),
+        *(chunk({"tool_calls": [{"index": number}]}) for number in range(1_000)),
+        *(chunk(**{f"name{number}": 1}) for number in range(1_000)),
+    ]
+    for start in range(0, len(many), 1_000):
+        with pytest.raises(StreamTooLargeError):
+            accumulated(*many[start : start + 1_000], most_values=990)
+
+
+def test_lists_of_a_stream_grow_in_proportion_and_leave_the_chunks_alone() -> None:
+    accumulator, first = Accumulator(most_bytes=100_000, most_values=1_000_000), chunk({"parts": [0]})
+    accumulator.add(first)
+    began_at = time.process_time()
+    for _ in range(100_000):
+        accumulator.add(chunk({"parts": [0]}))
+
+    assert accumulator.completion()["choices"][0]["message"]["parts"] == [0] * 100_001
+    assert first == chunk({"parts": [0]})
+    assert time.process_time() - began_at < 10

@@ -1,0 +1,121 @@
+"""Which connections have a place, which one makes room, and until when a body must come."""
+
+import pytest
+
+from api.errors import Busy
+from api.memory import MemoryBudget, MemoryShare
+from api.server.connections import Connections
+from api.server.limits import SPARE_CONNECTIONS, Progress, connections_within
+
+
+class OpenConnection:
+    """A connection that remembers that it was closed."""
+
+    def __init__(self) -> None:
+        self.aborted = False
+
+    def expire(self, now: float) -> None:
+        self.aborted = self.aborted or now > 100
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+def test_the_longest_silent_connection_makes_room_for_a_new_one() -> None:
+    table, first, second, third = Connections(most=2), OpenConnection(), OpenConnection(), OpenConnection()
+    table.add(first)
+    table.add(second)
+
+    table.busy(first)
+    table.silent(first)
+
+    assert table.add(third)
+    assert [one.aborted for one in (first, second, third)] == [False, True, False]
+    assert not table.crowded
+
+
+def test_no_request_under_way_makes_room_and_the_table_is_crowded() -> None:
+    table, busy = Connections(most=1), OpenConnection()
+    table.add(busy)
+    table.busy(busy)
+
+    assert not table.crowded
+    assert table.add(OpenConnection())
+    assert table.crowded
+    assert not busy.aborted
+
+
+def test_beyond_the_spare_places_nobody_has_one() -> None:
+    table = Connections(most=1)
+    for _ in range(1 + SPARE_CONNECTIONS):
+        connection = OpenConnection()
+        assert table.add(connection)
+        table.busy(connection)
+
+    assert not table.add(OpenConnection())
+    assert len(table) == 1 + SPARE_CONNECTIONS
+
+
+def test_a_closed_connection_gives_its_place_back_and_does_not_become_silent() -> None:
+    table, gone = Connections(most=1), OpenConnection()
+    table.add(gone)
+    table.busy(gone)
+
+    table.remove(gone)
+    table.silent(gone)
+    table.add(OpenConnection())
+
+    assert not gone.aborted
+    assert len(table) == 1
+
+
+def test_every_connection_is_looked_at_in_a_sweep() -> None:
+    table, connections = Connections(most=5), [OpenConnection() for _ in range(3)]
+    for connection in connections:
+        table.add(connection)
+
+    table.sweep(101)
+
+    assert all(connection.aborted for connection in connections)
+
+
+def test_1024_descriptors_leave_room_for_calls_and_stores() -> None:
+    most = connections_within(1_024)
+
+    assert most >= 400
+    assert 2 * most + SPARE_CONNECTIONS + 128 <= 1_024
+    assert connections_within(10) == 1
+
+
+def body(**changes: float) -> Progress:
+    told: dict[str, float] = {"began_at": 0, "last_at": 0, "seconds": 10, "bytes_per_second": 100} | changes
+    return Progress(**told)  # type: ignore[arg-type]  # whole numbers where they are
+
+
+def test_a_body_may_pause_for_as_long_as_its_grace() -> None:
+    progress = body()
+    progress.add(100_000, 5)
+
+    assert progress.due_at == 15
+
+
+def test_a_body_that_drips_is_due_by_its_average() -> None:
+    progress = body()
+    for second in range(1, 10):
+        progress.add(1, second)
+
+    assert progress.due_at == pytest.approx(10.09)
+
+
+def test_memory_that_is_not_there_is_refused_and_what_was_taken_comes_back() -> None:
+    budget = MemoryBudget(100)
+    first, second = MemoryShare(budget), MemoryShare(budget)
+    first.take(80)
+
+    with pytest.raises(Busy):
+        second.take(21)
+    second.take(20)
+    first.release()
+    first.release()
+
+    assert budget.free_bytes == 80
