@@ -46,12 +46,12 @@ class MalformedJson(ValueError):  # noqa: N818 - says what the text is
     """The text is not JSON, or nests too deeply, or holds a number that is too long."""
 
 
-def parse(raw: bytes | str, *, most_levels: int | None = None) -> Any:  # noqa: ANN401 - any JSON value
+def parse(raw: bytes | bytearray | str, *, most_levels: int | None = None) -> Any:  # noqa: ANN401 - any JSON value
     """The value of a JSON text. Lone surrogates that were escaped stay in it. Raises MalformedJson."""
     return _parsed(raw, _refused_constant, most_levels)
 
 
-def parse_reply(raw: bytes | str) -> Any:  # noqa: ANN401 - any JSON value
+def parse_reply(raw: bytes | bytearray | str) -> Any:  # noqa: ANN401 - any JSON value
     """The value of what a provider sent, which also may say NaN and Infinity. Raises MalformedJson.
 
     NaN becomes null. Infinity becomes 1E+999, which is JSON, and which every reader of doubles takes for infinity.
@@ -110,14 +110,14 @@ def is_deeper(value: Any, most_levels: int) -> bool:  # noqa: ANN401 - any JSON 
     return bool(level)
 
 
-def may_be_deeper(raw: bytes, most_levels: int) -> bool:
+def may_be_deeper(raw: bytes | bytearray, most_levels: int) -> bool:
     """Whether a JSON text has as many brackets as it takes to nest deeper; cheap."""
     return raw.count(b"[") + raw.count(b"{") > most_levels
 
 
-def _parsed(raw: bytes | str, constant: Any, most_levels: int | None) -> Any:  # noqa: ANN401 - a hook of `json`
+def _parsed(raw: bytes | bytearray | str, constant: Any, most_levels: int | None) -> Any:  # noqa: ANN401 - a hook of `json`
     try:
-        encoded = raw if isinstance(raw, bytes) else raw.encode()
+        encoded = raw.encode() if isinstance(raw, str) else raw
         value = _loaded(encoded, constant)
     except (ValueError, RecursionError) as error:
         raise MalformedJson(_reason(error)) from None
@@ -126,7 +126,7 @@ def _parsed(raw: bytes | str, constant: Any, most_levels: int | None) -> Any:  #
     return value
 
 
-def _loaded(raw: bytes, constant: Any) -> Any:  # noqa: ANN401 - a hook of `json`
+def _loaded(raw: bytes | bytearray, constant: Any) -> Any:  # noqa: ANN401 - a hook of `json`
     numbers = raw.translate(_NUMBERS_ONLY, _NO_NUMBER)
     if _MANY_DIGITS not in numbers and _TINY not in numbers:
         try:
