@@ -17,7 +17,7 @@ from starlette.responses import Response
 from api.answers import Json
 from api.presence import ClientGone
 from schemas.accepted import Rested
-from schemas.admission import RefusalReason, WaitReason
+from schemas.admission import TENANT_REASONS, RefusalReason, WaitReason
 from schemas.decision import DeadReason
 from schemas.errors import (
     Forbidden,
@@ -92,6 +92,7 @@ BY_FAMILY: tuple[tuple[type[PenstockError], Kind], ...] = (
 
 BUDGET = Kind(429, QUOTA, "project_spend_limit_exceeded", retry=NEVER)
 WAITING = Kind(429, LIMIT, "rate_limit_exceeded", retry_after_seconds=LIMIT_SECONDS)
+SHARE_USED_UP = Kind(429, LIMIT, "tenant_share", retry_after_seconds=LIMIT_SECONDS)
 UNUSABLE = Kind(422, OUTPUT, retry=NEVER)
 UPSTREAM = Kind(502, SERVER, retry=NEVER)
 
@@ -113,6 +114,8 @@ BY_REASON: Mapping[str, Kind] = {
     DeadReason.POISON: UPSTREAM,
     DeadReason.UNKNOWN: UPSTREAM,
     **dict.fromkeys(WaitReason, WAITING),
+    **dict.fromkeys(TENANT_REASONS, SHARE_USED_UP),
+    RefusalReason.TENANT_TOO_LARGE: Kind(400, REQUEST),
     RefusalReason.UNKNOWN_MODEL: Kind(404, REQUEST),
     RefusalReason.ACCOUNT_STOPPED: Kind(503, OVERLOADED, "provider_account_stopped", retry=NEVER),
     RefusalReason.STALE_EPOCH: Kind(503, OVERLOADED, retry_after_seconds=STORE_AWAY_SECONDS),

@@ -12,7 +12,7 @@ from typing import assert_never
 import structlog
 
 from schemas.accepted import Accepted, Rested
-from schemas.admission import Refusal, RefusalReason
+from schemas.admission import TENANT_REASONS, Refusal, RefusalReason
 from schemas.decision import Complete, DeadLetter
 from schemas.errors import RedisUnavailable
 from schemas.ids import BatchId, FileId, JobId, TenantId
@@ -38,6 +38,9 @@ PATIENCE_SECONDS = 30.0
 
 SILENT_SECONDS = 5.0
 """After a message that could not be sent, urgent jobs are left to dispatch: finding Redis away takes six seconds."""
+
+
+USED_UP = "The share of this tenant is used up."
 
 
 class Intake:
@@ -141,7 +144,8 @@ def _unfinished(job_id: JobId, lane: Lane) -> Rested:
 def _with_cause(rested: Rested, outcome: Outcome, waited_ms: int) -> Rested:
     match outcome:
         case NotAdmitted(reason=why):
-            return replace(rested, wait_ms=waited_ms, dead_reason=why.value, message="A limit is exhausted.")
+            message = USED_UP if why in TENANT_REASONS else "A limit is exhausted."
+            return replace(rested, wait_ms=waited_ms, dead_reason=why.value, message=message)
         case NotAllowed(refusal=refusal):
             message = rested.message or _sentence(refusal)
             return replace(rested, wait_ms=waited_ms, dead_reason=refusal.reason.value, message=message)
@@ -163,6 +167,8 @@ def _sentence(refusal: Refusal) -> str:
             return "Redis cannot be reached, or the ledger is being rebuilt; try again in a few seconds."
         case RefusalReason.TOO_LARGE:
             return "The request is larger than the limit of its model can ever hold."
+        case RefusalReason.TENANT_TOO_LARGE:
+            return "The request is larger than tokens_per_minute of its tenant."
         case RefusalReason.UNKNOWN_PRICE:
             return "A budget counts this request and the price of its model is not known."
         case RefusalReason.UNKNOWN_MODEL:
