@@ -34,6 +34,8 @@ from storage.stop_losses import StopLossTable
 from storage.suspects import SuspectTable
 from storage.suspense import SuspenseTable
 from storage.thresholds import ThresholdTable
+from storage.urgent import UrgentTable
+from storage.usage import UsageTable
 from storage.waiting import WaitingReads
 
 
@@ -64,6 +66,8 @@ class Storage:
     answers: AnswerReads
     thresholds: ThresholdTable
     waiting: WaitingReads
+    urgent: UrgentTable
+    usage: UsageTable
     spend: SpendReads
     stop_losses: StopLossTable
     reprice: RepriceTable
@@ -112,6 +116,8 @@ async def opened(
             answers=AnswerReads(engine),
             thresholds=ThresholdTable(engine),
             waiting=WaitingReads(engine),
+            urgent=UrgentTable(engine),
+            usage=UsageTable(engine),
             spend=SpendReads(engine),
             stop_losses=StopLossTable(engine),
             reprice=RepriceTable(engine),
