@@ -148,6 +148,11 @@ class Gate:
         members = await self._wire.command("SMEMBERS", self._keys.targets)
         return sorted(map(_target, members), key=str)
 
+    async def calls_of(self, tenant_id: TenantId) -> int:
+        """Calls under way of a tenant that has a share; without one they are not counted."""
+        now = self._clock_us() if self._clock_us else round((datetime.now(UTC) - ORIGIN) / timedelta(microseconds=1))
+        return int(await self._wire.command("ZCOUNT", self._keys.tenant_in_flight(tenant_id), f"({now}", "+inf"))
+
     async def snapshot(self, target: Target) -> LimitsSnapshot | None:
         """A target's limits as configured, learned and used; None for one that Redis does not know."""
         return await read_snapshot(self._wire, self._keys, target, self._clock_us)

@@ -123,7 +123,7 @@ class LocalGate:
                 self._remember(ask, answer, hold_seconds)
                 return answer
             await asyncio.sleep(wait_seconds)
-            ask = replace(ask, **{"has_share_ticket" if answer.reason in TENANT_REASONS else "has_ticket": True})
+            ask = _with_ticket(ask, answer)
             answer = await self._asked(ask, started)
         return await self._slept(answer) if isinstance(answer, Grant) else answer
 
@@ -227,6 +227,12 @@ class LocalGate:
         if ask_again_at > _now():
             flow = _flows(ask)[-1 if wait.reason in TENANT_REASONS else 0]
             self._shut[flow] = _Shut(ask_again_at, opens_at, wait.reason)
+
+
+def _with_ticket(ask: Ask, wait: Wait) -> Ask:
+    if wait.reason in TENANT_REASONS:
+        return replace(ask, has_share_ticket=True)
+    return replace(ask, has_ticket=True)
 
 
 def _flows(ask: Ask) -> tuple[_Flow, ...]:

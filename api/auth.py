@@ -18,6 +18,8 @@ from api.answers import ID
 from api.house import Keys
 from schemas.errors import Forbidden, Unauthenticated
 from schemas.ids import DEFAULT_TENANT, TenantId
+from schemas.lanes import Lane
+from schemas.tenants import EVERY_LANE, TenantShare
 
 OPERATOR = "operator"
 SUBMIT = "submit"
@@ -29,16 +31,26 @@ MOST_SECRET_CHARACTERS = 512
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Caller:
-    """Whose request this is. `named` says that an operator chose the tenant for this request."""
+    """Whose request this is. `named` says that an operator chose the tenant for this request.
+
+    `key_lanes` are those that the key names in its scopes; None where it names none.
+    """
 
     tenant_id: TenantId
     is_operator: bool = False
     named: bool = False
+    key_lanes: frozenset[Lane] | None = None
 
     @property
     def reach(self) -> TenantId | None:
         """Whose things it may change: its tenant's, or everybody's for an operator who named none."""
         return None if self.is_operator and not self.named else self.tenant_id
+
+    def lanes_of(self, share: TenantShare) -> frozenset[Lane]:
+        """Lanes that it may use: those of its key that its tenant may use too; all of them for an operator."""
+        if self.is_operator:
+            return EVERY_LANE
+        return share.lanes if self.key_lanes is None else share.lanes & self.key_lanes
 
 
 class Authenticator:
@@ -80,11 +92,23 @@ class Authenticator:
         found = await self._keys.find(secret)
         if found is None or found.revoked_at is not None:
             raise Unauthenticated
-        caller = Caller(tenant_id=found.tenant_id, is_operator=OPERATOR in found.scopes)
+        caller = Caller(
+            tenant_id=found.tenant_id, is_operator=OPERATOR in found.scopes, key_lanes=_key_lanes(found.scopes)
+        )
         if len(self._believed) >= MOST_BELIEVED:
             self._believed.clear()
         self._believed[digest] = (asked_at + BELIEVED_SECONDS, caller)
         return caller
+
+
+def _key_lanes(scopes: frozenset[str]) -> frozenset[Lane] | None:
+    named = frozenset(lane for lane in Lane if lane_scope(lane) in scopes)
+    return named or None
+
+
+def lane_scope(lane: Lane) -> str:
+    """The scope by which a key may use a lane; a key with none of these may use the lanes of its tenant."""
+    return f"lane:{lane}"
 
 
 def _digest(secret: str) -> bytes:
@@ -100,7 +124,11 @@ async def _caller(
     if credentials is None:
         raise Unauthenticated
     authenticator: Authenticator = request.app.state.authenticator
-    return await authenticator.caller(credentials.credentials, request.headers.get(TENANT_HEADER))
+    caller = await authenticator.caller(credentials.credentials, request.headers.get(TENANT_HEADER))
+    if not caller.is_operator:
+        share: TenantShare = request.app.state.house.share(caller.tenant_id)
+        request.app.state.connections.open(share, request.scope)
+    return caller
 
 
 async def _operator(caller: Annotated[Caller, Depends(_caller)]) -> Caller:

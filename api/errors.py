@@ -23,8 +23,12 @@ from schemas.errors import (
     Forbidden,
     IdempotencyConflict,
     InvalidRequest,
+    LaneForbidden,
     NotFound,
     PenstockError,
+    QuotaReached,
+    ShareUsedUp,
+    StorageFull,
     Unauthenticated,
     Unavailable,
     UnknownModel,
@@ -37,6 +41,8 @@ CLIENT_GONE = 499
 STORE_AWAY_SECONDS = 5
 LIMIT_SECONDS = 2
 STILL_RUNNING_SECONDS = 1
+QUOTA_SECONDS = 5
+"""Jobs and batches end slower than calls; what is counted is believed for a second."""
 
 REQUEST, QUOTA, LIMIT = "invalid_request_error", "insufficient_quota", "rate_limit_error"
 SERVER, OVERLOADED, OUTPUT = "server_error", "service_unavailable_error", "invalid_output_error"
@@ -80,6 +86,10 @@ NEVER = False
 BY_FAMILY: tuple[tuple[type[PenstockError], Kind], ...] = (
     (BodyTooLarge, Kind(413, REQUEST)),
     (UnknownModel, Kind(404, REQUEST)),
+    (LaneForbidden, Kind(403, REQUEST)),
+    (StorageFull, Kind(413, QUOTA, retry=NEVER)),
+    (QuotaReached, Kind(429, LIMIT, retry_after_seconds=QUOTA_SECONDS)),
+    (ShareUsedUp, Kind(429, LIMIT, retry_after_seconds=LIMIT_SECONDS)),
     (IdempotencyConflict, Kind(409, REQUEST, retry=NEVER)),
     (InvalidRequest, Kind(400, REQUEST)),
     (Unauthenticated, Kind(401, REQUEST, headers={"www-authenticate": "Bearer"})),

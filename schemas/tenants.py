@@ -26,3 +26,8 @@ class TenantShare:
     def limits_calls(self) -> bool:
         """Whether the gate has to count this tenant's calls."""
         return (self.calls_in_flight, self.requests_per_minute, self.tokens_per_minute) != (None, None, None)
+
+
+def no_limits(tenant_id: TenantId) -> TenantShare:
+    """The share of a tenant that nothing limits."""
+    return TenantShare(tenant_id=tenant_id)

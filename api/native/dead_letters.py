@@ -80,8 +80,9 @@ async def import_dead_letters(
         tenants=await house.keys.tenants(),
         schema_complaint=house.vocabulary.schema_complaint,
     )
+    sent = request.stream() if dry_run else house.quotas.counted(caller.tenant_id, request.stream())
     taken = await house.imports.take(
-        _split(request.stream(), first_line), reader, datetime.now(UTC), first_line=first_line, dry_run=dry_run
+        _split(sent, first_line), reader, datetime.now(UTC), first_line=first_line, dry_run=dry_run
     )
     return Json({"checked": taken.checked, "imported": taken.imported, "known": taken.known})
 

@@ -205,6 +205,27 @@ class FakeAnswers:
         return self.known.get(job.id)
 
 
+@dataclass
+class FakeUsage:
+    """What every tenant uses, and how often somebody counted."""
+
+    used: int = 0
+    counted: int = 0
+
+    async def open_jobs(self, tenant_id: TenantId, most: int) -> int:
+        return min(most, self._count())
+
+    async def waiting_batches(self, tenant_id: TenantId) -> int:
+        return self._count()
+
+    async def bytes_stored(self, tenant_id: TenantId) -> int:
+        return self._count()
+
+    def _count(self) -> int:
+        self.counted += 1
+        return self.used
+
+
 async def no_pause(seconds: float) -> None:
     """Time does not pass."""
 
