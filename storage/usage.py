@@ -42,7 +42,7 @@ WITH RECURSIVE flows AS (
     UNION ALL
     (SELECT 1 FROM jobs WHERE state = 'waiting' AND tenant_id = :tenant_id LIMIT :most)
 )
-SELECT count(*) AS used FROM (SELECT 1 FROM open LIMIT :most) some
+SELECT count(*) AS used FROM (SELECT 1 FROM open LIMIT :most) counted
 """
 
 WAITING_BATCHES = "SELECT count(*) AS used FROM batches WHERE status = 'validating' AND tenant_id = :tenant_id"
@@ -88,7 +88,7 @@ UPDATE tenant_bytes SET pass_bytes = pass_bytes + :bytes, pass_at = COALESCE(:la
 WHERE tenant_id = :tenant_id
 """
 TAKE_OVER = """
-UPDATE tenant_bytes SET counted_bytes = pass_bytes, pass_bytes = 0, pass_at = '-infinity',
+UPDATE tenant_bytes SET counted_bytes = pass_bytes, pass_bytes = 0, pass_at = 'epoch',
     pass_began_at = clock_timestamp()
 WHERE tenant_id = :tenant_id
 """

@@ -14,9 +14,9 @@ ALTER TABLE batches ADD lanes text[];
 CREATE TABLE tenant_bytes (
     tenant_id text PRIMARY KEY REFERENCES tenants,
     counted_bytes bigint NOT NULL DEFAULT 0,
-    counted_to timestamptz NOT NULL DEFAULT '-infinity',
+    counted_to timestamptz NOT NULL DEFAULT 'epoch',
     pass_bytes bigint NOT NULL DEFAULT 0,
-    pass_at timestamptz NOT NULL DEFAULT '-infinity',
+    pass_at timestamptz NOT NULL DEFAULT 'epoch',
     pass_began_at timestamptz NOT NULL DEFAULT clock_timestamp()
 ) WITH (fillfactor = 50);
 """
