@@ -18,15 +18,19 @@ FIELDS: Mapping[str, int] = {
     "last_at": 1,
     "settled_at": 1,
     "pace": 1,
+    "calls": 1,
     "tat": 2,
     "interval": 2,
     "ticket": 4,
 }
-"""Field -> width. `tat` and `interval` run over requests and tokens, `ticket` over lanes."""
+"""Field -> width. `tat` and `interval` run over requests and tokens, `ticket` over lanes.
+
+`interval` and `calls` are the limits that tickets were drawn under.
+"""
 
 SIZE = sum(FIELDS.values())
 _STARTS = dict(zip(FIELDS, accumulate((0, *FIELDS.values())), strict=False))
-_NOT_MOMENTS = ("pace", "interval")
+_NOT_MOMENTS = ("pace", "calls", "interval")
 
 
 def unpack(packed: bytes) -> dict[str, tuple[float, ...]]:

@@ -104,12 +104,13 @@ class EarlyWakes:
 
 
 def _freed(change: Change) -> list[Waiters]:
+    """A tenant's table may give more also where there was none: it stands above what holds for every tenant."""
+    if change.name.startswith(TENANT_OF):
+        return [Waiters(reason=reason.value) for reason in TENANT_REASONS]
     if change.before is None:
         return []
     if change.name.startswith(BUDGET_OF) and _budget_gives_more(change.before, change.after):
         return [Waiters(reason=reason.value) for reason in (RefusalReason.BUDGET, RefusalReason.PACE)]
-    if change.name.startswith(TENANT_OF):
-        return [Waiters(reason=reason.value) for reason in TENANT_REASONS]
     return [Waiters(reason=RULE_WAITS)] if change.name == RULES else []
 
 

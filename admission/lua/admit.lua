@@ -65,8 +65,9 @@ local tenant, tenant_now, tenant_costs
 if shared then
   local own_floor = floor
   tenant, tenant_now = open_tenant(redis.call('GET', KEYS[#KEYS - 1]), at)
+  limit_tenant(tenant, rates, calls)
   if lane > 1 and not share_ticket and tenant[T_TICKET + lane] > tenant_now then own_floor = math.max(floor, 0.5) end
-  local wait, why, costs = tenant_wait(tenant, tenant_now, rates, tokens, own_floor, share_ticket)
+  local wait, why, costs = tenant_wait(tenant, tenant_now, tokens, own_floor, share_ticket)
   if calls > 0 then
     local slots = lane > 1 and calls - math.floor(calls * CRITICAL_SLOTS) or calls
     local under_way = redis.call('ZCOUNT', KEYS[#KEYS], string.format('(%.0f', now), '+inf')

@@ -32,13 +32,21 @@ local function save_tenant(key, t, now)
   redis.call('SET', key, struct.pack(T_FORMAT, unpack(t)), 'EX', math.ceil((busy - now) / SECOND) + T_KEPT)
 end
 
+-- Other limits than before tear up the tickets, because these were drawn under those.
+local function limit_tenant(t, rates, calls)
+  local first, second = rates[1] > 0 and MINUTE / rates[1] or 0, rates[2] > 0 and MINUTE / rates[2] or 0
+  if t[T_INTERVAL + 1] ~= first or t[T_INTERVAL + 2] ~= second or t[T_CALLS] ~= calls then
+    for lane = 1, 4 do t[T_TICKET + lane] = 0 end
+  end
+  t[T_INTERVAL + 1], t[T_INTERVAL + 2], t[T_CALLS] = first, second, calls
+end
+
 -- How long the share wants a call to wait, why, and what the call costs it. The floor is that of the call's lane: what
 -- it leaves to the lanes above. A call that holds a ticket may go into debt from half of a full share, so that smaller
 -- ones cannot keep it waiting for ever.
-local function tenant_wait(t, now, rates, tokens, floor, has_ticket)
+local function tenant_wait(t, now, tokens, floor, has_ticket)
   local wait, why, costs = 0, 0, {0, 0}
   for d = 1, 2 do
-    t[T_INTERVAL + d] = rates[d] > 0 and MINUTE / rates[d] or 0
     costs[d] = (d == 1 and 1 or tokens) * t[T_INTERVAL + d]
     if costs[d] > 0 then
       local room = T_BURST * (has_ticket and 0.5 or 1 - DEFAULT_FLOORS[4])

@@ -23,7 +23,7 @@ class TenantModel:
         now = float(clock_us)
         if self.state is None:
             zeros = {"tat": [0.0] * 2, "interval": [0.0] * 2, "ticket": [0.0] * 4}
-            return zeros | {"last_at": [now], "settled_at": [now], "pace": [50_000.0]}, now
+            return zeros | {"calls": [0.0], "last_at": [now], "settled_at": [now], "pace": [50_000.0]}, now
         t = {name: list(values) for name, values in self.state.items()}
         step = now - t["last_at"][0]
         if step <= -SECOND_US:
@@ -38,6 +38,7 @@ class TenantModel:
         """How long the share wants the ask to wait, and why; draws a ticket then. None where it may go on."""
         assert ask.share is not None
         t, now = self.opened(clock_us)
+        self.limit(t, ask)
         lane = ask.lane.rank
         own_floor = floor
         if lane > 0 and not ask.has_share_ticket and t["ticket"][lane] > now:
@@ -60,9 +61,15 @@ class TenantModel:
             return None
         slot = max(now + wait, t["ticket"][lane])
         t["ticket"][lane] = slot + (t["pace"][0] if why == 2 else costs[why])
-        t["interval"] = self.intervals(ask)
         self.state = t
         return slot - now, REASONS[why]
+
+    def limit(self, t: dict[str, list[float]], ask: Ask) -> None:
+        assert ask.share is not None
+        limits = {"interval": self.intervals(ask), "calls": [float(ask.share.calls_in_flight or 0)]}
+        if any(t[name] != values for name, values in limits.items()):
+            t["ticket"] = [0.0] * 4
+        t.update(limits)
 
     def intervals(self, ask: Ask) -> list[float]:
         assert ask.share is not None
@@ -75,7 +82,7 @@ class TenantModel:
 
     def granted(self, ask: Ask, stamp: str, clock_us: int, bucket_now: float, expires: float) -> None:
         t, now = self.opened(clock_us)
-        t["interval"] = self.intervals(ask)
+        self.limit(t, ask)
         for d, cost in enumerate(self.costs(ask)):
             if cost:
                 t["tat"][d] = max(t["tat"][d], now) + cost

@@ -102,6 +102,15 @@ async def test_those_who_wait_for_a_share_come_back_one_after_the_other(room: Ad
     assert {later.retry_after_ms - wait.retry_after_ms for wait, later in pairwise(waits)} == {10_000}
 
 
+async def test_a_raised_limit_tears_up_the_tickets_that_were_drawn_under_the_old_one(room: Admission) -> None:
+    for number in range(100):
+        await room.gate.admit(shared(number, share(requests_per_minute=1)))
+
+    raised = waiting(await room.gate.admit(shared("later", share(requests_per_minute=2))))
+
+    assert raised.retry_after_ms <= 120_000
+
+
 @pytest.mark.parametrize("kind", SettleKind)
 async def test_a_call_that_ends_gives_its_place_back(room: Admission, kind: SettleKind) -> None:
     one = share(calls_in_flight=1)
