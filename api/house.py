@@ -290,6 +290,9 @@ class Controls(Protocol):
 class Quotas(Protocol):
     """What tenants may store."""
 
+    async def room_for_jobs(self, tenant_id: TenantId) -> None:
+        """Raises QuotaReached where the tenant may have no more open jobs."""
+
     def counted(self, tenant_id: TenantId, parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """The same bytes, counted as they pass. Raises StorageFull at the one that is too many."""
 

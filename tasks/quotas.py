@@ -64,8 +64,13 @@ class Quotas:
         if share.waiting_batches is not None:
             most = share.waiting_batches
             await self._take("waiting_batches", tenant_id, most, 1, lambda: self._usage.waiting_batches(tenant_id))
-        if share.open_jobs is not None:
-            await self._take_open_job(tenant_id, share.open_jobs, adds=0)
+        await self.room_for_jobs(tenant_id)
+
+    async def room_for_jobs(self, tenant_id: TenantId) -> None:
+        """Raises QuotaReached where the tenant may have no more open jobs; for jobs whose number nobody knows yet."""
+        most = self._share_of(tenant_id).open_jobs
+        if most is not None:
+            await self._take_open_job(tenant_id, most, adds=0)
 
     async def counted(self, tenant_id: TenantId, parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """The same bytes, counted as they pass. Raises StorageFull at the one that is too many."""

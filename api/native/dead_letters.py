@@ -79,6 +79,7 @@ async def import_dead_letters(
         default_tenant_id=caller.tenant_id,
         tenants=await house.keys.tenants(),
         schema_complaint=house.vocabulary.schema_complaint,
+        lanes=caller.lanes_of(house.share(caller.tenant_id)),
     )
     sent = request.stream() if dry_run else house.quotas.counted(caller.tenant_id, request.stream())
     taken = await house.imports.take(
@@ -110,6 +111,8 @@ async def replay_dead_letters(caller: AnyCaller, body: JsonBody, house: OfHouse)
         which=meant(caller, wanted),
         patch=patch_from(terms, house.vocabulary, datetime.now(UTC)),
     )
+    if caller.reach is not None:
+        await house.quotas.room_for_jobs(caller.reach)
     return _moved("replayed", await house.replay.replay_now(new), wanted)
 
 

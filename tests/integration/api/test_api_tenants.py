@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import httpx2
+import orjson
 import pytest
 
 from schemas.jsons import JsonObject
@@ -106,6 +107,9 @@ def test_a_key_may_use_the_lanes_of_its_scopes_alone_in_lines_of_batches_too(
     with premises.client(made["key"]) as caller:
         assert caller.post("/jobs", json=JOB | {"lane": "high"}).status_code == 403
         assert caller.post("/jobs", json=JOB).json()["lane"] == "low"
+        assert caller.post("/replays", json={"filter": {}, "patch": {"lane": "high"}}).status_code == 403
+        letter = b'{"id":"job_x","lane":"critical","request":' + orjson.dumps(JOB) + b"}"
+        assert error_of(caller.post("/dead-letters/import", content=letter))["param"] == "lane"
         file_id = a_batch_file(caller, line + b'"messages":[{"role":"user","content":"hi"}]}}')
         refused = caller.post("/v1/batches", json=terms | {"input_file_id": file_id, "lane": "high"})
         batch = caller.post("/v1/batches", json=terms | {"input_file_id": file_id}).json()
