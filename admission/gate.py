@@ -17,7 +17,7 @@ from admission.learning import Reading, read_penalty, read_requests, read_tokens
 from admission.limits import Balance, LimitsSnapshot, TargetLimits
 from admission.scripts import ADMIT, CONFIGURE, DOUBT, EXPIRE, PENALIZE, SETTLE
 from admission.snapshots import read_snapshot
-from admission.stamps import bucket_of, read_stamp, stamp_name
+from admission.stamps import bucket_of, read_stamp, stamp_name, tenant_of
 from admission.state import ORIGIN_SECONDS
 from admission.wire import Wire, Word
 from schemas.admission import (
@@ -35,7 +35,7 @@ from schemas.admission import (
     WaitReason,
 )
 from schemas.errors import InvalidRequest
-from schemas.ids import AttemptId, JobId
+from schemas.ids import AttemptId, JobId, TenantId
 from schemas.job import Target
 
 DEFAULT_LIFETIME_SECONDS = 660.0
@@ -88,6 +88,7 @@ class Gate:
             self._keys.suspense,
             self._keys.budget_events,
             *map(self._keys.counter, grant.counters),
+            *self._share_keys(tenant_of(grant)),
         ]
         return bool(await self._wire.run(SETTLE, keys, self._settled(settlement)))
 
@@ -157,6 +158,11 @@ class Gate:
         members = await self._wire.command("SMEMBERS", self._keys.targets)
         return sorted(map(_target, members), key=str)
 
+    async def calls_of(self, tenant_id: TenantId) -> int:
+        """Calls under way of a tenant that has a share; without one they are not counted."""
+        now = self._clock_us() if self._clock_us else round((datetime.now(UTC) - ORIGIN) / timedelta(microseconds=1))
+        return int(await self._wire.command("ZCOUNT", self._keys.tenant_in_flight(tenant_id), f"({now}", "+inf"))
+
     async def snapshot(self, target: Target) -> LimitsSnapshot | None:
         """A target's limits as configured, learned and used; None for one that Redis does not know."""
         return await read_snapshot(self._wire, self._keys, target, self._clock_us)
@@ -179,6 +185,7 @@ class Gate:
             self._keys.targets,
             self._keys.counters,
             *map(self._keys.counter, ask.counters),
+            *self._share_keys(None if ask.share is None else ask.share.tenant_id),
         ]
         args: list[Word] = [
             ask.epoch,
@@ -192,11 +199,17 @@ class Gate:
             ask.horizon_ms * 1_000,
             _named(ask.bucket),
             self.clock_word(),
+            _shared(ask),
         ]
         for counter in ask.counters:
             limit = min(counter.limit_nano_usd, HIGHEST_LIMIT_NANO_USD)
             args += [limit, retention_seconds(counter.window), _paced(counter.pace)]
         return keys, args
+
+    def _share_keys(self, tenant_id: TenantId | None) -> list[str]:
+        if tenant_id is None:
+            return []
+        return [self._keys.tenant_rates(tenant_id), self._keys.tenant_in_flight(tenant_id)]
 
     def _settled(self, settlement: Settlement) -> list[Word]:
         released = settlement.kind is SettleKind.RELEASE
@@ -209,6 +222,7 @@ class Gate:
             *_words(read_requests(settlement.headers)),
             *_words(read_tokens(settlement.headers)),
             self.clock_word(),
+            int(tenant_of(settlement.grant) is not None),
         ]
         for counter in settlement.grant.counters:
             args += [counter.limit_nano_usd, counter.scope, counter.window]
@@ -243,6 +257,13 @@ def _counted_once(ask: Ask) -> Ask:
 def _moment_us(moment: datetime) -> int:
     """As the scripts count time."""
     return round((moment - ORIGIN) / timedelta(microseconds=1))
+
+
+def _shared(ask: Ask) -> str:
+    if ask.share is None:
+        return ""
+    limits = (ask.share.requests_per_minute, ask.share.tokens_per_minute, ask.share.calls_in_flight)
+    return f"{' '.join(str(limit or 0) for limit in limits)} {int(ask.has_share_ticket)}"
 
 
 def _paced(pace: Pace | None) -> str:

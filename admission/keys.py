@@ -6,8 +6,10 @@ Invariant: no script builds a key name; all come from here, through KEYS.
 from functools import lru_cache
 from urllib.parse import quote, unquote
 
+from admission import tenants
 from admission.state import LAYOUT
 from schemas.admission import BudgetCounter
+from schemas.ids import TenantId
 from schemas.job import Target
 
 TAG = "{penstock}"
@@ -44,6 +46,14 @@ class Keys:
     def in_flight(self, target: Target) -> str:
         """Sorted set of stamps by the moment at which they expire."""
         return f"{self._root}in-flight:{_safe(target.account)}:{_safe(target.model)}"
+
+    def tenant_rates(self, tenant_id: TenantId) -> str:
+        """The packed state of one tenant's share of all targets; its layout is part of the name."""
+        return f"{self._root}tenant-rates{tenants.LAYOUT}:{_safe(tenant_id)}"
+
+    def tenant_in_flight(self, tenant_id: TenantId) -> str:
+        """Sorted set of the tenant's stamps by the moment at which they expire."""
+        return f"{self._root}tenant-in-flight:{_safe(tenant_id)}"
 
     def account(self, account: str) -> str:
         """Holds the reason while the account is stopped."""

@@ -14,7 +14,7 @@ from admission.gate import DEFAULT_LIFETIME_SECONDS, Gate
 from admission.keys import Keys
 from admission.limits import Balance, Holdings, TargetLimits
 from admission.scripts import HOLDINGS, LIMIT, REBUILD, REPAIR
-from admission.stamps import bucket_of, read_stamp
+from admission.stamps import bucket_of, read_stamp, tenant_of
 from admission.wire import Wire, Word
 from schemas.admission import BudgetCounter, Grant, Settlement
 from schemas.money import NanoUsd
@@ -164,6 +164,8 @@ class Ledger:
         for each in reservations:
             key = self._keys.suspense if each.suspended else self._keys.in_flight(bucket_of(each.grant))
             by_key.setdefault(key, []).append(each.grant.stamp)
+            if (tenant_id := tenant_of(each.grant)) is not None and not each.suspended:
+                by_key.setdefault(self._keys.tenant_in_flight(tenant_id), []).append(each.grant.stamp)
         return list(by_key.items())
 
     async def _carry(self, epoch: int, key: str, stamps: list[str]) -> bool:

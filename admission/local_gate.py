@@ -12,13 +12,24 @@ from datetime import UTC, datetime
 from typing import Protocol, Self, TypeAlias
 
 from admission.recall import Recall
-from schemas.admission import Ask, Grant, Penalty, Refusal, RefusalReason, SettleKind, Settlement, Wait, WaitReason
+from schemas.admission import (
+    TENANT_REASONS,
+    Ask,
+    Grant,
+    Penalty,
+    Refusal,
+    RefusalReason,
+    SettleKind,
+    Settlement,
+    Wait,
+    WaitReason,
+)
 from schemas.errors import RedisUnavailable
-from schemas.ids import AttemptId, JobId
+from schemas.ids import AttemptId, JobId, TenantId
 from schemas.job import Target
 from schemas.lanes import Lane
 
-_Flow: TypeAlias = tuple[Target, Lane]
+_Flow: TypeAlias = tuple[Target | TenantId, Lane]
 
 HOLD_SECONDS = 2.0
 LONGEST_JITTER_MS = 2.0
@@ -55,7 +66,7 @@ class SharedGate(Protocol):
 
 @dataclass(slots=True)
 class _Shut:
-    """A lane of a target that was far from open when somebody last asked."""
+    """A lane of a target, or of a tenant, that was far from open when somebody last asked."""
 
     ask_again_at: float
     opens_at: float
@@ -112,7 +123,8 @@ class LocalGate:
                 self._remember(ask, answer, hold_seconds)
                 return answer
             await asyncio.sleep(wait_seconds)
-            answer = await self._asked(replace(ask, has_ticket=True), started)
+            ask = _with_ticket(ask, answer)
+            answer = await self._asked(ask, started)
         return await self._slept(answer) if isinstance(answer, Grant) else answer
 
     async def settle(self, settlement: Settlement) -> bool:
@@ -196,20 +208,37 @@ class LocalGate:
             release.exception()
 
     def _remembered(self, ask: Ask) -> Wait | None:
-        shut = self._shut.get((ask.bucket, ask.lane))
+        return next((wait for flow in _flows(ask) if (wait := self._remembered_of(flow)) is not None), None)
+
+    def _remembered_of(self, flow: _Flow) -> Wait | None:
+        shut = self._shut.get(flow)
         if shut is None:
             return None
         if shut.ask_again_at <= _now():
-            del self._shut[(ask.bucket, ask.lane)]
+            del self._shut[flow]
             return None
         spread_seconds = self._jitter() * LONGEST_MEMORY_SECONDS
         return Wait(retry_after_ms=int((shut.opens_at - _now() + spread_seconds) * 1_000), reason=shut.reason)
 
     def _remember(self, ask: Ask, wait: Wait, hold_seconds: float) -> None:
+        """A share that is used up shuts its tenant out, and nobody else of the target."""
         opens_at = _now() + wait.retry_after_ms / 1_000
         ask_again_at = min(opens_at - hold_seconds, _now() + LONGEST_MEMORY_SECONDS)
         if ask_again_at > _now():
-            self._shut[(ask.bucket, ask.lane)] = _Shut(ask_again_at, opens_at, wait.reason)
+            flow = _flows(ask)[-1 if wait.reason in TENANT_REASONS else 0]
+            self._shut[flow] = _Shut(ask_again_at, opens_at, wait.reason)
+
+
+def _with_ticket(ask: Ask, wait: Wait) -> Ask:
+    if wait.reason in TENANT_REASONS:
+        return replace(ask, has_share_ticket=True)
+    return replace(ask, has_ticket=True)
+
+
+def _flows(ask: Ask) -> tuple[_Flow, ...]:
+    """What may be known to be shut for an ask: its target's lane, and its tenant's where it has a share."""
+    of_target: _Flow = (ask.bucket, ask.lane)
+    return (of_target,) if ask.share is None else (of_target, (ask.share.tenant_id, ask.lane))
 
 
 def _now() -> float:

@@ -1,10 +1,11 @@
-"""The Lua scripts as loaded from their files, each with the bucket's layout and the shared opening in front."""
+"""The Lua scripts as loaded from their files, each with the layouts and openings that it uses in front."""
 
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha1
 from pathlib import Path
 
+from admission import tenants
 from admission.state import lua_layout
 
 FOLDER = Path(__file__).with_name("lua")
@@ -23,14 +24,19 @@ class Script:
         return sha1(self.source.encode(), usedforsecurity=False).hexdigest()
 
 
-def _load(name: str) -> Script:
-    opening = (FOLDER / "bucket.lua").read_text(encoding="utf-8")
-    body = (FOLDER / f"{name}.lua").read_text(encoding="utf-8")
-    return Script(name, f"{lua_layout()}\n{opening}\n{body}")
+def _load(name: str, *, of_tenants: bool = False) -> Script:
+    parts = [lua_layout(), _read("bucket")]
+    if of_tenants:
+        parts += [tenants.lua_layout(), _read("tenant")]
+    return Script(name, "\n".join([*parts, _read(name)]))
 
 
-ADMIT = _load("admit")
-SETTLE = _load("settle")
+def _read(name: str) -> str:
+    return (FOLDER / f"{name}.lua").read_text(encoding="utf-8")
+
+
+ADMIT = _load("admit", of_tenants=True)
+SETTLE = _load("settle", of_tenants=True)
 PENALIZE = _load("penalize")
 CONFIGURE = _load("configure")
 EXPIRE = _load("expire")

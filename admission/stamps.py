@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
 from schemas.admission import Ask, Grant
-from schemas.ids import AttemptId
+from schemas.ids import AttemptId, TenantId
 from schemas.job import Target
 from schemas.money import NanoUsd
 
@@ -23,17 +23,34 @@ class Stamp:
     counters: tuple[tuple[str, str], ...] = ()
 
 
+SHARED_BY = "~"
+"""What stands in a stamp as if it were a scope, and its tenant as the window: versions that know no shares pass by."""
+
+
 def stamp_name(ask: Ask) -> str:
-    """The attempt, `@` the family where it has one, and each of its counters, as no id and no key of ours looks."""
+    """The attempt, `@` the family where it has one, and each of its counters, as no id and no key of ours looks.
+
+    Then its tenant, where it was counted against a share.
+    """
     whose = ask.attempt_id if ask.family is None else f"{ask.attempt_id}@{ask.family}"
-    return " ".join([whose, *(f"{_safe(each.scope)}/{_safe(each.window)}" for each in ask.counters)])
+    counters = [f"{_safe(each.scope)}/{_safe(each.window)}" for each in ask.counters]
+    return " ".join([whose, *counters, *([] if ask.share is None else [f"{SHARED_BY}/{_safe(ask.share.tenant_id)}"])])
 
 
 def read_stamp(stamp: str) -> Stamp:
     """Take a stamp apart. Raises ValueError for a string that is none."""
     name, tokens, cost, _moment, _requests, _tokens, _refunded = stamp.rsplit("|", 6)
     whose, *counters = name.split(" ")
-    return Stamp(AttemptId(whose.partition("@")[0]), int(tokens), NanoUsd(int(cost)), tuple(map(_counter, counters)))
+    named = tuple(_counter(each) for each in counters if not each.startswith(f"{SHARED_BY}/"))
+    return Stamp(AttemptId(whose.partition("@")[0]), int(tokens), NanoUsd(int(cost)), named)
+
+
+def tenant_of(grant: Grant) -> TenantId | None:
+    """The tenant whose share a grant counts against; None where it was counted against none."""
+    if f" {SHARED_BY}/" not in grant.stamp:
+        return None
+    name = grant.stamp.rsplit("|", 6)[0].rpartition(f" {SHARED_BY}/")[2]
+    return TenantId(unquote(name))
 
 
 def bucket_of(grant: Grant) -> Target:

@@ -22,6 +22,8 @@ from api.failures import Failures
 from api.house import Keys
 from schemas.errors import Forbidden, NotFound, TooManyFailures, Unauthenticated
 from schemas.ids import DEFAULT_TENANT, TenantId
+from schemas.lanes import Lane
+from schemas.tenants import EVERY_LANE, TenantShare
 
 OPERATOR = "operator"
 SUBMIT = "submit"
@@ -37,16 +39,26 @@ UNKNOWN_LOOK_UPS = 2
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Caller:
-    """Whose request this is. `named` says that an operator chose the tenant for this request."""
+    """Whose request this is. `named` says that an operator chose the tenant for this request.
+
+    `key_lanes` are those that the key names in its scopes; None where it names none.
+    """
 
     tenant_id: TenantId
     is_operator: bool = False
     named: bool = False
+    key_lanes: frozenset[Lane] | None = None
 
     @property
     def reach(self) -> TenantId | None:
         """Whose things it may change: its tenant's, or everybody's for an operator who named none."""
         return None if self.is_operator and not self.named else self.tenant_id
+
+    def lanes_of(self, share: TenantShare) -> frozenset[Lane]:
+        """Lanes that it may use: those of its key that its tenant may use too; all of them for an operator."""
+        if self.is_operator:
+            return EVERY_LANE
+        return share.lanes if self.key_lanes is None else share.lanes & self.key_lanes
 
 
 class Authenticator:
@@ -139,7 +151,9 @@ class Authenticator:
             _make_room(self._wrong)
             self._wrong[digest] = asked_at + DISBELIEVED_SECONDS
             raise Unauthenticated
-        caller = Caller(tenant_id=found.tenant_id, is_operator=OPERATOR in found.scopes)
+        caller = Caller(
+            tenant_id=found.tenant_id, is_operator=OPERATOR in found.scopes, key_lanes=_key_lanes(found.scopes)
+        )
         _make_room(self._believed)
         self._believed[digest] = (asked_at + BELIEVED_SECONDS, caller)
         return caller
@@ -148,6 +162,16 @@ class Authenticator:
 def _make_room(remembered: dict[bytes, Any]) -> None:
     if len(remembered) >= MOST_BELIEVED:
         del remembered[next(iter(remembered))]
+
+
+def _key_lanes(scopes: frozenset[str]) -> frozenset[Lane] | None:
+    named = frozenset(lane for lane in Lane if lane_scope(lane) in scopes)
+    return named or None
+
+
+def lane_scope(lane: Lane) -> str:
+    """The scope by which a key may use a lane; a key with none of these may use the lanes of its tenant."""
+    return f"lane:{lane}"
 
 
 def _digest(secret: str) -> bytes:
@@ -164,7 +188,11 @@ async def _caller(
         raise Unauthenticated
     authenticator: Authenticator = request.app.state.authenticator
     address = request.client.host if request.client else ""
-    return await authenticator.caller(credentials.credentials, request.headers.get(TENANT_HEADER), address=address)
+    caller = await authenticator.caller(credentials.credentials, request.headers.get(TENANT_HEADER), address=address)
+    if not caller.is_operator:
+        share: TenantShare = request.app.state.house.share(caller.tenant_id)
+        request.app.state.connections.open(share, request.scope)
+    return caller
 
 
 async def _scraper(

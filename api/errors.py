@@ -17,14 +17,18 @@ from starlette.responses import Response
 from api.answers import Json
 from api.presence import ClientGone
 from schemas.accepted import Rested
-from schemas.admission import RefusalReason, WaitReason
+from schemas.admission import TENANT_REASONS, RefusalReason, WaitReason
 from schemas.decision import DeadReason
 from schemas.errors import (
     Forbidden,
     IdempotencyConflict,
     InvalidRequest,
+    LaneForbidden,
     NotFound,
     PenstockError,
+    QuotaReached,
+    ShareUsedUp,
+    StorageFull,
     TooManyFailures,
     Unauthenticated,
     Unavailable,
@@ -42,6 +46,8 @@ STILL_RUNNING_SECONDS = 1
 BUSY_SECONDS = 2
 """Requests of a moment end within it, so that their connections and memory are free again."""
 FAILURES_SECONDS = 1
+QUOTA_SECONDS = 5
+"""Jobs and batches end slower than calls; what is counted is believed for a second."""
 
 REQUEST, QUOTA, LIMIT = "invalid_request_error", "insufficient_quota", "rate_limit_error"
 SERVER, OVERLOADED, OUTPUT = "server_error", "service_unavailable_error", "invalid_output_error"
@@ -105,6 +111,10 @@ BY_FAMILY: tuple[tuple[type[PenstockError], Kind], ...] = (
     (SlowRequest, Kind(408, REQUEST)),
     (TooManyHeaders, Kind(431, REQUEST)),
     (UnknownModel, Kind(404, REQUEST)),
+    (LaneForbidden, Kind(403, REQUEST)),
+    (StorageFull, Kind(413, QUOTA, retry=NEVER)),
+    (QuotaReached, Kind(429, LIMIT, retry_after_seconds=QUOTA_SECONDS)),
+    (ShareUsedUp, Kind(429, LIMIT, retry_after_seconds=LIMIT_SECONDS)),
     (IdempotencyConflict, Kind(409, REQUEST, retry=NEVER)),
     (InvalidRequest, Kind(400, REQUEST)),
     (Unauthenticated, Kind(401, REQUEST, headers={"www-authenticate": "Bearer"})),
@@ -119,6 +129,7 @@ BY_FAMILY: tuple[tuple[type[PenstockError], Kind], ...] = (
 
 BUDGET = Kind(429, QUOTA, "project_spend_limit_exceeded", retry=NEVER)
 WAITING = Kind(429, LIMIT, "rate_limit_exceeded", retry_after_seconds=LIMIT_SECONDS)
+SHARE_USED_UP = Kind(429, LIMIT, "tenant_share", retry_after_seconds=LIMIT_SECONDS)
 UNUSABLE = Kind(422, OUTPUT, retry=NEVER)
 UPSTREAM = Kind(502, SERVER, retry=NEVER)
 
@@ -145,6 +156,8 @@ BY_REASON: Mapping[str, Kind] = {
     DeadReason.UNKNOWN: UPSTREAM,
     **dict.fromkeys(WaitReason, WAITING),
     **dict.fromkeys((TroubleKind.AUTH, TroubleKind.MONEY), ACCOUNT_REFUSED),
+    **dict.fromkeys(TENANT_REASONS, SHARE_USED_UP),
+    RefusalReason.TENANT_TOO_LARGE: Kind(400, REQUEST),
     RefusalReason.UNKNOWN_MODEL: Kind(404, REQUEST),
     RefusalReason.ACCOUNT_STOPPED: Kind(503, OVERLOADED, "provider_account_stopped", retry=NEVER),
     RefusalReason.STALE_EPOCH: Kind(503, OVERLOADED, retry_after_seconds=STORE_AWAY_SECONDS),

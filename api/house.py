@@ -16,6 +16,7 @@ from schemas.lanes import Lane
 from schemas.replay import DeadLetters, Estimate, NewReplay, Patch, ReplayOutcomes
 from schemas.replay import Replay as StoredReplay
 from schemas.states import JobState
+from schemas.tenants import TenantShare
 from storage.batches import StoredBatch
 from storage.controls import Begun
 from storage.dead_letters import DeadLetterGroup, DeadLetterView, WholeLetter
@@ -53,6 +54,7 @@ class Intake(Protocol):
         completion_window: str,
         metadata: dict[str, str] | None,
         lane: Lane,
+        lanes: frozenset[Lane] | None = None,
     ) -> StoredBatch:
         """Store a batch whose file will be read by upkeep. Raises InvalidRequest and NotFound."""
 
@@ -285,8 +287,39 @@ class Controls(Protocol):
         """What is in force, the oldest first."""
 
 
+class Quotas(Protocol):
+    """What tenants may store."""
+
+    async def room_for_jobs(self, tenant_id: TenantId) -> None:
+        """Raises QuotaReached where the tenant may have no more open jobs."""
+
+    def counted(self, tenant_id: TenantId, parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """The same bytes, counted as they pass. Raises StorageFull at the one that is too many."""
+
+
+class Tenants(Protocol):
+    """What each tenant may have and uses."""
+
+    async def all(self) -> Sequence[JsonObject]:
+        """One row per tenant. Raises RedisUnavailable and PostgresUnavailable."""
+
+    async def set_share(self, name: str, given: JsonObject) -> JsonObject:
+        """Replace the limits of one tenant, or of all others under `*`. Raises InvalidRequest."""
+
+
 class House(Protocol):
     """All of it."""
+
+    def share(self, tenant_id: TenantId) -> TenantShare:
+        """What a tenant may have."""
+
+    @property
+    def quotas(self) -> Quotas:
+        """What tenants may store."""
+
+    @property
+    def tenants(self) -> Tenants:
+        """What tenants may have and use, for operators."""
 
     @property
     def vocabulary(self) -> Vocabulary:

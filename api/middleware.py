@@ -31,7 +31,10 @@ METHODS = frozenset({"GET", "POST", "DELETE", "PUT", "PATCH", "HEAD", "OPTIONS"}
 
 
 class Frame:
-    """The outermost middleware. `cap_bytes` says how large the body of a path may be."""
+    """The outermost middleware. `cap_bytes` says how large the body of a path may be.
+
+    `closed` is called with each request whose answer has ended.
+    """
 
     def __init__(
         self,
@@ -40,12 +43,14 @@ class Frame:
         metrics: Metrics,
         cap_bytes: Callable[[str], int],
         memory: MemoryBudget,
+        closed: Callable[[Scope], None],
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._app = app
         self._metrics = metrics
         self._cap_bytes = cap_bytes
         self._memory = memory
+        self._closed = closed
         self._clock = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -73,6 +78,7 @@ class Frame:
         finally:
             if status == CLIENT_GONE:
                 self._metrics.abandoned()
+            self._closed(scope)
             self._note(scope, status, self._clock() - began)
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:

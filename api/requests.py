@@ -172,12 +172,13 @@ def new_job(
     idempotency_key: str | None,
     deadline_seconds: float = DEFAULT_DEADLINE_SECONDS,
 ) -> NewJob:
-    """The job that a body asks for. Raises InvalidRequest and UnknownModel."""
+    """The job that a body asks for. Raises InvalidRequest, UnknownModel and LaneForbidden."""
     origin = Origin(
         tenant_id=caller.tenant_id,
         job_id=new_job_id(),
         default_lane=lane,
         idempotency_key=idempotency_key,
         default_deadline_seconds=deadline_seconds,
+        lanes=caller.lanes_of(house.share(caller.tenant_id)),
     )
     return parse_chat_request(body, origin, house.vocabulary, datetime.now(UTC))

@@ -1,4 +1,4 @@
-"""`penstock.toml`: providers, models, aliases, lanes and budgets, as frozen models. Knows names, not meanings.
+"""`penstock.toml`: providers, models, aliases, lanes, tenants and budgets, as frozen models. Knows names, not meanings.
 
 Unknown keys and wrong types refuse to start and name the table, the key and the line.
 """
@@ -25,12 +25,12 @@ from pydantic import (
 )
 
 from config.places import line_of
+from config.tenants import LaneName, TenantName, TenantTable
 
 PROVIDER_DEFAULT = "openai"
 OPENAI_BASE_URL = "https://api.openai.com/v1"
 
 Chain: TypeAlias = Annotated[tuple[str, ...], Strict(strict=False)]
-LaneName: TypeAlias = Literal["critical", "high", "normal", "low"]
 Step: TypeAlias = Literal["cheaper", "cached", "park", "reject"]
 """What may be done with a job whose money is gone: the next cheaper model of its chain, an answer that was given to the
 same request before, waiting until the window turns, or a dead letter."""
@@ -264,6 +264,7 @@ class Catalogue(_Table):
     lanes: dict[LaneName, LaneTable] = Field(default_factory=_default_lanes)
     budgets: tuple[BudgetTable, ...] = Field(default=(), strict=False)
     rules: tuple[RuleTable, ...] = Field(default=(), strict=False)
+    tenants: dict[TenantName, TenantTable] = Field(default_factory=dict)
     privacy: PrivacyTable = PrivacyTable()
     dead_letters: DeadLettersTable = DeadLettersTable()
     webhooks: WebhookTable | None = None

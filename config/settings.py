@@ -4,6 +4,7 @@ Read once, at the edge of a process, by `load_settings`; passed down from there.
 start with the name of its environment variable and what to change.
 """
 
+import math
 from pathlib import Path
 from typing import Literal, Self
 
@@ -79,6 +80,14 @@ class Settings(BaseSettings):
     """How long a client may take nothing of an answer before its connection and its call are ended."""
     run_ahead_jobs: int = Field(default=1_200, ge=1)
     """Published and not yet held, per flow: about two seconds of work of two full worker processes."""
+
+    @property
+    def call_places(self) -> int:
+        """Calls that one process may have under way at a provider: one per slot, and a quarter more.
+
+        A tenth of them is kept for tenants with few calls, so that a tenant alone has more than there are slots.
+        """
+        return self.slots + math.ceil(self.slots / 4)
 
     @property
     def listen_host(self) -> str:

@@ -19,7 +19,7 @@ from providers.client import LARGE_REPLIES_AT_ONCE, Account
 from schemas.errors import InvalidSetting
 
 SPARE_CONNECTIONS = 64
-"""Above one per slot: connections of calls that were given up are still being closed."""
+"""Above one per call: connections of calls that were given up are still being closed."""
 
 KEEP_ALIVE_SECONDS = 20
 """Shorter than servers and balancers keep idle connections, so that a request seldom meets one that is being closed."""
@@ -70,7 +70,7 @@ def _key(name: str, table: ProviderTable, env: Mapping[str, str]) -> str:
 
 
 def _client(base_url: str, key: str, settings: Settings, env: Mapping[str, str]) -> AsyncOpenAI:
-    connections = settings.slots + SPARE_CONNECTIONS
+    connections = settings.call_places + SPARE_CONNECTIONS
     limits = httpx2.Limits(
         max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=KEEP_ALIVE_SECONDS
     )

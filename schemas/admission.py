@@ -8,6 +8,7 @@ from schemas.ids import AttemptId
 from schemas.job import Target
 from schemas.lanes import Lane
 from schemas.money import ZERO, NanoUsd
+from schemas.tenants import TenantShare
 
 MAX_BUDGET_COUNTERS = 8
 RULE_SCOPE = "rule:"
@@ -50,7 +51,10 @@ class BudgetCounter:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ask:
-    """May this attempt start now? Tokens are the quote's worst case; waits are milliseconds."""
+    """May this attempt start now? Tokens are the quote's worst case; waits are milliseconds.
+
+    `share` limits the calls of its tenant; None where nothing does. A ticket of the share is not one of the bucket.
+    """
 
     attempt_id: AttemptId
     target: Target
@@ -63,6 +67,8 @@ class Ask:
     has_ticket: bool = False
     horizon_ms: int = 0
     family: str | None = None
+    share: TenantShare | None = None
+    has_share_ticket: bool = False
 
     @property
     def bucket(self) -> Target:
@@ -92,6 +98,13 @@ class WaitReason(StrEnum):
     TOKENS_PER_DAY = "tokens_per_day"
     IN_FLIGHT = "in_flight"
     FROZEN = "frozen"
+    TENANT_REQUESTS = "tenant_requests"
+    TENANT_TOKENS = "tenant_tokens"
+    TENANT_IN_FLIGHT = "tenant_in_flight"
+
+
+TENANT_REASONS = (WaitReason.TENANT_REQUESTS, WaitReason.TENANT_TOKENS, WaitReason.TENANT_IN_FLIGHT)
+"""The share of the job's tenant said not now; the target may have room for others."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -130,6 +143,7 @@ class RefusalReason(StrEnum):
     """Why asking again in the same way would not help."""
 
     TOO_LARGE = "too_large"
+    TENANT_TOO_LARGE = "tenant_too_large"
     BUDGET = "budget"
     PACE = "pace"
     TOO_MANY_BUDGETS = "too_many_budgets"

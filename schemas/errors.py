@@ -3,11 +3,15 @@
 PenstockError
 ├── InvalidRequest            the caller must change the request
 │   ├── UnknownModel
+│   ├── LaneForbidden         or use a key that may
 │   └── IdempotencyConflict
 ├── NotFound
 ├── Unauthenticated
 ├── TooManyFailures           wait before the next key is tried
 ├── Forbidden
+├── ShareUsedUp               try again when other calls of the tenant have ended
+│   ├── QuotaReached          try again when the tenant has less of what the quota counts
+│   └── StorageFull           delete something, or ask the operator for more
 ├── InvalidSetting            the operator must change a setting; refuses to start
 │   └── UnfitSchema           the operator must run the release step
 └── Unavailable               try again later
@@ -42,6 +46,12 @@ class UnknownModel(InvalidRequest):
     code = "model_not_found"
 
 
+class LaneForbidden(InvalidRequest):
+    """This key may not use this lane."""
+
+    code = "lane_forbidden"
+
+
 class IdempotencyConflict(InvalidRequest):
     """The idempotency key was used before with another request."""
 
@@ -70,6 +80,22 @@ class Forbidden(PenstockError):  # noqa: N818 - the field's word
     """This key may not do that."""
 
     code = "forbidden"
+
+
+class ShareUsedUp(PenstockError):  # noqa: N818 - reads as what happened to the share
+    """The share of this tenant is used up; try again in a few seconds."""
+
+    code = "tenant_share"
+
+
+class QuotaReached(ShareUsedUp):
+    """A quota of this tenant is reached."""
+
+    code = "tenant_quota"
+
+
+class StorageFull(QuotaReached):
+    """This tenant may store no more bytes."""
 
 
 class InvalidSetting(PenstockError):  # noqa: N818 - reads as what the operator wrote

@@ -7,13 +7,14 @@ from schemas.estimates import Measured
 from schemas.job import Target
 from schemas.jsons import JsonObject
 from schemas.money import Price, Quote
+from schemas.tenants import TenantShare
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
     """Where the call goes, its final body, its price, its worst case, and the budgets that it counts against.
 
-    `measured` is what the size of its prompt was estimated from.
+    `measured` is what the size of its prompt was estimated from; `share` limits the calls of its tenant, where it does.
     """
 
     target: Target
@@ -22,3 +23,4 @@ class Plan:
     quote: Quote
     counters: tuple[BudgetCounter, ...] = ()
     measured: Measured | None = None
+    share: TenantShare | None = None

@@ -19,7 +19,7 @@ from storage.batched import fetch
 from storage.engine import transaction
 
 INTAKE_SECONDS = 2.0
-"""Intake publishes urgent jobs itself, right after their commit; only what it did not is dispatched."""
+"""Intake publishes urgent jobs itself, right after their commit; only what it left or did not is dispatched."""
 
 MOST_LOOKED_AT = 4_000
 """Rows of the backlog that one TAKE compares: a full window of three tenants, and a hundredth of a second."""
@@ -84,7 +84,7 @@ WITH RECURSIVE stopped AS MATERIALIZED (
         FROM jobs j
         WHERE j.state = 'queued' AND j.dispatched_at IS NULL AND j.lane = :lane AND j.model = :model
           AND j.tenant_id = o.tenant_id AND COALESCE(j.batch_id, '') = o.batch AND j.deaths < 2
-          AND (j.lane IN ('normal', 'low')
+          AND (j.lane IN ('normal', 'low') OR j.left_to_dispatch
                OR j.created_at < statement_timestamp() - make_interval(secs => :intake_seconds))
           AND NOT EXISTS (SELECT 1 FROM stopped s WHERE s.kind = 'job' AND s.name = j.id)
         ORDER BY j.expires_at, j.created_at LIMIT (SELECT each FROM terms)

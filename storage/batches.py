@@ -27,9 +27,9 @@ PAGE_JOBS = 500
 
 CREATE = """
 INSERT INTO batches (id, tenant_id, endpoint, lane, completion_window, window_seconds, input_file_id, status, metadata,
-    max_cost_nano_usd, max_error_rate, canary, phase, expires_at)
+    max_cost_nano_usd, max_error_rate, canary, phase, lanes, expires_at)
 VALUES (:id, :tenant_id, :endpoint, :lane, :completion_window, :window_seconds, :input_file_id, 'validating',
-    CAST(:metadata AS json), :max_cost_nano_usd, :max_error_rate, :canary, :phase,
+    CAST(:metadata AS json), :max_cost_nano_usd, :max_error_rate, :canary, :phase, CAST(:lanes AS text[]),
     clock_timestamp() + make_interval(secs => :window_seconds))
 RETURNING *
 """
@@ -103,6 +103,7 @@ class StoredBatch:
     created_at: datetime
     moments: dict[str, datetime | None]
     jobs_by_state: dict[JobState, int]
+    lanes: frozenset[Lane] | None = None
     stop_loss: StopLoss = NO_STOP_LOSS
     phase: Phase | None = None
     projected_nano_usd: NanoUsd | None = None
@@ -151,8 +152,9 @@ class BatchTable:
         input_file_id: FileId,
         metadata: dict[str, str] | None,
         stop_loss: StopLoss = NO_STOP_LOSS,
+        lanes: frozenset[Lane] | None = None,
     ) -> StoredBatch:
-        """Store a batch whose file upkeep will read."""
+        """Store a batch whose file upkeep will read; its lines may name these lanes alone, None: its tenant's."""
         rows = await self._rows(
             CREATE,
             id=batch_id,
@@ -167,6 +169,7 @@ class BatchTable:
             max_error_rate=stop_loss.max_error_rate,
             canary=stop_loss.canary,
             phase=stop_loss.first_phase,
+            lanes=None if lanes is None else sorted(lanes),
         )
         return _batch_from(rows[0], {})
 
@@ -255,6 +258,7 @@ def _batch_from(row: Row, jobs_by_state: dict[JobState, int]) -> StoredBatch:
         created_at=row["created_at"],
         moments={name: row[name] for name in _MOMENTS},
         jobs_by_state=jobs_by_state,
+        lanes=None if row["lanes"] is None else frozenset(map(Lane, row["lanes"])),
         stop_loss=StopLoss(
             max_cost_nano_usd=row["max_cost_nano_usd"], max_error_rate=row["max_error_rate"], canary=row["canary"]
         ),

@@ -28,7 +28,8 @@ RETURNING c.name
 
 LEFT_OUT = """
 SELECT name FROM effective_config
-WHERE starts_with(name, :owned) AND file_value IS NOT NULL AND file_value::text <> 'null'
+WHERE EXISTS (SELECT 1 FROM unnest(CAST(:owned AS text[])) AS o (beginning) WHERE starts_with(name, o.beginning))
+  AND file_value IS NOT NULL AND file_value::text <> 'null'
   AND NOT name = ANY(CAST(:named AS text[]))
 """
 
@@ -62,15 +63,15 @@ class ConfigTable:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
-    async def apply_file(self, values: Mapping[str, Any], *, owned: str | None = None) -> list[str]:
+    async def apply_file(self, values: Mapping[str, Any], *, owned: Sequence[str] = ()) -> list[str]:
         """Take over what the file says anew; returns the names that changed. Safe to call twice.
 
-        What begins with `owned`, was in the file and is there no more becomes null.
+        What begins with one of `owned`, was in the file and is there no more becomes null.
         """
         changed: list[str] = []
         async with transaction(self._engine) as connection:
-            left_out = {"owned": owned, "named": list(values)}
-            gone = [] if owned is None else await fetch(connection, LEFT_OUT, left_out)
+            left_out = {"owned": list(owned), "named": list(values)}
+            gone = [] if not owned else await fetch(connection, LEFT_OUT, left_out)
             wanted = {**values, **{row["name"]: None for row in gone}}
             for name in sorted(wanted):  # always in one order, so that two releases at once cannot deadlock
                 rows = await fetch(connection, APPLY_FILE, {"name": name, "value": _text(wanted[name])})

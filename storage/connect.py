@@ -35,6 +35,8 @@ from storage.stop_losses import StopLossTable
 from storage.suspects import SuspectTable
 from storage.suspense import SuspenseTable
 from storage.thresholds import ThresholdTable
+from storage.urgent import UrgentTable
+from storage.usage import UsageTable
 from storage.waiting import WaitingReads
 
 
@@ -66,6 +68,8 @@ class Storage:
     answers: AnswerReads
     thresholds: ThresholdTable
     waiting: WaitingReads
+    urgent: UrgentTable
+    usage: UsageTable
     spend: SpendReads
     stop_losses: StopLossTable
     reprice: RepriceTable
@@ -115,6 +119,8 @@ async def opened(
             answers=AnswerReads(engine),
             thresholds=ThresholdTable(engine),
             waiting=WaitingReads(engine),
+            urgent=UrgentTable(engine),
+            usage=UsageTable(engine),
             spend=SpendReads(engine),
             stop_losses=StopLossTable(engine),
             reprice=RepriceTable(engine),

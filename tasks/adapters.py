@@ -1,7 +1,7 @@
 """The stores as intake, dispatch and batches want to see them: thin, without decisions of their own."""
 
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import asdict
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import asdict, replace
 
 from schemas.accepted import Accepted, Rested
 from schemas.ids import BatchId, FileId, JobId, TenantId
@@ -10,6 +10,7 @@ from schemas.money import NanoUsd
 from schemas.outcome import CACHED, Valid
 from schemas.reply import Reply
 from schemas.storable import storable_name
+from schemas.tenants import TenantShare, no_limits
 from storage.answers import AnswerReads
 from storage.backlog import BacklogTable
 from storage.batches import BatchTable, StoredBatch
@@ -103,13 +104,21 @@ class StoredBacklog:
 class StoredBatches:
     """`tasks.stores.BatchRows` over Postgres."""
 
-    def __init__(self, batches: BatchTable, files: FileTable) -> None:
+    def __init__(
+        self, batches: BatchTable, files: FileTable, share_of: Callable[[TenantId], TenantShare] = no_limits
+    ) -> None:
         self._batches = batches
         self._files = files
+        self._share_of = share_of
 
     async def validating(self) -> Sequence[tuple[BatchTerms, FileId]]:
         """Batches whose files have not been read yet."""
-        return [(_terms(batch), batch.input_file_id) for batch in await self._batches.validating()]
+        return [(self._read_terms(batch), batch.input_file_id) for batch in await self._batches.validating()]
+
+    def _read_terms(self, batch: StoredBatch) -> BatchTerms:
+        """With the lanes that its lines may name: those of the key that created it, of those that its tenant has."""
+        of_tenant = self._share_of(batch.tenant_id).lanes
+        return replace(_terms(batch), lanes=of_tenant if batch.lanes is None else of_tenant & batch.lanes)
 
     def lines(self, file_id: FileId, *, most_bytes: int) -> AsyncIterator[bytes]:
         """The lines of an input file."""

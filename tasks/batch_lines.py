@@ -16,6 +16,7 @@ from schemas.jsons import NEW_LINE, JsonObject, MalformedJson, dumps, parse
 from schemas.lanes import Lane
 from schemas.states import JobState
 from schemas.storable import refuse_long_name
+from schemas.tenants import EVERY_LANE
 from tasks.requests import Origin, Vocabulary, parse_chat_request
 
 MAX_REPORTED_ERRORS = 100
@@ -50,6 +51,7 @@ class BatchTerms:
     endpoint: str
     lane: Lane
     window_seconds: float
+    lanes: frozenset[Lane] = EVERY_LANE
     canary: int | None = None
     stopped: str | None = None
     """Why the batch stopped itself, if it did."""
@@ -109,6 +111,7 @@ class LineReader:
             batch_id=self._terms.batch_id,
             custom_id=entry["custom_id"],
             default_deadline_seconds=self._terms.window_seconds,
+            lanes=self._terms.lanes,
         )
         try:
             return parse_chat_request(entry.get("body"), origin, self._vocabulary, self._now)

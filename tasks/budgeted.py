@@ -1,4 +1,4 @@
-"""The models as the pipeline sees them: each plan knows the budgets that it counts against.
+"""The models as the pipeline sees them: each plan knows the budgets and the share that it counts against.
 
 Invariant: a job that any budget counts never runs at a price that nobody knows.
 """
@@ -78,7 +78,10 @@ class BudgetedModels:
             counters = effective.counters(job, target, now)
         except InvalidSetting as error:
             return Refusal(reason=RefusalReason.TOO_MANY_BUDGETS, scope=error.message)
-        plan = replace(self._models.plan(job, target, body, now), counters=counters)
+        share = effective.shares.of(job.tenant_id)
+        plan = replace(
+            self._models.plan(job, target, body, now), counters=counters, share=share if share.limits_calls else None
+        )
         counted = plan.counters or job.max_cost_nano_usd is not None
         if counted and not plan.price.is_known:
             return Refusal(reason=RefusalReason.UNKNOWN_PRICE, scope=str(target))

@@ -18,20 +18,28 @@ from admission.limits import TargetLimits, fitting_shares
 from config.catalogue import DEFAULT_AHEAD, BudgetTable, Catalogue, ModelTable, RuleTable, check_budgets
 from schemas.admission import MAX_BUDGET_COUNTERS, BudgetCounter, Step
 from schemas.errors import InvalidRequest, InvalidSetting
+from schemas.ids import TenantId
 from schemas.job import NewJob, Target
 from schemas.jsons import JsonObject
 from schemas.lanes import Lane
 from schemas.money import nano_from_usd
+from schemas.tenants import TenantShare
 from storage.config_rows import ConfigRow
 from tasks.budgets import PARKED, Budget, Window, counters_for
 from tasks.rules import Rule, rule_from, ruling
+from tasks.shares import TENANT_OF, Shares, share_values, shares_from
 
 LIMITS_OF = "limits/"
 LANES, ON_EXHAUSTED = "lanes", "lanes/on_exhausted"
 BUDGET_OF = "budget/"
 RULES = "rules"
+OWNED = (BUDGET_OF, TENANT_OF)
+"""How the names of values begin that are in force no longer when the file names them no more."""
 _DIMENSIONS = ("requests_per_minute", "tokens_per_minute", "requests_per_day", "tokens_per_day", "max_in_flight")
 _DAY = ("day_resets_at", "day_resets_in")
+
+
+NO_SHARES = Shares()
 
 
 class ConfigRows(Protocol):
@@ -57,6 +65,7 @@ class Effective:
     budgets: tuple[Budget, ...] = ()
     rules: tuple[Rule, ...] = ()
     on_exhausted: Mapping[Lane, tuple[Step, ...]] = field(default_factory=dict)
+    shares: Shares = field(default_factory=Shares)
 
     def counters(self, job: NewJob, target: Target, now: datetime) -> tuple[BudgetCounter, ...]:
         """Every counter that must have room for a call of this job. Raises InvalidSetting beyond eight."""
@@ -92,6 +101,10 @@ class Configuration:
         family = self.family_of(target)
         return target if family is None else Target(account=target.account, model=family)
 
+    def share(self, tenant_id: TenantId) -> TenantShare:
+        """What this tenant may have; without limits until the values were read once."""
+        return (NO_SHARES if self.effective is None else self.effective.shares).of(tenant_id)
+
     def check(self, job: NewJob) -> None:
         """Raise InvalidRequest for a job that more budgets count than a job may have."""
         if self.effective is not None:
@@ -109,6 +122,7 @@ def values_of(catalogue: Catalogue) -> dict[str, Any]:
         ON_EXHAUSTED: {name: list(lane.on_exhausted) for name, lane in catalogue.lanes.items()},
         RULES: [rule.model_dump(mode="json", by_alias=True) for rule in catalogue.rules],
         **{budget_row_name(budget): _budget_value(budget) for budget in catalogue.budgets},
+        **share_values(catalogue.tenants),
     }
 
 
@@ -150,6 +164,7 @@ def effective_from(rows: Sequence[ConfigRow]) -> Effective:
         budgets=tuple(_budget(row) for row in rows if _is_budget(row)),
         rules=_rules(named.get(RULES)),
         on_exhausted={Lane(name): _steps(value) for name, value in (steps.value if steps else {}).items()},
+        shares=shares_from({row.name: row.value for row in rows}),
     )
 
 

@@ -172,6 +172,10 @@ def _about_refusal(refusal: Refusal, progress: Progress, *, now: datetime, jitte
             return _next_target(progress) or DeadLetter(
                 reason=DeadReason.TOO_LARGE, message="The request is larger than the limit of its model can ever hold."
             )
+        case RefusalReason.TENANT_TOO_LARGE:
+            return DeadLetter(
+                reason=DeadReason.TOO_LARGE, message="The request is larger than tokens_per_minute of its tenant."
+            )
         case RefusalReason.UNKNOWN_MODEL:
             return DeadLetter(
                 reason=DeadReason.MODEL_NOT_FOUND, message=f"The model {refusal.scope!r} is not configured any more."

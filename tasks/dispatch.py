@@ -12,7 +12,7 @@ from typing import Protocol
 import structlog
 
 from schemas.errors import RedisUnavailable
-from schemas.lanes import Lane
+from schemas.lanes import PUBLISHED_BY_INTAKE, Lane
 from tasks.publish import Published
 
 log = structlog.get_logger()
@@ -23,6 +23,11 @@ REFILL_SHARE = 4
 FEWEST_MESSAGES = 8
 """A refill travels in at least so many messages: a small one job by job, so that an idle system adds no wait and its
 workers share the work; a larger one in slices, which cost a worker less each."""
+
+
+MOST_URGENT_AHEAD = 128
+"""Urgent jobs of a flow that are published and not held: what another tenant's next job stands behind at most, beside
+what intake publishes itself. Workers take so many within a round of dispatch or two."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,6 +74,8 @@ async def dispatch(backlog: Backlog, outlet: Outlet, windows: Windows, *, slice_
     published = 0
     for flow in await backlog.flows():
         window = await windows.window(flow)
+        if flow.lane in PUBLISHED_BY_INTAKE:
+            window = min(window, MOST_URGENT_AHEAD)
         room = window - flow.run_ahead
         jobs = await backlog.take(flow, room) if room > 0 and room * REFILL_SHARE >= window else ()
         if jobs:

@@ -16,8 +16,9 @@ from schemas.errors import InvalidRequest
 from schemas.ids import DEFAULT_TENANT, JobId, TenantId
 from schemas.job import NewJob
 from schemas.lanes import Lane
+from schemas.tenants import TenantShare, no_limits
 from tasks.publish import Published, parse_message
-from tasks.requests import Origin, Vocabulary, parse_chat_request
+from tasks.requests import Origin, Vocabulary, checked_lane, parse_chat_request
 
 log = structlog.get_logger()
 
@@ -61,23 +62,26 @@ def job_from_message(
     now: datetime,
     tenants: frozenset[str],
     max_body_bytes: int,
+    share_of: Callable[[TenantId], TenantShare] = no_limits,
 ) -> NewJob:
     """Turn a caller's message into a job on the lane that it was sent to. Raises InvalidRequest.
 
-    A body may be as large as over HTTP; a larger one belongs into a batch file.
-
-    Access to the broker is operator trust: the body may name any existing tenant.
+    A body may be as large as over HTTP; a larger one belongs into a batch file. Access to the broker is operator
+    trust: the body may name any existing tenant, and then has its lanes.
     """
     if not isinstance(message.body, Mapping):
         raise InvalidRequest("The one positional argument must be a JSON object, the same body as over HTTP.")
     if message.size_bytes > max_body_bytes and _size(message.body) > max_body_bytes:
         raise InvalidRequest(f"The body may have at most {max_body_bytes} bytes.")
     body = dict(message.body)
+    tenant_id = _tenant(body.pop("tenant", DEFAULT_TENANT), tenants)
+    lanes = share_of(tenant_id).lanes
     origin = Origin(
-        tenant_id=_tenant(body.pop("tenant", DEFAULT_TENANT), tenants),
+        tenant_id=tenant_id,
         job_id=job_id,
-        default_lane=lane_of(message.queue),
+        default_lane=checked_lane(lane_of(message.queue), lanes),
         idempotency_key=message.task_id,
+        lanes=lanes,
     )
     return parse_chat_request(body, origin, vocabulary, now)
 

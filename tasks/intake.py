@@ -5,14 +5,14 @@ of Redis being back.
 """
 
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 import structlog
 
 from schemas.accepted import Accepted, Rested
-from schemas.admission import Refusal, RefusalReason
+from schemas.admission import TENANT_REASONS, Refusal, RefusalReason
 from schemas.decision import Complete, DeadLetter
 from schemas.errors import RedisUnavailable
 from schemas.ids import BatchId, FileId, JobId, TenantId
@@ -22,12 +22,15 @@ from schemas.money import ZERO
 from schemas.outcome import Failed, NotAdmitted, NotAllowed, Outcome
 from schemas.states import JobState
 from storage.batches import StoredBatch
+from tasks.allowances import Allowances
 from tasks.batch_terms import checked_endpoint, stop_loss, window_seconds
+from tasks.call_places import CallPlaces
 from tasks.deps import Deps, OnChunk
 from tasks.dispatch import Outlet
 from tasks.identity import new_batch_id
 from tasks.pipeline import live
 from tasks.publish import Published
+from tasks.quotas import Quotas
 from tasks.stopwatch import Stopwatch
 from tasks.stores import JobRows, NewBatches
 
@@ -40,15 +43,29 @@ SILENT_SECONDS = 5.0
 """After a message that could not be sent, urgent jobs are left to dispatch: finding Redis away takes six seconds."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TenantLimits:
+    """What keeps one tenant from crowding out the others at the doors of this process."""
+
+    quotas: Quotas
+    allowances: Allowances
+    places: CallPlaces
+    leave_to_dispatch: Callable[[Sequence[JobId]], Awaitable[None]]
+
+
+USED_UP = "The share of this tenant is used up."
+
+
 class Intake:
     """The way in for every door."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - each is one collaborator, told apart by its type
         self,
         jobs: JobRows,
         batches: NewBatches,
         outlet: Outlet,
         deps: Deps,
+        limits: TenantLimits,
         check: Callable[[NewJob], None] = lambda _: None,
     ) -> None:
         """`check` raises InvalidRequest for a job that could never run."""
@@ -56,15 +73,24 @@ class Intake:
         self._batches = batches
         self._outlet = outlet
         self._deps = deps
+        self._limits = limits
         self._check = check
         self._publish_again_at = float("-inf")
 
     async def submit(self, job: NewJob) -> Accepted:
-        """Store a job and publish it if its lane is urgent. Safe to call twice under one idempotency key."""
+        """Store a job and publish it if its lane is urgent. Safe to call twice under one idempotency key.
+
+        Of a tenant that has many urgent jobs published the rest is left to dispatch, which is fair between tenants.
+        Raises QuotaReached.
+        """
         self._check(job)
+        await self._limits.quotas.take_job(job)
         [accepted] = await self._jobs.insert([job])
         if accepted.lane in PUBLISHED_BY_INTAKE and not accepted.repeated and self._may_publish():
-            await self._publish(accepted)
+            if await self._limits.allowances.take(job.tenant_id, accepted.lane):
+                await self._publish(accepted)
+            else:
+                await self._limits.leave_to_dispatch([accepted.job_id])
         return accepted
 
     async def cancel(self, job_id: JobId, tenant_id: TenantId | None) -> bool:
@@ -74,16 +100,23 @@ class Intake:
     async def complete(self, job: NewJob, on_chunk: OnChunk | None = None) -> Rested:
         """Run a job in this process by the same pipeline and wait for its end.
 
-        A job that would have to wait longer than its caller is cancelled; the caller learns what it waited for.
+        A job that would have to wait longer than its caller is cancelled; the caller learns what it waited for. Before
+        that the call waits for a place of its tenant. Raises ShareUsedUp and QuotaReached.
         """
         self._check(job)
+        await self._limits.quotas.take_job(job)
+        began = time.monotonic()
+        async with self._limits.places.held(job.tenant_id, PATIENCE_SECONDS):
+            return await self._complete(job, on_chunk, max(0.0, PATIENCE_SECONDS - (time.monotonic() - began)))
+
+    async def _complete(self, job: NewJob, on_chunk: OnChunk | None, patience_seconds: float) -> Rested:
         held = await self._jobs.insert_running(job)
         if isinstance(held, Accepted):
             return await self._known(held)
         watch = Stopwatch(self._deps.gate, self._deps.pause, clock=time.monotonic)
         deps = replace(self._deps, gate=watch, pause=watch.pause)
         async with self._deps.jobs.beating(held.lease):
-            outcome, decision = await live(held, deps, on_chunk, PATIENCE_SECONDS)
+            outcome, decision = await live(held, deps, on_chunk, patience_seconds)
         if not isinstance(decision, Complete | DeadLetter):
             await self._jobs.cancel(job.id, job.tenant_id)
         rested = await self._jobs.rested(job.id)
@@ -98,8 +131,13 @@ class Intake:
         completion_window: str,
         metadata: dict[str, str] | None,
         lane: Lane,
+        lanes: frozenset[Lane] | None = None,
     ) -> StoredBatch:
-        """Store a batch whose file upkeep will read. Raises InvalidRequest for terms that it cannot have."""
+        """Store a batch whose file upkeep will read. Raises InvalidRequest for terms that it cannot have.
+
+        Its lines may name `lanes`, or those of its tenant where that is None. Raises QuotaReached.
+        """
+        await self._limits.quotas.take_batch(tenant_id)
         return await self._batches.create(
             new_batch_id(),
             tenant_id,
@@ -110,6 +148,7 @@ class Intake:
             input_file_id=input_file_id,
             metadata=metadata,
             stop_loss=stop_loss(metadata),
+            lanes=lanes,
         )
 
     async def cancel_batch(self, batch_id: BatchId, tenant_id: TenantId) -> bool:
@@ -141,7 +180,8 @@ def _unfinished(job_id: JobId, lane: Lane) -> Rested:
 def _with_cause(rested: Rested, outcome: Outcome, waited_ms: int) -> Rested:
     match outcome:
         case NotAdmitted(reason=why):
-            return replace(rested, wait_ms=waited_ms, dead_reason=why.value, message="A limit is exhausted.")
+            message = USED_UP if why in TENANT_REASONS else "A limit is exhausted."
+            return replace(rested, wait_ms=waited_ms, dead_reason=why.value, message=message)
         case Failed(trouble=trouble) if rested.state is JobState.CANCELLED:
             return replace(rested, wait_ms=waited_ms, dead_reason=trouble.kind.value, message=trouble.message)
         case NotAllowed(refusal=refusal):
@@ -165,6 +205,8 @@ def _sentence(refusal: Refusal) -> str:
             return "Redis cannot be reached, or the ledger is being rebuilt; try again in a few seconds."
         case RefusalReason.TOO_LARGE:
             return "The request is larger than the limit of its model can ever hold."
+        case RefusalReason.TENANT_TOO_LARGE:
+            return "The request is larger than tokens_per_minute of its tenant."
         case RefusalReason.UNKNOWN_PRICE:
             return "A budget counts this request and the price of its model is not known."
         case RefusalReason.UNKNOWN_MODEL:

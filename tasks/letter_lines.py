@@ -17,7 +17,8 @@ from schemas.job import CHAT_COMPLETIONS, DEFAULT_MAX_REPROMPTS, DEFAULT_MAX_TRI
 from schemas.jsons import JsonObject, MalformedJson, parse
 from schemas.lanes import Lane
 from schemas.storable import MAX_NAME_CHARACTERS, refuse_long_name, refuse_unstorable
-from tasks.requests import Origin, parse_chat_request
+from schemas.tenants import EVERY_LANE
+from tasks.requests import Origin, checked_lane, parse_chat_request, usual_lane
 
 MAX_ID_CHARACTERS = 128
 MAX_MESSAGE_CHARACTERS = 4_000
@@ -37,6 +38,7 @@ class Reader:
     default_tenant_id: TenantId
     tenants: Collection[str]
     schema_complaint: Callable[[JsonObject], str | None]
+    lanes: frozenset[Lane] = EVERY_LANE
 
     def chain(self, _model: str) -> object:
         """Any model will do."""
@@ -61,7 +63,11 @@ def letter_from(line: bytes, reader: Reader, now: datetime) -> Letter:
             "request must be an object; an export without content cannot be imported.", param="request"
         )
     origin = Origin(
-        tenant_id=_tenant(told, reader), job_id=_id(told), default_lane=_lane(told), custom_id=_text(told, "custom_id")
+        tenant_id=_tenant(told, reader),
+        job_id=_id(told),
+        default_lane=checked_lane(_lane(told, reader.lanes), reader.lanes),
+        custom_id=_text(told, "custom_id"),
+        lanes=reader.lanes,
     )
     terms = {name: told[name] for name in TERMS if told.get(name) is not None}
     job = parse_chat_request(request | terms, origin, reader, now)
@@ -108,8 +114,8 @@ def _id(told: JsonObject) -> JobId:
     return JobId(named)
 
 
-def _lane(told: JsonObject) -> Lane:
-    named = told.get("lane", Lane.NORMAL)
+def _lane(told: JsonObject, lanes: frozenset[Lane]) -> Lane:
+    named = told.get("lane", usual_lane(Lane.NORMAL, lanes))
     if named not in tuple(Lane):
         raise InvalidRequest(f"lane must be one of {', '.join(Lane)}.", param="lane")
     return Lane(named)

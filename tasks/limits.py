@@ -9,12 +9,13 @@ from decimal import Decimal
 from typing import Any, Protocol
 
 from admission.limits import TargetLimits
-from schemas.admission import RefusalReason, WaitReason
+from schemas.admission import TENANT_REASONS, RefusalReason, WaitReason
 from schemas.job import Target
 from schemas.jsons import JsonObject
 from storage.parked import Change, Waiters
 from tasks.configuration import BUDGET_OF, LIMITS_OF, RULES, ConfigRows, Configuration, limits_by_target
 from tasks.exhaustion import RULE_WAITS
+from tasks.shares import TENANT_OF
 
 REASONS: Mapping[str, WaitReason] = {
     "requests_per_minute": WaitReason.REQUESTS,
@@ -103,6 +104,9 @@ class EarlyWakes:
 
 
 def _freed(change: Change) -> list[Waiters]:
+    """A tenant's table may give more also where there was none: it stands above what holds for every tenant."""
+    if change.name.startswith(TENANT_OF):
+        return [Waiters(reason=reason.value) for reason in TENANT_REASONS]
     if change.before is None:
         return []
     if change.name.startswith(BUDGET_OF) and _budget_gives_more(change.before, change.after):

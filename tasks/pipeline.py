@@ -320,6 +320,8 @@ def _ask(job: Job, plan: Plan, progress: Progress, deps: Deps) -> Ask:
         counters=plan.counters,
         waited_ms=max(0, int((deps.now() - since).total_seconds() * 1_000)) if since else 0,
         has_ticket=since is not None,
+        share=plan.share,
+        has_share_ticket=since is not None,
     )
 
 

@@ -17,7 +17,7 @@ from schemas.errors import InvalidSetting, Unavailable
 from storage.config_rows import ConfigTable
 from storage.engine import open_engine
 from storage.schema import SchemaFit, fit_of, migrate
-from tasks.configuration import BUDGET_OF, values_of
+from tasks.configuration import OWNED, values_of
 
 log = structlog.get_logger()
 
@@ -28,7 +28,7 @@ async def apply_catalogue(settings: Settings, catalogue: Catalogue) -> list[str]
     """Take over what the file says anew; returns the names of the values that changed."""
     engine = open_engine(settings.database_url.get_secret_value(), application="penstock release", pool_size=1)
     try:
-        return await ConfigTable(engine).apply_file(values_of(catalogue), owned=BUDGET_OF)
+        return await ConfigTable(engine).apply_file(values_of(catalogue), owned=OWNED)
     finally:
         await engine.dispose()
 

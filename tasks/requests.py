@@ -10,13 +10,14 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from schemas.contract import OutputContract
-from schemas.errors import InvalidRequest
+from schemas.errors import InvalidRequest, LaneForbidden
 from schemas.ids import BatchId, JobId, TenantId
 from schemas.job import CHAT_COMPLETIONS, NewJob
 from schemas.jsons import MAX_REQUEST_LEVELS, SORTED_KEYS, JsonObject, MalformedJson, dumps, parse
 from schemas.lanes import Lane
 from schemas.money import SMALLEST_USD, NanoUsd, nano_from_usd, read_usd
 from schemas.storable import refuse_long_name, refuse_unstorable
+from schemas.tenants import EVERY_LANE
 
 DEFAULT_DEADLINE_SECONDS = 24 * 3600
 MAX_DEADLINE_SECONDS = 30 * 24 * 3600
@@ -44,7 +45,7 @@ class Vocabulary(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Origin:
-    """Who asks, through which door."""
+    """Who asks, through which door, and which lanes may be named."""
 
     tenant_id: TenantId
     job_id: JobId
@@ -53,6 +54,7 @@ class Origin:
     batch_id: BatchId | None = None
     custom_id: str | None = None
     default_deadline_seconds: float = DEFAULT_DEADLINE_SECONDS
+    lanes: frozenset[Lane] = EVERY_LANE
 
 
 def parse_chat_request(body: Any, origin: Origin, vocabulary: Vocabulary, now: datetime) -> NewJob:  # noqa: ANN401 - unparsed
@@ -71,7 +73,7 @@ def parse_chat_request(body: Any, origin: Origin, vocabulary: Vocabulary, now: d
     return NewJob(
         id=origin.job_id,
         tenant_id=origin.tenant_id,
-        lane=_lane(extras, origin.default_lane),
+        lane=_lane(extras, origin),
         model=model,
         body=kept,
         request_digest=request_digest,
@@ -153,11 +155,26 @@ def _check_tier(body: JsonObject) -> None:
         raise InvalidRequest("service_tier must be a string.", param="service_tier")
 
 
-def _lane(extras: JsonObject, default: Lane) -> Lane:
-    value = extras.get("lane", default)
+def _lane(extras: JsonObject, origin: Origin) -> Lane:
+    value = extras.get("lane", usual_lane(origin.default_lane, origin.lanes))
     if value not in tuple(Lane):
         raise InvalidRequest(f"lane must be one of {', '.join(Lane)}.", param="lane")
-    return Lane(value)
+    return checked_lane(Lane(value), origin.lanes)
+
+
+def usual_lane(default: Lane, lanes: frozenset[Lane]) -> Lane:
+    """The lane of a request that names none: the default, else the next below it that may be used, else above it."""
+    if default in lanes or not lanes:
+        return default
+    return min(lanes, key=lambda lane: (lane.rank < default.rank, abs(lane.rank - default.rank)))
+
+
+def checked_lane(lane: Lane, lanes: frozenset[Lane]) -> Lane:
+    """The lane itself. Raises LaneForbidden for one that is not among those that may be used."""
+    if lane not in lanes:
+        usable = ", ".join(each for each in Lane if each in lanes) or "none"
+        raise LaneForbidden(f"This key may not use the lane {lane}; lanes that it may use: {usable}.", param="lane")
+    return lane
 
 
 def _number(extras: JsonObject, name: str, default: float, most: float) -> float:

@@ -57,6 +57,7 @@ class NewBatches(Protocol):
         input_file_id: FileId,
         metadata: dict[str, str] | None,
         stop_loss: StopLoss = NO_STOP_LOSS,
+        lanes: frozenset[Lane] | None = None,
     ) -> StoredBatch:
         """Store a batch whose file upkeep will read."""
 

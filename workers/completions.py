@@ -15,7 +15,7 @@ import structlog
 from celery.exceptions import Reject
 
 from schemas.accepted import Accepted
-from schemas.errors import InvalidRequest, PenstockError, Unavailable
+from schemas.errors import InvalidRequest, PenstockError, ShareUsedUp, Unavailable
 from tasks.entrypoints import CallerMessage, lane_of, run_slice
 from tasks.publish import RUN_TASK, Published
 from workers.arrival import ETA_NOTE, SIZE_NOTE
@@ -51,7 +51,7 @@ class LaneTask(AsyncTask):
     abstract = True
     ignore_result = True
     acks_late = True
-    throws = (InvalidRequest,)  # the caller's mistake, not ours: no traceback
+    throws = (InvalidRequest, ShareUsedUp)  # the caller's mistake, not ours: no traceback
     Strategy = "workers.arrival:strategy"
     Request = "workers.arrival:ClosedRequest"
 
@@ -112,7 +112,7 @@ async def _take_in(
         return await _patiently(lambda: _accept(app.house, request, message, deliver))
     except Reject:
         raise
-    except InvalidRequest as error:
+    except (InvalidRequest, ShareUsedUp) as error:
         app.metrics.messages.labels(lane, task.name, "refused").inc()
         log.info("message_refused", reason=error.code, param=error.param, task=task.name, task_id=request.id)
         if not request.ignore_result:

@@ -3,7 +3,7 @@
     dispatch   keeps every flow's run-ahead full; woken by intake's bell
     batches    reads new batch files, holds and stops batches by their own terms, writes result files
     controls   moves and cancels in rounds, puts paused jobs back, wakes early what a raised limit lets run
-    letters    moves replays, names causes, retires old dead letters
+    letters    moves replays, names causes, retires old dead letters, adds up what tenants store
     money      thresholds of budgets and who is told of them, the audit of Redis against Postgres
     look-ups   asks accounts that keep completions for what lies in suspense
     house      stage, rescue, expire, republish, the ledger, limits, deliveries, pruning
@@ -26,12 +26,13 @@ from config.memory import keep_what_started
 from config.settings import SettingError, Settings, load_settings
 from config.watchdog import watched
 from schemas.errors import InvalidSetting
-from schemas.ids import JobId
+from schemas.ids import JobId, TenantId
 from storage.due import LOST_FROM_EMPTY_SECONDS
 from storage.notify import listen
 from tasks.adapters import StoredBacklog
 from tasks.dispatch import dispatch
 from tasks.limits import LimitKeeper
+from tasks.quotas import add_up_bytes
 from tasks.suspects import Suspects
 from tasks.upkeep import SWEEP_SECONDS, Duty, Rounds, keep_house
 from tasks.vigil import Vigil
@@ -75,6 +76,11 @@ def duties_of(
         days = house.dead_letter_days
         return 0 if days is None else await house.storage.letters.retire(older_than_days=days)
 
+    async def add_up() -> int:
+        tenants = sorted(map(TenantId, await house.storage.keys.tenants()))
+        await add_up_bytes(house.storage.usage, tenants, house.configuration.share)
+        return 0
+
     async def expire_reservations() -> int:
         return len(await house.admission.gate.expire())
 
@@ -95,6 +101,7 @@ def duties_of(
             Duty(name="replay", every_seconds=0, run=house.replays.advance_all),
             Duty(name="name_causes", every_seconds=1, run=house.storage.letters.name),
             Duty(name="retire_letters", every_seconds=60, run=retire_letters),
+            Duty(name="add_up_bytes", every_seconds=5, run=add_up),
         ),
         "suspects": (Duty(name="try_alone", every_seconds=1, run=suspects.try_alone),),
         "money": (

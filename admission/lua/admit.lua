@@ -1,13 +1,16 @@
 -- May this attempt start now? One decision over limits, lanes, in-flight slots and money, all or nothing.
 -- KEYS  1 epoch  2 account stop  3 bucket  4 in-flight  5 index of targets  6 index of counters by the moment at which
---       they are forgotten  7.. budget counters, each named once
+--       they are forgotten  7.. budget counters, each named once  and last, where ARGV 12 says so, the rates and the
+--       calls in flight of a tenant
 -- ARGV  1 epoch  2 attempt id  3 lane 1..4  4 tokens  5 cost  6 lifetime us  7 waited us  8 ticket 0|1  9 horizon us
---       10 target  11 clock (tests)  then per counter: limit, seconds to keep, pace ('' or 'start us, end us, part ahead'
---       with spaces between)
+--       10 target  11 clock (tests)  12 share of the tenant: '' or 'requests a minute, tokens a minute, calls in
+--       flight (0 none), ticket of the share 0|1' with spaces between  then per counter: limit, seconds to keep, pace (''
+--       or 'start us, end us, part ahead', likewise)
 -- Reply {1, wait us, stamp} | {0, wait us, reason} | {-1, reason, detail}
 -- Invariants: settled + reserved + cost <= limit in every counter, or nothing is written; a pace only ever lowers the
 -- limit, and what is spent for good is told before what is only ahead of its pace; every check comes before the first
--- write; a refusal writes nothing but a ticket and a hold; money and moments never pass through tostring.
+-- write; a refusal writes nothing but a ticket and a hold; who waits for the share of a tenant draws no ticket of the
+-- bucket, and who waits for the bucket none of the share; money and moments never pass through tostring.
 local lane, tokens, ticket = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[8] == '1'
 local waited, horizon = tonumber(ARGV[7]), tonumber(ARGV[9])
 local REASON = {'requests_per_minute', 'tokens_per_minute', 'requests_per_day', 'tokens_per_day', 'in_flight', 'frozen'}
@@ -19,21 +22,28 @@ if held[1] ~= ARGV[1] then return {-1, 'stale_epoch', held[1]} end
 if held[2] then return {-1, 'account_stopped', held[2]} end
 
 -- A request that even a full minute or day cannot hold is told so at once, whatever else is exhausted.
-local b, now = open_bucket(held[3], clock(ARGV[11]))
+local at = clock(ARGV[11])
+local b, now = open_bucket(held[3], at)
 if tokens * interval(b, 2) > MINUTE + 0.5 or tokens * interval(b, 4) > DAY + 0.5 then
   return {-1, 'too_large', ''}
 end
+local shared, rates, calls, share_ticket = ARGV[12] ~= '', {}, 0, false
+if shared then
+  local requests, a_minute, at_once, drawn = string.match(ARGV[12], '(%d+) (%d+) (%d+) (%d)')
+  rates, calls, share_ticket = {tonumber(requests), tonumber(a_minute)}, tonumber(at_once), drawn == '1'
+  if rates[2] > 0 and tokens > rates[2] then return {-1, 'tenant_too_large', ''} end
+end
 
 -- Money. Doubles are exact to 2^53; beyond, the comparison keeps a margin, and changes are always decimal strings.
-local counters, known, paced, opens = #KEYS - 6, {}, 0, 0
+local counters, known, paced, opens = #KEYS - (shared and 8 or 6), {}, 0, 0
 for j = 1, counters do
   local v = redis.call('HMGET', KEYS[6 + j], 'l', 's', 'r')
-  local limit = tonumber(v[1] or ARGV[9 + 3 * j])
+  local limit = tonumber(v[1] or ARGV[10 + 3 * j])
   local margin = limit > 9007199254740992 and 4096 or 0
   local wanted = (v[2] or 0) + (v[3] or 0) + tonumber(ARGV[5]) + margin
   if wanted > limit then return {-1, 'budget', tostring(j - 1)} end
-  if ARGV[11 + 3 * j] ~= '' then
-    local starts, ends, ahead = string.match(ARGV[11 + 3 * j], '(%S+) (%S+) (%S+)')
+  if ARGV[12 + 3 * j] ~= '' then
+    local starts, ends, ahead = string.match(ARGV[12 + 3 * j], '(%S+) (%S+) (%S+)')
     local at = starts + (wanted / limit - ahead) * (ends - starts)
     if at > now and at > opens then paced, opens = j, at end
   end
@@ -49,6 +59,28 @@ local dominant = k[1] > k[2] and k[1] or k[2]
 local floor = b[FLOOR + lane]
 if lane == 3 and waited > 30 * SECOND then floor = b[FLOOR + 2] end
 if lane == 4 and waited > 60 * SECOND then floor = b[FLOOR + 3] end
+
+-- The share of the tenant over all targets. It says when, and nobody else stands further behind for that.
+local tenant, tenant_now, tenant_costs
+if shared then
+  local own_floor = floor
+  tenant, tenant_now = open_tenant(redis.call('GET', KEYS[#KEYS - 1]), at)
+  limit_tenant(tenant, rates, calls)
+  if lane > 1 and not share_ticket and tenant[T_TICKET + lane] > tenant_now then own_floor = math.max(floor, 0.5) end
+  local wait, why, costs = tenant_wait(tenant, tenant_now, tokens, own_floor, share_ticket)
+  if calls > 0 then
+    local slots = lane > 1 and calls - math.floor(calls * CRITICAL_SLOTS) or calls
+    local under_way = redis.call('ZCOUNT', KEYS[#KEYS], string.format('(%.0f', now), '+inf')
+    if under_way >= slots and wait <= tenant[T_PACE] then wait, why = tenant[T_PACE], TENANT_IN_FLIGHT end
+  end
+  if why > 0 then
+    local delay = tenant_ticket(tenant, tenant_now, lane, wait, costs[why] or tenant[T_PACE])
+    save_tenant(KEYS[#KEYS - 1], tenant, tenant_now)
+    return {0, micros(delay), TENANT_REASON[why]}
+  end
+  tenant_costs = costs
+end
+
 -- A future grant deeper than the floor would push the level below what critical needs; half of it is always kept.
 if horizon > floor * b[BURST] / 2 then horizon = floor * b[BURST] / 2 end
 -- A newcomer stands behind ticket holders unless the bucket shows surplus.
@@ -123,9 +155,9 @@ if wait < 0 then wait = 0 end
 for j = 1, counters do
   redis.call('HINCRBY', KEYS[6 + j], 'r', ARGV[5])
   if not known[j] then
-    redis.call('EXPIRE', KEYS[6 + j], ARGV[10 + 3 * j])
+    redis.call('EXPIRE', KEYS[6 + j], ARGV[11 + 3 * j])
     redis.call('ZREMRANGEBYSCORE', KEYS[6], '-inf', string.format('%.0f', now))
-    redis.call('ZADD', KEYS[6], string.format('%.0f', now + ARGV[10 + 3 * j] * SECOND), KEYS[6 + j])
+    redis.call('ZADD', KEYS[6], string.format('%.0f', now + ARGV[11 + 3 * j] * SECOND), KEYS[6 + j])
   end
 end
 for d = 1, 4 do
@@ -156,4 +188,11 @@ local stamp = string.format('%s|%d|%s|%.0f|%.0f|%.0f|%.0f', ARGV[2], tokens, ARG
   b[ADMITTED_REQUESTS], b[ADMITTED_TOKENS], b[REFUNDED_TOKENS])
 redis.call('ZADD', KEYS[4], string.format('%.0f', now + ARGV[6]), stamp)
 save_bucket(KEYS[3], b)
+if shared then
+  charge_tenant(tenant, tenant_now, tenant_costs)
+  save_tenant(KEYS[#KEYS - 1], tenant, tenant_now)
+  redis.call('ZREMRANGEBYSCORE', KEYS[#KEYS], '-inf', string.format('%.0f', now))
+  redis.call('ZADD', KEYS[#KEYS], string.format('%.0f', now + ARGV[6]), stamp)
+  redis.call('EXPIRE', KEYS[#KEYS], math.ceil(ARGV[6] / SECOND) + T_KEPT)
+end
 return {1, micros(wait), stamp}

@@ -1,9 +1,10 @@
 -- The truth replaces a reservation, exactly once per stamp.
 -- KEYS  1 bucket  2 in-flight  3 suspense  4 stream of budget events  5.. budget counters
+--       and last, where ARGV 13 says so, the rates and the calls in flight of a tenant
 -- ARGV  1 stamp  2 post|release|suspend  3 actual tokens  4 actual cost  5 permits come back 0|1
 --       6 requests: dimension 1|3  7 remaining or ''  8 limit or ''
 --       9 tokens: dimension 2|4  10 remaining or ''  11 limit or ''
---       12 clock (tests)  then per counter: limit, scope, window
+--       12 clock (tests)  13 the stamp is of a tenant with a share 0|1  then per counter: limit, scope, window
 -- Reply 1 settled | 0 duplicate or unknown
 -- Invariants: money moves only together with the removal of the stamp; reserved falls by what the stamp says, never
 -- by what the caller says; headers only ever lower the level; each threshold of a counter's limit is reported once;
@@ -12,16 +13,20 @@ local tokens, cost, t_k, requests_k, tokens_k, refunded_k =
   string.match(ARGV[1], '|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)$')
 if not tokens then return 0 end
 t_k, requests_k, tokens_k, refunded_k = tonumber(t_k), tonumber(requests_k), tonumber(tokens_k), tonumber(refunded_k)
-local b, now = open_bucket(redis.call('GET', KEYS[1]), clock(ARGV[12]))
+local at = clock(ARGV[12])
+local b, now = open_bucket(redis.call('GET', KEYS[1]), at)
+local shared = ARGV[13] == '1'
 local reserved, kind = tonumber(tokens), ARGV[2]
 
 if kind == 'suspend' then
   if redis.call('ZREM', KEYS[2], ARGV[1]) == 0 then return 0 end
   redis.call('ZADD', KEYS[3], string.format('%.0f', now), ARGV[1])
+  if shared then redis.call('ZREM', KEYS[#KEYS], ARGV[1]) end
   return 1
 end
 local live = redis.call('ZREM', KEYS[2], ARGV[1]) == 1
 if not live and redis.call('ZREM', KEYS[3], ARGV[1]) == 0 then return 0 end
+if shared then redis.call('ZREM', KEYS[#KEYS], ARGV[1]) end
 
 local function report_crossings(key, at, settled, pinned, passed)
   local limit, bits, bit = tonumber(pinned or ARGV[at]), tonumber(passed or 0), 1
@@ -37,14 +42,28 @@ local function report_crossings(key, at, settled, pinned, passed)
   if bits ~= had then redis.call('HSET', key, 'th', bits) end
 end
 
-for j = 5, #KEYS do
+for j = 5, shared and #KEYS - 2 or #KEYS do
   local v = redis.call('HMGET', KEYS[j], 'r', 'l', 'th')
   if v[1] and cost ~= '0' then redis.call('HINCRBY', KEYS[j], 'r', '-' .. cost) end
   if v[1] and kind == 'post' and ARGV[4] ~= '0' then
-    report_crossings(KEYS[j], 13 + (j - 5) * 3, redis.call('HINCRBY', KEYS[j], 's', ARGV[4]), v[2], v[3])
+    report_crossings(KEYS[j], 14 + (j - 5) * 3, redis.call('HINCRBY', KEYS[j], 's', ARGV[4]), v[2], v[3])
   end
 end
 if not live then return 1 end
+
+-- The share of the tenant: what was not used comes back whole, because the limit is ours and not the provider's.
+local rates_of_tenant = shared and redis.call('GET', KEYS[#KEYS - 1])
+if rates_of_tenant then
+  local tenant, tenant_now = open_tenant(rates_of_tenant, at)
+  local beyond = kind == 'post' and ARGV[3] - reserved or -reserved
+  if beyond > 0 or ARGV[5] == '1' then
+    tenant[T_TAT + 2] = tenant[T_TAT + 2] + beyond * tenant[T_INTERVAL + 2]
+    if kind == 'release' then tenant[T_TAT + 1] = tenant[T_TAT + 1] - tenant[T_INTERVAL + 1] end
+  end
+  tenant[T_PACE] = tenant[T_PACE] + 0.1 * (math.min(tenant_now - tenant[T_SETTLED_AT], SECOND) - tenant[T_PACE])
+  tenant[T_SETTLED_AT] = tenant_now
+  save_tenant(KEYS[#KEYS - 1], tenant, tenant_now)
+end
 
 -- Permits: what was not used comes back as far as this provider gives it back; what was used beyond is owed.
 local back = ARGV[5] == '1'

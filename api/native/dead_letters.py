@@ -82,9 +82,11 @@ async def import_dead_letters(
         default_tenant_id=caller.tenant_id,
         tenants=await house.keys.tenants(),
         schema_complaint=house.vocabulary.schema_complaint,
+        lanes=caller.lanes_of(house.share(caller.tenant_id)),
     )
+    sent = request.stream() if dry_run else house.quotas.counted(caller.tenant_id, request.stream())
     taken = await house.imports.take(
-        _split(request.stream(), first_line), reader, datetime.now(UTC), first_line=first_line, dry_run=dry_run
+        _split(sent, first_line), reader, datetime.now(UTC), first_line=first_line, dry_run=dry_run
     )
     return Json({"checked": taken.checked, "imported": taken.imported, "known": taken.known})
 
@@ -112,6 +114,8 @@ async def replay_dead_letters(caller: AnyCaller, body: JsonBody, house: OfHouse)
         which=meant(caller, wanted),
         patch=patch_from(terms, house.vocabulary, datetime.now(UTC)),
     )
+    if caller.reach is not None:
+        await house.quotas.room_for_jobs(caller.reach)
     return _moved("replayed", await house.replay.replay_now(new), wanted)
 
 

@@ -20,11 +20,15 @@ MOST_CHARACTERS = 256
 """Longer than any name of an account."""
 
 
+Scope = Literal["operator", "submit", "lane:critical", "lane:high", "lane:normal", "lane:low"]
+"""A key that names lanes may use these alone, of those of its tenant."""
+
+
 class NewKey(StrictBody):
     """Whose key, and what it may do."""
 
     tenant_id: str = Field(default=DEFAULT_TENANT, pattern=f"^{ID.pattern}$")
-    scopes: list[Literal["operator", "submit"]] = Field(default=["submit"], min_length=1, max_length=2)
+    scopes: list[Scope] = Field(default=["submit"], min_length=1, max_length=6)
 
 
 class NewBudget(StrictBody):

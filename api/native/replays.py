@@ -20,7 +20,7 @@ from schemas.lanes import Lane
 from schemas.replay import DEFAULT_THRESHOLD, NewReplay, Replay
 from tasks.identity import new_replay_id
 from tasks.replay_terms import Wanted, patch_from
-from tasks.requests import DEFAULT_DEADLINE_SECONDS, MAX_DEADLINE_SECONDS, MAX_KEY_CHARACTERS
+from tasks.requests import DEFAULT_DEADLINE_SECONDS, MAX_DEADLINE_SECONDS, MAX_KEY_CHARACTERS, checked_lane
 
 router = APIRouter(prefix="/replays", tags=["dead letters"])
 
@@ -60,6 +60,8 @@ async def start_replay(
     new = _new(wanted, caller, house, idempotency_key)
     if wanted.dry_run:
         return Json(estimate_object(await house.prices.estimate(new.which, new.patch, datetime.now(UTC))))
+    if caller.reach is not None:
+        await house.quotas.room_for_jobs(caller.reach)
     return Json(replay_object(await house.replay.start(new)))
 
 
@@ -104,6 +106,8 @@ def _new(wanted: WantedReplay, caller: Caller, house: House, key: str | None) ->
         raise InvalidRequest(
             f"idempotency_key must be a string of 1 to {MAX_KEY_CHARACTERS} characters.", param="idempotency_key"
         )
+    if wanted.patch.lane is not None:
+        checked_lane(wanted.patch.lane, caller.lanes_of(house.share(caller.tenant_id)))
     changes = {name: getattr(wanted.patch, name) for name in Changes.model_fields}
     return NewReplay(
         id=new_replay_id(),

@@ -17,6 +17,7 @@ from schemas.money import usd_text
 from schemas.states import JobState
 from schemas.stop_loss import Phase
 from storage.batches import StoredBatch
+from tasks.requests import checked_lane, usual_lane
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"])
 
@@ -50,13 +51,15 @@ async def create_batch(caller: AnyCaller, body: JsonBody, house: OfHouse) -> Jso
     wanted = parse(NewBatch, body)
     file_id = FileId(checked_id(wanted.input_file_id, "file"))
     known(await house.files.find(file_id, caller.tenant_id), "file", file_id)
+    lanes = caller.lanes_of(house.share(caller.tenant_id))
     batch = await house.intake.create_batch(
         caller.tenant_id,
         file_id,
         endpoint=wanted.endpoint,
         completion_window=wanted.completion_window,
         metadata=wanted.metadata,
-        lane=_lane(wanted),
+        lane=_lane(wanted, lanes),
+        lanes=None if caller.key_lanes is None else lanes,
     )
     return Json(batch_object(batch))
 
@@ -149,11 +152,13 @@ def _error(error: JsonObject) -> JsonObject:
     return {name: error.get(name) for name in ("code", "message", "param", "line")}
 
 
-def _lane(wanted: NewBatch) -> Lane:
-    value: Any = wanted.lane or (wanted.metadata or {}).get("lane", Lane.NORMAL)
-    if value not in tuple(Lane):
+def _lane(wanted: NewBatch, lanes: frozenset[Lane]) -> Lane:
+    named: Any = wanted.lane or (wanted.metadata or {}).get("lane")
+    if named is None:
+        return usual_lane(Lane.NORMAL, lanes)
+    if named not in tuple(Lane):
         raise InvalidRequest(f"lane must be one of {', '.join(Lane)}.", param="lane")
-    return Lane(value)
+    return checked_lane(Lane(named), lanes)
 
 
 async def _found(batch_id: str, caller: Caller, batches: Batches) -> StoredBatch:

@@ -17,7 +17,7 @@ from fastapi.responses import StreamingResponse
 from api.answers import Json, checked_id, known, page, unix
 from api.auth import AnyCaller, Caller
 from api.errors import BodyTooLarge
-from api.house import Files
+from api.house import Files, House
 from api.memory import DOWNLOAD_BYTES
 from api.multipart import Field, FileBegins, FileEnds, FilePiece, Part, parts_of
 from api.requests import OfHouse, OfMemory, OfSettings
@@ -75,7 +75,7 @@ USUAL = Terms(purpose="batch", life_seconds=BATCH_LIFE_SECONDS)
 async def upload(request: Request, caller: AnyCaller, house: OfHouse, settings: OfSettings) -> Json:
     """Store a file."""
     parts = parts_of(request.stream(), request.headers.get("content-type", ""))
-    stored = await receive_upload(parts, house.files, caller, most_bytes=settings.max_file_bytes)
+    stored = await receive_upload(parts, house, caller, most_bytes=settings.max_file_bytes)
     return Json(file_object(stored))
 
 
@@ -142,8 +142,9 @@ def file_object(stored: StoredFile) -> JsonObject:
     }
 
 
-async def receive_upload(parts: AsyncIterator[Part], files: Files, caller: Caller, *, most_bytes: int) -> StoredFile:
+async def receive_upload(parts: AsyncIterator[Part], house: House, caller: Caller, *, most_bytes: int) -> StoredFile:
     """Store the file of a form under the terms of its fields, wherever in the form these stand."""
+    files = house.files
     fields: dict[str, str] = {}
     stored, kept_under = None, USUAL
     try:
@@ -153,7 +154,7 @@ async def receive_upload(parts: AsyncIterator[Part], files: Files, caller: Calle
                     fields[name] = value
                 case FileBegins(name="file", filename=filename) if stored is None:
                     kept_under = _terms(fields) if "purpose" in fields else USUAL
-                    content = _file_bytes(parts, most_bytes)
+                    content = house.quotas.counted(caller.tenant_id, _file_bytes(parts, most_bytes))
                     stored = await _store(files, caller.tenant_id, content, _checked_name(filename), kept_under)
                 case FileBegins(name):
                     _refuse_file(name)

@@ -78,7 +78,7 @@ async def open_upkeep_house(
                 now=rooms.clock.now,
             ),
             batches=Batches(
-                StoredBatches(storage.batches, storage.files),
+                StoredBatches(storage.batches, storage.files, rooms.configuration.share),
                 StoredJobs(storage.jobs, storage.reads),
                 rooms.vocabulary,
                 now=rooms.clock.now,

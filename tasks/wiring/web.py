@@ -1,6 +1,6 @@
 """The house of a web process: it takes work in, tells of it, and runs synchronous completions itself."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -8,6 +8,8 @@ from config.catalogue import Catalogue
 from config.metrics import Metrics
 from config.settings import Settings
 from providers.vocabulary import Vocabulary
+from schemas.ids import TenantId
+from schemas.tenants import TenantShare
 from storage.batches import BatchTable
 from storage.dead_letters import DeadLetterReads
 from storage.files import FileTable
@@ -19,15 +21,17 @@ from tasks.controls import Controls
 from tasks.deps import Deps
 from tasks.intake import Intake
 from tasks.letters import Imports, StoredLetters
+from tasks.quotas import Quotas
 from tasks.quote import Quotes
 from tasks.replay import Replays
 from tasks.replay_price import ReplayPrices
 from tasks.reprice import Repricing
 from tasks.suspense import Suspense, keeping
+from tasks.tenants import Tenants
 from tasks.treasury import Treasury
 from tasks.watch import Watch
 from tasks.wiring.rooms import Rooms, open_rooms
-from tasks.wiring.work import intake_of, working
+from tasks.wiring.work import intake_of, quotas_of, working
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,6 +56,9 @@ class WebHouse:
     suspense: Suspense
     controls: Controls
     accounts: Accounts
+    quotas: Quotas
+    tenants: Tenants
+    share: Callable[[TenantId], TenantShare]
 
 
 @asynccontextmanager
@@ -63,9 +70,10 @@ async def open_web_house(
         open_rooms(settings, catalogue, process="web") as rooms,
         working(rooms, catalogue, env, metrics, most_seconds=settings.lease_seconds) as deps,
     ):
+        quotas = quotas_of(rooms)
         yield WebHouse(
             vocabulary=rooms.vocabulary,
-            intake=intake_of(rooms, deps),
+            intake=intake_of(rooms, deps, quotas),
             reads=rooms.storage.reads,
             dead_letters=rooms.storage.dead_letters,
             files=rooms.storage.files,
@@ -78,6 +86,11 @@ async def open_web_house(
             imports=Imports(rooms.storage.letters),
             controls=Controls(
                 rooms.storage.controls, chain=rooms.vocabulary.chain, cancel_job=rooms.storage.jobs.cancel
+            ),
+            quotas=quotas,
+            share=rooms.configuration.share,
+            tenants=Tenants(
+                rooms.storage.config, rooms.configuration, rooms.storage.keys, rooms.storage.usage, rooms.admission.gate
             ),
             accounts=Accounts(
                 rooms.admission.gate,

@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
@@ -14,22 +14,26 @@ from config.metrics import Metrics
 from config.settings import Settings
 from providers.vocabulary import Vocabulary
 from schemas.accepted import Accepted
-from schemas.ids import JobId
+from schemas.ids import JobId, TenantId
+from schemas.tenants import TenantShare
 from storage.connect import Storage
 from storage.grouped import GroupedJobs
 from tasks.adapters import StoredAnswers, StoredJobs
+from tasks.allowances import Allowances
 from tasks.budgeted import BudgetedModels
+from tasks.call_places import CallPlaces
 from tasks.deps import Deps
 from tasks.entrypoints import CallerMessage, job_from_message
 from tasks.estimates import keep_exchanging
 from tasks.heart import Heart
 from tasks.identity import new_attempt_id, new_job_id
-from tasks.intake import Intake
+from tasks.intake import Intake, TenantLimits
 from tasks.observed import observed
 from tasks.patience import PatientJobs
 from tasks.pipeline import run_job
 from tasks.privacy import DiscreetJobs
 from tasks.publish import Published
+from tasks.quotas import Quotas
 from tasks.results import ResultBackend
 from tasks.settling import SettlingGate
 from tasks.wiring.rooms import Rooms, in_background, open_rooms
@@ -45,13 +49,14 @@ class WorkerHouse:
     vocabulary: Vocabulary
     results: ResultBackend
     max_body_bytes: int
+    share_of: Callable[[TenantId], TenantShare]
 
     async def run(self, published: Published) -> None:
         """Bring a job one lease further."""
         await run_job(published.job_id, published.generation, self.deps)
 
     async def submit(self, message: CallerMessage) -> Accepted:
-        """Take a caller's job in. Raises InvalidRequest, IdempotencyConflict and PostgresUnavailable."""
+        """Take a caller's job in. Raises InvalidRequest, QuotaReached and PostgresUnavailable."""
         tenants = await self.storage.keys.tenants()
         job = job_from_message(
             message,
@@ -60,6 +65,7 @@ class WorkerHouse:
             now=self.deps.now(),
             tenants=tenants,
             max_body_bytes=self.max_body_bytes,
+            share_of=self.share_of,
         )
         return await self.intake.submit(job)
 
@@ -84,11 +90,12 @@ async def open_worker_house(
     ):
         yield WorkerHouse(
             deps=deps,
-            intake=intake_of(rooms, deps),
+            intake=intake_of(rooms, deps, quotas_of(rooms)),
             storage=rooms.storage,
             vocabulary=rooms.vocabulary,
             results=rooms.results,
             max_body_bytes=settings.max_body_bytes,
+            share_of=rooms.configuration.share,
         )
 
 
@@ -138,7 +145,19 @@ async def working(
         await gate.aclose()
 
 
-def intake_of(rooms: Rooms, deps: Deps) -> Intake:
+def quotas_of(rooms: Rooms) -> Quotas:
+    """The quotas of tenants at the doors of this process."""
+    return Quotas(rooms.storage.usage, rooms.configuration.share, clock=time.monotonic)
+
+
+def intake_of(rooms: Rooms, deps: Deps, quotas: Quotas) -> Intake:
     """The way in, for a door of this process."""
-    jobs = StoredJobs(rooms.storage.jobs, rooms.storage.reads)
-    return Intake(jobs, rooms.storage.batches, rooms.publisher, deps, rooms.configuration.check)
+    storage = rooms.storage
+    limits = TenantLimits(
+        quotas=quotas,
+        allowances=Allowances(storage.urgent.unclaimed, clock=time.monotonic),
+        places=CallPlaces(rooms.settings.call_places),
+        leave_to_dispatch=storage.urgent.leave_to_dispatch,
+    )
+    jobs = StoredJobs(storage.jobs, storage.reads)
+    return Intake(jobs, storage.batches, rooms.publisher, deps, limits, rooms.configuration.check)

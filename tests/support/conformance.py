@@ -19,14 +19,17 @@ from schemas.admission import (
     RefusalReason,
     SettleKind,
     Settlement,
+    Wait,
+    WaitReason,
 )
 from schemas.attempt import AttemptState, ClosedAttempt, OpenedAttempt
 from schemas.decision import AskAgain, Complete, DeadLetter, DeadReason, Decision, Expire, Park, RetryAt
-from schemas.ids import AttemptId, JobId
+from schemas.ids import AttemptId, JobId, TenantId
 from schemas.job import Held, Target
 from schemas.lanes import Lane
 from schemas.money import NanoUsd
 from schemas.states import JobState
+from schemas.tenants import TenantShare
 from tasks.deps import Gate
 from tasks.patience import NamedClaims
 from tests.support.fakes import NOW, PRICE, TARGET, a_reply
@@ -35,6 +38,7 @@ COUNTERS = (
     BudgetCounter(scope="global", window="2026-11@UTC", limit_nano_usd=NanoUsd(1_000)),
     BudgetCounter(scope="tenant:a", window="2026-11-24@UTC", limit_nano_usd=NanoUsd(1_000)),
 )
+WITHIN_SECONDS, LOOK_SECONDS = 10.0, 0.02
 _numbers = count(1)
 
 
@@ -107,6 +111,24 @@ class GateConformance:
 
         assert told == [False] * 3
         assert isinstance(await gate.admit(an_ask(gate)), Grant)
+
+    async def test_a_share_holds_its_tenant_until_a_call_of_it_ends(self, gate: Gate) -> None:
+        share = TenantShare(tenant_id=TenantId("greedy"), calls_in_flight=1)
+        first = await gate.admit(replace(an_ask(gate), share=share))
+        assert isinstance(first, Grant)
+
+        second = await gate.admit(replace(an_ask(gate), share=share))
+        assert isinstance(second, Wait)
+        assert second.reason is WaitReason.TENANT_IN_FLIGHT
+        assert isinstance(await gate.admit(an_ask(gate)), Grant)
+
+        assert await gate.settle(Settlement(grant=first, kind=SettleKind.POST))
+        async with asyncio.timeout(WITHIN_SECONDS):
+            while True:
+                third = await gate.admit(replace(an_ask(gate), share=share, has_share_ticket=True))
+                if isinstance(third, Grant):
+                    break
+                await asyncio.sleep(LOOK_SECONDS)
 
     async def test_a_short_freeze_is_waited_for(self, gate: Gate) -> None:
         await gate.penalize(TARGET, Penalty(wait_ms=20))

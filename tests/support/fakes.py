@@ -5,8 +5,9 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count
+from math import inf
 
-from schemas.admission import Ask, Grant, Penalty, Refusal, RefusalReason, SettleKind, Settlement, Wait
+from schemas.admission import Ask, Grant, Penalty, Refusal, RefusalReason, SettleKind, Settlement, Wait, WaitReason
 from schemas.attempt import ClosedAttempt, OpenedAttempt
 from schemas.contract import OutputContract
 from schemas.decision import AskAgain, Decision
@@ -102,7 +103,7 @@ class FakeJobs:
 
 @dataclass
 class FakeGate:
-    """Grants everything unless `answers` says otherwise, or the account was stopped."""
+    """Grants everything unless `answers` says otherwise, the account was stopped, or a tenant's calls are under way."""
 
     answers: list[Wait | Refusal] = field(default_factory=list)
     epoch: int = 1
@@ -113,6 +114,7 @@ class FakeGate:
     _why_stopped: dict[str, str] = field(default_factory=dict)
     _live: set[str] = field(default_factory=set)
     _suspense: set[str] = field(default_factory=set)
+    _of_tenants: dict[str, TenantId] = field(default_factory=dict)
 
     async def admit(self, ask: Ask) -> Grant | Wait | Refusal:
         self.asks.append(ask)
@@ -120,6 +122,10 @@ class FakeGate:
             return self.answers.pop(0)
         if (why := self._why_stopped.get(ask.target.account)) is not None:
             return Refusal(reason=RefusalReason.ACCOUNT_STOPPED, scope=why)
+        if ask.share is not None:
+            if list(self._of_tenants.values()).count(ask.share.tenant_id) >= (ask.share.calls_in_flight or inf):
+                return Wait(retry_after_ms=10, reason=WaitReason.TENANT_IN_FLIGHT)
+            self._of_tenants[ask.attempt_id] = ask.share.tenant_id
         self._live.add(ask.attempt_id)
         return Grant(
             stamp=ask.attempt_id,
@@ -136,6 +142,7 @@ class FakeGate:
         stamp, suspends = settlement.grant.stamp, settlement.kind is SettleKind.SUSPEND
         known = stamp in self._live or (stamp in self._suspense and not suspends)
         self._live.discard(stamp)
+        self._of_tenants.pop(stamp, None)
         if known:
             (self._suspense.add if suspends else self._suspense.discard)(stamp)
         return known
@@ -198,6 +205,27 @@ class FakeAnswers:
     async def same(self, job: Job) -> Valid | None:
         self.asked += 1
         return self.known.get(job.id)
+
+
+@dataclass
+class FakeUsage:
+    """What every tenant uses, and how often somebody counted."""
+
+    used: int = 0
+    counted: int = 0
+
+    async def open_jobs(self, tenant_id: TenantId, most: int) -> int:
+        return min(most, self._count())
+
+    async def waiting_batches(self, tenant_id: TenantId) -> int:
+        return self._count()
+
+    async def bytes_stored(self, tenant_id: TenantId) -> int:
+        return self._count()
+
+    def _count(self) -> int:
+        self.counted += 1
+        return self.used
 
 
 async def no_pause(seconds: float) -> None:

@@ -11,10 +11,11 @@ from math import ceil, floor, inf
 from admission.gate import ORIGIN
 from admission.learning import Reading, read_penalty, read_requests, read_tokens
 from admission.limits import TargetLimits
-from admission.stamps import stamp_name
+from admission.stamps import stamp_name, tenant_of
 from admission.state import CRITICAL_SLOTS, DEFAULT_FLOORS, DEFAULT_SHARES, FIELDS, MOMENTS, SHARE_MEMORY_US
 from schemas.admission import Ask, BudgetCounter, Penalty, SettleKind, Settlement, WaitReason
 from tests.support.admission_room import SECOND_US
+from tests.support.tenant_model import TenantModel
 
 MINUTE, DAY = 60 * SECOND_US, 86_400 * SECOND_US
 PERIOD = (MINUTE, MINUTE, DAY, DAY)
@@ -35,7 +36,7 @@ def _fresh(now: float) -> State:
 
 @dataclass
 class GateModel:
-    """One target, any number of counters. `now_us` is the server's clock."""
+    """One target, one tenant with a share, any number of counters. `now_us` is the server's clock."""
 
     now_us: int
     lifetime_us: int
@@ -45,6 +46,7 @@ class GateModel:
     suspense: set[str] = field(default_factory=set)
     money: dict[tuple[str, str], dict[str, int]] = field(default_factory=dict)
     events: list[tuple[str, str, int]] = field(default_factory=list)
+    tenant: TenantModel = field(default_factory=TenantModel)
 
     def _open(self) -> tuple[State, float]:
         """A copy, and the clock as this bucket sees it: small steps back are waited out, large ones move it along."""
@@ -68,6 +70,8 @@ class GateModel:
         spans = [_interval(s, d) for d in range(4)]
         if ask.tokens * spans[1] > MINUTE + 0.5 or ask.tokens * spans[3] > DAY + 0.5:
             return ("refusal", 0, "too_large")
+        if ask.share is not None and ask.tokens > (ask.share.tokens_per_minute or inf):
+            return ("refusal", 0, "tenant_too_large")
         for number, counter in enumerate(ask.counters):
             purse = self.money.get((counter.scope, counter.window), {})
             limit = purse.get("l", counter.limit_nano_usd)
@@ -84,6 +88,8 @@ class GateModel:
             kept = floor_of[1]
         if lane == 3 and ask.waited_ms > 60_000:
             kept = floor_of[2]
+        if ask.share is not None and (held_back := self.tenant.wait(ask, self.now_us, now, kept)) is not None:
+            return ("wait", ceil(max(0, held_back[0])), held_back[1])
         horizon = min(ask.horizon_ms * 1_000, kept * burst / 2)
         if lane > 0 and not ask.has_ticket and s["ticket"][lane] > now:
             kept = max(kept, 0.5)
@@ -152,6 +158,8 @@ class GateModel:
         numbers = (now + wait, s["admitted_requests"][0], s["admitted_tokens"][0], s["refunded_tokens"][0])
         stamp = "|".join([stamp_name(ask), str(ask.tokens), str(ask.cost_nano_usd), *(f"{n:.0f}" for n in numbers)])
         self.in_flight[stamp] = now + self.lifetime_us
+        if ask.share is not None:
+            self.tenant.granted(ask, stamp, self.now_us, now, self.in_flight[stamp])
         return ("grant", ceil(wait), stamp)
 
     def _opens_at(self, counter: BudgetCounter, ask: Ask) -> float:
@@ -173,6 +181,7 @@ class GateModel:
         if not live and (done.kind is SettleKind.SUSPEND or stamp not in self.suspense):
             return False
         self.in_flight.pop(stamp, None)
+        self.tenant.in_flight.pop(stamp, None)
         self.suspense.discard(stamp)
         if done.kind is SettleKind.SUSPEND:
             self.suspense.add(stamp)
@@ -181,6 +190,8 @@ class GateModel:
             self._pay(counter, cost, done.actual_nano_usd if done.kind is SettleKind.POST else 0)
         if not live:
             return True
+        if tenant_of(done.grant) is not None:
+            self.tenant.settled(done, tokens, self.now_us)
         s, now = self._open()
         if done.kind is SettleKind.RELEASE and done.refund_permits:
             for d in range(4):

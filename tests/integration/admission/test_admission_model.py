@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from admission import tenants
 from admission.connect import Admission
 from admission.days import DayResets
 from admission.limits import TargetLimits
@@ -31,8 +32,9 @@ from schemas.admission import (
     Wait,
     WaitReason,
 )
-from schemas.ids import AttemptId
+from schemas.ids import AttemptId, TenantId
 from schemas.lanes import Lane
+from schemas.tenants import TenantShare
 from tests.support.admission_room import SECOND_US, START_US, TARGET, Clock, a_counter, an_ask, an_open_room, moment_of
 from tests.support.gate_model import GateModel
 
@@ -57,8 +59,17 @@ def of(*values: object) -> st.SearchStrategy[Any]:
     return st.sampled_from(values)
 
 
+SHARES = st.builds(
+    TenantShare,
+    tenant_id=st.just(TenantId("greedy/one")),
+    requests_per_minute=of(None, 60, 6_000),
+    tokens_per_minute=of(None, 1_000, 100_000),
+    calls_in_flight=of(None, 2, 40),
+)
 ASKS = st.builds(
     an_ask,
+    share=of(None) | SHARES,
+    has_share_ticket=st.booleans(),
     lane=st.sampled_from(Lane),
     tokens=of(0, 1, 10, 100, 500, 900, 3_000, 59_999, 60_001),
     cost_nano_usd=of(0, 1, 10, 400, 999),
@@ -209,6 +220,13 @@ class Both:
         assert (frozen_by and frozen_by.decode()) == self.model.frozen_by
         live = await wire.command("ZRANGE", keys.in_flight(TARGET), 0, -1)
         assert {stamp.decode() for stamp in live} == set(self.model.in_flight)
+        rates = await wire.command("GET", keys.tenant_rates(TenantId("greedy/one")))
+        assert (rates is None) == (self.model.tenant.state is None)
+        if rates is not None and self.model.tenant.state is not None:
+            for name, values in tenants.unpack(rates).items():
+                assert list(values) == pytest.approx(self.model.tenant.state[name], abs=ONE_US, rel=RELATIVE), name
+        of_tenant = await wire.command("ZRANGE", keys.tenant_in_flight(TenantId("greedy/one")), 0, -1)
+        assert {stamp.decode() for stamp in of_tenant} == set(self.model.tenant.in_flight)
         suspended, _ = await self.room.ledger.suspended()
         assert set(suspended) == self.model.suspense
         for balance in await self.room.gate.budgets(COUNTERS):

@@ -1,7 +1,7 @@
 """The real door over real stores and a simulated provider: one for all tests of this folder, a tenant for each test."""
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -45,6 +45,7 @@ class Premises:
 
     door: DoorProcess
     provider: SimulatorProcess
+    env: Mapping[str, str]
 
     @property
     def base_url(self) -> str:
@@ -86,7 +87,7 @@ def premises(redis_url: str, database_url: str, tmp_path_factory: pytest.TempPat
         release(Settings(redis_url=SecretStr(own_redis_url), database_url=SecretStr(own_database_url), config=config))
         with OwnProcess("workers.upkeep", env), DoorProcess(env) as door:
             door.until("/readyz", 200)
-            yield Premises(door=door, provider=provider)
+            yield Premises(door=door, provider=provider, env=env)
 
 
 @pytest.fixture

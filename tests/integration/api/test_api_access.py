@@ -31,11 +31,13 @@ GUARDED = (
     ("GET", "/budgets"),
     ("GET", "/limits"),
     ("POST", "/limits/open"),
+    ("GET", "/tenants"),
+    ("POST", "/tenants/acme"),
     ("GET", "/keys"),
     ("POST", "/keys"),
     ("DELETE", "/keys/key_1"),
 )
-FOR_OPERATORS = tuple(route for route in GUARDED if route[1].split("/")[1] in {"budgets", "limits", "keys"})
+FOR_OPERATORS = tuple(route for route in GUARDED if route[1].split("/")[1] in {"budgets", "limits", "keys", "tenants"})
 
 
 @pytest.mark.parametrize(("method", "path"), GUARDED)

@@ -114,6 +114,10 @@ async def test_a_tls_handshake_that_does_not_come_about_is_not_sent() -> None:
         assert requests == []
 
 
+PLACES = 2
+"""Calls of a process with one slot."""
+
+
 async def test_waiting_for_a_connection_of_the_pool_is_not_sent() -> None:
     """All connections are in calls that hang, and one call more asks for one."""
     body = {"model": "m", "messages": [{"role": "user", "content": "[[scenario:hang]]"}]}
@@ -124,7 +128,9 @@ async def test_waiting_for_a_connection_of_the_pool_is_not_sent() -> None:
             def calling(name: str) -> Coroutine[Any, Any, Reply | Trouble]:
                 return models.call(plan, AttemptId(name), deadline_seconds=30, on_chunk=None)
 
-            hanging = [asyncio.create_task(calling(f"hanging_{number}")) for number in range(SPARE_CONNECTIONS + 1)]
+            hanging = [
+                asyncio.create_task(calling(f"hanging_{number}")) for number in range(SPARE_CONNECTIONS + PLACES)
+            ]
             async with asyncio.timeout(10):
                 while (await asyncio.to_thread(provider.meter))["concurrent"] < len(hanging):
                     assert not any(task.done() for task in hanging)

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from schemas.ids import BatchId, JobId, TenantId
 from schemas.job import NewJob
 from schemas.lanes import Lane
-from storage import backlog, controls, due, jobs, parked, suspects, sweeps
+from storage import backlog, controls, due, jobs, parked, suspects, sweeps, urgent, usage
 from storage.backlog import BacklogTable
 from storage.jobs import JobTable
 from tests.support.stored_jobs import new_job
@@ -189,6 +189,9 @@ TAKE = {"lane": "low", "model": "m1", "most": 10, "intake_seconds": 2.0, "most_g
         *((query, NAMED) for query in sweeps.CANCEL_SOME.values()),
         *((query, NAMED) for query in sweeps.MOVE_SOME.values()),
         *((query, NAMED) for query in sweeps.ALIVE.values()),
+        (usage.OPEN_JOBS, {"tenant_id": "other", "most": 100}),
+        (usage.BYTES, {"tenant_id": "other", "most": 100, "recent_seconds": 120.0}),
+        (urgent.UNCLAIMED, {"tenant_id": "other", "lane": "critical", "most": 32}),
         (parked.WAKE_SOME, {"reason": "budget", "model": "m1", "spread_seconds": 1.0, "most": 10}),
         (parked.WAKE_SOME_OF_ANY_MODEL, {"reason": "budget", "spread_seconds": 1.0, "most": 10}),
     ],

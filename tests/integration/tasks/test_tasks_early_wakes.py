@@ -17,7 +17,7 @@ from storage.config_rows import ConfigTable
 from storage.due import DueTable
 from storage.jobs import JobTable, Record
 from storage.parked import ParkedTable
-from tasks.configuration import BUDGET_OF, Configuration, values_of
+from tasks.configuration import OWNED, Configuration, values_of
 from tasks.limits import EarlyWakes, LimitKeeper, names_leading_to
 from tests.support.stored_jobs import new_job
 
@@ -45,7 +45,7 @@ class Upkeep:
     async def release(self, given: Catalogue) -> float | None:
         """Apply the file, let the gate and the parked jobs know of it; returns what the family may do now."""
         rows = ConfigTable(self.engine)
-        await rows.apply_file(values_of(given), owned=BUDGET_OF)
+        await rows.apply_file(values_of(given), owned=OWNED)
         vocabulary = Vocabulary(given)
         names = names_leading_to((*given.models, *given.aliases), vocabulary.chain)
         async with connected(self.redis_url, namespace="early-wakes") as admission:

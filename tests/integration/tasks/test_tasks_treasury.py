@@ -19,7 +19,7 @@ from storage.config_rows import ConfigTable
 from storage.jobs import JobTable, Record
 from storage.ledger import LedgerTable
 from storage.spend import SpendReads
-from tasks.configuration import BUDGET_OF, effective_from, values_of
+from tasks.configuration import OWNED, effective_from, values_of
 from tasks.treasury import Treasury
 from tests.support.stored_jobs import closed, new_job, opened
 
@@ -47,14 +47,14 @@ def the_file(*dollars: int) -> dict[str, object]:
 async def test_an_operator_wins_until_the_file_says_something_new(engine: AsyncEngine) -> None:
     rows, found = ConfigTable(engine), []
 
-    await rows.apply_file(the_file(1), owned=BUDGET_OF)
+    await rows.apply_file(the_file(1), owned=OWNED)
     found.append(await limit(engine))
     await treasury(engine).set_budget({"scope": "global", "window": "day", "limit_usd": "7"})
-    await rows.apply_file(the_file(1), owned=BUDGET_OF)
+    await rows.apply_file(the_file(1), owned=OWNED)
     found.append(await limit(engine))
-    await rows.apply_file(the_file(2), owned=BUDGET_OF)
+    await rows.apply_file(the_file(2), owned=OWNED)
     found.append(await limit(engine))
-    await rows.apply_file(the_file(), owned=BUDGET_OF)
+    await rows.apply_file(the_file(), owned=OWNED)
     found.append(await limit(engine))
 
     assert found == [10**9, 7 * 10**9, 2 * 10**9, None]

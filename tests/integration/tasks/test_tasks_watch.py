@@ -25,7 +25,7 @@ from storage.reads import Reads
 from storage.suspense import SuspenseTable
 from storage.thresholds import ThresholdTable
 from storage.waiting import WaitingReads
-from tasks.configuration import BUDGET_OF, Configuration, values_of
+from tasks.configuration import OWNED, Configuration, values_of
 from tasks.watch import BELIEVED_SECONDS, Watch
 from tests.support.stored_jobs import new_job
 
@@ -67,7 +67,7 @@ async def test_a_listing_forecasts_when_all_is_spent_and_asks_for_the_burn_seldo
     engine: AsyncEngine, redis_url: str
 ) -> None:
     catalogue = Catalogue(budgets=(BudgetTable(limit_usd=Decimal(60), window="day", pacing="even"),))
-    await ConfigTable(engine).apply_file(values_of(catalogue), owned=BUDGET_OF)
+    await ConfigTable(engine).apply_file(values_of(catalogue), owned=OWNED)
     burning = Burning(engine)
     async with connected(redis_url) as admission:
         watch = a_watch(admission, engine, passed=burning)
@@ -97,7 +97,7 @@ async def a_gate(redis_url: str) -> AsyncIterator[Admission]:
 async def test_who_waits_under_any_name_stands_at_the_family_and_the_bucket_left_behind_at_none(
     engine: AsyncEngine, redis_url: str
 ) -> None:
-    await ConfigTable(engine).apply_file(values_of(TOGETHER), owned=BUDGET_OF)
+    await ConfigTable(engine).apply_file(values_of(TOGETHER), owned=OWNED)
     jobs = [new_job(model=model, lane=lane) for model in ("mini", "small") for lane in (Lane.HIGH, Lane.LOW)]
     await JobTable(engine, holder="w", lease_seconds=30).insert(jobs)
 

@@ -10,20 +10,22 @@ import pytest
 from admission.local_gate import HOLD_SECONDS, LONGEST_JITTER_MS, LONGEST_MEMORY_SECONDS, LocalGate
 from schemas.admission import Ask, Grant, Penalty, Refusal, RefusalReason, SettleKind, Settlement, Wait, WaitReason
 from schemas.errors import RedisUnavailable
-from schemas.ids import AttemptId, JobId
+from schemas.ids import AttemptId, JobId, TenantId
 from schemas.job import Target
 from schemas.lanes import Lane
+from schemas.tenants import TenantShare
 from tests.support.admission_room import a_counter, an_ask
 from tests.support.virtual_time import in_virtual_time
 
 BUSY = WaitReason.TOKENS
+OF_GREEDY = TenantShare(tenant_id=TenantId("greedy"), tokens_per_minute=1)
 
 
 @dataclass
 class ScriptedGate:
     """Answers what it is told, then grants; an answer may take its time. Remembers who asked when."""
 
-    answers: list[int | Refusal | RedisUnavailable] = field(default_factory=list)
+    answers: list[int | Wait | Refusal | RedisUnavailable] = field(default_factory=list)
     grant_wait_ms: int = 0
     reply_seconds: float = 0.0
     epoch: int = 1
@@ -41,7 +43,7 @@ class ScriptedGate:
         match answer:
             case RedisUnavailable():
                 raise answer
-            case Refusal():
+            case Refusal() | Wait():
                 return answer
             case int():
                 return Wait(retry_after_ms=answer, reason=BUSY)
@@ -90,6 +92,32 @@ def test_it_sleeps_to_its_ticket_and_asks_again_with_it() -> None:
         (0.3, True, 300),
         (1.0, True, 1_000),
     ]
+
+
+def test_a_wait_for_the_share_of_a_tenant_gives_no_ticket_of_the_target() -> None:
+    shared = ScriptedGate([Wait(retry_after_ms=300, reason=WaitReason.TENANT_REQUESTS), 700])
+
+    in_virtual_time(a_gate(shared).admit(an_ask(share=OF_GREEDY)))
+
+    assert [(ask.has_ticket, ask.has_share_ticket) for _, ask in shared.asked] == [
+        (False, False),
+        (False, True),
+        (True, True),
+    ]
+
+
+def test_a_used_up_share_keeps_nobody_else_from_asking() -> None:
+    shared = ScriptedGate([Wait(retry_after_ms=60_000, reason=WaitReason.TENANT_TOKENS)])
+
+    async def one_after_the_other() -> list[Grant | Wait | Refusal]:
+        gate = a_gate(shared)
+        shares = (OF_GREEDY, OF_GREEDY, None, replace(OF_GREEDY, tenant_id=TenantId("modest")))
+        return [await gate.admit(an_ask(number, share=share)) for number, share in enumerate(shares)]
+
+    answers = in_virtual_time(one_after_the_other())
+
+    assert [type(answer) for answer in answers] == [Wait, Wait, Grant, Grant]
+    assert len(shared.asked) == 3
 
 
 def test_jitter_never_lets_it_come_before_its_slot() -> None:

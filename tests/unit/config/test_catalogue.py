@@ -55,6 +55,12 @@ RULE = '[[rules]]\nname = "r"\nfrom = "09:00"\n'
         ((RULE + 'to = "10:00"\nusd_per_hour = 1\n') * 2, "2 rules of the name 'r'"),
         ('[webhooks]\nurl = "ftp://x"\n', ":2: webhooks.url"),
         ("[lanes.express]\nshare = 1.0\n", "express"),
+        ("[tenants.acme]\ncalls = 1\n", ":2: tenants.acme.calls"),
+        ("[tenants.acme]\nopen_jobs = 0\n", ":2: tenants.acme.open_jobs"),
+        ('[tenants.acme]\nopen_jobs = "many"\n', ":2: tenants.acme.open_jobs"),
+        ('[tenants.acme]\nlanes = ["express"]\n', ":2: tenants.acme.lanes"),
+        ("[tenants.acme]\nlanes = []\n", ":2: tenants.acme.lanes"),
+        ('[tenants."a b"]\nopen_jobs = 1\n', "tenants.a b"),
         ("= broken", "line 1"),
     ],
 )

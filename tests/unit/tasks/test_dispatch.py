@@ -7,7 +7,7 @@ import pytest
 
 from schemas.ids import JobId
 from schemas.lanes import Lane
-from tasks.dispatch import Flow, dispatch
+from tasks.dispatch import MOST_URGENT_AHEAD, Flow, dispatch
 from tasks.publish import Published, message, parse_message
 from tests.support.outlet import Open, Wire
 
@@ -43,6 +43,14 @@ async def test_a_million_queued_jobs_publish_only_the_run_ahead() -> None:
     await dispatch(rows, wire, Open(100), slice_size=32)
 
     assert wire.sent == [(Lane.LOW, 100, 12)]
+
+
+async def test_urgent_backlogs_are_published_in_small_windows() -> None:
+    rows, wire = Rows({(Lane.CRITICAL, "m"): 1_000}), Wire()
+
+    await dispatch(rows, wire, Open(1_200), slice_size=32)
+
+    assert rows.ahead[Lane.CRITICAL, "m"] == MOST_URGENT_AHEAD
 
 
 async def test_an_exhausted_model_does_not_hold_up_another() -> None:

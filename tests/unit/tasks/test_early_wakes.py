@@ -131,6 +131,15 @@ async def test_a_budget_that_gives_more_wakes_those_that_wait_for_money(
     assert await woken(change("budget/day/UTC/global", before, after)) == wakes
 
 
+@pytest.mark.parametrize("before", [None, {"calls_in_flight": 1}])
+async def test_another_share_wakes_those_that_wait_for_one(before: JsonObject | None) -> None:
+    assert set(await woken(change("tenant/acme", before, {"calls_in_flight": 9}))) == {
+        Waiters(reason="tenant_requests"),
+        Waiters(reason="tenant_tokens"),
+        Waiters(reason="tenant_in_flight"),
+    }
+
+
 async def test_other_values_wake_nobody() -> None:
     assert await woken(change("lanes", {"low": 0.1}, {"low": 0.2})) == ()
 

@@ -1,14 +1,16 @@
 """What comes out of the broker: our own slices, and other services' bodies."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import orjson
 import pytest
 
-from schemas.errors import InvalidRequest
-from schemas.ids import JobId
+from schemas.errors import InvalidRequest, LaneForbidden
+from schemas.ids import JobId, TenantId
 from schemas.jsons import JsonObject
 from schemas.lanes import Lane
+from schemas.tenants import TenantShare, no_limits
 from tasks.entrypoints import CallerMessage, job_from_message, run_slice
 from tasks.publish import Published, message
 
@@ -24,7 +26,12 @@ class Words:
         return None
 
 
-def parsed(body: object, queue: str = "completions.high", size_bytes: int = 0) -> object:
+def parsed(
+    body: object,
+    queue: str = "completions.high",
+    size_bytes: int = 0,
+    share_of: Callable[[TenantId], TenantShare] = no_limits,
+) -> object:
     said = CallerMessage(body=body, task_id="task-1", queue=queue, size_bytes=size_bytes)
     return job_from_message(
         said,
@@ -33,6 +40,7 @@ def parsed(body: object, queue: str = "completions.high", size_bytes: int = 0) -
         now=datetime(2026, 1, 1, tzinfo=UTC),
         tenants=frozenset({"default"}),
         max_body_bytes=MOST_BYTES,
+        share_of=share_of,
     )
 
 
@@ -107,6 +115,17 @@ def test_the_queue_is_the_lane_and_the_task_id_the_key() -> None:
     job = parsed(BODY)
 
     assert (job.lane, job.idempotency_key) == (Lane.HIGH, "task-1")  # type: ignore[attr-defined]  # a NewJob
+
+
+@pytest.mark.parametrize(
+    ("body", "queue"), [(BODY, "completions.high"), ({**BODY, "lane": "critical"}, "completions.low")]
+)
+def test_a_message_to_a_lane_that_its_tenant_may_not_use_is_refused(body: object, queue: str) -> None:
+    def patient(tenant_id: TenantId) -> TenantShare:
+        return TenantShare(tenant_id=tenant_id, lanes=frozenset({Lane.NORMAL, Lane.LOW}))
+
+    with pytest.raises(LaneForbidden):
+        parsed(body, queue, patient)
 
 
 @pytest.mark.parametrize("body", ["text", [1], {**BODY, "tenant": "nobody"}, {**BODY, "messages": "hi"}, {}])

@@ -1,19 +1,28 @@
 """Intake: what is stored is accepted, whatever the broker does; what a waiting caller is told."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+import pytest
+
 from schemas.accepted import Accepted, Rested
 from schemas.admission import Refusal, RefusalReason, Wait, WaitReason
+from schemas.errors import ShareUsedUp
 from schemas.ids import JobId, TenantId
 from schemas.job import Held, Lease, NewJob
 from schemas.lanes import Lane
 from schemas.states import JobState
+from schemas.tenants import TenantShare
 from storage.batches import StoredBatch
-from tasks.intake import Intake
+from tasks.allowances import MOST_UNCLAIMED, Allowances
+from tasks.call_places import CallPlaces
+from tasks.intake import Intake, TenantLimits
 from tasks.publish import Published
-from tests.support.fakes import NOW, FakeGate, FakeJobs, FakeModels, a_job, a_reply, deps_of
+from tasks.quotas import Quotas
+from tests.support.fakes import NOW, FakeGate, FakeJobs, FakeModels, FakeUsage, a_job, a_reply, deps_of
 from tests.support.outlet import Wire
+from tests.support.virtual_time import in_virtual_time
 
 
 @dataclass
@@ -23,11 +32,13 @@ class Rows:
     dispatched: list[Published] = field(default_factory=list)
     cancelled: list[JobId] = field(default_factory=list)
     end: Rested | None = None
+    inserted: int = 0
 
     async def insert(self, jobs: Sequence[NewJob]) -> Sequence[Accepted]:
         return [Accepted(job_id=job.id, state=JobState.QUEUED, generation=0, lane=job.lane) for job in jobs]
 
     async def insert_running(self, job: NewJob) -> Held | Accepted:
+        self.inserted += 1
         return Held(job=a_job(), lease=Lease(job_id=job.id, fence=1, holder="web", until_at=NOW))
 
     async def mark_dispatched(self, jobs: Sequence[Published]) -> None:
@@ -52,9 +63,26 @@ class NoBatches:
         raise AssertionError
 
 
-def intake_of(rows: Rows, wire: Wire, gate: FakeGate | None = None) -> Intake:
+def intake_of(rows: Rows, wire: Wire, gate: FakeGate | None = None, limits: TenantLimits | None = None) -> Intake:
     deps = deps_of(FakeJobs(a_job()), gate or FakeGate(), FakeModels([a_reply()]))
-    return Intake(rows, NoBatches(), wire, deps)
+    return Intake(rows, NoBatches(), wire, deps, limits or no_limits())
+
+
+def no_limits(published: int = 0, left: list[JobId] | None = None, places: int = 10) -> TenantLimits:
+    """Quotas that limit nothing, and so many urgent jobs of each tenant published when somebody counts."""
+
+    async def unclaimed(*_: object) -> int:
+        return published
+
+    async def leave(jobs: Sequence[JobId]) -> None:
+        ([] if left is None else left).extend(jobs)
+
+    return TenantLimits(
+        quotas=Quotas(FakeUsage(), lambda tenant_id: TenantShare(tenant_id=tenant_id), clock=time.monotonic),
+        allowances=Allowances(unclaimed, clock=time.monotonic),
+        places=CallPlaces(places),
+        leave_to_dispatch=leave,
+    )
 
 
 def urgent(number: int) -> NewJob:
@@ -81,6 +109,29 @@ async def test_a_broker_that_is_away_costs_the_next_callers_nothing() -> None:
     assert (first.state, second.state) == (JobState.QUEUED, JobState.QUEUED)
     assert not wire.sent
     assert not rows.dispatched
+
+
+async def test_urgent_jobs_beyond_the_allowance_are_left_to_fair_dispatch() -> None:
+    rows, wire, left = Rows(), Wire(), list[JobId]()
+    full = intake_of(rows, wire, limits=no_limits(published=MOST_UNCLAIMED, left=left))
+
+    await full.submit(urgent(1))
+
+    assert (left, rows.dispatched, wire.sent) == (["job_1"], [], [])
+
+
+def test_a_call_without_a_place_is_told_so_and_stores_nothing() -> None:
+    limits, rows = no_limits(places=1), Rows()
+    intake = intake_of(rows, Wire(), limits=limits)
+
+    async def second_call() -> None:
+        async with limits.places.held(TenantId("default"), 0):
+            await intake.complete(a_job())
+
+    with pytest.raises(ShareUsedUp):
+        in_virtual_time(second_call())
+
+    assert rows.inserted == 0
 
 
 async def test_a_refusal_is_told_in_words_and_its_job_is_cancelled() -> None:

@@ -1,0 +1,52 @@
+"""The packed state of one tenant's share of all targets: a string of doubles, and the only description of its layout.
+
+Kept beside the buckets and not in them: two versions that run together must share one bucket. Unit: microseconds of
+refill, as in a bucket. Invariant: whoever changes FIELDS raises LAYOUT, which is part of the key.
+"""
+
+import struct
+from collections.abc import Mapping
+from itertools import accumulate
+
+LAYOUT = 1
+BURST_US = 6_000_000
+"""A tenth of the minute may be used at once: these limits are ours, so that no provider takes offence at a burst."""
+KEPT_SECONDS = 60
+"""How long a state is kept that says nothing any more, because all that was owed has been refilled."""
+
+FIELDS: Mapping[str, int] = {
+    "last_at": 1,
+    "settled_at": 1,
+    "pace": 1,
+    "calls": 1,
+    "tat": 2,
+    "interval": 2,
+    "ticket": 4,
+}
+"""Field -> width. `tat` and `interval` run over requests and tokens, `ticket` over lanes.
+
+`interval` and `calls` are the limits that tickets were drawn under.
+"""
+
+SIZE = sum(FIELDS.values())
+_STARTS = dict(zip(FIELDS, accumulate((0, *FIELDS.values())), strict=False))
+_NOT_MOMENTS = ("pace", "calls", "interval")
+
+
+def unpack(packed: bytes) -> dict[str, tuple[float, ...]]:
+    """Field -> its values. Raises struct.error for a string of another layout."""
+    doubles = struct.unpack(f"<{SIZE}d", packed)
+    return {name: doubles[start : start + FIELDS[name]] for name, start in _STARTS.items()}
+
+
+def lua_layout() -> str:
+    """Lua constants: an index for a scalar, the index before its first element for a vector."""
+    lines = [f"local T_{name.upper()} = {start + (FIELDS[name] == 1)}" for name, start in _STARTS.items()]
+    moving = (name for name in FIELDS if name not in _NOT_MOMENTS)
+    moments = [str(_STARTS[name] + 1 + step) for name in moving for step in range(FIELDS[name])]
+    lines += [
+        f"local T_SIZE, T_BURST, T_KEPT = {SIZE}, {BURST_US}, {KEPT_SECONDS}",
+        f"local T_FORMAT = '<' .. string.rep('d', {SIZE})",
+        f"local T_MOMENTS = {{{', '.join(moments)}}}",
+    ]
+    return "\n".join(lines)

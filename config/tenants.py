@@ -1,0 +1,37 @@
+"""`[tenants.NAME]` of penstock.toml: what one tenant may have of an installation that others use too."""
+
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, Strict
+
+LaneName: TypeAlias = Literal["critical", "high", "normal", "low"]
+
+EVERY_TENANT = "*"
+"""The table of what holds for each tenant whose own table says nothing of it."""
+
+UNLIMITED = "unlimited"
+"""Says that a tenant has no limit where others have one."""
+
+WAITING_BATCHES = 1_000
+"""How many batches of a tenant may wait to be read where no table says: an honest one is read within seconds."""
+
+TenantName: TypeAlias = Annotated[str, Field(pattern=r"^(\*|[A-Za-z0-9._-]{1,128})$")]
+TenantLimit: TypeAlias = Annotated[int, Field(ge=1)] | Literal["unlimited"] | None
+
+
+class TenantTable(BaseModel):
+    """Limits of one tenant. What is left out is as in `[tenants."*"]`, and what that leaves out is not limited.
+
+    Calls, requests and tokens count over all models and all processes; connections count in each web process.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    calls_in_flight: TenantLimit = None
+    requests_per_minute: TenantLimit = None
+    tokens_per_minute: TenantLimit = None
+    open_jobs: TenantLimit = None
+    waiting_batches: TenantLimit = None
+    bytes_stored: TenantLimit = None
+    connections: TenantLimit = None
+    lanes: Annotated[tuple[LaneName, ...], Strict(strict=False), Field(min_length=1)] | None = None

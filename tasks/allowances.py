@@ -1,0 +1,55 @@
+"""How many urgent jobs of a tenant intake publishes itself: while few of them wait for a worker, else dispatch does.
+
+Dispatch is fair between tenants; what intake publishes stands in its lane in the order of arrival. Each process counts
+anew after as many publications as it had room for, so several processes together may publish that many each.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from schemas.ids import TenantId
+from schemas.lanes import Lane
+
+MOST_UNCLAIMED = 32
+"""Published urgent jobs of one tenant in one lane that no worker has claimed: a fraction of a second of work."""
+
+RECOUNT_SECONDS = 0.1
+"""How long a process believes that a tenant has no room, so that a flood costs ten counts a second and no more."""
+
+MOST_REMEMBERED = 10_000
+"""Tenants and lanes; beyond, all are forgotten and counted again."""
+
+CountUnclaimed = Callable[[TenantId, Lane, int], Awaitable[int]]
+_Flow = tuple[TenantId, Lane]
+
+
+class Allowances:
+    """Room left by tenant and lane, as this process last counted it. `clock` gives seconds."""
+
+    def __init__(self, count: CountUnclaimed, *, clock: Callable[[], float]) -> None:
+        self._count = count
+        self._clock = clock
+        self._left: dict[_Flow, int] = {}
+        self._count_again_at: dict[_Flow, float] = {}
+        self._counting = asyncio.Lock()
+
+    async def take(self, tenant_id: TenantId, lane: Lane) -> bool:
+        """Whether one more may be published at once. Raises PostgresUnavailable."""
+        flow = (tenant_id, lane)
+        if self._left.get(flow, 0) <= 0:
+            async with self._counting:
+                if self._left.get(flow, 0) <= 0:
+                    await self._recount(flow)
+        left = self._left.get(flow, 0)
+        self._left[flow] = max(0, left - 1)
+        return left > 0
+
+    async def _recount(self, flow: _Flow) -> None:
+        if self._clock() < self._count_again_at.get(flow, float("-inf")):
+            return
+        if len(self._left) >= MOST_REMEMBERED:
+            self._left.clear()
+            self._count_again_at.clear()
+        left = self._left[flow] = MOST_UNCLAIMED - await self._count(*flow, MOST_UNCLAIMED)
+        if left <= 0:
+            self._count_again_at[flow] = self._clock() + RECOUNT_SECONDS

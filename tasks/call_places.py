@@ -1,0 +1,105 @@
+"""Places for synchronous calls in one process, shared between tenants.
+
+A tenant alone may have all places but a reserve. The reserve is for tenants that have few calls under way, so a single
+call finds a place beside any number of slow ones. Whoever waits is served by tenant, the one with the fewest calls
+under way first, and within a tenant in the order of arrival.
+"""
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from schemas.errors import ShareUsedUp
+from schemas.ids import TenantId
+
+RESERVED_SHARE = 0.1
+"""Part of all places that only tenants with few calls under way may take."""
+
+FEW_CALLS = 4
+"""So many calls of a tenant under way are few: an application that asks now and then."""
+
+
+class CallPlaces:
+    """Counts calls under way by tenant. One event loop."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._reserved = round(total * RESERVED_SHARE)
+        self._held: Counter[TenantId] = Counter()
+        self._in_use = 0
+        self._waiting: dict[TenantId, deque[asyncio.Future[None]]] = {}
+
+    @property
+    def in_use(self) -> int:
+        """Calls under way now."""
+        return self._in_use
+
+    @asynccontextmanager
+    async def held(self, tenant_id: TenantId, patience_seconds: float) -> AsyncIterator[None]:
+        """Hold a place for the block. Raises ShareUsedUp when none is free within the patience."""
+        await self._take(tenant_id, patience_seconds)
+        try:
+            yield
+        finally:
+            self._give_back(tenant_id)
+
+    def _has_place(self, tenant_id: TenantId) -> bool:
+        free = self._total - self._in_use
+        return free > self._reserved or (free > 0 and self._held[tenant_id] < FEW_CALLS)
+
+    async def _take(self, tenant_id: TenantId, patience_seconds: float) -> None:
+        if tenant_id not in self._waiting and self._has_place(tenant_id):
+            self._count(tenant_id, 1)
+            return
+        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(tenant_id, deque()).append(place)
+        try:
+            async with asyncio.timeout(patience_seconds):
+                await place
+        except (TimeoutError, asyncio.CancelledError) as error:
+            self._stop_waiting(tenant_id, place)
+            if isinstance(error, TimeoutError):
+                under_way = self._held[tenant_id]
+                raise ShareUsedUp(
+                    f"{under_way} synchronous calls of this tenant are under way here, and no place became free for "
+                    f"another within {patience_seconds:g} seconds."
+                ) from None
+            raise
+
+    def _stop_waiting(self, tenant_id: TenantId, place: asyncio.Future[None]) -> None:
+        if place.done() and not place.cancelled():
+            self._give_back(tenant_id)
+            return
+        queue = self._waiting.get(tenant_id)
+        if queue is not None and place in queue:
+            queue.remove(place)
+            self._forget_if_empty(tenant_id)
+
+    def _give_back(self, tenant_id: TenantId) -> None:
+        self._count(tenant_id, -1)
+        while self._waiting:
+            following = min(self._waiting, key=self._held.__getitem__)
+            if not self._has_place(following):
+                return
+            self._serve(following)
+
+    def _serve(self, tenant_id: TenantId) -> None:
+        """Give the oldest of this tenant its place; the tenant then stands behind others that have as few."""
+        queue = self._waiting.pop(tenant_id)
+        place = queue.popleft()
+        if queue:
+            self._waiting[tenant_id] = queue
+        if not place.done():
+            self._count(tenant_id, 1)
+            place.set_result(None)
+
+    def _forget_if_empty(self, tenant_id: TenantId) -> None:
+        if not self._waiting[tenant_id]:
+            del self._waiting[tenant_id]
+
+    def _count(self, tenant_id: TenantId, change: int) -> None:
+        self._in_use += change
+        self._held[tenant_id] += change
+        if not self._held[tenant_id]:
+            del self._held[tenant_id]

@@ -1,0 +1,64 @@
+"""The share of each tenant: what its own table says, else that of every tenant, else the built-in value. Pure.
+
+Knows how shares stand among the effective values: one row per table, so that an operator changes one tenant and leaves
+the others to the file.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from config.tenants import EVERY_TENANT, UNLIMITED, WAITING_BATCHES, TenantTable
+from schemas.ids import TenantId
+from schemas.jsons import JsonObject
+from schemas.lanes import Lane
+from schemas.tenants import TenantShare
+
+TENANT_OF = "tenant/"
+LIMITS = (
+    "calls_in_flight",
+    "requests_per_minute",
+    "tokens_per_minute",
+    "open_jobs",
+    "waiting_batches",
+    "bytes_stored",
+    "connections",
+)
+BUILT_IN: JsonObject = {"waiting_batches": WAITING_BATCHES}
+MOST_REMEMBERED = 10_000
+"""Tenants without a table whose share is built once; beyond, all are forgotten and built again."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shares:
+    """Shares by tenant, for tenants with a table and for all others."""
+
+    tables: Mapping[str, JsonObject] = field(default_factory=dict)
+    _built: dict[TenantId, TenantShare] = field(default_factory=dict)
+
+    def of(self, tenant_id: TenantId) -> TenantShare:
+        """What this tenant may have."""
+        share = self._built.get(tenant_id)
+        if share is None:
+            if len(self._built) >= MOST_REMEMBERED:
+                self._built.clear()
+            share = self._built[tenant_id] = self._share(tenant_id)
+        return share
+
+    def _share(self, tenant_id: TenantId) -> TenantShare:
+        said = BUILT_IN | self.tables.get(EVERY_TENANT, {}) | self.tables.get(tenant_id, {})
+        limits: dict[str, Any] = {name: value for name, value in said.items() if name in LIMITS and value != UNLIMITED}
+        if said.get("lanes"):
+            limits["lanes"] = frozenset(map(Lane, said["lanes"]))
+        return TenantShare(tenant_id=tenant_id, **limits)
+
+
+def share_values(tables: Mapping[str, TenantTable]) -> dict[str, JsonObject]:
+    """The named values of the file's tables."""
+    return {TENANT_OF + name: table.model_dump(mode="json", exclude_none=True) for name, table in tables.items()}
+
+
+def shares_from(values: Mapping[str, JsonObject | None]) -> Shares:
+    """Shares by the names and values of effective rows; a table that was taken out is null."""
+    tables = {name.removeprefix(TENANT_OF): value for name, value in values.items() if name.startswith(TENANT_OF)}
+    return Shares(tables={name: value for name, value in tables.items() if value is not None})
