@@ -119,7 +119,7 @@ async def _recall(job: Job, deps: Deps) -> Tried | None:
         with suppress(AccountUnavailable):  # then it may be paid again, as where nothing is kept
             reply = await deps.models.look_up(opened.target, opened.id)
         if reply is not None:
-            judged = deps.models.judge(reply, job.contract)
+            judged = await deps.models.judge(reply, job.contract, job.tenant_id)
             booking = book_reply(opened, reply, judged, deps.now(), price=deps.models.served_price(opened, reply))
             return Tried(outcome=judged, closed=booking.closed, settlement=booking.settlement)
     return None
@@ -180,7 +180,7 @@ async def _answer(job: Job, plan: Plan, opened: OpenedAttempt, deps: Deps, on_ch
     answer = await deps.models.call(plan, opened.id, deadline_seconds=max(seconds_left, 0.001), on_chunk=on_chunk)
     match answer:
         case Reply():
-            judged = deps.models.judge(answer, job.contract)
+            judged = await deps.models.judge(answer, job.contract, job.tenant_id)
             booking = book_reply(opened, answer, judged, deps.now(), price=deps.models.served_price(opened, answer))
             return Tried(outcome=judged, closed=booking.closed, settlement=booking.settlement)
         case Trouble():
