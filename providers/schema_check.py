@@ -11,6 +11,7 @@ from typing import Any
 
 import structlog
 
+from providers.unfolding import UNEVALUATED
 from providers.validation import CompiledSchema, UnusableSchema
 from providers.wire import encoded
 from schemas.jsons import JsonObject
@@ -28,8 +29,6 @@ MAX_UNEVALUATED_LEVELS = 12
 
 MAX_REMEMBERED = 4_096
 """Verdicts, a few hundred bytes each."""
-
-_NAMES_OF_UNEVALUATED = ("unevaluatedProperties", "unevaluatedItems")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,7 +87,7 @@ def _bounds_complaint(schema: JsonObject) -> str | None:
             return f"it nests deeper than {MAX_SCHEMA_DEPTH} levels."
         if isinstance(node, dict):
             parts += 1
-            unevaluated += any(name in node for name in _NAMES_OF_UNEVALUATED)
+            unevaluated += any(name in node for name in UNEVALUATED)
         values += 1 + len(node)
         if values > MAX_SCHEMA_VALUES:
             return f"it has more than {MAX_SCHEMA_VALUES} values."

@@ -7,10 +7,10 @@ plain pointers, has no bound here: its values are checked where a check can be g
 from dataclasses import dataclass
 from math import inf
 from typing import Any
-from urllib.parse import unquote
 
 from providers.checkable import REFERENCES
 from providers.patterns import LARGE_PATTERN_COST, pattern_cost
+from providers.unfolding import UNEVALUATED, referred
 from providers.work import PAIR_STEPS, Size
 from schemas.jsons import JsonObject
 
@@ -63,26 +63,13 @@ class _Weigher:
             below += [self._target(node[name]) for name in REFERENCES if isinstance(node.get(name), str)]
         parts = 1.0 + sum(weight.parts for weight in below)
         steps = sum(weight.character_steps for weight in below) + _own_steps(node)
-        factor = UNEVALUATED_FACTOR ** sum(name in node for name in ("unevaluatedProperties", "unevaluatedItems"))
+        factor = UNEVALUATED_FACTOR ** sum(name in node for name in UNEVALUATED)
         return Weight(parts * factor, steps * factor)
 
     def _target(self, reference: str) -> Weight:
         """What a plain pointer names; anything else, `#` itself included, may lead back."""
-        if not reference.startswith("#/"):
-            return ENDLESS
-        found: Any = self._root
-        for step in unquote(reference[2:]).split("/"):
-            name = step.replace("~1", "/").replace("~0", "~")
-            if isinstance(found, dict):
-                found = found.get(name)
-            elif isinstance(found, list) and name.isdecimal() and len(name) < _INDEX_DIGITS and int(name) < len(found):
-                found = found[int(name)]
-            else:
-                return ENDLESS
-        return self.weight(found)
-
-
-_INDEX_DIGITS = 9
+        found = referred(self._root, reference, {}) if reference.startswith("#/") else []
+        return self.weight(found[0]) if found else ENDLESS
 
 
 def _own_steps(node: JsonObject | list[Any]) -> float:

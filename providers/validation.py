@@ -14,6 +14,7 @@ from providers.checkable import BrokenPatternError, Checkable, checkable
 from providers.complaints import in_words
 from providers.patterns import PATTERN_OPTIONS
 from providers.schema_weight import weight_of
+from providers.unfolding import unfolding_complaint
 from providers.wire import encoded
 from providers.work import Size, Work
 from schemas.jsons import JsonObject
@@ -33,6 +34,9 @@ MAX_ENUMERATED_PAIRS = 2_000
 Beyond, the first error is the complaint.
 """
 
+MAX_VALUE_LEVELS = 200
+"""Deeper values cannot be stored, and at some thousands the engine runs out of stack, which ends the process."""
+
 TOO_DEEP = "The value is too deeply nested to be checked."
 WHOLE = "the whole schema: it refers to a part that is not checked"
 
@@ -49,6 +53,8 @@ class CompiledSchema:
             part = checkable(schema)
         except BrokenPatternError as error:
             raise UnusableSchema(str(error)) from None
+        if complaint := unfolding_complaint(part.schema):
+            raise UnusableSchema(complaint)
         self._validator, part = _compiled(part)
         self._schema = part.schema
         self._weight = weight_of(part.schema)
@@ -60,6 +66,8 @@ class CompiledSchema:
         `size` is that of the text that the value was read from. Raises TooMuchWork.
         """
         work.spend(self._weight.steps(size))
+        if size.openings > MAX_VALUE_LEVELS and _nests_deeper(value, MAX_VALUE_LEVELS):
+            return TOO_DEEP
         try:
             return self._complaint(value, size)
         except UnicodeEncodeError:  # half a character
@@ -132,6 +140,15 @@ def _is_about_a_pattern(error: ValidationError) -> bool:
 def _words(error: ValidationError) -> str:
     place = "/".join(str(step) for step in error.instance_path)
     return f"{place[:100] or 'the schema'}: {error.message[:200]}"
+
+
+def _nests_deeper(value: Any, levels: int) -> bool:  # noqa: ANN401 - any JSON value
+    level = [value]
+    while level and levels >= 0:
+        levels -= 1
+        below = [part.values() if isinstance(part, dict) else part for part in level if isinstance(part, dict | list)]
+        level = [part for parts in below for part in parts]
+    return bool(level)
 
 
 def _with_whole_characters(value: Any) -> Any:  # noqa: ANN401 - any JSON value

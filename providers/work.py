@@ -36,12 +36,14 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How large a JSON text is: characters, and values in it at most."""
+    """How large a JSON text is: characters, and values and brackets in it at most."""
 
     characters: int
     values: int
+    openings: int
 
 
 def size_of(text: str) -> Size:
     """The size of what this text can hold: each value but the first follows a comma or an opening bracket."""
-    return Size(len(text), 1 + text.count(",") + text.count("[") + text.count("{"))
+    openings = text.count("[") + text.count("{")
+    return Size(len(text), 1 + text.count(",") + openings, openings)

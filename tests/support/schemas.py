@@ -21,16 +21,30 @@ def unfolding(levels: int) -> JsonObject:
     return {"$defs": {**named, f"d{levels}": {"type": "string"}}, "$ref": "#/$defs/d0"}
 
 
-def endless(levels: int = 30) -> JsonObject:
-    """Alternatives that are evaluated again at each level: no value is ever checked against it."""
+def endless(levels: int = 30, *, anchored: bool = False) -> JsonObject:
+    """Alternatives that are compiled and evaluated again at each level."""
+
+    def reference(level: int) -> str:
+        return f"#n{level}" if anchored else f"#/$defs/d{level}"
+
     named: JsonObject = {
         f"d{level}": {
+            "$anchor": f"n{level}",
             "anyOf": [
-                {"$ref": f"#/$defs/d{level + 1}", "unevaluatedProperties": False},
-                {"$ref": f"#/$defs/d{level + 1}", "title": "x"},
+                {"$ref": reference(level + 1), "unevaluatedProperties": False},
+                {"$ref": reference(level + 1), "title": "x"},
             ],
             "unevaluatedProperties": False,
         }
+        for level in range(levels)
+    }
+    return {"$defs": {**named, f"d{levels}": {"$anchor": f"n{levels}", "type": "string"}}, "$ref": reference(0)}
+
+
+def branching_ifs(levels: int = 40) -> JsonObject:
+    """Usable, and no value is ever checked against it: each level is evaluated twice by the one above."""
+    named: JsonObject = {
+        f"d{level}": {name: {"$ref": f"#/$defs/d{level + 1}"} for name in ("if", "then", "else")}
         for level in range(levels)
     }
     return {"$defs": {**named, f"d{levels}": {"type": "string"}}, "$ref": "#/$defs/d0"}

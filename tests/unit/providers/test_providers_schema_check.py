@@ -13,7 +13,15 @@ from providers.strictness import fits_strict, response_format
 from providers.validation import CompiledSchema
 from providers.work import Work, size_of
 from schemas.contract import OutputContract
-from tests.support.schemas import TREE, endless, nested_ifs, nested_in_properties, nested_items, unfolding
+from tests.support.schemas import (
+    TREE,
+    branching_ifs,
+    endless,
+    nested_ifs,
+    nested_in_properties,
+    nested_items,
+    unfolding,
+)
 
 CLOSED = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"], "additionalProperties": False}
 SPACED = {"properties": {"a b": {"type": "string"}, "%": {"type": "integer"}, "a/b": {"type": "null"}}}
@@ -30,8 +38,9 @@ def complaint(schema: dict[str, Any], value: object) -> str | None:
         CLOSED,
         TREE,
         unfolding(20),
-        endless(),
+        branching_ifs(),
         nested_ifs(12),
+        {**TREE, "unevaluatedProperties": False},
         {"$schema": "https://json-schema.org/draft/2020-12/schema", "type": "string"},
         {"$schema": "https://json-schema.org/draft/2019-09/schema", "type": "string"},
         {"$schema": "http://json-schema.org/draft-07/schema#", "definitions": {"a": {}}, "$ref": "#/definitions/a"},
@@ -79,6 +88,9 @@ def test_usable_schemas(schema: dict[str, Any]) -> None:
         ({"$id": 5}, "$id"),
         (nested_items(200), "deeper"),
         (nested_items(2_000), "nests too deeply"),
+        (endless(), "unfold to too many parts"),
+        (endless(anchored=True), "unfold to too many parts"),
+        ({"$defs": {"a": {"$id": "b"}}, "unevaluatedProperties": False}, "$id within a schema"),
         (nested_ifs(13), "unevaluatedProperties"),
         (nested_in_properties("oneOf", 13), "unevaluatedProperties"),
         ({"enum": ["x" * MAX_SCHEMA_BYTES]}, "bytes"),

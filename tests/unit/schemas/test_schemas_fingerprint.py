@@ -23,7 +23,7 @@ SCHEMA: JsonObject = {
     },
 }
 COMPILED = CompiledSchema(SCHEMA)
-SIZE = Size(characters=500, values=10)
+SIZE = Size(characters=500, values=10, openings=5)
 
 
 def words(**changes: object) -> str:
