@@ -167,3 +167,8 @@ def new_job(
         default_deadline_seconds=deadline_seconds,
     )
     return parse_chat_request(body, origin, house.vocabulary, datetime.now(UTC))
+
+
+def unchecked_parts(job: NewJob, house: House) -> list[str]:
+    """What of the job's contract is sent to the provider and not checked here."""
+    return [] if job.contract is None else list(house.vocabulary.unchecked(job.contract.schema))

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from providers.recovery import Step, candidates
-from providers.work import Work
+from providers.recovery import MAX_REPAIRED_CHARACTERS, Step, candidates
+from providers.work import TooMuchWork, Work
 
 Json = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(),
@@ -71,3 +71,33 @@ def test_json_is_found_whatever_stands_around_it(value: object, frame: str) -> N
 
     if "```" not in written:
         assert value in [value for _, value in found(frame.replace("{}", written))]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{" + "word " * 2_000,
+        "[" * 200_000,
+        '{"a": "' + '\\"' * 20_000,
+        "{'a': '" + "it's " * 2_000,
+        "prose [" * 60 + "x" * 300_000,
+        ('{"a": [' + "1," * 3_000) * 60,
+        '```json\n{"a":1,\n' * 3_000,
+    ],
+)
+def test_what_takes_long_to_find_is_not_looked_for_on_the_event_loop(text: str) -> None:
+    with pytest.raises(TooMuchWork):
+        list(candidates(text, Work()))
+
+
+@pytest.mark.parametrize("text", ['{"a": 1' + " " * 100_000 + "}", "Sure: " + '{"a": 1}' * 20, "{'a': 'b'}"])
+def test_what_is_found_at_once_is_little_work(text: str) -> None:
+    assert list(candidates(text, Work()))
+
+
+def test_repair_is_bounded_over_all_pieces_of_a_reply() -> None:
+    block = "```json\n{'a': '" + "b" * (MAX_REPAIRED_CHARACTERS // 2) + "'}\n```\n"
+
+    steps = [step for step, _ in found(block * 5)]
+
+    assert steps.count(Step.REPAIRED) == 1
