@@ -1,7 +1,8 @@
 """Finding the intended JSON in a reply: direct, fenced block, embedded JSON, repair, in this order. Pure.
 
 Every candidate is offered, because only the contract can tell which one was meant; the step that found it is recorded.
-A reply that was cut at its output limit never comes here. Each step takes its work from what is left (`providers.work`).
+A reply that was cut at its output limit never comes here. Each step takes its work from what is left
+(`providers.work`).
 """
 
 import json

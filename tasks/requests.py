@@ -4,7 +4,7 @@ Extras of ours are taken out of the body and out of `metadata`; everything else 
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
@@ -42,9 +42,6 @@ class Vocabulary(Protocol):
 
     def schema_complaint(self, schema: JsonObject) -> str | None:
         """Why this is no usable JSON Schema, or None."""
-
-    def unchecked(self, schema: JsonObject) -> Sequence[str]:
-        """What of a usable schema is sent to the provider and not checked here."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

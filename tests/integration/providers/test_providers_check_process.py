@@ -5,7 +5,8 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import pytest
 
@@ -44,11 +45,16 @@ async def bad(checks: Checks, tenant_id: TenantId, schema: JsonObject = ENDLESS)
     return await checks.judge(reply("{}"), schema, tenant_id)
 
 
-async def running(checks: Checks) -> int:
+def pid_of(checks: Checks) -> int:
+    pid = checks.usual.child.pid
+    assert pid is not None
+    return pid
+
+
+async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(HANG_SECONDS):
-        while checks.usual.child.pid is None:
-            await asyncio.sleep(0.01)  # a poll with a deadline
-        return checks.usual.child.pid
+        while not condition():  # noqa: ASYNC110 - of another process, which sets no event here
+            await asyncio.sleep(0.01)
 
 
 async def test_a_reply_is_judged_as_it_would_be_here(checks: Checks) -> None:
@@ -108,15 +114,13 @@ async def test_tenants_take_turns(checks: Checks) -> None:
 
 
 async def test_a_check_that_has_waited_too_long_for_the_slow_process_is_given_up() -> None:
-    moments = iter([0.0])
-    now = [next(moments)]
+    now = [0.0]
     checks = Checks(seconds=SECONDS, clock=lambda: now[0])
     async with asyncio.timeout(HANG_SECONDS):
         await bad(checks, ALICE)
         first = asyncio.create_task(bad(checks, ALICE))
         second = asyncio.create_task(good(checks, ALICE))
-        while checks.slow.child.pid is None:
-            await asyncio.sleep(0.01)  # a poll with a deadline
+        await until(lambda: checks.slow.child.pid)
         now[0] += LONGEST_WAIT_SECONDS + 1
 
         assert await second == Invalid(reply=reply('{"kids": [{"kids": []}]}'), complaint=GIVEN_UP)
@@ -127,7 +131,7 @@ async def test_a_check_that_has_waited_too_long_for_the_slow_process_is_given_up
 @pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGSEGV])
 async def test_a_killed_process_costs_nobody_a_verdict(checks: Checks, signal_number: int) -> None:
     await good(checks, ALICE)
-    child = await running(checks)
+    child = pid_of(checks)
     os.kill(child, signal.SIGSTOP)
     waiting = [asyncio.create_task(good(checks, tenant)) for tenant in (ALICE, BOB, CAROL)]
     await asyncio.sleep(0)
@@ -140,7 +144,7 @@ async def test_a_killed_process_costs_nobody_a_verdict(checks: Checks, signal_nu
 
 async def test_a_process_that_hangs_is_replaced(checks: Checks) -> None:
     await good(checks, ALICE)
-    child = await running(checks)
+    child = pid_of(checks)
     os.kill(child, signal.SIGSTOP)
 
     async with asyncio.timeout(HANG_SECONDS):
@@ -148,14 +152,14 @@ async def test_a_process_that_hangs_is_replaced(checks: Checks) -> None:
 
     assert isinstance(hung, Invalid)
     assert isinstance(other, Valid)
-    assert await running(checks) != child
+    assert pid_of(checks) != child
 
 
 async def test_the_process_ends_when_its_parent_closes_the_pipe_even_within_a_check() -> None:
     code = (
         "import asyncio, os\n"
         "from providers.check_process import Checks\n"
-        "from tests.integration.providers.test_providers_check_process import ALICE, bad, good, running\n"
+        "from tests.integration.providers.test_providers_check_process import ALICE, bad, good\n"
         "async def main():\n"
         "    checks = Checks(seconds=0.5)\n"
         "    await good(checks, ALICE)\n"
@@ -168,15 +172,12 @@ async def test_the_process_ends_when_its_parent_closes_the_pipe_even_within_a_ch
     parent = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE)
     output, _ = await parent.communicate()
 
-    async with asyncio.timeout(HANG_SECONDS):
-        while is_running(int(output.split()[-1])):
-            await asyncio.sleep(0.05)  # a poll with a deadline
+    await until(lambda: not is_running(int(output.split()[-1])))
 
 
 def is_running(pid: int) -> bool:
     try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8") as stat:  # noqa: PTH123 - a file of the kernel
-            return stat.read().rsplit(")", 1)[1].split()[0] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[0] != "Z"
     except OSError:
         return False
 
@@ -185,10 +186,10 @@ async def test_the_process_inherits_no_secret(checks: Checks, monkeypatch: pytes
     monkeypatch.setenv("PENSTOCK_ADMIN_KEY", "a-secret-of-ours")
     await good(checks, ALICE)
 
-    child = await running(checks)
+    child = pid_of(checks)
 
-    with open(f"/proc/{child}/environ", "rb") as environment:  # noqa: PTH123 - a file of the kernel
-        names = {line.partition(b"=")[0] for line in environment.read().split(b"\0")}
+    environment = Path(f"/proc/{child}/environ").read_bytes()  # noqa: ASYNC240 - a file of the kernel
+    names = {line.partition(b"=")[0] for line in environment.split(b"\0")}
     assert names <= {b"PATH", b"PYTHONPATH", b"PYTHONHOME", b"LD_LIBRARY_PATH", b"LANG", b"LC_ALL", b""}
 
 
@@ -209,10 +210,13 @@ async def test_a_cancelled_caller_still_learns_the_verdict_and_is_cancelled_at_i
 
 
 async def test_a_deadline_that_passes_meanwhile_is_still_told_as_one(checks: Checks) -> None:
-    with pytest.raises(TimeoutError):
+    async def job() -> None:
         async with asyncio.timeout(0.01):
             await good(checks, ALICE)
             await asyncio.sleep(HANG_SECONDS)
+
+    with pytest.raises(TimeoutError):
+        await job()
 
 
 @pytest.mark.parametrize(

@@ -216,15 +216,49 @@ def test_references_are_resolved_by_what_validates(reference: str, good: object,
     assert complaint(schema, {"p": bad}) is not None
 
 
+KEYWORDS = [
+    "type",
+    "$ref",
+    "$id",
+    "$schema",
+    "$anchor",
+    "$dynamicRef",
+    "$defs",
+    "properties",
+    "patternProperties",
+    "pattern",
+    "items",
+    "not",
+    "if",
+    "then",
+    "allOf",
+    "anyOf",
+    "oneOf",
+    "enum",
+    "const",
+    "required",
+    "dependentRequired",
+    "unevaluatedProperties",
+    "contains",
+    "minContains",
+    "maxContains",
+    "multipleOf",
+    "minimum",
+    "maxLength",
+    "format",
+    "$vocabulary",
+    "propertyNames",
+    "prefixItems",
+    "(",
+    "a",
+]
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5)
     | st.sampled_from(["#", "#/a", "%", "string", "(", "(?=a)", "a{9999999999}", "http://a", "\ud800"]),
     lambda inner: st.lists(inner, max_size=3)
     | st.dictionaries(
         st.sampled_from(
-            "type $ref $id $schema $anchor $dynamicRef $defs properties patternProperties pattern items not if then "
-            "allOf anyOf oneOf enum const required dependentRequired unevaluatedProperties contains minContains "
-            "maxContains multipleOf minimum maxLength format $vocabulary propertyNames prefixItems ( a".split()
+            KEYWORDS
         ),
         inner,
         max_size=4,

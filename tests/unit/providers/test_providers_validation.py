@@ -155,9 +155,12 @@ def test_a_long_text_for_a_pattern_is_not_matched_on_the_event_loop(pattern: str
 def test_work_is_taken_before_it_is_done_and_adds_up() -> None:
     schema, work = CompiledSchema({"items": {"pattern": "^a$"}}), Work()
 
-    with pytest.raises(TooMuchWork):
+    def check_often() -> None:
         for _ in range(1_000):
             schema.complaint(["a"], Size(1_000, 100, 1), work)
+
+    with pytest.raises(TooMuchWork):
+        check_often()
     assert work.steps is not None
     assert work.steps >= 0
 
@@ -165,7 +168,7 @@ def test_work_is_taken_before_it_is_done_and_adds_up() -> None:
 def test_a_usual_contract_is_little_work() -> None:
     fields = {f"field{number}": {"type": ["string", "null"], "maxLength": 500} for number in range(50)}
     fields["code"] = {"type": "string", "pattern": "^[A-Z]{2}-[0-9]{4}$"}
-    value = {name: "some words" * 4 for name in fields} | {"code": "AB-1234"}
+    value = dict.fromkeys(fields, "some words" * 4) | {"code": "AB-1234"}
     schema = CompiledSchema({"type": "object", "properties": fields, "required": list(fields)})
 
     assert schema.complaint(value, size_of(json.dumps(value)), Work(1_000_000)) is None
