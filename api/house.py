@@ -25,12 +25,12 @@ from storage.keys import StoredKey
 from storage.reads import JobFilter, JobStory, JobView
 from storage.summaries import BatchSummary
 from storage.suspense import SuspenseTotal
+from tasks import requests
 from tasks.deps import OnChunk
 from tasks.letter_lines import Reader
 from tasks.letters import Imported
 from tasks.quote import Quoted
 from tasks.reprice import Round
-from tasks.requests import Vocabulary
 
 
 class Intake(Protocol):
@@ -305,6 +305,13 @@ class Tenants(Protocol):
 
     async def set_share(self, name: str, given: JsonObject) -> JsonObject:
         """Replace the limits of one tenant, or of all others under `*`. Raises InvalidRequest."""
+
+
+class Vocabulary(requests.Vocabulary, Protocol):
+    """What reading a request has to know, and what of its contract is not checked here."""
+
+    def unchecked(self, schema: JsonObject) -> Sequence[str]:
+        """Parts of a usable schema that only the provider gets."""
 
 
 class House(Protocol):

@@ -182,3 +182,8 @@ def new_job(
         lanes=caller.lanes_of(house.share(caller.tenant_id)),
     )
     return parse_chat_request(body, origin, house.vocabulary, datetime.now(UTC))
+
+
+def unchecked_parts(job: NewJob, house: House) -> list[str]:
+    """What of the job's contract is sent to the provider and not checked here."""
+    return [] if job.contract is None else list(house.vocabulary.unchecked(job.contract.schema))

@@ -1,7 +1,8 @@
 """Holding a reply against its contract. Pure. The order matters: why it ended, whether it refused, whether it speaks.
 
 Only then is JSON looked for. Each candidate is held against the contract and the first that meets it wins; what is
-wrong with the first candidate is the complaint, because it is what the model most probably meant.
+wrong with the first candidate is the complaint, because it is what the model most probably meant. All of it takes its
+work from what is left (`providers.work`), and raises TooMuchWork before it does more.
 """
 
 from collections.abc import Iterator
@@ -11,18 +12,25 @@ from typing import Any
 from providers.recovery import Step, candidates
 from providers.validation import CompiledSchema
 from providers.wire import encoded
+from providers.work import Work
 from schemas.jsons import JsonObject
 from schemas.outcome import Declined, Invalid, Judged, Truncated, Valid
 from schemas.reply import Reply
 
 MAX_REASON_CHARACTERS = 500
+MAX_CHECKED_CHARACTERS = 1_000_000
+"""JSON of one choice: several times what the largest output limit of a model today can hold."""
+
 NO_CONTENT = "The reply has no content."
 NO_JSON = "The reply contains no JSON."
 
 
-def judge(reply: Reply, schema: CompiledSchema | None) -> Judged:
-    """Judge all choices of a reply: the first that is not valid decides, else the first choice is the output."""
-    judged = [_judge_choice(reply, choice, schema) for choice in _choices(reply)]
+def judge(reply: Reply, schema: CompiledSchema | None, work: Work) -> Judged:
+    """Judge all choices of a reply: the first that is not valid decides, else the first choice is the output.
+
+    Raises TooMuchWork.
+    """
+    judged = [_judge_choice(reply, choice, schema, work) for choice in _choices(reply)]
     met = [one for one in judged if isinstance(one, Valid)]
     if len(met) < len(judged):
         return next(one for one in judged if not isinstance(one, Valid))
@@ -52,7 +60,7 @@ def _plain_choice(choice: JsonObject, met: Valid) -> JsonObject:
     return {**choice, "message": {**message, "content": encoded(met.output).decode()}}
 
 
-def _judge_choice(reply: Reply, choice: JsonObject, schema: CompiledSchema | None) -> Judged:
+def _judge_choice(reply: Reply, choice: JsonObject, schema: CompiledSchema | None, work: Work) -> Judged:
     message, finish_reason = choice["message"], choice.get("finish_reason")
     if finish_reason == "content_filter":
         return Declined(reply=reply, reason="A content filter cut the reply.")
@@ -63,7 +71,7 @@ def _judge_choice(reply: Reply, choice: JsonObject, schema: CompiledSchema | Non
     texts = list(_texts(message))
     if not texts:
         return Invalid(reply=reply, complaint=NO_CONTENT)
-    return Valid(reply=reply) if schema is None else _meet(reply, texts, schema)
+    return Valid(reply=reply) if schema is None else _meet(reply, texts, schema, work)
 
 
 def _texts(message: JsonObject) -> Iterator[str]:
@@ -81,10 +89,16 @@ def _texts(message: JsonObject) -> Iterator[str]:
                 yield ""
 
 
-def _meet(reply: Reply, texts: list[str], schema: CompiledSchema) -> Judged:
+def _meet(reply: Reply, texts: list[str], schema: CompiledSchema, work: Work) -> Judged:
+    characters = sum(map(len, texts))
+    if characters > MAX_CHECKED_CHARACTERS:
+        return Invalid(
+            reply=reply,
+            complaint=f"The reply has {characters} characters; at most {MAX_CHECKED_CHARACTERS} can be checked.",
+        )
     complaint = None
-    for candidate in (candidate for text in texts for candidate in candidates(text)):
-        wrong: str | None = schema.complaint(candidate.value)
+    for candidate in (candidate for text in texts for candidate in candidates(text, work)):
+        wrong: str | None = schema.complaint(candidate.value, candidate.size, work)
         if wrong is None:
             output: Any = candidate.value
             return Valid(reply=reply, output=output, recovery=candidate.step.value)

@@ -9,10 +9,12 @@ from dataclasses import replace
 from datetime import datetime
 
 from config.catalogue import Catalogue
+from config.marks import synchronous_step
 from config.settings import Settings
 from providers import client, judging
 from providers.accounts import open_accounts
 from providers.bodies import MAX_METADATA_PAIRS, final_body, without_streaming
+from providers.check_process import Checks
 from providers.client import Account, OnChunk
 from providers.counting import counters
 from providers.estimates import Estimates
@@ -20,14 +22,15 @@ from providers.lookup import findable, look_up
 from providers.price_list import prices_of
 from providers.routing import Routes
 from providers.tokens import output_bound, prompt_bound
-from providers.validation import CompiledSchemas
+from providers.validation import CompiledSchemas, UnusableSchema
+from providers.work import TooMuchWork, Work
 from schemas.attempt import OpenedAttempt
 from schemas.contract import OutputContract
-from schemas.ids import AttemptId
+from schemas.ids import AttemptId, TenantId
 from schemas.job import Job, Target
 from schemas.jsons import JsonObject
 from schemas.money import ZERO, Price, Quote, Usage
-from schemas.outcome import Judged
+from schemas.outcome import Invalid, Judged
 from schemas.plan import Plan
 from schemas.reply import Reply, Trouble
 
@@ -44,6 +47,7 @@ class Models:
         self._accounts = accounts
         self._routes = Routes(catalogue)
         self._schemas = CompiledSchemas()
+        self._checks = Checks()
         self._prices = prices_of(catalogue, {name: account.base_url for name, account in accounts.items()})
 
     def chain(self, model: str) -> tuple[Target, ...]:
@@ -115,13 +119,28 @@ class Models:
             return asked
         return self._catalogue.providers[target.account].service_tier
 
-    def judge(self, reply: Reply, contract: OutputContract | None) -> Judged:
-        """Hold the reply against the contract. Pure."""
-        return judging.judge(reply, None if contract is None else self._schemas.of(contract.schema))
+    async def judge(self, reply: Reply, contract: OutputContract | None, tenant_id: TenantId) -> Judged:
+        """Hold the reply against the contract: here where that is little work, else in a process of its own."""
+        try:
+            with synchronous_step():
+                return judging.judge(reply, None if contract is None else self._schemas.of(contract.schema), Work())
+        except TooMuchWork:
+            assert contract is not None  # noqa: S101 - without a contract there is nothing to check
+            return await self._checks.judge(reply, contract.schema, tenant_id)
+        except UnusableSchema as error:  # it was taken in by an earlier version
+            return Invalid(reply=reply, complaint=f"The JSON Schema of the output is not usable: {error}")
+
+    async def aclose(self) -> None:
+        """End what checks large replies."""
+        await self._checks.aclose()
 
 
 @asynccontextmanager
 async def open_models(catalogue: Catalogue, settings: Settings, env: Mapping[str, str]) -> AsyncIterator[Models]:
     """Open the accounts and stand before them. Raises InvalidSetting where a key is missing."""
     async with open_accounts(catalogue, settings, env) as accounts:
-        yield Models(catalogue, settings, accounts, Estimates(counters(env)))
+        models = Models(catalogue, settings, accounts, Estimates(counters(env)))
+        try:
+            yield models
+        finally:
+            await models.aclose()

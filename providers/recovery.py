@@ -1,8 +1,8 @@
 """Finding the intended JSON in a reply: direct, fenced block, embedded JSON, repair, in this order. Pure.
 
 Every candidate is offered, because only the contract can tell which one was meant; the step that found it is recorded.
-Each step keeps the digits of numbers, and makes storable what it found. A reply that was cut at its output limit never
-comes here.
+Each step keeps the digits of numbers, makes storable what it found, and takes its work from what is left
+(`providers.work`). A reply that was cut at its output limit never comes here.
 """
 
 import re
@@ -14,14 +14,16 @@ from typing import Any
 
 from json_repair.json_parser import JSONParser
 
+from providers.work import PARSE_STEPS_PER_CHARACTER, REPAIR_STEPS_PER_CHARACTER, Size, Work, size_of
 from schemas.jsons import MAX_REPLY_LEVELS, MalformedJson, number, parse, parse_embedded
 from schemas.storable import storable
 
 MAX_EMBEDDED = 64
 """Openings that are tried: beyond this a reply is prose with brackets, and each costs a parse."""
 
-MAX_REPAIRED_CHARACTERS = 200_000
-"""Repair is a slow walk in Python; a longer reply is reprompted sooner than it is mended."""
+MAX_REPAIRED_CHARACTERS = 100_000
+"""All pieces of one reply together. Repair is a slow walk in Python, half a second for so many; what is longer is
+reprompted sooner than it is mended."""
 
 MAX_REPAIRED_DEPTH = 64
 """Repairing what opens and never closes costs a tenth of a millisecond per opening, and ends in nothing."""
@@ -47,26 +49,35 @@ class Candidate:
 
     step: Step
     value: Any
+    size: Size
 
 
-def candidates(text: str) -> Iterator[Candidate]:
-    """Everything in a reply that may be its JSON, the most literal first. Lazy: later steps cost more."""
+def candidates(text: str, work: Work) -> Iterator[Candidate]:
+    """Everything in a reply that may be its JSON, the most literal first. Lazy: later steps cost more.
+
+    Raises TooMuchWork.
+    """
+    work.spend(len(text) * PARSE_STEPS_PER_CHARACTER)
     found, direct = _parsed(text)
     if found:
-        yield Candidate(Step.DIRECT, direct)
+        yield Candidate(Step.DIRECT, direct, size_of(text))
         if isinstance(direct, dict | list):
             return
+    work.spend(len(text) * PARSE_STEPS_PER_CHARACTER)
     blocks = [block.strip() for block in _FENCE.findall(text)]
     for block in blocks:
         found, value = _parsed(block)
         if found:
-            yield Candidate(Step.FENCED, value)
-    for value in _embedded(text):
-        yield Candidate(Step.EMBEDDED, value)
+            yield Candidate(Step.FENCED, value, size_of(block))
+    for value, size in _embedded(text, work):
+        yield Candidate(Step.EMBEDDED, value, size)
+    repairable = MAX_REPAIRED_CHARACTERS
     for piece in [*blocks, text]:
-        value = _repaired(piece)
-        if isinstance(value, dict | list) and value:
-            yield Candidate(Step.REPAIRED, value)
+        if len(piece) <= repairable:
+            repairable -= len(piece)
+            value = _repaired(piece, work)
+            if isinstance(value, dict | list) and value:
+                yield Candidate(Step.REPAIRED, value, size_of(piece))
 
 
 def _parsed(text: str) -> tuple[bool, Any]:
@@ -76,24 +87,32 @@ def _parsed(text: str) -> tuple[bool, Any]:
         return False, None
 
 
-def _embedded(text: str) -> Iterator[Any]:
+def _embedded(text: str, work: Work) -> Iterator[tuple[Any, Size]]:
     """Each object or array that stands whole in the text and in no other one that was found."""
     position = 0
     for _ in range(MAX_EMBEDDED):
         opening = _OPENING.search(text, position)
         if opening is None:
             return
+        begin = opening.start()
         try:
-            value, position = parse_embedded(text, opening.start())
-        except MalformedJson:
+            value, end = parse_embedded(text, begin)
+        except MalformedJson as error:
             position = opening.end()
+            read_to = len(text) if error.at is None else error.at
+            work.spend((read_to - begin) * PARSE_STEPS_PER_CHARACTER)
         else:
-            yield storable(value)
+            position = end
+            work.spend((end - begin) * PARSE_STEPS_PER_CHARACTER)
+            yield storable(value), size_of(text[begin:end])
 
 
-def _repaired(text: str) -> Any:  # noqa: ANN401 - whatever JSON it is
-    opening = _OPENING.search(text[:MAX_REPAIRED_CHARACTERS])
-    if opening is None or len(text) > MAX_REPAIRED_CHARACTERS or _depth(text) > MAX_REPAIRED_DEPTH:
+def _repaired(text: str, work: Work) -> Any:  # noqa: ANN401 - whatever JSON it is
+    opening = _OPENING.search(text)
+    if opening is None:
+        return None
+    work.spend(len(text) * REPAIR_STEPS_PER_CHARACTER)
+    if _depth(text) > MAX_REPAIRED_DEPTH:
         return None
     try:
         return storable(_Repairer(text[opening.start() :]).parse())

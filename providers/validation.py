@@ -1,126 +1,152 @@
 """The output contract as a compiled JSON Schema: does a value meet it, and if not, why, in words fit for the model.
 
-Pure: references reach nothing outside their own schema. Schemas are compiled once per digest; the work of one
-validation is bounded, so that no schema and no reply can hold up the other jobs of a process.
+Pure: references reach nothing outside their own schema, and patterns run on an engine without backtracking. What of a
+schema that engine cannot do is left out of the check. Work is counted before it is done (`providers.work`).
 """
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextvars import ContextVar
-from heapq import nsmallest
-from itertools import count
 from typing import Any
 
-import orjson
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import ValidationError, best_match
-from jsonschema.validators import extend
-from referencing import Registry
+from jsonschema_rs import ReferencingError, ValidationError, Validator, validator_for
 
-from providers.quick_check import quick_check
+from providers.checkable import BrokenPatternError, Checkable, checkable
+from providers.complaints import in_words
+from providers.patterns import PATTERN_OPTIONS
+from providers.schema_weight import weight_of
+from providers.unfolding import unfolding_complaint
+from providers.wire import encoded
+from providers.work import Size, Work
 from schemas.jsons import JsonObject
+from schemas.storable import storable
 
 MAX_COMPILED = 512
 """Schemas kept compiled: batches use one each, so this is as many batches as a process sees at once."""
 
+MAX_COMPILED_SOURCE_BYTES = 4_000_000
+"""JSON of all schemas kept compiled, which take about 20 times as much memory: 80 MB at the worst."""
+
 MAX_COMPLAINTS = 3
 """A model mends a few things at a time; more of them only cost tokens."""
 
-MAX_COMPLAINT_CHARACTERS = 240
-MAX_MATCHED_CHARACTERS = 4_096
-"""Text that a pattern is tried on: a regular expression may take the square of its length, or worse."""
+MAX_ENUMERATED_PAIRS = 2_000
+"""Parts of a schema times values of a reply up to which all errors are collected, at 13 microseconds each: 26 ms.
 
-MAX_EVALUATIONS = 10_000
-"""References followed in one validation: about a second at the worst, and far above what an honest schema needs."""
+Beyond, the first error is the complaint.
+"""
 
-TOO_MUCH_WORK = "The value is too large or too deeply nested to be checked."
+MAX_VALUE_LEVELS = 200
+"""Deeper values cannot be stored, and at some thousands the engine runs out of stack, which ends the process."""
+
+TOO_DEEP = "The value is too deeply nested to be checked."
+WHOLE = "the whole schema: it refers to a part that is not checked"
 
 
-_RULES = Draft202012Validator.VALIDATORS
-_evaluations: ContextVar[Iterator[int]] = ContextVar("evaluations")
-
-
-class _TooMuchWorkError(Exception):
-    """This value cannot be checked within bounds."""
+class UnusableSchema(Exception):  # noqa: N818 - says what it is
+    """This is no JSON Schema, or refers to what it does not have; the message names the place."""
 
 
 class CompiledSchema:
-    """One schema, ready to judge values."""
+    """One schema, ready to judge values. Raises UnusableSchema."""
 
     def __init__(self, schema: JsonObject) -> None:
-        self._validator = _BoundedValidator(
-            schema, registry=Registry(), format_checker=Draft202012Validator.FORMAT_CHECKER
-        )
-        self._quick = quick_check(schema, most_matched_characters=MAX_MATCHED_CHARACTERS)
-
-    def complaint(self, value: Any) -> str | None:  # noqa: ANN401 - any JSON value
-        """What is wrong with the value: path and reason, at most a few; None when it meets the schema."""
-        if self._quick is not None and self._quick(value):
-            return None
-        _evaluations.set(count(1))
         try:
-            errors = nsmallest(MAX_COMPLAINTS, self._validator.iter_errors(value), key=_depth)
-        except (_TooMuchWorkError, RecursionError, OverflowError):
-            return TOO_MUCH_WORK
-        return "; ".join(dict.fromkeys(_in_words(error) for error in errors)) or None
+            part = checkable(schema)
+        except BrokenPatternError as error:
+            raise UnusableSchema(str(error)) from None
+        if complaint := unfolding_complaint(part.schema):
+            raise UnusableSchema(complaint)
+        self._validator, part = _compiled(part)
+        self._schema = part.schema
+        self._weight = weight_of(part.schema)
+        self.unchecked = part.unchecked
+
+    def complaint(self, value: Any, size: Size, work: Work) -> str | None:  # noqa: ANN401 - any JSON value
+        """What is wrong with the value: path and reason, at most a few; None when it meets the schema.
+
+        `size` is that of the text that the value was read from. Raises TooMuchWork.
+        """
+        work.spend(self._weight.steps(size))
+        if size.openings > MAX_VALUE_LEVELS and _nests_deeper(value, MAX_VALUE_LEVELS):
+            return TOO_DEEP
+        try:
+            return self._complaint(value, size)
+        except UnicodeEncodeError:  # half a character
+            return self._complaint(storable(value), size)
+        except (RecursionError, ValueError):  # the engine's own limit of levels
+            return TOO_DEEP
+
+    def _complaint(self, value: Any, size: Size) -> str | None:  # noqa: ANN401 - any JSON value
+        if self._validator.is_valid(value):
+            return None
+        errors: list[ValidationError] = []
+        if self._weight.parts * size.values <= MAX_ENUMERATED_PAIRS:
+            errors = list(self._validator.iter_errors(value))
+        else:
+            try:
+                self._validator.validate(value)
+            except ValidationError as error:
+                errors = [error]
+        errors.sort(key=lambda error: len(error.instance_path))
+        return "; ".join(dict.fromkeys(in_words(error, value, self._schema) for error in errors[:MAX_COMPLAINTS]))
 
 
 class CompiledSchemas:
     """Compiled schemas by digest, the least recently used forgotten first."""
 
     def __init__(self) -> None:
-        self._by_digest: OrderedDict[bytes, CompiledSchema] = OrderedDict()
+        self._by_digest: OrderedDict[bytes, tuple[CompiledSchema, int]] = OrderedDict()
+        self._source_bytes = 0
 
     def of(self, schema: JsonObject) -> CompiledSchema:
         """The compiled form of a schema that `schema_complaint` had nothing against."""
-        digest = hashlib.sha256(orjson.dumps(schema, option=orjson.OPT_SORT_KEYS)).digest()
+        source = encoded(schema)
+        digest = hashlib.sha256(source).digest()
         found = self._by_digest.get(digest)
-        if found is None:
-            found = self._by_digest[digest] = CompiledSchema(schema)
-            if len(self._by_digest) > MAX_COMPILED:
-                self._by_digest.popitem(last=False)
-        else:
+        if found is not None:
             self._by_digest.move_to_end(digest)
-        return found
+            return found[0]
+        compiled = CompiledSchema(schema)
+        self._by_digest[digest] = compiled, len(source)
+        self._source_bytes += len(source)
+        while len(self._by_digest) > MAX_COMPILED or (
+            self._source_bytes > MAX_COMPILED_SOURCE_BYTES and len(self._by_digest) > 1
+        ):
+            _, (_, forgotten_bytes) = self._by_digest.popitem(last=False)
+            self._source_bytes -= forgotten_bytes
+        return compiled
 
 
-def _counted(rule: Any) -> Any:  # noqa: ANN401 - a keyword of jsonschema, which is not typed
-    def counted(validator: Any, ref: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:  # noqa: ANN401
-        if next(_evaluations.get()) > MAX_EVALUATIONS:
-            raise _TooMuchWorkError
-        yield from rule(validator, ref, instance, schema) or ()
-
-    return counted
-
-
-def _pattern(validator: Any, pattern: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:  # noqa: ANN401
-    if isinstance(instance, str) and len(instance) > MAX_MATCHED_CHARACTERS:
-        yield ValidationError(f"the text has {len(instance)} characters, too many for its pattern")
-    else:
-        yield from _RULES["pattern"](validator, pattern, instance, schema) or ()
+def _compiled(part: Checkable) -> tuple[Validator, Checkable]:
+    try:
+        return _validator(part.schema), part
+    except ValidationError as error:
+        if not part.unchecked and not _is_about_a_pattern(error):
+            raise UnusableSchema(_words(error)) from None
+    except (ReferencingError, ValueError, OverflowError, RecursionError) as error:
+        raise UnusableSchema(f"the schema: {str(error)[:200]}") from None
+    unchecked = Checkable(schema={}, unchecked=(*part.unchecked, WHOLE))
+    return _validator(unchecked.schema), unchecked
 
 
-def _depth(error: ValidationError) -> int:
-    return len(error.absolute_path)
+def _validator(schema: JsonObject) -> Validator:
+    return validator_for(schema, validate_formats=True, pattern_options=PATTERN_OPTIONS, offline=True)
 
 
-def _in_words(error: ValidationError) -> str:
-    deepest = best_match([error]) or error
-    place = _path(deepest.absolute_path)
-    reason = f"{place}: {deepest.message}" if place else deepest.message
-    if len(reason) <= MAX_COMPLAINT_CHARACTERS:
-        return reason
-    half = MAX_COMPLAINT_CHARACTERS // 2  # a quoted value is long in the middle; place and reason stand at the ends
-    return f"{reason[:half]} … {reason[-half:]}"
+def _is_about_a_pattern(error: ValidationError) -> bool:
+    """Whether a reference led to a pattern in a place where schemas do not stand, and the engine cannot run it."""
+    return getattr(error.kind, "format", None) == "regex"
 
 
-def _path(steps: Any) -> str:  # noqa: ANN401 - a deque of names and indexes
-    text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)
-    return text.removeprefix(".")
+def _words(error: ValidationError) -> str:
+    place = "/".join(str(step) for step in error.instance_path)
+    return f"{place[:100] or 'the schema'}: {error.message[:200]}"
 
 
-_BoundedValidator = extend(  # type: ignore[no-untyped-call]  # its stub is bare
-    Draft202012Validator,
-    {"$ref": _counted(_RULES["$ref"]), "$dynamicRef": _counted(_RULES["$dynamicRef"]), "pattern": _pattern},
-)
+def _nests_deeper(value: Any, levels: int) -> bool:  # noqa: ANN401 - any JSON value
+    level = [value]
+    while level and levels >= 0:
+        levels -= 1
+        below = [part.values() if isinstance(part, dict) else part for part in level if isinstance(part, dict | list)]
+        level = [part for parts in below for part in parts]
+    return bool(level)

@@ -3,9 +3,11 @@
 Apart from `Models` so that a process which only reads requests loads no client.
 """
 
+from collections.abc import Sequence
+
 from config.catalogue import Catalogue
 from providers.routing import Routes
-from providers.schema_check import schema_complaint
+from providers.schema_check import schema_verdict
 from schemas.job import Target
 from schemas.jsons import JsonObject
 
@@ -22,4 +24,8 @@ class Vocabulary:
 
     def schema_complaint(self, schema: JsonObject) -> str | None:
         """Why this schema cannot be a contract, or None."""
-        return schema_complaint(schema)
+        return schema_verdict(schema).complaint
+
+    def unchecked(self, schema: JsonObject) -> Sequence[str]:
+        """What of this schema is sent to the provider and not checked here."""
+        return schema_verdict(schema).unchecked

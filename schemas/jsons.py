@@ -43,7 +43,14 @@ _INFINITE: Final = {"Infinity": Decimal("1E+999"), "-Infinity": Decimal("-1E+999
 
 
 class MalformedJson(ValueError):  # noqa: N818 - says what the text is
-    """The text is not JSON, or nests too deeply, or holds a number that is too long."""
+    """The text is not JSON, or nests too deeply, or holds a number that is too long.
+
+    `at` is the character at which reading ended, where that is known.
+    """
+
+    def __init__(self, message: str, at: int | None = None) -> None:
+        super().__init__(message)
+        self.at = at
 
 
 def parse(raw: bytes | bytearray | str, *, most_levels: int | None = None) -> Any:  # noqa: ANN401 - any JSON value
@@ -64,7 +71,7 @@ def parse_embedded(text: str, start: int) -> tuple[Any, int]:
     try:
         value, end = _EMBEDDED.raw_decode(text, start)
     except (ValueError, RecursionError) as error:
-        raise MalformedJson(str(error)) from None
+        raise MalformedJson(str(error), at=getattr(error, "pos", None)) from None
     if is_deeper(value, MAX_REPLY_LEVELS):
         raise MalformedJson(f"it nests more than {MAX_REPLY_LEVELS} levels deep")
     return value, end

@@ -11,7 +11,7 @@ from schemas.admission import Refusal, RefusalReason
 from schemas.attempt import OpenedAttempt
 from schemas.contract import OutputContract
 from schemas.errors import InvalidSetting, UnknownModel
-from schemas.ids import AttemptId
+from schemas.ids import AttemptId, TenantId
 from schemas.job import Job, Target
 from schemas.jsons import JsonObject
 from schemas.money import Price
@@ -45,7 +45,7 @@ class UnbudgetedModels(Protocol):
     def served_price(self, opened: OpenedAttempt, reply: Reply) -> Price:
         """What a million tokens of this reply cost."""
 
-    def judge(self, reply: Reply, contract: OutputContract | None) -> Judged:
+    async def judge(self, reply: Reply, contract: OutputContract | None, tenant_id: TenantId) -> Judged:
         """Hold the reply against the contract."""
 
 

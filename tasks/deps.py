@@ -14,7 +14,7 @@ from schemas.admission import Ask, Grant, Penalty, Refusal, Settlement, Wait
 from schemas.attempt import ClosedAttempt, OpenedAttempt
 from schemas.contract import OutputContract
 from schemas.decision import Decision
-from schemas.ids import AttemptId, JobId
+from schemas.ids import AttemptId, JobId, TenantId
 from schemas.job import Held, Job, Lease, Target
 from schemas.jsons import JsonObject
 from schemas.money import Price
@@ -93,8 +93,8 @@ class Models(Protocol):
     def served_price(self, opened: OpenedAttempt, reply: Reply) -> Price:
         """What a million tokens of this reply cost: at the tier that served it, else as was reserved. Pure."""
 
-    def judge(self, reply: Reply, contract: OutputContract | None) -> Judged:
-        """Hold the reply against the contract. Pure."""
+    async def judge(self, reply: Reply, contract: OutputContract | None, tenant_id: TenantId) -> Judged:
+        """Hold the reply against the contract."""
 
 
 class Answers(Protocol):

@@ -10,7 +10,7 @@ from schemas.admission import Ask, Grant, Penalty, Refusal, Settlement, Wait
 from schemas.attempt import AttemptState, ClosedAttempt, OpenedAttempt
 from schemas.contract import OutputContract
 from schemas.decision import Decision
-from schemas.ids import AttemptId, JobId
+from schemas.ids import AttemptId, JobId, TenantId
 from schemas.job import Held, Job, Lease, Target
 from schemas.jsons import JsonObject
 from schemas.money import Price
@@ -119,5 +119,5 @@ class _Models:
     def served_price(self, opened: OpenedAttempt, reply: Reply) -> Price:
         return self._models.served_price(opened, reply)
 
-    def judge(self, reply: Reply, contract: OutputContract | None) -> Judged:
-        return self._models.judge(reply, contract)
+    async def judge(self, reply: Reply, contract: OutputContract | None, tenant_id: TenantId) -> Judged:
+        return await self._models.judge(reply, contract, tenant_id)

@@ -17,7 +17,6 @@ import structlog
 from config.marks import synchronous_step
 from schemas.admission import Ask, Grant, Penalty, Refusal, RefusalReason, SettleKind, Settlement, Step, Wait
 from schemas.attempt import ClosedAttempt, OpenedAttempt
-from schemas.contract import OutputContract
 from schemas.decision import AskAgain, DeadLetter, DeadReason, Decision
 from schemas.errors import AccountUnavailable, Unavailable
 from schemas.ids import JobId
@@ -137,7 +136,7 @@ async def _recall(job: Job, deps: Deps) -> Tried | None:
         with suppress(AccountUnavailable):  # then it may be paid again, as where nothing is kept
             reply = await deps.models.look_up(opened.target, opened.id)
         if reply is not None:
-            return _replied(job, opened, reply, deps)
+            return await _replied(job, opened, reply, deps)
     if len(suspended) >= job.max_tries:
         return Tried(outcome=InternalFault(message=f"{len(suspended)} of its calls ended, and nobody learned how."))
     return None
@@ -246,7 +245,7 @@ async def _answer(job: Job, plan: Plan, opened: OpenedAttempt, deps: Deps, on_ch
         return _tried(InternalFault(), book_fault(opened, deps.now(), answered=False))
     match answer:
         case Reply():
-            return _replied(job, opened, answer, deps)
+            return await _replied(job, opened, answer, deps)
         case Trouble():
             await _warn_others(job.id, plan.target, answer, deps)
             return _tried(Failed(trouble=answer), book_trouble(opened, answer, deps.now()))
@@ -254,8 +253,8 @@ async def _answer(job: Job, plan: Plan, opened: OpenedAttempt, deps: Deps, on_ch
             assert_never(answer)
 
 
-def _replied(job: Job, opened: OpenedAttempt, reply: Reply, deps: Deps) -> Tried:
-    judged = _judged(reply, job.contract, opened, deps)
+async def _replied(job: Job, opened: OpenedAttempt, reply: Reply, deps: Deps) -> Tried:
+    judged = await _judged(job, reply, opened, deps)
     try:
         with synchronous_step():
             price = deps.models.served_price(opened, reply)
@@ -265,13 +264,12 @@ def _replied(job: Job, opened: OpenedAttempt, reply: Reply, deps: Deps) -> Tried
         return _tried(InternalFault(), book_fault(opened, deps.now(), answered=True))
 
 
-def _judged(reply: Reply, contract: OutputContract | None, opened: OpenedAttempt, deps: Deps) -> Judged:
+async def _judged(job: Job, reply: Reply, opened: OpenedAttempt, deps: Deps) -> Judged:
     """The verdict; a check that ends in a bug has found no fault with the reply, and no proof of it either."""
     try:
-        with synchronous_step():
-            return deps.models.judge(reply, contract)
+        return await deps.models.judge(reply, job.contract, job.tenant_id)
     except Exception:
-        log.exception("judging_failed", job_id=opened.job_id, attempt_id=opened.id)
+        log.exception("judging_failed", job_id=job.id, attempt_id=opened.id)
         return Invalid(reply=reply, complaint=UNCHECKED)
 
 

@@ -8,7 +8,7 @@ from api.answers import Json, checked_id, known, page
 from api.auth import AnyCaller, Caller
 from api.house import JobReads
 from api.native.shapes import job_object, story_object, summary_object
-from api.requests import CHAT_BODY, IdempotencyKey, JsonBody, OfHouse, OfPrivacy, new_job
+from api.requests import CHAT_BODY, IdempotencyKey, JsonBody, OfHouse, OfPrivacy, new_job, unchecked_parts
 from schemas.errors import InvalidRequest
 from schemas.ids import BatchId, JobId
 from schemas.lanes import Lane
@@ -39,6 +39,7 @@ async def submit_job(
             "model": job.model,
             "tenant_id": job.tenant_id,
             "repeated": accepted.repeated,
+            "unchecked": unchecked_parts(job, house),
         }
     )
 

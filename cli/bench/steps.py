@@ -176,7 +176,7 @@ async def _call(deps: Deps, plan: Plan, opened: OpenedAttempt) -> Reply:
 
 
 async def _judge(deps: Deps, held: Held, opened: OpenedAttempt, reply: Reply) -> tuple[Booking, Complete]:
-    judged = deps.models.judge(reply, held.job.contract)
+    judged = await deps.models.judge(reply, held.job.contract, held.job.tenant_id)
     if not isinstance(judged, Valid):
         raise PenstockError("the upstream's answer does not meet its schema")
     booking = book_reply(opened, reply, judged, deps.now(), price=deps.models.served_price(opened, reply))

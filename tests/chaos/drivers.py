@@ -102,7 +102,7 @@ class TillModels:
         cost = await asked(self._port, "look", attempt_id)
         return None if cost is None else _reply(cost)
 
-    def judge(self, reply: Reply, contract: OutputContract | None) -> Valid:
+    async def judge(self, reply: Reply, contract: OutputContract | None, tenant_id: TenantId) -> Valid:
         return Valid(reply=reply)
 
     def served_price(self, opened: OpenedAttempt, reply: Reply) -> Price:

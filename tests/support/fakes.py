@@ -189,7 +189,7 @@ class FakeModels:
     def served_price(self, opened: OpenedAttempt, reply: Reply) -> Price:
         return opened.price
 
-    def judge(self, reply: Reply, contract: OutputContract | None) -> Judged:
+    async def judge(self, reply: Reply, contract: OutputContract | None, tenant_id: TenantId) -> Judged:
         if (reply.text or "").startswith("bad"):
             return Invalid(reply=reply, complaint="it is bad")
         return Valid(reply=reply)

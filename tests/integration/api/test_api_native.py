@@ -17,6 +17,25 @@ def test_a_job_is_handed_in(caller: httpx2.Client) -> None:
     assert (job["state"], job["lane"], job["repeated"]) == ("queued", "normal", False)
 
 
+def test_what_of_a_contract_is_not_checked_here_is_named(caller: httpx2.Client) -> None:
+    contract = {"schema": {"properties": {"code": {"pattern": "^(?=A)[A-Z]+$"}}}}
+
+    for path in ("/jobs", "/quote"):
+        plain = caller.post(path, json=BODY).json()
+        told = caller.post(path, json=BODY | {"output_contract": contract}).json()
+        assert plain["unchecked"] == []
+        assert told["unchecked"] == ["properties/code/pattern: the pattern '^(?=A)[A-Z]+$'"]
+
+
+@pytest.mark.parametrize(
+    "schema", [{"$schema": {}}, {"pattern": "(" * 3_000}, {"$ref": "#/$defs/x"}, {"allOf": [{}] * 30_000}]
+)
+def test_a_schema_that_cannot_be_used_is_a_fault_of_the_request(caller: httpx2.Client, schema: JsonObject) -> None:
+    answer = caller.post("/jobs", json=BODY | {"output_contract": {"schema": schema}})
+
+    assert (answer.status_code, error_of(answer)["param"]) == (400, "output_contract")
+
+
 def test_the_whole_story_of_a_job_is_told(caller: httpx2.Client) -> None:
     caller.post("/v1/chat/completions", json=BODY)
     [job] = caller.get("/jobs").json()["data"]

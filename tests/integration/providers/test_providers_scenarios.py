@@ -11,7 +11,7 @@ from config.catalogue import Catalogue
 from config.settings import Settings
 from providers.models import Models, open_models
 from schemas.contract import OutputContract
-from schemas.ids import AttemptId
+from schemas.ids import DEFAULT_TENANT, AttemptId
 from schemas.jsons import JsonObject
 from schemas.money import UNKNOWN_PRICE
 from schemas.outcome import Declined, Invalid, Judged, Truncated, Valid
@@ -159,7 +159,7 @@ async def test_answers_are_judged(
     answer = await called(models, provider, planned(models, scenario), Heard() if streamed else None)
 
     assert isinstance(answer, Reply)
-    judged = models.judge(answer, CONTRACT)
+    judged = await models.judge(answer, CONTRACT, DEFAULT_TENANT)
     assert isinstance(judged, expected[0])
     assert getattr(judged, "recovery", None) == expected[1]
 

@@ -91,7 +91,7 @@ class Provider:
     def served_price(self, opened: OpenedAttempt, reply: Reply) -> Price:
         return opened.price
 
-    def judge(self, reply: Reply, contract: OutputContract | None) -> Judged:
+    async def judge(self, reply: Reply, contract: OutputContract | None, tenant_id: TenantId) -> Judged:
         return Valid(reply=reply, output={"fresh": True})
 
 

@@ -7,6 +7,7 @@ import pytest
 from providers.judging import NO_CONTENT, NO_JSON, judge
 from providers.replies import is_completion, reply_of, usage_of
 from providers.validation import CompiledSchema
+from providers.work import Work
 from schemas.admission import LimitHeaders
 from schemas.money import Usage
 from schemas.outcome import Declined, Invalid, Judged, Truncated, Valid
@@ -25,7 +26,7 @@ def choice(content: str | None = None, finish_reason: str | None = "stop", **mes
 
 
 def judged(*choices: dict[str, Any], schema: CompiledSchema | None = SCHEMA) -> Judged:
-    return judge(reply(*choices), schema)
+    return judge(reply(*choices), schema, Work(None))
 
 
 def call(arguments: object) -> dict[str, Any]:
@@ -52,7 +53,7 @@ def test_the_first_candidate_that_meets_the_contract_wins(content: str, step: st
 def test_a_recovered_answer_is_handed_on_as_the_json_alone_and_the_reply_stays_as_it_was() -> None:
     raw = reply(choice('{"a": 1}'), choice('Sure! ```json\n{"a": 2}\n```'))
 
-    outcome = judge(raw, SCHEMA)
+    outcome = judge(raw, SCHEMA, Work())
 
     assert isinstance(outcome, Valid)
     contents = [one["message"]["content"] for one in outcome.reply.body["choices"]]

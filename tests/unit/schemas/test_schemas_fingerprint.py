@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from providers.validation import CompiledSchema
+from providers.work import Size, Work
 from schemas.fingerprint import cause_of
 from schemas.jsons import JsonObject
 
@@ -22,10 +23,11 @@ SCHEMA: JsonObject = {
     },
 }
 COMPILED = CompiledSchema(SCHEMA)
+SIZE = Size(characters=500, values=10, openings=5)
 
 
 def words(**changes: object) -> str:
-    complaint = COMPILED.complaint({"price": 5} | changes)
+    complaint = COMPILED.complaint({"price": 5} | changes, SIZE, Work())
     assert complaint is not None
     return cause_of("invalid_output", complaint).words
 
@@ -54,7 +56,7 @@ def test_a_complaint_becomes_the_words_of_its_cause(changes: dict[str, object], 
 
 @given(st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\0"), max_size=400))
 def test_whatever_the_text_was_the_cause_is_one_and_holds_none_of_it(text: str) -> None:
-    complaint = COMPILED.complaint({"price": text})
+    complaint = COMPILED.complaint({"price": text}, SIZE, Work())
 
     assert cause_of("invalid_output", complaint).words == "price: a string where a number belongs"
 
