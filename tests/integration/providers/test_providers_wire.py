@@ -16,9 +16,10 @@ from providers.accounts import SPARE_CONNECTIONS
 from providers.models import Models, open_models
 from schemas.errors import InvalidSetting
 from schemas.ids import AttemptId, BatchId
-from schemas.jsons import JsonObject
+from schemas.jsons import JsonObject, dumps, parse
 from schemas.plan import Plan
 from schemas.reply import Reply, Trouble, TroubleKind
+from schemas.storable import storable
 from tests.support.canned_server import CLOSE, answer, canned_server, event_stream
 from tests.support.fakes import a_job
 from tests.support.simulator_process import SimulatorProcess
@@ -284,3 +285,39 @@ async def test_a_missing_key_refuses_to_start_and_names_its_variable() -> None:
     with pytest.raises(InvalidSetting, match="OPENAI_API_KEY"):
         async with open_models(Catalogue(), Settings.model_construct(), {}):
             pass
+
+
+DIGITS = b'{"wei":100000000000000000001,"rate":0.12345678901234567890123}'
+
+
+async def test_numbers_travel_digit_for_digit_in_both_directions() -> None:
+    said = orjson.dumps(COMPLETION)[:-1] + b',"extra":' + DIGITS + b"}"
+    async with canned_server([answer("200 OK", said)]) as (base_url, requests), models_at(base_url) as models:
+        plan = planned(models, body={"model": "m", "messages": [], "extra": parse(DIGITS)})
+        found = await models.call(plan, AttemptId("att_1"), deadline_seconds=5, on_chunk=None)
+
+    assert b'"extra":' + DIGITS in requests[0]
+    assert isinstance(found, Reply)
+    assert dumps(found.body["extra"]) == DIGITS
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        orjson.dumps(COMPLETION).replace(b'"fine"', b'"smile \\ud83d\\u0000"'),
+        orjson.dumps(COMPLETION).replace(b'"total_tokens":4', b'"total_tokens":-Infinity'),
+        orjson.dumps(COMPLETION).replace(b'"created":1', b'"created":' + b"[" * 150 + b"]" * 150),
+    ],
+)
+async def test_what_providers_send_against_the_rules_is_read_all_the_same(body: bytes) -> None:
+    [found] = await told(answer("200 OK", body))
+
+    assert isinstance(found, Reply)
+    assert storable(found.body) is found.body
+
+
+@pytest.mark.parametrize("odd", [b"[" * 250 + b"]" * 250, b"9" * 5_000, b"1e99999999"])
+async def test_what_cannot_be_read_within_bounds_is_trouble(odd: bytes) -> None:
+    found = await trouble(answer("200 OK", orjson.dumps(COMPLETION).replace(b'"created":1', b'"created":' + odd)))
+
+    assert found.kind is TroubleKind.UNKNOWN
