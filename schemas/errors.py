@@ -14,7 +14,8 @@ PenstockError
     └── PostgresUnavailable
         ├── PostgresFull      until somebody makes room
         ├── PostgresCrowded
-        └── PostgresReadOnly
+        ├── PostgresReadOnly
+        └── PostgresBusy      with one statement: others may go on
 """
 
 
@@ -105,3 +106,7 @@ class PostgresCrowded(PostgresUnavailable):
 
 class PostgresReadOnly(PostgresUnavailable):
     """Postgres takes no writes for now, so nothing can be accepted; try again in a few seconds."""
+
+
+class PostgresBusy(PostgresUnavailable):
+    """Postgres gave up on a statement that took too long or waited for rows of others; try again in a few seconds."""

@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from schemas.errors import PostgresCrowded, PostgresFull, PostgresReadOnly, PostgresUnavailable
+from schemas.errors import PostgresBusy, PostgresCrowded, PostgresFull, PostgresReadOnly, PostgresUnavailable
 
 POOL_SIZE = 8
 CONNECT_TIMEOUT_SECONDS = 5
@@ -35,7 +35,15 @@ BY_SQLSTATE: Mapping[str, type[PostgresUnavailable]] = {
     "53100": PostgresFull,
     "53300": PostgresCrowded,
     "25006": PostgresReadOnly,  # a standby after a failover; some hosts turn a full disk into this
+    "57014": PostgresBusy,  # the statement time-out, or an operator who cancelled the statement
+    "40001": PostgresBusy,  # serialization failure
+    "40P01": PostgresBusy,  # deadlock
+    "55P03": PostgresBusy,  # lock time-out
 }
+UNAVAILABLE_CLASSES = ("08", "53", "57P", "58")
+"""First characters of the SQLSTATEs that no value of a statement causes: the connection, the server's resources, its
+shutdown or start, its disk. Every other code is about the statement, whatever class the driver raises for it: 54000
+(an index row that is too large) is an OperationalError as well."""
 CROWDED = ("too many clients", "remaining connection slots", "too many connections for")
 """What a server says that takes no more connections: libpq hands on no code of a failed login, only these words."""
 
@@ -88,11 +96,13 @@ async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
 
 
 def condition_of(error: DBAPIError) -> PostgresUnavailable | None:
-    """What the server cannot do just now; None where the statement is wrong, which trying again would not mend."""
-    by_code = BY_SQLSTATE.get(getattr(error.orig, "sqlstate", None) or "")
-    if by_code is not None:
-        return by_code()
-    if not (isinstance(error, OperationalError) or error.connection_invalidated):
+    """What the server cannot do just now; None where the statement or a value is wrong."""
+    code = getattr(error.orig, "sqlstate", None)
+    if code in BY_SQLSTATE:
+        return BY_SQLSTATE[code]()
+    if error.connection_invalidated or (code is not None and code.startswith(UNAVAILABLE_CLASSES)):
+        return PostgresUnavailable()
+    if code is not None or not isinstance(error, OperationalError):
         return None
     return PostgresCrowded() if any(words in str(error.orig) for words in CROWDED) else PostgresUnavailable()
 

@@ -7,11 +7,11 @@ import sys
 import psycopg
 import pytest
 from sqlalchemy import text
-from sqlalchemy.exc import ProgrammingError
+from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from config.settings import Settings
-from schemas.errors import PostgresCrowded, PostgresReadOnly, PostgresUnavailable
+from schemas.errors import PostgresBusy, PostgresCrowded, PostgresReadOnly, PostgresUnavailable
 from storage.engine import open_engine, transaction
 from storage.jobs import JobTable
 from tests.support.stored_jobs import new_job
@@ -69,6 +69,31 @@ async def test_a_wrong_statement_is_no_condition(fresh_database_url: str) -> Non
                 await connection.execute(text("SELECT no_such_column FROM jobs"))
     finally:
         await engine.dispose()
+
+
+async def test_a_value_that_no_index_can_hold_is_no_condition(engine: AsyncEngine) -> None:
+    async with transaction(engine) as connection:
+        await connection.execute(text("CREATE TABLE named (name text PRIMARY KEY)"))
+
+    with pytest.raises(OperationalError, match="index row"):
+        async with transaction(engine) as connection:
+            long = "(SELECT string_agg(md5(n::text), '') FROM generate_series(1, 400) n)"
+            await connection.execute(text(f"INSERT INTO named VALUES ({long})"))  # noqa: S608 - a constant
+
+
+async def test_a_statement_that_takes_too_long_says_nothing_about_others(engine: AsyncEngine) -> None:
+    with pytest.raises(PostgresBusy):
+        async with transaction(engine) as connection:
+            await connection.execute(text("SET LOCAL statement_timeout = 20"))
+            await connection.execute(text("SELECT count(*) FROM generate_series(1, 1000000000)"))
+
+
+async def test_a_server_that_ends_its_connections_is_away(engine: AsyncEngine) -> None:
+    with pytest.raises(PostgresUnavailable) as away:
+        async with transaction(engine) as connection:
+            await connection.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+
+    assert type(away.value) is PostgresUnavailable
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the name of the option is Linux's")
