@@ -98,7 +98,7 @@ class Isolation:
 
 
 def reason_of(error: Exception) -> str:
-    """Why an item ended, for its owner: our own errors in full; of others the class, as their words may quote content."""
+    """Why an item ended, for its owner. Other errors than ours are named by class: their words may quote content."""
     if isinstance(error, PenstockError):
         return error.message
     return f"It met an error of this service ({type(error).__name__}), which its log describes under this id."

@@ -31,6 +31,12 @@ def run(url: str, *statements: str) -> None:
             connection.execute(statement)
 
 
+async def executed(engine: AsyncEngine, *statements: str) -> None:
+    async with transaction(engine) as connection:
+        for statement in statements:
+            await connection.execute(text(statement))
+
+
 async def test_a_server_that_takes_no_writes_is_told_apart_from_one_that_is_away(fresh_database_url: str) -> None:
     name = fresh_database_url.rpartition("/")[2]
     run(fresh_database_url, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
@@ -72,26 +78,22 @@ async def test_a_wrong_statement_is_no_condition(fresh_database_url: str) -> Non
 
 
 async def test_a_value_that_no_index_can_hold_is_no_condition(engine: AsyncEngine) -> None:
-    async with transaction(engine) as connection:
-        await connection.execute(text("CREATE TABLE named (name text PRIMARY KEY)"))
+    await executed(engine, "CREATE TABLE named (name text PRIMARY KEY)")
 
     with pytest.raises(OperationalError, match="index row"):
-        async with transaction(engine) as connection:
-            long = "(SELECT string_agg(md5(n::text), '') FROM generate_series(1, 400) n)"
-            await connection.execute(text(f"INSERT INTO named VALUES ({long})"))  # noqa: S608 - a constant
+        await executed(engine, "INSERT INTO named SELECT string_agg(md5(n::text), '') FROM generate_series(1, 400) n")
 
 
 async def test_a_statement_that_takes_too_long_says_nothing_about_others(engine: AsyncEngine) -> None:
     with pytest.raises(PostgresBusy):
-        async with transaction(engine) as connection:
-            await connection.execute(text("SET LOCAL statement_timeout = 20"))
-            await connection.execute(text("SELECT count(*) FROM generate_series(1, 1000000000)"))
+        await executed(
+            engine, "SET LOCAL statement_timeout = 20", "SELECT count(*) FROM generate_series(1, 1000000000)"
+        )
 
 
 async def test_a_server_that_ends_its_connections_is_away(engine: AsyncEngine) -> None:
     with pytest.raises(PostgresUnavailable) as away:
-        async with transaction(engine) as connection:
-            await connection.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+        await executed(engine, "SELECT pg_terminate_backend(pg_backend_pid())")
 
     assert type(away.value) is PostgresUnavailable
 

@@ -8,7 +8,6 @@ from structlog.testing import capture_logs
 from schemas.errors import PostgresBusy, PostgresUnavailable
 from tasks.isolation import MOST_BUSY, MOST_FAILURES, Isolation, reason_of
 
-
 Step = Callable[[str], Awaitable[int]]
 
 
