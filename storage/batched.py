@@ -1,6 +1,6 @@
 """Many rows in one statement: parameters as arrays, one per column, unnested by the server."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -8,6 +8,9 @@ from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.rows import Row
+
+MOST_BYTES_AT_ONCE = 4_000_000
+"""JSON text that one query may bring into memory, where there is more than one row of it."""
 
 MAX_STATEMENTS = 256
 """Statements whose parsed form is kept: each of ours is a constant, or one of few that are put together."""
@@ -33,3 +36,16 @@ async def run(connection: AsyncConnection, query: str, parameters: Mapping[str, 
 def _parsed(query: str) -> TextClause:
     """Looking for the parameters anew each time cost 0.1 ms for the longer ones."""
     return text(query)
+
+
+def by_bytes(sizes: Mapping[str, int], most_bytes: int = MOST_BYTES_AT_ONCE) -> Iterator[list[str]]:
+    """Ids in their order, in groups that together have at most so many bytes; one that is larger stands alone."""
+    group, total = list[str](), 0
+    for name, size in sizes.items():
+        if group and total + size > most_bytes:
+            yield group
+            group, total = [], 0
+        group.append(name)
+        total += size
+    if group:
+        yield group

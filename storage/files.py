@@ -123,11 +123,11 @@ class FileTable:
         """
         rest = b""
         async for chunk in self.content(file_id):
-            first, *others = chunk.split(b"\n")
-            rest += first[: most_bytes + 1 - len(rest)]
-            for line in others:
-                yield rest
-                rest = line[: most_bytes + 1]
+            start = 0
+            while (end := chunk.find(b"\n", start)) >= 0:
+                yield rest + chunk[start : min(end, start + most_bytes + 1 - len(rest))]
+                rest, start = b"", end + 1
+            rest += chunk[start : start + most_bytes + 1 - len(rest)]
         if rest:
             yield rest
 

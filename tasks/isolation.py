@@ -55,8 +55,7 @@ class Isolation:
 
     async def run(self, name: str, step: Callable[[], Awaitable[int]]) -> int:
         """Run one item's step; 0 where it failed or waits after a failure. Raises Unavailable."""
-        failures = self._failing.get(name)
-        if failures is not None and self._clock() < failures.retry_at:
+        if self.is_waiting(name):
             return 0
         try:
             moved = await step()
@@ -70,6 +69,11 @@ class Isolation:
             self._failing.pop(name, None)
             return moved
         return 0
+
+    def is_waiting(self, name: str) -> bool:
+        """Whether the item failed lately, and has not been tried again."""
+        failures = self._failing.get(name)
+        return failures is not None and self._clock() < failures.retry_at
 
     async def _failed(self, name: str, error: Exception, *, most: int) -> None:
         failures = self._failing.setdefault(name, _Failures())

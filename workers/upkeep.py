@@ -1,14 +1,16 @@
 """`python -m workers.upkeep`: the periodic duties, each group led by one process of all that run.
 
     dispatch   keeps every flow's run-ahead full; woken by intake's bell
-    batches    reads new batch files, holds and stops batches by their own terms, writes result files
+    batches    reads new batch files and writes result files, in turns between tenants
+    stop-losses  holds and stops batches by their own terms
     controls   moves and cancels in rounds, puts paused jobs back, wakes early what a raised limit lets run
     letters    moves replays, names causes, retires old dead letters
     money      thresholds of budgets and who is told of them, the audit of Redis against Postgres
     look-ups   asks accounts that keep completions for what lies in suspense
     house      stage, rescue, expire, republish, the ledger, limits, deliveries, pruning
 
-They run side by side, so that a batch of fifty thousand lines holds up nothing else.
+They run side by side, so that a batch of fifty thousand lines holds up nothing else. Within a duty, one item that fails
+is isolated (`tasks.isolation`), and long work is done in slices (`tasks.slices`).
 """
 
 import asyncio
@@ -41,7 +43,7 @@ from workers.leading import Leader
 log = structlog.get_logger()
 
 REFUSED_SETTING = 6
-GROUPS = ("dispatch", "batches", "controls", "letters", "suspects", "money", "look-ups", "house")
+GROUPS = ("dispatch", "batches", "stop-losses", "controls", "letters", "suspects", "money", "look-ups", "house")
 """Duties that are led together."""
 
 ALONE_START_SECONDS = 60.0
@@ -80,10 +82,10 @@ def duties_of(
     return {
         "dispatch": (Duty(name="dispatch", every_seconds=0, run=refill),),
         "batches": (
-            Duty(name="start_batches", every_seconds=0.5, run=house.batches.start_new),
-            Duty(name="watch_batches", every_seconds=1, run=house.stop_losses.look),
-            Duty(name="finish_batches", every_seconds=0.5, run=house.batches.finish_rested),
+            Duty(name="start_batches", every_seconds=0, run=house.batches.start_new),
+            Duty(name="finish_batches", every_seconds=0, run=house.batches.finish_rested),
         ),
+        "stop-losses": (Duty(name="watch_batches", every_seconds=1, run=house.stop_losses.look),),
         "controls": (
             Duty(name="put_back", every_seconds=0.25, run=controls.put_back),
             Duty(name="sweep", every_seconds=0, run=controls.sweep),
