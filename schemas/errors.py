@@ -5,6 +5,7 @@ PenstockError
 │   ├── UnknownModel
 │   └── IdempotencyConflict
 ├── NotFound
+├── ReplayFailed              stopped by a fault of ours, with its reason
 ├── Unauthenticated
 ├── Forbidden
 ├── InvalidSetting            the operator must change a setting; refuses to start
@@ -52,6 +53,12 @@ class NotFound(PenstockError):  # noqa: N818 - the field's word
     """There is nothing with this id."""
 
     code = "not_found"
+
+
+class ReplayFailed(PenstockError):  # noqa: N818 - reads as what happened
+    """The replay met an error of this service and was stopped; what it had moved goes on."""
+
+    code = "replay_failed"
 
 
 class Unauthenticated(PenstockError):  # noqa: N818 - the field's word

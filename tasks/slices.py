@@ -6,7 +6,8 @@ it stands where it stopped, in memory; a process that restarts begins it again, 
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from schemas.bounds import MAX_NODES
@@ -102,36 +103,48 @@ async def _run(work: Work, turn: Slice) -> None:
     await work.run(turn)
 
 
+class Rotation:
+    """Chooses whose turn it is: in each round a few items of every tenant, those that have waited longest."""
+
+    def __init__(self, most_of_tenant: int = 1) -> None:
+        self._most_of_tenant = most_of_tenant
+        self._last_turn: dict[str, int] = {}
+        self._round = 0
+
+    def chosen(self, tenant_by_name: Mapping[str, str]) -> list[str]:
+        """Names of this round. An item that is not named any more is forgotten."""
+        self._round += 1
+        self._last_turn = {name: self._last_turn.get(name, self._round) for name in tenant_by_name}
+        names, taken = list[str](), Counter[str]()
+        for name in sorted(tenant_by_name, key=self._last_turn.__getitem__):
+            tenant = tenant_by_name[name]
+            if taken[tenant] < self._most_of_tenant:
+                taken[tenant] += 1
+                names.append(name)
+                self._last_turn[name] = self._round + 1
+        return names
+
+
 class Turns:
     """Work of many tenants: in each round every tenant has one turn, with the piece that has waited longest."""
 
     def __init__(self, isolation: Isolation, clock: Clock = time.monotonic) -> None:
         self._isolation, self._clock = isolation, clock
         self._started: dict[str, _Started] = {}
-        self._last_turn: dict[str, int] = {}
-        self._round = 0
+        self._rotation = Rotation()
 
     async def round(self, works: Sequence[Work]) -> int:
         """One turn for each tenant; returns how many turns were taken. Work that is not named any more is dropped."""
-        await self._drop({work.name for work in works})
-        self._round += 1
-        return sum([await self._turn(work) for work in self._chosen(works)])
+        by_name = {work.name: work for work in works}
+        await self._drop(by_name.keys())
+        ready = {name: str(work.tenant_id) for name, work in by_name.items() if not self._isolation.is_waiting(name)}
+        return sum([await self._turn(by_name[name]) for name in self._rotation.chosen(ready)])
 
     async def aclose(self) -> None:
         """Drop all work."""
-        await self._drop(set())
-
-    def _chosen(self, works: Sequence[Work]) -> Sequence[Work]:
-        ready = [work for work in works if not self._isolation.is_waiting(work.name)]
-        for work in ready:
-            self._last_turn.setdefault(work.name, self._round)
-        oldest: dict[TenantId, Work] = {}
-        for work in sorted(ready, key=lambda work: self._last_turn[work.name]):
-            oldest.setdefault(work.tenant_id, work)
-        return list(oldest.values())
+        await self._drop(())
 
     async def _turn(self, work: Work) -> int:
-        self._last_turn[work.name] = self._round + 1
         await self._isolation.run(work.name, lambda: self._advance(work))
         await asyncio.sleep(0)
         return 1
@@ -147,8 +160,6 @@ class Turns:
             self._started[work.name] = started
         return 1
 
-    async def _drop(self, kept: set[str]) -> None:
-        for name in self._started.keys() - kept:
+    async def _drop(self, kept: Collection[str]) -> None:
+        for name in self._started.keys() - set(kept):
             await self._started.pop(name).cancel()
-        for name in self._last_turn.keys() - kept:
-            del self._last_turn[name]

@@ -18,7 +18,6 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable
 
 import structlog
 
@@ -53,14 +52,10 @@ DISPATCH_SWEEP_SECONDS = 0.2
 """A full worker process gets through a quarter of a flow's window in this time."""
 
 
-def duties_of(
-    house: UpkeepHouse, alone: Callable[[JobId, int], Awaitable[int]], vigil: Vigil
-) -> dict[str, tuple[Duty, ...]]:
+def duties_of(house: UpkeepHouse, suspects: Suspects, vigil: Vigil) -> dict[str, tuple[Duty, ...]]:
     """The duties by the group that is led together, in the order in which they run."""
     backlog, due, books = StoredBacklog(house.storage.backlog), house.storage.due, house.books
     controls, limits = house.storage.controls, LimitKeeper(house.admission.gate, house.configuration)
-
-    suspects = Suspects(house.storage.suspects, alone)
 
     async def republish() -> int:
         lost = await due.forget_lost_messages()
@@ -144,6 +139,7 @@ async def keep(settings: Settings) -> None:
             most_seconds = settings.total_timeout_seconds + ALONE_START_SECONDS
             return await started(job_id, generation, most_seconds, stopping)
 
+        suspects = Suspects(house.storage.suspects, alone)
         vigil = Vigil(house.storage.now, house.books.rescue, clock=time.monotonic)
         keep_what_started()
         log.info("upkeep_started", holder=house.storage.holder)
@@ -152,10 +148,11 @@ async def keep(settings: Settings) -> None:
             await asyncio.gather(
                 *(
                     _lead(house, vigil, name, duties, woken=woken[name], stopping=stopping)
-                    for name, duties in duties_of(house, alone, vigil).items()
+                    for name, duties in duties_of(house, suspects, vigil).items()
                 )
             )
         finally:
+            await suspects.aclose()
             bell.cancel()
             await asyncio.wait([bell])
 

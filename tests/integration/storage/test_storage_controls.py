@@ -57,7 +57,7 @@ async def test_what_is_paused_is_neither_dispatched_nor_held_until_it_is_resumed
     facts = {"model": f"p-{kind}", "tenant_id": owner, "batch_id": BatchId(f"batch_p_{kind}"), "custom_id": "1"}
     [job] = await stored(engine, 1, **facts)
     table, backlog, subject = ControlTable(engine), BacklogTable(engine), subject_of(kind, job)
-    [(_, generation)] = await backlog.take(Lane.LOW, job.model, 5)
+    [(_, generation, _)] = await backlog.take(Lane.LOW, job.model, 5)
 
     put_back = (await table.pause(subject)).jobs
 
@@ -84,15 +84,15 @@ async def test_a_suspect_of_what_is_paused_is_not_started_and_comes_back_to_run_
     table, backlog, suspects = ControlTable(engine), BacklogTable(engine), SuspectTable(engine)
     async with engine.begin() as connection:
         await connection.execute(text("UPDATE jobs SET deaths = 2 WHERE id = :id"), {"id": job.id})
-    [(_, generation)] = await suspects.next_alone(1)
+    [(_, generation, _)] = await suspects.next_alone(1, 1, {})
 
     assert (await table.pause(subject_of(kind, job))).jobs == 1
-    assert await suspects.next_alone(1) == []
+    assert await suspects.next_alone(1, 1, {}) == []
 
     await table.resume(subject_of(kind, job))
     assert await backlog.take(Lane.LOW, job.model, 5) == []
     assert job.model not in {flow.model for flow in await backlog.flows()}
-    assert await suspects.next_alone(1) == [(job.id, generation + 2)]
+    assert await suspects.next_alone(1, 1, {}) == [(job.id, generation + 2, job.tenant_id)]
     assert any(await jobs_table(engine).hold([(job.id, generation + 2)]))
 
 
