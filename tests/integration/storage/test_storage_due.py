@@ -123,6 +123,8 @@ async def test_hung_suspects_of_one_tenant_leave_places_to_others(engine: AsyncE
     assert len(hung) == 2
     assert [job_id for job_id, _, _ in later] == [own.id]
     assert {job.id for job in crowd} >= set(hung)
+    for job in (*crowd, own):
+        await JobTable(engine, holder="w", lease_seconds=30).cancel(job.id, None)
 
 
 async def test_only_a_death_alone_quarantines(engine: AsyncEngine) -> None:
