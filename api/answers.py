@@ -1,6 +1,5 @@
 """How things are written as JSON answers: times, pages and objects. Decides nothing."""
 
-import re
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
@@ -9,11 +8,10 @@ import orjson
 from starlette.responses import Response
 
 from schemas.errors import NotFound
+from schemas.ids import ID
 from schemas.jsons import JsonObject
 
 Row = TypeVar("Row")
-
-ID = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 
 
 class Json(Response):

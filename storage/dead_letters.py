@@ -17,8 +17,8 @@ from schemas.jsons import JsonObject
 from schemas.lanes import Lane
 from schemas.money import NanoUsd
 from schemas.replay import DeadLetters
-from storage.attempt_views import AttemptView, attempt_view
-from storage.batched import fetch
+from storage.attempt_views import AttemptView, attempt_text
+from storage.batched import by_bytes, fetch
 from storage.engine import transaction
 from storage.rows import Row
 
@@ -26,7 +26,11 @@ MOST_GROUPS = 1_000
 """Causes in one answer; more of them means that something tells its errors in ever new words."""
 
 PAGE_LETTERS = 100
-"""Letters read at once by an export: with bodies of a megabyte each, what a process can hold."""
+"""Letters found at once by an export; what was said in them comes a few megabytes at a time."""
+
+MAX_LETTER_BYTES = 16_000_000
+"""A letter on a line: a request of a megabyte, and the requests and replies of a dozen attempts. What is larger is
+exported without those, so that an import takes every line of an export."""
 
 MEANT = """
     j.state = 'dead' AND j.discarded_at IS NULL
@@ -71,11 +75,23 @@ SELECT c.*, e.dead_reason, e.cause, e.model FROM counted c JOIN jobs e ON e.id =
 ORDER BY c.jobs DESC, c.fingerprint
 """  # noqa: S608 - the same
 
+SIZES = """
+SELECT b.job_id, octet_length(b.body::text) + COALESCE((
+    SELECT sum(COALESCE(octet_length(a.request::text), 0) + COALESCE(octet_length(a.reply::text), 0))
+    FROM attempts a WHERE :attempts AND a.job_id = b.job_id), 0)::bigint AS bytes
+FROM job_bodies b WHERE b.job_id = ANY(CAST(:ids AS text[]))
+"""
 WHOLE = """
-SELECT j.id, j.endpoint, j.end_user, j.contract, j.max_tries, j.max_reprompts, j.max_cost_nano_usd, b.body
+SELECT j.id, j.endpoint, j.end_user, j.contract, j.max_tries, j.max_reprompts, j.max_cost_nano_usd,
+    b.body::text AS body
 FROM jobs j JOIN job_bodies b ON b.job_id = j.id WHERE j.id = ANY(CAST(:ids AS text[]))
 """
-ATTEMPTS = "SELECT * FROM attempts WHERE job_id = ANY(CAST(:ids AS text[])) ORDER BY job_id, opened_at, id"
+ATTEMPTS = """
+SELECT id, job_id, account, model, state, outcome, cost_nano_usd, reserved_nano_usd, usage,
+    CASE WHEN :content THEN request::text END AS request, CASE WHEN :content THEN reply::text END AS reply,
+    error, recovery, complaint, provider_request_id, latency_ms, opened_at, closed_at
+FROM attempts WHERE job_id = ANY(CAST(:ids AS text[])) ORDER BY job_id, opened_at, id
+"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,10 +132,13 @@ class DeadLetterGroup:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WholeLetter:
-    """A dead letter with its request and its attempts, as an export writes it."""
+    """A dead letter with its request and its attempts, as an export writes it. `body` is JSON text, never parsed here.
+
+    `is_cut` where it is too large for one line, and its attempts come without what was said in them.
+    """
 
     letter: DeadLetterView
-    body: JsonObject
+    body: str
     endpoint: str
     user: str | None
     contract: JsonObject | None
@@ -127,6 +146,7 @@ class WholeLetter:
     max_reprompts: int
     max_cost_nano_usd: NanoUsd | None
     attempts: tuple[AttemptView, ...]
+    is_cut: bool = False
 
 
 class DeadLetterReads:
@@ -151,18 +171,28 @@ class DeadLetterReads:
         [row] = await self._rows(COUNT, conditions(which))
         return int(row["jobs"])
 
-    async def whole(self, which: DeadLetters) -> AsyncIterator[WholeLetter]:
-        """Each of them with its request and its attempts, the latest dead first, a page at a time."""
+    async def whole(self, which: DeadLetters, *, attempts: bool = True) -> AsyncIterator[WholeLetter]:
+        """Each of them with its request and, where wanted, its attempts, the latest dead first."""
         after: JobId | None = None
         while page := await self.newest(which, after=after, most=PAGE_LETTERS):
             after = page[-1].id
-            ids = {"ids": [letter.id for letter in page]}
-            async with transaction(self._engine) as connection:
-                wholes = {row["id"]: row for row in await fetch(connection, WHOLE, ids)}
-                attempts = await fetch(connection, ATTEMPTS, ids)
-            for letter in page:
-                own = tuple(attempt_view(row) for row in attempts if row["job_id"] == letter.id)
-                yield _whole(letter, wholes[letter.id], own)
+            letters = {letter.id: letter for letter in page}
+            rows = await self._rows(SIZES, {"ids": list(letters), "attempts": attempts})
+            found = {row["job_id"]: row["bytes"] for row in rows}
+            for ids in by_bytes({letter.id: found[letter.id] for letter in page if letter.id in found}):
+                is_cut = found[ids[0]] > MAX_LETTER_BYTES
+                for row, own in await self._texts(ids, attempts=attempts, content=not is_cut):
+                    yield _whole(letters[row["id"]], row, own, is_cut=is_cut)
+
+    async def _texts(
+        self, ids: Sequence[str], *, attempts: bool, content: bool
+    ) -> list[tuple[Row, tuple[AttemptView, ...]]]:
+        async with transaction(self._engine) as connection:
+            rows = {row["id"]: row for row in await fetch(connection, WHOLE, {"ids": ids})}
+            terms = {"ids": ids, "content": content}
+            parts = await fetch(connection, ATTEMPTS, terms) if attempts else ()
+        views = [(part["job_id"], attempt_text(part)) for part in parts]
+        return [(rows[name], tuple(view for of, view in views if of == name)) for name in ids if name in rows]
 
     async def _rows(self, query: str, parameters: Mapping[str, Any]) -> Sequence[Row]:
         async with transaction(self._engine) as connection:
@@ -218,7 +248,7 @@ def _group(row: Row) -> DeadLetterGroup:
     )
 
 
-def _whole(letter: DeadLetterView, row: Row, attempts: tuple[AttemptView, ...]) -> WholeLetter:
+def _whole(letter: DeadLetterView, row: Row, attempts: tuple[AttemptView, ...], *, is_cut: bool) -> WholeLetter:
     return WholeLetter(
         letter=letter,
         body=row["body"],
@@ -229,4 +259,5 @@ def _whole(letter: DeadLetterView, row: Row, attempts: tuple[AttemptView, ...]) 
         max_reprompts=row["max_reprompts"],
         max_cost_nano_usd=row["max_cost_nano_usd"],
         attempts=attempts,
+        is_cut=is_cut,
     )

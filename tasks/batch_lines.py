@@ -20,6 +20,7 @@ from schemas.job import CHAT_COMPLETIONS, NewJob
 from schemas.jsons import JsonObject
 from schemas.lanes import Lane
 from schemas.states import JobState
+from storage.rows import on_one_line
 from tasks.requests import Origin, Vocabulary, parse_chat_request
 
 log = structlog.get_logger()
@@ -175,11 +176,6 @@ def _response(job: RestedJob) -> JsonObject | None:
         reply = None if job.reply is None else orjson.Fragment(on_one_line(job.reply))
         return {"status_code": 200, "request_id": job.job_id, "body": reply}
     return None
-
-
-def on_one_line(json_text: str) -> str:
-    """The same JSON without line ends, which it can have between its values only."""
-    return json_text.replace("\r", " ").replace("\n", " ") if "\n" in json_text or "\r" in json_text else json_text
 
 
 def _error(job: RestedJob, stopped: str | None) -> JsonObject | None:

@@ -11,16 +11,20 @@ from typing import Any
 
 import orjson
 
+from schemas.bounds import MAX_NODES, check_nodes
 from schemas.contract import OutputContract
 from schemas.decision import DeadReason
 from schemas.errors import InvalidRequest
-from schemas.ids import JobId, TenantId
+from schemas.ids import ID, JobId, TenantId
 from schemas.job import CHAT_COMPLETIONS, DEFAULT_MAX_REPROMPTS, DEFAULT_MAX_TRIES, NewJob
 from schemas.jsons import JsonObject
 from schemas.lanes import Lane
+from tasks.batch_lines import SUPPORTED_ENDPOINTS
 from tasks.requests import Origin, parse_chat_request
 
-MAX_ID_CHARACTERS = 128
+MAX_NAME_CHARACTERS = 256
+"""Of a model, a user, a prompt and a custom id: what every index holds."""
+
 MAX_TRIES = 100
 """More tries or reprompts than this is no request, but a mistake."""
 
@@ -36,6 +40,7 @@ class Reader:
     default_tenant_id: TenantId
     tenants: Collection[str]
     schema_complaint: Callable[[JsonObject], str | None]
+    most_nodes: int = MAX_NODES
 
     def chain(self, _model: str) -> object:
         """Any model will do."""
@@ -53,6 +58,7 @@ class Letter:
 
 def letter_from(line: bytes, reader: Reader, now: datetime) -> Letter:
     """The letter of one line. Raises InvalidRequest with what is wrong there."""
+    check_nodes(line, reader.most_nodes)
     told = _parsed(line)
     request = told.get("request")
     if not isinstance(request, dict):
@@ -60,17 +66,19 @@ def letter_from(line: bytes, reader: Reader, now: datetime) -> Letter:
             "request must be an object; an export without content cannot be imported.", param="request"
         )
     origin = Origin(
-        tenant_id=_tenant(told, reader), job_id=_id(told), default_lane=_lane(told), custom_id=_text(told, "custom_id")
+        tenant_id=_tenant(told, reader), job_id=_id(told), default_lane=_lane(told), custom_id=_name(told, "custom_id")
     )
     terms = {name: told[name] for name in TERMS if told.get(name) is not None}
+    for name in ("model", "prompt"):
+        _name(request | terms, name)
     job = parse_chat_request(request | terms, origin, reader, now)
     job = replace(
         job,
-        endpoint=_text(told, "endpoint") or CHAT_COMPLETIONS,
+        endpoint=_endpoint(told),
         contract=_contract(told, reader) or job.contract,
         idempotency_key=None,
         request_digest=f"imported:{job.request_digest}",
-        user=_text(told, "user"),
+        user=_name(told, "user"),
         max_tries=_count(told, "max_tries", DEFAULT_MAX_TRIES, least=1),
         max_reprompts=_count(told, "max_reprompts", DEFAULT_MAX_REPROMPTS, least=0),
     )
@@ -88,7 +96,7 @@ def _parsed(line: bytes) -> JsonObject:
 
 
 def _tenant(told: JsonObject, reader: Reader) -> TenantId:
-    named = _text(told, "tenant_id")
+    named = _name(told, "tenant_id")
     if reader.tenant_id is not None:
         return reader.tenant_id
     if named is not None and named not in reader.tenants:
@@ -98,13 +106,16 @@ def _tenant(told: JsonObject, reader: Reader) -> TenantId:
 
 def _id(told: JsonObject) -> JobId:
     named = _text(told, "id")
-    if (
-        named is None
-        or not 0 < len(named) <= MAX_ID_CHARACTERS
-        or not named.replace("_", "").replace("-", "").isalnum()
-    ):
+    if named is None or not ID.fullmatch(named):
         raise InvalidRequest("id must be the id of a job.", param="id")
     return JobId(named)
+
+
+def _endpoint(told: JsonObject) -> str:
+    named = told.get("endpoint") or CHAT_COMPLETIONS
+    if named not in SUPPORTED_ENDPOINTS:
+        raise InvalidRequest(f"endpoint must be one of {', '.join(SUPPORTED_ENDPOINTS)}.", param="endpoint")
+    return str(named)
 
 
 def _lane(told: JsonObject) -> Lane:
@@ -138,6 +149,13 @@ def _text(told: JsonObject, name: str) -> str | None:
     value = told.get(name)
     if value is not None and (not isinstance(value, str) or "\0" in value):
         raise InvalidRequest(f"{name} must be text without NUL characters.", param=name)
+    return value
+
+
+def _name(told: JsonObject, name: str) -> str | None:
+    value = _text(told, name)
+    if value is not None and len(value) > MAX_NAME_CHARACTERS:
+        raise InvalidRequest(f"{name} must have at most {MAX_NAME_CHARACTERS} characters.", param=name)
     return value
 
 

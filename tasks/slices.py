@@ -51,6 +51,12 @@ class Slice:
         self._has_stopped.set()
         await self._may_go_on.wait()
 
+    async def give_way(self) -> None:
+        """Where the turn is over, let the loop do other things and begin the next turn: for work that has no rivals."""
+        if self.is_over:
+            await asyncio.sleep(0)
+            self.begin()
+
     def begin(self) -> None:
         """Begin the next turn."""
         self._bytes = self._nodes = 0

@@ -57,7 +57,7 @@ async def test_what_is_paused_is_neither_dispatched_nor_held_until_it_is_resumed
     facts = {"model": f"p-{kind}", "tenant_id": owner, "batch_id": BatchId(f"batch_p_{kind}"), "custom_id": "1"}
     [job] = await stored(engine, 1, **facts)
     table, backlog, subject = ControlTable(engine), BacklogTable(engine), subject_of(kind, job)
-    [(_, generation, _)] = await backlog.take(Lane.LOW, job.model, 5)
+    [(_, generation)] = await backlog.take(Lane.LOW, job.model, 5)
 
     put_back = (await table.pause(subject)).jobs
 
