@@ -14,10 +14,9 @@ from typing import Annotated
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from api.answers import ID
 from api.house import Keys
 from schemas.errors import Forbidden, Unauthenticated
-from schemas.ids import DEFAULT_TENANT, TenantId
+from schemas.ids import DEFAULT_TENANT, ID, TenantId
 
 OPERATOR = "operator"
 SUBMIT = "submit"

@@ -23,6 +23,7 @@ from schemas.errors import (
     Forbidden,
     IdempotencyConflict,
     InvalidRequest,
+    ListingTooSlow,
     NotFound,
     PenstockError,
     Unauthenticated,
@@ -85,6 +86,7 @@ BY_FAMILY: tuple[tuple[type[PenstockError], Kind], ...] = (
     (Unauthenticated, Kind(401, REQUEST, headers={"www-authenticate": "Bearer"})),
     (Forbidden, Kind(403, REQUEST)),
     (NotFound, Kind(404, REQUEST)),
+    (ListingTooSlow, Kind(504, SERVER, retry=NEVER)),
     (Unavailable, Kind(503, OVERLOADED, retry_after_seconds=STORE_AWAY_SECONDS)),
     (PenstockError, Kind(500, SERVER, retry=NEVER)),
 )

@@ -12,6 +12,8 @@ PenstockError
 │   └── UnfitSchema           the operator must run the release step
 └── Unavailable               try again later
     ├── RedisUnavailable
+    ├── ListingTooSlow        until its filter is narrower
+    ├── ListingsBusy
     └── PostgresUnavailable
         ├── PostgresFull      until somebody makes room
         ├── PostgresCrowded
@@ -93,6 +95,18 @@ class Unavailable(PenstockError):  # noqa: N818 - the field's word
 
 class RedisUnavailable(Unavailable):
     """Redis cannot be reached, so nothing may be sent; try again in a few seconds."""
+
+
+class ListingTooSlow(Unavailable):
+    """This listing takes longer than one may; narrow the filter (by batch, state or time) or ask for fewer rows."""
+
+    code = "listing_too_slow"
+
+
+class ListingsBusy(Unavailable):
+    """As many listings are being read as there may be at once; try again in a few seconds."""
+
+    code = "listings_busy"
 
 
 class AccountUnavailable(Unavailable):

@@ -21,6 +21,7 @@ from schemas.stop_loss import NO_STOP_LOSS, Phase, StopLoss
 from storage.batched import by_bytes, fetch
 from storage.controls import begin
 from storage.engine import dumps, transaction
+from storage.listings import cursor_moment, listing
 from storage.rows import Row
 
 PAGE_JOBS = 500
@@ -40,11 +41,11 @@ RETURNING *
 FIND = "SELECT * FROM batches WHERE id = :id AND tenant_id = :tenant_id"
 NEWEST = """
 SELECT b.* FROM batches b
-LEFT JOIN batches cursor ON cursor.id = CAST(:after AS text)
 WHERE b.tenant_id = :tenant_id
-  AND (CAST(:after AS text) IS NULL OR (b.created_at, b.id) < (cursor.created_at, cursor.id))
+  AND (CAST(:after AS text) IS NULL OR (b.created_at, b.id) < (CAST(:after_at AS timestamptz), CAST(:after AS text)))
 ORDER BY b.created_at DESC, b.id DESC LIMIT :most
 """
+NEWEST_CURSOR = "SELECT created_at AS at FROM batches WHERE id = :after AND tenant_id = :tenant_id"
 COUNTS = """
 SELECT batch_id, state, count(*) AS jobs FROM jobs WHERE batch_id = ANY(CAST(:ids AS text[])) GROUP BY batch_id, state
 """
@@ -148,8 +149,8 @@ _MOMENTS = (
 class BatchTable:
     """Batches of tenants; every change of status is a compare-and-set."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
+    def __init__(self, engine: AsyncEngine, listings: AsyncEngine | None = None) -> None:
+        self._engine, self._listings = engine, listings or engine
 
     async def create(
         self,
@@ -184,12 +185,17 @@ class BatchTable:
 
     async def find(self, batch_id: BatchId, tenant_id: TenantId) -> StoredBatch | None:
         """A batch of this tenant, counted now."""
-        found = await self._counted(await self._rows(FIND, id=batch_id, tenant_id=tenant_id))
+        async with transaction(self._engine) as connection:
+            found = await _counted(connection, await fetch(connection, FIND, {"id": batch_id, "tenant_id": tenant_id}))
         return found[0] if found else None
 
     async def newest(self, tenant_id: TenantId, *, after: BatchId | None, most: int) -> Sequence[StoredBatch]:
-        """Batches of a tenant, newest first, from the one after `after` on."""
-        return await self._counted(await self._rows(NEWEST, tenant_id=tenant_id, after=after, most=most))
+        """Batches of a tenant, newest first, from the one after `after` on. Raises NotFound for a foreign cursor."""
+        owner = {"tenant_id": tenant_id}
+        async with listing(self._listings) as connection:
+            at = await cursor_moment(connection, NEWEST_CURSOR, after, owner)
+            rows = await fetch(connection, NEWEST, owner | {"after": after, "after_at": at, "most": most})
+            return await _counted(connection, rows)
 
     async def validating(self) -> Sequence[StoredBatch]:
         """Batches whose files have not been read yet: the oldest few of each tenant, the oldest of each first."""
@@ -253,16 +259,17 @@ class BatchTable:
             await _cancel_jobs(connection, batch_id)
         return bool(failed)
 
-    async def _counted(self, rows: Sequence[Row]) -> list[StoredBatch]:
-        counts = await self._rows(COUNTS, ids=[row["id"] for row in rows]) if rows else []
-        return [
-            _batch_from(row, {JobState(c["state"]): c["jobs"] for c in counts if c["batch_id"] == row["id"]})
-            for row in rows
-        ]
-
     async def _rows(self, query: str, **parameters: Any) -> Sequence[Row]:  # noqa: ANN401 - bind values
         async with transaction(self._engine) as connection:
             return await fetch(connection, query, parameters)
+
+
+async def _counted(connection: AsyncConnection, rows: Sequence[Row]) -> list[StoredBatch]:
+    counts = await fetch(connection, COUNTS, {"ids": [row["id"] for row in rows]}) if rows else []
+    by_batch: dict[str, dict[JobState, int]] = {row["id"]: {} for row in rows}
+    for count in counts:
+        by_batch[count["batch_id"]][JobState(count["state"])] = count["jobs"]
+    return [_batch_from(row, by_batch[row["id"]]) for row in rows]
 
 
 async def _cancel_jobs(connection: AsyncConnection, batch_id: BatchId) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from schemas.ids import BatchId, JobId, TenantId
 from schemas.jsons import JsonObject
@@ -20,6 +20,7 @@ from schemas.replay import DeadLetters
 from storage.attempt_views import AttemptView, attempt_text
 from storage.batched import by_bytes, fetch
 from storage.engine import transaction
+from storage.listings import cursor_moment, listing
 from storage.rows import Row
 
 MOST_GROUPS = 1_000
@@ -53,14 +54,20 @@ SELECT p.*, (SELECT count(*) FROM attempts a WHERE a.job_id = p.id) AS attempts
 FROM {EACH_TENANT} t CROSS JOIN LATERAL (
     SELECT j.id, j.tenant_id, j.batch_id, j.custom_id, j.lane, j.model, j.prompt, j.dead_reason, j.fingerprint, j.cause,
         j.message, j.tries, j.spent_nano_usd, j.created_at, j.rested_at
-    FROM jobs j LEFT JOIN jobs c ON c.id = CAST(:after AS text)
+    FROM jobs j
     WHERE j.tenant_id = t.id AND {MEANT}
       AND (CAST(:after AS text) IS NULL
-           OR (j.rested_at <= c.rested_at AND (j.rested_at < c.rested_at OR j.id > c.id)))
+           OR (j.rested_at <= CAST(:after_at AS timestamptz)
+               AND (j.rested_at < CAST(:after_at AS timestamptz) OR j.id > CAST(:after AS text))))
     ORDER BY j.rested_at DESC, j.id LIMIT :most
 ) p
 ORDER BY p.rested_at DESC, p.id LIMIT :most
 """  # noqa: S608 - constants inside another
+
+NEWEST_CURSOR = """
+SELECT rested_at AS at FROM jobs
+WHERE id = :after AND state = 'dead' AND (CAST(:tenant_id AS text) IS NULL OR tenant_id = :tenant_id)
+"""
 
 COUNT = f"SELECT count(*) AS jobs FROM jobs j WHERE {MEANT} AND {OF_TENANT}"  # noqa: S608 - the same
 
@@ -152,19 +159,22 @@ class WholeLetter:
 class DeadLetterReads:
     """Listings of dead letters that were not discarded."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
+    def __init__(self, engine: AsyncEngine, listings: AsyncEngine | None = None) -> None:
+        self._engine, self._listings = engine, listings or engine
 
     async def newest(
         self, which: DeadLetters, *, after: JobId | None = None, most: int = 50
     ) -> Sequence[DeadLetterView]:
-        """The latest dead first, from the one after `after` on."""
-        rows = await self._rows(NEWEST, conditions(which) | {"after": after, "most": most})
-        return [_view(row) for row in rows]
+        """The latest dead first, from the one after `after` on. Raises NotFound for a foreign cursor."""
+        async with listing(self._listings) as connection:
+            at = await cursor_moment(connection, NEWEST_CURSOR, after, {"tenant_id": which.tenant_id})
+            return await _page(connection, which, after, at, most)
 
     async def groups(self, which: DeadLetters) -> Sequence[DeadLetterGroup]:
         """What they died of, the most frequent cause first."""
-        return [_group(row) for row in await self._rows(GROUPS, conditions(which) | {"most": MOST_GROUPS})]
+        async with listing(self._listings) as connection:
+            rows = await fetch(connection, GROUPS, conditions(which) | {"most": MOST_GROUPS})
+        return [_group(row) for row in rows]
 
     async def count(self, which: DeadLetters) -> int:
         """How many there are."""
@@ -173,9 +183,9 @@ class DeadLetterReads:
 
     async def whole(self, which: DeadLetters, *, attempts: bool = True) -> AsyncIterator[WholeLetter]:
         """Each of them with its request and, where wanted, its attempts, the latest dead first."""
-        after: JobId | None = None
-        while page := await self.newest(which, after=after, most=PAGE_LETTERS):
-            after = page[-1].id
+        last: DeadLetterView | None = None  # and not its id: it may be replayed while the next page is read
+        while page := await self._next(which, last):
+            last = page[-1]
             letters = {letter.id: letter for letter in page}
             rows = await self._rows(SIZES, {"ids": list(letters), "attempts": attempts})
             found = {row["job_id"]: row["bytes"] for row in rows}
@@ -183,6 +193,11 @@ class DeadLetterReads:
                 is_cut = found[ids[0]] > MAX_LETTER_BYTES
                 for row, own in await self._texts(ids, attempts=attempts, content=not is_cut):
                     yield _whole(letters[row["id"]], row, own, is_cut=is_cut)
+
+    async def _next(self, which: DeadLetters, last: DeadLetterView | None) -> Sequence[DeadLetterView]:
+        async with transaction(self._engine) as connection:
+            after, after_at = (None, None) if last is None else (last.id, last.rested_at)
+            return await _page(connection, which, after, after_at, PAGE_LETTERS)
 
     async def _texts(
         self, ids: Sequence[str], *, attempts: bool, content: bool
@@ -197,6 +212,13 @@ class DeadLetterReads:
     async def _rows(self, query: str, parameters: Mapping[str, Any]) -> Sequence[Row]:
         async with transaction(self._engine) as connection:
             return await fetch(connection, query, parameters)
+
+
+async def _page(
+    connection: AsyncConnection, which: DeadLetters, after: JobId | None, after_at: datetime | None, most: int
+) -> list[DeadLetterView]:
+    page = {"after": after, "after_at": after_at, "most": most}
+    return [_view(row) for row in await fetch(connection, NEWEST, conditions(which) | page)]
 
 
 def conditions(which: DeadLetters) -> dict[str, Any]:

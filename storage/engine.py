@@ -47,7 +47,7 @@ shutdown or start, its disk. Every other code is about the statement, whatever c
 CROWDED = ("too many clients", "remaining connection slots", "too many connections for")
 """What a server says that takes no more connections: libpq hands on no code of a failed login, only these words."""
 
-_OPTIONS = f"-c plan_cache_mode=force_custom_plan -c statement_timeout={STATEMENT_TIMEOUT_MS} -c timezone=UTC"
+_OPTIONS = "-c plan_cache_mode=force_custom_plan -c timezone=UTC"
 
 
 def driver_url(database_url: str) -> str:
@@ -56,18 +56,25 @@ def driver_url(database_url: str) -> str:
     return f"postgresql+psycopg://{rest}"
 
 
-def open_engine(database_url: str, *, application: str, pool_size: int = POOL_SIZE) -> AsyncEngine:
+def open_engine(
+    database_url: str,
+    *,
+    application: str,
+    pool_size: int = POOL_SIZE,
+    pool_timeout_seconds: float = POOL_TIMEOUT_SECONDS,
+    statement_timeout_ms: int = STATEMENT_TIMEOUT_MS,
+) -> AsyncEngine:
     """An engine that connects when first used. `application` is what pg_stat_activity shows."""
     engine = create_async_engine(
         driver_url(database_url),
         pool_size=pool_size,
         max_overflow=0,
-        pool_timeout=POOL_TIMEOUT_SECONDS,
+        pool_timeout=pool_timeout_seconds,
         pool_pre_ping=True,
         connect_args={
             "connect_timeout": CONNECT_TIMEOUT_SECONDS,
             **DEAD_PEER,
-            "options": _OPTIONS,
+            "options": f"{_OPTIONS} -c statement_timeout={statement_timeout_ms}",
             "application_name": application,
         },
     )
@@ -97,8 +104,8 @@ async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
 
 def condition_of(error: DBAPIError) -> PostgresUnavailable | None:
     """What the server cannot do just now; None where the statement or a value is wrong."""
-    code = getattr(error.orig, "sqlstate", None)
-    if code in BY_SQLSTATE:
+    code: str | None = getattr(error.orig, "sqlstate", None)
+    if code is not None and code in BY_SQLSTATE:
         return BY_SQLSTATE[code]()
     if error.connection_invalidated or (code is not None and code.startswith(UNAVAILABLE_CLASSES)):
         return PostgresUnavailable()

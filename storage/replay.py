@@ -19,6 +19,7 @@ from schemas.replay import DeadBody, Mended, NewReplay, Refused, Replay, ReplayO
 from storage.batched import by_bytes, columns, fetch, run
 from storage.dead_letters import COUNT, EACH_TENANT, MEANT, conditions
 from storage.engine import transaction
+from storage.listings import cursor_moment, listing
 from storage.notify import ring
 from storage.replay_rows import mended_parameters, replay_from, replay_parameters
 from storage.rows import Row
@@ -47,10 +48,13 @@ NAMED = f"""
 """
 FIND = f"{SEE} WHERE r.id = :id AND (CAST(:owner_id AS text) IS NULL OR r.tenant_id = :owner_id)"
 NEWEST = f"""
-{SEE} LEFT JOIN replays c ON c.id = CAST(:after AS text)
-WHERE (CAST(:owner_id AS text) IS NULL OR r.tenant_id = :owner_id)
-  AND (CAST(:after AS text) IS NULL OR (r.created_at, r.id) < (c.created_at, c.id))
+{SEE} WHERE (CAST(:owner_id AS text) IS NULL OR r.tenant_id = :owner_id)
+  AND (CAST(:after AS text) IS NULL OR (r.created_at, r.id) < (CAST(:after_at AS timestamptz), CAST(:after AS text)))
 ORDER BY r.created_at DESC, r.id DESC LIMIT :most
+"""
+NEWEST_CURSOR = """
+SELECT created_at AS at FROM replays
+WHERE id = :after AND (CAST(:owner_id AS text) IS NULL OR tenant_id = :owner_id)
 """
 UNDER_WAY = """
 SELECT id, COALESCE(tenant_id, '') AS owner FROM replays WHERE state IN ('canary', 'judging', 'running')
@@ -173,8 +177,8 @@ REPLAYED = "SELECT job_id FROM replay_jobs WHERE replay_id = :id AND refusal IS 
 class ReplayTable:
     """Replays and their rounds. Every method may run twice and from two places at once."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
+    def __init__(self, engine: AsyncEngine, listings: AsyncEngine | None = None) -> None:
+        self._engine, self._listings = engine, listings or engine
 
     async def create(self, replay: NewReplay) -> Replay:
         """Store a replay, idempotently by (tenant, key). Raises IdempotencyConflict for another one under the key."""
@@ -194,8 +198,12 @@ class ReplayTable:
         return replay_from(rows[0]) if rows else None
 
     async def newest(self, owner_id: TenantId | None, *, after: ReplayId | None, most: int) -> Sequence[Replay]:
-        """Replays of this tenant, newest first."""
-        rows = await self._rows(NEWEST, {"owner_id": owner_id, "after": after, "most": most})
+        """Replays of this tenant, newest first. Raises NotFound for a foreign cursor."""
+        owner = {"owner_id": owner_id}
+        async with listing(self._listings) as connection:
+            at = await cursor_moment(connection, NEWEST_CURSOR, after, owner)
+            page = {"after": after, "after_at": at, "most": most, "burst_seconds": BURST_SECONDS}
+            rows = await fetch(connection, NEWEST, owner | page)
         return [replay_from(row) for row in rows]
 
     async def under_way(self) -> dict[ReplayId, str]:

@@ -8,6 +8,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import structlog
@@ -51,7 +52,10 @@ class Isolation:
         self, items: Iterable[Item], name_of: Callable[[Item], str], step: Callable[[Item], Awaitable[int]]
     ) -> int:
         """Run the step for each item in order; returns the sum of what they moved. Raises Unavailable."""
-        return sum([await self.run(name_of(item), lambda item=item: step(item)) for item in items])
+        moved = 0
+        for item in items:
+            moved += await self.run(name_of(item), partial(step, item))
+        return moved
 
     async def run(self, name: str, step: Callable[[], Awaitable[int]]) -> int:
         """Run one item's step; 0 where it failed or waits after a failure. Raises Unavailable."""

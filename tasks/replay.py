@@ -167,7 +167,8 @@ class Replays:
 
     async def _move_apart(self, replay_id: ReplayId, mended: Sequence[Mended], refused: Sequence[Refused]) -> int:
         """The same round letter by letter, each under the replay's version by then; returns how many were looked at."""
-        for number, letter in enumerate((*refused, *mended)):
+        letters: list[Mended | Refused] = [*refused, *mended]
+        for number, letter in enumerate(letters):
             replay = await self._rows.find(replay_id, None)
             if replay is None or replay.state not in {ReplayState.CANARY, ReplayState.RUNNING}:
                 return number

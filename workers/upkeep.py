@@ -31,6 +31,7 @@ from storage.due import LOST_FROM_EMPTY_SECONDS
 from storage.notify import listen
 from tasks.adapters import StoredBacklog
 from tasks.dispatch import dispatch
+from tasks.isolation import Isolation
 from tasks.limits import LimitKeeper
 from tasks.suspects import Suspects
 from tasks.upkeep import SWEEP_SECONDS, Duty, Rounds, keep_house
@@ -57,12 +58,21 @@ def duties_of(house: UpkeepHouse, suspects: Suspects, vigil: Vigil) -> dict[str,
     backlog, due, books = StoredBacklog(house.storage.backlog), house.storage.due, house.books
     controls, limits = house.storage.controls, LimitKeeper(house.admission.gate, house.configuration)
 
+    flows, sweeps, wakes = Isolation("dispatch"), Isolation("sweep"), Isolation("wake_early")
+
+    async def sweep() -> int:
+        return await controls.sweep(each=sweeps.each)
+
+    async def wake_early() -> int:
+        return await house.storage.parked.wake_early(each=wakes.each)
+
     async def republish() -> int:
         lost = await due.forget_lost_messages()
         return lost + await due.forget_lost_messages(LOST_FROM_EMPTY_SECONDS, await house.publisher.empty_lanes())
 
     async def refill() -> int:
-        return await dispatch(backlog, house.publisher, house.openings, slice_size=house.settings.slice_size)
+        size = house.settings.slice_size
+        return await dispatch(backlog, house.publisher, house.openings, slice_size=size, isolation=flows)
 
     async def apply_configuration() -> int:
         return await limits.apply() + await house.wakes.notice()
@@ -83,8 +93,8 @@ def duties_of(house: UpkeepHouse, suspects: Suspects, vigil: Vigil) -> dict[str,
         "stop-losses": (Duty(name="watch_batches", every_seconds=1, run=house.stop_losses.look),),
         "controls": (
             Duty(name="put_back", every_seconds=0.25, run=controls.put_back),
-            Duty(name="sweep", every_seconds=0, run=controls.sweep),
-            Duty(name="wake_early", every_seconds=0.25, run=house.storage.parked.wake_early),
+            Duty(name="sweep", every_seconds=0, run=sweep),
+            Duty(name="wake_early", every_seconds=0.25, run=wake_early),
             Duty(name="forget_times", every_seconds=60, run=house.storage.backlog.forget_times),
         ),
         "letters": (
