@@ -1,6 +1,5 @@
 """How things are written as JSON answers: times, pages and objects. Decides nothing."""
 
-import re
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
@@ -10,12 +9,12 @@ import orjson
 from starlette.responses import Response
 
 from schemas.errors import NotFound
+from schemas.ids import ID
 from schemas.jsons import JsonObject, dumps
 
 Row = TypeVar("Row")
 
 PRINTABLE = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "%")
-ID = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 
 
 class Json(Response):

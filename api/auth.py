@@ -17,11 +17,10 @@ from typing import Annotated, Any
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from api.answers import ID
 from api.failures import Failures
 from api.house import Keys
 from schemas.errors import Forbidden, NotFound, TooManyFailures, Unauthenticated
-from schemas.ids import DEFAULT_TENANT, TenantId
+from schemas.ids import DEFAULT_TENANT, ID, TenantId
 from schemas.lanes import Lane
 from schemas.tenants import EVERY_LANE, TenantShare
 

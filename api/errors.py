@@ -24,6 +24,7 @@ from schemas.errors import (
     IdempotencyConflict,
     InvalidRequest,
     LaneForbidden,
+    ListingTooSlow,
     NotFound,
     PenstockError,
     QuotaReached,
@@ -122,6 +123,7 @@ BY_FAMILY: tuple[tuple[type[PenstockError], Kind], ...] = (
     (Forbidden, Kind(403, REQUEST)),
     (NotFound, Kind(404, REQUEST)),
     (Busy, Kind(503, OVERLOADED, retry_after_seconds=BUSY_SECONDS)),
+    (ListingTooSlow, Kind(504, SERVER, retry=NEVER)),
     (Unavailable, Kind(503, OVERLOADED, retry_after_seconds=STORE_AWAY_SECONDS)),
     (PenstockError, Kind(500, SERVER, retry=NEVER)),
 )

@@ -14,11 +14,14 @@ _NO_STRUCTURE = bytes(byte for byte in range(256) if byte not in _STRUCTURE)
 
 
 def check_nodes(raw: bytes, most: int = MAX_NODES) -> None:
-    """Raises InvalidRequest where the text may hold more than `most` values. Cheap: it counts strings only in doubt."""
-    if len(raw) <= most or _openings(raw) < most:
-        return
-    if node_bound(raw) > most:
+    """Raises InvalidRequest where the text may hold more than `most` values."""
+    if not fits(raw, most):
         raise InvalidRequest(f"The JSON holds more than {most} values (objects, lists, strings and numbers).")
+
+
+def fits(raw: bytes, most: int = MAX_NODES) -> bool:
+    """Whether the text has at most `most` values. Cheap: strings are told apart only in doubt."""
+    return len(raw) <= most or _openings(raw) < most or node_bound(raw) <= most
 
 
 def node_bound(raw: bytes) -> int:

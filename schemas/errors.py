@@ -6,6 +6,7 @@ PenstockError
 │   ├── LaneForbidden         or use a key that may
 │   └── IdempotencyConflict
 ├── NotFound
+├── ReplayFailed              stopped by a fault of ours, with its reason
 ├── Unauthenticated
 ├── TooManyFailures           wait before the next key is tried
 ├── Forbidden
@@ -16,10 +17,13 @@ PenstockError
 │   └── UnfitSchema           the operator must run the release step
 └── Unavailable               try again later
     ├── RedisUnavailable
+    ├── ListingTooSlow        until its filter is narrower
+    ├── ListingsBusy
     └── PostgresUnavailable
         ├── PostgresFull      until somebody makes room
         ├── PostgresCrowded
-        └── PostgresReadOnly
+        ├── PostgresReadOnly
+        └── PostgresBusy      with one statement: others may go on
 """
 
 
@@ -62,6 +66,12 @@ class NotFound(PenstockError):  # noqa: N818 - the field's word
     """There is nothing with this id."""
 
     code = "not_found"
+
+
+class ReplayFailed(PenstockError):  # noqa: N818 - reads as what happened
+    """The replay met an error of this service and was stopped; what it had moved goes on."""
+
+    code = "replay_failed"
 
 
 class Unauthenticated(PenstockError):  # noqa: N818 - the field's word
@@ -120,6 +130,18 @@ class RedisUnavailable(Unavailable):
     """Redis cannot be reached, so nothing may be sent; try again in a few seconds."""
 
 
+class ListingTooSlow(Unavailable):
+    """This listing takes longer than one may; narrow the filter (by batch, state or time) or ask for fewer rows."""
+
+    code = "listing_too_slow"
+
+
+class ListingsBusy(Unavailable):
+    """As many listings are being read as there may be at once; try again in a few seconds."""
+
+    code = "listings_busy"
+
+
 class AccountUnavailable(Unavailable):
     """An account cannot be asked for what it keeps; it is asked again later."""
 
@@ -138,3 +160,7 @@ class PostgresCrowded(PostgresUnavailable):
 
 class PostgresReadOnly(PostgresUnavailable):
     """Postgres takes no writes for now, so nothing can be accepted; try again in a few seconds."""
+
+
+class PostgresBusy(PostgresUnavailable):
+    """Postgres gave up on a statement that took too long or waited for rows of others; try again in a few seconds."""

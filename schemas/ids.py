@@ -1,5 +1,6 @@
 """Names of things, as types that cannot be mixed up. Values are made by `tasks.identity`."""
 
+import re
 from typing import NewType
 
 TenantId = NewType("TenantId", str)
@@ -11,3 +12,6 @@ KeyId = NewType("KeyId", str)
 ReplayId = NewType("ReplayId", str)
 
 DEFAULT_TENANT = TenantId("default")
+
+ID = re.compile(r"[A-Za-z0-9_.-]{1,128}")
+"""What every id of ours can be, whoever made it: what does not match is in no table."""

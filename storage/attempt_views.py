@@ -3,11 +3,17 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeAlias
+
+import orjson
 
 from schemas.ids import AttemptId
 from schemas.jsons import JsonObject
 from schemas.money import NanoUsd
-from storage.rows import Row
+from storage.rows import Row, on_one_line
+
+Content: TypeAlias = JsonObject | orjson.Fragment
+"""What was said: parsed, or as its text stands in Postgres, which is written out as it is."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,8 +28,8 @@ class AttemptView:
     cost_nano_usd: NanoUsd
     reserved_nano_usd: NanoUsd
     usage: JsonObject | None
-    request: JsonObject | None
-    reply: JsonObject | None
+    request: Content | None
+    reply: Content | None
     error: JsonObject | None
     recovery: str | None
     complaint: str | None
@@ -99,3 +105,12 @@ def attempt_view(row: Row) -> AttemptView:
         opened_at=row["opened_at"],
         closed_at=row["closed_at"],
     )
+
+
+def attempt_text(row: Row) -> AttemptView:
+    """An attempt from a row in which request and reply are JSON text."""
+    return attempt_view({**row, "request": _text(row["request"]), "reply": _text(row["reply"])})
+
+
+def _text(value: str | None) -> orjson.Fragment | None:
+    return None if value is None else orjson.Fragment(on_one_line(value))

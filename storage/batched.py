@@ -1,16 +1,32 @@
 """Many rows in one statement: parameters as arrays, one per column, unnested by the server."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.rows import Row
 
+Item = TypeVar("Item")
+
+MOST_BYTES_AT_ONCE = 4_000_000
+"""JSON text that one query may bring into memory, where there is more than one row of it."""
+
 MAX_STATEMENTS = 256
 """Statements whose parsed form is kept: each of ours is a constant, or one of few that are put together."""
+
+
+Each = Callable[[Iterable[Item], Callable[[Item], str], Callable[[Item], Awaitable[int]]], Awaitable[int]]
+"""Runs a step for each item, which has a name, and adds up what they moved: `tasks.isolation.Isolation.each`."""
+
+
+async def in_order(
+    items: Iterable[Item], _name_of: Callable[[Item], str], step: Callable[[Item], Awaitable[int]]
+) -> int:
+    """The plain `Each`: the first error ends the round."""
+    return sum([await step(item) for item in items])
 
 
 def columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
@@ -33,3 +49,16 @@ async def run(connection: AsyncConnection, query: str, parameters: Mapping[str, 
 def _parsed(query: str) -> TextClause:
     """Looking for the parameters anew each time cost 0.1 ms for the longer ones."""
     return text(query)
+
+
+def by_bytes(sizes: Mapping[str, int], most_bytes: int = MOST_BYTES_AT_ONCE) -> Iterator[list[str]]:
+    """Ids in their order, in groups that together have at most so many bytes; one that is larger stands alone."""
+    group, total = list[str](), 0
+    for name, size in sizes.items():
+        if group and total + size > most_bytes:
+            yield group
+            group, total = [], 0
+        group.append(name)
+        total += size
+    if group:
+        yield group

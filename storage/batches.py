@@ -18,12 +18,17 @@ from schemas.lanes import Lane
 from schemas.money import NanoUsd
 from schemas.states import JobState
 from schemas.stop_loss import NO_STOP_LOSS, Phase, StopLoss
-from storage.batched import fetch
+from storage.batched import by_bytes, fetch
 from storage.controls import begin
 from storage.engine import dumps, transaction
+from storage.listings import cursor_moment, listing
 from storage.rows import Row
 
 PAGE_JOBS = 500
+
+MOST_AT_ONCE, MOST_OF_TENANT = 16, 2
+"""Batches that upkeep reads or writes at the same time, and of them of one tenant: each keeps what it has seen of its
+file in memory, some 5 MB for the largest."""
 
 CREATE = """
 INSERT INTO batches (id, tenant_id, endpoint, lane, completion_window, window_seconds, input_file_id, status, metadata,
@@ -36,25 +41,30 @@ RETURNING *
 FIND = "SELECT * FROM batches WHERE id = :id AND tenant_id = :tenant_id"
 NEWEST = """
 SELECT b.* FROM batches b
-LEFT JOIN batches cursor ON cursor.id = CAST(:after AS text)
 WHERE b.tenant_id = :tenant_id
-  AND (CAST(:after AS text) IS NULL OR (b.created_at, b.id) < (cursor.created_at, cursor.id))
+  AND (CAST(:after AS text) IS NULL OR (b.created_at, b.id) < (CAST(:after_at AS timestamptz), CAST(:after AS text)))
 ORDER BY b.created_at DESC, b.id DESC LIMIT :most
 """
+NEWEST_CURSOR = "SELECT created_at AS at FROM batches WHERE id = :after AND tenant_id = :tenant_id"
 COUNTS = """
 SELECT batch_id, state, count(*) AS jobs FROM jobs WHERE batch_id = ANY(CAST(:ids AS text[])) GROUP BY batch_id, state
 """
-IN_STATUS = "SELECT * FROM batches WHERE status = ANY(CAST(:statuses AS text[])) ORDER BY created_at LIMIT 100"
-ALL_AT_REST = """
-SELECT b.* FROM batches b
-WHERE b.status IN ('in_progress', 'cancelling')
-  AND NOT EXISTS (
-    SELECT 1 FROM jobs j WHERE j.batch_id = b.id AND j.state IN ('queued', 'running', 'waiting'))
-ORDER BY b.created_at LIMIT 100
+_FAIR = """
+SELECT * FROM (
+    SELECT b.*, row_number() OVER (PARTITION BY b.tenant_id ORDER BY b.created_at, b.id) AS place FROM batches b
+    WHERE {which}
+) fair
+WHERE place <= :most_of_tenant ORDER BY place, created_at, id LIMIT :most
 """
-REFUSE = """
+VALIDATING = _FAIR.format(which="b.status = 'validating'")
+ALL_AT_REST = _FAIR.format(
+    which="""b.status IN ('in_progress', 'cancelling')
+      AND NOT EXISTS (
+        SELECT 1 FROM jobs j WHERE j.batch_id = b.id AND j.state IN ('queued', 'running', 'waiting'))"""
+)
+FAIL = """
 UPDATE batches SET status = 'failed', failed_at = clock_timestamp(), errors = CAST(:errors AS json)
-WHERE id = :id AND status = 'validating' RETURNING id
+WHERE id = :id AND status = ANY(CAST(:statuses AS text[])) RETURNING id
 """
 START = """
 UPDATE batches SET status = 'in_progress', in_progress_at = clock_timestamp(), total = :total
@@ -76,11 +86,14 @@ UPDATE batches SET status = 'cancelling', cancelling_at = clock_timestamp()
 WHERE id = :id AND tenant_id = :tenant_id AND status IN ('validating', 'in_progress') RETURNING id
 """
 RESTED = """
-SELECT j.id, j.custom_id, j.state, j.dead_reason, j.message, r.reply
-FROM jobs j LEFT JOIN job_results r ON r.job_id = j.id
-WHERE j.batch_id = :id AND j.id > :after AND (j.state = 'completed') = :completed
-ORDER BY j.id LIMIT :most
+SELECT id, custom_id, state, dead_reason, message FROM jobs
+WHERE batch_id = :id AND id > :after AND (state = 'completed') = :completed
+ORDER BY id LIMIT :most
 """
+REPLY_BYTES = """
+SELECT job_id, octet_length(reply::text) AS bytes FROM job_results WHERE job_id = ANY(CAST(:ids AS text[]))
+"""
+REPLIES = "SELECT job_id, reply::text AS reply FROM job_results WHERE job_id = ANY(CAST(:ids AS text[]))"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -112,12 +125,12 @@ class StoredBatch:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RestedRow:
-    """A job of a batch at rest, as its result file tells it."""
+    """A job of a batch at rest, as its result file tells it. `reply` is JSON text."""
 
     job_id: JobId
     custom_id: str
     state: JobState
-    reply: JsonObject | None
+    reply: str | None
     dead_reason: str | None
     message: str | None
 
@@ -137,8 +150,8 @@ _MOMENTS = (
 class BatchTable:
     """Batches of tenants; every change of status is a compare-and-set."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
+    def __init__(self, engine: AsyncEngine, listings: AsyncEngine | None = None) -> None:
+        self._engine, self._listings = engine, listings or engine
 
     async def create(
         self,
@@ -175,27 +188,33 @@ class BatchTable:
 
     async def find(self, batch_id: BatchId, tenant_id: TenantId) -> StoredBatch | None:
         """A batch of this tenant, counted now."""
-        found = await self._counted(await self._rows(FIND, id=batch_id, tenant_id=tenant_id))
+        async with transaction(self._engine) as connection:
+            found = await _counted(connection, await fetch(connection, FIND, {"id": batch_id, "tenant_id": tenant_id}))
         return found[0] if found else None
 
     async def newest(self, tenant_id: TenantId, *, after: BatchId | None, most: int) -> Sequence[StoredBatch]:
-        """Batches of a tenant, newest first, from the one after `after` on."""
-        return await self._counted(await self._rows(NEWEST, tenant_id=tenant_id, after=after, most=most))
+        """Batches of a tenant, newest first, from the one after `after` on. Raises NotFound for a foreign cursor."""
+        owner = {"tenant_id": tenant_id}
+        async with listing(self._listings) as connection:
+            at = await cursor_moment(connection, NEWEST_CURSOR, after, owner)
+            rows = await fetch(connection, NEWEST, owner | {"after": after, "after_at": at, "most": most})
+            return await _counted(connection, rows)
 
     async def validating(self) -> Sequence[StoredBatch]:
-        """Batches whose files have not been read yet, oldest first."""
-        return [_batch_from(row, {}) for row in await self._rows(IN_STATUS, statuses=["validating"])]
+        """Batches whose files have not been read yet: the oldest few of each tenant, the oldest of each first."""
+        return await self._fair(VALIDATING)
 
     async def all_at_rest(self) -> Sequence[StoredBatch]:
-        """Batches under way whose jobs are all at rest."""
-        return [_batch_from(row, {}) for row in await self._rows(ALL_AT_REST)]
+        """Batches under way whose jobs are all at rest: a few of each tenant, as above."""
+        return await self._fair(ALL_AT_REST)
 
     async def refuse(self, batch_id: BatchId, errors: Sequence[JsonObject]) -> bool:
         """Set a batch to failed with what is wrong with its file; jobs that were stored already are cancelled."""
-        async with transaction(self._engine) as connection:
-            refused = await fetch(connection, REFUSE, {"id": batch_id, "errors": dumps(list(errors))})
-            await _cancel_jobs(connection, batch_id)
-        return bool(refused)
+        return await self._fail(batch_id, errors, ["validating"])
+
+    async def fail(self, batch_id: BatchId, errors: Sequence[JsonObject]) -> bool:
+        """Set a batch to failed whose result files cannot be written; its jobs are at rest and can be asked for."""
+        return await self._fail(batch_id, errors, ["in_progress", "cancelling"])
 
     async def start(self, batch_id: BatchId, total: int) -> bool:
         """Set a batch to in_progress once all its jobs are stored."""
@@ -214,26 +233,46 @@ class BatchTable:
         return True
 
     async def rested(self, batch_id: BatchId, *, completed: bool) -> AsyncIterator[RestedRow]:
-        """Jobs of a batch that completed, or those that did not, a page at a time."""
+        """Jobs of a batch that completed, or those that did not, a page at a time and few bytes of replies at once."""
         after = ""
         while True:
             page = await self._rows(RESTED, id=batch_id, after=after, completed=completed, most=PAGE_JOBS)
-            for row in page:
-                yield _rested_from(row)
+            async for row in self._with_replies(page) if completed else _without_replies(page):
+                yield row
             if len(page) < PAGE_JOBS:
                 return
             after = page[-1]["id"]
 
-    async def _counted(self, rows: Sequence[Row]) -> list[StoredBatch]:
-        counts = await self._rows(COUNTS, ids=[row["id"] for row in rows]) if rows else []
-        return [
-            _batch_from(row, {JobState(c["state"]): c["jobs"] for c in counts if c["batch_id"] == row["id"]})
-            for row in rows
-        ]
+    async def _with_replies(self, page: Sequence[Row]) -> AsyncIterator[RestedRow]:
+        rows = {row["id"]: row for row in page}
+        sizes = {row["job_id"]: row["bytes"] for row in await self._rows(REPLY_BYTES, ids=list(rows))}
+        for ids in by_bytes({name: sizes.get(name, 0) for name in rows}):
+            replies = {row["job_id"]: row["reply"] for row in await self._rows(REPLIES, ids=ids)}
+            for name in ids:
+                yield _rested_from(rows[name], replies.get(name))
+
+    async def _fair(self, query: str) -> list[StoredBatch]:
+        rows = await self._rows(query, most=MOST_AT_ONCE, most_of_tenant=MOST_OF_TENANT)
+        return [_batch_from(row, {}) for row in rows]
+
+    async def _fail(self, batch_id: BatchId, errors: Sequence[JsonObject], statuses: Sequence[str]) -> bool:
+        terms = {"id": batch_id, "errors": dumps(list(errors)), "statuses": list(statuses)}
+        async with transaction(self._engine) as connection:
+            failed = await fetch(connection, FAIL, terms)
+            await _cancel_jobs(connection, batch_id)
+        return bool(failed)
 
     async def _rows(self, query: str, **parameters: Any) -> Sequence[Row]:  # noqa: ANN401 - bind values
         async with transaction(self._engine) as connection:
             return await fetch(connection, query, parameters)
+
+
+async def _counted(connection: AsyncConnection, rows: Sequence[Row]) -> list[StoredBatch]:
+    counts = await fetch(connection, COUNTS, {"ids": [row["id"] for row in rows]}) if rows else []
+    by_batch: dict[str, dict[JobState, int]] = {row["id"]: {} for row in rows}
+    for count in counts:
+        by_batch[count["batch_id"]][JobState(count["state"])] = count["jobs"]
+    return [_batch_from(row, by_batch[row["id"]]) for row in rows]
 
 
 async def _cancel_jobs(connection: AsyncConnection, batch_id: BatchId) -> None:
@@ -268,12 +307,17 @@ def _batch_from(row: Row, jobs_by_state: dict[JobState, int]) -> StoredBatch:
     )
 
 
-def _rested_from(row: Row) -> RestedRow:
+async def _without_replies(page: Sequence[Row]) -> AsyncIterator[RestedRow]:
+    for row in page:
+        yield _rested_from(row, None)
+
+
+def _rested_from(row: Row, reply: str | None) -> RestedRow:
     return RestedRow(
         job_id=JobId(row["id"]),
         custom_id=row["custom_id"],
         state=JobState(row["state"]),
-        reply=row["reply"],
+        reply=reply,
         dead_reason=row["dead_reason"],
         message=row["message"],
     )

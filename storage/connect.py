@@ -25,6 +25,7 @@ from storage.keys import KeyTable
 from storage.leadership import Leadership
 from storage.ledger import LedgerTable
 from storage.letters import LetterTable
+from storage.listings import open_listings_engine
 from storage.parked import ParkedTable
 from storage.reads import Reads
 from storage.replay import ReplayTable
@@ -93,28 +94,29 @@ async def opened(
 ) -> AsyncIterator[Storage]:
     """Open the room on this event loop. Connects at the first use, so Postgres may still be away."""
     engine = open_engine(database_url, application=application, pool_size=pool_size)
+    listings = open_listings_engine(database_url, application=application)
     try:
         yield Storage(
             holder=holder,
             jobs=JobTable(engine, holder=holder, lease_seconds=lease_seconds),
-            reads=Reads(engine),
+            reads=Reads(engine, listings),
             due=DueTable(engine),
             deaths=DeathTable(engine),
             backlog=BacklogTable(engine),
             controls=ControlTable(engine),
             parked=ParkedTable(engine),
-            batches=BatchTable(engine),
-            files=FileTable(engine),
+            batches=BatchTable(engine, listings),
+            files=FileTable(engine, listings),
             keys=KeyTable(engine),
-            dead_letters=DeadLetterReads(engine),
-            replay=ReplayTable(engine),
+            dead_letters=DeadLetterReads(engine, listings),
+            replay=ReplayTable(engine, listings),
             letters=LetterTable(engine),
             deliveries=DeliveryTable(engine),
             ledger=LedgerTable(engine),
             seals=SealTable(engine),
             config=ConfigTable(engine),
             suspects=SuspectTable(engine),
-            suspense=SuspenseTable(engine),
+            suspense=SuspenseTable(engine, listings),
             estimates=EstimateTable(engine),
             answers=AnswerReads(engine),
             thresholds=ThresholdTable(engine),
@@ -127,4 +129,5 @@ async def opened(
             engine=engine,
         )
     finally:
+        await listings.dispose()
         await engine.dispose()

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from schemas.control import Control, Kind, Subject, Verb
 from schemas.lanes import Lane
-from storage.batched import fetch, run
+from storage.batched import Each, fetch, in_order, run
 from storage.engine import transaction
 from storage.notify import ring
 from storage.rows import Row
@@ -137,13 +137,18 @@ class ControlTable:
         """Unpublish what was published while its pause was being written."""
         return len(await self._rows(PUT_BACK, most=most))
 
-    async def sweep(self, most: int = MOST_PER_ROUND, *, linger_seconds: float = LINGER_SECONDS) -> int:
+    async def sweep(
+        self, most: int = MOST_PER_ROUND, *, linger_seconds: float = LINGER_SECONDS, each: Each[Row] = in_order
+    ) -> int:
         """One round of each control under way; returns how many jobs were moved or cancelled."""
-        return sum(
-            [await self._sweep_one(_control_from(row), most, linger_seconds) for row in await self._rows(UNFINISHED)]
+        return await each(
+            await self._rows(UNFINISHED),
+            lambda row: f"{row['verb']} {row['kind']} {row['name']}",
+            lambda row: self._sweep_one(row, most, linger_seconds),
         )
 
-    async def _sweep_one(self, control: Control, most: int, linger_seconds: float) -> int:
+    async def _sweep_one(self, row: Row, most: int, linger_seconds: float) -> int:
+        control = _control_from(row)
         async with transaction(self._engine) as connection:
             moved = await _round(connection, control, most)
             if moved < most:

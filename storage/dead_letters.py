@@ -10,23 +10,28 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from schemas.ids import BatchId, JobId, TenantId
 from schemas.jsons import JsonObject
 from schemas.lanes import Lane
 from schemas.money import NanoUsd
 from schemas.replay import DeadLetters
-from storage.attempt_views import AttemptView, attempt_view
-from storage.batched import fetch
+from storage.attempt_views import AttemptView, attempt_text
+from storage.batched import by_bytes, fetch
 from storage.engine import transaction
+from storage.listings import cursor_moment, listing
 from storage.rows import Row
 
 MOST_GROUPS = 1_000
 """Causes in one answer; more of them means that something tells its errors in ever new words."""
 
 PAGE_LETTERS = 100
-"""Letters read at once by an export: with bodies of a megabyte each, what a process can hold."""
+"""Letters found at once by an export; what was said in them comes a few megabytes at a time."""
+
+MAX_LETTER_BYTES = 16_000_000
+"""A letter on a line: a request of a megabyte, and the requests and replies of a dozen attempts. What is larger is
+exported without those, so that an import takes every line of an export."""
 
 MEANT = """
     j.state = 'dead' AND j.discarded_at IS NULL
@@ -49,14 +54,20 @@ SELECT p.*, (SELECT count(*) FROM attempts a WHERE a.job_id = p.id) AS attempts
 FROM {EACH_TENANT} t CROSS JOIN LATERAL (
     SELECT j.id, j.tenant_id, j.batch_id, j.custom_id, j.lane, j.model, j.prompt, j.dead_reason, j.fingerprint, j.cause,
         j.message, j.tries, j.spent_nano_usd, j.created_at, j.rested_at
-    FROM jobs j LEFT JOIN jobs c ON c.id = CAST(:after AS text)
+    FROM jobs j
     WHERE j.tenant_id = t.id AND {MEANT}
       AND (CAST(:after AS text) IS NULL
-           OR (j.rested_at <= c.rested_at AND (j.rested_at < c.rested_at OR j.id > c.id)))
+           OR (j.rested_at <= CAST(:after_at AS timestamptz)
+               AND (j.rested_at < CAST(:after_at AS timestamptz) OR j.id > CAST(:after AS text))))
     ORDER BY j.rested_at DESC, j.id LIMIT :most
 ) p
 ORDER BY p.rested_at DESC, p.id LIMIT :most
 """  # noqa: S608 - constants inside another
+
+NEWEST_CURSOR = """
+SELECT rested_at AS at FROM jobs
+WHERE id = :after AND state = 'dead' AND (CAST(:tenant_id AS text) IS NULL OR tenant_id = :tenant_id)
+"""
 
 COUNT = f"SELECT count(*) AS jobs FROM jobs j WHERE {MEANT} AND {OF_TENANT}"  # noqa: S608 - the same
 
@@ -71,11 +82,23 @@ SELECT c.*, e.dead_reason, e.cause, e.model FROM counted c JOIN jobs e ON e.id =
 ORDER BY c.jobs DESC, c.fingerprint
 """  # noqa: S608 - the same
 
+SIZES = """
+SELECT b.job_id, octet_length(b.body::text) + COALESCE((
+    SELECT sum(COALESCE(octet_length(a.request::text), 0) + COALESCE(octet_length(a.reply::text), 0))
+    FROM attempts a WHERE :attempts AND a.job_id = b.job_id), 0)::bigint AS bytes
+FROM job_bodies b WHERE b.job_id = ANY(CAST(:ids AS text[]))
+"""
 WHOLE = """
-SELECT j.id, j.endpoint, j.end_user, j.contract, j.max_tries, j.max_reprompts, j.max_cost_nano_usd, b.body
+SELECT j.id, j.endpoint, j.end_user, j.contract, j.max_tries, j.max_reprompts, j.max_cost_nano_usd,
+    b.body::text AS body
 FROM jobs j JOIN job_bodies b ON b.job_id = j.id WHERE j.id = ANY(CAST(:ids AS text[]))
 """
-ATTEMPTS = "SELECT * FROM attempts WHERE job_id = ANY(CAST(:ids AS text[])) ORDER BY job_id, opened_at, id"
+ATTEMPTS = """
+SELECT id, job_id, account, model, state, outcome, cost_nano_usd, reserved_nano_usd, usage,
+    CASE WHEN :content THEN request::text END AS request, CASE WHEN :content THEN reply::text END AS reply,
+    error, recovery, complaint, provider_request_id, latency_ms, opened_at, closed_at
+FROM attempts WHERE job_id = ANY(CAST(:ids AS text[])) ORDER BY job_id, opened_at, id
+"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,10 +139,13 @@ class DeadLetterGroup:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WholeLetter:
-    """A dead letter with its request and its attempts, as an export writes it."""
+    """A dead letter with its request and its attempts, as an export writes it. `body` is JSON text, never parsed here.
+
+    `is_cut` where it is too large for one line, and its attempts come without what was said in them.
+    """
 
     letter: DeadLetterView
-    body: JsonObject
+    body: str
     endpoint: str
     user: str | None
     contract: JsonObject | None
@@ -127,46 +153,72 @@ class WholeLetter:
     max_reprompts: int
     max_cost_nano_usd: NanoUsd | None
     attempts: tuple[AttemptView, ...]
+    is_cut: bool = False
 
 
 class DeadLetterReads:
     """Listings of dead letters that were not discarded."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
+    def __init__(self, engine: AsyncEngine, listings: AsyncEngine | None = None) -> None:
+        self._engine, self._listings = engine, listings or engine
 
     async def newest(
         self, which: DeadLetters, *, after: JobId | None = None, most: int = 50
     ) -> Sequence[DeadLetterView]:
-        """The latest dead first, from the one after `after` on."""
-        rows = await self._rows(NEWEST, conditions(which) | {"after": after, "most": most})
-        return [_view(row) for row in rows]
+        """The latest dead first, from the one after `after` on. Raises NotFound for a foreign cursor."""
+        async with listing(self._listings) as connection:
+            at = await cursor_moment(connection, NEWEST_CURSOR, after, {"tenant_id": which.tenant_id})
+            return await _page(connection, which, after, at, most)
 
     async def groups(self, which: DeadLetters) -> Sequence[DeadLetterGroup]:
         """What they died of, the most frequent cause first."""
-        return [_group(row) for row in await self._rows(GROUPS, conditions(which) | {"most": MOST_GROUPS})]
+        async with listing(self._listings) as connection:
+            rows = await fetch(connection, GROUPS, conditions(which) | {"most": MOST_GROUPS})
+        return [_group(row) for row in rows]
 
     async def count(self, which: DeadLetters) -> int:
         """How many there are."""
         [row] = await self._rows(COUNT, conditions(which))
         return int(row["jobs"])
 
-    async def whole(self, which: DeadLetters) -> AsyncIterator[WholeLetter]:
-        """Each of them with its request and its attempts, the latest dead first, a page at a time."""
-        after: JobId | None = None
-        while page := await self.newest(which, after=after, most=PAGE_LETTERS):
-            after = page[-1].id
-            ids = {"ids": [letter.id for letter in page]}
-            async with transaction(self._engine) as connection:
-                wholes = {row["id"]: row for row in await fetch(connection, WHOLE, ids)}
-                attempts = await fetch(connection, ATTEMPTS, ids)
-            for letter in page:
-                own = tuple(attempt_view(row) for row in attempts if row["job_id"] == letter.id)
-                yield _whole(letter, wholes[letter.id], own)
+    async def whole(self, which: DeadLetters, *, attempts: bool = True) -> AsyncIterator[WholeLetter]:
+        """Each of them with its request and, where wanted, its attempts, the latest dead first."""
+        last: DeadLetterView | None = None  # and not its id: it may be replayed while the next page is read
+        while page := await self._next(which, last):
+            last = page[-1]
+            letters = {letter.id: letter for letter in page}
+            rows = await self._rows(SIZES, {"ids": list(letters), "attempts": attempts})
+            found = {row["job_id"]: row["bytes"] for row in rows}
+            for ids in by_bytes({letter.id: found[letter.id] for letter in page if letter.id in found}):
+                is_cut = found[ids[0]] > MAX_LETTER_BYTES
+                for row, own in await self._texts(ids, attempts=attempts, content=not is_cut):
+                    yield _whole(letters[row["id"]], row, own, is_cut=is_cut)
+
+    async def _next(self, which: DeadLetters, last: DeadLetterView | None) -> Sequence[DeadLetterView]:
+        async with transaction(self._engine) as connection:
+            after, after_at = (None, None) if last is None else (last.id, last.rested_at)
+            return await _page(connection, which, after, after_at, PAGE_LETTERS)
+
+    async def _texts(
+        self, ids: Sequence[str], *, attempts: bool, content: bool
+    ) -> list[tuple[Row, tuple[AttemptView, ...]]]:
+        async with transaction(self._engine) as connection:
+            rows = {row["id"]: row for row in await fetch(connection, WHOLE, {"ids": ids})}
+            terms = {"ids": ids, "content": content}
+            parts = await fetch(connection, ATTEMPTS, terms) if attempts else ()
+        views = [(part["job_id"], attempt_text(part)) for part in parts]
+        return [(rows[name], tuple(view for of, view in views if of == name)) for name in ids if name in rows]
 
     async def _rows(self, query: str, parameters: Mapping[str, Any]) -> Sequence[Row]:
         async with transaction(self._engine) as connection:
             return await fetch(connection, query, parameters)
+
+
+async def _page(
+    connection: AsyncConnection, which: DeadLetters, after: JobId | None, after_at: datetime | None, most: int
+) -> list[DeadLetterView]:
+    page = {"after": after, "after_at": after_at, "most": most}
+    return [_view(row) for row in await fetch(connection, NEWEST, conditions(which) | page)]
 
 
 def conditions(which: DeadLetters) -> dict[str, Any]:
@@ -218,7 +270,7 @@ def _group(row: Row) -> DeadLetterGroup:
     )
 
 
-def _whole(letter: DeadLetterView, row: Row, attempts: tuple[AttemptView, ...]) -> WholeLetter:
+def _whole(letter: DeadLetterView, row: Row, attempts: tuple[AttemptView, ...], *, is_cut: bool) -> WholeLetter:
     return WholeLetter(
         letter=letter,
         body=row["body"],
@@ -229,4 +281,5 @@ def _whole(letter: DeadLetterView, row: Row, attempts: tuple[AttemptView, ...]) 
         max_reprompts=row["max_reprompts"],
         max_cost_nano_usd=row["max_cost_nano_usd"],
         attempts=attempts,
+        is_cut=is_cut,
     )

@@ -15,7 +15,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from schemas import jsons
-from schemas.errors import PostgresCrowded, PostgresFull, PostgresReadOnly, PostgresUnavailable
+from schemas.errors import PostgresBusy, PostgresCrowded, PostgresFull, PostgresReadOnly, PostgresUnavailable
 
 POOL_SIZE = 8
 CONNECT_TIMEOUT_SECONDS = 5
@@ -35,11 +35,19 @@ BY_SQLSTATE: Mapping[str, type[PostgresUnavailable]] = {
     "53100": PostgresFull,
     "53300": PostgresCrowded,
     "25006": PostgresReadOnly,  # a standby after a failover; some hosts turn a full disk into this
+    "57014": PostgresBusy,  # the statement time-out, or an operator who cancelled the statement
+    "40001": PostgresBusy,  # serialization failure
+    "40P01": PostgresBusy,  # deadlock
+    "55P03": PostgresBusy,  # lock time-out
 }
+UNAVAILABLE_CLASSES = ("08", "53", "57P", "58")
+"""First characters of the SQLSTATEs that no value of a statement causes: the connection, the server's resources, its
+shutdown or start, its disk. Every other code is about the statement, whatever class the driver raises for it: 54000
+(an index row that is too large) is an OperationalError as well."""
 CROWDED = ("too many clients", "remaining connection slots", "too many connections for")
 """What a server says that takes no more connections: libpq hands on no code of a failed login, only these words."""
 
-_OPTIONS = f"-c plan_cache_mode=force_custom_plan -c statement_timeout={STATEMENT_TIMEOUT_MS} -c timezone=UTC"
+_OPTIONS = "-c plan_cache_mode=force_custom_plan -c timezone=UTC"
 
 
 def driver_url(database_url: str) -> str:
@@ -48,20 +56,27 @@ def driver_url(database_url: str) -> str:
     return f"postgresql+psycopg://{rest}"
 
 
-def open_engine(database_url: str, *, application: str, pool_size: int = POOL_SIZE) -> AsyncEngine:
+def open_engine(
+    database_url: str,
+    *,
+    application: str,
+    pool_size: int = POOL_SIZE,
+    pool_timeout_seconds: float = POOL_TIMEOUT_SECONDS,
+    statement_timeout_ms: int = STATEMENT_TIMEOUT_MS,
+) -> AsyncEngine:
     """An engine that connects when first used. `application` is what pg_stat_activity shows."""
     engine = create_async_engine(
         driver_url(database_url),
         pool_size=pool_size,
         max_overflow=0,
-        pool_timeout=POOL_TIMEOUT_SECONDS,
+        pool_timeout=pool_timeout_seconds,
         pool_pre_ping=True,
         hide_parameters=True,  # they are prompts and replies of whole groups, and errors are logged
         json_deserializer=jsons.parse,  # numbers keep their digits on the way out too
         connect_args={
             "connect_timeout": CONNECT_TIMEOUT_SECONDS,
             **DEAD_PEER,
-            "options": _OPTIONS,
+            "options": f"{_OPTIONS} -c statement_timeout={statement_timeout_ms}",
             "application_name": application,
         },
     )
@@ -113,11 +128,13 @@ def _without_values(error: BaseException | None) -> StatementFailed:
 
 
 def condition_of(error: DBAPIError) -> PostgresUnavailable | None:
-    """What the server cannot do just now; None where the statement is wrong, which trying again would not mend."""
-    by_code = BY_SQLSTATE.get(getattr(error.orig, "sqlstate", None) or "")
-    if by_code is not None:
-        return by_code()
-    if not (isinstance(error, OperationalError) or error.connection_invalidated):
+    """What the server cannot do just now; None where the statement or a value is wrong."""
+    code: str | None = getattr(error.orig, "sqlstate", None)
+    if code is not None and code in BY_SQLSTATE:
+        return BY_SQLSTATE[code]()
+    if error.connection_invalidated or (code is not None and code.startswith(UNAVAILABLE_CLASSES)):
+        return PostgresUnavailable()
+    if code is not None or not isinstance(error, OperationalError):
         return None
     return PostgresCrowded() if any(words in str(error.orig) for words in CROWDED) else PostgresUnavailable()
 

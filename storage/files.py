@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from schemas.ids import FileId, TenantId
 from storage.batched import fetch, run
 from storage.engine import transaction
+from storage.listings import cursor_moment, listing
 from storage.rows import Row
 
 CHUNK_BYTES = 1_000_000
@@ -42,11 +43,11 @@ DELETE FROM files f USING ended e WHERE f.id = e.id RETURNING f.id
 """
 NEWEST = """
 SELECT f.* FROM files f
-LEFT JOIN files cursor ON cursor.id = CAST(:after AS text)
 WHERE f.tenant_id = :tenant_id AND f.complete AND (CAST(:purpose AS text) IS NULL OR f.purpose = :purpose)
-  AND (CAST(:after AS text) IS NULL OR (f.created_at, f.id) < (cursor.created_at, cursor.id))
+  AND (CAST(:after AS text) IS NULL OR (f.created_at, f.id) < (CAST(:after_at AS timestamptz), CAST(:after AS text)))
 ORDER BY f.created_at DESC, f.id DESC LIMIT :most
 """
+NEWEST_CURSOR = "SELECT created_at AS at FROM files WHERE id = :after AND tenant_id = :tenant_id"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,8 +66,8 @@ class StoredFile:
 class FileTable:
     """Files of tenants."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
+    def __init__(self, engine: AsyncEngine, listings: AsyncEngine | None = None) -> None:
+        self._engine, self._listings = engine, listings or engine
 
     async def write(
         self,
@@ -100,10 +101,12 @@ class FileTable:
     async def newest(
         self, tenant_id: TenantId, *, after: FileId | None = None, most: int = 100, purpose: str | None = None
     ) -> Sequence[StoredFile]:
-        """Files of a tenant, newest first, from the one after `after` on."""
-        parameters = {"tenant_id": tenant_id, "after": after, "most": most, "purpose": purpose}
-        async with transaction(self._engine) as connection:
-            return [_file_from(row) for row in await fetch(connection, NEWEST, parameters)]
+        """Files of a tenant, newest first, from the one after `after` on. Raises NotFound for a foreign cursor."""
+        owner = {"tenant_id": tenant_id}
+        async with listing(self._listings) as connection:
+            at = await cursor_moment(connection, NEWEST_CURSOR, after, owner)
+            terms = owner | {"after": after, "after_at": at, "most": most, "purpose": purpose}
+            return [_file_from(row) for row in await fetch(connection, NEWEST, terms)]
 
     async def content(self, file_id: FileId) -> AsyncIterator[bytes]:
         """The bytes of a file, chunk by chunk; no transaction stays open between two."""
@@ -123,11 +126,11 @@ class FileTable:
         """
         rest = b""
         async for chunk in self.content(file_id):
-            first, *others = chunk.split(b"\n")
-            rest += first[: most_bytes + 1 - len(rest)]
-            for line in others:
-                yield rest
-                rest = line[: most_bytes + 1]
+            start = 0
+            while (end := chunk.find(b"\n", start)) >= 0:
+                yield rest + chunk[start : min(end, start + most_bytes + 1 - len(rest))]
+                rest, start = b"", end + 1
+            rest += chunk[start : start + most_bytes + 1 - len(rest)]
         if rest:
             yield rest
 

@@ -48,9 +48,10 @@ WITH parts AS (
     FROM attempts a CROSS JOIN LATERAL json_array_elements(a.counters) AS c (item)
     WHERE a.state IN ('opened', 'suspense')
     UNION ALL
-    SELECT scope, time_window, nano_usd, 0 FROM tenant_sealed_sums WHERE last_at >= :since
+    SELECT COALESCE(long_scope, scope), time_window, nano_usd, 0 FROM tenant_sealed_sums WHERE last_at >= :since
 )
-SELECT scope, time_window, sum(settled)::bigint AS settled, sum(reserved)::bigint AS reserved
+SELECT scope, time_window, LEAST(sum(settled), 9223372036854775807)::bigint AS settled,
+    LEAST(sum(reserved), 9223372036854775807)::bigint AS reserved
 FROM parts GROUP BY 1, 2
 """  # noqa: S608 - constants inside another
 """What is reserved stands under the name of its stamp, by which it is settled in Redis."""
@@ -62,10 +63,11 @@ WITH parts AS (
     FROM ledger l JOIN attempts a ON a.id = l.attempt_id CROSS JOIN LATERAL json_array_elements(a.counters) AS c (item)
     WHERE l.id > :sealed_to AND l.at >= :since AND c.item ->> 1 = ANY(CAST(:windows AS text[]))
     UNION ALL
-    SELECT scope, time_window, nano_usd, nano_usd FROM tenant_sealed_sums
+    SELECT COALESCE(long_scope, scope), time_window, nano_usd, nano_usd FROM tenant_sealed_sums
     WHERE time_window = ANY(CAST(:windows AS text[]))
 )
-SELECT scope, time_window, sum(nano_usd)::bigint AS settled, sum(before)::bigint AS settled_before
+SELECT scope, time_window, LEAST(sum(nano_usd), 9223372036854775807)::bigint AS settled,
+    LEAST(sum(before), 9223372036854775807)::bigint AS settled_before
 FROM parts GROUP BY 1, 2
 """  # noqa: S608 - constants inside another
 

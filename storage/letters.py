@@ -5,6 +5,7 @@ Every statement takes a bounded number of rows, may be run by two at once, and m
 
 from collections.abc import Sequence
 
+import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.fingerprint import cause_of
@@ -15,6 +16,8 @@ from storage.batched import columns, fetch, run
 from storage.dead_letters import MEANT, OF_TENANT, conditions
 from storage.engine import transaction
 from storage.rows import Row, parameters_of
+
+log = structlog.get_logger()
 
 MOST_PER_ROUND = 1_000
 """Rows per statement, so that a round is short and its locks are few."""
@@ -131,7 +134,11 @@ def _death(reason: str, message: str | None) -> dict[str, str | None]:
 
 
 def _cause(reason: str, message: str | None) -> dict[str, str]:
-    cause = cause_of(reason, message)
+    try:
+        cause = cause_of(reason, message)
+    except Exception:  # the message of one letter, which others of its round must not pay for
+        log.exception("cause_unreadable", reason=reason)
+        cause = cause_of(reason, None)
     return {"fingerprint": cause.fingerprint, "cause": cause.words}
 
 

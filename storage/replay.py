@@ -14,10 +14,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from schemas.errors import IdempotencyConflict
 from schemas.ids import JobId, ReplayId, TenantId
+from schemas.jsons import JsonObject
 from schemas.replay import DeadBody, Mended, NewReplay, Refused, Replay, ReplayOutcomes, ReplayState
-from storage.batched import columns, fetch, run
+from storage.batched import by_bytes, columns, fetch, run
 from storage.dead_letters import COUNT, EACH_TENANT, MEANT, conditions
 from storage.engine import transaction
+from storage.listings import cursor_moment, listing
 from storage.notify import ring
 from storage.replay_rows import mended_parameters, replay_from, replay_parameters
 from storage.rows import Row
@@ -46,15 +48,21 @@ NAMED = f"""
 """
 FIND = f"{SEE} WHERE r.id = :id AND (CAST(:owner_id AS text) IS NULL OR r.tenant_id = :owner_id)"
 NEWEST = f"""
-{SEE} LEFT JOIN replays c ON c.id = CAST(:after AS text)
-WHERE (CAST(:owner_id AS text) IS NULL OR r.tenant_id = :owner_id)
-  AND (CAST(:after AS text) IS NULL OR (r.created_at, r.id) < (c.created_at, c.id))
+{SEE} WHERE (CAST(:owner_id AS text) IS NULL OR r.tenant_id = :owner_id)
+  AND (CAST(:after AS text) IS NULL OR (r.created_at, r.id) < (CAST(:after_at AS timestamptz), CAST(:after AS text)))
 ORDER BY r.created_at DESC, r.id DESC LIMIT :most
 """
-UNDER_WAY = f"{SEE} WHERE r.state IN ('canary', 'judging', 'running') ORDER BY r.created_at"
+NEWEST_CURSOR = """
+SELECT created_at AS at FROM replays
+WHERE id = :after AND (CAST(:owner_id AS text) IS NULL OR tenant_id = :owner_id)
+"""
+UNDER_WAY = """
+SELECT id, COALESCE(tenant_id, '') AS owner FROM replays WHERE state IN ('canary', 'judging', 'running')
+ORDER BY created_at
+"""
 
 NEXT = f"""
-SELECT p.*, b.body
+SELECT p.*
 FROM {EACH_TENANT} t CROSS JOIN LATERAL (
     SELECT j.id, j.tenant_id, j.generation, j.rested_at FROM jobs j
     WHERE j.tenant_id = t.id AND {MEANT} AND j.rested_at < :before_at
@@ -62,9 +70,13 @@ FROM {EACH_TENANT} t CROSS JOIN LATERAL (
       AND NOT EXISTS (SELECT 1 FROM replay_jobs d WHERE d.replay_id = :replay_id AND d.job_id = j.id)
     ORDER BY j.rested_at, j.id DESC LIMIT :most
 ) p
-LEFT JOIN job_bodies b ON :with_bodies AND b.job_id = p.id
 ORDER BY p.rested_at, p.id DESC LIMIT :most
 """  # noqa: S608 - the same
+
+BODY_BYTES = """
+SELECT job_id, octet_length(body::text) AS bytes FROM job_bodies WHERE job_id = ANY(CAST(:ids AS text[]))
+"""
+BODIES = "SELECT job_id, body FROM job_bodies WHERE job_id = ANY(CAST(:ids AS text[]))"
 
 STEP = """
 UPDATE replays r SET version = version + 1, cursor_at = :cursor_at
@@ -134,6 +146,17 @@ WHERE id = :id AND (CAST(:owner_id AS text) IS NULL OR tenant_id = :owner_id)
 RETURNING id
 """
 
+STOP = """
+UPDATE replays SET state = 'stopped', detail = :reason, version = version + 1, cursor_at = NULL,
+    finished_at = clock_timestamp()
+WHERE id = :id AND state IN ('canary', 'judging', 'running')
+RETURNING id
+"""
+
+FORGET_EMPTY = (
+    "DELETE FROM replays WHERE id = :id AND state = 'completed' AND replayed = 0 AND refused = 0 RETURNING id"
+)
+
 RESUME = """
 UPDATE replays SET state = 'running', version = version + 1, finished_at = NULL, paced_at = clock_timestamp()
 WHERE id = :id AND (CAST(:owner_id AS text) IS NULL OR tenant_id = :owner_id) AND state = 'stopped'
@@ -154,8 +177,8 @@ REPLAYED = "SELECT job_id FROM replay_jobs WHERE replay_id = :id AND refusal IS 
 class ReplayTable:
     """Replays and their rounds. Every method may run twice and from two places at once."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
+    def __init__(self, engine: AsyncEngine, listings: AsyncEngine | None = None) -> None:
+        self._engine, self._listings = engine, listings or engine
 
     async def create(self, replay: NewReplay) -> Replay:
         """Store a replay, idempotently by (tenant, key). Raises IdempotencyConflict for another one under the key."""
@@ -175,19 +198,32 @@ class ReplayTable:
         return replay_from(rows[0]) if rows else None
 
     async def newest(self, owner_id: TenantId | None, *, after: ReplayId | None, most: int) -> Sequence[Replay]:
-        """Replays of this tenant, newest first."""
-        rows = await self._rows(NEWEST, {"owner_id": owner_id, "after": after, "most": most})
+        """Replays of this tenant, newest first. Raises NotFound for a foreign cursor."""
+        owner = {"owner_id": owner_id}
+        async with listing(self._listings) as connection:
+            at = await cursor_moment(connection, NEWEST_CURSOR, after, owner)
+            page = {"after": after, "after_at": at, "most": most, "burst_seconds": BURST_SECONDS}
+            rows = await fetch(connection, NEWEST, owner | page)
         return [replay_from(row) for row in rows]
 
-    async def under_way(self) -> Sequence[Replay]:
-        """Replays that somebody has to move, oldest first."""
-        return [replay_from(row) for row in await self._rows(UNDER_WAY, {})]
+    async def under_way(self) -> dict[ReplayId, str]:
+        """Whose they are, by the ids of replays that somebody has to move, oldest first; '' is the operator."""
+        return {ReplayId(row["id"]): row["owner"] for row in await self._rows(UNDER_WAY, {})}
 
     async def next(self, replay: Replay, most: int) -> Sequence[DeadBody]:
-        """The next letters of a replay, the longest dead first, with their bodies where its patch changes them."""
+        """The next letters of a replay, the longest dead first, with their bodies where its patch changes them.
+
+        With bodies they are fewer where those are large.
+        """
         terms = {"replay_id": replay.id, "before_at": replay.created_at, "cursor_at": replay.cursor_at, "most": most}
-        with_bodies = {"with_bodies": replay.patch.changes_bodies}
-        return [_letter(row) for row in await self._rows(NEXT, conditions(replay.which) | terms | with_bodies)]
+        rows = await self._rows(NEXT, conditions(replay.which) | terms)
+        if not replay.patch.changes_bodies or not rows:
+            return [_letter(row, None) for row in rows]
+        ids = [row["id"] for row in rows]
+        found = {row["job_id"]: row["bytes"] for row in await self._rows(BODY_BYTES, {"ids": ids})}
+        first = set(next(by_bytes({name: found.get(name, 0) for name in ids})))
+        bodies = {row["job_id"]: row["body"] for row in await self._rows(BODIES, {"ids": list(first)})}
+        return [_letter(row, bodies.get(row["id"])) for row in rows if row["id"] in first]
 
     async def move(
         self, replay: Replay, mended: Sequence[Mended], refused: Sequence[Refused]
@@ -212,6 +248,14 @@ class ReplayTable:
     async def cancel(self, replay_id: ReplayId, owner_id: TenantId | None) -> bool:
         """Stop it: what was replayed goes on, the rest stays dead. False where nothing can be stopped."""
         return bool(await self._rows(CANCEL, {"id": replay_id, "owner_id": owner_id}))
+
+    async def stop(self, replay_id: ReplayId, reason: str) -> bool:
+        """Stop one that is under way, for a reason that its owner reads; False where it is not."""
+        return bool(await self._rows(STOP, {"id": replay_id, "reason": reason}))
+
+    async def forget_empty(self, replay_id: ReplayId) -> bool:
+        """Remove one that is done and has found nothing; False where it has."""
+        return bool(await self._rows(FORGET_EMPTY, {"id": replay_id}))
 
     async def resume(self, replay_id: ReplayId, owner_id: TenantId | None) -> bool:
         """Go on although the canaries failed; False where it is not stopped."""
@@ -285,11 +329,11 @@ def _cursor(mended: Sequence[Mended], refused: Sequence[Refused]) -> datetime | 
     return max((letter.rested_at for letter in looked_at), default=None)
 
 
-def _letter(row: Row) -> DeadBody:
+def _letter(row: Row, body: JsonObject | None) -> DeadBody:
     return DeadBody(
         id=JobId(row["id"]),
         tenant_id=TenantId(row["tenant_id"]),
         generation=row["generation"],
         rested_at=row["rested_at"],
-        body=row["body"],
+        body=body,
     )

@@ -8,11 +8,14 @@ those have ended, every entry up to the mark is there or never will be.
 Invariant: an entry is in the sealed sums exactly when its id is at most `sealed_to`.
 """
 
+import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from storage.batched import fetch, run
 from storage.counted import SCOPE_OF_TENANT
-from storage.engine import transaction
+from storage.engine import StatementFailed, transaction
+
+log = structlog.get_logger()
 
 MOST_SEALED = 50_000
 """Entries in one transaction: a second or two of work, far from any time-out."""
@@ -35,17 +38,33 @@ MARK = "UPDATE tenant_ledger_seal SET marked_to = GREATEST(sealed_to, :newest), 
 """In a transaction that has seen the newest id before it got its own number."""
 
 SEAL = f"""
-WITH added AS (
-    INSERT INTO tenant_sealed_sums AS s (time_window, scope, nano_usd, last_at)
-    SELECT c.item ->> 1, {SCOPE_OF_TENANT}, sum(l.nano_usd)::bigint, max(l.at)
+WITH booked AS (
+    SELECT c.item ->> 1 AS time_window, {SCOPE_OF_TENANT} AS scope, l.nano_usd, l.at
     FROM ledger l JOIN attempts a ON a.id = l.attempt_id CROSS JOIN LATERAL json_array_elements(a.counters) AS c (item)
     WHERE l.id > :after AND l.id <= :up_to
-    GROUP BY 1, 2
+), added AS (
+    INSERT INTO tenant_sealed_sums AS s (time_window, scope, long_scope, nano_usd, last_at)
+    SELECT time_window,
+        CASE WHEN octet_length(scope) > :most_scope_bytes
+             THEN 'sha256:' || encode(sha256(convert_to(scope, 'UTF8')), 'hex') ELSE scope END,
+        max(CASE WHEN octet_length(scope) > :most_scope_bytes THEN scope END), sum(nano_usd)::bigint, max(at)
+    FROM booked GROUP BY 1, 2
     ON CONFLICT (time_window, scope) DO UPDATE
         SET nano_usd = s.nano_usd + EXCLUDED.nano_usd, last_at = GREATEST(s.last_at, EXCLUDED.last_at)
 )
 UPDATE tenant_ledger_seal SET sealed_to = :up_to
 """  # noqa: S608 - constants inside another
+
+SKIP = "UPDATE tenant_ledger_seal SET sealed_to = :up_to"
+
+MOST_SCOPE_BYTES = 1_000
+"""A longer scope, which no door takes any more, fits no index: its digest is the key, and its text stands beside it."""
+
+UNSEALABLE = ("22", "54")
+"""SQLSTATEs of a value that cannot be added up: data exceptions and program limits. Any other fault seals nothing."""
+
+SMALLER = 16
+"""How much smaller a round becomes that met such a value, down to the one entry that has it."""
 
 FORGET = "DELETE FROM tenant_sealed_sums WHERE last_at < statement_timestamp() - make_interval(days => :days)"
 
@@ -59,23 +78,42 @@ class SealTable:
     async def seal(self) -> int:
         """Add up what the last mark covers, or set the next mark; returns how many ids were sealed.
 
-        Safe beside itself: one row is locked by whoever seals. A long ledger of an earlier version takes many rounds.
+        An entry that cannot be added up is logged and left out, and holds up no other. Safe beside itself: one row is
+        locked by whoever seals. A long ledger of an earlier version takes many rounds.
         """
-        sealed, round_ = 0, MOST_SEALED
-        while round_ == MOST_SEALED and sealed < MOST_AT_ONCE:
-            round_ = await self._round()
-            sealed += round_
+        sealed, most, moved = 0, MOST_SEALED, 1
+        while moved and sealed < MOST_AT_ONCE:
+            try:
+                moved = await self._round(most)
+            except StatementFailed as error:
+                if not (error.sqlstate or "").startswith(UNSEALABLE):
+                    raise
+                if most > 1:
+                    most = max(1, most // SMALLER)
+                    continue
+                moved = await self._round(1, SKIP)
+                log.exception("ledger_entry_not_sealed", sealed_to=await self._sealed_to())
+            sealed += moved
+            if moved < most == MOST_SEALED:
+                break
+            most = min(most * SMALLER, MOST_SEALED)
         return sealed
 
-    async def _round(self) -> int:
+    async def _sealed_to(self) -> int:
+        async with transaction(self._engine) as connection:
+            [stand] = await fetch(connection, STAND, {})
+        return int(stand["sealed_to"])
+
+    async def _round(self, most: int, query: str = SEAL) -> int:
         async with transaction(self._engine) as connection:
             [stand] = await fetch(connection, STAND, {})
             if not (stand["complete"] or stand["foreign_mark"]):
                 return 0
-            after, up_to = stand["sealed_to"], min(stand["marked_to"], stand["sealed_to"] + MOST_SEALED)
+            after, up_to = stand["sealed_to"], min(stand["marked_to"], stand["sealed_to"] + most)
             if after == up_to or stand["foreign_mark"]:
                 await run(connection, MARK, {"newest": stand["newest"]})
                 await run(connection, FORGET, {"days": KEPT_DAYS})
                 return 0
-            await run(connection, SEAL, {"after": after, "up_to": up_to})
+            terms = {"after": after, "up_to": up_to, "most_scope_bytes": MOST_SCOPE_BYTES}
+            await run(connection, query, terms if query is SEAL else {"up_to": up_to})
         return int(up_to - after)

@@ -25,7 +25,11 @@ MOST_PER_ROUND = 2_000
 
 WATCHED = """
 SELECT b.id, b.max_cost_nano_usd, b.max_error_rate, b.canary, b.phase, b.total, t.*
-FROM batches b CROSS JOIN LATERAL (
+FROM (
+    SELECT w.*, row_number() OVER (PARTITION BY w.tenant_id ORDER BY w.created_at, w.id) AS place FROM batches w
+    WHERE w.status = 'in_progress' AND w.phase IN ('canary', 'held', 'releasing', 'watched')
+    ORDER BY place, w.created_at LIMIT :most
+) b CROSS JOIN LATERAL (
     SELECT count(*) FILTER (WHERE j.state = 'completed') AS completed,
         count(*) FILTER (WHERE j.state IN ('dead', 'expired')) AS failed,
         count(*) FILTER (WHERE j.state IN ('queued', 'running')
@@ -34,9 +38,9 @@ FROM batches b CROSS JOIN LATERAL (
         COALESCE(sum(j.spent_nano_usd), 0)::bigint AS spent
     FROM jobs j WHERE j.batch_id = b.id
 ) t
-WHERE b.status = 'in_progress' AND b.phase IN ('canary', 'held', 'releasing', 'watched')
-ORDER BY b.created_at LIMIT :most
+ORDER BY b.place, b.created_at
 """
+"""The oldest of each tenant first."""
 
 STOP = """
 UPDATE batches SET phase = 'stopped', stopped = :reason, errors = CAST(:errors AS json), status = 'cancelling',
@@ -79,7 +83,7 @@ class StopLossTable:
         self._engine = engine
 
     async def watched(self, most: int = MOST_WATCHED) -> list[tuple[BatchId, StopLoss, Phase, Tally]]:
-        """Batches in progress that watch themselves, oldest first, counted now."""
+        """Batches in progress that watch themselves, the oldest of each tenant first, counted now."""
         return [_watched(row) for row in await self._rows(WATCHED, most=most)]
 
     async def stop(self, batch_id: BatchId, reason: str) -> bool:

@@ -19,6 +19,7 @@ from schemas.states import JobState
 from storage.batched import fetch, run
 from storage.engine import transaction
 from storage.ledger import LOCK_JOB
+from storage.listings import cursor_moment, listing
 from storage.rows import Row, grant_from, opened_from
 
 OPERATORS_WORD = "operator"
@@ -32,10 +33,13 @@ ATTEMPT = """
 
 OLDEST = f"""
 SELECT {ATTEMPT}, j.tenant_id, j.state AS job_state
-FROM attempts a JOIN jobs j ON j.id = a.job_id LEFT JOIN attempts c ON c.id = CAST(:after AS text)
-WHERE a.state = 'suspense' AND (CAST(:after AS text) IS NULL OR (a.opened_at, a.id) > (c.opened_at, c.id))
+FROM attempts a JOIN jobs j ON j.id = a.job_id
+WHERE a.state = 'suspense'
+  AND (CAST(:after AS text) IS NULL OR (a.opened_at, a.id) > (CAST(:after_at AS timestamptz), CAST(:after AS text)))
 ORDER BY a.opened_at, a.id LIMIT :most
 """  # noqa: S608 - one constant inside another
+OLDEST_CURSOR = "SELECT opened_at AS at FROM attempts WHERE id = :after"
+"""Of any tenant: an operator asks."""
 
 TOTALS = """
 SELECT account, count(*) AS attempts, sum(reserved_nano_usd)::bigint AS nano_usd
@@ -115,12 +119,15 @@ class Standing:
 class SuspenseTable:
     """Attempts whose outcome nobody knows."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
+    def __init__(self, engine: AsyncEngine, listings: AsyncEngine | None = None) -> None:
+        self._engine, self._listings = engine, listings or engine
 
     async def oldest(self, *, after: AttemptId | None = None, most: int = 50) -> list[SuspenseView]:
-        """What lies in suspense, oldest first, from the one behind `after` on."""
-        return [_view(row) for row in await self._rows(OLDEST, after=after, most=most)]
+        """What lies in suspense, oldest first, from the one behind `after` on. Raises NotFound for an unknown one."""
+        async with listing(self._listings) as connection:
+            at = await cursor_moment(connection, OLDEST_CURSOR, after, {})
+            rows = await fetch(connection, OLDEST, {"after": after, "after_at": at, "most": most})
+        return [_view(row) for row in rows]
 
     async def totals(self) -> list[SuspenseTotal]:
         """How much lies in suspense, by account; accounts without any are missing."""

@@ -125,8 +125,12 @@ class StoredBatches:
         return self._files.lines(file_id, most_bytes=most_bytes)
 
     async def refuse(self, batch_id: BatchId, errors: Sequence[LineError]) -> None:
-        """Set a batch to failed."""
+        """Set a batch to failed whose file is not read."""
         await self._batches.refuse(batch_id, [asdict(error) for error in errors])
+
+    async def fail(self, batch_id: BatchId, errors: Sequence[LineError]) -> None:
+        """Set a batch to failed whose result files cannot be written."""
+        await self._batches.fail(batch_id, [asdict(error) for error in errors])
 
     async def start(self, batch_id: BatchId, total: int) -> None:
         """Set a batch to in_progress."""

@@ -7,8 +7,13 @@ at most `MAX_REPORTED_ERRORS` errors are reported.
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from hashlib import blake2b
 from typing import Any
 
+import orjson
+import structlog
+
+from schemas.bounds import check_nodes
 from schemas.errors import InvalidRequest
 from schemas.ids import BatchId, JobId, TenantId
 from schemas.job import CHAT_COMPLETIONS, NewJob
@@ -17,7 +22,10 @@ from schemas.lanes import Lane
 from schemas.states import JobState
 from schemas.storable import refuse_long_name
 from schemas.tenants import EVERY_LANE
+from storage.rows import on_one_line
 from tasks.requests import Origin, Vocabulary, parse_chat_request
+
+log = structlog.get_logger()
 
 MAX_REPORTED_ERRORS = 100
 MAX_CUSTOM_ID_CHARACTERS = 255
@@ -34,11 +42,11 @@ _ERROR_OF_STATE = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LineError:
-    """What is wrong with one line, as `errors.data` of a batch reports it. Lines count from 1."""
+    """What is wrong with one line, as `errors.data` of a batch reports it. Lines count from 1; None is the batch."""
 
     code: str
     message: str
-    line: int
+    line: int | None
     param: str | None = None
 
 
@@ -67,10 +75,25 @@ class LineReader:
         self._vocabulary = vocabulary
         self._now = now
         self._new_job_id = new_job_id
-        self._seen: set[str] = set()
+        self._seen: set[bytes] = set()
+        self._has_logged = False
 
     def read(self, number: int, line: bytes) -> NewJob | LineError:
-        """One line's job, or what must be changed about it."""
+        """One line's job, or what must be changed about it. Never raises: a fault of ours is an error of its line."""
+        try:
+            return self._read(number, line)
+        except Exception:
+            if not self._has_logged:  # once per file: each of its lines may have the same fault
+                self._has_logged = True
+                log.exception("line_unreadable", batch_id=self._terms.batch_id, line=number)
+            message = "This line met an error of this service, which its log describes under the batch and the line."
+            return LineError(code="internal_error", message=message, line=number)
+
+    def _read(self, number: int, line: bytes) -> NewJob | LineError:
+        try:
+            check_nodes(line)
+        except InvalidRequest as error:
+            return LineError(code=error.code, message=error.message, line=number)
         try:
             entry = parse(line)
         except MalformedJson as error:
@@ -96,10 +119,11 @@ class LineReader:
         if entry.get("url") != self._terms.endpoint:
             message = f"url must be the endpoint of the batch, {self._terms.endpoint}."
             return LineError(code="invalid_url", message=message, line=number, param="url")
-        if custom_id in self._seen:
+        seen = blake2b(custom_id.encode(), digest_size=16).digest()  # a quarter of the memory of long names
+        if seen in self._seen:
             message = f"custom_id {custom_id!r} stands on more than one line."
             return LineError(code="duplicate_custom_id", message=message, line=number, param="custom_id")
-        self._seen.add(custom_id)
+        self._seen.add(seen)
         return None
 
     def _job(self, entry: JsonObject, number: int) -> NewJob | LineError:
@@ -121,12 +145,12 @@ class LineReader:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RestedJob:
-    """What a finished job contributes to its batch's files."""
+    """What a finished job contributes to its batch's files. `reply` is JSON text, which is copied and never parsed."""
 
     job_id: JobId
     custom_id: str
     state: JobState
-    reply: JsonObject | None
+    reply: str | None
     dead_reason: str | None = None
     message: str | None = None
 
@@ -149,7 +173,8 @@ def output_line(job: RestedJob, stopped: str | None = None) -> bytes:
 
 def _response(job: RestedJob) -> JsonObject | None:
     if job.state is JobState.COMPLETED:
-        return {"status_code": 200, "request_id": job.job_id, "body": job.reply}
+        reply = None if job.reply is None else orjson.Fragment(on_one_line(job.reply))
+        return {"status_code": 200, "request_id": job.job_id, "body": reply}
     return None
 
 

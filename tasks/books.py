@@ -7,6 +7,7 @@ sums and the open reservations over, and opens admission last.
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Protocol, assert_never
 
 import structlog
@@ -16,6 +17,7 @@ from admission.limits import Balance, Holdings, TargetLimits
 from admission.stamps import read_stamp
 from schemas.admission import BudgetCounter, Grant, SettleKind, Settlement
 from schemas.attempt import AttemptState, SettledEnd, Unsettled
+from schemas.ids import AttemptId
 from schemas.job import Target
 from schemas.money import ZERO
 from storage.due import DueTable
@@ -23,6 +25,7 @@ from storage.ledger import LedgerTable
 from tasks.audit import Difference, differences, forgotten
 from tasks.budgets import Window, names_its_tenant, window_name
 from tasks.configuration import Configuration
+from tasks.isolation import Isolation
 
 log = structlog.get_logger()
 
@@ -85,6 +88,7 @@ class Bookkeeper:
     now: Callable[[], datetime]
     _reconciled_to: int = field(default=0, init=False)
     _carried: bool = field(default=False, init=False)
+    _isolation: Isolation = field(default_factory=lambda: Isolation("books"), init=False)
 
     async def keep_open(self) -> int:
         """Rebuild the balances when Redis has lost them or runs under another epoch; returns 1 when it did.
@@ -99,8 +103,7 @@ class Bookkeeper:
     async def rescue(self, asked_at: datetime) -> int:
         """Give the jobs of dead workers back; what they may have spent stays reserved, in suspense, at once."""
         rescued = await self.due.rescue(asked_at)
-        for unsettled in rescued.suspended:
-            await self.redis.resolve(Settlement(grant=unsettled.grant, kind=SettleKind.SUSPEND))
+        await self._isolation.each(rescued.suspended, lambda each: each.attempt_id, self._suspend)
         if rescued.jobs:
             log.warning("jobs_rescued", jobs=len(rescued.jobs), attempts_in_suspense=len(rescued.suspended))
         return len(rescued.jobs)
@@ -112,14 +115,20 @@ class Bookkeeper:
         Nobody can open it any more: a stamp in suspense is older than the lease of its job, which has passed on.
         """
         stamps, following = await self.redis.suspended(self._reconciled_to, about=RECONCILED_PER_ROUND)
-        ends = await self.table.ends([read_stamp(stamp).attempt_id for stamp in stamps])
-        settlements = []
-        for stamp in stamps:
-            end = ends.get(read_stamp(stamp).attempt_id)
+        known = dict[str, AttemptId]()
+
+        async def read(stamp: str) -> int:
+            known[stamp] = read_stamp(stamp).attempt_id
+            return 1
+
+        async def reconcile(stamp: str) -> int:
+            end = ends.get(known[stamp])
             settlement = _never_opened(stamp) if end is None else _settled(end)
-            if settlement is not None:
-                settlements.append(settlement)
-        reconciled = sum([await self.redis.resolve(settlement) for settlement in settlements])
+            return int(settlement is not None and await self.redis.resolve(settlement))
+
+        await self._isolation.each(stamps, str, read)
+        ends = await self.table.ends(list(known.values()))
+        reconciled = await self._isolation.each(known, str, reconcile)
         self._reconciled_to = following
         return reconciled
 
@@ -145,7 +154,8 @@ class Bookkeeper:
             log.error("reservations_forgotten", attempts=len(lost), example=min(lost))
             await self.table.count("rebuilds_after_audit")
             return await self._rebuild()
-        return sum([await self._repair(held.epoch, difference) for difference in differences(held, books)])
+        repair = partial(self._repair, held.epoch)
+        return await self._isolation.each(differences(held, books), lambda each: f"{each.scope} {each.window}", repair)
 
     async def _repair(self, epoch: int, difference: Difference) -> bool:
         counter = BudgetCounter(scope=difference.scope, window=difference.window, limit_nano_usd=ZERO)
@@ -166,10 +176,15 @@ class Bookkeeper:
     async def presume(self, after_seconds: float = PRESUME_AFTER_SECONDS) -> int:
         """Post old suspense at its reservation; returns how many attempts."""
         old = await self.table.suspense(older_seconds=after_seconds)
-        for unsettled in old:
-            if await self.table.presume(unsettled):
-                await self.redis.resolve(_at_reservation(unsettled))
-        return len(old)
+        return await self._isolation.each(old, lambda each: each.attempt_id, self._presume)
+
+    async def _presume(self, unsettled: Unsettled) -> int:
+        if await self.table.presume(unsettled):
+            await self.redis.resolve(_at_reservation(unsettled))
+        return 1
+
+    async def _suspend(self, unsettled: Unsettled) -> int:
+        return int(await self.redis.resolve(Settlement(grant=unsettled.grant, kind=SettleKind.SUSPEND)))
 
     async def _rebuild(self) -> int:
         effective = await self.configuration.refresh()

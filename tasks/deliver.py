@@ -5,6 +5,7 @@ The promise is a row beside the job; what is delivered is noted afterwards, so a
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import Protocol
 
 from schemas.accepted import Rested
@@ -14,6 +15,7 @@ from schemas.jsons import JsonObject
 from schemas.money import usd_text
 from schemas.states import JobState
 from storage.deliveries import Delivery
+from tasks.isolation import Isolation, reason_of
 
 DELIVERED_AT_ONCE = 16
 """Each is a read and a blocking write in a thread: more only wait for connections."""
@@ -62,23 +64,33 @@ class Deliveries:
         self._promises = promises
         self._ends = ends
         self._backend = backend
+        self._isolation = Isolation("deliver", end=self._refuse)
 
     async def deliver(self) -> int:
         """One round; returns how many results were delivered. Raises RedisUnavailable and PostgresUnavailable."""
         await self._promises.notice_rested()
         ready, delivered = list(await self._promises.ready()), 0
         for start in range(0, len(ready), DELIVERED_AT_ONCE):
-            told = await asyncio.gather(*map(self._deliver, ready[start : start + DELIVERED_AT_ONCE]))
-            delivered += await self._promises.delivered([task_id for task_id in told if task_id is not None])
+            some = ready[start : start + DELIVERED_AT_ONCE]
+            told = await asyncio.gather(
+                *(self._isolation.run(promise.task_id, partial(self._deliver, promise)) for promise in some)
+            )
+            sent = [promise.task_id for promise, number in zip(some, told, strict=True) if number]
+            delivered += await self._promises.delivered(sent)
         return delivered
 
-    async def _deliver(self, promise: Delivery) -> str | None:
-        """The task id that was told; None where the job was replayed meanwhile, whose promise is kept for its end."""
+    async def _deliver(self, promise: Delivery) -> int:
+        """1 where it was told; 0 where the job was replayed meanwhile, whose promise is kept for its end."""
         rested = await self._ends.rested(promise.job_id)
         if rested is None:
-            return None
+            return 0
         await self._tell(promise, rested)
-        return promise.task_id
+        return 1
+
+    async def _refuse(self, task_id: str, error: Exception) -> None:
+        """Tell the caller that the result cannot be written for it, so that it does not wait for ever."""
+        await self._backend.fail(task_id, JobNotCompleted(f"The result cannot be delivered. {reason_of(error)}"))
+        await self._promises.delivered([task_id])
 
     async def _tell(self, promise: Delivery, rested: Rested) -> None:
         if rested.state is JobState.COMPLETED:

@@ -13,6 +13,7 @@ import structlog
 
 from schemas.errors import RedisUnavailable
 from schemas.lanes import PUBLISHED_BY_INTAKE, Lane
+from tasks.isolation import Isolation
 from tasks.publish import Published
 
 log = structlog.get_logger()
@@ -66,21 +67,26 @@ class Outlet(Protocol):
         """Raises RedisUnavailable."""
 
 
-async def dispatch(backlog: Backlog, outlet: Outlet, windows: Windows, *, slice_size: int) -> int:
+async def dispatch(
+    backlog: Backlog, outlet: Outlet, windows: Windows, *, slice_size: int, isolation: Isolation | None = None
+) -> int:
     """Refill every flow once; returns the number of jobs published. Raises RedisUnavailable before anything is taken.
+
+    A flow that fails is remembered in `isolation` and holds up no other.
 
     A job that was marked and then not published is given back, or forgotten by upkeep: nothing is lost.
     """
-    published = 0
-    for flow in await backlog.flows():
+
+    async def refill(flow: Flow) -> int:
         window = await windows.window(flow)
         if flow.lane in PUBLISHED_BY_INTAKE:
             window = min(window, MOST_URGENT_AHEAD)
         room = window - flow.run_ahead
         jobs = await backlog.take(flow, room) if room > 0 and room * REFILL_SHARE >= window else ()
-        if jobs:
-            published += await _send(backlog, outlet, flow, jobs, slice_size)
-    return published
+        return await _send(backlog, outlet, flow, jobs, slice_size) if jobs else 0
+
+    isolated = isolation or Isolation("dispatch")
+    return await isolated.each(await backlog.flows(), lambda flow: f"{flow.lane} {flow.model}", refill)
 
 
 async def _send(backlog: Backlog, outlet: Outlet, flow: Flow, jobs: Sequence[Published], slice_size: int) -> int:

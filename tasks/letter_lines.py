@@ -9,18 +9,19 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from schemas.bounds import MAX_NODES, check_nodes
 from schemas.contract import OutputContract
 from schemas.decision import DeadReason
 from schemas.errors import InvalidRequest
-from schemas.ids import JobId, TenantId
+from schemas.ids import ID, JobId, TenantId
 from schemas.job import CHAT_COMPLETIONS, DEFAULT_MAX_REPROMPTS, DEFAULT_MAX_TRIES, NewJob
 from schemas.jsons import JsonObject, MalformedJson, parse
 from schemas.lanes import Lane
-from schemas.storable import MAX_NAME_CHARACTERS, refuse_long_name, refuse_unstorable
+from schemas.storable import MAX_NAME_CHARACTERS, refuse_unstorable
 from schemas.tenants import EVERY_LANE
+from tasks.batch_lines import SUPPORTED_ENDPOINTS
 from tasks.requests import Origin, checked_lane, parse_chat_request, usual_lane
 
-MAX_ID_CHARACTERS = 128
 MAX_MESSAGE_CHARACTERS = 4_000
 """Of what it died of: ours have a few hundred."""
 MAX_TRIES = 100
@@ -39,6 +40,7 @@ class Reader:
     tenants: Collection[str]
     schema_complaint: Callable[[JsonObject], str | None]
     lanes: frozenset[Lane] = EVERY_LANE
+    most_nodes: int = MAX_NODES
 
     def chain(self, _model: str) -> object:
         """Any model will do."""
@@ -56,6 +58,7 @@ class Letter:
 
 def letter_from(line: bytes, reader: Reader, now: datetime) -> Letter:
     """The letter of one line. Raises InvalidRequest with what is wrong there."""
+    check_nodes(line, reader.most_nodes)
     told = _parsed(line)
     request = told.get("request")
     if not isinstance(request, dict):
@@ -70,10 +73,12 @@ def letter_from(line: bytes, reader: Reader, now: datetime) -> Letter:
         lanes=reader.lanes,
     )
     terms = {name: told[name] for name in TERMS if told.get(name) is not None}
+    for name in ("model", "prompt"):
+        _text(request | terms, name)
     job = parse_chat_request(request | terms, origin, reader, now)
     job = replace(
         job,
-        endpoint=_text(told, "endpoint") or CHAT_COMPLETIONS,
+        endpoint=_endpoint(told),
         contract=_contract(told, reader) or job.contract,
         idempotency_key=None,
         request_digest=f"imported:{job.request_digest}",
@@ -105,13 +110,16 @@ def _tenant(told: JsonObject, reader: Reader) -> TenantId:
 
 def _id(told: JsonObject) -> JobId:
     named = _text(told, "id")
-    if (
-        named is None
-        or not 0 < len(named) <= MAX_ID_CHARACTERS
-        or not named.replace("_", "").replace("-", "").isalnum()
-    ):
+    if named is None or not ID.fullmatch(named):
         raise InvalidRequest("id must be the id of a job.", param="id")
     return JobId(named)
+
+
+def _endpoint(told: JsonObject) -> str:
+    named = told.get("endpoint") or CHAT_COMPLETIONS
+    if named not in SUPPORTED_ENDPOINTS:
+        raise InvalidRequest(f"endpoint must be one of {', '.join(SUPPORTED_ENDPOINTS)}.", param="endpoint")
+    return str(named)
 
 
 def _lane(told: JsonObject, lanes: frozenset[Lane]) -> Lane:

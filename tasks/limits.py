@@ -15,6 +15,7 @@ from schemas.jsons import JsonObject
 from storage.parked import Change, Waiters
 from tasks.configuration import BUDGET_OF, LIMITS_OF, RULES, ConfigRows, Configuration, limits_by_target
 from tasks.exhaustion import RULE_WAITS
+from tasks.isolation import Isolation
 from tasks.shares import TENANT_OF
 
 REASONS: Mapping[str, WaitReason] = {
@@ -41,6 +42,7 @@ class LimitKeeper:
         self._gate = gate
         self._configuration = configuration
         self._written: dict[Target, int] = {}
+        self._isolation = Isolation("configure")
 
     async def apply(self) -> int:
         """Write what has changed, and when days end; returns how many targets have changed.
@@ -50,10 +52,14 @@ class LimitKeeper:
         effective = await self._configuration.refresh()
         changed = [each for each in effective.limits if self._written.get(each[0].target) != each[1]]
         turning = [each for each in effective.limits if each not in changed and each[0].day_resets is not None]
-        for limits, version in (*changed, *turning):
-            await self._gate.configure(limits, version)
-            self._written[limits.target] = version
+        await self._isolation.each((*changed, *turning), lambda each: str(each[0].target), self._write)
         return len(changed)
+
+    async def _write(self, each: tuple[TargetLimits, int]) -> int:
+        limits, version = each
+        await self._gate.configure(limits, version)
+        self._written[limits.target] = version
+        return 1
 
 
 class ParkedRows(Protocol):

@@ -6,6 +6,7 @@ as it is estimated and an answer as long as this model's latest; `one_call` is e
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
@@ -24,6 +25,7 @@ from schemas.states import JobState
 from tasks.batch_lines import MAX_REPORTED_ERRORS, BatchTerms, LineError, LineReader
 from tasks.decide import MAX_EXTENSIONS
 from tasks.requests import MAX_DEADLINE_SECONDS, Vocabulary
+from tasks.slices import Clock
 
 MOST_OUTPUT_TOKENS = 10**12
 """Far beyond any model's output; a file of such requests adds up to what 64 bits hold."""
@@ -31,8 +33,12 @@ MOST_OUTPUT_TOKENS = 10**12
 MAX_QUOTED_LINES = 50_000
 """As many as a batch may hold."""
 
-LINES_PER_TURN = 50
-"""So many are priced in one go, about ten milliseconds, before other requests of this process have their turn."""
+MOST_FILES_AT_ONCE = 2
+"""Files that a process quotes at the same time; more of them wait, as each is a second of work or ten."""
+
+QUOTE_WORK_SECONDS, QUOTE_REST_SECONDS = 0.01, 0.01
+"""A quote works so long in one go and then rests, so that it takes half of the loop at most and no request waits long
+behind it."""
 
 MINUTE_SECONDS, DAY_SECONDS = 60.0, 86_400.0
 
@@ -116,6 +122,7 @@ class Quotes:
         bucket_of: Callable[[Target], Target] = lambda target: target,
         most_bytes: int = 1_000_000,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        clock: Clock = time.monotonic,
     ) -> None:
         self._models = models
         self._files = files
@@ -126,6 +133,8 @@ class Quotes:
         self._bucket_of = bucket_of
         self._most_bytes = most_bytes
         self._pause = pause
+        self._clock = clock
+        self._places = asyncio.Semaphore(MOST_FILES_AT_ONCE)
 
     async def request(self, job: NewJob) -> Quoted:
         """Quote one request. Raises InvalidRequest for one that could not run."""
@@ -137,15 +146,21 @@ class Quotes:
 
     async def file(self, tenant_id: TenantId, file_id: FileId) -> Quoted:
         """Quote every line of a batch file. Raises InvalidRequest with the numbers of the lines that are wrong."""
+        async with self._places:
+            return await self._file(tenant_id, file_id)
+
+    async def _file(self, tenant_id: TenantId, file_id: FileId) -> Quoted:
         totals, errors, lengths = Totals(), list[LineError](), await self._lengths.answer_tokens()
+        worked_until = self._clock() + QUOTE_WORK_SECONDS
         async for number, read in self._read(tenant_id, file_id):
             complaint = read if isinstance(read, LineError) else self._add(totals, read, number, lengths)
             if complaint is not None:
                 errors.append(complaint)
             if len(errors) >= MAX_REPORTED_ERRORS:
                 break
-            if number % LINES_PER_TURN == 0:
-                await self._pause(0)
+            if self._clock() >= worked_until:
+                await self._pause(QUOTE_REST_SECONDS)
+                worked_until = self._clock() + QUOTE_WORK_SECONDS
         if errors:
             raise InvalidRequest(_sentence(errors), param="input_file_id")
         if totals.requests == 0:

@@ -13,6 +13,7 @@ import structlog
 from schemas.ids import BatchId
 from schemas.money import NanoUsd, usd_text
 from schemas.stop_loss import Phase, StopLoss, Tally
+from tasks.isolation import Isolation
 
 log = structlog.get_logger()
 
@@ -80,10 +81,13 @@ class StopLosses:
 
     def __init__(self, rows: StopLossRows) -> None:
         self._rows = rows
+        self._isolation = Isolation("watch_batches")
 
     async def look(self) -> int:
         """Judge every batch that watches itself once; returns how many changed."""
-        return sum([await self._follow(one, judge(one)) for one in await self._rows.watched()])
+        return await self._isolation.each(
+            await self._rows.watched(), lambda one: one.batch_id, lambda one: self._follow(one, judge(one))
+        )
 
     async def _follow(self, one: Watched, verdict: Verdict) -> int:
         match verdict:

@@ -69,13 +69,16 @@ class BatchRows(Protocol):
     """Batches and their files."""
 
     async def validating(self) -> Sequence[tuple[BatchTerms, FileId]]:
-        """Batches whose files have not been read yet."""
+        """Batches whose files have not been read yet, some of each tenant."""
 
     def lines(self, file_id: FileId, *, most_bytes: int) -> AsyncIterator[bytes]:
         """The lines of a file, without their ends; one that is longer than the cap comes cut one byte above it."""
 
     async def refuse(self, batch_id: BatchId, errors: Sequence[LineError]) -> None:
-        """Set a batch to failed."""
+        """Set a batch to failed whose file is not read."""
+
+    async def fail(self, batch_id: BatchId, errors: Sequence[LineError]) -> None:
+        """Set a batch to failed whose result files cannot be written."""
 
     async def start(self, batch_id: BatchId, total: int) -> None:
         """Set a batch to in_progress with its number of requests."""

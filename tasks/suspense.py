@@ -11,6 +11,7 @@ Whoever comes first resolves it; Postgres decides who that was, and Redis is tol
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from math import floor, log2
 from typing import Protocol
 
@@ -27,6 +28,7 @@ from schemas.money import NanoUsd, Price, nano_from_usd, read_usd, usd_text
 from schemas.reply import Reply
 from storage.suspense import OPERATORS_WORD, Span, Standing, SuspenseView
 from tasks.books import PRESUME_AFTER_SECONDS
+from tasks.isolation import Isolation
 from tasks.requests import MAX_COST_USD
 
 log = structlog.get_logger()
@@ -174,6 +176,7 @@ class LookUps:
     keepers: Keepers
     accounts: Collection[str]
     now: Callable[[], datetime]
+    _isolation: Isolation = field(default_factory=lambda: Isolation("look_up"))
     _looked_at: dict[str, datetime] = field(default_factory=dict)
     _under_way: dict[str, tuple[datetime, OpenedAttempt | None]] = field(default_factory=dict)
 
@@ -184,7 +187,7 @@ class LookUps:
         that were asked about have had their turn.
         """
         now = self.now()
-        return sum([await self._look_at(account, now) for account in sorted(self.accounts)])
+        return await self._isolation.each(sorted(self.accounts), str, lambda account: self._look_at(account, now))
 
     async def _look_at(self, account: str, now: datetime) -> int:
         until, behind = self._under_way.setdefault(account, (now, None))
@@ -192,7 +195,7 @@ class LookUps:
         page = await self.rows.left_behind(account, since, behind=behind, most=ASKED_PER_ROUND)
         for opened in page:
             try:
-                booked += await self._ask(opened)
+                booked += await self._isolation.run(opened.id, partial(self._ask, opened))
             except AccountUnavailable:
                 return booked
             self._under_way[account] = (until, opened)

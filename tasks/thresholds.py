@@ -19,6 +19,7 @@ from schemas.money import NanoUsd, usd_text
 from storage.thresholds import Passed, StoredThreshold
 from tasks.budgets import Budget, budget_of, window_ends_at, window_name
 from tasks.configuration import Configuration
+from tasks.isolation import Isolation
 
 log = structlog.get_logger()
 
@@ -65,8 +66,16 @@ class Thresholds:
     rows: ThresholdRows
     configuration: Configuration
     now: Callable[[], datetime]
+    _isolation: Isolation = field(init=False)
+    _given_up: set[str] = field(default_factory=set)
     _pinned: dict[tuple[str, str], NanoUsd] = field(default_factory=dict)
     _told: set[tuple[BudgetCounter, int]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        async def give_up(name: str, _error: Exception) -> None:
+            self._given_up.add(name)
+
+        self._isolation = Isolation("take_thresholds", end=give_up)
 
     async def take(self) -> int:
         """Write down what Redis has reported; returns how many events that were."""
@@ -76,14 +85,16 @@ class Thresholds:
             counters = [_counter(event) for event in events]
             settled = [balance.settled_nano_usd for balance in await self.redis.balances(counters)]
             burn = await self.rows.burn(BURN_SECONDS)
-            await self._record(
-                [
-                    self._passed(counter, event.percent, spent, burn)
-                    for event, counter, spent in zip(events, counters, settled, strict=True)
-                ]
-            )
-        await self.redis.forget_events(reported)
+            percents = [event.percent for event in events]
+            await self._record(list(zip(counters, percents, settled, strict=True)), burn)
+        await self.redis.forget_events([event for event in reported if not self._waits(event)])
+        self._given_up.clear()
         return len(events)
+
+    def _waits(self, event: BudgetEvent) -> bool:
+        """Whether it could not be written down and is to be tried again; what was given up is forgotten."""
+        name = _name(_counter(event), event.percent)
+        return self._isolation.is_waiting(name) and name not in self._given_up
 
     async def look(self) -> int:
         """Put changed limits in force, and find what was passed and not reported; returns how many are new."""
@@ -99,7 +110,7 @@ class Thresholds:
             if settled * 100 >= counter.limit_nano_usd * percent and (counter, percent) not in self._told
         ]
         burn = await self.rows.burn(BURN_SECONDS) if found else {}
-        new = await self._record([self._passed(*each, burn) for each in found])
+        new = await self._record(found, burn)
         self._told = {each for each in self._told if each[0] in known} | {each[:2] for each in found}
         return new
 
@@ -114,8 +125,18 @@ class Thresholds:
             if budget is not None
         ]
 
-    async def _record(self, passed: Sequence[Passed]) -> int:
-        new = await self.rows.record(passed)
+    async def _record(
+        self, found: Sequence[tuple[BudgetCounter, int, NanoUsd]], burn: Mapping[tuple[str, str], NanoUsd]
+    ) -> int:
+        """Each on its own: one that cannot be written down keeps nobody else's from being told."""
+
+        async def record(each: tuple[BudgetCounter, int, NanoUsd]) -> int:
+            return await self._record_one(self._passed(*each, burn))
+
+        return await self._isolation.each(found, lambda each: _name(*each[:2]), record)
+
+    async def _record_one(self, passed: Passed) -> int:
+        new = await self.rows.record([passed])
         for each in new:
             log.warning(
                 "budget_threshold_passed",
@@ -158,6 +179,10 @@ def forecast(left: NanoUsd, burnt: NanoUsd, seconds: float, budget: Budget | Non
     if budget is not None and full_at >= window_ends_at(budget.window, budget.timezone, now):
         return None
     return full_at
+
+
+def _name(counter: BudgetCounter, percent: int) -> str:
+    return f"{counter.scope} {counter.window} {percent}"
 
 
 def _counter(event: BudgetEvent) -> BudgetCounter:

@@ -1,7 +1,7 @@
 """Upkeep: the periodic duties of one elected leader. Every duty is idempotent or fenced, so a stale leader is harmless.
 
-A duty that fails is logged with its traceback and tried again at its next turn; one that cannot reach a store is
-logged once until it can again, so that an outage is one line and not a flood.
+A duty that fails is tried again at its next turn, and logged once (with its traceback) until it works again, so that
+neither an outage nor a bug is a flood. What belongs to one item of a duty is `tasks.isolation`'s.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ class Rounds:
 
     duties: Sequence[Duty]
     _last_run: dict[str, float] = field(default_factory=dict)
-    _away: set[str] = field(default_factory=set)
+    _failing: dict[str, str] = field(default_factory=dict)
 
     async def run_due(self, now_seconds: float) -> int:
         """Run every duty whose turn it is; returns how many things were moved in all."""
@@ -48,19 +48,23 @@ class Rounds:
         try:
             moved = await duty.run()
         except Unavailable as error:
-            if duty.name not in self._away:
-                self._away.add(duty.name)
+            if self._fails_anew(duty, error):
                 log.warning("duty_waits", duty=duty.name, reason=error.message)
             return 0
-        except Exception:  # a process loop: a bug in one duty must not stop the others
-            log.exception("duty_failed", duty=duty.name)
+        except Exception as error:  # a process loop: a bug in one duty must not stop the others
+            if self._fails_anew(duty, error):
+                log.exception("duty_failed", duty=duty.name)
             return 0
-        if duty.name in self._away:
-            self._away.discard(duty.name)
+        if self._failing.pop(duty.name, None):
             log.info("duty_resumed", duty=duty.name)
         if moved:
             log.debug("duty_done", duty=duty.name, moved=moved)
         return moved
+
+    def _fails_anew(self, duty: Duty, error: Exception) -> bool:
+        """Whether the duty had worked before, or failed of something else."""
+        before, self._failing[duty.name] = self._failing.get(duty.name), type(error).__name__
+        return before != type(error).__name__
 
 
 async def keep_house(

@@ -12,6 +12,7 @@ import hmac
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from http.client import HTTPException
 from typing import Any, Protocol
 from urllib.error import HTTPError
@@ -23,7 +24,8 @@ from config.catalogue import WebhookTable
 from schemas.errors import InvalidSetting
 from schemas.jsons import dumps
 from schemas.money import usd_text
-from storage.thresholds import StoredThreshold
+from storage.thresholds import DELIVERED_WITHIN_SECONDS, StoredThreshold
+from tasks.isolation import Isolation
 
 log = structlog.get_logger()
 
@@ -67,12 +69,19 @@ class Webhooks:
         self._receiver = receiver
         self._now = now
         self._post = post or post_once
+        self._isolation = Isolation("send_webhooks", end=self._give_up)
 
     async def deliver(self) -> int:
         """Send what is due; returns how much of it was heard."""
         if self._receiver is None:
             return 0
-        return sum([await self._send(self._receiver, one) for one in await self._rows.due()])
+        return await self._isolation.each(
+            await self._rows.due(), lambda one: str(one.id), partial(self._send, self._receiver)
+        )
+
+    async def _give_up(self, number: str, _error: Exception) -> None:
+        """Send it no more: by then nobody wants to hear of it."""
+        await self._rows.sent(int(number), heard=False, again_seconds=DELIVERED_WITHIN_SECONDS)
 
     async def _send(self, receiver: Receiver, one: StoredThreshold) -> bool:
         body, number = dumps(event_of(one)), f"evt_{one.id}"

@@ -1,14 +1,16 @@
 """`python -m workers.upkeep`: the periodic duties, each group led by one process of all that run.
 
     dispatch   keeps every flow's run-ahead full; woken by intake's bell
-    batches    reads new batch files, holds and stops batches by their own terms, writes result files
+    batches    reads new batch files and writes result files, in turns between tenants
+    stop-losses  holds and stops batches by their own terms
     controls   moves and cancels in rounds, puts paused jobs back, wakes early what a raised limit lets run
     letters    moves replays, names causes, retires old dead letters, adds up what tenants store
     money      thresholds of budgets and who is told of them, the audit of Redis against Postgres
     look-ups   asks accounts that keep completions for what lies in suspense
     house      stage, rescue, expire, republish, the ledger, limits, deliveries, pruning
 
-They run side by side, so that a batch of fifty thousand lines holds up nothing else.
+They run side by side, so that a batch of fifty thousand lines holds up nothing else. Within a duty, one item that fails
+is isolated (`tasks.isolation`), and long work is done in slices (`tasks.slices`).
 """
 
 import asyncio
@@ -16,7 +18,6 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable
 
 import structlog
 
@@ -31,6 +32,7 @@ from storage.due import LOST_FROM_EMPTY_SECONDS
 from storage.notify import listen
 from tasks.adapters import StoredBacklog
 from tasks.dispatch import dispatch
+from tasks.isolation import Isolation
 from tasks.limits import LimitKeeper
 from tasks.quotas import add_up_bytes
 from tasks.suspects import Suspects
@@ -43,7 +45,7 @@ from workers.leading import Leader
 log = structlog.get_logger()
 
 REFUSED_SETTING = 6
-GROUPS = ("dispatch", "batches", "controls", "letters", "suspects", "money", "look-ups", "house")
+GROUPS = ("dispatch", "batches", "stop-losses", "controls", "letters", "suspects", "money", "look-ups", "house")
 """Duties that are led together."""
 
 ALONE_START_SECONDS = 60.0
@@ -53,21 +55,26 @@ DISPATCH_SWEEP_SECONDS = 0.2
 """A full worker process gets through a quarter of a flow's window in this time."""
 
 
-def duties_of(
-    house: UpkeepHouse, alone: Callable[[JobId, int], Awaitable[int]], vigil: Vigil
-) -> dict[str, tuple[Duty, ...]]:
+def duties_of(house: UpkeepHouse, suspects: Suspects, vigil: Vigil) -> dict[str, tuple[Duty, ...]]:
     """The duties by the group that is led together, in the order in which they run."""
     backlog, due, books = StoredBacklog(house.storage.backlog), house.storage.due, house.books
     controls, limits = house.storage.controls, LimitKeeper(house.admission.gate, house.configuration)
 
-    suspects = Suspects(house.storage.suspects, alone)
+    flows, sweeps, wakes = Isolation("dispatch"), Isolation("sweep"), Isolation("wake_early")
+
+    async def sweep() -> int:
+        return await controls.sweep(each=sweeps.each)
+
+    async def wake_early() -> int:
+        return await house.storage.parked.wake_early(each=wakes.each)
 
     async def republish() -> int:
         lost = await due.forget_lost_messages()
         return lost + await due.forget_lost_messages(LOST_FROM_EMPTY_SECONDS, await house.publisher.empty_lanes())
 
     async def refill() -> int:
-        return await dispatch(backlog, house.publisher, house.openings, slice_size=house.settings.slice_size)
+        size = house.settings.slice_size
+        return await dispatch(backlog, house.publisher, house.openings, slice_size=size, isolation=flows)
 
     async def apply_configuration() -> int:
         return await limits.apply() + await house.wakes.notice()
@@ -87,14 +94,14 @@ def duties_of(
     return {
         "dispatch": (Duty(name="dispatch", every_seconds=0, run=refill),),
         "batches": (
-            Duty(name="start_batches", every_seconds=0.5, run=house.batches.start_new),
-            Duty(name="watch_batches", every_seconds=1, run=house.stop_losses.look),
-            Duty(name="finish_batches", every_seconds=0.5, run=house.batches.finish_rested),
+            Duty(name="start_batches", every_seconds=0, run=house.batches.start_new),
+            Duty(name="finish_batches", every_seconds=0, run=house.batches.finish_rested),
         ),
+        "stop-losses": (Duty(name="watch_batches", every_seconds=1, run=house.stop_losses.look),),
         "controls": (
             Duty(name="put_back", every_seconds=0.25, run=controls.put_back),
-            Duty(name="sweep", every_seconds=0, run=controls.sweep),
-            Duty(name="wake_early", every_seconds=0.25, run=house.storage.parked.wake_early),
+            Duty(name="sweep", every_seconds=0, run=sweep),
+            Duty(name="wake_early", every_seconds=0.25, run=wake_early),
             Duty(name="forget_times", every_seconds=60, run=house.storage.backlog.forget_times),
         ),
         "letters": (
@@ -153,6 +160,7 @@ async def keep(settings: Settings) -> None:
             most_seconds = settings.total_timeout_seconds + ALONE_START_SECONDS
             return await started(job_id, generation, most_seconds, stopping)
 
+        suspects = Suspects(house.storage.suspects, alone)
         vigil = Vigil(house.storage.now, house.books.rescue, clock=time.monotonic)
         keep_what_started()
         watchdog.has_started()
@@ -162,10 +170,11 @@ async def keep(settings: Settings) -> None:
             await asyncio.gather(
                 *(
                     _lead(house, vigil, name, duties, woken=woken[name], stopping=stopping)
-                    for name, duties in duties_of(house, alone, vigil).items()
+                    for name, duties in duties_of(house, suspects, vigil).items()
                 )
             )
         finally:
+            await suspects.aclose()
             bell.cancel()
             await asyncio.wait([bell])
 

@@ -1,9 +1,12 @@
 """`/dead-letters`: what could not be saved, why, and the way back to work. An operator reaches those of all tenants."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated
 
+import structlog
 from fastapi import APIRouter, Query, Request
 from pydantic import Field
 from starlette.responses import StreamingResponse
@@ -16,20 +19,30 @@ from api.native.jobs import USUAL_ROWS, Limit
 from api.native.letter_filters import Chosen, MeantByQuery, meant
 from api.native.shapes import dead_letter_object, group_object, story_object, whole_letter_object
 from api.requests import JsonBody, OfHouse, OfMemory, OfPrivacy, documented, parse
+from schemas.bounds import MAX_NODES, fits
 from schemas.errors import InvalidRequest
 from schemas.ids import JobId
 from schemas.jsons import NEW_LINE, JsonObject, dumps
 from schemas.replay import DeadLetters, NewReplay
+from storage.dead_letters import MAX_LETTER_BYTES, WholeLetter
 from tasks.identity import new_replay_id
 from tasks.letter_lines import Reader
 from tasks.replay_terms import Wanted, patch_from
 from tasks.requests import DEFAULT_DEADLINE_SECONDS, MAX_DEADLINE_SECONDS
 
+log = structlog.get_logger()
+
 router = APIRouter(prefix="/dead-letters", tags=["dead letters"])
 
 JSON_LINES = "application/x-ndjson"
-MAX_LETTER_BYTES = 16_000_000
-"""A request of a megabyte, and the requests and replies of a dozen attempts that an export may bring along."""
+MAX_LINE_BYTES = MAX_LETTER_BYTES + 1_000_000
+"""A line of an export or an import: what was said in a letter, and what is told of it besides."""
+
+MAX_LINE_NODES = 5 * MAX_NODES
+"""JSON values of such a line; parsed, some 50 MB."""
+
+
+UNWRITABLE = "This letter cannot be written as JSON; an operator finds why in the log under its id."
 
 
 class SmallReplay(Chosen):
@@ -83,6 +96,7 @@ async def import_dead_letters(
         tenants=await house.keys.tenants(),
         schema_complaint=house.vocabulary.schema_complaint,
         lanes=caller.lanes_of(house.share(caller.tenant_id)),
+        most_nodes=MAX_LINE_NODES,
     )
     sent = request.stream() if dry_run else house.quotas.counted(caller.tenant_id, request.stream())
     taken = await house.imports.take(
@@ -135,18 +149,44 @@ def _moved(word: str, moved: Sequence[JobId], wanted: Chosen) -> Json:
 
 async def _lines(house: House, which: DeadLetters, *, content: bool) -> AsyncIterator[bytes]:
     async for letter in house.dead_letters.whole(which):
-        yield dumps(whole_letter_object(letter, content=content), NEW_LINE)
+        yield _line(letter, content=content)
+        await asyncio.sleep(0)
+
+
+def _line(letter: WholeLetter, *, content: bool) -> bytes:
+    """One line of an export, as an import takes it. One that cannot be written ends no export: its line says so."""
+    try:
+        line = _written(letter, content=content)
+        if len(line) <= MAX_LINE_BYTES and fits(line, MAX_LINE_NODES):
+            return line
+        return _written(replace(letter, attempts=(), is_cut=True), content=content)
+    except (TypeError, ValueError):
+        log.exception("letter_unwritable", job_id=letter.letter.id)
+        told = {"id": letter.letter.id, "object": "dead_letter", "reason": letter.letter.reason, "error": UNWRITABLE}
+        return dumps(told, NEW_LINE)
+
+
+def _written(letter: WholeLetter, *, content: bool) -> bytes:
+    return dumps(whole_letter_object(letter, content=content), NEW_LINE)
 
 
 async def _split(parts: AsyncIterator[bytes], first_line: int) -> AsyncIterator[bytes]:
     """The lines of a stream. Raises InvalidRequest with the number of one that is longer than any letter."""
-    rest, number = b"", first_line
+    rest, number = bytearray(), first_line
     async for part in parts:
-        *lines, rest = (rest + part).split(b"\n")
+        *lines, last = part.split(b"\n")
         for line in lines:
-            yield line
-        number += len(lines)
-        if len(rest) > MAX_LETTER_BYTES:
-            raise InvalidRequest(f"line {number}: it may have at most {MAX_LETTER_BYTES} bytes. Nothing was imported.")
+            rest += line
+            _check_length(rest, number)
+            yield bytes(rest)
+            rest.clear()
+            number += 1
+        rest += last
+        _check_length(rest, number)
     if rest:
-        yield rest
+        yield bytes(rest)
+
+
+def _check_length(line: bytearray, number: int) -> None:
+    if len(line) > MAX_LINE_BYTES:
+        raise InvalidRequest(f"line {number}: it may have at most {MAX_LINE_BYTES} bytes. Nothing was imported.")

@@ -5,12 +5,12 @@ from typing import Annotated
 from fastapi import Depends
 from pydantic import AwareDatetime, Field
 
-from api.answers import ID, checked_id
+from api.answers import checked_id
 from api.auth import AnyCaller, Caller
 from api.requests import StrictBody
 from schemas.decision import DeadReason
 from schemas.errors import Forbidden, InvalidRequest
-from schemas.ids import BatchId, JobId, TenantId
+from schemas.ids import ID, BatchId, JobId, TenantId
 from schemas.replay import DeadLetters
 
 MOST_IDS = 1_000

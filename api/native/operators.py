@@ -5,11 +5,11 @@ from typing import Literal
 from fastapi import APIRouter
 from pydantic import AwareDatetime, Field
 
-from api.answers import ID, Json, checked_id, known, whole
+from api.answers import Json, checked_id, known, whole
 from api.auth import Operator
 from api.native.shapes import key_object
 from api.requests import JsonBody, OfAuthenticator, OfHouse, StrictBody, documented, parse
-from schemas.ids import DEFAULT_TENANT, KeyId, TenantId
+from schemas.ids import DEFAULT_TENANT, ID, KeyId, TenantId
 from schemas.money import usd_text
 from tasks.identity import new_key_id, new_key_secret
 

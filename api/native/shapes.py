@@ -1,5 +1,7 @@
 """How our own resources are written: jobs, attempts, dead letters and keys. Amounts are decimal text, never floats."""
 
+import orjson
+
 from schemas.fingerprint import without_values
 from schemas.jsons import JsonObject
 from schemas.money import NanoUsd, usd_text
@@ -9,6 +11,7 @@ from storage.dead_letters import DeadLetterGroup, DeadLetterView, WholeLetter
 from storage.keys import StoredKey
 from storage.reads import JobStory, JobView
 from storage.replay_rows import filter_json, patch_json
+from storage.rows import on_one_line
 from storage.summaries import BatchSummary
 from tasks.quote import Quoted
 
@@ -123,19 +126,23 @@ def group_object(group: DeadLetterGroup) -> JsonObject:
     }
 
 
+ATTEMPTS_CUT = "Too large for one line: what was said in its attempts is left out; ask for the letter by its id."
+
+
 def whole_letter_object(whole: WholeLetter, *, content: bool) -> JsonObject:
     """A dead letter as an export writes it, and an import reads it."""
     ceiling = whole.max_cost_nano_usd
     return dead_letter_object(whole.letter) | {
         "endpoint": whole.endpoint,
         "user": whole.user,
-        "request": whole.body if content else None,
+        "request": orjson.Fragment(on_one_line(whole.body)) if content else None,
         "contract": whole.contract,
         "max_tries": whole.max_tries,
         "max_reprompts": whole.max_reprompts,
         "max_cost_usd": None if ceiling is None else usd_text(ceiling),
         "attempts": [attempt_object(attempt, content=content) for attempt in whole.attempts],
         "attempt_count": whole.letter.attempts,
+        **({"attempts_cut": ATTEMPTS_CUT} if whole.is_cut else {}),
     }
 
 

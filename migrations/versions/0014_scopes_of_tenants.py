@@ -3,7 +3,7 @@
 Sums that are sealed under a bare name mix tenants and cannot be taken apart, so the ledger is added up anew, into
 tables of this version's own. The version before goes on with its own sums and its own mark beside it: what it seals
 while both run is read from the ledger here, whose rows know the tenant. Attempts keep the names that they were opened
-under.
+under. A scope that is too long for an index is keyed by its digest, and its text stands beside it.
 """
 
 from alembic import op
@@ -15,6 +15,7 @@ TABLES = """
 CREATE TABLE tenant_sealed_sums (
     time_window text NOT NULL,
     scope text NOT NULL,
+    long_scope text,
     nano_usd bigint NOT NULL,
     last_at timestamptz NOT NULL,
     PRIMARY KEY (time_window, scope)

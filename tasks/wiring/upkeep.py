@@ -62,8 +62,18 @@ async def open_upkeep_house(
     async with (
         open_rooms(settings, catalogue, process="upkeep") as rooms,
         _look_ups(rooms, settings, catalogue, env) as look_ups,
+        AsyncExitStack() as closing,
     ):
         storage = rooms.storage
+        batches = Batches(
+            StoredBatches(storage.batches, storage.files, rooms.configuration.share),
+            StoredJobs(storage.jobs, storage.reads),
+            rooms.vocabulary,
+            now=rooms.clock.now,
+            new_job_id=new_job_id,
+            max_line_bytes=settings.max_line_bytes,
+        )
+        closing.push_async_callback(batches.aclose)
         yield UpkeepHouse(
             settings=settings,
             storage=storage,
@@ -77,14 +87,7 @@ async def open_upkeep_house(
                 configuration=rooms.configuration,
                 now=rooms.clock.now,
             ),
-            batches=Batches(
-                StoredBatches(storage.batches, storage.files, rooms.configuration.share),
-                StoredJobs(storage.jobs, storage.reads),
-                rooms.vocabulary,
-                now=rooms.clock.now,
-                new_job_id=new_job_id,
-                max_line_bytes=settings.max_line_bytes,
-            ),
+            batches=batches,
             stop_losses=StopLosses(WatchedBatches(storage.stop_losses)),
             deliveries=Deliveries(storage.deliveries, storage.reads, rooms.results),
             replays=Replays(storage.replay, storage.letters),

@@ -168,6 +168,14 @@ async def test_times_that_the_flow_has_overtaken_are_forgotten(engine: AsyncEngi
         assert left.scalars().all() == ["present"]
 
 
+ALONE = {
+    "most": 10,
+    "most_of_tenant": 2,
+    "unclaimed_seconds": 60.0,
+    "tenants": ["default"],
+    "under_way": [1],
+    "job_ids": ["job_1"],
+}
 NAMED = {"name": "default", "until_at": datetime(2030, 1, 1, tzinfo=UTC), "most": 10, "lane": "high"}
 CLAIMED = {"id": ["job_1"], "generation": [0], "claim": [None], "holder": "w", "lease_seconds": 30.0}
 TAKE = {"lane": "low", "model": "m1", "most": 10, "intake_seconds": 2.0, "most_groups": 100, "most_looked_at": 1_000}
@@ -185,7 +193,7 @@ TAKE = {"lane": "low", "model": "m1", "most": 10, "intake_seconds": 2.0, "most_g
         (backlog.TAKE, TAKE),
         (controls.PUT_BACK, {"most": 10}),
         (jobs.HOLD, CLAIMED),
-        (suspects.NEXT_ALONE, {"most": 10, "unclaimed_seconds": 60.0}),
+        (suspects.NEXT_ALONE, ALONE),
         *((query, NAMED) for query in sweeps.CANCEL_SOME.values()),
         *((query, NAMED) for query in sweeps.MOVE_SOME.values()),
         *((query, NAMED) for query in sweeps.ALIVE.values()),

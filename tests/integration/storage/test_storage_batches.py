@@ -44,7 +44,7 @@ async def test_a_batch_ends_with_its_results_in_two_files(engine: AsyncEngine) -
     assert batch.id in {found.id for found in await batches.all_at_rest()}
     completed = [row async for row in batches.rested(batch.id, completed=True)]
     failed = [row async for row in batches.rested(batch.id, completed=False)]
-    assert [(row.custom_id, row.reply) for row in completed] == [("good", {"id": "c"})]
+    assert [(row.custom_id, row.reply) for row in completed] == [("good", '{"id":"c"}')]
     assert [(row.custom_id, row.dead_reason) for row in failed] == [("bad", "refused")]
 
     assert await batches.finish(batch.id, FileId("file-o"), FileId("file-e"))

@@ -8,11 +8,11 @@ import traceback
 import psycopg
 import pytest
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from config.settings import Settings
-from schemas.errors import PostgresCrowded, PostgresReadOnly, PostgresUnavailable
+from schemas.errors import PostgresBusy, PostgresCrowded, PostgresReadOnly, PostgresUnavailable
 from storage.engine import StatementFailed, open_engine, transaction
 from storage.jobs import JobTable
 from tests.support.stored_jobs import new_job
@@ -30,6 +30,12 @@ def run(url: str, *statements: str) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
         for statement in statements:
             connection.execute(statement)
+
+
+async def executed(engine: AsyncEngine, *statements: str) -> None:
+    async with transaction(engine) as connection:
+        for statement in statements:
+            await connection.execute(text(statement))
 
 
 async def test_a_server_that_takes_no_writes_is_told_apart_from_one_that_is_away(fresh_database_url: str) -> None:
@@ -70,6 +76,25 @@ async def test_a_wrong_statement_is_no_condition(fresh_database_url: str) -> Non
                 await connection.execute(text("SELECT no_such_column FROM jobs"))
     finally:
         await engine.dispose()
+
+
+async def test_a_value_that_no_index_can_hold_is_no_condition(engine: AsyncEngine) -> None:
+    await executed(engine, "CREATE TABLE named (name text PRIMARY KEY)")
+
+    with pytest.raises(OperationalError, match="index row"):
+        await executed(engine, "INSERT INTO named SELECT string_agg(md5(n::text), '') FROM generate_series(1, 400) n")
+
+
+async def test_a_statement_that_takes_too_long_says_nothing_about_others(engine: AsyncEngine) -> None:
+    with pytest.raises(PostgresBusy):
+        await executed(engine, "SET LOCAL statement_timeout = 20", "SELECT count(*) FROM generate_series(1, 100000000)")
+
+
+async def test_a_server_that_ends_its_connections_is_away(engine: AsyncEngine) -> None:
+    with pytest.raises(PostgresUnavailable) as away:
+        await executed(engine, "SELECT pg_terminate_backend(pg_backend_pid())")
+
+    assert type(away.value) is PostgresUnavailable
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the name of the option is Linux's")

@@ -84,15 +84,15 @@ async def test_a_suspect_of_what_is_paused_is_not_started_and_comes_back_to_run_
     table, backlog, suspects = ControlTable(engine), BacklogTable(engine), SuspectTable(engine)
     async with engine.begin() as connection:
         await connection.execute(text("UPDATE jobs SET deaths = 2 WHERE id = :id"), {"id": job.id})
-    [(_, generation)] = await suspects.next_alone(1)
+    [(_, generation, _)] = await suspects.next_alone(1, 1, {})
 
     assert (await table.pause(subject_of(kind, job))).jobs == 1
-    assert await suspects.next_alone(1) == []
+    assert await suspects.next_alone(1, 1, {}) == []
 
     await table.resume(subject_of(kind, job))
     assert await backlog.take(Lane.LOW, job.model, 5) == []
     assert job.model not in {flow.model for flow in await backlog.flows()}
-    assert await suspects.next_alone(1) == [(job.id, generation + 2)]
+    assert await suspects.next_alone(1, 1, {}) == [(job.id, generation + 2, job.tenant_id)]
     assert any(await jobs_table(engine).hold([(job.id, generation + 2)]))
 
 

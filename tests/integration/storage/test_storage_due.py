@@ -10,12 +10,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from config.marks import LastMark
 from schemas.decision import Park
+from schemas.ids import KeyId, TenantId
 from schemas.job import Held, NewJob
 from schemas.lanes import Lane
 from storage.backlog import BacklogTable
 from storage.deaths import DeathTable
 from storage.due import EXPIRE, MOST_PER_ROUND, MOST_UNEXPLAINED, STAGE_DUE, DueTable
 from storage.jobs import JobTable, Record
+from storage.keys import KeyTable
 from storage.leadership import Leadership
 from storage.suspects import SUSPECT_DEATHS, SuspectTable
 from tests.support.stored_jobs import new_job, opened
@@ -178,9 +180,9 @@ async def test_the_first_report_of_a_process_stands_and_old_ones_go(engine: Asyn
         assert [tuple(row) for row in found] == [("new", "job_1"), ("other", None)]
 
 
-async def a_suspect(engine: AsyncEngine) -> NewJob:
+async def a_suspect(engine: AsyncEngine, tenant: str = "default") -> NewJob:
     table = JobTable(engine, holder="w", lease_seconds=-1)
-    job = new_job()
+    job = new_job(tenant_id=TenantId(tenant))
     await table.insert([job])
     for generation in range(SUSPECT_DEATHS):
         await table.hold([(job.id, generation)])
@@ -193,13 +195,31 @@ async def test_a_job_whose_workers_died_twice_waits_to_run_alone(engine: AsyncEn
 
     found = await job_state(engine, job.id)
     assert (found["state"], found["wait_reason"]) == ("waiting", "suspect")
-    assert await SuspectTable(engine).next_alone(1) == [(job.id, SUSPECT_DEATHS + 1)]
-    assert await SuspectTable(engine).next_alone(1) == []
+    assert await SuspectTable(engine).next_alone(1, 1, {}) == [(job.id, SUSPECT_DEATHS + 1, job.tenant_id)]
+    assert await SuspectTable(engine).next_alone(1, 1, {}) == []
+
+
+async def test_hung_suspects_of_one_tenant_leave_places_to_others(engine: AsyncEngine) -> None:
+    suspects = SuspectTable(engine)
+    await KeyTable(engine).create(KeyId("key_meek"), "sk-meek", meek := TenantId("meek"), ["submit"])
+    crowd = [await a_suspect(engine) for _ in range(4)]
+    own = await a_suspect(engine, meek)
+
+    taken = await suspects.next_alone(6, 2, {})
+    hung = {job_id: tenant_id for job_id, _, tenant_id in taken if tenant_id != meek}
+    later = await suspects.next_alone(4, 2, hung, unclaimed_seconds=0)
+
+    assert [tenant_id for _, _, tenant_id in taken].count(meek) == 1
+    assert len(hung) == 2
+    assert [job_id for job_id, _, _ in later] == [own.id]
+    assert {job.id for job in crowd} >= set(hung)
+    for job in (*crowd, own):
+        await JobTable(engine, holder="w", lease_seconds=30).cancel(job.id, None)
 
 
 async def test_only_a_death_alone_quarantines(engine: AsyncEngine) -> None:
     job, suspects = await a_suspect(engine), SuspectTable(engine)
-    [(_, generation)] = await suspects.next_alone(1)
+    [(_, generation, _)] = await suspects.next_alone(1, 1, {})
     [held] = await JobTable(engine, holder="alone", lease_seconds=30).hold([(job.id, generation)])
 
     assert held is not None

@@ -367,7 +367,9 @@ async def test_dead_letters_are_found_without_a_scan_of_the_jobs(
             )
         )
         await connection.execute(text("ANALYZE jobs"))
-        plan = await connection.execute(text(f"EXPLAIN {query}"), conditions(which) | {"after": None, "most": 50})
+        plan = await connection.execute(
+            text(f"EXPLAIN {query}"), conditions(which) | {"after": None, "after_at": None, "most": 50}
+        )
         lines = [str(line) for line in plan.scalars()]
         await connection.rollback()
 

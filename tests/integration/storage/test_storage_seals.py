@@ -1,6 +1,7 @@
 """Sealed sums: each entry counts once, however late it is committed and wherever the seal stands."""
 
 import asyncio
+import hashlib
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -44,7 +45,7 @@ async def seal_all(engine: AsyncEngine) -> None:
             await SealTable(engine).seal()
 
 
-async def posted(engine: AsyncEngine, window: str, *, cost: int = 42) -> OpenedAttempt:
+async def posted(engine: AsyncEngine, window: str, *, cost: int = 42, scope: str = "global") -> OpenedAttempt:
     """An attempt of one counter in this window, with its cost booked."""
     table = JobTable(engine, holder="w", lease_seconds=30)
     job = new_job()
@@ -52,7 +53,7 @@ async def posted(engine: AsyncEngine, window: str, *, cost: int = 42) -> OpenedA
     [held] = await table.hold([(job.id, 0)])
     assert held is not None
     attempt = opened(held.lease)
-    counter = BudgetCounter(scope="global", window=window, limit_nano_usd=NanoUsd(10**9))
+    counter = BudgetCounter(scope=scope, window=window, limit_nano_usd=NanoUsd(10**9))
     attempt = replace(attempt, grant=replace(attempt.grant, counters=(counter,)))
     assert await table.open([attempt]) == [True]
     await table.record([Record(lease=held.lease, closed=closed(attempt, cost=cost), decision=OVER)])
@@ -160,3 +161,31 @@ async def test_sums_of_windows_long_past_are_dropped(engine: AsyncEngine, seals:
     async with engine.connect() as connection:
         left = await connection.execute(text("SELECT count(*) FROM tenant_sealed_sums WHERE time_window = 'w-past'"))
         assert left.scalar_one() == 0
+
+
+async def test_a_scope_that_no_index_holds_is_sealed_under_its_full_name(engine: AsyncEngine, seals: SealTable) -> None:
+    long = "user:" + "".join(hashlib.sha256(bytes([n])).hexdigest() for n in range(64))
+    await posted(engine, "w-long", scope=long)
+    await posted(engine, "w-long-2")
+
+    await seal_all(engine)
+
+    assert await settled(engine, "w-long") == (42, 42)
+    assert await settled(engine, "w-long-2") == (42, 42)
+    [balance] = [one for one in await LedgerTable(engine).balances(LONG_AGO) if one.window == "w-long"]
+    assert balance.scope == long
+
+
+async def test_an_entry_that_cannot_be_added_up_holds_up_no_other(engine: AsyncEngine, seals: SealTable) -> None:
+    """Two of the largest costs that a column holds, in one window: their sum is in no column."""
+    await posted(engine, "w-before")
+    odd = await posted(engine, "w-odd", cost=2**63 - 1)
+    async with engine.begin() as connection:
+        await connection.execute(text(BOOK), {"id": odd.id, "seq": 0, "nano_usd": 2**63 - 1})
+    await posted(engine, "w-after")
+
+    await seal_all(engine)
+
+    assert await settled(engine, "w-before") == (42, 42)
+    assert await settled(engine, "w-after") == (42, 42)
+    assert (await settled(engine, "w-odd"))[0] == 2**63 - 1

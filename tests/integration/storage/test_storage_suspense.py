@@ -119,7 +119,7 @@ async def test_suspense_is_found_without_a_scan_of_the_attempts(engine: AsyncEng
     async with engine.begin() as connection:
         await connection.execute(text(CROWD), {"job_id": job.id})
         await connection.execute(text("ANALYZE attempts"))
-        page = {"after": None, "behind_at": None, "behind_id": None, "most": 50}
+        page = {"after": None, "after_at": None, "behind_at": None, "behind_id": None, "most": 50}
         spans = {"afters": [span.after for span in EVER], "untils": [span.until for span in EVER]}
         given = {"account": "openai"} | page | spans
         plan = await connection.execute(text(f"EXPLAIN {query}"), given)

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from structlog.testing import capture_logs
 
 from schemas.errors import PostgresUnavailable
 from tasks.upkeep import Duty, Rounds, keep_house
@@ -37,6 +38,22 @@ async def test_a_duty_that_fails_does_not_stop_the_others(error: type[Exception]
 
     assert await rounds.run_due(1.0) == 1
     assert calls == ["fine"]
+
+
+async def test_a_duty_that_goes_on_failing_is_logged_once_until_it_works() -> None:
+    errors: list[Exception | None] = [KeyError(), KeyError(), PostgresUnavailable(), PostgresUnavailable(), None]
+
+    async def broken() -> int:
+        if error := errors.pop(0):
+            raise error
+        return 0
+
+    rounds = Rounds(duties=[Duty(name="broken", every_seconds=0, run=broken)])
+    with capture_logs() as logs:
+        while errors:
+            await rounds.run_due(1.0)
+
+    assert [log["event"] for log in logs] == ["duty_failed", "duty_waits", "duty_resumed"]
 
 
 async def test_only_the_leader_works_and_it_stops_when_told() -> None:
