@@ -10,6 +10,7 @@ WORKDIR /app
 COPY --from=packages --chown=penstock:penstock /app/.venv .venv
 COPY --chown=penstock:penstock . .
 RUN .venv/bin/pip install --no-cache-dir --no-deps -e .
+RUN install -d -o penstock -m 0700 .penstock
 USER penstock
 ENV PATH=/app/.venv/bin:$PATH PYTHONUNBUFFERED=1
 EXPOSE 8080

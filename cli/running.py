@@ -12,8 +12,9 @@ import typer
 from cli.options import DEFAULT_HOME, AsJson, HomeFolder, environment
 from cli.show import remark, say, show_json, show_rows
 from config.catalogue import load_catalogue
-from config.settings import Settings
-from schemas.errors import NotFound, Unavailable, UnfitSchema
+from config.descriptors import OF_A_CALLERS_CALL, descriptors_needed, sufficient_descriptors
+from config.settings import SettingError, Settings
+from schemas.errors import InvalidSetting, NotFound, Unavailable, UnfitSchema
 from schemas.jsons import JsonObject
 from stack import status as stack_status
 from stack.home import Home
@@ -76,6 +77,7 @@ def check(ctx: typer.Context, *, as_json: AsJson = False) -> None:
     for name, url in addresses.items():
         if url:
             _require_answer(name, url)
+    limit, needed = _descriptors(settings), descriptors_needed(settings, OF_A_CALLERS_CALL)
     findings: JsonObject = {
         "config": str(path) if path.exists() else "built-in",
         "models": sorted(catalogue.models),
@@ -84,6 +86,7 @@ def check(ctx: typer.Context, *, as_json: AsJson = False) -> None:
         "redis": "answers" if addresses["PENSTOCK_REDIS_URL"] else "embedded",
         "postgres": "answers" if addresses["PENSTOCK_DATABASE_URL"] else "embedded",
         "schema": _required_schema(settings) if addresses["PENSTOCK_DATABASE_URL"] else "released by penstock up",
+        "descriptors": f"{limit} allowed, {needed} needed by web",
         "provider": "real" if env.get("OPENAI_API_KEY") or env.get("OPENAI_BASE_URL") else "simulator",
     }
     if as_json:
@@ -96,6 +99,13 @@ def check(ctx: typer.Context, *, as_json: AsJson = False) -> None:
 def _row(process: stack_status.ProcessStatus) -> JsonObject:
     up_seconds = None if process.up_since is None else int(time.time() - process.up_since)
     return process.model_dump(mode="json") | {"up_seconds": up_seconds}
+
+
+def _descriptors(settings: Settings) -> int:
+    try:
+        return sufficient_descriptors(settings, OF_A_CALLERS_CALL)
+    except SettingError as error:
+        raise InvalidSetting(str(error)) from None
 
 
 def _required_schema(settings: Settings) -> str:

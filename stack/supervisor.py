@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from signal import SIGTERM, Signals
+from signal import SIGALRM, SIGTERM, Signals
 
 from stack.bell import Bell
 from stack.children import end, kill_group, last_lines
@@ -22,6 +22,10 @@ from stack.status import Phase, ProcessState, ProcessStatus, StackStatus, write_
 
 FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 10.0
+LONGEST_SIGNALLED_PAUSE_SECONDS = 1.0
+"""After an end by a signal (its watchdog, the kernel for want of memory, a crash): the process had started, and one
+request that ends it again and again must not keep the others waiting for ten seconds each time."""
+
 HEALTHY_SECONDS = 10.0
 GRACE_SECONDS = 30.0
 LOOK_SECONDS = 1.0  # ends are heard through SIGCHLD; this is for logs that grow
@@ -68,12 +72,12 @@ class Watch:
         """Return the exit status when the process has ended since it was launched."""
         return None if self.process is None else self.process.poll()
 
-    def back_off(self, now: float) -> float:
-        """Note that the process has ended; return the pause before the next launch in seconds."""
+    def back_off(self, now: float, exit_status: int = 0) -> float:
+        """Note that the process has ended, so; return the pause before the next launch in seconds."""
         if self.process is not None:
             kill_group(self.process.pid)
         self.failures = 1 if now - self.launched_at >= HEALTHY_SECONDS else self.failures + 1
-        pause_seconds = pause_after(self.failures)
+        pause_seconds = pause_after(self.failures, signalled=exit_status < 0)
         self.process, self.up_since, self.start_at = None, None, now + pause_seconds
         return pause_seconds
 
@@ -89,10 +93,22 @@ class Watch:
         )
 
 
-def pause_after(failures: int) -> float:
-    """Return the pause in seconds after so many failures in a row: 0.2, 0.4, 0.8, … up to 10."""
+def pause_after(failures: int, *, signalled: bool = False) -> float:
+    """Return the pause in seconds after so many failures in a row: 0.2, 0.4, 0.8, … up to 10, or 1 after a signal."""
     doublings = min(failures - 1, 16)
-    return min(FIRST_PAUSE_SECONDS * 2.0**doublings, LONGEST_PAUSE_SECONDS)
+    longest_seconds = LONGEST_SIGNALLED_PAUSE_SECONDS if signalled else LONGEST_PAUSE_SECONDS
+    return min(FIRST_PAUSE_SECONDS * 2.0**doublings, longest_seconds)
+
+
+def words_for(exit_status: int) -> str:
+    """Say how a process ended."""
+    if exit_status >= 0:
+        return str(exit_status)
+    try:
+        name = Signals(-exit_status).name
+    except ValueError:  # a real-time signal has no name
+        return f"signal {-exit_status}"
+    return f"{name}, from its watchdog: its loop stood still" if -exit_status == SIGALRM else name
 
 
 class Supervisor:
@@ -150,7 +166,7 @@ class Supervisor:
             exit_status = watch.has_ended()
             if exit_status is not None:
                 changed = True
-                self._mourn(watch, exit_status, watch.back_off(now))
+                self._mourn(watch, exit_status, watch.back_off(now, exit_status))
             if watch.is_due(now):
                 changed = True
                 self._launch(watch, now)
@@ -166,7 +182,9 @@ class Supervisor:
             watch.back_off(now)
 
     def _mourn(self, watch: Watch, exit_status: int, pause_seconds: float) -> None:
-        self._say(f"{watch.service.name} ended with {exit_status}; starting it again in {pause_seconds:.1f} s")
+        self._say(
+            f"{watch.service.name} ended with {words_for(exit_status)}; starting it again in {pause_seconds:.1f} s"
+        )
         if watch.failures > 1 and not self._follow:
             self._say(last_lines(watch.service.log_path, count=5))
 

@@ -47,7 +47,8 @@ WITH lost AS (
                  SELECT count(*) FROM attempts a WHERE a.job_id = j.id AND a.outcome = 'worker_lost'
              ) >= :most_unexplained THEN 1
              ELSE 0 END AS deaths
-    FROM jobs j LEFT JOIN process_deaths d ON d.holder = j.holder
+    FROM jobs j LEFT JOIN process_deaths d
+        ON d.holder = ANY (ARRAY[j.holder, regexp_replace(j.holder, ':[0-9]+$', '')])  -- the claim's number, if any
     WHERE j.state = 'running' AND j.lease_until < :asked_at
       AND pg_postmaster_start_time() < :asked_at - make_interval(secs => :renewal_seconds)
     ORDER BY j.lease_until LIMIT :most FOR UPDATE OF j SKIP LOCKED

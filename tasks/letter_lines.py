@@ -17,7 +17,7 @@ from schemas.ids import ID, JobId, TenantId
 from schemas.job import CHAT_COMPLETIONS, DEFAULT_MAX_REPROMPTS, DEFAULT_MAX_TRIES, NewJob
 from schemas.jsons import JsonObject, MalformedJson, parse
 from schemas.lanes import Lane
-from schemas.storable import MAX_NAME_CHARACTERS, refuse_unstorable
+from schemas.storable import MAX_NAME_CHARACTERS, refuse_long_name, refuse_unstorable
 from schemas.tenants import EVERY_LANE
 from tasks.batch_lines import SUPPORTED_ENDPOINTS
 from tasks.requests import Origin, checked_lane, parse_chat_request, usual_lane

@@ -11,6 +11,7 @@ import sys
 import structlog
 
 from config.catalogue import CatalogueError, load_catalogue
+from config.descriptors import require_descriptors
 from config.logs import configure_logs
 from config.metrics import Metrics
 from config.settings import SettingError, Settings, load_settings
@@ -87,6 +88,7 @@ def main() -> int:
     try:
         settings = load_settings()
         configure_logs(settings.env)
+        require_descriptors(settings, of_a_call=0)
         return asyncio.run(run_alone(settings, JobId(job_id), int(generation)))
     except (SettingError, CatalogueError, InvalidSetting) as error:
         print(f"alone: {error}", file=sys.stderr)  # noqa: T201 - the one line of a refused start

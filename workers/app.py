@@ -10,6 +10,7 @@ from contextlib import AbstractAsyncContextManager
 from functools import partial
 
 from config.catalogue import Catalogue, CatalogueError, load_catalogue
+from config.descriptors import OF_A_CALL, require_descriptors
 from config.logs import configure_logs
 from config.metrics import Metrics
 from config.settings import SettingError, Settings, load_settings
@@ -25,8 +26,10 @@ def build() -> WorkerApp:
     """Build the app from the environment. Raises SettingError, CatalogueError and InvalidSetting."""
     settings = load_settings()
     configure_logs(settings.env)  # before Celery and Flower would set up their own
-    if "flower" in sys.argv[1:]:
+    is_flower = "flower" in sys.argv[1:]
+    if is_flower:
         require_password(settings.env, os.environ, sys.argv[1:])
+    require_descriptors(settings, 0 if is_flower else OF_A_CALL)
     metrics = Metrics()
     open_house = partial(_open_house, settings, load_catalogue(settings.config), os.environ, metrics)
     return assemble(settings, open_house, metrics)

@@ -22,6 +22,7 @@ import time
 import structlog
 
 from config.catalogue import CatalogueError, load_catalogue
+from config.descriptors import require_descriptors
 from config.logs import configure_logs
 from config.memory import keep_what_started
 from config.settings import SettingError, Settings, load_settings
@@ -205,6 +206,7 @@ def main() -> int:
     try:
         settings = load_settings()
         configure_logs(settings.env)
+        require_descriptors(settings, of_a_call=0)
         asyncio.run(keep(settings))
     except (SettingError, CatalogueError, InvalidSetting) as error:
         print(f"upkeep: {error}", file=sys.stderr)  # noqa: T201 - the one line of a refused start

@@ -6,16 +6,18 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def full_pipe() -> Iterator[int]:
-    """The end to write to."""
+def full_pipe(*, room_bytes: int = 0) -> Iterator[int]:
+    """The end to write to. `room_bytes` are whole pages that are still free."""
     reader, writer = os.pipe()
     try:
         os.set_blocking(writer, False)
         try:
             while True:
-                os.write(writer, b"." * 512)
+                os.write(writer, b"." * 4_096)
         except BlockingIOError:
             os.set_blocking(writer, True)  # whoever inherits it waits
+        if room_bytes:
+            os.read(reader, room_bytes)
         yield writer
     finally:
         os.close(reader)

@@ -16,7 +16,7 @@ from schemas.lanes import Lane
 from storage.backlog import BacklogTable
 from storage.deaths import DeathTable
 from storage.due import EXPIRE, MOST_PER_ROUND, MOST_UNEXPLAINED, STAGE_DUE, DueTable
-from storage.jobs import JobTable, Record
+from storage.jobs import Claim, JobTable, Record
 from storage.keys import KeyTable
 from storage.leadership import Leadership
 from storage.suspects import SUSPECT_DEATHS, SuspectTable
@@ -93,11 +93,11 @@ async def test_a_synchronous_job_whose_process_died_is_a_dead_letter(engine: Asy
 
 
 async def held_by(engine: AsyncEngine, holder: str, jobs: int = 2) -> list[Held]:
-    """Jobs whose leases have run out."""
+    """Jobs whose leases have run out; each claim has a number, as those of worker processes have."""
     table = JobTable(engine, holder=holder, lease_seconds=-1)
     new = [new_job() for _ in range(jobs)]
     await table.insert(new)
-    held = await table.hold([(job.id, 0) for job in new])
+    held = await table.hold([Claim(job.id, 0, str(number)) for number, job in enumerate(new)])
     return [one for one in held if one is not None]
 
 

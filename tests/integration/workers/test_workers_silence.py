@@ -113,6 +113,9 @@ def test_only_the_job_in_which_a_worker_hung_counts_its_death(env: dict[str, str
     assert culprit.id in said
 
 
+LINES = 100
+"""More than the page that is left in the pipe for what is said before the loop runs."""
+
 LANE = "completions.critical"
 
 
@@ -130,9 +133,10 @@ def test_a_process_that_hangs_on_its_own_log_is_ended(
 ) -> None:
     marks = tmp_path / "home" / FOLDER
     marks.mkdir(parents=True)
-    (marks / "dead.mark").write_bytes(b"\0" * 512 + b"\4\0dead")  # so that its loop has something to say
+    for number in range(LINES):  # so that its loop has something to say
+        (marks / f"{number}.mark").write_bytes(b"\0" * 512 + b"\4\0dead")
 
-    with full_pipe() as stderr:
+    with full_pipe(room_bytes=4_096) as stderr:
         process = subprocess.Popen(
             [sys.executable, "-m", *words],
             cwd=CHECKOUT,

@@ -9,7 +9,7 @@ from schemas.errors import InvalidSetting
 from stack.children import birth_mark
 from stack.home import Home, HomeInUse
 from stack.logs import Tails, bound
-from stack.supervisor import pause_after
+from stack.supervisor import pause_after, words_for
 
 
 def test_a_home_and_its_secrets_are_private(tmp_path: Path) -> None:
@@ -52,6 +52,15 @@ def test_a_home_that_cannot_be_made_says_what_to_change(tmp_path: Path) -> None:
 def test_pauses_double_up_to_ten_seconds() -> None:
     assert [pause_after(failures) for failures in (1, 2, 3, 4)] == [0.2, 0.4, 0.8, 1.6]
     assert pause_after(7) == pause_after(1000) == 10.0
+
+
+def test_what_a_signal_ended_is_back_within_a_second_however_often() -> None:
+    assert [pause_after(failures, signalled=True) for failures in (1, 2, 3, 4, 1000)] == [0.2, 0.4, 0.8, 1.0, 1.0]
+
+
+def test_the_end_of_a_process_is_said_in_words() -> None:
+    assert (words_for(3), words_for(-9), words_for(-40)) == ("3", "SIGKILL", "signal 40")
+    assert "watchdog" in words_for(-14)
 
 
 def test_following_logs_shows_whole_lines_once(tmp_path: Path) -> None:

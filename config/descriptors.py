@@ -1,0 +1,66 @@
+"""Raises the limit of descriptors (sockets and files) of this process, and says whether its slots can be served.
+
+Many shells and systemd give a soft limit of 1,024, which a few hundred calls use up: then a process lives, and accepts
+and sends nothing.
+"""
+
+import resource
+
+import structlog
+
+from config.settings import SettingError, Settings
+
+log = structlog.get_logger()
+
+OF_A_CALL = 1
+"""Its connection to the provider."""
+
+OF_A_CALLERS_CALL = 2
+"""In web also the connection of the caller who waits for it."""
+
+BESIDE_CALLS = 256
+"""Spare connections to providers (64), to Redis (at most 2 for the gate, 10 for messages, 50 for results) and Postgres
+(8, upkeep one more), files, and callers who ask for something else."""
+
+MOST_DESCRIPTORS = 1_048_576
+"""What Linux allows a process unless it is told otherwise, where the hard limit is said to be infinite or beyond."""
+
+MACOS_DESCRIPTORS = 10_240
+"""The same on macOS."""
+
+
+def descriptors_needed(settings: Settings, of_a_call: int) -> int:
+    """What a process needs whose slots are full; `of_a_call` is 0 for one that has no slots."""
+    return settings.slots * of_a_call + BESIDE_CALLS
+
+
+def raise_descriptor_limit() -> int:
+    """Raise the soft limit to the hard one; returns what is in force. Safe to call twice."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
+    if soft == resource.RLIM_INFINITY or soft >= highest:
+        return MOST_DESCRIPTORS if soft == resource.RLIM_INFINITY else soft
+    for limit in (highest, min(highest, MACOS_DESCRIPTORS)):
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, limit), hard))
+        except (ValueError, OSError):  # the kernel has a limit of its own below the hard one
+            continue
+        return max(soft, limit)
+    return soft
+
+
+def sufficient_descriptors(settings: Settings, of_a_call: int) -> int:
+    """Raise the limit and return it. Raises SettingError where full slots would need more."""
+    limit, needed = raise_descriptor_limit(), descriptors_needed(settings, of_a_call)
+    if needed > limit:
+        raise SettingError(
+            f"PENSTOCK_SLOTS: {settings.slots} slots need {needed} descriptors and this process may have {limit}: "
+            f"raise the hard limit (ulimit -Hn, LimitNOFILE) or lower PENSTOCK_SLOTS"
+        )
+    return limit
+
+
+def require_descriptors(settings: Settings, of_a_call: int) -> None:
+    """Do the same at the start of a process, and log the figures."""
+    limit = sufficient_descriptors(settings, of_a_call)
+    log.info("descriptor_limit", limit=limit, needed=descriptors_needed(settings, of_a_call))
