@@ -4,7 +4,8 @@ The promise is a row beside the job; what is delivered is noted afterwards, so a
 """
 
 import asyncio
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -60,11 +61,13 @@ class Ends(Protocol):
 class Deliveries:
     """Delivers what is ready."""
 
-    def __init__(self, promises: Promises, ends: Ends, backend: Backend) -> None:
+    def __init__(
+        self, promises: Promises, ends: Ends, backend: Backend, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._promises = promises
         self._ends = ends
         self._backend = backend
-        self._isolation = Isolation("deliver", end=self._refuse)
+        self._isolation = Isolation("deliver", end=self._refuse, clock=clock)
 
     async def deliver(self) -> int:
         """One round; returns how many results were delivered. Raises RedisUnavailable and PostgresUnavailable."""

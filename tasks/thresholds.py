@@ -5,6 +5,7 @@ lowered under what is spent, is seen by looking at the balances. Both end in the
 twice; a report is dropped from Redis only when its row is there.
 """
 
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -66,16 +67,13 @@ class Thresholds:
     rows: ThresholdRows
     configuration: Configuration
     now: Callable[[], datetime]
+    clock: Callable[[], float] = time.monotonic
     _isolation: Isolation = field(init=False)
-    _given_up: set[str] = field(default_factory=set)
     _pinned: dict[tuple[str, str], NanoUsd] = field(default_factory=dict)
     _told: set[tuple[BudgetCounter, int]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        async def give_up(name: str, _error: Exception) -> None:
-            self._given_up.add(name)
-
-        self._isolation = Isolation("take_thresholds", end=give_up)
+        self._isolation = Isolation("take_thresholds", end=_give_up, clock=self.clock)
 
     async def take(self) -> int:
         """Write down what Redis has reported; returns how many events that were."""
@@ -88,13 +86,11 @@ class Thresholds:
             percents = [event.percent for event in events]
             await self._record(list(zip(counters, percents, settled, strict=True)), burn)
         await self.redis.forget_events([event for event in reported if not self._waits(event)])
-        self._given_up.clear()
         return len(events)
 
     def _waits(self, event: BudgetEvent) -> bool:
         """Whether it could not be written down and is to be tried again; what was given up is forgotten."""
-        name = _name(_counter(event), event.percent)
-        return self._isolation.is_waiting(name) and name not in self._given_up
+        return self._isolation.is_waiting(_name(_counter(event), event.percent))
 
     async def look(self) -> int:
         """Put changed limits in force, and find what was passed and not reported; returns how many are new."""
@@ -179,6 +175,10 @@ def forecast(left: NanoUsd, burnt: NanoUsd, seconds: float, budget: Budget | Non
     if budget is not None and full_at >= window_ends_at(budget.window, budget.timezone, now):
         return None
     return full_at
+
+
+async def _give_up(_name: str, _error: Exception) -> None:
+    """Nothing is left to do: the event is forgotten, and the log has said so."""
 
 
 def _name(counter: BudgetCounter, percent: int) -> str:

@@ -9,6 +9,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -63,13 +64,19 @@ class Webhooks:
     """Delivers what is due; without a receiver nothing is ever due."""
 
     def __init__(
-        self, rows: Deliverable, receiver: Receiver | None, *, now: Callable[[], datetime], post: Post | None = None
+        self,
+        rows: Deliverable,
+        receiver: Receiver | None,
+        *,
+        now: Callable[[], datetime],
+        post: Post | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._rows = rows
         self._receiver = receiver
         self._now = now
         self._post = post or post_once
-        self._isolation = Isolation("send_webhooks", end=self._give_up)
+        self._isolation = Isolation("send_webhooks", end=self._give_up, clock=clock)
 
     async def deliver(self) -> int:
         """Send what is due; returns how much of it was heard."""

@@ -19,9 +19,10 @@ from config.catalogue import WebhookTable
 from schemas.admission import BudgetCounter, Grant, SettleKind, Settlement
 from schemas.money import NanoUsd
 from storage.config_rows import ConfigRow
-from storage.thresholds import ThresholdTable
+from storage.thresholds import Passed, StoredThreshold, ThresholdTable
 from tasks.budgets import Budget, Window, window_name
 from tasks.configuration import Configuration
+from tasks.isolation import MOST_FAILURES
 from tasks.thresholds import Thresholds, forecast
 from tasks.webhooks import Webhooks, receiver_from
 from tests.support.admission_room import Clock, an_ask, an_open_room, granted
@@ -193,3 +194,41 @@ def test_the_forecast_says_when_all_is_spent_at_the_present_burn() -> None:
     assert forecast(NanoUsd(6_000), NanoUsd(100), 900, day, now) is None  # the window turns before
     assert forecast(NanoUsd(6_000), NanoUsd(0), 900, day, now) is None
     assert forecast(NanoUsd(0), NanoUsd(0), 900, day, now) == now
+
+
+class OddTable(ThresholdTable):
+    """Thresholds of which one cannot be written down, as where its scope is longer than any index holds."""
+
+    odd = ""
+
+    async def record(self, passed: Sequence[Passed]) -> list[StoredThreshold]:
+        if any(each.scope == self.odd for each in passed):
+            raise OverflowError
+        return await super().record(passed)
+
+
+async def test_a_threshold_that_cannot_be_written_down_is_given_up_and_others_are_told(
+    room: Admission, engine: AsyncEngine
+) -> None:
+    odd, fine, table = Rows(), Rows(), OddTable(engine)
+    table.odd, seconds = odd.scope, [0.0]
+    duties = Thresholds(
+        redis=room.ledger,
+        rows=table,
+        configuration=Configuration(fine),
+        now=lambda: NOW,
+        clock=lambda: seconds[0],
+    )
+    await spend(room, odd, LIMIT)
+    await spend(room, fine, LIMIT)
+
+    for failures in range(MOST_FAILURES):
+        assert {event.scope for event in await room.ledger.events(500)} == (
+            {odd.scope, fine.scope} if not failures else {odd.scope}
+        )
+        await duties.take()
+        seconds[0] += 1_000
+
+    assert {scope for scope, _ in await table.counts()} >= {fine.scope}
+    assert odd.scope not in {scope for scope, _ in await table.counts()}
+    assert await room.ledger.events(500) == []

@@ -13,6 +13,7 @@ from schemas.lanes import Lane
 from schemas.states import JobState
 from storage.deliveries import Delivery
 from tasks.deliver import Deliveries
+from tasks.isolation import MOST_FAILURES
 
 
 @dataclass
@@ -81,3 +82,34 @@ async def test_a_job_that_was_replayed_meanwhile_keeps_its_promise() -> None:
     assert await Deliveries(promises, Ends({}), Backend()).deliver() == 0
 
     assert not promises.done
+
+
+class OddBackend(Backend):
+    """A backend that cannot write one of the values."""
+
+    async def succeed(self, task_id: str, value: JsonObject) -> None:
+        if task_id == "odd":
+            raise OverflowError("secret words")
+        await super().succeed(task_id, value)
+
+
+async def test_a_result_that_cannot_be_written_holds_up_no_other_and_its_caller_learns_of_it() -> None:
+    promises, backend, clock = Promises(["odd", "b"]), OddBackend(), Clock()
+    deliveries = Deliveries(promises, Ends(dict.fromkeys(promises.waiting, JobState.COMPLETED)), backend, clock=clock)
+
+    assert await deliveries.deliver() == 1
+    for _ in range(MOST_FAILURES):
+        await deliveries.deliver()
+
+    assert "OverflowError" in backend.errors["odd"]
+    assert "secret" not in backend.errors["odd"]
+    assert promises.done.count("odd") == 1
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __call__(self) -> float:
+        self.seconds += 1_000
+        return self.seconds

@@ -115,3 +115,20 @@ async def test_a_deep_flow_is_refilled_by_the_quarter_so_that_it_travels_in_full
 
     assert await dispatch(rows, wire, Open(100), slice_size=8) == 70
     assert wire.sent == [(Lane.LOW, 70, 8)]
+
+
+class OddRows(Rows):
+    """A backlog of which one flow cannot be taken."""
+
+    async def take(self, flow: Flow, most: int) -> Sequence[Published]:
+        if flow.model == "odd":
+            raise OverflowError
+        return await super().take(flow, most)
+
+
+async def test_a_flow_that_cannot_be_taken_holds_up_no_other() -> None:
+    rows, wire = OddRows({(Lane.LOW, "odd"): 10, (Lane.LOW, "fine"): 10}), Wire()
+
+    assert await dispatch(rows, wire, Open(100), slice_size=32) == 10
+
+    assert wire.sent == [(Lane.LOW, 10, 1)]

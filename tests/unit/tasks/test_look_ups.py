@@ -8,13 +8,14 @@ from schemas.attempt import OpenedAttempt
 from schemas.errors import AccountUnavailable
 from schemas.ids import AttemptId, JobId
 from schemas.job import Lease, Target
-from schemas.money import NanoUsd, Price
+from schemas.money import NanoUsd, Price, Usage
 from schemas.reply import Reply
 from storage.suspense import Span
 from tasks.suspense import ASKED_PER_ROUND, FIRST_LOOK_SECONDS, LookUps
 from tests.support.fakes import a_reply
 from tests.support.stored_jobs import PRICE, opened
 
+USAGE = Usage(input_tokens=1, output_tokens=1)
 BEGAN = datetime(2026, 11, 28, tzinfo=UTC)
 LEASE = Lease(job_id=JobId("job_1"), fence=1, holder="w", until_at=BEGAN)
 
@@ -135,3 +136,22 @@ async def test_what_is_found_is_posted_at_its_price() -> None:
     assert accounts.answer is not None
     assert accounts.answer.usage is not None
     assert accounts.posted == [PRICE.cost(accounts.answer.usage)]
+
+
+class OddAccounts(Accounts):
+    """Accounts of which one answers what nobody can read."""
+
+    async def look_up(self, target: Target, attempt_id: AttemptId) -> Reply | None:
+        if target.account == "far":
+            self.asked.append("far")
+            raise OverflowError
+        return await super().look_up(target, attempt_id)
+
+
+async def test_an_answer_that_cannot_be_read_holds_up_no_other_attempt_or_account() -> None:
+    accounts = OddAccounts([lost_at("far"), lost_at("far"), lost_at("near")], answer=a_reply(usage=USAGE))
+
+    booked = await accounts.look_ups().look()
+
+    assert booked == 1
+    assert accounts.asked == ["far", "far", "near"]

@@ -7,7 +7,7 @@ from schemas.ids import BatchId
 from schemas.money import NanoUsd
 from schemas.stop_loss import Phase, StopLoss, Tally
 from tasks.batch_terms import stop_loss
-from tasks.stop_loss import LEAST_JUDGED, GoOn, Hold, Release, Stop, Verdict, Watched, judge
+from tasks.stop_loss import LEAST_JUDGED, GoOn, Hold, Release, Stop, StopLosses, Verdict, Watched, judge
 
 CAP = StopLoss(max_cost_nano_usd=NanoUsd(1_000))
 RATE = StopLoss(max_error_rate=0.25)
@@ -79,3 +79,35 @@ def test_a_bad_term_is_refused_by_name(name: str, value: str) -> None:
         stop_loss({name: value})
 
     assert caught.value.param == f"metadata.{name}"
+
+
+class Rows:
+    """Batches over their cap, one of which cannot be stopped."""
+
+    def __init__(self, *names: str) -> None:
+        tally = Tally(total=1, completed=1, failed=0, alive=0, held=0, spent_nano_usd=NanoUsd(1_000))
+        self._watched = [Watched(batch_id=BatchId(name), terms=CAP, phase=Phase.WATCHED, tally=tally) for name in names]
+        self.stopped: list[str] = []
+
+    async def watched(self) -> list[Watched]:
+        return self._watched
+
+    async def stop(self, batch_id: BatchId, reason: str) -> bool:
+        if batch_id == "odd":
+            raise OverflowError(reason)
+        self.stopped.append(batch_id)
+        return True
+
+    async def hold(self, batch_id: BatchId, projected: NanoUsd) -> bool:
+        raise NotImplementedError
+
+    async def release(self, batch_id: BatchId, projected: NanoUsd | None) -> int:
+        raise NotImplementedError
+
+
+async def test_a_batch_that_cannot_be_stopped_keeps_no_other_from_its_stop_loss() -> None:
+    rows = Rows("odd", "fine")
+
+    assert await StopLosses(rows).look() == 1
+
+    assert rows.stopped == ["fine"]

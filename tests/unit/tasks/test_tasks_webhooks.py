@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import openai
@@ -11,7 +11,8 @@ import pytest
 from config.catalogue import WebhookTable
 from schemas.errors import InvalidSetting
 from schemas.money import NanoUsd
-from storage.thresholds import Passed, StoredThreshold
+from storage.thresholds import DELIVERED_WITHIN_SECONDS, Passed, StoredThreshold
+from tasks.isolation import MOST_FAILURES
 from tasks.webhooks import Receiver, Webhooks, event_of, receiver_from
 
 SECRET = base64.b64encode(bytes(range(32))).decode()
@@ -98,3 +99,21 @@ def test_a_secret_that_is_missing_or_weak_is_refused_by_name(secret: str) -> Non
         receiver_from(TABLE, {"HOOK": secret})
 
     assert not secret or secret not in str(refused.value)
+
+
+async def test_an_event_that_cannot_be_sent_is_given_up_and_holds_up_no_other() -> None:
+    odd, fine = replace(a_threshold(), id=1), replace(a_threshold(), id=2)
+    rows, seconds = Rows([odd, fine]), iter(range(0, 10**9, 1_000))
+
+    async def post(_url: str, body: bytes, _headers: Mapping[str, str]) -> int:
+        if b"evt_1" in body:
+            raise UnicodeEncodeError("ascii", "", 0, 1, "odd")
+        return 200
+
+    webhooks = Webhooks(rows, receiver(), now=now, post=post, clock=lambda: next(seconds))
+    assert await webhooks.deliver() == 1
+    for _ in range(MOST_FAILURES):
+        await webhooks.deliver()
+
+    assert (1, False, DELIVERED_WITHIN_SECONDS) in rows.told
+    assert (2, True, 5.0) in rows.told
