@@ -14,7 +14,7 @@ from api.gauges import HouseGauges
 from api.house import House
 from api.metrics import Metrics
 from api.middleware import Frame, body_caps
-from api.native import controls, dead_letters, health, jobs, operators, quote, replays, suspense
+from api.native import controls, dead_letters, docs, health, jobs, operators, quote, replays, suspense
 from api.openai import batches, chat, files, models
 from config.catalogue import Catalogue
 from config.settings import Settings
@@ -34,6 +34,7 @@ ROUTERS = (
     quote.router,
     controls.router,
     health.router,
+    docs.router,
 )
 
 
@@ -55,6 +56,8 @@ def create_app(settings: Settings, catalogue: Catalogue, open_house: OpenHouse) 
         description="LLM completion jobs at the full speed of a provider quota and never past a budget.",
         lifespan=lifespan,
         responses={"default": ERROR_ANSWER},
+        docs_url=None,  # ours loads nothing from elsewhere
+        redoc_url=None,
     )
     app.state.settings = settings
     app.state.catalogue = catalogue

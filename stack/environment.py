@@ -12,7 +12,9 @@ SIMULATOR = "simulator"
 
 KEYS_OF_THE_DOOR = frozenset({"PENSTOCK_ADMIN_KEY", "PENSTOCK_METRICS_KEY"})
 
-EVERYWHERE = frozenset({"PATH", "HOME", "USER", "LANG", "TZ", "TMPDIR", "VIRTUAL_ENV", "PYTHONUNBUFFERED", "PYTHONPATH"})
+EVERYWHERE = frozenset(
+    {"PATH", "HOME", "USER", "LANG", "TZ", "TMPDIR", "VIRTUAL_ENV", "PYTHONUNBUFFERED", "PYTHONPATH"}
+)
 ALLOWED: Mapping[str, frozenset[str]] = {
     FLOWER: EVERYWHERE
     | {

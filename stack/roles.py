@@ -110,11 +110,11 @@ def _give_everything(connection: psycopg.Connection) -> None:
 def _own(connection: psycopg.Connection, kind: str, name: str) -> None:
     """`name` is quoted already: the catalogue writes it so."""
     words = sql.SQL("ALTER {} {} OWNER TO {}")
-    connection.execute(words.format(sql.SQL(kind), sql.SQL(name), sql.Identifier(APPLICATION)))  # type: ignore[arg-type]
+    connection.execute(words.format(sql.SQL(kind), sql.SQL(name), sql.Identifier(APPLICATION)))
 
 
 def _make_role(connection: psycopg.Connection, name: str, password: str, rights: str = "NOSUPERUSER") -> None:
-    connection.execute(f"CREATE ROLE {name} LOGIN {rights}")  # type: ignore[arg-type]  # names of ours
+    connection.execute(f"CREATE ROLE {name} LOGIN {rights}")
     _set_password(connection, name, password)
 
 
@@ -124,4 +124,4 @@ def _set_password(connection: psycopg.Connection, name: str, password: str) -> N
 
 
 def _missing(connection: psycopg.Connection, question: str, name: str) -> bool:
-    return connection.execute(question, [name]).fetchone() is None  # type: ignore[arg-type]  # constants of ours
+    return connection.execute(question, [name]).fetchone() is None
