@@ -16,7 +16,7 @@ from api.house import House
 from api.memory import MemoryBudget
 from api.metrics import Metrics
 from api.middleware import Frame, body_caps
-from api.native import controls, dead_letters, health, jobs, operators, quote, replays, suspense, tenants
+from api.native import controls, dead_letters, docs, health, jobs, operators, quote, replays, suspense, tenants
 from api.openai import batches, chat, files, models
 from config.catalogue import Catalogue
 from config.settings import Settings
@@ -37,6 +37,7 @@ ROUTERS = (
     controls.router,
     tenants.router,
     health.router,
+    docs.router,
 )
 
 
@@ -58,6 +59,8 @@ def create_app(settings: Settings, catalogue: Catalogue, open_house: OpenHouse) 
         description="LLM completion jobs at the full speed of a provider quota and never past a budget.",
         lifespan=lifespan,
         responses={"default": ERROR_ANSWER},
+        docs_url=None,  # ours loads nothing from elsewhere
+        redoc_url=None,
     )
     app.state.settings = settings
     app.state.catalogue = catalogue

@@ -11,6 +11,7 @@ import json
 import os
 import secrets
 import socket
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from schemas.errors import InvalidSetting, PenstockError
 
 PRIVATE_FOLDER_MODE = 0o700
 PRIVATE_FILE_MODE = 0o600
+OTHERS_BITS = 0o077
 SECRET_BYTES = 24
 
 
@@ -79,10 +81,14 @@ class Home:
             return int(lock.read() or 0) or None
 
     def secret(self, name: str) -> str:
-        """Return the secret of this name, made up at first use and kept in a file that only its owner reads."""
+        """Return the secret of this name, made up at first use and kept in a file that only its owner reads.
+
+        Raises InvalidSetting for one that somebody else has put there, or that others may read.
+        """
         path = self.secrets / name
-        if not path.exists():
+        if not path.is_symlink() and not path.exists():
             write_private(path, secrets.token_hex(SECRET_BYTES))
+        _require_private(path)
         return path.read_text(encoding="utf-8").strip()
 
     def port_for(self, name: str, *, preferred: int | None = None) -> int:
@@ -108,13 +114,30 @@ class Home:
         try:
             for folder in (self.root, self.logs, self.run, self.secrets, self.valkey, self.postgres):
                 folder.mkdir(mode=PRIVATE_FOLDER_MODE, parents=True, exist_ok=True)
-            self.root.chmod(PRIVATE_FOLDER_MODE)
+            for folder in (self.root, self.secrets):
+                folder.chmod(PRIVATE_FOLDER_MODE)
         except OSError as trouble:
             raise InvalidSetting(
                 f"the home folder {self.root} cannot be used ({trouble.strerror}); "
                 "choose a folder of your own with --home",
                 param="home",
             ) from trouble
+
+
+def _require_private(path: Path) -> None:
+    """Only a file of our own that nobody else can read or write is a secret. Raises InvalidSetting."""
+    status = path.lstat()
+    if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
+        raise InvalidSetting(
+            f"{path} is no file of yours, so whoever made it knows what is in it; "
+            "remove it, or choose a folder of your own with --home",
+            param="home",
+        )
+    if status.st_mode & OTHERS_BITS:
+        raise InvalidSetting(
+            f"{path} can be read by others, so it is no secret; make a new one in its place, or `chmod 600` it",
+            param="home",
+        )
 
 
 def _try_lock(file: TextIO) -> bool:

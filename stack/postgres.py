@@ -1,7 +1,8 @@
 """The embedded Postgres: the wheel's programs as our own child, reachable through TCP on this machine only.
 
-The cluster is made once, by a superuser `penstock` whose password lives in the home folder's secrets. The
-wheel has pgvector and plpgsql and nothing of contrib; migrations must not need more.
+The cluster is made once, by a superuser `bootstrap`; the application's role is none (`stack.roles`). Their passwords
+live in the home folder's secrets. The wheel has pgvector and plpgsql and nothing of contrib; migrations must not need
+more.
 """
 
 import os
@@ -12,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -19,9 +21,8 @@ import psycopg
 from stack.children import POLL_SECONDS, ServerFailed, end, end_leftover, last_lines, remember, spawn
 from stack.home import Home, write_private
 from stack.privileges import Privileges, choose_privileges, record_choice, was_made
+from stack.roles import APPLICATION, BOOTSTRAP, DATABASE, Cluster, demote_application, make_application
 
-USER = "penstock"
-DATABASE = "penstock"
 MAX_CONNECTIONS = 200  # web, workers and upkeep with pools of their own, and room for psql
 MAX_WAL_SIZE = "2GB"  # checkpoints by time, not by every gigabyte: each one writes whole pages anew
 SHARED_BUFFERS = "128MB"
@@ -45,16 +46,26 @@ class Postgres:
         self._more_env = dict(env or {})
         self._given_privileges = privileges
         self._privileges: Privileges | None = privileges
-        self._password = ""
+        self._cluster = Cluster(port=0, application_password="", bootstrap_password="")
         self._log = home.log_path(self.name)
         self._pid_file = home.run / "postgres.pid"
-        self.port = 0
+        self._bootstrapped = home.postgres / "bootstrapped"  # by a role of its own
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
-        """The address with its password; stays the same over restarts."""
-        return self._url(DATABASE)
+        """The application's address with its password; stays the same over restarts."""
+        return self._cluster.url(APPLICATION, DATABASE)
+
+    @property
+    def bootstrap_url(self) -> str:
+        """The superuser's address, for extensions and for tests that make databases; no process of ours gets it."""
+        return self._cluster.url(BOOTSTRAP, DATABASE)
+
+    @property
+    def port(self) -> int:
+        """Where it listens; 0 before the first start."""
+        return self._cluster.port
 
     @property
     def privileges(self) -> Privileges:
@@ -74,7 +85,11 @@ class Postgres:
 
     def start(self) -> None:
         """Make the cluster if there is none, start, and return when it answers. Raises ServerFailed."""
-        self._password = self._home.secret("postgres-password")
+        self._cluster = replace(
+            self._cluster,
+            application_password=self._home.secret("postgres-password"),
+            bootstrap_password=self._home.secret("postgres-bootstrap-password"),
+        )
         if not was_made(self._home):
             self._make_cluster()
         elif not (self.privileges.data / "PG_VERSION").exists():
@@ -84,10 +99,10 @@ class Postgres:
             )
         end_leftover(self._pid_file, stop_signal=self.stop_signal)  # before the port: it may still have ours
         for _ in range(START_TRIES):
-            self.port = self._home.port_for(self.name)
+            self._cluster = replace(self._cluster, port=self._home.port_for(self.name))
             self.launch()
             if self._answers():
-                self._make_database()
+                self._prepare()
                 return
             self.stop()
             time.sleep(RETRY_PAUSE_SECONDS)  # a dying predecessor may hold the shared memory for a moment
@@ -137,19 +152,20 @@ class Postgres:
         privileges.data.mkdir(mode=0o700)
         privileges.give(privileges.data)
         password_file = privileges.place / ".password"
-        write_private(password_file, self._password + "\n")
+        write_private(password_file, self._cluster.bootstrap_password + "\n")
         privileges.give(password_file)
         try:
             self._initdb(privileges, password_file)
         finally:
             password_file.unlink(missing_ok=True)
+        self._note_bootstrap()
         record_choice(self._home, privileges)
 
     def _initdb(self, privileges: Privileges, password_file: Path) -> None:
         # A file, not /dev/stdin: a pipe that root made cannot be opened again by the user who runs this.
         command = privileges.command(
             "initdb",
-            *("-D", str(privileges.data), "-U", USER, "-E", "UTF8", f"--locale={LOCALE}"),
+            *("-D", str(privileges.data), "-U", BOOTSTRAP, "-E", "UTF8", f"--locale={LOCALE}"),
             *("--auth=scram-sha-256", f"--pwfile={password_file}"),
         )
         log_path = self._home.log_path("initdb")
@@ -159,24 +175,26 @@ class Postgres:
 
     def _answers(self) -> bool:
         assert self.process is not None  # noqa: S101 - called after launch
+        first = self._cluster.url(BOOTSTRAP if self._bootstrapped.exists() else APPLICATION, "postgres")
         give_up_at = time.monotonic() + READY_SECONDS
         while self.process.poll() is None and time.monotonic() < give_up_at:
             try:
-                psycopg.connect(self._url("postgres"), connect_timeout=3).close()
+                psycopg.connect(first, connect_timeout=3).close()
             except psycopg.OperationalError:
                 time.sleep(POLL_SECONDS)
             else:
                 return self.process.poll() is None
         return False
 
-    def _make_database(self) -> None:
-        with psycopg.connect(self._url("postgres"), autocommit=True) as connection:
-            exists = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE]).fetchone()
-            if exists is None:
-                connection.execute(f"CREATE DATABASE {DATABASE}")
+    def _prepare(self) -> None:
+        """Leave both roles and the database as they shall be, whichever version made them."""
+        if not self._bootstrapped.exists():
+            demote_application(self._cluster)
+            self._note_bootstrap()
+        make_application(self._cluster)
 
-    def _url(self, database: str) -> str:
-        return f"postgresql://{USER}:{self._password}@127.0.0.1:{self.port}/{database}"
+    def _note_bootstrap(self) -> None:
+        write_private(self._bootstrapped, BOOTSTRAP)
 
 
 def _environment() -> dict[str, str]:

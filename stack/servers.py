@@ -25,6 +25,11 @@ class EmbeddedServers:
         """`postgresql://…`, with its password and without a driver's name."""
         return self.postgres.url
 
+    @property
+    def bootstrap_url(self) -> str:
+        """The same for the superuser, who makes databases and extensions."""
+        return self.postgres.bootstrap_url
+
     @classmethod
     @contextmanager
     def started(cls, home: Home, *, env: Mapping[str, str] | None = None) -> Iterator["EmbeddedServers"]:

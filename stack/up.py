@@ -17,6 +17,7 @@ from pathlib import Path
 from schemas.errors import InvalidSetting, PenstockError
 from stack.bell import Bell
 from stack.children import end_leftover, last_lines, remember, spawn, wait_until
+from stack.environment import environment_of
 from stack.home import Home, free_port
 from stack.postgres import Postgres
 from stack.procfile import RELEASE, ProcessLine, Procfile, multiply, parse_procfile
@@ -199,7 +200,7 @@ def command_service(home: Home, line: ProcessLine, env: Mapping[str, str], *, ra
         end_leftover(pid_file, stop_signal=signal.SIGTERM)
         process = spawn(
             ["/bin/sh", "-c", f"exec {line.command}"],
-            env={**env, "PENSTOCK_PROCESS": line.name},
+            env={**environment_of(line.name, env), "PENSTOCK_PROCESS": line.name},
             log_path=log_path,
             cwd=CHECKOUT,
         )

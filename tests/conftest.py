@@ -24,4 +24,5 @@ def redis_url(servers: EmbeddedServers) -> str:
 
 @pytest.fixture(scope="session")
 def database_url(servers: EmbeddedServers) -> str:
-    return servers.database_url
+    """Of the superuser: tests make databases of their own."""
+    return servers.bootstrap_url

@@ -15,6 +15,7 @@ from celery.app.amqp import AMQP
 from celery.utils.dispatch import Signal
 from kombu.connection import Connection
 from kombu.transport import redis
+from kombu.transport.virtual.base import Message
 
 log = structlog.get_logger()
 
@@ -26,13 +27,13 @@ class UnreadableItemError(Exception):
     """An item of a list is no message: what kombu would do with it fails before anybody has taken it."""
 
 
-class LaneMessage(redis.Channel.Message):  # type: ignore[misc]  # kombu ships no types
+class LaneMessage(Message):
     """A message whose envelope is whole, whoever has written it."""
 
     def __init__(self, payload: Any, channel: Any = None, **more: Any) -> None:  # noqa: ANN401 - kombu's
         """Raises UnreadableItemError, and nothing else, for whatever cannot be read."""
         try:
-            super().__init__(payload, channel=channel, **more)
+            super().__init__(payload, channel=channel, **more)  # type: ignore[no-untyped-call]
             _check_envelope(self)
         except Exception as error:  # reading somebody's bytes is all that happens here
             raise UnreadableItemError(type(error).__name__) from error

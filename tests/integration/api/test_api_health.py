@@ -45,4 +45,7 @@ def test_the_description_names_every_route_and_the_shape_of_errors(stranger: htt
     answers = described["paths"]["/jobs"]["post"]["responses"]
     assert set(answers) == {"200", "default"}
     assert page.status_code == 200
+    assert "POST /v1/chat/completions" in page.text
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert stranger.get("/redoc").status_code == 404
     assert root["docs"] == "/docs"

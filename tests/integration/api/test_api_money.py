@@ -4,7 +4,7 @@ import httpx2
 import pytest
 
 from tests.integration.api.conftest import Premises
-from tests.support.door import MESSAGES, a_batch_file, error_of
+from tests.support.door import MESSAGES, a_batch_file, error_of, eventually
 
 CHAT = {"model": "small", "messages": MESSAGES}
 
@@ -78,3 +78,24 @@ def test_metrics_show_each_budget(operator: httpx2.Client) -> None:
 
     for amount in ("limit", "settled", "reserved"):
         assert f'penstock_budget_usd{{amount="{amount}",scope="global"' in text
+
+
+def test_a_caller_who_takes_anothers_name_spends_none_of_his_money(
+    premises: Premises, caller: httpx2.Client, operator: httpx2.Client, tenant: str
+) -> None:
+    carol = f"carol-{tenant}"
+    call = {**CHAT, "model": "dear", "user": carol, "max_completion_tokens": 4, "deadline_seconds": 5}
+    worst = float(caller.post("/quote", json=call).json()["one_call_usd"])
+    operator.post("/budgets", json={"scope": f"user:{carol}", "window": "month", "limit_usd": f"{worst * 1.05:.6f}"})
+    other = operator.post("/keys", json={"tenant_id": f"{tenant}-other", "scopes": ["submit"]}).json()["key"]
+
+    with premises.client(other) as theirs:
+        eventually(
+            lambda: theirs.post("/v1/chat/completions", json=call).status_code, lambda status: status == 429
+        )  # from the moment at which the budget is in force, and its one call is spent
+        own = [caller.post("/v1/chat/completions", json=call) for _ in range(2)]
+
+    assert [answer.status_code for answer in own] == [200, 429]
+    assert error_of(own[1])["code"] == "project_spend_limit_exceeded"
+    scopes = {row["scope"] for row in operator.get("/budgets").json()["data"] if carol in row["scope"]}
+    assert {f"user:{tenant}/{carol}", f"user:{tenant}-other/{carol}"} <= scopes

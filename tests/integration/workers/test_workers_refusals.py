@@ -274,10 +274,10 @@ def test_a_full_disk_is_said_held_out_and_gone_on_from(home: Home, redis_url: st
         room = disk / "tables"
         room.mkdir()
         postgres.privileges.give(room)
-        with psycopg.connect(postgres.url, autocommit=True) as server:
+        with psycopg.connect(postgres.bootstrap_url, autocommit=True) as server:
             server.execute(f"CREATE TABLESPACE tight LOCATION '{room}'")
             server.execute("CREATE DATABASE tight TABLESPACE tight")
-        url = f"{postgres.url.rpartition('/')[0]}/tight"
+        url = f"{postgres.bootstrap_url.rpartition('/')[0]}/tight"
         with works(url, redis_url, tmp_path) as here, psycopg.connect(url, autocommit=True) as database:
             in_mid_call(here, database)
             before = here.lines()

@@ -24,6 +24,39 @@ def test_a_home_and_its_secrets_are_private(tmp_path: Path) -> None:
     assert len(secret) == 48
 
 
+@pytest.mark.parametrize("mode", [0o604, 0o640, 0o620, 0o644, 0o602])
+def test_a_secret_that_others_can_read_or_write_is_refused(tmp_path: Path, mode: int) -> None:
+    home = Home(tmp_path / "home")
+    with home.locked():
+        home.secret("key")
+        (home.secrets / "key").chmod(mode)
+
+        with pytest.raises(InvalidSetting, match="chmod 600"):
+            home.secret("key")
+
+
+def test_a_secret_that_leads_elsewhere_is_refused(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    (tmp_path / "mine").write_text("known to others")
+    (tmp_path / "mine").chmod(0o600)
+    with home.locked():
+        for name, leads_to in (("known", tmp_path / "mine"), ("nowhere", tmp_path / "missing")):
+            (home.secrets / name).symlink_to(leads_to)
+            with pytest.raises(InvalidSetting, match="--home"):
+                home.secret(name)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_secret_of_another_user_is_refused(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    with home.locked():
+        home.secret("key")
+        os.chown(home.secrets / "key", 65534, 65534)
+
+        with pytest.raises(InvalidSetting, match="no file of yours"):
+            home.secret("key")
+
+
 def test_a_locked_home_refuses_a_second_holder_and_is_free_afterwards(tmp_path: Path) -> None:
     with Home(tmp_path).locked():
         with pytest.raises(HomeInUse, match="penstock down"), Home(tmp_path).locked():
