@@ -81,6 +81,18 @@ async def test_no_process_runs_before_it_is_needed_and_one_serves_all(checks: Ch
     assert checks.slow.child.pid is None
 
 
+async def test_an_idle_process_ends_and_another_serves_the_next_check() -> None:
+    checks = Checks(seconds=SECONDS, idle_seconds=0.05)
+    await good(checks, ALICE)
+    first = pid_of(checks)
+
+    await until(lambda: not is_running(first))
+
+    assert isinstance(await good(checks, ALICE), Valid)
+    await checks.aclose()
+    assert not is_running(first)
+
+
 async def test_a_check_that_takes_too_long_is_given_up_and_the_others_go_on(checks: Checks) -> None:
     async with asyncio.timeout(HANG_SECONDS):
         hung, *others = await asyncio.gather(bad(checks, ALICE), *(good(checks, BOB) for _ in range(10)))
