@@ -137,6 +137,7 @@ class Lane:
     child: Child
     clock: Callable[[], float]
     on_slow: Callable[[TenantId], None]
+    idle_seconds: float
     longest_wait_seconds: float | None = None
     _waiting: OrderedDict[TenantId, deque[Check]] = field(default_factory=OrderedDict)
     _serving: asyncio.Task[None] | None = None
@@ -178,7 +179,7 @@ class Lane:
                 check.answer.cancel()
                 raise
         self._serving = None
-        self._retirement = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._retire)
+        self._retirement = asyncio.get_running_loop().call_later(self.idle_seconds, self._retire)
 
     def _next(self) -> Check:
         tenant_id, checks = self._waiting.popitem(last=False)
@@ -222,12 +223,18 @@ class Lane:
 class Checks:
     """The way to the children. Everything belongs to the event loop of the first check."""
 
-    def __init__(self, *, seconds: float = CHECK_SECONDS, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        *,
+        seconds: float = CHECK_SECONDS,
+        idle_seconds: float = IDLE_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._clock = clock
         self._seconds = seconds
         self._slow_until: dict[TenantId, float] = {}
-        self.usual = Lane(Child(seconds), clock, self._demote)
-        self.slow = Lane(Child(seconds), clock, self._demote, LONGEST_WAIT_SECONDS)
+        self.usual = Lane(Child(seconds), clock, self._demote, idle_seconds)
+        self.slow = Lane(Child(seconds), clock, self._demote, idle_seconds, LONGEST_WAIT_SECONDS)
 
     async def judge(self, reply: Reply, schema: JsonObject, tenant_id: TenantId) -> Judged:
         """The verdict on a reply; Invalid where it could not be found within the time.

@@ -169,6 +169,7 @@ def test_what_the_engine_cannot_do_is_named_and_the_rest_is_checked(pattern: str
         ({"not": {"pattern": "(?=a)a"}}, "b"),
         ({"if": {"pattern": "(?=a)a"}, "then": {"minLength": 5}}, "b"),
         ({"if": {"pattern": "(?=a)a"}, "else": False}, "a"),
+        ({"if": {"type": "string", "pattern": "(?=a)a"}, "then": False}, 5),
         ({"oneOf": [{"pattern": "(?=a)a"}, {"pattern": "b"}]}, "b"),
         ({"contains": {"pattern": "(?=a)a"}, "maxContains": 1}, ["a", "b", "c"]),
         ({"patternProperties": {"(?=a)a": {"type": "string"}}, "additionalProperties": False}, {"a": "x"}),
