@@ -23,6 +23,11 @@ class HeavyContract:
         schema = {**self.schema, "title": f"number {number}"} if isinstance(self.schema, dict) else self.schema
         return contract(schema)
 
+    def harmless(self) -> "HeavyContract":
+        """The same number of bytes in schema and reply, and nothing to do for them."""
+        schema = {"description": "x" * len(json.dumps(self.schema))}
+        return HeavyContract(name=self.name, schema=schema, content=json.dumps("y" * len(self.content)))
+
 
 def of_pattern(name: str, pattern: str, text: str) -> HeavyContract:
     return HeavyContract(
