@@ -131,7 +131,7 @@ async def test_a_scope_too_long_for_an_index_stops_no_sealing(trials: TrialStack
 @pytest.mark.slow
 async def test_a_request_too_deep_to_show_breaks_no_export(trials: TrialStack, figures: Figures) -> None:
     async with Callers.of(trials, "a") as a, Callers.of(trials, "b") as b:
-        [poisoned], others = await _dead_letters(a, 1), await _dead_letters(b, 5)
+        others, [poisoned] = await _dead_letters(b, 5), await _dead_letters(a, 1)  # the latest is exported first
         deep = '{"model":"small","messages":' + "[" * 253 + "]" * 253 + "}"
         _change(trials, "UPDATE job_bodies SET body = %s WHERE job_id = %s", deep, poisoned)
         _change(trials, "UPDATE attempts SET request = %s WHERE job_id = %s", deep, poisoned)
