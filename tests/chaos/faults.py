@@ -49,8 +49,8 @@ GREEDY_SECONDS = 6.0
 FLOODED_SECONDS = 2.0
 """After so long the first tenant's jobs are handed in beside it."""
 
-WATCHDOG_SECONDS = 10.0
-"""How long a loop may stand still by default."""
+WATCHDOG_SECONDS = 4
+"""How long a loop may stand still here: less than a lease lasts, as with the defaults."""
 
 POLL_SECONDS = 0.02
 DEEP_MESSAGES = 40

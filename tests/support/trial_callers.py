@@ -6,6 +6,7 @@ async with Callers.of(trials, "b") as b:
 """
 
 import asyncio
+import io
 import itertools
 import json
 import time
@@ -103,7 +104,11 @@ class Callers:
         began = time.monotonic()
         try:
             async with self.session.request(
-                method, path, data=raw, params=query, headers={"content-type": "application/json"}
+                method,
+                path,
+                data=None if raw is None else io.BytesIO(raw),
+                params=query,
+                headers={"content-type": "application/json"},
             ) as answer:
                 text = await answer.read()
                 return Answer(status=answer.status, seconds=time.monotonic() - began, body=text)

@@ -32,6 +32,8 @@ def figures() -> Figures:
 def assert_logs_hold_no_content(trials: TrialStack, *, since: Mapping[Path, int]) -> None:
     assert trials.logs_with(PROMPT_MARKER, since=since) == [], "a prompt stands in a log"
     assert trials.logs_with(REPLY_MARKER, since=since) == [], "a reply stands in a log"
+    for tenant, key in trials.keys.items():
+        assert trials.logs_with(key, since=since) == [], f"the key of {tenant} stands in a log"
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:  # noqa: ANN401 - pytest's own, which has no public type
