@@ -2,7 +2,7 @@
 
 import resource
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 CONNECT_SECONDS = 10.0
@@ -45,6 +45,11 @@ def unread(port: int, request: bytes) -> socket.socket:
     connection.connect(("127.0.0.1", port))
     connection.sendall(request)
     return connection
+
+
+def local_ports(sockets: Iterable[socket.socket]) -> set[int]:
+    """The ports on our side."""
+    return {int(one.getsockname()[1]) for one in sockets}
 
 
 def http_request(path: str, key: str, body: bytes, *, announced: int | None = None) -> bytes:

@@ -9,7 +9,7 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -121,12 +121,14 @@ class TrialStack:
         assert status is not None
         return {process.name: process.restarts for process in status.processes}
 
-    def connections(self) -> int:
-        """How many connections the HTTP door holds open, those included that it has not accepted yet."""
-        here = f":{self.port:04X}"
-        lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
-        words = [line.split() for line in lines]
-        return sum(local.endswith(here) and state == ESTABLISHED for _, local, _, state, *_ in words)
+    def still_open(self, ports: Collection[int]) -> int:
+        """How many connections from these ports the HTTP door holds, those included that it has not accepted yet."""
+        here, there = f":{self.port:04X}", {f"{port:04X}" for port in ports}
+        rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        return sum(
+            local.endswith(here) and state == ESTABLISHED and remote.rpartition(":")[2] in there
+            for _, local, remote, state, *_ in rows
+        )
 
     def log_sizes(self) -> dict[Path, int]:
         """How long each log is now."""
