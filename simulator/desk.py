@@ -1,7 +1,7 @@
 """What is asked beside the calls: the models on offer, the meter, the bills, the shares of faults.
 
-GET /v1/models, /v1/models/{id}    GET /meter, /meter/bills?client_request_id=, /meter/hits    POST /meter/reset
-GET /scenarios    PUT /scenarios {name: share, ...} replaces all shares    GET /healthz
+GET /v1/models, /v1/models/{id}    GET /meter, /meter/bills?client_request_id=, /meter/hits, /meter/scripts
+POST /meter/reset    GET /scenarios    PUT /scenarios {name: share, ...} replaces all shares    GET /healthz
 """
 
 from collections.abc import Mapping
@@ -46,6 +46,8 @@ def _read(provider: Provider, path: str, query: Mapping[str, str]) -> object:
             return provider.meter.bill_list(query.get("client_request_id"))
         case "/meter/hits":
             return dict(provider.meter.hits)
+        case "/meter/scripts":
+            return dict(provider.meter.scripts)
         case "/scenarios":
             return {"shares": provider.shares, "known": dict(faults.SCENARIOS)}
         case "/healthz":

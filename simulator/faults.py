@@ -43,6 +43,7 @@ SCENARIOS: Mapping[str, str] = {
     "truncation": "finish_reason length, the text is cut",
     "refusal": "message.refusal instead of content",
     "content_filter": "finish_reason content_filter, the text is cut",
+    "odd_reply": "a NUL, half a character, a huge integer, depth, an odd model or absurd usage, by seed",
 }
 
 _MARKER = re.compile(r"\[\[scenario:([a-z0-9_]+)(?:\*(\d+))?\]\]")

@@ -29,6 +29,7 @@ class Bill:
     input_tokens: int = 0
     cached_input_tokens: int = 0
     output_tokens: int = 0
+    usage_told: bool = True  # False: some reply carried a usage of its script's making
 
     def add(self, usage: Usage, nano_usd: int) -> None:
         """Add one billed call."""
@@ -57,6 +58,7 @@ class Meter:
     billed_jobs: Counter[str] = field(default_factory=Counter)
     billed_bodies: Counter[int] = field(default_factory=Counter)
     admissions: Counter[int] = field(default_factory=Counter)
+    scripts: Counter[str] = field(default_factory=Counter)  # calls by the id of their script
 
     def begin(self) -> None:
         """Count one call that is now inside."""
@@ -74,13 +76,22 @@ class Meter:
         self.admissions[int(now - self.started_at)] += 1
 
     def charge(
-        self, usage: Usage, nano_usd: int, *, model: str, client_request_id: str, job_id: str | None, body: int | None
+        self,
+        usage: Usage,
+        nano_usd: int,
+        *,
+        model: str,
+        client_request_id: str,
+        job_id: str | None,
+        body: int | None,
+        usage_told: bool = True,
     ) -> None:
         """Put one call on the bill."""
         bill = self.bills.get(client_request_id)
         if bill is None:
             bill = self.bills[client_request_id] = Bill(client_request_id=client_request_id, model=model, job_id=job_id)
         bill.add(usage, nano_usd)
+        bill.usage_told = bill.usage_told and usage_told
         if job_id is not None:
             self.billed_jobs[job_id] += 1
         if body is not None:

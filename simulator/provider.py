@@ -7,6 +7,7 @@ Raises Turned, which carries the whole error answer, wherever a call goes no fur
 
 import math
 import secrets
+import sys
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -15,13 +16,14 @@ from typing import cast
 
 import orjson
 
-from simulator import answers, faults
+from simulator import answers, faults, scripted
 from simulator.answers import Answer, Prompt
 from simulator.buckets import Quota, Reason, Refusal, go_duration
 from simulator.chance import draw, seed_from
 from simulator.faults import ErrorShape
 from simulator.instances import Json
 from simulator.meter import Meter, Usage
+from simulator.scripted import Script, script_of
 from simulator.settings import BadSetting, Charge, Model, Settings
 from simulator.shelf import Shelf
 
@@ -153,8 +155,27 @@ class Provider:
         cached = self._cached_tokens(call, prompt)
         return answers.answer_to(prompt, scenario=call.scenario, seed=call.seed, cached_tokens=cached)
 
-    def bill(self, call: Call, usage: Usage) -> None:
-        """Put the call on the bill."""
+    def scripted(self, call: Call, prompt: Prompt) -> tuple[Script | None, Answer]:
+        """Return the script of a call, from its message or its scenario, and the answer that it makes."""
+        answer = self.answer(call, prompt)
+        script = self._script(call, prompt, answer)
+        if script is None or script.text is None:
+            return script, answer
+        tokens = min(answers.tokens_in(script.text), prompt.max_tokens or sys.maxsize)
+        return script, replace(answer, content=script.text, usage=replace(answer.usage, output_tokens=tokens))
+
+    def paced(self, call: Call, script: Script | None) -> Call:
+        """Give the call the latency that its script asks for."""
+        if script is None or script.delay_ms is None:
+            return call
+        return replace(call, latency_seconds=script.delay_ms / 1000)
+
+    def bill(self, call: Call, usage: Usage, script: Script | None = None) -> None:
+        """Put the call on the bill: what was used, whatever usage a script says. A script's error is free."""
+        if script is not None and script.id is not None:
+            self.meter.scripts[script.id] += 1
+        if script is not None and script.is_error:
+            return
         metadata = call.body.get("metadata")
         job_id = metadata.get("job_id") if isinstance(metadata, dict) else None
         self.meter.charge(
@@ -164,6 +185,7 @@ class Provider:
             client_request_id=call.arrival.client_request_id or call.request_id,
             job_id=None if job_id is None else str(job_id),
             body=call.digest,
+            usage_told=script is None or script.usage is None,
         )
 
     def settle(self, call: Call, charged_tokens: int, usage: Usage, *, now: float) -> None:
@@ -198,6 +220,14 @@ class Provider:
         try:
             return answers.prompt_of(call.body)
         except ValueError as error:
+            raise self._bad_request(str(error)) from None
+
+    def _script(self, call: Call, prompt: Prompt, answer: Answer) -> Script | None:
+        if call.scenario == "odd_reply":
+            return scripted.odd(call.seed, answer.content or "")
+        try:
+            return script_of(prompt.last_user_text)
+        except BadSetting as error:
             raise self._bad_request(str(error)) from None
 
     def _new_quota(self, offer: Model, now: float) -> Quota:

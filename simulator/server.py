@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from http import HTTPStatus
 
 import orjson
 from aiohttp import web
@@ -25,6 +26,7 @@ from simulator.faults import ErrorShape
 from simulator.instances import Json
 from simulator.meter import Usage
 from simulator.provider import Arrival, Call, ClosedBeforeBilling, Provider, Turned
+from simulator.scripted import Script
 from simulator.streaming import Heading
 
 CHAT, EMBEDDINGS = "/v1/chat/completions", "/v1/embeddings"
@@ -98,10 +100,13 @@ class Server:
         call = provider.with_scenario(call, prompt.last_user_text)
         charged = provider.charged_tokens(prompt.tokens, prompt.max_tokens)
         headers = self._admitted(call, charged)
-        answer = provider.answer(call, prompt)
-        provider.bill(call, answer.usage)
+        script, answer = provider.scripted(call, prompt)
+        call = provider.paced(call, script)
+        provider.bill(call, answer.usage, script)
         self._store(call, answer)
-        if call.body.get("stream") is True:
+        if script is not None and (script.is_raw or script.hang):
+            response = await self._scripted(request, call, answer, script, headers)
+        elif call.body.get("stream") is True:
             response = await self._stream(request, call, answer, headers)
         else:
             response = await self._whole(request, call, answer, headers, arrived_at)
@@ -140,6 +145,23 @@ class Server:
         self.provider.meter.answered += 1
         headers["content-type"] = _JSON
         return web.Response(body=body, headers=headers)
+
+    async def _scripted(
+        self, request: web.BaseRequest, call: Call, answer: Answer, script: Script, headers: CIMultiDict[str]
+    ) -> web.StreamResponse:
+        await _wait(call.latency_seconds, "hang" if script.hang else call.scenario)
+        headers.update({"content-type": _JSON, **script.headers})
+        if script.gzip:
+            headers["content-encoding"] = "gzip"
+        response = web.StreamResponse(status=script.status or HTTPStatus.OK, headers=headers)
+        await response.prepare(request)
+        for part in script.slices(script.put_over(streaming.plain(_heading(call), answer))):
+            await response.write(part)
+            if script.chunk_ms:
+                await asyncio.sleep(script.chunk_ms / 1000)
+        self.provider.meter.answered += 1
+        await response.write_eof()
+        return response
 
     async def _stream(
         self, request: web.BaseRequest, call: Call, answer: Answer, headers: CIMultiDict[str]

@@ -4,6 +4,7 @@ A stream is: a chunk with the role, chunks of content, a chunk with finish_reaso
 that has no choices, then [DONE]. With include_usage every other chunk carries usage: null.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -45,7 +46,7 @@ def plain(heading: Heading, answer: Answer, *, metadata: object = None) -> bytes
         "service_tier": "default",
         "system_fingerprint": _FINGERPRINT,
     }
-    return orjson.dumps(body if metadata is None else body | {"metadata": metadata})
+    return _written(body if metadata is None else body | {"metadata": metadata})
 
 
 def usage_of(usage: Usage) -> dict[str, object]:
@@ -107,4 +108,12 @@ def _chunk(heading: Heading, choices: list[dict[str, object]], include_usage: bo
 
 
 def _event(frame: dict[str, object]) -> bytes:
-    return b"data: " + orjson.dumps(frame) + b"\n\n"
+    return b"data: " + _written(frame) + b"\n\n"
+
+
+def _written(value: object) -> bytes:
+    """Write JSON; half characters, which orjson refuses, go out as the escapes that providers send."""
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        return json.dumps(value).encode()

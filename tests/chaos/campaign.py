@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import Thread
 
 from storage.due import LOST_MESSAGE_SECONDS
-from tests.chaos.faults import BREATH_SECONDS, STUTTER_SECONDS, STUTTERS, Faults
+from tests.chaos.faults import BREATH_SECONDS, STUTTER_SECONDS, STUTTERS, WATCHDOG_SECONDS, Faults
 from tests.chaos.load import SCENARIOS, Load
 from tests.chaos.site import Site, running_site
 from tests.chaos.verdict import Verdict, judge, known_keys, unfinished, watch_rests
@@ -32,6 +32,7 @@ SETTLE_SECONDS = 120.0
 ENV = {
     "PENSTOCK_LEASE_SECONDS": str(LEASE_SECONDS),
     "PENSTOCK_HEARTBEAT_SECONDS": "1.2",
+    "PENSTOCK_WATCHDOG_SECONDS": str(WATCHDOG_SECONDS),
     "PENSTOCK_DRAIN_GRACE_SECONDS": "3",
     "PENSTOCK_SLOTS": "100",
     "PENSTOCK_RESERVED_CRITICAL_SLOTS": "10",
@@ -57,6 +58,8 @@ MOST_SECONDS = {
     "redis paused": 10.0,
     "postgres killed": 10.0,
     "postgres paused": 10.0,
+    "hung loop": WATCHDOG_SECONDS + LEASE_SECONDS + 5,
+    "greedy tenant": 15.0,
 }
 """How long the system may stand still: after the kill of a worker, until its jobs are given back and others come to
 rest, and after a store is back. What is given back then has its turn in its lane like others. After messages were lost
@@ -128,6 +131,8 @@ def report(verdict: Verdict, faults: Faults) -> tuple[str, ...]:
     too_long = [kind for kind, seconds in faults.longest.items() if seconds > MOST_SECONDS[kind]]
     too_long += [f"{stall.kind} (never over)" for stall in faults.stalls]
     faced: dict[str, object] = {
+        "odd replies": faults.odd_replies,
+        "jobs of a greedy tenant": 0 if faults.greedy is None else faults.greedy.sent,
         "faults": len(faults.done),
         "faults by kind": dict(sorted(Counter(faults.done).items())),
         "messages lost": faults.messages_lost,
@@ -156,7 +161,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=20_000)
     parser.add_argument("--seconds", type=float, default=300.0)
-    parser.add_argument("--only", action="append", default=[], help="a kind of fault; may be repeated")
+    parser.add_argument(
+        "--only", action="append", default=[], help="a kind of fault; may be repeated", choices=Faults.KINDS
+    )
     parser.add_argument("--keep", type=Path, help="leave the home folder with its logs here")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="penstock-chaos-") as folder:

@@ -9,9 +9,10 @@ import random
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import psycopg
 import redis
@@ -24,8 +25,10 @@ from tasks.broker import celery_app
 from tasks.publish import RUN_TASK, Published, message
 from tasks.vigil import RENEWAL_SECONDS
 from tests.chaos.entrusted import gone_with_a_worker
+from tests.chaos.greedy import GreedyTenant, handed_in_beside
 from tests.chaos.link import Link
-from tests.chaos.site import LINKED, Site
+from tests.chaos.load import SCENARIOS
+from tests.chaos.site import LINKED, PIECES, Site
 
 WORKERS = ("interactive", "standard-1", "standard-2", "standard-3")
 DUPLICATES = 60
@@ -36,6 +39,18 @@ STUTTERS = 5
 STUTTER_SECONDS = (0.2, 3.0)
 BREATH_SECONDS = (0.02, 0.6)
 """Pauses in a row, and the moments between them, in which some leases are renewed and others are not."""
+
+ODD_SHARE, ODD_SECONDS = 0.3, 6.0
+"""How many replies are valid JSON that is hard to store or to judge, and for how long."""
+
+GREEDY_SECONDS = 6.0
+"""How long a second tenant floods the system."""
+
+FLOODED_SECONDS = 2.0
+"""After so long the first tenant's jobs are handed in beside it."""
+
+WATCHDOG_SECONDS = 4
+"""How long a loop may stand still here: less than a lease lasts, as with the defaults."""
 
 POLL_SECONDS = 0.02
 DEEP_MESSAGES = 40
@@ -93,19 +108,21 @@ class Faults:
     """Jobs that a successor was running when their paused holder came back."""
     messages_gone: int = 0
     """Callers' messages that neither the broker nor Postgres had when a worker was killed that took some in."""
+    odd_replies: int = 0
+    greedy: GreedyTenant | None = None
     _losing: dict[int, float] = field(default_factory=dict)
     _later: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
 
     def deck(self) -> Iterator[str]:
         """Every kind once in a random order, and again and again."""
-        kinds = list(self._kinds())
+        kinds = list(self.KINDS)
         while True:
             self.chance.shuffle(kinds)
             yield from kinds
 
     def bring(self, kind: str) -> None:
         self.done.append(kind)
-        self._kinds()[kind]()
+        self.KINDS[kind](self)
 
     def look(self) -> None:
         """End what is due, start again what has ended, and see what has recovered. Called several times a second."""
@@ -122,29 +139,6 @@ class Faults:
     def quiet(self) -> bool:
         """Whether everything that was broken is whole again."""
         return not self._later and not self.stalls
-
-    def _kinds(self) -> dict[str, Callable[[], None]]:
-        return {
-            "worker killed": lambda: self._kill(self.chance.choice(WORKERS)),
-            "worker paused": lambda: self._pause(self.chance.choice(WORKERS)),
-            "worker stuttered": lambda: self._stutter(self.chance.choice(WORKERS)),
-            "worker taken over": self._come_back,
-            "worker killed at intake": self._kill_at_intake,
-            "worker cut off": self._cut_worker,
-            "worker drained": lambda: self._drain(self.chance.choice(WORKERS)),
-            "upkeep killed": lambda: self.site.kill(self.chance.choice(("upkeep-1", "upkeep-2"))),
-            "upkeep paused": lambda: self._freeze(self.chance.choice(("upkeep-1", "upkeep-2"))),
-            "upkeep cut off": self._cut_upkeep,
-            "web killed": lambda: self._kill("web"),
-            "redis killed": lambda: self._end_store(self.site.valkey, "redis killed"),
-            "redis wiped": self._wipe,
-            "redis paused": lambda: self._pause_store(self.site.valkey, "redis paused"),
-            "postgres killed": lambda: self._end_store(self.site.postgres, "postgres killed"),
-            "postgres paused": lambda: self._pause_store(self.site.postgres, "postgres paused"),
-            "network slowed": self._slow,
-            "messages lost": self._lose,
-            "messages doubled": self._double,
-        }
 
     def _kill(self, name: str) -> None:
         pid = self.site.pid(name)
@@ -301,6 +295,38 @@ class Faults:
             app.send_task(RUN_TASK, args=[body], queue=Lane(lane).queue, ignore_result=True, retry=False)
         app.close()
 
+    def _answer_oddly(self) -> None:
+        """Have the provider answer for a while with what cannot be stored as it comes."""
+        self.site.provider.set_scenarios(SCENARIOS | {"odd_reply": ODD_SHARE})
+
+        def sober() -> None:
+            self.site.provider.set_scenarios(SCENARIOS)
+            self.odd_replies = self.site.provider.meter()["scenarios"].get("odd_reply", 0)
+
+        self._after(ODD_SECONDS, sober)
+
+    def _hang(self, name: str) -> None:
+        """Hang a process for good: its watchdog has to end it, and `site.revive` is the supervisor."""
+        pid, since = self.site.pid(name), time.monotonic()
+        self.site.hang(name)
+        self._losing_until(pid, WATCHDOG_SECONDS)
+        self._orphaned(pid, "hung loop")
+        self.stalls.append(Stall(kind="hung loop", since=since, over=lambda _: self.site.pid(name) != pid))
+        if name.startswith("upkeep"):
+            self._after(WATCHDOG_SECONDS + RENEWAL_SECONDS, _be_vigilant)
+
+    def _flood(self) -> None:
+        """Let a second tenant take what it can get; the first one's jobs must end as soon as ever."""
+        if self.greedy is None:
+            self.greedy = GreedyTenant.of(self.site.door)
+        self.greedy.start()
+        self._after(FLOODED_SECONDS, self._hand_in_beside)
+        self._after(GREEDY_SECONDS, self.greedy.stop)
+
+    def _hand_in_beside(self) -> None:
+        over = handed_in_beside(self.site.door)
+        self.stalls.append(Stall(kind="greedy tenant", since=time.monotonic(), over=over))
+
     def _past_lease(self) -> float:
         return self.lease_seconds + self.chance.uniform(*AFTER_LEASE_SECONDS)
 
@@ -369,6 +395,32 @@ class Faults:
             if stall not in still:
                 self.longest[stall.kind] = max(self.longest.get(stall.kind, 0.0), now - stall.since)
         self.stalls = still
+
+    KINDS: ClassVar[Mapping[str, Callable[["Faults"], None]]] = {
+        "worker killed": lambda self: self._kill(self.chance.choice(WORKERS)),
+        "worker paused": lambda self: self._pause(self.chance.choice(WORKERS)),
+        "worker stuttered": lambda self: self._stutter(self.chance.choice(WORKERS)),
+        "worker taken over": _come_back,
+        "worker killed at intake": _kill_at_intake,
+        "worker cut off": _cut_worker,
+        "worker drained": lambda self: self._drain(self.chance.choice(WORKERS)),
+        "upkeep killed": lambda self: self.site.kill(self.chance.choice(("upkeep-1", "upkeep-2"))),
+        "upkeep paused": lambda self: self._freeze(self.chance.choice(("upkeep-1", "upkeep-2"))),
+        "upkeep cut off": _cut_upkeep,
+        "web killed": lambda self: self._kill("web"),
+        "redis killed": lambda self: self._end_store(self.site.valkey, "redis killed"),
+        "redis wiped": _wipe,
+        "redis paused": lambda self: self._pause_store(self.site.valkey, "redis paused"),
+        "postgres killed": lambda self: self._end_store(self.site.postgres, "postgres killed"),
+        "postgres paused": lambda self: self._pause_store(self.site.postgres, "postgres paused"),
+        "network slowed": _slow,
+        "messages lost": _lose,
+        "messages doubled": _double,
+        "odd reply": _answer_oddly,
+        "hung loop": lambda self: self._hang(self.chance.choice(PIECES)),
+        "greedy tenant": _flood,
+    }
+    """Every fault by its name."""
 
 
 def _depth(client: redis.Redis) -> int:

@@ -27,6 +27,7 @@ from stack.supervisor import Service
 from stack.up import CHECKOUT, command_service
 from stack.valkey import Valkey
 from tests.chaos.link import Link, link_loop
+from tests.support.hanging import hang, with_hang
 from tests.support.shifted_clock import ShiftedClock
 from tests.support.simulator_process import SimulatorProcess
 
@@ -125,6 +126,10 @@ class Site:
     def resume(self, name: str) -> None:
         os.kill(self.pid(name), signal.SIGCONT)
 
+    def hang(self, name: str) -> None:
+        """Make a piece hold its interpreter's lock for ever; whoever notices has to end it."""
+        hang(self.pid(name))
+
     def terminate(self, name: str) -> None:
         """Ask a piece to end; `revive` starts it again when it has."""
         os.kill(self.pid(name), signal.SIGTERM)
@@ -185,7 +190,7 @@ def running_site(
             key=home.secret("admin-key"),
         )
         ends.callback(_end_all, site)
-        around = _environment(site, folder, port) | dict(env)
+        around = with_hang(_environment(site, folder, port) | dict(env))
         site.wrong_clock = ends.enter_context(ShiftedClock.made())
         if site.wrong_clock is not None:
             site.wrong_clock.shift(SKEW_SECONDS)

@@ -58,7 +58,7 @@ REWRITTEN = "SELECT DISTINCT job_id FROM chaos_rewritten"
 BY_ANOTHER = """
 SELECT job_id FROM chaos_rests WHERE state = 'completed' AND NOT left_rest AND held_by IS DISTINCT FROM written_by
 """
-LEDGER = "SELECT COALESCE(sum(nano_usd), 0)::bigint AS total FROM ledger"
+LEDGER = "SELECT attempt_id, sum(nano_usd)::bigint AS total FROM ledger GROUP BY attempt_id"
 NOT_AT_REST = "SELECT count(*) AS jobs FROM jobs WHERE state NOT IN ('completed', 'dead', 'expired', 'cancelled')"
 
 AT_REST = frozenset({"completed", "dead", "expired", "cancelled"})
@@ -110,7 +110,12 @@ def judge(site: Site, load: Load, orphans: set[str]) -> Verdict:
     suspended = resolve_by_bill(
         site.database_url, {AttemptId(id_): NanoUsd(int(bill["nano_usd"])) for id_, bill in bills.items()}
     )
-    [ledger] = _rows(site.database_url, LEDGER)
+    booked = {row["attempt_id"]: int(row["total"]) for row in _rows(site.database_url, LEDGER)}
+    above = {
+        attempt_id: booked.get(attempt_id, 0) - int(bill["nano_usd"])
+        for attempt_id, bill in bills.items()
+        if not bill["usage_told"]
+    }
     dead = Counter(str(job["dead_reason"]) for job in jobs if job["state"] == "dead")
     valid = Counter(attempt["job_id"] for attempt in attempts if attempt["outcome"] == "valid")
     completed = [job for job in jobs if job["state"] == "completed"]
@@ -138,7 +143,11 @@ def judge(site: Site, load: Load, orphans: set[str]) -> Verdict:
         "billed twice, not in flight at a fault": len(unexcused),
         "sent without a durable attempt": len(bills.keys() - {attempt["id"] for attempt in attempts}),
         "suspense resolved by the bill": suspended,
-        "ledger minus bill, nano-dollars": ledger["total"] - site.provider.meter()["bill_nano_usd"],
+        "booked above the bill for absurd usages, nano-dollars": sum(above.values()),
+        "absurd usages booked below the bill": sum(difference < 0 for difference in above.values()),
+        "ledger minus bill, nano-dollars": sum(booked.values())
+        - sum(above.values())
+        - site.provider.meter()["bill_nano_usd"],
     }
     return Verdict(figures=figures, wrong=tuple(name for name in ZEROS if figures[name] != 0))
 
@@ -154,9 +163,10 @@ ZEROS = (
     "billed twice, not flagged",
     "billed twice, not in flight at a fault",
     "sent without a durable attempt",
+    "absurd usages booked below the bill",
     "ledger minus bill, nano-dollars",
 )
-"""Figures that must be zero."""
+"""Figures that must be zero. A reply whose usage is absurd is booked at its reservation, never below the bill."""
 
 
 def _lost(jobs: list[dict[str, Any]], load: Load) -> int:

@@ -1,116 +1,159 @@
-"""Hypothesis strategies: the JSON, text and HTTP answers that callers and providers send, and no orderly one would."""
+"""Values that parsers let through and stores or checks do not: in replies, in the provider's errors, in requests.
 
+Each is an ordinary request of a tenant; a real model says the replies when it is asked to.
+"""
+
+import json
+from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
-from hypothesis import strategies as st
+from simulator.scripted import ABSURD_TOKENS, HALF_CHARACTER, HUGE_INTEGER, NUL
+from tests.support.trial_stack import PROMPT_MARKER, REPLY_MARKER
 
-from schemas.jsons import dumps, parse
+PAID_ONCE = 1
+PAID_WITH_REPROMPTS = 3
+"""The call and the two reprompts that a job has by default."""
 
-Digits = st.text("0123456789", min_size=1, max_size=40)
-Numbers = st.builds(
-    lambda sign, head, tail, power: f"{sign}{head}{tail}{power}",
-    st.sampled_from(["", "-"]),
-    Digits.map(lambda digits: digits.lstrip("0") or "0"),
-    st.just("") | Digits.map(lambda digits: f".{digits}"),
-    st.just("") | st.integers(-400, 400).map(lambda power: f"e{power}"),
-)
-AnyText = st.text(st.characters(codec=None), max_size=12) | st.text('\0\ud83d\ude00a"\\', max_size=6)
-AnyNumber = (
-    st.integers()
-    | st.sampled_from([2**31, 2**32, 2**63 - 1, 2**63, 2**64, 2**64 + 1, 10**18, 10**80, -1, -(2**63) - 1])
-    | Numbers.map(parse)
-)
-AnyLeaf = st.none() | st.booleans() | AnyNumber | AnyText
+BEYOND_BIGINT = 2**63
+DEEP = 300
+LONG_NAME = 2_684
+"""Characters of which some fit one index and not another: a btree row holds 2,704 bytes."""
 
 
-def nested(levels: int, name: str | None) -> Any:  # noqa: ANN401 - any JSON value
-    """A value of so many levels: lists, or objects where there is a name."""
-    value: Any = 1
+@dataclass(frozen=True, kw_only=True)
+class OddValue:
+    """One value: the script of the reply, what the request has beside its messages, and how often it may be paid."""
+
+    name: str
+    script: dict[str, Any] = field(default_factory=dict)
+    body: dict[str, Any] = field(default_factory=dict)
+    most_paid: int = PAID_ONCE
+
+
+def contract(schema: Any) -> dict[str, Any]:  # noqa: ANN401 - a schema may be true
+    return {"response_format": {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}}
+
+
+def nested(levels: int) -> str:
+    return "[" * levels + "]" * levels
+
+
+def deep_object(levels: int) -> dict[str, Any]:
+    found: dict[str, Any] = {}
     for _ in range(levels):
-        value = [value] if name is None else {name: value}
-    return value
+        found = {"deeper": found}
+    return found
 
 
-Deep = st.builds(nested, st.integers(60, 260), st.none() | AnyText)
-AnyJson: st.SearchStrategy[Any] = st.recursive(
-    AnyLeaf,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(AnyText, inner, max_size=4),
-    max_leaves=12,
+def error(message: str, **more: Any) -> dict[str, Any]:  # noqa: ANN401 - whatever a provider sends
+    body = {"error": {"message": f"{REPLY_MARKER} {message}", "type": "invalid_request_error", "param": None} | more}
+    return {"status": 400, "body": json.dumps(body)}
+
+
+OBJECT = {"type": "object", "properties": {"title": {"type": "string"}}, "additionalProperties": True}
+CLOSED = {"type": "object", "properties": {"title": {"type": "string"}}, "additionalProperties": False}
+
+REPLIES = (
+    OddValue(name="NUL in the content", script={"content": f"{REPLY_MARKER} a{NUL}b"}),
+    OddValue(name="half a character in the content", script={"content": f"{REPLY_MARKER} {HALF_CHARACTER}"}),
+    OddValue(name="NUL in the refusal", script={"message": {"content": None, "refusal": f"no{NUL}"}}),
+    OddValue(name="NUL in a key of the message", script={"message": {f"odd{NUL}key": 1}}),
+    OddValue(name="67-bit integer in the message", script={"message": {"score": HUGE_INTEGER}}),
+    OddValue(name="NUL in the model", script={"model": f"gpt{NUL}4"}),
+    OddValue(name="half a character in the model", script={"model": HALF_CHARACTER}),
+    OddValue(name="model of 2,684 characters", script={"model": "m" * LONG_NAME}),
+    OddValue(name="model beyond Latin-1", script={"model": "模型"}),
+    OddValue(name="NUL in the finish_reason", script={"finish_reason": f"stop{NUL}"}, most_paid=PAID_WITH_REPROMPTS),
+    OddValue(name="300 levels in the message", script={"message": deep_object(DEEP)}, most_paid=PAID_WITH_REPROMPTS),
 )
-
-_NAMES = ("user", "seed", "max_tokens", "max_completion_tokens", "n", "service_tier", "stop", "metadata", "tools")
-_MORE_NAMES = ("response_format", "stream", "temperature", "store", "prompt", "idempotency_key", "deadline_seconds")
-_CONTRACTS = (
-    {"type": "json_object"},
-    {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "object"}}},
-    {"type": "json_schema", "json_schema": {"schema": {"properties": {"a": {"type": "number", "multipleOf": 0.1}}}}},
+USAGES = tuple(
+    OddValue(name=f"usage of {name}", script={"usage": {"prompt_tokens": tokens, "completion_tokens": tokens}})
+    for name, tokens in (
+        ("10^18 tokens", ABSURD_TOKENS),
+        ("2^63 tokens", BEYOND_BIGINT),
+        ("2^31 tokens", 2**31),
+        ("-5 tokens", -5),
+        ("text", "many"),
+        ("half a token", 0.5),
+        ("10^400 tokens", 10**400),
+    )
 )
-
-
-@st.composite
-def requests(draw: st.DrawFn, model: str) -> bytes:
-    """A chat request to this model, with odd values in up to four of its fields."""
-    odd = draw(st.dictionaries(st.sampled_from(_NAMES + _MORE_NAMES) | AnyText, AnyJson | Deep, max_size=4))
-    content = draw(st.just("hi") | AnyText | AnyJson)
-    body = {"messages": [{"role": "user", "content": content}], **odd, "model": model}
-    if draw(st.booleans()):
-        body["response_format"] = draw(st.sampled_from(_CONTRACTS))
-    return dumps(body)
-
-
-@st.composite
-def contents(draw: st.DrawFn) -> str:
-    """What a model says: JSON in one of the shapes in which it comes, or text."""
-    said = dumps(draw(AnyJson | Deep)).decode()
-    frame = draw(st.sampled_from(["{}", "Sure: {}!", "```json\n{}\n```", "{},", "[{}"]))
-    return frame.replace("{}", said) if draw(st.booleans()) else draw(AnyText)
-
-
-@st.composite
-def completions(draw: st.DrawFn) -> bytes:
-    """A chat completion whose parts are what they should not be."""
-    message = {"role": "assistant", "content": draw(contents()), **draw(_some(("refusal", "tool_calls", "x"), AnyJson))}
-    choice = {"index": 0, "message": message, "finish_reason": draw(st.sampled_from(["stop", "length", None, {}, 1]))}
-    counts = ("prompt_tokens", "completion_tokens", "total_tokens", "prompt_tokens_details")
-    usage = {"prompt_tokens": 3, "completion_tokens": 2, **draw(_some(counts, AnyJson))}
-    frame = draw(_some(("model", "id", "service_tier", "usage", "created", "extra"), AnyJson | Deep))
-    return dumps({"id": "c", "model": "served", "usage": usage, **frame, "choices": [choice]})
-
-
-@st.composite
-def streams(draw: st.DrawFn) -> bytes:
-    """Events of a stream: pieces of any kind, in the end perhaps whole."""
-    pieces = draw(st.lists(AnyJson | _deltas(), max_size=4))
-    end = [{"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}], "usage": draw(AnyJson)}]
-    events = [dumps(piece) for piece in (*pieces, *(end if draw(st.booleans()) else ()))]
-    return b"".join(b"data: " + event + b"\n\n" for event in events) + b"data: [DONE]\n\n"
-
-
-def _deltas() -> st.SearchStrategy[Any]:
-    deltas = st.dictionaries(st.sampled_from(["content", "tool_calls", "refusal", "x"]), AnyJson, max_size=3)
-    return deltas.map(lambda delta: {"choices": [{"index": 0, "delta": delta}]})
-
-
-def _some(names: tuple[str, ...], values: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
-    return st.dictionaries(st.sampled_from(names), values, max_size=2)
-
-
-@st.composite
-def errors(draw: st.DrawFn) -> bytes:
-    """The body of a refusal."""
-    fields = draw(st.dictionaries(st.sampled_from(["message", "code", "type", "param"]), AnyJson, max_size=4))
-    return draw(st.sampled_from([dumps({"error": fields}), dumps(fields), dumps(draw(AnyJson)), draw(st.binary())]))
-
-
-ORDERLY: bytes = orjson.dumps(
-    {
-        "id": "c",
-        "object": "chat.completion",
-        "created": 1,
-        "model": "served",
-        "choices": [{"index": 0, "message": {"role": "assistant", "content": "fine"}, "finish_reason": "stop"}],
-        "usage": {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4},
-    }
+CONTRACTS = (
+    OddValue(
+        name="escaped half character under a contract",
+        script={"content": '{"title": "smile \\ud83d"}'},
+        body=contract(OBJECT),
+        most_paid=PAID_WITH_REPROMPTS,
+    ),
+    OddValue(
+        name="prose around a 67-bit integer",
+        script={"content": f'{REPLY_MARKER}: {{"wei": {HUGE_INTEGER}}}'},
+        body=contract(OBJECT),
+    ),
+    OddValue(
+        name="prose around half a character",
+        script={"content": f'{REPLY_MARKER}: {{"title": "{HALF_CHARACTER}"}}'},
+        body=contract(OBJECT),
+        most_paid=PAID_WITH_REPROMPTS,
+    ),
+    OddValue(
+        name="valid reply of 300 levels",
+        script={"content": nested(DEEP)},
+        body=contract({}),
+        most_paid=PAID_WITH_REPROMPTS,
+    ),
+    OddValue(
+        name="valid reply of 100,000 levels",
+        script={"content": [["[", 100_000], ["]", 100_000]]},
+        body=contract({}),
+        most_paid=PAID_WITH_REPROMPTS,
+    ),
+    OddValue(
+        name="NUL in a key that a complaint names",
+        script={"content": '{"a\\u0000b": 1}'},
+        body=contract(CLOSED),
+        most_paid=PAID_WITH_REPROMPTS,
+    ),
+    OddValue(
+        name="number beyond a double",
+        script={"content": '{"much": 1e400}'},
+        body=contract(OBJECT),
+        most_paid=PAID_WITH_REPROMPTS,
+    ),
+    OddValue(
+        name="$ref with an escaped name",
+        script={"content": '{"a b": 1}'},
+        body=contract(
+            {"type": "object", "properties": {"a b": {"type": "integer"}, "c": {"$ref": "#/properties/a%20b"}}}
+        ),
+        most_paid=PAID_WITH_REPROMPTS,
+    ),
 )
-"""What a bystander's provider says."""
+ERRORS = (
+    OddValue(name="NUL in an error", script=error(f"a{NUL}b", code=f"c{NUL}")),
+    OddValue(name="half a character in an error", script=error(HALF_CHARACTER)),
+    OddValue(name="67-bit code of an error", script=error("odd", code=HUGE_INTEGER)),
+    OddValue(name="error of 300 levels", script={"status": 400, "body": f'{{"error": {nested(DEEP)}}}'}),
+)
+REQUESTS = (
+    OddValue(name="max_tokens of 2^63", body={"max_tokens": BEYOND_BIGINT}),
+    OddValue(name="n times max_completion_tokens", body={"n": 3, "max_completion_tokens": 2**62}),
+    OddValue(name="max_completion_tokens of 2^31", body={"max_completion_tokens": 2**31}),
+    OddValue(
+        name="NUL in a part of the prompt",
+        body={"messages": [{"role": "user", "content": [{"type": "text", "text": f"{PROMPT_MARKER}{NUL}"}]}]},
+    ),
+    OddValue(
+        name="half a character in the prompt",
+        body={"messages": [{"role": "user", "content": f"{PROMPT_MARKER} {HALF_CHARACTER}"}]},
+    ),
+    OddValue(name="65-bit seed", body={"seed": 18446744073709551617}),
+    OddValue(name="NUL in the metadata", body={"metadata": {"a": f"b{NUL}"}}),
+    OddValue(name="user of 4,000 characters", body={"user": "u" * 4_000}),
+    OddValue(name="prompt name of 4,000 characters", body={"prompt_name": "p" * 4_000}),
+    OddValue(name="253 levels in the request", body={"metadata": deep_object(253)}),
+    OddValue(name="service_tier that is an object", body={"service_tier": {}}),
+)
+ALL = (*REPLIES, *USAGES, *CONTRACTS, *ERRORS, *REQUESTS)
+EACH_KIND = (REPLIES[0], REPLIES[1], USAGES[0], CONTRACTS[0], CONTRACTS[1], CONTRACTS[3], ERRORS[0], REQUESTS[0])
+"""Those that were seen to fail others' writes, for a short run."""

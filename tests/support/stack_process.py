@@ -62,15 +62,20 @@ class StackProcess:
         provider: SimulatorProcess,
         config: str = CONFIG,
         env: Mapping[str, str] | None = None,
+        descriptors: int | None = None,
     ) -> Iterator["StackProcess"]:
-        """Start everything, wait until it is ready, stop it cleanly at the end."""
+        """Start everything, wait until it is ready, stop it cleanly at the end.
+
+        `descriptors` is the limit of open files, soft and hard, under which all of it runs.
+        """
         home.mkdir(parents=True, exist_ok=True)
         (home / "test.toml").write_text(config)
         port = free_port()
         log_path = home / "up.log"
         with log_path.open("wb") as log:
+            limited = [] if descriptors is None else ["/bin/sh", "-c", f'ulimit -n {descriptors}; exec "$@"', "sh"]
             process = subprocess.Popen(
-                [sys.executable, "-m", "cli", "up", "--home", str(home), "--port", str(port), "--quiet"],
+                [*limited, sys.executable, "-m", "cli", "up", "--home", str(home), "--port", str(port), "--quiet"],
                 cwd=CHECKOUT,
                 env=os.environ | _environment(home, provider) | dict(env or {}),
                 stdout=log,

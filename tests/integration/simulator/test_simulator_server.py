@@ -11,6 +11,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from openai import AsyncOpenAI
 
+from simulator.scripted import directive
 from tests.support.simulator_process import SimulatorProcess
 
 MODEL = "gpt-4.1-mini"
@@ -313,3 +314,33 @@ async def test_a_signal_ends_it_at_once_even_while_calls_hang() -> None:
         assert time.monotonic() - began_at < 2
         with pytest.raises(openai.APIConnectionError):
             await hanging
+
+
+async def test_a_script_in_the_prompt_dictates_the_body_and_is_counted(
+    client: AsyncOpenAI, provider: SimulatorProcess
+) -> None:
+    odd = directive(id="a-1", content="half \ud83d", usage={"prompt_tokens": 10**18, "completion_tokens": 1})
+
+    answer = await ask(client, odd)
+
+    assert answer.choices[0].message.content == "half \ud83d"
+    assert answer.usage.prompt_tokens == 10**18
+    assert provider.ask("GET", "/meter/scripts") == {"a-1": 1}
+    assert provider.meter()["input_tokens"] < 10**6, "what is billed is what was used"
+    assert [bill["usage_told"] for bill in provider.bills().values()] == [False]
+
+
+async def test_a_scripted_error_comes_with_its_status_and_is_not_billed(
+    client: AsyncOpenAI, provider: SimulatorProcess
+) -> None:
+    with pytest.raises(openai.PermissionDeniedError):
+        await ask(client, directive(id="a-2", status=403, body="<html>blocked</html>"))
+
+    assert provider.ask("GET", "/meter/scripts") == {"a-2": 1}
+    assert provider.meter()["billed"] == 0
+
+
+async def test_a_scripted_text_is_streamed_like_any_other(client: AsyncOpenAI) -> None:
+    stream = await ask(client, directive(content="one \ud83d two"), stream=True)
+
+    assert "".join([event.choices[0].delta.content or "" async for event in stream]) == "one \ud83d two"

@@ -22,7 +22,7 @@ from schemas.jsons import (
     parse_embedded,
     parse_reply,
 )
-from tests.support.odd_values import AnyJson, Numbers
+from tests.support.odd_json import AnyJson, Numbers
 
 
 @given(Numbers)

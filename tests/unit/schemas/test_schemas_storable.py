@@ -13,7 +13,7 @@ from schemas.storable import (
     storable_name,
     storable_text,
 )
-from tests.support.odd_values import AnyJson, AnyText
+from tests.support.odd_json import AnyJson, AnyText
 
 
 @given(AnyJson)

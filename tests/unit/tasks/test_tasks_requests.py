@@ -15,7 +15,7 @@ from tasks.batch_lines import BatchTerms, LineError, LineReader
 from tasks.entrypoints import CallerMessage, job_from_message
 from tasks.letter_lines import Reader, letter_from
 from tasks.requests import Origin, parse_chat_request
-from tests.support.odd_values import nested
+from tests.support.odd_json import nested
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 JOB = JobId("job_1")

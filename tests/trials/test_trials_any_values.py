@@ -48,7 +48,7 @@ from tasks.pipeline import run_job
 from tasks.requests import EXTRAS, Origin, parse_chat_request
 from tests.integration.conftest import fresh_database
 from tests.support.fakes import FakeGate, FakeJobs, FakeModels, a_job, deps_of
-from tests.support.odd_values import ORDERLY, completions, errors, requests, streams
+from tests.support.odd_json import ORDERLY, completions, errors, requests, streams
 
 BYSTANDERS = 6
 ODD = 5
