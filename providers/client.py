@@ -23,7 +23,7 @@ from providers.patience import Patience
 from providers.sse import EventDecoder, EventTooLargeError
 from providers.streaming import Accumulator, MalformedChunkError, StreamTooLargeError, as_chunk
 from providers.wire import encoded
-from schemas.bounds import node_bound
+from schemas.bounds import fits
 from schemas.ids import AttemptId
 from schemas.jsons import JsonObject, MalformedJson, parse_reply
 from schemas.plan import Plan
@@ -255,7 +255,7 @@ async def _parsed_apart(raw: bytes | bytearray) -> Any:  # noqa: ANN401 - unpars
 
 def _parsed(raw: bytes | bytearray) -> Any:  # noqa: ANN401 - unparsed
     """The value; None for what is no JSON, or has more values than an answer may."""
-    if len(raw) > MAX_REPLY_VALUES and node_bound(bytes(raw)) > MAX_REPLY_VALUES:
+    if not fits(bytes(raw), MAX_REPLY_VALUES):
         return None
     try:
         return parse_reply(raw)

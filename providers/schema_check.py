@@ -47,7 +47,7 @@ def schema_verdict(schema: JsonObject) -> SchemaVerdict:
     try:
         plain = encoded(schema)
     except (TypeError, ValueError, RecursionError):
-        return SchemaVerdict(complaint="it is not plain JSON, or nests too deeply.")
+        return SchemaVerdict(complaint="it is not plain JSON.")
     if len(plain) > MAX_SCHEMA_BYTES:
         return SchemaVerdict(complaint=f"it has {len(plain)} bytes; at most {MAX_SCHEMA_BYTES} are allowed.")
     digest = hashlib.sha256(plain).digest()

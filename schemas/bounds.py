@@ -9,6 +9,9 @@ MAX_NODES = 100_000
 """Values of one JSON text (objects, lists, strings, numbers, literals): parsed at most about 10 MB, where the largest
 request seen in practice has a few thousand."""
 
+MOST_QUOTES_OF_A_VALUE = 4
+"""A value has at most two strings, itself and its key, so a text with more quotes need not be looked at further."""
+
 _STRUCTURE = b'"[{,'
 _NO_STRUCTURE = bytes(byte for byte in range(256) if byte not in _STRUCTURE)
 
@@ -21,7 +24,12 @@ def check_nodes(raw: bytes, most: int = MAX_NODES) -> None:
 
 def fits(raw: bytes, most: int = MAX_NODES) -> bool:
     """Whether the text has at most `most` values. Cheap: strings are told apart only in doubt."""
-    return len(raw) <= most or _openings(raw) < most or node_bound(raw) <= most
+    if len(raw) <= most or _openings(raw) < most:
+        return True
+    structure = _structure(raw)
+    if structure.count(b'"') > MOST_QUOTES_OF_A_VALUE * most:
+        return False
+    return _values(structure) <= most
 
 
 def node_bound(raw: bytes) -> int:
@@ -30,8 +38,14 @@ def node_bound(raw: bytes) -> int:
     A value is the first of all, the first in its list or object, or stands after a comma. Of a text that is no JSON,
     the count holds for the part before its first fault, which is all that a parser builds.
     """
-    without_escapes = raw.replace(b"\\\\", b"").replace(b'\\"', b"")
-    structure = without_escapes.translate(None, _NO_STRUCTURE)
+    return _values(_structure(raw))
+
+
+def _structure(raw: bytes) -> bytes:
+    return raw.replace(b"\\\\", b"").replace(b'\\"', b"").translate(None, _NO_STRUCTURE)
+
+
+def _values(structure: bytes) -> int:
     structure = structure.replace(b'""', b"")  # a pair of quotes changes nothing about what is inside strings after it
     outside_strings = b"".join(structure.split(b'"')[::2])
     return 1 + len(outside_strings)

@@ -162,7 +162,7 @@ def test_a_last_event_without_its_blank_line_is_found_at_the_end() -> None:
 
 
 def test_several_data_lines_are_one_event() -> None:
-    assert EventDecoder().feed(b"event: x\ndata: {\ndata: }\nid: 5\n\n") == [b"{\n}"]
+    assert EventDecoder(1_000_000).feed(b"event: x\ndata: {\ndata: }\nid: 5\n\n") == [b"{\n}"]
 
 
 def test_a_field_that_changes_its_kind_keeps_the_last() -> None:

@@ -101,9 +101,9 @@ def test_a_tenant_that_is_none_is_refused_by_name(tenant: object) -> None:
 
 
 def test_a_body_is_as_large_as_over_http_at_most() -> None:
-    room = MOST_BYTES - len(orjson.dumps({**BODY, "user": ""}))
-    fits, too_large = ({**BODY, "user": "x" * length} for length in (room, room + 1))
-    escaped = {**BODY, "user": "\u00e4" * (room // 2)}  # Celery's JSON sends six bytes where HTTP sends two
+    room = MOST_BYTES - len(orjson.dumps({**BODY, "stop": ""}))
+    fits, too_large = ({**BODY, "stop": "x" * length} for length in (room, room + 1))
+    escaped = {**BODY, "stop": "\u00e4" * (room // 2)}  # Celery's JSON sends six bytes where HTTP sends two
 
     assert parsed(fits, size_bytes=10 * MOST_BYTES)
     assert parsed(escaped, size_bytes=10 * MOST_BYTES)
@@ -125,7 +125,7 @@ def test_a_message_to_a_lane_that_its_tenant_may_not_use_is_refused(body: object
         return TenantShare(tenant_id=tenant_id, lanes=frozenset({Lane.NORMAL, Lane.LOW}))
 
     with pytest.raises(LaneForbidden):
-        parsed(body, queue, patient)
+        parsed(body, queue, share_of=patient)
 
 
 @pytest.mark.parametrize("body", ["text", [1], {**BODY, "tenant": "nobody"}, {**BODY, "messages": "hi"}, {}])

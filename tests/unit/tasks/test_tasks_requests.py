@@ -58,7 +58,9 @@ def in_a_batch(raw: bytes) -> NewJob:
 
 def over_celery(raw: bytes) -> NewJob:
     message = CallerMessage(body=parse(raw), task_id="task-1", queue="completions.low")
-    return job_from_message(message, Words(), job_id=JOB, now=NOW, tenants=frozenset({"default"}))
+    return job_from_message(
+        message, Words(), job_id=JOB, now=NOW, tenants=frozenset({"default"}), max_body_bytes=1_000_000
+    )
 
 
 def imported(raw: bytes) -> NewJob:
