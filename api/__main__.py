@@ -12,7 +12,7 @@ from prometheus_client import REGISTRY
 
 from api.app import create_app
 from config.catalogue import Catalogue, CatalogueError, load_catalogue
-from config.descriptors import OF_A_CALLERS_CALL, require_descriptors
+from config.descriptors import OF_A_CALLERS_CALL, log_descriptors, require_descriptors
 from config.logs import configure_logs
 from config.memory import keep_what_started
 from config.metrics import Metrics
@@ -55,6 +55,7 @@ async def serve(settings: Settings, catalogue: Catalogue, env: Mapping[str, str]
         )
         keep_what_started()
         watchdog.has_started()
+        log_descriptors(settings, OF_A_CALLERS_CALL)
         await Server(config).serve()
 
 
