@@ -49,7 +49,7 @@ def raise_descriptor_limit() -> int:
     return soft
 
 
-def sufficient_descriptors(settings: Settings, of_a_call: int) -> int:
+def require_descriptors(settings: Settings, of_a_call: int) -> int:
     """Raise the limit and return it. Raises SettingError where full slots would need more."""
     limit, needed = raise_descriptor_limit(), descriptors_needed(settings, of_a_call)
     if needed > limit:
@@ -60,7 +60,7 @@ def sufficient_descriptors(settings: Settings, of_a_call: int) -> int:
     return limit
 
 
-def require_descriptors(settings: Settings, of_a_call: int) -> None:
-    """Do the same at the start of a process, and log the figures."""
-    limit = sufficient_descriptors(settings, of_a_call)
+def log_descriptors(settings: Settings, of_a_call: int) -> None:
+    """Log the figures once a process has started; a refused start says one line only."""
+    limit = require_descriptors(settings, of_a_call)
     log.info("descriptor_limit", limit=limit, needed=descriptors_needed(settings, of_a_call))

@@ -13,6 +13,7 @@ from celery import signals
 from celery.concurrency import get_implementation
 
 import workers.revoking  # noqa: F401 - registers the control command with Celery
+from config.descriptors import OF_A_CALL, log_descriptors
 from config.logs import configure_logs
 from config.metrics import Metrics
 from config.settings import Settings
@@ -39,11 +40,16 @@ def assemble(
     signals.task_revoked.connect(partial(tell_revoked, app), weak=False)
     signals.worker_init.connect(_require_our_pool, weak=False)
     signals.worker_init.connect(partial(_serve_metrics, app.metrics, settings.metrics_port), weak=False)
+    signals.worker_ready.connect(partial(_log_descriptors, settings), weak=False)
     return app
 
 
 def _set_up_logs(settings: Settings, *, loglevel: int = logging.INFO, **_: object) -> None:
     configure_logs(settings.env, "DEBUG" if loglevel <= logging.DEBUG else "INFO")
+
+
+def _log_descriptors(settings: Settings, **_: object) -> None:
+    log_descriptors(settings, OF_A_CALL)
 
 
 def _require_our_pool(*, sender: Any, **_: object) -> None:  # noqa: ANN401 - Celery's worker

@@ -22,7 +22,7 @@ import time
 import structlog
 
 from config.catalogue import CatalogueError, load_catalogue
-from config.descriptors import require_descriptors
+from config.descriptors import log_descriptors, require_descriptors
 from config.logs import configure_logs
 from config.memory import keep_what_started
 from config.settings import SettingError, Settings, load_settings
@@ -165,6 +165,7 @@ async def keep(settings: Settings) -> None:
         vigil = Vigil(house.storage.now, house.books.rescue, clock=time.monotonic)
         keep_what_started()
         watchdog.has_started()
+        log_descriptors(settings, of_a_call=0)
         log.info("upkeep_started", holder=house.storage.holder)
         bell = asyncio.create_task(listen(settings.database_url.get_secret_value(), woken["dispatch"].set))
         try:

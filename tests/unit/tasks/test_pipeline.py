@@ -1,18 +1,24 @@
 """The one function, over fakes: what is written, settled and sent, in which order and how often."""
 
-from dataclasses import replace
-from datetime import timedelta
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from pathlib import Path
 
 import pytest
 
+from config.marks import FOLDER, marks_of
 from schemas.admission import LimitFigures, Penalty, Refusal, RefusalReason, SettleKind, Wait, WaitReason
 from schemas.attempt import AttemptState, ClosedAttempt, OpenedAttempt
+from schemas.contract import OutputContract
 from schemas.decision import AskAgain, Complete, DeadLetter, DeadReason, Decision, Park, RetryAt
-from schemas.ids import JobId
-from schemas.job import Lease, Target
+from schemas.ids import AttemptId, JobId
+from schemas.job import Job, Lease, Target
 from schemas.jsons import JsonObject
 from schemas.money import Price
+from schemas.outcome import Judged
+from schemas.plan import Plan
 from schemas.reply import Reply, Trouble, TroubleKind
+from tasks.deps import OnChunk
 from tasks.pipeline import SHORTEST_FREEZE_MS, live, run_job
 from tests.support.fakes import NOW, TARGET, FakeGate, FakeJobs, FakeModels, a_job, a_reply, deps_of
 
@@ -368,3 +374,37 @@ async def test_as_many_lost_calls_as_a_job_has_tries_are_its_last() -> None:
 
     assert [dead_of(decision) for _, decision in jobs.records] == [DeadReason.INTERNAL_ERROR]
     assert models.bodies == []
+@dataclass
+class MarkedModels(FakeModels):
+    """Notes what the process's file says while it plans, calls and judges."""
+
+    file: Path = Path()
+    noted: list[tuple[str, bool]] = field(default_factory=list)
+
+    def plan(self, job: Job, target: Target, body: JsonObject, now: datetime) -> Plan | Refusal:
+        self._note("plan")
+        return super().plan(job, target, body, now)
+
+    async def call(
+        self, plan: Plan, attempt_id: AttemptId, *, deadline_seconds: float, on_chunk: OnChunk | None
+    ) -> Reply | Trouble:
+        self._note("call")
+        return await super().call(plan, attempt_id, deadline_seconds=deadline_seconds, on_chunk=on_chunk)
+
+    def judge(self, reply: Reply, contract: OutputContract | None) -> Judged:
+        self._note("judge")
+        return super().judge(reply, contract)
+
+    def _note(self, step: str) -> None:
+        raw = self.file.read_bytes()
+        self.noted.append((step, raw[2 : 2 + raw[0]] == JOB.encode()))
+
+
+async def test_a_job_is_marked_while_it_is_planned_and_judged_and_not_while_it_waits(tmp_path: Path) -> None:
+    with marks_of(tmp_path, "w") as marking:
+        models = MarkedModels([a_reply()], file=tmp_path / FOLDER / "w.mark")
+        deps = replace(deps_of(FakeJobs(a_job()), FakeGate(), models), marking=marking)
+
+        await run_job(JOB, 0, deps)
+
+    assert models.noted == [("plan", True), ("call", False), ("judge", True)]
