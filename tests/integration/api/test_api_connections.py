@@ -17,6 +17,8 @@ KEY = "pk_admin"
 SHORT_SECONDS = 1.0
 FAR_SECONDS = 60.0
 MOST = 6
+LARGE_BYTES = 7_500_000
+"""More than a connection's buffers hold, so that who sends it notices a server that does not read."""
 TIMEOUTS = {
     "PENSTOCK_HEAD_TIMEOUT_SECONDS": str(SHORT_SECONDS),
     "PENSTOCK_BODY_TIMEOUT_SECONDS": str(SHORT_SECONDS),
@@ -96,9 +98,13 @@ def test_an_idle_connection_is_closed_and_one_that_is_used_is_not(hasty: DoorPro
 
 
 def test_line_ends_between_requests_do_not_keep_a_connection(hasty: DoorProcess) -> None:
-    with connected(hasty.port) as client, took_about(SHORT_SECONDS):
+    with connected(hasty.port) as client:
+        client.sendall(request("GET", "/healthz"))
+        assert answer_head(client).startswith(b"HTTP/1.1 200 ")
+        client.recv(100)
         client.settimeout(SHORT_SECONDS / 20)
-        drip(client, b"\r\n" * 1_000)
+        with took_about(SHORT_SECONDS):
+            drip(client, b"\r\n" * 1_000)
 
 
 @pytest.mark.parametrize("head", ["content-length: 200000", "transfer-encoding: chunked"])
@@ -113,9 +119,9 @@ def test_without_a_key_no_body_is_waited_for(narrow: DoorProcess, head: str) -> 
 
 def test_an_answer_before_the_body_reaches_a_client_that_still_sends(narrow: DoorProcess) -> None:
     with connected(narrow.port) as client:
-        client.sendall(request("POST", "/jobs", "content-length: 3000000", key="wrong") + b" " * 3_000_000)
+        client.sendall(request("POST", "/jobs", f"content-length: {LARGE_BYTES}", key=KEY) + b" " * LARGE_BYTES)
 
-        assert until_closed(client).startswith(b"HTTP/1.1 ")
+        assert until_closed(client).startswith(b"HTTP/1.1 413 ")
     assert is_well(narrow)
 
 
@@ -173,6 +179,13 @@ def test_where_all_places_are_busy_others_are_told_and_probes_are_answered(narro
         assert (refused.status_code, refused.json()["error"]["code"]) == (503, "busy")
         assert int(refused.headers["retry-after"]) > 0
         assert is_well(narrow)
+
+
+def test_a_body_that_has_no_room_is_refused_before_it_comes(narrow: DoorProcess) -> None:
+    with connected(narrow.port) as client:
+        client.sendall(request("POST", "/jobs", "content-length: 600000", key=KEY))
+
+        assert until_closed(client).startswith(b"HTTP/1.1 503 ")
 
 
 def test_bodies_beyond_the_budget_of_memory_are_told_to_come_again(narrow: DoorProcess) -> None:

@@ -28,7 +28,7 @@ SMALL_BUFFER_BYTES = 4_096
 FILE_BYTES = 20_000_000
 MOST_GROWTH_BYTES = 256_000_000
 STREAMS = 10
-CALLS = 6
+CALLS = 16
 CALL: JsonObject = {"model": "small", "messages": MESSAGES}
 EVENT = {"id": "c", "choices": [{"index": 0, "delta": {"content": "x" * 10_000}, "finish_reason": None}]}
 

@@ -77,6 +77,14 @@ async def test_an_error_with_an_endless_body_is_told_by_its_status(status: str, 
     assert (found.kind, found.retry_after_ms) == (kind, 7_000 if kind is TroubleKind.THROTTLE else found.retry_after_ms)
 
 
+async def test_of_an_error_no_more_is_read_than_a_sentence_needs() -> None:
+    body = orjson.dumps({"x": "y" * MAX_ERROR_BYTES, "error": {"message": "far away"}})
+    found = await trouble(answer("400 Bad Request", body))
+
+    assert found.kind is TroubleKind.BAD_REQUEST
+    assert "far away" not in found.message
+
+
 async def test_a_stream_that_says_more_than_is_kept_is_cut_and_what_came_is_counted() -> None:
     found = await trouble(event_stream(*[TEXT % ("y" * 1_000)] * 200, LAST, "[DONE]"), streams=True)
 

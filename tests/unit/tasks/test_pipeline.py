@@ -374,6 +374,8 @@ async def test_as_many_lost_calls_as_a_job_has_tries_are_its_last() -> None:
 
     assert [dead_of(decision) for _, decision in jobs.records] == [DeadReason.INTERNAL_ERROR]
     assert models.bodies == []
+
+
 @dataclass
 class MarkedModels(FakeModels):
     """Notes what the process's file says while it plans, calls and judges."""
