@@ -8,11 +8,13 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import Any
 
 from config.catalogue import load_catalogue
 from config.metrics import Metrics
 from config.settings import load_settings
 from schemas.contract import OutputContract
+from schemas.ids import TenantId
 from schemas.outcome import Judged
 from schemas.reply import Reply
 from tasks.deps import Models
@@ -23,6 +25,15 @@ HANGING_NAME = "never_judged"
 """The name of the contract."""
 
 
+class NeverRead(dict[str, Any]):
+    """A reply's body that takes for ever to be looked into."""
+
+    def __getitem__(self, name: str) -> Any:  # noqa: ANN401 - any JSON value
+        """Sleep on the event loop."""
+        time.sleep(600)
+        return super().__getitem__(name)
+
+
 class HangingModels:
     """`tasks.deps.Models`, all but the judgement as it is."""
 
@@ -31,11 +42,11 @@ class HangingModels:
         self.look_up, self.served_price = models.look_up, models.served_price
         self._judge = models.judge
 
-    def judge(self, reply: Reply, contract: OutputContract | None) -> Judged:
-        """Judge, unless it is the contract that hangs."""
+    async def judge(self, reply: Reply, contract: OutputContract | None, tenant_id: TenantId) -> Judged:
+        """Judge, and never come to an end of it for the contract that hangs."""
         if contract is not None and contract.name == HANGING_NAME:
-            time.sleep(600)
-        return self._judge(reply, contract)
+            reply = replace(reply, body=NeverRead(reply.body))
+        return await self._judge(reply, contract, tenant_id)
 
 
 @asynccontextmanager

@@ -9,13 +9,11 @@ import pytest
 from config.marks import FOLDER, marks_of
 from schemas.admission import LimitFigures, Penalty, Refusal, RefusalReason, SettleKind, Wait, WaitReason
 from schemas.attempt import AttemptState, ClosedAttempt, OpenedAttempt
-from schemas.contract import OutputContract
 from schemas.decision import AskAgain, Complete, DeadLetter, DeadReason, Decision, Park, RetryAt
 from schemas.ids import AttemptId, JobId
 from schemas.job import Job, Lease, Target
 from schemas.jsons import JsonObject
 from schemas.money import Price
-from schemas.outcome import Judged
 from schemas.plan import Plan
 from schemas.reply import Reply, Trouble, TroubleKind
 from tasks.deps import OnChunk
@@ -378,7 +376,7 @@ async def test_as_many_lost_calls_as_a_job_has_tries_are_its_last() -> None:
 
 @dataclass
 class MarkedModels(FakeModels):
-    """Notes what the process's file says while it plans, calls and judges."""
+    """Notes what the process's file says while it plans, calls and books."""
 
     file: Path = Path()
     noted: list[tuple[str, bool]] = field(default_factory=list)
@@ -393,20 +391,20 @@ class MarkedModels(FakeModels):
         self._note("call")
         return await super().call(plan, attempt_id, deadline_seconds=deadline_seconds, on_chunk=on_chunk)
 
-    def judge(self, reply: Reply, contract: OutputContract | None) -> Judged:
-        self._note("judge")
-        return super().judge(reply, contract)
+    def served_price(self, opened: OpenedAttempt, reply: Reply) -> Price:
+        self._note("book")
+        return super().served_price(opened, reply)
 
     def _note(self, step: str) -> None:
         raw = self.file.read_bytes()
         self.noted.append((step, raw[2 : 2 + raw[0]] == JOB.encode()))
 
 
-async def test_a_job_is_marked_while_it_is_planned_and_judged_and_not_while_it_waits(tmp_path: Path) -> None:
+async def test_a_job_is_marked_while_it_is_planned_and_booked_and_not_while_it_waits(tmp_path: Path) -> None:
     with marks_of(tmp_path, "w") as marking:
         models = MarkedModels([a_reply()], file=tmp_path / FOLDER / "w.mark")
         deps = replace(deps_of(FakeJobs(a_job()), FakeGate(), models), marking=marking)
 
         await run_job(JOB, 0, deps)
 
-    assert models.noted == [("plan", True), ("call", False), ("judge", True)]
+    assert models.noted == [("plan", True), ("call", False), ("book", True)]
