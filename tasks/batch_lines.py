@@ -113,7 +113,7 @@ class LineReader:
         try:
             refuse_long_name(custom_id, "custom_id", MAX_CUSTOM_ID_CHARACTERS)
         except InvalidRequest as error:
-            return LineError(code=error.code, message=error.message, line=number, param=error.param)
+            return LineError(code="missing_required_parameter", message=error.message, line=number, param="custom_id")
         if entry.get("method", "POST") != "POST":
             return LineError(code="invalid_method", message="method must be POST.", line=number, param="method")
         if entry.get("url") != self._terms.endpoint:

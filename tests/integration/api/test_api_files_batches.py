@@ -89,7 +89,7 @@ def test_a_batch_is_made_listed_and_stopped(caller: httpx2.Client, window: str) 
         ({"input_file_id": None}, 400, "input_file_id"),
         ({"metadata": {"lane": "express"}}, 400, "lane"),
         ({"metadata": {"a": 1}}, 400, "metadata.a"),
-        ({"metadata": {"a": "x\0"}}, 400, "metadata"),
+        ({"metadata": {"a": "x\0"}}, 400, "metadata.a"),
         ({"metadata": {f"k{n}": "v" for n in range(17)}}, 400, "metadata"),
         ({"metadata": {"canary": "0"}}, 400, "metadata.canary"),
     ],
