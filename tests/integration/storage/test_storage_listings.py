@@ -40,6 +40,11 @@ FROM generate_series(1, 30000) n
 """
 
 
+HANGING = """
+SELECT LEAST(count(*), 3) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
+"""
+
+
 @pytest.fixture
 async def storage(fresh_database_url: str) -> AsyncIterator[Storage]:
     async with opened(fresh_database_url, application="tests", holder="tests", lease_seconds=30) as storage:
@@ -64,12 +69,20 @@ async def test_listings_that_hang_take_no_connection_from_anything_else(
             hanging = [
                 group.create_task(outcome_of(storage.reads.jobs(tenant, EMPTY))) for _ in range(4 * LISTING_CONNECTIONS)
             ]
+            await until_hanging(fresh_database_url, LISTING_CONNECTIONS)
             async with asyncio.timeout(1):
                 assert await storage.keys.find("sk-nobody") is None
 
     endings = [task.result() for task in hanging]
     assert set(endings) == {ListingTooSlow, ListingsBusy}
     assert endings.count(ListingTooSlow) >= LISTING_CONNECTIONS
+
+
+async def until_hanging(database_url: str, number: int) -> None:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        async with asyncio.timeout(10):
+            while connection.execute(HANGING).fetchone() != (number,):  # noqa: ASYNC110 - the server cannot tell us
+                await asyncio.sleep(0.01)
 
 
 async def outcome_of(listed: Awaitable[object]) -> type[BaseException] | None:
