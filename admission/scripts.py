@@ -27,7 +27,7 @@ class Script:
 def _load(name: str, *, of_tenants: bool = False) -> Script:
     parts = [lua_layout(), _read("bucket")]
     if of_tenants:
-        parts += [tenants.lua_layout(), _read("tenant")]
+        parts += ["local function share_of_tenants()", tenants.lua_layout(), _read("tenant"), "end"]
     return Script(name, "\n".join([*parts, _read(name)]))
 
 

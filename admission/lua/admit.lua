@@ -27,11 +27,13 @@ local b, now = open_bucket(held[3], at)
 if tokens * interval(b, 2) > MINUTE + 0.5 or tokens * interval(b, 4) > DAY + 0.5 then
   return {-1, 'too_large', ''}
 end
-local shared, rates, calls, share_ticket = ARGV[12] ~= '', {}, 0, false
+local shared, limits = ARGV[12] ~= '', nil
 if shared then
-  local requests, a_minute, at_once, drawn = string.match(ARGV[12], '(%d+) (%d+) (%d+) (%d)')
-  rates, calls, share_ticket = {tonumber(requests), tonumber(a_minute)}, tonumber(at_once), drawn == '1'
-  if rates[2] > 0 and tokens > rates[2] then return {-1, 'tenant_too_large', ''} end
+  local requests, a_minute, calls, has_ticket = string.match(ARGV[12], '(%d+) (%d+) (%d+) (%d)')
+  limits = {
+    rates = {tonumber(requests), tonumber(a_minute)}, calls = tonumber(calls), has_ticket = has_ticket == '1',
+  }
+  if limits.rates[2] > 0 and tokens > limits.rates[2] then return {-1, 'tenant_too_large', ''} end
 end
 
 -- Money. Doubles are exact to 2^53; beyond, the comparison keeps a margin, and changes are always decimal strings.
@@ -61,24 +63,13 @@ if lane == 3 and waited > 30 * SECOND then floor = b[FLOOR + 2] end
 if lane == 4 and waited > 60 * SECOND then floor = b[FLOOR + 3] end
 
 -- The share of the tenant over all targets. It says when, and nobody else stands further behind for that.
-local tenant, tenant_now, tenant_costs
+local share, owed
 if shared then
-  local own_floor = floor
-  tenant, tenant_now = open_tenant(redis.call('GET', KEYS[#KEYS - 1]), at)
-  limit_tenant(tenant, rates, calls)
-  if lane > 1 and not share_ticket and tenant[T_TICKET + lane] > tenant_now then own_floor = math.max(floor, 0.5) end
-  local wait, why, costs = tenant_wait(tenant, tenant_now, tokens, own_floor, share_ticket)
-  if calls > 0 then
-    local slots = lane > 1 and calls - math.floor(calls * CRITICAL_SLOTS) or calls
-    local under_way = redis.call('ZCOUNT', KEYS[#KEYS], string.format('(%.0f', now), '+inf')
-    if under_way >= slots and wait <= tenant[T_PACE] then wait, why = tenant[T_PACE], TENANT_IN_FLIGHT end
-  end
-  if why > 0 then
-    local delay = tenant_ticket(tenant, tenant_now, lane, wait, costs[why] or tenant[T_PACE])
-    save_tenant(KEYS[#KEYS - 1], tenant, tenant_now)
-    return {0, micros(delay), TENANT_REASON[why]}
-  end
-  tenant_costs = costs
+  share = share_of_tenants()
+  local call = {lane = lane, tokens = tokens, floor = floor, at = at, now = now}
+  local delay, answer = share.ask(KEYS[#KEYS - 1], KEYS[#KEYS], limits, call)
+  if delay then return {0, micros(delay), answer} end
+  owed = answer
 end
 
 -- A future grant deeper than the floor would push the level below what critical needs; half of it is always kept.
@@ -188,11 +179,5 @@ local stamp = string.format('%s|%d|%s|%.0f|%.0f|%.0f|%.0f', ARGV[2], tokens, ARG
   b[ADMITTED_REQUESTS], b[ADMITTED_TOKENS], b[REFUNDED_TOKENS])
 redis.call('ZADD', KEYS[4], string.format('%.0f', now + ARGV[6]), stamp)
 save_bucket(KEYS[3], b)
-if shared then
-  charge_tenant(tenant, tenant_now, tenant_costs)
-  save_tenant(KEYS[#KEYS - 1], tenant, tenant_now)
-  redis.call('ZREMRANGEBYSCORE', KEYS[#KEYS], '-inf', string.format('%.0f', now))
-  redis.call('ZADD', KEYS[#KEYS], string.format('%.0f', now + ARGV[6]), stamp)
-  redis.call('EXPIRE', KEYS[#KEYS], math.ceil(ARGV[6] / SECOND) + T_KEPT)
-end
+if shared then share.grant(KEYS[#KEYS - 1], KEYS[#KEYS], owed, stamp, now, tonumber(ARGV[6])) end
 return {1, micros(wait), stamp}

@@ -51,18 +51,9 @@ for j = 5, shared and #KEYS - 2 or #KEYS do
 end
 if not live then return 1 end
 
--- The share of the tenant: what was not used comes back whole, because the limit is ours and not the provider's.
-local rates_of_tenant = shared and redis.call('GET', KEYS[#KEYS - 1])
-if rates_of_tenant then
-  local tenant, tenant_now = open_tenant(rates_of_tenant, at)
+if shared then
   local beyond = kind == 'post' and ARGV[3] - reserved or -reserved
-  if beyond > 0 or ARGV[5] == '1' then
-    tenant[T_TAT + 2] = tenant[T_TAT + 2] + beyond * tenant[T_INTERVAL + 2]
-    if kind == 'release' then tenant[T_TAT + 1] = tenant[T_TAT + 1] - tenant[T_INTERVAL + 1] end
-  end
-  tenant[T_PACE] = tenant[T_PACE] + 0.1 * (math.min(tenant_now - tenant[T_SETTLED_AT], SECOND) - tenant[T_PACE])
-  tenant[T_SETTLED_AT] = tenant_now
-  save_tenant(KEYS[#KEYS - 1], tenant, tenant_now)
+  share_of_tenants().settle(KEYS[#KEYS - 1], at, kind, beyond, ARGV[5] == '1')
 end
 
 -- Permits: what was not used comes back as far as this provider gives it back; what was used beyond is owed.

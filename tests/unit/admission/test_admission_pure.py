@@ -136,7 +136,7 @@ def test_no_script_builds_the_name_of_a_key(script: Script) -> None:
 
     assert called
     for command, first in called:
-        assert command == "TIME" or re.fullmatch(r"KEYS\[[^\]]+\]|key", first), (command, first)
+        assert command == "TIME" or re.fullmatch(r"KEYS\[[^\]]+\]|(\w+_)?key", first), (command, first)
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
