@@ -32,7 +32,7 @@ def read_usd(value: object) -> Decimal | None:
     None is also what no ledger can hold apart from nothing: below a nano-dollar, endless, no number, or too long to be
     meant.
     """
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
+    if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
         return None
     if isinstance(value, int) and abs(value) > LARGEST_READ_USD:
         return None
@@ -43,7 +43,8 @@ def read_usd(value: object) -> Decimal | None:
         amount = Decimal(text)
     except InvalidOperation:
         return None
-    if not amount.is_finite() or abs(amount) > LARGEST_READ_USD or (amount and abs(amount) < SMALLEST_USD):
+    size = amount.copy_abs()  # abs() would round, which overflows
+    if not amount.is_finite() or size > LARGEST_READ_USD or (amount and size < SMALLEST_USD):
         return None
     return amount
 

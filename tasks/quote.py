@@ -27,9 +27,6 @@ from tasks.decide import MAX_EXTENSIONS
 from tasks.requests import MAX_DEADLINE_SECONDS, Vocabulary
 from tasks.slices import Clock
 
-MOST_OUTPUT_TOKENS = 10**12
-"""Far beyond any model's output; a file of such requests adds up to what 64 bits hold."""
-
 MAX_QUOTED_LINES = 50_000
 """As many as a batch may hold."""
 
@@ -220,8 +217,6 @@ def add(
     if isinstance(plan, Refusal):
         return f"This request could not run: {plan.reason.value} {plan.scope or ''}".rstrip()
     quote, dearest = plan.quote, _dearest(plans)
-    if quote.output_tokens > MOST_OUTPUT_TOKENS:
-        return f"This request could not run: its replies may have at most {MOST_OUTPUT_TOKENS} tokens together."
     length = lengths.get(plan.target)
     usual = Usage(
         input_tokens=min(quote.likely_input_tokens or quote.input_tokens, quote.input_tokens),

@@ -17,6 +17,7 @@ from schemas.money import UNKNOWN_PRICE
 from schemas.outcome import Declined, Invalid, Judged, Truncated, Valid
 from schemas.plan import Plan
 from schemas.reply import Reply, Trouble, TroubleKind
+from schemas.storable import storable
 from tests.support.fakes import a_job
 from tests.support.simulator_process import SimulatorProcess
 
@@ -64,6 +65,8 @@ ANSWERED: dict[str, tuple[type[Judged], str | None]] = {
     "refusal": (Declined, None),
     "content_filter": (Declined, None),
 }
+
+ODD, ODD_CALLS = "odd_reply", 21
 
 numbers = count()
 
@@ -122,7 +125,7 @@ async def called(models: Models, provider: SimulatorProcess, plan: Plan, heard: 
 def test_every_scenario_is_tried(provider: SimulatorProcess) -> None:
     known = set(provider.ask("GET", "/scenarios")["known"])
 
-    assert known == (REFUSED.keys() | PLAIN.keys() | ANSWERED.keys()) - {"none"}
+    assert known == (REFUSED.keys() | PLAIN.keys() | ANSWERED.keys() | {ODD}) - {"none"}
 
 
 @pytest.mark.parametrize(("scenario", "kind"), [*REFUSED.items(), *PLAIN.items()])
@@ -162,6 +165,16 @@ async def test_answers_are_judged(
     judged = await models.judge(answer, CONTRACT, DEFAULT_TENANT)
     assert isinstance(judged, expected[0])
     assert getattr(judged, "recovery", None) == expected[1]
+
+
+async def test_odd_replies_are_judged_and_storable(models: Models, provider: SimulatorProcess) -> None:
+    replies = [await called(models, provider, planned(models, ODD)) for _ in range(ODD_CALLS)]
+
+    for reply in replies:
+        assert isinstance(reply, Reply | Trouble)
+        if isinstance(reply, Reply):
+            assert isinstance(await models.judge(reply, CONTRACT, DEFAULT_TENANT), Valid | Invalid)
+            assert storable(reply.body) is reply.body
 
 
 async def test_a_throttle_says_how_long_to_wait(models: Models, provider: SimulatorProcess) -> None:
