@@ -1,4 +1,4 @@
-"""Findings 2, 3, 5, 6: checking a contract or a reply holds no loop, whatever they are."""
+"""Checking a contract or a reply holds no loop, whatever they are."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""Finding 14: a tenant that takes all it can get leaves others their share."""
+"""A tenant that takes all it can get leaves others their share."""
 
 import asyncio
 import time

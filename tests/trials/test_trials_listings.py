@@ -1,4 +1,4 @@
-"""Finding 16: a listing by state reads what it shows, however many jobs there are."""
+"""A listing by state reads what it shows, however many jobs there are."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""Findings 7, 13: what a tenant or a provider sends takes bounded memory in web, upkeep and workers."""
+"""What a tenant or a provider sends takes bounded memory in web, upkeep and workers."""
 
 import asyncio
 import json

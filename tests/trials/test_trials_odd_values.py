@@ -1,4 +1,4 @@
-"""Findings 1, 20, 21 and public reports: a value that cannot be stored or judged is its own request's trouble alone."""
+"""A value that cannot be stored or judged is its own request's trouble alone."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""Finding 2: a process that lives and does nothing is ended and replaced, and nobody else's work is lost for it."""
+"""A process that lives and does nothing is ended and replaced, and nobody else's work is lost for it."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""Findings 10, 11, 12: connections that say nothing, read nothing or come byte by byte, under 1,024 descriptors."""
+"""Connections that say nothing, read nothing or come byte by byte, under 1,024 descriptors."""
 
 import asyncio
 import json

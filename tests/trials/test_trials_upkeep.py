@@ -1,4 +1,4 @@
-"""Findings 3, 4, 6, 8, 9, 21: one item of upkeep's duties fails or is slow, and everybody else's go on.
+"""One item of upkeep's duties fails or is slow, and everybody else's go on.
 
 What the product refuses at its doors by now is planted in Postgres as an earlier version stored it.
 """
