@@ -35,6 +35,12 @@ _FORMATS = {
 }
 
 
+_MOST_COUNT = 2_000
+"""The largest count of items, properties or characters that is met: a schema may ask for any."""
+_MOST_VALUES = 20_000
+"""Values of one instance, after which it is closed with words whatever the schema says."""
+
+
 def instance_of(schema: Json, seed: int) -> Json:
     """Return an instance of the schema; the same for the same seed."""
     return _Maker(schema, random.Random(seed)).make(schema, depth=0)  # noqa: S311 - made-up answers, no secrets
@@ -50,9 +56,11 @@ class _Maker:
 
     def __init__(self, root: Json, chance: random.Random) -> None:
         self._root, self._chance = root, chance
+        self._made = 0
 
     def make(self, schema: Json, *, depth: int) -> Json:
-        if not isinstance(schema, dict):
+        self._made += 1
+        if not isinstance(schema, dict) or self._made > _MOST_VALUES:
             return words(self._chance, 2)
         schema = self._plain(schema, depth)
         if "const" in schema:
@@ -212,4 +220,4 @@ def _float(schema: dict[str, Json], key: str, otherwise: float) -> float:
 
 
 def _int(schema: dict[str, Json], key: str, otherwise: int) -> int:
-    return int(_float(schema, key, otherwise))
+    return int(min(_float(schema, key, otherwise), _MOST_COUNT))

@@ -18,6 +18,7 @@ _CLASSES = {
 }
 _ANY = string.ascii_lowercase + string.digits
 _PRINTABLE = string.ascii_letters + string.digits + " -_.,:;/@#"
+_MOST_ATOMS = 500  # written for one pattern; a count may ask for any number of them
 _MORE = 3  # how far above the least an open quantifier may go
 
 
@@ -30,7 +31,7 @@ def matching(pattern: str, chance: random.Random) -> str | None:
     try:
         text = _Writer(pattern, chance).alternatives()
         return text if re.search(pattern, text) else None
-    except (_Unknown, IndexError, ValueError, re.error):
+    except (_Unknown, IndexError, ValueError, OverflowError, RecursionError, re.error):
         return None
 
 
@@ -39,6 +40,7 @@ class _Writer:
 
     def __init__(self, pattern: str, chance: random.Random) -> None:
         self._left, self._chance = list(reversed(pattern)), chance
+        self._atoms = 0
 
     def alternatives(self) -> str:
         """Write one of the branches; read them all."""
@@ -62,6 +64,9 @@ class _Writer:
         return "".join(written)
 
     def _atom(self) -> str:
+        self._atoms += 1
+        if self._atoms > _MOST_ATOMS:
+            raise _Unknown("too many")
         char = self._left.pop()
         match char:
             case "^" | "$":

@@ -1,3 +1,4 @@
+import json
 from typing import Any
 
 import pytest
@@ -123,3 +124,20 @@ def test_a_missing_field_breaks_the_schema(name: str) -> None:
 
 def test_malformed_text_has_three_kinds() -> None:
     assert {malformed('{"a": [1]}', kind) for kind in range(3)} == {'{"a": [1],}', "{'a': [1]}", '{"a": [1]'}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "string", "pattern": "a{99999999999999999999}"},
+        {"type": "string", "pattern": "^.{0,5000000000}$"},
+        {"type": "string", "pattern": "(" * 3_000},
+        {"type": "string", "pattern": "((((a{99}){99}){99}){99})"},
+        {"type": "string", "minLength": 10**12},
+        {"type": "array", "minItems": 10**12},
+        {"type": "array", "minItems": 10**5, "items": {"type": "array", "minItems": 10**5}},
+        {"type": "object", "minProperties": 10**12},
+    ],
+)
+def test_a_schema_that_asks_for_too_much_is_answered_all_the_same(schema: dict[str, Any]) -> None:
+    assert len(json.dumps(instance_of(schema, 1))) < 1_000_000
