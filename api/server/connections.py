@@ -1,5 +1,6 @@
 """All connections of the process: counts them, closes those that are due, and makes room for new ones."""
 
+import asyncio
 from typing import Protocol
 
 from api.server.limits import SPARE_CONNECTIONS
@@ -16,12 +17,17 @@ class Closable(Protocol):
 
 
 class Connections:
-    """Connections that are open. `silent` are those without a request under way, the longest silent first."""
+    """Connections that are open. Those without a request under way are silent, and make room for new ones.
+
+    Strangers, which had no request answered yet, go first, then the longest silent of the others.
+    """
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._open: dict[Closable, None] = {}
+        self._strangers: dict[Closable, None] = {}
         self._silent: dict[Closable, None] = {}
+        self._changed = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self._open)
@@ -32,36 +38,47 @@ class Connections:
         return len(self._open) > self._most
 
     def add(self, connection: Closable) -> bool:
-        """Count a new one, which is silent; closes the longest silent one beyond the cap. False where it has no place.
-
-        A silent connection has no request, and almost always no key: it goes before anything that somebody waits for.
-        """
-        if len(self._open) >= self._most and self._silent:
-            self._evict(next(iter(self._silent)))
+        """Count a new one, which is silent; closes a silent one beyond the cap. False where it has no place."""
+        if len(self._open) >= self._most:
+            self._make_room()
         if len(self._open) >= self._most + SPARE_CONNECTIONS:
             return False
-        self._open[connection] = self._silent[connection] = None
+        self._open[connection] = self._strangers[connection] = None
         return True
+
+    async def room(self) -> None:
+        """Wait until a new connection would have a place: callers beyond it wait in the kernel's queue meanwhile."""
+        while len(self._open) >= self._most + SPARE_CONNECTIONS and not (self._strangers or self._silent):
+            self._changed.clear()
+            await self._changed.wait()
 
     def busy(self, connection: Closable) -> None:
         """It has a request under way."""
-        self._silent.pop(connection, None)
+        self._forget_silence(connection)
 
     def silent(self, connection: Closable) -> None:
         """Its request was answered."""
         if connection in self._open:
             self._silent[connection] = None
+            self._changed.set()
 
     def remove(self, connection: Closable) -> None:
         """It is closed."""
         self._open.pop(connection, None)
-        self._silent.pop(connection, None)
+        self._forget_silence(connection)
+        self._changed.set()
 
     def sweep(self, now: float) -> None:
         """Close those whose time-outs have passed."""
         for connection in tuple(self._open):
             connection.expire(now)
 
-    def _evict(self, connection: Closable) -> None:
-        self.remove(connection)
-        connection.abort()
+    def _make_room(self) -> None:
+        for connection in (*self._strangers, *self._silent):
+            self.remove(connection)
+            connection.abort()
+            return
+
+    def _forget_silence(self, connection: Closable) -> None:
+        self._strangers.pop(connection, None)
+        self._silent.pop(connection, None)

@@ -1,4 +1,4 @@
-"""uvicorn's server with our connections: looks at their time-outs, and accepts no faster than it counts them."""
+"""uvicorn's server with our connections: looks at their time-outs, and takes no more of them than have a place."""
 
 import asyncio
 import functools
@@ -7,7 +7,9 @@ import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
+import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
@@ -16,11 +18,12 @@ from api.server.connections import Connections
 from api.server.limits import connection_limits
 from config.settings import Settings
 
-ACCEPTED_AT_ONCE = 16
-"""Connections taken in one turn of the loop, before they are counted; asyncio takes as many as its backlog, and beyond
-the descriptors it logs each of them."""
 BACKLOG = 2_048
 """Connections that wait in the kernel until they are taken: a burst of callers."""
+ACCEPT_PAUSE_SECONDS = 0.5
+"""After a connection that could not be taken, for want of descriptors or memory. Logged once per pause."""
+
+log = structlog.get_logger()
 
 
 class Server(uvicorn.Server):
@@ -38,11 +41,12 @@ class Server(uvicorn.Server):
             log_config=None,
             access_log=False,
             server_header=False,
-            backlog=ACCEPTED_AT_ONCE,
+            backlog=BACKLOG,
             timeout_keep_alive=limits.idle_seconds,  # type: ignore[arg-type]  # handed to call_later as it is
             timeout_graceful_shutdown=int(settings.drain_grace_seconds),
         )
         super().__init__(config)
+        self._accepting: list[asyncio.Task[None]] = []
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -53,11 +57,40 @@ class Server(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, with a longer queue in the kernel than connections are taken at once."""
+        """Listen, and take connections one by one in place of asyncio's own loop, which takes them without a bound."""
         await super().startup(sockets)
+        loop = asyncio.get_running_loop()
         for listening in (own for server in self.servers for own in server.sockets):
-            with socket.fromfd(listening.fileno(), listening.family, listening.type) as same:
-                same.listen(BACKLOG)
+            loop.remove_reader(listening.fileno())
+            same = socket.fromfd(listening.fileno(), listening.family, listening.type)
+            same.setblocking(False)
+            self._accepting.append(asyncio.create_task(self._accept(same)))
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take no more connections, and let requests under way finish."""
+        for accepting in self._accepting:
+            accepting.cancel()
+        await asyncio.gather(*self._accepting, return_exceptions=True)
+        await super().shutdown(sockets)
+
+    async def _accept(self, listening: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        made: Any = self.config.http_protocol_class  # a class to uvicorn, and here our partial
+        protocol = functools.partial(
+            made,
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+        )
+        with listening:
+            while True:
+                await self._connections.room()
+                try:
+                    accepted, _ = await loop.sock_accept(listening)
+                    await loop.connect_accepted_socket(protocol, accepted)
+                except OSError as error:
+                    log.warning("accept_failed", reason=error.strerror)
+                    await asyncio.sleep(ACCEPT_PAUSE_SECONDS)
 
     async def on_tick(self, counter: int) -> bool:
         """Close connections whose time-outs have passed, ten times a second."""

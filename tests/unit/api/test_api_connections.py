@@ -1,5 +1,7 @@
 """Which connections have a place, which one makes room, and until when a body must come."""
 
+import asyncio
+
 import pytest
 
 from api.errors import Busy
@@ -32,6 +34,32 @@ def test_the_longest_silent_connection_makes_room_for_a_new_one() -> None:
     assert table.add(third)
     assert [one.aborted for one in (first, second, third)] == [False, True, False]
     assert not table.crowded
+
+
+def test_a_stranger_makes_room_before_a_caller_whose_requests_were_answered() -> None:
+    table, caller, stranger = Connections(most=2), OpenConnection(), OpenConnection()
+    table.add(caller)
+    table.busy(caller)
+    table.silent(caller)
+    table.add(stranger)
+
+    table.add(OpenConnection())
+
+    assert (caller.aborted, stranger.aborted) == (False, True)
+
+
+async def test_a_connection_is_taken_when_one_of_those_before_it_ends() -> None:
+    table, busy = Connections(most=1), [OpenConnection() for _ in range(1 + SPARE_CONNECTIONS)]
+    for connection in busy:
+        table.add(connection)
+        table.busy(connection)
+    waiting = asyncio.ensure_future(table.room())
+    await asyncio.sleep(0)
+
+    assert not waiting.done()
+    table.remove(busy[0])
+
+    await asyncio.wait_for(waiting, 5)
 
 
 def test_no_request_under_way_makes_room_and_the_table_is_crowded() -> None:
