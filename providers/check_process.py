@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from config.environment import PYTHON_NEEDS
 from providers.check_child import LENGTH, judged_of, request_of
 from providers.validation import TOO_DEEP
 from schemas.ids import TenantId
@@ -43,9 +44,6 @@ MAX_DEATHS = 2
 """A check is given up when so many children have died of it; the first may have been killed by somebody else."""
 
 WAITED = "waited"
-
-_INHERITED = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "LANG", "LC_ALL")
-"""Environment that a Python needs to start; it holds no secrets."""
 
 
 class ChildDiedError(Exception):
@@ -109,7 +107,7 @@ class Child:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,  # a traceback could show what a model wrote
-            env={name: os.environ[name] for name in _INHERITED if name in os.environ},
+            env={name: os.environ[name] for name in PYTHON_NEEDS if name in os.environ},
         )
         self._process = process
         try:
