@@ -59,7 +59,7 @@ SKIP = "UPDATE tenant_ledger_seal SET sealed_to = :after + 1 WHERE sealed_to = :
 """Skips the entry that failed and no other: whoever seals beside this process may have skipped it meanwhile."""
 
 MOST_SCOPE_BYTES = 1_000
-"""A longer scope, which no door takes any more, fits no index: its digest is the key, and its text stands beside it."""
+"""A longer scope, which no request may name any more, fits no index: its digest is the key, its text a column."""
 
 UNSEALABLE = ("22", "54")
 """SQLSTATEs of a value that cannot be added up: data exceptions and program limits. Any other fault seals nothing."""

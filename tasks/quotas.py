@@ -1,4 +1,4 @@
-"""Quotas of tenants at the doors: open jobs, batches that wait, bytes stored. What has no quota is never counted.
+"""Refuses jobs, batches and files beyond the quotas of their tenant. What has no quota is never counted.
 
 A count is believed for a second, and what this process takes in meanwhile is added to it; so each further process may
 take in as much as one second brings it beyond the quota.

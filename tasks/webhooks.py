@@ -87,7 +87,7 @@ class Webhooks:
         )
 
     async def _give_up(self, number: str, _error: Exception) -> None:
-        """Send it no more: by then nobody wants to hear of it."""
+        """Put the next send beyond `DELIVERED_WITHIN_SECONDS`, after which it is no longer due."""
         await self._rows.sent(int(number), heard=False, again_seconds=DELIVERED_WITHIN_SECONDS)
 
     async def _send(self, receiver: Receiver, one: StoredThreshold) -> bool:
