@@ -110,12 +110,12 @@ _REDACTED = "[redacted]"
 
 def kind_of_error(error: JsonObject, status: int | None) -> TroubleKind:
     """Classify an error object; `status` is None for one that came within a stream."""
-    found = _by_words(_word(error, "code").lower(), _word(error, "type").lower(), status)
-    if found is TroubleKind.MODEL_FORBIDDEN and _names_the_money(_word(error, "message")):
+    kind = _by_words(_word(error, "code").lower(), _word(error, "type").lower(), status)
+    if kind is TroubleKind.MODEL_FORBIDDEN and _names_the_money(_word(error, "message")):
         return TroubleKind.MONEY
-    if found in {TroubleKind.THROTTLE, TroubleKind.BAD_REQUEST} and _TOO_LARGE.search(_word(error, "message")):
+    if kind in {TroubleKind.THROTTLE, TroubleKind.BAD_REQUEST} and _TOO_LARGE.search(_word(error, "message")):
         return TroubleKind.TOO_LARGE
-    return found
+    return kind
 
 
 def kind_of_failure(error: BaseException) -> TroubleKind:
@@ -168,9 +168,9 @@ def redacted(text: str, key: str) -> str:
 
 
 def _by_words(code: str, type_: str, status: int | None) -> TroubleKind:
-    found = KIND_BY_CODE.get(code) or KIND_BY_TYPE.get(type_)
-    if found is not None:
-        return found
+    kind = KIND_BY_CODE.get(code) or KIND_BY_TYPE.get(type_)
+    if kind is not None:
+        return kind
     if status is None:
         return TroubleKind.UNKNOWN
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:

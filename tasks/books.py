@@ -110,7 +110,7 @@ class Bookkeeper:
     async def rescue(self, asked_at: datetime) -> int:
         """Give the jobs of dead workers back; what they may have spent stays reserved, in suspense, at once."""
         rescued = await self.due.rescue(asked_at)
-        await self._isolation.each(rescued.suspended, lambda each: each.attempt_id, self._suspend)
+        await self._isolation.each(rescued.suspended, lambda attempt: attempt.attempt_id, self._suspend)
         if rescued.jobs:
             log.warning("jobs_rescued", jobs=len(rescued.jobs), attempts_in_suspense=len(rescued.suspended))
         return len(rescued.jobs)
@@ -183,7 +183,7 @@ class Bookkeeper:
     async def presume(self, after_seconds: float = PRESUME_AFTER_SECONDS) -> int:
         """Post old suspense at its reservation; returns how many attempts."""
         old = await self.table.suspense(older_seconds=after_seconds)
-        return await self._isolation.each(old, lambda each: each.attempt_id, self._presume)
+        return await self._isolation.each(old, lambda attempt: attempt.attempt_id, self._presume)
 
     async def _presume(self, unsettled: Unsettled) -> int:
         if await self.table.presume(unsettled):

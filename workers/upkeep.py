@@ -65,10 +65,10 @@ def duties_of(house: UpkeepHouse, suspects: Suspects, vigil: Vigil) -> dict[str,
     flows, sweeps, wakes = Isolation("dispatch"), Isolation("sweep"), Isolation("wake_early")
 
     async def sweep() -> int:
-        return await controls.sweep(each=sweeps.each)
+        return await controls.sweep(run_each=sweeps.each)
 
     async def wake_early() -> int:
-        return await house.storage.parked.wake_early(each=wakes.each)
+        return await house.storage.parked.wake_early(run_each=wakes.each)
 
     async def republish() -> int:
         lost = await due.forget_lost_messages()
