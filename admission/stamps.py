@@ -41,7 +41,7 @@ def read_stamp(stamp: str) -> Stamp:
     """Take a stamp apart. Raises ValueError for a string that is none."""
     name, tokens, cost, _moment, _requests, _tokens, _refunded = stamp.rsplit("|", 6)
     whose, *counters = name.split(" ")
-    named = tuple(_counter(each) for each in counters if not each.startswith(f"{SHARED_BY}/"))
+    named = tuple(_counter(counter) for counter in counters if not counter.startswith(f"{SHARED_BY}/"))
     return Stamp(AttemptId(whose.partition("@")[0]), int(tokens), NanoUsd(int(cost)), named)
 
 

@@ -190,7 +190,7 @@ async def _caller(
     caller = await authenticator.caller(credentials.credentials, request.headers.get(TENANT_HEADER), address=address)
     if not caller.is_operator:
         share: TenantShare = request.app.state.house.share(caller.tenant_id)
-        request.app.state.connections.open(share, request.scope)
+        request.app.state.open_requests.open(share, request.scope)
     return caller
 
 

@@ -276,9 +276,9 @@ def _posts(file: Path) -> Iterator[tuple[int, bytes]]:
 def _slim(line: bytes) -> bytes:
     """The line without the attempts that an import leaves behind; the door says what is wrong with one that is none."""
     try:
-        told = parse(line)
+        letter = parse(line)
     except MalformedJson:
         return line
-    if isinstance(told, dict):
-        told.pop("attempts", None)
-    return dumps(told, NEW_LINE)
+    if isinstance(letter, dict):
+        letter.pop("attempts", None)
+    return dumps(letter, NEW_LINE)

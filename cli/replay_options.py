@@ -64,9 +64,9 @@ def _parameter(text: str) -> tuple[str, object]:
 
 def _contract(path: Path) -> JsonObject:
     try:
-        found = parse(path.read_bytes())
+        patch = parse(path.read_bytes())
     except MalformedJson as error:
         raise InvalidRequest(f"{path} is not JSON: {error}") from error
-    if not isinstance(found, dict):
+    if not isinstance(patch, dict):
         raise InvalidRequest(f"{path} must hold a JSON object")
-    return found
+    return patch

@@ -24,6 +24,7 @@ from pydantic import (
     model_validator,
 )
 
+from config.amounts import SMALLEST_USD
 from config.places import line_of
 from config.tenants import LaneName, TenantName, TenantTable
 
@@ -53,9 +54,6 @@ MAX_BUDGETS_OF_A_JOB = 8
 
 ServiceTier: TypeAlias = Literal["default", "flex", "scale", "priority", "fast", "batch"]
 """What a provider may serve at, each at its own price."""
-
-SMALLEST_USD = Decimal("1e-9")
-"""A nano-dollar: less would be rounded to a limit of nothing, or a price of nothing."""
 
 HIGHEST_LIMIT_USD = 9_007_199
 """2^53 nano-dollars: up to here the scripts' doubles count every one of them."""

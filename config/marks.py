@@ -25,7 +25,7 @@ FIELD_BYTES = 512
 """Of each of the two fields, the job's id and the holder's name: a length in two bytes and UTF-8."""
 
 LENGTH = struct.Struct("<H")
-NOBODY = LENGTH.pack(0)
+NO_JOB = LENGTH.pack(0)
 
 Marking: TypeAlias = Callable[[str], AbstractContextManager[None]]
 """Entered for a job: `synchronous_step` marks it inside."""
@@ -57,7 +57,7 @@ class _Mark:
         self._page[: len(self._field)] = self._field
 
     def __exit__(self, *_: object) -> None:
-        self._page[:2] = NOBODY
+        self._page[:2] = NO_JOB
 
 
 class _Marked:
@@ -75,7 +75,7 @@ class _Marked:
         _step.reset(self._token)
 
 
-def mark_nobody(_job_id: str) -> AbstractContextManager[None]:
+def mark_no_job(_job_id: str) -> AbstractContextManager[None]:
     """Stand in where there is no file: a death then counts for every job of its process."""
     return _NOTHING
 
@@ -87,7 +87,7 @@ def marks_of(home: Path, holder: str) -> Iterator[Marking]:
         path, descriptor = _created(home / FOLDER, holder)
     except OSError as error:
         log.warning("marks_off", consequence="deaths count for every job of a process", reason=str(error))
-        yield mark_nobody
+        yield mark_no_job
         return
     with mmap.mmap(descriptor, 2 * FIELD_BYTES) as page:
         try:

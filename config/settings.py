@@ -28,7 +28,7 @@ class Settings(BaseSettings):
     home: Path = Path(".penstock")
     admin_key: SecretStr | None = None
     metrics_key: SecretStr | None = None
-    """What a scraper of the door's `/metrics` holds; it opens nothing else. None: only operators' keys do."""
+    """The key of a scraper of `/metrics`; it opens nothing else. None: only operators' keys open that."""
     host: str | None = None
     """Where the door listens; None: this machine only in development, every interface elsewhere."""
     port: int = Field(default=8080, ge=1, le=65535, validation_alias=AliasChoices("PENSTOCK_PORT", "PORT"))

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, Strict
 LaneName: TypeAlias = Literal["critical", "high", "normal", "low"]
 
 EVERY_TENANT = "*"
-"""The table of what holds for each tenant whose own table says nothing of it."""
+"""Name of the table that applies to every tenant. A tenant's own table overrides it, limit by limit."""
 
 UNLIMITED = "unlimited"
 """Says that a tenant has no limit where others have one."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from config.environment import PYTHON_NEEDS
 from providers.check_child import LENGTH, judged_of, request_of
 from providers.validation import TOO_DEEP
 from schemas.ids import TenantId
@@ -43,9 +44,6 @@ MAX_DEATHS = 2
 """A check is given up when so many children have died of it; the first may have been killed by somebody else."""
 
 WAITED = "waited"
-
-_INHERITED = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "LANG", "LC_ALL")
-"""Environment that a Python needs to start; it holds no secrets."""
 
 
 class ChildDiedError(Exception):
@@ -109,7 +107,7 @@ class Child:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,  # a traceback could show what a model wrote
-            env={name: os.environ[name] for name in _INHERITED if name in os.environ},
+            env={name: os.environ[name] for name in PYTHON_NEEDS if name in os.environ},
         )
         self._process = process
         try:
@@ -131,7 +129,7 @@ class Child:
 
 
 @dataclass(eq=False)
-class Lane:
+class CheckQueue:
     """Checks that wait for one child, in turn by tenant."""
 
     child: Child
@@ -233,8 +231,8 @@ class Checks:
         self._clock = clock
         self._seconds = seconds
         self._slow_until: dict[TenantId, float] = {}
-        self.usual = Lane(Child(seconds), clock, self._demote, idle_seconds)
-        self.slow = Lane(Child(seconds), clock, self._demote, idle_seconds, LONGEST_WAIT_SECONDS)
+        self.usual = CheckQueue(Child(seconds), clock, self._demote, idle_seconds)
+        self.slow = CheckQueue(Child(seconds), clock, self._demote, idle_seconds, LONGEST_WAIT_SECONDS)
 
     async def judge(self, reply: Reply, schema: JsonObject, tenant_id: TenantId) -> Judged:
         """The verdict on a reply; Invalid where it could not be found within the time.
@@ -247,7 +245,7 @@ class Checks:
         except RecursionError:
             return Invalid(reply=reply, complaint=TOO_DEEP)
         check = Check(tenant_id, request, self._clock(), asyncio.get_running_loop().create_future())
-        self._lane(tenant_id).add(check)
+        self._queue(tenant_id).add(check)
         answer = await _uninterrupted(check.answer)
         if answer is None:
             complaint = f"The reply could not be checked within {self._seconds:g} s."
@@ -259,7 +257,7 @@ class Checks:
         await self.usual.close()
         await self.slow.close()
 
-    def _lane(self, tenant_id: TenantId) -> Lane:
+    def _queue(self, tenant_id: TenantId) -> CheckQueue:
         until = self._slow_until.get(tenant_id)
         if until is None:
             return self.usual

@@ -109,8 +109,8 @@ async def _converse(
         listener = None if on_chunk is None else _Listener(on_chunk, wants_usage=asks_for_usage(asked))
         if streams and is_stream(response):
             stream = Accumulator(most_bytes=settings.max_reply_bytes, most_values=MAX_REPLY_VALUES)
-            async with _Turn(exchange, account.large_replies) as turn:
-                return await _listen(exchange, stream, response, listener, turn)
+            async with _LargeReplyPermit(exchange, account.large_replies) as permit:
+                return await _listen(exchange, stream, response, listener, permit)
         body = await _read(exchange, response, account.large_replies)
         with synchronous_step():
             answer = exchange.replied(body)
@@ -141,8 +141,8 @@ async def _posted(
         await response.aclose()
 
 
-class _Turn:
-    """The turn of one large answer, taken when it turns out to be large; other answers wait for it to end."""
+class _LargeReplyPermit:
+    """Lets one answer of this process be large. It is taken when the answer turns out to be, and held to its end."""
 
     def __init__(self, exchange: Exchange, large_replies: asyncio.Semaphore) -> None:
         self._patience = exchange.patience
@@ -167,11 +167,11 @@ class _Turn:
 
 async def _read(exchange: Exchange, response: httpx2.Response, large_replies: asyncio.Semaphore) -> Any:  # noqa: ANN401 - unparsed
     raw = bytearray()
-    async with _Turn(exchange, large_replies) as turn, aclosing(response.aiter_bytes()) as parts:
+    async with _LargeReplyPermit(exchange, large_replies) as permit, aclosing(response.aiter_bytes()) as parts:
         async for part in parts:
             exchange.patience.for_next_chunk()
             if len(raw) + len(part) > LARGE_REPLY_BYTES:
-                await turn.take()
+                await permit.take()
             raw += part
         return await _parsed_apart(raw)
 
@@ -192,11 +192,15 @@ class _Listener:
 
 
 async def _listen(
-    exchange: Exchange, stream: Accumulator, response: httpx2.Response, listener: _Listener | None, turn: _Turn
+    exchange: Exchange,
+    stream: Accumulator,
+    response: httpx2.Response,
+    listener: _Listener | None,
+    permit: _LargeReplyPermit,
 ) -> Reply | Trouble:
     exchange.stream = stream
     try:
-        async with aclosing(_events(exchange, stream, response, turn)) as events:
+        async with aclosing(_events(exchange, stream, response, permit)) as events:
             async for event in events:
                 if exchange.done:
                     continue
@@ -232,7 +236,7 @@ async def _take(exchange: Exchange, stream: Accumulator, event: bytes, listener:
 
 
 async def _events(
-    exchange: Exchange, stream: Accumulator, response: httpx2.Response, turn: _Turn
+    exchange: Exchange, stream: Accumulator, response: httpx2.Response, permit: _LargeReplyPermit
 ) -> AsyncGenerator[bytes, None]:
     decoder = EventDecoder(stream.most_bytes)
     async with aclosing(response.aiter_bytes()) as incoming:
@@ -241,7 +245,7 @@ async def _events(
                 continue
             exchange.patience.for_next_chunk()
             if decoder.held_bytes + stream.kept_bytes > LARGE_STREAM_BYTES:
-                await turn.take()
+                await permit.take()
             for event in decoder.feed(part):
                 yield event
     for event in decoder.finish():

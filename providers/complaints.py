@@ -72,8 +72,8 @@ def _few(parts: Iterable[str], number: int, levels: int) -> str:
 def _deepest(error: ValidationError) -> ValidationError:
     """Within alternatives the error that lies deepest: the alternative that came furthest was probably meant."""
     while branches := getattr(error.kind, "context", None):
-        inner = [each for branch in branches for each in branch]
-        furthest = max(inner, key=lambda each: len(each.instance_path), default=error)
+        inner = [problem for branch in branches for problem in branch]
+        furthest = max(inner, key=lambda problem: len(problem.instance_path), default=error)
         if len(furthest.instance_path) <= len(error.instance_path):
             return error
         error = furthest

@@ -13,9 +13,8 @@ from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 
 import aiohttp
-import orjson
 
-from schemas.jsons import JsonObject
+from schemas.jsons import JsonObject, MalformedJson, parse_reply
 from schemas.reply import TroubleKind
 
 MAX_MESSAGE_CHARACTERS = 300
@@ -111,12 +110,12 @@ _REDACTED = "[redacted]"
 
 def kind_of_error(error: JsonObject, status: int | None) -> TroubleKind:
     """Classify an error object; `status` is None for one that came within a stream."""
-    found = _by_words(_word(error, "code").lower(), _word(error, "type").lower(), status)
-    if found is TroubleKind.MODEL_FORBIDDEN and _names_the_money(_word(error, "message")):
+    kind = _by_words(_word(error, "code").lower(), _word(error, "type").lower(), status)
+    if kind is TroubleKind.MODEL_FORBIDDEN and _names_the_money(_word(error, "message")):
         return TroubleKind.MONEY
-    if found in {TroubleKind.THROTTLE, TroubleKind.BAD_REQUEST} and _TOO_LARGE.search(_word(error, "message")):
+    if kind in {TroubleKind.THROTTLE, TroubleKind.BAD_REQUEST} and _TOO_LARGE.search(_word(error, "message")):
         return TroubleKind.TOO_LARGE
-    return found
+    return kind
 
 
 def kind_of_failure(error: BaseException) -> TroubleKind:
@@ -143,8 +142,8 @@ def error_object(body: object) -> JsonObject:
 def error_in(text: str) -> JsonObject:
     """The error in the text of a refusal: its object, or the title of a page."""
     try:
-        return error_object(orjson.loads(text))
-    except orjson.JSONDecodeError:
+        return error_object(parse_reply(text))
+    except MalformedJson:
         title = _TITLE.search(text[:_TITLE_WITHIN_CHARACTERS])
         return {"message": f"The provider answered with a page: {title[1].strip()}"} if title else {}
 
@@ -169,9 +168,9 @@ def redacted(text: str, key: str) -> str:
 
 
 def _by_words(code: str, type_: str, status: int | None) -> TroubleKind:
-    found = KIND_BY_CODE.get(code) or KIND_BY_TYPE.get(type_)
-    if found is not None:
-        return found
+    kind = KIND_BY_CODE.get(code) or KIND_BY_TYPE.get(type_)
+    if kind is not None:
+        return kind
     if status is None:
         return TroubleKind.UNKNOWN
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:

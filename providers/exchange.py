@@ -71,12 +71,14 @@ class Exchange:
     def refused(self, error: APIStatusError, headers: Mapping[str, str]) -> Trouble:
         """The answer is an error status."""
         self.answered(error.status_code, headers)
-        told = error_in(error.response.text if error.response.is_stream_consumed else "")
-        said, now = str(told.get("message", "")), datetime.now(UTC)
-        trouble = self._told(told, kind_of_error(told, error.status_code), retry_after_ms(headers, said, now))
+        body_error = error_in(error.response.text if error.response.is_stream_consumed else "")
+        message, now = str(body_error.get("message", "")), datetime.now(UTC)
+        trouble = self._told(
+            body_error, kind_of_error(body_error, error.status_code), retry_after_ms(headers, message, now)
+        )
         if trouble.kind is not TroubleKind.THROTTLE:
             return trouble
-        return replace(trouble, limit=limit_of(said, told.get("type")), figures=figures_of(said, now))
+        return replace(trouble, limit=limit_of(message, body_error.get("type")), figures=figures_of(message, now))
 
     def streamed(self) -> Reply | Trouble:
         """The stream came to its end: whole with every `finish_reason` and `[DONE]`, else cut."""

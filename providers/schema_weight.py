@@ -68,8 +68,8 @@ class _Weigher:
 
     def _target(self, reference: str) -> Weight:
         """What a plain pointer names; anything else, `#` itself included, may lead back."""
-        found = referred(self._root, reference, {}) if reference.startswith("#/") else []
-        return self.weight(found[0]) if found else ENDLESS
+        schemas = referred(self._root, reference, {}) if reference.startswith("#/") else []
+        return self.weight(schemas[0]) if schemas else ENDLESS
 
 
 def _own_steps(node: JsonObject | list[Any]) -> float:
@@ -78,4 +78,4 @@ def _own_steps(node: JsonObject | list[Any]) -> float:
     pattern, keyed = node.get("pattern"), node.get("patternProperties")
     patterns = [pattern] if isinstance(pattern, str) else []
     patterns += keyed if isinstance(keyed, dict) else ()
-    return float(sum(pattern_cost(each) or LARGE_PATTERN_COST for each in patterns))
+    return float(sum(pattern_cost(pattern) or LARGE_PATTERN_COST for pattern in patterns))

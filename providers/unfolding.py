@@ -74,16 +74,16 @@ def referred(schema: JsonObject, reference: str, anchors: dict[str, list[JsonObj
         return anchors[fragment]
     if not reference.startswith("#/"):
         return [schema]
-    found: Any = schema
+    node: Any = schema
     for step in fragment[1:].split("/"):
         name = step.replace("~1", "/").replace("~0", "~")
-        if isinstance(found, dict):
-            found = found.get(name)
-        elif isinstance(found, list) and name.isdecimal() and len(name) < _INDEX_DIGITS and int(name) < len(found):
-            found = found[int(name)]
+        if isinstance(node, dict):
+            node = node.get(name)
+        elif isinstance(node, list) and name.isdecimal() and len(name) < _INDEX_DIGITS and int(name) < len(node):
+            node = node[int(name)]
         else:
             return []
-    return [found] if isinstance(found, dict) else []
+    return [node] if isinstance(node, dict) else []
 
 
 def _objects(schema: JsonObject) -> Iterator[JsonObject]:

@@ -106,6 +106,11 @@ def dumps(value: Any, option: int = 0) -> bytes:  # noqa: ANN401 - any JSON valu
         return _written(value, option).encode()
 
 
+def on_one_line(json_text: str) -> str:
+    """The same JSON without line ends, which can stand between its values only."""
+    return json_text.replace("\r", " ").replace("\n", " ") if "\n" in json_text or "\r" in json_text else json_text
+
+
 def is_deeper(value: Any, most_levels: int) -> bool:  # noqa: ANN401 - any JSON value
     """Whether a value nests more than so many levels deep; a number or a text has none."""
     level = [value] if isinstance(value, dict | list) else []

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal, InvalidOperation
 from typing import NewType
 
+from config.amounts import SMALLEST_USD
+
 NanoUsd = NewType("NanoUsd", int)
 
 NANO_PER_USD = 1_000_000_000
 TOKENS_PER_PRICE_UNIT = 1_000_000
-SMALLEST_USD = Decimal("1e-9")
-"""A nano-dollar. Less is rounded to nothing on the way, and a limit of nothing is not what was asked for."""
 LARGEST_READ_USD = 10**12
 """Far above any amount, and few digits more than 64 bits of nano-dollars hold: each reader has its own limit below."""
 MAX_AMOUNT_CHARACTERS = 64

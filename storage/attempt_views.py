@@ -8,9 +8,9 @@ from typing import TypeAlias
 import orjson
 
 from schemas.ids import AttemptId
-from schemas.jsons import JsonObject
+from schemas.jsons import JsonObject, on_one_line
 from schemas.money import NanoUsd
-from storage.rows import Row, on_one_line
+from storage.rows import Row
 
 Content: TypeAlias = JsonObject | orjson.Fragment
 """What was said: parsed, or as its text stands in Postgres, which is written out as it is."""

@@ -18,14 +18,14 @@ MAX_STATEMENTS = 256
 """Statements whose parsed form is kept: each of ours is a constant, or one of few that are put together."""
 
 
-Each = Callable[[Iterable[Item], Callable[[Item], str], Callable[[Item], Awaitable[int]]], Awaitable[int]]
+RunEach = Callable[[Iterable[Item], Callable[[Item], str], Callable[[Item], Awaitable[int]]], Awaitable[int]]
 """Runs a step for each item, which has a name, and adds up what they moved: `tasks.isolation.Isolation.each`."""
 
 
 async def in_order(
     items: Iterable[Item], _name_of: Callable[[Item], str], step: Callable[[Item], Awaitable[int]]
 ) -> int:
-    """The plain `Each`: the first error ends the round."""
+    """The plain `RunEach`: the first error ends the round."""
     return sum([await step(item) for item in items])
 
 

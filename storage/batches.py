@@ -189,8 +189,10 @@ class BatchTable:
     async def find(self, batch_id: BatchId, tenant_id: TenantId) -> StoredBatch | None:
         """A batch of this tenant, counted now."""
         async with transaction(self._engine) as connection:
-            found = await _counted(connection, await fetch(connection, FIND, {"id": batch_id, "tenant_id": tenant_id}))
-        return found[0] if found else None
+            batches = await _counted(
+                connection, await fetch(connection, FIND, {"id": batch_id, "tenant_id": tenant_id})
+            )
+        return batches[0] if batches else None
 
     async def newest(self, tenant_id: TenantId, *, after: BatchId | None, most: int) -> Sequence[StoredBatch]:
         """Batches of a tenant, newest first, from the one after `after` on. Raises NotFound for a foreign cursor."""

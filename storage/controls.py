@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from schemas.control import Control, Kind, Subject, Verb
 from schemas.lanes import Lane
-from storage.batched import Each, fetch, in_order, run
+from storage.batched import RunEach, fetch, in_order, run
 from storage.engine import transaction
 from storage.notify import ring
 from storage.rows import Row
@@ -138,10 +138,10 @@ class ControlTable:
         return len(await self._rows(PUT_BACK, most=most))
 
     async def sweep(
-        self, most: int = MOST_PER_ROUND, *, linger_seconds: float = LINGER_SECONDS, each: Each[Row] = in_order
+        self, most: int = MOST_PER_ROUND, *, linger_seconds: float = LINGER_SECONDS, run_each: RunEach[Row] = in_order
     ) -> int:
         """One round of each control under way; returns how many jobs were moved or cancelled."""
-        return await each(
+        return await run_each(
             await self._rows(UNFINISHED),
             lambda row: f"{row['verb']} {row['kind']} {row['name']}",
             lambda row: self._sweep_one(row, most, linger_seconds),

@@ -188,9 +188,9 @@ class DeadLetterReads:
             last = page[-1]
             letters = {letter.id: letter for letter in page}
             rows = await self._rows(SIZES, {"ids": list(letters), "attempts": attempts})
-            found = {row["job_id"]: row["bytes"] for row in rows}
-            for ids in by_bytes({letter.id: found[letter.id] for letter in page if letter.id in found}):
-                is_cut = found[ids[0]] > MAX_LETTER_BYTES
+            sizes = {row["job_id"]: row["bytes"] for row in rows}
+            for ids in by_bytes({letter.id: sizes[letter.id] for letter in page if letter.id in sizes}):
+                is_cut = sizes[ids[0]] > MAX_LETTER_BYTES
                 for row, own in await self._texts(ids, attempts=attempts, content=not is_cut):
                     yield _whole(letters[row["id"]], row, own, is_cut=is_cut)
 

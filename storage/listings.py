@@ -1,6 +1,6 @@
-"""Listings at the doors: on a few connections of their own, within a time-out, and from a cursor of the same tenant.
+"""Reads listings on a few connections of their own, within a time-out, from a cursor of the same tenant.
 
-A listing that reads much can so be given up without taking a connection from completions, keys or the other doors.
+A listing that reads much can so be given up without taking a connection from completions, keys or batches.
 """
 
 from collections.abc import AsyncIterator, Mapping

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from storage.batched import Each, columns, fetch, in_order, run
+from storage.batched import RunEach, columns, fetch, in_order, run
 from storage.engine import transaction
 from storage.rows import Row
 
@@ -115,11 +115,11 @@ class ParkedTable:
         *,
         spread_seconds: float = SPREAD_SECONDS,
         after_seconds: float = AFTER_SECONDS,
-        each: Each[Row] = in_order,
+        run_each: RunEach[Row] = in_order,
     ) -> int:
         """One round for each reason that has gone; returns how many jobs wake sooner than they would have."""
         asked = await self._rows(ASKED, after_seconds=after_seconds)
-        return await each(
+        return await run_each(
             asked,
             lambda row: f"{row['reason']} {row['model']}",
             lambda row: self._wake(row, most, spread_seconds),

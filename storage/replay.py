@@ -220,8 +220,8 @@ class ReplayTable:
         if not replay.patch.changes_bodies or not rows:
             return [_letter(row, None) for row in rows]
         ids = [row["id"] for row in rows]
-        found = {row["job_id"]: row["bytes"] for row in await self._rows(BODY_BYTES, {"ids": ids})}
-        first = set(next(by_bytes({name: found.get(name, 0) for name in ids})))
+        sizes = {row["job_id"]: row["bytes"] for row in await self._rows(BODY_BYTES, {"ids": ids})}
+        first = set(next(by_bytes({name: sizes.get(name, 0) for name in ids})))
         bodies = {row["job_id"]: row["body"] for row in await self._rows(BODIES, {"ids": list(first)})}
         return [_letter(row, bodies.get(row["id"])) for row in rows if row["id"] in first]
 

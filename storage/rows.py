@@ -238,8 +238,3 @@ def _price_json(price: Price) -> JsonObject:
         "output": price.output_nano_usd,
         "source": price.source,
     }
-
-
-def on_one_line(json_text: str) -> str:
-    """The same JSON without line ends, which can stand between its values only."""
-    return json_text.replace("\r", " ").replace("\n", " ") if "\n" in json_text or "\r" in json_text else json_text

@@ -55,10 +55,11 @@ WITH booked AS (
 UPDATE tenant_ledger_seal SET sealed_to = :up_to
 """  # noqa: S608 - constants inside another
 
-SKIP = "UPDATE tenant_ledger_seal SET sealed_to = :up_to"
+SKIP = "UPDATE tenant_ledger_seal SET sealed_to = :after + 1 WHERE sealed_to = :after RETURNING sealed_to"
+"""Skips the entry that failed and no other: whoever seals beside this process may have skipped it meanwhile."""
 
 MOST_SCOPE_BYTES = 1_000
-"""A longer scope, which no door takes any more, fits no index: its digest is the key, and its text stands beside it."""
+"""A longer scope, which no request may name any more, fits no index: its digest is the key, its text a column."""
 
 UNSEALABLE = ("22", "54")
 """SQLSTATEs of a value that cannot be added up: data exceptions and program limits. Any other fault seals nothing."""
@@ -67,6 +68,14 @@ SMALLER = 16
 """How much smaller a round becomes that met such a value, down to the one entry that has it."""
 
 FORGET = "DELETE FROM tenant_sealed_sums WHERE last_at < statement_timestamp() - make_interval(days => :days)"
+
+
+class _UnsealableError(Exception):
+    """An entry behind `after` cannot be added up; the statement's error is the cause."""
+
+    def __init__(self, after: int) -> None:
+        super().__init__(after)
+        self.after = after
 
 
 class SealTable:
@@ -85,35 +94,38 @@ class SealTable:
         while moved and sealed < MOST_AT_ONCE:
             try:
                 moved = await self._round(most)
-            except StatementFailed as error:
-                if not (error.sqlstate or "").startswith(UNSEALABLE):
-                    raise
+            except _UnsealableError as error:
                 if most > 1:
                     most = max(1, most // SMALLER)
                     continue
-                moved = await self._round(1, SKIP)
-                log.exception("ledger_entry_not_sealed", sealed_to=await self._sealed_to())
+                moved = await self._skip(error.after)
+                if moved:
+                    log.exception("ledger_entry_not_sealed", sealed_to=error.after + 1)
             sealed += moved
             if moved < most == MOST_SEALED:
                 break
             most = min(most * SMALLER, MOST_SEALED)
         return sealed
 
-    async def _sealed_to(self) -> int:
+    async def _skip(self, after: int) -> int:
         async with transaction(self._engine) as connection:
-            [stand] = await fetch(connection, STAND, {})
-        return int(stand["sealed_to"])
+            return len(await fetch(connection, SKIP, {"after": after}))
 
-    async def _round(self, most: int, query: str = SEAL) -> int:
-        async with transaction(self._engine) as connection:
-            [stand] = await fetch(connection, STAND, {})
-            if not (stand["complete"] or stand["foreign_mark"]):
-                return 0
-            after, up_to = stand["sealed_to"], min(stand["marked_to"], stand["sealed_to"] + most)
-            if after == up_to or stand["foreign_mark"]:
-                await run(connection, MARK, {"newest": stand["newest"]})
-                await run(connection, FORGET, {"days": KEPT_DAYS})
-                return 0
-            terms = {"after": after, "up_to": up_to, "most_scope_bytes": MOST_SCOPE_BYTES}
-            await run(connection, query, terms if query is SEAL else {"up_to": up_to})
-        return int(up_to - after)
+    async def _round(self, most: int) -> int:
+        after: int | None = None
+        try:
+            async with transaction(self._engine) as connection:
+                [stand] = await fetch(connection, STAND, {})
+                if not (stand["complete"] or stand["foreign_mark"]):
+                    return 0
+                after, up_to = int(stand["sealed_to"]), min(stand["marked_to"], stand["sealed_to"] + most)
+                if after == up_to or stand["foreign_mark"]:
+                    await run(connection, MARK, {"newest": stand["newest"]})
+                    await run(connection, FORGET, {"days": KEPT_DAYS})
+                    return 0
+                await run(connection, SEAL, {"after": after, "up_to": up_to, "most_scope_bytes": MOST_SCOPE_BYTES})
+        except StatementFailed as error:
+            if after is None or not (error.sqlstate or "").startswith(UNSEALABLE):
+                raise
+            raise _UnsealableError(after) from error
+        return int(up_to) - after

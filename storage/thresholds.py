@@ -18,7 +18,7 @@ from storage.rows import Row
 
 MOST_PER_ROUND = 100
 DELIVERED_WITHIN_SECONDS = 3 * 86_400.0
-"""After so long nobody wants to hear any more that half of a budget is spent."""
+"""A threshold is sent for so long; later the news that half of a budget is spent is of no use."""
 
 RECORD = """
 INSERT INTO budget_thresholds (scope, time_window, limit_nano_usd, percent, settled_nano_usd, full_at)
@@ -48,7 +48,8 @@ SELECT CASE WHEN scope ~ '^(user|batch|prompt):' THEN split_part(scope, ':', 1) 
     count(*) AS times
 FROM budget_thresholds GROUP BY 1, 2 ORDER BY 1, 2
 """
-"""Users, batches and prompts together by their kind: there is no end of them, and their names are nobody's business."""
+"""One sum for all users, one for all batches and one for all prompts. Each name would be a series of its own, and
+metrics would show it."""
 
 BURN = f"""
 SELECT {SCOPE_OF_TENANT} AS scope, c.item ->> 1 AS time_window, sum(l.nano_usd)::bigint AS nano_usd

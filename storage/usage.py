@@ -1,6 +1,6 @@
 """What each tenant uses of the store: open jobs, batches that wait, bytes. Asked only where a quota limits it.
 
-No statement reads more of the backlog than the quota it is asked for, and none counts bodies at a door: a duty adds
+No statement reads more of the backlog than the quota it is asked for, and none counts bodies for a request: a duty adds
 them up in slices and starts anew every hour, because deleted jobs are not subtracted.
 """
 
@@ -14,7 +14,7 @@ SLICE_JOBS = 5_000
 """Jobs whose bytes one slice adds up: some tens of milliseconds."""
 
 SETTLE_SECONDS = 60.0
-"""A job is counted when it is so old, when most have their result; until then doors count its body themselves."""
+"""A job is counted when it is so old, when most have their result; until then each request counts its own body."""
 
 ANEW_SECONDS = 3_600.0
 """How long bytes of deleted jobs may count."""

@@ -17,12 +17,11 @@ from schemas.bounds import check_nodes
 from schemas.errors import InvalidRequest
 from schemas.ids import BatchId, JobId, TenantId
 from schemas.job import CHAT_COMPLETIONS, NewJob
-from schemas.jsons import NEW_LINE, JsonObject, MalformedJson, dumps, parse
+from schemas.jsons import NEW_LINE, JsonObject, MalformedJson, dumps, on_one_line, parse
 from schemas.lanes import Lane
 from schemas.states import JobState
 from schemas.storable import refuse_long_name
 from schemas.tenants import EVERY_LANE
-from storage.rows import on_one_line
 from tasks.requests import Origin, Vocabulary, parse_chat_request
 
 log = structlog.get_logger()

@@ -36,7 +36,7 @@ Insert = Callable[[Sequence[NewJob]], Awaitable[object]]
 
 
 class LineRefused(Exception):  # noqa: N818 - reads as what became of the line
-    """Postgres takes the jobs of a file without this line."""
+    """A line of a file that was checked cannot be stored, or is refused when it is read again."""
 
     def __init__(self, error: LineError) -> None:
         self.error = error
@@ -129,10 +129,15 @@ class Batches:
         return total, errors
 
     async def _store(self, terms: BatchTerms, file_id: FileId, turn: Slice) -> None:
-        """The first jobs into their lane, what stands behind the canary held; which is which depends on the file."""
+        """Store the first jobs in their lane and those behind the canary as held, by their order in the file.
+
+        Raises LineRefused for a line that cannot be stored, or is no request any more.
+        """
         waiting, stored = list[NumberedJob](), 0
         async for number, read in self._read(terms, file_id, turn):
-            if isinstance(read, NewJob):
+            if isinstance(read, LineError):  # fine when it was checked: a lane was closed or a model dropped meanwhile
+                raise LineRefused(read)
+            if read is not None:
                 waiting.append((number, read))
             if len(waiting) >= JOBS_PER_INSERT or len(waiting) + stored == terms.canary or turn.is_over:
                 await self._insert(terms, waiting, stored)

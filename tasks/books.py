@@ -4,6 +4,7 @@ Postgres is the truth. A missing or foreign epoch in Redis closes admission; the
 sums and the open reservations over, and opens admission last.
 """
 
+import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -86,9 +87,15 @@ class Bookkeeper:
     redis: RedisLedger
     configuration: Configuration
     now: Callable[[], datetime]
+    clock: Callable[[], float] = time.monotonic
     _reconciled_to: int = field(default=0, init=False)
     _carried: bool = field(default=False, init=False)
-    _isolation: Isolation = field(default_factory=lambda: Isolation("books"), init=False)
+    _isolation: Isolation = field(init=False)
+    _reading: Isolation = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Give reading stamps a memory of its own: a stamp that was read may still fail to be settled."""
+        self._isolation, self._reading = Isolation("books", clock=self.clock), Isolation("stamps", clock=self.clock)
 
     async def keep_open(self) -> int:
         """Rebuild the balances when Redis has lost them or runs under another epoch; returns 1 when it did.
@@ -103,7 +110,7 @@ class Bookkeeper:
     async def rescue(self, asked_at: datetime) -> int:
         """Give the jobs of dead workers back; what they may have spent stays reserved, in suspense, at once."""
         rescued = await self.due.rescue(asked_at)
-        await self._isolation.each(rescued.suspended, lambda each: each.attempt_id, self._suspend)
+        await self._isolation.each(rescued.suspended, lambda attempt: attempt.attempt_id, self._suspend)
         if rescued.jobs:
             log.warning("jobs_rescued", jobs=len(rescued.jobs), attempts_in_suspense=len(rescued.suspended))
         return len(rescued.jobs)
@@ -126,7 +133,7 @@ class Bookkeeper:
             settlement = _never_opened(stamp) if end is None else _settled(end)
             return int(settlement is not None and await self.redis.resolve(settlement))
 
-        await self._isolation.each(stamps, str, read)
+        await self._reading.each(stamps, str, read)
         ends = await self.table.ends(list(known.values()))
         reconciled = await self._isolation.each(known, str, reconcile)
         self._reconciled_to = following
@@ -176,7 +183,7 @@ class Bookkeeper:
     async def presume(self, after_seconds: float = PRESUME_AFTER_SECONDS) -> int:
         """Post old suspense at its reservation; returns how many attempts."""
         old = await self.table.suspense(older_seconds=after_seconds)
-        return await self._isolation.each(old, lambda each: each.attempt_id, self._presume)
+        return await self._isolation.each(old, lambda attempt: attempt.attempt_id, self._presume)
 
     async def _presume(self, unsettled: Unsettled) -> int:
         if await self.table.presume(unsettled):

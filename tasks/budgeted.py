@@ -21,7 +21,7 @@ from schemas.reply import Reply, Trouble
 from tasks.configuration import Configuration
 from tasks.deps import OnChunk
 
-NOBODY = ""
+NO_ACCOUNT = ""
 """The account of a target that is not configured; no provider table can have this name."""
 
 
@@ -65,14 +65,14 @@ class BudgetedModels:
         try:
             return self._models.chain(model)
         except UnknownModel:
-            return (Target(account=NOBODY, model=model),)
+            return (Target(account=NO_ACCOUNT, model=model),)
 
     def plan(self, job: Job, target: Target, body: JsonObject, now: datetime) -> Plan | Refusal:
         """The plan with its counters, or why there is none."""
         effective = self._configuration.effective
         if effective is None:
             return Refusal(reason=RefusalReason.NOT_READY)
-        if target.account == NOBODY:
+        if target.account == NO_ACCOUNT:
             return Refusal(reason=RefusalReason.UNKNOWN_MODEL, scope=target.model)
         try:
             counters = effective.counters(job, target, now)

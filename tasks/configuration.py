@@ -40,6 +40,7 @@ _DAY = ("day_resets_at", "day_resets_in")
 
 
 NO_SHARES = Shares()
+"""Until the values are read once. One object, because it keeps the share that it builds for each tenant."""
 
 
 class ConfigRows(Protocol):

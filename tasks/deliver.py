@@ -75,10 +75,10 @@ class Deliveries:
         ready, delivered = list(await self._promises.ready()), 0
         for start in range(0, len(ready), DELIVERED_AT_ONCE):
             some = ready[start : start + DELIVERED_AT_ONCE]
-            told = await asyncio.gather(
+            results = await asyncio.gather(
                 *(self._isolation.run(promise.task_id, partial(self._deliver, promise)) for promise in some)
             )
-            sent = [promise.task_id for promise, number in zip(some, told, strict=True) if number]
+            sent = [promise.task_id for promise, number in zip(some, results, strict=True) if number]
             delivered += await self._promises.delivered(sent)
         return delivered
 

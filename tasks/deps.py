@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, TypeAlias
 
-from config.marks import Marking, mark_nobody
+from config.marks import Marking, mark_no_job
 from schemas.admission import Ask, Grant, Penalty, Refusal, Settlement, Wait
 from schemas.attempt import ClosedAttempt, OpenedAttempt
 from schemas.contract import OutputContract
@@ -119,4 +119,4 @@ class Deps:
     pause: Callable[[float], Awaitable[None]]
     jitter: Callable[[], float]
     attempt_id: Callable[[], AttemptId]
-    marking: Marking = mark_nobody
+    marking: Marking = mark_no_job

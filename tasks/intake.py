@@ -45,7 +45,7 @@ SILENT_SECONDS = 5.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TenantLimits:
-    """What keeps one tenant from crowding out the others at the doors of this process."""
+    """Quotas, allowances and call places. They keep one tenant from crowding out the others in this process."""
 
     quotas: Quotas
     allowances: Allowances

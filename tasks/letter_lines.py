@@ -59,48 +59,48 @@ class Letter:
 def letter_from(line: bytes, reader: Reader, now: datetime) -> Letter:
     """The letter of one line. Raises InvalidRequest with what is wrong there."""
     check_nodes(line, reader.most_nodes)
-    told = _parsed(line)
-    request = told.get("request")
+    entry = _parsed(line)
+    request = entry.get("request")
     if not isinstance(request, dict):
         raise InvalidRequest(
             "request must be an object; an export without content cannot be imported.", param="request"
         )
     origin = Origin(
-        tenant_id=_tenant(told, reader),
-        job_id=_id(told),
-        default_lane=checked_lane(_lane(told, reader.lanes), reader.lanes),
-        custom_id=_text(told, "custom_id"),
+        tenant_id=_tenant(entry, reader),
+        job_id=_id(entry),
+        default_lane=checked_lane(_lane(entry, reader.lanes), reader.lanes),
+        custom_id=_text(entry, "custom_id"),
         lanes=reader.lanes,
     )
-    terms = {name: told[name] for name in TERMS if told.get(name) is not None}
+    terms = {name: entry[name] for name in TERMS if entry.get(name) is not None}
     for name in ("model", "prompt"):
         _text(request | terms, name)
     job = parse_chat_request(request | terms, origin, reader, now)
     job = replace(
         job,
-        endpoint=_endpoint(told),
-        contract=_contract(told, reader) or job.contract,
+        endpoint=_endpoint(entry),
+        contract=_contract(entry, reader) or job.contract,
         idempotency_key=None,
         request_digest=f"imported:{job.request_digest}",
-        user=_text(told, "user"),
-        max_tries=_count(told, "max_tries", DEFAULT_MAX_TRIES, least=1),
-        max_reprompts=_count(told, "max_reprompts", DEFAULT_MAX_REPROMPTS, least=0),
+        user=_text(entry, "user"),
+        max_tries=_count(entry, "max_tries", DEFAULT_MAX_TRIES, least=1),
+        max_reprompts=_count(entry, "max_reprompts", DEFAULT_MAX_REPROMPTS, least=0),
     )
-    return Letter(job=job, reason=_reason(told), message=_text(told, "message", MAX_MESSAGE_CHARACTERS))
+    return Letter(job=job, reason=_reason(entry), message=_text(entry, "message", MAX_MESSAGE_CHARACTERS))
 
 
 def _parsed(line: bytes) -> JsonObject:
     try:
-        told: Any = parse(line)
+        entry: Any = parse(line)
     except MalformedJson as error:
         raise InvalidRequest(f"it is not JSON: {error}.") from error
-    if not isinstance(told, dict):
+    if not isinstance(entry, dict):
         raise InvalidRequest("it must be a JSON object.")
-    return told
+    return entry
 
 
-def _tenant(told: JsonObject, reader: Reader) -> TenantId:
-    named = _text(told, "tenant_id")
+def _tenant(entry: JsonObject, reader: Reader) -> TenantId:
+    named = _text(entry, "tenant_id")
     if reader.tenant_id is not None:
         return reader.tenant_id
     if named is not None and named not in reader.tenants:
@@ -108,36 +108,36 @@ def _tenant(told: JsonObject, reader: Reader) -> TenantId:
     return TenantId(named) if named else reader.default_tenant_id
 
 
-def _id(told: JsonObject) -> JobId:
-    named = _text(told, "id")
+def _id(entry: JsonObject) -> JobId:
+    named = _text(entry, "id")
     if named is None or not ID.fullmatch(named):
         raise InvalidRequest("id must be the id of a job.", param="id")
     return JobId(named)
 
 
-def _endpoint(told: JsonObject) -> str:
-    named = told.get("endpoint") or CHAT_COMPLETIONS
+def _endpoint(entry: JsonObject) -> str:
+    named = entry.get("endpoint") or CHAT_COMPLETIONS
     if named not in SUPPORTED_ENDPOINTS:
         raise InvalidRequest(f"endpoint must be one of {', '.join(SUPPORTED_ENDPOINTS)}.", param="endpoint")
     return str(named)
 
 
-def _lane(told: JsonObject, lanes: frozenset[Lane]) -> Lane:
-    named = told.get("lane", usual_lane(Lane.NORMAL, lanes))
+def _lane(entry: JsonObject, lanes: frozenset[Lane]) -> Lane:
+    named = entry.get("lane", usual_lane(Lane.NORMAL, lanes))
     if named not in tuple(Lane):
         raise InvalidRequest(f"lane must be one of {', '.join(Lane)}.", param="lane")
     return Lane(named)
 
 
-def _reason(told: JsonObject) -> str:
-    named = told.get("reason", told.get("dead_reason"))
+def _reason(entry: JsonObject) -> str:
+    named = entry.get("reason", entry.get("dead_reason"))
     if named not in tuple(DeadReason):
         raise InvalidRequest("reason must be one that a job can die of.", param="reason")
     return str(named)
 
 
-def _contract(told: JsonObject, reader: Reader) -> OutputContract | None:
-    given = told.get("contract")
+def _contract(entry: JsonObject, reader: Reader) -> OutputContract | None:
+    given = entry.get("contract")
     if given is None:
         return None
     if not isinstance(given, dict) or not isinstance(given.get("schema"), dict):
@@ -150,8 +150,8 @@ def _contract(told: JsonObject, reader: Reader) -> OutputContract | None:
     )
 
 
-def _text(told: JsonObject, name: str, most_characters: int = MAX_NAME_CHARACTERS) -> str | None:
-    value = told.get(name)
+def _text(entry: JsonObject, name: str, most_characters: int = MAX_NAME_CHARACTERS) -> str | None:
+    value = entry.get(name)
     if value is None:
         return None
     if not isinstance(value, str):
@@ -160,8 +160,8 @@ def _text(told: JsonObject, name: str, most_characters: int = MAX_NAME_CHARACTER
     return value
 
 
-def _count(told: JsonObject, name: str, default: int, *, least: int) -> int:
-    value = told.get(name, default)
+def _count(entry: JsonObject, name: str, default: int, *, least: int) -> int:
+    value = entry.get(name, default)
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= MAX_TRIES:
         raise InvalidRequest(f"{name} must be a whole number from {least} to {MAX_TRIES}.", param=name)
     return value

@@ -52,11 +52,11 @@ class LimitKeeper:
         effective = await self._configuration.refresh()
         changed = [each for each in effective.limits if self._written.get(each[0].target) != each[1]]
         turning = [each for each in effective.limits if each not in changed and each[0].day_resets is not None]
-        await self._isolation.each((*changed, *turning), lambda each: str(each[0].target), self._write)
+        await self._isolation.each((*changed, *turning), lambda versioned: str(versioned[0].target), self._write)
         return len(changed)
 
-    async def _write(self, each: tuple[TargetLimits, int]) -> int:
-        limits, version = each
+    async def _write(self, versioned: tuple[TargetLimits, int]) -> int:
+        limits, version = versioned
         await self._gate.configure(limits, version)
         self._written[limits.target] = version
         return 1

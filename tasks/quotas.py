@@ -1,4 +1,4 @@
-"""Quotas of tenants at the doors: open jobs, batches that wait, bytes stored. What has no quota is never counted.
+"""Refuses jobs, batches and files beyond the quotas of their tenant. What has no quota is never counted.
 
 A count is believed for a second, and what this process takes in meanwhile is added to it; so each further process may
 take in as much as one second brings it beyond the quota.
@@ -92,12 +92,14 @@ class Quotas:
     async def _take(
         self, quota: str, tenant_id: TenantId, most: int, adds: int, count: Callable[[], Awaitable[int]]
     ) -> None:
-        found = self._counts.get((quota, tenant_id))
-        if found is None or found.until <= self._clock():
-            found = self._kept((quota, tenant_id), await count())
-        if found.used + max(adds, 1) > most:
-            raise QuotaReached(f"The quota {quota} of this tenant is {most}, and {found.used} are in use.", param=quota)
-        found.used += adds
+        current = self._counts.get((quota, tenant_id))
+        if current is None or current.until <= self._clock():
+            current = self._kept((quota, tenant_id), await count())
+        if current.used + max(adds, 1) > most:
+            raise QuotaReached(
+                f"The quota {quota} of this tenant is {most}, and {current.used} are in use.", param=quota
+            )
+        current.used += adds
 
     def _kept(self, of: tuple[str, TenantId], used: int) -> _Count:
         """The count, or the one that somebody else has brought meanwhile: it knows what was taken in since."""

@@ -108,10 +108,10 @@ class Replays:
 
         Raises ReplayFailed where it was stopped by an error. One that finds nothing leaves nothing behind.
         """
-        found: Replay | None = await self._rows.create(replay)
-        while found is not None and found.state.under_way:
-            await self._advance_now(found)
-            found = await self._rows.find(replay.id, None)
+        current: Replay | None = await self._rows.create(replay)
+        while current is not None and current.state.under_way:
+            await self._advance_now(current)
+            current = await self._rows.find(replay.id, None)
         moved = await self._rows.replayed(replay.id)
         if not moved:
             await self._rows.forget_empty(replay.id)

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
+from config.amounts import SMALLEST_USD
 from schemas.contract import OutputContract
 from schemas.errors import InvalidRequest, LaneForbidden
 from schemas.ids import BatchId, JobId, TenantId
 from schemas.job import CHAT_COMPLETIONS, NewJob
 from schemas.jsons import MAX_REQUEST_LEVELS, SORTED_KEYS, JsonObject, MalformedJson, dumps, parse
 from schemas.lanes import Lane
-from schemas.money import SMALLEST_USD, NanoUsd, nano_from_usd, read_usd
+from schemas.money import NanoUsd, nano_from_usd, read_usd
 from schemas.storable import refuse_long_name, refuse_unstorable
 from schemas.tenants import EVERY_LANE
 

@@ -51,14 +51,14 @@ class SettlingGate:
         return settled
 
     async def penalize(self, target: Target, penalty: Penalty) -> None:
-        """Freeze the target for all workers; unheard, each learns it from its own refusal."""
+        """Freeze the target for all workers. While Redis is away, each learns it from its own refusal."""
         try:
             await self._gate.penalize(target, penalty)
         except RedisUnavailable as error:
             log.warning("penalty_lost", target=str(target), reason=error.message)
 
     async def doubt_account(self, account: str, reason: str, job_id: JobId) -> bool:
-        """Count a refusal of this account; unheard, the next job that meets one counts it."""
+        """Count a refusal of this account. While Redis is away, the next job that meets one counts it."""
         try:
             stopped = await self._gate.doubt_account(account, reason, job_id)
         except RedisUnavailable as error:

@@ -46,10 +46,12 @@ class Shares:
         return share
 
     def _share(self, tenant_id: TenantId) -> TenantShare:
-        said = BUILT_IN | self.tables.get(EVERY_TENANT, {}) | self.tables.get(tenant_id, {})
-        limits: dict[str, Any] = {name: value for name, value in said.items() if name in LIMITS and value != UNLIMITED}
-        if said.get("lanes"):
-            limits["lanes"] = frozenset(map(Lane, said["lanes"]))
+        values = BUILT_IN | self.tables.get(EVERY_TENANT, {}) | self.tables.get(tenant_id, {})
+        limits: dict[str, Any] = {
+            name: value for name, value in values.items() if name in LIMITS and value != UNLIMITED
+        }
+        if values.get("lanes"):
+            limits["lanes"] = frozenset(map(Lane, values["lanes"]))
         return TenantShare(tenant_id=tenant_id, **limits)
 
 

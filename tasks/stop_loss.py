@@ -86,40 +86,40 @@ class StopLosses:
     async def look(self) -> int:
         """Judge every batch that watches itself once; returns how many changed."""
         return await self._isolation.each(
-            await self._rows.watched(), lambda one: one.batch_id, lambda one: self._follow(one, judge(one))
+            await self._rows.watched(), lambda batch: batch.batch_id, lambda batch: self._follow(batch, judge(batch))
         )
 
-    async def _follow(self, one: Watched, verdict: Verdict) -> int:
+    async def _follow(self, batch: Watched, verdict: Verdict) -> int:
         match verdict:
             case GoOn():
                 return 0
             case Stop(reason):
-                stopped = await self._rows.stop(one.batch_id, reason)
-                log.warning("batch_stopped", batch_id=one.batch_id, reason=reason)
+                stopped = await self._rows.stop(batch.batch_id, reason)
+                log.warning("batch_stopped", batch_id=batch.batch_id, reason=reason)
                 return int(stopped)
             case Hold(projected):
-                log.info("batch_held", batch_id=one.batch_id, projected_usd=usd_text(projected))
-                return int(await self._rows.hold(one.batch_id, projected))
+                log.info("batch_held", batch_id=batch.batch_id, projected_usd=usd_text(projected))
+                return int(await self._rows.hold(batch.batch_id, projected))
             case Release(projected):
-                return int(await self._rows.release(one.batch_id, projected) > 0)
+                return int(await self._rows.release(batch.batch_id, projected) > 0)
             case _:
                 assert_never(verdict)
 
 
-def judge(one: Watched) -> Verdict:
+def judge(batch: Watched) -> Verdict:
     """What follows from how a batch is doing. Pure."""
-    reason = _too_dear(one.terms, one.tally) or _too_wrong(one)
+    reason = _too_dear(batch.terms, batch.tally) or _too_wrong(batch)
     if reason is not None:
         return Stop(reason)
-    match one.phase:
+    match batch.phase:
         case Phase.CANARY:
-            return GoOn() if one.tally.alive else _after_canary(one.terms, one.tally)
+            return GoOn() if batch.tally.alive else _after_canary(batch.terms, batch.tally)
         case Phase.RELEASING:
             return Release()
         case Phase.HELD | Phase.WATCHED | Phase.STOPPED:
             return GoOn()
         case _:
-            assert_never(one.phase)
+            assert_never(batch.phase)
 
 
 def _after_canary(terms: StopLoss, tally: Tally) -> Verdict:
@@ -138,9 +138,9 @@ def _too_dear(terms: StopLoss, tally: Tally) -> str | None:
     return f"The batch has cost {usd_text(tally.spent_nano_usd)} USD of max_cost_usd {usd_text(cap)}."
 
 
-def _too_wrong(one: Watched) -> str | None:
-    rate, tally = one.terms.max_error_rate, one.tally
-    canary_is_through = one.phase is Phase.CANARY and not tally.alive and tally.rested > 0
+def _too_wrong(batch: Watched) -> str | None:
+    rate, tally = batch.terms.max_error_rate, batch.tally
+    canary_is_through = batch.phase is Phase.CANARY and not tally.alive and tally.rested > 0
     if rate is None or not (canary_is_through or tally.rested >= LEAST_JUDGED):
         return None
     if tally.failed <= rate * tally.rested:

@@ -99,37 +99,37 @@ class Thresholds:
         await self.redis.pin_limits(changed)
         self._pinned = {(each.scope, each.window): each.limit_nano_usd for each in known}
         spent = [balance.settled_nano_usd for balance in await self.redis.balances(known)]
-        found = [
+        passed = [
             (counter, percent, settled)
             for counter, settled in zip(known, spent, strict=True)
             for percent in PERCENTS
             if settled * 100 >= counter.limit_nano_usd * percent and (counter, percent) not in self._told
         ]
-        burn = await self.rows.burn(BURN_SECONDS) if found else {}
-        new = await self._record(found, burn)
-        self._told = {each for each in self._told if each[0] in known} | {each[:2] for each in found}
+        burn = await self.rows.burn(BURN_SECONDS) if passed else {}
+        new = await self._record(passed, burn)
+        self._told = {each for each in self._told if each[0] in known} | {each[:2] for each in passed}
         return new
 
     async def _known(self) -> list[BudgetCounter]:
         """The counters of the windows that run now, under the limits in force."""
         budgets, now = (await self.configuration.refresh()).budgets, self.now()
         windows = {window_name(budget.window, budget.timezone, now) for budget in budgets}
-        found = [(each, budget_of(each, budgets, now)) for each in await self.redis.counters(windows)]
+        counted = [(each, budget_of(each, budgets, now)) for each in await self.redis.counters(windows)]
         return [
             BudgetCounter(scope=each.scope, window=each.window, limit_nano_usd=budget.limit_nano_usd)
-            for each, budget in found
+            for each, budget in counted
             if budget is not None
         ]
 
     async def _record(
-        self, found: Sequence[tuple[BudgetCounter, int, NanoUsd]], burn: Mapping[tuple[str, str], NanoUsd]
+        self, passed: Sequence[tuple[BudgetCounter, int, NanoUsd]], burn: Mapping[tuple[str, str], NanoUsd]
     ) -> int:
         """Each on its own: one that cannot be written down keeps nobody else's from being told."""
 
-        async def record(each: tuple[BudgetCounter, int, NanoUsd]) -> int:
-            return await self._record_one(self._passed(*each, burn))
+        async def record(counter: tuple[BudgetCounter, int, NanoUsd]) -> int:
+            return await self._record_one(self._passed(*counter, burn))
 
-        return await self._isolation.each(found, lambda each: _name(*each[:2]), record)
+        return await self._isolation.each(passed, lambda counter: _name(*counter[:2]), record)
 
     async def _record_one(self, passed: Passed) -> int:
         new = await self.rows.record([passed])

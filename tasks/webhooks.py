@@ -83,24 +83,24 @@ class Webhooks:
         if self._receiver is None:
             return 0
         return await self._isolation.each(
-            await self._rows.due(), lambda one: str(one.id), partial(self._send, self._receiver)
+            await self._rows.due(), lambda threshold: str(threshold.id), partial(self._send, self._receiver)
         )
 
     async def _give_up(self, number: str, _error: Exception) -> None:
-        """Send it no more: by then nobody wants to hear of it."""
+        """Put the next send beyond `DELIVERED_WITHIN_SECONDS`, after which it is no longer due."""
         await self._rows.sent(int(number), heard=False, again_seconds=DELIVERED_WITHIN_SECONDS)
 
-    async def _send(self, receiver: Receiver, one: StoredThreshold) -> bool:
-        body, number = dumps(event_of(one)), f"evt_{one.id}"
+    async def _send(self, receiver: Receiver, threshold: StoredThreshold) -> bool:
+        body, number = dumps(event_of(threshold)), f"evt_{threshold.id}"
         try:
             status = await self._post(receiver.url, body, signed(receiver.secret, number, body, self._now()))
             trouble = None if 200 <= status < 300 else f"status {status}"  # noqa: PLR2004 - what counts as heard
         except (OSError, HTTPException) as error:
             trouble = type(error).__name__
         if trouble is not None:
-            log.warning("webhook_unheard", event_id=number, sends=one.sends + 1, trouble=trouble)
-        pause = min(FIRST_PAUSE_SECONDS * 2.0**one.sends, LONGEST_PAUSE_SECONDS)
-        await self._rows.sent(one.id, heard=trouble is None, again_seconds=pause)
+            log.warning("webhook_unheard", event_id=number, sends=threshold.sends + 1, trouble=trouble)
+        pause = min(FIRST_PAUSE_SECONDS * 2.0**threshold.sends, LONGEST_PAUSE_SECONDS)
+        await self._rows.sent(threshold.id, heard=trouble is None, again_seconds=pause)
         return trouble is None
 
 
@@ -133,14 +133,14 @@ def signed(secret: bytes, event_id: str, body: bytes, now: datetime) -> dict[str
     }
 
 
-def event_of(one: StoredThreshold) -> dict[str, Any]:
+def event_of(threshold: StoredThreshold) -> dict[str, Any]:
     """A threshold as its receiver reads it."""
-    passed = one.passed
+    passed = threshold.passed
     return {
-        "id": f"evt_{one.id}",
+        "id": f"evt_{threshold.id}",
         "object": "event",
         "type": THRESHOLD_EVENT,
-        "created_at": int(one.passed_at.timestamp()),
+        "created_at": int(threshold.passed_at.timestamp()),
         "data": {
             "scope": passed.scope,
             "window": passed.window,

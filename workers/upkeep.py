@@ -18,6 +18,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Awaitable, Callable, Iterable
 
 import structlog
 
@@ -64,10 +65,10 @@ def duties_of(house: UpkeepHouse, suspects: Suspects, vigil: Vigil) -> dict[str,
     flows, sweeps, wakes = Isolation("dispatch"), Isolation("sweep"), Isolation("wake_early")
 
     async def sweep() -> int:
-        return await controls.sweep(each=sweeps.each)
+        return await controls.sweep(run_each=sweeps.each)
 
     async def wake_early() -> int:
-        return await house.storage.parked.wake_early(each=wakes.each)
+        return await house.storage.parked.wake_early(run_each=wakes.each)
 
     async def republish() -> int:
         lost = await due.forget_lost_messages()
@@ -169,16 +170,26 @@ async def keep(settings: Settings) -> None:
         log.info("upkeep_started", holder=house.storage.holder)
         bell = asyncio.create_task(listen(settings.database_url.get_secret_value(), woken["dispatch"].set))
         try:
-            await asyncio.gather(
-                *(
-                    _lead(house, vigil, name, duties, woken=woken[name], stopping=stopping)
-                    for name, duties in duties_of(house, suspects, vigil).items()
-                )
+            groups = duties_of(house, suspects, vigil).items()
+            await until_one_fails(
+                (_lead(house, vigil, name, duties, woken=woken[name], stopping=stopping) for name, duties in groups),
+                stop,
             )
         finally:
             await suspects.aclose()
             bell.cancel()
             await asyncio.wait([bell])
+
+
+async def until_one_fails(groups: Iterable[Awaitable[None]], stop: Callable[[], None]) -> None:
+    """Run groups of duties until all end. When one fails, stop the others and raise its error.
+
+    Without the stop, a suspect that runs alone would keep the process until its longest call has timed out.
+    """
+    try:
+        await asyncio.gather(*groups)
+    finally:
+        stop()
 
 
 async def _lead(

@@ -162,8 +162,8 @@ def _line(letter: WholeLetter, *, content: bool) -> bytes:
         return _written(replace(letter, attempts=(), is_cut=True), content=content)
     except (TypeError, ValueError):
         log.exception("letter_unwritable", job_id=letter.letter.id)
-        told = {"id": letter.letter.id, "object": "dead_letter", "reason": letter.letter.reason, "error": UNWRITABLE}
-        return dumps(told, NEW_LINE)
+        notice = {"id": letter.letter.id, "object": "dead_letter", "reason": letter.letter.reason, "error": UNWRITABLE}
+        return dumps(notice, NEW_LINE)
 
 
 def _written(letter: WholeLetter, *, content: bool) -> bytes:

@@ -45,5 +45,5 @@ def page_of(description: JsonObject) -> str:
 
 
 def _row(method: str, path: str, operation: dict[str, Any]) -> str:
-    said = escape(operation.get("description", operation.get("summary", "")))
-    return f"<tr><td><code>{escape(method.upper())} {escape(path)}</code></td><td>{said}</td></tr>"
+    description = escape(operation.get("description", operation.get("summary", "")))
+    return f"<tr><td><code>{escape(method.upper())} {escape(path)}</code></td><td>{description}</td></tr>"

@@ -3,7 +3,7 @@
 import orjson
 
 from schemas.fingerprint import without_values
-from schemas.jsons import JsonObject
+from schemas.jsons import JsonObject, on_one_line
 from schemas.money import NanoUsd, usd_text
 from schemas.replay import Estimate, Replay, ReplayOutcomes
 from storage.attempt_views import AttemptView, StoryError, paid_twice_possible
@@ -11,7 +11,6 @@ from storage.dead_letters import DeadLetterGroup, DeadLetterView, WholeLetter
 from storage.keys import StoredKey
 from storage.reads import JobStory, JobView
 from storage.replay_rows import filter_json, patch_json
-from storage.rows import on_one_line
 from storage.summaries import BatchSummary
 from tasks.quote import Quoted
 

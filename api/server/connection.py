@@ -132,7 +132,7 @@ class Connection(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        """The request is whole; after its answer this is the end of what was thrown away."""
+        """End the request. Where its answer has already been sent, start the time-out of an idle connection."""
         super().on_message_complete()
         if self.cycle.response_complete:
             self._due_at = self.loop.time() + self._limits.idle_seconds

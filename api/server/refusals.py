@@ -17,9 +17,9 @@ MALFORMED = InvalidRequest("This is no HTTP request.")
 
 def refusal(error: PenstockError) -> bytes:
     """The whole answer as it goes over the wire; the connection ends with it."""
-    said = answer(error)
-    said.headers["x-request-id"] = f"req_{uuid.uuid4().hex}"
-    said.headers["connection"] = "close"
-    status = HTTPStatus(said.status_code)
-    head = b"".join(name + b": " + value + b"\r\n" for name, value in said.raw_headers)
-    return f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() + head + b"\r\n" + bytes(said.body)
+    response = answer(error)
+    response.headers["x-request-id"] = f"req_{uuid.uuid4().hex}"
+    response.headers["connection"] = "close"
+    status = HTTPStatus(response.status_code)
+    head = b"".join(name + b": " + value + b"\r\n" for name, value in response.raw_headers)
+    return f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() + head + b"\r\n" + bytes(response.body)

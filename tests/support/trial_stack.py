@@ -32,20 +32,13 @@ AT_REST = ("completed", "dead", "cancelled", "expired")
 ESTABLISHED = "01"
 """A state of a socket in /proc/net/tcp."""
 
-UNBOUNDED, BOUNDED = "gpt-4.1-mini", "gpt-4.1"
-"""Models without tokens_per_minute and with it; `small` and `large` are their aliases."""
-
 CONFIG = """\
 [models."gpt-4.1-mini"]
 requests_per_minute = 600000
-[models."gpt-4.1"]
-requests_per_minute = 600000
-tokens_per_minute = 2000000000
 [aliases]
 small = ["gpt-4.1-mini"]
-large = ["gpt-4.1"]
 """
-"""No budgets: the first finding needs a model without tokens_per_minute and without one."""
+"""No budget and no tokens_per_minute: either refuses an absurd output limit, and a trial of odd values must send it."""
 
 
 @dataclass(frozen=True, kw_only=True)

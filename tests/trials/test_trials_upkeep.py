@@ -116,7 +116,7 @@ async def test_a_scope_too_long_for_an_index_stops_no_sealing(trials: TrialStack
         newest = trials.stack.rows("SELECT max(id) AS id FROM ledger")[0]["id"]
 
         async def sealed() -> bool:
-            return bool(trials.stack.rows("SELECT sealed_to >= %s AS done FROM ledger_seal", newest)[0]["done"])
+            return bool(trials.stack.rows("SELECT sealed_to >= %s AS done FROM tenant_ledger_seal", newest)[0]["done"])
 
         began = time.monotonic()
         is_sealed = await eventually(sealed, within_seconds=GIVE_UP_SECONDS)

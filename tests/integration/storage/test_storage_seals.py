@@ -189,3 +189,22 @@ async def test_an_entry_that_cannot_be_added_up_holds_up_no_other(engine: AsyncE
     assert await settled(engine, "w-before") == (42, 42)
     assert await settled(engine, "w-after") == (42, 42)
     assert (await settled(engine, "w-odd"))[0] == 2**63 - 1
+
+
+async def test_seals_side_by_side_skip_only_the_entry_that_fails(engine: AsyncEngine, seals: SealTable) -> None:
+    odd = await posted(engine, "w-odd-many", cost=2**63 - 1)
+    async with engine.begin() as connection:
+        await connection.execute(text(BOOK), {"id": odd.id, "seq": 0, "nano_usd": 2**63 - 1})
+    for _ in range(12):
+        await posted(engine, "w-behind", cost=3)
+
+    async with asyncio.timeout(WAIT_SECONDS):
+        while not await is_at_rest(engine):
+            await asyncio.gather(*(SealTable(engine).seal() for _ in range(6)))
+
+    assert await settled(engine, "w-behind") == (36, 36)
+
+
+async def is_at_rest(engine: AsyncEngine) -> bool:
+    async with engine.connect() as connection:
+        return bool((await connection.execute(text(AT_REST))).scalar_one())

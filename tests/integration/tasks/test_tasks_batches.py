@@ -173,6 +173,18 @@ class OddWords(Words):
         raise OverflowError(schema)
 
 
+class StricterWords(Words):
+    """A vocabulary that takes a schema when the file is checked and refuses it when the jobs are stored."""
+
+    def __init__(self) -> None:
+        self.has_checked = False
+
+    def schema_complaint(self, schema: JsonObject) -> str | None:
+        complaint = "It is refused now." if self.has_checked else None
+        self.has_checked = True
+        return complaint
+
+
 def line_with(custom_id: str, **changes: object) -> bytes:
     return orjson.dumps(orjson.loads(line(custom_id)) | changes)
 
@@ -191,6 +203,16 @@ async def test_a_line_that_meets_a_bug_fails_its_batch_and_nobody_elses(engine: 
     [error] = (batch := await found(engine, odd, a)).errors
     assert (batch.status, error["code"], error["line"]) == ("failed", "internal_error", 2)
     assert (await found(engine, other, b)).status == "in_progress"
+
+
+async def test_a_line_that_is_refused_when_it_is_stored_fails_its_batch(engine: AsyncEngine) -> None:
+    batch_id = await uploaded(engine, line("fine"), contracted("odd"), tenant=(a := await a_tenant(engine)))
+
+    await all_turns(batches_over(engine, StricterWords()).start_new)
+
+    batch = await found(engine, batch_id, a)
+    assert batch.status == "failed"
+    assert [error["line"] for error in batch.errors] == [2]
 
 
 async def test_a_line_that_postgres_refuses_is_named_by_its_batch(engine: AsyncEngine) -> None:

@@ -7,8 +7,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
+from structlog.testing import capture_logs
 
 from admission.connect import Admission
+from admission.ledger import Ledger
 from admission.stamps import read_stamp
 from schemas.admission import Grant, SettleKind, Settlement
 from schemas.attempt import OpenedAttempt
@@ -112,6 +114,44 @@ async def test_a_settlement_lost_after_its_stamp_was_looked_at_is_found_in_the_n
     assert sum(before) == 0
     assert sum(found) == len(unheard)
     assert await reserved(room) == STAYING - len(unheard) - len(heard)
+
+
+class Unsettling(Ledger):
+    """A ledger that fails to settle one stamp."""
+
+    failing = AttemptId("")
+    tries = 0
+
+    async def resolve(self, settlement: Settlement) -> bool:
+        if read_stamp(settlement.grant.stamp).attempt_id == self.failing:
+            self.tries += 1
+            raise KeyError(self.failing)
+        return await super().resolve(settlement)
+
+
+async def test_a_stamp_that_cannot_be_settled_is_logged_once_and_tried_ever_less(
+    engine: AsyncEngine, room: Admission, clock: Clock
+) -> None:
+    [odd] = await reserve(room, 1_000, 1)
+    clock.pass_seconds(660)
+    assert len(await room.gate.expire(limit=100)) == 1
+    ledger, now = Unsettling(room.wire, room.keys, room.gate), 0.0
+    ledger.failing = id_of(odd)
+    books = Bookkeeper(
+        table=LedgerTable(engine),
+        due=DueTable(engine),
+        redis=ledger,
+        configuration=Configuration(ConfigTable(engine)),
+        now=lambda: datetime.now(UTC),
+        clock=lambda: now,
+    )
+
+    with capture_logs() as logs:
+        for now in range(100):  # noqa: B007 - the books read it as their clock
+            await books.reconcile()
+
+    assert [entry["event"] for entry in logs].count("item_failed") == 1
+    assert ledger.tries == 7
 
 
 class Forgetful:

@@ -11,7 +11,8 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from config.watchdog import ALARM_SECONDS, SILENCE_SECONDS, Alarm, NoDeadline, Watchdog, watch
+from config.deadlines import NoDeadline
+from config.watchdog import ALARM_SECONDS, SILENCE_SECONDS, Alarm, Watchdog, watch
 from tests.support.full_pipe import full_pipe
 
 

@@ -138,6 +138,9 @@ VERDICTS: list[tuple[int, str, Kind, str]] = [
     (403, '{"error":{"code":"Arrearage","message":"Access denied."}}', Kind.MONEY, "Access denied"),
     (403, '{"error":{"code":"account_deactivated","message":"Deactivated."}}', Kind.AUTH, "Deactivated"),
     (429, '{"error":{"code":"insufficient_quota","message":"Quota."}}', Kind.MONEY, "Quota"),
+    (429, '{"error":{"code":"insufficient_quota","message":"Quota.","used":NaN}}', Kind.MONEY, "Quota"),
+    (400, '{"error":{"code":"invalid_api_key","message":"Key."},"limit":1e400}', Kind.AUTH, "Key"),
+    (400, '{"error":{"code":"context_length_exceeded","message":"Long.","at":-Infinity}}', Kind.TOO_LARGE, "Long"),
 ]
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from config.environment import PYTHON_NEEDS
 from stack.environment import environment_of
 
 WORK = {
@@ -24,6 +25,13 @@ def test_web_has_everything() -> None:
 @pytest.mark.parametrize("process", ["release", "interactive", "standard-1", "bulk", "upkeep"])
 def test_whoever_calls_providers_has_their_keys_and_not_the_doors(process: str) -> None:
     assert environment_of(process, ALL) == WORK | PROVIDER
+
+
+@pytest.mark.parametrize("process", ["flower", "simulator"])
+def test_a_process_with_a_list_has_what_its_python_needs(process: str) -> None:
+    needed = dict.fromkeys(PYTHON_NEEDS, "x")
+
+    assert environment_of(process, PROVIDER | needed) == needed
 
 
 def test_flower_has_its_broker_and_no_key() -> None:

@@ -11,7 +11,7 @@ COUNTED_FOR = "counted_for"
 """Where in the state of a request stands the tenant that it is counted for."""
 
 
-class Connections:
+class OpenRequests:
     """Counts requests by tenant, and refuses those beyond the share."""
 
     def __init__(self) -> None:
