@@ -147,7 +147,7 @@ class Callers:
         """Upload a batch file; returns its id."""
         form = aiohttp.FormData()
         form.add_field("purpose", "batch")
-        form.add_field("file", content, filename="in.jsonl")
+        form.add_field("file", io.BytesIO(content), filename="in.jsonl")
         async with self.session.post("/v1/files", data=form) as answer:
             found = await answer.json()
             assert answer.status == 200, found
