@@ -191,6 +191,7 @@ async def _caller(
     if not caller.is_operator:
         share: TenantShare = request.app.state.house.share(caller.tenant_id)
         request.app.state.connections.open(share, request.scope)
+        request.state.memory.count_for(caller.tenant_id)
     return caller
 
 

@@ -14,7 +14,7 @@ from starlette.responses import StreamingResponse
 from api.answers import Json, checked_id, known, page, whole
 from api.auth import AnyCaller
 from api.house import House
-from api.memory import DOWNLOAD_BYTES
+from api.memory import EXPORT_BYTES
 from api.native.jobs import USUAL_ROWS, Limit
 from api.native.letter_filters import Chosen, MeantByQuery, meant
 from api.native.shapes import dead_letter_object, group_object, story_object, whole_letter_object
@@ -73,7 +73,7 @@ async def export_dead_letters(
     which: MeantByQuery, house: OfHouse, privacy: OfPrivacy, memory: OfMemory
 ) -> StreamingResponse:
     """Stream dead letters as JSON lines, each with its request and all its attempts, the latest first."""
-    memory.take(DOWNLOAD_BYTES)
+    memory.take_buffers(EXPORT_BYTES)
     return StreamingResponse(_lines(house, which, content=privacy.store_content), media_type=JSON_LINES)
 
 

@@ -2,8 +2,6 @@
 
 import pytest
 
-from api.errors import Busy
-from api.memory import MemoryBudget, MemoryShare
 from api.server.connections import Connections
 from api.server.limits import SPARE_CONNECTIONS, Progress, connections_within
 
@@ -105,17 +103,3 @@ def test_a_body_that_drips_is_due_by_its_average() -> None:
         progress.add(1, second)
 
     assert progress.due_at == pytest.approx(10.09)
-
-
-def test_memory_that_is_not_there_is_refused_and_what_was_taken_comes_back() -> None:
-    budget = MemoryBudget(100)
-    first, second = MemoryShare(budget), MemoryShare(budget)
-    first.take(80)
-
-    with pytest.raises(Busy):
-        second.take(21)
-    second.take(20)
-    first.release()
-    first.release()
-
-    assert budget.free_bytes == 80
