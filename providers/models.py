@@ -77,7 +77,14 @@ class Models:
             cost_nano_usd=price.cost(usage) if price.is_known else ZERO,
             likely_input_tokens=estimate.tokens,
         )
-        return Plan(target=target, body=final, price=price, quote=quote, measured=estimate.measured)
+        return Plan(
+            target=target,
+            body=final,
+            price=price,
+            quote=quote,
+            tenant_id=job.tenant_id,
+            measured=estimate.measured,
+        )
 
     async def call(
         self, plan: Plan, attempt_id: AttemptId, *, deadline_seconds: float, on_chunk: OnChunk | None
