@@ -98,7 +98,9 @@ async def import_dead_letters(
         lanes=caller.lanes_of(house.share(caller.tenant_id)),
         most_nodes=MAX_LINE_NODES,
     )
-    sent = request.stream() if dry_run else house.quotas.counted(caller.tenant_id, request.stream())
+    sent = request.stream()
+    if caller.reach is not None and not dry_run:
+        sent = house.quotas.counted(caller.reach, sent)
     taken = await house.imports.take(
         _split(sent, first_line), reader, datetime.now(UTC), first_line=first_line, dry_run=dry_run
     )
