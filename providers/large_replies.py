@@ -6,11 +6,11 @@ A reply that waits for a slow client keeps its permit, so a tenant may hold a pa
 from asyncio import Semaphore
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
 from typing import Self
 
 from providers.patience import Patience
 from schemas.ids import TenantId
+from schemas.permits import TenantPermits
 
 LARGE_REPLIES_AT_ONCE = 4
 """Of a process, over all accounts: with their parsed values some 130 MB."""
@@ -19,33 +19,18 @@ LARGE_REPLIES_OF_A_TENANT = 2
 """Of those, what one tenant may read at once: its slow clients leave the others to other tenants."""
 
 
-@dataclass(eq=False, slots=True)
-class _TenantPermits:
-    """The permits of one tenant, and how many replies hold one or wait for one."""
-
-    permits: Semaphore = field(default_factory=lambda: Semaphore(LARGE_REPLIES_OF_A_TENANT))
-    replies: int = 0
-
-
 class LargeReplies:
     """The permits of a process."""
 
     def __init__(self) -> None:
         self._permits = Semaphore(LARGE_REPLIES_AT_ONCE)
-        self._of_tenants: dict[TenantId, _TenantPermits] = {}
+        self._of_tenants = TenantPermits(LARGE_REPLIES_OF_A_TENANT)
 
     @asynccontextmanager
     async def permit(self, tenant_id: TenantId) -> AsyncIterator[None]:
         """Wait for a permit of the tenant, then for one of the process, and hold both."""
-        of_tenant = self._of_tenants.setdefault(tenant_id, _TenantPermits())
-        of_tenant.replies += 1
-        try:
-            async with of_tenant.permits, self._permits:
-                yield
-        finally:
-            of_tenant.replies -= 1
-            if not of_tenant.replies:
-                del self._of_tenants[tenant_id]
+        async with self._of_tenants.permit(tenant_id), self._permits:
+            yield
 
 
 class LargeReplyPermit:
