@@ -4,6 +4,8 @@ import pytest
 
 from api.server.connections import Connections
 from api.server.limits import SPARE_CONNECTIONS, Progress, connections_within
+from config.descriptors import BESIDE_CALLS, PER_CALL_IN_WEB, needed_by_web
+from config.settings import Settings
 
 
 class OpenConnection:
@@ -80,9 +82,15 @@ def test_every_connection_is_looked_at_in_a_sweep() -> None:
 def test_1024_descriptors_leave_room_for_calls_and_stores() -> None:
     most = connections_within(1_024)
 
-    assert most >= 400
-    assert 2 * most + SPARE_CONNECTIONS + 128 <= 1_024
+    assert most >= 380
+    assert most * PER_CALL_IN_WEB + BESIDE_CALLS <= 1_024
     assert connections_within(10) == 1
+
+
+def test_the_descriptors_that_a_web_process_must_have_serve_a_connection_for_each_of_its_calls() -> None:
+    settings = Settings.model_construct(slots=500)
+
+    assert connections_within(needed_by_web(settings)) == settings.call_places
 
 
 def body(**changes: float) -> Progress:
