@@ -13,9 +13,8 @@ from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 
 import aiohttp
-import orjson
 
-from schemas.jsons import JsonObject
+from schemas.jsons import JsonObject, MalformedJson, parse_reply
 from schemas.reply import TroubleKind
 
 MAX_MESSAGE_CHARACTERS = 300
@@ -143,8 +142,8 @@ def error_object(body: object) -> JsonObject:
 def error_in(text: str) -> JsonObject:
     """The error in the text of a refusal: its object, or the title of a page."""
     try:
-        return error_object(orjson.loads(text))
-    except orjson.JSONDecodeError:
+        return error_object(parse_reply(text))
+    except MalformedJson:
         title = _TITLE.search(text[:_TITLE_WITHIN_CHARACTERS])
         return {"message": f"The provider answered with a page: {title[1].strip()}"} if title else {}
 
