@@ -14,7 +14,7 @@ from config.settings import Settings
 from providers import client, judging
 from providers.accounts import open_accounts
 from providers.bodies import MAX_METADATA_PAIRS, final_body, without_streaming
-from providers.check_process import Checks
+from providers.checks import Checks
 from providers.client import Account, OnChunk
 from providers.counting import counters
 from providers.estimates import Estimates
