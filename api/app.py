@@ -9,7 +9,6 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 
 from api.auth import Authenticator
-from api.connections import Connections
 from api.errors import ERROR_ANSWER, install
 from api.gauges import HouseGauges
 from api.house import House
@@ -17,6 +16,7 @@ from api.memory import MemoryBudget
 from api.metrics import Metrics
 from api.middleware import Frame, body_caps
 from api.native import controls, dead_letters, docs, health, jobs, operators, quote, replays, suspense, tenants
+from api.open_requests import OpenRequests
 from api.openai import batches, chat, files, models
 from config.catalogue import Catalogue
 from config.settings import Settings
@@ -68,13 +68,13 @@ def create_app(settings: Settings, catalogue: Catalogue, open_house: OpenHouse) 
     app.state.gauges = HouseGauges()
     app.state.started_at = int(time.time())
     caps = body_caps(max_body_bytes=settings.max_body_bytes, max_file_bytes=settings.max_file_bytes)
-    app.state.connections = Connections()
+    app.state.open_requests = OpenRequests()
     app.add_middleware(
         Frame,
         metrics=metrics,
         cap_bytes=caps,
         memory=MemoryBudget(settings.max_bytes_in_flight),
-        closed=app.state.connections.close,
+        closed=app.state.open_requests.close,
     )
     install(app)
     for router in ROUTERS:

@@ -9,11 +9,11 @@ from fastapi import FastAPI, Request, Response
 from starlette.types import Message
 
 from api.auth import AnyCaller, Authenticator
-from api.connections import Connections
 from api.errors import Busy, install
 from api.memory import UPLOAD_BYTES, MemoryBudget, MemoryShare
 from api.metrics import Metrics
 from api.middleware import Frame
+from api.open_requests import OpenRequests
 from schemas.ids import KeyId, TenantId
 from schemas.tenants import TenantShare
 from storage.keys import StoredKey
@@ -121,7 +121,7 @@ class Server:
         app = FastAPI()
         app.state.authenticator = Authenticator(TenantKeys(), OPERATOR_KEY)  # type: ignore[arg-type]  # asks nothing else
         app.state.house = SimpleNamespace(share=lambda tenant_id: TenantShare(tenant_id=tenant_id))
-        app.state.connections = Connections()
+        app.state.open_requests = OpenRequests()
         install(app)
 
         async def read(request: Request, _: AnyCaller) -> Response:
@@ -136,7 +136,7 @@ class Server:
             metrics=Metrics(),
             cap_bytes=lambda _: 10_000_000,
             memory=self.budget,
-            closed=app.state.connections.close,
+            closed=app.state.open_requests.close,
         )
 
     async def post(self, path: str, body: bytes, key: str | None) -> int:

@@ -1,4 +1,4 @@
-"""Requests that each tenant has under way in this process, from its key being known to the end of the answer."""
+"""Counts the requests that each tenant has open in this process, from its key being known to the end of the answer."""
 
 from collections import Counter
 from typing import Any
@@ -11,7 +11,7 @@ COUNTED_FOR = "counted_for"
 """Where in the state of a request stands the tenant that it is counted for."""
 
 
-class Connections:
+class OpenRequests:
     """Counts requests by tenant, and refuses those beyond the share."""
 
     def __init__(self) -> None:

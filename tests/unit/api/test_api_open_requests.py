@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from api.connections import Connections
+from api.open_requests import OpenRequests
 from schemas.errors import QuotaReached
 from schemas.ids import TenantId
 from schemas.tenants import TenantShare
@@ -13,24 +13,24 @@ TWO = TenantShare(tenant_id=TenantId("greedy"), connections=2)
 
 
 def test_the_third_of_two_connections_is_refused_until_one_has_ended() -> None:
-    connections, scopes = Connections(), [dict[str, Any]() for _ in range(3)]
-    connections.open(TWO, scopes[0])
-    connections.open(TWO, scopes[1])
+    requests, scopes = OpenRequests(), [dict[str, Any]() for _ in range(3)]
+    requests.open(TWO, scopes[0])
+    requests.open(TWO, scopes[1])
 
     with pytest.raises(QuotaReached, match="connections of this tenant is 2, and 2 are in use"):
-        connections.open(TWO, scopes[2])
-    connections.close(scopes[2])
+        requests.open(TWO, scopes[2])
+    requests.close(scopes[2])
     with pytest.raises(QuotaReached):
-        connections.open(TWO, scopes[2])
+        requests.open(TWO, scopes[2])
 
-    connections.close(scopes[0])
-    connections.close(scopes[0])
-    connections.open(TWO, scopes[2])
+    requests.close(scopes[0])
+    requests.close(scopes[0])
+    requests.open(TWO, scopes[2])
 
 
 def test_another_tenant_has_connections_of_its_own() -> None:
-    connections = Connections()
+    requests = OpenRequests()
     for _ in range(2):
-        connections.open(TWO, {})
+        requests.open(TWO, {})
 
-    connections.open(TenantShare(tenant_id=TenantId("modest"), connections=1), {})
+    requests.open(TenantShare(tenant_id=TenantId("modest"), connections=1), {})
