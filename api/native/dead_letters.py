@@ -98,7 +98,7 @@ async def import_dead_letters(
         lanes=caller.lanes_of(house.share(caller.tenant_id)),
         most_nodes=MAX_LINE_NODES,
     )
-    sent = request.stream()
+    sent: AsyncIterator[bytes] = request.stream()
     if caller.reach is not None and not dry_run:
         sent = house.quotas.counted(caller.reach, sent)
     taken = await house.imports.take(
