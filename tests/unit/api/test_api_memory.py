@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from fastapi import FastAPI, Request, Response
@@ -10,12 +11,16 @@ from starlette.types import Message
 
 from api.auth import AnyCaller, Authenticator
 from api.errors import Busy, install
-from api.memory import UPLOAD_BYTES, MemoryBudget, MemoryShare
+from api.memory import EXPORT_BYTES, UPLOAD_BYTES, MemoryBudget, MemoryShare
 from api.metrics import Metrics
 from api.middleware import Frame
+from api.native.dead_letters import export_dead_letters
 from api.open_requests import OpenRequests
+from config.catalogue import PrivacyTable
 from schemas.ids import KeyId, TenantId
+from schemas.replay import DeadLetters
 from schemas.tenants import TenantShare
+from storage.dead_letters import MAX_LETTER_BYTES
 from storage.keys import StoredKey
 
 GREEDY, MODEST = TenantId("greedy"), TenantId("modest")
@@ -187,3 +192,13 @@ async def test_uploads_of_one_tenant_leave_room_for_those_of_another() -> None:
     share_of(server.budget, GREEDY).take(5 * UPLOAD_BYTES)
 
     assert [await server.post("/v1/files", b"x", key) for key in (GREEDY, MODEST)] == [503, 200]
+
+
+async def test_an_export_takes_the_memory_of_the_largest_letter_and_its_line() -> None:
+    budget = MemoryBudget(3 * EXPORT_BYTES)
+    share = share_of(budget, GREEDY)
+    house: Any = SimpleNamespace(dead_letters=SimpleNamespace(whole=None))
+
+    await export_dead_letters(DeadLetters(tenant_id=GREEDY), house, PrivacyTable(), share)
+
+    assert budget.free_bytes == 2 * EXPORT_BYTES >= 2 * 3 * MAX_LETTER_BYTES
