@@ -11,7 +11,7 @@ from prometheus_client import REGISTRY
 from api.app import create_app
 from api.server.server import Server
 from config.catalogue import Catalogue, CatalogueError, load_catalogue
-from config.descriptors import OF_A_CALLERS_CALL, log_descriptors, require_descriptors
+from config.descriptors import log_descriptors, needed_by_web, require_descriptors
 from config.logs import configure_logs
 from config.memory import keep_what_started
 from config.metrics import Metrics
@@ -33,7 +33,7 @@ async def serve(settings: Settings, catalogue: Catalogue, env: Mapping[str, str]
         app = create_app(settings, catalogue, lambda _settings, _catalogue: nullcontext(house))
         keep_what_started()
         watchdog.has_started()
-        log_descriptors(settings, OF_A_CALLERS_CALL)
+        log_descriptors(settings, needed_by_web(settings))
         await Server(app, settings).serve()
 
 
@@ -42,7 +42,7 @@ def main() -> int:
     try:
         settings = load_settings()
         configure_logs(settings.env)
-        require_descriptors(settings, OF_A_CALLERS_CALL)
+        require_descriptors(settings, needed_by_web(settings))
         asyncio.run(serve(settings, load_catalogue(settings.config), os.environ))
     except (SettingError, CatalogueError, InvalidSetting) as error:
         print(f"web: {error}", file=sys.stderr)  # noqa: T201 - the one line of a refused start

@@ -96,11 +96,14 @@ class Authenticator:
         await self._check_tenant(wanted_tenant)
         return Caller(tenant_id=TenantId(wanted_tenant), is_operator=True, named=True)
 
-    async def check_scraper(self, secret: str) -> None:
-        """Let the scrape key and operators in. Raises Unauthenticated, Forbidden and PostgresUnavailable."""
+    async def check_scraper(self, secret: str, *, address: str = "") -> None:
+        """Let the scrape key and operators in.
+
+        Raises Unauthenticated, TooManyFailures, Forbidden and PostgresUnavailable.
+        """
         if self._scrape_digest is not None and hmac.compare_digest(_digest(secret), self._scrape_digest):
             return
-        if not (await self.caller(secret)).is_operator:
+        if not (await self.caller(secret, address=address)).is_operator:
             raise Forbidden("Metrics need the scrape key, or a key with the operator scope.")
 
     def forget(self) -> None:
@@ -177,6 +180,10 @@ def _digest(secret: str) -> bytes:
     return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
 
 
+def _address(request: Request) -> str:
+    return request.client.host if request.client else ""
+
+
 _bearer = HTTPBearer(auto_error=False, description="An API key")
 
 
@@ -186,11 +193,12 @@ async def _caller(
     if credentials is None:
         raise Unauthenticated
     authenticator: Authenticator = request.app.state.authenticator
-    address = request.client.host if request.client else ""
-    caller = await authenticator.caller(credentials.credentials, request.headers.get(TENANT_HEADER), address=address)
+    wanted_tenant = request.headers.get(TENANT_HEADER)
+    caller = await authenticator.caller(credentials.credentials, wanted_tenant, address=_address(request))
     if not caller.is_operator:
         share: TenantShare = request.app.state.house.share(caller.tenant_id)
         request.app.state.open_requests.open(share, request.scope)
+        request.state.memory.count_for(caller.tenant_id)
     return caller
 
 
@@ -200,7 +208,7 @@ async def _scraper(
     if credentials is None:
         raise Unauthenticated
     authenticator: Authenticator = request.app.state.authenticator
-    await authenticator.check_scraper(credentials.credentials)
+    await authenticator.check_scraper(credentials.credentials, address=_address(request))
 
 
 async def _operator(caller: Annotated[Caller, Depends(_caller)]) -> Caller:

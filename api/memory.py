@@ -1,6 +1,14 @@
-"""A budget of the memory that requests take, so that many large bodies at once are refused and not run out of it."""
+"""Counts the memory that requests take, and refuses what is beyond the budget of the process.
+
+A tenant may take as much as it leaves free: at most a half of the budget, and a half of what other tenants left. So no
+tenant refuses the requests of others. Operators may take all of it.
+"""
+
+from collections import Counter
 
 from api.errors import Busy
+from schemas.ids import TenantId
+from storage.dead_letters import MAX_LETTER_BYTES
 
 BODY_WEIGHT = 2
 """A body and the strings that are parsed from it are held at the same time."""
@@ -10,19 +18,38 @@ DOWNLOAD_BYTES = 2_000_000
 """Of a file that goes out: a chunk of a megabyte, once from the database and once on its way."""
 UPLOAD_BYTES = 2_000_000
 """Of a file that comes in: a chunk that is gathered, and the same on its way to the database."""
+EXPORT_BYTES = 3 * MAX_LETTER_BYTES
+"""Of dead letters that go out: the text of one from the database, its values, and its line."""
 
 
 class MemoryBudget:
-    """What all requests of the process take together."""
+    """What all requests of the process take together, and what those of each tenant take of it."""
 
     def __init__(self, most_bytes: int) -> None:
-        self._most_bytes = most_bytes
-        self.taken_bytes = 0
+        self.most_bytes = most_bytes
+        self._taken_bytes = 0
+        self._by_tenant = Counter[TenantId]()
 
     @property
     def free_bytes(self) -> int:
-        """What may still be taken."""
-        return self._most_bytes - self.taken_bytes
+        """What nobody has taken."""
+        return self.most_bytes - self._taken_bytes
+
+    def check(self, size: int, tenant_id: TenantId | None) -> None:
+        """Raises Busy where so much could not be taken now."""
+        after = self.free_bytes - size
+        least_left = 0 if tenant_id is None else self._by_tenant[tenant_id] + size
+        if after < least_left:
+            raise Busy
+
+    def change(self, size: int, tenant_id: TenantId | None) -> None:
+        """Count bytes that are taken, or less than 0 of them that are given back."""
+        self._taken_bytes += size
+        if tenant_id is None:
+            return
+        self._by_tenant[tenant_id] += size
+        if not self._by_tenant[tenant_id]:
+            del self._by_tenant[tenant_id]
 
 
 class MemoryShare:
@@ -31,19 +58,32 @@ class MemoryShare:
     def __init__(self, budget: MemoryBudget) -> None:
         self._budget = budget
         self._bytes = 0
+        self._tenant_id: TenantId | None = None
+
+    def count_for(self, tenant_id: TenantId) -> None:
+        """Count what the request takes for a tenant too, and not for the process only."""
+        self._budget.change(-self._bytes, self._tenant_id)
+        self._tenant_id = tenant_id
+        self._budget.change(self._bytes, tenant_id)
 
     def take(self, size: int) -> None:
-        """Take more. Raises Busy, and takes nothing, where the budget has no more."""
+        """Take more. Raises Busy, and takes nothing, where the budget or the tenant's part of it has no more."""
         self.check(size)
-        self._budget.taken_bytes += size
+        self._budget.change(size, self._tenant_id)
         self._bytes += size
+
+    def take_buffers(self, size: int) -> None:
+        """Take what a stream holds, or all that the tenant may take where that is less. Raises Busy.
+
+        A small budget so lets one stream pass after another, and refuses none for ever.
+        """
+        self.take(min(size, self._budget.most_bytes // (1 if self._tenant_id is None else 2)))
 
     def check(self, size: int) -> None:
         """Raises Busy where so much could not be taken now."""
-        if size > self._budget.free_bytes:
-            raise Busy
+        self._budget.check(size, self._tenant_id)
 
     def release(self) -> None:
         """Give everything back."""
-        self._budget.taken_bytes -= self._bytes
+        self._budget.change(-self._bytes, self._tenant_id)
         self._bytes = 0

@@ -116,6 +116,7 @@ class _Body:
         self._unread = self._announced_bytes > 0 or "transfer-encoding" in headers
         self._crowded = CROWDED in scope["state"] and scope["path"] not in PROBES
         self._streams = scope["path"].rstrip("/") in FILE_PATHS
+        self._buffered = False
         self._receive = receive
         self._send = send
         self._share = share
@@ -129,9 +130,7 @@ class _Body:
             raise Busy
         if self._announced_bytes > self._most_bytes:
             raise _too_large(self._most_bytes)
-        if self._streams and self._unread:
-            self._share.take(UPLOAD_BYTES)
-        elif self._announced_bytes:
+        if self._announced_bytes and not self._streams:
             self._share.check(self._announced_bytes * BODY_WEIGHT)
 
     async def receive(self) -> Message:
@@ -143,9 +142,17 @@ class _Body:
         if self._seen_bytes > self._most_bytes:
             self._unread = True
             raise _too_large(self._most_bytes)
-        if size and not self._streams:
-            self._share.take(size * BODY_WEIGHT)
+        if size:
+            self._count(size)
         return message
+
+    def _count(self, size: int) -> None:
+        """Take the memory of what came. Bodies are read once the caller is known, so it counts for the tenant."""
+        if not self._streams:
+            self._share.take(size * BODY_WEIGHT)
+        elif not self._buffered:
+            self._share.take_buffers(UPLOAD_BYTES)
+            self._buffered = True
 
     async def send(self, message: Message) -> None:
         """The answer."""

@@ -1,4 +1,4 @@
-"""Requests that each tenant has under way in this process, from its key being known to the end of the answer."""
+"""Counts the requests that each tenant has open in this process, from its key being known to the end of the answer."""
 
 from collections import Counter
 from typing import Any

@@ -12,7 +12,7 @@ import typer
 from cli.options import DEFAULT_HOME, AsJson, HomeFolder, environment
 from cli.show import remark, say, show_json, show_rows
 from config.catalogue import load_catalogue
-from config.descriptors import OF_A_CALLERS_CALL, descriptors_needed, require_descriptors
+from config.descriptors import needed_by_web, require_descriptors
 from config.settings import SettingError, Settings
 from schemas.errors import InvalidSetting, NotFound, Unavailable, UnfitSchema
 from schemas.jsons import JsonObject
@@ -77,7 +77,7 @@ def check(ctx: typer.Context, *, as_json: AsJson = False) -> None:
     for name, url in addresses.items():
         if url:
             _require_answer(name, url)
-    limit, needed = _descriptors(settings), descriptors_needed(settings, OF_A_CALLERS_CALL)
+    limit, needed = _descriptors(settings), needed_by_web(settings)
     findings: JsonObject = {
         "config": str(path) if path.exists() else "built-in",
         "models": sorted(catalogue.models),
@@ -103,7 +103,7 @@ def _row(process: stack_status.ProcessStatus) -> JsonObject:
 
 def _descriptors(settings: Settings) -> int:
     try:
-        return require_descriptors(settings, OF_A_CALLERS_CALL)
+        return require_descriptors(settings, needed_by_web(settings))
     except SettingError as error:
         raise InvalidSetting(str(error)) from None
 

@@ -12,15 +12,16 @@ from config.settings import SettingError, Settings
 
 log = structlog.get_logger()
 
-OF_A_CALL = 1
+PER_CALL = 1
 """Its connection to the provider."""
 
-OF_A_CALLERS_CALL = 2
-"""In web also the connection of the caller who waits for it."""
+PER_CALL_IN_WEB = 2
+"""Also the connection of the caller who waits for it."""
 
 BESIDE_CALLS = 256
-"""Spare connections to providers (64), to Redis (at most 2 for the gate, 10 for messages, 50 for results) and Postgres
-(8, upkeep one more), files, and callers who ask for something else."""
+"""Connections to providers that are being closed (64), to Redis (at most 2 for the gate, 10 for messages, 50 for
+results) and Postgres (8, upkeep one more; 4 for listings), pipes of two check processes (6), connections of clients
+beyond the cap (32), and files."""
 
 MOST_DESCRIPTORS = 1_048_576
 """What Linux allows a process unless it is told otherwise, where the hard limit is said to be infinite or beyond."""
@@ -29,9 +30,14 @@ MACOS_DESCRIPTORS = 10_240
 """The same on macOS."""
 
 
-def descriptors_needed(settings: Settings, of_a_call: int) -> int:
-    """What a process needs whose slots are full; `of_a_call` is 0 for one that has no slots."""
-    return settings.slots * of_a_call + BESIDE_CALLS
+def needed_by_web(settings: Settings) -> int:
+    """Descriptors of a web process with as many calls as it may have."""
+    return settings.call_places * PER_CALL_IN_WEB + BESIDE_CALLS
+
+
+def needed_by_worker(settings: Settings) -> int:
+    """Descriptors of a worker whose slots are full."""
+    return settings.slots * PER_CALL + BESIDE_CALLS
 
 
 def raise_descriptor_limit() -> int:
@@ -49,9 +55,9 @@ def raise_descriptor_limit() -> int:
     return soft
 
 
-def require_descriptors(settings: Settings, of_a_call: int) -> int:
-    """Raise the limit and return it. Raises SettingError where full slots would need more."""
-    limit, needed = raise_descriptor_limit(), descriptors_needed(settings, of_a_call)
+def require_descriptors(settings: Settings, needed: int) -> int:
+    """Raise the limit and return it. Raises SettingError where the process would need more."""
+    limit = raise_descriptor_limit()
     if needed > limit:
         raise SettingError(
             f"PENSTOCK_SLOTS: {settings.slots} slots need {needed} descriptors and this process may have {limit}: "
@@ -60,7 +66,7 @@ def require_descriptors(settings: Settings, of_a_call: int) -> int:
     return limit
 
 
-def log_descriptors(settings: Settings, of_a_call: int) -> None:
+def log_descriptors(settings: Settings, needed: int) -> None:
     """Log the figures once a process has started; a refused start says one line only."""
-    limit = require_descriptors(settings, of_a_call)
-    log.info("descriptor_limit", limit=limit, needed=descriptors_needed(settings, of_a_call))
+    limit = require_descriptors(settings, needed)
+    log.info("descriptor_limit", limit=limit, needed=needed)

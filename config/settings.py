@@ -63,7 +63,10 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(default=4_000_000, ge=1)
     """A single request over HTTP."""
     max_bytes_in_flight: int = Field(default=200_000_000, ge=1_000_000)
-    """Memory that the bodies of all requests of a web process may take, parsed; beyond, 503. Some 20 of the largest."""
+    """Memory that the bodies of all requests of a web process may take, parsed; beyond, 503. Some 20 of the largest.
+
+    A tenant may take as much as it leaves free: at most a half.
+    """
     max_reply_bytes: int = Field(default=16_000_000, ge=10_000)
     """What is read of a provider's answer, decompressed; the largest of text have half a megabyte, of images a few."""
     max_connections: int | None = Field(default=None, ge=1)

@@ -4,7 +4,6 @@ The environment comes in as an argument; what the SDK would read from the proces
 no organisation reaches a provider that they were not meant for.
 """
 
-from asyncio import Semaphore
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from urllib.parse import urlsplit
@@ -15,7 +14,8 @@ from openai import AsyncOpenAI
 from config.catalogue import OPENAI_BASE_URL, PROVIDER_DEFAULT, Catalogue, ProviderTable
 from config.settings import Settings
 from providers.bounded import BoundedClient
-from providers.client import LARGE_REPLIES_AT_ONCE, Account
+from providers.client import Account
+from providers.large_replies import LargeReplies
 from schemas.errors import InvalidSetting
 
 SPARE_CONNECTIONS = 64
@@ -44,7 +44,7 @@ async def open_accounts(
     keys = {name: _key(name, table, env) for name, table in tables.items()}
     async with AsyncExitStack() as stack:
         accounts = {}
-        large_replies = Semaphore(LARGE_REPLIES_AT_ONCE)
+        large_replies = LargeReplies()
         for name, table in tables.items():
             base_url = base_url_of(name, table, env)
             client = await stack.enter_async_context(_client(base_url, keys[name], settings, env))

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Self, TypeAlias
+from typing import Any, TypeAlias
 
 import aiohttp
 import httpx2
@@ -19,6 +19,7 @@ from config.settings import Settings
 from providers.bodies import asks_for_usage, streaming
 from providers.bounded import ReplyTooLargeError, is_stream
 from providers.exchange import Exchange
+from providers.large_replies import LargeReplies, LargeReplyPermit
 from providers.patience import Patience
 from providers.sse import EventDecoder, EventTooLargeError
 from providers.streaming import Accumulator, MalformedChunkError, StreamTooLargeError, as_chunk
@@ -41,11 +42,9 @@ CONNECT_SHARE = 0.5
 """A call that spends more of its time than this on connecting is given up while it is certain that nothing was sent."""
 
 LARGE_REPLY_BYTES = 256_000
-"""A whole answer beyond this is read and parsed when its turn comes; an answer of text has less."""
+"""A whole answer beyond this is read and parsed with a permit; an answer of text has less."""
 LARGE_STREAM_BYTES = 2_000_000
-"""A stream beyond this, in what is kept of it, goes on when its turn comes: more than the longest output of text."""
-LARGE_REPLIES_AT_ONCE = 4
-"""Of a process, over all accounts: with their parsed values some 130 MB."""
+"""A stream beyond this, in what is kept of it, goes on with a permit: more than the longest output of text."""
 MAX_REPLY_VALUES = 1_000_000
 """Values of one answer. With 20 log probabilities for each, a token has 180 of them: 5,500 tokens."""
 
@@ -61,7 +60,7 @@ class Account:
     openai: AsyncOpenAI
     key: str
     lookup: bool
-    large_replies: asyncio.Semaphore
+    large_replies: LargeReplies
 
 
 async def call(
@@ -109,9 +108,10 @@ async def _converse(
         listener = None if on_chunk is None else _Listener(on_chunk, wants_usage=asks_for_usage(asked))
         if streams and is_stream(response):
             stream = Accumulator(most_bytes=settings.max_reply_bytes, most_values=MAX_REPLY_VALUES)
-            async with _LargeReplyPermit(exchange, account.large_replies) as permit:
+            async with _permit(exchange, account) as permit:
                 return await _listen(exchange, stream, response, listener, permit)
-        body = await _read(exchange, response, account.large_replies)
+        async with _permit(exchange, account) as permit:
+            body = await _read(exchange, response, permit)
         with synchronous_step():
             answer = exchange.replied(body)
         if listener is not None and isinstance(answer, Reply):
@@ -141,33 +141,13 @@ async def _posted(
         await response.aclose()
 
 
-class _LargeReplyPermit:
-    """Lets one answer of this process be large. It is taken when the answer turns out to be, and held to its end."""
-
-    def __init__(self, exchange: Exchange, large_replies: asyncio.Semaphore) -> None:
-        self._patience = exchange.patience
-        self._large_replies = large_replies
-        self._taken = False
-
-    async def take(self) -> None:
-        """Wait for it, as for a listener: this is not the provider's silence."""
-        if not self._taken:
-            self._patience.for_listener()
-            await self._large_replies.acquire()
-            self._taken = True
-            self._patience.for_next_chunk()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._taken:
-            self._large_replies.release()
+def _permit(exchange: Exchange, account: Account) -> LargeReplyPermit:
+    return LargeReplyPermit(account.large_replies, exchange.plan.tenant_id, exchange.patience)
 
 
-async def _read(exchange: Exchange, response: httpx2.Response, large_replies: asyncio.Semaphore) -> Any:  # noqa: ANN401 - unparsed
+async def _read(exchange: Exchange, response: httpx2.Response, permit: LargeReplyPermit) -> Any:  # noqa: ANN401 - unparsed
     raw = bytearray()
-    async with _LargeReplyPermit(exchange, large_replies) as permit, aclosing(response.aiter_bytes()) as parts:
+    async with aclosing(response.aiter_bytes()) as parts:
         async for part in parts:
             exchange.patience.for_next_chunk()
             if len(raw) + len(part) > LARGE_REPLY_BYTES:
@@ -196,7 +176,7 @@ async def _listen(
     stream: Accumulator,
     response: httpx2.Response,
     listener: _Listener | None,
-    permit: _LargeReplyPermit,
+    permit: LargeReplyPermit,
 ) -> Reply | Trouble:
     exchange.stream = stream
     try:
@@ -236,7 +216,7 @@ async def _take(exchange: Exchange, stream: Accumulator, event: bytes, listener:
 
 
 async def _events(
-    exchange: Exchange, stream: Accumulator, response: httpx2.Response, permit: _LargeReplyPermit
+    exchange: Exchange, stream: Accumulator, response: httpx2.Response, permit: LargeReplyPermit
 ) -> AsyncGenerator[bytes, None]:
     decoder = EventDecoder(stream.most_bytes)
     async with aclosing(response.aiter_bytes()) as incoming:

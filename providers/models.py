@@ -14,7 +14,7 @@ from config.settings import Settings
 from providers import client, judging
 from providers.accounts import open_accounts
 from providers.bodies import MAX_METADATA_PAIRS, final_body, without_streaming
-from providers.check_process import Checks
+from providers.checks import Checks
 from providers.client import Account, OnChunk
 from providers.counting import counters
 from providers.estimates import Estimates
@@ -77,7 +77,14 @@ class Models:
             cost_nano_usd=price.cost(usage) if price.is_known else ZERO,
             likely_input_tokens=estimate.tokens,
         )
-        return Plan(target=target, body=final, price=price, quote=quote, measured=estimate.measured)
+        return Plan(
+            target=target,
+            body=final,
+            price=price,
+            quote=quote,
+            tenant_id=job.tenant_id,
+            measured=estimate.measured,
+        )
 
     async def call(
         self, plan: Plan, attempt_id: AttemptId, *, deadline_seconds: float, on_chunk: OnChunk | None

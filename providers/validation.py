@@ -17,7 +17,7 @@ from providers.schema_weight import weight_of
 from providers.unfolding import unfolding_complaint
 from providers.wire import encoded
 from providers.work import Size, Work
-from schemas.jsons import JsonObject
+from schemas.jsons import MAX_REPLY_LEVELS, JsonObject, is_deeper
 from schemas.storable import storable
 
 MAX_COMPILED = 512
@@ -35,10 +35,8 @@ MAX_ENUMERATED_PAIRS = 2_000
 Beyond, the first error is the complaint.
 """
 
-MAX_VALUE_LEVELS = 200
-"""Deeper values cannot be stored, and at some thousands the engine runs out of stack, which ends the process."""
-
 TOO_DEEP = "The value is too deeply nested to be checked."
+UNREADABLE = "The value cannot be checked: {}."
 WHOLE = "the whole schema: it refers to a part that is not checked"
 
 
@@ -67,14 +65,16 @@ class CompiledSchema:
         `size` is that of the text that the value was read from. Raises TooMuchWork.
         """
         work.spend(self._weight.steps(size))
-        if size.openings > MAX_VALUE_LEVELS and _nests_deeper(value, MAX_VALUE_LEVELS):
-            return TOO_DEEP
+        if size.openings > MAX_REPLY_LEVELS and is_deeper(value, MAX_REPLY_LEVELS):
+            return TOO_DEEP  # at some thousands the engine runs out of stack, which ends the process
         try:
             return self._complaint(value, size)
         except UnicodeEncodeError:  # half a character
             return self._complaint(storable(value), size)
-        except (RecursionError, ValueError):  # the engine's own limit of levels
+        except RecursionError:
             return TOO_DEEP
+        except ValueError as error:  # the engine cannot read the value
+            return UNREADABLE.format(str(error)[:200])
 
     def _complaint(self, value: Any, size: Size) -> str | None:  # noqa: ANN401 - any JSON value
         if self._validator.is_valid(value):
@@ -141,12 +141,3 @@ def _is_about_a_pattern(error: ValidationError) -> bool:
 def _words(error: ValidationError) -> str:
     place = "/".join(str(step) for step in error.instance_path)
     return f"{place[:100] or 'the schema'}: {error.message[:200]}"
-
-
-def _nests_deeper(value: Any, levels: int) -> bool:  # noqa: ANN401 - any JSON value
-    level = [value]
-    while level and levels >= 0:
-        levels -= 1
-        below = [part.values() if isinstance(part, dict) else part for part in level if isinstance(part, dict | list)]
-        level = [part for parts in below for part in parts]
-    return bool(level)

@@ -6,7 +6,7 @@ A step is about 5 nanoseconds, measured on a slow shared core at the worst input
 from dataclasses import dataclass
 
 INLINE_STEPS = 4_000_000
-"""What one reply may cost on the event loop: 20 ms. What needs more is done by `providers.check_process`."""
+"""What one reply may cost on the event loop: 20 ms. What needs more is done by `providers.checks`."""
 
 PARSE_STEPS_PER_CHARACTER = 10
 PAIR_STEPS = 4

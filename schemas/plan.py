@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from schemas.admission import BudgetCounter
 from schemas.estimates import Measured
+from schemas.ids import DEFAULT_TENANT, TenantId
 from schemas.job import Target
 from schemas.jsons import JsonObject
 from schemas.money import Price, Quote
@@ -21,6 +22,7 @@ class Plan:
     body: JsonObject
     price: Price
     quote: Quote
+    tenant_id: TenantId = DEFAULT_TENANT
     counters: tuple[BudgetCounter, ...] = ()
     measured: Measured | None = None
     share: TenantShare | None = None

@@ -21,7 +21,7 @@ from schemas.stop_loss import NO_STOP_LOSS, Phase, StopLoss
 from storage.batched import by_bytes, fetch
 from storage.controls import begin
 from storage.engine import dumps, transaction
-from storage.listings import cursor_moment, listing
+from storage.listings import Listings, cursor_moment
 from storage.rows import Row
 
 PAGE_JOBS = 500
@@ -150,8 +150,8 @@ _MOMENTS = (
 class BatchTable:
     """Batches of tenants; every change of status is a compare-and-set."""
 
-    def __init__(self, engine: AsyncEngine, listings: AsyncEngine | None = None) -> None:
-        self._engine, self._listings = engine, listings or engine
+    def __init__(self, engine: AsyncEngine, listings: Listings | None = None) -> None:
+        self._engine, self._listings = engine, listings or Listings(engine)
 
     async def create(
         self,
@@ -197,7 +197,7 @@ class BatchTable:
     async def newest(self, tenant_id: TenantId, *, after: BatchId | None, most: int) -> Sequence[StoredBatch]:
         """Batches of a tenant, newest first, from the one after `after` on. Raises NotFound for a foreign cursor."""
         owner = {"tenant_id": tenant_id}
-        async with listing(self._listings) as connection:
+        async with self._listings.transaction(tenant_id) as connection:
             at = await cursor_moment(connection, NEWEST_CURSOR, after, owner)
             rows = await fetch(connection, NEWEST, owner | {"after": after, "after_at": at, "most": most})
             return await _counted(connection, rows)

@@ -25,7 +25,7 @@ from storage.keys import KeyTable
 from storage.leadership import Leadership
 from storage.ledger import LedgerTable
 from storage.letters import LetterTable
-from storage.listings import open_listings_engine
+from storage.listings import Listings, open_listings_engine
 from storage.parked import ParkedTable
 from storage.reads import Reads
 from storage.replay import ReplayTable
@@ -94,7 +94,8 @@ async def opened(
 ) -> AsyncIterator[Storage]:
     """Open the room on this event loop. Connects at the first use, so Postgres may still be away."""
     engine = open_engine(database_url, application=application, pool_size=pool_size)
-    listings = open_listings_engine(database_url, application=application)
+    listings_engine = open_listings_engine(database_url, application=application)
+    listings = Listings(listings_engine)
     try:
         yield Storage(
             holder=holder,
@@ -129,5 +130,5 @@ async def opened(
             engine=engine,
         )
     finally:
-        await listings.dispose()
+        await listings_engine.dispose()
         await engine.dispose()

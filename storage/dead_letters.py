@@ -20,7 +20,7 @@ from schemas.replay import DeadLetters
 from storage.attempt_views import AttemptView, attempt_text
 from storage.batched import by_bytes, fetch
 from storage.engine import transaction
-from storage.listings import cursor_moment, listing
+from storage.listings import Listings, cursor_moment
 from storage.rows import Row
 
 MOST_GROUPS = 1_000
@@ -159,20 +159,20 @@ class WholeLetter:
 class DeadLetterReads:
     """Listings of dead letters that were not discarded."""
 
-    def __init__(self, engine: AsyncEngine, listings: AsyncEngine | None = None) -> None:
-        self._engine, self._listings = engine, listings or engine
+    def __init__(self, engine: AsyncEngine, listings: Listings | None = None) -> None:
+        self._engine, self._listings = engine, listings or Listings(engine)
 
     async def newest(
         self, which: DeadLetters, *, after: JobId | None = None, most: int = 50
     ) -> Sequence[DeadLetterView]:
         """The latest dead first, from the one after `after` on. Raises NotFound for a foreign cursor."""
-        async with listing(self._listings) as connection:
+        async with self._listings.transaction(which.tenant_id) as connection:
             at = await cursor_moment(connection, NEWEST_CURSOR, after, {"tenant_id": which.tenant_id})
             return await _page(connection, which, after, at, most)
 
     async def groups(self, which: DeadLetters) -> Sequence[DeadLetterGroup]:
         """What they died of, the most frequent cause first."""
-        async with listing(self._listings) as connection:
+        async with self._listings.transaction(which.tenant_id) as connection:
             rows = await fetch(connection, GROUPS, conditions(which) | {"most": MOST_GROUPS})
         return [_group(row) for row in rows]
 

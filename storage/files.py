@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from schemas.ids import FileId, TenantId
 from storage.batched import fetch, run
 from storage.engine import transaction
-from storage.listings import cursor_moment, listing
+from storage.listings import Listings, cursor_moment
 from storage.rows import Row
 
 CHUNK_BYTES = 1_000_000
@@ -66,8 +66,8 @@ class StoredFile:
 class FileTable:
     """Files of tenants."""
 
-    def __init__(self, engine: AsyncEngine, listings: AsyncEngine | None = None) -> None:
-        self._engine, self._listings = engine, listings or engine
+    def __init__(self, engine: AsyncEngine, listings: Listings | None = None) -> None:
+        self._engine, self._listings = engine, listings or Listings(engine)
 
     async def write(
         self,
@@ -103,7 +103,7 @@ class FileTable:
     ) -> Sequence[StoredFile]:
         """Files of a tenant, newest first, from the one after `after` on. Raises NotFound for a foreign cursor."""
         owner = {"tenant_id": tenant_id}
-        async with listing(self._listings) as connection:
+        async with self._listings.transaction(tenant_id) as connection:
             at = await cursor_moment(connection, NEWEST_CURSOR, after, owner)
             terms = owner | {"after": after, "after_at": at, "most": most, "purpose": purpose}
             return [_file_from(row) for row in await fetch(connection, NEWEST, terms)]

@@ -17,7 +17,7 @@ from schemas.states import JobState
 from storage.attempt_views import AttemptView, StoryError, attempt_view, errors_of
 from storage.batched import fetch
 from storage.engine import transaction
-from storage.listings import cursor_moment, listing
+from storage.listings import Listings, cursor_moment
 from storage.rows import Row
 from storage.summaries import BatchSummary, summary_of
 
@@ -131,13 +131,13 @@ class JobFilter:
 class Reads:
     """Questions of the doors, each one short transaction."""
 
-    def __init__(self, engine: AsyncEngine, listings: AsyncEngine | None = None) -> None:
-        self._engine, self._listings = engine, listings or engine
+    def __init__(self, engine: AsyncEngine, listings: Listings | None = None) -> None:
+        self._engine, self._listings = engine, listings or Listings(engine)
 
     async def jobs(self, tenant_id: TenantId, wanted: JobFilter) -> Sequence[JobView]:
         """Jobs of a tenant, newest first. Raises NotFound for a cursor that is none of its jobs."""
         terms = {"tenant_id": tenant_id, "state": wanted.state, "lane": wanted.lane, "batch_id": wanted.batch_id}
-        async with listing(self._listings) as connection:
+        async with self._listings.transaction(tenant_id) as connection:
             at = await cursor_moment(connection, JOBS_CURSOR, wanted.after, {"tenant_id": tenant_id})
             page = {"after": wanted.after, "after_at": at, "most": wanted.most}
             rows = await fetch(connection, JOBS, terms | page)
@@ -169,7 +169,7 @@ class Reads:
 
     async def summary(self, batch_id: BatchId, tenant_id: TenantId) -> BatchSummary:
         """How a batch of this tenant is doing, counted over its jobs."""
-        async with listing(self._listings) as connection:
+        async with self._listings.transaction(tenant_id) as connection:
             return await summary_of(connection, batch_id, tenant_id)
 
     async def depths(self) -> dict[tuple[Lane, JobState], int]:

@@ -19,7 +19,7 @@ from schemas.replay import DeadBody, Mended, NewReplay, Refused, Replay, ReplayO
 from storage.batched import by_bytes, columns, fetch, run
 from storage.dead_letters import COUNT, EACH_TENANT, MEANT, conditions
 from storage.engine import transaction
-from storage.listings import cursor_moment, listing
+from storage.listings import Listings, cursor_moment
 from storage.notify import ring
 from storage.replay_rows import mended_parameters, replay_from, replay_parameters
 from storage.rows import Row
@@ -177,8 +177,8 @@ REPLAYED = "SELECT job_id FROM replay_jobs WHERE replay_id = :id AND refusal IS 
 class ReplayTable:
     """Replays and their rounds. Every method may run twice and from two places at once."""
 
-    def __init__(self, engine: AsyncEngine, listings: AsyncEngine | None = None) -> None:
-        self._engine, self._listings = engine, listings or engine
+    def __init__(self, engine: AsyncEngine, listings: Listings | None = None) -> None:
+        self._engine, self._listings = engine, listings or Listings(engine)
 
     async def create(self, replay: NewReplay) -> Replay:
         """Store a replay, idempotently by (tenant, key). Raises IdempotencyConflict for another one under the key."""
@@ -200,7 +200,7 @@ class ReplayTable:
     async def newest(self, owner_id: TenantId | None, *, after: ReplayId | None, most: int) -> Sequence[Replay]:
         """Replays of this tenant, newest first. Raises NotFound for a foreign cursor."""
         owner = {"owner_id": owner_id}
-        async with listing(self._listings) as connection:
+        async with self._listings.transaction(owner_id) as connection:
             at = await cursor_moment(connection, NEWEST_CURSOR, after, owner)
             page = {"after": after, "after_at": at, "most": most, "burst_seconds": BURST_SECONDS}
             rows = await fetch(connection, NEWEST, owner | page)

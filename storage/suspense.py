@@ -19,7 +19,7 @@ from schemas.states import JobState
 from storage.batched import fetch, run
 from storage.engine import transaction
 from storage.ledger import LOCK_JOB
-from storage.listings import cursor_moment, listing
+from storage.listings import Listings, cursor_moment
 from storage.rows import Row, grant_from, opened_from
 
 OPERATORS_WORD = "operator"
@@ -119,12 +119,12 @@ class Standing:
 class SuspenseTable:
     """Attempts whose outcome nobody knows."""
 
-    def __init__(self, engine: AsyncEngine, listings: AsyncEngine | None = None) -> None:
-        self._engine, self._listings = engine, listings or engine
+    def __init__(self, engine: AsyncEngine, listings: Listings | None = None) -> None:
+        self._engine, self._listings = engine, listings or Listings(engine)
 
     async def oldest(self, *, after: AttemptId | None = None, most: int = 50) -> list[SuspenseView]:
         """What lies in suspense, oldest first, from the one behind `after` on. Raises NotFound for an unknown one."""
-        async with listing(self._listings) as connection:
+        async with self._listings.transaction(None) as connection:
             at = await cursor_moment(connection, OLDEST_CURSOR, after, {})
             rows = await fetch(connection, OLDEST, {"after": after, "after_at": at, "most": most})
         return [_view(row) for row in rows]

@@ -11,7 +11,7 @@ import sys
 import structlog
 
 from config.catalogue import CatalogueError, load_catalogue
-from config.descriptors import require_descriptors
+from config.descriptors import BESIDE_CALLS, require_descriptors
 from config.logs import configure_logs
 from config.metrics import Metrics
 from config.settings import SettingError, Settings, load_settings
@@ -88,7 +88,7 @@ def main() -> int:
     try:
         settings = load_settings()
         configure_logs(settings.env)
-        require_descriptors(settings, of_a_call=0)
+        require_descriptors(settings, BESIDE_CALLS)
         return asyncio.run(run_alone(settings, JobId(job_id), int(generation)))
     except (SettingError, CatalogueError, InvalidSetting) as error:
         print(f"alone: {error}", file=sys.stderr)  # noqa: T201 - the one line of a refused start

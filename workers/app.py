@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager
 from functools import partial
 
 from config.catalogue import Catalogue, CatalogueError, load_catalogue
-from config.descriptors import OF_A_CALL, require_descriptors
+from config.descriptors import BESIDE_CALLS, needed_by_worker, require_descriptors
 from config.logs import configure_logs
 from config.metrics import Metrics
 from config.settings import SettingError, Settings, load_settings
@@ -29,7 +29,7 @@ def build() -> WorkerApp:
     is_flower = "flower" in sys.argv[1:]
     if is_flower:
         require_password(settings.env, os.environ, sys.argv[1:])
-    require_descriptors(settings, 0 if is_flower else OF_A_CALL)
+    require_descriptors(settings, BESIDE_CALLS if is_flower else needed_by_worker(settings))
     metrics = Metrics()
     open_house = partial(_open_house, settings, load_catalogue(settings.config), os.environ, metrics)
     return assemble(settings, open_house, metrics)

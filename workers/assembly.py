@@ -13,7 +13,7 @@ from celery import signals
 from celery.concurrency import get_implementation
 
 import workers.revoking  # noqa: F401 - registers the control command with Celery
-from config.descriptors import OF_A_CALL, log_descriptors
+from config.descriptors import log_descriptors, needed_by_worker
 from config.logs import configure_logs
 from config.metrics import Metrics
 from config.settings import Settings
@@ -49,7 +49,7 @@ def _set_up_logs(settings: Settings, *, loglevel: int = logging.INFO, **_: objec
 
 
 def _log_descriptors(settings: Settings, **_: object) -> None:
-    log_descriptors(settings, OF_A_CALL)
+    log_descriptors(settings, needed_by_worker(settings))
 
 
 def _require_our_pool(*, sender: Any, **_: object) -> None:  # noqa: ANN401 - Celery's worker

@@ -23,7 +23,7 @@ from collections.abc import Awaitable, Callable, Iterable
 import structlog
 
 from config.catalogue import CatalogueError, load_catalogue
-from config.descriptors import log_descriptors, require_descriptors
+from config.descriptors import BESIDE_CALLS, log_descriptors, require_descriptors
 from config.logs import configure_logs
 from config.memory import keep_what_started
 from config.settings import SettingError, Settings, load_settings
@@ -166,7 +166,7 @@ async def keep(settings: Settings) -> None:
         vigil = Vigil(house.storage.now, house.books.rescue, clock=time.monotonic)
         keep_what_started()
         watchdog.has_started()
-        log_descriptors(settings, of_a_call=0)
+        log_descriptors(settings, BESIDE_CALLS)
         log.info("upkeep_started", holder=house.storage.holder)
         bell = asyncio.create_task(listen(settings.database_url.get_secret_value(), woken["dispatch"].set))
         try:
@@ -218,7 +218,7 @@ def main() -> int:
     try:
         settings = load_settings()
         configure_logs(settings.env)
-        require_descriptors(settings, of_a_call=0)
+        require_descriptors(settings, BESIDE_CALLS)
         asyncio.run(keep(settings))
     except (SettingError, CatalogueError, InvalidSetting) as error:
         print(f"upkeep: {error}", file=sys.stderr)  # noqa: T201 - the one line of a refused start

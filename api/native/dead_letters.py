@@ -14,7 +14,7 @@ from starlette.responses import StreamingResponse
 from api.answers import Json, checked_id, known, page, whole
 from api.auth import AnyCaller
 from api.house import House
-from api.memory import DOWNLOAD_BYTES
+from api.memory import EXPORT_BYTES
 from api.native.jobs import USUAL_ROWS, Limit
 from api.native.letter_filters import Chosen, MeantByQuery, meant
 from api.native.shapes import dead_letter_object, group_object, story_object, whole_letter_object
@@ -73,7 +73,7 @@ async def export_dead_letters(
     which: MeantByQuery, house: OfHouse, privacy: OfPrivacy, memory: OfMemory
 ) -> StreamingResponse:
     """Stream dead letters as JSON lines, each with its request and all its attempts, the latest first."""
-    memory.take(DOWNLOAD_BYTES)
+    memory.take_buffers(EXPORT_BYTES)
     return StreamingResponse(_lines(house, which, content=privacy.store_content), media_type=JSON_LINES)
 
 
@@ -98,7 +98,9 @@ async def import_dead_letters(
         lanes=caller.lanes_of(house.share(caller.tenant_id)),
         most_nodes=MAX_LINE_NODES,
     )
-    sent = request.stream() if dry_run else house.quotas.counted(caller.tenant_id, request.stream())
+    sent: AsyncIterator[bytes] = request.stream()
+    if caller.reach is not None and not dry_run:
+        sent = house.quotas.counted(caller.reach, sent)
     taken = await house.imports.take(
         _split(sent, first_line), reader, datetime.now(UTC), first_line=first_line, dry_run=dry_run
     )

@@ -107,7 +107,7 @@ async def retrieve_file(file_id: str, caller: AnyCaller, house: OfHouse) -> Json
 async def file_content(file_id: str, caller: AnyCaller, house: OfHouse, memory: OfMemory) -> StreamingResponse:
     """Stream a file's bytes."""
     stored = await _found(file_id, caller, house.files)
-    memory.take(DOWNLOAD_BYTES)
+    memory.take_buffers(DOWNLOAD_BYTES)
     return StreamingResponse(
         house.files.content(stored.id),
         media_type="application/octet-stream",

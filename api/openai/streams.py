@@ -8,7 +8,6 @@ reads nothing loses its connection by the write time-out, and its call ends as f
 """
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
@@ -20,58 +19,16 @@ from starlette.types import Message, Receive, Scope, Send
 
 from api.errors import BUG, error_object, reply_of
 from api.openai.events import DONE, KEEP_ALIVE, chunks_of, event
+from api.openai.waiting_events import WaitingEvents
 from api.presence import ClientGone, while_present
 from schemas.accepted import Rested
 from schemas.errors import PenstockError
-from schemas.jsons import JsonObject
 from tasks.deps import OnChunk
 
 KEEP_ALIVE_SECONDS = 15.0
 """Below the minute after which proxies close a silent connection."""
 
-MAX_WAITING_BYTES = 128_000
-"""Events that wait to be sent, for each stream: seconds of a fast model, and 70 MB for 550 streams."""
-
 Complete: TypeAlias = Callable[[OnChunk | None], Awaitable[Rested]]
-
-
-class WaitingEvents:
-    """Events between the call that brings them and the client that takes them, bounded by bytes."""
-
-    def __init__(self, most_bytes: int = MAX_WAITING_BYTES) -> None:
-        self._most_bytes = most_bytes
-        self._events: deque[bytes] = deque()
-        self._bytes = 0
-        self._closed = False
-        self._arrived = asyncio.Event()
-        self._left = asyncio.Event()
-
-    async def put(self, chunk: JsonObject) -> None:
-        """Add a chunk; waits while more would wait than may. One larger than the bound waits alone."""
-        data = event(chunk)
-        while self._bytes and self._bytes + len(data) > self._most_bytes:
-            self._left.clear()
-            await self._left.wait()
-        self._events.append(data)
-        self._bytes += len(data)
-        self._arrived.set()
-
-    async def get(self) -> bytes | None:
-        """The next event; None where there are no more."""
-        while not self._events:
-            if self._closed:
-                return None
-            self._arrived.clear()
-            await self._arrived.wait()
-        data = self._events.popleft()
-        self._bytes -= len(data)
-        self._left.set()
-        return data
-
-    def close(self) -> None:
-        """Nothing more will come."""
-        self._closed = True
-        self._arrived.set()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

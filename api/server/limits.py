@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from config.descriptors import BESIDE_CALLS, PER_CALL_IN_WEB
 from config.settings import Settings
 
 MAX_FRAMING_BYTES = 64_000
@@ -28,12 +29,8 @@ LINGER_BYTES = 8_000_000
 UNSENT_BYTES = 128_000
 """What the kernel buffers of a connection beyond what its client can take: a slow client shows at once."""
 
-RESERVED_DESCRIPTORS = 128
-"""For Postgres, Redis, log files and what is open before the first connection (about 60)."""
 SPARE_CONNECTIONS = 32
 """Beyond the cap, for probes, and for those who are told that it is reached."""
-DESCRIPTORS_PER_CONNECTION = 2
-"""A call holds its client's connection and one to the provider."""
 MAX_CONNECTIONS = 10_000
 """About 20 kB of memory each."""
 
@@ -64,9 +61,11 @@ def connection_limits(settings: Settings, *, soft_descriptors: int) -> Connectio
 
 
 def connections_within(soft_descriptors: int) -> int:
-    """How many connections this many descriptors serve, each with a call to a provider; at least one."""
-    left = soft_descriptors - RESERVED_DESCRIPTORS - SPARE_CONNECTIONS
-    return max(1, left // DESCRIPTORS_PER_CONNECTION)
+    """How many connections this many descriptors serve, each with a call to a provider; at least one.
+
+    What a process needs beside its calls holds the spare connections too.
+    """
+    return max(1, (soft_descriptors - BESIDE_CALLS) // PER_CALL_IN_WEB)
 
 
 @dataclass(kw_only=True, slots=True)

@@ -24,10 +24,10 @@ from api.answers import Json, header_value
 from api.native.shapes import story_object, whole_letter_object
 from config.catalogue import Catalogue, ModelTable, PriceTable, ProviderTable
 from config.settings import Settings
-from providers.accounts import LARGE_REPLIES_AT_ONCE
 from providers.client import Account
 from providers.counting import counters
 from providers.estimates import Estimates
+from providers.large_replies import LargeReplies
 from providers.models import Models
 from providers.vocabulary import Vocabulary
 from schemas.decision import DeadReason
@@ -120,9 +120,11 @@ class World:
             max_retries=0,
             http_client=httpx2.AsyncClient(transport=httpx2.MockTransport(self.provider)),
         )
-        turns = asyncio.Semaphore(LARGE_REPLIES_AT_ONCE)
+        large_replies = LargeReplies()
         accounts = {
-            name: Account(name=name, base_url="", openai=client, key="sk-none", lookup=False, large_replies=turns)
+            name: Account(
+                name=name, base_url="", openai=client, key="sk-none", lookup=False, large_replies=large_replies
+            )
             for name in self.catalogue.providers
         }
         limits = Settings.model_construct(

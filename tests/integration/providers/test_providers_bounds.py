@@ -7,14 +7,17 @@ import orjson
 import pytest
 
 from providers.bounded import MAX_ERROR_BYTES, STREAM_FACTOR
-from providers.client import MAX_REPLY_VALUES
+from providers.client import LARGE_STREAM_BYTES, MAX_REPLY_VALUES
+from providers.large_replies import LARGE_REPLIES_AT_ONCE, LARGE_REPLIES_OF_A_TENANT
 from schemas.ids import AttemptId
+from schemas.jsons import JsonObject
 from schemas.reply import Reply, Trouble, TroubleKind
 from tests.integration.providers.test_providers_wire import COMPLETION, FINE, LAST, PIECE, models_at, planned
 from tests.support.canned_server import answer, canned_server, event_stream
 
 MOST_BYTES = 100_000
 CUT_SECONDS = 20.0
+LONG_EVENT_BYTES = 50_000
 LARGE = COMPLETION | {"x": "y" * 2 * MOST_BYTES}
 TEXT = '{"id":"c","choices":[{"index":0,"delta":{"content":"%s"},"finish_reason":null}]}'
 """One event whose text is to be filled in."""
@@ -131,3 +134,47 @@ async def test_large_answers_that_come_together_are_all_read() -> None:
         )
 
     assert all(isinstance(one, Reply) for one in found)
+
+
+class SlowClient:
+    """A client that takes what is sent without a permit, and then nothing more."""
+
+    def __init__(self) -> None:
+        self.chunks = 0
+        self.is_stuck = asyncio.Event()
+
+    async def hear(self, _: JsonObject) -> None:
+        self.chunks += 1
+        if self.chunks > LARGE_STREAM_BYTES // LONG_EVENT_BYTES:
+            self.is_stuck.set()
+            await asyncio.Event().wait()
+
+
+async def test_slow_clients_of_one_tenant_hold_up_large_answers_of_that_tenant_only() -> None:
+    events = [TEXT % ("y" * LONG_EVENT_BYTES)] * (LARGE_STREAM_BYTES // LONG_EVENT_BYTES + 10)
+    streams = [event_stream(*events, "[DONE]")] * LARGE_REPLIES_AT_ONCE
+    whole = answer("200 OK", orjson.dumps(COMPLETION | {"x": "y" * 400_000}))
+    body: JsonObject = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": True}
+    clients = [SlowClient() for _ in streams]
+    async with (
+        canned_server([*streams, whole]) as (base_url, _),
+        models_at(base_url, slots=9, most_bytes=2 * LARGE_STREAM_BYTES) as models,
+        asyncio.TaskGroup() as calls,
+    ):
+        greedy, modest = planned(models, body=body, tenant_id="greedy"), planned(models, tenant_id="modest")
+        slow = [
+            calls.create_task(
+                models.call(greedy, AttemptId("att_g"), deadline_seconds=CUT_SECONDS, on_chunk=client.hear)
+            )
+            for client in clients
+        ]
+        stuck = [asyncio.create_task(client.is_stuck.wait()) for client in clients]
+        for count in range(LARGE_REPLIES_OF_A_TENANT):
+            await asyncio.wait(stuck[count:], timeout=CUT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            stuck.sort(key=lambda task: not task.done())
+        found = await models.call(modest, AttemptId("att_m"), deadline_seconds=CUT_SECONDS / 4, on_chunk=None)
+        for task in [*slow, *stuck]:
+            task.cancel()
+
+    assert sum(client.is_stuck.is_set() for client in clients) == LARGE_REPLIES_OF_A_TENANT
+    assert isinstance(found, Reply)

@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from api.errors import Busy
-from api.memory import MemoryBudget, MemoryShare
 from api.server.connections import Connections
 from api.server.limits import SPARE_CONNECTIONS, Progress, connections_within
+from config.descriptors import BESIDE_CALLS, PER_CALL_IN_WEB, needed_by_web
+from config.settings import Settings
 
 
 class OpenConnection:
@@ -110,9 +110,15 @@ def test_every_connection_is_looked_at_in_a_sweep() -> None:
 def test_1024_descriptors_leave_room_for_calls_and_stores() -> None:
     most = connections_within(1_024)
 
-    assert most >= 400
-    assert 2 * most + SPARE_CONNECTIONS + 128 <= 1_024
+    assert most >= 380
+    assert most * PER_CALL_IN_WEB + BESIDE_CALLS <= 1_024
     assert connections_within(10) == 1
+
+
+def test_the_descriptors_that_a_web_process_must_have_serve_a_connection_for_each_of_its_calls() -> None:
+    settings = Settings.model_construct(slots=500)
+
+    assert connections_within(needed_by_web(settings)) == settings.call_places
 
 
 def body(**changes: float) -> Progress:
@@ -133,17 +139,3 @@ def test_a_body_that_drips_is_due_by_its_average() -> None:
         progress.add(1, second)
 
     assert progress.due_at == pytest.approx(10.09)
-
-
-def test_memory_that_is_not_there_is_refused_and_what_was_taken_comes_back() -> None:
-    budget = MemoryBudget(100)
-    first, second = MemoryShare(budget), MemoryShare(budget)
-    first.take(80)
-
-    with pytest.raises(Busy):
-        second.take(21)
-    second.take(20)
-    first.release()
-    first.release()
-
-    assert budget.free_bytes == 80

@@ -2,9 +2,12 @@
 
 from datetime import UTC, datetime
 
+import httpx2
 import pytest
+from fastapi import FastAPI, Response
 
-from api.auth import BELIEVED_SECONDS, DISBELIEVED_SECONDS, MOST_BELIEVED, Authenticator
+from api.auth import BELIEVED_SECONDS, DISBELIEVED_SECONDS, MOST_BELIEVED, Authenticator, Scraper
+from api.errors import install
 from api.failures import FAILURE_BURST, FAILURES_PER_SECOND, MOST_ADDRESSES, Failures, network_of
 from schemas.errors import TooManyFailures, Unauthenticated
 from schemas.ids import KeyId, TenantId
@@ -90,6 +93,32 @@ async def test_other_addresses_do_not_wait_for_one_that_guesses() -> None:
 
     assert await trial.wrong("pk_right", THERE) is None
     assert await trial.wrong("pk_other", THERE) is Unauthenticated
+
+
+async def scraped(trial: Trial, secret: str, address: str) -> int:
+    """The status of a scrape from an address."""
+    app = FastAPI()
+    app.state.authenticator = trial.authenticator
+    install(app)
+
+    async def metrics(_: Scraper) -> Response:
+        return Response()
+
+    app.get("/metrics")(metrics)
+    transport = httpx2.ASGITransport(app, client=(address, 1))
+    async with httpx2.AsyncClient(transport=transport, base_url="http://penstock") as client:
+        answer = await client.get("/metrics", headers={"authorization": f"Bearer {secret}"})
+    return answer.status_code
+
+
+async def test_scrapers_of_other_addresses_do_not_wait_for_one_that_guesses() -> None:
+    trial = Trial()
+    for number in range(FAILURE_BURST):
+        await scraped(trial, f"pk_{number}", HERE)
+
+    assert await scraped(trial, "pk_other", HERE) == 429
+    assert await scraped(trial, "pk_other", THERE) == 401
+    assert await scraped(trial, "pk_admin", HERE) == 200
 
 
 async def test_wrong_keys_and_addresses_are_remembered_within_a_bound() -> None:

@@ -8,7 +8,8 @@ import pytest
 from starlette.types import Message
 
 from api.openai.events import DONE, KEEP_ALIVE, chunks_of, event
-from api.openai.streams import EventStream, Telling, WaitingEvents, told
+from api.openai.streams import EventStream, Telling, told
+from api.openai.waiting_events import WaitingEvents
 from api.presence import ClientGone, while_present
 from schemas.accepted import Rested
 from schemas.errors import RedisUnavailable

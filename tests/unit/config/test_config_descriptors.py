@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 from pydantic import SecretStr
 
-from config.descriptors import BESIDE_CALLS, OF_A_CALL, OF_A_CALLERS_CALL, descriptors_needed
+from config.descriptors import BESIDE_CALLS, needed_by_web, needed_by_worker
 from config.settings import Settings
 
 RAISED = (
@@ -54,17 +54,15 @@ def test_a_process_refuses_to_start_where_its_slots_cannot_be_served(words: tupl
 
 
 def test_check_says_the_figure_or_refuses() -> None:
-    needed = 500 * OF_A_CALLERS_CALL + BESIDE_CALLS
-
     fits = run_under(1_024, 4_000, "-m", "cli", "check", PENSTOCK_REDIS_URL="", PENSTOCK_DATABASE_URL="")
     short = run_under(200, 200, "-m", "cli", "check", PENSTOCK_REDIS_URL="", PENSTOCK_DATABASE_URL="")
 
-    assert f"4000 allowed, {needed} needed" in fits.stdout
+    assert "4000 allowed, 1506 needed" in fits.stdout
     assert short.returncode == 6
 
 
-def test_a_caller_who_waits_has_a_connection_too() -> None:
+def test_a_caller_who_waits_has_a_connection_too_and_web_has_more_calls_than_slots() -> None:
     settings = Settings(redis_url=SecretStr("redis://"), database_url=SecretStr("postgresql://"), slots=600)
 
-    assert descriptors_needed(settings, OF_A_CALL) == 600 + BESIDE_CALLS
-    assert descriptors_needed(settings, OF_A_CALLERS_CALL) == 1_200 + BESIDE_CALLS
+    assert needed_by_worker(settings) == 600 + BESIDE_CALLS
+    assert needed_by_web(settings) == 2 * settings.call_places + BESIDE_CALLS == 1_500 + BESIDE_CALLS

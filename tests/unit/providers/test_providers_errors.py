@@ -138,9 +138,10 @@ VERDICTS: list[tuple[int, str, Kind, str]] = [
     (403, '{"error":{"code":"Arrearage","message":"Access denied."}}', Kind.MONEY, "Access denied"),
     (403, '{"error":{"code":"account_deactivated","message":"Deactivated."}}', Kind.AUTH, "Deactivated"),
     (429, '{"error":{"code":"insufficient_quota","message":"Quota."}}', Kind.MONEY, "Quota"),
-    (429, '{"error":{"code":"insufficient_quota","message":"Quota.","used":NaN}}', Kind.MONEY, "Quota"),
-    (400, '{"error":{"code":"invalid_api_key","message":"Key."},"limit":1e400}', Kind.AUTH, "Key"),
-    (400, '{"error":{"code":"context_length_exceeded","message":"Long.","at":-Infinity}}', Kind.TOO_LARGE, "Long"),
+    # beside what is no strict JSON
+    (429, '{"error":{"code":"insufficient_quota","message":"Quota.","balance":NaN}}', Kind.MONEY, "Quota"),
+    (400, '{"error":{"code":"invalid_api_key","message":"Wrong key."},"cost":1e400}', Kind.AUTH, "Wrong key"),
+    (400, '{"error":{"message":"Request too large for m.","limit":Infinity}}', Kind.TOO_LARGE, "Request too large"),
 ]
 
 

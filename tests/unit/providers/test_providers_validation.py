@@ -12,11 +12,12 @@ from providers.validation import (
     MAX_COMPILED_SOURCE_BYTES,
     MAX_COMPLAINTS,
     TOO_DEEP,
+    UNREADABLE,
     CompiledSchema,
     CompiledSchemas,
 )
 from providers.work import Size, TooMuchWork, Work, size_of
-from schemas.jsons import JsonObject
+from schemas.jsons import MAX_REPLY_LEVELS, JsonObject
 from tests.support.schemas import DOUBLING, TREE, nested_ifs, nested_in_properties, unfolding
 
 
@@ -122,6 +123,21 @@ def test_a_value_deeper_than_the_engine_goes_is_a_complaint() -> None:
         value = {"kids": [value]}
 
     assert complaint(TREE, value, Size(1_000_000, 200_000, 200_000)) == TOO_DEEP
+
+
+@pytest.mark.parametrize(("levels", "says"), [(MAX_REPLY_LEVELS, None), (MAX_REPLY_LEVELS + 1, TOO_DEEP)])
+def test_a_value_may_be_as_deep_as_a_reply(levels: int, says: str | None) -> None:
+    value: list[Any] = []
+    for _ in range(levels - 1):
+        value = [value]
+
+    assert complaint({"type": "array"}, value, size_of(json.dumps(value))) == says
+
+
+def test_what_the_engine_cannot_read_is_not_called_too_deep() -> None:
+    said = complaint({"type": "object"}, b"bytes", Size(10, 1, 1))
+
+    assert said == UNREADABLE.format("Unsupported type: 'bytes'")
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from providers.check_child import MAX_MEMORY_BYTES
-from providers.check_process import LONGEST_WAIT_SECONDS, Checks
+from providers.checks import LONGEST_WAIT_SECONDS, Checks
 from schemas.ids import TenantId
 from schemas.jsons import JsonObject
 from schemas.outcome import Invalid, Judged, Valid
@@ -169,8 +169,8 @@ async def test_a_process_that_hangs_is_replaced(checks: Checks) -> None:
 async def test_the_process_ends_when_its_parent_closes_the_pipe_even_within_a_check() -> None:
     code = (
         "import asyncio, os\n"
-        "from providers.check_process import Checks\n"
-        "from tests.integration.providers.test_providers_check_process import ALICE, bad, good\n"
+        "from providers.checks import Checks\n"
+        "from tests.integration.providers.test_providers_checks import ALICE, bad, good\n"
         "async def main():\n"
         "    checks = Checks(seconds=0.5)\n"
         "    await good(checks, ALICE)\n"

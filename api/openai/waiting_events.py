@@ -1,0 +1,49 @@
+"""Queues the events of one stream, bounded by bytes, so that a slow client holds up its call and fills no memory."""
+
+import asyncio
+from collections import deque
+
+from api.openai.events import event
+from schemas.jsons import JsonObject
+
+MAX_WAITING_BYTES = 128_000
+"""Events that wait to be sent, for each stream: seconds of a fast model, and 70 MB for 550 streams."""
+
+
+class WaitingEvents:
+    """Events between the call that brings them and the client that takes them, bounded by bytes."""
+
+    def __init__(self, most_bytes: int = MAX_WAITING_BYTES) -> None:
+        self._most_bytes = most_bytes
+        self._events: deque[bytes] = deque()
+        self._bytes = 0
+        self._closed = False
+        self._arrived = asyncio.Event()
+        self._left = asyncio.Event()
+
+    async def put(self, chunk: JsonObject) -> None:
+        """Add a chunk; waits while more would wait than may. One larger than the bound waits alone."""
+        data = event(chunk)
+        while self._bytes and self._bytes + len(data) > self._most_bytes:
+            self._left.clear()
+            await self._left.wait()
+        self._events.append(data)
+        self._bytes += len(data)
+        self._arrived.set()
+
+    async def get(self) -> bytes | None:
+        """The next event; None where there are no more."""
+        while not self._events:
+            if self._closed:
+                return None
+            self._arrived.clear()
+            await self._arrived.wait()
+        data = self._events.popleft()
+        self._bytes -= len(data)
+        self._left.set()
+        return data
+
+    def close(self) -> None:
+        """Nothing more will come."""
+        self._closed = True
+        self._arrived.set()
