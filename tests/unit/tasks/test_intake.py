@@ -1,5 +1,6 @@
 """Intake: what is stored is accepted, whatever the broker does; what a waiting caller is told."""
 
+import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -8,7 +9,7 @@ import pytest
 
 from schemas.accepted import Accepted, Rested
 from schemas.admission import Refusal, RefusalReason, Wait, WaitReason
-from schemas.errors import ShareUsedUp
+from schemas.errors import QuotaReached, ShareUsedUp
 from schemas.ids import JobId, TenantId
 from schemas.job import Held, Lease, NewJob
 from schemas.lanes import Lane
@@ -33,6 +34,10 @@ class Rows:
     cancelled: list[JobId] = field(default_factory=list)
     end: Rested | None = None
     inserted: int = 0
+    named: Accepted | None = None
+
+    async def named_by_key(self, job: NewJob) -> Accepted | None:
+        return self.named
 
     async def insert(self, jobs: Sequence[NewJob]) -> Sequence[Accepted]:
         return [Accepted(job_id=job.id, state=JobState.QUEUED, generation=0, lane=job.lane) for job in jobs]
@@ -68,8 +73,10 @@ def intake_of(rows: Rows, wire: Wire, gate: FakeGate | None = None, limits: Tena
     return Intake(rows, NoBatches(), wire, deps, limits or no_limits())
 
 
-def no_limits(published: int = 0, left: list[JobId] | None = None, places: int = 10) -> TenantLimits:
-    """Quotas that limit nothing, and so many urgent jobs of each tenant published when somebody counts."""
+def no_limits(
+    published: int = 0, left: list[JobId] | None = None, places: int = 10, open_jobs: int | None = None
+) -> TenantLimits:
+    """Quotas that limit nothing but the open jobs where these are given, and so many urgent jobs of each tenant published when somebody counts."""
 
     async def unclaimed(*_: object) -> int:
         return published
@@ -78,7 +85,9 @@ def no_limits(published: int = 0, left: list[JobId] | None = None, places: int =
         ([] if left is None else left).extend(jobs)
 
     return TenantLimits(
-        quotas=Quotas(FakeUsage(), lambda tenant_id: TenantShare(tenant_id=tenant_id), clock=time.monotonic),
+        quotas=Quotas(
+            FakeUsage(), lambda tenant_id: TenantShare(tenant_id=tenant_id, open_jobs=open_jobs), clock=time.monotonic
+        ),
         allowances=Allowances(unclaimed, clock=time.monotonic),
         places=CallPlaces(places),
         leave_to_dispatch=leave,
@@ -132,6 +141,34 @@ def test_a_call_without_a_place_is_told_so_and_stores_nothing() -> None:
         in_virtual_time(second_call())
 
     assert rows.inserted == 0
+
+
+def test_a_job_that_is_stored_is_accepted_again_at_the_quota() -> None:
+    known = Accepted(job_id=JobId("job_0"), state=JobState.RUNNING, generation=0, lane=Lane.HIGH, repeated=True)
+
+    async def both(rows: Rows) -> tuple[Accepted, Rested]:
+        intake = intake_of(rows, Wire(), limits=no_limits(open_jobs=0))
+        return await intake.submit(urgent(1)), await intake.complete(a_job())
+
+    accepted, rested = in_virtual_time(both(Rows(named=known)))
+    assert (accepted, rested.job_id, rested.state) == (known, "job_0", JobState.COMPLETED)
+    with pytest.raises(QuotaReached):
+        in_virtual_time(both(Rows()))
+
+
+def test_an_answer_that_is_stored_waits_for_no_place() -> None:
+    known = Accepted(job_id=JobId("job_0"), state=JobState.COMPLETED, generation=0, lane=Lane.HIGH, repeated=True)
+    limits, rows = no_limits(places=1), Rows(named=known)
+
+    async def second_call() -> tuple[Rested, float]:
+        async with limits.places.held(TenantId("default"), 0):
+            began = asyncio.get_running_loop().time()
+            rested = await intake_of(rows, Wire(), limits=limits).complete(a_job())
+            return rested, asyncio.get_running_loop().time() - began
+
+    rested, seconds = in_virtual_time(second_call())
+
+    assert (rested.job_id, seconds, rows.inserted) == ("job_0", 0, 0)
 
 
 async def test_a_refusal_is_told_in_words_and_its_job_is_cancelled() -> None:
