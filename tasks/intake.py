@@ -15,7 +15,7 @@ import structlog
 from schemas.accepted import Accepted, Rested
 from schemas.admission import TENANT_REASONS, Refusal, RefusalReason
 from schemas.decision import Complete, DeadLetter
-from schemas.errors import QuotaReached, RedisUnavailable, ShareUsedUp
+from schemas.errors import QuotaReached, RedisUnavailable, ShareUsedUp, Unavailable
 from schemas.ids import BatchId, FileId, JobId, TenantId
 from schemas.job import NewJob
 from schemas.lanes import PUBLISHED_BY_INTAKE, Lane
@@ -94,10 +94,7 @@ class Intake:
             return known
         [accepted] = await self._jobs.insert([job])
         if accepted.lane in PUBLISHED_BY_INTAKE and not accepted.repeated and self._may_publish():
-            if await self._limits.allowances.take(job.tenant_id, accepted.lane):
-                await self._publish(accepted)
-            else:
-                await self._limits.leave_to_dispatch([accepted.job_id])
+            await self._tell_workers(accepted, job.tenant_id)
         return accepted
 
     async def cancel(self, job_id: JobId, tenant_id: TenantId | None) -> bool:
@@ -176,6 +173,18 @@ class Intake:
 
     def _may_publish(self) -> bool:
         return time.monotonic() >= self._publish_again_at
+
+    async def _tell_workers(self, accepted: Accepted, tenant_id: TenantId) -> None:
+        """Publish a job, or leave it to dispatch. Whatever fails here, the job is stored, and dispatch takes it too."""
+        try:
+            if await self._limits.allowances.take(tenant_id, accepted.lane):
+                await self._publish(accepted)
+            else:
+                await self._limits.leave_to_dispatch([accepted.job_id])
+        except Unavailable as error:
+            log.warning("publish_left_to_dispatch", job_id=accepted.job_id, lane=accepted.lane, reason=error.message)
+        except Exception:  # a bug here is no reason to tell the caller that nothing was accepted
+            log.exception("publish_left_to_dispatch", job_id=accepted.job_id, lane=accepted.lane)
 
     async def _publish(self, accepted: Accepted) -> None:
         one = [Published(job_id=accepted.job_id, generation=accepted.generation)]

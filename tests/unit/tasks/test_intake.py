@@ -4,18 +4,20 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Never
 
 import pytest
 
 from schemas.accepted import Accepted, Rested
 from schemas.admission import Refusal, RefusalReason, Wait, WaitReason
-from schemas.errors import QuotaReached, ShareUsedUp
+from schemas.errors import PostgresBusy, PostgresUnavailable, QuotaReached, ShareUsedUp
 from schemas.ids import JobId, TenantId
 from schemas.job import Held, Lease, NewJob
 from schemas.lanes import Lane
 from schemas.states import JobState
 from schemas.tenants import TenantShare
 from storage.batches import StoredBatch
+from storage.engine import StatementFailed
 from tasks.allowances import MOST_UNCLAIMED, Allowances
 from tasks.call_places import CallPlaces
 from tasks.intake import Intake, TenantLimits
@@ -58,6 +60,13 @@ class Rows:
         return self.end or Rested(job_id=job_id, state=state, lane=Lane.NORMAL)
 
 
+class Unmarkable(Rows):
+    """Rows of a Postgres that went away after the insert."""
+
+    async def mark_dispatched(self, jobs: Sequence[Published]) -> None:
+        raise PostgresUnavailable
+
+
 class NoBatches:
     """Batches that nobody asks for."""
 
@@ -76,7 +85,7 @@ def intake_of(rows: Rows, wire: Wire, gate: FakeGate | None = None, limits: Tena
 def no_limits(
     published: int = 0, left: list[JobId] | None = None, places: int = 10, open_jobs: int | None = None
 ) -> TenantLimits:
-    """Quotas that limit nothing but the open jobs where these are given, and so many urgent jobs of each tenant published when somebody counts."""
+    """Quotas of open jobs where these are limited, and so many urgent jobs of each tenant published."""
 
     async def unclaimed(*_: object) -> int:
         return published
@@ -127,6 +136,23 @@ async def test_urgent_jobs_beyond_the_allowance_are_left_to_fair_dispatch() -> N
     await full.submit(urgent(1))
 
     assert (left, rows.dispatched, wire.sent) == (["job_1"], [], [])
+
+
+@pytest.mark.parametrize("error", [PostgresBusy(), StatementFailed("UndefinedColumn")])
+async def test_a_job_that_is_stored_is_accepted_whatever_fails_afterwards(error: Exception) -> None:
+    async def fails(*_: object) -> Never:
+        raise error
+
+    limits = no_limits(published=MOST_UNCLAIMED)
+    counts = replace(limits, allowances=Allowances(fails, clock=time.monotonic))
+    leaves = replace(limits, leave_to_dispatch=fails)
+
+    for failing in (counts, leaves):
+        assert (await intake_of(Rows(), Wire(), limits=failing).submit(urgent(1))).job_id == "job_1"
+
+
+async def test_a_published_job_that_cannot_be_marked_is_accepted() -> None:
+    assert (await intake_of(Unmarkable(), Wire()).submit(urgent(1))).job_id == "job_1"
 
 
 def test_a_call_without_a_place_is_told_so_and_stores_nothing() -> None:
