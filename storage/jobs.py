@@ -290,7 +290,7 @@ class JobTable:
                 return named[job.tenant_id, job.idempotency_key]
         row = dict(stored[job.id])
         given = parameters_of(job) | {"body": job.body, "contract": None}
-        facts = given | row | {"fence": 1, "tries": 0, "spent_nano_usd": 0, "waiting_since": None}
+        facts = given | row | {"fence": 1, "tries": 0, "spent_nano_usd": 0, "waiting_since": None, "wait_reason": None}
         held = self._held(facts)
         return Held(job=replace(held.job, contract=job.contract), lease=held.lease)
 
