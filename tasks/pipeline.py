@@ -98,7 +98,7 @@ async def _live(held: Held, deps: Deps, on_chunk: OnChunk | None, patience_secon
         waiting_since=job.waiting_since,
         wait_reason=job.wait_reason,
     )
-    found = await _recall(job, deps) if job.in_suspense else None
+    found = await _recalled(job, deps) if job.in_suspense else None
     while True:
         tried, found = found or await attempt(job, progress, held.lease.fence, deps, audience.ear), None
         job, progress = _charged(job, tried.closed), replace(progress, streamed=audience.has_heard)
@@ -124,6 +124,17 @@ async def _handing_back(claim: asyncio.Future[Held | None], deps: Deps) -> Async
             with suppress(Unavailable):  # then the lease runs out
                 await to_the_end(deps.jobs.hand_back(held.lease))
         raise
+
+
+async def _recalled(job: Job, deps: Deps) -> Tried | None:
+    """The same as `_recall`; a bug in it ends the job like one in an attempt."""
+    try:
+        return await _recall(job, deps)
+    except Unavailable:
+        raise
+    except Exception:
+        log.exception("recall_failed", job_id=job.id)
+        return Tried(outcome=InternalFault())
 
 
 async def _recall(job: Job, deps: Deps) -> Tried | None:
