@@ -8,11 +8,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import orjson
-
 from schemas.errors import QuotaReached, StorageFull
 from schemas.ids import TenantId
 from schemas.job import NewJob
+from schemas.jsons import dumps
 from schemas.tenants import TenantShare
 
 BELIEVED_SECONDS = 1.0
@@ -56,7 +55,7 @@ class Quotas:
         if share.open_jobs is not None:
             await self._take_open_job(job.tenant_id, share.open_jobs)
         if share.bytes_stored is not None:
-            await self._take_bytes(job.tenant_id, share.bytes_stored, len(orjson.dumps(job.body)))
+            await self._take_bytes(job.tenant_id, share.bytes_stored, len(dumps(job.body)))
 
     async def take_batch(self, tenant_id: TenantId) -> None:
         """Count one more batch that waits; its jobs count when they are stored. Raises QuotaReached."""

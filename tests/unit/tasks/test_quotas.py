@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from decimal import Decimal
 
 import pytest
 
@@ -71,6 +72,13 @@ async def test_an_upload_ends_at_the_byte_that_is_too_many() -> None:
     assert [len(await anext(counted)) for _ in range(2)] == [30, 30]
     with pytest.raises(StorageFull, match="bytes_stored of this tenant is 100"):
         await anext(counted)
+
+
+async def test_a_body_counts_whatever_numbers_and_texts_it_holds() -> None:
+    quotas = Door({"bytes_stored": 1_000}).quotas()
+
+    for odd in (2**64, Decimal("1E+400"), "\ud83d"):
+        await quotas.take_job(a_job(body={"seed": odd}))
 
 
 async def test_the_body_of_a_job_counts_as_stored() -> None:
