@@ -13,6 +13,8 @@ from schemas.ids import TenantId
 from schemas.job import NewJob
 from schemas.jsons import dumps
 from schemas.tenants import TenantShare
+from storage.usage import SLICE_JOBS
+from tasks.isolation import Isolation
 
 BELIEVED_SECONDS = 1.0
 MOST_REMEMBERED = 10_000
@@ -112,12 +114,20 @@ class ByteCounts(Protocol):
     """Where the bytes of jobs are added up."""
 
     async def count_slice(self, tenant_id: TenantId) -> int:
-        """Add up the next jobs of a tenant; returns how many."""
+        """Add up the next jobs of a tenant; returns how many. After `SLICE_JOBS` or more, others may be left."""
 
 
 async def add_up_bytes(
-    counts: ByteCounts, tenants: Sequence[TenantId], share_of: Callable[[TenantId], TenantShare]
+    counts: ByteCounts,
+    tenants: Sequence[TenantId],
+    share_of: Callable[[TenantId], TenantShare],
+    isolation: Isolation,
 ) -> int:
-    """One slice for each tenant whose bytes are limited; returns how many jobs were added up."""
+    """One slice for each tenant whose bytes are limited; returns how many jobs full slices had: then more may wait."""
     limited = [tenant_id for tenant_id in tenants if share_of(tenant_id).bytes_stored is not None]
-    return sum([await counts.count_slice(tenant_id) for tenant_id in limited])
+
+    async def add_up(tenant_id: TenantId) -> int:
+        added = await counts.count_slice(tenant_id)
+        return added if added >= SLICE_JOBS else 0
+
+    return await isolation.each(limited, str, add_up)
