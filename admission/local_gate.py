@@ -117,15 +117,18 @@ class LocalGate:
             return remembered
         started = _now()
         answer = await self._asked(ask, started)
+        waited_for: WaitReason | None = None
         while isinstance(answer, Wait):
             wait_seconds = (answer.retry_after_ms + self._jitter() * LONGEST_JITTER_MS) / 1_000
             if _now() - started + wait_seconds > hold_seconds:
                 self._remember(ask, answer, hold_seconds)
                 return answer
             await asyncio.sleep(wait_seconds)
-            ask = _with_ticket(ask, answer)
+            ask, waited_for = _with_ticket(ask, answer), answer.reason
             answer = await self._asked(ask, started)
-        return await self._slept(answer) if isinstance(answer, Grant) else answer
+        if isinstance(answer, Grant):
+            return await self._slept(answer)
+        return replace(answer, waited_for=waited_for)
 
     async def settle(self, settlement: Settlement) -> bool:
         """Replace the reservation by the truth, exactly once per stamp."""

@@ -161,7 +161,7 @@ class Refusal:
 
     Then `counter` is the window without room, `asked_nano_usd` what was wanted of it, and `cheaper_in` how many targets
     further in the chain a cheaper one stands (0: none does). `opens_in_ms` is when its pace has room, if nobody else
-    takes it.
+    takes it. `waited_for` is what an ask waited for whose window has turned meanwhile.
     """
 
     reason: RefusalReason
@@ -170,6 +170,7 @@ class Refusal:
     asked_nano_usd: NanoUsd = field(default=ZERO, compare=False)
     cheaper_in: int = field(default=0, compare=False)
     opens_in_ms: int = field(default=0, compare=False)
+    waited_for: WaitReason | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,5 +13,6 @@ ReplayId = NewType("ReplayId", str)
 
 DEFAULT_TENANT = TenantId("default")
 
-ID = re.compile(r"[A-Za-z0-9_.-]{1,128}")
+MOST_ID_CHARACTERS = 128
+ID = re.compile(rf"[A-Za-z0-9_.-]{{1,{MOST_ID_CHARACTERS}}}")
 """What every id of ours can be, whoever made it: what does not match is in no table."""

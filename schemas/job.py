@@ -58,6 +58,7 @@ class Job(NewJob):
     """A stored job as its holder sees it. `generation` grows with each wake-up, `fence` with each lease.
 
     `waiting_since` is when it first asked for what it is still waiting for; None when it waits for no limit.
+    `wait_reason` is which limit, where that is known.
     `in_suspense` says that the end of an earlier call is not known.
     """
 
@@ -68,6 +69,7 @@ class Job(NewJob):
     created_at: datetime
     spent_nano_usd: NanoUsd = ZERO
     waiting_since: datetime | None = None
+    wait_reason: str | None = None
     in_suspense: bool = False
 
 

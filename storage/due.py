@@ -34,7 +34,7 @@ WITH due AS (
     ORDER BY wake_at LIMIT :most FOR UPDATE SKIP LOCKED
 )
 UPDATE jobs j SET state = 'queued', generation = j.generation + 1, dispatched_at = NULL, wake_at = NULL,
-    wait_reason = NULL
+    wait_reason = CASE WHEN j.waiting_since IS NOT NULL THEN j.wait_reason END
 FROM due WHERE j.id = due.id
 RETURNING j.id
 """
@@ -62,7 +62,8 @@ WITH lost AS (
     UPDATE jobs j SET
         state = CASE WHEN j.synchronous OR j.deaths + lost.deaths >= :most_deaths THEN 'dead'
                      WHEN j.deaths + lost.deaths >= 2 THEN 'waiting' ELSE 'queued' END,
-        wait_reason = CASE WHEN j.deaths + lost.deaths >= 2 AND NOT j.synchronous THEN 'suspect' END,
+        wait_reason = CASE WHEN j.deaths + lost.deaths >= 2 AND NOT j.synchronous THEN 'suspect'
+                           WHEN j.waiting_since IS NOT NULL THEN j.wait_reason END,
         wake_at = CASE WHEN j.deaths + lost.deaths >= 2 AND NOT j.synchronous AND j.deaths + lost.deaths < :most_deaths
                        THEN j.expires_at END,
         dead_reason = CASE WHEN j.synchronous THEN 'caller_lost'

@@ -290,9 +290,17 @@ class JobTable:
                 return named[job.tenant_id, job.idempotency_key]
         row = dict(stored[job.id])
         given = parameters_of(job) | {"body": job.body, "contract": None}
-        facts = given | row | {"fence": 1, "tries": 0, "spent_nano_usd": 0, "waiting_since": None}
+        facts = given | row | {"fence": 1, "tries": 0, "spent_nano_usd": 0, "waiting_since": None, "wait_reason": None}
         held = self._held(facts)
         return Held(job=replace(held.job, contract=job.contract), lease=held.lease)
+
+    async def named_by_key(self, job: NewJob) -> Accepted | None:
+        """The stored job that has the idempotency key of this one. Raises IdempotencyConflict."""
+        if job.idempotency_key is None:
+            return None
+        async with transaction(self._engine) as connection:
+            named = await self._named_before(connection, [job])
+        return named.get((job.tenant_id, job.idempotency_key))
 
     async def hold(self, claims: Sequence[Claim | tuple[JobId, int]]) -> list[Held | None]:
         """Take jobs by compare-and-set on generation and state; None for what is taken, stale, stopped or at rest.
@@ -393,7 +401,8 @@ class JobTable:
         rows = await fetch(connection, NAMED_BEFORE, keys)
         found = {(row["tenant_id"], row["idempotency_key"]): row for row in rows}
         for job in jobs:
-            if unpatched(found[job.tenant_id, job.idempotency_key]["request_digest"]) != job.request_digest:
+            row = found.get((job.tenant_id, job.idempotency_key))
+            if row is not None and unpatched(row["request_digest"]) != job.request_digest:
                 raise IdempotencyConflict(
                     f"The idempotency key {job.idempotency_key!r} was used before with another request.",
                     param="idempotency_key",

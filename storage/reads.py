@@ -208,7 +208,7 @@ def _job_view(row: Row) -> JobView:
         state=JobState(row["state"]),
         tries=row["tries"],
         deaths=row["deaths"],
-        wait_reason=row["wait_reason"],
+        wait_reason=row["wait_reason"] if row["state"] == JobState.WAITING else None,  # else it is kept for its ticket
         wake_at=row["wake_at"],
         expires_at=row["expires_at"],
         dead_reason=row["dead_reason"],

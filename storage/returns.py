@@ -23,7 +23,7 @@ WITH given AS (
     ORDER BY j.id FOR NO KEY UPDATE OF j
 ), returned AS (
     UPDATE jobs j SET state = CASE WHEN j.deaths >= 2 THEN 'waiting' ELSE 'queued' END,
-        wait_reason = CASE WHEN j.deaths >= 2 THEN 'suspect' END,
+        wait_reason = CASE WHEN j.deaths >= 2 THEN 'suspect' WHEN j.waiting_since IS NOT NULL THEN j.wait_reason END,
         wake_at = CASE WHEN j.deaths >= 2 THEN j.expires_at END,
         generation = j.generation + 1, fence = j.fence + 1, holder = NULL, lease_until = NULL, dispatched_at = NULL
     FROM given g WHERE j.id = g.id AND j.fence = g.fence AND j.state = 'running' AND NOT j.synchronous

@@ -52,6 +52,7 @@ def job_from(row: Row) -> Job:
         created_at=row["created_at"],
         spent_nano_usd=NanoUsd(row["spent_nano_usd"]),
         waiting_since=row["waiting_since"],
+        wait_reason=row["wait_reason"],
         in_suspense=bool(row.get("in_suspense")),
     )
 

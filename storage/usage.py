@@ -124,9 +124,10 @@ class UsageTable:
         settle_seconds: float = SETTLE_SECONDS,
         anew_seconds: float = ANEW_SECONDS,
     ) -> int:
-        """Add up the bytes of the next jobs of a tenant; returns how many.
+        """Add up the bytes of the next jobs of a tenant; returns how many. After `most` or more, others may be left.
 
-        What is new comes first; then, where it is time, all is added up anew and replaces the old sum at its end.
+        What is new comes first. Where that is less than `most` and it is time, all is added up anew too, and the sum
+        replaces the old one at its end.
         """
         of_tenant = {"tenant_id": tenant_id}
         async with transaction(self._engine) as connection:
@@ -136,14 +137,14 @@ class UsageTable:
             bounds = {"after": count["counted_to"], "until": count["settled_at"], "most": most}
             [new] = await fetch(connection, SLICE, of_tenant | bounds)
             await run(connection, ADD, of_tenant | {"bytes": new["bytes"], "last_at": new["last_at"]})
-            if new["jobs"] or not count["is_due"]:
+            if new["jobs"] >= most or not count["is_due"]:
                 return int(new["jobs"])
-            bounds = {"after": count["pass_at"], "until": count["counted_to"], "most": most}
+            bounds = {"after": count["pass_at"], "until": new["last_at"] or count["counted_to"], "most": most}
             [old] = await fetch(connection, SLICE, of_tenant | bounds)
             await run(connection, ADD_ANEW, of_tenant | {"bytes": old["bytes"], "last_at": old["last_at"]})
             if old["jobs"] < most:
                 await run(connection, TAKE_OVER, of_tenant)
-            return int(old["jobs"])
+            return int(new["jobs"] + old["jobs"])
 
     async def _used(self, query: str, **parameters: object) -> int:
         async with transaction(self._engine) as connection:

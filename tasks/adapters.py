@@ -46,6 +46,10 @@ class StoredJobs:
         """Store a job that this process runs itself."""
         return await self._table.insert_running(job)
 
+    async def named_by_key(self, job: NewJob) -> Accepted | None:
+        """The stored job that has the idempotency key of this one."""
+        return await self._table.named_by_key(job)
+
     async def mark_dispatched(self, jobs: Sequence[Published]) -> None:
         """Count these as published."""
         await self._table.mark_dispatched([job.job_id for job in jobs])

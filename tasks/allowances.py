@@ -1,7 +1,10 @@
-"""How many urgent jobs of a tenant intake publishes itself: while few of them wait for a worker, else dispatch does.
+"""Decides whether intake publishes an urgent job at once or leaves it to dispatch.
 
-Dispatch is fair between tenants; what intake publishes stands in its lane in the order of arrival. Each process counts
-anew after as many publications as it had room for, so several processes together may publish that many each.
+Intake publishes while few published jobs of the tenant in that lane wait for a worker. What it publishes stands in its
+lane in the order of arrival, so more jobs of one tenant would delay those of others; dispatch is fair between tenants.
+
+A process counts the jobs that wait, publishes as many as there is room for, and counts again. Several processes may
+each publish that many.
 """
 
 import asyncio

@@ -35,6 +35,10 @@ class CallPlaces:
         """Calls under way now."""
         return self._in_use
 
+    def has_place(self, tenant_id: TenantId) -> bool:
+        """Whether a call of this tenant would get its place at once."""
+        return tenant_id not in self._waiting and self._has_room(tenant_id)
+
     @asynccontextmanager
     async def held(self, tenant_id: TenantId, patience_seconds: float) -> AsyncIterator[None]:
         """Hold a place for the block. Raises ShareUsedUp when none is free within the patience."""
@@ -44,12 +48,12 @@ class CallPlaces:
         finally:
             self._give_back(tenant_id)
 
-    def _has_place(self, tenant_id: TenantId) -> bool:
+    def _has_room(self, tenant_id: TenantId) -> bool:
         free = self._total - self._in_use
         return free > self._reserved or (free > 0 and self._held[tenant_id] < FEW_CALLS)
 
     async def _take(self, tenant_id: TenantId, patience_seconds: float) -> None:
-        if tenant_id not in self._waiting and self._has_place(tenant_id):
+        if self.has_place(tenant_id):
             self._count(tenant_id, 1)
             return
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -80,7 +84,7 @@ class CallPlaces:
         self._count(tenant_id, -1)
         while self._waiting:
             following = min(self._waiting, key=self._held.__getitem__)
-            if not self._has_place(following):
+            if not self._has_room(following):
                 return
             self._serve(following)
 

@@ -25,7 +25,6 @@ FEWEST_MESSAGES = 8
 """A refill travels in at least so many messages: a small one job by job, so that an idle system adds no wait and its
 workers share the work; a larger one in slices, which cost a worker less each."""
 
-
 MOST_URGENT_AHEAD = 128
 """Urgent jobs of a flow that are published and not held: what another tenant's next job stands behind at most, beside
 what intake publishes itself. Workers take so many within a round of dispatch or two."""
@@ -67,9 +66,7 @@ class Outlet(Protocol):
         """Raises RedisUnavailable."""
 
 
-async def dispatch(
-    backlog: Backlog, outlet: Outlet, windows: Windows, *, slice_size: int, isolation: Isolation | None = None
-) -> int:
+async def dispatch(backlog: Backlog, outlet: Outlet, windows: Windows, *, slice_size: int, isolation: Isolation) -> int:
     """Refill every flow once; returns the number of jobs published. Raises RedisUnavailable before anything is taken.
 
     A flow that fails is remembered in `isolation` and holds up no other.
@@ -85,8 +82,7 @@ async def dispatch(
         jobs = await backlog.take(flow, room) if room > 0 and room * REFILL_SHARE >= window else ()
         return await _send(backlog, outlet, flow, jobs, slice_size) if jobs else 0
 
-    isolated = isolation or Isolation("dispatch")
-    return await isolated.each(await backlog.flows(), lambda flow: f"{flow.lane} {flow.model}", refill)
+    return await isolation.each(await backlog.flows(), lambda flow: f"{flow.lane} {flow.model}", refill)
 
 
 async def _send(backlog: Backlog, outlet: Outlet, flow: Flow, jobs: Sequence[Published], slice_size: int) -> int:

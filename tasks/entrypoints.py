@@ -4,7 +4,6 @@ The task names, the one positional argument and the queue's meaning as the lane 
 """
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,17 +12,15 @@ from typing import Any
 import structlog
 
 from schemas.errors import InvalidRequest
-from schemas.ids import DEFAULT_TENANT, JobId, TenantId
+from schemas.ids import DEFAULT_TENANT, MOST_ID_CHARACTERS, JobId, TenantId
 from schemas.job import NewJob
+from schemas.jsons import dumps
 from schemas.lanes import Lane
 from schemas.tenants import TenantShare, no_limits
 from tasks.publish import Published, parse_message
 from tasks.requests import Origin, Vocabulary, checked_lane, parse_chat_request
 
 log = structlog.get_logger()
-
-MOST_SHOWN_CHARACTERS = 128
-"""Of a name that nobody has, in a refusal: as many as an id may have."""
 
 
 async def run_slice(body: Any, run: Callable[[Published], Awaitable[None]]) -> int:  # noqa: ANN401 - unparsed
@@ -93,12 +90,12 @@ def lane_of(queue: str) -> Lane:
 
 def _size(body: Any) -> int:  # noqa: ANN401 - unparsed
     """Bytes of the body as HTTP would carry it: Celery's JSON escapes what is no ASCII."""
-    return len(json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode(errors="replace"))
+    return len(dumps(body))
 
 
 def _tenant(name: Any, tenants: frozenset[str]) -> TenantId:  # noqa: ANN401 - unparsed
     if not isinstance(name, str):
         raise InvalidRequest("tenant must be a string.", param="tenant")
     if name not in tenants:
-        raise InvalidRequest(f"There is no tenant {name[:MOST_SHOWN_CHARACTERS]!r}.", param="tenant")
+        raise InvalidRequest(f"There is no tenant {name[:MOST_ID_CHARACTERS]!r}.", param="tenant")
     return TenantId(name)

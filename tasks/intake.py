@@ -6,6 +6,7 @@ of Redis being back.
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import assert_never
 
@@ -14,7 +15,7 @@ import structlog
 from schemas.accepted import Accepted, Rested
 from schemas.admission import TENANT_REASONS, Refusal, RefusalReason
 from schemas.decision import Complete, DeadLetter
-from schemas.errors import RedisUnavailable
+from schemas.errors import QuotaReached, RedisUnavailable, ShareUsedUp, Unavailable
 from schemas.ids import BatchId, FileId, JobId, TenantId
 from schemas.job import NewJob
 from schemas.lanes import PUBLISHED_BY_INTAKE, Lane
@@ -81,16 +82,19 @@ class Intake:
         """Store a job and publish it if its lane is urgent. Safe to call twice under one idempotency key.
 
         Of a tenant that has many urgent jobs published the rest is left to dispatch, which is fair between tenants.
-        Raises QuotaReached.
+        A job that is stored already is returned also where a quota is reached. Raises QuotaReached.
         """
         self._check(job)
-        await self._limits.quotas.take_job(job)
+        try:
+            await self._limits.quotas.take_job(job)
+        except QuotaReached:
+            known = await self._jobs.named_by_key(job)
+            if known is None:
+                raise
+            return known
         [accepted] = await self._jobs.insert([job])
         if accepted.lane in PUBLISHED_BY_INTAKE and not accepted.repeated and self._may_publish():
-            if await self._limits.allowances.take(job.tenant_id, accepted.lane):
-                await self._publish(accepted)
-            else:
-                await self._limits.leave_to_dispatch([accepted.job_id])
+            await self._tell_workers(accepted, job.tenant_id)
         return accepted
 
     async def cancel(self, job_id: JobId, tenant_id: TenantId | None) -> bool:
@@ -101,12 +105,24 @@ class Intake:
         """Run a job in this process by the same pipeline and wait for its end.
 
         A job that would have to wait longer than its caller is cancelled; the caller learns what it waited for. Before
-        that the call waits for a place of its tenant. Raises ShareUsedUp and QuotaReached.
+        that the call waits for a place of its tenant. A job that is stored already needs neither a place nor room in a
+        quota. Raises ShareUsedUp and QuotaReached.
         """
         self._check(job)
-        await self._limits.quotas.take_job(job)
         began = time.monotonic()
-        async with self._limits.places.held(job.tenant_id, PATIENCE_SECONDS):
+        async with AsyncExitStack() as call:
+            try:
+                await self._limits.quotas.take_job(job)
+                if not self._limits.places.has_place(job.tenant_id):
+                    known = await self._jobs.named_by_key(job)
+                    if known is not None:
+                        return await self._known(known)
+                await call.enter_async_context(self._limits.places.held(job.tenant_id, PATIENCE_SECONDS))
+            except ShareUsedUp:
+                known = await self._jobs.named_by_key(job)
+                if known is None:
+                    raise
+                return await self._known(known)
             return await self._complete(job, on_chunk, max(0.0, PATIENCE_SECONDS - (time.monotonic() - began)))
 
     async def _complete(self, job: NewJob, on_chunk: OnChunk | None, patience_seconds: float) -> Rested:
@@ -157,6 +173,18 @@ class Intake:
 
     def _may_publish(self) -> bool:
         return time.monotonic() >= self._publish_again_at
+
+    async def _tell_workers(self, accepted: Accepted, tenant_id: TenantId) -> None:
+        """Publish a job, or leave it to dispatch. Whatever fails here, the job is stored, and dispatch takes it too."""
+        try:
+            if await self._limits.allowances.take(tenant_id, accepted.lane):
+                await self._publish(accepted)
+            else:
+                await self._limits.leave_to_dispatch([accepted.job_id])
+        except Unavailable as error:
+            log.warning("publish_left_to_dispatch", job_id=accepted.job_id, lane=accepted.lane, reason=error.message)
+        except Exception:  # a bug here is no reason to tell the caller that nothing was accepted
+            log.exception("publish_left_to_dispatch", job_id=accepted.job_id, lane=accepted.lane)
 
     async def _publish(self, accepted: Accepted) -> None:
         one = [Published(job_id=accepted.job_id, generation=accepted.generation)]

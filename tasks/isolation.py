@@ -20,10 +20,11 @@ log = structlog.get_logger()
 Item = TypeVar("Item")
 
 MOST_FAILURES = 3
-"""Failures after which an item is ended: what a value causes comes back each time, what chance causes does not."""
+"""Failures after which an item is ended. Three in a row, with pauses between them, are caused by the item itself."""
 
 MOST_BUSY = 8
-"""The same where Postgres gave up on a statement (time-out, deadlock): with the pauses, some four minutes."""
+"""The same where Postgres gave up on a statement (time-out, deadlock), which load may cause: the pauses are two minutes
+together, in which it may end."""
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 300.0
 """Pauses between two tries of an item, doubling: an item that cannot be ended costs its duty next to nothing."""

@@ -7,13 +7,13 @@ from datetime import datetime
 from tempfile import SpooledTemporaryFile
 from typing import Protocol
 
-import orjson
 import structlog
 
 from schemas.bounds import node_bound
 from schemas.errors import InvalidRequest, Unavailable
 from schemas.ids import JobId
 from schemas.job import Job, NewJob
+from schemas.jsons import parse
 from schemas.replay import DeadLetters
 from schemas.states import JobState
 from storage.dead_letters import WholeLetter
@@ -62,14 +62,14 @@ class StoredLetters:
         self._reads = reads
         self.count = reads.count
 
-    async def jobs(self, which: DeadLetters, most: int) -> AsyncIterator[Job]:
-        """The first of them as the jobs that they were."""
+    async def jobs(self, which: DeadLetters, most: int) -> AsyncIterator[Job | None]:
+        """The first of them as the jobs that they were; None for one that cannot be read."""
         seen = 0
         async for whole in self._reads.whole(which, attempts=False):
             if seen == most:
                 return
             seen += 1
-            yield _job(whole)
+            yield _job_if_readable(whole)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -192,6 +192,14 @@ def _refusal(wrong: Sequence[tuple[int, InvalidRequest]]) -> InvalidRequest:
     )
 
 
+def _job_if_readable(whole: WholeLetter) -> Job | None:
+    try:
+        return _job(whole)
+    except Exception:  # a request that an older version took in: that letter has no price, and the others do
+        log.exception("letter_unreadable", job_id=whole.letter.id)
+        return None
+
+
 def _job(whole: WholeLetter) -> Job:
     letter = whole.letter
     return Job(
@@ -199,7 +207,7 @@ def _job(whole: WholeLetter) -> Job:
         tenant_id=letter.tenant_id,
         lane=letter.lane,
         model=letter.model,
-        body=orjson.loads(whole.body),
+        body=parse(whole.body),
         request_digest="",
         expires_at=letter.rested_at,
         endpoint=whole.endpoint,

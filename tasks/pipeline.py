@@ -96,8 +96,9 @@ async def _live(held: Held, deps: Deps, on_chunk: OnChunk | None, patience_secon
         chain=deps.models.chain(job.model),
         patient_until=_until(deps, patience_seconds),
         waiting_since=job.waiting_since,
+        wait_reason=job.wait_reason,
     )
-    found = await _recall(job, deps) if job.in_suspense else None
+    found = await _recalled(job, deps) if job.in_suspense else None
     while True:
         tried, found = found or await attempt(job, progress, held.lease.fence, deps, audience.ear), None
         job, progress = _charged(job, tried.closed), replace(progress, streamed=audience.has_heard)
@@ -123,6 +124,17 @@ async def _handing_back(claim: asyncio.Future[Held | None], deps: Deps) -> Async
             with suppress(Unavailable):  # then the lease runs out
                 await to_the_end(deps.jobs.hand_back(held.lease))
         raise
+
+
+async def _recalled(job: Job, deps: Deps) -> Tried | None:
+    """The same as `_recall`; a bug in it ends the job like one in an attempt."""
+    try:
+        return await _recall(job, deps)
+    except Unavailable:
+        raise
+    except Exception:
+        log.exception("recall_failed", job_id=job.id)
+        return Tried(outcome=InternalFault())
 
 
 async def _recall(job: Job, deps: Deps) -> Tried | None:
@@ -189,14 +201,15 @@ async def _attempt(job: Job, progress: Progress, fence: int, deps: Deps, on_chun
         plan = deps.models.plan(job, progress.target, progress.body, deps.now())
     if isinstance(plan, Refusal):
         return Tried(outcome=NotAllowed(refusal=plan))
-    since_at = progress.waiting_since or deps.now()
+    asked_at = deps.now()
     ask = _ask(job, plan, progress, deps)
     admitted = await deps.gate.admit(ask)
     match admitted:
         case Wait():
-            return Tried(outcome=_not_admitted(admitted, since_at, deps.now()))
-        case Refusal(reason=RefusalReason.STALE_WINDOW):
-            return await _attempt(job, replace(progress, waiting_since=since_at), fence, deps, on_chunk)
+            return Tried(outcome=_not_admitted(admitted, progress.waited(admitted.reason, asked_at), deps.now()))
+        case Refusal(reason=RefusalReason.STALE_WINDOW, waited_for=waited_for):
+            waited = progress if waited_for is None else progress.waited(waited_for, asked_at)
+            return await _attempt(job, waited, fence, deps, on_chunk)
         case Refusal():
             return await _without_grant(job, progress, admitted, deps, on_chunk)
         case Grant():
@@ -306,8 +319,11 @@ async def _pause_until(moment: datetime | None, deps: Deps) -> None:
 
 
 def _ask(job: Job, plan: Plan, progress: Progress, deps: Deps) -> Ask:
-    """Whoever has waited holds a ticket and has aged, in Postgres as in place."""
-    since = progress.waiting_since
+    """Whoever has waited holds a ticket of what he waited for, in Postgres as in place.
+
+    A wait for the bucket makes a job older. One for the share of its tenant gives it no place before other tenants.
+    """
+    since = None if progress.waits_for_share else progress.waiting_since
     return Ask(
         attempt_id=deps.attempt_id(),
         target=plan.target,
@@ -319,13 +335,13 @@ def _ask(job: Job, plan: Plan, progress: Progress, deps: Deps) -> Ask:
         waited_ms=max(0, int((deps.now() - since).total_seconds() * 1_000)) if since else 0,
         has_ticket=since is not None,
         share=plan.share,
-        has_share_ticket=since is not None,
+        has_share_ticket=progress.waits_for_share,
     )
 
 
-def _not_admitted(wait: Wait, since_at: datetime, now: datetime) -> NotAdmitted:
+def _not_admitted(wait: Wait, waited: Progress, now: datetime) -> NotAdmitted:
     until_at = now + timedelta(milliseconds=wait.retry_after_ms)
-    return NotAdmitted(until_at=until_at, since_at=since_at, reason=wait.reason)
+    return NotAdmitted(until_at=until_at, since_at=waited.waiting_since or now, reason=wait.reason)
 
 
 def _opened(job: Job, plan: Plan, ask: Ask, grant: Grant, *, fence: int, now: datetime) -> OpenedAttempt:

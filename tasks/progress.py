@@ -3,10 +3,11 @@
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from schemas.admission import TENANT_REASONS, WaitReason
 from schemas.decision import AskAgain
 from schemas.job import Target
 from schemas.jsons import JsonObject
-from schemas.outcome import Failed, Invalid, Outcome, Truncated
+from schemas.outcome import Failed, Invalid, NotAdmitted, Outcome, Truncated
 from schemas.reply import TroubleKind
 
 _THROTTLES = frozenset({TroubleKind.THROTTLE, TroubleKind.RAMP})
@@ -17,7 +18,8 @@ class Progress:
     """Counts since the lease was taken, the body to send next, and where to send it.
 
     `streamed` once the caller has heard something, which cannot be taken back; `patient_until` is how long a caller who
-    waits is kept waiting within the lease; `waiting_since` is when the wait for a limit began that is not over yet.
+    waits is kept waiting within the lease; `waiting_since` is when the wait for a limit began that is not over yet,
+    and `wait_reason` which limit that is.
     """
 
     body: JsonObject
@@ -29,6 +31,7 @@ class Progress:
     streamed: bool = False
     patient_until: datetime | None = None
     waiting_since: datetime | None = None
+    wait_reason: str | None = None
 
     @property
     def target(self) -> Target:
@@ -40,6 +43,17 @@ class Progress:
         """Whether the chain goes on after this target."""
         return self.position + 1 < len(self.chain)
 
+    @property
+    def waits_for_share(self) -> bool:
+        """Whether the wait is for the share of the tenant. Otherwise, or where nobody knows, it is for the bucket."""
+        return self.wait_reason in TENANT_REASONS
+
+    def waited(self, reason: WaitReason, asked_at: datetime) -> "Progress":
+        """The progress of a job that must wait for `reason`. A wait for something else than before begins anew."""
+        waits = replace(self, wait_reason=reason)
+        goes_on = self.waiting_since is not None and waits.waits_for_share == self.waits_for_share
+        return waits if goes_on else replace(waits, waiting_since=asked_at)
+
     def after(self, outcome: Outcome, decision: AskAgain) -> "Progress":
         """The progress with which the same try goes on."""
         return replace(
@@ -49,5 +63,6 @@ class Progress:
             reprompts=self.reprompts + isinstance(outcome, Invalid),
             extensions=self.extensions + isinstance(outcome, Truncated),
             waiting_since=decision.waiting_since,
+            wait_reason=outcome.reason if isinstance(outcome, NotAdmitted) else None,
             throttles=self.throttles + (isinstance(outcome, Failed) and outcome.trouble.kind in _THROTTLES),
         )

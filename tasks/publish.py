@@ -13,13 +13,13 @@ from celery import Celery
 from kombu.exceptions import KombuError, OperationalError
 
 from schemas.errors import RedisUnavailable
-from schemas.ids import JobId
+from schemas.ids import ID, JobId
 from schemas.lanes import Lane
 
 RUN_TASK = "completions.run"
-MOST_ID_CHARACTERS = 128
+
 HIGHEST_GENERATION = 2**31 - 1
-"""As many as its column holds."""
+"""The highest that the column of generations holds."""
 
 MESSAGE_VERSION = 1
 PIPELINE_MESSAGES = 500
@@ -95,7 +95,7 @@ def parse_message(body: Any) -> list[Published]:  # noqa: ANN401 - unparsed
 
 def _published(job_id: Any, generation: Any) -> Published:  # noqa: ANN401 - unparsed
     """One pair. Raises ValueError for what no job can be called, which no store should be asked about."""
-    if not isinstance(job_id, str) or not 0 < len(job_id) <= MOST_ID_CHARACTERS or not job_id.isprintable():
+    if not isinstance(job_id, str) or ID.fullmatch(job_id) is None:
         raise ValueError("not the id of a job")
     if not isinstance(generation, int) or not 0 <= generation <= HIGHEST_GENERATION:
         raise ValueError("not the generation of a job")

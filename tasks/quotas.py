@@ -8,12 +8,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import orjson
-
 from schemas.errors import QuotaReached, StorageFull
 from schemas.ids import TenantId
 from schemas.job import NewJob
+from schemas.jsons import dumps
 from schemas.tenants import TenantShare
+from storage.usage import SLICE_JOBS
+from tasks.isolation import Isolation
 
 BELIEVED_SECONDS = 1.0
 MOST_REMEMBERED = 10_000
@@ -56,7 +57,7 @@ class Quotas:
         if share.open_jobs is not None:
             await self._take_open_job(job.tenant_id, share.open_jobs)
         if share.bytes_stored is not None:
-            await self._take_bytes(job.tenant_id, share.bytes_stored, len(orjson.dumps(job.body)))
+            await self._take_bytes(job.tenant_id, share.bytes_stored, len(dumps(job.body)))
 
     async def take_batch(self, tenant_id: TenantId) -> None:
         """Count one more batch that waits; its jobs count when they are stored. Raises QuotaReached."""
@@ -115,12 +116,20 @@ class ByteCounts(Protocol):
     """Where the bytes of jobs are added up."""
 
     async def count_slice(self, tenant_id: TenantId) -> int:
-        """Add up the next jobs of a tenant; returns how many."""
+        """Add up the next jobs of a tenant; returns how many. After `SLICE_JOBS` or more, others may be left."""
 
 
 async def add_up_bytes(
-    counts: ByteCounts, tenants: Sequence[TenantId], share_of: Callable[[TenantId], TenantShare]
+    counts: ByteCounts,
+    tenants: Sequence[TenantId],
+    share_of: Callable[[TenantId], TenantShare],
+    isolation: Isolation,
 ) -> int:
-    """One slice for each tenant whose bytes are limited; returns how many jobs were added up."""
+    """One slice for each tenant whose bytes are limited; returns how many jobs full slices had: then more may wait."""
     limited = [tenant_id for tenant_id in tenants if share_of(tenant_id).bytes_stored is not None]
-    return sum([await counts.count_slice(tenant_id) for tenant_id in limited])
+
+    async def add_up(tenant_id: TenantId) -> int:
+        added = await counts.count_slice(tenant_id)
+        return added if added >= SLICE_JOBS else 0
+
+    return await isolation.each(limited, str, add_up)

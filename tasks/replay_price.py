@@ -6,7 +6,9 @@ The first letters are priced one by one, with the patch applied, as admission wo
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import NamedTuple, Protocol
+
+import structlog
 
 from schemas.job import Job
 from schemas.money import ZERO, NanoUsd
@@ -14,6 +16,8 @@ from schemas.replay import DeadBody, DeadLetters, Estimate, Mended, Patch
 from schemas.states import JobState
 from tasks.mend import mend
 from tasks.quote import PricedModels, dearest_call, worst_case
+
+log = structlog.get_logger()
 
 MOST_PRICED = 2_000
 """Letters priced one by one: a second or two of work, and enough for their mean to stand for the rest."""
@@ -25,8 +29,8 @@ class Letters(Protocol):
     async def count(self, which: DeadLetters) -> int:
         """How many there are."""
 
-    def jobs(self, which: DeadLetters, most: int) -> AsyncIterator[Job]:
-        """The first of them as the jobs that they would be again."""
+    def jobs(self, which: DeadLetters, most: int) -> AsyncIterator[Job | None]:
+        """The first of them as the jobs that they would be again; None for one that cannot be read."""
 
 
 class ReplayPrices:
@@ -41,14 +45,13 @@ class ReplayPrices:
         jobs, priced, unpriced, refused, one_call, worst = await self._letters.count(which), 0, 0, 0, 0, 0
         async for job in self._letters.jobs(which, MOST_PRICED):
             priced += 1
-            mended = _again(job, patch, now)
-            if mended is None:
+            price = None if job is None else self._price(job, patch, now)
+            if price is None:
                 refused += 1
                 continue
-            quoted = dearest_call(self._models, mended, now)
-            unpriced += quoted is None
-            one_call += quoted or 0
-            worst += worst_case(mended, quoted or ZERO)
+            unpriced += price.one_call is None
+            one_call += price.one_call or 0
+            worst += price.worst_case
         scale = max(jobs, priced)
         return Estimate(
             jobs=jobs,
@@ -58,6 +61,23 @@ class ReplayPrices:
             one_call_nano_usd=NanoUsd(one_call * scale // max(priced, 1)),
             worst_case_nano_usd=NanoUsd(worst * scale // max(priced, 1)),
         )
+
+    def _price(self, job: Job, patch: Patch, now: datetime) -> "_Price | None":
+        """What the replay of one letter may cost; None where it would be refused."""
+        try:
+            mended = _again(job, patch, now)
+            if mended is None:
+                return None
+            quoted = dearest_call(self._models, mended, now)
+            return _Price(quoted, worst_case(mended, quoted or ZERO))
+        except Exception:  # a body that an older version took in: the replay refuses that letter, and no other
+            log.exception("letter_cannot_be_priced", job_id=job.id)
+            return None
+
+
+class _Price(NamedTuple):
+    one_call: NanoUsd | None
+    worst_case: int
 
 
 def _again(job: Job, patch: Patch, now: datetime) -> Job | None:

@@ -22,6 +22,9 @@ class JobRows(Protocol):
     async def insert_running(self, job: NewJob) -> Held | Accepted:
         """Store a job that is born running in this process, or return what its key had named before."""
 
+    async def named_by_key(self, job: NewJob) -> Accepted | None:
+        """The stored job that has the idempotency key of this one, if any. Raises IdempotencyConflict."""
+
     async def mark_dispatched(self, jobs: Sequence[Published]) -> None:
         """Count these as published."""
 

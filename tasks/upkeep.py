@@ -20,11 +20,15 @@ SWEEP_SECONDS = 0.25
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Duty:
-    """One thing to do again and again; `run` returns how many things it moved."""
+    """One thing to do again and again; `run` returns how many things it moved.
+
+    One that `goes_on` has its next turn in the next round where it moved something, and at its pace where it did not.
+    """
 
     name: str
     every_seconds: float
     run: Callable[[], Awaitable[int]]
+    goes_on: bool = False
 
 
 @dataclass(kw_only=True)
@@ -41,7 +45,10 @@ class Rounds:
         for duty in self.duties:
             if now_seconds - self._last_run.get(duty.name, -duty.every_seconds) >= duty.every_seconds:
                 self._last_run[duty.name] = now_seconds
-                moved += await self._run(duty)
+                of_duty = await self._run(duty)
+                if of_duty and duty.goes_on:
+                    del self._last_run[duty.name]
+                moved += of_duty
         return moved
 
     async def _run(self, duty: Duty) -> int:

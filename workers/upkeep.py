@@ -63,6 +63,7 @@ def duties_of(house: UpkeepHouse, suspects: Suspects, vigil: Vigil) -> dict[str,
     controls, limits = house.storage.controls, LimitKeeper(house.admission.gate, house.configuration)
 
     flows, sweeps, wakes = Isolation("dispatch"), Isolation("sweep"), Isolation("wake_early")
+    sums = Isolation("add_up_bytes")
 
     async def sweep() -> int:
         return await controls.sweep(run_each=sweeps.each)
@@ -87,8 +88,7 @@ def duties_of(house: UpkeepHouse, suspects: Suspects, vigil: Vigil) -> dict[str,
 
     async def add_up() -> int:
         tenants = sorted(map(TenantId, await house.storage.keys.tenants()))
-        await add_up_bytes(house.storage.usage, tenants, house.configuration.share)
-        return 0
+        return await add_up_bytes(house.storage.usage, tenants, house.configuration.share, sums)
 
     async def expire_reservations() -> int:
         return len(await house.admission.gate.expire())
@@ -110,7 +110,7 @@ def duties_of(house: UpkeepHouse, suspects: Suspects, vigil: Vigil) -> dict[str,
             Duty(name="replay", every_seconds=0, run=house.replays.advance_all),
             Duty(name="name_causes", every_seconds=1, run=house.storage.letters.name),
             Duty(name="retire_letters", every_seconds=60, run=retire_letters),
-            Duty(name="add_up_bytes", every_seconds=5, run=add_up),
+            Duty(name="add_up_bytes", every_seconds=5, run=add_up, goes_on=True),
         ),
         "suspects": (Duty(name="try_alone", every_seconds=1, run=suspects.try_alone),),
         "money": (

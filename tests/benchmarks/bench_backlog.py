@@ -33,6 +33,7 @@ from storage.schema import migrate
 from tasks.adapters import StoredBacklog
 from tasks.broker import celery_app
 from tasks.dispatch import dispatch
+from tasks.isolation import Isolation
 from tasks.publish import Publisher
 from tests.support.outlet import Open
 
@@ -117,7 +118,9 @@ async def dispatched_per_second(bench: Bench) -> float:
     jobs, seconds = 0, 0.0
     for _ in range(ROUNDS):
         started = time.perf_counter()
-        jobs += await dispatch(bench.backlog, bench.publisher, Open(WINDOW), slice_size=SLICE)
+        jobs += await dispatch(
+            bench.backlog, bench.publisher, Open(WINDOW), slice_size=SLICE, isolation=Isolation("dispatch")
+        )
         seconds += time.perf_counter() - started
         await bench.consume()
         await bench.run(REFILL, model="shallow")

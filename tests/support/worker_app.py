@@ -2,7 +2,7 @@
 
 celery -A tests.support.worker_app worker -Q completions.low
 
-A job's id says what it does: `sleep:0.5:NAME` sleeps, `fail:NAME` is a bug, anything else ends at once. Bodies of
+A job's id says what it does: `sleep_0.5_NAME` sleeps, `fail_NAME` is a bug, anything else ends at once. Bodies of
 callers: `{"fault": "invalid"}` is refused, `{"fault": "away"}` finds Postgres away the first time. With `HOLDS_STOP` a
 stop goes no further than its first step until somebody pushes onto that list.
 """
@@ -35,7 +35,7 @@ from workers.assembly import assemble
 from workers.bridge import AsyncTask
 
 QUICK_JOBS = 100
-"""Jobs called `quick:` are counted by the hundred, so that counting is not what is measured."""
+"""Jobs called `quick_` are counted by the hundred, so that counting is not what is measured."""
 
 STARTED, ENDED, PEAK, BY = "test:started", "test:ended", "test:peak", "test:by"
 """Hashes of job id to the moment, the most jobs at once, per process, and who ran a job, by its process id."""
@@ -56,7 +56,7 @@ class FakeHouse:
         self._away, self._quick = True, 0
 
     async def run(self, published: Published) -> None:
-        verb, _, rest = published.job_id.partition(":")
+        verb, _, rest = published.job_id.partition("_")
         if verb == "quick":
             self._quick += 1
             if self._quick % QUICK_JOBS == 0:
@@ -71,7 +71,7 @@ class FakeHouse:
             await self._notes.hset(PEAK, str(os.getpid()), str(self._peak))
         try:
             if verb == "sleep":
-                await asyncio.sleep(float(rest.partition(":")[0]))
+                await asyncio.sleep(float(rest.partition("_")[0]))
             if verb == "fail":
                 raise LookupError("a bug")
             await self._notes.hset(ENDED, published.job_id, str(time.time()))

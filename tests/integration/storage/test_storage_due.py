@@ -9,6 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from config.marks import LastMark
+from schemas.admission import WaitReason
 from schemas.decision import Park
 from schemas.ids import KeyId, TenantId
 from schemas.job import Held, NewJob
@@ -19,6 +20,7 @@ from storage.due import EXPIRE, MOST_PER_ROUND, MOST_UNEXPLAINED, STAGE_DUE, Due
 from storage.jobs import Claim, JobTable, Record
 from storage.keys import KeyTable
 from storage.leadership import Leadership
+from storage.reads import Reads
 from storage.suspects import SUSPECT_DEATHS, SuspectTable
 from tests.support.stored_jobs import new_job, opened
 
@@ -50,6 +52,40 @@ async def test_a_parked_job_is_woken_once_under_a_new_generation(engine: AsyncEn
     assert sum(woken) == 1
     found = await job_state(engine, held.job.id)
     assert (found["state"], found["generation"], found["tries"]) == ("queued", 1, 0)
+
+
+async def test_the_limit_that_a_job_waits_for_is_known_through_wakes_deaths_and_returns(engine: AsyncEngine) -> None:
+    held, table = await held_for(engine, 30), JobTable(engine, holder="w", lease_seconds=30)
+    job_id, due = held.job.id, DueTable(engine)
+    park = Park(until_at=PAST, reason=WaitReason.TENANT_TOKENS.value, waiting_since=PAST)
+
+    async def held_again(lease_seconds: float) -> Held:
+        generation = (await job_state(engine, job_id))["generation"]
+        [again] = await JobTable(engine, holder="w", lease_seconds=lease_seconds).hold([(job_id, generation)])
+        assert again is not None
+        return again
+
+    await table.record([Record(lease=held.lease, closed=None, decision=park)])
+    await due.stage_due()
+    story = await Reads(engine).story(job_id, held.job.tenant_id)
+    woken = await held_again(-1)
+    await due.rescue(datetime.now(UTC), renewal_seconds=0)
+    rescued = await held_again(30)
+    await table.hand_back([rescued.lease])
+    returned = await held_again(30)
+
+    assert [one.job.wait_reason for one in (woken, rescued, returned)] == [WaitReason.TENANT_TOKENS.value] * 3
+    assert story is not None
+    assert story.job.wait_reason is None  # it waits for no limit while it is queued
+
+
+async def test_a_wait_for_no_limit_leaves_no_reason(engine: AsyncEngine) -> None:
+    held, table = await held_for(engine, 30), JobTable(engine, holder="w", lease_seconds=30)
+    await table.record([Record(lease=held.lease, closed=None, decision=Park(until_at=PAST, reason="server"))])
+
+    await DueTable(engine).stage_due()
+
+    assert (await job_state(engine, held.job.id))["wait_reason"] is None
 
 
 async def test_a_dead_workers_job_is_rescued_and_its_attempt_goes_to_suspense(engine: AsyncEngine) -> None:

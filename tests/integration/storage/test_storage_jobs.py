@@ -1,6 +1,7 @@
 """Every arrow of a job's life against a real Postgres."""
 
 import asyncio
+import uuid
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -121,6 +122,21 @@ async def test_the_same_key_with_another_request_is_a_conflict_and_stores_nothin
 
     count = await row(engine, "SELECT count(*) AS n FROM jobs WHERE id = :id", id=innocent.id)
     assert count["n"] == 0
+
+
+async def test_a_stored_job_is_named_by_its_key_and_by_no_other(table: JobTable) -> None:
+    key = f"k{uuid.uuid4().hex}"
+    job = new_job(idempotency_key=key)
+    assert await table.named_by_key(job) is None
+
+    await table.insert([job])
+    named = await table.named_by_key(new_job(idempotency_key=key))
+
+    assert named is not None
+    assert (named.job_id, named.repeated) == (job.id, True)
+    assert await table.named_by_key(new_job()) is None
+    with pytest.raises(IdempotencyConflict):
+        await table.named_by_key(new_job(idempotency_key=key, request_digest="other"))
 
 
 async def test_a_synchronous_job_is_born_running(table: JobTable) -> None:

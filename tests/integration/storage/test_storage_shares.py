@@ -121,6 +121,22 @@ async def test_adding_up_anew_forgets_what_was_deleted_and_nothing_before_it_has
     assert await table.bytes_stored(tenant_id) == everything / 2
 
 
+async def test_adding_up_anew_comes_to_its_end_also_where_jobs_never_cease_to_come(engine: AsyncEngine) -> None:
+    tenant_id = await a_tenant(engine, "busy")
+    table = UsageTable(engine)
+    jobs = await stored(engine, tenant_id, 20)
+    await table.count_slice(tenant_id, **KEPT)
+    job_bytes = await table.bytes_stored(tenant_id) / 20
+    async with engine.begin() as connection:
+        await connection.execute(text("DELETE FROM jobs WHERE id = ANY(:ids)"), {"ids": [job.id for job in jobs[:10]]})
+
+    for _ in range(3):
+        await stored(engine, tenant_id, 1)
+        await table.count_slice(tenant_id, 8, **ANEW)
+
+    assert await table.bytes_stored(tenant_id) == pytest.approx(job_bytes * 13)
+
+
 async def test_a_tenant_that_does_not_exist_is_added_up_to_nothing(engine: AsyncEngine) -> None:
     assert await UsageTable(engine).bytes_stored(TenantId("nobody")) == 0
 

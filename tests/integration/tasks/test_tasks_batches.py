@@ -29,6 +29,7 @@ from tasks.adapters import StoredBacklog, StoredBatches, StoredJobs
 from tasks.batches import MAX_FILE_LINES, Batches
 from tasks.dispatch import dispatch
 from tasks.identity import new_batch_id, new_file_id, new_job_id
+from tasks.isolation import Isolation
 from tasks.requests import Vocabulary
 from tasks.slices import SLICE_NODES, Slice
 from tests.support.outlet import Open, Wire
@@ -112,7 +113,9 @@ async def test_a_batch_goes_from_its_file_to_its_files(engine: AsyncEngine) -> N
     table = JobTable(engine, holder="w", lease_seconds=30)
 
     await all_turns(batches_over(engine).start_new)
-    await dispatch(StoredBacklog(BacklogTable(engine)), wire, Open(5_000), slice_size=32)
+    await dispatch(
+        StoredBacklog(BacklogTable(engine)), wire, Open(5_000), slice_size=32, isolation=Isolation("dispatch")
+    )
     holds = await table.hold([(job.job_id, job.generation) for job in wire.jobs])
     held = [one for one in holds if one is not None]
     assert len(held) == (await found(engine, batch_id)).total == 1200

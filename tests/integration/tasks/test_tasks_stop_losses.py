@@ -25,6 +25,7 @@ from tasks.adapters import StoredBacklog, StoredBatches, StoredJobs, WatchedBatc
 from tasks.batches import Batches
 from tasks.dispatch import dispatch
 from tasks.identity import new_batch_id, new_file_id, new_job_id
+from tasks.isolation import Isolation
 from tasks.stop_loss import StopLosses
 from tests.support.outlet import Open, Wire
 from tests.support.stored_jobs import closed, opened
@@ -83,7 +84,9 @@ class Yard:
     async def run(self, *, fail: int = 0, cost: int = 10) -> int:
         """Run everything of it that is published; the first of them fail."""
         wire = Wire()
-        await dispatch(StoredBacklog(BacklogTable(self._engine)), wire, Open(5_000), slice_size=32)
+        await dispatch(
+            StoredBacklog(BacklogTable(self._engine)), wire, Open(5_000), slice_size=32, isolation=Isolation("dispatch")
+        )
         holds = await self._table.hold([(job.job_id, job.generation) for job in wire.jobs])
         held = [one for one in holds if one is not None and one.job.batch_id == self.batch_id]
         if not held:

@@ -31,7 +31,7 @@ def empty(broker: Broker) -> Iterator[None]:
 
 
 def test_lower_lanes_never_take_the_reserved_slots(broker: Broker, worker: WorkerProcess) -> None:
-    ids = [f"sleep:0.02:{index}" for index in range(60)]
+    ids = [f"sleep_0.02_{index}" for index in range(60)]
 
     broker.publish(Lane.LOW, ids, SLICE)
     until(lambda: len(broker.noted("test:ended")) == len(ids), "all ran")
@@ -40,7 +40,7 @@ def test_lower_lanes_never_take_the_reserved_slots(broker: Broker, worker: Worke
 
 
 def test_a_critical_job_starts_at_once_while_every_other_slot_is_taken(broker: Broker, worker: WorkerProcess) -> None:
-    broker.publish(Lane.LOW, [f"sleep:0.5:{index}" for index in range(SLOTS + SLICE)], SLICE)
+    broker.publish(Lane.LOW, [f"sleep_0.5_{index}" for index in range(SLOTS + SLICE)], SLICE)
     until(lambda: len(broker.noted("test:started")) == SLOTS - RESERVED, "the slots are taken")
 
     before = time.time()
@@ -54,7 +54,7 @@ def test_a_critical_job_starts_at_once_while_every_other_slot_is_taken(broker: B
 def test_a_lane_without_room_is_left_at_the_broker_and_asked_as_soon_as_there_is_room(
     broker: Broker, worker: WorkerProcess
 ) -> None:
-    ids = [f"sleep:0.3:{index}" for index in range(2 * (SLOTS - RESERVED))]
+    ids = [f"sleep_0.3_{index}" for index in range(2 * (SLOTS - RESERVED))]
 
     broker.publish(Lane.LOW, ids, SLICE)
     until(lambda: len(broker.noted("test:started")) == SLOTS - RESERVED, "the slots are taken")
@@ -66,26 +66,26 @@ def test_a_lane_without_room_is_left_at_the_broker_and_asked_as_soon_as_there_is
 
 
 def test_a_high_job_needs_one_slot_where_a_slice_needs_many(broker: Broker, worker: WorkerProcess) -> None:
-    broker.publish(Lane.HIGH, [f"sleep:0.5:{index}" for index in range(SLOTS - RESERVED - 1)])
+    broker.publish(Lane.HIGH, [f"sleep_0.5_{index}" for index in range(SLOTS - RESERVED - 1)])
     until(lambda: len(broker.noted("test:started")) == SLOTS - RESERVED - 1, "all slots but one are taken")
 
-    broker.publish(Lane.LOW, ["slice:1", "slice:2"], 2)
-    broker.publish(Lane.HIGH, ["sleep:0.5:high"])
-    until(lambda: "sleep:0.5:high" in broker.noted("test:started"), "the high job runs")
+    broker.publish(Lane.LOW, ["slice-1", "slice-2"], 2)
+    broker.publish(Lane.HIGH, ["sleep_0.5_high"])
+    until(lambda: "sleep_0.5_high" in broker.noted("test:started"), "the high job runs")
 
-    assert "slice:1" not in broker.noted("test:started")
+    assert "slice-1" not in broker.noted("test:started")
 
 
 def test_a_busy_worker_leaves_critical_jobs_to_one_that_has_nothing_else(broker: Broker, worker: WorkerProcess) -> None:
     with WorkerProcess.start(broker, Lane.CRITICAL, Lane.HIGH) as urgent:
-        broker.publish(Lane.LOW, [f"sleep:4:{index}" for index in range(SLICE)], SLICE)
+        broker.publish(Lane.LOW, [f"sleep_4_{index}" for index in range(SLICE)], SLICE)
         until(lambda: len(broker.noted("test:started")) == SLICE, "the other is busy")
 
         for number in range(10):
             until(lambda: broker.redis.info("clients")["blocked_clients"] >= 2, "both ask")
-            broker.publish(Lane.CRITICAL, [f"critical:{number}"])
-            until(lambda name=f"critical:{number}": name in broker.noted("test:ended"), "it ran")  # type: ignore[misc]
+            broker.publish(Lane.CRITICAL, [f"critical-{number}"])
+            until(lambda name=f"critical-{number}": name in broker.noted("test:ended"), "it ran")  # type: ignore[misc]
 
         ran_by = broker.noted("test:by")
         until(lambda: broker.waiting() + broker.unacknowledged() == 1, "only the slice is left")
-        assert [ran_by[f"critical:{number}"] for number in range(10)] == [urgent.process.pid] * 10
+        assert [ran_by[f"critical-{number}"] for number in range(10)] == [urgent.process.pid] * 10

@@ -80,15 +80,15 @@ def test_a_worker_outlives_a_broker_that_is_demoted_and_then_takes_no_writes(bro
     with WorkerProcess.start(
         broker, PENSTOCK_SLOTS=10, PENSTOCK_RESERVED_CRITICAL_SLOTS=2, PENSTOCK_SLICE_SIZE=4
     ) as worker:
-        broker.publish(Lane.LOW, [f"sleep:1:{index}" for index in range(2)], 2)
+        broker.publish(Lane.LOW, [f"sleep_1_{index}" for index in range(2)], 2)
         until(lambda: len(broker.noted("test:started")) == 2, "the worker is at work")
 
         broker.redis.replicaof("127.0.0.1", 1)  # its BRPOP ends with an error, and so does its acknowledgement
         until(lambda: "broker_refuses" in worker.log(), "it knows that it is refused")
         broker.redis.replicaof("NO", "ONE")
 
-        broker.publish(Lane.LOW, [f"after:{index}" for index in range(12)], 2)
-        until(lambda: all(f"after:{index}" in broker.noted("test:ended") for index in range(12)), "it works on")
+        broker.publish(Lane.LOW, [f"after-{index}" for index in range(12)], 2)
+        until(lambda: all(f"after-{index}" in broker.noted("test:ended") for index in range(12)), "it works on")
         assert worker.process.poll() is None
         assert worker.log().count("broker_refuses") == 1
         assert "Frequent restarts" not in worker.log()

@@ -18,7 +18,7 @@ def empty(broker: Broker) -> None:
 
 
 def test_sigterm_under_load_loses_nothing(broker: Broker) -> None:
-    ids = [f"sleep:0.05:{index}" for index in range(900)]
+    ids = [f"sleep_0.05_{index}" for index in range(900)]
     broker.publish(Lane.NORMAL, ids, 16)
 
     with WorkerProcess.start(broker, PENSTOCK_SLOTS=100) as first:
@@ -39,14 +39,14 @@ def test_sigterm_under_load_loses_nothing(broker: Broker) -> None:
 
 def test_a_drain_gives_back_what_does_not_end_within_the_grace(broker: Broker) -> None:
     with WorkerProcess.start(broker, PENSTOCK_DRAIN_GRACE_SECONDS=0.3) as worker:
-        broker.publish(Lane.NORMAL, ["sleep:60:long", "sleep:0.2:short"])
+        broker.publish(Lane.NORMAL, ["sleep_60_long", "sleep_0.2_short"])
         until(lambda: len(broker.noted("test:started")) == 2, "both run")
         began = time.monotonic()
         worker.signal(signal.SIGTERM)
 
         assert worker.wait() == 0
         assert time.monotonic() - began < 4
-    assert list(broker.noted("test:ended")) == ["sleep:0.2:short"]
+    assert list(broker.noted("test:ended")) == ["sleep_0.2_short"]
     assert broker.waiting() == 1
     assert broker.redis.get("test:closed") == "1"
 
@@ -54,7 +54,7 @@ def test_a_drain_gives_back_what_does_not_end_within_the_grace(broker: Broker) -
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGQUIT])
 def test_a_second_signal_is_quicker_and_as_safe(broker: Broker, second: int) -> None:
     with WorkerProcess.start(broker, PENSTOCK_DRAIN_GRACE_SECONDS=60) as worker:
-        broker.publish(Lane.NORMAL, ["sleep:60:long"])
+        broker.publish(Lane.NORMAL, ["sleep_60_long"])
         until(lambda: broker.noted("test:started"), "it runs")
         worker.signal(signal.SIGTERM)
         until(lambda: b"Warm" in worker.log_bytes(), "it drains")
@@ -68,7 +68,7 @@ def test_a_second_signal_is_quicker_and_as_safe(broker: Broker, second: int) -> 
 
 def test_sigquit_before_the_drain_has_begun_is_as_safe(broker: Broker) -> None:
     with WorkerProcess.start(broker, PENSTOCK_DRAIN_GRACE_SECONDS=60, TEST_HOLDS_STOP="test:go") as worker:
-        broker.publish(Lane.NORMAL, ["sleep:60:long"])
+        broker.publish(Lane.NORMAL, ["sleep_60_long"])
         until(lambda: broker.noted("test:started"), "it runs")
         worker.signal(signal.SIGTERM)
         until(lambda: broker.redis.get("test:stop_begun"), "its stop has begun, and its pool does not know yet")
@@ -82,7 +82,7 @@ def test_sigquit_before_the_drain_has_begun_is_as_safe(broker: Broker) -> None:
 
 def test_sigquit_cancels_at_once(broker: Broker) -> None:
     with WorkerProcess.start(broker, PENSTOCK_DRAIN_GRACE_SECONDS=60) as worker:
-        broker.publish(Lane.NORMAL, ["sleep:60:long"])
+        broker.publish(Lane.NORMAL, ["sleep_60_long"])
         until(lambda: broker.noted("test:started"), "it runs")
         began = time.monotonic()
         worker.signal(signal.SIGQUIT)
@@ -94,13 +94,13 @@ def test_sigquit_cancels_at_once(broker: Broker) -> None:
 
 def assert_handed_back(broker: Broker) -> None:
     """The job had the time to give up its lease, the house was closed after it, and the message is not lost."""
-    assert list(broker.noted("test:handed_back")) == ["sleep:60:long"]
+    assert list(broker.noted("test:handed_back")) == ["sleep_60_long"]
     assert broker.waiting() + broker.unacknowledged() == 1
     assert broker.redis.get("test:closed") == "1"
 
 
 def test_a_lost_connection_loses_nothing_and_the_lanes_are_asked_again(broker: Broker) -> None:
-    ids = [f"sleep:0.05:{index}" for index in range(400)]
+    ids = [f"sleep_0.05_{index}" for index in range(400)]
     with WorkerProcess.start(broker, PENSTOCK_SLOTS=64) as worker:
         broker.publish(Lane.LOW, ids, 16)
         until(lambda: len(broker.noted("test:ended")) > 100, "it is under load")
@@ -115,7 +115,7 @@ def test_a_lost_connection_loses_nothing_and_the_lanes_are_asked_again(broker: B
 
 def test_the_messages_of_a_killed_worker_are_delivered_again(broker: Broker) -> None:
     with WorkerProcess.start(broker) as killed:
-        broker.publish(Lane.NORMAL, ["sleep:1:a", "sleep:1:b"])
+        broker.publish(Lane.NORMAL, ["sleep_1_a", "sleep_1_b"])
         until(lambda: len(broker.noted("test:started")) == 2, "both run")
         killed.signal(signal.SIGKILL)
         killed.wait()
@@ -126,4 +126,4 @@ def test_the_messages_of_a_killed_worker_are_delivered_again(broker: Broker) -> 
     with WorkerProcess.start(broker):
         until(lambda: len(broker.noted("test:ended")) == 2, "both ran")
 
-    assert broker.noted("test:starts") == {"sleep:1:a": 2, "sleep:1:b": 2}
+    assert broker.noted("test:starts") == {"sleep_1_a": 2, "sleep_1_b": 2}

@@ -8,6 +8,7 @@ import pytest
 from schemas.ids import JobId
 from schemas.lanes import Lane
 from tasks.dispatch import MOST_URGENT_AHEAD, Flow, dispatch
+from tasks.isolation import Isolation
 from tasks.publish import Published, message, parse_message
 from tests.support.outlet import Open, Wire
 
@@ -39,8 +40,8 @@ class Rows:
 async def test_a_million_queued_jobs_publish_only_the_run_ahead() -> None:
     rows, wire = Rows({(Lane.LOW, "m"): 1_000_000}), Wire()
 
-    await dispatch(rows, wire, Open(100), slice_size=32)
-    await dispatch(rows, wire, Open(100), slice_size=32)
+    await dispatch(rows, wire, Open(100), slice_size=32, isolation=Isolation("dispatch"))
+    await dispatch(rows, wire, Open(100), slice_size=32, isolation=Isolation("dispatch"))
 
     assert wire.sent == [(Lane.LOW, 100, 12)]
 
@@ -48,7 +49,7 @@ async def test_a_million_queued_jobs_publish_only_the_run_ahead() -> None:
 async def test_urgent_backlogs_are_published_in_small_windows() -> None:
     rows, wire = Rows({(Lane.CRITICAL, "m"): 1_000}), Wire()
 
-    await dispatch(rows, wire, Open(1_200), slice_size=32)
+    await dispatch(rows, wire, Open(1_200), slice_size=32, isolation=Isolation("dispatch"))
 
     assert rows.ahead[Lane.CRITICAL, "m"] == MOST_URGENT_AHEAD
 
@@ -56,7 +57,7 @@ async def test_urgent_backlogs_are_published_in_small_windows() -> None:
 async def test_an_exhausted_model_does_not_hold_up_another() -> None:
     rows, wire = Rows({(Lane.LOW, "full"): 10, (Lane.LOW, "free"): 10}, {(Lane.LOW, "full"): 100}), Wire()
 
-    await dispatch(rows, wire, Open(100), slice_size=32)
+    await dispatch(rows, wire, Open(100), slice_size=32, isolation=Isolation("dispatch"))
 
     assert wire.sent == [(Lane.LOW, 10, 1)]
 
@@ -64,7 +65,7 @@ async def test_an_exhausted_model_does_not_hold_up_another() -> None:
 async def test_the_backlog_of_a_shut_flow_stays_where_it_is() -> None:
     rows, wire = Rows({(Lane.LOW, "shut"): 10, (Lane.LOW, "free"): 10}), Wire()
 
-    await dispatch(rows, wire, Open(100, shut={"shut": 0}), slice_size=32)
+    await dispatch(rows, wire, Open(100, shut={"shut": 0}), slice_size=32, isolation=Isolation("dispatch"))
 
     assert (wire.sent, rows.waiting[Lane.LOW, "shut"]) == ([(Lane.LOW, 10, 1)], 10)
 
@@ -72,7 +73,7 @@ async def test_the_backlog_of_a_shut_flow_stays_where_it_is() -> None:
 async def test_a_shut_flow_may_send_one_job_to_ask() -> None:
     rows, wire = Rows({(Lane.LOW, "shut"): 10}), Wire()
 
-    await dispatch(rows, wire, Open(100, shut={"shut": 1}), slice_size=32)
+    await dispatch(rows, wire, Open(100, shut={"shut": 1}), slice_size=32, isolation=Isolation("dispatch"))
 
     assert wire.sent == [(Lane.LOW, 1, 1)]
 
@@ -81,7 +82,7 @@ async def test_a_shut_flow_may_send_one_job_to_ask() -> None:
 async def test_a_refill_travels_in_slices_that_leave_work_for_several_workers(jobs: int, slice_size: int) -> None:
     rows, wire = Rows({(Lane.NORMAL, "m"): jobs}), Wire()
 
-    await dispatch(rows, wire, Open(1_200), slice_size=32)
+    await dispatch(rows, wire, Open(1_200), slice_size=32, isolation=Isolation("dispatch"))
 
     assert wire.sent == [(Lane.NORMAL, jobs, slice_size)]
 
@@ -89,7 +90,7 @@ async def test_a_refill_travels_in_slices_that_leave_work_for_several_workers(jo
 async def test_critical_jobs_travel_one_by_one() -> None:
     rows, wire = Rows({(Lane.CRITICAL, "m"): 90}), Wire()
 
-    await dispatch(rows, wire, Open(1_200), slice_size=32)
+    await dispatch(rows, wire, Open(1_200), slice_size=32, isolation=Isolation("dispatch"))
 
     assert wire.sent == [(Lane.CRITICAL, 90, 1)]
 
@@ -97,7 +98,7 @@ async def test_critical_jobs_travel_one_by_one() -> None:
 async def test_what_a_broker_that_is_away_did_not_take_is_given_back() -> None:
     rows = Rows({(Lane.LOW, "m"): 5})
 
-    assert await dispatch(rows, Wire(broken=True), Open(1_200), slice_size=32) == 0
+    assert await dispatch(rows, Wire(broken=True), Open(1_200), slice_size=32, isolation=Isolation("dispatch")) == 0
     assert len(rows.given_back) == 5
 
 
@@ -110,10 +111,10 @@ def test_a_message_is_read_back_as_it_was_written() -> None:
 async def test_a_deep_flow_is_refilled_by_the_quarter_so_that_it_travels_in_full_slices() -> None:
     rows, wire = Rows({(Lane.LOW, "m"): 1_000}, {(Lane.LOW, "m"): 80}), Wire()
 
-    assert await dispatch(rows, wire, Open(100), slice_size=8) == 0
+    assert await dispatch(rows, wire, Open(100), slice_size=8, isolation=Isolation("dispatch")) == 0
     rows.ahead[Lane.LOW, "m"] = 30
 
-    assert await dispatch(rows, wire, Open(100), slice_size=8) == 70
+    assert await dispatch(rows, wire, Open(100), slice_size=8, isolation=Isolation("dispatch")) == 70
     assert wire.sent == [(Lane.LOW, 70, 8)]
 
 
@@ -129,6 +130,6 @@ class OddRows(Rows):
 async def test_a_flow_that_cannot_be_taken_holds_up_no_other() -> None:
     rows, wire = OddRows({(Lane.LOW, "odd"): 10, (Lane.LOW, "fine"): 10}), Wire()
 
-    assert await dispatch(rows, wire, Open(100), slice_size=32) == 10
+    assert await dispatch(rows, wire, Open(100), slice_size=32, isolation=Isolation("dispatch")) == 10
 
     assert wire.sent == [(Lane.LOW, 10, 1)]

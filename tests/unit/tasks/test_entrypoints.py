@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from decimal import Decimal
 
 import orjson
 import pytest
@@ -109,6 +110,22 @@ def test_a_body_is_as_large_as_over_http_at_most() -> None:
     assert parsed(escaped, size_bytes=10 * MOST_BYTES)
     with pytest.raises(InvalidRequest, match="at most 1000 bytes"):
         parsed(too_large, size_bytes=10 * MOST_BYTES)
+
+
+def test_a_large_body_of_odd_values_is_measured_as_well() -> None:
+    odd = {**BODY, "seed": Decimal("1E+400"), "stop": "x" * MOST_BYTES}  # Celery's JSON carries decimals
+
+    with pytest.raises(InvalidRequest, match="at most 1000 bytes"):
+        parsed(odd, size_bytes=10 * MOST_BYTES)
+
+
+@pytest.mark.parametrize("job_id", ["", "jobé", "job 1", "j" * 129, "job/1", "job_1\n", 7, None])
+async def test_a_slice_that_names_what_is_no_id_is_refused(job_id: object) -> None:
+    async def run(published: Published) -> None:
+        raise AssertionError(published)
+
+    with pytest.raises(ValueError, match="not the id of a job"):
+        await run_slice({"v": 1, "jobs": [[job_id, 0]]}, run)
 
 
 def test_the_queue_is_the_lane_and_the_task_id_the_key() -> None:

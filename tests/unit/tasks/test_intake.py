@@ -1,20 +1,23 @@
 """Intake: what is stored is accepted, whatever the broker does; what a waiting caller is told."""
 
+import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Never
 
 import pytest
 
 from schemas.accepted import Accepted, Rested
 from schemas.admission import Refusal, RefusalReason, Wait, WaitReason
-from schemas.errors import ShareUsedUp
+from schemas.errors import PostgresBusy, PostgresUnavailable, QuotaReached, ShareUsedUp
 from schemas.ids import JobId, TenantId
 from schemas.job import Held, Lease, NewJob
 from schemas.lanes import Lane
 from schemas.states import JobState
 from schemas.tenants import TenantShare
 from storage.batches import StoredBatch
+from storage.engine import StatementFailed
 from tasks.allowances import MOST_UNCLAIMED, Allowances
 from tasks.call_places import CallPlaces
 from tasks.intake import Intake, TenantLimits
@@ -33,6 +36,10 @@ class Rows:
     cancelled: list[JobId] = field(default_factory=list)
     end: Rested | None = None
     inserted: int = 0
+    named: Accepted | None = None
+
+    async def named_by_key(self, job: NewJob) -> Accepted | None:
+        return self.named
 
     async def insert(self, jobs: Sequence[NewJob]) -> Sequence[Accepted]:
         return [Accepted(job_id=job.id, state=JobState.QUEUED, generation=0, lane=job.lane) for job in jobs]
@@ -53,6 +60,13 @@ class Rows:
         return self.end or Rested(job_id=job_id, state=state, lane=Lane.NORMAL)
 
 
+class Unmarkable(Rows):
+    """Rows of a Postgres that went away after the insert."""
+
+    async def mark_dispatched(self, jobs: Sequence[Published]) -> None:
+        raise PostgresUnavailable
+
+
 class NoBatches:
     """Batches that nobody asks for."""
 
@@ -68,8 +82,10 @@ def intake_of(rows: Rows, wire: Wire, gate: FakeGate | None = None, limits: Tena
     return Intake(rows, NoBatches(), wire, deps, limits or no_limits())
 
 
-def no_limits(published: int = 0, left: list[JobId] | None = None, places: int = 10) -> TenantLimits:
-    """Quotas that limit nothing, and so many urgent jobs of each tenant published when somebody counts."""
+def no_limits(
+    published: int = 0, left: list[JobId] | None = None, places: int = 10, open_jobs: int | None = None
+) -> TenantLimits:
+    """Quotas of open jobs where these are limited, and so many urgent jobs of each tenant published."""
 
     async def unclaimed(*_: object) -> int:
         return published
@@ -78,7 +94,9 @@ def no_limits(published: int = 0, left: list[JobId] | None = None, places: int =
         ([] if left is None else left).extend(jobs)
 
     return TenantLimits(
-        quotas=Quotas(FakeUsage(), lambda tenant_id: TenantShare(tenant_id=tenant_id), clock=time.monotonic),
+        quotas=Quotas(
+            FakeUsage(), lambda tenant_id: TenantShare(tenant_id=tenant_id, open_jobs=open_jobs), clock=time.monotonic
+        ),
         allowances=Allowances(unclaimed, clock=time.monotonic),
         places=CallPlaces(places),
         leave_to_dispatch=leave,
@@ -120,6 +138,23 @@ async def test_urgent_jobs_beyond_the_allowance_are_left_to_fair_dispatch() -> N
     assert (left, rows.dispatched, wire.sent) == (["job_1"], [], [])
 
 
+@pytest.mark.parametrize("error", [PostgresBusy(), StatementFailed("UndefinedColumn")])
+async def test_a_job_that_is_stored_is_accepted_whatever_fails_afterwards(error: Exception) -> None:
+    async def fails(*_: object) -> Never:
+        raise error
+
+    limits = no_limits(published=MOST_UNCLAIMED)
+    counts = replace(limits, allowances=Allowances(fails, clock=time.monotonic))
+    leaves = replace(limits, leave_to_dispatch=fails)
+
+    for failing in (counts, leaves):
+        assert (await intake_of(Rows(), Wire(), limits=failing).submit(urgent(1))).job_id == "job_1"
+
+
+async def test_a_published_job_that_cannot_be_marked_is_accepted() -> None:
+    assert (await intake_of(Unmarkable(), Wire()).submit(urgent(1))).job_id == "job_1"
+
+
 def test_a_call_without_a_place_is_told_so_and_stores_nothing() -> None:
     limits, rows = no_limits(places=1), Rows()
     intake = intake_of(rows, Wire(), limits=limits)
@@ -132,6 +167,34 @@ def test_a_call_without_a_place_is_told_so_and_stores_nothing() -> None:
         in_virtual_time(second_call())
 
     assert rows.inserted == 0
+
+
+def test_a_job_that_is_stored_is_accepted_again_at_the_quota() -> None:
+    known = Accepted(job_id=JobId("job_0"), state=JobState.RUNNING, generation=0, lane=Lane.HIGH, repeated=True)
+
+    async def both(rows: Rows) -> tuple[Accepted, Rested]:
+        intake = intake_of(rows, Wire(), limits=no_limits(open_jobs=0))
+        return await intake.submit(urgent(1)), await intake.complete(a_job())
+
+    accepted, rested = in_virtual_time(both(Rows(named=known)))
+    assert (accepted, rested.job_id, rested.state) == (known, "job_0", JobState.COMPLETED)
+    with pytest.raises(QuotaReached):
+        in_virtual_time(both(Rows()))
+
+
+def test_an_answer_that_is_stored_waits_for_no_place() -> None:
+    known = Accepted(job_id=JobId("job_0"), state=JobState.COMPLETED, generation=0, lane=Lane.HIGH, repeated=True)
+    limits, rows = no_limits(places=1), Rows(named=known)
+
+    async def second_call() -> tuple[Rested, float]:
+        async with limits.places.held(TenantId("default"), 0):
+            began = asyncio.get_running_loop().time()
+            rested = await intake_of(rows, Wire(), limits=limits).complete(a_job())
+            return rested, asyncio.get_running_loop().time() - began
+
+    rested, seconds = in_virtual_time(second_call())
+
+    assert (rested.job_id, seconds, rows.inserted) == ("job_0", 0, 0)
 
 
 async def test_a_refusal_is_told_in_words_and_its_job_is_cancelled() -> None:

@@ -8,10 +8,10 @@ import pytest
 
 from schemas.admission import Grant
 from schemas.attempt import OpenedAttempt
-from schemas.decision import Complete, Expire
+from schemas.decision import Complete, DeadLetter, DeadReason, Expire
 from schemas.errors import PostgresUnavailable
 from schemas.ids import AttemptId, JobId
-from schemas.job import Held, Lease
+from schemas.job import Held, Lease, Target
 from schemas.money import NanoUsd
 from schemas.plan import Plan
 from schemas.reply import Reply, Trouble
@@ -182,6 +182,24 @@ async def test_a_call_that_was_paid_for_is_looked_up_before_another_is_made() ->
     assert (closed.id, closed.outcome) == (lost.id, "valid")
     assert models.bodies == []
     assert [settlement.grant for settlement in gate.settled] == [lost.grant]
+
+
+class Forgetful(FakeModels):
+    """Has a bug in what it asks of accounts."""
+
+    async def look_up(self, target: Target, attempt_id: AttemptId) -> Reply | None:
+        raise ZeroDivisionError
+
+
+async def test_a_bug_in_a_look_up_ends_its_job_and_pays_for_no_other_call() -> None:
+    job = a_job(fence=2, in_suspense=True)
+    jobs, models = FakeJobs(job, in_suspense=[an_opened()]), Forgetful([a_reply()])
+
+    await run_job(job.id, 0, deps_of(jobs, FakeGate(), models))
+
+    [(closed, decision)] = jobs.records
+    assert isinstance(decision, DeadLetter)
+    assert (closed, decision.reason, models.bodies) == (None, DeadReason.INTERNAL_ERROR, [])
 
 
 async def test_where_nothing_is_kept_the_call_is_made_again() -> None:

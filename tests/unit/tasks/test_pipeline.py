@@ -232,16 +232,39 @@ async def test_an_unknown_price_sends_nothing() -> None:
 
 
 async def test_a_parked_job_comes_back_with_its_ticket_and_its_age() -> None:
-    parked = a_job(waiting_since=NOW - timedelta(seconds=70))
+    parked = a_job(waiting_since=NOW - timedelta(seconds=70), wait_reason=WaitReason.REQUESTS.value)
     later = Wait(retry_after_ms=9_000, reason=WaitReason.TOKENS)
 
     jobs, gate = await run(FakeModels([]), FakeGate(answers=[later]), FakeJobs(parked))
 
     [ask] = gate.asks
-    assert (ask.has_ticket, ask.waited_ms) == (True, 70_000)
+    assert (ask.has_ticket, ask.has_share_ticket, ask.waited_ms) == (True, False, 70_000)
     [(_, decision)] = jobs.records
     assert isinstance(decision, Park)
     assert decision.waiting_since == parked.waiting_since
+
+
+async def test_a_job_that_waited_for_its_share_has_no_place_before_others_in_the_bucket() -> None:
+    parked = a_job(waiting_since=NOW - timedelta(seconds=70), wait_reason=WaitReason.TENANT_TOKENS.value)
+    later = Wait(retry_after_ms=9_000, reason=WaitReason.TOKENS)
+
+    jobs, gate = await run(FakeModels([]), FakeGate(answers=[later]), FakeJobs(parked))
+
+    [ask] = gate.asks
+    assert (ask.has_ticket, ask.has_share_ticket, ask.waited_ms) == (False, True, 0)
+    [(_, decision)] = jobs.records
+    assert isinstance(decision, Park)
+    assert decision.waiting_since == NOW
+
+
+async def test_a_caller_who_waits_for_the_share_of_its_tenant_draws_its_ticket_alone() -> None:
+    jobs, gate = FakeJobs(a_job()), FakeGate(answers=[Wait(retry_after_ms=9_000, reason=WaitReason.TENANT_REQUESTS)])
+    held = await jobs.hold(JOB, 0)
+    assert held is not None
+
+    await live(held, deps_of(jobs, gate, FakeModels([a_reply()])), patience_seconds=30)
+
+    assert [(ask.has_ticket, ask.has_share_ticket) for ask in gate.asks] == [(False, False), (False, True)]
 
 
 async def test_a_newcomer_has_no_ticket_and_ages_from_his_first_ask() -> None:
@@ -255,10 +278,18 @@ async def test_a_newcomer_has_no_ticket_and_ages_from_his_first_ask() -> None:
     assert decision.waiting_since == NOW
 
 
-async def test_an_ask_of_a_window_that_has_turned_is_planned_anew_and_keeps_its_place() -> None:
-    jobs, gate = await run(FakeModels([a_reply()]), FakeGate(answers=[Refusal(reason=RefusalReason.STALE_WINDOW)]))
+@pytest.mark.parametrize(
+    ("waited_for", "tickets"),
+    [(None, (False, False)), (WaitReason.TOKENS, (True, False)), (WaitReason.TENANT_REQUESTS, (False, True))],
+)
+async def test_an_ask_of_a_window_that_has_turned_is_planned_anew_and_keeps_its_place(
+    waited_for: WaitReason | None, tickets: tuple[bool, bool]
+) -> None:
+    turned = Refusal(reason=RefusalReason.STALE_WINDOW, waited_for=waited_for)
 
-    assert [ask.has_ticket for ask in gate.asks] == [False, True]
+    jobs, gate = await run(FakeModels([a_reply()]), FakeGate(answers=[turned]))
+
+    assert [(ask.has_ticket, ask.has_share_ticket) for ask in gate.asks] == [(False, False), tickets]
     assert isinstance(jobs.records[-1][1], Complete)
 
 

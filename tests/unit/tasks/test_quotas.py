@@ -2,13 +2,16 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from decimal import Decimal
 
 import pytest
 
 from schemas.errors import QuotaReached, StorageFull
 from schemas.ids import TenantId
 from schemas.tenants import TenantShare
-from tasks.quotas import BELIEVED_SECONDS, Quotas
+from storage.usage import SLICE_JOBS
+from tasks.isolation import Isolation
+from tasks.quotas import BELIEVED_SECONDS, Quotas, add_up_bytes
 from tests.support.fakes import FakeUsage, a_job
 
 TENANT = TenantId("default")
@@ -73,6 +76,39 @@ async def test_an_upload_ends_at_the_byte_that_is_too_many() -> None:
         await anext(counted)
 
 
+async def test_a_body_counts_whatever_numbers_and_texts_it_holds() -> None:
+    quotas = Door({"bytes_stored": 1_000}).quotas()
+
+    for odd in (2**64, Decimal("1E+400"), "\ud83d"):
+        await quotas.take_job(a_job(body={"seed": odd}))
+
+
 async def test_the_body_of_a_job_counts_as_stored() -> None:
     with pytest.raises(StorageFull, match="bytes_stored"):
         await Door({"bytes_stored": 1_000}, FakeUsage(used=990)).quotas().take_job(a_job())
+
+
+class Sums:
+    """Counts the jobs of tenants by slices; has a bug for one of them."""
+
+    def __init__(self, **jobs: int) -> None:
+        self.left = {TenantId(name): number for name, number in jobs.items()}
+
+    async def count_slice(self, tenant_id: TenantId) -> int:
+        if tenant_id == "odd":
+            raise OverflowError
+        counted = min(self.left[tenant_id], SLICE_JOBS)
+        self.left[tenant_id] -= counted
+        return counted
+
+
+async def test_adding_up_goes_on_while_a_slice_is_full_and_one_tenant_stops_no_other() -> None:
+    sums, isolation = Sums(odd=1, large=SLICE_JOBS + 1, small=7), Isolation("add_up_bytes")
+
+    def share(tenant_id: TenantId) -> TenantShare:
+        return TenantShare(tenant_id=tenant_id, bytes_stored=1)
+
+    added = [await add_up_bytes(sums, list(sums.left), share, isolation) for _ in range(2)]
+
+    assert added == [SLICE_JOBS, 0]
+    assert sums.left == {"odd": 1, "large": 0, "small": 0}

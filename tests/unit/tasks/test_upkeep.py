@@ -27,6 +27,20 @@ async def test_a_duty_runs_at_once_and_then_at_its_pace() -> None:
     assert calls == ["often", "seldom", "often", "often", "seldom"]
 
 
+async def test_a_duty_that_goes_on_has_its_next_turn_at_once_while_it_moves_something() -> None:
+    moves, ran_at = [5, 5, 0, 5], list[float]()
+
+    async def run() -> int:
+        ran_at.append(now)
+        return moves.pop(0)
+
+    rounds = Rounds(duties=[Duty(name="long", every_seconds=10, run=run, goes_on=True)])
+    for now in (100.0, 100.1, 100.2, 100.3, 110.2):
+        await rounds.run_due(now)
+
+    assert ran_at == [100.0, 100.1, 100.2, 110.2]
+
+
 @pytest.mark.parametrize("error", [PostgresUnavailable, KeyError])
 async def test_a_duty_that_fails_does_not_stop_the_others(error: type[Exception]) -> None:
     calls: list[str] = []
