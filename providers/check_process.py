@@ -17,7 +17,6 @@ START_SECONDS = 20.0
 """How long a child may take to start, on a machine that is busy."""
 
 
-
 class ChildDiedError(Exception):
     """The child ended before it answered."""
 
