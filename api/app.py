@@ -18,6 +18,7 @@ from api.middleware import Frame, body_caps
 from api.native import controls, dead_letters, docs, health, jobs, operators, quote, replays, suspense, tenants
 from api.open_requests import OpenRequests
 from api.openai import batches, chat, files, models
+from api.server.limits import possible_connections
 from config.catalogue import Catalogue
 from config.settings import Settings
 
@@ -68,7 +69,7 @@ def create_app(settings: Settings, catalogue: Catalogue, open_house: OpenHouse) 
     app.state.gauges = HouseGauges()
     app.state.started_at = int(time.time())
     caps = body_caps(max_body_bytes=settings.max_body_bytes, max_file_bytes=settings.max_file_bytes)
-    app.state.open_requests = OpenRequests()
+    app.state.open_requests = OpenRequests(possible_connections(settings))
     app.add_middleware(
         Frame,
         metrics=metrics,

@@ -3,9 +3,11 @@
 The id is ours, never the caller's: it is what support will look for in the logs, so nobody else may choose it.
 """
 
+import asyncio
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
@@ -25,6 +27,8 @@ FILE_PATHS = frozenset({"/v1/files", "/dead-letters/import"})
 """Where what is sent is a stream of lines, and never held whole."""
 PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 """Asked every few seconds by machines; a line each would bury the others."""
+SMALL_BODY_BYTES, READ_ON_SECONDS = 64_000, 1.0
+"""A body that is read to its end before an answer that does not need it, and for how long at most."""
 SHARE = "memory"
 """In the state of each request: what it takes of the budget."""
 METHODS = frozenset({"GET", "POST", "DELETE", "PUT", "PATCH", "HEAD", "OPTIONS"})
@@ -114,6 +118,7 @@ class _Body:
         announced = headers.get("content-length", "0")
         self._announced_bytes = int(announced) if announced.isdigit() else 0
         self._unread = self._announced_bytes > 0 or "transfer-encoding" in headers
+        self._closes = False
         self._crowded = CROWDED in scope["state"] and scope["path"] not in PROBES
         self._streams = scope["path"].rstrip("/") in FILE_PATHS
         self._buffered = False
@@ -126,7 +131,7 @@ class _Body:
     def check(self) -> None:
         """Refuse before anything is read. Raises BodyTooLarge and Busy."""
         if self._crowded:
-            self._unread = True
+            self._closes = True
             raise Busy
         if self._announced_bytes > self._most_bytes:
             raise _too_large(self._most_bytes)
@@ -140,7 +145,7 @@ class _Body:
         self._unread = self._unread and message.get("more_body", False)
         self._seen_bytes += size
         if self._seen_bytes > self._most_bytes:
-            self._unread = True
+            self._closes = True
             raise _too_large(self._most_bytes)
         if size:
             self._count(size)
@@ -155,10 +160,21 @@ class _Body:
             self._buffered = True
 
     async def send(self, message: Message) -> None:
-        """The answer."""
-        if self._unread and message["type"] == "http.response.start":
-            MutableHeaders(scope=message)["connection"] = "close"
+        """Send the answer; one that comes early waits a moment for the rest of a small body."""
+        if message["type"] == "http.response.start":
+            if self._unread and 0 < self._announced_bytes <= SMALL_BODY_BYTES:
+                await self._read_on()
+            if self._unread or self._closes:
+                MutableHeaders(scope=message)["connection"] = "close"
         await self._send(message)
+
+    async def _read_on(self) -> None:
+        """Read what is left: a client that still sends takes a closed connection for a failure and reads no answer."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(READ_ON_SECONDS):
+                while self._unread:
+                    message = await self._receive()
+                    self._unread = bool(message.get("more_body", False))
 
 
 def body_caps(*, max_body_bytes: int, max_file_bytes: int) -> Callable[[str], int]:

@@ -11,10 +11,23 @@ COUNTED_FOR = "counted_for"
 """Where in the state of a request stands the tenant that it is counted for."""
 
 
-class OpenRequests:
-    """Counts requests by tenant, and refuses those beyond the share."""
+RESERVED_SHARE = 0.1
+"""Part of all requests that only tenants with few of them may have open, as with places for calls."""
 
-    def __init__(self) -> None:
+FEW_REQUESTS = 32
+"""So many open requests of a tenant are few: a client's usual pool of connections."""
+
+
+class OpenRequests:
+    """Counts requests by tenant, and refuses those beyond the share.
+
+    `most` is how many the process may have at once: one tenant alone may have all but a reserve, so that others find a
+    connection beside any number of slow ones.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._reserved = round(most * RESERVED_SHARE)
         self._open = Counter[TenantId]()
 
     def open(self, share: TenantShare, scope: Any) -> None:  # noqa: ANN401 - ASGI's
@@ -23,6 +36,12 @@ class OpenRequests:
         if most is not None and self._open[tenant_id] >= most:
             raise QuotaReached(
                 f"The quota connections of this tenant is {most}, and {self._open[tenant_id]} are in use.",
+                param="connections",
+            )
+        free = self._most - self._open.total()
+        if free <= self._reserved and self._open[tenant_id] >= FEW_REQUESTS:
+            raise QuotaReached(
+                f"This process can take no more requests of this tenant, which has {self._open[tenant_id]} open.",
                 param="connections",
             )
         self._open[tenant_id] += 1

@@ -1,5 +1,6 @@
-"""What one connection may cost, and how many there may be. Pure."""
+"""What one connection may cost, and how many there may be."""
 
+import resource
 from dataclasses import dataclass
 
 from config.descriptors import BESIDE_CALLS, PER_CALL_IN_WEB
@@ -47,11 +48,16 @@ class ConnectionLimits:
     write_seconds: float
 
 
-def connection_limits(settings: Settings, *, soft_descriptors: int) -> ConnectionLimits:
-    """The limits that the settings name; the cap is lowered to what the descriptors leave."""
-    possible = connections_within(soft_descriptors)
+def possible_connections(settings: Settings) -> int:
+    """How many connections this process may have: what the setting names, and its descriptors leave."""
+    soft_descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return min(settings.max_connections or MAX_CONNECTIONS, connections_within(soft_descriptors))
+
+
+def connection_limits(settings: Settings) -> ConnectionLimits:
+    """The limits that the settings name."""
     return ConnectionLimits(
-        most=min(settings.max_connections or MAX_CONNECTIONS, possible),
+        most=possible_connections(settings),
         head_seconds=settings.head_timeout_seconds,
         body_seconds=settings.body_timeout_seconds,
         body_bytes_per_second=settings.min_body_bytes_per_second,

@@ -2,7 +2,6 @@
 
 import asyncio
 import functools
-import resource
 import signal
 import socket
 from collections.abc import Iterator
@@ -30,7 +29,7 @@ class Server(uvicorn.Server):
     """A server that returns when it is told to stop, so that the house behind it is closed as well."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
-        limits = connection_limits(settings, soft_descriptors=resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+        limits = connection_limits(settings)
         self._connections = Connections(limits.most)
         config = uvicorn.Config(
             app,

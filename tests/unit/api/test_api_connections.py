@@ -1,6 +1,7 @@
 """Which connections have a place, which one makes room, and until when a body must come."""
 
 import asyncio
+from itertools import count
 
 import pytest
 
@@ -23,8 +24,28 @@ class OpenConnection:
         self.aborted = True
 
 
+def table_of(most: int) -> Connections:
+    """A table to which each connection comes a second after the one before."""
+    seconds = count()
+    return Connections(most=most, clock=lambda: next(seconds))
+
+
+async def test_a_connection_that_has_only_just_come_is_given_time_to_speak() -> None:
+    table = Connections(most=1, clock=lambda: 0.0)
+    fresh = OpenConnection()
+    table.add(fresh)
+    waiting = asyncio.ensure_future(table.room())
+    await asyncio.sleep(0)
+
+    assert not waiting.done()
+    table.busy(fresh)
+
+    await asyncio.wait_for(waiting, 5)
+    assert not fresh.aborted
+
+
 def test_the_longest_silent_connection_makes_room_for_a_new_one() -> None:
-    table, first, second, third = Connections(most=2), OpenConnection(), OpenConnection(), OpenConnection()
+    table, first, second, third = table_of(2), OpenConnection(), OpenConnection(), OpenConnection()
     table.add(first)
     table.add(second)
 
@@ -37,7 +58,7 @@ def test_the_longest_silent_connection_makes_room_for_a_new_one() -> None:
 
 
 def test_a_stranger_makes_room_before_a_caller_whose_requests_were_answered() -> None:
-    table, caller, stranger = Connections(most=2), OpenConnection(), OpenConnection()
+    table, caller, stranger = table_of(2), OpenConnection(), OpenConnection()
     table.add(caller)
     table.busy(caller)
     table.silent(caller)
@@ -63,7 +84,7 @@ async def test_a_connection_is_taken_when_one_of_those_before_it_ends() -> None:
 
 
 def test_no_request_under_way_makes_room_and_the_table_is_crowded() -> None:
-    table, busy = Connections(most=1), OpenConnection()
+    table, busy = table_of(1), OpenConnection()
     table.add(busy)
     table.busy(busy)
 
@@ -85,7 +106,7 @@ def test_beyond_the_spare_places_nobody_has_one() -> None:
 
 
 def test_a_closed_connection_gives_its_place_back_and_does_not_become_silent() -> None:
-    table, gone = Connections(most=1), OpenConnection()
+    table, gone = table_of(1), OpenConnection()
     table.add(gone)
     table.busy(gone)
 

@@ -126,7 +126,7 @@ class Server:
         app = FastAPI()
         app.state.authenticator = Authenticator(TenantKeys(), OPERATOR_KEY)  # type: ignore[arg-type]  # asks nothing else
         app.state.house = SimpleNamespace(share=lambda tenant_id: TenantShare(tenant_id=tenant_id))
-        app.state.open_requests = OpenRequests()
+        app.state.open_requests = OpenRequests(most=1_000)
         install(app)
 
         async def read(request: Request, _: AnyCaller) -> Response:
