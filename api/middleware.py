@@ -13,10 +13,9 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.errors import CLIENT_GONE, BodyTooLarge, Busy, answer
+from api.errors import CLIENT_GONE, BodyTooLarge, answer
 from api.memory import BODY_WEIGHT, UPLOAD_BYTES, MemoryBudget, MemoryShare
 from api.metrics import Metrics
-from api.server.connection import CROWDED
 from schemas.errors import PenstockError
 
 log = structlog.get_logger()
@@ -119,7 +118,6 @@ class _Body:
         self._announced_bytes = int(announced) if announced.isdigit() else 0
         self._unread = self._announced_bytes > 0 or "transfer-encoding" in headers
         self._closes = False
-        self._crowded = CROWDED in scope["state"] and scope["path"] not in PROBES
         self._streams = scope["path"].rstrip("/") in FILE_PATHS
         self._buffered = False
         self._receive = receive
@@ -130,9 +128,6 @@ class _Body:
 
     def check(self) -> None:
         """Refuse before anything is read. Raises BodyTooLarge and Busy."""
-        if self._crowded:
-            self._closes = True
-            raise Busy
         if self._announced_bytes > self._most_bytes:
             raise _too_large(self._most_bytes)
         if self._announced_bytes and not self._streams:

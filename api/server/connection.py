@@ -34,9 +34,6 @@ log = structlog.get_logger()
 
 NEVER = float("inf")
 
-CROWDED = "crowded"
-"""In the state of a request that came over a connection beyond the cap."""
-
 
 class _RefusedError(Exception):
     """Ends parsing, because a bound is passed."""
@@ -124,11 +121,9 @@ class Connection(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """Start the request, and tell the application where this process has more connections than it may."""
+        """Start the request; its connection makes room for no other now."""
         self._due_at = NEVER
         self._table.busy(self)
-        if self._table.crowded:
-            self.scope["state"][CROWDED] = True
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:

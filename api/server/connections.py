@@ -8,7 +8,7 @@ from typing import Protocol
 
 from api.server.limits import SPARE_CONNECTIONS
 
-STRANGER_SECONDS = 0.25
+STRANGER_SECONDS = 0.5
 """How long a new connection may take to send its first request before it makes room for others: a client that opens
 hundreds at once needs some time for each."""
 
@@ -40,11 +40,6 @@ class Connections:
 
     def __len__(self) -> int:
         return len(self._open)
-
-    @property
-    def crowded(self) -> bool:
-        """Whether more are open than may be, so that only probes are answered."""
-        return len(self._open) > self._most
 
     def add(self, connection: Closable) -> bool:
         """Count a new one, which is silent; closes a silent one beyond the cap. False where it has no place."""

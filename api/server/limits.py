@@ -31,7 +31,7 @@ UNSENT_BYTES = 128_000
 """What the kernel buffers of a connection beyond what its client can take: a slow client shows at once."""
 
 SPARE_CONNECTIONS = 32
-"""Beyond the cap, for probes, and for those who are told that it is reached."""
+"""Beyond the cap, for probes, and for tenants with few requests."""
 MAX_CONNECTIONS = 10_000
 """About 20 kB of memory each."""
 

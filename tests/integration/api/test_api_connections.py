@@ -168,16 +168,15 @@ def test_more_silent_connections_than_places_keep_nobody_out(narrow: DoorProcess
         assert until_closed(silent[0]) == b""
 
 
-def test_where_all_places_are_busy_others_are_told_and_probes_are_answered(narrow: DoorProcess) -> None:
+def test_where_all_places_are_busy_probes_and_one_request_more_are_answered(narrow: DoorProcess) -> None:
     with ExitStack() as stack:
         for _ in range(MOST):
             busy = stack.enter_context(connected(narrow.port))
             busy.sendall(request("POST", "/jobs", "content-length: 10", "expect: 100-continue", key=KEY))
             assert busy.recv(100).startswith(b"HTTP/1.1 100 ")
-        refused = httpx2.get(f"{narrow.url}/v1/models", headers={"authorization": f"Bearer {KEY}"})
+        answered = httpx2.get(f"{narrow.url}/v1/models", headers={"authorization": f"Bearer {KEY}"})
 
-        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "busy")
-        assert int(refused.headers["retry-after"]) > 0
+        assert answered.status_code == 200
         assert is_well(narrow)
 
 

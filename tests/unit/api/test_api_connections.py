@@ -54,7 +54,6 @@ def test_the_longest_silent_connection_makes_room_for_a_new_one() -> None:
 
     assert table.add(third)
     assert [one.aborted for one in (first, second, third)] == [False, True, False]
-    assert not table.crowded
 
 
 def test_a_stranger_makes_room_before_a_caller_whose_requests_were_answered() -> None:
@@ -83,14 +82,12 @@ async def test_a_connection_is_taken_when_one_of_those_before_it_ends() -> None:
     await asyncio.wait_for(waiting, 5)
 
 
-def test_no_request_under_way_makes_room_and_the_table_is_crowded() -> None:
+def test_no_request_under_way_makes_room() -> None:
     table, busy = table_of(1), OpenConnection()
     table.add(busy)
     table.busy(busy)
 
-    assert not table.crowded
     assert table.add(OpenConnection())
-    assert table.crowded
     assert not busy.aborted
 
 
