@@ -88,9 +88,7 @@ class Connections:
 
     def _first_to_go(self) -> Closable | None:
         for stranger, came_at in self._strangers.items():
-            if self._clock() - came_at >= STRANGER_SECONDS:
-                return stranger
-            break  # the others came later
+            return stranger if self._clock() - came_at >= STRANGER_SECONDS else None  # the others came later
         return next(iter(self._silent), None)
 
     def _forget_silence(self, connection: Closable) -> None:
