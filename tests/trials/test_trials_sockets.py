@@ -58,7 +58,7 @@ async def test_silent_connections_are_closed_and_delay_nobody(narrow: TrialStack
         with connections(narrow.port, SILENT, b"", half_head, half_body) as silent:
             ports = local_ports(silent)
             probe_ms = await _probe_ms(b)
-            beside = await b.mixed(calls=20, jobs=20)
+            beside = await b.mixed(calls=10, jobs=10)
             closed = await eventually(lambda: _are_closed(narrow, ports), within_seconds=SILENT_SECONDS)
             left = narrow.still_open(ports)
 
@@ -95,7 +95,7 @@ async def test_unread_streams_are_ended_and_take_bounded_memory(narrow: TrialSta
         with ExitStack() as ends, Memory(pids={"web": narrow.pid("web")}) as memory:
             streams = [ends.enter_context(unread(narrow.port, request)) for _ in range(UNREAD_STREAMS)]
             ports = local_ports(streams)
-            beside = await b.mixed(calls=20, jobs=20)
+            beside = await b.mixed(calls=10, jobs=10)
             closed = await eventually(lambda: _are_closed(narrow, ports), within_seconds=SILENT_SECONDS)
             left = narrow.still_open(ports)
             at_rest = await eventually(lambda: _nothing_runs(narrow), within_seconds=SILENT_SECONDS)
