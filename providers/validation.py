@@ -52,6 +52,8 @@ class CompiledSchema:
             part = checkable(schema)
         except BrokenPatternError as error:
             raise UnusableSchema(str(error)) from None
+        except ValueError:
+            raise UnusableSchema("the schema: a pattern holds half of a surrogate pair.") from None
         if complaint := unfolding_complaint(part.schema):
             raise UnusableSchema(complaint)
         self._validator, part = _compiled(part)

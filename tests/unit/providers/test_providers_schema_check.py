@@ -104,6 +104,7 @@ def test_usable_schemas(schema: dict[str, Any]) -> None:
         ({"pattern": 5}, "pattern"),
         ({"const": object()}, "plain JSON"),
         ({"const": "\ud800"}, "the schema"),
+        ({"pattern": "\ud800"}, "the schema"),
         ({"properties": {"\ud800": {}}}, "the schema"),
     ],
 )
