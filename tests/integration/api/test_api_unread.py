@@ -100,8 +100,12 @@ def test_streams_that_nobody_reads_end_with_their_calls(site: Site) -> None:
     ("headers", "piece"),
     [
         (b"content-type: application/json", b" " * 65_536),
-        (b"content-type: application/json\r\ncontent-encoding: gzip", gzip.compress(b" " * 50_000_000)),
-        (b"content-type: text/event-stream", b"data: \n" * 9_000),
+        pytest.param(
+            b"content-type: application/json\r\ncontent-encoding: gzip",
+            gzip.compress(b" " * 50_000_000),
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(b"content-type: text/event-stream", b"data: \n" * 9_000, marks=pytest.mark.slow),
     ],
 )
 def test_an_endless_answer_is_read_up_to_its_cap(site: Site, headers: bytes, piece: bytes) -> None:
