@@ -1,6 +1,6 @@
 """What a change costs: one `penstock bench` in another checkout and in this one, in turns, as ratios with an interval.
 
-Run by `python -m tests.benchmarks.bench_pairs OTHER_CHECKOUT overhead [--pairs 9] [-- --jobs 4000]`, after
+Run by `python -m tests.benchmarks.bench_pairs OTHER_CHECKOUT overhead --pairs 9 --jobs 4000`, after
 `scripts/setup` in both. Each pair runs within the same minutes, the order turns from pair to pair, and a figure is the
 median of the ratios this / other. The interval is the one of order statistics that holds the median with at least 95 %
 (for nine pairs the second smallest to the second largest). Nothing else may run beside it.
@@ -82,14 +82,13 @@ def main() -> None:
     parser.add_argument("other", type=Path, help="another checkout, as the version before a change")
     parser.add_argument("name", choices=sorted(FIGURES))
     parser.add_argument("--pairs", type=int, default=9)
-    parser.add_argument("words", nargs="*", help="options for the benchmark, after --")
-    given = parser.parse_args()
+    given, words = parser.parse_known_args()  # what is unknown here is for the benchmark
     if given.pairs < FEWEST_PAIRS:
         parser.error(f"at least {FEWEST_PAIRS} pairs are needed")
     pairs: list[tuple[Figures, Figures]] = []
     for number in range(given.pairs):
         order = (given.other, HERE) if number % 2 == 0 else (HERE, given.other)
-        run = {checkout: measured(checkout, given.name, given.words) for checkout in order}
+        run = {checkout: measured(checkout, given.name, words) for checkout in order}
         pairs.append((run[given.other], run[HERE]))
         print(f"pair {number + 1} of {given.pairs}", file=sys.stderr, flush=True)  # noqa: T201 - a benchmark speaks
     print(f"bench {given.name}: {given.pairs} pairs, this / other")  # noqa: T201
