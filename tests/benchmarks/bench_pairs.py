@@ -8,6 +8,7 @@ median of the ratios this / other. The interval is the one of order statistics t
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -60,9 +61,10 @@ def measured(checkout: Path, name: str, words: Sequence[str]) -> Figures:
         timeout=LONGEST_RUN_SECONDS,
         check=False,
     )
-    if not run.stdout:
-        sys.exit(f"bench {name} in {checkout} ended with {run.returncode} and printed nothing")
-    return FIGURES[name](json.loads(run.stdout))
+    result = re.search(rb"^[{\[]$.*", run.stdout, re.DOTALL | re.MULTILINE)  # after what its steps may log
+    if result is None:
+        sys.exit(f"bench {name} in {checkout} ended with {run.returncode} and printed no figures")
+    return FIGURES[name](json.loads(result[0]))
 
 
 def interval(ratios: Sequence[float]) -> tuple[float, float]:
