@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import httpx2
 import psycopg
 from jsonschema import Draft202012Validator
 from psycopg.rows import dict_row
@@ -48,8 +49,8 @@ CREATE TRIGGER chaos_audit AFTER UPDATE OR DELETE ON job_results FOR EACH ROW EX
 """
 
 JOBS = """
-SELECT j.id, j.state, j.dead_reason, j.idempotency_key, j.batch_id, j.synchronous, j.deaths, j.custom_id, j.wait_reason,
-    r.job_id IS NOT NULL AS has_result, r.output
+SELECT j.id, j.tenant_id, j.state, j.dead_reason, j.idempotency_key, j.batch_id, j.synchronous, j.deaths, j.custom_id,
+    j.wait_reason, r.job_id IS NOT NULL AS has_result, r.output
 FROM jobs j LEFT JOIN job_results r ON r.job_id = j.id
 """
 ATTEMPTS = "SELECT id, job_id, state, outcome, fence, error FROM attempts ORDER BY job_id, opened_at, id"
@@ -104,7 +105,8 @@ def judge(site: Site, load: Load, orphans: set[str]) -> Verdict:
     jobs, attempts = _rows(site.database_url, JOBS), _rows(site.database_url, ATTEMPTS)
     bills = site.provider.bills()
     twice = _billed_twice(attempts, bills)
-    flagged = {job_id for job_id in twice if site.door.get("jobs", job_id).get("paid_twice_possible")}
+    tenants = {job["id"]: job["tenant_id"] for job in jobs}
+    flagged = {job_id for job_id in twice if _story(site, job_id, tenants[job_id]).get("paid_twice_possible")}
     own = Counter(reason for reasons in twice.values() for reason in reasons)
     unexcused = [id_ for id_, reasons in twice.items() if id_ not in orphans and not set(reasons) <= EXPLAINED]
     suspended = resolve_by_bill(
@@ -194,6 +196,15 @@ def _billed_twice(attempts: list[dict[str, Any]], bills: Mapping[str, Any]) -> d
         if unknown and len(several) > 1:
             found[job_id] = unknown
     return found
+
+
+def _story(site: Site, job_id: str, tenant_id: str) -> dict[str, Any]:
+    """The job as its tenant is told of it."""
+    address = site.door.address
+    headers = {"authorization": f"Bearer {address.key}", "x-penstock-tenant": tenant_id}
+    answer = httpx2.get(f"{address.url}/jobs/{job_id}", headers=headers).raise_for_status()
+    story: dict[str, Any] = answer.json()
+    return story
 
 
 def _rows(database_url: str, query: str) -> list[dict[str, Any]]:
