@@ -81,7 +81,7 @@ class LineReader:
         """One line's job, or what must be changed about it. Never raises: a fault of ours is an error of its line."""
         try:
             return self._read(number, line)
-        except Exception:
+        except Exception:  # a fault of ours over one line is that line's error
             if not self._has_logged:  # once per file: each of its lines may have the same fault
                 self._has_logged = True
                 log.exception("line_unreadable", batch_id=self._terms.batch_id, line=number)

@@ -132,7 +132,7 @@ async def _recalled(job: Job, deps: Deps) -> Tried | None:
         return await _recall(job, deps)
     except Unavailable:
         raise
-    except Exception:
+    except Exception:  # a bug in the look-up is this job's alone
         log.exception("recall_failed", job_id=job.id)
         return Tried(outcome=InternalFault())
 
@@ -158,7 +158,7 @@ def _decision(job: Job, outcome: Outcome, progress: Progress, deps: Deps) -> Dec
     try:
         with synchronous_step():
             return decide(job, outcome, progress, now=deps.now(), jitter=deps.jitter())
-    except Exception:
+    except Exception:  # a bug in deciding is this job's alone
         log.exception("decision_failed", job_id=job.id)
         return _dead_of_a_fault()
 
@@ -172,7 +172,7 @@ async def _write_down(lease: Lease, tried: Tried, decision: Decision, deps: Deps
         kept = await deps.jobs.record(lease, tried.closed, decision)
     except Unavailable:
         raise
-    except Exception:
+    except Exception:  # what cannot be stored is this job's alone
         log.exception("record_failed", job_id=lease.job_id)
         decision = _dead_of_a_fault()
         kept = await deps.jobs.record(lease, None if tried.closed is None else without_content(tried.closed), decision)
@@ -191,7 +191,7 @@ async def attempt(job: Job, progress: Progress, fence: int, deps: Deps, on_chunk
         return await _attempt(job, progress, fence, deps, on_chunk)
     except Unavailable:
         raise
-    except Exception:
+    except Exception:  # a bug on the way to the call is this job's alone
         log.exception("attempt_failed", job_id=job.id)
         return Tried(outcome=InternalFault())
 
@@ -221,7 +221,7 @@ async def _attempt(job: Job, progress: Progress, fence: int, deps: Deps, on_chun
         is_open = await deps.jobs.open(opened)
     except Unavailable:
         raise
-    except Exception:
+    except Exception:  # raised again; the reservation is not lost with it
         await deps.gate.settle(unsent)
         raise
     if not is_open:
@@ -253,7 +253,7 @@ async def _answer(job: Job, plan: Plan, opened: OpenedAttempt, deps: Deps, on_ch
     seconds_left = (job.expires_at - deps.now()).total_seconds()
     try:
         answer = await deps.models.call(plan, opened.id, deadline_seconds=max(seconds_left, 0.001), on_chunk=on_chunk)
-    except Exception:
+    except Exception:  # a bug during the call is this job's alone
         log.exception("call_failed", job_id=job.id, attempt_id=opened.id)
         return _tried(InternalFault(), book_fault(opened, deps.now(), answered=False))
     match answer:
@@ -272,7 +272,7 @@ async def _replied(job: Job, opened: OpenedAttempt, reply: Reply, deps: Deps) ->
         with synchronous_step():
             price = deps.models.served_price(opened, reply)
             return _tried(judged, book_reply(opened, reply, judged, deps.now(), price=price))
-    except Exception:
+    except Exception:  # a bug in booking is this job's alone, and the call is paid
         log.exception("booking_failed", job_id=job.id, attempt_id=opened.id)
         return _tried(InternalFault(), book_fault(opened, deps.now(), answered=True))
 
@@ -281,7 +281,7 @@ async def _judged(job: Job, reply: Reply, opened: OpenedAttempt, deps: Deps) -> 
     """The verdict; a check that ends in a bug has found no fault with the reply, and no proof of it either."""
     try:
         return await deps.models.judge(reply, job.contract, job.tenant_id)
-    except Exception:
+    except Exception:  # a bug in checking is a complaint, and the call is paid
         log.exception("judging_failed", job_id=job.id, attempt_id=opened.id)
         return Invalid(reply=reply, complaint=UNCHECKED)
 
