@@ -32,7 +32,8 @@ from schemas.reply import Reply, Trouble
 
 OnChunk: TypeAlias = Callable[[JsonObject], Awaitable[None]]
 
-PATH = "/chat/completions"
+PATH = "chat/completions"
+"""Below the base URL, which ends with a slash in the client."""
 CLIENT_REQUEST_ID = "X-Client-Request-Id"
 DONE = b"[DONE]"
 DRAIN_SECONDS = 0.25
@@ -125,13 +126,15 @@ async def _posted(
     account: Account, raw: bytes, attempt_id: AttemptId, connect_seconds: float
 ) -> AsyncIterator[httpx2.Response]:
     response: Any = await account.openai.post(
-        PATH,
+        f"{account.openai.base_url}{PATH}",  # whole: the SDK is slow to join an address
         content=raw,
         cast_to=httpx2.Response,
         stream=True,
         stream_cls=AsyncStream[object],
         options={
             "headers": {CLIENT_REQUEST_ID: attempt_id},
+            "idempotency_key": attempt_id,
+            "max_retries": 0,
             "timeout": httpx2.Timeout(connect=connect_seconds, pool=connect_seconds, read=None, write=None),
         },
     )

@@ -40,19 +40,20 @@ class LargeReplyPermit:
         self._large_replies = large_replies
         self._tenant_id = tenant_id
         self._patience = patience
-        self._held = AsyncExitStack()
-        self._is_taken = False
+        self._held: AsyncExitStack | None = None
 
     async def take(self) -> None:
         """Wait for it, as for a listener: this is not the provider's silence."""
-        if not self._is_taken:
+        if self._held is None:
             self._patience.for_listener()
-            await self._held.enter_async_context(self._large_replies.permit(self._tenant_id))
-            self._is_taken = True
+            held = AsyncExitStack()
+            await held.enter_async_context(self._large_replies.permit(self._tenant_id))
+            self._held = held
             self._patience.for_next_chunk()
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._held.aclose()
+        if self._held is not None:
+            await self._held.aclose()
