@@ -18,7 +18,7 @@ from api.house import Watch
 from schemas.errors import Unavailable
 from schemas.jsons import JsonObject
 from schemas.lanes import Lane
-from storage.waiting import MOST_COUNTED
+from storage.queue.waiting_counts import MOST_COUNTED
 
 BELIEVED_SECONDS = 10.0
 """Counting a backlog of a million takes a good part of a second, however many scrapers ask."""

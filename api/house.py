@@ -17,20 +17,20 @@ from schemas.replay import DeadLetters, Estimate, NewReplay, Patch, ReplayOutcom
 from schemas.replay import Replay as StoredReplay
 from schemas.states import JobState
 from schemas.tenants import TenantShare
-from storage.batches import StoredBatch
-from storage.controls import Begun
-from storage.dead_letters import DeadLetterGroup, DeadLetterView, WholeLetter
-from storage.files import StoredFile
-from storage.keys import StoredKey
-from storage.reads import JobFilter, JobStory, JobView
-from storage.summaries import BatchSummary
-from storage.suspense import SuspenseTotal
-from tasks import requests
-from tasks.deps import OnChunk
-from tasks.letter_lines import Reader
-from tasks.letters import Imported
-from tasks.quote import Quoted
-from tasks.reprice import Round
+from storage.batches.batches import StoredBatch
+from storage.batches.files import StoredFile
+from storage.batches.progress import BatchSummary
+from storage.dead_letters.reads import DeadLetterGroup, DeadLetterView, WholeLetter
+from storage.jobs.reads import JobFilter, JobStory, JobView
+from storage.ledger.unresolved import SuspenseTotal
+from storage.queue.controls import Begun
+from storage.tenancy.keys import StoredKey
+from tasks.dead_letters.export_format import Reader
+from tasks.dead_letters.importing import Imported
+from tasks.execution.deps import OnChunk
+from tasks.ledger.reprice import Round
+from tasks.quotes.quote import Quoted
+from tasks.requests import chat as requests
 
 
 class Intake(Protocol):

@@ -8,7 +8,7 @@ from collections import Counter
 
 from api.errors import Busy
 from schemas.ids import TenantId
-from storage.dead_letters import MAX_LETTER_BYTES
+from storage.dead_letters.reads import MAX_LETTER_BYTES
 
 BODY_WEIGHT = 2
 """A body and the strings that are parsed from it are held at the same time."""

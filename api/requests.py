@@ -22,14 +22,14 @@ from schemas.jsons import JsonObject, MalformedJson
 from schemas.jsons import parse as parse_json
 from schemas.lanes import Lane
 from schemas.storable import refuse_unstorable
-from tasks.identity import new_job_id
-from tasks.requests import (
+from tasks.requests.chat import (
     DEFAULT_DEADLINE_SECONDS,
     MAX_DEADLINE_SECONDS,
     MAX_KEY_CHARACTERS,
     Origin,
     parse_chat_request,
 )
+from tasks.requests.new_ids import new_job_id
 
 
 class Body(BaseModel):

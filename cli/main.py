@@ -10,9 +10,12 @@ from collections.abc import Mapping, Sequence
 import typer
 from typer.exceptions import Abort, TyperException
 
-from cli import batches, controls, dead_letters, demo, jobs, operator, quote, replays, running, suspense
-from cli.bench import command as bench
-from cli.errors import BatchIncomplete, ReplayStopped
+from cli.client.errors import BatchIncomplete, ReplayStopped
+from cli.commands import batches, bench, controls, dead_letters, jobs, quote, replays
+from cli.commands import operations as operator
+from cli.commands import stack as running
+from cli.commands import unresolved as suspense
+from cli.demo import command as demo
 from config.catalogue import CatalogueError
 from config.settings import SettingError
 from schemas.errors import (

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from cli.address import find_address
-from cli.door import Door
+from cli.client.address import find_address
+from cli.client.http import Door
 from schemas.lanes import Lane
 
 Url = Annotated[

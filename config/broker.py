@@ -3,7 +3,7 @@
 `CALLER_OPTIONS` is what every one of our processes shares; `worker_options` adds what only a worker needs.
 Never set here: `retry_on_timeout` and `retry` of the transport (they turn off pipelined publishing and can double a
 message), `worker_eta_task_limit` (its accounting drops the prefetch to 1 for good), and a result backend (the tracer
-would block the loop; results are delivered by `tasks.results`).
+would block the loop; results are delivered by `tasks.intake.result_backend`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -79,13 +79,13 @@ def worker_options(settings: Settings) -> dict[str, Any]:
         "broker_transport_options": {
             **TRANSPORT_OPTIONS,
             # Strict order with turns for the lower lanes, leaving out lanes for which no slots are free.
-            "queue_order_strategy": "workers.queue_order:LaneOrder",
+            "queue_order_strategy": "workers.broker.queue_order:LaneOrder",
         },
-        "worker_pool": "workers.pool:TaskPool",
+        "worker_pool": "workers.pool.pool:TaskPool",
         # The prefetch count is this number: job slots bound the work, and callers' messages come beside them.
         "worker_concurrency": settings.slots + CALLER_MESSAGES,
         "worker_prefetch_multiplier": 1,
-        "worker_consumer": "workers.consumer:Consumer",
+        "worker_consumer": "workers.broker.consumer:Consumer",
         # Acknowledged when it is over, so unacknowledged is what is running, and a killed worker's message returns.
         "task_acks_late": True,
         # A bug is left to the job's lease, not to redelivery.

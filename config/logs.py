@@ -40,7 +40,7 @@ QUIET_LOGGERS: Mapping[str, str] = {
     # One line per message each at info level: what a job does is in its row and in the metrics.
     "celery.app.trace": "WARNING",
     "celery.worker.strategy": "WARNING",
-    # Warns of each revoke that there is no result backend; `workers.revoking` does it, and says so.
+    # Warns of each revoke that there is no result backend; `workers.broker.revoke` does it, and says so.
     "celery.worker.control": "ERROR",
     # Warns of each form that cannot be read, which its sender is told anyway: a loop of them would fill the log.
     "python_multipart": "ERROR",

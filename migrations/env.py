@@ -1,4 +1,4 @@
-"""Alembic's environment: one connection handed in by `storage.schema`, transactional DDL, no autogeneration."""
+"""Alembic's environment: one connection from `storage.database.schema`, transactional DDL, no autogeneration."""
 
 from alembic import context
 

@@ -11,19 +11,20 @@ from datetime import datetime
 from config.catalogue import Catalogue
 from config.marks import synchronous_step
 from config.settings import Settings
-from providers import client, judging
-from providers.accounts import open_accounts
-from providers.bodies import MAX_METADATA_PAIRS, final_body, without_streaming
-from providers.checks import Checks
-from providers.client import Account, OnChunk
-from providers.counting import counters
-from providers.estimates import Estimates
-from providers.lookup import findable, look_up
-from providers.price_list import prices_of
+from providers.account import client
+from providers.account.accounts import open_accounts
+from providers.account.client import Account, OnChunk
+from providers.account.lookup import findable, look_up
+from providers.chat.request_body import MAX_METADATA_PAIRS, final_body, without_streaming
+from providers.contract import evaluate as judging
+from providers.contract.checks.checks import Checks
+from providers.contract.validation import CompiledSchemas, UnusableSchema
+from providers.contract.work import TooMuchWork, Work
+from providers.pricing.price_list import prices_of
 from providers.routing import Routes
-from providers.tokens import output_bound, prompt_bound
-from providers.validation import CompiledSchemas, UnusableSchema
-from providers.work import TooMuchWork, Work
+from providers.tokens.bound import output_bound, prompt_bound
+from providers.tokens.counting import counters
+from providers.tokens.estimates import Estimates
 from schemas.attempt import OpenedAttempt
 from schemas.contract import OutputContract
 from schemas.ids import AttemptId, TenantId

@@ -6,14 +6,14 @@ Apart from `Models` so that a process which only reads requests loads no client.
 from collections.abc import Sequence
 
 from config.catalogue import Catalogue
+from providers.contract.schema_check import schema_verdict
 from providers.routing import Routes
-from providers.schema_check import schema_verdict
 from schemas.job import Target
 from schemas.jsons import JsonObject
 
 
 class Vocabulary:
-    """`tasks.requests.Vocabulary` of a catalogue."""
+    """`tasks.requests.chat.Vocabulary` of a catalogue."""
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._routes = Routes(catalogue)

@@ -1,4 +1,4 @@
-"""What we do about an outcome: a closed set of values. Deciding returns one; `storage.jobs.record` writes it down.
+"""What we do about an outcome: a closed set of values. Deciding returns one; `storage.jobs.writes` records it.
 
 A `note` is what an exhausted budget made of the job, kept with it.
 """

@@ -138,5 +138,5 @@ _RULES: tuple[tuple[re.Pattern[str], Say], ...] = (
     _rule(r"the text has \d+ characters, too many for its pattern", "too long for its pattern", ""),
     _rule(r"False schema does not allow ", "nothing may stand here", ""),
 )
-"""How `providers.validation` words its complaints, and what remains of each without its values. Of
+"""How `providers.contract.validation` words its complaints, and what remains of each without its values. Of
 several that match, the one that ends first is the first complaint."""

@@ -1,4 +1,4 @@
-"""Names of things, as types that cannot be mixed up. Values are made by `tasks.identity`."""
+"""Names of things, as types that cannot be mixed up. Values are made by `tasks.requests.new_ids`."""
 
 import re
 from typing import NewType

@@ -1,4 +1,4 @@
-"""What an attempt came to: a closed set. `tasks.decide` matches on it and mypy names a forgotten case."""
+"""What an attempt came to: a closed set. `tasks.execution.decide` matches on it and mypy names a forgotten case."""
 
 from dataclasses import dataclass
 from datetime import datetime

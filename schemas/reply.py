@@ -29,7 +29,7 @@ class Reply:
 
 
 class TroubleKind(StrEnum):
-    """Families of errors by what must be done about them, not by status (facts: one table in providers.errors)."""
+    """Families of errors by what must be done about them, not by status (`providers.account.errors`)."""
 
     THROTTLE = "throttle"
     RAMP = "ramp"

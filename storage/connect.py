@@ -7,38 +7,38 @@ from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from storage.answers import AnswerReads
-from storage.backlog import BacklogTable
-from storage.batched import fetch
-from storage.batches import BatchTable
-from storage.config_rows import ConfigTable
-from storage.controls import ControlTable
-from storage.dead_letters import DeadLetterReads
-from storage.deaths import DeathTable
-from storage.deliveries import DeliveryTable
-from storage.due import DueTable
-from storage.engine import POOL_SIZE, open_engine, transaction
-from storage.estimates import EstimateTable
-from storage.files import FileTable
-from storage.jobs import JobTable
-from storage.keys import KeyTable
-from storage.leadership import Leadership
-from storage.ledger import LedgerTable
-from storage.letters import LetterTable
-from storage.listings import Listings, open_listings_engine
-from storage.parked import ParkedTable
-from storage.reads import Reads
-from storage.replay import ReplayTable
-from storage.reprice import RepriceTable
-from storage.seals import SealTable
-from storage.spend import SpendReads
-from storage.stop_losses import StopLossTable
-from storage.suspects import SuspectTable
-from storage.suspense import SuspenseTable
-from storage.thresholds import ThresholdTable
-from storage.urgent import UrgentTable
-from storage.usage import UsageTable
-from storage.waiting import WaitingReads
+from storage.batches.batches import BatchTable
+from storage.batches.files import FileTable
+from storage.batches.stop_losses import StopLossTable
+from storage.database.engine import POOL_SIZE, open_engine, transaction
+from storage.database.leadership import Leadership
+from storage.database.listings import Listings, open_listings_engine
+from storage.database.statements import fetch
+from storage.dead_letters.reads import DeadLetterReads
+from storage.dead_letters.replays import ReplayTable
+from storage.dead_letters.writes import LetterTable
+from storage.jobs.reads import Reads
+from storage.jobs.response_cache import AnswerReads
+from storage.jobs.writes import JobTable
+from storage.ledger.budget_alerts import ThresholdTable
+from storage.ledger.checkpoints import SealTable
+from storage.ledger.ledger import LedgerTable
+from storage.ledger.reprice import RepriceTable
+from storage.ledger.spend_reports import SpendReads
+from storage.ledger.unresolved import SuspenseTable
+from storage.queue.backlog import BacklogTable
+from storage.queue.controls import ControlTable
+from storage.queue.early_wake import ParkedTable
+from storage.queue.isolation import SuspectTable
+from storage.queue.process_deaths import DeathTable
+from storage.queue.transitions import DueTable
+from storage.queue.urgent import UrgentTable
+from storage.queue.waiting_counts import WaitingReads
+from storage.tenancy.celery_results import DeliveryTable
+from storage.tenancy.configuration import ConfigTable
+from storage.tenancy.keys import KeyTable
+from storage.tenancy.token_estimates import EstimateTable
+from storage.tenancy.usage import UsageTable
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

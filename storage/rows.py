@@ -1,6 +1,5 @@
 """Rows become values of the language, and values become parameters. No queries here."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from schemas.accepted import Accepted
@@ -13,9 +12,8 @@ from schemas.jsons import JsonObject
 from schemas.lanes import Lane
 from schemas.money import NanoUsd, Price, Usage
 from schemas.states import JobState
-from storage.engine import dumps
-
-Row = Mapping[Any, Any]
+from storage.database.engine import dumps
+from storage.database.statements import Row
 
 CHARACTERS_PER_TOKEN = 4
 USUAL_OUTPUT_TOKENS = 1_024

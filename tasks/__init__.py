@@ -1,1 +1,1 @@
-"""WORK: what happens to a job. Sees the rooms below only through the protocols of `tasks.deps`."""
+"""WORK: what happens to a job. Sees the rooms below only through the protocols of `tasks.execution.deps`."""

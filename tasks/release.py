@@ -14,10 +14,10 @@ from config.catalogue import Catalogue, CatalogueError, load_catalogue
 from config.logs import configure_logs
 from config.settings import SettingError, Settings, load_settings
 from schemas.errors import InvalidSetting, Unavailable
-from storage.config_rows import ConfigTable
-from storage.engine import open_engine
-from storage.schema import SchemaFit, fit_of, migrate
-from tasks.configuration import OWNED, values_of
+from storage.database.engine import open_engine
+from storage.database.schema import SchemaFit, fit_of, migrate
+from storage.tenancy.configuration import ConfigTable
+from tasks.configuration.effective import OWNED, values_of
 
 log = structlog.get_logger()
 

@@ -1,4 +1,7 @@
-"""Fixtures that every test folder may ask for: one real Valkey and one real Postgres per test run."""
+"""Fixtures that every test folder may ask for: one real Valkey and one real Postgres per process of the test run.
+
+Processes take whole files, so that a file's database and processes exist once; the acceptance tests share one stack.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +10,20 @@ import pytest
 
 from stack.home import Home
 from stack.servers import EmbeddedServers
+
+TESTS = Path(__file__).resolve().parent
+
+
+SHARED = ("acceptance",)
+"""Folders whose tests run in one process of the test run."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put each test into the group of its file, or of its folder."""
+    for item in items:
+        folder = item.path.relative_to(TESTS).parts[0]
+        group = folder if folder in SHARED else item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")

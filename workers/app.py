@@ -15,11 +15,11 @@ from config.logs import configure_logs
 from config.metrics import Metrics
 from config.settings import SettingError, Settings, load_settings
 from schemas.errors import InvalidSetting
-from workers.assembly import assemble
-from workers.flower_door import require_password
-from workers.house import WorkerHouse
-from workers.pool import REFUSED_SETTING
-from workers.worker_app import WorkerApp
+from workers.broker.worker_app import WorkerApp
+from workers.build import assemble
+from workers.flower_auth import require_password
+from workers.pool.pool import REFUSED_SETTING
+from workers.services import WorkerHouse
 
 
 def build() -> WorkerApp:

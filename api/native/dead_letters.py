@@ -24,11 +24,11 @@ from schemas.errors import InvalidRequest
 from schemas.ids import JobId
 from schemas.jsons import NEW_LINE, JsonObject, dumps
 from schemas.replay import DeadLetters, NewReplay
-from storage.dead_letters import MAX_LETTER_BYTES, WholeLetter
-from tasks.identity import new_replay_id
-from tasks.letter_lines import Reader
-from tasks.replay_terms import Wanted, patch_from
-from tasks.requests import DEFAULT_DEADLINE_SECONDS, MAX_DEADLINE_SECONDS
+from storage.dead_letters.reads import MAX_LETTER_BYTES, WholeLetter
+from tasks.dead_letters.export_format import Reader
+from tasks.dead_letters.patch_request import Wanted, patch_from
+from tasks.requests.chat import DEFAULT_DEADLINE_SECONDS, MAX_DEADLINE_SECONDS
+from tasks.requests.new_ids import new_replay_id
 
 log = structlog.get_logger()
 

@@ -13,7 +13,7 @@ from schemas.errors import InvalidRequest
 from schemas.ids import BatchId, JobId
 from schemas.lanes import Lane
 from schemas.states import JobState
-from storage.reads import JobFilter, JobStory
+from storage.jobs.reads import JobFilter, JobStory
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 

@@ -11,7 +11,7 @@ from api.native.shapes import key_object
 from api.requests import JsonBody, OfAuthenticator, OfHouse, StrictBody, documented, parse
 from schemas.ids import DEFAULT_TENANT, ID, KeyId, TenantId
 from schemas.money import usd_text
-from tasks.identity import new_key_id, new_key_secret
+from tasks.requests.new_ids import new_key_id, new_key_secret
 
 router = APIRouter(tags=["operators"])
 

@@ -18,9 +18,9 @@ from schemas.ids import ReplayId
 from schemas.jsons import JsonObject
 from schemas.lanes import Lane
 from schemas.replay import DEFAULT_THRESHOLD, NewReplay, Replay
-from tasks.identity import new_replay_id
-from tasks.replay_terms import Wanted, patch_from
-from tasks.requests import DEFAULT_DEADLINE_SECONDS, MAX_DEADLINE_SECONDS, MAX_KEY_CHARACTERS, checked_lane
+from tasks.dead_letters.patch_request import Wanted, patch_from
+from tasks.requests.chat import DEFAULT_DEADLINE_SECONDS, MAX_DEADLINE_SECONDS, MAX_KEY_CHARACTERS, checked_lane
+from tasks.requests.new_ids import new_replay_id
 
 router = APIRouter(prefix="/replays", tags=["dead letters"])
 

@@ -6,13 +6,13 @@ from schemas.fingerprint import without_values
 from schemas.jsons import JsonObject, on_one_line
 from schemas.money import NanoUsd, usd_text
 from schemas.replay import Estimate, Replay, ReplayOutcomes
-from storage.attempt_views import AttemptView, StoryError, paid_twice_possible
-from storage.dead_letters import DeadLetterGroup, DeadLetterView, WholeLetter
-from storage.keys import StoredKey
-from storage.reads import JobStory, JobView
-from storage.replay_rows import filter_json, patch_json
-from storage.summaries import BatchSummary
-from tasks.quote import Quoted
+from storage.batches.progress import BatchSummary
+from storage.dead_letters.reads import DeadLetterGroup, DeadLetterView, WholeLetter
+from storage.dead_letters.replay_rows import filter_json, patch_json
+from storage.jobs.attempt_reads import AttemptView, StoryError, paid_twice_possible
+from storage.jobs.reads import JobStory, JobView
+from storage.tenancy.keys import StoredKey
+from tasks.quotes.quote import Quoted
 
 
 def job_object(job: JobView) -> JsonObject:

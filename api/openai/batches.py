@@ -16,8 +16,8 @@ from schemas.lanes import Lane
 from schemas.money import usd_text
 from schemas.states import JobState
 from schemas.stop_loss import Phase
-from storage.batches import StoredBatch
-from tasks.requests import checked_lane, usual_lane
+from storage.batches.batches import StoredBatch
+from tasks.requests.chat import checked_lane, usual_lane
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"])
 

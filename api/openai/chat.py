@@ -19,7 +19,7 @@ from schemas.errors import InvalidRequest, Unavailable
 from schemas.job import NewJob
 from schemas.jsons import JsonObject
 from schemas.lanes import Lane
-from tasks.requests import wants_validated_stream
+from tasks.requests.chat import wants_validated_stream
 
 router = APIRouter(prefix="/v1/chat/completions", tags=["chat"])
 

@@ -24,8 +24,8 @@ from api.requests import OfHouse, OfMemory, OfSettings
 from schemas.errors import InvalidRequest
 from schemas.ids import FileId, TenantId
 from schemas.jsons import JsonObject
-from storage.files import StoredFile
-from tasks.identity import new_file_id
+from storage.batches.files import StoredFile
+from tasks.requests.new_ids import new_file_id
 
 router = APIRouter(prefix="/v1/files", tags=["files"])
 

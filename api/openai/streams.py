@@ -23,7 +23,7 @@ from api.openai.waiting_events import WaitingEvents
 from api.presence import ClientGone, while_present
 from schemas.accepted import Rested
 from schemas.errors import PenstockError
-from tasks.deps import OnChunk
+from tasks.execution.deps import OnChunk
 
 KEEP_ALIVE_SECONDS = 15.0
 """Below the minute after which proxies close a silent connection."""

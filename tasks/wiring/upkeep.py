@@ -12,21 +12,21 @@ from config.catalogue import Catalogue
 from config.settings import Settings
 from schemas.errors import InvalidSetting
 from storage.connect import Storage
-from tasks.adapters import StoredBatches, StoredJobs, WatchedBatches
-from tasks.batches import Batches
-from tasks.books import Bookkeeper
-from tasks.configuration import Configuration
-from tasks.deliver import Deliveries
-from tasks.identity import new_job_id
-from tasks.limits import EarlyWakes, names_leading_to
-from tasks.openings import Openings
-from tasks.publish import Publisher
-from tasks.replay import Replays
-from tasks.stop_loss import StopLosses
-from tasks.suspense import LookUps, keeping
-from tasks.thresholds import Thresholds
-from tasks.webhooks import Webhooks, receiver_from
-from tasks.wiring.rooms import Rooms, open_rooms
+from tasks.alerts.thresholds import Thresholds
+from tasks.alerts.webhooks import Webhooks, receiver_from
+from tasks.batches.process import Batches
+from tasks.batches.stop_loss import StopLosses
+from tasks.configuration.apply_limits import EarlyWakes, names_leading_to
+from tasks.configuration.effective import Configuration
+from tasks.dead_letters.replay import Replays
+from tasks.dispatch.publisher import Publisher
+from tasks.dispatch.windows import Openings
+from tasks.intake.result_delivery import Deliveries
+from tasks.ledger.reconciliation import Bookkeeper
+from tasks.ledger.unresolved import LookUps, keeping
+from tasks.requests.new_ids import new_job_id
+from tasks.wiring.adapters import StoredBatches, StoredJobs, WatchedBatches
+from tasks.wiring.infrastructure import Rooms, open_rooms
 
 log = structlog.get_logger()
 

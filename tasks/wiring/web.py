@@ -10,27 +10,27 @@ from config.settings import Settings
 from providers.vocabulary import Vocabulary
 from schemas.ids import TenantId
 from schemas.tenants import TenantShare
-from storage.batches import BatchTable
-from storage.dead_letters import DeadLetterReads
-from storage.files import FileTable
-from storage.keys import KeyTable
-from storage.reads import Reads
-from storage.stop_losses import StopLossTable
-from tasks.accounts import Accounts
-from tasks.controls import Controls
-from tasks.deps import Deps
-from tasks.intake import Intake
-from tasks.letters import Imports, StoredLetters
-from tasks.quotas import Quotas
-from tasks.quote import Quotes
-from tasks.replay import Replays
-from tasks.replay_price import ReplayPrices
-from tasks.reprice import Repricing
-from tasks.suspense import Suspense, keeping
-from tasks.tenants import Tenants
-from tasks.treasury import Treasury
-from tasks.watch import Watch
-from tasks.wiring.rooms import Rooms, open_rooms
+from storage.batches.batches import BatchTable
+from storage.batches.files import FileTable
+from storage.batches.stop_losses import StopLossTable
+from storage.dead_letters.reads import DeadLetterReads
+from storage.jobs.reads import Reads
+from storage.tenancy.keys import KeyTable
+from tasks.configuration.budget_admin import Treasury
+from tasks.dead_letters.importing import Imports, StoredLetters
+from tasks.dead_letters.replay import Replays
+from tasks.dead_letters.replay_estimate import ReplayPrices
+from tasks.execution.deps import Deps
+from tasks.intake.submit import Intake
+from tasks.ledger.reprice import Repricing
+from tasks.ledger.unresolved import Suspense, keeping
+from tasks.operations.accounts import Accounts
+from tasks.operations.controls import Controls
+from tasks.operations.status import Watch
+from tasks.operations.tenants import Tenants
+from tasks.quotes.quote import Quotes
+from tasks.tenancy.quotas import Quotas
+from tasks.wiring.infrastructure import Rooms, open_rooms
 from tasks.wiring.work import intake_of, quotas_of, working
 
 
@@ -118,8 +118,8 @@ async def open_web_house(
 
 
 def _repricing(rooms: Rooms, catalogue: Catalogue, env: Mapping[str, str]) -> Repricing:
-    from providers.accounts import base_url_of  # noqa: PLC0415 - as in `working`, which has loaded it
-    from providers.price_list import prices_of  # noqa: PLC0415 - the same
+    from providers.account.accounts import base_url_of  # noqa: PLC0415 - as in `working`, which has loaded it
+    from providers.pricing.price_list import prices_of  # noqa: PLC0415 - the same
 
     urls = {name: base_url_of(name, table, env) for name, table in catalogue.providers.items()}
     return Repricing(rooms.storage.reprice, prices_of(catalogue, urls))

@@ -17,31 +17,31 @@ from schemas.accepted import Accepted
 from schemas.ids import JobId, TenantId
 from schemas.tenants import TenantShare
 from storage.connect import Storage
-from storage.grouped import GroupedJobs
-from tasks.adapters import StoredAnswers, StoredJobs
-from tasks.allowances import Allowances
-from tasks.budgeted import BudgetedModels
-from tasks.call_places import CallPlaces
-from tasks.deps import Deps
-from tasks.entrypoints import CallerMessage, job_from_message
-from tasks.estimates import keep_exchanging
-from tasks.heart import Heart
-from tasks.identity import new_attempt_id, new_job_id
-from tasks.intake import Intake, TenantLimits
-from tasks.observed import observed
-from tasks.patience import PatientJobs
-from tasks.pipeline import run_job
-from tasks.privacy import DiscreetJobs
-from tasks.publish import Published
-from tasks.quotas import Quotas
-from tasks.results import ResultBackend
-from tasks.settling import SettlingGate
-from tasks.wiring.rooms import Rooms, in_background, open_rooms
+from storage.jobs.group_jobs import GroupedJobs
+from tasks.dispatch.publisher import Published
+from tasks.execution.deps import Deps
+from tasks.execution.heartbeats import Heart
+from tasks.execution.layers.budgets import BudgetedModels
+from tasks.execution.layers.metrics import observed
+from tasks.execution.layers.postgres_outage import PatientJobs
+from tasks.execution.layers.redaction import DiscreetJobs
+from tasks.execution.layers.settling import SettlingGate
+from tasks.execution.pipeline import run_job
+from tasks.intake.call_places import CallPlaces
+from tasks.intake.celery_messages import CallerMessage, job_from_message
+from tasks.intake.result_backend import ResultBackend
+from tasks.intake.submit import Intake, TenantLimits
+from tasks.intake.urgent_allowances import Allowances
+from tasks.maintenance.token_estimates import keep_exchanging
+from tasks.requests.new_ids import new_attempt_id, new_job_id
+from tasks.tenancy.quotas import Quotas
+from tasks.wiring.adapters import StoredAnswers, StoredJobs
+from tasks.wiring.infrastructure import Rooms, in_background, open_rooms
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkerHouse:
-    """What the Celery tasks ask for (`workers.house.WorkerHouse`)."""
+    """What the Celery tasks ask for (`workers.services.WorkerHouse`)."""
 
     deps: Deps
     intake: Intake

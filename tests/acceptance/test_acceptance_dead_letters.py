@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from cli.address import Address
-from cli.door import Door
+from cli.client.address import Address
+from cli.client.http import Door
 from cli.main import FAILURE, INCOMPLETE, OK
 from stack.children import wait_until
 from tests.acceptance.test_acceptance_sdk import SCHEMA

@@ -17,7 +17,7 @@ import pytest
 from stack.children import wait_until
 from stack.home import Home
 from stack.servers import EmbeddedServers
-from tasks.exhaustion import TURN_SPREAD_SECONDS
+from tasks.budgets.policy import TURN_SPREAD_SECONDS
 from tests.support.shifted_clock import NO_COMPILER, ShiftedClock
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.stack_process import CONFIG, StackProcess

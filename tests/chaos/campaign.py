@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from threading import Thread
 
-from storage.due import LOST_MESSAGE_SECONDS
+from storage.queue.transitions import LOST_MESSAGE_SECONDS
 from tests.chaos.faults import BREATH_SECONDS, STUTTER_SECONDS, STUTTERS, WATCHDOG_SECONDS, Faults
 from tests.chaos.load import SCENARIOS, Load
 from tests.chaos.site import Site, running_site

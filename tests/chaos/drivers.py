@@ -27,16 +27,16 @@ from schemas.outcome import Valid
 from schemas.plan import Plan
 from schemas.reply import Reply, Trouble, TroubleKind
 from storage.connect import Storage, opened
-from storage.grouped import GroupedJobs
-from storage.jobs import JobTable
-from tasks.books import Bookkeeper
-from tasks.budgeted import BudgetedModels
-from tasks.configuration import Configuration
-from tasks.deps import Deps, OnChunk
-from tasks.heart import Heart
-from tasks.identity import new_attempt_id, new_job_id
-from tasks.pipeline import run_job
-from tasks.settling import SettlingGate
+from storage.jobs.group_jobs import GroupedJobs
+from storage.jobs.writes import JobTable
+from tasks.configuration.effective import Configuration
+from tasks.execution.deps import Deps, OnChunk
+from tasks.execution.heartbeats import Heart
+from tasks.execution.layers.budgets import BudgetedModels
+from tasks.execution.layers.settling import SettlingGate
+from tasks.execution.pipeline import run_job
+from tasks.ledger.reconciliation import Bookkeeper
+from tasks.requests.new_ids import new_attempt_id, new_job_id
 from tests.chaos.till import asked
 
 TARGET = Target(account="till", model="m")
@@ -77,7 +77,7 @@ class Terms:
 
 
 class TillModels:
-    """`tasks.budgeted.UnbudgetedModels`: one model, whose calls go to the till."""
+    """`tasks.execution.layers.budgets.UnbudgetedModels`: one model, whose calls go to the till."""
 
     def __init__(self, terms: Terms) -> None:
         self._port = terms.till_port
@@ -110,7 +110,7 @@ class TillModels:
 
 
 class HesitantJobs:
-    """`tasks.deps.Jobs` that lets time pass between the grant and the row, as a busy process does."""
+    """`tasks.execution.deps.Jobs` that lets time pass between the grant and the row, as a busy process does."""
 
     def __init__(self, jobs: GroupedJobs, longest_seconds: float, chance: random.Random) -> None:
         self._jobs, self._longest_seconds, self._chance = jobs, longest_seconds, chance
@@ -232,7 +232,7 @@ async def _rooms(terms: Terms) -> AsyncIterator[tuple[Storage, Admission, Config
 
 
 class NoAnswers:
-    """`tasks.deps.Answers` without a past."""
+    """`tasks.execution.deps.Answers` without a past."""
 
     async def same(self, job: Job) -> Valid | None:
         return None

@@ -13,9 +13,9 @@ import psycopg
 import redis
 
 from schemas.lanes import Lane
-from tasks.broker import celery_app
+from tasks.dispatch.celery_app import celery_app
 from tests.chaos.load import message_body
-from workers.completions import SUBMIT_TASK
+from workers.tasks import SUBMIT_TASK
 
 MESSAGES = 10
 TAKEN_SECONDS = 2.0

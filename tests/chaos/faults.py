@@ -21,9 +21,9 @@ from schemas.ids import JobId
 from schemas.lanes import Lane
 from stack.postgres import Postgres
 from stack.valkey import Valkey
-from tasks.broker import celery_app
-from tasks.publish import RUN_TASK, Published, message
-from tasks.vigil import RENEWAL_SECONDS
+from tasks.dispatch.celery_app import celery_app
+from tasks.dispatch.publisher import RUN_TASK, Published, message
+from tasks.maintenance.rescue_guard import RENEWAL_SECONDS
 from tests.chaos.entrusted import gone_with_a_worker
 from tests.chaos.greedy import GreedyTenant, handed_in_beside
 from tests.chaos.link import Link

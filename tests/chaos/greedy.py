@@ -12,8 +12,8 @@ from typing import Any
 
 import psycopg
 
-from cli.address import Address
-from cli.door import Door
+from cli.client.address import Address
+from cli.client.http import Door
 from schemas.errors import PenstockError
 from simulator.scripted import directive
 from tests.chaos.load import LANES, message_body

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 
 from schemas.ids import AttemptId
 from schemas.money import NanoUsd
-from storage.engine import open_engine
-from storage.ledger import LedgerTable
+from storage.database.engine import open_engine
+from storage.ledger.ledger import LedgerTable
 
 MOST = 100_000
 

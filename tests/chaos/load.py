@@ -19,8 +19,8 @@ from urllib.parse import urlsplit
 from kombu.exceptions import OperationalError
 
 from schemas.lanes import Lane
-from tasks.broker import celery_app
-from workers.completions import SUBMIT_TASK
+from tasks.dispatch.celery_app import celery_app
+from workers.tasks import SUBMIT_TASK
 
 CALLERS = 12
 BATCH_LINES = 100

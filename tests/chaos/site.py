@@ -17,8 +17,8 @@ from pathlib import Path
 
 import redis
 
-from cli.address import Address
-from cli.door import Door
+from cli.client.address import Address
+from cli.client.http import Door
 from stack.children import end, kill_group, last_lines, wait_until
 from stack.home import Home, free_port
 from stack.postgres import Postgres

@@ -21,9 +21,9 @@ import redis
 from schemas.ids import AttemptId
 from schemas.money import NanoUsd
 from stack.children import wait_until
-from storage.config_rows import ConfigTable
-from storage.engine import open_engine
-from tasks.configuration import set_budget
+from storage.database.engine import open_engine
+from storage.tenancy.configuration import ConfigTable
+from tasks.configuration.effective import set_budget
 from tests.chaos.balances import Samples, reserved_in, watch
 from tests.chaos.drivers import Terms, drive, keep
 from tests.chaos.invoice import resolve_by_bill

@@ -12,10 +12,10 @@ from schemas.errors import InvalidRequest
 from schemas.ids import DEFAULT_TENANT, JobId
 from schemas.jsons import JsonObject
 from schemas.lanes import Lane
-from tasks.entrypoints import CallerMessage, job_from_message
-from tasks.publish import RUN_TASK, Published, message, parse_message
-from tasks.requests import EXTRAS, MAX_DEADLINE_SECONDS, MAX_KEY_CHARACTERS, MAX_MESSAGES, MAX_PROMPT_CHARACTERS
-from workers.completions import COMPLETE_TASK, SUBMIT_TASK
+from tasks.dispatch.publisher import RUN_TASK, Published, message, parse_message
+from tasks.intake.celery_messages import CallerMessage, job_from_message
+from tasks.requests.chat import EXTRAS, MAX_DEADLINE_SECONDS, MAX_KEY_CHARACTERS, MAX_MESSAGES, MAX_PROMPT_CHARACTERS
+from workers.tasks import COMPLETE_TASK, SUBMIT_TASK
 
 CONTRACT = Path(__file__).resolve().parents[2] / "docs" / "contract"
 HELLO: JsonObject = {"model": "small", "messages": [{"role": "user", "content": "hi"}]}

@@ -9,8 +9,8 @@ import psycopg
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from storage.engine import open_engine
-from storage.schema import migrate
+from storage.database.engine import open_engine
+from storage.database.schema import migrate
 
 
 class RedisNumber(IntEnum):

@@ -1,7 +1,7 @@
 """What the pipeline believes of its gate and its jobs, as tests that the fakes and the real things pass alike.
 
-A subclass provides the fixture; each test is a sentence of `tasks.deps`. A fake that answers otherwise than the real
-thing would make the pipeline's tests lie.
+A subclass provides the fixture; each test is a sentence of `tasks.execution.deps`. A fake that answers otherwise than
+the real thing would make the pipeline's tests lie.
 """
 
 import asyncio
@@ -30,8 +30,8 @@ from schemas.lanes import Lane
 from schemas.money import NanoUsd
 from schemas.states import JobState
 from schemas.tenants import TenantShare
-from tasks.deps import Gate
-from tasks.patience import NamedClaims
+from tasks.execution.deps import Gate
+from tasks.execution.layers.postgres_outage import NamedClaims
 from tests.support.fakes import NOW, PRICE, TARGET, a_reply
 
 COUNTERS = (

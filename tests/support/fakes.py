@@ -20,7 +20,7 @@ from schemas.outcome import Invalid, Judged, Valid
 from schemas.plan import Plan
 from schemas.reply import Reply, Trouble
 from schemas.states import JobState
-from tasks.deps import Deps, OnChunk
+from tasks.execution.deps import Deps, OnChunk
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 TARGET = Target(account="fake", model="m")

@@ -17,9 +17,9 @@ from schemas.contract import OutputContract
 from schemas.ids import TenantId
 from schemas.outcome import Judged
 from schemas.reply import Reply
-from tasks.deps import Models
+from tasks.execution.deps import Models
 from tasks.wiring.work import WorkerHouse, open_worker_house
-from workers.assembly import assemble
+from workers.build import assemble
 
 HANGING_NAME = "never_judged"
 """The name of the contract."""
@@ -35,7 +35,7 @@ class NeverRead(dict[str, Any]):
 
 
 class HangingModels:
-    """`tasks.deps.Models`, all but the judgement as it is."""
+    """`tasks.execution.deps.Models`, all but the judgement as it is."""
 
     def __init__(self, models: Models) -> None:
         self.chain, self.plan, self.call = models.chain, models.plan, models.call

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 from schemas.errors import RedisUnavailable
 from schemas.lanes import Lane
-from tasks.openings import Flow
-from tasks.publish import Published
+from tasks.dispatch.publisher import Published
+from tasks.dispatch.windows import Flow
 
 
 @dataclass

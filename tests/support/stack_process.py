@@ -18,8 +18,8 @@ import openai
 import psycopg
 from psycopg.rows import dict_row
 
-from cli.address import Address
-from cli.door import Door
+from cli.client.address import Address
+from cli.client.http import Door
 from stack.children import last_lines, wait_until
 from stack.home import free_port
 from stack.status import Connection, ProcessStatus, read_connection, read_status

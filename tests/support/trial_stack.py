@@ -16,8 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from cli.address import Address
-from cli.door import Door
+from cli.client.address import Address
+from cli.client.http import Door
 from stack.status import read_status
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.stack_process import StackProcess

@@ -27,12 +27,12 @@ from schemas.errors import InvalidRequest, PostgresUnavailable
 from schemas.ids import JobId
 from schemas.lanes import Lane
 from schemas.states import JobState
-from tasks.broker import celery_app
-from tasks.entrypoints import CallerMessage, lane_of
-from tasks.publish import Published
-from tasks.results import ResultBackend
-from workers.assembly import assemble
-from workers.bridge import AsyncTask
+from tasks.dispatch.celery_app import celery_app
+from tasks.dispatch.publisher import Published
+from tasks.intake.celery_messages import CallerMessage, lane_of
+from tasks.intake.result_backend import ResultBackend
+from workers.build import assemble
+from workers.pool.bridge import AsyncTask
 
 QUICK_JOBS = 100
 """Jobs called `quick_` are counted by the hundred, so that counting is not what is measured."""

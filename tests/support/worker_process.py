@@ -14,8 +14,8 @@ import redis
 
 from schemas.ids import JobId
 from schemas.lanes import Lane
-from tasks.broker import celery_app
-from tasks.publish import RUN_TASK, Published, message
+from tasks.dispatch.celery_app import celery_app
+from tasks.dispatch.publisher import RUN_TASK, Published, message
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 DEADLINE_SECONDS = 20.0

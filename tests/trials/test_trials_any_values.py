@@ -24,11 +24,11 @@ from api.answers import Json, header_value
 from api.native.shapes import story_object, whole_letter_object
 from config.catalogue import Catalogue, ModelTable, PriceTable, ProviderTable
 from config.settings import Settings
-from providers.client import Account
-from providers.counting import counters
-from providers.estimates import Estimates
-from providers.large_replies import LargeReplies
+from providers.account.client import Account
+from providers.account.large_replies import LargeReplies
 from providers.models import Models
+from providers.tokens.counting import counters
+from providers.tokens.estimates import Estimates
 from providers.vocabulary import Vocabulary
 from schemas.decision import DeadReason
 from schemas.errors import InvalidRequest, NotFound
@@ -38,15 +38,15 @@ from schemas.jsons import NEW_LINE, MalformedJson, dumps, parse, parse_reply
 from schemas.lanes import Lane
 from schemas.replay import DeadLetters
 from schemas.storable import storable
-from storage.dead_letters import DeadLetterReads
-from storage.engine import open_engine
-from storage.grouped import GroupedJobs
-from storage.jobs import JobTable
-from storage.reads import JobStory, Reads
-from tasks.heart import Heart
-from tasks.identity import new_attempt_id
-from tasks.pipeline import run_job
-from tasks.requests import EXTRAS, Origin, parse_chat_request
+from storage.database.engine import open_engine
+from storage.dead_letters.reads import DeadLetterReads
+from storage.jobs.group_jobs import GroupedJobs
+from storage.jobs.reads import JobStory, Reads
+from storage.jobs.writes import JobTable
+from tasks.execution.heartbeats import Heart
+from tasks.execution.pipeline import run_job
+from tasks.requests.chat import EXTRAS, Origin, parse_chat_request
+from tasks.requests.new_ids import new_attempt_id
 from tests.integration.conftest import fresh_database
 from tests.support.fakes import FakeGate, FakeJobs, FakeModels, a_job, deps_of
 from tests.support.figures import Figures

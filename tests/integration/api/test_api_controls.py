@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import httpx2
 import pytest
 
-from cli import controls as controls_cli
+from cli.commands import controls as controls_cli
 from schemas.jsons import JsonObject
 from tests.support.door import MESSAGES, error_of, eventually
 

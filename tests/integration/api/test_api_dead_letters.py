@@ -7,10 +7,10 @@ import httpx2
 import orjson
 import pytest
 
-from cli import dead_letters as letters_cli
-from cli import replays as replays_cli
+from cli.commands import dead_letters as letters_cli
+from cli.commands import replays as replays_cli
 from schemas.jsons import JsonObject
-from tasks.letters import LETTERS_PER_WRITE
+from tasks.dead_letters.importing import LETTERS_PER_WRITE
 from tests.integration.api.conftest import Premises
 from tests.support.door import MESSAGES, error_of, eventually
 

@@ -3,8 +3,8 @@
 import httpx2
 import pytest
 
-from cli import jobs as jobs_cli
-from cli import operator as operator_cli
+from cli.commands import jobs as jobs_cli
+from cli.commands import operations as operator_cli
 from schemas.jsons import JsonObject
 from tests.support.door import MESSAGES, error_of
 

@@ -9,8 +9,8 @@ from openai import AsyncOpenAI, OpenAI
 from openai.types import Batch
 from openai.types.chat import ChatCompletionMessageParam
 
-from cli.address import Address
-from cli.door import Door
+from cli.client.address import Address
+from cli.client.http import Door
 from schemas.errors import PenstockError
 from tests.integration.api.conftest import ADMIN, Premises
 from tests.support.door import eventually

@@ -10,10 +10,10 @@ from decimal import Decimal
 import httpx2
 import pytest
 
+from cli.commands.unresolved import COLUMNS
 from cli.main import FAILURE, OK, USAGE
-from cli.suspense import COLUMNS
 from schemas.jsons import JsonObject
-from tasks.books import PRESUME_AFTER_SECONDS
+from tasks.ledger.reconciliation import PRESUME_AFTER_SECONDS
 from tests.integration.api.conftest import ADMIN, Premises
 from tests.support.door import error_of, eventually
 from tests.support.own_process import CHECKOUT

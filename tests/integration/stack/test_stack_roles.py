@@ -7,7 +7,7 @@ import psycopg
 from stack.home import Home
 from stack.postgres import Postgres
 from stack.roles import APPLICATION, BOOTSTRAP, MOVER
-from storage.schema import migrate
+from storage.database.schema import migrate
 
 RIGHTS = "SELECT rolsuper, rolcreaterole, rolcreatedb, rolreplication, rolbypassrls FROM pg_roles WHERE rolname = %s"
 OWNERS = """

@@ -1,4 +1,4 @@
-"""Suspects in processes of their own: the real upkeep starts the real `python -m workers.alone` for each.
+"""Suspects in processes of their own: the real upkeep starts the real `python -m workers.upkeep.isolated_job` for each.
 
 Only a death there, by itself, condemns a job. Whoever asks such a process to end, or upkeep beside it, condemns none.
 """
@@ -18,17 +18,17 @@ import pytest
 from psycopg.rows import dict_row
 from pydantic import SecretStr
 
+from bench.store.sample_jobs import new_job
 from config.settings import Settings
 from schemas.ids import JobId
-from storage.engine import open_engine
-from storage.jobs import JobTable
+from storage.database.engine import open_engine
+from storage.jobs.writes import JobTable
 from tasks.release import release
 from tests.integration.conftest import RedisNumber
 from tests.support.own_process import OwnProcess
 from tests.support.simulator_process import SimulatorProcess
-from tests.support.stored_jobs import new_job
 from tests.support.worker_process import until
-from workers.alone import started
+from workers.upkeep.isolated_job import started
 
 CONFIG = """
 [models."gpt-4.1-mini"]
@@ -91,7 +91,9 @@ class Ward:
 def pids_of(job_id: JobId) -> list[int]:
     """Processes that run this job alone."""
     listed = subprocess.run(["/bin/ps", "-axww", "-o", "pid=,command="], capture_output=True, text=True, check=True)
-    words = [line.split() for line in listed.stdout.splitlines() if "workers.alone" in line and job_id in line]
+    words = [
+        line.split() for line in listed.stdout.splitlines() if "workers.upkeep.isolated_job" in line and job_id in line
+    ]
     return [int(pid) for pid, *_ in words]
 
 

@@ -13,8 +13,8 @@ from schemas.ids import JobId
 from schemas.lanes import Lane
 from stack.home import Home
 from stack.valkey import Valkey
-from tasks.broker import celery_app
-from tasks.publish import Published, Publisher
+from tasks.dispatch.celery_app import celery_app
+from tasks.dispatch.publisher import Published, Publisher
 from tests.support.worker_process import Broker, WorkerProcess, until
 
 JOBS = [Published(job_id=JobId("job_1"), generation=0)]

@@ -17,20 +17,20 @@ import pytest
 from psycopg.rows import dict_row
 from pydantic import SecretStr
 
+from bench.store.sample_jobs import new_job
 from config.marks import FOLDER
 from config.settings import Settings
 from schemas.contract import OutputContract
 from schemas.ids import JobId
 from schemas.job import NewJob
 from stack.home import free_port
-from storage.engine import open_engine
-from storage.jobs import JobTable
+from storage.database.engine import open_engine
+from storage.jobs.writes import JobTable
 from tasks.release import release
 from tests.integration.conftest import RedisNumber
 from tests.support.full_pipe import full_pipe
 from tests.support.own_process import CHECKOUT, CeleryWorker, OwnProcess
 from tests.support.simulator_process import SimulatorProcess
-from tests.support.stored_jobs import new_job
 from tests.support.worker_process import until
 
 WATCHDOG_SECONDS, LEASE_SECONDS, HEARTBEAT_SECONDS = 6, 15, 2

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from cli.main import main
 from config.settings import Settings
-from storage.schema import known_migrations, migrate
+from storage.database.schema import known_migrations, migrate
 from tasks.release import release
 from tests.integration.conftest import RedisNumber, empty_database
 from tests.support.next_version import NEXT, expand
@@ -107,7 +107,7 @@ def test_no_process_starts_on_the_database_of_the_version_before(env: dict[str, 
     started = [
         CeleryWorker(env),
         OwnProcess("workers.upkeep", env),
-        OwnProcess("workers.alone", env, "job_none", "0"),
+        OwnProcess("workers.upkeep.isolated_job", env, "job_none", "0"),
         DoorProcess(env),
     ]
     try:

@@ -19,7 +19,7 @@ from admission.stamps import read_stamp
 from admission.state import FIELDS, FORMAT, MOMENTS, SIZE, lua_layout, pack, unpack
 from schemas.admission import LimitFigures, LimitHeaders, Penalty, WaitReason
 from schemas.lanes import Lane
-from tasks.budgets import Window, window_name
+from tasks.budgets.counters import Window, window_name
 
 SCRIPTS = [ADMIT, CONFIGURE, EXPIRE, LIMIT, PENALIZE, REBUILD, SETTLE]
 NOW = datetime(2026, 10, 25, 0, 30, tzinfo=UTC)

@@ -7,7 +7,7 @@ import pytest
 from api.auth import BELIEVED_SECONDS, Authenticator
 from schemas.errors import PostgresUnavailable, Unauthenticated
 from schemas.ids import KeyId, TenantId
-from storage.keys import StoredKey
+from storage.tenancy.keys import StoredKey
 
 ISSUED_AT = datetime(2026, 1, 1, tzinfo=UTC)
 KEY = StoredKey(

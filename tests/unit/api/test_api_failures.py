@@ -11,7 +11,7 @@ from api.errors import install
 from api.failures import FAILURE_BURST, FAILURES_PER_SECOND, MOST_ADDRESSES, Failures, network_of
 from schemas.errors import TooManyFailures, Unauthenticated
 from schemas.ids import KeyId, TenantId
-from storage.keys import StoredKey
+from storage.tenancy.keys import StoredKey
 
 RIGHT = StoredKey(
     id=KeyId("key_1"),

@@ -10,7 +10,7 @@ from schemas.jsons import JsonObject
 from schemas.lanes import Lane
 from schemas.money import NanoUsd
 from schemas.states import JobState
-from storage.suspense import SuspenseTotal
+from storage.ledger.unresolved import SuspenseTotal
 
 
 @dataclass

@@ -20,8 +20,8 @@ from config.catalogue import PrivacyTable
 from schemas.ids import KeyId, TenantId
 from schemas.replay import DeadLetters
 from schemas.tenants import TenantShare
-from storage.dead_letters import MAX_LETTER_BYTES
-from storage.keys import StoredKey
+from storage.dead_letters.reads import MAX_LETTER_BYTES
+from storage.tenancy.keys import StoredKey
 
 GREEDY, MODEST = TenantId("greedy"), TenantId("modest")
 OPERATOR_KEY = "pk_admin"

@@ -13,7 +13,7 @@ from api.openai.waiting_events import WaitingEvents
 from api.presence import ClientGone, while_present
 from schemas.accepted import Rested
 from schemas.errors import RedisUnavailable
-from tasks.deps import OnChunk
+from tasks.execution.deps import OnChunk
 from tests.support.rests import REPLY, a_chunk, a_rest
 
 

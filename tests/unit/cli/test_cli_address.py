@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.address import find_address
+from cli.client.address import find_address
 from schemas.errors import Unauthenticated
 from stack.home import Home
 from stack.status import Connection, write_connection

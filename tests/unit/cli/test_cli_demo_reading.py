@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from cli.demo_reading import Reading, block, counters, last_line, line, nano_usd, quota_used, settled_nano_usd
+from cli.demo.reading import Reading, block, counters, last_line, line, nano_usd, quota_used, settled_nano_usd
 
 READING = Reading(
     elapsed_seconds=4.0,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cli.operator import waiting_in_words
+from cli.commands.operations import waiting_in_words
 from schemas.jsons import JsonObject
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.errors import BatchIncomplete, DoorFailed, DoorUnreachable
+from cli.client.errors import BatchIncomplete, DoorFailed, DoorUnreachable
 from cli.main import EPILOG, EXIT_CODES, main
 from config.catalogue import CatalogueError
 from config.settings import SettingError

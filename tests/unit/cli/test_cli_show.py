@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from cli.show import cell, dollars, show_object, show_rows
+from cli.output import cell, dollars, show_object, show_rows
 
 
 def test_a_pipe_gets_tab_separated_lines_with_the_columns_that_are_known(capsys: pytest.CaptureFixture[str]) -> None:

@@ -40,7 +40,7 @@ def test_the_soft_limit_is_raised_to_the_hard_one() -> None:
     [
         ("-m", "api"),
         ("-m", "workers.upkeep"),
-        ("-m", "workers.alone", "job_1", "0"),
+        ("-m", "workers.upkeep.isolated_job", "job_1", "0"),
         ("-m", "celery", "-A", "workers.app", "worker"),
     ],
     ids=lambda words: words[1],

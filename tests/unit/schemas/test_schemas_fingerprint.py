@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from providers.validation import CompiledSchema
-from providers.work import Size, Work
+from providers.contract.validation import CompiledSchema
+from providers.contract.work import Size, Work
 from schemas.fingerprint import cause_of
 from schemas.jsons import JsonObject
 

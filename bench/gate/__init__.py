@@ -1,0 +1,1 @@
+"""Measures the gate alone, with light driver processes."""

@@ -1,0 +1,1 @@
+"""Measures statements and duties on a full database."""

@@ -1,0 +1,1 @@
+"""Measures token estimates against a tokenizer."""

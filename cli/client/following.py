@@ -1,0 +1,35 @@
+"""Watching a replay until it ends, in plain lines on stderr. Whoever stops watching stops nothing."""
+
+import time
+from collections.abc import Callable
+
+from cli.client.errors import ReplayStopped
+from cli.client.http import Door
+from cli.output import remark
+from schemas.jsons import JsonObject
+from schemas.replay import ReplayState
+
+LOOK_SECONDS = 0.5
+LINE_SECONDS = 2.0
+
+
+def follow(door: Door, begun: JsonObject, *, pause: Callable[[float], None] = time.sleep) -> JsonObject:
+    """Say how far it is until it ends; returns its end. Raises ReplayStopped where its canaries stopped it."""
+    replay, said, said_at = begun, "", float("-inf")
+    while ReplayState(replay["state"]).under_way:
+        line = _line(replay)
+        if line != said and time.monotonic() - said_at >= LINE_SECONDS:
+            remark(line)
+            said, said_at = line, time.monotonic()
+        pause(LOOK_SECONDS)
+        replay = door.get("replays", str(begun["id"]))
+    remark(_line(replay))
+    if replay["state"] == ReplayState.STOPPED:
+        raise ReplayStopped(f"{begun['id']}: {replay['detail']}; `penstock replays resume` goes on all the same")
+    return replay
+
+
+def _line(replay: JsonObject) -> str:
+    refused = f", {replay['refused']} refused" if replay["refused"] else ""
+    detail = f" ({replay['detail']})" if replay["detail"] else ""
+    return f"{replay['state']}: {replay['replayed']} of {replay['total']} replayed{refused}{detail}"

@@ -1,0 +1,170 @@
+"""Speaking HTTP to a running penstock: native resources as JSON, `/v1` through the official SDK.
+
+Statuses become the errors of `schemas.errors` here; the commands see no status and no exception of a library.
+"""
+
+import http.client
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from urllib.error import HTTPError, URLError
+from urllib.parse import quote, urlencode
+from urllib.request import OpenerDirector, ProxyHandler, Request, build_opener
+
+from cli.client.address import Address
+from cli.client.errors import DoorFailed, DoorUnreachable
+from schemas.errors import Forbidden, InvalidRequest, NotFound, PenstockError, Unauthenticated, Unavailable
+from schemas.jsons import JsonObject, dumps
+
+if TYPE_CHECKING:
+    from openai import OpenAI
+
+TIMEOUT_SECONDS = 60.0
+PAGE_ROWS = 100
+
+ERROR_OF_STATUS: dict[int, type[PenstockError]] = {
+    400: InvalidRequest,
+    401: Unauthenticated,
+    403: Forbidden,
+    404: NotFound,
+    409: InvalidRequest,
+    413: InvalidRequest,
+    422: InvalidRequest,
+    429: Unavailable,
+    503: Unavailable,
+}
+
+
+class Door:
+    """One penstock, spoken to as one key."""
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        self._opener: OpenerDirector = build_opener(*([ProxyHandler({})] if address.is_loopback else []))
+
+    def get(self, *path: str, **query: object) -> JsonObject:
+        """Ask for a resource; `None` values of the query are left out."""
+        chosen = {name: value for name, value in query.items() if value is not None}
+        return self._exchange("GET", _path(path) + (f"?{urlencode(chosen)}" if chosen else ""))
+
+    def post(self, *path: str, body: JsonObject | None = None, headers: Mapping[str, str] | None = None) -> JsonObject:
+        """Create or change a resource."""
+        return self._exchange("POST", _path(path), body or {}, headers)
+
+    def post_lines(self, *path: str, lines: bytes, **query: object) -> JsonObject:
+        """Send JSON lines."""
+        return self._exchange("POST", _path(path) + (f"?{urlencode(query)}" if query else ""), lines)
+
+    def lines(self, *path: str, **query: object) -> Iterator[bytes]:
+        """Yield the lines of a streamed answer as they come; one that ends early raises DoorFailed."""
+        chosen = {name: value for name, value in query.items() if value is not None}
+        request = self._request("GET", _path(path) + (f"?{urlencode(chosen)}" if chosen else ""), None)
+        with self._answered(request) as answer:
+            for line in answer:
+                if not line.endswith(b"\n"):
+                    raise DoorFailed(f"the answer of {self.address.url} ended in the middle of a line")
+                yield line
+
+    def delete(self, *path: str) -> JsonObject:
+        """End a resource."""
+        return self._exchange("DELETE", _path(path))
+
+    def rows(self, *path: str, at_most: int | None = None, **query: object) -> Iterator[JsonObject]:
+        """Yield the rows of a listing, page by page, up to `at_most`."""
+        after, seen = None, 0
+        while True:
+            wanted = PAGE_ROWS if at_most is None else min(PAGE_ROWS, at_most - seen)
+            page = self.get(*path, **query, limit=wanted, after=after)
+            rows = page.get("data", [])
+            yield from rows
+            seen += len(rows)
+            after = page.get("last_id")
+            if not rows or not page.get("has_more") or after is None or (at_most is not None and seen >= at_most):
+                return
+
+    def is_ready(self) -> bool:
+        """Whether it would do work now. Raises nothing when nobody answers."""
+        try:
+            self._exchange("GET", "/readyz")
+        except PenstockError:
+            return False
+        return True
+
+    @contextmanager
+    def sdk(self) -> Iterator["OpenAI"]:
+        """Open the official client; what it raises inside comes out as one of our errors."""
+        import openai  # noqa: PLC0415 - loading it takes a second, which `penstock status` should not pay
+
+        http_client = openai.DefaultHttpxClient(trust_env=not self.address.is_loopback)
+        try:
+            with openai.OpenAI(
+                base_url=f"{self.address.url}/v1", api_key=self.address.key, http_client=http_client
+            ) as client:
+                yield client
+        except openai.APIStatusError as error:
+            raise _error_of(error.status_code, error.body) from error
+        except openai.APIConnectionError as error:
+            raise self._unreachable(str(error.__cause__ or error)) from error
+        except openai.APIError as error:
+            raise DoorFailed(f"{self.address.url} gave an answer that is none: {error.message}") from error
+
+    def _exchange(
+        self, method: str, path: str, body: JsonObject | bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> JsonObject:
+        with self._answered(self._request(method, path, body, headers)) as answer:
+            return self._parsed(answer.read())
+
+    def _request(
+        self, method: str, path: str, body: JsonObject | bytes | None, headers: Mapping[str, str] | None = None
+    ) -> Request:
+        raw = dumps(body) if isinstance(body, dict) else body
+        kind = "application/x-ndjson" if isinstance(body, bytes) else "application/json"
+        return Request(  # noqa: S310 - the scheme was checked to be http or https
+            self.address.url + path,
+            method=method,
+            data=raw,
+            headers={"authorization": f"Bearer {self.address.key}", "content-type": kind} | dict(headers or {}),
+        )
+
+    @contextmanager
+    def _answered(self, request: Request) -> Iterator[http.client.HTTPResponse]:
+        try:
+            with self._opener.open(request, timeout=TIMEOUT_SECONDS) as answer:
+                yield answer
+        except HTTPError as error:
+            with error:
+                raise _error_of(error.code, _loads(error.read())) from error
+        except (URLError, TimeoutError, ConnectionError, http.client.HTTPException) as error:
+            raise self._unreachable(str(getattr(error, "reason", error))) from error
+
+    def _parsed(self, text: bytes) -> JsonObject:
+        answer = _loads(text) if text else {}
+        if not isinstance(answer, dict):
+            raise DoorFailed(f"what answers at {self.address.url} is not a penstock")
+        return answer
+
+    def _unreachable(self, why: str) -> DoorUnreachable:
+        return DoorUnreachable(
+            f"nobody answers at {self.address.url} ({why}); start it with `penstock up`, or name another with --url"
+        )
+
+
+def _path(parts: tuple[str, ...]) -> str:
+    return "".join(f"/{quote(part, safe='')}" for part in parts)
+
+
+def _loads(text: bytes) -> Any:  # noqa: ANN401 - unparsed
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
+
+
+def _error_of(status: int, body: object) -> PenstockError:
+    """The error that a refusing answer means; `body` is OpenAI's error object, wrapped or not, or nothing."""
+    found = body.get("error", body) if isinstance(body, dict) else {}
+    message = found.get("message") if isinstance(found, dict) else None
+    param = found.get("param") if isinstance(found, dict) else None
+    kind = ERROR_OF_STATUS.get(status, DoorFailed)
+    return kind(str(message) if message else f"the door answered with status {status}", param=param)

@@ -1,0 +1,219 @@
+"""`penstock submit`, `watch` and `results`: a batch from its file to its answers, through the official SDK."""
+
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Protocol
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from cli.client.errors import BatchIncomplete
+from cli.client.http import Door
+from cli.commands.quote import quote_file
+from cli.options import DEFAULT_HOME, AsJson, HomeFolder, Url, open_door
+from cli.output import remark, say, show_json
+from schemas.errors import InvalidRequest
+from schemas.lanes import Lane
+
+if TYPE_CHECKING:
+    from openai import OpenAI
+    from openai.types import Batch
+
+LOOK_SECONDS = 0.5
+LINE_SECONDS = 5.0
+CHECK_WAIT_SECONDS = 20.0
+ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
+CHUNK_BYTES = 1 << 16
+
+
+def submit(
+    ctx: typer.Context,
+    *,
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="A batch file: JSON lines.")],
+    lane: Annotated[Lane, typer.Option("--lane", help="The priority class of its jobs.")] = Lane.NORMAL,
+    max_cost: Annotated[
+        str, typer.Option("--max-cost", help="Stop it at so many USD; `quote` takes what asking each once may cost.")
+    ] = "",
+    max_error_rate: Annotated[
+        str, typer.Option("--max-error-rate", help="Stop it when more than this part fails, such as 0.05.")
+    ] = "",
+    canary: Annotated[
+        int | None, typer.Option("--canary", min=1, help="Run so many first; hold the rest for the price they project.")
+    ] = None,
+    follow: Annotated[bool, typer.Option("--watch", help="Watch it until it ends.")] = False,
+    as_json: AsJson = False,
+    url: Url = None,
+    home: HomeFolder = DEFAULT_HOME,
+) -> None:
+    """Submit a batch file and print the batch's id."""
+    door = open_door(ctx, url, home)
+    cap = quote_file(door, file)["one_call_usd"] if max_cost == "quote" else max_cost
+    terms = {"max_cost_usd": cap, "max_error_rate": max_error_rate, "canary": str(canary or "")}
+    with door.sdk() as client:
+        batch = checked(client, submit_file(client, file, lane=lane, terms=terms))
+    if as_json:
+        show_json(batch.to_dict(mode="json"))
+    else:
+        say(batch.id)
+    if follow:
+        _watch(door, batch.id)
+
+
+def proceed(ctx: typer.Context, *, batch_id: str, url: Url = None, home: HomeFolder = DEFAULT_HOME) -> None:
+    """Let a batch go on that its canary holds."""
+    open_door(ctx, url, home).post("v1", "batches", batch_id, "proceed")
+    remark(f"{batch_id} goes on")
+
+
+def watch(ctx: typer.Context, *, batch_id: str, url: Url = None, home: HomeFolder = DEFAULT_HOME) -> None:
+    """Watch a batch until it ends. Ctrl-C stops watching, not the batch."""
+    _watch(open_door(ctx, url, home), batch_id)
+
+
+def results(
+    ctx: typer.Context,
+    *,
+    batch_id: str,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Where to; default: stdout.")] = None,
+    errors: Annotated[Path | None, typer.Option("--errors", help="Where the lines that failed go.")] = None,
+    url: Url = None,
+    home: HomeFolder = DEFAULT_HOME,
+) -> None:
+    """Fetch the results of a batch that has ended."""
+    with open_door(ctx, url, home).sdk() as client:
+        batch = client.batches.retrieve(batch_id)
+        if batch.status not in ENDED:
+            raise InvalidRequest(f"{batch_id} is {batch.status}; wait for its end with `penstock watch {batch_id}`")
+        _fetch(client, batch.output_file_id, output)
+        if errors is not None:
+            _fetch(client, batch.error_file_id, errors)
+    remark(_counts(batch))
+
+
+def submit_file(client: "OpenAI", file: Path, *, lane: Lane, terms: Mapping[str, str] | None = None) -> "Batch":
+    """Upload a file and create its batch, under the terms that are not empty."""
+    uploaded = client.files.create(file=file, purpose="batch")
+    return client.batches.create(
+        input_file_id=uploaded.id,
+        endpoint="/v1/chat/completions",
+        completion_window="24h",
+        metadata={"lane": lane.value} | {name: value for name, value in (terms or {}).items() if value},
+    )
+
+
+def checked(client: "OpenAI", batch: "Batch", *, wait_seconds: float = CHECK_WAIT_SECONDS) -> "Batch":
+    """Wait until the lines have been checked. Raises InvalidRequest with the first complaint when one is wrong."""
+    give_up_at = time.monotonic() + wait_seconds
+    while batch.status == "validating" and time.monotonic() < give_up_at:
+        time.sleep(LOOK_SECONDS)
+        batch = client.batches.retrieve(batch.id)
+    if batch.status == "failed":
+        raise InvalidRequest(f"{batch.id} was refused: {_complaints(batch)}")
+    return batch
+
+
+def ends(client: "OpenAI", batch_id: str) -> Iterator["Batch"]:
+    """Yield the batch as it is now, again and again; the last one has ended."""
+    while True:
+        batch = client.batches.retrieve(batch_id)
+        yield batch
+        if batch.status in ENDED:
+            return
+        time.sleep(LOOK_SECONDS)
+
+
+def _watch(door: Door, batch_id: str) -> None:
+    with door.sdk() as client, _meter() as meter:
+        last = None
+        for last in ends(client, batch_id):
+            meter.show(last)
+    assert last is not None  # noqa: S101 - `ends` yields at least once
+    if last.status == "failed":
+        raise InvalidRequest(f"{batch_id} was refused: {_complaints(last)}")
+    remark(_counts(last))
+    if last.status != "completed" or (last.request_counts and last.request_counts.failed):
+        raise BatchIncomplete(f"{_counts(last)}; see `penstock dead-letters list --batch {batch_id}`")
+
+
+class _Meter(Protocol):
+    def show(self, batch: "Batch") -> None: ...
+
+
+class _Bar:
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._task = progress.add_task("validating", total=None)
+
+    def show(self, batch: "Batch") -> None:
+        done, total = _done(batch)
+        self._progress.update(self._task, description=batch.status, completed=done, total=total or None)
+
+
+class _Lines:
+    def __init__(self) -> None:
+        self._said, self._said_at = "", 0.0
+
+    def show(self, batch: "Batch") -> None:
+        line, now = _counts(batch), time.monotonic()
+        if line != self._said and (now - self._said_at >= LINE_SECONDS or batch.status in ENDED):
+            remark(line)
+            self._said, self._said_at = line, now
+
+
+@contextmanager
+def _meter() -> Iterator[_Meter]:
+    if not sys.stderr.isatty():
+        yield _Lines()
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        yield _Bar(progress)
+
+
+def _done(batch: "Batch") -> tuple[int, int]:
+    counts = batch.request_counts
+    return (counts.completed + counts.failed, counts.total) if counts else (0, 0)
+
+
+def _counts(batch: "Batch") -> str:
+    counts = batch.request_counts
+    numbers = f": {counts.completed} of {counts.total} completed, {counts.failed} failed" if counts else ""
+    return f"{batch.id} {batch.status}{numbers}{_held(batch)}"
+
+
+def _held(batch: "Batch") -> str:
+    """What a batch that stopped or holds itself waits for; the field is ours, so the SDK keeps it aside."""
+    terms = (batch.model_extra or {}).get("stop_loss") or {}
+    if terms.get("phase") == "held":
+        return f"; held at a projected {terms['projected_usd']} USD, `penstock proceed {batch.id}` lets it go on"
+    return f"; {terms['stopped']}" if terms.get("stopped") else ""
+
+
+def _complaints(batch: "Batch") -> str:
+    found = (batch.errors and batch.errors.data) or []
+    if not found:
+        return "no reason was given"
+    first = found[0]
+    place = f"line {first.line}: " if first.line is not None else ""
+    more = f" (and {len(found) - 1} more; `--json` has them)" if len(found) > 1 else ""
+    return f"{place}{first.message}{more}"
+
+
+def _fetch(client: "OpenAI", file_id: str | None, target: Path | None) -> None:
+    """Copy a file piece by piece; without one, an empty file says that there are no such lines."""
+    if file_id is None:
+        if target is not None:
+            target.write_bytes(b"")
+        return
+    with client.files.with_streaming_response.content(file_id) as content:
+        if target is None:
+            for chunk in content.iter_bytes(CHUNK_BYTES):
+                sys.stdout.buffer.write(chunk)
+            sys.stdout.buffer.flush()
+        else:
+            with target.open("wb") as file:
+                file.writelines(content.iter_bytes(CHUNK_BYTES))

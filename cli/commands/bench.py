@@ -1,0 +1,155 @@
+"""The commands under `penstock bench`."""
+
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.options import AsJson, environment
+from cli.output import remark, say, show_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from bench.gate.stage import Case
+    from bench.stack.backlog import Backlog
+    from bench.stack.waiting import Waiting
+
+app = typer.Typer(no_args_is_help=True, help="Measure this machine; every figure beside one of the same minute.")
+
+DEFAULT_JOBS, DEFAULT_IN_FLIGHT, DEFAULT_PROCESSES = 8_000, 256, 2
+
+
+Seconds = Annotated[float, typer.Option("--seconds", min=2, help="How long each row is measured, after warm-up.")]
+Only = Annotated[str | None, typer.Option("--only", help="Only the rows whose name contains this.")]
+Processes = Annotated[int, typer.Option("--processes", min=1, help="Worker processes of the standard lanes.")]
+DEFAULT_SECONDS = 12.0
+DEFAULT_DEEP, DEFAULT_ROUND_SECONDS, DEFAULT_SLOTS = 1_000_000, 40.0, 288
+DEFAULT_STANDARD = 1
+"""As `penstock up` starts a stack: this one beside one for urgent lanes and one for the low lane."""
+
+DEFAULT_WAITING, DEFAULT_FREEZE_SECONDS, DEFAULT_WAITING_SLOTS = 10_000, 60.0, 128
+NOT_KEPT = 1
+
+
+@app.callback()
+def bench() -> None:
+    """Measure this machine; every figure beside one of the same minute."""
+
+
+@app.command("overhead")
+def overhead(
+    ctx: typer.Context,
+    *,
+    jobs: Annotated[int, typer.Option("--jobs", min=400, help="Jobs in the batch, and bare calls.")] = DEFAULT_JOBS,
+    in_flight: Annotated[int, typer.Option("--in-flight", min=1, help="Per process.")] = DEFAULT_IN_FLIGHT,
+    processes: Annotated[int, typer.Option("--processes", min=1, help="Worker processes, bare loops.")] = (
+        DEFAULT_PROCESSES
+    ),
+    as_json: AsJson = False,
+) -> None:
+    """Compare a job's whole life with the bare call of the official client, at the same number in flight."""
+    from bench.stack.overhead import lines_of, measure  # noqa: PLC0415 - loads every room, which other commands need not
+
+    remark("three parts, each under way for some tens of seconds …")
+    with tempfile.TemporaryDirectory(prefix="penstock-bench-") as home:
+        result = measure(Path(home), environment(ctx), jobs=jobs, in_flight=in_flight, processes=processes)
+    if as_json:
+        show_json(asdict(result) | {"cpu_ratio": result.cpu_ratio, "throughput_ratio": result.throughput_ratio})
+        return
+    for line in lines_of(result):
+        say(line)
+
+
+@app.command("quota")
+def quota(
+    ctx: typer.Context, *, seconds: Seconds = DEFAULT_SECONDS, only: Only = None, as_json: AsJson = False
+) -> None:
+    """See sixteen processes use up a provider's quota without tripping it, beside naive limiters that do trip it."""
+    from bench.gate.quota import CASES  # noqa: PLC0415 - loads Redis and the provider's reader
+
+    _gate_rows(ctx, CASES, seconds=seconds, only=only, as_json=as_json)
+
+
+@app.command("lanes")
+def lanes(
+    ctx: typer.Context, *, seconds: Seconds = DEFAULT_SECONDS, only: Only = None, as_json: AsJson = False
+) -> None:
+    """See who is let through while 2,048 jobs wait, beside limiters that know no lanes."""
+    from bench.gate.lanes import CASES  # noqa: PLC0415 - the same
+
+    _gate_rows(ctx, CASES, seconds=seconds, only=only, as_json=as_json)
+
+
+@app.command("backlog")
+def backlog(
+    ctx: typer.Context,
+    *,
+    jobs: Annotated[int, typer.Option("--jobs", min=4_000, help="Low jobs queued in the deep part.")] = DEFAULT_DEEP,
+    seconds: Seconds = DEFAULT_ROUND_SECONDS,
+    processes: Processes = DEFAULT_STANDARD,
+    as_json: AsJson = False,
+) -> None:
+    """Work with a million low jobs queued and with a thousand; see what critical jobs notice of it."""
+    from bench.stack.backlog import lines_of, measure, misses  # noqa: PLC0415 - loads every room
+
+    remark(f"rounds of {seconds:.0f} seconds, seven of them; {jobs:,} rows are stored in between …")
+    with tempfile.TemporaryDirectory(prefix="penstock-bench-") as home:
+        result = measure(
+            Path(home), environment(ctx), jobs=jobs, seconds=seconds, processes=processes, slots=DEFAULT_SLOTS
+        )
+    _told(result, lines_of(result), misses(result), as_json=as_json)
+
+
+@app.command("waiting")
+def waiting(
+    ctx: typer.Context,
+    *,
+    jobs: Annotated[int, typer.Option("--jobs", min=1_000, help="Jobs of each of two models.")] = DEFAULT_WAITING,
+    seconds: Seconds = DEFAULT_FREEZE_SECONDS,
+    processes: Processes = DEFAULT_PROCESSES,
+    slots: Annotated[int, typer.Option("--slots", min=64, help="Per worker process.")] = DEFAULT_WAITING_SLOTS,
+    as_json: AsJson = False,
+) -> None:
+    """Freeze one of two models; see that its jobs hold no slot and no memory, and that the other goes on."""
+    from bench.stack.waiting import lines_of, measure, misses  # noqa: PLC0415 - the same
+
+    remark(f"three stretches of {seconds:.0f} seconds …")
+    with tempfile.TemporaryDirectory(prefix="penstock-bench-") as home:
+        result = measure(Path(home), environment(ctx), jobs=jobs, seconds=seconds, processes=processes, slots=slots)
+    _told(result, lines_of(result), misses(result), as_json=as_json)
+
+
+def _told(
+    result: "Backlog | Waiting", lines: "Iterable[str]", missed: "Mapping[str, Sequence[str]]", *, as_json: bool
+) -> None:
+    if as_json:
+        show_json(asdict(result) | {"missed": missed})
+    else:
+        for line in lines:
+            say(line)
+    if any(missed.values()):
+        raise typer.Exit(NOT_KEPT)
+
+
+def _gate_rows(ctx: typer.Context, cases: "Sequence[Case]", *, seconds: float, only: str | None, as_json: bool) -> None:
+    from bench.gate.stage import measure_all  # noqa: PLC0415 - the same
+    from bench.gate.table import as_rows, chosen, lines_of, misses  # noqa: PLC0415 - the same
+
+    rows, wanted = [], chosen(cases, only)
+    remark(f"{len(wanted)} rows, each under way for about {seconds + 10:.0f} seconds …")
+    with tempfile.TemporaryDirectory(prefix="penstock-bench-") as home:
+        for case, result in zip(
+            wanted, measure_all(Path(home), environment(ctx), wanted, seconds=seconds), strict=True
+        ):
+            rows.append((case, result))
+            remark(f"{case.name}: used {result.utilisation:.3f}, refused {result.refused:.2%}")
+    if as_json:
+        show_json(as_rows(rows))
+    else:
+        for line in lines_of(rows):
+            say(line)
+    if any(misses(case, result) for case, result in rows):
+        raise typer.Exit(NOT_KEPT)

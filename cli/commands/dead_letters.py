@@ -1,0 +1,284 @@
+"""`penstock dead-letters`: what could not be saved, why, and the way back to work."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.client.following import follow
+from cli.commands.dead_letter_options import Group, Model, Prompt, Reason, Since, Tenant, Until, chosen
+from cli.commands.replay_options import (
+    Appended,
+    Canary,
+    ContractFile,
+    DeadlineSeconds,
+    DryRun,
+    Key,
+    MaxCost,
+    NewModel,
+    NoWait,
+    Parameters,
+    PerSecond,
+    Threshold,
+    ToLane,
+    patch_of,
+)
+from cli.options import DEFAULT_HOME, DEFAULT_LIMIT, AsJson, BatchOf, HomeFolder, Limit, Url, open_door
+from cli.output import remark, say, show_object, show_rows
+from schemas.jsons import NEW_LINE, JsonObject, MalformedJson, dumps, parse
+from schemas.replay import DEFAULT_THRESHOLD
+
+app = typer.Typer(no_args_is_help=True, help="Look at dead letters; replay, discard, export and import them.")
+
+COLUMNS = ("id", "reason", "cause", "lane", "model", "custom_id", "tries", "attempts", "cost_usd", "rested_at")
+GROUP_COLUMNS = ("count", "reason", "cause", "cost_usd", "latest_at", "example", "id")
+
+BYTES_PER_POST = 1_000_000
+"""Lines sent together by an import; a longer line goes alone."""
+
+Ids = Annotated[list[str] | None, typer.Argument(help="Dead letters by their ids.")]
+Everything = Annotated[bool, typer.Option("--all", help="Every dead letter there is.")]
+
+
+@app.command("list")
+def list_dead_letters(
+    ctx: typer.Context,
+    *,
+    reason: Reason = None,
+    group: Group = None,
+    batch: BatchOf = None,
+    model: Model = None,
+    prompt: Prompt = None,
+    tenant: Tenant = None,
+    since: Since = None,
+    until: Until = None,
+    limit: Limit = DEFAULT_LIMIT,
+    as_json: AsJson = False,
+    url: Url = None,
+    home: HomeFolder = DEFAULT_HOME,
+) -> None:
+    """List dead letters, newest first."""
+    which = chosen(
+        reason=reason, group=group, batch=batch, model=model, prompt=prompt, tenant=tenant, since=since, until=until
+    )
+    show_rows(open_door(ctx, url, home).rows("dead-letters", at_most=limit, **which), COLUMNS, as_json=as_json)
+
+
+@app.command("groups")
+def group_dead_letters(
+    ctx: typer.Context,
+    *,
+    reason: Reason = None,
+    batch: BatchOf = None,
+    model: Model = None,
+    prompt: Prompt = None,
+    tenant: Tenant = None,
+    since: Since = None,
+    until: Until = None,
+    as_json: AsJson = False,
+    url: Url = None,
+    home: HomeFolder = DEFAULT_HOME,
+) -> None:
+    """Count dead letters by their cause, most frequent first."""
+    which = chosen(
+        reason=reason, group=None, batch=batch, model=model, prompt=prompt, tenant=tenant, since=since, until=until
+    )
+    groups = open_door(ctx, url, home).get("dead-letters", "groups", **which)["data"]
+    show_rows(groups, GROUP_COLUMNS, as_json=as_json)
+    if groups and not as_json:
+        remark(f"{sum(row['count'] for row in groups)} jobs, {_causes(len(groups))}")
+
+
+@app.command("show")
+def show_dead_letter(
+    ctx: typer.Context,
+    *,
+    job_id: str,
+    as_json: AsJson = False,
+    url: Url = None,
+    home: HomeFolder = DEFAULT_HOME,
+) -> None:
+    """Show one dead letter with its whole story: every attempt, reply, complaint and cost."""
+    show_object(open_door(ctx, url, home).get("dead-letters", job_id), as_json=as_json)
+
+
+@app.command("replay")
+def replay_dead_letters(
+    ctx: typer.Context,
+    *,
+    job_ids: Ids = None,
+    reason: Reason = None,
+    group: Group = None,
+    batch: BatchOf = None,
+    of_model: Annotated[str | None, typer.Option("--of-model", help="Only those that asked this model.")] = None,
+    prompt: Prompt = None,
+    tenant: Tenant = None,
+    since: Since = None,
+    until: Until = None,
+    everything: Everything = False,
+    model: NewModel = None,
+    lane: ToLane = None,
+    parameter: Parameters = None,
+    contract: ContractFile = None,
+    message: Appended = None,
+    deadline_seconds: DeadlineSeconds = None,
+    max_cost_usd: MaxCost = None,
+    dry_run: DryRun = False,
+    canary: Canary = 0,
+    threshold: Threshold = DEFAULT_THRESHOLD,
+    per_second: PerSecond = None,
+    key: Key = None,
+    no_wait: NoWait = False,
+    as_json: AsJson = False,
+    url: Url = None,
+    home: HomeFolder = DEFAULT_HOME,
+) -> None:
+    """Give dead letters back to their lanes: by id, by filter, or --all. Ctrl-C stops watching, not the replay."""
+    which = chosen(
+        reason=reason, group=group, batch=batch, model=of_model, prompt=prompt, tenant=tenant, since=since, until=until
+    )
+    wanted = _meant(job_ids, which, everything=everything) | {
+        "patch": patch_of(
+            model=model,
+            lane=lane,
+            parameters=parameter,
+            contract=contract,
+            message=message,
+            deadline_seconds=deadline_seconds,
+            max_cost_usd=max_cost_usd,
+        ),
+        "canary": canary,
+        "threshold": threshold,
+        "per_second": per_second,
+        "dry_run": dry_run,
+    }
+    door = open_door(ctx, url, home, as_operator=True)
+    begun = door.post("replays", body=wanted, headers={"idempotency-key": key} if key else None)
+    if dry_run:
+        show_object(begun, as_json=as_json)
+        return
+    if not as_json:
+        say(str(begun["id"]))
+    ended = begun if no_wait else follow(door, begun)
+    if as_json:
+        show_object(ended, as_json=True)
+
+
+@app.command("discard")
+def discard_dead_letters(
+    ctx: typer.Context,
+    *,
+    job_ids: Ids = None,
+    reason: Reason = None,
+    group: Group = None,
+    batch: BatchOf = None,
+    model: Model = None,
+    prompt: Prompt = None,
+    tenant: Tenant = None,
+    since: Since = None,
+    until: Until = None,
+    everything: Everything = False,
+    url: Url = None,
+    home: HomeFolder = DEFAULT_HOME,
+) -> None:
+    """Put dead letters aside: they stay dead, and are no longer listed nor replayed."""
+    which = chosen(
+        reason=reason, group=group, batch=batch, model=model, prompt=prompt, tenant=tenant, since=since, until=until
+    )
+    body = _meant(job_ids, which, everything=everything)
+    discarded = open_door(ctx, url, home, as_operator=True).post("dead-letters", "discard", body=body)
+    remark(f"{len(discarded.get('discarded', []))} discarded")
+
+
+@app.command("export")
+def export_dead_letters(
+    ctx: typer.Context,
+    *,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Where to; default: stdout.")] = None,
+    reason: Reason = None,
+    group: Group = None,
+    batch: BatchOf = None,
+    model: Model = None,
+    prompt: Prompt = None,
+    tenant: Tenant = None,
+    since: Since = None,
+    until: Until = None,
+    url: Url = None,
+    home: HomeFolder = DEFAULT_HOME,
+) -> None:
+    """Write dead letters as JSON lines, each with its request and all its attempts."""
+    which = chosen(
+        reason=reason, group=group, batch=batch, model=model, prompt=prompt, tenant=tenant, since=since, until=until
+    )
+    lines = open_door(ctx, url, home).lines("dead-letters", "export", **which)
+    count = _copy(lines, output)
+    remark(f"{count} exported")
+
+
+@app.command("import")
+def import_dead_letters(
+    ctx: typer.Context,
+    *,
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="Lines of an export.")],
+    url: Url = None,
+    home: HomeFolder = DEFAULT_HOME,
+) -> None:
+    """Take the lines of an export in, all or none. Attempts stay behind; what is here already is left as it is."""
+    door = open_door(ctx, url, home, as_operator=True)
+    for first_line, lines in _posts(file):
+        door.post_lines("dead-letters", "import", lines=lines, dry_run="true", first_line=first_line)
+    imported = known = 0
+    for first_line, lines in _posts(file):
+        taken = door.post_lines("dead-letters", "import", lines=lines, first_line=first_line)
+        imported, known = imported + taken["imported"], known + taken["known"]
+    remark(f"{imported} imported, {known} were here before")
+
+
+def _meant(job_ids: list[str] | None, which: JsonObject, *, everything: bool) -> JsonObject:
+    if bool(job_ids) + bool(which) + everything != 1:
+        raise typer.BadParameter("name ids, or a filter such as --reason and --group, or --all")
+    return {"ids": job_ids} if job_ids else {"filter": which}
+
+
+def _causes(number: int) -> str:
+    return "one cause" if number == 1 else f"{number} causes"
+
+
+def _copy(lines: Iterator[bytes], output: Path | None) -> int:
+    count = 0
+    target = sys.stdout.buffer if output is None else output.open("wb")
+    try:
+        for count, line in enumerate(lines, start=1):  # noqa: B007 - how many there were is the answer
+            target.write(line)
+        target.flush()
+    finally:
+        if output is not None:
+            target.close()
+    return count
+
+
+def _posts(file: Path) -> Iterator[tuple[int, bytes]]:
+    """The lines of a file in pieces for the door, each with the number of its first line."""
+    first_line, held = 1, bytearray()
+    with file.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            slim = _slim(line)
+            if held and len(held) + len(slim) > BYTES_PER_POST:
+                yield first_line, bytes(held)
+                first_line, held = number, bytearray()
+            held += slim
+    if held:
+        yield first_line, bytes(held)
+
+
+def _slim(line: bytes) -> bytes:
+    """The line without the attempts that an import leaves behind; the door says what is wrong with one that is none."""
+    try:
+        letter = parse(line)
+    except MalformedJson:
+        return line
+    if isinstance(letter, dict):
+        letter.pop("attempts", None)
+    return dumps(letter, NEW_LINE)

@@ -1,0 +1,65 @@
+"""`penstock quote`: what a batch file may cost, and how long it takes at the limits of now, before anything is sent."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.client.http import Door
+from cli.options import DEFAULT_HOME, AsJson, HomeFolder, Url, open_door
+from cli.output import dollars, say, show_json
+from schemas.jsons import JsonObject
+from schemas.money import nano_from_usd
+
+
+def quote(
+    ctx: typer.Context,
+    *,
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="A batch file: JSON lines.")],
+    as_json: AsJson = False,
+    url: Url = None,
+    home: HomeFolder = DEFAULT_HOME,
+) -> None:
+    """Say what a batch file may cost and how long it takes; nothing is sent to a provider."""
+    found = quote_file(open_door(ctx, url, home), file)
+    if as_json:
+        show_json(found)
+        return
+    for line in sentences(found):
+        say(line)
+
+
+def quote_file(door: Door, file: Path) -> JsonObject:
+    """Have the door price a file; its copy there is removed again. Raises InvalidRequest, naming the lines."""
+    with door.sdk() as client:
+        uploaded = client.files.create(file=file, purpose="batch")
+        try:
+            return door.post("quote", body={"input_file_id": uploaded.id})
+        finally:
+            client.files.delete(uploaded.id)
+
+
+def sentences(quote: JsonObject) -> list[str]:
+    """A quote in words."""
+    told = [
+        f"{quote['requests']} requests",
+        f"tokens in   {quote['likely_input_tokens']} likely, {quote['most_input_tokens']} at most",
+        f"tokens out  {quote['likely_output_tokens']} likely, {quote['most_output_tokens']} at most",
+        f"cost        {_usd(quote['likely_usd'])} USD likely, {_usd(quote['worst_case_usd'])} in the worst case",
+        f"            {_usd(quote['one_call_usd'])} if each is asked once and answers at full length",
+        f"time        {_time(quote)}",
+    ]
+    if quote["unpriced"]:
+        told.append(f"{quote['unpriced']} requests have no known price and are in no amount")
+    return told
+
+
+def _usd(amount: str) -> str:
+    return dollars(nano_from_usd(amount))
+
+
+def _time(quote: JsonObject) -> str:
+    if quote["seconds"] is None:
+        return "unknown: no limit of its models is known yet"
+    return f"{timedelta(seconds=round(quote['seconds']))} at present limits ({quote['held_by']})"

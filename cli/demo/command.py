@@ -1,0 +1,233 @@
+"""`penstock demo`: a fresh checkout to a finished batch, told as it happens.
+
+build -> start the stack -> quote and ask, if it costs money -> submit -> progress -> summary -> one replay -> stop
+"""
+
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Protocol
+
+import typer
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from cli.client.address import Address
+from cli.client.http import Door
+from cli.commands.batches import checked, ends, submit_file
+from cli.commands.quote import quote_file, sentences
+from cli.demo.reading import Reading, block, last_line, line, quota_used, settled_nano_usd
+from cli.demo.stack import build_batch, calls_a_real_provider, running
+from cli.options import environment
+from cli.output import cell, say
+from schemas.errors import NotFound, PenstockError
+from schemas.jsons import JsonObject
+from schemas.lanes import Lane
+from schemas.states import AT_REST, JobState
+
+if TYPE_CHECKING:
+    from openai import OpenAI
+    from openai.types import Batch
+
+DEMO_HOME = Path(".penstock") / "demo"
+DEFAULT_COUNT = 1_200
+MODEL = "small"
+LINE_SECONDS = 2.0
+REPLAY_SECONDS = 30.0
+LOOK_SECONDS = 0.25
+SHOWN_STORY_FIELDS = ("id", "custom_id", "reason", "message", "tries", "cost_usd")
+
+
+def demo(
+    ctx: typer.Context,
+    *,
+    count: Annotated[int, typer.Option("--count", min=1, help="Requests in the batch.")] = DEFAULT_COUNT,
+    home: Annotated[Path, typer.Option("--home", help="A home folder of the demo's own.")] = DEMO_HOME,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before spending money.")] = False,
+) -> None:
+    """Run a batch of real requests through the whole stack and show what happens."""
+    env = environment(ctx)
+    say("Building a batch from the documentation on this machine …")
+    with ThreadPoolExecutor(max_workers=2) as beside:  # the stack takes seconds to start, mostly on one core
+        building = beside.submit(build_batch, home, count=count, model=MODEL)
+        beside.submit(import_module, "openai")
+        costs_money = calls_a_real_provider(env)
+        if costs_money and not yes and not sys.stdin.isatty():
+            raise PenstockError("nobody is there to agree to the price; say --yes, or unset OPENAI_API_KEY")
+        if not costs_money:
+            say("*** No OPENAI_API_KEY: a SIMULATOR answers, with throttling, errors and malformed answers. ***")
+        say("Starting Valkey, Postgres, the HTTP door, workers and upkeep …")
+        with running(home, env) as stack:
+            url, door = stack.connection.url, Door(Address(url=stack.connection.url, key=stack.key))
+            say(f"Ready at {url} (Flower at {stack.connection.flower_url}); Ctrl-C stops everything.\n")
+            if costs_money:
+                _agree(door, building.result(), yes=yes)
+            ended = _replay_one(door, _run_batch(door, building.result()))
+            say("\nStopping …")
+    say(
+        last_line(
+            completed=ended.reading.completed,
+            dead=ended.reading.dead,
+            spent_nano_usd=ended.reading.spent_nano_usd,
+            jobs_per_second=ended.jobs_per_second,
+        )
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Ended:
+    batch_id: str
+    reading: Reading
+    jobs_per_second: float
+
+
+def _agree(door: Door, file: Path, *, yes: bool) -> None:
+    say("This calls a real provider:")
+    for told in sentences(quote_file(door, file)):
+        say(f"  {told}")
+    if not yes and not typer.confirm("Go on?"):
+        raise typer.Exit(code=0)
+
+
+def _run_batch(door: Door, file: Path) -> _Ended:
+    spent_before = settled_nano_usd(list(door.rows("budgets")))
+    with door.sdk() as client:
+        started_at = time.monotonic()
+        batch = submit_file(client, file, lane=Lane.NORMAL)
+        say(f"Submitted {batch.id} through /v1/files and /v1/batches.")
+        batch = checked(client, batch)
+        watcher = _Watcher(door, batch.id, started_at=started_at, spent_before_nano_usd=spent_before)
+        reading = watcher.read(batch)
+        with _screen() as screen:
+            for latest in ends(client, batch.id):
+                batch, reading = latest, watcher.read(latest)
+                screen.show(reading)
+        saved = _save_results(client, batch, file.with_name("demo-results.jsonl"))
+    _summarise(door, batch.id, reading, saved)
+    return _Ended(batch_id=batch.id, reading=reading, jobs_per_second=reading.jobs_per_second)
+
+
+def batch_summary(door: Door, batch_id: str) -> JsonObject:
+    """Counts over a batch's jobs: lanes, attempts by outcome, recoveries, dead by reason, how many were reprompted."""
+    return door.get("jobs", "summary", batch_id=batch_id)
+
+
+class _Watcher:
+    """Turns the door's answers into readings."""
+
+    def __init__(self, door: Door, batch_id: str, *, started_at: float, spent_before_nano_usd: int) -> None:
+        self._door = door
+        self._batch_id = batch_id
+        self._started_at = started_at
+        self._spent_before_nano_usd = spent_before_nano_usd
+
+    def read(self, batch: "Batch") -> Reading:
+        counts = batch.request_counts
+        story = batch_summary(self._door, self._batch_id)
+        return Reading(
+            elapsed_seconds=time.monotonic() - self._started_at,
+            status=batch.status,
+            total=counts.total if counts else 0,
+            completed=counts.completed if counts else 0,
+            dead=counts.failed if counts else 0,
+            reprompted=int(story.get("reprompted", 0)),
+            spent_nano_usd=settled_nano_usd(list(self._door.rows("budgets"))) - self._spent_before_nano_usd,
+            lanes={str(lane): int(waiting) for lane, waiting in story.get("lanes", {}).items()},
+            quota=quota_used(list(self._door.rows("limits"))),
+        )
+
+
+class _Screen(Protocol):
+    def show(self, reading: Reading) -> None: ...
+
+
+class _Terminal:
+    def __init__(self, live: Live) -> None:
+        self._live = live
+
+    def show(self, reading: Reading) -> None:
+        self._live.update(Text(block(reading)))
+
+
+class _Plain:
+    def __init__(self) -> None:
+        self._said_at = float("-inf")
+
+    def show(self, reading: Reading) -> None:
+        now = time.monotonic()
+        if now - self._said_at >= LINE_SECONDS or reading.completed + reading.dead == reading.total:
+            self._said_at = now
+            say(line(reading))
+
+
+@contextmanager
+def _screen() -> Iterator[_Screen]:
+    if not sys.stdout.isatty():
+        yield _Plain()
+        return
+    with Live(console=Console(), refresh_per_second=8) as live:
+        yield _Terminal(live)
+
+
+def _save_results(client: "OpenAI", batch: "Batch", target: Path) -> Path | None:
+    if batch.output_file_id is None:
+        return None
+    with client.files.with_streaming_response.content(batch.output_file_id) as content:
+        content.stream_to_file(target)
+    return target
+
+
+def _summarise(door: Door, batch_id: str, reading: Reading, saved: Path | None) -> None:
+    story = batch_summary(door, batch_id)
+    say(f"\n{reading.completed} of {reading.total} answers satisfy their schema; they are in {saved or 'no file'}")
+    for heading, name in (("Attempts", "attempts"), ("Saved by recovery", "recoveries"), ("Not saved", "dead")):
+        counts = story.get(name) or {}
+        told = ", ".join(f"{count} {word}" for word, count in sorted(counts.items(), key=lambda item: -item[1]))
+        say(f"  {heading + ':':<19}{told or 'none'}")
+
+
+def _replay_one(door: Door, ended: _Ended) -> _Ended:
+    letter = next(iter(door.rows("dead-letters", at_most=1, batch_id=ended.batch_id)), None)
+    if letter is None:
+        say("\nThere is no dead letter to show.")
+        return ended
+    job_id = str(letter["id"])
+    _tell(door.get("dead-letters", job_id))
+    door.post("dead-letters", "replay", body={"ids": [job_id]})
+    state = _wait_for_rest(door, job_id)
+    say(f"Replayed {job_id}: it is {state} now.")
+    if state != JobState.COMPLETED:
+        return ended
+    reading = replace(ended.reading, completed=ended.reading.completed + 1, dead=ended.reading.dead - 1)
+    return replace(ended, reading=reading)
+
+
+def _tell(letter: JsonObject) -> None:
+    say("\nOne dead letter, with its story:")
+    for name in SHOWN_STORY_FIELDS:
+        if letter.get(name) is not None:
+            say(f"  {name:<10} {cell(letter[name])[:160]}")
+    attempts = letter.get("attempts")
+    for number, attempt in enumerate(attempts if isinstance(attempts, list) else [], start=1):
+        why = attempt.get("complaint") or attempt.get("error") or ""
+        say(f"  attempt {number}  {attempt.get('outcome')}  {cell(why)[:120] if why else ''}".rstrip())
+
+
+def _wait_for_rest(door: Door, job_id: str) -> str:
+    give_up_at = time.monotonic() + REPLAY_SECONDS
+    state = JobState.QUEUED.value
+    while time.monotonic() < give_up_at:
+        try:
+            state = str(door.get("jobs", job_id).get("state"))
+        except NotFound:
+            return "gone"
+        if state in tuple(AT_REST):
+            return state
+        time.sleep(LOOK_SECONDS)
+    return state

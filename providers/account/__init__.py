@@ -1,0 +1,1 @@
+"""Calls one provider account over HTTP."""

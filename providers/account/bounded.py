@@ -1,0 +1,94 @@
+"""A client whose answers have a cap after decompression, so that no provider decides how much memory a process takes.
+
+Every answer passes here: whole ones, streams, the bodies of errors (which the SDK reads whole by itself) and look-ups.
+The connection of an answer that is not read to its end is closed, not kept. httpx2 inflates a mebibyte at a time, and
+aiohttp refuses heads of more than 128 fields or lines of more than 8 kB.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from http import HTTPStatus
+from typing import Any
+
+import httpx2
+from openai import DefaultAioHttpClient
+
+MAX_ERROR_BYTES = 64_000
+"""What is read of an error's body: a sentence and its figures. The rest is left, and its status still counts."""
+
+STREAM_FACTOR = 8
+"""A stream may have this many times the bytes of a whole answer: an event carries some 300 bytes for each token. What
+is kept of it (`providers.chat.streaming`), and each of its events, is bounded as a whole answer is."""
+
+SLICE_BYTES = 64_000
+"""After this much the loop serves others: what has been buffered arrives without a pause, and an empty event costs a
+microsecond for two bytes."""
+
+
+class ReplyTooLargeError(httpx2.HTTPError):
+    """The answer is larger than what is read of one."""
+
+    def __init__(self) -> None:
+        super().__init__("The answer is larger than PENSTOCK_MAX_REPLY_BYTES allows.")
+
+
+class BoundedResponse(httpx2.Response):
+    """A response that is read up to a cap."""
+
+    most_bytes = 0
+
+    async def aiter_bytes(self, chunk_size: int | None = None) -> AsyncGenerator[bytes, None]:
+        """The body, decompressed. Raises ReplyTooLargeError; the body of an error just ends."""
+        failed = self.status_code >= HTTPStatus.MULTIPLE_CHOICES
+        most = MAX_ERROR_BYTES if failed else self.most_bytes * (STREAM_FACTOR if is_stream(self) else 1)
+        seen = since_pause = 0
+        async with aclosing(super().aiter_bytes(chunk_size)) as parts:
+            async for part in parts:
+                seen += len(part)
+                if seen > most:
+                    if failed:
+                        return
+                    raise ReplyTooLargeError
+                since_pause += len(part)
+                if since_pause > SLICE_BYTES:
+                    since_pause = 0
+                    await asyncio.sleep(0)
+                if len(part) <= SLICE_BYTES:
+                    yield part
+                    continue
+                for start in range(0, len(part), SLICE_BYTES):
+                    yield part[start : start + SLICE_BYTES]
+                    await asyncio.sleep(0)
+
+
+def is_stream(response: httpx2.Response) -> bool:
+    """Whether the answer is a stream of events."""
+    return "event-stream" in response.headers.get("content-type", "")
+
+
+class BoundedClient(DefaultAioHttpClient):
+    """The SDK's client, with responses that are bounded."""
+
+    def __init__(self, *, max_reply_bytes: int, **options: Any) -> None:  # noqa: ANN401 - the SDK's own
+        super().__init__(**options)
+        self._most_bytes = max_reply_bytes
+
+    async def send(self, request: httpx2.Request, *, stream: bool = False, **options: Any) -> httpx2.Response:  # noqa: ANN401 - options as they come
+        """Send a request."""
+        answered = await super().send(request, stream=True, **options)
+        response = BoundedResponse(
+            answered.status_code,
+            headers=answered.headers,
+            stream=answered.stream,
+            request=request,
+            extensions=answered.extensions,
+            history=answered.history,
+        )
+        response.most_bytes = self._most_bytes
+        if not stream:
+            try:
+                await response.aread()
+            finally:
+                await response.aclose()
+        return response

@@ -1,0 +1,65 @@
+"""Asking an account for a completion whose answer never arrived. Only where it keeps them (`lookup = true`).
+
+Each call carries its attempt's id in the metadata, which the provider's list is narrowed by. Nothing found means
+nothing: the call may still go on, or the list may lag behind.
+"""
+
+from typing import Any
+
+import httpx2
+import structlog
+from openai import APIError
+
+from providers.account.client import PATH, Account
+from providers.chat.reply import is_completion, reply_of
+from schemas.admission import LimitHeaders
+from schemas.errors import AccountUnavailable
+from schemas.ids import AttemptId
+from schemas.jsons import JsonObject, MalformedJson, parse_reply
+from schemas.reply import Reply
+
+log = structlog.get_logger()
+
+ATTEMPT_METADATA = "attempt_id"
+LOOK_UP_SECONDS = 10.0
+"""A look-up saves a call; it may not hold one up for longer than that."""
+
+
+def findable(body: JsonObject, attempt_id: AttemptId, most_pairs: int) -> JsonObject:
+    """The body with the attempt's id in its metadata, where there is room for it. Pure."""
+    metadata = body.get("metadata")
+    given = dict(metadata) if isinstance(metadata, dict) else {}
+    if body.get("store") is not True or len(given) >= most_pairs:
+        return body
+    return {**body, "metadata": {**given, ATTEMPT_METADATA: attempt_id}}
+
+
+async def look_up(account: Account, model: str, attempt_id: AttemptId) -> Reply | None:
+    """The stored completion of this attempt; None where there is none. Raises AccountUnavailable."""
+    if not account.lookup:
+        return None
+    try:
+        response: httpx2.Response = await account.openai.get(
+            PATH,
+            cast_to=httpx2.Response,
+            options={"params": {f"metadata[{ATTEMPT_METADATA}]": attempt_id, "limit": 2}, "timeout": LOOK_UP_SECONDS},
+        )
+    except (APIError, httpx2.HTTPError) as error:
+        log.warning("look_up_failed", account=account.name, attempt_id=attempt_id, reason=type(error).__name__)
+        raise AccountUnavailable from error
+    return _reply(_parsed(response.content), model)
+
+
+def _reply(page: Any, model: str) -> Reply | None:  # noqa: ANN401 - unparsed
+    kept = page.get("data") if isinstance(page, dict) else None
+    if not isinstance(kept, list) or len(kept) != 1 or not is_completion(kept[0]):
+        return None
+    body: JsonObject = kept[0]
+    return reply_of(body, asked_model=model, request_id=None, limits=LimitHeaders(), latency_ms=0, first_byte_ms=None)
+
+
+def _parsed(raw: bytes) -> Any:  # noqa: ANN401 - unparsed
+    try:
+        return parse_reply(raw)
+    except MalformedJson:
+        return None

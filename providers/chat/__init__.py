@@ -1,0 +1,1 @@
+"""Reads and writes the wire format of chat completions. Pure."""

@@ -1,0 +1,61 @@
+"""The body that is sent: as it came, but for a closed list of edits. Pure. Never a whitelist: new fields travel.
+
+The edits: the target's model; an output limit where none is named; the contract as `response_format` where none is
+named; `store` and the job's id where the account can be asked about lost answers; else metadata that would be refused.
+"""
+
+from providers.contract.strict_mode import response_format
+from schemas.contract import OutputContract
+from schemas.ids import JobId
+from schemas.jsons import JsonObject
+
+JOB_METADATA = "job_id"
+MAX_METADATA_PAIRS = 16
+"""OpenAI's limit; a job whose caller uses all of them keeps them and cannot be looked up."""
+
+
+def final_body(
+    body: JsonObject,
+    *,
+    model: str,
+    default_max_output_tokens: int,
+    contract: OutputContract | None,
+    lookup_as: JobId | None,
+) -> JsonObject:
+    """The body of one call; `lookup_as` is the job's id where the account keeps completions to be looked up."""
+    edited = {**body, "model": model}
+    if edited.get("max_completion_tokens") is None and edited.get("max_tokens") is None:
+        edited["max_completion_tokens"] = default_max_output_tokens
+    if contract is not None and edited.get("response_format") is None and (wanted := response_format(contract)):
+        edited["response_format"] = wanted
+    if lookup_as is not None:
+        return _to_be_found(edited, lookup_as)
+    if edited.get("store") is not True:
+        edited.pop("metadata", None)  # OpenAI refuses metadata of a completion that it shall not store
+    return edited
+
+
+def without_streaming(body: JsonObject) -> JsonObject:
+    """The same request for one whole answer."""
+    return {name: value for name, value in body.items() if name not in {"stream", "stream_options"}}
+
+
+def streaming(body: JsonObject) -> JsonObject:
+    """The same request as a stream that tells its usage."""
+    options = body.get("stream_options")
+    given = options if isinstance(options, dict) else {}
+    return {**body, "stream": True, "stream_options": {**given, "include_usage": True}}
+
+
+def asks_for_usage(body: JsonObject) -> bool:
+    """Whether the caller wants the chunk that tells the usage."""
+    options = body.get("stream_options")
+    return isinstance(options, dict) and options.get("include_usage") is True
+
+
+def _to_be_found(body: JsonObject, job_id: JobId) -> JsonObject:
+    given = body.get("metadata")
+    metadata = dict(given) if isinstance(given, dict) else {}
+    if len(metadata) < MAX_METADATA_PAIRS or JOB_METADATA in metadata:
+        metadata[JOB_METADATA] = job_id
+    return {**body, "store": True, "metadata": metadata}

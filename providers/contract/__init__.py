@@ -1,0 +1,1 @@
+"""Checks replies against output contracts."""

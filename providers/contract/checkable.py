@@ -1,0 +1,185 @@
+"""Reduces a schema to the part that is checked here, and names what is left out. Pure.
+
+Patterns that the engine cannot run are taken out. The rest never refuses a value that the whole schema accepts: where
+leaving a pattern out would turn a yes into a no (`not`, `if`, `oneOf`, `contains`), that keyword is loosened too.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from providers.contract.patterns import SMALL_PATTERN_COST, is_broken, pattern_cost
+from schemas.jsons import JsonObject
+
+MAX_PATTERNS = 32
+MAX_LARGE_PATTERNS = 3
+"""Patterns of one schema that are compiled, and those that are large or fail; more are left out.
+
+Together they cost the event loop less than 20 ms.
+"""
+
+MAX_UNCHECKED_NAMED = 20
+"""Parts left out that are named one by one."""
+
+MAX_SHOWN_CHARACTERS = 80
+
+REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
+_MAPS = frozenset({"properties", "$defs", "definitions", "dependentSchemas", "dependencies"})
+_SCHEMAS = frozenset(
+    {
+        "additionalItems",
+        "additionalProperties",
+        "allOf",
+        "anyOf",
+        "contains",
+        "else",
+        "if",
+        "items",
+        "not",
+        "oneOf",
+        "prefixItems",
+        "propertyNames",
+        "then",
+        "unevaluatedItems",
+        "unevaluatedProperties",
+    }
+)
+_TURNS_LOOSE_INTO_STRICT = ("not", "if", "oneOf", "contains")
+
+
+class BrokenPatternError(Exception):
+    """A pattern that no engine can read; the message names the place."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checkable:
+    """`schema` is what is checked here; `unchecked` says in sentences what of the original is not."""
+
+    schema: JsonObject
+    unchecked: tuple[str, ...] = ()
+
+
+def checkable(schema: JsonObject) -> Checkable:
+    """The checkable part of a schema. Raises BrokenPatternError."""
+    if not _has_patterns(schema):
+        return Checkable(schema=schema)
+    reduction = _Reduction()
+    reduction.reduced(schema, "")
+    if not reduction.left_out:
+        return Checkable(schema=schema)
+    reduction = _Reduction(references_taint=True)
+    reduced, _ = reduction.reduced(schema, "")
+    return Checkable(schema=reduced, unchecked=_named(reduction.left_out))
+
+
+def _has_patterns(schema: JsonObject) -> bool:
+    """Whether there may be a pattern anywhere; most schemas have none and are left as they are."""
+    waiting: list[Any] = [schema]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, dict):
+            if "pattern" in part or "patternProperties" in part:
+                return True
+            waiting.extend(part.values())
+        elif isinstance(part, list):
+            waiting.extend(part)
+    return False
+
+
+def _named(left_out: list[str]) -> tuple[str, ...]:
+    if len(left_out) <= MAX_UNCHECKED_NAMED:
+        return tuple(left_out)
+    return (*left_out[:MAX_UNCHECKED_NAMED], f"and {len(left_out) - MAX_UNCHECKED_NAMED} more")
+
+
+@dataclass(kw_only=True, slots=True)
+class _Reduction:
+    """One walk over a schema. With `references_taint`, a reference is taken to lead to a pattern that is left out."""
+
+    references_taint: bool = False
+    left_out: list[str] = field(default_factory=list)
+    patterns: dict[str, bool] = field(default_factory=dict)
+    large: int = 0
+
+    def reduced(self, node: Any, place: str) -> tuple[Any, bool]:  # noqa: ANN401 - any part of a schema
+        """The part that is checked, and whether anything below it accepts more than it did."""
+        if isinstance(node, list):
+            parts = [self.reduced(part, f"{place}/{index}") for index, part in enumerate(node)]
+            return [part for part, _ in parts], any(loose for _, loose in parts)
+        if not isinstance(node, dict):
+            return node, False
+        kept: JsonObject = {}
+        loose: set[str] = set()
+        for name, value in node.items():
+            kept[name], is_loose = self._keyword(name, value, f"{place}/{name}")
+            if is_loose:
+                loose.add(name)
+        if self.references_taint and any(isinstance(node.get(name), str) for name in REFERENCES):
+            loose.add("$ref")
+        if isinstance(node.get("pattern"), str) and not self._is_checked(node["pattern"], f"{place}/pattern"):
+            del kept["pattern"]
+            loose.add("pattern")
+        self.left_out += [
+            f"{f'{place}/{name}'.removeprefix('/')}: depends on what is not checked"
+            for name in _TURNS_LOOSE_INTO_STRICT
+            if name in loose
+        ]
+        return _loosened(kept, loose), bool(loose)
+
+    def _keyword(self, name: str, value: Any, place: str) -> tuple[Any, bool]:  # noqa: ANN401 - any part of a schema
+        if name == "patternProperties" and isinstance(value, dict):
+            return self._keyed(value, place)
+        if name in _MAPS and isinstance(value, dict):
+            parts = {key: self.reduced(part, f"{place}/{key}") for key, part in value.items()}
+            return {key: part for key, (part, _) in parts.items()}, any(loose for _, loose in parts.values())
+        return self.reduced(value, place) if name in _SCHEMAS else (value, False)
+
+    def _keyed(self, value: JsonObject, place: str) -> tuple[JsonObject, bool]:
+        """An unchecked key becomes one that fits every name, so that no name counts as unexpected for its sake."""
+        kept: JsonObject = {}
+        is_loose = False
+        for pattern, part in value.items():
+            if self._is_checked(pattern, place):
+                kept[pattern], part_is_loose = self.reduced(part, f"{place}/{pattern[:MAX_SHOWN_CHARACTERS]}")
+                is_loose = is_loose or part_is_loose
+            else:
+                kept.setdefault("", True)
+                is_loose = True
+        if "" in value:
+            kept[""] = self.reduced(value[""], f"{place}/")[0]
+        return kept, is_loose
+
+    def _is_checked(self, pattern: str, place: str) -> bool:
+        known = self.patterns.get(pattern)
+        if known is None:
+            known = self.patterns[pattern] = self._fits_budget(pattern, place)
+        if not known:
+            self.left_out.append(f"{place.removeprefix('/')}: the pattern {pattern[:MAX_SHOWN_CHARACTERS]!r}")
+        return known
+
+    def _fits_budget(self, pattern: str, place: str) -> bool:
+        if is_broken(pattern):
+            raise BrokenPatternError(
+                f"{place.removeprefix('/')}: {pattern[:MAX_SHOWN_CHARACTERS]!r} is no regular expression."
+            )
+        if len(self.patterns) >= MAX_PATTERNS or self.large >= MAX_LARGE_PATTERNS:
+            return False
+        cost = pattern_cost(pattern)
+        self.large += cost != SMALL_PATTERN_COST
+        return cost is not None
+
+
+def _loosened(node: JsonObject, loose: set[str]) -> JsonObject:
+    """The node without the keywords that turn a looser part into a stricter whole."""
+    if "not" in loose:
+        del node["not"]
+    loosest: list[JsonObject] = []
+    if "if" in loose:  # as an alternative among others it refuses nothing, and what it evaluates stays evaluated
+        branches = [node.pop(name) for name in ("if", "then", "else") if name in node]
+        loosest.append({"anyOf": [*branches, True]})
+    if "oneOf" in loose:
+        loosest.append({"anyOf": node.pop("oneOf")})
+    if loosest:
+        node["allOf"] = [*node.get("allOf", ()), *loosest]
+    if "contains" in loose:
+        node.pop("maxContains", None)
+    return node

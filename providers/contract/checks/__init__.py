@@ -1,0 +1,1 @@
+"""Checks large replies in child processes that can be given up."""

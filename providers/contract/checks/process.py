@@ -1,0 +1,102 @@
+"""Runs one child process that checks large replies and can be given up."""
+
+import asyncio
+import os
+import sys
+from contextlib import suppress
+
+import structlog
+
+from config.environment import PYTHON_NEEDS
+from providers.contract.checks.child import LENGTH, request_of
+from schemas.reply import Reply
+
+log = structlog.get_logger()
+
+START_SECONDS = 20.0
+"""How long a child may take to start, on a machine that is busy."""
+
+
+class ChildDiedError(Exception):
+    """The child ended before it answered."""
+
+
+class Child:
+    """One child process, started at its first question; answers one question at a time."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The running child's; None where there is none."""
+        return None if self._process is None else self._process.pid
+
+    async def ask(self, request: bytes) -> bytes:
+        """The child's answer. Raises TimeoutError and ChildDiedError; the next question starts another child."""
+        try:
+            process = self._process or await self._started()
+            return await asyncio.wait_for(self._exchange(process, request), self._seconds)
+        except (OSError, asyncio.IncompleteReadError) as error:
+            await self.end()
+            if isinstance(error, TimeoutError):
+                raise
+            raise ChildDiedError from error
+        except BaseException:
+            await self.end()
+            raise
+
+    async def end(self) -> None:
+        """Kill the child, if there is one."""
+        process, self._process = self._process, None
+        if process is not None:
+            with suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+            if process.stdin is not None:
+                process.stdin.close()
+
+    async def _started(self) -> asyncio.subprocess.Process:
+        """A child that has answered once: what it takes to start counts for no check. Raises ChildDiedError."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "providers.contract.checks.child",
+            str(self._seconds),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,  # a traceback could show what a model wrote
+            env={name: os.environ[name] for name in PYTHON_NEEDS if name in os.environ},
+        )
+        self._process = process
+        try:
+            await asyncio.wait_for(self._exchange(process, _HELLO), START_SECONDS)
+        except TimeoutError:
+            await self.end()
+            raise ChildDiedError from None
+        log.info("check_process_started", pid=process.pid)
+        return process
+
+    async def _exchange(self, process: asyncio.subprocess.Process, request: bytes) -> bytes:
+        assert process.stdin is not None  # noqa: S101 - both are pipes, see above
+        assert process.stdout is not None  # noqa: S101
+        process.stdin.write(LENGTH.pack(len(request)))
+        process.stdin.write(request)
+        await process.stdin.drain()
+        (length,) = LENGTH.unpack(await process.stdout.readexactly(LENGTH.size))
+        return await process.stdout.readexactly(length)
+
+
+_HELLO = request_of(
+    Reply(
+        body={"choices": [{"message": {"content": "{}"}}]},
+        text="{}",
+        finish_reason=None,
+        refusal=None,
+        usage=None,
+        model="",
+    ),
+    {},
+)
+"""A question whose answer says that the child has started."""

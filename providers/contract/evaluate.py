@@ -1,0 +1,106 @@
+"""Holding a reply against its contract. Pure. The order matters: why it ended, whether it refused, whether it speaks.
+
+Only then is JSON looked for. Each candidate is held against the contract and the first that meets it wins; what is
+wrong with the first candidate is the complaint, because it is what the model most probably meant. All of it takes its
+work from what is left (`providers.contract.work`), and raises TooMuchWork before it does more.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from providers.contract.recovery import Step, candidates
+from providers.contract.validation import CompiledSchema
+from providers.contract.work import Work
+from providers.wire import encoded
+from schemas.jsons import JsonObject
+from schemas.outcome import Declined, Invalid, Judged, Truncated, Valid
+from schemas.reply import Reply
+
+MAX_REASON_CHARACTERS = 500
+MAX_CHECKED_CHARACTERS = 1_000_000
+"""JSON of one choice: several times what the largest output limit of a model today can hold."""
+
+NO_CONTENT = "The reply has no content."
+NO_JSON = "The reply contains no JSON."
+
+
+def judge(reply: Reply, schema: CompiledSchema | None, work: Work) -> Judged:
+    """Judge all choices of a reply: the first that is not valid decides, else the first choice is the output.
+
+    Raises TooMuchWork.
+    """
+    judged = [_judge_choice(reply, choice, schema, work) for choice in _choices(reply)]
+    met = [one for one in judged if isinstance(one, Valid)]
+    if len(met) < len(judged):
+        return next(one for one in judged if not isinstance(one, Valid))
+    return replace(met[0], reply=_plain(reply, met))
+
+
+def _choices(reply: Reply) -> list[JsonObject]:
+    found: list[JsonObject] = reply.body["choices"]
+    return found
+
+
+def _plain(reply: Reply, met: list[Valid]) -> Reply:
+    """The reply as its caller parses it: a content that had to be recovered says the JSON alone.
+
+    The attempt keeps what the model said.
+    """
+    if all(one.recovery == Step.DIRECT for one in met):
+        return reply
+    choices = [_plain_choice(choice, one) for choice, one in zip(_choices(reply), met, strict=True)]
+    return replace(reply, body={**reply.body, "choices": choices}, text=choices[0]["message"].get("content"))
+
+
+def _plain_choice(choice: JsonObject, met: Valid) -> JsonObject:
+    message = choice["message"]
+    if met.recovery == Step.DIRECT or not isinstance(message.get("content"), str):
+        return choice
+    return {**choice, "message": {**message, "content": encoded(met.output).decode()}}
+
+
+def _judge_choice(reply: Reply, choice: JsonObject, schema: CompiledSchema | None, work: Work) -> Judged:
+    message, finish_reason = choice["message"], choice.get("finish_reason")
+    if finish_reason == "content_filter":
+        return Declined(reply=reply, reason="A content filter cut the reply.")
+    if refusal := message.get("refusal"):
+        return Declined(reply=reply, reason=str(refusal)[:MAX_REASON_CHARACTERS])
+    if finish_reason == "length":
+        return Truncated(reply=reply)
+    texts = list(_texts(message))
+    if not texts:
+        return Invalid(reply=reply, complaint=NO_CONTENT)
+    return Valid(reply=reply) if schema is None else _meet(reply, texts, schema, work)
+
+
+def _texts(message: JsonObject) -> Iterator[str]:
+    """Where an answer may stand: the content, or the arguments of the tools that were called instead."""
+    content = message.get("content")
+    if isinstance(content, str):
+        yield content
+        return
+    calls = message.get("tool_calls")
+    for call in calls if isinstance(calls, list) else ():
+        match call:
+            case {"function": {"arguments": str(arguments)}}:
+                yield arguments
+            case _:
+                yield ""
+
+
+def _meet(reply: Reply, texts: list[str], schema: CompiledSchema, work: Work) -> Judged:
+    characters = sum(map(len, texts))
+    if characters > MAX_CHECKED_CHARACTERS:
+        return Invalid(
+            reply=reply,
+            complaint=f"The reply has {characters} characters; at most {MAX_CHECKED_CHARACTERS} can be checked.",
+        )
+    complaint = None
+    for candidate in (candidate for text in texts for candidate in candidates(text, work)):
+        wrong: str | None = schema.complaint(candidate.value, candidate.size, work)
+        if wrong is None:
+            output: Any = candidate.value
+            return Valid(reply=reply, output=output, recovery=candidate.step.value)
+        complaint = complaint or wrong
+    return Invalid(reply=reply, complaint=complaint or NO_JSON)

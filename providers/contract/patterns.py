@@ -1,0 +1,65 @@
+"""Classifies regular expressions by what an engine without backtracking can do with them. Pure.
+
+The engine's time is linear in the text, times the size of the compiled pattern. Look-around, back references and
+patterns that compile to more than `LARGE_PATTERN_BYTES` are beyond it; they are never run on any other engine.
+"""
+
+from functools import lru_cache
+
+from jsonschema_rs import Draft202012Validator, RegexOptions, ValidationError
+
+MAX_PATTERN_CHARACTERS = 400
+"""A longer pattern is not compiled: reading one costs up to 15 microseconds a character before its size is known."""
+
+SMALL_PATTERN_BYTES = 10_000
+LARGE_PATTERN_BYTES = 100_000
+"""Compiled sizes. Beyond the larger one a character of text can cost ten times as much, and compiling 5 ms."""
+
+SMALL_PATTERN_COST = 100
+LARGE_PATTERN_COST = 700
+"""Steps of `providers.contract.work` per character of text: measured at the worst 0.6 and 3.5 microseconds."""
+
+MAX_REMEMBERED_PATTERNS = 1_024
+"""At worst 2 MB of text; schemas of one service repeat their patterns."""
+
+PATTERN_OPTIONS = RegexOptions(size_limit=LARGE_PATTERN_BYTES)
+_SMALL = RegexOptions(size_limit=SMALL_PATTERN_BYTES)
+
+
+@lru_cache(MAX_REMEMBERED_PATTERNS)
+def pattern_cost(pattern: str) -> int | None:
+    """Steps per character of text that is matched; None where the engine cannot run the pattern."""
+    if len(pattern) > MAX_PATTERN_CHARACTERS:
+        return None
+    if not _compiles(pattern, PATTERN_OPTIONS):
+        return None
+    return SMALL_PATTERN_COST if _compiles(pattern, _SMALL) else LARGE_PATTERN_COST
+
+
+def is_broken(pattern: str) -> bool:
+    """Whether no dialect can read it: a bracket without its partner, or a backslash at the end."""
+    depth, position, in_class = 0, 0, False
+    while position < len(pattern):
+        character = pattern[position]
+        if character == "\\":
+            position += 1
+            if position == len(pattern):
+                return True
+        elif in_class:
+            in_class = character != "]"
+        elif character == "[":
+            in_class = True
+        elif character in "()":
+            depth += 1 if character == "(" else -1
+            if depth < 0:
+                return True
+        position += 1
+    return in_class or depth > 0
+
+
+def _compiles(pattern: str, options: RegexOptions) -> bool:
+    try:
+        Draft202012Validator({"pattern": pattern}, pattern_options=options)
+    except ValidationError:
+        return False
+    return True

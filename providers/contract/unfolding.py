@@ -1,0 +1,97 @@
+"""Bounds what compiling a schema costs where it has `unevaluatedProperties` or `unevaluatedItems`. Pure.
+
+The engine unfolds the references below these keywords when it compiles, so a few parts can become 2 to the power of
+their number. Elsewhere references are compiled once each, and nothing has to be looked at.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import unquote
+
+from providers.contract.checkable import REFERENCES
+from schemas.jsons import JsonObject
+
+MAX_UNFOLDED_PARTS = 5_000
+"""Parts with all references unfolded: compiling so many takes some milliseconds."""
+
+UNEVALUATED = ("unevaluatedProperties", "unevaluatedItems")
+_ANCHORS = ("$anchor", "$dynamicAnchor")
+_INDEX_DIGITS = 9
+
+
+def unfolding_complaint(schema: JsonObject) -> str | None:
+    """Why this schema cannot be compiled within bounds; None where it can."""
+    nodes = list(_objects(schema))
+    if not any(name in node for node in nodes for name in UNEVALUATED):
+        return None
+    if any(isinstance(node.get("$id"), str) and node is not schema for node in nodes):
+        return "$id within a schema is not supported together with unevaluatedProperties or unevaluatedItems."
+    anchors: dict[str, list[JsonObject]] = {}
+    for node in nodes:
+        for name in _ANCHORS:
+            if isinstance(node.get(name), str):
+                anchors.setdefault(node[name], []).append(node)
+    if _unfolds_too_far(schema, anchors):
+        return "its references unfold to too many parts for unevaluatedProperties or unevaluatedItems."
+    return None
+
+
+def _unfolds_too_far(schema: JsonObject, anchors: dict[str, list[JsonObject]]) -> bool:
+    """Whether walking every way through the schema, each until it comes back to itself, meets too many parts."""
+    met = 0
+    way: list[int] = []
+    on_way: set[int] = set()
+    waiting: list[tuple[JsonObject, int]] = [(schema, 0)]
+    while waiting:
+        node, level = waiting.pop()
+        while len(way) > level:
+            on_way.discard(way.pop())
+        if id(node) in on_way:
+            continue
+        met += 1
+        if met > MAX_UNFOLDED_PARTS or len(waiting) > MAX_UNFOLDED_PARTS:
+            return True
+        way.append(id(node))
+        on_way.add(id(node))
+        waiting.extend((part, level + 1) for part in _below(schema, node, anchors))
+    return False
+
+
+def _below(schema: JsonObject, node: JsonObject, anchors: dict[str, list[JsonObject]]) -> Iterator[JsonObject]:
+    for name, value in node.items():
+        if name in REFERENCES and isinstance(value, str):
+            yield from referred(schema, value, anchors)
+        elif isinstance(value, dict):
+            yield value
+        elif isinstance(value, list):
+            yield from (part for part in value if isinstance(part, dict))
+
+
+def referred(schema: JsonObject, reference: str, anchors: dict[str, list[JsonObject]]) -> list[JsonObject]:
+    """The objects that a reference within one document may lead to; the whole of it where that is not plain."""
+    fragment = unquote(reference.partition("#")[2])
+    if fragment in anchors:
+        return anchors[fragment]
+    if not reference.startswith("#/"):
+        return [schema]
+    node: Any = schema
+    for step in fragment[1:].split("/"):
+        name = step.replace("~1", "/").replace("~0", "~")
+        if isinstance(node, dict):
+            node = node.get(name)
+        elif isinstance(node, list) and name.isdecimal() and len(name) < _INDEX_DIGITS and int(name) < len(node):
+            node = node[int(name)]
+        else:
+            return []
+    return [node] if isinstance(node, dict) else []
+
+
+def _objects(schema: JsonObject) -> Iterator[JsonObject]:
+    waiting: list[Any] = [schema]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, dict):
+            yield node
+            waiting.extend(node.values())
+        elif isinstance(node, list):
+            waiting.extend(node)

@@ -1,0 +1,145 @@
+"""The output contract as a compiled JSON Schema: does a value meet it, and if not, why, in words fit for the model.
+
+Pure: references reach nothing outside their own schema, and patterns run on an engine without backtracking. What of a
+schema that engine cannot do is left out of the check. Work is counted before it is done (`providers.contract.work`).
+"""
+
+import hashlib
+from collections import OrderedDict
+from typing import Any
+
+from jsonschema_rs import ReferencingError, ValidationError, Validator, validator_for
+
+from providers.contract.checkable import BrokenPatternError, Checkable, checkable
+from providers.contract.complaints import in_words
+from providers.contract.patterns import PATTERN_OPTIONS
+from providers.contract.schema_weight import weight_of
+from providers.contract.unfolding import unfolding_complaint
+from providers.contract.work import Size, Work
+from providers.wire import encoded
+from schemas.jsons import MAX_REPLY_LEVELS, JsonObject, is_deeper
+from schemas.storable import storable
+
+MAX_COMPILED = 512
+"""Schemas kept compiled: batches use one each, so this is as many batches as a process sees at once."""
+
+MAX_COMPILED_SOURCE_BYTES = 4_000_000
+"""JSON of all schemas kept compiled, which take about 20 times as much memory: 80 MB at the worst."""
+
+MAX_COMPLAINTS = 3
+"""A model mends a few things at a time; more of them only cost tokens."""
+
+MAX_ENUMERATED_PAIRS = 2_000
+"""Parts of a schema times values of a reply up to which all errors are collected, at 13 microseconds each: 26 ms.
+
+Beyond, the first error is the complaint.
+"""
+
+TOO_DEEP = "The value is too deeply nested to be checked."
+UNREADABLE = "The value cannot be checked: {}."
+WHOLE = "the whole schema: it refers to a part that is not checked"
+
+
+class UnusableSchema(Exception):  # noqa: N818 - says what it is
+    """This is no JSON Schema, or refers to what it does not have; the message names the place."""
+
+
+class CompiledSchema:
+    """One schema, ready to judge values. Raises UnusableSchema."""
+
+    def __init__(self, schema: JsonObject) -> None:
+        try:
+            part = checkable(schema)
+        except BrokenPatternError as error:
+            raise UnusableSchema(str(error)) from None
+        except ValueError:
+            raise UnusableSchema("the schema: a pattern holds half of a surrogate pair.") from None
+        if complaint := unfolding_complaint(part.schema):
+            raise UnusableSchema(complaint)
+        self._validator, part = _compiled(part)
+        self._schema = part.schema
+        self._weight = weight_of(part.schema)
+        self.unchecked = part.unchecked
+
+    def complaint(self, value: Any, size: Size, work: Work) -> str | None:  # noqa: ANN401 - any JSON value
+        """What is wrong with the value: path and reason, at most a few; None when it meets the schema.
+
+        `size` is that of the text that the value was read from. Raises TooMuchWork.
+        """
+        work.spend(self._weight.steps(size))
+        if size.openings > MAX_REPLY_LEVELS and is_deeper(value, MAX_REPLY_LEVELS):
+            return TOO_DEEP  # at some thousands the engine runs out of stack, which ends the process
+        try:
+            return self._complaint(value, size)
+        except UnicodeEncodeError:  # half a character
+            return self._complaint(storable(value), size)
+        except RecursionError:
+            return TOO_DEEP
+        except ValueError as error:  # the engine cannot read the value
+            return UNREADABLE.format(str(error)[:200])
+
+    def _complaint(self, value: Any, size: Size) -> str | None:  # noqa: ANN401 - any JSON value
+        if self._validator.is_valid(value):
+            return None
+        errors: list[ValidationError] = []
+        if self._weight.parts * size.values <= MAX_ENUMERATED_PAIRS:
+            errors = list(self._validator.iter_errors(value))
+        else:
+            try:
+                self._validator.validate(value)
+            except ValidationError as error:
+                errors = [error]
+        errors.sort(key=lambda error: len(error.instance_path))
+        return "; ".join(dict.fromkeys(in_words(error, value, self._schema) for error in errors[:MAX_COMPLAINTS]))
+
+
+class CompiledSchemas:
+    """Compiled schemas by digest, the least recently used forgotten first."""
+
+    def __init__(self) -> None:
+        self._by_digest: OrderedDict[bytes, tuple[CompiledSchema, int]] = OrderedDict()
+        self._source_bytes = 0
+
+    def of(self, schema: JsonObject) -> CompiledSchema:
+        """The compiled form of a schema that `schema_complaint` had nothing against."""
+        source = encoded(schema)
+        digest = hashlib.sha256(source).digest()
+        found = self._by_digest.get(digest)
+        if found is not None:
+            self._by_digest.move_to_end(digest)
+            return found[0]
+        compiled = CompiledSchema(schema)
+        self._by_digest[digest] = compiled, len(source)
+        self._source_bytes += len(source)
+        while len(self._by_digest) > MAX_COMPILED or (
+            self._source_bytes > MAX_COMPILED_SOURCE_BYTES and len(self._by_digest) > 1
+        ):
+            _, (_, forgotten_bytes) = self._by_digest.popitem(last=False)
+            self._source_bytes -= forgotten_bytes
+        return compiled
+
+
+def _compiled(part: Checkable) -> tuple[Validator, Checkable]:
+    try:
+        return _validator(part.schema), part
+    except ValidationError as error:
+        if not part.unchecked and not _is_about_a_pattern(error):
+            raise UnusableSchema(_words(error)) from None
+    except (ReferencingError, ValueError, OverflowError, RecursionError) as error:
+        raise UnusableSchema(f"the schema: {str(error)[:200]}") from None
+    unchecked = Checkable(schema={}, unchecked=(*part.unchecked, WHOLE))
+    return _validator(unchecked.schema), unchecked
+
+
+def _validator(schema: JsonObject) -> Validator:
+    return validator_for(schema, validate_formats=True, pattern_options=PATTERN_OPTIONS, offline=True)
+
+
+def _is_about_a_pattern(error: ValidationError) -> bool:
+    """Whether a reference led to a pattern in a place where schemas do not stand, and the engine cannot run it."""
+    return getattr(error.kind, "format", None) == "regex"
+
+
+def _words(error: ValidationError) -> str:
+    place = "/".join(str(step) for step in error.instance_path)
+    return f"{place[:100] or 'the schema'}: {error.message[:200]}"

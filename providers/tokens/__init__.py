@@ -1,0 +1,1 @@
+"""Bounds, counts and estimates tokens. Pure."""

@@ -1,0 +1,111 @@
+"""The estimates of all models: which prompt is whose, what each reply teaches, and what is to be told to others.
+
+Invariant: an estimate is between one token and the bound by bytes, and money never hears of it.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from providers.tokens.calibration import Calibration, Prior
+from providers.tokens.counting import Counter
+from providers.tokens.features import BYTE_CLASSES, Prompt, features_of, prompt_of, sample_of
+from schemas.estimates import Lesson, Measured, Sums, Topic
+from schemas.job import Target
+from schemas.jsons import JsonObject
+
+BY_BYTES = Prior(
+    weights=(
+        *(0.8, 0.9, 0.75),  # words, numbers, groups of marks
+        *(0.05, 0.1, 0.15, 0.15, 0.7, 0.1),  # lower, upper, digits, marks, newlines, double spaces
+        *(0.5, 0.5, 0.3, 0.5),  # aB, Ba, a1, 1a
+        *(0.7, 0.2, 0.3, 0.5, 0.85, 0.8, 0.6, 1.0, 2.5),  # per character of each script
+        *(1.0, 4.0, 3.0),  # bound of media, messages, the request
+    ),
+    margin=1.35,
+)
+"""Between what two public vocabularies of 100,000 and 200,000 tokens need for generated text of thirteen kinds."""
+
+BY_COUNT = Prior(weights=(1.0, 1.0, 4.0, 3.0), margin=1.05)
+"""Counted tokens, bound of media, messages, the request: a chat message is framed by three tokens and its role."""
+
+MOST_TOLD_AT_ONCE = 200
+"""A topic that is calibrated is told to others once per so many calls, so that busy processes write seldom."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Estimate:
+    """What the bucket is asked for, and what will teach the next estimate; None where nothing can be learned."""
+
+    tokens: int
+    measured: Measured | None
+
+
+class Estimates:
+    """One calibration per topic, in one process."""
+
+    def __init__(self, counter_for: Callable[[str], Counter | None]) -> None:
+        self._counter_for = counter_for
+        self._counters: dict[str, Counter | None] = {}
+        self._calibrations: dict[Topic, Calibration] = {}
+
+    def estimate(self, target: Target, body: JsonObject, bound: int) -> Estimate:
+        """Tokens with their margin, at most `bound`; the bound itself for requests that are no chat."""
+        prompt = prompt_of(body)
+        if prompt is None:
+            return Estimate(tokens=bound, measured=None)
+        measured = self._measured(target, prompt)
+        tokens = self._calibration(measured.topic).with_margin(measured.features)
+        return Estimate(tokens=min(tokens, bound), measured=measured)
+
+    def likely(self, measured: Measured) -> float:
+        """Tokens that a prompt most probably has, without margin and bound."""
+        return self._calibration(measured.topic).likely(measured.features)
+
+    def learn(self, measured: Measured, tokens: int) -> None:
+        """Hear what the provider counted for a prompt."""
+        if tokens > 0:
+            self._calibration(measured.topic).learn(measured.features, tokens)
+
+    def lessons(self) -> list[Lesson]:
+        """What is worth telling; each must be answered by `told` or `untold`."""
+        worth = {topic: one for topic, one in self._calibrations.items() if one.is_worth_telling(MOST_TOLD_AT_ONCE)}
+        return [_lesson(topic, calibration) for topic, calibration in worth.items()]
+
+    def told(self, known: Mapping[Topic, Sums]) -> None:
+        """Take over what all processes know together."""
+        for topic, sums in known.items():
+            self._calibration(topic).sent(sums)
+
+    def untold(self, lessons: Iterable[Lesson]) -> None:
+        """Keep what did not arrive for the next time."""
+        for lesson in lessons:
+            self._calibrations[lesson.topic].unheard()
+
+    def _measured(self, target: Target, prompt: Prompt) -> Measured:
+        counter = self._counter(target.model)
+        if counter is None:
+            name, features = BYTE_CLASSES, features_of(prompt)
+        else:
+            sample, scale = sample_of(prompt.text)
+            counted = counter.count(sample) * scale
+            name, features = counter.name, (counted, float(prompt.media_tokens), float(prompt.messages), 1.0)
+        return Measured(topic=Topic(target=target, shape=prompt.shape, features=name), features=features)
+
+    def _counter(self, model: str) -> Counter | None:
+        if model not in self._counters:
+            self._counters[model] = self._counter_for(model)
+        return self._counters[model]
+
+    def _calibration(self, topic: Topic) -> Calibration:
+        found = self._calibrations.get(topic)
+        if found is None:
+            found = self._calibrations[topic] = Calibration(_PRIORS.get(topic.features, BY_COUNT))
+        return found
+
+
+_PRIORS: Mapping[str, Prior] = {BYTE_CLASSES: BY_BYTES}
+
+
+def _lesson(topic: Topic, calibration: Calibration) -> Lesson:
+    sums = calibration.send()
+    return Lesson(topic=topic, sums=sums, fading=tuple(rate**sums.calls for rate in calibration.kept))

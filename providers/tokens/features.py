@@ -1,0 +1,146 @@
+"""What the size of a prompt is estimated from: counts of its bytes by class. Pure, and cheap enough for every call.
+
+UTF-8's lead bytes tell scripts apart, so a handful of translations and counts in C replace a walk over characters.
+A long text is sampled at its head, middle and tail, and its counts are scaled up.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from providers.tokens.bound import media_of
+from providers.wire import encoded
+from schemas.jsons import JsonObject
+
+SAMPLED_BEYOND_BYTES = 32_768
+"""A longer text is judged by three windows of a third of this each, so that the cost of a call stays flat."""
+
+BYTE_CLASSES = "bytes/1"
+"""Names these features in what is stored. Who changes them raises the number: old numbers mean something else."""
+
+
+class Shape(StrEnum):
+    """What kind of request it is. Each learns apart: providers write tools, schemas and pictures in their own way."""
+
+    PLAIN = "plain"
+    STRUCTURED = "structured"
+    MEDIA = "media"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prompt:
+    """What a model reads of a request: its text as UTF-8, and what is counted beside the text."""
+
+    shape: Shape
+    text: bytes
+    messages: int
+    media_tokens: int
+
+
+def prompt_of(body: JsonObject) -> Prompt | None:
+    """The prompt of a chat request; None for a request of which nobody knows where its text stands."""
+    messages = body.get("messages")
+    if not isinstance(messages, list):
+        return None
+    texts: list[str] = []
+    media_tokens = 0
+    for message in messages:
+        media_tokens += _read(message, texts)
+    frame = [body[name] for name in _FRAME if body.get(name)]
+    texts.extend(encoded(part).decode() for part in frame)
+    return Prompt(
+        shape=Shape.MEDIA if media_tokens else Shape.STRUCTURED if frame else Shape.PLAIN,
+        text="\n".join(texts).encode("utf-8", "surrogatepass"),
+        messages=len(messages),
+        media_tokens=media_tokens,
+    )
+
+
+def features_of(prompt: Prompt) -> tuple[float, ...]:
+    """The counts of `BYTE_CLASSES`: runs, Latin letters and marks, characters of other scripts, what is no text."""
+    sample, scale = sample_of(prompt.text)
+    classes = sample.translate(_CLASSES)
+    runs = [len(sample.translate(table).split()) * scale for table in _RUNS]
+    latin = [classes.count(mark) * scale for mark in _LATIN]
+    scripts = _NO_SCRIPTS if sample.isascii() else [classes.count(mark) * scale for mark in _SCRIPT_MARKS]
+    return (*runs, *latin, *scripts, float(prompt.media_tokens), float(prompt.messages), 1.0)
+
+
+def sample_of(text: bytes) -> tuple[bytes, float]:
+    """As much of a text as is looked at, and by what its counts are to be multiplied."""
+    if len(text) <= SAMPLED_BEYOND_BYTES:
+        return text, 1.0
+    window = SAMPLED_BEYOND_BYTES // 3
+    middle = (len(text) - window) // 2
+    sample = text[:window] + text[middle : middle + window] + text[-window:]
+    return sample, len(text) / len(sample)
+
+
+def _read(message: object, texts: list[str]) -> int:
+    """Add the message's texts to those found; returns the tokens of its media."""
+    if not isinstance(message, dict):
+        return 0
+    content = message.get("content")
+    if isinstance(content, str):
+        texts.append(content)
+    others = [encoded(value).decode() for name, value in message.items() if name not in _READ_APART and value]
+    texts.extend(others)
+    return sum(_read_part(part, texts) for part in content) if isinstance(content, list) else 0
+
+
+def _read_part(part: object, texts: list[str]) -> int:
+    match part:
+        case {"type": "text", "text": str(text)}:
+            texts.append(text)
+            return 0
+        case dict() if media := media_of(part):
+            return media.tokens
+    texts.append(encoded(part).decode())
+    return 0
+
+
+def _table(classes: Iterable[tuple[str, Iterable[int]]], default: str) -> bytes:
+    found = bytearray(default.encode() * 256)
+    for mark, codes in classes:
+        for code in codes:
+            found[code] = ord(mark)
+    return bytes(found)
+
+
+def _ascii(keep: str) -> Iterator[int]:
+    return (code for code in range(128) if getattr(chr(code), keep)())
+
+
+_READ_APART = {"role", "content"}
+_FRAME = ("tools", "functions", "response_format")
+"""Beside the messages, what a provider writes into the prompt."""
+
+_MARKS = [code for code in range(33, 127) if not chr(code).isalnum()]
+_SCRIPTS = (
+    ("E", (*range(0xC3, 0xD0), 0xE1)),  # accented Latin and Greek
+    ("Y", range(0xD0, 0xD4)),  # Cyrillic
+    ("A", range(0xD4, 0xE0)),  # Armenian, Hebrew, Arabic
+    ("I", (0xE0,)),  # Indic scripts and Thai
+    ("S", (0xC2, 0xE2, 0xEE, 0xEF)),  # signs, wide forms
+    ("K", (0xE3,)),  # kana and the marks of Chinese and Japanese
+    ("H", range(0xE4, 0xEA)),  # Han
+    ("G", range(0xEA, 0xEE)),  # Hangul
+    ("F", range(0xF0, 0x100)),  # beyond the basic plane: emoji
+)
+_CLASSES = _table(
+    (
+        ("l", _ascii("islower")),
+        ("u", _ascii("isupper")),
+        ("d", _ascii("isdigit")),
+        ("p", _MARKS),
+        ("n", (10, 13)),
+        ("s", (9, 32)),
+        *_SCRIPTS,
+    ),
+    default="c",
+)
+_LATIN = (b"l", b"u", b"d", b"p", b"n", b"ss", b"lu", b"ul", b"ld", b"dl")
+_SCRIPT_MARKS = tuple(mark.encode() for mark, _ in _SCRIPTS)
+_NO_SCRIPTS = [0.0] * len(_SCRIPT_MARKS)
+_LETTERS = [*_ascii("isalpha"), *range(128, 256)]
+_RUNS = (_table([("a", _LETTERS)], " "), _table([("a", _ascii("isdigit"))], " "), _table([("a", _MARKS)], " "))

@@ -1,0 +1,1 @@
+"""Stores batches, their files, progress and stop-losses."""

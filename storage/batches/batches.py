@@ -1,0 +1,324 @@
+"""Batches: their status, their counts, and the results of their jobs in order of acceptance.
+
+Counts are taken from the index `jobs_of_batch` when somebody asks: a counter in the batch's row would make every
+finishing job of a large batch wait for every other.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from schemas.control import Kind, Subject, Verb
+from schemas.ids import BatchId, FileId, JobId, TenantId
+from schemas.jsons import JsonObject
+from schemas.lanes import Lane
+from schemas.money import NanoUsd
+from schemas.states import JobState
+from schemas.stop_loss import NO_STOP_LOSS, Phase, StopLoss
+from storage.database.engine import dumps, transaction
+from storage.database.listings import Listings, cursor_moment
+from storage.database.statements import Row, by_bytes, fetch
+from storage.queue.controls import begin
+
+PAGE_JOBS = 500
+
+MOST_AT_ONCE, MOST_OF_TENANT = 16, 2
+"""Batches that upkeep reads or writes at the same time, and of them of one tenant: each keeps what it has seen of its
+file in memory, some 5 MB for the largest."""
+
+CREATE = """
+INSERT INTO batches (id, tenant_id, endpoint, lane, completion_window, window_seconds, input_file_id, status, metadata,
+    max_cost_nano_usd, max_error_rate, canary, phase, lanes, expires_at)
+VALUES (:id, :tenant_id, :endpoint, :lane, :completion_window, :window_seconds, :input_file_id, 'validating',
+    CAST(:metadata AS json), :max_cost_nano_usd, :max_error_rate, :canary, :phase, CAST(:lanes AS text[]),
+    clock_timestamp() + make_interval(secs => :window_seconds))
+RETURNING *
+"""
+FIND = "SELECT * FROM batches WHERE id = :id AND tenant_id = :tenant_id"
+NEWEST = """
+SELECT b.* FROM batches b
+WHERE b.tenant_id = :tenant_id
+  AND (CAST(:after AS text) IS NULL OR (b.created_at, b.id) < (CAST(:after_at AS timestamptz), CAST(:after AS text)))
+ORDER BY b.created_at DESC, b.id DESC LIMIT :most
+"""
+NEWEST_CURSOR = "SELECT created_at AS at FROM batches WHERE id = :after AND tenant_id = :tenant_id"
+COUNTS = """
+SELECT batch_id, state, count(*) AS jobs FROM jobs WHERE batch_id = ANY(CAST(:ids AS text[])) GROUP BY batch_id, state
+"""
+_FAIR = """
+SELECT * FROM (
+    SELECT b.*, row_number() OVER (PARTITION BY b.tenant_id ORDER BY b.created_at, b.id) AS place FROM batches b
+    WHERE {which}
+) fair
+WHERE place <= :most_of_tenant ORDER BY place, created_at, id LIMIT :most
+"""
+VALIDATING = _FAIR.format(which="b.status = 'validating'")
+ALL_AT_REST = _FAIR.format(
+    which="""b.status IN ('in_progress', 'cancelling')
+      AND NOT EXISTS (
+        SELECT 1 FROM jobs j WHERE j.batch_id = b.id AND j.state IN ('queued', 'running', 'waiting'))"""
+)
+FAIL = """
+UPDATE batches SET status = 'failed', failed_at = clock_timestamp(), errors = CAST(:errors AS json)
+WHERE id = :id AND status = ANY(CAST(:statuses AS text[])) RETURNING id
+"""
+START = """
+UPDATE batches SET status = 'in_progress', in_progress_at = clock_timestamp(), total = :total
+WHERE id = :id AND status = 'validating' RETURNING id
+"""
+FINISH = """
+UPDATE batches SET
+    status = CASE WHEN status = 'cancelling' THEN 'cancelled'
+                  WHEN EXISTS (SELECT 1 FROM jobs j WHERE j.batch_id = batches.id AND j.state = 'expired')
+                  THEN 'expired' ELSE 'completed' END,
+    cancelled_at = CASE WHEN status = 'cancelling' THEN clock_timestamp() END,
+    finalizing_at = COALESCE(finalizing_at, clock_timestamp()),
+    completed_at = CASE WHEN status <> 'cancelling' THEN clock_timestamp() END,
+    output_file_id = :output, error_file_id = :errors
+WHERE id = :id AND status IN ('in_progress', 'cancelling') RETURNING id
+"""
+CANCEL = """
+UPDATE batches SET status = 'cancelling', cancelling_at = clock_timestamp()
+WHERE id = :id AND tenant_id = :tenant_id AND status IN ('validating', 'in_progress') RETURNING id
+"""
+RESTED = """
+SELECT id, custom_id, state, dead_reason, message FROM jobs
+WHERE batch_id = :id AND id > :after AND (state = 'completed') = :completed
+ORDER BY id LIMIT :most
+"""
+REPLY_BYTES = """
+SELECT job_id, octet_length(reply::text) AS bytes FROM job_results WHERE job_id = ANY(CAST(:ids AS text[]))
+"""
+REPLIES = "SELECT job_id, reply::text AS reply FROM job_results WHERE job_id = ANY(CAST(:ids AS text[]))"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredBatch:
+    """A batch and how many of its jobs are in each state."""
+
+    id: BatchId
+    tenant_id: TenantId
+    endpoint: str
+    lane: Lane
+    completion_window: str
+    window_seconds: float
+    input_file_id: FileId
+    output_file_id: FileId | None
+    error_file_id: FileId | None
+    status: str
+    errors: list[JsonObject]
+    metadata: dict[str, str] | None
+    total: int
+    created_at: datetime
+    moments: dict[str, datetime | None]
+    jobs_by_state: dict[JobState, int]
+    lanes: frozenset[Lane] | None = None
+    stop_loss: StopLoss = NO_STOP_LOSS
+    phase: Phase | None = None
+    projected_nano_usd: NanoUsd | None = None
+    stopped: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RestedRow:
+    """A job of a batch at rest, as its result file tells it. `reply` is JSON text."""
+
+    job_id: JobId
+    custom_id: str
+    state: JobState
+    reply: str | None
+    dead_reason: str | None
+    message: str | None
+
+
+_MOMENTS = (
+    "in_progress_at",
+    "finalizing_at",
+    "completed_at",
+    "failed_at",
+    "expired_at",
+    "cancelling_at",
+    "cancelled_at",
+    "expires_at",
+)
+
+
+class BatchTable:
+    """Batches of tenants; every change of status is a compare-and-set."""
+
+    def __init__(self, engine: AsyncEngine, listings: Listings | None = None) -> None:
+        self._engine, self._listings = engine, listings or Listings(engine)
+
+    async def create(
+        self,
+        batch_id: BatchId,
+        tenant_id: TenantId,
+        *,
+        endpoint: str,
+        lane: Lane,
+        completion_window: str,
+        window_seconds: float,
+        input_file_id: FileId,
+        metadata: dict[str, str] | None,
+        stop_loss: StopLoss = NO_STOP_LOSS,
+        lanes: frozenset[Lane] | None = None,
+    ) -> StoredBatch:
+        """Store a batch whose file upkeep will read; its lines may name these lanes alone, None: its tenant's."""
+        rows = await self._rows(
+            CREATE,
+            id=batch_id,
+            tenant_id=tenant_id,
+            endpoint=endpoint,
+            lane=lane.value,
+            completion_window=completion_window,
+            window_seconds=window_seconds,
+            input_file_id=input_file_id,
+            metadata=dumps(metadata),
+            max_cost_nano_usd=stop_loss.max_cost_nano_usd,
+            max_error_rate=stop_loss.max_error_rate,
+            canary=stop_loss.canary,
+            phase=stop_loss.first_phase,
+            lanes=None if lanes is None else sorted(lanes),
+        )
+        return _batch_from(rows[0], {})
+
+    async def find(self, batch_id: BatchId, tenant_id: TenantId) -> StoredBatch | None:
+        """A batch of this tenant, counted now."""
+        async with transaction(self._engine) as connection:
+            batches = await _counted(
+                connection, await fetch(connection, FIND, {"id": batch_id, "tenant_id": tenant_id})
+            )
+        return batches[0] if batches else None
+
+    async def newest(self, tenant_id: TenantId, *, after: BatchId | None, most: int) -> Sequence[StoredBatch]:
+        """Batches of a tenant, newest first, from the one after `after` on. Raises NotFound for a foreign cursor."""
+        owner = {"tenant_id": tenant_id}
+        async with self._listings.transaction(tenant_id) as connection:
+            at = await cursor_moment(connection, NEWEST_CURSOR, after, owner)
+            rows = await fetch(connection, NEWEST, owner | {"after": after, "after_at": at, "most": most})
+            return await _counted(connection, rows)
+
+    async def validating(self) -> Sequence[StoredBatch]:
+        """Batches whose files have not been read yet: the oldest few of each tenant, the oldest of each first."""
+        return await self._fair(VALIDATING)
+
+    async def all_at_rest(self) -> Sequence[StoredBatch]:
+        """Batches under way whose jobs are all at rest: a few of each tenant, as above."""
+        return await self._fair(ALL_AT_REST)
+
+    async def refuse(self, batch_id: BatchId, errors: Sequence[JsonObject]) -> bool:
+        """Set a batch to failed with what is wrong with its file; jobs that were stored already are cancelled."""
+        return await self._fail(batch_id, errors, ["validating"])
+
+    async def fail(self, batch_id: BatchId, errors: Sequence[JsonObject]) -> bool:
+        """Set a batch to failed whose result files cannot be written; its jobs are at rest and can be asked for."""
+        return await self._fail(batch_id, errors, ["in_progress", "cancelling"])
+
+    async def start(self, batch_id: BatchId, total: int) -> bool:
+        """Set a batch to in_progress once all its jobs are stored."""
+        return bool(await self._rows(START, id=batch_id, total=total))
+
+    async def finish(self, batch_id: BatchId, output: FileId | None, errors: FileId | None) -> bool:
+        """Name the result files and set the final status; False when somebody else did."""
+        return bool(await self._rows(FINISH, id=batch_id, output=output, errors=errors))
+
+    async def cancel(self, batch_id: BatchId, tenant_id: TenantId) -> bool:
+        """Stop a batch: from now on nothing of it starts, what runs may finish. Upkeep cancels what is left of it."""
+        async with transaction(self._engine) as connection:
+            if not await fetch(connection, CANCEL, {"id": batch_id, "tenant_id": tenant_id}):
+                return False
+            await _cancel_jobs(connection, batch_id)
+        return True
+
+    async def rested(self, batch_id: BatchId, *, completed: bool) -> AsyncIterator[RestedRow]:
+        """Jobs of a batch that completed, or those that did not, a page at a time and few bytes of replies at once."""
+        after = ""
+        while True:
+            page = await self._rows(RESTED, id=batch_id, after=after, completed=completed, most=PAGE_JOBS)
+            async for row in self._with_replies(page) if completed else _without_replies(page):
+                yield row
+            if len(page) < PAGE_JOBS:
+                return
+            after = page[-1]["id"]
+
+    async def _with_replies(self, page: Sequence[Row]) -> AsyncIterator[RestedRow]:
+        rows = {row["id"]: row for row in page}
+        sizes = {row["job_id"]: row["bytes"] for row in await self._rows(REPLY_BYTES, ids=list(rows))}
+        for ids in by_bytes({name: sizes.get(name, 0) for name in rows}):
+            replies = {row["job_id"]: row["reply"] for row in await self._rows(REPLIES, ids=ids)}
+            for name in ids:
+                yield _rested_from(rows[name], replies.get(name))
+
+    async def _fair(self, query: str) -> list[StoredBatch]:
+        rows = await self._rows(query, most=MOST_AT_ONCE, most_of_tenant=MOST_OF_TENANT)
+        return [_batch_from(row, {}) for row in rows]
+
+    async def _fail(self, batch_id: BatchId, errors: Sequence[JsonObject], statuses: Sequence[str]) -> bool:
+        terms = {"id": batch_id, "errors": dumps(list(errors)), "statuses": list(statuses)}
+        async with transaction(self._engine) as connection:
+            failed = await fetch(connection, FAIL, terms)
+            await _cancel_jobs(connection, batch_id)
+        return bool(failed)
+
+    async def _rows(self, query: str, **parameters: Any) -> Sequence[Row]:  # noqa: ANN401 - bind values
+        async with transaction(self._engine) as connection:
+            return await fetch(connection, query, parameters)
+
+
+async def _counted(connection: AsyncConnection, rows: Sequence[Row]) -> list[StoredBatch]:
+    counts = await fetch(connection, COUNTS, {"ids": [row["id"] for row in rows]}) if rows else []
+    by_batch: dict[str, dict[JobState, int]] = {row["id"]: {} for row in rows}
+    for count in counts:
+        by_batch[count["batch_id"]][JobState(count["state"])] = count["jobs"]
+    return [_batch_from(row, by_batch[row["id"]]) for row in rows]
+
+
+async def _cancel_jobs(connection: AsyncConnection, batch_id: BatchId) -> None:
+    await begin(connection, Verb.CANCEL, Subject(kind=Kind.BATCH, name=batch_id))
+
+
+def _batch_from(row: Row, jobs_by_state: dict[JobState, int]) -> StoredBatch:
+    return StoredBatch(
+        id=BatchId(row["id"]),
+        tenant_id=TenantId(row["tenant_id"]),
+        endpoint=row["endpoint"],
+        lane=Lane(row["lane"]),
+        completion_window=row["completion_window"],
+        window_seconds=row["window_seconds"],
+        input_file_id=FileId(row["input_file_id"]),
+        output_file_id=row["output_file_id"],
+        error_file_id=row["error_file_id"],
+        status=row["status"],
+        errors=row["errors"] or [],
+        metadata=row["metadata"],
+        total=row["total"],
+        created_at=row["created_at"],
+        moments={name: row[name] for name in _MOMENTS},
+        jobs_by_state=jobs_by_state,
+        lanes=None if row["lanes"] is None else frozenset(map(Lane, row["lanes"])),
+        stop_loss=StopLoss(
+            max_cost_nano_usd=row["max_cost_nano_usd"], max_error_rate=row["max_error_rate"], canary=row["canary"]
+        ),
+        phase=Phase(row["phase"]) if row["phase"] else None,
+        projected_nano_usd=row["projected_nano_usd"],
+        stopped=row["stopped"],
+    )
+
+
+async def _without_replies(page: Sequence[Row]) -> AsyncIterator[RestedRow]:
+    for row in page:
+        yield _rested_from(row, None)
+
+
+def _rested_from(row: Row, reply: str | None) -> RestedRow:
+    return RestedRow(
+        job_id=JobId(row["id"]),
+        custom_id=row["custom_id"],
+        state=JobState(row["state"]),
+        reply=reply,
+        dead_reason=row["dead_reason"],
+        message=row["message"],
+    )

@@ -1,0 +1,174 @@
+"""Files in chunks of one megabyte: streamed in and out, never whole in memory.
+
+A file exists for readers only when it is complete; chunks of an upload that broke off are pruned with it.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from schemas.ids import FileId, TenantId
+from storage.database.engine import transaction
+from storage.database.listings import Listings, cursor_moment
+from storage.database.statements import Row, fetch, run
+
+CHUNK_BYTES = 1_000_000
+LONGEST_UPLOAD_SECONDS = 24 * 3600.0
+"""An upload that is not whole after a day never will be."""
+PRUNED_PER_ROUND = 100
+
+BEGIN = """
+INSERT INTO files (id, tenant_id, filename, purpose, expires_at)
+VALUES (:id, :tenant_id, :filename, :purpose, :expires_at)
+"""
+APPEND = "INSERT INTO file_chunks (file_id, seq, data) VALUES (:id, :seq, :data)"
+COMPLETE = "UPDATE files SET bytes = :bytes, complete = true WHERE id = :id RETURNING *"
+FIND = "SELECT * FROM files WHERE id = :id AND tenant_id = :tenant_id AND complete"
+CHUNK = "SELECT data FROM file_chunks WHERE file_id = :id AND seq = :seq"
+DELETE = (
+    "DELETE FROM files WHERE id = :id AND (CAST(:tenant_id AS text) IS NULL OR tenant_id = :tenant_id) RETURNING id"
+)
+PRUNE = """
+WITH ended AS (
+    SELECT id FROM files WHERE expires_at < statement_timestamp()
+    UNION ALL
+    SELECT id FROM files
+    WHERE NOT complete AND created_at < statement_timestamp() - make_interval(secs => :upload_seconds)
+    LIMIT :most
+)
+DELETE FROM files f USING ended e WHERE f.id = e.id RETURNING f.id
+"""
+NEWEST = """
+SELECT f.* FROM files f
+WHERE f.tenant_id = :tenant_id AND f.complete AND (CAST(:purpose AS text) IS NULL OR f.purpose = :purpose)
+  AND (CAST(:after AS text) IS NULL OR (f.created_at, f.id) < (CAST(:after_at AS timestamptz), CAST(:after AS text)))
+ORDER BY f.created_at DESC, f.id DESC LIMIT :most
+"""
+NEWEST_CURSOR = "SELECT created_at AS at FROM files WHERE id = :after AND tenant_id = :tenant_id"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredFile:
+    """What is known of a file besides its bytes."""
+
+    id: FileId
+    tenant_id: TenantId
+    filename: str
+    purpose: str
+    bytes: int
+    created_at: datetime
+    expires_at: datetime | None
+
+
+class FileTable:
+    """Files of tenants."""
+
+    def __init__(self, engine: AsyncEngine, listings: Listings | None = None) -> None:
+        self._engine, self._listings = engine, listings or Listings(engine)
+
+    async def write(
+        self,
+        file_id: FileId,
+        tenant_id: TenantId,
+        parts: AsyncIterator[bytes],
+        *,
+        filename: str,
+        purpose: str,
+        expires_at: datetime | None = None,
+    ) -> StoredFile:
+        """Store a stream as a file; a stream that raises leaves nothing behind that a reader could see."""
+        about = {"id": file_id, "tenant_id": tenant_id, "filename": filename, "purpose": purpose}
+        async with transaction(self._engine) as connection:
+            await run(connection, BEGIN, about | {"expires_at": expires_at})
+        try:
+            size = await self._append_all(file_id, parts)
+        except BaseException:
+            await self.delete(file_id, tenant_id)
+            raise
+        async with transaction(self._engine) as connection:
+            [row] = await fetch(connection, COMPLETE, {"id": file_id, "bytes": size})
+        return _file_from(row)
+
+    async def find(self, file_id: FileId, tenant_id: TenantId) -> StoredFile | None:
+        """A complete file of this tenant."""
+        async with transaction(self._engine) as connection:
+            rows = await fetch(connection, FIND, {"id": file_id, "tenant_id": tenant_id})
+        return _file_from(rows[0]) if rows else None
+
+    async def newest(
+        self, tenant_id: TenantId, *, after: FileId | None = None, most: int = 100, purpose: str | None = None
+    ) -> Sequence[StoredFile]:
+        """Files of a tenant, newest first, from the one after `after` on. Raises NotFound for a foreign cursor."""
+        owner = {"tenant_id": tenant_id}
+        async with self._listings.transaction(tenant_id) as connection:
+            at = await cursor_moment(connection, NEWEST_CURSOR, after, owner)
+            terms = owner | {"after": after, "after_at": at, "most": most, "purpose": purpose}
+            return [_file_from(row) for row in await fetch(connection, NEWEST, terms)]
+
+    async def content(self, file_id: FileId) -> AsyncIterator[bytes]:
+        """The bytes of a file, chunk by chunk; no transaction stays open between two."""
+        seq = 0
+        while True:
+            async with transaction(self._engine) as connection:
+                rows = await fetch(connection, CHUNK, {"id": file_id, "seq": seq})
+            if not rows:
+                return
+            yield bytes(rows[0]["data"])
+            seq += 1
+
+    async def lines(self, file_id: FileId, *, most_bytes: int = CHUNK_BYTES) -> AsyncIterator[bytes]:
+        """The lines of a file without their ends, holding one chunk and one line at a time.
+
+        A line that is longer than `most_bytes` is never whole in memory: it comes cut one byte above the cap.
+        """
+        rest = b""
+        async for chunk in self.content(file_id):
+            start = 0
+            while (end := chunk.find(b"\n", start)) >= 0:
+                yield rest + chunk[start : min(end, start + most_bytes + 1 - len(rest))]
+                rest, start = b"", end + 1
+            rest += chunk[start : start + most_bytes + 1 - len(rest)]
+        if rest:
+            yield rest
+
+    async def delete(self, file_id: FileId, tenant_id: TenantId | None) -> bool:
+        """Remove a file and its bytes; False where there is none."""
+        async with transaction(self._engine) as connection:
+            return bool(await fetch(connection, DELETE, {"id": file_id, "tenant_id": tenant_id}))
+
+    async def prune(self) -> int:
+        """Remove files whose time has come and uploads that broke off; returns how many."""
+        terms = {"upload_seconds": LONGEST_UPLOAD_SECONDS, "most": PRUNED_PER_ROUND}
+        async with transaction(self._engine) as connection:
+            return len(await fetch(connection, PRUNE, terms))
+
+    async def _append_all(self, file_id: FileId, parts: AsyncIterator[bytes]) -> int:
+        size, seq, waiting = 0, 0, bytearray()
+        async for part in parts:
+            waiting += part
+            size += len(part)
+            while len(waiting) >= CHUNK_BYTES:
+                await self._append(file_id, seq, bytes(waiting[:CHUNK_BYTES]))
+                del waiting[:CHUNK_BYTES]
+                seq += 1
+        if waiting:
+            await self._append(file_id, seq, bytes(waiting))
+        return size
+
+    async def _append(self, file_id: FileId, seq: int, data: bytes) -> None:
+        async with transaction(self._engine) as connection:
+            await run(connection, APPEND, {"id": file_id, "seq": seq, "data": data})
+
+
+def _file_from(row: Row) -> StoredFile:
+    return StoredFile(
+        id=FileId(row["id"]),
+        tenant_id=TenantId(row["tenant_id"]),
+        filename=row["filename"],
+        purpose=row["purpose"],
+        bytes=row["bytes"],
+        created_at=row["created_at"],
+        expires_at=row["expires_at"],
+    )

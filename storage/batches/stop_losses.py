@@ -1,0 +1,133 @@
+"""Batches that watch themselves: their counts, and the compare-and-sets of their phases.
+
+Invariant: a held job is `waiting` with the reason `canary` and no moment to wake, so nothing but a release, a
+cancellation or its deadline ends that. A release is one bounded round, and the phase turns when a round finds no more.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from schemas.control import Kind, Subject, Verb
+from schemas.ids import BatchId, TenantId
+from schemas.money import NanoUsd
+from schemas.stop_loss import Phase, StopLoss, Tally
+from storage.database.engine import dumps, transaction
+from storage.database.notify import ring
+from storage.database.statements import Row, fetch
+from storage.queue.controls import begin
+
+MOST_WATCHED = 100
+MOST_PER_ROUND = 2_000
+"""Jobs per round of a release, as in a cancellation: about a tenth of a second."""
+
+WATCHED = """
+SELECT b.id, b.max_cost_nano_usd, b.max_error_rate, b.canary, b.phase, b.total, t.*
+FROM (
+    SELECT w.*, row_number() OVER (PARTITION BY w.tenant_id ORDER BY w.created_at, w.id) AS place FROM batches w
+    WHERE w.status = 'in_progress' AND w.phase IN ('canary', 'held', 'releasing', 'watched')
+    ORDER BY place, w.created_at LIMIT :most
+) b CROSS JOIN LATERAL (
+    SELECT count(*) FILTER (WHERE j.state = 'completed') AS completed,
+        count(*) FILTER (WHERE j.state IN ('dead', 'expired')) AS failed,
+        count(*) FILTER (WHERE j.state IN ('queued', 'running')
+            OR (j.state = 'waiting' AND j.wait_reason IS DISTINCT FROM 'canary')) AS alive,
+        count(*) FILTER (WHERE j.state = 'waiting' AND j.wait_reason = 'canary') AS held,
+        COALESCE(sum(j.spent_nano_usd), 0)::bigint AS spent
+    FROM jobs j WHERE j.batch_id = b.id
+) t
+ORDER BY b.place, b.created_at
+"""
+"""The oldest of each tenant first."""
+
+STOP = """
+UPDATE batches SET phase = 'stopped', stopped = :reason, errors = CAST(:errors AS json), status = 'cancelling',
+    cancelling_at = clock_timestamp()
+WHERE id = :id AND status = 'in_progress' AND phase <> 'stopped' RETURNING id
+"""
+
+HOLD = """
+UPDATE batches SET phase = 'held', projected_nano_usd = :projected
+WHERE id = :id AND phase = 'canary' RETURNING id
+"""
+
+PROCEED = """
+UPDATE batches SET phase = 'releasing'
+WHERE id = :id AND tenant_id = :tenant_id AND status = 'in_progress' AND phase IN ('canary', 'held') RETURNING id
+"""
+
+LOCK = """
+UPDATE batches SET phase = 'releasing', projected_nano_usd = COALESCE(:projected, projected_nano_usd)
+WHERE id = :id AND status = 'in_progress' AND phase IN ('canary', 'releasing') RETURNING id
+"""
+
+RELEASE = """
+WITH held AS (
+    SELECT id FROM jobs WHERE batch_id = :id AND state = 'waiting' AND wait_reason = 'canary'
+    ORDER BY id LIMIT :most FOR NO KEY UPDATE
+)
+UPDATE jobs j SET state = 'queued', wait_reason = NULL, generation = j.generation + 1
+FROM held h WHERE j.id = h.id
+RETURNING j.id
+"""
+
+ALL_RELEASED = "UPDATE batches SET phase = 'watched' WHERE id = :id AND phase = 'releasing' RETURNING id"
+
+
+class StopLossTable:
+    """`tasks.batches.stop_loss.StopLossRows`, as rows."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def watched(self, most: int = MOST_WATCHED) -> list[tuple[BatchId, StopLoss, Phase, Tally]]:
+        """Batches in progress that watch themselves, the oldest of each tenant first, counted now."""
+        return [_watched(row) for row in await self._rows(WATCHED, most=most)]
+
+    async def stop(self, batch_id: BatchId, reason: str) -> bool:
+        """Cancel what has not begun, and keep the reason; upkeep's sweep cancels what the first round left."""
+        errors = dumps([{"code": "batch_stopped", "message": reason, "param": None, "line": None}])
+        async with transaction(self._engine) as connection:
+            stopped = await fetch(connection, STOP, {"id": batch_id, "reason": reason, "errors": errors})
+            if stopped:
+                await begin(connection, Verb.CANCEL, Subject(kind=Kind.BATCH, name=batch_id))
+        return bool(stopped)
+
+    async def hold(self, batch_id: BatchId, projected: NanoUsd) -> bool:
+        """Wait to be told to go on; False where it is no canary any more."""
+        return bool(await self._rows(HOLD, id=batch_id, projected=projected))
+
+    async def proceed(self, batch_id: BatchId, tenant_id: TenantId) -> bool:
+        """Go on after the canary, or without waiting for it; False where nothing is held."""
+        return bool(await self._rows(PROCEED, id=batch_id, tenant_id=tenant_id))
+
+    async def release(self, batch_id: BatchId, projected: NanoUsd | None, most: int = MOST_PER_ROUND) -> int:
+        """One round of what is held into its lane; returns how many."""
+        async with transaction(self._engine) as connection:
+            if not await fetch(connection, LOCK, {"id": batch_id, "projected": projected}):
+                return 0
+            released = await fetch(connection, RELEASE, {"id": batch_id, "most": most})
+            if len(released) < most:
+                await fetch(connection, ALL_RELEASED, {"id": batch_id})
+            await ring(connection)
+        return len(released)
+
+    async def _rows(self, query: str, **parameters: Any) -> Sequence[Row]:  # noqa: ANN401 - bind values
+        async with transaction(self._engine) as connection:
+            return await fetch(connection, query, parameters)
+
+
+def _watched(row: Row) -> tuple[BatchId, StopLoss, Phase, Tally]:
+    terms = StopLoss(
+        max_cost_nano_usd=row["max_cost_nano_usd"], max_error_rate=row["max_error_rate"], canary=row["canary"]
+    )
+    tally = Tally(
+        total=row["total"],
+        completed=row["completed"],
+        failed=row["failed"],
+        alive=row["alive"],
+        held=row["held"],
+        spent_nano_usd=NanoUsd(row["spent"]),
+    )
+    return BatchId(row["id"]), terms, Phase(row["phase"]), tally

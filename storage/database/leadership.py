@@ -1,0 +1,41 @@
+"""Who leads: a lease row by compare-and-set on the database's clock, so that a paused leader is replaced."""
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from storage.database.engine import transaction
+from storage.database.statements import fetch
+
+LEADER_LEASE_SECONDS = 5.0
+
+LEAD = """
+INSERT INTO duty_leases AS d (name, holder, fence, until_at)
+VALUES (:name, :holder, 1, clock_timestamp() + make_interval(secs => :lease_seconds))
+ON CONFLICT (name) DO UPDATE
+SET holder = EXCLUDED.holder, until_at = EXCLUDED.until_at,
+    fence = d.fence + CASE WHEN d.holder = EXCLUDED.holder THEN 0 ELSE 1 END
+WHERE d.holder = EXCLUDED.holder OR d.until_at < clock_timestamp()
+RETURNING d.fence
+"""
+
+RESIGN = "DELETE FROM duty_leases WHERE name = :name AND holder = :holder RETURNING name"
+
+
+class Leadership:
+    """One process's candidacy for one duty."""
+
+    def __init__(
+        self, engine: AsyncEngine, *, name: str, holder: str, lease_seconds: float = LEADER_LEASE_SECONDS
+    ) -> None:
+        self._engine = engine
+        self._terms = {"name": name, "holder": holder}
+        self._lease_seconds = lease_seconds
+
+    async def lead(self) -> bool:
+        """Take or renew the lease; False while somebody else's still runs."""
+        async with transaction(self._engine) as connection:
+            return bool(await fetch(connection, LEAD, {**self._terms, "lease_seconds": self._lease_seconds}))
+
+    async def resign(self) -> None:
+        """Let the next candidate lead at once."""
+        async with transaction(self._engine) as connection:
+            await fetch(connection, RESIGN, self._terms)

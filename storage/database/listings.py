@@ -1,0 +1,103 @@
+"""Reads listings on a few connections of their own, within a time-out, and from a cursor of the same tenant.
+
+A listing that reads much can so be given up without taking a connection from completions or keys. Tenants do not take
+all of these connections, and one tenant takes fewer than all of the tenants'.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from schemas.errors import ListingsBusy, ListingTooSlow, NotFound, PostgresBusy, PostgresUnavailable
+from schemas.ids import TenantId
+from schemas.permits import TenantPermits
+from storage.database.engine import open_engine, transaction
+from storage.database.statements import fetch
+
+LISTING_CONNECTIONS = 3
+"""Listings of tenants that a process reads at once. Most take a millisecond; the slow ones wait for each other only."""
+
+LISTINGS_OF_A_TENANT = 2
+"""Of those, the listings of one tenant, also where an operator asks for them."""
+
+OPERATOR_CONNECTIONS = 1
+"""Beside those, for listings over all tenants, so that an operator sees what the tenants do."""
+
+LISTING_TIMEOUT_MS = 2_000
+"""Longest statement of a listing: a page that an index serves takes a few milliseconds."""
+
+LISTING_WAIT_SECONDS = 2.0
+"""How long a listing waits for one of those connections before its caller is told to come again."""
+
+
+def open_listings_engine(database_url: str, *, application: str) -> AsyncEngine:
+    """Open the pool of listings, which connects when the first is asked for."""
+    return open_engine(
+        database_url,
+        application=f"{application} listings",
+        pool_size=LISTING_CONNECTIONS + OPERATOR_CONNECTIONS,
+        pool_timeout_seconds=LISTING_WAIT_SECONDS,
+        statement_timeout_ms=LISTING_TIMEOUT_MS,
+    )
+
+
+class Listings:
+    """The connections of listings in this process."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._of_a_tenant = TenantPermits(LISTINGS_OF_A_TENANT)
+        self._of_tenants = asyncio.Semaphore(LISTING_CONNECTIONS)
+
+    @asynccontextmanager
+    async def transaction(self, tenant_id: TenantId | None) -> AsyncIterator[AsyncConnection]:
+        """One transaction of a listing; None lists over all tenants.
+
+        Raises ListingTooSlow, ListingsBusy and PostgresUnavailable.
+        """
+        async with AsyncExitStack() as permits:
+            if tenant_id is not None:
+                await self._take_permits(permits, tenant_id)
+            async with self._transaction() as connection:
+                yield connection
+
+    async def _take_permits(self, permits: AsyncExitStack, tenant_id: TenantId) -> None:
+        try:
+            async with asyncio.timeout(LISTING_WAIT_SECONDS):
+                await permits.enter_async_context(self._of_a_tenant.permit(tenant_id))
+                await permits.enter_async_context(self._of_tenants)
+        except TimeoutError as error:
+            raise ListingsBusy from error
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[AsyncConnection]:
+        try:
+            async with transaction(self._engine) as connection:
+                yield connection
+        except PostgresBusy as error:
+            raise ListingTooSlow from error
+        except PostgresUnavailable as error:
+            if isinstance(error.__cause__, PoolTimeoutError):
+                raise ListingsBusy from error
+            raise
+
+
+async def cursor_moment(
+    connection: AsyncConnection, query: str, after: str | None, owner: Mapping[str, Any]
+) -> datetime | None:
+    """The moment by which the listing sorts `after`, which `query` finds among what the caller may see.
+
+    None without a cursor. Raises NotFound for what is not there or belongs to somebody else.
+    """
+    if after is None:
+        return None
+    rows = await fetch(connection, query, {"after": after, **owner})
+    moment: datetime | None = rows[0]["at"] if rows else None
+    if moment is None:
+        raise NotFound(f"There is nothing with the id '{after}' in this listing.", param="after")
+    return moment

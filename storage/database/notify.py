@@ -1,0 +1,62 @@
+"""The bell between intake and dispatch: NOTIFY on one channel, without a payload.
+
+A ring may be lost while the listener reconnects; dispatch sweeps every second anyway. So a bell is only ever a hint.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+import psycopg
+import structlog
+from psycopg.conninfo import make_conninfo
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from storage.database.engine import CONNECT_TIMEOUT_SECONDS, DEAD_PEER
+from storage.database.statements import run
+
+log = structlog.get_logger()
+
+CHANNEL = "penstock_work"
+RECONNECT_SECONDS = 1.0
+
+
+async def ring(connection: AsyncConnection) -> None:
+    """Wake the listeners when this transaction commits; rings of one transaction are folded into one."""
+    await run(connection, "SELECT pg_notify(:channel, '')", {"channel": CHANNEL})
+
+
+async def listen(
+    database_url: str, on_ring: Callable[[], None], *, reconnect_seconds: float = RECONNECT_SECONDS
+) -> None:
+    """Call `on_ring` after each commit that rang, and once after each (re)connect, until cancelled."""
+    away = False
+
+    def heard() -> None:
+        nonlocal away
+        away = False
+        on_ring()
+
+    while True:
+        try:
+            await _listen_once(_without_driver(database_url), heard)
+        except psycopg.OperationalError as error:
+            if not away:
+                log.warning("bell_away", reason=str(error).strip())
+            away = True
+        await asyncio.sleep(reconnect_seconds)
+
+
+async def _listen_once(url: str, on_ring: Callable[[], None]) -> None:
+    async with await psycopg.AsyncConnection.connect(
+        make_conninfo(url, connect_timeout=CONNECT_TIMEOUT_SECONDS, application_name="penstock bell", **DEAD_PEER),
+        autocommit=True,
+    ) as connection:
+        await connection.execute(f"LISTEN {CHANNEL}")
+        on_ring()  # what was rung while nobody listened
+        async for _ in connection.notifies():
+            on_ring()
+
+
+def _without_driver(database_url: str) -> str:
+    _, _, rest = database_url.partition("://")
+    return f"postgresql://{rest}"

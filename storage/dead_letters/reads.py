@@ -1,0 +1,284 @@
+"""Dead letters as operators look at them: one by one, grouped by cause, or whole. Nothing is written here.
+
+A page is read per tenant through that tenant's indexes, so that the operator's view over all tenants needs none of
+its own. Groups look at every letter once, by the index `jobs_dead_by_cause` where most jobs did not die: a million
+letters take less than a second (`bench/store/dead_letters.py`).
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from schemas.ids import BatchId, JobId, TenantId
+from schemas.jsons import JsonObject
+from schemas.lanes import Lane
+from schemas.money import NanoUsd
+from schemas.replay import DeadLetters
+from storage.database.engine import transaction
+from storage.database.listings import Listings, cursor_moment
+from storage.database.statements import Row, by_bytes, fetch
+from storage.jobs.attempt_reads import AttemptView, attempt_text
+
+MOST_GROUPS = 1_000
+"""Causes in one answer; more of them means that something tells its errors in ever new words."""
+
+PAGE_LETTERS = 100
+"""Letters found at once by an export; what was said in them comes a few megabytes at a time."""
+
+MAX_LETTER_BYTES = 16_000_000
+"""A letter on a line: a request of a megabyte, and the requests and replies of a dozen attempts. What is larger is
+exported without those, so that an import takes every line of an export."""
+
+MEANT = """
+    j.state = 'dead' AND j.discarded_at IS NULL
+  AND (CAST(:ids AS text[]) IS NULL OR j.id = ANY(CAST(:ids AS text[])))
+  AND (CAST(:reason AS text) IS NULL OR j.dead_reason = :reason)
+  AND (CAST(:fingerprint AS text) IS NULL OR j.fingerprint = :fingerprint)
+  AND (CAST(:batch_id AS text) IS NULL OR j.batch_id = :batch_id)
+  AND (CAST(:model AS text) IS NULL OR j.model = :model)
+  AND (CAST(:prompt AS text) IS NULL OR j.prompt = :prompt)
+  AND (CAST(:since_at AS timestamptz) IS NULL OR j.rested_at >= :since_at)
+  AND (CAST(:until_at AS timestamptz) IS NULL OR j.rested_at < :until_at)
+"""
+"""The conditions that every query over dead letters shares, but for the tenant."""
+
+OF_TENANT = "(CAST(:tenant_id AS text) IS NULL OR j.tenant_id = :tenant_id)"
+EACH_TENANT = "(SELECT id FROM tenants WHERE CAST(:tenant_id AS text) IS NULL OR id = :tenant_id)"
+
+NEWEST = f"""
+SELECT p.*, (SELECT count(*) FROM attempts a WHERE a.job_id = p.id) AS attempts
+FROM {EACH_TENANT} t CROSS JOIN LATERAL (
+    SELECT j.id, j.tenant_id, j.batch_id, j.custom_id, j.lane, j.model, j.prompt, j.dead_reason, j.fingerprint, j.cause,
+        j.message, j.tries, j.spent_nano_usd, j.created_at, j.rested_at
+    FROM jobs j
+    WHERE j.tenant_id = t.id AND {MEANT}
+      AND (CAST(:after AS text) IS NULL
+           OR (j.rested_at <= CAST(:after_at AS timestamptz)
+               AND (j.rested_at < CAST(:after_at AS timestamptz) OR j.id > CAST(:after AS text))))
+    ORDER BY j.rested_at DESC, j.id LIMIT :most
+) p
+ORDER BY p.rested_at DESC, p.id LIMIT :most
+"""  # noqa: S608 - constants inside another
+
+NEWEST_CURSOR = """
+SELECT rested_at AS at FROM jobs
+WHERE id = :after AND state = 'dead' AND (CAST(:tenant_id AS text) IS NULL OR tenant_id = :tenant_id)
+"""
+
+COUNT = f"SELECT count(*) AS jobs FROM jobs j WHERE {MEANT} AND {OF_TENANT}"  # noqa: S608 - the same
+
+GROUPS = f"""
+WITH counted AS MATERIALIZED (
+    SELECT j.fingerprint, count(*) AS jobs, min(j.id COLLATE "C") AS example,
+        COALESCE(sum(j.dead_nano_usd), 0)::bigint AS spent_nano_usd, max(j.rested_at) AS latest_at
+    FROM jobs j WHERE {MEANT} AND {OF_TENANT}
+    GROUP BY j.fingerprint ORDER BY jobs DESC, j.fingerprint LIMIT :most
+)
+SELECT c.*, e.dead_reason, e.cause, e.model FROM counted c JOIN jobs e ON e.id = c.example COLLATE "default"
+ORDER BY c.jobs DESC, c.fingerprint
+"""  # noqa: S608 - the same
+
+SIZES = """
+SELECT b.job_id, octet_length(b.body::text) + COALESCE((
+    SELECT sum(COALESCE(octet_length(a.request::text), 0) + COALESCE(octet_length(a.reply::text), 0))
+    FROM attempts a WHERE :attempts AND a.job_id = b.job_id), 0)::bigint AS bytes
+FROM job_bodies b WHERE b.job_id = ANY(CAST(:ids AS text[]))
+"""
+WHOLE = """
+SELECT j.id, j.endpoint, j.end_user, j.contract, j.max_tries, j.max_reprompts, j.max_cost_nano_usd,
+    b.body::text AS body
+FROM jobs j JOIN job_bodies b ON b.job_id = j.id WHERE j.id = ANY(CAST(:ids AS text[]))
+"""
+ATTEMPTS = """
+SELECT id, job_id, account, model, state, outcome, cost_nano_usd, reserved_nano_usd, usage,
+    CASE WHEN :content THEN request::text END AS request, CASE WHEN :content THEN reply::text END AS reply,
+    error, recovery, complaint, provider_request_id, latency_ms, opened_at, closed_at
+FROM attempts WHERE job_id = ANY(CAST(:ids AS text[])) ORDER BY job_id, opened_at, id
+"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeadLetterView:
+    """A dead letter as a listing shows it; `WholeLetter` has all of it. `cause` is None until upkeep has named it."""
+
+    id: JobId
+    tenant_id: TenantId
+    batch_id: BatchId | None
+    custom_id: str | None
+    lane: Lane
+    model: str
+    prompt: str | None
+    reason: str
+    fingerprint: str | None
+    cause: str | None
+    message: str | None
+    tries: int
+    attempts: int
+    spent_nano_usd: NanoUsd
+    created_at: datetime
+    rested_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeadLetterGroup:
+    """Dead letters of one cause; `example` is one of them, and the cost is what they had cost when they died."""
+
+    fingerprint: str | None
+    reason: str
+    cause: str | None
+    jobs: int
+    example: JobId
+    model: str
+    latest_at: datetime
+    spent_nano_usd: NanoUsd
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WholeLetter:
+    """A dead letter with its request and its attempts, as an export writes it. `body` is JSON text, never parsed here.
+
+    `is_cut` where it is too large for one line, and its attempts come without what was said in them.
+    """
+
+    letter: DeadLetterView
+    body: str
+    endpoint: str
+    user: str | None
+    contract: JsonObject | None
+    max_tries: int
+    max_reprompts: int
+    max_cost_nano_usd: NanoUsd | None
+    attempts: tuple[AttemptView, ...]
+    is_cut: bool = False
+
+
+class DeadLetterReads:
+    """Listings of dead letters that were not discarded."""
+
+    def __init__(self, engine: AsyncEngine, listings: Listings | None = None) -> None:
+        self._engine, self._listings = engine, listings or Listings(engine)
+
+    async def newest(
+        self, which: DeadLetters, *, after: JobId | None = None, most: int = 50
+    ) -> Sequence[DeadLetterView]:
+        """The latest dead first, from the one after `after` on. Raises NotFound for a foreign cursor."""
+        async with self._listings.transaction(which.tenant_id) as connection:
+            at = await cursor_moment(connection, NEWEST_CURSOR, after, {"tenant_id": which.tenant_id})
+            return await _page(connection, which, after, at, most)
+
+    async def groups(self, which: DeadLetters) -> Sequence[DeadLetterGroup]:
+        """What they died of, the most frequent cause first."""
+        async with self._listings.transaction(which.tenant_id) as connection:
+            rows = await fetch(connection, GROUPS, conditions(which) | {"most": MOST_GROUPS})
+        return [_group(row) for row in rows]
+
+    async def count(self, which: DeadLetters) -> int:
+        """How many there are."""
+        [row] = await self._rows(COUNT, conditions(which))
+        return int(row["jobs"])
+
+    async def whole(self, which: DeadLetters, *, attempts: bool = True) -> AsyncIterator[WholeLetter]:
+        """Each of them with its request and, where wanted, its attempts, the latest dead first."""
+        last: DeadLetterView | None = None  # and not its id: it may be replayed while the next page is read
+        while page := await self._next(which, last):
+            last = page[-1]
+            letters = {letter.id: letter for letter in page}
+            rows = await self._rows(SIZES, {"ids": list(letters), "attempts": attempts})
+            sizes = {row["job_id"]: row["bytes"] for row in rows}
+            for ids in by_bytes({letter.id: sizes[letter.id] for letter in page if letter.id in sizes}):
+                is_cut = sizes[ids[0]] > MAX_LETTER_BYTES
+                for row, own in await self._texts(ids, attempts=attempts, content=not is_cut):
+                    yield _whole(letters[row["id"]], row, own, is_cut=is_cut)
+
+    async def _next(self, which: DeadLetters, last: DeadLetterView | None) -> Sequence[DeadLetterView]:
+        async with transaction(self._engine) as connection:
+            after, after_at = (None, None) if last is None else (last.id, last.rested_at)
+            return await _page(connection, which, after, after_at, PAGE_LETTERS)
+
+    async def _texts(
+        self, ids: Sequence[str], *, attempts: bool, content: bool
+    ) -> list[tuple[Row, tuple[AttemptView, ...]]]:
+        async with transaction(self._engine) as connection:
+            rows = {row["id"]: row for row in await fetch(connection, WHOLE, {"ids": ids})}
+            terms = {"ids": ids, "content": content}
+            parts = await fetch(connection, ATTEMPTS, terms) if attempts else ()
+        views = [(part["job_id"], attempt_text(part)) for part in parts]
+        return [(rows[name], tuple(view for of, view in views if of == name)) for name in ids if name in rows]
+
+    async def _rows(self, query: str, parameters: Mapping[str, Any]) -> Sequence[Row]:
+        async with transaction(self._engine) as connection:
+            return await fetch(connection, query, parameters)
+
+
+async def _page(
+    connection: AsyncConnection, which: DeadLetters, after: JobId | None, after_at: datetime | None, most: int
+) -> list[DeadLetterView]:
+    page = {"after": after, "after_at": after_at, "most": most}
+    return [_view(row) for row in await fetch(connection, NEWEST, conditions(which) | page)]
+
+
+def conditions(which: DeadLetters) -> dict[str, Any]:
+    """Bind values of `MEANT` and of the tenant."""
+    return {
+        "tenant_id": which.tenant_id,
+        "ids": None if which.ids is None else list(which.ids),
+        "reason": which.reason.value if which.reason else None,
+        "fingerprint": which.fingerprint,
+        "batch_id": which.batch_id,
+        "model": which.model,
+        "prompt": which.prompt,
+        "since_at": which.since_at,
+        "until_at": which.until_at,
+    }
+
+
+def _view(row: Row) -> DeadLetterView:
+    return DeadLetterView(
+        id=JobId(row["id"]),
+        tenant_id=TenantId(row["tenant_id"]),
+        batch_id=row["batch_id"],
+        custom_id=row["custom_id"],
+        lane=Lane(row["lane"]),
+        model=row["model"],
+        prompt=row["prompt"],
+        reason=row["dead_reason"],
+        fingerprint=row["fingerprint"],
+        cause=row["cause"],
+        message=row["message"],
+        tries=row["tries"],
+        attempts=row["attempts"],
+        spent_nano_usd=NanoUsd(row["spent_nano_usd"]),
+        created_at=row["created_at"],
+        rested_at=row["rested_at"],
+    )
+
+
+def _group(row: Row) -> DeadLetterGroup:
+    return DeadLetterGroup(
+        fingerprint=row["fingerprint"],
+        reason=row["dead_reason"],
+        cause=row["cause"],
+        jobs=row["jobs"],
+        example=JobId(row["example"]),
+        model=row["model"],
+        latest_at=row["latest_at"],
+        spent_nano_usd=NanoUsd(row["spent_nano_usd"]),
+    )
+
+
+def _whole(letter: DeadLetterView, row: Row, attempts: tuple[AttemptView, ...], *, is_cut: bool) -> WholeLetter:
+    return WholeLetter(
+        letter=letter,
+        body=row["body"],
+        endpoint=row["endpoint"],
+        user=row["end_user"],
+        contract=row["contract"],
+        max_tries=row["max_tries"],
+        max_reprompts=row["max_reprompts"],
+        max_cost_nano_usd=row["max_cost_nano_usd"],
+        attempts=attempts,
+        is_cut=is_cut,
+    )

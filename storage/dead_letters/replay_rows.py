@@ -1,0 +1,107 @@
+"""Replays as rows: filter and patch as JSON and back. No queries here."""
+
+from dataclasses import asdict
+from datetime import datetime
+
+from schemas.decision import DeadReason
+from schemas.ids import BatchId, JobId, ReplayId, TenantId
+from schemas.jsons import JsonObject
+from schemas.lanes import Lane
+from schemas.replay import DeadLetters, Mended, NewReplay, Patch, Replay, ReplayState
+from storage.database.engine import dumps
+from storage.database.statements import Row
+from storage.rows import contract_from, contract_json
+
+
+def replay_parameters(replay: NewReplay) -> JsonObject:
+    """Column values of a new replay."""
+    return {
+        "id": replay.id,
+        "tenant_id": replay.tenant_id,
+        "idempotency_key": replay.idempotency_key,
+        "filter": dumps(filter_json(replay.which)),
+        "patch": dumps(patch_json(replay.patch)),
+        "canary": replay.canary,
+        "threshold": replay.threshold,
+        "per_second": replay.per_second,
+    }
+
+
+def replay_from(row: Row) -> Replay:
+    """A replay from its row, with what it may move now."""
+    return Replay(
+        id=ReplayId(row["id"]),
+        tenant_id=TenantId(row["tenant_id"]) if row["tenant_id"] else None,
+        which=_filter_from(row["filter"]),
+        patch=_patch_from(row["patch"]),
+        canary=row["canary"],
+        threshold=row["threshold"],
+        per_second=row["per_second"],
+        idempotency_key=row["idempotency_key"],
+        state=ReplayState(row["state"]),
+        detail=row["detail"],
+        version=row["version"],
+        total=row["total"],
+        replayed=row["replayed"],
+        refused=row["refused"],
+        cursor_at=row["cursor_at"],
+        allowed=row["allowed"],
+        created_at=row["created_at"],
+        finished_at=row["finished_at"],
+    )
+
+
+def mended_parameters(mended: Mended) -> JsonObject:
+    """Column values of a letter that goes back to work."""
+    return {
+        "id": mended.letter.id,
+        "generation": mended.letter.generation,
+        "model": mended.model,
+        "contract": dumps(contract_json(mended.contract)),
+        "body": dumps(mended.body),
+    }
+
+
+def filter_json(which: DeadLetters) -> JsonObject:
+    """A filter as JSON: what is not said is left out."""
+    return {name: value for name, value in asdict(which).items() if value is not None}
+
+
+def patch_json(patch: Patch) -> JsonObject:
+    """A patch as JSON: what is not changed is left out."""
+    told = asdict(patch) | {"contract": contract_json(patch.contract)}
+    return {name: value for name, value in told.items() if value not in (None, {})}
+
+
+def _filter_from(value: JsonObject) -> DeadLetters:
+    ids, reason = value.get("ids"), value.get("reason")
+    tenant, batch = value.get("tenant_id"), value.get("batch_id")
+    return DeadLetters(
+        tenant_id=TenantId(tenant) if tenant else None,
+        ids=None if ids is None else tuple(JobId(one) for one in ids),
+        reason=None if reason is None else DeadReason(reason),
+        fingerprint=value.get("fingerprint"),
+        batch_id=BatchId(batch) if batch else None,
+        model=value.get("model"),
+        prompt=value.get("prompt"),
+        since_at=_moment(value.get("since_at")),
+        until_at=_moment(value.get("until_at")),
+    )
+
+
+def _patch_from(value: JsonObject) -> Patch:
+    lane = value.get("lane")
+    return Patch(
+        deadline_seconds=value["deadline_seconds"],
+        body=value.get("body"),
+        model=value.get("model"),
+        lane=None if lane is None else Lane(lane),
+        parameters=value.get("parameters", {}),
+        contract=contract_from(value.get("contract")),
+        message=value.get("message"),
+        max_cost_nano_usd=value.get("max_cost_nano_usd"),
+    )
+
+
+def _moment(value: str | None) -> datetime | None:
+    return None if value is None else datetime.fromisoformat(value)

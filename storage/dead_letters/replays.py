@@ -1,0 +1,338 @@
+"""Replays: the only way out of a state of rest. A replay starts a new count of tries under a new generation.
+
+Invariants: a round is one transaction, fenced by the replay's version, so that of two who move it one does; a letter
+leaves `dead` by compare-and-set on its generation; and only deaths before the replay was made are its business, so
+that a job which dies again is not sent round and round. What was spent stays spent. A changed request answers another
+question, so its digest is marked: it neither gives nor takes an answer of the one that was sent.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from schemas.errors import IdempotencyConflict
+from schemas.ids import JobId, ReplayId, TenantId
+from schemas.jsons import JsonObject
+from schemas.replay import DeadBody, Mended, NewReplay, Refused, Replay, ReplayOutcomes, ReplayState
+from storage.database.engine import transaction
+from storage.database.listings import Listings, cursor_moment
+from storage.database.notify import ring
+from storage.database.statements import Row, by_bytes, columns, fetch, run
+from storage.dead_letters.reads import COUNT, EACH_TENANT, MEANT, conditions
+from storage.dead_letters.replay_rows import mended_parameters, replay_from, replay_parameters
+
+BURST_SECONDS = 1.0
+"""What a replay that was held up may make up for at once, in seconds of its rate."""
+
+MOST_REFUSALS_SHOWN = 20
+
+ALLOWED = """
+    CASE WHEN r.per_second IS NULL THEN 2147483647
+         ELSE LEAST(GREATEST(1, r.per_second * :burst_seconds),
+                    r.per_second * extract(epoch FROM clock_timestamp() - r.paced_at))::numeric END
+"""
+
+INSERT = f"""
+INSERT INTO replays (id, tenant_id, idempotency_key, filter, patch, canary, threshold, per_second, state, total)
+VALUES (:id, CAST(:owner_id AS text), :idempotency_key, CAST(:filter AS json), CAST(:patch AS json), :canary,
+    :threshold, :per_second, CASE WHEN :canary > 0 THEN 'canary' ELSE 'running' END, ({COUNT}))
+ON CONFLICT (COALESCE(tenant_id, ''), idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
+"""  # noqa: S608 - one constant inside another
+
+SEE = f"SELECT r.*, floor({ALLOWED})::int AS allowed FROM replays r"  # noqa: S608 - the same
+NAMED = f"""
+{SEE} WHERE r.idempotency_key = :idempotency_key AND COALESCE(r.tenant_id, '') = COALESCE(CAST(:owner_id AS text), '')
+"""
+FIND = f"{SEE} WHERE r.id = :id AND (CAST(:owner_id AS text) IS NULL OR r.tenant_id = :owner_id)"
+NEWEST = f"""
+{SEE} WHERE (CAST(:owner_id AS text) IS NULL OR r.tenant_id = :owner_id)
+  AND (CAST(:after AS text) IS NULL OR (r.created_at, r.id) < (CAST(:after_at AS timestamptz), CAST(:after AS text)))
+ORDER BY r.created_at DESC, r.id DESC LIMIT :most
+"""
+NEWEST_CURSOR = """
+SELECT created_at AS at FROM replays
+WHERE id = :after AND (CAST(:owner_id AS text) IS NULL OR tenant_id = :owner_id)
+"""
+UNDER_WAY = """
+SELECT id, COALESCE(tenant_id, '') AS owner FROM replays WHERE state IN ('canary', 'judging', 'running')
+ORDER BY created_at
+"""
+
+NEXT = f"""
+SELECT p.*
+FROM {EACH_TENANT} t CROSS JOIN LATERAL (
+    SELECT j.id, j.tenant_id, j.generation, j.rested_at FROM jobs j
+    WHERE j.tenant_id = t.id AND {MEANT} AND j.rested_at < :before_at
+      AND (CAST(:cursor_at AS timestamptz) IS NULL OR j.rested_at >= :cursor_at)
+      AND NOT EXISTS (SELECT 1 FROM replay_jobs d WHERE d.replay_id = :replay_id AND d.job_id = j.id)
+    ORDER BY j.rested_at, j.id DESC LIMIT :most
+) p
+ORDER BY p.rested_at, p.id DESC LIMIT :most
+"""  # noqa: S608 - the same
+
+BODY_BYTES = """
+SELECT job_id, octet_length(body::text) AS bytes FROM job_bodies WHERE job_id = ANY(CAST(:ids AS text[]))
+"""
+BODIES = "SELECT job_id, body FROM job_bodies WHERE job_id = ANY(CAST(:ids AS text[]))"
+
+STEP = """
+UPDATE replays r SET version = version + 1, cursor_at = :cursor_at
+WHERE r.id = :id AND r.version = :version AND r.state IN ('canary', 'running')
+RETURNING r.id
+"""
+
+MOVE = """
+WITH given AS (
+    SELECT * FROM unnest(CAST(:id AS text[]), CAST(:generation AS int[]), CAST(:model AS text[]),
+        CAST(:contract AS text[]), CAST(:body AS text[])) AS g (id, generation, model, contract, body)
+), locked AS (
+    SELECT j.id FROM jobs j JOIN given g ON j.id = g.id
+    WHERE j.state = 'dead' AND j.discarded_at IS NULL AND j.generation = g.generation
+    ORDER BY j.id FOR NO KEY UPDATE OF j
+), moved AS (
+    UPDATE jobs j SET state = 'queued', generation = j.generation + 1, tries = 0, deaths = 0, dead_reason = NULL,
+        message = NULL, fingerprint = NULL, cause = NULL, dead_nano_usd = NULL, rested_at = NULL,
+        dispatched_at = NULL, wake_at = NULL, synchronous = false,
+        model = COALESCE(g.model, j.model), contract = COALESCE(g.contract::json, j.contract),
+        lane = COALESCE(CAST(:lane AS text), j.lane),
+        request_digest = CASE WHEN g.body IS NULL THEN j.request_digest
+            ELSE 'patched:' || CAST(:replay_id AS text) || ':' || j.request_digest END,
+        expires_at = clock_timestamp() + make_interval(secs => :deadline_seconds),
+        max_cost_nano_usd = COALESCE(CAST(:max_cost_nano_usd AS bigint), j.max_cost_nano_usd)
+    FROM locked l JOIN given g ON g.id = l.id
+    WHERE j.id = l.id AND j.state = 'dead' AND j.generation = g.generation
+    RETURNING j.id, j.generation
+), bodies AS (
+    UPDATE job_bodies b SET body = g.body::json
+    FROM given g JOIN moved ON moved.id = g.id WHERE b.job_id = g.id AND g.body IS NOT NULL
+), noted AS (
+    INSERT INTO replay_jobs (replay_id, job_id, generation, canary)
+    SELECT :replay_id, id, generation, :canary FROM moved
+)
+SELECT id FROM moved
+"""
+
+REFUSE = """
+INSERT INTO replay_jobs (replay_id, job_id, generation, refusal)
+SELECT :replay_id, g.id, g.generation, g.why
+FROM unnest(CAST(:id AS text[]), CAST(:generation AS int[]), CAST(:why AS text[])) AS g (id, generation, why)
+ON CONFLICT DO NOTHING
+"""
+
+NOTE = """
+UPDATE replays r SET replayed = replayed + :moved, refused = refused + :refused,
+    state = CASE WHEN state = 'canary' AND (replayed + :moved >= canary) THEN 'judging' ELSE state END,
+    paced_at = CASE WHEN per_second IS NULL THEN paced_at
+        ELSE GREATEST(paced_at + make_interval(secs => :moved / per_second),
+                      clock_timestamp() - make_interval(secs => GREATEST(:burst_seconds, 1 / per_second))) END
+WHERE id = :id
+"""
+
+ENTER = """
+UPDATE replays r SET state = :state, detail = COALESCE(CAST(:detail AS text), detail),
+    version = version + 1, cursor_at = NULL,
+    finished_at = CASE WHEN :state IN ('completed', 'stopped', 'cancelled') THEN clock_timestamp() END
+WHERE r.id = :id AND r.version = :version AND r.state = :from_state
+RETURNING r.id
+"""
+
+CANCEL = """
+UPDATE replays SET state = 'cancelled', version = version + 1, finished_at = clock_timestamp()
+WHERE id = :id AND (CAST(:owner_id AS text) IS NULL OR tenant_id = :owner_id)
+  AND state IN ('canary', 'judging', 'running', 'stopped')
+RETURNING id
+"""
+
+STOP = """
+UPDATE replays SET state = 'stopped', detail = :reason, version = version + 1, cursor_at = NULL,
+    finished_at = clock_timestamp()
+WHERE id = :id AND state IN ('canary', 'judging', 'running')
+RETURNING id
+"""
+
+FORGET_EMPTY = (
+    "DELETE FROM replays WHERE id = :id AND state = 'completed' AND replayed = 0 AND refused = 0 RETURNING id"
+)
+
+RESUME = """
+UPDATE replays SET state = 'running', version = version + 1, finished_at = NULL, paced_at = clock_timestamp()
+WHERE id = :id AND (CAST(:owner_id AS text) IS NULL OR tenant_id = :owner_id) AND state = 'stopped'
+RETURNING id
+"""
+
+STATES = """
+SELECT j.state, d.canary, count(*) AS jobs FROM replay_jobs d JOIN jobs j ON j.id = d.job_id
+WHERE d.replay_id = :id AND d.refusal IS NULL AND (d.canary OR NOT :canaries_only)
+GROUP BY j.state, d.canary ORDER BY j.state
+"""
+REFUSALS = """
+SELECT job_id, refusal FROM replay_jobs WHERE replay_id = :id AND refusal IS NOT NULL ORDER BY at, job_id LIMIT :most
+"""
+REPLAYED = "SELECT job_id FROM replay_jobs WHERE replay_id = :id AND refusal IS NULL ORDER BY at, job_id"
+
+
+class ReplayTable:
+    """Replays and their rounds. Every method may run twice and from two places at once."""
+
+    def __init__(self, engine: AsyncEngine, listings: Listings | None = None) -> None:
+        self._engine, self._listings = engine, listings or Listings(engine)
+
+    async def create(self, replay: NewReplay) -> Replay:
+        """Store a replay, idempotently by (tenant, key). Raises IdempotencyConflict for another one under the key."""
+        given = replay_parameters(replay)
+        owner = {"owner_id": given.pop("tenant_id"), "burst_seconds": BURST_SECONDS}
+        async with transaction(self._engine) as connection:
+            await run(connection, INSERT, conditions(replay.which) | owner | given)
+            found = await fetch(connection, FIND, {"id": replay.id} | owner)
+            if found:
+                return replay_from(found[0])
+            [named] = await fetch(connection, NAMED, owner | {"idempotency_key": replay.idempotency_key})
+        return _same(replay, replay_from(named))
+
+    async def find(self, replay_id: ReplayId, owner_id: TenantId | None) -> Replay | None:
+        """A replay of this tenant; None is the operator, who sees all."""
+        rows = await self._rows(FIND, {"id": replay_id, "owner_id": owner_id})
+        return replay_from(rows[0]) if rows else None
+
+    async def newest(self, owner_id: TenantId | None, *, after: ReplayId | None, most: int) -> Sequence[Replay]:
+        """Replays of this tenant, newest first. Raises NotFound for a foreign cursor."""
+        owner = {"owner_id": owner_id}
+        async with self._listings.transaction(owner_id) as connection:
+            at = await cursor_moment(connection, NEWEST_CURSOR, after, owner)
+            page = {"after": after, "after_at": at, "most": most, "burst_seconds": BURST_SECONDS}
+            rows = await fetch(connection, NEWEST, owner | page)
+        return [replay_from(row) for row in rows]
+
+    async def under_way(self) -> dict[ReplayId, str]:
+        """Whose they are, by the ids of replays that somebody has to move, oldest first; '' is the operator."""
+        return {ReplayId(row["id"]): row["owner"] for row in await self._rows(UNDER_WAY, {})}
+
+    async def next(self, replay: Replay, most: int) -> Sequence[DeadBody]:
+        """The next letters of a replay, the longest dead first, with their bodies where its patch changes them.
+
+        With bodies they are fewer where those are large.
+        """
+        terms = {"replay_id": replay.id, "before_at": replay.created_at, "cursor_at": replay.cursor_at, "most": most}
+        rows = await self._rows(NEXT, conditions(replay.which) | terms)
+        if not replay.patch.changes_bodies or not rows:
+            return [_letter(row, None) for row in rows]
+        ids = [row["id"] for row in rows]
+        sizes = {row["job_id"]: row["bytes"] for row in await self._rows(BODY_BYTES, {"ids": ids})}
+        first = set(next(by_bytes({name: sizes.get(name, 0) for name in ids})))
+        bodies = {row["job_id"]: row["body"] for row in await self._rows(BODIES, {"ids": list(first)})}
+        return [_letter(row, bodies.get(row["id"])) for row in rows if row["id"] in first]
+
+    async def move(
+        self, replay: Replay, mended: Sequence[Mended], refused: Sequence[Refused]
+    ) -> Sequence[JobId] | None:
+        """One round: queue the mended, note the refused; returns who moved, or None where the fence has passed."""
+        step = {"id": replay.id, "version": replay.version, "cursor_at": _cursor(mended, refused)}
+        async with transaction(self._engine) as connection:
+            if not await fetch(connection, STEP, step):
+                return None
+            moved = await _moved(connection, replay, mended)
+            if refused:
+                await run(connection, REFUSE, _refusals(replay.id, refused))
+            counts = {"moved": len(moved), "refused": len(refused), "burst_seconds": BURST_SECONDS}
+            await run(connection, NOTE, {"id": replay.id} | counts)
+        return moved
+
+    async def enter(self, replay: Replay, state: ReplayState, detail: str | None = None) -> bool:
+        """Take the replay to its next state; False where the fence has passed."""
+        given = {"id": replay.id, "version": replay.version, "from_state": replay.state.value}
+        return bool(await self._rows(ENTER, given | {"state": state.value, "detail": detail}))
+
+    async def cancel(self, replay_id: ReplayId, owner_id: TenantId | None) -> bool:
+        """Stop it: what was replayed goes on, the rest stays dead. False where nothing can be stopped."""
+        return bool(await self._rows(CANCEL, {"id": replay_id, "owner_id": owner_id}))
+
+    async def stop(self, replay_id: ReplayId, reason: str) -> bool:
+        """Stop one that is under way, for a reason that its owner reads; False where it is not."""
+        return bool(await self._rows(STOP, {"id": replay_id, "reason": reason}))
+
+    async def forget_empty(self, replay_id: ReplayId) -> bool:
+        """Remove one that is done and has found nothing; False where it has."""
+        return bool(await self._rows(FORGET_EMPTY, {"id": replay_id}))
+
+    async def resume(self, replay_id: ReplayId, owner_id: TenantId | None) -> bool:
+        """Go on although the canaries failed; False where it is not stopped."""
+        return bool(await self._rows(RESUME, {"id": replay_id, "owner_id": owner_id}))
+
+    async def canaries(self, replay_id: ReplayId) -> Mapping[str, int]:
+        """How many canaries are in each state now."""
+        rows = await self._rows(STATES, {"id": replay_id, "canaries_only": True})
+        return {row["state"]: row["jobs"] for row in rows}
+
+    async def outcomes(self, replay_id: ReplayId) -> ReplayOutcomes:
+        """What became of its jobs so far."""
+        async with transaction(self._engine) as connection:
+            rows = await fetch(connection, STATES, {"id": replay_id, "canaries_only": False})
+            refusals = await fetch(connection, REFUSALS, {"id": replay_id, "most": MOST_REFUSALS_SHOWN})
+        states: dict[str, int] = {}
+        for row in rows:
+            states[row["state"]] = states.get(row["state"], 0) + row["jobs"]
+        return ReplayOutcomes(
+            states=states,
+            canaries={row["state"]: row["jobs"] for row in rows if row["canary"]},
+            refusals=[(JobId(row["job_id"]), row["refusal"]) for row in refusals],
+        )
+
+    async def replayed(self, replay_id: ReplayId) -> list[JobId]:
+        """The jobs that it gave back to work."""
+        return [JobId(row["job_id"]) for row in await self._rows(REPLAYED, {"id": replay_id})]
+
+    async def _rows(self, query: str, parameters: Mapping[str, Any]) -> Sequence[Row]:
+        async with transaction(self._engine) as connection:
+            return await fetch(connection, query, {"burst_seconds": BURST_SECONDS, **parameters})
+
+
+def _same(wanted: NewReplay, found: Replay) -> Replay:
+    """The replay that the key named before, if it is this one."""
+    if replay_parameters(wanted) | {"id": found.id} != replay_parameters(found):
+        raise IdempotencyConflict(
+            f"The idempotency key {wanted.idempotency_key!r} was used before with another replay.",
+            param="idempotency_key",
+        )
+    return found
+
+
+async def _moved(connection: AsyncConnection, replay: Replay, mended: Sequence[Mended]) -> list[JobId]:
+    if not mended:
+        return []
+    terms = {
+        "replay_id": replay.id,
+        "canary": replay.state is ReplayState.CANARY,
+        "lane": replay.patch.lane.value if replay.patch.lane else None,
+        "deadline_seconds": replay.patch.deadline_seconds,
+        "max_cost_nano_usd": replay.patch.max_cost_nano_usd,
+    }
+    rows = await fetch(connection, MOVE, columns([mended_parameters(one) for one in mended]) | terms)
+    await ring(connection)
+    return [JobId(row["id"]) for row in rows]
+
+
+def _refusals(replay_id: ReplayId, refused: Sequence[Refused]) -> dict[str, Any]:
+    return {
+        "replay_id": replay_id,
+        "id": [one.letter.id for one in refused],
+        "generation": [one.letter.generation for one in refused],
+        "why": [one.why for one in refused],
+    }
+
+
+def _cursor(mended: Sequence[Mended], refused: Sequence[Refused]) -> datetime | None:
+    """Where the next round begins to look; ties are told apart by what they have become."""
+    looked_at = [one.letter for one in mended] + [one.letter for one in refused]
+    return max((letter.rested_at for letter in looked_at), default=None)
+
+
+def _letter(row: Row, body: JsonObject | None) -> DeadBody:
+    return DeadBody(
+        id=JobId(row["id"]),
+        tenant_id=TenantId(row["tenant_id"]),
+        generation=row["generation"],
+        rested_at=row["rested_at"],
+        body=body,
+    )

@@ -1,0 +1,146 @@
+"""What happens to dead letters besides a replay: put aside, retired, named by their cause, brought from elsewhere.
+
+Every statement takes a bounded number of rows, may be run by two at once, and moves each letter once.
+"""
+
+from collections.abc import Sequence
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from schemas.fingerprint import cause_of
+from schemas.ids import JobId
+from schemas.job import NewJob
+from schemas.replay import DeadLetters
+from storage.database.engine import transaction
+from storage.database.statements import Row, columns, fetch, run
+from storage.dead_letters.reads import MEANT, OF_TENANT, conditions
+from storage.rows import parameters_of
+
+log = structlog.get_logger()
+
+MOST_PER_ROUND = 1_000
+"""Rows per statement, so that a round is short and its locks are few."""
+
+CHOSEN = f"SELECT j.id FROM jobs j WHERE {MEANT} AND {OF_TENANT} LIMIT :most FOR UPDATE SKIP LOCKED"  # noqa: S608 - constants inside another
+
+DISCARD = f"""
+WITH chosen AS ({CHOSEN})
+UPDATE jobs j SET discarded_at = clock_timestamp() FROM chosen c WHERE j.id = c.id
+RETURNING j.id
+"""  # noqa: S608 - the same
+
+RETIRE = """
+WITH old AS (
+    SELECT j.id FROM tenants t CROSS JOIN LATERAL (
+        SELECT id FROM jobs
+        WHERE tenant_id = t.id AND state = 'dead' AND discarded_at IS NULL
+          AND rested_at < statement_timestamp() - make_interval(days => :days)
+        ORDER BY rested_at LIMIT :most FOR UPDATE SKIP LOCKED
+    ) j
+)
+UPDATE jobs j SET discarded_at = clock_timestamp() FROM old WHERE j.id = old.id
+RETURNING j.id
+"""
+
+UNNAMED = "SELECT id, dead_reason, message FROM jobs WHERE state = 'dead' AND fingerprint IS NULL LIMIT :most"
+
+NAME = """
+WITH given AS (
+    SELECT * FROM unnest(CAST(:id AS text[]), CAST(:fingerprint AS text[]), CAST(:cause AS text[]))
+        AS g (id, fingerprint, cause)
+), locked AS (
+    SELECT j.id FROM jobs j JOIN given USING (id) WHERE j.state = 'dead' AND j.fingerprint IS NULL
+    ORDER BY j.id FOR NO KEY UPDATE OF j
+)
+UPDATE jobs j SET fingerprint = g.fingerprint, cause = g.cause,
+    dead_nano_usd = COALESCE(j.dead_nano_usd, j.spent_nano_usd)
+FROM locked JOIN given g USING (id) WHERE j.id = locked.id AND j.state = 'dead' AND j.fingerprint IS NULL
+RETURNING j.id
+"""
+
+IMPORT = """
+WITH given AS (
+    SELECT * FROM unnest(CAST(:id AS text[]), CAST(:tenant_id AS text[]), CAST(:custom_id AS text[]),
+        CAST(:lane AS text[]), CAST(:model AS text[]), CAST(:endpoint AS text[]), CAST(:end_user AS text[]),
+        CAST(:expires_at AS timestamptz[]), CAST(:max_tries AS int[]), CAST(:max_reprompts AS int[]),
+        CAST(:max_cost_nano_usd AS bigint[]), CAST(:prompt AS text[]), CAST(:work_tokens AS int[]),
+        CAST(:request_digest AS text[]), CAST(:contract AS text[]), CAST(:body AS text[]), CAST(:reason AS text[]),
+        CAST(:message AS text[]), CAST(:fingerprint AS text[]), CAST(:cause AS text[])
+    ) AS g (id, tenant_id, custom_id, lane, model, endpoint, end_user, expires_at, max_tries, max_reprompts,
+            max_cost_nano_usd, prompt, work_tokens, request_digest, contract, body, reason, message, fingerprint, cause)
+), stored AS (
+    INSERT INTO jobs AS j (id, tenant_id, custom_id, lane, model, endpoint, end_user, state, expires_at, max_tries,
+        max_reprompts, max_cost_nano_usd, prompt, work_tokens, request_digest, contract, dead_reason, message,
+        fingerprint, cause, dead_nano_usd, rested_at)
+    SELECT id, tenant_id, custom_id, lane, model, endpoint, end_user, 'dead', expires_at, max_tries, max_reprompts,
+        max_cost_nano_usd, prompt, work_tokens, request_digest, contract::json, reason, message, fingerprint, cause, 0,
+        clock_timestamp()
+    FROM given ORDER BY id
+    ON CONFLICT (id) DO UPDATE SET discarded_at = NULL, rested_at = clock_timestamp()
+    WHERE j.state = 'dead' AND j.discarded_at IS NOT NULL AND j.tenant_id = EXCLUDED.tenant_id
+    RETURNING id
+), bodies AS (
+    INSERT INTO job_bodies (job_id, body) SELECT id, g.body::json FROM given g JOIN stored USING (id) ORDER BY id
+    ON CONFLICT (job_id) DO NOTHING
+)
+SELECT id FROM stored
+"""
+
+
+class LetterTable:
+    """Writes of dead letters; a replay is `storage.dead_letters.replays`'s."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def discard(self, which: DeadLetters, *, most: int = MOST_PER_ROUND) -> list[JobId]:
+        """Put up to `most` of them aside: they stay dead and are no longer listed nor replayed."""
+        async with transaction(self._engine) as connection:
+            return _ids(await fetch(connection, DISCARD, conditions(which) | {"most": most}))
+
+    async def retire(self, *, older_than_days: int) -> int:
+        """Put a round of those aside that have been dead for so long; returns how many."""
+        async with transaction(self._engine) as connection:
+            return len(await fetch(connection, RETIRE, {"days": older_than_days, "most": MOST_PER_ROUND}))
+
+    async def name(self) -> int:
+        """Name a round of letters that died without a cause: by rescue, or under a version that knew none."""
+        async with transaction(self._engine) as connection:
+            rows = await fetch(connection, UNNAMED, {"most": MOST_PER_ROUND})
+            if rows:
+                await run(connection, NAME, columns([_named(row) for row in rows]))
+        return len(rows)
+
+    async def bring(self, letters: Sequence[tuple[NewJob, str, str | None]]) -> list[JobId]:
+        """Store jobs that died elsewhere, of a reason, with a message; returns those that were not listed before.
+
+        One that was put aside here is listed again as it was, as if it had died now; of two of one id the first counts.
+        """
+        if not letters:
+            return []
+        first = {job.id: (job, reason, message) for job, reason, message in reversed(letters)}
+        rows = [parameters_of(job) | _death(reason, message) for job, reason, message in first.values()]
+        async with transaction(self._engine) as connection:
+            return _ids(await fetch(connection, IMPORT, columns(rows)))
+
+
+def _named(row: Row) -> dict[str, str]:
+    return {"id": row["id"]} | _cause(row["dead_reason"], row["message"])
+
+
+def _death(reason: str, message: str | None) -> dict[str, str | None]:
+    return {"reason": reason, "message": message} | _cause(reason, message)
+
+
+def _cause(reason: str, message: str | None) -> dict[str, str]:
+    try:
+        cause = cause_of(reason, message)
+    except Exception:  # the message of one letter, which others of its round must not pay for
+        log.exception("cause_unreadable", reason=reason)
+        cause = cause_of(reason, None)
+    return {"fingerprint": cause.fingerprint, "cause": cause.words}
+
+
+def _ids(rows: Sequence[Row]) -> list[JobId]:
+    return [JobId(row["id"]) for row in rows]

@@ -1,0 +1,1 @@
+"""Writes and reads jobs and their attempts."""

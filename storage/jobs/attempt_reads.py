@@ -1,0 +1,116 @@
+"""Attempts as doors show them, and the errors among them. Reads rows; asks nothing."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeAlias
+
+import orjson
+
+from schemas.ids import AttemptId
+from schemas.jsons import JsonObject, on_one_line
+from schemas.money import NanoUsd
+from storage.database.statements import Row
+
+Content: TypeAlias = JsonObject | orjson.Fragment
+"""What was said: parsed, or as its text stands in Postgres, which is written out as it is."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AttemptView:
+    """One attempt with what was sent and what came back."""
+
+    id: AttemptId
+    account: str
+    model: str
+    state: str
+    outcome: str | None
+    cost_nano_usd: NanoUsd
+    reserved_nano_usd: NanoUsd
+    usage: JsonObject | None
+    request: Content | None
+    reply: Content | None
+    error: JsonObject | None
+    recovery: str | None
+    complaint: str | None
+    provider_request_id: str | None
+    latency_ms: int | None
+    opened_at: datetime
+    closed_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoryError:
+    """One thing that went wrong: a complaint about a reply, or trouble instead of one."""
+
+    attempt_id: AttemptId
+    outcome: str | None
+    message: str | None
+    at: datetime
+
+
+UNSURE_ENDS = frozenset(
+    {
+        "worker_lost",
+        "handed_back",
+        "late",
+        "ambiguous",
+        "cut",
+        "unknown",
+        "internal_error",
+        "post",
+        "presumed",
+        "operator",
+    }
+)
+"""Outcomes of calls that may have been billed without an answer that was used; the last three were in suspense."""
+
+
+def paid_twice_possible(attempts: Sequence[AttemptView]) -> bool:
+    """Whether a call whose end nobody knew was followed by, or came beside, another that was paid for too."""
+    paid = [attempt for attempt in attempts if attempt.state in {"posted", "suspense"}]
+    return len(paid) > 1 and any(attempt.outcome in UNSURE_ENDS for attempt in paid)
+
+
+def errors_of(attempts: Sequence[AttemptView]) -> Iterator[StoryError]:
+    """What went wrong in these attempts, in their order; a valid reply, or one still awaited, is no error."""
+    for attempt in attempts:
+        if attempt.outcome not in {None, "valid"}:
+            yield StoryError(
+                attempt_id=attempt.id,
+                outcome=attempt.outcome,
+                message=attempt.complaint or (attempt.error or {}).get("message"),
+                at=attempt.closed_at or attempt.opened_at,
+            )
+
+
+def attempt_view(row: Row) -> AttemptView:
+    """An attempt from its row."""
+    return AttemptView(
+        id=AttemptId(row["id"]),
+        account=row["account"],
+        model=row["model"],
+        state=row["state"],
+        outcome=row["outcome"],
+        cost_nano_usd=NanoUsd(row["cost_nano_usd"]),
+        reserved_nano_usd=NanoUsd(row["reserved_nano_usd"]),
+        usage=row["usage"],
+        request=row["request"],
+        reply=row["reply"],
+        error=row["error"],
+        recovery=row["recovery"],
+        complaint=row["complaint"],
+        provider_request_id=row["provider_request_id"],
+        latency_ms=row["latency_ms"],
+        opened_at=row["opened_at"],
+        closed_at=row["closed_at"],
+    )
+
+
+def attempt_text(row: Row) -> AttemptView:
+    """An attempt from a row in which request and reply are JSON text."""
+    return attempt_view({**row, "request": _text(row["request"]), "reply": _text(row["reply"])})
+
+
+def _text(value: str | None) -> orjson.Fragment | None:
+    return None if value is None else orjson.Fragment(on_one_line(value))

@@ -1,0 +1,61 @@
+"""One job at a time for its caller, many jobs at a time for Postgres: `JobTable` behind group commits."""
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from schemas.attempt import ClosedAttempt, OpenedAttempt
+from schemas.decision import AskAgain, Decision
+from schemas.ids import JobId
+from schemas.job import Held, Lease
+from storage.database.group_commit import GroupCommitter
+from storage.jobs.writes import Claim, JobTable, Record
+
+
+class Heartbeat(Protocol):
+    """Renews the leases of this process."""
+
+    def beating(self, lease: Lease) -> AbstractAsyncContextManager[None]:
+        """Renew the lease while the block runs; cancels the block when the lease is lost."""
+
+    def over(self, lease: Lease) -> None:
+        """Renew it no longer; what is left of the block is not cancelled."""
+
+
+class GroupedJobs:
+    """What the pipeline asks of storage. A lease is over with the record that ends it, whatever its block does then."""
+
+    def __init__(self, table: JobTable, heart: Heartbeat) -> None:
+        self._holds = GroupCommitter[Claim, Held | None](table.hold)
+        self._opens = GroupCommitter[OpenedAttempt, bool](table.open)
+        self._records = GroupCommitter[Record, bool](table.record)
+        self._returns = GroupCommitter[Lease, bool](table.hand_back)
+        self._table = table
+        self._heart = heart
+
+    async def hold(self, job_id: JobId, generation: int, claim: str | None = None) -> Held | None:
+        """Take the job; None when it is taken, stale or at rest. By the name of a claim it may be asked again."""
+        return await self._holds.submit(Claim(job_id, generation, claim))
+
+    async def open(self, attempt: OpenedAttempt) -> bool:
+        """Make the attempt durable; False when the epoch or the fence has passed."""
+        return await self._opens.submit(attempt)
+
+    async def record(self, lease: Lease, closed: ClosedAttempt | None, decision: Decision) -> bool:
+        """Write outcome and decision; False when the fence was lost."""
+        kept = await self._records.submit(Record(lease=lease, closed=closed, decision=decision))
+        if not (kept and isinstance(decision, AskAgain)):
+            self._heart.over(lease)
+        return kept
+
+    async def suspended(self, job_id: JobId) -> Sequence[OpenedAttempt]:
+        """The job's attempts whose end nobody knows, the latest first."""
+        return await self._table.suspended(job_id)
+
+    async def hand_back(self, lease: Lease) -> bool:
+        """Give up the lease at once; False when it was lost."""
+        return await self._returns.submit(lease)
+
+    def beating(self, lease: Lease) -> AbstractAsyncContextManager[None]:
+        """Renew the lease while the block runs."""
+        return self._heart.beating(lease)

@@ -1,0 +1,232 @@
+"""What doors show: jobs, their attempts, dead letters, spend and depths. Reads only, a page at a time."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from schemas.accepted import Rested
+from schemas.ids import BatchId, JobId, TenantId
+from schemas.job import Target
+from schemas.jsons import JsonObject
+from schemas.lanes import Lane
+from schemas.money import NanoUsd
+from schemas.states import JobState
+from storage.batches.progress import BatchSummary, summary_of
+from storage.database.engine import transaction
+from storage.database.listings import Listings, cursor_moment
+from storage.database.statements import Row, fetch
+from storage.jobs.attempt_reads import AttemptView, StoryError, attempt_view, errors_of
+
+JOBS = """
+SELECT j.* FROM jobs j
+WHERE j.tenant_id = :tenant_id
+  AND (CAST(:state AS text) IS NULL OR j.state = :state)
+  AND (CAST(:state AS text) IS DISTINCT FROM 'running' OR j.lease_until IS NOT NULL)
+  AND (CAST(:lane AS text) IS NULL OR j.lane = :lane)
+  AND (CAST(:batch_id AS text) IS NULL OR j.batch_id = :batch_id)
+  AND (CAST(:after AS text) IS NULL OR (j.created_at, j.id) < (CAST(:after_at AS timestamptz), CAST(:after AS text)))
+ORDER BY j.created_at DESC, j.id DESC LIMIT :most
+"""
+"""Whatever runs has a lease: saying so lets the listing use the index of leases."""
+
+JOBS_CURSOR = "SELECT created_at AS at FROM jobs WHERE id = :after AND tenant_id = :tenant_id"
+JOB = "SELECT * FROM jobs WHERE id = :id AND tenant_id = :tenant_id"
+BODY = "SELECT body FROM job_bodies WHERE job_id = :id"
+RESULT = "SELECT reply, output, served_by FROM job_results WHERE job_id = :id"
+ATTEMPTS = """
+SELECT a.id, a.account, a.model, a.state, a.outcome, a.cost_nano_usd, a.reserved_nano_usd, a.usage, a.request,
+    CASE WHEN a.reply IS NULL AND a.outcome = 'valid' AND a.fence = j.fence THEN r.reply ELSE a.reply END AS reply,
+    a.error, a.recovery, a.complaint, a.provider_request_id, a.latency_ms, a.opened_at, a.closed_at
+FROM attempts a JOIN jobs j ON j.id = a.job_id LEFT JOIN job_results r ON r.job_id = a.job_id
+WHERE a.job_id = :id ORDER BY a.opened_at, a.id
+"""
+RESTED = """
+SELECT j.id, j.state, j.lane, j.dead_reason, j.message, j.spent_nano_usd, r.reply, r.served_by
+FROM jobs j LEFT JOIN job_results r ON r.job_id = j.id
+WHERE j.id = :id AND j.state IN ('completed', 'dead', 'expired', 'cancelled')
+"""
+DEPTHS = """
+SELECT lane, state, count(*) AS jobs FROM jobs WHERE state IN ('queued', 'running', 'waiting') GROUP BY lane, state
+"""
+SPENT = """
+SELECT COALESCE(sum(nano_usd), 0) AS nano_usd FROM ledger
+WHERE CAST(:batch_id AS text) IS NULL OR batch_id = :batch_id
+"""
+ANSWER_TOKENS = """
+SELECT account, model, avg((usage ->> 'output_tokens')::bigint)::float AS tokens
+FROM (SELECT account, model, usage FROM attempts ORDER BY id DESC LIMIT :most) latest
+WHERE usage IS NOT NULL GROUP BY account, model
+"""
+"""Ids of attempts are in the order of their making."""
+
+LATEST_ATTEMPTS = 2_000
+"""Enough for a mean of each model in use, and read from the primary key in a few milliseconds."""
+
+SUSPENSE = """
+SELECT count(*) AS attempts, COALESCE(sum(reserved_nano_usd), 0) AS nano_usd FROM attempts WHERE state = 'suspense'
+"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobView:
+    """A job as a listing shows it: no bodies."""
+
+    id: JobId
+    tenant_id: TenantId
+    batch_id: BatchId | None
+    custom_id: str | None
+    lane: Lane
+    model: str
+    state: JobState
+    tries: int
+    deaths: int
+    wait_reason: str | None
+    wake_at: datetime | None
+    expires_at: datetime
+    dead_reason: str | None
+    message: str | None
+    spent_nano_usd: NanoUsd
+    created_at: datetime
+    rested_at: datetime | None
+    budget_steps: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobStory:
+    """Everything about one job; a dead letter is the story of a job at rest in failure."""
+
+    job: JobView
+    body: JsonObject
+    reply: JsonObject | None
+    output: Any
+    served_by: str | None
+    attempts: tuple[AttemptView, ...]
+
+    @property
+    def first_error(self) -> StoryError | None:
+        """What went wrong first, over all lives of the job."""
+        return next(errors_of(self.attempts), None)
+
+    @property
+    def last_error(self) -> StoryError | None:
+        """What went wrong last."""
+        return next(errors_of(self.attempts[::-1]), None)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobFilter:
+    """Which jobs a listing wants; None is any. `after` is the last id of the page before."""
+
+    state: JobState | None = None
+    lane: Lane | None = None
+    batch_id: BatchId | None = None
+    after: JobId | None = None
+    most: int = 100
+
+
+class Reads:
+    """Questions of the doors, each one short transaction."""
+
+    def __init__(self, engine: AsyncEngine, listings: Listings | None = None) -> None:
+        self._engine, self._listings = engine, listings or Listings(engine)
+
+    async def jobs(self, tenant_id: TenantId, wanted: JobFilter) -> Sequence[JobView]:
+        """Jobs of a tenant, newest first. Raises NotFound for a cursor that is none of its jobs."""
+        terms = {"tenant_id": tenant_id, "state": wanted.state, "lane": wanted.lane, "batch_id": wanted.batch_id}
+        async with self._listings.transaction(tenant_id) as connection:
+            at = await cursor_moment(connection, JOBS_CURSOR, wanted.after, {"tenant_id": tenant_id})
+            page = {"after": wanted.after, "after_at": at, "most": wanted.most}
+            rows = await fetch(connection, JOBS, terms | page)
+        return [_job_view(row) for row in rows]
+
+    async def story(self, job_id: JobId, tenant_id: TenantId) -> JobStory | None:
+        """A job of this tenant with all its attempts, oldest first."""
+        async with transaction(self._engine) as connection:
+            found = await fetch(connection, JOB, {"id": job_id, "tenant_id": tenant_id})
+            if not found:
+                return None
+            [body] = await fetch(connection, BODY, {"id": job_id})
+            results = await fetch(connection, RESULT, {"id": job_id})
+            attempts = await fetch(connection, ATTEMPTS, {"id": job_id})
+        result = results[0] if results else {"reply": None, "output": None, "served_by": None}
+        return JobStory(
+            job=_job_view(found[0]),
+            body=body["body"],
+            reply=result["reply"],
+            output=result["output"],
+            served_by=result["served_by"],
+            attempts=tuple(attempt_view(row) for row in attempts),
+        )
+
+    async def rested(self, job_id: JobId) -> Rested | None:
+        """A job's end, or None while it is not at rest."""
+        rows = await self._rows(RESTED, id=job_id)
+        return _rested_from(rows[0]) if rows else None
+
+    async def summary(self, batch_id: BatchId, tenant_id: TenantId) -> BatchSummary:
+        """How a batch of this tenant is doing, counted over its jobs."""
+        async with self._listings.transaction(tenant_id) as connection:
+            return await summary_of(connection, batch_id, tenant_id)
+
+    async def depths(self) -> dict[tuple[Lane, JobState], int]:
+        """How many jobs are not at rest, by lane and state."""
+        rows = await self._rows(DEPTHS)
+        return {(Lane(row["lane"]), JobState(row["state"])): row["jobs"] for row in rows}
+
+    async def spent(self, batch_id: BatchId | None = None) -> NanoUsd:
+        """The sum of the ledger, of one batch or of all."""
+        [row] = await self._rows(SPENT, batch_id=batch_id)
+        return NanoUsd(int(row["nano_usd"]))
+
+    async def answer_tokens(self, most: int = LATEST_ATTEMPTS) -> dict[Target, float]:
+        """Mean output tokens of the latest answers, by target."""
+        rows = await self._rows(ANSWER_TOKENS, most=most)
+        return {Target(account=row["account"], model=row["model"]): row["tokens"] for row in rows}
+
+    async def suspense(self) -> tuple[int, NanoUsd]:
+        """How many attempts have an unknown outcome, and what is reserved for them."""
+        [row] = await self._rows(SUSPENSE)
+        return row["attempts"], NanoUsd(int(row["nano_usd"]))
+
+    async def _rows(self, query: str, **parameters: Any) -> Sequence[Row]:  # noqa: ANN401 - bind values
+        async with transaction(self._engine) as connection:
+            return await fetch(connection, query, parameters)
+
+
+def _job_view(row: Row) -> JobView:
+    return JobView(
+        id=JobId(row["id"]),
+        tenant_id=TenantId(row["tenant_id"]),
+        batch_id=row["batch_id"],
+        custom_id=row["custom_id"],
+        lane=Lane(row["lane"]),
+        model=row["model"],
+        state=JobState(row["state"]),
+        tries=row["tries"],
+        deaths=row["deaths"],
+        wait_reason=row["wait_reason"] if row["state"] == JobState.WAITING else None,  # else it is kept for its ticket
+        wake_at=row["wake_at"],
+        expires_at=row["expires_at"],
+        dead_reason=row["dead_reason"],
+        message=row["message"],
+        spent_nano_usd=NanoUsd(row["spent_nano_usd"]),
+        created_at=row["created_at"],
+        rested_at=row["rested_at"],
+        budget_steps=tuple(row["budget_steps"]),
+    )
+
+
+def _rested_from(row: Row) -> Rested:
+    return Rested(
+        job_id=JobId(row["id"]),
+        state=JobState(row["state"]),
+        lane=Lane(row["lane"]),
+        reply=row["reply"],
+        dead_reason=row["dead_reason"],
+        message=row["message"],
+        served_by=row["served_by"],
+        cost_nano_usd=NanoUsd(row["spent_nano_usd"]),
+    )

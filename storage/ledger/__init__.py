@@ -1,0 +1,1 @@
+"""Stores what calls cost, and reports it."""

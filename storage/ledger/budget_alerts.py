@@ -1,0 +1,131 @@
+"""Thresholds that a budget has passed: each once per window and limit, however often it is told, and who heard of it.
+
+The unique key is the promise; the rest of a row says how it is being delivered.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from schemas.money import NanoUsd
+from storage.database.engine import transaction
+from storage.database.statements import Row, columns, fetch
+from storage.ledger.counted_scope import SCOPE_OF_TENANT
+
+MOST_PER_ROUND = 100
+DELIVERED_WITHIN_SECONDS = 3 * 86_400.0
+"""A threshold is sent for so long; later the news that half of a budget is spent is of no use."""
+
+RECORD = """
+INSERT INTO budget_thresholds (scope, time_window, limit_nano_usd, percent, settled_nano_usd, full_at)
+SELECT * FROM unnest(CAST(:scope AS text[]), CAST(:window AS text[]), CAST(:limit_nano_usd AS bigint[]),
+    CAST(:percent AS int[]), CAST(:settled_nano_usd AS bigint[]), CAST(:full_at AS timestamptz[]))
+ON CONFLICT (scope, time_window, limit_nano_usd, percent) DO NOTHING
+RETURNING *
+"""
+
+DUE = """
+SELECT * FROM budget_thresholds
+WHERE delivered_at IS NULL AND send_at <= statement_timestamp()
+  AND passed_at > statement_timestamp() - make_interval(secs => :within_seconds)
+ORDER BY send_at LIMIT :most
+"""
+
+SENT = """
+UPDATE budget_thresholds SET sends = sends + 1,
+    delivered_at = CASE WHEN :heard THEN clock_timestamp() END,
+    send_at = clock_timestamp() + make_interval(secs => :again_seconds)
+WHERE id = :id AND delivered_at IS NULL
+RETURNING id
+"""
+
+COUNTS = """
+SELECT CASE WHEN scope ~ '^(user|batch|prompt):' THEN split_part(scope, ':', 1) ELSE scope END AS counted, percent,
+    count(*) AS times
+FROM budget_thresholds GROUP BY 1, 2 ORDER BY 1, 2
+"""
+"""One sum for all users, one for all batches and one for all prompts. Each name would be a series of its own, and
+metrics would show it."""
+
+BURN = f"""
+SELECT {SCOPE_OF_TENANT} AS scope, c.item ->> 1 AS time_window, sum(l.nano_usd)::bigint AS nano_usd
+FROM ledger l JOIN attempts a ON a.id = l.attempt_id CROSS JOIN LATERAL json_array_elements(a.counters) AS c (item)
+WHERE l.at >= statement_timestamp() - make_interval(secs => :seconds)
+GROUP BY 1, 2
+"""  # noqa: S608 - constants inside another
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Passed:
+    """Settled money reached a percentage of a limit; `full_at` is when all of it is spent at the present burn."""
+
+    scope: str
+    window: str
+    limit_nano_usd: NanoUsd
+    percent: int
+    settled_nano_usd: NanoUsd
+    full_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredThreshold:
+    """The same, durable. `sends` is how often it was sent."""
+
+    id: int
+    passed: Passed
+    passed_at: datetime
+    sends: int
+
+
+class ThresholdTable:
+    """Budget thresholds and their delivery."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def record(self, passed: Sequence[Passed]) -> list[StoredThreshold]:
+        """Write down what is new of these; returns that. Safe to call again with the same."""
+        if not passed:
+            return []
+        rows = [{name: getattr(each, name) for name in Passed.__dataclass_fields__} for each in passed]
+        return [_stored(row) for row in await self._rows(RECORD, **columns(rows))]
+
+    async def due(self, most: int = MOST_PER_ROUND) -> list[StoredThreshold]:
+        """What waits to be delivered."""
+        return [_stored(row) for row in await self._rows(DUE, most=most, within_seconds=DELIVERED_WITHIN_SECONDS)]
+
+    async def sent(self, number: int, *, heard: bool, again_seconds: float = 0.0) -> None:
+        """Remember a delivery, or when to try the next."""
+        await self._rows(SENT, id=number, heard=heard, again_seconds=again_seconds)
+
+    async def counts(self) -> dict[tuple[str, int], int]:
+        """How often each scope has passed each percentage; users, batches and prompts as one of their kind."""
+        return {(row["counted"], row["percent"]): row["times"] for row in await self._rows(COUNTS)}
+
+    async def burn(self, seconds: float) -> dict[tuple[str, str], NanoUsd]:
+        """What was spent lately, by scope and window."""
+        rows = await self._rows(BURN, seconds=seconds)
+        return {(row["scope"], row["time_window"]): NanoUsd(row["nano_usd"]) for row in rows}
+
+    async def _rows(self, query: str, **parameters: Any) -> Sequence[Row]:  # noqa: ANN401 - bind values
+        async with transaction(self._engine) as connection:
+            return await fetch(connection, query, parameters)
+
+
+def _stored(row: Row) -> StoredThreshold:
+    return StoredThreshold(
+        id=row["id"],
+        passed=Passed(
+            scope=row["scope"],
+            window=row["time_window"],
+            limit_nano_usd=NanoUsd(row["limit_nano_usd"]),
+            percent=row["percent"],
+            settled_nano_usd=NanoUsd(row["settled_nano_usd"]),
+            full_at=row["full_at"],
+        ),
+        passed_at=row["passed_at"],
+        sends=row["sends"],
+    )

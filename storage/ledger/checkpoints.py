@@ -1,0 +1,131 @@
+"""Sealing the ledger: what is old is added up once, so that a rebuild and an audit read what is new.
+
+Entries get their ids before they are committed, so the newest id that can be seen says nothing of those below it. A
+mark remembers it together with a transaction that began after it was seen. Whoever books has locked its job, and so has
+its transaction's number, before it draws an id: all that may still book below the mark have lower numbers, and once
+those have ended, every entry up to the mark is there or never will be.
+
+Invariant: an entry is in the sealed sums exactly when its id is at most `sealed_to`.
+"""
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from storage.database.engine import StatementFailed, transaction
+from storage.database.statements import fetch, run
+from storage.ledger.counted_scope import SCOPE_OF_TENANT
+
+log = structlog.get_logger()
+
+MOST_SEALED = 50_000
+"""Entries in one transaction: a second or two of work, far from any time-out."""
+
+MOST_AT_ONCE = 10 * MOST_SEALED
+"""Entries in one call, so that other duties are not kept waiting for longer than some seconds."""
+
+KEPT_DAYS = 64
+"""Twice the longest window: sums of windows that ended before are dropped."""
+
+STAND = """
+SELECT sealed_to, marked_to, (SELECT COALESCE(max(id), 0) FROM ledger) AS newest,
+    marked_before <= pg_snapshot_xmin(pg_current_snapshot()) AS complete,
+    marked_before > pg_snapshot_xmax(pg_current_snapshot()) AS foreign_mark
+FROM tenant_ledger_seal FOR UPDATE
+"""
+"""A mark from the future is one of another cluster: the database was dumped there and restored here."""
+
+MARK = "UPDATE tenant_ledger_seal SET marked_to = GREATEST(sealed_to, :newest), marked_before = pg_current_xact_id()"
+"""In a transaction that has seen the newest id before it got its own number."""
+
+SEAL = f"""
+WITH booked AS (
+    SELECT c.item ->> 1 AS time_window, {SCOPE_OF_TENANT} AS scope, l.nano_usd, l.at
+    FROM ledger l JOIN attempts a ON a.id = l.attempt_id CROSS JOIN LATERAL json_array_elements(a.counters) AS c (item)
+    WHERE l.id > :after AND l.id <= :up_to
+), added AS (
+    INSERT INTO tenant_sealed_sums AS s (time_window, scope, long_scope, nano_usd, last_at)
+    SELECT time_window,
+        CASE WHEN octet_length(scope) > :most_scope_bytes
+             THEN 'sha256:' || encode(sha256(convert_to(scope, 'UTF8')), 'hex') ELSE scope END,
+        max(CASE WHEN octet_length(scope) > :most_scope_bytes THEN scope END), sum(nano_usd)::bigint, max(at)
+    FROM booked GROUP BY 1, 2
+    ON CONFLICT (time_window, scope) DO UPDATE
+        SET nano_usd = s.nano_usd + EXCLUDED.nano_usd, last_at = GREATEST(s.last_at, EXCLUDED.last_at)
+)
+UPDATE tenant_ledger_seal SET sealed_to = :up_to
+"""  # noqa: S608 - constants inside another
+
+SKIP = "UPDATE tenant_ledger_seal SET sealed_to = :after + 1 WHERE sealed_to = :after RETURNING sealed_to"
+"""Skips the entry that failed and no other: whoever seals beside this process may have skipped it meanwhile."""
+
+MOST_SCOPE_BYTES = 1_000
+"""A longer scope, which no request may name any more, fits no index: its digest is the key, its text a column."""
+
+UNSEALABLE = ("22", "54")
+"""SQLSTATEs of a value that cannot be added up: data exceptions and program limits. Any other fault seals nothing."""
+
+SMALLER = 16
+"""How much smaller a round becomes that met such a value, down to the one entry that has it."""
+
+FORGET = "DELETE FROM tenant_sealed_sums WHERE last_at < statement_timestamp() - make_interval(days => :days)"
+
+
+class _UnsealableError(Exception):
+    """An entry behind `after` cannot be added up; the statement's error is the cause."""
+
+    def __init__(self, after: int) -> None:
+        super().__init__(after)
+        self.after = after
+
+
+class SealTable:
+    """How far the ledger has been added up."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def seal(self) -> int:
+        """Add up what the last mark covers, or set the next mark; returns how many ids were sealed.
+
+        An entry that cannot be added up is logged and left out, and holds up no other. Safe beside itself: one row is
+        locked by whoever seals. A long ledger of an earlier version takes many rounds.
+        """
+        sealed, most, moved = 0, MOST_SEALED, 1
+        while moved and sealed < MOST_AT_ONCE:
+            try:
+                moved = await self._round(most)
+            except _UnsealableError as error:
+                if most > 1:
+                    most = max(1, most // SMALLER)
+                    continue
+                moved = await self._skip(error.after)
+                if moved:
+                    log.exception("ledger_entry_not_sealed", sealed_to=error.after + 1)
+            sealed += moved
+            if moved < most == MOST_SEALED:
+                break
+            most = min(most * SMALLER, MOST_SEALED)
+        return sealed
+
+    async def _skip(self, after: int) -> int:
+        async with transaction(self._engine) as connection:
+            return len(await fetch(connection, SKIP, {"after": after}))
+
+    async def _round(self, most: int) -> int:
+        after: int | None = None
+        try:
+            async with transaction(self._engine) as connection:
+                [stand] = await fetch(connection, STAND, {})
+                if not (stand["complete"] or stand["foreign_mark"]):
+                    return 0
+                after, up_to = int(stand["sealed_to"]), min(stand["marked_to"], stand["sealed_to"] + most)
+                if after == up_to or stand["foreign_mark"]:
+                    await run(connection, MARK, {"newest": stand["newest"]})
+                    await run(connection, FORGET, {"days": KEPT_DAYS})
+                    return 0
+                await run(connection, SEAL, {"after": after, "up_to": up_to, "most_scope_bytes": MOST_SCOPE_BYTES})
+        except StatementFailed as error:
+            if after is None or not (error.sqlstate or "").startswith(UNSEALABLE):
+                raise
+            raise _UnsealableError(after) from error
+        return int(up_to) - after

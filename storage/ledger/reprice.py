@@ -1,0 +1,117 @@
+"""History under other prices: what was posted from a provider's usage, and the entries that correct it.
+
+Invariant: an attempt's `post` and `reprice` entries sum to its cost under the last prices that it was given, so giving
+the same twice adds nothing. Corrections by an invoice (`adjust`) are facts, and are left alone.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from schemas.ids import AttemptId
+from schemas.job import Target
+from schemas.money import NanoUsd, Usage
+from storage.database.engine import transaction
+from storage.database.statements import Row, fetch, run
+from storage.rows import usage_from
+
+MOST_PER_ROUND = 1_000
+"""Attempts per transaction: their jobs are locked for some tens of milliseconds."""
+
+POSTED = """
+SELECT a.id, a.account, a.model, a.usage, a.opened_at, a.tier AS served,
+    COALESCE(CASE WHEN strpos(a.request::text, '\\u0000') = 0 THEN a.request ->> 'service_tier' END,
+             CASE WHEN strpos(b.body::text, '\\u0000') = 0 THEN b.body ->> 'service_tier' END, '') AS tier
+FROM attempts a LEFT JOIN job_bodies b ON b.job_id = a.job_id
+WHERE a.id > :after AND a.state = 'posted' AND a.usage IS NOT NULL AND a.opened_at >= :since
+  AND (CAST(:model AS text) IS NULL OR a.model = :model)
+ORDER BY a.id LIMIT :most
+"""
+
+LOCK_JOBS = """
+SELECT id FROM jobs WHERE id IN (SELECT job_id FROM attempts WHERE id = ANY(CAST(:id AS text[])))
+ORDER BY id FOR NO KEY UPDATE
+"""
+
+_DIFFERING = """
+differing AS (
+    SELECT a.id, a.job_id, a.account, a.model, a.tier, g.nano_usd - b.nano_usd AS nano_usd, b.next_seq, b.cause
+    FROM unnest(CAST(:id AS text[]), CAST(:nano_usd AS bigint[])) AS g (id, nano_usd)
+    JOIN attempts a ON a.id = g.id
+    CROSS JOIN LATERAL (
+        SELECT sum(l.nano_usd)::bigint AS nano_usd, min(l.cause) AS cause,
+            COALESCE(max(l.seq) FILTER (WHERE l.kind = 'reprice') + 1, 0) AS next_seq
+        FROM ledger l WHERE l.attempt_id = a.id AND l.kind IN ('post', 'reprice')
+    ) b
+    WHERE b.nano_usd <> g.nano_usd
+)"""
+
+DIFFER = f"WITH {_DIFFERING} SELECT id, nano_usd FROM differing"  # noqa: S608 - constants
+
+CORRECT = f"""
+WITH {_DIFFERING}, entries AS (
+    INSERT INTO ledger (attempt_id, kind, seq, nano_usd, tenant_id, end_user, batch_id, account, model, at, lane,
+        prompt, tier, cause)
+    SELECT d.id, 'reprice', d.next_seq, d.nano_usd, j.tenant_id, j.end_user, j.batch_id, d.account, d.model,
+        clock_timestamp(), j.lane, j.prompt, d.tier, d.cause
+    FROM differing d JOIN jobs j ON j.id = d.job_id
+    RETURNING attempt_id AS id, nano_usd
+), spent AS (
+    UPDATE jobs j SET spent_nano_usd = j.spent_nano_usd + s.nano_usd
+    FROM (SELECT d.job_id, sum(d.nano_usd)::bigint AS nano_usd FROM differing d GROUP BY d.job_id) s
+    WHERE j.id = s.job_id
+)
+SELECT id, nano_usd FROM entries
+"""  # noqa: S608 - constants
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PostedAttempt:
+    """What a price is applied to again. `tier` is the one that was asked for, `served` the one that answered."""
+
+    id: AttemptId
+    target: Target
+    usage: Usage
+    tier: str
+    served: str | None
+    opened_at: datetime
+
+
+class RepriceTable:
+    """Posted attempts and their corrections."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def posted(
+        self, *, since: datetime, model: str | None, after: str, most: int = MOST_PER_ROUND
+    ) -> list[PostedAttempt]:
+        """The next attempts whose cost came from a provider's usage, in the order of their ids."""
+        asked: dict[str, Any] = {"since": since, "model": model, "after": after, "most": most}
+        async with transaction(self._engine) as connection:
+            return [_posted(row) for row in await fetch(connection, POSTED, asked)]
+
+    async def correct(self, costs: Mapping[AttemptId, NanoUsd], *, dry_run: bool) -> Sequence[NanoUsd]:
+        """Book what these attempts have cost more or less than was booked; returns the differences that there were."""
+        given = {"id": list(costs), "nano_usd": list(costs.values())}
+        async with transaction(self._engine) as connection:
+            if dry_run:
+                rows = await fetch(connection, DIFFER, given)
+            else:
+                await run(connection, LOCK_JOBS, {"id": list(costs)})
+                rows = await fetch(connection, CORRECT, given)
+        return [NanoUsd(row["nano_usd"]) for row in rows]
+
+
+def _posted(row: Row) -> PostedAttempt:
+    return PostedAttempt(
+        id=AttemptId(row["id"]),
+        target=Target(account=row["account"], model=row["model"]),
+        usage=usage_from(row["usage"]),
+        tier=row["tier"],
+        served=row["served"],
+        opened_at=row["opened_at"],
+    )

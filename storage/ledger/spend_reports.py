@@ -1,0 +1,95 @@
+"""What was spent, on whom and for what, and what of it bought nothing: sums of the ledger, asked by an operator.
+
+The ledger is read as it is, in parallel and without a roll-up that could disagree with it: a year of a million entries
+by tenant and day takes well under a second (`bench/store/spend.py`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, TypeAlias
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from schemas.ids import TenantId
+from schemas.money import NanoUsd
+from storage.database.engine import transaction
+from storage.database.statements import Row, fetch, run
+
+By: TypeAlias = Literal["tenant", "user", "model", "prompt", "lane", "tier", "batch", "day", "cause"]
+
+MOST_ROWS = 10_000
+"""More than an operator reads, and less than a process has to fear; the dearest come first."""
+
+_COLUMNS: dict[By, str] = {
+    "tenant": "tenant_id",
+    "user": "COALESCE(end_user, '')",
+    "model": "account || '/' || model",
+    "prompt": "COALESCE(prompt, '')",
+    "lane": "COALESCE(lane, '')",
+    "tier": "COALESCE(tier, '')",
+    "batch": "COALESCE(batch_id, '')",
+    "day": "CAST(at AT TIME ZONE :zone AS date)",
+    "cause": "COALESCE(cause, 'unknown')",
+}
+
+REPORT = """
+SELECT {keys}, count(*) AS entries, sum(nano_usd)::bigint AS spent,
+    COALESCE(sum(nano_usd) FILTER (WHERE cause <> 'useful'), 0)::bigint AS wasted
+FROM ledger
+WHERE at >= :since AND at < :until AND (CAST(:tenant_id AS text) IS NULL OR tenant_id = :tenant_id)
+GROUP BY {numbers} ORDER BY {order} LIMIT :most
+"""
+
+ROOM_TO_SORT = "SET LOCAL work_mem = '64MB'"
+"""The groups of a year fit into memory; by default they would be sorted on disk."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Spend:
+    """What one group has spent; `wasted` is the part that bought nothing. Entries of old versions have no cause."""
+
+    keys: dict[By, str]
+    entries: int
+    spent_nano_usd: NanoUsd
+    wasted_nano_usd: NanoUsd
+
+
+class SpendReads:
+    """Reports over the ledger."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def report(
+        self,
+        by: Sequence[By],
+        *,
+        since: datetime,
+        until: datetime,
+        zone: str = "UTC",
+        tenant_id: TenantId | None = None,
+        most: int = MOST_ROWS,
+    ) -> list[Spend]:
+        """Sums by these keys: in the order of days where they are asked for, else the dearest first."""
+        keys = ", ".join(f"{_COLUMNS[key]} AS key_{number}" for number, key in enumerate(by, 1))
+        numbers = ", ".join(str(number) for number in range(1, len(by) + 1))
+        order = f"{by.index('day') + 1}, spent DESC" if "day" in by else "spent DESC"
+        query = REPORT.format(keys=keys, numbers=numbers, order=order)
+        asked: dict[str, object] = {"since": since, "until": until, "tenant_id": tenant_id, "most": most}
+        if "day" in by:
+            asked["zone"] = zone
+        async with transaction(self._engine) as connection:
+            await run(connection, ROOM_TO_SORT, {})
+            rows = await fetch(connection, query, asked)
+        return [_spend(row, by) for row in rows]
+
+
+def _spend(row: Row, by: Sequence[By]) -> Spend:
+    keys: dict[By, str] = {key: str(row[f"key_{number}"]) for number, key in enumerate(by, 1)}
+    return Spend(
+        keys=keys,
+        entries=row["entries"],
+        spent_nano_usd=NanoUsd(row["spent"]),
+        wasted_nano_usd=NanoUsd(row["wasted"]),
+    )

@@ -1,0 +1,203 @@
+"""Suspense as people look at it: calls that may have been billed, and an operator's word on what they cost.
+
+Invariants: an attempt leaves suspense once, by compare-and-set on its state; and an operator's word is an entry of the
+ledger of its own kind, also where it says that nothing was billed, so that it is seen for ever and never priced again.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from schemas.admission import Grant
+from schemas.attempt import AttemptState, OpenedAttempt
+from schemas.ids import AttemptId, JobId, TenantId
+from schemas.money import NanoUsd
+from schemas.states import JobState
+from storage.database.engine import transaction
+from storage.database.listings import Listings, cursor_moment
+from storage.database.statements import Row, fetch, run
+from storage.ledger.ledger import LOCK_JOB
+from storage.rows import grant_from, opened_from
+
+OPERATORS_WORD = "operator"
+"""The outcome of an attempt that an operator resolved, and the kind of its ledger entry."""
+
+ATTEMPT = """
+    a.id, a.job_id, a.fence, a.account, a.model, a.epoch, a.stamp, a.counters, a.reserved_tokens, a.reserved_nano_usd,
+    a.price, NULL AS request, a.state, a.outcome, a.cost_nano_usd, a.opened_at, a.closed_at
+"""
+"""All of an attempt but what was said in it, which may be megabytes."""
+
+OLDEST = f"""
+SELECT {ATTEMPT}, j.tenant_id, j.state AS job_state
+FROM attempts a JOIN jobs j ON j.id = a.job_id
+WHERE a.state = 'suspense'
+  AND (CAST(:after AS text) IS NULL OR (a.opened_at, a.id) > (CAST(:after_at AS timestamptz), CAST(:after AS text)))
+ORDER BY a.opened_at, a.id LIMIT :most
+"""  # noqa: S608 - one constant inside another
+OLDEST_CURSOR = "SELECT opened_at AS at FROM attempts WHERE id = :after"
+"""Of any tenant: an operator asks."""
+
+TOTALS = """
+SELECT account, count(*) AS attempts, sum(reserved_nano_usd)::bigint AS nano_usd
+FROM attempts WHERE state = 'suspense' GROUP BY account ORDER BY account
+"""
+
+LEFT_BEHIND = f"""
+SELECT {ATTEMPT} FROM attempts a JOIN jobs j ON j.id = a.job_id
+WHERE a.state = 'suspense' AND a.account = :account AND j.state IN ('completed', 'dead', 'expired', 'cancelled')
+  AND EXISTS (
+    SELECT FROM unnest(CAST(:afters AS timestamptz[]), CAST(:untils AS timestamptz[])) AS span (after, until)
+    WHERE COALESCE(a.closed_at, a.opened_at) > span.after AND COALESCE(a.closed_at, a.opened_at) <= span.until)
+  AND (CAST(:behind_id AS text) IS NULL
+    OR (a.opened_at, a.id) > (CAST(:behind_at AS timestamptz), CAST(:behind_id AS text)))
+ORDER BY a.opened_at, a.id LIMIT :most
+"""  # noqa: S608 - the same
+
+RESOLVE = """
+WITH resolved AS (
+    UPDATE attempts a SET state = :state, outcome = :word, cost_nano_usd = :nano_usd, closed_at = clock_timestamp()
+    WHERE a.id = :id AND a.state = 'suspense'
+    RETURNING a.id, a.job_id, a.account, a.model
+), booked AS (
+    INSERT INTO ledger (attempt_id, kind, nano_usd, tenant_id, end_user, batch_id, account, model, at, lane, prompt,
+        cause)
+    SELECT r.id, :word, :nano_usd, j.tenant_id, j.end_user, j.batch_id, r.account, r.model, clock_timestamp(),
+        j.lane, j.prompt, CASE WHEN CAST(:state AS text) = 'posted' THEN 'duplicate' END
+    FROM resolved r JOIN jobs j ON j.id = r.job_id
+)
+UPDATE jobs j SET spent_nano_usd = j.spent_nano_usd + :nano_usd FROM resolved r WHERE j.id = r.job_id
+"""
+
+STANDS = f"SELECT {ATTEMPT} FROM attempts a WHERE a.id = :id"  # noqa: S608 - the same
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SuspenseView:
+    """One attempt in suspense: what it holds back, since when, and how its call ended (`outcome`)."""
+
+    id: AttemptId
+    job_id: JobId
+    job_state: JobState
+    tenant_id: TenantId
+    outcome: str | None
+    grant: Grant
+    opened_at: datetime
+    since_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The moments after one and up to another."""
+
+    after: datetime
+    until: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SuspenseTotal:
+    """What lies in suspense at one account."""
+
+    account: str
+    attempts: int
+    nano_usd: NanoUsd
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Standing:
+    """How an attempt stands after somebody has said what it cost."""
+
+    state: AttemptState
+    outcome: str | None
+    cost_nano_usd: NanoUsd
+    grant: Grant
+
+
+class SuspenseTable:
+    """Attempts whose outcome nobody knows."""
+
+    def __init__(self, engine: AsyncEngine, listings: Listings | None = None) -> None:
+        self._engine, self._listings = engine, listings or Listings(engine)
+
+    async def oldest(self, *, after: AttemptId | None = None, most: int = 50) -> list[SuspenseView]:
+        """What lies in suspense, oldest first, from the one behind `after` on. Raises NotFound for an unknown one."""
+        async with self._listings.transaction(None) as connection:
+            at = await cursor_moment(connection, OLDEST_CURSOR, after, {})
+            rows = await fetch(connection, OLDEST, {"after": after, "after_at": at, "most": most})
+        return [_view(row) for row in rows]
+
+    async def totals(self) -> list[SuspenseTotal]:
+        """How much lies in suspense, by account; accounts without any are missing."""
+        return [
+            SuspenseTotal(account=row["account"], attempts=row["attempts"], nano_usd=NanoUsd(row["nano_usd"]))
+            for row in await self._rows(TOTALS)
+        ]
+
+    async def left_behind(
+        self, account: str, since: Sequence[Span], *, behind: OpenedAttempt | None = None, most: int = 50
+    ) -> list[OpenedAttempt]:
+        """What has been in suspense at this account since one of these spans and whose job is at rest, oldest first.
+
+        A page of it, from the one behind `behind` on. A job that will run again asks for its own.
+        """
+        rows = await self._rows(
+            LEFT_BEHIND,
+            account=account,
+            afters=[span.after for span in since],
+            untils=[span.until for span in since],
+            behind_at=behind and behind.opened_at,
+            behind_id=behind and behind.id,
+            most=most,
+        )
+        return [opened_from(row) for row in rows]
+
+    async def resolve(self, attempt_id: AttemptId, billed_nano_usd: NanoUsd | None) -> Standing | None:
+        """Say what an attempt in suspense was billed, None for nothing; returns how it stands then.
+
+        One that had left suspense before is left as it stands. None where there is no such attempt.
+        """
+        word = {
+            "id": attempt_id,
+            "word": OPERATORS_WORD,
+            "state": (AttemptState.RELEASED if billed_nano_usd is None else AttemptState.POSTED).value,
+            "nano_usd": billed_nano_usd or 0,
+        }
+        async with transaction(self._engine) as connection:
+            await run(connection, LOCK_JOB, {"id": attempt_id})  # jobs before attempts, as everywhere
+            await run(connection, RESOLVE, word)
+            found = await fetch(connection, STANDS, {"id": attempt_id})
+        return _standing(found[0]) if found else None
+
+    async def _rows(self, query: str, **parameters: Any) -> Sequence[Row]:  # noqa: ANN401 - bind values
+        async with transaction(self._engine) as connection:
+            return await fetch(connection, query, parameters)
+
+
+def _since(row: Row) -> datetime:
+    since: datetime = row["closed_at"] or row["opened_at"]
+    return since
+
+
+def _view(row: Row) -> SuspenseView:
+    return SuspenseView(
+        id=AttemptId(row["id"]),
+        job_id=JobId(row["job_id"]),
+        job_state=JobState(row["job_state"]),
+        tenant_id=TenantId(row["tenant_id"]),
+        outcome=row["outcome"],
+        grant=grant_from(row),
+        opened_at=row["opened_at"],
+        since_at=_since(row),
+    )
+
+
+def _standing(row: Row) -> Standing:
+    return Standing(
+        state=AttemptState(row["state"]),
+        outcome=row["outcome"],
+        cost_nano_usd=NanoUsd(row["cost_nano_usd"]),
+        grant=grant_from(row),
+    )

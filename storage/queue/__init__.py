@@ -1,0 +1,1 @@
+"""Moves jobs between states: due work, backlog, early wake, isolation, controls."""

@@ -1,0 +1,192 @@
+"""The backlog as dispatch sees it: which flows there are, and whose jobs of a flow come next.
+
+Fair among tenants by start-time fair queueing (Goyal, Vin and Cheng, 1996): each tenant of a flow has a stored virtual
+time that grows by the work of what is taken from it, the tenant with the lowest comes first, and nobody starts below
+the flow's own time, so that idleness saves up nothing. Within a tenant the nearest deadline comes first, then age.
+Invariants: no statement counts the backlog or reads more than `MOST_LOOKED_AT` rows of it; a job is taken once, and a
+suspect never (`storage.queue.isolation`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from schemas.ids import JobId
+from schemas.lanes import Lane
+from storage.database.engine import transaction
+from storage.database.statements import fetch
+
+INTAKE_SECONDS = 2.0
+"""Intake publishes urgent jobs itself, right after their commit; only what it left or did not is dispatched."""
+
+MOST_LOOKED_AT = 4_000
+"""Rows of the backlog that one TAKE compares: a full window of three tenants, and a hundredth of a second."""
+
+MOST_GROUPS = 1_000
+"""Tenants and batches that one TAKE compares; where there are more, the next TAKE goes on where this one ended."""
+
+MOST_FORGOTTEN = 1_000
+"""Virtual times that one round forgets."""
+
+FLOWS = """
+WITH RECURSIVE flows AS (
+    (SELECT lane, model FROM jobs WHERE state = 'queued' AND dispatched_at IS NULL AND deaths < 2
+     ORDER BY lane, model LIMIT 1)
+    UNION ALL
+    SELECT n.lane, n.model FROM flows f CROSS JOIN LATERAL (
+        SELECT j.lane, j.model FROM jobs j
+        WHERE j.state = 'queued' AND j.dispatched_at IS NULL AND j.deaths < 2
+          AND (j.lane, j.model) > (f.lane, f.model)
+        ORDER BY j.lane, j.model LIMIT 1
+    ) n
+)
+SELECT f.lane, f.model, (
+    SELECT count(*) FROM jobs j
+    WHERE j.state = 'queued' AND j.dispatched_at IS NOT NULL AND j.lane = f.lane AND j.model = f.model
+) AS run_ahead
+FROM flows f
+"""
+
+TAKE = """
+WITH RECURSIVE stopped AS MATERIALIZED (
+    SELECT kind, name FROM controls WHERE verb = 'pause' OR (sweeping AND (verb = 'cancel' OR lane <> :lane))
+), flow AS MATERIALIZED (
+    SELECT COALESCE(max(virtual_time), 0) AS time, COALESCE(max(seen_tenant), '') AS seen_tenant,
+        COALESCE(max(seen_batch), '') AS seen_batch
+    FROM flow_times WHERE lane = :lane AND model = :model
+), groups AS (
+    (SELECT j.tenant_id, COALESCE(j.batch_id, '') AS batch, 1 AS number FROM jobs j
+     WHERE j.state = 'queued' AND j.dispatched_at IS NULL AND j.lane = :lane AND j.model = :model
+       AND (j.tenant_id, COALESCE(j.batch_id, '')) > ((SELECT seen_tenant FROM flow), (SELECT seen_batch FROM flow))
+       AND NOT EXISTS (SELECT 1 FROM stopped s WHERE (s.kind, s.name) IN (('model', :model), ('lane', :lane)))
+     ORDER BY j.tenant_id, COALESCE(j.batch_id, '') LIMIT 1)
+    UNION ALL
+    SELECT n.tenant_id, n.batch, g.number + 1 FROM groups g CROSS JOIN LATERAL (
+        SELECT j.tenant_id, COALESCE(j.batch_id, '') AS batch FROM jobs j
+        WHERE j.state = 'queued' AND j.dispatched_at IS NULL AND j.lane = :lane AND j.model = :model
+          AND (j.tenant_id, COALESCE(j.batch_id, '')) > (g.tenant_id, g.batch)
+        ORDER BY j.tenant_id, COALESCE(j.batch_id, '') LIMIT 1
+    ) n WHERE g.number < :most_groups
+), open AS MATERIALIZED (
+    SELECT g.tenant_id, g.batch, GREATEST(COALESCE(t.virtual_time, 0), (SELECT time FROM flow)) AS starts_at
+    FROM groups g LEFT JOIN tenant_times t ON t.lane = :lane AND t.model = :model AND t.tenant_id = g.tenant_id
+    WHERE NOT EXISTS (SELECT 1 FROM stopped s WHERE s.kind = 'tenant' AND s.name = g.tenant_id)
+      AND NOT EXISTS (SELECT 1 FROM stopped s WHERE s.kind = 'batch' AND s.name = g.batch)
+), terms AS MATERIALIZED (
+    SELECT GREATEST(1, LEAST(:most, :most_looked_at / GREATEST(count(*), 1)))::int AS each FROM open
+), candidates AS (
+    SELECT o.tenant_id, o.starts_at, j.*, j.place = (SELECT each FROM terms) AS cut
+    FROM open o CROSS JOIN LATERAL (
+        SELECT j.id, j.work_tokens, j.expires_at, j.created_at,
+            row_number() OVER (ORDER BY j.expires_at, j.created_at) AS place
+        FROM jobs j
+        WHERE j.state = 'queued' AND j.dispatched_at IS NULL AND j.lane = :lane AND j.model = :model
+          AND j.tenant_id = o.tenant_id AND COALESCE(j.batch_id, '') = o.batch AND j.deaths < 2
+          AND (j.lane IN ('normal', 'low') OR j.left_to_dispatch
+               OR j.created_at < statement_timestamp() - make_interval(secs => :intake_seconds))
+          AND NOT EXISTS (SELECT 1 FROM stopped s WHERE s.kind = 'job' AND s.name = j.id)
+        ORDER BY j.expires_at, j.created_at LIMIT (SELECT each FROM terms)
+    ) j
+), tagged AS (
+    SELECT id, tenant_id, work_tokens, cut,
+        starts_at + (sum(work_tokens) OVER (PARTITION BY tenant_id ORDER BY expires_at, created_at, id))::bigint
+            AS ends_at
+    FROM candidates
+), known AS (
+    SELECT min(ends_at) AS until FROM (
+        SELECT max(ends_at) AS ends_at FROM tagged GROUP BY tenant_id HAVING bool_or(cut)) cut_off
+), chosen AS MATERIALIZED (
+    SELECT id, tenant_id, ends_at, ends_at - work_tokens AS begins_at FROM tagged
+    WHERE ends_at - work_tokens <= COALESCE((SELECT until FROM known), ends_at)
+    ORDER BY begins_at, id LIMIT :most
+), free AS MATERIALIZED (
+    SELECT j.id FROM jobs j WHERE j.id IN (SELECT id FROM chosen) AND j.state = 'queued' AND j.dispatched_at IS NULL
+    FOR NO KEY UPDATE OF j SKIP LOCKED
+), taken AS (
+    UPDATE jobs j SET dispatched_at = clock_timestamp() FROM free f WHERE j.id = f.id
+    RETURNING j.id, j.generation
+), charged AS (
+    INSERT INTO tenant_times AS t (lane, model, tenant_id, virtual_time)
+    SELECT :lane, :model, c.tenant_id, max(c.ends_at) FROM taken JOIN chosen c USING (id)
+    GROUP BY c.tenant_id ORDER BY c.tenant_id
+    ON CONFLICT (lane, model, tenant_id) DO UPDATE SET virtual_time = GREATEST(t.virtual_time, EXCLUDED.virtual_time)
+), advanced AS (
+    INSERT INTO flow_times AS f (lane, model, virtual_time, seen_tenant, seen_batch)
+    SELECT :lane, :model, COALESCE((SELECT max(c.begins_at) FROM taken JOIN chosen c USING (id)), 0),
+        COALESCE(max(g.tenant_id), ''), COALESCE(max(g.batch), '')
+    FROM flow LEFT JOIN groups g ON g.number = :most_groups
+    HAVING count(g.number) > 0 OR max(flow.seen_tenant) <> '' OR EXISTS (SELECT 1 FROM taken)
+    ON CONFLICT (lane, model) DO UPDATE SET virtual_time = GREATEST(f.virtual_time, EXCLUDED.virtual_time),
+        seen_tenant = EXCLUDED.seen_tenant, seen_batch = EXCLUDED.seen_batch
+)
+SELECT t.id, t.generation FROM taken t JOIN chosen c USING (id) ORDER BY c.begins_at, c.id
+"""
+
+GIVE_BACK = """
+WITH unsent AS (
+    SELECT id FROM jobs WHERE id = ANY(CAST(:id AS text[])) AND state = 'queued' ORDER BY id FOR NO KEY UPDATE
+)
+UPDATE jobs j SET dispatched_at = NULL FROM unsent u WHERE j.id = u.id AND j.state = 'queued'
+RETURNING j.id
+"""
+
+FORGET_TIMES = """
+DELETE FROM tenant_times WHERE (lane, model, tenant_id) IN (
+    SELECT t.lane, t.model, t.tenant_id FROM tenant_times t
+    JOIN flow_times f ON f.lane = t.lane AND f.model = t.model AND t.virtual_time <= f.virtual_time
+    LIMIT :most FOR UPDATE OF t SKIP LOCKED
+)
+RETURNING tenant_id
+"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DueFlow:
+    """Jobs of one lane for one model that wait to be published, and how many are published and not held."""
+
+    lane: Lane
+    model: str
+    run_ahead: int
+
+
+class BacklogTable:
+    """Queued jobs that are not published."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def flows(self) -> list[DueFlow]:
+        """Flows with unpublished jobs, found by an index skip scan and never by counting the backlog."""
+        rows = await self._rows(FLOWS)
+        return [DueFlow(lane=Lane(row["lane"]), model=row["model"], run_ahead=row["run_ahead"]) for row in rows]
+
+    async def take(
+        self,
+        lane: Lane,
+        model: str,
+        most: int,
+        *,
+        most_groups: int = MOST_GROUPS,
+        most_looked_at: int = MOST_LOOKED_AT,
+    ) -> list[tuple[JobId, int]]:
+        """Mark the next jobs of a flow as dispatched; returns ids and generations in the order of their turns.
+
+        It may be fewer than there are: the next call goes on. What an operator has stopped is left where it is.
+        """
+        terms = {"lane": lane.value, "model": model, "most": most, "intake_seconds": INTAKE_SECONDS}
+        bounds = {"most_groups": most_groups, "most_looked_at": most_looked_at}
+        return [(JobId(row["id"]), row["generation"]) for row in await self._rows(TAKE, **terms, **bounds)]
+
+    async def give_back(self, jobs: Sequence[JobId]) -> int:
+        """Count these as not published, because they could not be; their tenants stay charged."""
+        return len(await self._rows(GIVE_BACK, id=list(jobs)))
+
+    async def forget_times(self, most: int = MOST_FORGOTTEN) -> int:
+        """Forget tenants that the flow's own time has overtaken: they would start at it anyway."""
+        return len(await self._rows(FORGET_TIMES, most=most))
+
+    async def _rows(self, query: str, **parameters: Any) -> Sequence[Any]:  # noqa: ANN401 - bind values
+        async with transaction(self._engine) as connection:
+            return await fetch(connection, query, parameters)

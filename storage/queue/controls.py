@@ -1,0 +1,205 @@
+"""What an operator has paused, and what is being moved or cancelled: rows that whatever starts jobs consults.
+
+The row takes effect with its commit: nothing that it names is dispatched or held any more. The jobs themselves follow
+in rounds of `MOST_PER_ROUND`, the first of them in the same transaction, the others by upkeep. Invariants: a round
+waits for no lock; a job at rest or running is left alone, and is met when it comes back from a failed call.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from schemas.control import Control, Kind, Subject, Verb
+from schemas.lanes import Lane
+from storage.database.engine import transaction
+from storage.database.notify import ring
+from storage.database.statements import Row, RunEach, fetch, in_order, run
+from storage.queue.control_sweeps import ALIVE, CANCEL_SOME, EXISTS, MOVE_SOME
+
+MOST_PER_ROUND = 2_000
+"""Jobs per round: about a tenth of a second in which a claim of one of them may wait."""
+
+LINGER_SECONDS = 60.0
+"""How long a finished control still meets jobs that were being stored or called when it came."""
+
+PAUSE = """
+INSERT INTO controls AS c (verb, kind, name) VALUES ('pause', :kind, :name)
+ON CONFLICT (verb, kind, name) DO UPDATE SET name = c.name
+RETURNING *
+"""
+
+RESUME = "DELETE FROM controls WHERE verb = 'pause' AND kind = :kind AND name = :name RETURNING *"
+
+BEGIN = """
+INSERT INTO controls AS c (verb, kind, name, lane, sweeping) VALUES (:verb, :kind, :name, :lane, true)
+ON CONFLICT (verb, kind, name) DO UPDATE SET lane = EXCLUDED.lane, sweeping = true, created_at = clock_timestamp()
+RETURNING *
+"""
+
+STOP_MOVING = "DELETE FROM controls WHERE verb = 'move' AND kind = :kind AND name = :name"
+
+SWEPT = """
+UPDATE controls SET sweeping = false
+WHERE verb = :verb AND kind = :kind AND name = :name AND created_at = :created_at AND kind <> 'batch'
+"""
+
+END = """
+DELETE FROM controls WHERE verb = :verb AND kind = :kind AND name = :name AND created_at = :created_at
+  AND created_at < statement_timestamp() - make_interval(secs => :linger_seconds)
+"""
+
+ALL = "SELECT * FROM controls ORDER BY created_at, verb, kind, name"
+UNFINISHED = "SELECT * FROM controls WHERE verb <> 'pause' ORDER BY sweeping DESC, created_at LIMIT 100"
+
+STOPPED = """EXISTS (
+        SELECT 1 FROM controls c
+        WHERE (c.verb = 'pause' OR (c.verb = 'cancel' AND c.sweeping)) AND (c.kind, c.name) IN (
+          ('job', j.id), ('batch', j.batch_id), ('tenant', j.tenant_id), ('model', j.model), ('lane', j.lane)))"""
+"""Whether an operator lets job `j` not start: a condition for statements that take few jobs."""
+
+PUT_BACK = """
+WITH stopped AS MATERIALIZED (
+    SELECT kind, name FROM controls WHERE verb = 'pause' OR (verb = 'cancel' AND sweeping)
+), published AS (
+    SELECT j.id FROM jobs j
+    WHERE j.state = 'queued' AND j.dispatched_at IS NOT NULL AND EXISTS (SELECT 1 FROM stopped)
+      AND EXISTS (SELECT 1 FROM stopped s WHERE (s.kind, s.name) IN (
+        ('job', j.id), ('batch', j.batch_id), ('tenant', j.tenant_id), ('model', j.model), ('lane', j.lane)))
+    LIMIT :most FOR NO KEY UPDATE OF j SKIP LOCKED
+)
+UPDATE jobs j SET dispatched_at = NULL, generation = j.generation + 1 FROM published p WHERE j.id = p.id
+RETURNING j.id
+"""
+
+CANCEL_BATCHES = """
+UPDATE batches SET status = 'cancelling', cancelling_at = clock_timestamp()
+WHERE status IN ('validating', 'in_progress')
+  AND ((:kind = 'batch' AND id = :name) OR (:kind = 'tenant' AND tenant_id = :name))
+"""
+
+MOVE_BATCHES = "UPDATE batches SET lane = :lane WHERE :kind = 'batch' AND id = :name AND status = 'validating'"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Begun:
+    """A control that is in force, and how many jobs its first round has reached."""
+
+    control: Control
+    jobs: int
+
+
+class ControlTable:
+    """The operator's words. Every method may run twice."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def pause(self, subject: Subject) -> Begun:
+        """Let nothing more of it start; what is published is put back."""
+        async with transaction(self._engine) as connection:
+            [row] = await fetch(connection, PAUSE, _named(subject))
+            reached = await fetch(connection, PUT_BACK, {"most": MOST_PER_ROUND})
+        return Begun(control=_control_from(row), jobs=len(reached))
+
+    async def resume(self, subject: Subject) -> Control | None:
+        """Let it start again; None where it was not paused."""
+        async with transaction(self._engine) as connection:
+            rows = await fetch(connection, RESUME, _named(subject))
+            await ring(connection)
+        return _control_from(rows[0]) if rows else None
+
+    async def move(self, subject: Subject, lane: Lane) -> Begun:
+        """Put what waits of it into another lane."""
+        async with transaction(self._engine) as connection:
+            await run(connection, MOVE_BATCHES, _named(subject) | {"lane": lane.value})
+            begun = await begin(connection, Verb.MOVE, subject, lane)
+            await ring(connection)
+        return begun
+
+    async def cancel(self, subject: Subject) -> Begun:
+        """Rest what waits of it as cancelled; its batches end."""
+        async with transaction(self._engine) as connection:
+            await run(connection, CANCEL_BATCHES, _named(subject))
+            return await begin(connection, Verb.CANCEL, subject)
+
+    async def all(self) -> list[Control]:
+        """Everything that is in force, the oldest first."""
+        return [_control_from(row) for row in await self._rows(ALL)]
+
+    async def exists(self, subject: Subject) -> bool:
+        """Whether there is, or has been, a job by this name."""
+        return bool(await self._rows(EXISTS[subject.kind], name=subject.name))
+
+    async def put_back(self, most: int = MOST_PER_ROUND) -> int:
+        """Unpublish what was published while its pause was being written."""
+        return len(await self._rows(PUT_BACK, most=most))
+
+    async def sweep(
+        self, most: int = MOST_PER_ROUND, *, linger_seconds: float = LINGER_SECONDS, run_each: RunEach[Row] = in_order
+    ) -> int:
+        """One round of each control under way; returns how many jobs were moved or cancelled."""
+        return await run_each(
+            await self._rows(UNFINISHED),
+            lambda row: f"{row['verb']} {row['kind']} {row['name']}",
+            lambda row: self._sweep_one(row, most, linger_seconds),
+        )
+
+    async def _sweep_one(self, row: Row, most: int, linger_seconds: float) -> int:
+        control = _control_from(row)
+        async with transaction(self._engine) as connection:
+            moved = await _round(connection, control, most)
+            if moved < most:
+                await _finish(connection, control, linger_seconds)
+        return moved
+
+    async def _rows(self, query: str, **parameters: Any) -> Sequence[Row]:  # noqa: ANN401 - bind values
+        async with transaction(self._engine) as connection:
+            return await fetch(connection, query, parameters)
+
+
+async def begin(connection: AsyncConnection, verb: Verb, subject: Subject, lane: Lane | None = None) -> Begun:
+    """Put a cancellation or a move in force with its first round; it takes effect when the transaction commits."""
+    if verb is Verb.CANCEL:
+        await run(connection, STOP_MOVING, _named(subject))
+    terms = {"verb": verb.value, "lane": lane.value if lane else None}
+    [row] = await fetch(connection, BEGIN, _named(subject) | terms)
+    control = _control_from(row)
+    jobs = await _round(connection, control, MOST_PER_ROUND)
+    if jobs < MOST_PER_ROUND:
+        await run(connection, SWEPT, _exactly(control))
+    return Begun(control=control, jobs=jobs)
+
+
+async def _round(connection: AsyncConnection, control: Control, most: int) -> int:
+    query = (CANCEL_SOME if control.verb is Verb.CANCEL else MOVE_SOME)[control.subject.kind]
+    lane = control.lane.value if control.lane else ""
+    terms = {"name": control.subject.name, "until_at": control.created_at, "lane": lane, "most": most}
+    return len(await fetch(connection, query, terms))
+
+
+async def _finish(connection: AsyncConnection, control: Control, linger_seconds: float) -> None:
+    if control.sweeping:
+        await run(connection, SWEPT, _exactly(control))
+    terms = {"name": control.subject.name, "until_at": control.created_at}
+    if not await fetch(connection, ALIVE[control.subject.kind], terms):
+        await run(connection, END, _exactly(control) | {"linger_seconds": linger_seconds})
+
+
+def _named(subject: Subject) -> dict[str, Any]:
+    return {"kind": subject.kind.value, "name": subject.name}
+
+
+def _exactly(control: Control) -> dict[str, Any]:
+    return _named(control.subject) | {"verb": control.verb.value, "created_at": control.created_at}
+
+
+def _control_from(row: Row) -> Control:
+    return Control(
+        verb=Verb(row["verb"]),
+        subject=Subject(kind=Kind(row["kind"]), name=row["name"]),
+        lane=Lane(row["lane"]) if row["lane"] else None,
+        sweeping=row["sweeping"],
+        created_at=row["created_at"],
+    )

@@ -1,0 +1,139 @@
+"""Parked jobs that need not wait any longer, because a limit or a budget was raised: woken early, in rounds.
+
+What was in force before is a row, so that a change that comes with a restart is seen too, and once. Only the moment is
+moved: waking is `DueTable.stage_due`'s, which gives each its new generation.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from storage.database.engine import transaction
+from storage.database.statements import Row, RunEach, columns, fetch, in_order, run
+
+MOST_PER_ROUND = 1_000
+SPREAD_SECONDS = 1.0
+"""A round wakes over this time: as many as dispatch publishes in it, and a later round comes after an earlier one."""
+
+AFTER_SECONDS = 3.0
+"""Every process has read the new budgets by then; a job woken sooner might find the old one and be parked again."""
+
+CHANGES = """
+SELECT COALESCE(c.name, f.name) AS name, c.version, c.value AS after, f.value AS before
+FROM effective_config c FULL JOIN config_in_force f ON f.name = c.name
+WHERE c.version IS DISTINCT FROM f.version
+"""
+
+REMEMBER = """
+INSERT INTO config_in_force (name, version, value)
+SELECT name, version, value FROM effective_config WHERE name = :name AND version = :version
+ON CONFLICT (name) DO UPDATE SET version = EXCLUDED.version, value = EXCLUDED.value
+"""
+
+FORGET = (
+    "DELETE FROM config_in_force WHERE name = :name AND NOT EXISTS (SELECT 1 FROM effective_config WHERE name = :name)"
+)
+
+ASK = """
+INSERT INTO early_wakes (reason, model)
+SELECT * FROM unnest(CAST(:reason AS text[]), CAST(:model AS text[]))
+ON CONFLICT (reason, model) DO UPDATE SET asked_at = clock_timestamp()
+"""
+
+ASKED = """
+SELECT reason, model, asked_at FROM early_wakes
+WHERE asked_at < statement_timestamp() - make_interval(secs => :after_seconds) ORDER BY asked_at LIMIT 100
+"""
+
+WAKE_SOME = """
+WITH sleeping AS (
+    SELECT id FROM jobs
+    WHERE state = 'waiting' AND wait_reason = :reason AND model = :model
+      AND wake_at > statement_timestamp() + make_interval(secs => :spread_seconds)
+    ORDER BY wake_at LIMIT :most FOR NO KEY UPDATE SKIP LOCKED
+)
+UPDATE jobs j SET wake_at = clock_timestamp() + random() * make_interval(secs => :spread_seconds)
+FROM sleeping s WHERE j.id = s.id
+RETURNING j.id
+"""
+
+WAKE_SOME_OF_ANY_MODEL = WAKE_SOME.replace(" AND model = :model", "")
+
+DONE = "DELETE FROM early_wakes WHERE reason = :reason AND model = :model AND asked_at = :asked_at"
+
+ANY_MODEL = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Change:
+    """A value of the effective configuration that is not what it was; None is no value."""
+
+    name: str
+    version: int | None
+    before: Any
+    after: Any
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Waiters:
+    """Jobs that wait for one reason, of one model or of `ANY_MODEL`."""
+
+    reason: str
+    model: str = ANY_MODEL
+
+
+class ParkedTable:
+    """Waiting jobs, and why they need wait no longer."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def changes(self) -> list[Change]:
+        """What has changed since `note` was last told."""
+        return [
+            Change(name=row["name"], version=row["version"], before=row["before"], after=row["after"])
+            for row in await self._rows(CHANGES)
+        ]
+
+    async def note(self, changes: Sequence[Change], waiters: Collection[Waiters]) -> None:
+        """Remember these changes as known, and wake these jobs early, in one transaction."""
+        asked = columns([{"reason": each.reason, "model": each.model} for each in waiters])
+        async with transaction(self._engine) as connection:
+            for change in sorted(changes, key=lambda change: change.name):
+                known = REMEMBER if change.version is not None else FORGET
+                terms = {"name": change.name} | ({"version": change.version} if change.version is not None else {})
+                await run(connection, known, terms)
+            if asked:
+                await run(connection, ASK, asked)
+
+    async def wake_early(
+        self,
+        most: int = MOST_PER_ROUND,
+        *,
+        spread_seconds: float = SPREAD_SECONDS,
+        after_seconds: float = AFTER_SECONDS,
+        run_each: RunEach[Row] = in_order,
+    ) -> int:
+        """One round for each reason that has gone; returns how many jobs wake sooner than they would have."""
+        asked = await self._rows(ASKED, after_seconds=after_seconds)
+        return await run_each(
+            asked,
+            lambda row: f"{row['reason']} {row['model']}",
+            lambda row: self._wake(row, most, spread_seconds),
+        )
+
+    async def _wake(self, row: Row, most: int, spread_seconds: float) -> int:
+        query = WAKE_SOME_OF_ANY_MODEL if row["model"] == ANY_MODEL else WAKE_SOME
+        terms = {"reason": row["reason"], "most": most, "spread_seconds": spread_seconds}
+        async with transaction(self._engine) as connection:
+            named = {} if row["model"] == ANY_MODEL else {"model": row["model"]}
+            woken = await fetch(connection, query, terms | named)
+            if len(woken) < most:
+                await run(connection, DONE, dict(row))
+        return len(woken)
+
+    async def _rows(self, query: str, **parameters: Any) -> Sequence[Row]:  # noqa: ANN401 - bind values
+        async with transaction(self._engine) as connection:
+            return await fetch(connection, query, parameters)

@@ -1,0 +1,99 @@
+"""Suspects: jobs whose workers died twice while running them, and which therefore run alone from then on.
+
+They wait under the reason `suspect`, or queued where an operator put them back, until upkeep starts a process for each:
+neither dispatch nor staging takes them. Only a death there, which its parent has seen, quarantines a job: its
+neighbours' crashes never do.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from schemas.ids import JobId, TenantId
+from storage.database.engine import transaction
+from storage.database.statements import fetch
+from storage.queue.controls import STOPPED
+
+SUSPECT_DEATHS = 2
+"""Deaths among others after which a job runs alone. The index and every statement say it literally."""
+
+UNCLAIMED_SECONDS = 60.0
+"""A process that was started for a suspect and did not claim it by then never will."""
+
+NEXT_ALONE = f"""
+WITH ready AS (
+    SELECT j.id, row_number() OVER (PARTITION BY j.tenant_id ORDER BY j.created_at, j.id)
+        + COALESCE(u.under_way, 0) AS place, j.created_at
+    FROM jobs j LEFT JOIN unnest(CAST(:tenants AS text[]), CAST(:under_way AS int[])) AS u (tenant_id, under_way)
+        ON u.tenant_id = j.tenant_id
+    WHERE j.deaths >= 2 AND j.state IN ('queued', 'waiting') AND j.expires_at > statement_timestamp()
+      AND CASE WHEN j.state = 'waiting' THEN j.wait_reason = 'suspect' OR j.wake_at <= statement_timestamp()
+               ELSE j.dispatched_at IS NULL
+                    OR j.dispatched_at < statement_timestamp() - make_interval(secs => :unclaimed_seconds) END
+      AND NOT {STOPPED} AND j.id <> ALL(CAST(:job_ids AS text[]))
+), next AS (
+    SELECT j.id FROM jobs j JOIN (
+        SELECT id FROM ready WHERE place <= :most_of_tenant ORDER BY place, created_at LIMIT :most
+    ) r USING (id)
+    WHERE j.deaths >= 2 AND j.state IN ('queued', 'waiting') FOR NO KEY UPDATE OF j SKIP LOCKED
+)
+UPDATE jobs j SET state = 'queued', generation = j.generation + 1, dispatched_at = clock_timestamp(), wake_at = NULL,
+    wait_reason = NULL
+FROM next WHERE j.id = next.id
+RETURNING j.id, j.generation, j.tenant_id
+"""  # noqa: S608 - a constant
+"""The first suspect of each tenant first. Those of a tenant that run already count as its first."""
+
+QUARANTINE = """
+WITH quarantined AS (
+    UPDATE jobs SET state = 'dead', dead_reason = 'poison', message = :message, deaths = deaths + 1,
+        rested_at = clock_timestamp(), dead_nano_usd = spent_nano_usd, generation = generation + 1, fence = fence + 1,
+        holder = NULL, lease_until = NULL, dispatched_at = NULL
+    WHERE id = :id AND generation = :generation AND state = 'running'
+    RETURNING id
+), suspended AS (
+    UPDATE attempts a SET state = 'suspense', outcome = 'worker_lost', cost_nano_usd = a.reserved_nano_usd,
+        closed_at = clock_timestamp()
+    FROM quarantined q WHERE a.job_id = q.id AND a.state = 'opened'
+), deliveries AS (
+    UPDATE pending_results p SET ready = true FROM quarantined q WHERE p.job_id = q.id
+)
+SELECT id FROM quarantined
+"""
+
+
+class SuspectTable:
+    """What upkeep asks about suspects."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def next_alone(
+        self,
+        most: int,
+        most_of_tenant: int,
+        under_way: Mapping[JobId, TenantId],
+        unclaimed_seconds: float = UNCLAIMED_SECONDS,
+    ) -> list[tuple[JobId, int, TenantId]]:
+        """Take up to `most` suspects to be run now, each under a new generation, which is returned.
+
+        With those that are `under_way`, no tenant has more than `most_of_tenant`; none of those is taken again.
+        """
+        terms = {"most": most, "most_of_tenant": most_of_tenant, "unclaimed_seconds": unclaimed_seconds}
+        by_tenant = Counter(under_way.values())
+        counts = {
+            "tenants": list(by_tenant),
+            "under_way": list(by_tenant.values()),
+            "job_ids": list(under_way),
+        }
+        async with transaction(self._engine) as connection:
+            rows = await fetch(connection, NEXT_ALONE, terms | counts)
+        return [(JobId(row["id"]), row["generation"], TenantId(row["tenant_id"])) for row in rows]
+
+    async def quarantine(self, job_id: JobId, generation: int, message: str) -> bool:
+        """Rest a job as poison whose process died while it ran it alone; False where it had ended or moved on."""
+        async with transaction(self._engine) as connection:
+            return bool(
+                await fetch(connection, QUARANTINE, {"id": job_id, "generation": generation, "message": message})
+            )

@@ -1,0 +1,181 @@
+"""What is due: staging, rescue, republishing and expiry.
+
+Every statement takes a bounded number of rows with SKIP LOCKED, may be run by two leaders at once, and moves a job
+once: the arrow's state test is part of the statement.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from schemas.attempt import Unsettled
+from schemas.ids import JobId
+from schemas.lanes import Lane
+from storage.database.engine import transaction
+from storage.database.statements import fetch
+from storage.rows import unsettled_from
+
+MOST_PER_ROUND = 1_000
+"""Rows per statement, so that a round is short and its locks are few."""
+
+LOST_MESSAGE_SECONDS = 60.0
+"""A published job that nobody has held for so long is published again: its message may be lost. A doubled message
+costs one stale claim, so this may be shorter than the longest queue. A wiped Redis is noticed at once by its epoch."""
+
+LOST_FROM_EMPTY_SECONDS = 5.0
+"""The same where the lane's queue is empty: the message was taken, and whoever took it has not held the job since."""
+
+STAGE_DUE = """
+WITH due AS (
+    SELECT id FROM jobs WHERE state = 'waiting' AND wake_at <= statement_timestamp() AND deaths < 2
+    ORDER BY wake_at LIMIT :most FOR UPDATE SKIP LOCKED
+)
+UPDATE jobs j SET state = 'queued', generation = j.generation + 1, dispatched_at = NULL, wake_at = NULL,
+    wait_reason = CASE WHEN j.waiting_since IS NOT NULL THEN j.wait_reason END
+FROM due WHERE j.id = due.id
+RETURNING j.id
+"""
+
+RESCUE = """
+WITH lost AS (
+    SELECT j.id, COALESCE(d.job_id = j.id, false) AS is_culprit,
+        CASE WHEN d.holder IS NULL OR d.job_id = j.id THEN 1
+             WHEN d.job_id IS NULL AND (
+                 SELECT count(*) FROM attempts a WHERE a.job_id = j.id AND a.outcome = 'worker_lost'
+             ) >= :most_unexplained THEN 1
+             ELSE 0 END AS deaths
+    FROM jobs j LEFT JOIN process_deaths d
+        ON d.holder = ANY (ARRAY[j.holder, regexp_replace(j.holder, ':[0-9]+$', '')])  -- the claim's number, if any
+    WHERE j.state = 'running' AND j.lease_until < :asked_at
+      AND pg_postmaster_start_time() < :asked_at - make_interval(secs => :renewal_seconds)
+    ORDER BY j.lease_until LIMIT :most FOR UPDATE OF j SKIP LOCKED
+), suspended AS (
+    UPDATE attempts a SET state = 'suspense', outcome = 'worker_lost', cost_nano_usd = a.reserved_nano_usd,
+        closed_at = clock_timestamp()
+    FROM lost WHERE a.job_id = lost.id AND a.state = 'opened'
+    RETURNING a.job_id, a.id AS attempt_id, a.state AS attempt_state, a.account, a.model, a.epoch, a.stamp,
+        a.counters, a.reserved_tokens, a.reserved_nano_usd, a.opened_at
+), rescued AS (
+    UPDATE jobs j SET
+        state = CASE WHEN j.synchronous OR j.deaths + lost.deaths >= :most_deaths THEN 'dead'
+                     WHEN j.deaths + lost.deaths >= 2 THEN 'waiting' ELSE 'queued' END,
+        wait_reason = CASE WHEN j.deaths + lost.deaths >= 2 AND NOT j.synchronous THEN 'suspect'
+                           WHEN j.waiting_since IS NOT NULL THEN j.wait_reason END,
+        wake_at = CASE WHEN j.deaths + lost.deaths >= 2 AND NOT j.synchronous AND j.deaths + lost.deaths < :most_deaths
+                       THEN j.expires_at END,
+        dead_reason = CASE WHEN j.synchronous THEN 'caller_lost'
+                           WHEN j.deaths + lost.deaths >= :most_deaths THEN 'poison' END,
+        message = CASE WHEN j.synchronous AND lost.is_culprit
+                           THEN 'The process that was answering its caller died while it worked on this job.'
+                       WHEN j.synchronous THEN 'The process that was answering its caller died.'
+                       WHEN j.deaths + lost.deaths >= :most_deaths
+                           THEN 'It never ended, neither among others nor alone.'
+                       ELSE j.message END,
+        rested_at = CASE WHEN j.synchronous OR j.deaths + lost.deaths >= :most_deaths THEN clock_timestamp() END,
+        deaths = j.deaths + lost.deaths, generation = j.generation + 1, fence = j.fence + 1,
+        holder = NULL, lease_until = NULL, dispatched_at = NULL
+    FROM lost WHERE j.id = lost.id
+    RETURNING j.id, j.state
+), deliveries AS (
+    UPDATE pending_results p SET ready = true FROM rescued r WHERE p.job_id = r.id AND r.state = 'dead'
+)
+SELECT r.id AS rescued_id, s.* FROM rescued r LEFT JOIN suspended s ON s.job_id = r.id
+"""
+
+EXPIRE = """
+WITH late AS (
+    SELECT id FROM jobs WHERE state IN ('queued', 'waiting') AND expires_at <= statement_timestamp()
+    ORDER BY expires_at LIMIT :most FOR UPDATE SKIP LOCKED
+), expired AS (
+    UPDATE jobs j SET state = 'expired', rested_at = clock_timestamp(), generation = j.generation + 1,
+        dispatched_at = NULL, wake_at = NULL
+    FROM late WHERE j.id = late.id
+    RETURNING j.id
+), deliveries AS (
+    UPDATE pending_results p SET ready = true FROM expired e WHERE p.job_id = e.id
+)
+SELECT id FROM expired
+"""
+
+FORGET_LOST_MESSAGES = """
+WITH lost AS (
+    SELECT id FROM jobs
+    WHERE state = 'queued' AND deaths < 2
+      AND dispatched_at < statement_timestamp() - make_interval(secs => :lost_seconds)
+      AND (CAST(:lanes AS text[]) IS NULL OR lane = ANY(CAST(:lanes AS text[])))
+    LIMIT CAST(:most AS bigint) FOR UPDATE SKIP LOCKED
+)
+UPDATE jobs j SET dispatched_at = NULL FROM lost WHERE j.id = lost.id
+RETURNING j.id
+"""
+
+RENEWAL_SECONDS = 6.0
+"""After a start of the server nobody is declared dead for so long: leases ran out while nobody could renew them, and
+the next heartbeat of each living process renews its own."""
+
+MOST_DEATHS = 8
+"""Leases that may run out before a job is given up unseen. A suspect runs alone long before, and a death that is seen
+there quarantines it; this bound is for what stalls its process for ever, and far from what healthy jobs meet."""
+
+MOST_UNEXPLAINED = 3
+"""Workers that a job may lose in mid-call while no job's step was marked, before such a death counts for it as well:
+what kills a process from within a library's callback is marked by nobody, and would kill for ever."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rescued:
+    """Jobs taken from dead holders, and their attempts whose outcome nobody knows."""
+
+    jobs: frozenset[JobId]
+    suspended: tuple[Unsettled, ...]
+
+
+class DueTable:
+    """The duties of upkeep; each method returns how many or which jobs it moved."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def stage_due(self) -> int:
+        """Queue waiting jobs whose moment has come, each under a new generation."""
+        return await self._move(STAGE_DUE)
+
+    async def rescue(self, asked_at: datetime, renewal_seconds: float = RENEWAL_SECONDS) -> Rescued:
+        """Give jobs whose lease had run out by then back to their lane; their open attempts go to suspense.
+
+        A death counts for the job whose step ran when its holder died (`storage.queue.process_deaths`), and for every
+        job of a holder of whom nothing was reported.
+
+        The time is Postgres's own, asked for before: where it has stood still since, the living could not renew.
+        """
+        terms = {"most": MOST_PER_ROUND, "most_deaths": MOST_DEATHS, "most_unexplained": MOST_UNEXPLAINED}
+        rows = await self._rows(RESCUE, asked_at=asked_at, renewal_seconds=renewal_seconds, **terms)
+        return Rescued(
+            jobs=frozenset(JobId(row["rescued_id"]) for row in rows),
+            suspended=tuple(unsettled_from(row) for row in rows if row["stamp"] is not None),
+        )
+
+    async def expire(self) -> int:
+        """Rest jobs whose deadline passed while nobody held them."""
+        return await self._move(EXPIRE)
+
+    async def forget_lost_messages(
+        self, lost_seconds: float = LOST_MESSAGE_SECONDS, lanes: Collection[Lane] | None = None
+    ) -> int:
+        """Make published jobs that nobody holds publishable again; of these lanes, or of all."""
+        named = None if lanes is None else [lane.value for lane in lanes]
+        return await self._move(FORGET_LOST_MESSAGES, lost_seconds=lost_seconds, lanes=named)
+
+    async def forget_all_messages(self) -> int:
+        """The same after Redis was wiped: for every message, at once. There are no more of them than run ahead."""
+        return len(await self._rows(FORGET_LOST_MESSAGES, lost_seconds=0, lanes=None, most=None))
+
+    async def _move(self, query: str, **parameters: Any) -> int:  # noqa: ANN401 - bind values
+        return len(await self._rows(query, most=MOST_PER_ROUND, **parameters))
+
+    async def _rows(self, query: str, **parameters: Any) -> Sequence[Any]:  # noqa: ANN401 - bind values
+        async with transaction(self._engine) as connection:
+            return await fetch(connection, query, parameters)

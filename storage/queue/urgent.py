@@ -1,0 +1,45 @@
+"""Jobs of the urgent lanes between intake and dispatch: how many a tenant has published, and which are left over."""
+
+from collections.abc import Sequence
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from schemas.ids import JobId, TenantId
+from schemas.lanes import Lane
+from storage.database.engine import transaction
+from storage.database.notify import ring
+from storage.database.statements import fetch, run
+
+UNCLAIMED = """
+SELECT count(*) AS jobs FROM (
+    SELECT 1 FROM jobs
+    WHERE state = 'queued' AND dispatched_at IS NOT NULL AND lane = :lane AND tenant_id = :tenant_id
+    LIMIT :most
+) published
+"""
+
+LEAVE = """
+UPDATE jobs SET left_to_dispatch = true
+WHERE id = ANY(CAST(:id AS text[])) AND state = 'queued' AND dispatched_at IS NULL
+"""
+
+
+class UrgentTable:
+    """Urgent jobs that no worker has claimed yet."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def unclaimed(self, tenant_id: TenantId, lane: Lane, most: int) -> int:
+        """Count the published jobs of a tenant in a lane, up to `most`; reads what is published of the lane."""
+        async with transaction(self._engine) as connection:
+            terms = {"tenant_id": tenant_id, "lane": lane.value, "most": most}
+            [row] = await fetch(connection, UNCLAIMED, terms)
+        count: int = row["jobs"]
+        return count
+
+    async def leave_to_dispatch(self, jobs: Sequence[JobId]) -> None:
+        """Let dispatch publish these in the turn of their tenant, and wake it."""
+        async with transaction(self._engine) as connection:
+            await run(connection, LEAVE, {"id": list(jobs)})
+            await ring(connection)

@@ -1,0 +1,111 @@
+"""How many jobs wait to be called, by lane and model: an index says it, and no count goes beyond a bound.
+
+Whatever is not at rest and not in a call waits: queued (published or not), in place (held by a worker that asks the
+gate), or parked. What waits for the canary of its own batch waits for no model, and is left out. Invariants: lanes and
+models are found by skip scans, so that a backlog of a million costs as much as its flows; only rows that workers hold
+are read themselves, and those are no more than there are slots.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from schemas.lanes import Lane
+from storage.database.engine import transaction
+from storage.database.statements import Row, fetch, run
+
+MOST_COUNTED = 10_000
+"""Where a count ends: an index gives so many entries in two milliseconds, and nobody acts on a more exact number."""
+
+_FLOWS = """
+    (SELECT {columns} FROM jobs WHERE {which} ORDER BY {columns} LIMIT 1)
+    UNION ALL
+    SELECT n.* FROM {name} f CROSS JOIN LATERAL (
+        SELECT {columns} FROM jobs WHERE {which} AND ({columns}) > ({found}) ORDER BY {columns} LIMIT 1
+    ) n
+"""
+"""A skip scan: each value of the columns once, by one descent of the index for each."""
+
+BY_INDEX = ("SET LOCAL enable_seqscan = off", "SET LOCAL enable_bitmapscan = off")
+"""Both would read a flow to its end, and the rows themselves, before the bound of the first count is met."""
+
+_COUNTED = """
+    SELECT '{place}' AS place, f.lane, f.model, (
+        SELECT count(*) FROM (SELECT 1 FROM jobs j WHERE {which} AND {same} LIMIT :most) AS few
+    ) AS jobs FROM {name} f
+"""
+
+
+def _flows(name: str, which: str, columns: Sequence[str]) -> str:
+    found = ", ".join(f"f.{column}" for column in columns)
+    return f"{name} AS ({_FLOWS.format(name=name, which=which, columns=', '.join(columns), found=found)})"
+
+
+def _counted(place: str, name: str, which: str, columns: Sequence[str]) -> str:
+    same = " AND ".join(f"j.{column} = f.{column}" for column in columns)
+    return _COUNTED.format(place=place, name=name, which=which, same=same)
+
+
+_FLOW, _PARKED_FLOW = ("lane", "model"), ("lane", "model", "wait_reason")
+_UNPUBLISHED = "state = 'queued' AND dispatched_at IS NULL"
+_PUBLISHED = "state = 'queued' AND dispatched_at IS NOT NULL"
+_PARKED = "state = 'waiting'"
+
+WAITING = f"""
+WITH RECURSIVE {_flows("unpublished", _UNPUBLISHED, _FLOW)},
+{_flows("published", _PUBLISHED, _FLOW)},
+{_flows("parked", _PARKED, _PARKED_FLOW)}
+{_counted("queued", "unpublished", _UNPUBLISHED, _FLOW)}
+UNION ALL {_counted("queued", "published", _PUBLISHED, _FLOW)}
+UNION ALL {_counted("parked", "parked", _PARKED, _PARKED_FLOW)} WHERE f.wait_reason <> 'canary'
+UNION ALL
+SELECT 'in_place', j.lane, j.model, count(*) FROM jobs j
+WHERE j.state = 'running' AND j.lease_until > statement_timestamp()
+  AND NOT EXISTS (SELECT 1 FROM attempts a WHERE a.job_id = j.id AND a.state = 'opened')
+GROUP BY j.lane, j.model
+"""  # noqa: S608 - put together from the constants above
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WaitingJobs:
+    """Jobs that wait, by where they do. A number that is not below the bound of its count is one of at least."""
+
+    queued: int = 0
+    in_place: int = 0
+    parked: int = 0
+
+    @property
+    def jobs(self) -> int:
+        """All of them."""
+        return self.queued + self.in_place + self.parked
+
+    def __add__(self, other: "WaitingJobs") -> "WaitingJobs":
+        """Both together."""
+        return WaitingJobs(
+            queued=self.queued + other.queued,
+            in_place=self.in_place + other.in_place,
+            parked=self.parked + other.parked,
+        )
+
+
+class WaitingReads:
+    """The question, in one statement and so at one moment."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def by_flow(self, most: int = MOST_COUNTED) -> dict[tuple[Lane, str], WaitingJobs]:
+        """Jobs that wait, by lane and by the model or alias that they ask for. Raises PostgresUnavailable."""
+        async with transaction(self._engine) as connection:
+            for statement in BY_INDEX:
+                await run(connection, statement, {})
+            return _by_flow(await fetch(connection, WAITING, {"most": most}))
+
+
+def _by_flow(rows: Iterable[Row]) -> dict[tuple[Lane, str], WaitingJobs]:
+    found: dict[tuple[Lane, str], WaitingJobs] = {}
+    for row in rows:
+        flow = Lane(row["lane"]), row["model"]
+        found[flow] = found.get(flow, WaitingJobs()) + WaitingJobs(**{row["place"]: row["jobs"]})
+    return found

@@ -1,0 +1,1 @@
+"""Stores what belongs to tenants: keys, configuration, usage, Celery results."""

@@ -1,0 +1,89 @@
+"""Results that a Celery caller waits for: registered with the job, ready when it rests, delivered at least once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from schemas.ids import JobId
+from storage.database.engine import transaction
+from storage.database.statements import Row, fetch
+
+MOST_PER_ROUND = 500
+
+EXPECT = """
+INSERT INTO pending_results (task_id, job_id, reply_to) VALUES (:task_id, :job_id, :reply_to)
+ON CONFLICT (task_id) DO NOTHING
+RETURNING task_id
+"""
+
+PROMISED = """
+SELECT job_id FROM pending_results WHERE task_id = ANY(CAST(:task_ids AS text[])) AND delivered_at IS NULL
+"""
+
+READY = """
+SELECT task_id, job_id, reply_to FROM pending_results WHERE ready AND delivered_at IS NULL
+ORDER BY job_id LIMIT :most
+"""
+
+NOTICE_RESTED = """
+WITH rested AS (
+    SELECT p.task_id FROM pending_results p JOIN jobs j ON j.id = p.job_id
+    WHERE NOT p.ready AND p.delivered_at IS NULL AND j.state IN ('completed', 'dead', 'expired', 'cancelled')
+    LIMIT :most FOR UPDATE OF p SKIP LOCKED
+)
+UPDATE pending_results p SET ready = true FROM rested r WHERE p.task_id = r.task_id
+RETURNING p.task_id
+"""
+
+DELIVERED = """
+UPDATE pending_results SET delivered_at = clock_timestamp()
+WHERE task_id = ANY(CAST(:task_ids AS text[])) AND delivered_at IS NULL
+RETURNING task_id
+"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Delivery:
+    """One result that somebody waits for under a task id of theirs."""
+
+    task_id: str
+    job_id: JobId
+    reply_to: str | None
+
+
+class DeliveryTable:
+    """Pending results. Delivering twice is harmless, forgetting one is not: `delivered` is called afterwards."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def expect(self, task_id: str, job_id: JobId, reply_to: str | None = None) -> bool:
+        """Promise the job's result to a task id; False when that was promised before."""
+        return bool(await self._rows(EXPECT, task_id=task_id, job_id=job_id, reply_to=reply_to))
+
+    async def promised(self, task_ids: Sequence[str]) -> list[JobId]:
+        """The jobs whose results these task ids still wait for."""
+        return [JobId(row["job_id"]) for row in await self._rows(PROMISED, task_ids=list(task_ids))]
+
+    async def ready(self, most: int = MOST_PER_ROUND) -> list[Delivery]:
+        """Promises whose jobs rest and that are not delivered."""
+        rows = await self._rows(READY, most=most)
+        return [Delivery(task_id=row["task_id"], job_id=JobId(row["job_id"]), reply_to=row["reply_to"]) for row in rows]
+
+    async def notice_rested(self) -> int:
+        """Make promises ready whose jobs came to rest unseen.
+
+        A promise that commits while its job's end is being written is not in that statement's snapshot, and a
+        cancellation does not look for promises at all; this duty finds both.
+        """
+        return len(await self._rows(NOTICE_RESTED, most=MOST_PER_ROUND))
+
+    async def delivered(self, task_ids: Sequence[str]) -> int:
+        """Note that these have been delivered."""
+        return len(await self._rows(DELIVERED, task_ids=list(task_ids)))
+
+    async def _rows(self, query: str, **parameters: Any) -> Sequence[Row]:  # noqa: ANN401 - bind values
+        async with transaction(self._engine) as connection:
+            return await fetch(connection, query, parameters)

@@ -1,0 +1,114 @@
+"""The effective limits, budgets and lanes: named JSON values with a version and where each comes from.
+
+An operator's change wins until the same value changes in the file: therefore the row remembers what the file said last.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from storage.database.engine import dumps, transaction
+from storage.database.statements import Row, fetch
+
+FROM_FILE, FROM_OPERATOR = "file", "operator"
+
+APPLY_FILE = """
+INSERT INTO effective_config AS c (name, version, value, source, file_value)
+VALUES (:name, 1, CAST(:value AS json), 'file', CAST(:value AS json))
+ON CONFLICT (name) DO UPDATE
+SET version = c.version + 1, value = EXCLUDED.value, source = 'file', file_value = EXCLUDED.file_value,
+    changed_at = clock_timestamp()
+WHERE c.file_value::jsonb IS DISTINCT FROM EXCLUDED.file_value::jsonb
+RETURNING c.name
+"""
+
+LEFT_OUT = """
+SELECT name FROM effective_config
+WHERE EXISTS (SELECT 1 FROM unnest(CAST(:owned AS text[])) AS o (beginning) WHERE starts_with(name, o.beginning))
+  AND file_value IS NOT NULL AND file_value::text <> 'null'
+  AND NOT name = ANY(CAST(:named AS text[]))
+"""
+
+SET = """
+INSERT INTO effective_config AS c (name, version, value, source)
+VALUES (:name, 1, CAST(:value AS json), 'operator')
+ON CONFLICT (name) DO UPDATE
+SET version = c.version + 1, value = EXCLUDED.value, source = 'operator', changed_at = clock_timestamp()
+RETURNING *
+"""
+
+ALL = "SELECT * FROM effective_config ORDER BY name"
+ONE = "SELECT * FROM effective_config WHERE name = :name"
+FORGET = "DELETE FROM effective_config WHERE name = :name RETURNING name"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ConfigRow:
+    """One effective value."""
+
+    name: str
+    version: int
+    value: Any
+    source: str
+    changed_at: datetime
+
+
+class ConfigTable:
+    """Effective configuration; readers compare versions to see what has changed."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def apply_file(self, values: Mapping[str, Any], *, owned: Sequence[str] = ()) -> list[str]:
+        """Take over what the file says anew; returns the names that changed. Safe to call twice.
+
+        What begins with one of `owned`, was in the file and is there no more becomes null.
+        """
+        changed: list[str] = []
+        async with transaction(self._engine) as connection:
+            left_out = {"owned": list(owned), "named": list(values)}
+            gone = [] if not owned else await fetch(connection, LEFT_OUT, left_out)
+            wanted = {**values, **{row["name"]: None for row in gone}}
+            for name in sorted(wanted):  # always in one order, so that two releases at once cannot deadlock
+                rows = await fetch(connection, APPLY_FILE, {"name": name, "value": _text(wanted[name])})
+                changed += [row["name"] for row in rows]
+        return changed
+
+    async def set(self, name: str, value: Any) -> ConfigRow:  # noqa: ANN401 - any JSON value
+        """An operator's change."""
+        [row] = await self._rows(SET, name=name, value=_text(value))
+        return _config(row)
+
+    async def all(self) -> Sequence[ConfigRow]:
+        """Every effective value, by name."""
+        return [_config(row) for row in await self._rows(ALL)]
+
+    async def get(self, name: str) -> ConfigRow | None:
+        """One effective value, or None."""
+        rows = await self._rows(ONE, name=name)
+        return _config(rows[0]) if rows else None
+
+    async def forget(self, name: str) -> bool:
+        """Remove a value; the file's comes back with the next release."""
+        return bool(await self._rows(FORGET, name=name))
+
+    async def _rows(self, query: str, **parameters: Any) -> Sequence[Row]:  # noqa: ANN401 - bind values
+        async with transaction(self._engine) as connection:
+            return await fetch(connection, query, parameters)
+
+
+def _text(value: Any) -> str:  # noqa: ANN401 - any JSON value
+    return dumps(value) or "null"
+
+
+def _config(row: Row) -> ConfigRow:
+    return ConfigRow(
+        name=row["name"],
+        version=row["version"],
+        value=row["value"],
+        source=row["source"],
+        changed_at=row["changed_at"],
+    )

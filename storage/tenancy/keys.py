@@ -1,0 +1,94 @@
+"""API keys: only a digest is stored, so a stolen database opens no door."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from schemas.ids import KeyId, TenantId
+from storage.database.engine import transaction
+from storage.database.statements import Row, fetch
+
+SHOWN_CHARACTERS = 10
+
+CREATE = """
+WITH tenant AS (INSERT INTO tenants (id) VALUES (:tenant_id) ON CONFLICT DO NOTHING)
+INSERT INTO api_keys (id, tenant_id, digest, prefix, scopes)
+VALUES (:id, :tenant_id, :digest, :prefix, CAST(:scopes AS text[]))
+ON CONFLICT (digest) DO UPDATE SET revoked_at = NULL
+RETURNING *
+"""
+FIND = "SELECT * FROM api_keys WHERE digest = :digest AND revoked_at IS NULL"
+LIST = "SELECT * FROM api_keys ORDER BY created_at, id"
+REVOKE = "UPDATE api_keys SET revoked_at = clock_timestamp() WHERE id = :id AND revoked_at IS NULL RETURNING id"
+TENANTS = "SELECT id FROM tenants"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredKey:
+    """What is known of a key; `prefix` is all of it that can be shown."""
+
+    id: KeyId
+    tenant_id: TenantId
+    prefix: str
+    scopes: frozenset[str]
+    created_at: datetime
+    revoked_at: datetime | None
+
+
+class KeyTable:
+    """Keys of all tenants."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def create(self, key_id: KeyId, secret: str, tenant_id: TenantId, scopes: Sequence[str]) -> StoredKey:
+        """Let this secret in. Safe to call twice; a tenant that is new is made."""
+        rows = await self._rows(
+            CREATE,
+            id=key_id,
+            tenant_id=tenant_id,
+            digest=_digest(secret),
+            prefix=secret[:SHOWN_CHARACTERS],
+            scopes=list(scopes),
+        )
+        return _key_from(rows[0])
+
+    async def find(self, secret: str) -> StoredKey | None:
+        """The key with this secret, unless it was revoked."""
+        rows = await self._rows(FIND, digest=_digest(secret))
+        return _key_from(rows[0]) if rows else None
+
+    async def all(self) -> Sequence[StoredKey]:
+        """Every key, revoked ones too, oldest first."""
+        return [_key_from(row) for row in await self._rows(LIST)]
+
+    async def revoke(self, key_id: KeyId) -> bool:
+        """Let this key in no more; False where there is none."""
+        return bool(await self._rows(REVOKE, id=key_id))
+
+    async def tenants(self) -> frozenset[str]:
+        """The tenants that exist."""
+        return frozenset(row["id"] for row in await self._rows(TENANTS))
+
+    async def _rows(self, query: str, **parameters: Any) -> Sequence[Row]:  # noqa: ANN401 - bind values
+        async with transaction(self._engine) as connection:
+            return await fetch(connection, query, parameters)
+
+
+def _digest(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode()).digest()
+
+
+def _key_from(row: Row) -> StoredKey:
+    return StoredKey(
+        id=KeyId(row["id"]),
+        tenant_id=TenantId(row["tenant_id"]),
+        prefix=row["prefix"],
+        scopes=frozenset(row["scopes"]),
+        created_at=row["created_at"],
+        revoked_at=row["revoked_at"],
+    )

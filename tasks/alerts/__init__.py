@@ -1,0 +1,1 @@
+"""Notices budget thresholds and delivers webhooks."""

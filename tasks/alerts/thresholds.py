@@ -1,0 +1,189 @@
+"""Half, four fifths and all of a budget: noticed once per window and limit, logged, counted and passed on.
+
+Redis reports a crossing in the script that settles it. What it could not report, because it was wiped or a limit was
+lowered under what is spent, is seen by looking at the balances. Both end in the same unique row, so nothing is told
+twice; a report is dropped from Redis only when its row is there.
+"""
+
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Protocol
+
+import structlog
+
+from admission.ledger import BudgetEvent
+from admission.limits import Balance
+from schemas.admission import RULE_SCOPE, BudgetCounter
+from schemas.money import NanoUsd, usd_text
+from storage.ledger.budget_alerts import Passed, StoredThreshold
+from tasks.budgets.counters import Budget, budget_of, window_ends_at, window_name
+from tasks.configuration.effective import Configuration
+from tasks.maintenance.items import Isolation
+
+log = structlog.get_logger()
+
+PERCENTS = (50, 80, 100)
+EVENTS_PER_ROUND = 500
+BURN_SECONDS = 900.0
+"""How far back the present burn is measured: long enough for an even rate, short enough to be present."""
+
+
+class BudgetRedis(Protocol):
+    """Counters and what they reported."""
+
+    async def events(self, limit: int = 100) -> Sequence[BudgetEvent]:
+        """Thresholds passed and not yet forgotten."""
+
+    async def forget_events(self, events: Sequence[BudgetEvent]) -> None:
+        """Drop events that are durable elsewhere."""
+
+    async def counters(self, windows: Collection[str]) -> Sequence[BudgetCounter]:
+        """Every counter of these windows."""
+
+    async def balances(self, counters: Sequence[BudgetCounter]) -> Sequence[Balance]:
+        """Limit, settled and reserved of each."""
+
+    async def pin_limits(self, counters: Sequence[BudgetCounter]) -> None:
+        """Put these limits in force over what asks say."""
+
+
+class ThresholdRows(Protocol):
+    """Where they are written down."""
+
+    async def record(self, passed: Sequence[Passed]) -> Sequence[StoredThreshold]:
+        """Write down what is new; returns that."""
+
+    async def burn(self, seconds: float) -> Mapping[tuple[str, str], NanoUsd]:
+        """What was spent lately, by scope and window."""
+
+
+@dataclass(kw_only=True)
+class Thresholds:
+    """The duties around the limits of budgets."""
+
+    redis: BudgetRedis
+    rows: ThresholdRows
+    configuration: Configuration
+    now: Callable[[], datetime]
+    clock: Callable[[], float] = time.monotonic
+    _isolation: Isolation = field(init=False)
+    _pinned: dict[tuple[str, str], NanoUsd] = field(default_factory=dict)
+    _told: set[tuple[BudgetCounter, int]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._isolation = Isolation("take_thresholds", end=_give_up, clock=self.clock)
+
+    async def take(self) -> int:
+        """Write down what Redis has reported; returns how many events that were."""
+        reported = await self.redis.events(EVENTS_PER_ROUND)
+        events = [event for event in reported if not event.scope.startswith(RULE_SCOPE)]  # nobody is told of a rule
+        if events:
+            counters = [_counter(event) for event in events]
+            settled = [balance.settled_nano_usd for balance in await self.redis.balances(counters)]
+            burn = await self.rows.burn(BURN_SECONDS)
+            percents = [event.percent for event in events]
+            await self._record(list(zip(counters, percents, settled, strict=True)), burn)
+        await self.redis.forget_events([event for event in reported if not self._waits(event)])
+        return len(events)
+
+    def _waits(self, event: BudgetEvent) -> bool:
+        """Whether it could not be written down and is to be tried again; what was given up is forgotten."""
+        return self._isolation.is_waiting(_name(_counter(event), event.percent))
+
+    async def look(self) -> int:
+        """Put changed limits in force, and find what was passed and not reported; returns how many are new."""
+        known = await self._known()
+        changed = [each for each in known if self._pinned.get((each.scope, each.window)) != each.limit_nano_usd]
+        await self.redis.pin_limits(changed)
+        self._pinned = {(each.scope, each.window): each.limit_nano_usd for each in known}
+        spent = [balance.settled_nano_usd for balance in await self.redis.balances(known)]
+        passed = [
+            (counter, percent, settled)
+            for counter, settled in zip(known, spent, strict=True)
+            for percent in PERCENTS
+            if settled * 100 >= counter.limit_nano_usd * percent and (counter, percent) not in self._told
+        ]
+        burn = await self.rows.burn(BURN_SECONDS) if passed else {}
+        new = await self._record(passed, burn)
+        self._told = {each for each in self._told if each[0] in known} | {each[:2] for each in passed}
+        return new
+
+    async def _known(self) -> list[BudgetCounter]:
+        """The counters of the windows that run now, under the limits in force."""
+        budgets, now = (await self.configuration.refresh()).budgets, self.now()
+        windows = {window_name(budget.window, budget.timezone, now) for budget in budgets}
+        counted = [(each, budget_of(each, budgets, now)) for each in await self.redis.counters(windows)]
+        return [
+            BudgetCounter(scope=each.scope, window=each.window, limit_nano_usd=budget.limit_nano_usd)
+            for each, budget in counted
+            if budget is not None
+        ]
+
+    async def _record(
+        self, passed: Sequence[tuple[BudgetCounter, int, NanoUsd]], burn: Mapping[tuple[str, str], NanoUsd]
+    ) -> int:
+        """Each on its own: one that cannot be written down keeps nobody else's from being told."""
+
+        async def record(counter: tuple[BudgetCounter, int, NanoUsd]) -> int:
+            return await self._record_one(self._passed(*counter, burn))
+
+        return await self._isolation.each(passed, lambda counter: _name(*counter[:2]), record)
+
+    async def _record_one(self, passed: Passed) -> int:
+        new = await self.rows.record([passed])
+        for each in new:
+            log.warning(
+                "budget_threshold_passed",
+                scope=each.passed.scope,
+                window=each.passed.window,
+                percent=each.passed.percent,
+                limit_usd=usd_text(each.passed.limit_nano_usd),
+                settled_usd=usd_text(each.passed.settled_nano_usd),
+                full_at=each.passed.full_at and each.passed.full_at.isoformat(),
+            )
+        return len(new)
+
+    def _passed(
+        self,
+        counter: BudgetCounter,
+        percent: int,
+        settled: NanoUsd,
+        burn: Mapping[tuple[str, str], NanoUsd],
+    ) -> Passed:
+        effective, now = self.configuration.effective, self.now()
+        budget = budget_of(counter, effective.budgets if effective else (), now)
+        lately = burn.get((counter.scope, counter.window), NanoUsd(0))
+        return Passed(
+            scope=counter.scope,
+            window=counter.window,
+            limit_nano_usd=counter.limit_nano_usd,
+            percent=percent,
+            settled_nano_usd=settled,
+            full_at=forecast(NanoUsd(counter.limit_nano_usd - settled), lately, BURN_SECONDS, budget, now),
+        )
+
+
+def forecast(left: NanoUsd, burnt: NanoUsd, seconds: float, budget: Budget | None, now: datetime) -> datetime | None:
+    """When what is left is spent at the present burn; None where the window turns before."""
+    if left <= 0:
+        return now
+    if burnt <= 0:
+        return None
+    full_at = now + timedelta(seconds=min(left * seconds / burnt, timedelta(days=3_650).total_seconds()))
+    if budget is not None and full_at >= window_ends_at(budget.window, budget.timezone, now):
+        return None
+    return full_at
+
+
+async def _give_up(_name: str, _error: Exception) -> None:
+    """Nothing is left to do: the event is forgotten, and the log has said so."""
+
+
+def _name(counter: BudgetCounter, percent: int) -> str:
+    return f"{counter.scope} {counter.window} {percent}"
+
+
+def _counter(event: BudgetEvent) -> BudgetCounter:
+    return BudgetCounter(scope=event.scope, window=event.window, limit_nano_usd=event.limit_nano_usd)

@@ -1,0 +1,1 @@
+"""Reads batch files, stores their jobs and writes their result files."""

@@ -1,0 +1,186 @@
+"""The lines of OpenAI's batch files: what comes in, what goes out, and what is wrong with a line. Pure.
+
+A file with a single wrong line is refused whole, as OpenAI does, so that nobody pays for half a batch by accident;
+at most `MAX_REPORTED_ERRORS` errors are reported.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import blake2b
+from typing import Any
+
+import orjson
+import structlog
+
+from schemas.bounds import check_nodes
+from schemas.errors import InvalidRequest
+from schemas.ids import BatchId, JobId, TenantId
+from schemas.job import CHAT_COMPLETIONS, NewJob
+from schemas.jsons import NEW_LINE, JsonObject, MalformedJson, dumps, on_one_line, parse
+from schemas.lanes import Lane
+from schemas.states import JobState
+from schemas.storable import refuse_long_name
+from schemas.tenants import EVERY_LANE
+from tasks.requests.chat import Origin, Vocabulary, parse_chat_request
+
+log = structlog.get_logger()
+
+MAX_REPORTED_ERRORS = 100
+MAX_CUSTOM_ID_CHARACTERS = 255
+SUPPORTED_ENDPOINTS = (CHAT_COMPLETIONS,)
+
+_ERROR_OF_STATE = {
+    JobState.EXPIRED: (
+        "batch_expired",
+        "This request could not be executed before the completion window expired.",
+    ),
+    JobState.CANCELLED: ("batch_cancelled", "This request was cancelled before it could be executed."),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LineError:
+    """What is wrong with one line, as `errors.data` of a batch reports it. Lines count from 1; None is the batch."""
+
+    code: str
+    message: str
+    line: int | None
+    param: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BatchTerms:
+    """What every line of a batch shares."""
+
+    batch_id: BatchId
+    tenant_id: TenantId
+    endpoint: str
+    lane: Lane
+    window_seconds: float
+    lanes: frozenset[Lane] = EVERY_LANE
+    canary: int | None = None
+    stopped: str | None = None
+    """Why the batch stopped itself, if it did."""
+
+
+class LineReader:
+    """Turns lines into jobs and remembers the custom ids it has seen, so that none comes twice."""
+
+    def __init__(
+        self, terms: BatchTerms, vocabulary: Vocabulary, *, now: datetime, new_job_id: Callable[[], JobId]
+    ) -> None:
+        self._terms = terms
+        self._vocabulary = vocabulary
+        self._now = now
+        self._new_job_id = new_job_id
+        self._seen: set[bytes] = set()
+        self._has_logged = False
+
+    def read(self, number: int, line: bytes) -> NewJob | LineError:
+        """One line's job, or what must be changed about it. Never raises: a fault of ours is an error of its line."""
+        try:
+            return self._read(number, line)
+        except Exception:  # a fault of ours over one line is that line's error
+            if not self._has_logged:  # once per file: each of its lines may have the same fault
+                self._has_logged = True
+                log.exception("line_unreadable", batch_id=self._terms.batch_id, line=number)
+            message = "This line met an error of this service, which its log describes under the batch and the line."
+            return LineError(code="internal_error", message=message, line=number)
+
+    def _read(self, number: int, line: bytes) -> NewJob | LineError:
+        try:
+            check_nodes(line)
+        except InvalidRequest as error:
+            return LineError(code=error.code, message=error.message, line=number)
+        try:
+            entry = parse(line)
+        except MalformedJson as error:
+            return LineError(code="invalid_json_line", message=f"This line is not JSON: {error}.", line=number)
+        complaint = self._complaint_about(entry, number)
+        if complaint is not None:
+            return complaint
+        return self._job(entry, number)
+
+    def _complaint_about(self, entry: Any, number: int) -> LineError | None:  # noqa: ANN401 - unparsed
+        if not isinstance(entry, dict):
+            return LineError(code="invalid_json_line", message="A line must be a JSON object.", line=number)
+        custom_id = entry.get("custom_id")
+        if not isinstance(custom_id, str) or not custom_id:
+            message = f"custom_id must be a string of 1 to {MAX_CUSTOM_ID_CHARACTERS} characters."
+            return LineError(code="missing_required_parameter", message=message, line=number, param="custom_id")
+        try:
+            refuse_long_name(custom_id, "custom_id", MAX_CUSTOM_ID_CHARACTERS)
+        except InvalidRequest as error:
+            return LineError(code="missing_required_parameter", message=error.message, line=number, param="custom_id")
+        if entry.get("method", "POST") != "POST":
+            return LineError(code="invalid_method", message="method must be POST.", line=number, param="method")
+        if entry.get("url") != self._terms.endpoint:
+            message = f"url must be the endpoint of the batch, {self._terms.endpoint}."
+            return LineError(code="invalid_url", message=message, line=number, param="url")
+        seen = blake2b(custom_id.encode(), digest_size=16).digest()  # a quarter of the memory of long names
+        if seen in self._seen:
+            message = f"custom_id {custom_id!r} stands on more than one line."
+            return LineError(code="duplicate_custom_id", message=message, line=number, param="custom_id")
+        self._seen.add(seen)
+        return None
+
+    def _job(self, entry: JsonObject, number: int) -> NewJob | LineError:
+        origin = Origin(
+            tenant_id=self._terms.tenant_id,
+            job_id=self._new_job_id(),
+            default_lane=self._terms.lane,
+            idempotency_key=f"{self._terms.batch_id}/{entry['custom_id']}",
+            batch_id=self._terms.batch_id,
+            custom_id=entry["custom_id"],
+            default_deadline_seconds=self._terms.window_seconds,
+            lanes=self._terms.lanes,
+        )
+        try:
+            return parse_chat_request(entry.get("body"), origin, self._vocabulary, self._now)
+        except InvalidRequest as error:
+            return LineError(code=error.code, message=error.message, line=number, param=error.param)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RestedJob:
+    """What a finished job contributes to its batch's files. `reply` is JSON text, which is copied and never parsed."""
+
+    job_id: JobId
+    custom_id: str
+    state: JobState
+    reply: str | None
+    dead_reason: str | None = None
+    message: str | None = None
+
+
+def output_line(job: RestedJob, stopped: str | None = None) -> bytes:
+    """A line of the output file (completed) or of the error file (anything else), with its newline.
+
+    `stopped` is why the batch of a cancelled request stopped itself.
+    """
+    return dumps(
+        {
+            "id": f"batch_req_{job.job_id.removeprefix('job_')}",
+            "custom_id": job.custom_id,
+            "response": _response(job),
+            "error": _error(job, stopped),
+        },
+        NEW_LINE,
+    )
+
+
+def _response(job: RestedJob) -> JsonObject | None:
+    if job.state is JobState.COMPLETED:
+        reply = None if job.reply is None else orjson.Fragment(on_one_line(job.reply))
+        return {"status_code": 200, "request_id": job.job_id, "body": reply}
+    return None
+
+
+def _error(job: RestedJob, stopped: str | None) -> JsonObject | None:
+    if job.state is JobState.COMPLETED:
+        return None
+    if job.state is JobState.CANCELLED and stopped is not None:
+        return {"code": "batch_stopped", "message": stopped}
+    code, message = _ERROR_OF_STATE.get(job.state, (job.dead_reason or "unknown", job.message or ""))
+    return {"code": code, "message": message}

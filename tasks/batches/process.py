@@ -1,0 +1,215 @@
+"""A batch from its file to its results: read and check every line, store the jobs, write the result files.
+
+Runs in upkeep, so that a web process may die at any moment. All work is in slices and in turns between tenants. Each
+may run twice: jobs are inserted under the key batch id and custom id, and result files are written before the batch
+names them. An error of one line, or of one batch, ends that batch alone.
+"""
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from datetime import datetime
+from functools import partial
+
+import structlog
+
+from schemas.bounds import node_bound
+from schemas.errors import Unavailable
+from schemas.ids import BatchId, FileId, JobId
+from schemas.job import NewJob
+from tasks.batches.lines import MAX_REPORTED_ERRORS, BatchTerms, LineError, LineReader, output_line
+from tasks.batches.stores import BatchJobs, BatchRows
+from tasks.maintenance.items import Isolation, reason_of
+from tasks.maintenance.slices import Clock, Slice, Turns, Work
+from tasks.requests.chat import Vocabulary
+
+log = structlog.get_logger()
+
+JOBS_PER_INSERT = 500
+MAX_BATCH_LINES = 50_000
+MAX_FILE_LINES = 2 * MAX_BATCH_LINES
+"""Lines of a file with its empty ones, which hold no request and still have to be read."""
+
+MAX_LINE_BYTES = 1_000_000
+
+NumberedJob = tuple[int, NewJob]
+Insert = Callable[[Sequence[NewJob]], Awaitable[object]]
+
+
+class LineRefused(Exception):  # noqa: N818 - reads as what became of the line
+    """A line of a file that was checked cannot be stored, or is refused when it is read again."""
+
+    def __init__(self, error: LineError) -> None:
+        self.error = error
+        super().__init__(error.message)
+
+
+class Batches:
+    """Moves batches forward; every method returns how many turns it has given."""
+
+    def __init__(
+        self,
+        batches: BatchRows,
+        jobs: BatchJobs,
+        vocabulary: Vocabulary,
+        *,
+        now: Callable[[], datetime],
+        new_job_id: Callable[[], JobId],
+        max_line_bytes: int = MAX_LINE_BYTES,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        self._batches = batches
+        self._jobs = jobs
+        self._vocabulary = vocabulary
+        self._now = now
+        self._new_job_id = new_job_id
+        self._max_line_bytes = max_line_bytes
+        self._reading = Turns(Isolation("start_batches", end=self._refuse, clock=clock), clock)
+        self._writing = Turns(Isolation("finish_batches", end=self._fail, clock=clock), clock)
+
+    async def start_new(self) -> int:
+        """Read on in the files of new batches, one turn for each tenant that has some."""
+        return await self._reading.round(
+            [
+                Work(tenant_id=terms.tenant_id, name=terms.batch_id, run=partial(self._start, terms, file_id))
+                for terms, file_id in await self._batches.validating()
+            ]
+        )
+
+    async def finish_rested(self) -> int:
+        """Write on at the files of batches whose jobs are all at rest, one turn for each tenant that has some."""
+        return await self._writing.round(
+            [
+                Work(tenant_id=terms.tenant_id, name=terms.batch_id, run=partial(self._finish, terms))
+                for terms in await self._batches.all_at_rest()
+            ]
+        )
+
+    async def aclose(self) -> None:
+        """Drop what is half read or half written; whoever leads next begins it again."""
+        await self._reading.aclose()
+        await self._writing.aclose()
+
+    async def _start(self, terms: BatchTerms, file_id: FileId, turn: Slice) -> None:
+        """Check every line, then store every line."""
+        total, errors = await self._check(terms, file_id, turn)
+        if not errors:
+            try:
+                await self._store(terms, file_id, turn)
+            except LineRefused as refused:
+                errors = [refused.error]
+        if errors:
+            await self._batches.refuse(terms.batch_id, errors)
+            log.info("batch_refused", batch_id=terms.batch_id, errors=len(errors))
+        else:
+            await self._batches.start(terms.batch_id, total)
+            log.info("batch_started", batch_id=terms.batch_id, jobs=total)
+
+    async def _finish(self, terms: BatchTerms, turn: Slice) -> None:
+        output = await self._file(terms, turn, completed=True)
+        errors = await self._file(terms, turn, completed=False)
+        await self._batches.finish(terms.batch_id, output, errors)
+        log.info("batch_finished", batch_id=terms.batch_id)
+
+    async def _check(self, terms: BatchTerms, file_id: FileId, turn: Slice) -> tuple[int, Sequence[LineError]]:
+        total, errors = 0, list[LineError]()
+        async for number, read in self._read(terms, file_id, turn):
+            total += read is not None
+            if isinstance(read, LineError):
+                errors.append(read)
+            if total > MAX_BATCH_LINES or number > MAX_FILE_LINES:
+                message = f"A batch may hold at most {MAX_BATCH_LINES} requests, and {MAX_FILE_LINES} lines in all."
+                errors = [LineError(code="too_many_requests", message=message, line=number)]
+                break
+            if len(errors) >= MAX_REPORTED_ERRORS:
+                break
+            if turn.is_over:
+                await turn.end()
+        if total == 0 and not errors:
+            errors.append(LineError(code="empty_file", message="The input file holds no requests.", line=1))
+        return total, errors
+
+    async def _store(self, terms: BatchTerms, file_id: FileId, turn: Slice) -> None:
+        """Store the first jobs in their lane and those behind the canary as held, by their order in the file.
+
+        Raises LineRefused for a line that cannot be stored, or is no request any more.
+        """
+        waiting, stored = list[NumberedJob](), 0
+        async for number, read in self._read(terms, file_id, turn):
+            if isinstance(read, LineError):  # fine when it was checked: a lane was closed or a model dropped meanwhile
+                raise LineRefused(read)
+            if read is not None:
+                waiting.append((number, read))
+            if len(waiting) >= JOBS_PER_INSERT or len(waiting) + stored == terms.canary or turn.is_over:
+                await self._insert(terms, waiting, stored)
+                stored += len(waiting)
+                waiting.clear()
+            if turn.is_over:
+                await turn.end()
+        await self._insert(terms, waiting, stored)
+
+    async def _insert(self, terms: BatchTerms, jobs: Sequence[NumberedJob], stored: int) -> None:
+        """Store them together; where that fails, one by one, to find the line. Raises LineRefused with it."""
+        is_held = terms.canary is not None and stored >= terms.canary
+        insert = self._jobs.insert_held if is_held else self._jobs.insert
+        if not jobs:
+            return
+        try:
+            await insert([job for _, job in jobs])
+        except Unavailable:
+            raise
+        except Exception:  # a value of one of them, or a bug: the batch is to know which line it was
+            log.exception("batch_lines_not_stored", batch_id=terms.batch_id, first_line=jobs[0][0])
+            for number, job in jobs:
+                await self._insert_one(number, job, insert)
+
+    async def _insert_one(self, number: int, job: NewJob, insert: Insert) -> None:
+        try:
+            await insert([job])
+        except Unavailable:
+            raise
+        except Exception as error:
+            message = f"This line cannot be stored. {reason_of(error)}"
+            raise LineRefused(LineError(code="cannot_be_stored", message=message, line=number)) from error
+
+    async def _read(
+        self, terms: BatchTerms, file_id: FileId, turn: Slice
+    ) -> AsyncIterator[tuple[int, NewJob | LineError | None]]:
+        """Every line with its number; an empty one is None."""
+        reader = LineReader(terms, self._vocabulary, now=self._now(), new_job_id=self._new_job_id)
+        number = 0
+        async for line in self._batches.lines(file_id, most_bytes=self._max_line_bytes):
+            number += 1
+            turn.use(size_bytes=len(line) + 1)
+            if len(line) > self._max_line_bytes:
+                yield number, self._too_long(number)
+            elif line.strip():
+                turn.use(nodes=node_bound(line))
+                yield number, reader.read(number, line)
+            else:
+                yield number, None
+
+    def _too_long(self, number: int) -> LineError:
+        message = f"A line may have at most {self._max_line_bytes} bytes."
+        return LineError(code="line_too_long", message=message, line=number)
+
+    async def _file(self, terms: BatchTerms, turn: Slice, *, completed: bool) -> FileId | None:
+        name = f"{terms.batch_id}_{'output' if completed else 'errors'}.jsonl"
+        return await self._batches.write_file(terms, name, self._lines(terms, turn, completed=completed))
+
+    async def _lines(self, terms: BatchTerms, turn: Slice, *, completed: bool) -> AsyncIterator[bytes]:
+        async for job in self._batches.rested_jobs(terms.batch_id, completed=completed):
+            line = output_line(job, terms.stopped)
+            yield line
+            turn.use(size_bytes=len(line))
+            if turn.is_over:
+                await turn.end()
+
+    async def _refuse(self, batch_id: str, error: Exception) -> None:
+        await self._batches.refuse(BatchId(batch_id), [_batch_error(error)])
+
+    async def _fail(self, batch_id: str, error: Exception) -> None:
+        await self._batches.fail(BatchId(batch_id), [_batch_error(error)])
+
+
+def _batch_error(error: Exception) -> LineError:
+    return LineError(code="internal_error", message=reason_of(error), line=None)

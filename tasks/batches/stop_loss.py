@@ -1,0 +1,148 @@
+"""Stop-losses of batches: judge how each is doing, hold it after its canary, let it go on, or stop it.
+
+Runs in upkeep once a second. What is under way when a batch is stopped may finish and is paid for; a budget of the
+scope `batch` is what can never be passed. Every step is a compare-and-set on the phase, so it may run twice.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, assert_never
+
+import structlog
+
+from schemas.ids import BatchId
+from schemas.money import NanoUsd, usd_text
+from schemas.stop_loss import Phase, StopLoss, Tally
+from tasks.maintenance.items import Isolation
+
+log = structlog.get_logger()
+
+LEAST_JUDGED = 20
+"""Errors are no rate before so many jobs have ended, unless there is a canary, which is judged whole."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Watched:
+    """A batch that watches itself."""
+
+    batch_id: BatchId
+    terms: StopLoss
+    phase: Phase
+    tally: Tally
+
+
+@dataclass(frozen=True, slots=True)
+class GoOn:
+    """Nothing is to be done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Cancel the rest, and say why."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """The canary is through: wait to be told to go on, at this price."""
+
+    projected_nano_usd: NanoUsd
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Let the rest go to its lane, a round at a time."""
+
+    projected_nano_usd: NanoUsd | None = None
+
+
+Verdict = GoOn | Stop | Hold | Release
+
+
+class StopLossRows(Protocol):
+    """The batches that watch themselves; every write is a compare-and-set on the phase."""
+
+    async def watched(self) -> Sequence[Watched]:
+        """Those in progress, oldest first, counted now."""
+
+    async def stop(self, batch_id: BatchId, reason: str) -> bool:
+        """Cancel what has not begun, and keep the reason."""
+
+    async def hold(self, batch_id: BatchId, projected: NanoUsd) -> bool:
+        """Wait to be told to go on."""
+
+    async def release(self, batch_id: BatchId, projected: NanoUsd | None) -> int:
+        """One round of the rest into its lane; returns how many, 0 when all are there and the batch is watched."""
+
+
+class StopLosses:
+    """The duty."""
+
+    def __init__(self, rows: StopLossRows) -> None:
+        self._rows = rows
+        self._isolation = Isolation("watch_batches")
+
+    async def look(self) -> int:
+        """Judge every batch that watches itself once; returns how many changed."""
+        return await self._isolation.each(
+            await self._rows.watched(), lambda batch: batch.batch_id, lambda batch: self._follow(batch, judge(batch))
+        )
+
+    async def _follow(self, batch: Watched, verdict: Verdict) -> int:
+        match verdict:
+            case GoOn():
+                return 0
+            case Stop(reason):
+                stopped = await self._rows.stop(batch.batch_id, reason)
+                log.warning("batch_stopped", batch_id=batch.batch_id, reason=reason)
+                return int(stopped)
+            case Hold(projected):
+                log.info("batch_held", batch_id=batch.batch_id, projected_usd=usd_text(projected))
+                return int(await self._rows.hold(batch.batch_id, projected))
+            case Release(projected):
+                return int(await self._rows.release(batch.batch_id, projected) > 0)
+            case _:
+                assert_never(verdict)
+
+
+def judge(batch: Watched) -> Verdict:
+    """What follows from how a batch is doing. Pure."""
+    reason = _too_dear(batch.terms, batch.tally) or _too_wrong(batch)
+    if reason is not None:
+        return Stop(reason)
+    match batch.phase:
+        case Phase.CANARY:
+            return GoOn() if batch.tally.alive else _after_canary(batch.terms, batch.tally)
+        case Phase.RELEASING:
+            return Release()
+        case Phase.HELD | Phase.WATCHED | Phase.STOPPED:
+            return GoOn()
+        case _:
+            assert_never(batch.phase)
+
+
+def _after_canary(terms: StopLoss, tally: Tally) -> Verdict:
+    """A cap that is far enough says in advance to go on, and so does a batch that was canary from end to end."""
+    projected = tally.projected_nano_usd
+    cap = terms.max_cost_nano_usd
+    if not tally.held or (cap is not None and projected <= cap):
+        return Release(projected)
+    return Hold(projected)
+
+
+def _too_dear(terms: StopLoss, tally: Tally) -> str | None:
+    cap = terms.max_cost_nano_usd
+    if cap is None or tally.spent_nano_usd < cap:
+        return None
+    return f"The batch has cost {usd_text(tally.spent_nano_usd)} USD of max_cost_usd {usd_text(cap)}."
+
+
+def _too_wrong(batch: Watched) -> str | None:
+    rate, tally = batch.terms.max_error_rate, batch.tally
+    canary_is_through = batch.phase is Phase.CANARY and not tally.alive and tally.rested > 0
+    if rate is None or not (canary_is_through or tally.rested >= LEAST_JUDGED):
+        return None
+    if tally.failed <= rate * tally.rested:
+        return None
+    return f"{tally.failed} of {tally.rested} requests failed, more than max_error_rate {rate:g} allows."

@@ -1,0 +1,99 @@
+"""What intake, batches and upkeep ask of the stores, as small protocols; `tasks.wiring` says who answers."""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
+
+from schemas.accepted import Accepted, Rested
+from schemas.ids import BatchId, FileId, JobId, TenantId
+from schemas.job import Held, NewJob
+from schemas.lanes import Lane
+from schemas.stop_loss import NO_STOP_LOSS, StopLoss
+from storage.batches.batches import StoredBatch
+from tasks.batches.lines import BatchTerms, LineError, RestedJob
+from tasks.dispatch.publisher import Published
+
+
+class JobRows(Protocol):
+    """Jobs as the doors write them."""
+
+    async def insert(self, jobs: Sequence[NewJob]) -> Sequence[Accepted]:
+        """Store jobs in one transaction, idempotently by (tenant, key). Raises IdempotencyConflict."""
+
+    async def insert_running(self, job: NewJob) -> Held | Accepted:
+        """Store a job that is born running in this process, or return what its key had named before."""
+
+    async def named_by_key(self, job: NewJob) -> Accepted | None:
+        """The stored job that has the idempotency key of this one, if any. Raises IdempotencyConflict."""
+
+    async def mark_dispatched(self, jobs: Sequence[Published]) -> None:
+        """Count these as published."""
+
+    async def cancel(self, job_id: JobId, tenant_id: TenantId | None) -> bool:
+        """Cancel a job that is not at rest; False where there is none."""
+
+    async def rested(self, job_id: JobId) -> Rested | None:
+        """A job's end, or None while it is not at rest."""
+
+
+class BatchJobs(Protocol):
+    """Jobs as batches write them."""
+
+    async def insert(self, jobs: Sequence[NewJob]) -> Sequence[Accepted]:
+        """Store jobs in one transaction, idempotently by (tenant, key). Raises IdempotencyConflict."""
+
+    async def insert_held(self, jobs: Sequence[NewJob]) -> Sequence[Accepted]:
+        """The same, for jobs that wait for the canary of their batch."""
+
+
+class NewBatches(Protocol):
+    """Batches as the doors write them."""
+
+    async def create(
+        self,
+        batch_id: BatchId,
+        tenant_id: TenantId,
+        *,
+        endpoint: str,
+        lane: Lane,
+        completion_window: str,
+        window_seconds: float,
+        input_file_id: FileId,
+        metadata: dict[str, str] | None,
+        stop_loss: StopLoss = NO_STOP_LOSS,
+        lanes: frozenset[Lane] | None = None,
+    ) -> StoredBatch:
+        """Store a batch whose file upkeep will read."""
+
+    async def cancel(self, batch_id: BatchId, tenant_id: TenantId) -> bool:
+        """Stop a batch; False where there is none that could be stopped."""
+
+
+class BatchRows(Protocol):
+    """Batches and their files."""
+
+    async def validating(self) -> Sequence[tuple[BatchTerms, FileId]]:
+        """Batches whose files have not been read yet, some of each tenant."""
+
+    def lines(self, file_id: FileId, *, most_bytes: int) -> AsyncIterator[bytes]:
+        """The lines of a file, without their ends; one that is longer than the cap comes cut one byte above it."""
+
+    async def refuse(self, batch_id: BatchId, errors: Sequence[LineError]) -> None:
+        """Set a batch to failed whose file is not read."""
+
+    async def fail(self, batch_id: BatchId, errors: Sequence[LineError]) -> None:
+        """Set a batch to failed whose result files cannot be written."""
+
+    async def start(self, batch_id: BatchId, total: int) -> None:
+        """Set a batch to in_progress with its number of requests."""
+
+    async def all_at_rest(self) -> Sequence[BatchTerms]:
+        """Batches in progress (or being cancelled) whose jobs are all at rest."""
+
+    def rested_jobs(self, batch_id: BatchId, *, completed: bool) -> AsyncIterator[RestedJob]:
+        """The jobs of a batch that completed, or those that did not."""
+
+    async def write_file(self, terms: BatchTerms, name: str, lines: AsyncIterator[bytes]) -> FileId | None:
+        """Store an output file; None where there are no lines."""
+
+    async def finish(self, batch_id: BatchId, output: FileId | None, errors: FileId | None) -> None:
+        """Set a batch to completed, expired or cancelled with its files."""

@@ -1,0 +1,1 @@
+"""Decides which budget counters a job counts against, and what follows when one is spent. Pure."""

@@ -1,0 +1,1 @@
+"""Keeps the effective limits, lanes and budgets, and applies them to Redis."""

@@ -1,0 +1,143 @@
+"""Keeping Redis's copy of the limits, and waking early what a raised limit or budget lets run.
+
+What is in force in Postgres is written to each bucket once per version. The gate refuses an older version by itself,
+so that two leaders, or one that was paused, do no harm. Jobs are woken after the gate has heard of the change.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any, Protocol
+
+from admission.limits import TargetLimits
+from schemas.admission import TENANT_REASONS, RefusalReason, WaitReason
+from schemas.job import Target
+from schemas.jsons import JsonObject
+from storage.queue.early_wake import Change, Waiters
+from tasks.budgets.policy import RULE_WAITS
+from tasks.configuration.effective import BUDGET_OF, LIMITS_OF, RULES, ConfigRows, Configuration, limits_by_target
+from tasks.maintenance.items import Isolation
+from tasks.tenancy.shares import TENANT_OF
+
+REASONS: Mapping[str, WaitReason] = {
+    "requests_per_minute": WaitReason.REQUESTS,
+    "tokens_per_minute": WaitReason.TOKENS,
+    "requests_per_day": WaitReason.REQUESTS_PER_DAY,
+    "tokens_per_day": WaitReason.TOKENS_PER_DAY,
+    "max_in_flight": WaitReason.IN_FLIGHT,
+}
+"""A configured limit, and what a job that waits for it says."""
+
+
+class ConfigurableGate(Protocol):
+    """Where limits are enforced."""
+
+    async def configure(self, limits: TargetLimits, version: int) -> bool:
+        """Apply limits; False when a newer version is in force. Raises RedisUnavailable."""
+
+
+class LimitKeeper:
+    """Remembers what it has written. A wiped Redis is written anew by the ledger's rebuild."""
+
+    def __init__(self, gate: ConfigurableGate, configuration: Configuration) -> None:
+        self._gate = gate
+        self._configuration = configuration
+        self._written: dict[Target, int] = {}
+        self._isolation = Isolation("configure")
+
+    async def apply(self) -> int:
+        """Write what has changed, and when days end; returns how many targets have changed.
+
+        Raises RedisUnavailable and PostgresUnavailable.
+        """
+        effective = await self._configuration.refresh()
+        changed = [each for each in effective.limits if self._written.get(each[0].target) != each[1]]
+        turning = [each for each in effective.limits if each not in changed and each[0].day_resets is not None]
+        await self._isolation.each((*changed, *turning), lambda versioned: str(versioned[0].target), self._write)
+        return len(changed)
+
+    async def _write(self, versioned: tuple[TargetLimits, int]) -> int:
+        limits, version = versioned
+        await self._gate.configure(limits, version)
+        self._written[limits.target] = version
+        return 1
+
+
+class ParkedRows(Protocol):
+    """Jobs that wait in Postgres, and what was in force when they began to."""
+
+    async def changes(self) -> Sequence[Change]:
+        """What has changed since `note` was last told."""
+
+    async def note(self, changes: Sequence[Change], waiters: Collection[Waiters]) -> None:
+        """Remember these changes as known, and wake these jobs early, in one transaction."""
+
+
+class EarlyWakes:
+    """Sees each raise once, also one that came with a restart. `models_of` names what leads to a target.
+
+    Models of a family wait for what the least of them allows: a raise of that wakes all of them, and one of any other
+    wakes nobody.
+    """
+
+    def __init__(self, parked: ParkedRows, rows: ConfigRows, models_of: Callable[[Target], Iterable[str]]) -> None:
+        self._parked = parked
+        self._rows = rows
+        self._models_of = models_of
+
+    async def notice(self) -> int:
+        """Ask for the wakes of what was raised; returns how many reasons have gone. Raises PostgresUnavailable."""
+        changes = await self._parked.changes()
+        if not changes:
+            return 0
+        waiters = {each for change in changes for each in _freed(change)} | await self._under_raised_limits(changes)
+        await self._parked.note(changes, sorted(waiters, key=str))
+        return len(waiters)
+
+    async def _under_raised_limits(self, changes: Sequence[Change]) -> set[Waiters]:
+        """By what each model may do now and what it might before: its row may stand still and its family not."""
+        changed = [change for change in changes if change.name.startswith(LIMITS_OF)]
+        if not changed:
+            return set()
+        unchanged = {row.name: row.value for row in await self._rows.all() if row.name.startswith(LIMITS_OF)}
+        before = _limits(unchanged | {change.name: change.before for change in changed})
+        after = _limits(unchanged | {change.name: change.after for change in changed})
+        return {
+            Waiters(reason=REASONS[limit].value, model=model)
+            for target, had in before.items()
+            for limit in _raised(had, after.get(target, {}))
+            for model in self._models_of(target)
+        }
+
+
+def _freed(change: Change) -> list[Waiters]:
+    """A tenant's table may give more also where there was none: it stands above what holds for every tenant."""
+    if change.name.startswith(TENANT_OF):
+        return [Waiters(reason=reason.value) for reason in TENANT_REASONS]
+    if change.before is None:
+        return []
+    if change.name.startswith(BUDGET_OF) and _budget_gives_more(change.before, change.after):
+        return [Waiters(reason=reason.value) for reason in (RefusalReason.BUDGET, RefusalReason.PACE)]
+    return [Waiters(reason=RULE_WAITS)] if change.name == RULES else []
+
+
+def names_leading_to(names: Iterable[str], chain: Callable[[str], Sequence[Target]]) -> Callable[[Target], list[str]]:
+    """Models and aliases by the targets that they may lead to."""
+    chains = {name: chain(name) for name in names}
+    return lambda target: [name for name, targets in chains.items() if target in targets]
+
+
+def _limits(values: Mapping[str, JsonObject | None]) -> dict[Target, JsonObject]:
+    return limits_by_target({name: value for name, value in values.items() if value is not None})
+
+
+def _raised(before: JsonObject, after: JsonObject) -> list[str]:
+    """Limits that are higher than they were, or gone."""
+    had = {limit: before[limit] for limit in REASONS if before.get(limit) is not None}
+    return [limit for limit, most in had.items() if after.get(limit) is None or after[limit] > most]
+
+
+def _budget_gives_more(before: Any, after: Any) -> bool:  # noqa: ANN401 - JSON values
+    if after is None:
+        return True
+    raised = Decimal(str(after["limit_usd"])) > Decimal(str(before["limit_usd"]))
+    return raised or any(after.get(name) != before.get(name) for name in ("on_exhausted", "pacing", "pacing_ahead"))

@@ -1,0 +1,1 @@
+"""Replays, exports and imports dead letters."""

@@ -1,0 +1,167 @@
+"""A line of an export becomes a dead letter again: its request, its terms, and what it died of.
+
+Its attempts stay behind: they were paid for where they were made, and the ledger of this house equals its own bill.
+Its model need not be configured here, because a replay may change it.
+"""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from schemas.bounds import MAX_NODES, check_nodes
+from schemas.contract import OutputContract
+from schemas.decision import DeadReason
+from schemas.errors import InvalidRequest
+from schemas.ids import ID, JobId, TenantId
+from schemas.job import CHAT_COMPLETIONS, DEFAULT_MAX_REPROMPTS, DEFAULT_MAX_TRIES, NewJob
+from schemas.jsons import JsonObject, MalformedJson, parse
+from schemas.lanes import Lane
+from schemas.storable import MAX_NAME_CHARACTERS, refuse_long_name, refuse_unstorable
+from schemas.tenants import EVERY_LANE
+from tasks.batches.lines import SUPPORTED_ENDPOINTS
+from tasks.requests.chat import Origin, checked_lane, parse_chat_request, usual_lane
+
+MAX_MESSAGE_CHARACTERS = 4_000
+"""Of what it died of: ours have a few hundred."""
+MAX_TRIES = 100
+"""More tries or reprompts than this is no request, but a mistake."""
+
+TERMS = ("prompt", "max_cost_usd")
+"""What a request says of itself at the other doors, and an export says beside it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reader:
+    """Who brings letters. `tenant_id` of None is an operator, whose lines may name any of the `tenants`."""
+
+    tenant_id: TenantId | None
+    default_tenant_id: TenantId
+    tenants: Collection[str]
+    schema_complaint: Callable[[JsonObject], str | None]
+    lanes: frozenset[Lane] = EVERY_LANE
+    most_nodes: int = MAX_NODES
+
+    def chain(self, _model: str) -> object:
+        """Any model will do."""
+        return ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Letter:
+    """A job that died elsewhere."""
+
+    job: NewJob
+    reason: str
+    message: str | None
+
+
+def letter_from(line: bytes, reader: Reader, now: datetime) -> Letter:
+    """The letter of one line. Raises InvalidRequest with what is wrong there."""
+    check_nodes(line, reader.most_nodes)
+    entry = _parsed(line)
+    request = entry.get("request")
+    if not isinstance(request, dict):
+        raise InvalidRequest(
+            "request must be an object; an export without content cannot be imported.", param="request"
+        )
+    origin = Origin(
+        tenant_id=_tenant(entry, reader),
+        job_id=_id(entry),
+        default_lane=checked_lane(_lane(entry, reader.lanes), reader.lanes),
+        custom_id=_text(entry, "custom_id"),
+        lanes=reader.lanes,
+    )
+    terms = {name: entry[name] for name in TERMS if entry.get(name) is not None}
+    for name in ("model", "prompt"):
+        _text(request | terms, name)
+    job = parse_chat_request(request | terms, origin, reader, now)
+    job = replace(
+        job,
+        endpoint=_endpoint(entry),
+        contract=_contract(entry, reader) or job.contract,
+        idempotency_key=None,
+        request_digest=f"imported:{job.request_digest}",
+        user=_text(entry, "user"),
+        max_tries=_count(entry, "max_tries", DEFAULT_MAX_TRIES, least=1),
+        max_reprompts=_count(entry, "max_reprompts", DEFAULT_MAX_REPROMPTS, least=0),
+    )
+    return Letter(job=job, reason=_reason(entry), message=_text(entry, "message", MAX_MESSAGE_CHARACTERS))
+
+
+def _parsed(line: bytes) -> JsonObject:
+    try:
+        entry: Any = parse(line)
+    except MalformedJson as error:
+        raise InvalidRequest(f"it is not JSON: {error}.") from error
+    if not isinstance(entry, dict):
+        raise InvalidRequest("it must be a JSON object.")
+    return entry
+
+
+def _tenant(entry: JsonObject, reader: Reader) -> TenantId:
+    named = _text(entry, "tenant_id")
+    if reader.tenant_id is not None:
+        return reader.tenant_id
+    if named is not None and named not in reader.tenants:
+        raise InvalidRequest(f"there is no tenant {named!r} here.", param="tenant_id")
+    return TenantId(named) if named else reader.default_tenant_id
+
+
+def _id(entry: JsonObject) -> JobId:
+    named = _text(entry, "id")
+    if named is None or not ID.fullmatch(named):
+        raise InvalidRequest("id must be the id of a job.", param="id")
+    return JobId(named)
+
+
+def _endpoint(entry: JsonObject) -> str:
+    named = entry.get("endpoint") or CHAT_COMPLETIONS
+    if named not in SUPPORTED_ENDPOINTS:
+        raise InvalidRequest(f"endpoint must be one of {', '.join(SUPPORTED_ENDPOINTS)}.", param="endpoint")
+    return str(named)
+
+
+def _lane(entry: JsonObject, lanes: frozenset[Lane]) -> Lane:
+    named = entry.get("lane", usual_lane(Lane.NORMAL, lanes))
+    if named not in tuple(Lane):
+        raise InvalidRequest(f"lane must be one of {', '.join(Lane)}.", param="lane")
+    return Lane(named)
+
+
+def _reason(entry: JsonObject) -> str:
+    named = entry.get("reason", entry.get("dead_reason"))
+    if named not in tuple(DeadReason):
+        raise InvalidRequest("reason must be one that a job can die of.", param="reason")
+    return str(named)
+
+
+def _contract(entry: JsonObject, reader: Reader) -> OutputContract | None:
+    given = entry.get("contract")
+    if given is None:
+        return None
+    if not isinstance(given, dict) or not isinstance(given.get("schema"), dict):
+        raise InvalidRequest("contract.schema must be an object.", param="contract")
+    refuse_unstorable(given)
+    if complaint := reader.schema_complaint(given["schema"]):
+        raise InvalidRequest(f"contract: {complaint}", param="contract")
+    return OutputContract(
+        schema=given["schema"], name=str(given.get("name", "answer")), strict=given.get("strict") is not False
+    )
+
+
+def _text(entry: JsonObject, name: str, most_characters: int = MAX_NAME_CHARACTERS) -> str | None:
+    value = entry.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise InvalidRequest(f"{name} must be text.", param=name)
+    refuse_long_name(value, name, most_characters)
+    return value
+
+
+def _count(entry: JsonObject, name: str, default: int, *, least: int) -> int:
+    value = entry.get(name, default)
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= MAX_TRIES:
+        raise InvalidRequest(f"{name} must be a whole number from {least} to {MAX_TRIES}.", param=name)
+    return value

@@ -1,0 +1,228 @@
+"""Dead letters in and out of the house: as jobs to be priced, and as lines from elsewhere."""
+
+import time
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from tempfile import SpooledTemporaryFile
+from typing import Protocol
+
+import structlog
+
+from schemas.bounds import node_bound
+from schemas.errors import InvalidRequest, Unavailable
+from schemas.ids import JobId
+from schemas.job import Job, NewJob
+from schemas.jsons import parse
+from schemas.replay import DeadLetters
+from schemas.states import JobState
+from storage.dead_letters.reads import WholeLetter
+from storage.rows import contract_from
+from tasks.dead_letters.export_format import Letter, Reader, letter_from
+from tasks.maintenance.items import reason_of
+from tasks.maintenance.slices import Clock, Slice
+
+log = structlog.get_logger()
+
+LETTERS_PER_WRITE = 200
+"""Letters stored in one transaction, where they are small: a slice (`tasks.maintenance.slices`) bounds them by bytes
+and values. Where one is killed in the middle, the next import goes on from there."""
+
+HELD_BYTES = 4_000_000
+"""Lines that wait in memory until the last of them is known to be good; more of them wait on the disk."""
+
+MOST_LINES = 1_000_000
+"""Lines of one import with its empty ones; a larger export is cut in parts (`first_line` numbers them)."""
+
+MOST_WRONG_LINES = 20
+"""Wrong lines named in one refusal: enough to see what they have in common."""
+
+
+class LetterReads(Protocol):
+    """Dead letters as they are stored (`storage.dead_letters.reads`)."""
+
+    async def count(self, which: DeadLetters) -> int:
+        """How many there are."""
+
+    def whole(self, which: DeadLetters, *, attempts: bool = True) -> AsyncIterator[WholeLetter]:
+        """Each of them with its request and, where wanted, its attempts."""
+
+
+class LetterRows(Protocol):
+    """Where letters from elsewhere are stored (`storage.dead_letters.writes`)."""
+
+    async def bring(self, letters: Sequence[tuple[NewJob, str, str | None]]) -> list[JobId]:
+        """Store them; returns those that were not here before."""
+
+
+class StoredLetters:
+    """`tasks.dead_letters.replay_estimate.Letters` over Postgres."""
+
+    def __init__(self, reads: LetterReads) -> None:
+        self._reads = reads
+        self.count = reads.count
+
+    async def jobs(self, which: DeadLetters, most: int) -> AsyncIterator[Job | None]:
+        """The first of them as the jobs that they were; None for one that cannot be read."""
+        seen = 0
+        async for whole in self._reads.whole(which, attempts=False):
+            if seen == most:
+                return
+            seen += 1
+            yield _job_if_readable(whole)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Imported:
+    """How many lines were good, how many of them became letters, and how many were here before."""
+
+    checked: int
+    imported: int = 0
+    known: int = 0
+
+
+class Imports:
+    """Takes letters in: all of a stream or, where one line is wrong, none."""
+
+    def __init__(self, rows: LetterRows, *, clock: Clock = time.monotonic) -> None:
+        self._rows, self._clock = rows, clock
+
+    async def take(
+        self, lines: AsyncIterator[bytes], reader: Reader, now: datetime, *, first_line: int = 1, dry_run: bool = False
+    ) -> Imported:
+        """Store the letter of each line; empty lines are nothing, and a dry run stores nothing.
+
+        Lines are numbered from `first_line`. Raises InvalidRequest with the numbers of those that are wrong; nothing
+        is stored then. Safe to call again with the same lines: a letter that is here already is left as it is.
+        """
+        with SpooledTemporaryFile(max_size=HELD_BYTES) as kept:
+            checked = await self._checked(lines, reader, now, first_line, kept)
+            if dry_run:
+                return Imported(checked=checked)
+            kept.seek(0)
+            imported = await self._store(kept, reader, now)
+        return Imported(checked=checked, imported=imported, known=checked - imported)
+
+    async def _checked(
+        self,
+        lines: AsyncIterator[bytes],
+        reader: Reader,
+        now: datetime,
+        first_line: int,
+        kept: SpooledTemporaryFile[bytes],
+    ) -> int:
+        """Keep every line with its number; returns how many there are. Raises InvalidRequest with all that is wrong."""
+        number, checked, wrong = first_line - 1, 0, list[tuple[int, InvalidRequest]]()
+        turn = Slice(self._clock)
+        turn.begin()
+        async for line in lines:
+            number += 1
+            if number - first_line >= MOST_LINES:
+                raise InvalidRequest(f"line {number}: an import has at most {MOST_LINES} lines. Nothing was imported.")
+            await turn.give_way()
+            if not line.strip():
+                continue
+            turn.use(size_bytes=len(line), nodes=node_bound(line))
+            try:
+                _letter(line, reader, now)
+            except InvalidRequest as error:
+                wrong.append((number, error))
+            if len(wrong) > MOST_WRONG_LINES:
+                break
+            checked += 1
+            kept.write(b"%d %b\n" % (number, line))
+        if wrong:
+            raise _refusal(wrong)
+        return checked
+
+    async def _store(self, kept: Iterable[bytes], reader: Reader, now: datetime) -> int:
+        stored, letters, turn = 0, list[tuple[int, Letter]](), Slice(self._clock)
+        turn.begin()
+        for numbered in kept:
+            number, _, line = numbered.partition(b" ")
+            turn.use(size_bytes=len(line), nodes=node_bound(line))
+            letters.append((int(number), letter_from(line, reader, now)))
+            if len(letters) >= LETTERS_PER_WRITE or turn.is_over:
+                stored += await self._bring(letters)
+                letters.clear()
+                await turn.give_way()
+        return stored + await self._bring(letters)
+
+    async def _bring(self, letters: Sequence[tuple[int, Letter]]) -> int:
+        """Store them together; where that fails, one by one. Raises InvalidRequest with the line that is at fault."""
+        try:
+            return len(await self._rows.bring([_row(letter) for _, letter in letters]))
+        except Unavailable:
+            raise
+        except Exception:
+            log.exception("letters_not_stored", lines=len(letters))
+        stored = 0
+        for number, letter in letters:
+            try:
+                stored += len(await self._rows.bring([_row(letter)]))
+            except Unavailable:
+                raise
+            except Exception as error:
+                message = f"line {number}: it cannot be stored. {reason_of(error)} The lines before it were imported."
+                raise InvalidRequest(message) from error
+        return stored
+
+
+def _row(letter: Letter) -> tuple[NewJob, str, str | None]:
+    return letter.job, letter.reason, letter.message
+
+
+def _letter(line: bytes, reader: Reader, now: datetime) -> Letter:
+    try:
+        return letter_from(line, reader, now)
+    except InvalidRequest:
+        raise
+    except Exception as error:  # a value that nobody thought of is its line's
+        log.exception("letter_unreadable")
+        raise InvalidRequest(reason_of(error)) from error
+
+
+def _refusal(wrong: Sequence[tuple[int, InvalidRequest]]) -> InvalidRequest:
+    (number, first), *others = wrong
+    also = ", ".join(str(number) for number, _ in others[: MOST_WRONG_LINES - 1])
+    more = " and more" if len(wrong) > MOST_WRONG_LINES else ""
+    return InvalidRequest(
+        f"line {number}: {first.message}{f' Also wrong: {also}{more}.' if also else ''} Nothing was imported.",
+        param=first.param,
+    )
+
+
+def _job_if_readable(whole: WholeLetter) -> Job | None:
+    try:
+        return _job(whole)
+    except Exception:  # a request that an older version took in: that letter has no price, and the others do
+        log.exception("letter_unreadable", job_id=whole.letter.id)
+        return None
+
+
+def _job(whole: WholeLetter) -> Job:
+    letter = whole.letter
+    return Job(
+        id=letter.id,
+        tenant_id=letter.tenant_id,
+        lane=letter.lane,
+        model=letter.model,
+        body=parse(whole.body),
+        request_digest="",
+        expires_at=letter.rested_at,
+        endpoint=whole.endpoint,
+        contract=contract_from(whole.contract),
+        batch_id=letter.batch_id,
+        custom_id=letter.custom_id,
+        user=whole.user,
+        prompt=letter.prompt,
+        max_tries=whole.max_tries,
+        max_reprompts=whole.max_reprompts,
+        max_cost_nano_usd=whole.max_cost_nano_usd,
+        state=JobState.DEAD,
+        generation=0,
+        fence=0,
+        tries=letter.tries,
+        created_at=letter.created_at,
+        spent_nano_usd=letter.spent_nano_usd,
+    )

@@ -1,0 +1,40 @@
+"""What a replay changes about one dead letter. Pure: the same letter and patch give the same request.
+
+A request that another model or contract is to answer says so itself, and its job's columns say the same.
+"""
+
+from schemas.jsons import JsonObject
+from schemas.replay import DeadBody, Mended, Patch, Refused
+from tasks.requests.chat import MAX_MESSAGES
+
+
+def mend(letter: DeadBody, patch: Patch) -> Mended | Refused:
+    """The letter under the patch, or why the patch does not fit it."""
+    if not patch.changes_bodies:
+        return Mended(letter=letter)
+    body = dict(patch.body if patch.body is not None else letter.body or {})
+    if patch.model is not None:
+        body["model"] = patch.model
+    if patch.contract is not None and patch.body is None:
+        body.pop("response_format", None)  # what the body names would win over the contract when it is sent
+    body |= patch.parameters
+    why = _appended(body, patch.message)
+    return Refused(letter=letter, why=why) if why else _mended(letter, patch, body)
+
+
+def _appended(body: JsonObject, message: JsonObject | None) -> str | None:
+    """Append the message to the body's; returns why it cannot be."""
+    if message is None:
+        return None
+    messages = body.get("messages")
+    if not isinstance(messages, list):
+        return "The request has no messages to append to."
+    if len(messages) >= MAX_MESSAGES:
+        return f"The request has {len(messages)} messages; at most {MAX_MESSAGES} are allowed."
+    body["messages"] = [*messages, message]
+    return None
+
+
+def _mended(letter: DeadBody, patch: Patch, body: JsonObject) -> Mended:
+    model = body.get("model") if patch.body is not None else patch.model
+    return Mended(letter=letter, body=body, model=model, contract=patch.contract)

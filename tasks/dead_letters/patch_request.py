@@ -1,0 +1,88 @@
+"""What a caller asks of a replay, checked: a patch that could run, or the name of the field that must change."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from schemas.contract import OutputContract
+from schemas.errors import InvalidRequest
+from schemas.ids import DEFAULT_TENANT
+from schemas.job import NewJob
+from schemas.jsons import JsonObject
+from schemas.lanes import Lane
+from schemas.replay import Patch
+from tasks.requests.chat import EXTRAS, Origin, Vocabulary, digest, max_cost, parse_chat_request
+from tasks.requests.new_ids import new_job_id
+
+SAID_OTHERWISE = {"model": "model", "messages": "message or body", "response_format": "contract"}
+"""Parts of a request that are more than parameters, and what says them."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wanted:
+    """The changes as they came: types are right, meanings are not known yet."""
+
+    deadline_seconds: float
+    body: JsonObject | None = None
+    model: str | None = None
+    lane: Lane | None = None
+    parameters: JsonObject = field(default_factory=dict)
+    contract: JsonObject | None = None
+    message: str | JsonObject | None = None
+    max_cost_usd: str | float | None = None
+
+
+def patch_from(wanted: Wanted, vocabulary: Vocabulary, now: datetime) -> Patch:
+    """The patch. Raises InvalidRequest and UnknownModel."""
+    replaced = None if wanted.body is None else _request(wanted.body, vocabulary, now)
+    if wanted.model is not None:
+        vocabulary.chain(wanted.model)
+    contract = None if wanted.contract is None else _contract(wanted.contract, vocabulary)
+    body = dict(replaced.body) if replaced else None
+    if body is not None and contract is not None:
+        body.pop("response_format", None)
+    return Patch(
+        deadline_seconds=wanted.deadline_seconds,
+        body=body,
+        model=wanted.model,
+        lane=wanted.lane,
+        parameters=_parameters(wanted.parameters),
+        contract=contract or (replaced.contract if replaced else None),
+        message=_message(wanted.message),
+        max_cost_nano_usd=None if wanted.max_cost_usd is None else max_cost({"max_cost_usd": wanted.max_cost_usd}),
+    )
+
+
+def _request(body: JsonObject, vocabulary: Vocabulary, now: datetime) -> NewJob:
+    """The new request as a job would keep it. Raises what a new job with it would raise."""
+    origin = Origin(tenant_id=DEFAULT_TENANT, job_id=new_job_id(), default_lane=Lane.NORMAL)
+    return parse_chat_request(body, origin, vocabulary, now)
+
+
+def _contract(given: JsonObject, vocabulary: Vocabulary) -> OutputContract:
+    schema: Any = given.get("schema", given)
+    if not isinstance(schema, dict):
+        raise InvalidRequest("contract.schema must be an object.", param="contract")
+    if complaint := vocabulary.schema_complaint(schema):
+        raise InvalidRequest(f"The JSON Schema of the contract is not usable: {complaint}", param="contract")
+    return OutputContract(schema=schema, name=str(given.get("name", "answer")))
+
+
+def _parameters(given: JsonObject) -> JsonObject:
+    for name in given:
+        if name in SAID_OTHERWISE:
+            raise InvalidRequest(f"parameters must not hold {name!r}; say {SAID_OTHERWISE[name]}.", param="parameters")
+        if name in EXTRAS:
+            raise InvalidRequest(f"parameters must not hold {name!r}, which is no provider's.", param="parameters")
+    digest(given)
+    return given
+
+
+def _message(given: str | JsonObject | None) -> JsonObject | None:
+    if given is None:
+        return None
+    message: JsonObject = {"role": "user", "content": given} if isinstance(given, str) else given
+    if not isinstance(message.get("role"), str) or not message.get("content"):
+        raise InvalidRequest("message must be a text, or an object with a role and a content.", param="message")
+    digest(message)
+    return message

@@ -1,0 +1,233 @@
+"""Dead letters back to work, in rounds that anybody may move: upkeep, or the door while a caller waits.
+
+A round is one fenced transaction, so whoever is killed in the middle has moved whole rounds or none, and the next one
+goes on from there. A job leaves `dead` once, whoever asks how often. Dispatch publishes what was replayed.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+import structlog
+
+from schemas.errors import ReplayFailed, Unavailable
+from schemas.ids import JobId, ReplayId, TenantId
+from schemas.replay import DeadBody, DeadLetters, Mended, NewReplay, Refused, Replay, ReplayOutcomes, ReplayState
+from schemas.states import JobState
+from tasks.dead_letters.patch import mend
+from tasks.maintenance.items import Isolation, reason_of
+from tasks.maintenance.slices import Rotation
+
+log = structlog.get_logger()
+
+MOST_PER_ROUND = 500
+"""Letters per transaction when their bodies are left alone: a few hundredths of a second."""
+
+MOST_BODIES_PER_ROUND = 100
+"""The same when bodies are read and written; of large ones a round has fewer
+(`storage.database.statements.MOST_BYTES_AT_ONCE`)."""
+
+MOST_OF_TENANT = 8
+"""Replays of one tenant that are moved in one round, so that nobody waits behind a thousand of somebody else."""
+
+
+class ReplayRows(Protocol):
+    """Replays as they are stored (`storage.dead_letters.replays`)."""
+
+    async def create(self, replay: NewReplay) -> Replay:
+        """Store a replay. Raises IdempotencyConflict."""
+
+    async def find(self, replay_id: ReplayId, owner_id: TenantId | None) -> Replay | None:
+        """One of this tenant; None is the operator."""
+
+    async def newest(self, owner_id: TenantId | None, *, after: ReplayId | None, most: int) -> Sequence[Replay]:
+        """Those of this tenant, newest first."""
+
+    async def under_way(self) -> Mapping[ReplayId, str]:
+        """Whose they are, by those that somebody has to move; the operator's are of ''."""
+
+    async def stop(self, replay_id: ReplayId, reason: str) -> bool:
+        """Stop one that is under way."""
+
+    async def forget_empty(self, replay_id: ReplayId) -> bool:
+        """Remove one that found nothing."""
+
+    async def next(self, replay: Replay, most: int) -> Sequence[DeadBody]:
+        """The next letters."""
+
+    async def move(
+        self, replay: Replay, mended: Sequence[Mended], refused: Sequence[Refused]
+    ) -> Sequence[JobId] | None:
+        """One round; None where the fence has passed."""
+
+    async def enter(self, replay: Replay, state: ReplayState, detail: str | None = None) -> bool:
+        """The next state; False where the fence has passed."""
+
+    async def cancel(self, replay_id: ReplayId, owner_id: TenantId | None) -> bool:
+        """Stop it."""
+
+    async def resume(self, replay_id: ReplayId, owner_id: TenantId | None) -> bool:
+        """Go on although the canaries failed."""
+
+    async def canaries(self, replay_id: ReplayId) -> Mapping[str, int]:
+        """How many canaries are in each state."""
+
+    async def outcomes(self, replay_id: ReplayId) -> ReplayOutcomes:
+        """What became of its jobs."""
+
+    async def replayed(self, replay_id: ReplayId) -> list[JobId]:
+        """The jobs that it gave back to work."""
+
+
+class Discards(Protocol):
+    """Dead letters put aside (`storage.dead_letters.writes`)."""
+
+    async def discard(self, which: DeadLetters, *, most: int) -> list[JobId]:
+        """Put a round of them aside."""
+
+
+class Replays:
+    """Makes replays, and moves every dead letter that they mean."""
+
+    def __init__(self, rows: ReplayRows, discards: Discards, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._rows = rows
+        self._discards = discards
+        self._isolation = Isolation("replay", end=self._stop, clock=clock)
+        self._rotation = Rotation(MOST_OF_TENANT)
+        self.find = rows.find
+        self.newest = rows.newest
+        self.cancel = rows.cancel
+        self.resume = rows.resume
+        self.outcomes = rows.outcomes
+
+    async def start(self, replay: NewReplay) -> Replay:
+        """Store it; upkeep moves it from now on. Safe to call twice under one idempotency key."""
+        return await self._rows.create(replay)
+
+    async def replay_now(self, replay: NewReplay) -> list[JobId]:
+        """Store it and move it here until it is done; returns whom it moved. Upkeep goes on if this process dies.
+
+        Raises ReplayFailed where it was stopped by an error. One that finds nothing leaves nothing behind.
+        """
+        current: Replay | None = await self._rows.create(replay)
+        while current is not None and current.state.under_way:
+            await self._advance_now(current)
+            current = await self._rows.find(replay.id, None)
+        moved = await self._rows.replayed(replay.id)
+        if not moved:
+            await self._rows.forget_empty(replay.id)
+        return moved
+
+    async def advance_all(self) -> int:
+        """One round of replays that are under way, fair by tenant; returns how many letters and states were moved.
+
+        One that goes on failing is stopped with its reason; its owner may resume it.
+        """
+        under_way = await self._rows.under_way()
+        chosen = self._rotation.chosen({str(replay_id): owner for replay_id, owner in under_way.items()})
+        return await self._isolation.each(chosen, str, self._advance_named)
+
+    async def _advance_named(self, name: str) -> int:
+        replay = await self._rows.find(ReplayId(name), None)
+        return 0 if replay is None or not replay.state.under_way else await self.advance(replay)
+
+    async def _advance_now(self, replay: Replay) -> None:
+        try:
+            await self.advance(replay)
+        except Unavailable:
+            raise
+        except Exception as error:
+            log.exception("replay_failed", replay_id=replay.id)
+            await self._stop(replay.id, error)
+            raise ReplayFailed(f"The replay was stopped. {reason_of(error)}") from error
+
+    async def _stop(self, name: str, error: Exception) -> None:
+        await self._rows.stop(ReplayId(name), reason_of(error))
+
+    async def advance(self, replay: Replay) -> int:
+        """One round: the canaries judged, or the next letters moved. Does nothing where somebody else has done it."""
+        if replay.state is ReplayState.JUDGING:
+            return await self._judge(replay)
+        most = _round_size(replay)
+        if most < 1:
+            return 0
+        letters = await self._rows.next(replay, most)
+        if not letters:
+            return await self._run_dry(replay)
+        tried = [_mended(letter, replay) for letter in letters]
+        mended = [one for one in tried if isinstance(one, Mended)]
+        refused = [one for one in tried if isinstance(one, Refused)]
+        try:
+            moved = await self._rows.move(replay, mended, refused)
+        except Unavailable:
+            raise
+        except Exception:  # a value of one of them: that one stays dead, and says why
+            log.exception("replay_round_failed", replay_id=replay.id, letters=len(letters))
+            return await self._move_apart(replay.id, mended, refused)
+        return 0 if moved is None else len(letters)
+
+    async def _move_apart(self, replay_id: ReplayId, mended: Sequence[Mended], refused: Sequence[Refused]) -> int:
+        """The same round letter by letter, each under the replay's version by then; returns how many were looked at."""
+        letters: list[Mended | Refused] = [*refused, *mended]
+        for number, letter in enumerate(letters):
+            replay = await self._rows.find(replay_id, None)
+            if replay is None or replay.state not in {ReplayState.CANARY, ReplayState.RUNNING}:
+                return number
+            if isinstance(letter, Refused):
+                await self._rows.move(replay, [], [letter])
+            else:
+                await self._move_one(replay, letter)
+        return len(mended) + len(refused)
+
+    async def _move_one(self, replay: Replay, mended: Mended) -> None:
+        try:
+            await self._rows.move(replay, [mended], [])
+        except Unavailable:
+            raise
+        except Exception as error:
+            log.exception("letter_cannot_be_replayed", replay_id=replay.id, job_id=mended.letter.id)
+            why = f"It cannot be queued. {reason_of(error)}"
+            await self._rows.move(replay, [], [Refused(letter=mended.letter, why=why)])
+
+    async def discard(self, which: DeadLetters) -> list[JobId]:
+        """Put them aside; returns their ids."""
+        moved: list[JobId] = []
+        while True:
+            part = await self._discards.discard(which, most=MOST_PER_ROUND)
+            moved += part
+            if len(part) < MOST_PER_ROUND:
+                return moved
+
+    async def _run_dry(self, replay: Replay) -> int:
+        """Nothing more was found: from the beginning once more, for what became visible late; then it is done."""
+        if replay.cursor_at is not None:
+            return int(await self._rows.enter(replay, replay.state))
+        if replay.state is ReplayState.CANARY and replay.replayed:
+            return int(await self._rows.enter(replay, ReplayState.JUDGING))
+        entered = await self._rows.enter(replay, ReplayState.COMPLETED)
+        if entered:
+            log.info("replay_completed", replay_id=replay.id, replayed=replay.replayed, refused=replay.refused)
+        return int(entered)
+
+    async def _judge(self, replay: Replay) -> int:
+        states = await self._rows.canaries(replay.id)
+        if any(not JobState(state).at_rest for state in states):
+            return 0
+        completed, sent = states.get(JobState.COMPLETED, 0), sum(states.values())
+        detail = f"{completed} of {sent} canaries completed; {replay.threshold:g} of them were asked for"
+        good = completed >= replay.threshold * sent
+        log.info("replay_judged", replay_id=replay.id, completed=completed, sent=sent, good=good)
+        return int(await self._rows.enter(replay, ReplayState.RUNNING if good else ReplayState.STOPPED, detail))
+
+
+def _round_size(replay: Replay) -> int:
+    most = min(replay.allowed, MOST_BODIES_PER_ROUND if replay.patch.changes_bodies else MOST_PER_ROUND)
+    return min(most, replay.canary - replay.replayed) if replay.state is ReplayState.CANARY else most
+
+
+def _mended(letter: DeadBody, replay: Replay) -> Mended | Refused:
+    try:
+        return mend(letter, replay.patch)
+    except Exception as error:  # a body that an older version took in: that letter stays dead, and says why
+        log.exception("letter_cannot_be_replayed", replay_id=replay.id, job_id=letter.id)
+        return Refused(letter=letter, why=f"It cannot be changed. {reason_of(error)}")

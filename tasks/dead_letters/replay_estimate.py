@@ -1,0 +1,101 @@
+"""What a replay would move, and what that may cost at most; nothing is moved.
+
+The first letters are priced one by one, with the patch applied, as admission would quote them; the rest by their mean.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import NamedTuple, Protocol
+
+import structlog
+
+from schemas.job import Job
+from schemas.money import ZERO, NanoUsd
+from schemas.replay import DeadBody, DeadLetters, Estimate, Mended, Patch
+from schemas.states import JobState
+from tasks.dead_letters.patch import mend
+from tasks.quotes.quote import PricedModels, dearest_call, worst_case
+
+log = structlog.get_logger()
+
+MOST_PRICED = 2_000
+"""Letters priced one by one: a second or two of work, and enough for their mean to stand for the rest."""
+
+
+class Letters(Protocol):
+    """Dead letters to be counted and read as jobs."""
+
+    async def count(self, which: DeadLetters) -> int:
+        """How many there are."""
+
+    def jobs(self, which: DeadLetters, most: int) -> AsyncIterator[Job | None]:
+        """The first of them as the jobs that they would be again; None for one that cannot be read."""
+
+
+class ReplayPrices:
+    """Estimates of replays."""
+
+    def __init__(self, letters: Letters, models: PricedModels) -> None:
+        self._letters = letters
+        self._models = models
+
+    async def estimate(self, which: DeadLetters, patch: Patch, now: datetime) -> Estimate:
+        """Count and price what the replay would move."""
+        jobs, priced, unpriced, refused, one_call, worst = await self._letters.count(which), 0, 0, 0, 0, 0
+        async for job in self._letters.jobs(which, MOST_PRICED):
+            priced += 1
+            price = None if job is None else self._price(job, patch, now)
+            if price is None:
+                refused += 1
+                continue
+            unpriced += price.one_call is None
+            one_call += price.one_call or 0
+            worst += price.worst_case
+        scale = max(jobs, priced)
+        return Estimate(
+            jobs=jobs,
+            priced=priced,
+            unpriced=unpriced,
+            refused=refused,
+            one_call_nano_usd=NanoUsd(one_call * scale // max(priced, 1)),
+            worst_case_nano_usd=NanoUsd(worst * scale // max(priced, 1)),
+        )
+
+    def _price(self, job: Job, patch: Patch, now: datetime) -> "_Price | None":
+        """What the replay of one letter may cost; None where it would be refused."""
+        try:
+            mended = _again(job, patch, now)
+            if mended is None:
+                return None
+            quoted = dearest_call(self._models, mended, now)
+            return _Price(quoted, worst_case(mended, quoted or ZERO))
+        except Exception:  # a body that an older version took in: the replay refuses that letter, and no other
+            log.exception("letter_cannot_be_priced", job_id=job.id)
+            return None
+
+
+class _Price(NamedTuple):
+    one_call: NanoUsd | None
+    worst_case: int
+
+
+def _again(job: Job, patch: Patch, now: datetime) -> Job | None:
+    """The job as the replay would queue it; None where the patch does not fit."""
+    letter = DeadBody(
+        id=job.id, tenant_id=job.tenant_id, generation=job.generation, rested_at=job.created_at, body=job.body
+    )
+    mended = mend(letter, patch)
+    if not isinstance(mended, Mended):
+        return None
+    return replace(
+        job,
+        body=mended.body or job.body,
+        model=mended.model or job.model,
+        contract=mended.contract or job.contract,
+        lane=patch.lane or job.lane,
+        state=JobState.QUEUED,
+        tries=0,
+        max_cost_nano_usd=patch.max_cost_nano_usd or job.max_cost_nano_usd,
+        expires_at=now + timedelta(seconds=patch.deadline_seconds),
+    )

@@ -1,0 +1,1 @@
+"""Runs one job: claim, attempt, decide, record, settle."""

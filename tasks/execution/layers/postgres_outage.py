@@ -1,0 +1,104 @@
+"""The pipeline's jobs while Postgres is away: whoever wants to write waits in its slot, and its reply waits with it.
+
+So a finished reply is neither lost nor paid for twice. The buffer is bounded by the slots. Waiting is safe, because the
+fence decides when the store is back. Every write may be done twice, because its answer may be lost: a claim has its
+name, an attempt its id, a record its fence; only the try of a caller on the line may be counted twice, in its row.
+A process says once that it waits.
+"""
+
+import itertools
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol, TypeVar
+
+import structlog
+
+from schemas.attempt import ClosedAttempt, OpenedAttempt
+from schemas.decision import Decision
+from schemas.errors import PostgresUnavailable
+from schemas.ids import JobId
+from schemas.job import Held, Lease
+from tasks.execution.deps import Jobs
+
+T = TypeVar("T")
+
+log = structlog.get_logger()
+
+FIRST_PAUSE_SECONDS = 0.1
+LONGEST_PAUSE_SECONDS = 2.0
+"""Between two tries of one job, spread by chance: hundreds of slots must not knock together."""
+
+
+class NamedClaims(Jobs, Protocol):
+    """Jobs whose claims may be repeated."""
+
+    async def hold(self, job_id: JobId, generation: int, claim: str | None = None) -> Held | None:
+        """Take the job; what a claim of this name, which nobody else uses, has taken already is found again."""
+
+
+class PatientJobs:
+    """`tasks.execution.deps.Jobs` that waits for Postgres, `most_seconds` in all (None: as long as it takes)."""
+
+    def __init__(
+        self,
+        jobs: NamedClaims,
+        *,
+        pause: Callable[[float], Awaitable[None]],
+        jitter: Callable[[], float],
+        most_seconds: float | None,
+    ) -> None:
+        self._jobs, self._pause, self._jitter, self._most_seconds = jobs, pause, jitter, most_seconds
+        self._away = False
+        self._claims = itertools.count(1)
+
+    async def hold(self, job_id: JobId, generation: int) -> Held | None:
+        """Take the job; None when it is taken, stale or at rest."""
+        claim = str(next(self._claims))
+        return await self._patiently(lambda: self._jobs.hold(job_id, generation, claim))
+
+    async def open(self, attempt: OpenedAttempt) -> bool:
+        """Make the attempt durable; False when the epoch or the fence has passed."""
+        return await self._patiently(lambda: self._jobs.open(attempt))
+
+    async def record(self, lease: Lease, closed: ClosedAttempt | None, decision: Decision) -> bool:
+        """Write outcome and decision; False when the fence was lost."""
+        return await self._patiently(lambda: self._jobs.record(lease, closed, decision))
+
+    async def suspended(self, job_id: JobId) -> Sequence[OpenedAttempt]:
+        """The job's attempts whose end nobody knows."""
+        return await self._patiently(lambda: self._jobs.suspended(job_id))
+
+    async def hand_back(self, lease: Lease) -> bool:
+        """Not waited for: a process that ends has no time, and its leases run out."""
+        return await self._jobs.hand_back(lease)
+
+    def beating(self, lease: Lease) -> AbstractAsyncContextManager[None]:
+        """Renew the lease while the block runs."""
+        return self._jobs.beating(lease)
+
+    async def _patiently(self, write: Callable[[], Awaitable[T]]) -> T:
+        pause_seconds, waited_seconds = FIRST_PAUSE_SECONDS, 0.0
+        while True:
+            try:
+                done = await write()
+            except PostgresUnavailable as error:
+                if self._most_seconds is not None and waited_seconds >= self._most_seconds:
+                    raise
+                self._say_away(error)
+            else:
+                self._say_back()
+                return done
+            spread_seconds = pause_seconds * (0.5 + self._jitter())
+            await self._pause(spread_seconds)
+            waited_seconds += spread_seconds
+            pause_seconds = min(pause_seconds * 2, LONGEST_PAUSE_SECONDS)
+
+    def _say_away(self, error: PostgresUnavailable) -> None:
+        if not self._away:
+            self._away = True
+            log.warning("jobs_wait_for_postgres", reason=error.message)
+
+    def _say_back(self) -> None:
+        if self._away:
+            self._away = False
+            log.info("jobs_have_postgres")

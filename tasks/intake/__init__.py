@@ -1,0 +1,1 @@
+"""Accepts jobs from HTTP, Celery and batches, and delivers their results."""

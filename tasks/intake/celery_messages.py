@@ -1,0 +1,101 @@
+"""What the three Celery tasks do, without Celery: run a slice, submit a body, complete a body.
+
+The task names, the one positional argument and the queue's meaning as the lane are fixed surface.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import structlog
+
+from schemas.errors import InvalidRequest
+from schemas.ids import DEFAULT_TENANT, MOST_ID_CHARACTERS, JobId, TenantId
+from schemas.job import NewJob
+from schemas.jsons import dumps
+from schemas.lanes import Lane
+from schemas.tenants import TenantShare, no_limits
+from tasks.dispatch.publisher import Published, parse_message
+from tasks.requests.chat import Origin, Vocabulary, checked_lane, parse_chat_request
+
+log = structlog.get_logger()
+
+
+async def run_slice(body: Any, run: Callable[[Published], Awaitable[None]]) -> int:  # noqa: ANN401 - unparsed
+    """Run every job of a slice side by side; returns their number.
+
+    A job whose run ends in a bug is logged and left to its lease: rescue counts a try. The others go on.
+    """
+    jobs = parse_message(body)
+    ends = await asyncio.gather(*(run(job) for job in jobs), return_exceptions=True)
+    for job, end in zip(jobs, ends, strict=True):
+        if isinstance(end, asyncio.CancelledError):
+            raise end
+        if isinstance(end, BaseException):
+            log.error("job_run_failed", job_id=job.job_id, exc_info=end)
+    return len(jobs)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CallerMessage:
+    """A message of another service: its body, and what Celery says about it.
+
+    `size_bytes` is what came over the wire, which is never less than the body; 0 where nobody counted.
+    """
+
+    body: Any
+    task_id: str
+    queue: str
+    size_bytes: int = 0
+
+
+def job_from_message(
+    message: CallerMessage,
+    vocabulary: Vocabulary,
+    *,
+    job_id: JobId,
+    now: datetime,
+    tenants: frozenset[str],
+    max_body_bytes: int,
+    share_of: Callable[[TenantId], TenantShare] = no_limits,
+) -> NewJob:
+    """Turn a caller's message into a job on the lane that it was sent to. Raises InvalidRequest.
+
+    A body may be as large as over HTTP; a larger one belongs into a batch file. Access to the broker is operator
+    trust: the body may name any existing tenant, and then has its lanes.
+    """
+    if not isinstance(message.body, Mapping):
+        raise InvalidRequest("The one positional argument must be a JSON object, the same body as over HTTP.")
+    if message.size_bytes > max_body_bytes and _size(message.body) > max_body_bytes:
+        raise InvalidRequest(f"The body may have at most {max_body_bytes} bytes.")
+    body = dict(message.body)
+    tenant_id = _tenant(body.pop("tenant", DEFAULT_TENANT), tenants)
+    lanes = share_of(tenant_id).lanes
+    origin = Origin(
+        tenant_id=tenant_id,
+        job_id=job_id,
+        default_lane=checked_lane(lane_of(message.queue), lanes),
+        idempotency_key=message.task_id,
+        lanes=lanes,
+    )
+    return parse_chat_request(body, origin, vocabulary, now)
+
+
+def lane_of(queue: str) -> Lane:
+    """The lane that a queue stands for; an unknown queue is normal."""
+    return next((lane for lane in Lane if lane.queue == queue), Lane.NORMAL)
+
+
+def _size(body: Any) -> int:  # noqa: ANN401 - unparsed
+    """Bytes of the body as HTTP would carry it: Celery's JSON escapes what is no ASCII."""
+    return len(dumps(body))
+
+
+def _tenant(name: Any, tenants: frozenset[str]) -> TenantId:  # noqa: ANN401 - unparsed
+    if not isinstance(name, str):
+        raise InvalidRequest("tenant must be a string.", param="tenant")
+    if name not in tenants:
+        raise InvalidRequest(f"There is no tenant {name[:MOST_ID_CHARACTERS]!r}.", param="tenant")
+    return TenantId(name)

@@ -1,0 +1,119 @@
+"""Results of `completions.complete`: delivered to the caller's backend when the job rests, at least once.
+
+The promise is a row beside the job; what is delivered is noted afterwards, so a crash in between delivers twice.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Protocol
+
+from schemas.accepted import Rested
+from schemas.errors import PenstockError
+from schemas.ids import JobId
+from schemas.jsons import JsonObject
+from schemas.money import usd_text
+from schemas.states import JobState
+from storage.tenancy.celery_results import Delivery
+from tasks.maintenance.items import Isolation, reason_of
+
+DELIVERED_AT_ONCE = 16
+"""Each is a read and a blocking write in a thread: more only wait for connections."""
+
+
+class JobNotCompleted(PenstockError):  # noqa: N818 - reads as what happened
+    """The job came to rest without an answer."""
+
+    code = "job_not_completed"
+
+
+class Backend(Protocol):
+    """Where Celery callers look for results, in Celery's own format."""
+
+    async def succeed(self, task_id: str, value: JsonObject) -> None:
+        """Raises RedisUnavailable."""
+
+    async def fail(self, task_id: str, error: Exception) -> None:
+        """Raises RedisUnavailable."""
+
+
+class Promises(Protocol):
+    """What was promised to whom."""
+
+    async def notice_rested(self) -> int:
+        """Make promises ready whose jobs came to rest unseen."""
+
+    async def ready(self) -> Sequence[Delivery]:
+        """Promises whose jobs rest and that are not delivered."""
+
+    async def delivered(self, task_ids: Sequence[str]) -> int:
+        """Note that these have been delivered."""
+
+
+class Ends(Protocol):
+    """How jobs ended."""
+
+    async def rested(self, job_id: JobId) -> Rested | None:
+        """A job's end, or None while it is not at rest."""
+
+
+class Deliveries:
+    """Delivers what is ready."""
+
+    def __init__(
+        self, promises: Promises, ends: Ends, backend: Backend, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._promises = promises
+        self._ends = ends
+        self._backend = backend
+        self._isolation = Isolation("deliver", end=self._refuse, clock=clock)
+
+    async def deliver(self) -> int:
+        """One round; returns how many results were delivered. Raises RedisUnavailable and PostgresUnavailable."""
+        await self._promises.notice_rested()
+        ready, delivered = list(await self._promises.ready()), 0
+        for start in range(0, len(ready), DELIVERED_AT_ONCE):
+            some = ready[start : start + DELIVERED_AT_ONCE]
+            results = await asyncio.gather(
+                *(self._isolation.run(promise.task_id, partial(self._deliver, promise)) for promise in some)
+            )
+            sent = [promise.task_id for promise, number in zip(some, results, strict=True) if number]
+            delivered += await self._promises.delivered(sent)
+        return delivered
+
+    async def _deliver(self, promise: Delivery) -> int:
+        """1 where it was told; 0 where the job was replayed meanwhile, whose promise is kept for its end."""
+        rested = await self._ends.rested(promise.job_id)
+        if rested is None:
+            return 0
+        await self._tell(promise, rested)
+        return 1
+
+    async def _refuse(self, task_id: str, error: Exception) -> None:
+        """Tell the caller that the result cannot be written for it, so that it does not wait for ever."""
+        await self._backend.fail(task_id, JobNotCompleted(f"The result cannot be delivered. {reason_of(error)}"))
+        await self._promises.delivered([task_id])
+
+    async def _tell(self, promise: Delivery, rested: Rested) -> None:
+        if rested.state is JobState.COMPLETED:
+            await self._backend.succeed(promise.task_id, completed_job(rested))
+        else:
+            await self._backend.fail(promise.task_id, JobNotCompleted(_sentence(rested)))
+
+
+def completed_job(rested: Rested) -> JsonObject:
+    """A completed job as its Celery caller gets it; `reply` is the chat completion object."""
+    return {
+        "id": rested.job_id,
+        "state": rested.state.value,
+        "lane": rested.lane.value,
+        "served_by": rested.served_by,
+        "reply": rested.reply,
+        "cost_usd": usd_text(rested.cost_nano_usd),
+    }
+
+
+def _sentence(rested: Rested) -> str:
+    why = rested.message or rested.dead_reason or rested.state.value
+    return f"The job {rested.job_id} is {rested.state.value} ({rested.dead_reason or rested.state.value}): {why}"

@@ -1,0 +1,248 @@
+"""Intake: make a job durable, then tell the workers. P3 begins with the commit in `submit`.
+
+A message that cannot be sent is no error here: the row is the truth and dispatch publishes it within a second or two
+of Redis being back.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from typing import assert_never
+
+import structlog
+
+from schemas.accepted import Accepted, Rested
+from schemas.admission import TENANT_REASONS, Refusal, RefusalReason
+from schemas.decision import Complete, DeadLetter
+from schemas.errors import QuotaReached, RedisUnavailable, ShareUsedUp, Unavailable
+from schemas.ids import BatchId, FileId, JobId, TenantId
+from schemas.job import NewJob
+from schemas.lanes import PUBLISHED_BY_INTAKE, Lane
+from schemas.money import ZERO
+from schemas.outcome import Failed, NotAdmitted, NotAllowed, Outcome
+from schemas.states import JobState
+from storage.batches.batches import StoredBatch
+from tasks.batches.stores import JobRows, NewBatches
+from tasks.batches.terms import checked_endpoint, stop_loss, window_seconds
+from tasks.dispatch.publisher import Published
+from tasks.dispatch.refill import Outlet
+from tasks.execution.deps import Deps, OnChunk
+from tasks.execution.layers.stopwatch import Stopwatch
+from tasks.execution.pipeline import live
+from tasks.intake.call_places import CallPlaces
+from tasks.intake.urgent_allowances import Allowances
+from tasks.requests.new_ids import new_batch_id
+from tasks.tenancy.quotas import Quotas
+
+log = structlog.get_logger()
+
+PATIENCE_SECONDS = 30.0
+"""How long a caller who waits is kept waiting for limits and retries: below the minute after which proxies hang up."""
+
+SILENT_SECONDS = 5.0
+"""After a message that could not be sent, urgent jobs are left to dispatch: finding Redis away takes six seconds."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TenantLimits:
+    """Quotas, allowances and call places. They keep one tenant from crowding out the others in this process."""
+
+    quotas: Quotas
+    allowances: Allowances
+    places: CallPlaces
+    leave_to_dispatch: Callable[[Sequence[JobId]], Awaitable[None]]
+
+
+USED_UP = "The share of this tenant is used up."
+
+
+class Intake:
+    """The way in for every door."""
+
+    def __init__(  # noqa: PLR0917 - each is one collaborator, told apart by its type
+        self,
+        jobs: JobRows,
+        batches: NewBatches,
+        outlet: Outlet,
+        deps: Deps,
+        limits: TenantLimits,
+        check: Callable[[NewJob], None] = lambda _: None,
+    ) -> None:
+        """`check` raises InvalidRequest for a job that could never run."""
+        self._jobs = jobs
+        self._batches = batches
+        self._outlet = outlet
+        self._deps = deps
+        self._limits = limits
+        self._check = check
+        self._publish_again_at = float("-inf")
+
+    async def submit(self, job: NewJob) -> Accepted:
+        """Store a job and publish it if its lane is urgent. Safe to call twice under one idempotency key.
+
+        Of a tenant that has many urgent jobs published the rest is left to dispatch, which is fair between tenants.
+        A job that is stored already is returned also where a quota is reached. Raises QuotaReached.
+        """
+        self._check(job)
+        try:
+            await self._limits.quotas.take_job(job)
+        except QuotaReached:
+            known = await self._jobs.named_by_key(job)
+            if known is None:
+                raise
+            return known
+        [accepted] = await self._jobs.insert([job])
+        if accepted.lane in PUBLISHED_BY_INTAKE and not accepted.repeated and self._may_publish():
+            await self._tell_workers(accepted, job.tenant_id)
+        return accepted
+
+    async def cancel(self, job_id: JobId, tenant_id: TenantId | None) -> bool:
+        """Cancel a job that is not at rest; its cost so far stays booked."""
+        return await self._jobs.cancel(job_id, tenant_id)
+
+    async def complete(self, job: NewJob, on_chunk: OnChunk | None = None) -> Rested:
+        """Run a job in this process by the same pipeline and wait for its end.
+
+        A job that would have to wait longer than its caller is cancelled; the caller learns what it waited for. Before
+        that the call waits for a place of its tenant. A job that is stored already needs neither a place nor room in a
+        quota. Raises ShareUsedUp and QuotaReached.
+        """
+        self._check(job)
+        began = time.monotonic()
+        async with AsyncExitStack() as call:
+            try:
+                await self._limits.quotas.take_job(job)
+                if not self._limits.places.has_place(job.tenant_id):
+                    known = await self._jobs.named_by_key(job)
+                    if known is not None:
+                        return await self._known(known)
+                await call.enter_async_context(self._limits.places.held(job.tenant_id, PATIENCE_SECONDS))
+            except ShareUsedUp:
+                known = await self._jobs.named_by_key(job)
+                if known is None:
+                    raise
+                return await self._known(known)
+            return await self._complete(job, on_chunk, max(0.0, PATIENCE_SECONDS - (time.monotonic() - began)))
+
+    async def _complete(self, job: NewJob, on_chunk: OnChunk | None, patience_seconds: float) -> Rested:
+        held = await self._jobs.insert_running(job)
+        if isinstance(held, Accepted):
+            return await self._known(held)
+        watch = Stopwatch(self._deps.gate, self._deps.pause, clock=time.monotonic)
+        deps = replace(self._deps, gate=watch, pause=watch.pause)
+        async with self._deps.jobs.beating(held.lease):
+            outcome, decision = await live(held, deps, on_chunk, patience_seconds)
+        if not isinstance(decision, Complete | DeadLetter):
+            await self._jobs.cancel(job.id, job.tenant_id)
+        rested = await self._jobs.rested(job.id)
+        return _with_cause(rested or _unfinished(job.id, job.lane), outcome, watch.waited_ms)
+
+    async def create_batch(
+        self,
+        tenant_id: TenantId,
+        input_file_id: FileId,
+        *,
+        endpoint: str,
+        completion_window: str,
+        metadata: dict[str, str] | None,
+        lane: Lane,
+        lanes: frozenset[Lane] | None = None,
+    ) -> StoredBatch:
+        """Store a batch whose file upkeep will read. Raises InvalidRequest for terms that it cannot have.
+
+        Its lines may name `lanes`, or those of its tenant where that is None. Raises QuotaReached.
+        """
+        await self._limits.quotas.take_batch(tenant_id)
+        return await self._batches.create(
+            new_batch_id(),
+            tenant_id,
+            endpoint=checked_endpoint(endpoint),
+            lane=lane,
+            completion_window=completion_window,
+            window_seconds=window_seconds(completion_window),
+            input_file_id=input_file_id,
+            metadata=metadata,
+            stop_loss=stop_loss(metadata),
+            lanes=lanes,
+        )
+
+    async def cancel_batch(self, batch_id: BatchId, tenant_id: TenantId) -> bool:
+        """Stop a batch: what has not begun is cancelled, what runs may finish. False where nothing can be stopped."""
+        return await self._batches.cancel(batch_id, tenant_id)
+
+    def _may_publish(self) -> bool:
+        return time.monotonic() >= self._publish_again_at
+
+    async def _tell_workers(self, accepted: Accepted, tenant_id: TenantId) -> None:
+        """Publish a job, or leave it to dispatch. Whatever fails here, the job is stored, and dispatch takes it too."""
+        try:
+            if await self._limits.allowances.take(tenant_id, accepted.lane):
+                await self._publish(accepted)
+            else:
+                await self._limits.leave_to_dispatch([accepted.job_id])
+        except Unavailable as error:
+            log.warning("publish_left_to_dispatch", job_id=accepted.job_id, lane=accepted.lane, reason=error.message)
+        except Exception:  # a bug here is no reason to tell the caller that nothing was accepted
+            log.exception("publish_left_to_dispatch", job_id=accepted.job_id, lane=accepted.lane)
+
+    async def _publish(self, accepted: Accepted) -> None:
+        one = [Published(job_id=accepted.job_id, generation=accepted.generation)]
+        try:
+            await self._outlet.publish(accepted.lane, one)
+        except RedisUnavailable:
+            self._publish_again_at = time.monotonic() + SILENT_SECONDS
+            log.warning("publish_failed", job_id=accepted.job_id, lane=accepted.lane)
+            return
+        await self._jobs.mark_dispatched(one)
+
+    async def _known(self, accepted: Accepted) -> Rested:
+        rested = await self._jobs.rested(accepted.job_id)
+        return rested or _unfinished(accepted.job_id, accepted.lane)
+
+
+def _unfinished(job_id: JobId, lane: Lane) -> Rested:
+    return Rested(job_id=job_id, state=JobState.RUNNING, lane=lane, message="This job has not finished yet.")
+
+
+def _with_cause(rested: Rested, outcome: Outcome, waited_ms: int) -> Rested:
+    match outcome:
+        case NotAdmitted(reason=why):
+            message = USED_UP if why in TENANT_REASONS else "A limit is exhausted."
+            return replace(rested, wait_ms=waited_ms, dead_reason=why.value, message=message)
+        case Failed(trouble=trouble) if rested.state is JobState.CANCELLED:
+            return replace(rested, wait_ms=waited_ms, dead_reason=trouble.kind.value, message=trouble.message)
+        case NotAllowed(refusal=refusal):
+            message = rested.message or _sentence(refusal)
+            return replace(rested, wait_ms=waited_ms, dead_reason=refusal.reason.value, message=message)
+        case _:
+            return replace(rested, wait_ms=waited_ms, cost_nano_usd=rested.cost_nano_usd or ZERO)
+
+
+def _sentence(refusal: Refusal) -> str:
+    match refusal.reason:
+        case RefusalReason.BUDGET:
+            return f"The budget {refusal.scope} is spent." if refusal.scope else "A budget is spent."
+        case RefusalReason.PACE:
+            return f"The budget {refusal.scope} is ahead of its pace; it has room in {_words(refusal.opens_in_ms)}."
+        case RefusalReason.TOO_MANY_BUDGETS:
+            return refusal.scope or "Too many budgets count this request."
+        case RefusalReason.ACCOUNT_STOPPED:
+            return "The account at the provider is stopped until an operator opens it again."
+        case RefusalReason.NOT_READY | RefusalReason.STALE_EPOCH | RefusalReason.STALE_WINDOW:
+            return "Redis cannot be reached, or the ledger is being rebuilt; try again in a few seconds."
+        case RefusalReason.TOO_LARGE:
+            return "The request is larger than the limit of its model can ever hold."
+        case RefusalReason.TENANT_TOO_LARGE:
+            return "The request is larger than tokens_per_minute of its tenant."
+        case RefusalReason.UNKNOWN_PRICE:
+            return "A budget counts this request and the price of its model is not known."
+        case RefusalReason.UNKNOWN_MODEL:
+            return "The model is not configured any more."
+        case _:
+            assert_never(refusal.reason)
+
+
+def _words(milliseconds: int) -> str:
+    minutes = -(-milliseconds // 60_000)
+    return f"{minutes} minutes" if minutes > 1 else "a minute"

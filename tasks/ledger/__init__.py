@@ -1,0 +1,1 @@
+"""Reconciles money between Redis, Postgres and the providers."""

@@ -1,0 +1,84 @@
+"""Holding Redis against Postgres: what a counter should say, from the stamps there and the ledger here. Pure.
+
+Reserved is the sum of the stamps that name the counter, exactly, because both are of one moment. Settled is the ledger
+less what is posted there and still stamped here, because its settlement is under way or was lost. The two stores are
+not read at the same moment: what was booked in between may be in either, and is given the benefit of the doubt.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from admission.limits import Balance, Holdings
+from admission.stamps import Stamp
+from schemas.attempt import AttemptState
+from schemas.ids import AttemptId
+from storage.ledger.ledger import AuditedBooks
+
+_Counter = tuple[str, str]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Difference:
+    """What must be added to a counter; negative where it holds too much."""
+
+    scope: str
+    window: str
+    settled_nano_usd: int
+    reserved_nano_usd: int
+
+
+def differences(held: Holdings, books: AuditedBooks) -> list[Difference]:
+    """Every counter that does not say what it should."""
+    reserved, under_way = _reserved(held.stamps, books), _under_way(held.stamps, books)
+    most = {(one.scope, one.window): one.settled_nano_usd for one in books.sums}
+    least = {(one.scope, one.window): one.settled_before_nano_usd for one in books.sums}
+    found = []
+    for balance in held.balances:
+        counter = (balance.scope, balance.window)
+        pending = under_way[counter]
+        difference = Difference(
+            scope=balance.scope,
+            window=balance.window,
+            settled_nano_usd=_beyond(balance, least.get(counter, 0) - pending, most.get(counter, 0) - pending),
+            reserved_nano_usd=reserved[counter] - balance.reserved_nano_usd,
+        )
+        if difference.settled_nano_usd or difference.reserved_nano_usd:
+            found.append(difference)
+    return found
+
+
+def forgotten(held: Holdings, books: AuditedBooks) -> frozenset[AttemptId]:
+    """Attempts that Postgres holds open and Redis has no stamp of: their money is counted nowhere."""
+    return books.open_before - {stamp.attempt_id for stamp in held.stamps}
+
+
+def _beyond(balance: Balance, least: int, most: int) -> int:
+    settled = balance.settled_nano_usd
+    return min(max(settled, least), most) - settled
+
+
+def _reserved(stamps: Iterable[Stamp], books: AuditedBooks) -> defaultdict[_Counter, int]:
+    sums: defaultdict[_Counter, int] = defaultdict(int)
+    for stamp in stamps:
+        for counter in _counters(stamp, books):
+            sums[counter] += stamp.cost_nano_usd
+    return sums
+
+
+def _under_way(stamps: Iterable[Stamp], books: AuditedBooks) -> defaultdict[_Counter, int]:
+    sums: defaultdict[_Counter, int] = defaultdict(int)
+    for stamp in stamps:
+        end = books.ends.get(stamp.attempt_id)
+        if end is not None and end.state is AttemptState.POSTED:
+            for counter in _counters(stamp, books):
+                sums[counter] += end.cost_nano_usd
+    return sums
+
+
+def _counters(stamp: Stamp, books: AuditedBooks) -> Iterable[_Counter]:
+    """The counters that it names; a stamp of an earlier version names none, and its attempt does."""
+    end = books.ends.get(stamp.attempt_id)
+    if stamp.counters or end is None:
+        return stamp.counters
+    return [(counter.scope, counter.window) for counter in end.grant.counters]

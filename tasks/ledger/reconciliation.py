@@ -1,0 +1,252 @@
+"""Keeping Redis and Postgres of one mind about money: rebuild after a loss, resolve what lies in suspense.
+
+Postgres is the truth. A missing or foreign epoch in Redis closes admission; the rebuild raises the epoch, copies the
+sums and the open reservations over, and opens admission last.
+"""
+
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Protocol, assert_never
+
+import structlog
+
+from admission.ledger import OpenReservation
+from admission.limits import Balance, Holdings, TargetLimits
+from admission.stamps import read_stamp
+from schemas.admission import BudgetCounter, Grant, SettleKind, Settlement
+from schemas.attempt import AttemptState, SettledEnd, Unsettled
+from schemas.ids import AttemptId
+from schemas.job import Target
+from schemas.money import ZERO
+from storage.ledger.ledger import LedgerTable
+from storage.queue.transitions import DueTable
+from tasks.budgets.counters import Window, names_its_tenant, window_name
+from tasks.configuration.effective import Configuration
+from tasks.ledger.audit import Difference, differences, forgotten
+from tasks.maintenance.items import Isolation
+
+log = structlog.get_logger()
+
+LONGEST_WINDOW = timedelta(days=32)
+"""Sums older than the longest budget window (a month, in any timezone) cannot matter to admission."""
+
+PRESUME_AFTER_SECONDS = 24 * 3600.0
+"""After a day nobody will say any more what an attempt cost: it is posted at its reservation, to be adjusted by the
+invoice."""
+
+RECONCILED_PER_ROUND = 500
+"""About how many stamps in suspense a round looks at. The next goes on behind them: who stays there hides nobody."""
+
+CLOCKS_DIFFER = timedelta(seconds=5)
+"""How far the clocks of workers and of Postgres may differ; what was booked within it is too fresh to be audited."""
+
+NO_TARGET = Target(account="", model="")
+"""What lies in suspense takes no permits of any target with it."""
+
+
+class RedisLedger(Protocol):
+    """The ledger's balances in Redis."""
+
+    async def epoch(self) -> int | None:
+        """The epoch in force; None while the ledger is closed."""
+
+    async def rebuild(
+        self,
+        epoch: int,
+        balances: Sequence[Balance],
+        open_reservations: Sequence[OpenReservation],
+        limits: Sequence[tuple[TargetLimits, int]],
+    ) -> bool:
+        """Write everything anew and open."""
+
+    async def resolve(self, settlement: Settlement) -> bool:
+        """Settle what lies in suspense, or is still live."""
+
+    async def suspended(self, cursor: int = 0, *, about: int) -> tuple[Sequence[str], int]:
+        """About so many stamps in suspense, and where the next begin; 0 is the beginning."""
+
+    async def counters(self, windows: Collection[str]) -> Sequence[BudgetCounter]:
+        """Every counter of these windows."""
+
+    async def holdings(self, counters: Sequence[BudgetCounter]) -> Holdings:
+        """Stamps and counters of one moment."""
+
+    async def repair(self, epoch: int, counter: BudgetCounter, *, settled: int, reserved: int) -> bool:
+        """Add what an audit found missing."""
+
+
+@dataclass(kw_only=True, slots=True)
+class Bookkeeper:
+    """The money duties of upkeep. Knows how far it has reconciled, and that counters have the names of this version."""
+
+    table: LedgerTable
+    due: DueTable
+    redis: RedisLedger
+    configuration: Configuration
+    now: Callable[[], datetime]
+    clock: Callable[[], float] = time.monotonic
+    _reconciled_to: int = field(default=0, init=False)
+    _carried: bool = field(default=False, init=False)
+    _isolation: Isolation = field(init=False)
+    _reading: Isolation = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Give reading stamps a memory of its own: a stamp that was read may still fail to be settled."""
+        self._isolation, self._reading = Isolation("books", clock=self.clock), Isolation("stamps", clock=self.clock)
+
+    async def keep_open(self) -> int:
+        """Rebuild the balances when Redis has lost them or runs under another epoch; returns 1 when it did.
+
+        Also once after an upgrade from a version whose counters of users and prompts did not name their tenant.
+        """
+        self._carried = self._carried or await self.table.counters_carried()
+        if self._carried and await self.redis.epoch() == await self.table.epoch():
+            return 0
+        return await self._rebuild()
+
+    async def rescue(self, asked_at: datetime) -> int:
+        """Give the jobs of dead workers back; what they may have spent stays reserved, in suspense, at once."""
+        rescued = await self.due.rescue(asked_at)
+        await self._isolation.each(rescued.suspended, lambda attempt: attempt.attempt_id, self._suspend)
+        if rescued.jobs:
+            log.warning("jobs_rescued", jobs=len(rescued.jobs), attempts_in_suspense=len(rescued.suspended))
+        return len(rescued.jobs)
+
+    async def reconcile(self) -> int:
+        """Settle in Redis what Postgres knows the end of: settlements that were lost on their way. A part each round.
+
+        A reservation whose attempt was never opened was never sent: its stamp names its counters, and it is released.
+        Nobody can open it any more: a stamp in suspense is older than the lease of its job, which has passed on.
+        """
+        stamps, following = await self.redis.suspended(self._reconciled_to, about=RECONCILED_PER_ROUND)
+        known = dict[str, AttemptId]()
+
+        async def read(stamp: str) -> int:
+            known[stamp] = read_stamp(stamp).attempt_id
+            return 1
+
+        async def reconcile(stamp: str) -> int:
+            end = ends.get(known[stamp])
+            settlement = _never_opened(stamp) if end is None else _settled(end)
+            return int(settlement is not None and await self.redis.resolve(settlement))
+
+        await self._reading.each(stamps, str, read)
+        ends = await self.table.ends(list(known.values()))
+        reconciled = await self._isolation.each(known, str, reconcile)
+        self._reconciled_to = following
+        return reconciled
+
+    async def audit(self) -> int:
+        """Hold Redis against Postgres, repair what differs and report it; returns how many counters differed.
+
+        Counters whose user or prompt has no tenant are left to the version that made them, while it still runs; what it
+        spends is added to those of this version here.
+        """
+        effective, now = await self.configuration.refresh(), self.now()
+        windows = {window_name(budget.window, budget.timezone, now) for budget in effective.budgets}
+        windows |= {window_name(Window.HOUR, rule.timezone, now) for rule in effective.rules}
+        before = await self.table.moment() - CLOCKS_DIFFER
+        counters = await self.redis.counters(windows)
+        held = await self.redis.holdings([counter for counter in counters if names_its_tenant(counter.scope)])
+        books = await self.table.audited(
+            [stamp.attempt_id for stamp in held.stamps], windows=windows, since=now - LONGEST_WINDOW, before=before
+        )
+        if held.epoch is None or held.epoch != await self.table.epoch():
+            return 0
+        await self.table.count("audits")
+        if lost := forgotten(held, books):
+            log.error("reservations_forgotten", attempts=len(lost), example=min(lost))
+            await self.table.count("rebuilds_after_audit")
+            return await self._rebuild()
+        repair = partial(self._repair, held.epoch)
+        return await self._isolation.each(differences(held, books), lambda each: f"{each.scope} {each.window}", repair)
+
+    async def _repair(self, epoch: int, difference: Difference) -> bool:
+        counter = BudgetCounter(scope=difference.scope, window=difference.window, limit_nano_usd=ZERO)
+        settled, reserved = difference.settled_nano_usd, difference.reserved_nano_usd
+        repaired = await self.redis.repair(epoch, counter, settled=settled, reserved=reserved)
+        if repaired:
+            log.warning(
+                "ledger_repaired",
+                scope=counter.scope,
+                window=counter.window,
+                settled_nano_usd=settled,
+                reserved_nano_usd=reserved,
+            )
+            await self.table.count("repairs")
+            await self.table.count("repaired_nano_usd", abs(settled) + abs(reserved))
+        return repaired
+
+    async def presume(self, after_seconds: float = PRESUME_AFTER_SECONDS) -> int:
+        """Post old suspense at its reservation; returns how many attempts."""
+        old = await self.table.suspense(older_seconds=after_seconds)
+        return await self._isolation.each(old, lambda attempt: attempt.attempt_id, self._presume)
+
+    async def _presume(self, unsettled: Unsettled) -> int:
+        if await self.table.presume(unsettled):
+            await self.redis.resolve(_at_reservation(unsettled))
+        return 1
+
+    async def _suspend(self, unsettled: Unsettled) -> int:
+        return int(await self.redis.resolve(Settlement(grant=unsettled.grant, kind=SettleKind.SUSPEND)))
+
+    async def _rebuild(self) -> int:
+        effective = await self.configuration.refresh()
+        books = await self.table.rebuild(self.now() - LONGEST_WINDOW)
+        balances = [
+            Balance(
+                scope=balance.scope,
+                window=balance.window,
+                limit_nano_usd=None,
+                settled_nano_usd=balance.settled_nano_usd,
+                reserved_nano_usd=balance.reserved_nano_usd,
+            )
+            for balance in books.balances
+        ]
+        carried = [
+            OpenReservation(grant=one.grant, suspended=one.state is AttemptState.SUSPENSE) for one in books.unsettled
+        ]
+        opened = await self.redis.rebuild(books.epoch, balances, carried, effective.limits)
+        republished = await self.due.forget_all_messages()  # a Redis that lost money lost messages too
+        log.info("ledger_rebuilt", epoch=books.epoch, carried=len(carried), opened=opened, republished=republished)
+        return 1
+
+
+def _never_opened(stamp: str) -> Settlement:
+    known = read_stamp(stamp)
+    counters = tuple(BudgetCounter(scope=scope, window=window, limit_nano_usd=ZERO) for scope, window in known.counters)
+    grant = Grant(
+        stamp=stamp,
+        wait_ms=0,
+        tokens=known.tokens,
+        cost_nano_usd=known.cost_nano_usd,
+        target=NO_TARGET,
+        epoch=0,
+        counters=counters,
+    )
+    return Settlement(grant=grant, kind=SettleKind.RELEASE, refund_permits=False)
+
+
+def _settled(end: SettledEnd) -> Settlement | None:
+    match end.state:
+        case AttemptState.POSTED:
+            tokens = end.grant.tokens if end.tokens is None else end.tokens
+            return Settlement(
+                grant=end.grant, kind=SettleKind.POST, actual_tokens=tokens, actual_nano_usd=end.cost_nano_usd
+            )
+        case AttemptState.RELEASED:
+            return Settlement(grant=end.grant, kind=SettleKind.RELEASE, refund_permits=False)
+        case AttemptState.OPENED | AttemptState.SUSPENSE:
+            return None
+        case _:
+            assert_never(end.state)
+
+
+def _at_reservation(unsettled: Unsettled) -> Settlement:
+    grant = unsettled.grant
+    return Settlement(
+        grant=grant, kind=SettleKind.POST, actual_tokens=grant.tokens, actual_nano_usd=grant.cost_nano_usd
+    )

@@ -1,0 +1,71 @@
+"""Re-pricing of history: what was posted is priced again as of its moment, and differences become adjusting entries.
+
+A round at a time, each one transaction; the caller goes on from `after`. Safe to run twice and to break off.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from schemas.ids import AttemptId
+from schemas.job import Target
+from schemas.money import NanoUsd, Price
+from storage.ledger.reprice import PostedAttempt
+
+
+class PriceList(Protocol):
+    """What a model costs at a moment."""
+
+    def price(self, target: Target, now: datetime, *, tier: str, input_tokens: int) -> Price:
+        """The price of a request of this size, or UNKNOWN_PRICE."""
+
+    def served(self, target: Target, now: datetime, *, tier: str | None, input_tokens: int) -> Price | None:
+        """The price of the tier that served it; None where that is not known."""
+
+
+class PostedRows(Protocol):
+    """Posted attempts and their corrections."""
+
+    async def posted(self, *, since: datetime, model: str | None, after: str) -> Sequence[PostedAttempt]:
+        """The next of them, in the order of their ids."""
+
+    async def correct(self, costs: Mapping[AttemptId, NanoUsd], *, dry_run: bool) -> Sequence[NanoUsd]:
+        """Book the differences; returns them."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Round:
+    """What one round has found. `after` is where the next begins; None when there is none. Unpriced are left alone."""
+
+    checked: int
+    unpriced: int
+    adjusted: int
+    adjusted_nano_usd: NanoUsd
+    after: str | None
+
+
+class Repricing:
+    """Prices history again."""
+
+    def __init__(self, rows: PostedRows, prices: PriceList) -> None:
+        self._rows = rows
+        self._prices = prices
+
+    async def round(self, *, since: datetime, model: str | None, after: str = "", dry_run: bool = False) -> Round:
+        """Price the next attempts as of when they were opened."""
+        posted = await self._rows.posted(since=since, model=model, after=after)
+        costs = {one.id: price.cost(one.usage) for one in posted if (price := self._price(one)).is_known}
+        differences = await self._rows.correct(costs, dry_run=dry_run) if costs else []
+        return Round(
+            checked=len(posted),
+            unpriced=len(posted) - len(costs),
+            adjusted=len(differences),
+            adjusted_nano_usd=NanoUsd(sum(differences)),
+            after=posted[-1].id if posted else None,
+        )
+
+    def _price(self, one: PostedAttempt) -> Price:
+        size = one.usage.input_tokens
+        served = self._prices.served(one.target, one.opened_at, tier=one.served, input_tokens=size)
+        return served or self._prices.price(one.target, one.opened_at, tier=one.tier, input_tokens=size)

@@ -1,0 +1,254 @@
+"""Money in suspense: who will say what a call cost and when, the operator's own word, and asking the account.
+
+            its job runs again ──▶ it asks the account itself, before it pays anew (`tasks.execution.pipeline`)
+  suspense  its job rests      ──▶ upkeep asks, at ages that double, where the account keeps completions
+            a day has passed   ──▶ presumed at its reservation (`tasks.ledger.reconciliation`)
+            an operator knows  ──▶ their word, at any time
+
+Whoever comes first resolves it; Postgres decides who that was, and Redis is told after.
+"""
+
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from math import floor, log2
+from typing import Protocol
+
+import structlog
+
+from config.catalogue import Catalogue
+from schemas.admission import Grant, SettleKind, Settlement
+from schemas.attempt import AttemptState, OpenedAttempt
+from schemas.errors import AccountUnavailable, InvalidRequest, NotFound
+from schemas.ids import AttemptId
+from schemas.job import Target
+from schemas.jsons import JsonObject
+from schemas.money import NanoUsd, Price, nano_from_usd, read_usd, usd_text
+from schemas.reply import Reply
+from storage.ledger.unresolved import OPERATORS_WORD, Span, Standing, SuspenseView
+from tasks.ledger.reconciliation import PRESUME_AFTER_SECONDS
+from tasks.maintenance.items import Isolation
+from tasks.requests.chat import MAX_COST_USD
+
+log = structlog.get_logger()
+
+FIRST_LOOK_SECONDS = 10.0
+"""An account needs a moment before it lists what it has kept; after this, at twice the age each time."""
+
+LOOK_AGES = tuple(
+    timedelta(seconds=FIRST_LOOK_SECONDS * 2**number)
+    for number in range(1 + floor(log2(PRESUME_AFTER_SECONDS / FIRST_LOOK_SECONDS)))
+)
+"""How long something has been in suspense when its account is asked, until it is presumed."""
+
+ASKED_PER_ROUND = 100
+"""Questions to one account before the others have theirs; a look that needs more goes on in the next round."""
+
+BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
+"""Before anything was in suspense: where the first look begins."""
+
+WHY = {
+    "worker_lost": "its worker died during the call",
+    "handed_back": "its worker was stopped during the call",
+    "ambiguous": "it was sent, and no answer came",
+    "cut": "its answer broke off",
+    "unknown": "its error says nothing of the bill",
+    "internal_error": "a fault of ours ended it before its answer was read",
+    "late": "its worker had lost the job",
+}
+
+
+class SuspenseRows(Protocol):
+    """Attempts in suspense as they are stored (`storage.ledger.unresolved`)."""
+
+    async def oldest(self, *, after: AttemptId | None = None, most: int = 50) -> Sequence[SuspenseView]:
+        """Oldest first."""
+
+    async def resolve(self, attempt_id: AttemptId, billed_nano_usd: NanoUsd | None) -> Standing | None:
+        """An operator's word; returns how the attempt stands then."""
+
+
+Settle = Callable[[Settlement], Awaitable[bool]]
+"""Tells Redis. False where that was done before."""
+
+
+class Suspense:
+    """What operators see of suspense, and say about it."""
+
+    def __init__(
+        self, rows: SuspenseRows, settle: Settle, *, keeping: Collection[str], now: Callable[[], datetime]
+    ) -> None:
+        """`keeping` are the accounts that keep completions (`lookup = true`)."""
+        self._rows = rows
+        self._settle = settle
+        self._keeping = keeping
+        self._now = now
+
+    async def oldest(self, *, after: AttemptId | None, most: int) -> list[JsonObject]:
+        """One row per attempt: what it holds back and why, and who will resolve it when, the oldest first."""
+        now = self._now()
+        return [self._row(each, now) for each in await self._rows.oldest(after=after, most=most)]
+
+    async def resolve(self, attempt_id: AttemptId, billed_usd: str | float | None) -> JsonObject:
+        """Book what an attempt in suspense was billed; None gives its reservation back. Safe to call twice.
+
+        Raises NotFound, InvalidRequest for one that was resolved otherwise, and RedisUnavailable: then it is booked,
+        and upkeep tells Redis.
+        """
+        billed = None if billed_usd is None else _amount(billed_usd)
+        standing = await self._rows.resolve(attempt_id, billed)
+        if standing is None:
+            raise NotFound(f"There is no attempt with the id '{attempt_id}'.", param="id")
+        state = AttemptState.RELEASED if billed is None else AttemptState.POSTED
+        if (standing.outcome, standing.state, standing.cost_nano_usd) != (OPERATORS_WORD, state, billed or 0):
+            raise InvalidRequest(_otherwise(standing), param="id")
+        log.info("suspense_resolved", attempt_id=attempt_id, billed_nano_usd=billed)
+        await self._settle(_settlement(standing.grant, billed))
+        return {
+            "id": attempt_id,
+            "object": "suspense",
+            "state": standing.state.value,
+            "billed_usd": usd_text(standing.cost_nano_usd),
+            "reserved_usd": usd_text(standing.grant.cost_nano_usd),
+        }
+
+    def _row(self, view: SuspenseView, now: datetime) -> JsonObject:
+        presumed_at = view.opened_at + timedelta(seconds=PRESUME_AFTER_SECONDS)
+        resolved_by, resolved_at = self._resolver(view, presumed_at, now)
+        return {
+            "id": view.id,
+            "object": "suspense",
+            "job_id": view.job_id,
+            "job_state": view.job_state,
+            "tenant_id": view.tenant_id,
+            "target": str(view.grant.target),
+            "counters": [f"{counter.scope}/{counter.window}" for counter in view.grant.counters],
+            "reserved_usd": usd_text(view.grant.cost_nano_usd),
+            "outcome": view.outcome,
+            "why": WHY.get(view.outcome or "", view.outcome),
+            "opened_at": view.opened_at,
+            "since": view.since_at,
+            "resolved_by": resolved_by,
+            "resolved_at": resolved_at,
+            "presumed_at": presumed_at,
+        }
+
+    def _resolver(self, view: SuspenseView, presumed_at: datetime, now: datetime) -> tuple[str, datetime | None]:
+        """Who will resolve it, and when, if nobody says anything before."""
+        if view.grant.target.account not in self._keeping:
+            return "presumption", presumed_at
+        if not view.job_state.at_rest:
+            return "its job", None
+        return "look-up", min(next_look(view.since_at, now) or presumed_at, presumed_at)
+
+
+class LeftBehind(Protocol):
+    """What nobody will ask about any more (`storage.ledger.unresolved`)."""
+
+    async def left_behind(
+        self, account: str, since: Sequence[Span], *, behind: OpenedAttempt | None, most: int
+    ) -> Sequence[OpenedAttempt]:
+        """Attempts of jobs at rest, in suspense since one of these spans: a page, the oldest first."""
+
+
+class Keepers(Protocol):
+    """Accounts that keep completions."""
+
+    async def look_up(self, target: Target, attempt_id: AttemptId) -> Reply | None:
+        """The reply of an earlier call, where its account still has it. Raises AccountUnavailable."""
+
+    def served_price(self, opened: OpenedAttempt, reply: Reply) -> Price:
+        """What a million tokens of this reply cost."""
+
+
+Post = Callable[[AttemptId, NanoUsd], Awaitable[bool]]
+"""Books a cost that was looked up; False where somebody had resolved it."""
+
+
+@dataclass(kw_only=True)
+class LookUps:
+    """Upkeep's questions to the accounts that keep completions."""
+
+    rows: LeftBehind
+    post: Post
+    settle: Settle
+    keepers: Keepers
+    accounts: Collection[str]
+    now: Callable[[], datetime]
+    _isolation: Isolation = field(default_factory=lambda: Isolation("look_up"))
+    _looked_at: dict[str, datetime] = field(default_factory=dict)
+    _under_way: dict[str, tuple[datetime, OpenedAttempt | None]] = field(default_factory=dict)
+
+    async def look(self) -> int:
+        """Ask about the attempts whose turn has come; returns how many were booked.
+
+        A look at an account that has too many for one round, or is away, goes on from there in the next: only those
+        that were asked about have had their turn.
+        """
+        now = self.now()
+        return await self._isolation.each(sorted(self.accounts), str, lambda account: self._look_at(account, now))
+
+    async def _look_at(self, account: str, now: datetime) -> int:
+        until, behind = self._under_way.setdefault(account, (now, None))
+        since, booked = turns(self._looked_at.get(account, BEGINNING), until), 0
+        page = await self.rows.left_behind(account, since, behind=behind, most=ASKED_PER_ROUND)
+        for opened in page:
+            try:
+                booked += await self._isolation.run(opened.id, partial(self._ask, opened))
+            except AccountUnavailable:
+                return booked
+            self._under_way[account] = (until, opened)
+        if len(page) < ASKED_PER_ROUND:
+            self._looked_at[account], _ = self._under_way.pop(account)
+        return booked
+
+    async def _ask(self, opened: OpenedAttempt) -> bool:
+        reply = await self.keepers.look_up(opened.target, opened.id)
+        if reply is None or reply.usage is None:
+            return False
+        cost = self.keepers.served_price(opened, reply).cost(reply.usage)
+        if not await self.post(opened.id, cost):
+            return False
+        log.info("suspense_looked_up", attempt_id=opened.id, nano_usd=cost)
+        await self.settle(replace(_settlement(opened.grant, cost), actual_tokens=reply.usage.total_tokens))
+        return True
+
+
+def keeping(catalogue: Catalogue) -> frozenset[str]:
+    """The accounts that keep completions, and can be asked for one."""
+    return frozenset(name for name, table in catalogue.providers.items() if table.lookup)
+
+
+def turns(after: datetime, until: datetime) -> list[Span]:
+    """The moments since which something is in suspense whose turn came after one moment and up to another."""
+    return [Span(after - age, until - age) for age in LOOK_AGES]
+
+
+def next_look(since_at: datetime, now: datetime) -> datetime | None:
+    """When the next look at something in suspense since then is due; None after the last."""
+    return next((since_at + age for age in LOOK_AGES if since_at + age > now), None)
+
+
+def _settlement(grant: Grant, billed: NanoUsd | None) -> Settlement:
+    if billed is None:
+        return Settlement(grant=grant, kind=SettleKind.RELEASE, refund_permits=False)
+    return Settlement(grant=grant, kind=SettleKind.POST, actual_tokens=grant.tokens, actual_nano_usd=billed)
+
+
+def _amount(given: str | float) -> NanoUsd:
+    amount = read_usd(given)
+    if amount is None or not 0 <= amount <= MAX_COST_USD:
+        raise InvalidRequest(f"billed_usd must be an amount from 0 to {MAX_COST_USD}.", param="billed_usd")
+    return nano_from_usd(amount)
+
+
+def _otherwise(standing: Standing) -> str:
+    match standing.state:
+        case AttemptState.SUSPENSE | AttemptState.OPENED:
+            return "This attempt is still under way; only what is in suspense can be resolved."
+        case AttemptState.RELEASED:
+            return f"This attempt was released before ({standing.outcome}); nothing was booked."
+        case AttemptState.POSTED:
+            cost = usd_text(standing.cost_nano_usd)
+            return f"This attempt was booked before at {cost} USD ({standing.outcome})."

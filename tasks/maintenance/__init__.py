@@ -1,0 +1,1 @@
+"""Runs the periodic duties of the leader, item by item."""

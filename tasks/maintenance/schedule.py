@@ -1,0 +1,106 @@
+"""Upkeep: the periodic duties of one elected leader. Every duty is idempotent or fenced, so a stale leader is harmless.
+
+A duty that fails is tried again at its next turn, and logged once (with its traceback) until it works again, so that
+neither an outage nor a bug is a flood. What belongs to one item of a duty is `tasks.maintenance.items`'s.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+from schemas.errors import Unavailable
+
+log = structlog.get_logger()
+
+SWEEP_SECONDS = 0.25
+"""Longest pause between two rounds when nobody wakes us."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Duty:
+    """One thing to do again and again; `run` returns how many things it moved.
+
+    One that `goes_on` has its next turn in the next round where it moved something, and at its pace where it did not.
+    """
+
+    name: str
+    every_seconds: float
+    run: Callable[[], Awaitable[int]]
+    goes_on: bool = False
+
+
+@dataclass(kw_only=True)
+class Rounds:
+    """Runs what is due, in order, and remembers when each was last run. `now_seconds` is monotonic."""
+
+    duties: Sequence[Duty]
+    _last_run: dict[str, float] = field(default_factory=dict)
+    _failing: dict[str, str] = field(default_factory=dict)
+
+    async def run_due(self, now_seconds: float) -> int:
+        """Run every duty whose turn it is; returns how many things were moved in all."""
+        moved = 0
+        for duty in self.duties:
+            if now_seconds - self._last_run.get(duty.name, -duty.every_seconds) >= duty.every_seconds:
+                self._last_run[duty.name] = now_seconds
+                of_duty = await self._run(duty)
+                if of_duty and duty.goes_on:
+                    del self._last_run[duty.name]
+                moved += of_duty
+        return moved
+
+    async def _run(self, duty: Duty) -> int:
+        try:
+            moved = await duty.run()
+        except Unavailable as error:
+            if self._fails_anew(duty, error):
+                log.warning("duty_waits", duty=duty.name, reason=error.message)
+            return 0
+        except Exception as error:  # a process loop: a bug in one duty must not stop the others
+            if self._fails_anew(duty, error):
+                log.exception("duty_failed", duty=duty.name)
+            return 0
+        if self._failing.pop(duty.name, None):
+            log.info("duty_resumed", duty=duty.name)
+        if moved:
+            log.debug("duty_done", duty=duty.name, moved=moved)
+        return moved
+
+    def _fails_anew(self, duty: Duty, error: Exception) -> bool:
+        """Whether the duty had worked before, or failed of something else."""
+        before, self._failing[duty.name] = self._failing.get(duty.name), type(error).__name__
+        return before != type(error).__name__
+
+
+async def keep_house(
+    rounds: Rounds,
+    *,
+    leads: Callable[[], Awaitable[bool]],
+    woken: asyncio.Event,
+    stopping: asyncio.Event,
+    clock: Callable[[], float],
+    sweep_seconds: float = SWEEP_SECONDS,
+) -> None:
+    """Run due duties while this process leads, woken by `woken` or at the latest every sweep, until `stopping`."""
+    while not stopping.is_set():
+        moved = await rounds.run_due(clock()) if await _leads(leads) else 0
+        if moved == 0:
+            await _pause(woken, sweep_seconds)
+
+
+async def _leads(leads: Callable[[], Awaitable[bool]]) -> bool:
+    try:
+        return await leads()
+    except Unavailable:
+        return False
+
+
+async def _pause(woken: asyncio.Event, sweep_seconds: float) -> None:
+    try:
+        async with asyncio.timeout(sweep_seconds):
+            await woken.wait()
+    except TimeoutError:
+        return
+    woken.clear()

@@ -1,0 +1,171 @@
+"""Takes long work forward in slices, so that tenants take turns and the event loop is given back in between.
+
+A piece of work is a coroutine that asks its `Slice` after each small step whether its turn is over. Between two turns
+it stands where it stopped, in memory; a process that restarts begins it again, so the work must be safe to repeat.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from schemas.bounds import MAX_NODES
+from schemas.ids import TenantId
+from tasks.maintenance.items import Isolation
+
+SLICE_SECONDS = 0.05
+"""Longest turn before the next tenant has its own: other requests of the loop wait no longer than this either."""
+
+SLICE_BYTES = 4_000_000
+"""Text of one turn. What was parsed of it waits in memory until the turn ends."""
+
+SLICE_NODES = 2 * MAX_NODES
+"""JSON values of one turn, for texts whose parsed form is many times their bytes: some 20 MB."""
+
+Clock = Callable[[], float]
+
+
+class Slice:
+    """What a piece of work has used of its turn."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._may_go_on, self._has_stopped = asyncio.Event(), asyncio.Event()
+        self._bytes = self._nodes = 0
+        self._until = 0.0
+
+    def use(self, *, size_bytes: int = 0, nodes: int = 0) -> None:
+        """Count what the work has read or written."""
+        self._bytes += size_bytes
+        self._nodes += nodes
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the work must call `end` now."""
+        return self._bytes >= SLICE_BYTES or self._nodes >= SLICE_NODES or self._clock() >= self._until
+
+    async def end(self) -> None:
+        """End the turn and wait for the next."""
+        self._may_go_on.clear()
+        self._has_stopped.set()
+        await self._may_go_on.wait()
+
+    async def give_way(self) -> None:
+        """Where the turn is over, let the loop do other things and begin the next turn: for work that has no rivals."""
+        if self.is_over:
+            await asyncio.sleep(0)
+            self.begin()
+
+    def begin(self) -> None:
+        """Begin the next turn."""
+        self._bytes = self._nodes = 0
+        self._until = self._clock() + SLICE_SECONDS
+        self._has_stopped.clear()
+        self._may_go_on.set()
+
+    def stop(self, _task: object = None) -> None:
+        """The work has ended."""
+        self._has_stopped.set()
+
+    async def stopped(self) -> None:
+        """Wait until the turn or the work has ended."""
+        await self._has_stopped.wait()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Work:
+    """A piece of long work of a tenant. `name` is unique; `run` works until its slice is over, again and again."""
+
+    tenant_id: TenantId
+    name: str
+    run: Callable[[Slice], Awaitable[None]]
+
+
+class _Started:
+    """Work that has begun."""
+
+    def __init__(self, work: Work, clock: Clock) -> None:
+        self._slice = Slice(clock)
+        self._task = asyncio.create_task(_run(work, self._slice), name=work.name)
+        self._task.add_done_callback(self._slice.stop)
+
+    async def advance(self) -> bool:
+        """Work for one turn; whether the work is done. Raises what it raised."""
+        self._slice.begin()
+        await self._slice.stopped()
+        if not self._task.done():
+            return False
+        self._task.result()
+        return True
+
+    async def cancel(self) -> None:
+        """Stop it where it stands."""
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+
+async def _run(work: Work, turn: Slice) -> None:
+    await work.run(turn)
+
+
+class Rotation:
+    """Chooses whose turn it is: in each round a few items of every tenant, those that have waited longest."""
+
+    def __init__(self, most_of_tenant: int = 1) -> None:
+        self._most_of_tenant = most_of_tenant
+        self._last_turn: dict[str, int] = {}
+        self._round = 0
+
+    def chosen(self, tenant_by_name: Mapping[str, str]) -> list[str]:
+        """Names of this round. An item that is not named any more is forgotten."""
+        self._round += 1
+        self._last_turn = {name: self._last_turn.get(name, self._round) for name in tenant_by_name}
+        names, taken = list[str](), Counter[str]()
+        for name in sorted(tenant_by_name, key=self._last_turn.__getitem__):
+            tenant = tenant_by_name[name]
+            if taken[tenant] < self._most_of_tenant:
+                taken[tenant] += 1
+                names.append(name)
+                self._last_turn[name] = self._round + 1
+        return names
+
+
+class Turns:
+    """Work of many tenants: in each round every tenant has one turn, with the piece that has waited longest."""
+
+    def __init__(self, isolation: Isolation, clock: Clock = time.monotonic) -> None:
+        self._isolation, self._clock = isolation, clock
+        self._started: dict[str, _Started] = {}
+        self._rotation = Rotation()
+
+    async def round(self, works: Sequence[Work]) -> int:
+        """One turn for each tenant; returns how many turns were taken. Work that is not named any more is dropped."""
+        by_name = {work.name: work for work in works}
+        await self._drop(by_name.keys())
+        ready = {name: str(work.tenant_id) for name, work in by_name.items() if not self._isolation.is_waiting(name)}
+        return sum([await self._turn(by_name[name]) for name in self._rotation.chosen(ready)])
+
+    async def aclose(self) -> None:
+        """Drop all work."""
+        await self._drop(())
+
+    async def _turn(self, work: Work) -> int:
+        await self._isolation.run(work.name, lambda: self._advance(work))
+        await asyncio.sleep(0)
+        return 1
+
+    async def _advance(self, work: Work) -> int:
+        started = self._started.pop(work.name, None) or _Started(work, self._clock)
+        try:
+            is_done = await started.advance()
+        except asyncio.CancelledError:
+            await started.cancel()
+            raise
+        if not is_done:
+            self._started[work.name] = started
+        return 1
+
+    async def _drop(self, kept: Collection[str]) -> None:
+        for name in self._started.keys() - set(kept):
+            await self._started.pop(name).cancel()

@@ -1,0 +1,1 @@
+"""Serves operators: controls, status, limits, tenants and provider accounts."""

@@ -1,0 +1,201 @@
+"""What an operator looks at: limits as configured, learned and used, budgets as spent, and whether work can go on."""
+
+from asyncio import gather
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+
+from admission.connect import Admission
+from admission.health import inspect
+from admission.limits import Balance
+from config.catalogue import KINDS_WITHIN_TENANTS
+from schemas.admission import BudgetCounter
+from schemas.errors import PostgresUnavailable, Unavailable
+from schemas.ids import TenantId
+from schemas.job import Target
+from schemas.jsons import JsonObject
+from schemas.lanes import Lane
+from schemas.money import NanoUsd, usd_text
+from schemas.states import JobState
+from storage.jobs.reads import Reads
+from storage.ledger.budget_alerts import ThresholdTable
+from storage.ledger.unresolved import SuspenseTable, SuspenseTotal
+from storage.queue.waiting_counts import WaitingReads
+from storage.tenancy.keys import KeyTable
+from tasks.alerts.thresholds import BURN_SECONDS, forecast
+from tasks.budgets.counters import GLOBAL_SCOPE, Budget, pace_of, paced_limit, window_ends_at, window_name
+from tasks.budgets.spend_rules import Rule
+from tasks.configuration.effective import Configuration
+from tasks.operations.limit_report import Waiting, limit_rows, waiting_by_target
+
+BELIEVED_SECONDS = 10.0
+"""The burn is a sum over a quarter of an hour of work, and whoever watches asks several times a second."""
+
+CLOSED_LEDGER = "The ledger is being rebuilt; nothing is sent until it is open."
+
+
+class Watch:
+    """Reads only. Asks Redis for balances and buckets, Postgres for depths and suspense."""
+
+    def __init__(
+        self,
+        admission: Admission,
+        configuration: Configuration,
+        *,
+        keys: KeyTable,
+        reads: Reads,
+        waiting: WaitingReads,
+        chain: Callable[[str], Sequence[Target]],
+        passed: ThresholdTable,
+        suspense: SuspenseTable,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._admission = admission
+        self._configuration = configuration
+        self._keys = keys
+        self._reads = reads
+        self._waiting = waiting
+        self._chain = chain
+        self._passed = passed
+        self._suspense = suspense
+        self._burn: Mapping[tuple[str, str], NanoUsd] = {}
+        self._burn_stale_at = datetime.min.replace(tzinfo=UTC)
+        self._now = now
+
+    async def check(self) -> Mapping[str, str | None]:
+        """Name of each thing that work needs, and in words what is wrong with it."""
+        return {"postgres": await self._postgres(), "redis": await self._redis()}
+
+    async def limits(self) -> Sequence[JsonObject]:
+        """One row per target and limit, of the buckets that are in use. Raises RedisUnavailable."""
+        gate = self._admission.gate
+        snapshots = await gather(*(gate.snapshot(target) for target in await gate.targets()))
+        waiting = await self._waiting_now({one.target for one in snapshots if one is not None and one.stopped})
+        now = self._now()
+        return [
+            row
+            for snapshot in snapshots
+            if snapshot is not None and (snapshot.in_flight or self._is_in_force(snapshot.target))
+            for row in limit_rows(snapshot, None if waiting is None else waiting.get(snapshot.target, {}), now)
+        ]
+
+    async def _waiting_now(self, stopped: Collection[Target]) -> Mapping[Target, Waiting] | None:
+        """None while Postgres is away: how many wait is unknown then, and the gate can be told of all the same."""
+        try:
+            flows = await self._waiting.by_flow()
+        except PostgresUnavailable:
+            return None
+        return waiting_by_target(flows, self._chain, self._configuration.bucket_of, stopped)
+
+    def _is_in_force(self, bucket: Target) -> bool:
+        """Not so for what a model left behind that has joined a family since."""
+        effective = self._configuration.effective
+        return effective is None or any(limits.target == bucket for limits, _ in effective.limits)
+
+    async def budgets(self) -> Sequence[JsonObject]:
+        """One row per scope and window that runs now. Raises RedisUnavailable and PostgresUnavailable."""
+        effective = await self._configuration.refresh()
+        now, tenants = self._now(), sorted(await self._keys.tenants())
+        named = [
+            (budget, _counter(budget, scope, now))
+            for budget in effective.budgets
+            for scope in _scopes(budget, [TenantId(tenant) for tenant in tenants])
+        ]
+        balances = await self._admission.gate.budgets([counter for _, counter in named])
+        burn = await self._burnt(now) if named else {}
+        rows = [_budget_row(budget, balance, burn, now) for (budget, _), balance in zip(named, balances, strict=True)]
+        return [*rows, *await self._ruled(effective.rules, now)]
+
+    async def _ruled(self, rules: Sequence[Rule], now: datetime) -> list[JsonObject]:
+        """One row per rule that is in force."""
+        ruling = [(rule, counter) for rule in rules if (counter := rule.counter(now)) is not None]
+        balances = await self._admission.gate.budgets([counter for _, counter in ruling])
+        return [_rule_row(*each, balance) for each, balance in zip(ruling, balances, strict=True)]
+
+    async def _burnt(self, now: datetime) -> Mapping[tuple[str, str], NanoUsd]:
+        if now >= self._burn_stale_at:
+            self._burn_stale_at = now + timedelta(seconds=BELIEVED_SECONDS)
+            self._burn = await self._passed.burn(BURN_SECONDS)
+        return self._burn
+
+    async def suspense(self) -> Sequence[SuspenseTotal]:
+        """How much lies in suspense, by account."""
+        return await self._suspense.totals()
+
+    async def thresholds(self) -> Mapping[tuple[str, int], int]:
+        """How often each scope has passed each percentage of its budgets."""
+        return await self._passed.counts()
+
+    async def depths(self) -> Mapping[tuple[Lane, JobState], int]:
+        """How many jobs are not at rest, by lane and state."""
+        return await self._reads.depths()
+
+    async def _postgres(self) -> str | None:
+        try:
+            await self._configuration.refresh()
+        except Unavailable as error:
+            return error.message
+        return None
+
+    async def _redis(self) -> str | None:
+        try:
+            health = await inspect(self._admission.wire)
+            epoch = await self._admission.gate.current_epoch()
+        except Unavailable:
+            return "Redis cannot be reached."
+        return " ".join(health.complaints) or (CLOSED_LEDGER if epoch is None else None)
+
+
+def _scopes(budget: Budget, tenants: Sequence[TenantId]) -> list[str]:
+    """The scopes to show: a budget of every user or batch has no list of them, and shows none."""
+    kind, named, name = budget.scope.partition(":")
+    if kind in KINDS_WITHIN_TENANTS and named and name.partition("/")[0] not in tenants:
+        return [f"{kind}:{tenant}/{name}" for tenant in tenants]
+    if budget.scope == GLOBAL_SCOPE or named:
+        return [budget.scope]
+    return [f"tenant:{tenant}" for tenant in tenants] if budget.scope == "tenant" else []
+
+
+def _counter(budget: Budget, scope: str, now: datetime) -> BudgetCounter:
+    window = window_name(budget.window, budget.timezone, now)
+    return BudgetCounter(scope=scope, window=window, limit_nano_usd=budget.limit_nano_usd)
+
+
+def _budget_row(budget: Budget, balance: Balance, burn: Mapping[tuple[str, str], NanoUsd], now: datetime) -> JsonObject:
+    """`full_at` is when all is spent at the present burn; None where the window turns before.
+
+    `pace_usd` is how much may be spent by now; None where nothing is paced.
+    """
+    limit = balance.limit_nano_usd or budget.limit_nano_usd
+    left = limit - balance.settled_nano_usd - balance.reserved_nano_usd
+    burnt = burn.get((balance.scope, balance.window), NanoUsd(0))
+    pace = pace_of(budget, now)
+    return {
+        "id": f"{balance.scope}/{balance.window}",
+        "scope": balance.scope,
+        "window": balance.window,
+        "limit_usd": usd_text(limit),
+        "settled_usd": usd_text(balance.settled_nano_usd),
+        "reserved_usd": usd_text(balance.reserved_nano_usd),
+        "left_usd": usd_text(NanoUsd(left)),
+        "pace_usd": None if pace is None else usd_text(paced_limit(limit, pace, now)),
+        "full_at": forecast(NanoUsd(limit - balance.settled_nano_usd), burnt, BURN_SECONDS, budget, now),
+        "resets_at": window_ends_at(budget.window, budget.timezone, now),
+    }
+
+
+def _rule_row(rule: Rule, counter: BudgetCounter, balance: Balance) -> JsonObject:
+    """A closed rule says until when in place of its hour."""
+    left = counter.limit_nano_usd - balance.settled_nano_usd - balance.reserved_nano_usd
+    closed = f"closed until {rule.ends:%H:%M} {rule.timezone.key}"
+    return {
+        "id": f"{counter.scope}/{counter.window}",
+        "scope": counter.scope,
+        "window": counter.window if rule.nano_usd_per_hour else closed,
+        "limit_usd": usd_text(counter.limit_nano_usd),
+        "settled_usd": usd_text(balance.settled_nano_usd),
+        "reserved_usd": usd_text(balance.reserved_nano_usd),
+        "left_usd": usd_text(NanoUsd(max(0, left))),
+        "pace_usd": None,
+        "full_at": None,
+        "resets_at": counter.ends_at,
+    }

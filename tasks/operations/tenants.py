@@ -1,0 +1,91 @@
+"""What each tenant may have and what it uses now, for operators; and their changes of it."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from pydantic import ValidationError
+
+from config.tenants import TenantTable
+from schemas.errors import InvalidRequest
+from schemas.ids import TenantId
+from schemas.jsons import JsonObject
+from schemas.tenants import TenantShare
+from storage.tenancy.configuration import ConfigRow
+from tasks.configuration.effective import Configuration
+from tasks.tenancy.quotas import Usage
+from tasks.tenancy.shares import LIMITS, TENANT_OF
+
+MOST_OPEN_JOBS = 100_000
+"""Counted to here for a tenant whose open jobs have no quota."""
+
+
+class ShareRows(Protocol):
+    """Where shares are kept."""
+
+    async def set(self, name: str, value: Any) -> ConfigRow:  # noqa: ANN401 - any JSON value
+        """Write one value under a new version."""
+
+
+class TenantNames(Protocol):
+    """The tenants that exist."""
+
+    async def tenants(self) -> frozenset[str]:
+        """Their names."""
+
+
+class CallsInFlight(Protocol):
+    """Where calls of tenants are counted."""
+
+    async def calls_of(self, tenant_id: TenantId) -> int:
+        """Calls under way of a tenant whose calls are limited. Raises RedisUnavailable."""
+
+
+class Tenants:
+    """Shares and their use."""
+
+    def __init__(
+        self, rows: ShareRows, configuration: Configuration, names: TenantNames, usage: Usage, calls: CallsInFlight
+    ) -> None:
+        self._rows = rows
+        self._configuration = configuration
+        self._names = names
+        self._usage = usage
+        self._calls = calls
+
+    async def all(self) -> Sequence[JsonObject]:
+        """One row per tenant, by name. Raises RedisUnavailable and PostgresUnavailable."""
+        await self._configuration.refresh()
+        return [await self._row(TenantId(name)) for name in sorted(await self._names.tenants())]
+
+    async def set_share(self, name: str, given: JsonObject) -> JsonObject:
+        """Replace the limits of one tenant, or of all others under `*`; in force within seconds.
+
+        They stand until the file says something new of this tenant. Raises InvalidRequest.
+        """
+        try:
+            table = TenantTable.model_validate(given)
+        except ValidationError as error:
+            wrong = error.errors(include_url=False)[0]
+            named = str(wrong["loc"][0]) if wrong["loc"] else None
+            raise InvalidRequest(f"{named}: {wrong['msg'].removeprefix('Value error, ')}", param=named) from None
+        row = await self._rows.set(TENANT_OF + name, table.model_dump(mode="json", exclude_none=True))
+        return {"id": name, "object": "tenant_limits", "version": row.version, "limits": row.value}
+
+    async def _row(self, tenant_id: TenantId) -> JsonObject:
+        share = self._configuration.share(tenant_id)
+        limits: JsonObject = {name: getattr(share, name) for name in LIMITS}
+        return {
+            "id": tenant_id,
+            "object": "tenant",
+            "limits": limits | {"lanes": sorted(share.lanes, key=lambda lane: lane.rank)},
+            "used": await self._used(tenant_id, share),
+        }
+
+    async def _used(self, tenant_id: TenantId, share: TenantShare) -> JsonObject:
+        """Calls in flight are counted only where something limits the calls of the tenant; else it is None."""
+        return {
+            "calls_in_flight": await self._calls.calls_of(tenant_id) if share.limits_calls else None,
+            "open_jobs": await self._usage.open_jobs(tenant_id, share.open_jobs or MOST_OPEN_JOBS),
+            "waiting_batches": await self._usage.waiting_batches(tenant_id),
+            "bytes_stored": await self._usage.bytes_stored(tenant_id),
+        }

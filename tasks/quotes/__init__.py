@@ -1,0 +1,1 @@
+"""Estimates what requests cost and how long they take."""

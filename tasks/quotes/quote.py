@@ -1,0 +1,298 @@
+"""What requests may cost and how long they take at the limits of now, before anything is sent.
+
+The one way in which anything is priced beforehand: by the plans that admission would reserve. `likely` is the prompt
+as it is estimated and an answer as long as this model's latest; `one_call` is every request once, at its dearest;
+`worst_case` has every try end in trouble after all its reprompts.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from typing import Protocol
+
+from admission.limits import DimensionSnapshot, LimitsSnapshot
+from schemas.admission import Refusal
+from schemas.errors import InvalidRequest, UnknownModel
+from schemas.ids import BatchId, FileId, JobId, TenantId
+from schemas.job import CHAT_COMPLETIONS, Job, NewJob, Target
+from schemas.jsons import JsonObject
+from schemas.lanes import Lane
+from schemas.money import ZERO, NanoUsd, Usage
+from schemas.plan import Plan
+from schemas.states import JobState
+from tasks.batches.lines import MAX_REPORTED_ERRORS, BatchTerms, LineError, LineReader
+from tasks.execution.decide import MAX_EXTENSIONS
+from tasks.maintenance.slices import Clock
+from tasks.requests.chat import MAX_DEADLINE_SECONDS, Vocabulary
+
+MAX_QUOTED_LINES = 50_000
+"""As many as a batch may hold."""
+
+MOST_FILES_AT_ONCE = 2
+"""Files that a process quotes at the same time; more of them wait, as each is a second of work or ten."""
+
+QUOTE_WORK_SECONDS, QUOTE_REST_SECONDS = 0.01, 0.01
+"""A quote works so long in one go and then rests, so that it takes half of the loop at most and no request waits long
+behind it."""
+
+MINUTE_SECONDS, DAY_SECONDS = 60.0, 86_400.0
+
+
+class PricedModels(Protocol):
+    """The part of `tasks.execution.deps.Models` that knows prices."""
+
+    def chain(self, model: str) -> tuple[Target, ...]:
+        """Targets to try in order. Raises UnknownModel."""
+
+    def plan(self, job: Job, target: Target, body: JsonObject, now: datetime) -> Plan | Refusal:
+        """Final body, price and worst case of one call."""
+
+
+class QuotedFiles(Protocol):
+    """The lines of files."""
+
+    def lines(self, file_id: FileId, *, most_bytes: int) -> AsyncIterator[bytes]:
+        """Lines without their ends; one that is longer than the cap comes cut one byte above it."""
+
+
+class Limits(Protocol):
+    """The limits in force."""
+
+    async def snapshot(self, target: Target) -> LimitsSnapshot | None:
+        """A bucket as it is now. Raises RedisUnavailable."""
+
+
+class AnswerLengths(Protocol):
+    """What the latest answers had."""
+
+    async def answer_tokens(self) -> Mapping[Target, float]:
+        """Mean output tokens by target; those that nobody has asked lately are missing."""
+
+
+@dataclass(kw_only=True, slots=True)
+class Work:
+    """What goes to one target first."""
+
+    requests: int = 0
+    tokens: int = 0
+
+
+@dataclass(kw_only=True, slots=True)
+class Totals:
+    """Sums over requests. `unpriced` have no known price and are in no amount."""
+
+    requests: int = 0
+    unpriced: int = 0
+    likely_input_tokens: int = 0
+    likely_output_tokens: int = 0
+    most_input_tokens: int = 0
+    most_output_tokens: int = 0
+    likely_nano_usd: int = 0
+    one_call_nano_usd: int = 0
+    worst_case_nano_usd: int = 0
+    work: dict[Target, Work] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Quoted:
+    """A quote. `seconds` is None where no limit is known that would say; `held_by` is the limit that takes longest."""
+
+    totals: Totals
+    seconds: float | None
+    held_by: str | None
+
+
+class Quotes:
+    """Quotes of single requests and of whole files."""
+
+    def __init__(
+        self,
+        models: PricedModels,
+        files: QuotedFiles,
+        limits: Limits,
+        lengths: AnswerLengths,
+        vocabulary: Vocabulary,
+        *,
+        now: Callable[[], datetime],
+        bucket_of: Callable[[Target], Target] = lambda target: target,
+        most_bytes: int = 1_000_000,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        self._models = models
+        self._files = files
+        self._limits = limits
+        self._lengths = lengths
+        self._vocabulary = vocabulary
+        self._now = now
+        self._bucket_of = bucket_of
+        self._most_bytes = most_bytes
+        self._pause = pause
+        self._clock = clock
+        self._places = asyncio.Semaphore(MOST_FILES_AT_ONCE)
+
+    async def request(self, job: NewJob) -> Quoted:
+        """Quote one request. Raises InvalidRequest for one that could not run."""
+        totals, lengths = Totals(), await self._lengths.answer_tokens()
+        complaint = add(totals, self._models, job, lengths, self._now())
+        if complaint is not None:
+            raise InvalidRequest(complaint)
+        return await self._timed(totals)
+
+    async def file(self, tenant_id: TenantId, file_id: FileId) -> Quoted:
+        """Quote every line of a batch file. Raises InvalidRequest with the numbers of the lines that are wrong."""
+        async with self._places:
+            return await self._file(tenant_id, file_id)
+
+    async def _file(self, tenant_id: TenantId, file_id: FileId) -> Quoted:
+        totals, errors, lengths = Totals(), list[LineError](), await self._lengths.answer_tokens()
+        worked_until = self._clock() + QUOTE_WORK_SECONDS
+        async for number, read in self._read(tenant_id, file_id):
+            complaint = read if isinstance(read, LineError) else self._add(totals, read, number, lengths)
+            if complaint is not None:
+                errors.append(complaint)
+            if len(errors) >= MAX_REPORTED_ERRORS:
+                break
+            if self._clock() >= worked_until:
+                await self._pause(QUOTE_REST_SECONDS)
+                worked_until = self._clock() + QUOTE_WORK_SECONDS
+        if errors:
+            raise InvalidRequest(_sentence(errors), param="input_file_id")
+        if totals.requests == 0:
+            raise InvalidRequest("The input file holds no requests.", param="input_file_id")
+        return await self._timed(totals)
+
+    def _add(self, totals: Totals, job: NewJob, number: int, lengths: Mapping[Target, float]) -> LineError | None:
+        complaint = add(totals, self._models, job, lengths, self._now())
+        return None if complaint is None else LineError(code="cannot_run", message=complaint, line=number)
+
+    async def _read(self, tenant_id: TenantId, file_id: FileId) -> AsyncIterator[tuple[int, NewJob | LineError]]:
+        terms = BatchTerms(
+            batch_id=BatchId("batch_quoted"),
+            tenant_id=tenant_id,
+            endpoint=CHAT_COMPLETIONS,
+            lane=Lane.NORMAL,
+            window_seconds=MAX_DEADLINE_SECONDS,
+        )
+        reader = LineReader(terms, self._vocabulary, now=self._now(), new_job_id=lambda: JobId("job_quoted"))
+        number = 0
+        async for line in self._files.lines(file_id, most_bytes=self._most_bytes):
+            number += 1
+            if number > MAX_QUOTED_LINES:
+                message = f"A batch may hold at most {MAX_QUOTED_LINES} requests."
+                yield number, LineError(code="too_many_requests", message=message, line=number)
+                return
+            if len(line) > self._most_bytes:
+                message = f"A line may have at most {self._most_bytes} bytes."
+                yield number, LineError(code="line_too_long", message=message, line=number)
+            elif line.strip():
+                yield number, reader.read(number, line)
+
+    async def _timed(self, totals: Totals) -> Quoted:
+        """With the time of the bucket that takes longest; the others are done with before."""
+        together: dict[Target, Work] = {}
+        for target, work in totals.work.items():
+            shared = together.setdefault(self._bucket_of(target), Work())
+            shared.requests += work.requests
+            shared.tokens += work.tokens
+        found = [
+            longest
+            for bucket, work in together.items()
+            if (snapshot := await self._limits.snapshot(bucket)) is not None
+            and (longest := longest_of(snapshot, work)) is not None
+        ]
+        seconds, held_by = max(found, default=(None, None), key=lambda each: each[0] or 0.0)
+        return Quoted(totals=totals, seconds=seconds, held_by=held_by)
+
+
+def add(
+    totals: Totals, models: PricedModels, job: NewJob, lengths: Mapping[Target, float], now: datetime
+) -> str | None:
+    """Add one request; returns why it could not run, if so."""
+    queued = as_queued(job, now)
+    plans = _plans(models, queued, now)
+    plan = plans[0]
+    if isinstance(plan, Refusal):
+        return f"This request could not run: {plan.reason.value} {plan.scope or ''}".rstrip()
+    quote, dearest = plan.quote, _dearest(plans)
+    length = lengths.get(plan.target)
+    usual = Usage(
+        input_tokens=min(quote.likely_input_tokens or quote.input_tokens, quote.input_tokens),
+        output_tokens=quote.output_tokens if length is None else min(round(length), quote.output_tokens),
+    )
+    totals.requests += 1
+    totals.unpriced += dearest is None
+    totals.likely_input_tokens += usual.input_tokens
+    totals.likely_output_tokens += usual.output_tokens
+    totals.most_input_tokens += quote.input_tokens
+    totals.most_output_tokens += quote.output_tokens
+    totals.likely_nano_usd += plan.price.cost(usual) if plan.price.is_known else 0
+    totals.one_call_nano_usd += dearest or 0
+    totals.worst_case_nano_usd += worst_case(queued, dearest or ZERO)
+    work = totals.work.setdefault(plan.target, Work())
+    work.requests += 1
+    work.tokens += usual.total_tokens
+    return None
+
+
+def as_queued(job: NewJob, now: datetime) -> Job:
+    """The job as it would stand in its lane."""
+    facts = {each.name: getattr(job, each.name) for each in fields(NewJob)}
+    return Job(**facts, state=JobState.QUEUED, generation=0, fence=0, tries=0, created_at=now)
+
+
+def dearest_call(models: PricedModels, job: Job, now: datetime) -> NanoUsd | None:
+    """The dearest call that its chain allows; None where no price is known."""
+    try:
+        return _dearest(_plans(models, job, now))
+    except UnknownModel:
+        return None
+
+
+def _plans(models: PricedModels, job: Job, now: datetime) -> list[Plan | Refusal]:
+    return [models.plan(job, target, job.body, now) for target in models.chain(job.model)]
+
+
+def _dearest(plans: Sequence[Plan | Refusal]) -> NanoUsd | None:
+    return max((one.quote.cost_nano_usd for one in plans if isinstance(one, Plan) and one.price.is_known), default=None)
+
+
+def worst_case(job: Job, quoted: NanoUsd) -> int:
+    """Every try ends in trouble after all its reprompts; a call with more room costs up to twice as much.
+
+    A job whose own ceiling is nearer makes one more call than it can pay for, because it is looked at before a call.
+    """
+    calls = job.max_tries * (1 + job.max_reprompts + 2 * MAX_EXTENSIONS)
+    if job.max_cost_nano_usd is None:
+        return calls * quoted
+    return min(calls * quoted, max(0, job.max_cost_nano_usd - job.spent_nano_usd) + 2 * quoted)
+
+
+def longest_of(snapshot: LimitsSnapshot, work: Work) -> tuple[float, str] | None:
+    """Seconds that this bucket needs at its present rate, and its limit that takes longest; None without limits.
+
+    A minute's limit is taken as empty, because its burst is a third of a second; a day's as it stands.
+    """
+    found = [
+        _seconds("requests_per_minute", snapshot.requests_per_minute, work.requests, MINUTE_SECONDS),
+        _seconds("tokens_per_minute", snapshot.tokens_per_minute, work.tokens, MINUTE_SECONDS),
+        _seconds("requests_per_day", snapshot.requests_per_day, work.requests, DAY_SECONDS),
+        _seconds("tokens_per_day", snapshot.tokens_per_day, work.tokens, DAY_SECONDS),
+    ]
+    return max((each for each in found if each is not None), default=None)
+
+
+def _seconds(name: str, limit: DimensionSnapshot, wanted: int, period_seconds: float) -> tuple[float, str] | None:
+    if not limit.effective:
+        return None
+    ready = max(0.0, limit.level or 0.0) * limit.effective if period_seconds == DAY_SECONDS else 0.0
+    return max(0.0, wanted - ready) / limit.effective * period_seconds, name
+
+
+def _sentence(errors: list[LineError]) -> str:
+    first, *others = errors
+    also = ", ".join(str(each.line) for each in others[:20])
+    more = f" Also wrong: {also}{' and more' if len(others) > 20 else ''}." if others else ""  # noqa: PLR2004 - a line
+    return f"line {first.line}: {first.message}{more}"

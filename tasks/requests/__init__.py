@@ -1,0 +1,1 @@
+"""Turns request bodies into jobs, one module per endpoint."""

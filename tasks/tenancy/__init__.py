@@ -1,0 +1,1 @@
+"""Applies the shares and quotas of tenants."""

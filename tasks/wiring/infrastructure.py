@@ -1,0 +1,154 @@
+"""What every process has open: stores, the gate, the configuration in force, the way to the workers.
+
+Everything belongs to the event loop that opens it. Stores connect at their first use, so a house opens while they are
+away; a wrong setting refuses to open, and so does a database that is older than this version.
+"""
+
+import asyncio
+import os
+import socket
+import uuid
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+
+import structlog
+from celery import Celery
+
+from admission.connect import Admission, connected
+from admission.gate import DEFAULT_LIFETIME_SECONDS
+from config.catalogue import Catalogue
+from config.settings import Settings
+from providers.vocabulary import Vocabulary
+from schemas.errors import Unavailable, UnfitSchema
+from storage.connect import Storage, opened
+from storage.database.schema import fit_of
+from tasks.configuration.effective import Configuration
+from tasks.dispatch.celery_app import celery_app
+from tasks.dispatch.publisher import Publisher
+from tasks.intake.result_backend import ResultBackend
+from tasks.maintenance.process_deaths import keep_reporting
+from tasks.wiring.database_clock import StoreClock
+
+log = structlog.get_logger()
+
+CLOCK_SECONDS = 5.0
+"""How long a clock may be wrong after somebody has turned it."""
+
+OUTLIVES_CALL_SECONDS = 60.0
+"""How much longer than the longest call a reservation lives: one that runs out is one whose worker is gone."""
+
+CONFIGURATION_SECONDS = 2.0
+"""How long a process may work with limits and budgets that an operator has changed."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rooms:
+    """What every process has open."""
+
+    settings: Settings
+    clock: StoreClock
+    storage: Storage
+    admission: Admission
+    configuration: Configuration
+    vocabulary: Vocabulary
+    publisher: Publisher
+    results: ResultBackend
+
+
+def reservation_seconds(settings: Settings) -> float:
+    """How long what was granted stays reserved unless it is settled.
+
+    Never shorter than the gate's own figure, below which an attempt could be opened on a reservation that has run out.
+    """
+    return max(DEFAULT_LIFETIME_SECONDS, settings.total_timeout_seconds + OUTLIVES_CALL_SECONDS)
+
+
+@asynccontextmanager
+async def open_rooms(settings: Settings, catalogue: Catalogue, *, process: str) -> AsyncIterator[Rooms]:
+    """Open the rooms of one process; `process` is how its leases and connections name it. Raises UnfitSchema."""
+    redis_url = settings.redis_url.get_secret_value()
+    app = celery_app(redis_url)
+    async with (
+        opened(
+            settings.database_url.get_secret_value(),
+            application=f"penstock {process} {os.getpid()}",
+            holder=f"{process}@{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}",
+            lease_seconds=settings.lease_seconds,
+        ) as storage,
+        connected(redis_url, lifetime_seconds=reservation_seconds(settings)) as admission,
+    ):
+        await _require_schema(storage)
+        configuration, clock = Configuration(storage.config), StoreClock()
+        await _set_clock(clock, storage)
+        async with (
+            _results(app) as results,
+            in_background("configuration", _keep_current(configuration)),
+            in_background("clock", _keep_time(clock, storage)),
+            in_background("deaths", keep_reporting(settings.home, storage.deaths)),
+        ):
+            yield Rooms(
+                settings=settings,
+                clock=clock,
+                storage=storage,
+                admission=admission,
+                configuration=configuration,
+                vocabulary=Vocabulary(catalogue),
+                publisher=Publisher(app),
+                results=results,
+            )
+
+
+async def _require_schema(storage: Storage) -> None:
+    with suppress(Unavailable):  # whoever needs Postgres says that it is away
+        fit = await fit_of(storage.engine)
+        if fit.is_older:
+            raise UnfitSchema(fit.complaint)
+        if fit.is_newer:
+            log.warning("schema_is_newer", reason=fit.complaint)
+
+
+@asynccontextmanager
+async def _results(app: Celery) -> AsyncIterator[ResultBackend]:
+    results = ResultBackend(app)
+    try:
+        yield results
+    finally:
+        await results.aclose()
+        await asyncio.to_thread(app.close)
+
+
+async def _keep_current(configuration: Configuration) -> None:
+    while True:
+        with suppress(Unavailable):  # what was known stays in force; whoever needs Postgres says that it is away
+            await configuration.refresh()
+        await asyncio.sleep(CONFIGURATION_SECONDS)
+
+
+async def _keep_time(clock: StoreClock, storage: Storage) -> None:
+    while True:
+        await asyncio.sleep(CLOCK_SECONDS)
+        await _set_clock(clock, storage)
+
+
+async def _set_clock(clock: StoreClock, storage: Storage) -> None:
+    with suppress(Unavailable):  # the difference that was known stays in force
+        if difference := clock.heed(await storage.now()):
+            log.debug("clock_differs", seconds=difference.total_seconds())
+
+
+@asynccontextmanager
+async def in_background(name: str, work: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    """Run beside the block. Its bug is logged and ends it: leases that nobody renews run out, which is safe."""
+    task = asyncio.create_task(work, name=name)
+    task.add_done_callback(_tell_failure)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+def _tell_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("background_failed", work=task.get_name(), exc_info=error)

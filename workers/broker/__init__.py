@@ -1,0 +1,1 @@
+"""Receives messages from the broker: transport, consumer, order of queues."""

@@ -1,0 +1,85 @@
+"""A worker's Celery app put together: tasks, logs, metrics, and what is told to callers of revoked messages."""
+
+import logging
+import sys
+import time
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from typing import Any
+
+import structlog
+from celery import signals
+from celery.concurrency import get_implementation
+
+import workers.broker.revoke  # noqa: F401 - registers the control command with Celery
+from config.descriptors import log_descriptors, needed_by_worker
+from config.logs import configure_logs
+from config.metrics import Metrics
+from config.settings import Settings
+from workers.broker.transport import unreadable_item
+from workers.broker.worker_app import WorkerApp
+from workers.pool.pool import REFUSED_SETTING, TaskPool
+from workers.services import WorkerHouse
+from workers.tasks import add_tasks, tell_revoked
+
+log = structlog.get_logger()
+
+SILENT_SECONDS = 10.0
+"""Between two lines about items that were dropped: whoever fills a list with them does not fill a disk with lines."""
+
+
+def assemble(
+    settings: Settings, open_house: Callable[[], AbstractAsyncContextManager[WorkerHouse]], metrics: Metrics
+) -> WorkerApp:
+    """The app of this process. Answers Celery's signals for the whole process, so it is called once."""
+    app = WorkerApp(settings, open_house, metrics)
+    add_tasks(app)
+    signals.setup_logging.connect(partial(_set_up_logs, settings), weak=False)
+    unreadable_item.connect(UnreadableItems(app.metrics).count, weak=False)
+    signals.task_revoked.connect(partial(tell_revoked, app), weak=False)
+    signals.worker_init.connect(_require_our_pool, weak=False)
+    signals.worker_init.connect(partial(_serve_metrics, app.metrics, settings.metrics_port), weak=False)
+    signals.worker_ready.connect(partial(_log_descriptors, settings), weak=False)
+    return app
+
+
+def _set_up_logs(settings: Settings, *, loglevel: int = logging.INFO, **_: object) -> None:
+    configure_logs(settings.env, "DEBUG" if loglevel <= logging.DEBUG else "INFO")
+
+
+def _log_descriptors(settings: Settings, **_: object) -> None:
+    log_descriptors(settings, needed_by_worker(settings))
+
+
+def _require_our_pool(*, sender: Any, **_: object) -> None:  # noqa: ANN401 - Celery's worker
+    if get_implementation(sender.pool_cls) is not TaskPool:
+        print("worker: tasks are coroutines: leave out -P, workers.pool.pool runs them", file=sys.stderr)  # noqa: T201 - the one line of a refused start
+        raise SystemExit(REFUSED_SETTING)
+
+
+class UnreadableItems:
+    """Counts list items that were no messages; says so once in a while, however many there are."""
+
+    def __init__(self, metrics: Metrics, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._metrics = metrics
+        self._clock = clock
+        self._items = 0
+        self._silent_until = float("-inf")
+
+    def count(self, *, reason: str, **_: object) -> None:
+        """Take note of one that was dropped."""
+        self._metrics.unreadable_items.inc()
+        self._items += 1
+        if self._clock() >= self._silent_until:
+            log.warning("items_dropped", items=self._items, reason=reason)
+            self._items, self._silent_until = 0, self._clock() + SILENT_SECONDS
+
+
+def _serve_metrics(metrics: Metrics, port: int, **_: object) -> None:
+    if port == 0:
+        return
+    try:
+        metrics.serve(port)
+    except OSError as error:  # work goes on without being watched
+        log.error("metrics_not_served", port=port, reason=str(error))  # noqa: TRY400 - a taken port has no traceback

@@ -1,0 +1,1 @@
+"""Runs Celery tasks on one asyncio loop."""

@@ -1,0 +1,70 @@
+"""The bridge between Celery's tracer, which is synchronous, and our tasks, which are coroutines.
+
+    loop:  drive ──switch──▶ greenlet: tracer ─▶ AsyncTask.__call__ ──switch(coroutine)──▶ drive awaits it
+                             greenlet: tracer ◀──────── value or exception ◀────────────── drive
+
+The tracer runs unpatched inside a greenlet; a task that defines `__call__` is called through it, which is Celery's own
+hook. The coroutine runs in the driver, where Celery's stack of requests is empty, so a task's own request comes from
+a context variable.
+"""
+
+import asyncio
+import sys
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any
+
+from celery import Task
+from greenlet import getcurrent, greenlet
+
+_own_request: ContextVar[Any] = ContextVar("celery_request", default=None)
+
+
+class AsyncTask(Task):  # type: ignore[misc]  # Celery ships no types
+    """A task whose `run` is a coroutine function. Runs on our pool only."""
+
+    abstract = True
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - whatever the message carried
+        """Hand the coroutine to the driver and return what it came to."""
+        driver = getcurrent().parent
+        if driver is None:
+            raise RuntimeError(
+                f"{self.name} is a coroutine: it needs workers.pool.pool:TaskPool (no -P, no eager mode)"
+            )
+        _own_request.set(self.request_stack.top)
+        return driver.switch(self.run(*args, **kwargs))
+
+    @property
+    def request(self) -> Any:  # noqa: ANN401 - Celery's Context
+        """The request of this very call, also in the coroutine."""
+        return _own_request.get() or self._get_request()
+
+
+async def drive(target: Callable[..., Any], args: tuple[Any, ...], begun: Callable[[], None]) -> Any:  # noqa: ANN401 - the tracer's
+    """Run the tracer to its end and return what it returned; `begun` is called when the coroutine exists.
+
+    When this task is cancelled, the coroutine is cancelled, the tracer's `finally` blocks run, and CancelledError
+    is raised: there is no result. A coroutine that ends in CancelledError on its own has failed.
+    """
+    tracer = greenlet(target)
+    tracer.gr_context = getcurrent().gr_context
+    coroutine = tracer.switch(*args)
+    begun()
+    if tracer.dead:  # the message did not get as far as its task
+        return coroutine
+    try:
+        value = await coroutine
+    except asyncio.CancelledError as cancelled:
+        if _was_cancelled():
+            tracer.throw()
+            raise
+        return tracer.throw(RuntimeError, RuntimeError("cancelled from within"), cancelled.__traceback__)
+    except BaseException:  # noqa: BLE001 - the tracer decides, as if the task had raised it
+        return tracer.throw(*sys.exc_info())
+    return tracer.switch(value)
+
+
+def _was_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

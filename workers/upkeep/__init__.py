@@ -1,0 +1,1 @@
+"""Runs the periodic duties, and suspect jobs in processes of their own."""

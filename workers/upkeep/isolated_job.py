@@ -1,0 +1,99 @@
+"""`python -m workers.upkeep.isolated_job JOB GENERATION`: run one suspect in a process of its own, and end.
+
+A process that is asked to end hands its job back and exits by itself: only what kills it condemns the job.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+
+import structlog
+
+from config.catalogue import CatalogueError, load_catalogue
+from config.descriptors import BESIDE_CALLS, require_descriptors
+from config.logs import configure_logs
+from config.metrics import Metrics
+from config.settings import SettingError, Settings, load_settings
+from config.watchdog import watched
+from schemas.errors import InvalidSetting
+from schemas.ids import JobId
+from tasks.dispatch.publisher import Published
+from tasks.wiring.work import open_worker_house
+
+log = structlog.get_logger()
+
+REFUSED_SETTING = 6
+HANDED_BACK = os.EX_TEMPFAIL
+"""Exit code of a process that was asked to end before its job did."""
+
+HAND_BACK_SECONDS = 10.0
+"""How long a process that is asked to end may take; one that does not hear is stuck."""
+
+
+async def run_alone(settings: Settings, job_id: JobId, generation: int) -> int:
+    """Bring the job one lease further; returns the exit code.
+
+    Raises CatalogueError and InvalidSetting before anything is done.
+    """
+    loop, work, asked = asyncio.get_running_loop(), asyncio.current_task(), asyncio.Event()
+
+    def end() -> None:
+        assert work is not None  # noqa: S101 - this is one
+        asked.set()
+        work.cancel()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, end)
+    try:
+        async with (
+            watched(settings.watchdog_seconds) as watchdog,
+            open_worker_house(settings, load_catalogue(settings.config), os.environ, Metrics()) as house,
+        ):
+            watchdog.has_started()
+            await house.run(Published(job_id=job_id, generation=generation))
+    except asyncio.CancelledError:
+        if not asked.is_set():
+            raise
+        log.info("suspect_handed_back", job_id=job_id)
+        return HANDED_BACK
+    return os.EX_OK
+
+
+async def started(job_id: JobId, generation: int, most_seconds: float, stopping: asyncio.Event) -> int:
+    """Run it in a child and return the child's exit status; negative is the signal that killed it.
+
+    A child that takes too long is killed: handed back, it would take as long again. One that runs when `stopping` is
+    set is asked to end first, and what becomes of it then is no death.
+    """
+    words = ("-m", "workers.upkeep.isolated_job", job_id, str(generation))
+    child = await asyncio.create_subprocess_exec(sys.executable, *words, stdin=asyncio.subprocess.DEVNULL)
+    ended, told = asyncio.create_task(child.wait()), asyncio.create_task(stopping.wait())
+    await asyncio.wait((ended, told), timeout=most_seconds, return_when=asyncio.FIRST_COMPLETED)
+    told.cancel()
+    if ended.done():
+        return ended.result()
+    if stopping.is_set():
+        child.terminate()
+        await asyncio.wait((ended,), timeout=HAND_BACK_SECONDS)
+    if not ended.done():
+        child.kill()
+    status = await ended
+    return HANDED_BACK if stopping.is_set() else status
+
+
+def main() -> int:
+    """Read the command line; returns the exit code."""
+    job_id, generation = sys.argv[1:]
+    try:
+        settings = load_settings()
+        configure_logs(settings.env)
+        require_descriptors(settings, BESIDE_CALLS)
+        return asyncio.run(run_alone(settings, JobId(job_id), int(generation)))
+    except (SettingError, CatalogueError, InvalidSetting) as error:
+        print(f"alone: {error}", file=sys.stderr)  # noqa: T201 - the one line of a refused start
+        return REFUSED_SETTING
+
+
+if __name__ == "__main__":
+    sys.exit(main())

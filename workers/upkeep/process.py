@@ -1,0 +1,226 @@
+"""`python -m workers.upkeep`: the periodic duties, each group led by one process of all that run.
+
+    dispatch   keeps every flow's run-ahead full; woken by intake's bell
+    batches    reads new batch files and writes result files, in turns between tenants
+    stop-losses  holds and stops batches by their own terms
+    controls   moves and cancels in rounds, puts paused jobs back, wakes early what a raised limit lets run
+    letters    moves replays, names causes, retires old dead letters, adds up what tenants store
+    money      thresholds of budgets and who is told of them, the audit of Redis against Postgres
+    look-ups   asks accounts that keep completions for what lies in suspense
+    house      stage, rescue, expire, republish, the ledger, limits, deliveries, pruning
+
+They run side by side, so that a batch of fifty thousand lines holds up nothing else. Within a duty, one item that fails
+is isolated (`tasks.maintenance.items`), and long work is done in slices (`tasks.maintenance.slices`).
+"""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterable
+
+import structlog
+
+from config.catalogue import CatalogueError, load_catalogue
+from config.descriptors import BESIDE_CALLS, log_descriptors, require_descriptors
+from config.logs import configure_logs
+from config.memory import keep_what_started
+from config.settings import SettingError, Settings, load_settings
+from config.watchdog import watched
+from schemas.errors import InvalidSetting
+from schemas.ids import JobId, TenantId
+from storage.database.notify import listen
+from storage.queue.transitions import LOST_FROM_EMPTY_SECONDS
+from tasks.configuration.apply_limits import LimitKeeper
+from tasks.dispatch.refill import dispatch
+from tasks.maintenance.isolated_jobs import Suspects
+from tasks.maintenance.items import Isolation
+from tasks.maintenance.rescue_guard import Vigil
+from tasks.maintenance.schedule import SWEEP_SECONDS, Duty, Rounds, keep_house
+from tasks.tenancy.quotas import add_up_bytes
+from tasks.wiring.adapters import StoredBacklog
+from tasks.wiring.upkeep import UpkeepHouse, open_upkeep_house
+from workers.upkeep.isolated_job import started
+from workers.upkeep.leader import Leader
+
+log = structlog.get_logger()
+
+REFUSED_SETTING = 6
+GROUPS = ("dispatch", "batches", "stop-losses", "controls", "letters", "suspects", "money", "look-ups", "house")
+"""Duties that are led together."""
+
+ALONE_START_SECONDS = 60.0
+"""What a process for a suspect may take beside its longest call."""
+
+DISPATCH_SWEEP_SECONDS = 0.2
+"""A full worker process gets through a quarter of a flow's window in this time."""
+
+
+def duties_of(house: UpkeepHouse, suspects: Suspects, vigil: Vigil) -> dict[str, tuple[Duty, ...]]:
+    """The duties by the group that is led together, in the order in which they run."""
+    backlog, due, books = StoredBacklog(house.storage.backlog), house.storage.due, house.books
+    controls, limits = house.storage.controls, LimitKeeper(house.admission.gate, house.configuration)
+
+    flows, sweeps, wakes = Isolation("dispatch"), Isolation("sweep"), Isolation("wake_early")
+    sums = Isolation("add_up_bytes")
+
+    async def sweep() -> int:
+        return await controls.sweep(run_each=sweeps.each)
+
+    async def wake_early() -> int:
+        return await house.storage.parked.wake_early(run_each=wakes.each)
+
+    async def republish() -> int:
+        lost = await due.forget_lost_messages()
+        return lost + await due.forget_lost_messages(LOST_FROM_EMPTY_SECONDS, await house.publisher.empty_lanes())
+
+    async def refill() -> int:
+        size = house.settings.slice_size
+        return await dispatch(backlog, house.publisher, house.openings, slice_size=size, isolation=flows)
+
+    async def apply_configuration() -> int:
+        return await limits.apply() + await house.wakes.notice()
+
+    async def retire_letters() -> int:
+        days = house.dead_letter_days
+        return 0 if days is None else await house.storage.letters.retire(older_than_days=days)
+
+    async def add_up() -> int:
+        tenants = sorted(map(TenantId, await house.storage.keys.tenants()))
+        return await add_up_bytes(house.storage.usage, tenants, house.configuration.share, sums)
+
+    async def expire_reservations() -> int:
+        return len(await house.admission.gate.expire())
+
+    return {
+        "dispatch": (Duty(name="dispatch", every_seconds=0, run=refill),),
+        "batches": (
+            Duty(name="start_batches", every_seconds=0, run=house.batches.start_new),
+            Duty(name="finish_batches", every_seconds=0, run=house.batches.finish_rested),
+        ),
+        "stop-losses": (Duty(name="watch_batches", every_seconds=1, run=house.stop_losses.look),),
+        "controls": (
+            Duty(name="put_back", every_seconds=0.25, run=controls.put_back),
+            Duty(name="sweep", every_seconds=0, run=sweep),
+            Duty(name="wake_early", every_seconds=0.25, run=wake_early),
+            Duty(name="forget_times", every_seconds=60, run=house.storage.backlog.forget_times),
+        ),
+        "letters": (
+            Duty(name="replay", every_seconds=0, run=house.replays.advance_all),
+            Duty(name="name_causes", every_seconds=1, run=house.storage.letters.name),
+            Duty(name="retire_letters", every_seconds=60, run=retire_letters),
+            Duty(name="add_up_bytes", every_seconds=5, run=add_up, goes_on=True),
+        ),
+        "suspects": (Duty(name="try_alone", every_seconds=1, run=suspects.try_alone),),
+        "money": (
+            Duty(name="take_thresholds", every_seconds=1, run=house.thresholds.take),
+            Duty(name="look_for_thresholds", every_seconds=1, run=house.thresholds.look),
+            Duty(name="send_webhooks", every_seconds=1, run=house.webhooks.deliver),
+            Duty(name="audit", every_seconds=60, run=books.audit),
+            Duty(name="seal", every_seconds=10, run=house.storage.seals.seal),
+        ),
+        "look-ups": tuple(
+            Duty(name="look_up", every_seconds=5, run=look_ups.look) for look_ups in [house.look_ups] if look_ups
+        ),
+        "house": (
+            Duty(name="open_ledger", every_seconds=1, run=books.keep_open),
+            Duty(name="configure", every_seconds=2, run=apply_configuration),
+            Duty(name="stage", every_seconds=0.25, run=due.stage_due),
+            Duty(name="rescue", every_seconds=1, run=vigil.rescue),
+            Duty(name="expire_jobs", every_seconds=1, run=due.expire),
+            Duty(name="deliver", every_seconds=0.25, run=house.deliveries.deliver),
+            Duty(name="republish", every_seconds=5, run=republish),
+            Duty(name="expire_reservations", every_seconds=5, run=expire_reservations),
+            Duty(name="reconcile", every_seconds=5, run=books.reconcile),
+            Duty(name="suspend_orphans", every_seconds=60, run=house.storage.ledger.suspend_orphans),
+            Duty(name="presume", every_seconds=60, run=books.presume),
+            Duty(name="prune_files", every_seconds=60, run=house.storage.files.prune),
+        ),
+    }
+
+
+async def keep(settings: Settings) -> None:
+    """Do the duties until SIGTERM or SIGINT. Raises CatalogueError and InvalidSetting before anything is done."""
+    stopping = asyncio.Event()
+    woken = {name: asyncio.Event() for name in GROUPS}
+
+    def stop() -> None:
+        stopping.set()
+        for event in woken.values():
+            event.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    async with (
+        watched(settings.watchdog_seconds) as watchdog,
+        open_upkeep_house(settings, load_catalogue(settings.config), os.environ) as house,
+    ):
+
+        async def alone(job_id: JobId, generation: int) -> int:
+            most_seconds = settings.total_timeout_seconds + ALONE_START_SECONDS
+            return await started(job_id, generation, most_seconds, stopping)
+
+        suspects = Suspects(house.storage.suspects, alone)
+        vigil = Vigil(house.storage.now, house.books.rescue, clock=time.monotonic)
+        keep_what_started()
+        watchdog.has_started()
+        log_descriptors(settings, BESIDE_CALLS)
+        log.info("upkeep_started", holder=house.storage.holder)
+        bell = asyncio.create_task(listen(settings.database_url.get_secret_value(), woken["dispatch"].set))
+        try:
+            groups = duties_of(house, suspects, vigil).items()
+            await until_one_fails(
+                (_lead(house, vigil, name, duties, woken=woken[name], stopping=stopping) for name, duties in groups),
+                stop,
+            )
+        finally:
+            await suspects.aclose()
+            bell.cancel()
+            await asyncio.wait([bell])
+
+
+async def until_one_fails(groups: Iterable[Awaitable[None]], stop: Callable[[], None]) -> None:
+    """Run groups of duties until all end. When one fails, stop the others and raise its error.
+
+    Without the stop, a suspect that runs alone would keep the process until its longest call has timed out.
+    """
+    try:
+        await asyncio.gather(*groups)
+    finally:
+        stop()
+
+
+async def _lead(
+    house: UpkeepHouse,
+    vigil: Vigil,
+    name: str,
+    duties: tuple[Duty, ...],
+    *,
+    woken: asyncio.Event,
+    stopping: asyncio.Event,
+) -> None:
+    leadership = house.storage.leadership(name)
+    await keep_house(
+        Rounds(duties=duties),
+        leads=Leader(vigil.heeding(leadership.lead), clock=time.monotonic).leads,
+        woken=woken,
+        stopping=stopping,
+        clock=time.monotonic,
+        sweep_seconds=DISPATCH_SWEEP_SECONDS if name == "dispatch" else SWEEP_SECONDS,
+    )
+    await leadership.resign()
+
+
+def main() -> int:
+    """Run upkeep; returns the exit code."""
+    try:
+        settings = load_settings()
+        configure_logs(settings.env)
+        require_descriptors(settings, BESIDE_CALLS)
+        asyncio.run(keep(settings))
+    except (SettingError, CatalogueError, InvalidSetting) as error:
+        print(f"upkeep: {error}", file=sys.stderr)  # noqa: T201 - the one line of a refused start
+        return REFUSED_SETTING
+    return os.EX_OK
