@@ -53,6 +53,10 @@ class MalformedJson(ValueError):  # noqa: N818 - says what the text is
         self.at = at
 
 
+class JsonBeyondBounds(MalformedJson):
+    """The text is JSON, and nests more deeply or holds a longer number than is read of one."""
+
+
 def parse(raw: bytes | bytearray | str, *, most_levels: int | None = None) -> Any:  # noqa: ANN401 - any JSON value
     """The value of a JSON text. Lone surrogates that were escaped stay in it. Raises MalformedJson."""
     return _parsed(raw, _refused_constant, most_levels)
@@ -73,7 +77,7 @@ def parse_embedded(text: str, start: int) -> tuple[Any, int]:
     except (ValueError, RecursionError) as error:
         raise MalformedJson(str(error), at=getattr(error, "pos", None)) from None
     if is_deeper(value, MAX_REPLY_LEVELS):
-        raise MalformedJson(f"it nests more than {MAX_REPLY_LEVELS} levels deep")
+        raise JsonBeyondBounds(f"it nests more than {MAX_REPLY_LEVELS} levels deep")
     return value, end
 
 
@@ -83,15 +87,15 @@ def number(text: str) -> float | Decimal:
     if len(text) <= MAX_SAFE_CHARACTERS and _LEAST_NORMAL <= abs(double) <= _MOST:
         return double
     if len(text) > MAX_NUMBER_CHARACTERS:
-        raise MalformedJson("a number is too long")
+        raise JsonBeyondBounds("a number is too long")
     try:
         exact = Decimal(text)
     except InvalidOperation:
-        raise MalformedJson("a number has too large an exponent") from None
+        raise JsonBeyondBounds("a number has too large an exponent") from None
     if isfinite(double) and Decimal(repr(double)) == exact:
         return double
     if abs(exact.adjusted()) > MAX_EXPONENT:
-        raise MalformedJson("a number has too large an exponent")
+        raise JsonBeyondBounds("a number has too large an exponent")
     return exact
 
 
@@ -132,9 +136,9 @@ def _parsed(raw: bytes | bytearray | str, constant: Any, most_levels: int | None
         encoded = raw.encode() if isinstance(raw, str) else raw
         value = _loaded(encoded, constant)
     except (ValueError, RecursionError) as error:
-        raise MalformedJson(_reason(error)) from None
+        raise _refusal(error) from None
     if most_levels is not None and may_be_deeper(encoded, most_levels) and is_deeper(value, most_levels):
-        raise MalformedJson(f"it nests more than {most_levels} levels deep")
+        raise JsonBeyondBounds(f"it nests more than {most_levels} levels deep")
     return value
 
 
@@ -148,12 +152,18 @@ def _loaded(raw: bytes | bytearray, constant: Any) -> Any:  # noqa: ANN401 - a h
     return json.loads(raw.decode("utf-8-sig"), parse_float=number, parse_constant=constant)
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, json.JSONDecodeError | MalformedJson):
-        return str(error)
-    if isinstance(error, UnicodeError):
-        return "it is not UTF-8"
-    return "it nests too deeply" if isinstance(error, RecursionError) else "a number is too long"
+def _refusal(error: Exception) -> MalformedJson:
+    match error:
+        case MalformedJson():
+            return error
+        case json.JSONDecodeError():
+            return MalformedJson(str(error))
+        case UnicodeError():
+            return MalformedJson("it is not UTF-8")
+        case RecursionError():
+            return JsonBeyondBounds("it nests too deeply")
+        case _:
+            return JsonBeyondBounds("a number is too long")
 
 
 def _refused_constant(name: str) -> Any:  # noqa: ANN401 - never returns

@@ -46,6 +46,8 @@ class TroubleKind(StrEnum):
     MODEL_FORBIDDEN = "model_forbidden"
     """A verdict on this model for this account: another target of the chain may serve."""
     MODEL_NOT_FOUND = "model_not_found"
+    UNREADABLE = "unreadable"
+    """The answer is larger or deeper than is read of one. Asking again would cost as much and bring the same."""
     UNKNOWN = "unknown"
 
 

@@ -26,8 +26,12 @@ SLICE_BYTES = 64_000
 microsecond for two bytes."""
 
 
-class ReplyTooLargeError(httpx2.HTTPError):
-    """The answer is larger than what is read of one."""
+class UnreadableReplyError(httpx2.HTTPError):
+    """The answer is beyond what is read of one."""
+
+
+class ReplyTooLargeError(UnreadableReplyError):
+    """The answer has too many bytes."""
 
     def __init__(self) -> None:
         super().__init__("The answer is larger than PENSTOCK_MAX_REPLY_BYTES allows.")

@@ -39,6 +39,10 @@ _UNDECIDED = frozenset({TroubleKind.SERVER, TroubleKind.UNKNOWN})
 """Errors within a stream that do not say that the call was refused, so that what was produced is paid for."""
 
 
+_PRODUCED = frozenset({TroubleKind.CUT, TroubleKind.UNREADABLE})
+"""What a stream had produced by then is paid for, and counted here."""
+
+
 class Exchange:
     """One call to one account."""
 
@@ -90,13 +94,15 @@ class Exchange:
         """The stream carries an error; what had been produced is paid for unless the code says otherwise."""
         error = error_object(event)
         kind = kind_of_error(error, None)
-        began = self.stream is not None and self.stream.chunks > 0
-        return self._told(error, TroubleKind.CUT if began and kind in _UNDECIDED else kind)
+        return self._told(error, TroubleKind.CUT if self._began and kind in _UNDECIDED else kind)
 
     def broken(self, message: str) -> Trouble:
         """The request was sent, and its answer did not come whole."""
-        began = self.stream is not None and self.stream.chunks > 0
-        return self._trouble(TroubleKind.CUT if began else TroubleKind.AMBIGUOUS, message)
+        return self._trouble(TroubleKind.CUT if self._began else TroubleKind.AMBIGUOUS, message)
+
+    def unreadable(self, message: str) -> Trouble:
+        """The answer is beyond what is read of one."""
+        return self._trouble(TroubleKind.UNREADABLE, message)
 
     def failed(self, error: Exception) -> Trouble:
         """The connection failed, at a moment that the exception tells."""
@@ -104,6 +110,10 @@ class Exchange:
         if self._status is None and kind_of_failure(error) is TroubleKind.NOT_SENT:
             return self._trouble(TroubleKind.NOT_SENT, f"The provider could not be reached ({name}).")
         return self.broken(f"The connection was lost before the answer was whole ({name}).")
+
+    @property
+    def _began(self) -> bool:
+        return self.stream is not None and self.stream.chunks > 0
 
     @property
     def is_whole(self) -> bool:
@@ -139,7 +149,7 @@ class Exchange:
             code=storable_name(code),
             request_id=storable_name(self._request_id),
             retry_after_ms=wait_ms,
-            usage=self._counted(self.stream) if kind is TroubleKind.CUT and self.stream else None,
+            usage=self._counted(self.stream) if kind in _PRODUCED and self._began and self.stream else None,
             partial_text=None if self.stream is None or self.stream.text is None else storable_text(self.stream.text),
             limits=self._limits,
             latency_ms=min(self.patience.elapsed_ms(), MAX_LATENCY_MS),

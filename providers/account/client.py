@@ -16,7 +16,7 @@ from openai import APIConnectionError, APIStatusError, AsyncOpenAI, AsyncStream
 
 from config.marks import synchronous_step
 from config.settings import Settings
-from providers.account.bounded import ReplyTooLargeError, is_stream
+from providers.account.bounded import ReplyTooLargeError, UnreadableReplyError, is_stream
 from providers.account.call_state import Exchange
 from providers.account.large_replies import LargeReplies, LargeReplyPermit
 from providers.account.sse import EventDecoder, EventTooLargeError
@@ -26,7 +26,7 @@ from providers.chat.streaming import Accumulator, MalformedChunkError, StreamToo
 from providers.wire import encoded
 from schemas.bounds import fits
 from schemas.ids import AttemptId
-from schemas.jsons import JsonObject, MalformedJson, parse_reply
+from schemas.jsons import JsonBeyondBounds, JsonObject, MalformedJson, parse_reply
 from schemas.plan import Plan
 from schemas.reply import Reply, Trouble
 
@@ -86,8 +86,8 @@ async def call(
             return await _converse(account, exchange, attempt_id, settings, on_chunk)
     except APIStatusError as error:
         return exchange.refused(error, _headers(error.response))
-    except ReplyTooLargeError as error:
-        return exchange.streamed() if exchange.is_whole else exchange.broken(str(error))
+    except UnreadableReplyError as error:
+        return exchange.streamed() if exchange.is_whole else exchange.unreadable(str(error))
     except _LOST as error:
         return exchange.streamed() if exchange.is_whole else exchange.failed(error)
     except TimeoutError:
@@ -195,7 +195,7 @@ async def _listen(
                     return trouble
     except EventTooLargeError:
         if not exchange.is_whole:
-            return exchange.broken("The stream carries an event that is larger than an answer may be.")
+            return exchange.unreadable("The stream carries an event that is larger than an answer may be.")
     with synchronous_step():
         return exchange.streamed()
 
@@ -210,7 +210,7 @@ async def _take(exchange: Exchange, stream: Accumulator, event: bytes, listener:
         except MalformedChunkError:
             return exchange.broken("The stream carries what is no chunk of a chat completion.")
         except StreamTooLargeError:
-            return exchange.broken(str(ReplyTooLargeError()))
+            return exchange.unreadable(str(ReplyTooLargeError()))
     if listener is not None:
         exchange.patience.for_listener()
         await listener.hear(chunk)
@@ -241,11 +241,13 @@ async def _parsed_apart(raw: bytes | bytearray) -> Any:  # noqa: ANN401 - unpars
 
 
 def _parsed(raw: bytes | bytearray) -> Any:  # noqa: ANN401 - unparsed
-    """The value; None for what is no JSON, or has more values than an answer may."""
+    """The value; None for what is no JSON. Raises UnreadableReplyError for JSON beyond the bounds of an answer."""
     if not fits(bytes(raw), MAX_REPLY_VALUES):
-        return None
+        raise UnreadableReplyError(f"The answer holds more than {MAX_REPLY_VALUES} JSON values.")
     try:
         return parse_reply(raw)
+    except JsonBeyondBounds as error:
+        raise UnreadableReplyError(f"The answer is JSON that cannot be kept: {error}.") from None
     except MalformedJson:
         return None
 

@@ -151,6 +151,9 @@ def _about_trouble(job: Job, trouble: Trouble, progress: Progress, *, now: datet
             return _next_target(progress) or DeadLetter(reason=DeadReason.MODEL_NOT_FOUND, message=trouble.message)
         case TroubleKind.MODEL_FORBIDDEN:
             return _next_target(progress) or DeadLetter(reason=DeadReason.BAD_REQUEST, message=trouble.message)
+        case TroubleKind.UNREADABLE:
+            further = None if progress.streamed else _next_target(progress)
+            return further or DeadLetter(reason=DeadReason.INVALID_OUTPUT, message=trouble.message)
         case TroubleKind.BAD_REQUEST | TroubleKind.FORBIDDEN:
             return DeadLetter(reason=DeadReason.BAD_REQUEST, message=trouble.message)
         case TroubleKind.SERVER | TroubleKind.NOT_SENT | TroubleKind.AMBIGUOUS | TroubleKind.CUT | TroubleKind.UNKNOWN:

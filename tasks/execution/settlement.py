@@ -123,7 +123,7 @@ def without_content(closed: ClosedAttempt) -> ClosedAttempt:
 
 def _settle_kind(trouble: Trouble) -> SettleKind:
     match trouble.kind:
-        case TroubleKind.CUT:
+        case TroubleKind.CUT | TroubleKind.UNREADABLE:
             return SettleKind.POST if trouble.usage else SettleKind.SUSPEND
         case TroubleKind.AMBIGUOUS | TroubleKind.UNKNOWN:
             return SettleKind.SUSPEND

@@ -64,7 +64,7 @@ REPLIES = (
     OddValue(name="model of 2,684 characters", script={"model": "m" * LONG_NAME}),
     OddValue(name="model beyond Latin-1", script={"model": "模型"}),
     OddValue(name="NUL in the finish_reason", script={"finish_reason": f"stop{NUL}"}, most_paid=PAID_WITH_REPROMPTS),
-    OddValue(name="300 levels in the message", script={"message": deep_object(DEEP)}, most_paid=PAID_WITH_REPROMPTS),
+    OddValue(name="300 levels in the message", script={"message": deep_object(DEEP)}),
 )
 USAGES = tuple(
     OddValue(name=f"usage of {name}", script={"usage": {"prompt_tokens": tokens, "completion_tokens": tokens}})

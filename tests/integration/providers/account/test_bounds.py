@@ -51,10 +51,10 @@ async def trouble(canned: bytes, *, streams: bool = False, most_bytes: int = MOS
         (gzip.compress(gzip.compress(b" " * 500 * MOST_BYTES)), ("content-encoding: gzip, gzip",)),
     ],
 )
-async def test_an_answer_beyond_the_cap_is_ambiguous(body: bytes, headers: tuple[str, ...]) -> None:
+async def test_an_answer_beyond_the_cap_is_unreadable(body: bytes, headers: tuple[str, ...]) -> None:
     found = await trouble(answer("200 OK", body, *headers))
 
-    assert found.kind is TroubleKind.AMBIGUOUS
+    assert found.kind is TroubleKind.UNREADABLE
     assert "PENSTOCK_MAX_REPLY_BYTES" in found.message
 
 
@@ -88,10 +88,10 @@ async def test_of_an_error_no_more_is_read_than_a_sentence_needs() -> None:
     assert "far away" not in found.message
 
 
-async def test_a_stream_that_says_more_than_is_kept_is_cut_and_what_came_is_counted() -> None:
+async def test_a_stream_that_says_more_than_is_kept_is_unreadable_and_counted() -> None:
     found = await trouble(event_stream(*[TEXT % ("y" * 1_000)] * 200, LAST, "[DONE]"), streams=True)
 
-    assert found.kind is TroubleKind.CUT
+    assert found.kind is TroubleKind.UNREADABLE
     assert found.usage is not None
     assert "PENSTOCK_MAX_REPLY_BYTES" in found.message
 
@@ -99,7 +99,7 @@ async def test_a_stream_that_says_more_than_is_kept_is_cut_and_what_came_is_coun
 async def test_a_stream_of_nothing_ends_at_its_own_cap() -> None:
     framing = "\n: keep-alive" * (STREAM_FACTOR * MOST_BYTES // 10)
 
-    assert (await trouble(event_stream(PIECE, framing, LAST, "[DONE]"), streams=True)).kind is TroubleKind.CUT
+    assert (await trouble(event_stream(PIECE, framing, LAST, "[DONE]"), streams=True)).kind is TroubleKind.UNREADABLE
 
 
 async def test_a_long_stream_of_short_pieces_is_read_whole() -> None:
@@ -110,16 +110,16 @@ async def test_a_long_stream_of_short_pieces_is_read_whole() -> None:
     assert found.text == "a" * len(events)
 
 
-async def test_an_event_beyond_the_cap_is_ambiguous() -> None:
+async def test_an_event_beyond_the_cap_is_unreadable() -> None:
     found = await trouble(event_stream(TEXT % ("y" * 2 * MOST_BYTES), "[DONE]"), streams=True)
 
-    assert found.kind is TroubleKind.AMBIGUOUS
+    assert found.kind is TroubleKind.UNREADABLE
 
 
-async def test_values_beyond_their_bound_are_no_completion() -> None:
+async def test_values_beyond_their_bound_are_unreadable() -> None:
     body = b'{"choices":[{"message":{}}],"x":[' + b"0," * MAX_REPLY_VALUES + b"0]}"
 
-    assert (await trouble(answer("200 OK", body), most_bytes=10 * len(body))).kind is TroubleKind.UNKNOWN
+    assert (await trouble(answer("200 OK", body), most_bytes=10 * len(body))).kind is TroubleKind.UNREADABLE
 
 
 async def test_large_answers_that_come_together_are_all_read() -> None:

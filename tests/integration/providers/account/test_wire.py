@@ -320,4 +320,4 @@ async def test_what_providers_send_against_the_rules_is_read_all_the_same(body: 
 async def test_what_cannot_be_read_within_bounds_is_trouble(odd: bytes) -> None:
     found = await trouble(answer("200 OK", orjson.dumps(COMPLETION).replace(b'"created":1', b'"created":' + odd)))
 
-    assert found.kind is TroubleKind.UNKNOWN
+    assert found.kind is TroubleKind.UNREADABLE

@@ -137,6 +137,16 @@ def test_a_model_that_the_account_may_not_use_is_the_last_of_its_chain_or_passed
     assert passed.next_target
 
 
+def test_an_unreadable_answer_is_not_asked_for_again() -> None:
+    unreadable = trouble(TroubleKind.UNREADABLE)
+    last, passed = (decided(unreadable, chain=chain) for chain in (ONE, TWO))
+    heard = decide(job(), unreadable, Progress(body=BODY, chain=TWO, streamed=True), now=NOW, jitter=0.5)
+
+    assert last == heard == DeadLetter(reason=DeadReason.INVALID_OUTPUT, message="why")
+    assert isinstance(passed, AskAgain)
+    assert passed.next_target
+
+
 @pytest.mark.parametrize("reason", [RefusalReason.BUDGET, RefusalReason.ACCOUNT_STOPPED, RefusalReason.NOT_READY])
 def test_a_refusal_that_can_change_parks(reason: RefusalReason) -> None:
     assert isinstance(decided(NotAllowed(refusal=Refusal(reason=reason))), Park)
