@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from schemas.errors import InvalidRequest
-from schemas.jsons import MAX_REQUEST_LEVELS, JsonObject, dumps, is_deeper, may_be_deeper
+from schemas.jsons import MAX_REQUEST_LEVELS, JsonObject, dumps, is_deeper
 
 REPLACEMENT = "\ufffd"
 
@@ -56,7 +56,7 @@ def refuse_unstorable(value: Any, written: bytes | None = None) -> None:  # noqa
     `written` is the value as JSON, where the caller has it.
     """
     raw = dumps(value) if written is None else written
-    if may_be_deeper(raw, MAX_REQUEST_LEVELS) and is_deeper(value, MAX_REQUEST_LEVELS):
+    if is_deeper(raw, MAX_REQUEST_LEVELS):
         raise InvalidRequest(f"A request may nest at most {MAX_REQUEST_LEVELS} levels deep.", param=_deepest(value))
     if not _has_escapes(raw):
         return
@@ -131,4 +131,4 @@ def _texts(value: Any) -> Iterator[tuple[str, str]]:  # noqa: ANN401 - any JSON 
 def _deepest(value: JsonObject | list[Any]) -> str | None:
     """The field of the body below which it nests too deeply."""
     members = value.items() if isinstance(value, dict) else ()
-    return next((name for name, item in members if is_deeper(item, MAX_REQUEST_LEVELS - 1)), None)
+    return next((name for name, item in members if is_deeper(dumps(item), MAX_REQUEST_LEVELS - 1)), None)

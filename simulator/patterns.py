@@ -5,8 +5,9 @@ Unicode classes are beyond it: `matching` then returns None and the caller falls
 """
 
 import random
-import re
 import string
+
+from jsonschema_rs import RegexOptions, validator_for
 
 _CLASSES = {
     "d": string.digits,
@@ -30,8 +31,9 @@ def matching(pattern: str, chance: random.Random) -> str | None:
     """Return a text that the pattern finds, or None where that is too hard."""
     try:
         text = _Writer(pattern, chance).alternatives()
-        return text if re.search(pattern, text) else None
-    except (_Unknown, IndexError, ValueError, OverflowError, RecursionError, re.error):
+        finds = validator_for({"pattern": pattern}, pattern_options=RegexOptions())  # no backtracking: time is linear
+        return text if finds.is_valid(text) else None
+    except (_Unknown, IndexError, ValueError, OverflowError, RecursionError):
         return None
 
 

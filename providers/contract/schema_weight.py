@@ -11,7 +11,7 @@ from typing import Any
 from providers.contract.checkable import REFERENCES
 from providers.contract.patterns import LARGE_PATTERN_COST, pattern_cost
 from providers.contract.unfolding import UNEVALUATED, referred
-from providers.contract.work import PAIR_STEPS, Size
+from providers.contract.work import ERROR_CHARACTER_STEPS, ERROR_VALUE_STEPS, PAIR_STEPS, Size
 from schemas.jsons import JsonObject
 
 UNEVALUATED_FACTOR = 3
@@ -28,6 +28,10 @@ class Weight:
     def steps(self, size: Size) -> float:
         """What one validation costs at most, in steps of `providers.contract.work`."""
         return self.parts * PAIR_STEPS * size.values + self.character_steps * size.characters
+
+    def error_steps(self, size: Size) -> float:
+        """What the errors of one value cost at most: the engine copies the value into the error of each part."""
+        return self.parts * (ERROR_VALUE_STEPS * size.values + ERROR_CHARACTER_STEPS * size.characters)
 
 
 ENDLESS = Weight(inf, 0.0)

@@ -17,7 +17,7 @@ from providers.contract.schema_weight import weight_of
 from providers.contract.unfolding import unfolding_complaint
 from providers.contract.work import Size, Work
 from providers.wire import encoded
-from schemas.jsons import MAX_REPLY_LEVELS, JsonObject, is_deeper
+from schemas.jsons import MAX_REPLY_LEVELS, JsonObject, dumps, is_deeper
 from schemas.storable import storable
 
 MAX_COMPILED = 512
@@ -67,20 +67,21 @@ class CompiledSchema:
         `size` is that of the text that the value was read from. Raises TooMuchWork.
         """
         work.spend(self._weight.steps(size))
-        if size.openings > MAX_REPLY_LEVELS and is_deeper(value, MAX_REPLY_LEVELS):
+        if size.openings > MAX_REPLY_LEVELS and is_deeper(dumps(value), MAX_REPLY_LEVELS):
             return TOO_DEEP  # at some thousands the engine runs out of stack, which ends the process
         try:
-            return self._complaint(value, size)
+            return self._complaint(value, size, work)
         except UnicodeEncodeError:  # half a character
-            return self._complaint(storable(value), size)
+            return self._complaint(storable(value), size, work)
         except RecursionError:
             return TOO_DEEP
         except ValueError as error:  # the engine cannot read the value
             return UNREADABLE.format(str(error)[:200])
 
-    def _complaint(self, value: Any, size: Size) -> str | None:  # noqa: ANN401 - any JSON value
+    def _complaint(self, value: Any, size: Size, work: Work) -> str | None:  # noqa: ANN401 - any JSON value
         if self._validator.is_valid(value):
             return None
+        work.spend(self._weight.error_steps(size))
         errors: list[ValidationError] = []
         if self._weight.parts * size.values <= MAX_ENUMERATED_PAIRS:
             errors = list(self._validator.iter_errors(value))

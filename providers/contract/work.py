@@ -12,6 +12,9 @@ PARSE_STEPS_PER_CHARACTER = 10
 PAIR_STEPS = 4
 """One part of a schema against one value, scalar or container."""
 
+ERROR_VALUE_STEPS, ERROR_CHARACTER_STEPS = 20, 0.4
+"""Of a value that is copied into an error: for each value and each character in it."""
+
 REPAIR_STEPS_PER_CHARACTER = 1_000
 """The walk of `json_repair` is Python: 5 microseconds a character."""
 

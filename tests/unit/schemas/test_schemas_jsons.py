@@ -109,11 +109,21 @@ def test_a_reply_nests_so_deep_and_no_deeper() -> None:
             read(f"[{deepest}]")
 
 
-def test_depth_counts_containers() -> None:
-    assert [is_deeper(value, 2) for value in (1, "x", [], [[]], [{"a": 1}], [[[]]], {"a": [{}]})] == [
-        *[False] * 5,
-        *[True] * 2,
-    ]
+def levels(value: object) -> int:
+    if isinstance(value, dict | list):
+        return 1 + max(map(levels, value.values() if isinstance(value, dict) else value), default=0)
+    return 0
+
+
+@given(AnyJson, st.integers(0, 6))
+def test_a_text_is_as_deep_as_its_value(value: object, most: int) -> None:
+    assert is_deeper(dumps(value), most) == (levels(value) > most)
+
+
+def test_brackets_in_strings_are_no_levels() -> None:
+    tricky = {"[[[": "]]]]", '"[': ["\\", '\\"[[[[', "{{{"]}
+
+    assert [is_deeper(dumps(tricky), most) for most in (1, 2)] == [True, False]
 
 
 def test_an_orderly_value_is_written_by_orjson_alone() -> None:

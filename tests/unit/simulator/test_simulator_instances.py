@@ -141,3 +141,9 @@ def test_malformed_text_has_three_kinds() -> None:
 )
 def test_a_schema_that_asks_for_too_much_is_answered_all_the_same(schema: dict[str, Any]) -> None:
     assert len(json.dumps(instance_of(schema, 1))) < 1_000_000
+
+
+def test_a_pattern_that_makes_backtracking_engines_hang_has_a_text() -> None:
+    pattern = "a?" * 40 + "a{40}"
+
+    assert instance_of({"type": "string", "pattern": pattern}, seed=1)

@@ -216,3 +216,12 @@ def test_the_cache_is_bounded_in_bytes() -> None:
         schemas.of({"title": "t" * 90_000 + str(number)})
 
     assert schemas.of({"title": "first"}) is not first
+
+
+def test_the_errors_of_many_alternatives_are_counted_as_work() -> None:
+    schema = CompiledSchema({"anyOf": [{"type": "null", "title": str(number)} for number in range(900)]})
+    long = "x" * 60_000
+
+    with pytest.raises(TooMuchWork):
+        schema.complaint(long, size_of(json.dumps(long)), Work())
+    assert schema.complaint("x", size_of('"x"'), Work()) is not None
