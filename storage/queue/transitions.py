@@ -41,7 +41,7 @@ RETURNING j.id
 
 RESCUE = """
 WITH lost AS (
-    SELECT j.id, COALESCE(d.job_id = j.id, false) AS is_culprit,
+    SELECT j.id, j.holder AS lost_holder, j.lease_until AS lost_at, COALESCE(d.job_id = j.id, false) AS is_culprit,
         CASE WHEN d.holder IS NULL OR d.job_id = j.id THEN 1
              WHEN d.job_id IS NULL AND (
                  SELECT count(*) FROM attempts a WHERE a.job_id = j.id AND a.outcome = 'worker_lost'
@@ -78,11 +78,11 @@ WITH lost AS (
         deaths = j.deaths + lost.deaths, generation = j.generation + 1, fence = j.fence + 1,
         holder = NULL, lease_until = NULL, dispatched_at = NULL
     FROM lost WHERE j.id = lost.id
-    RETURNING j.id, j.state
+    RETURNING j.id, j.state, lost.lost_holder, lost.lost_at
 ), deliveries AS (
     UPDATE pending_results p SET ready = true FROM rescued r WHERE p.job_id = r.id AND r.state = 'dead'
 )
-SELECT r.id AS rescued_id, s.* FROM rescued r LEFT JOIN suspended s ON s.job_id = r.id
+SELECT r.id AS rescued_id, r.lost_holder, r.lost_at, s.* FROM rescued r LEFT JOIN suspended s ON s.job_id = r.id
 """
 
 EXPIRE = """
@@ -131,6 +131,9 @@ class Rescued:
 
     jobs: frozenset[JobId]
     suspended: tuple[Unsettled, ...]
+    holders: tuple[str, ...] = ()
+    least_overdue_seconds: float = 0.0
+    """Of all these leases, how long the newest had run out."""
 
 
 class DueTable:
@@ -156,6 +159,8 @@ class DueTable:
         return Rescued(
             jobs=frozenset(JobId(row["rescued_id"]) for row in rows),
             suspended=tuple(unsettled_from(row) for row in rows if row["stamp"] is not None),
+            holders=tuple(sorted({row["lost_holder"] for row in rows})),
+            least_overdue_seconds=min(((asked_at - row["lost_at"]).total_seconds() for row in rows), default=0.0),
         )
 
     async def expire(self) -> int:

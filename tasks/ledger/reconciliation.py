@@ -112,7 +112,13 @@ class Bookkeeper:
         rescued = await self.due.rescue(asked_at)
         await self._isolation.each(rescued.suspended, lambda attempt: attempt.attempt_id, self._suspend)
         if rescued.jobs:
-            log.warning("jobs_rescued", jobs=len(rescued.jobs), attempts_in_suspense=len(rescued.suspended))
+            log.warning(
+                "jobs_rescued",
+                jobs=len(rescued.jobs),
+                attempts_in_suspense=len(rescued.suspended),
+                holders=rescued.holders,
+                overdue_seconds=round(rescued.least_overdue_seconds, 3),
+            )
         return len(rescued.jobs)
 
     async def reconcile(self) -> int:
