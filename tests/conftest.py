@@ -18,6 +18,7 @@ SHARED = ("acceptance",)
 """Folders whose tests run in one process of the test run."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before the plugin that reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put each test into the group of its file, or of its folder."""
     for item in items:

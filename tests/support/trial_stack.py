@@ -25,6 +25,9 @@ from tests.support.stack_process import StackProcess
 PROMPT_MARKER, REPLY_MARKER = f"prompt-{uuid.uuid4().hex}", f"reply-{uuid.uuid4().hex}"
 """Stand in every prompt and reply of the trials."""
 
+LEASES = {"PENSTOCK_LEASE_SECONDS": "15", "PENSTOCK_HEARTBEAT_SECONDS": "4"}
+"""As by default: with the short ones of other tests a process that is busy, as in a trial, loses its leases."""
+
 SAMPLE_SECONDS = 0.05
 LOOK_SECONDS = 0.1
 MIB = 1024 * 1024
@@ -67,7 +70,9 @@ class TrialStack:
         """Start the provider and `penstock up`, and create the keys."""
         with (
             SimulatorProcess.start(requests_per_minute=0, tokens_per_minute=0) as provider,
-            StackProcess.started(home, provider=provider, config=config, env=env, descriptors=descriptors) as stack,
+            StackProcess.started(
+                home, provider=provider, config=config, env=LEASES | dict(env or {}), descriptors=descriptors
+            ) as stack,
         ):
             keys = {name: stack.door.post("keys", body={"tenant_id": name})["key"] for name in ("a", "b")}
             yield cls(stack=stack, provider=provider, keys=keys)

@@ -15,7 +15,6 @@ from tests.trials.conftest import assert_logs_hold_no_content
 REPLACED_SECONDS = 15.0
 """Ten of silence until the watchdog ends a process, and a new one to start."""
 
-LEASES = {"PENSTOCK_LEASE_SECONDS": "15", "PENSTOCK_HEARTBEAT_SECONDS": "4"}
 """The defaults. They outlast the watchdog, which says whose work it ended before anybody is rescued."""
 
 GIVE_UP_SECONDS = 60.0
@@ -24,7 +23,7 @@ JOBS = 60
 
 @pytest.fixture(scope="module")
 def hangable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrialStack]:
-    with TrialStack.started(tmp_path_factory.mktemp("silence") / "home", env=with_hang(LEASES)) as running:
+    with TrialStack.started(tmp_path_factory.mktemp("silence") / "home", env=with_hang({})) as running:
         before = running.log_sizes()
         yield running
         assert_logs_hold_no_content(running, since=before)
