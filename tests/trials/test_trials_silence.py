@@ -15,8 +15,6 @@ from tests.trials.conftest import assert_logs_hold_no_content
 REPLACED_SECONDS = 15.0
 """Ten of silence until the watchdog ends a process, and a new one to start."""
 
-"""The defaults. They outlast the watchdog, which says whose work it ended before anybody is rescued."""
-
 GIVE_UP_SECONDS = 60.0
 JOBS = 60
 
