@@ -26,8 +26,8 @@ PROMPT_MARKER, REPLY_MARKER = f"prompt-{uuid.uuid4().hex}", f"reply-{uuid.uuid4(
 """Stand in every prompt and reply of the trials."""
 
 LEASES = {"PENSTOCK_LEASE_SECONDS": "15", "PENSTOCK_HEARTBEAT_SECONDS": "4"}
-"""The defaults. Shorter ones, as in other tests, run out while a process is as busy as in a trial; and these outlast the
-watchdog, which says whose work it ended before anybody is rescued."""
+"""The defaults. Shorter ones, as in other tests, run out while a process is as busy as in a trial; these outlast
+the watchdog, which says whose work it ended before anybody is rescued."""
 
 SAMPLE_SECONDS = 0.05
 LOOK_SECONDS = 0.1
