@@ -11,7 +11,6 @@ from pydantic import SecretStr
 from api.auth import Authenticator
 from api.errors import ERROR_ANSWER, install
 from api.gauges import HouseGauges
-from api.house import House
 from api.memory import MemoryBudget
 from api.metrics import Metrics
 from api.middleware import Frame, body_caps
@@ -21,8 +20,9 @@ from api.openai import batches, chat, files, models
 from api.server.limits import possible_connections
 from config.catalogue import Catalogue
 from config.settings import Settings
+from tasks.wiring.web import WebHouse
 
-OpenHouse: TypeAlias = Callable[[Settings, Catalogue], AbstractAsyncContextManager[House]]
+OpenHouse: TypeAlias = Callable[[Settings, Catalogue], AbstractAsyncContextManager[WebHouse]]
 
 ROUTERS = (
     files.router,

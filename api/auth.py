@@ -12,17 +12,17 @@ import time
 from asyncio import Semaphore
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from api.failures import Failures
-from api.house import Keys
 from schemas.errors import Forbidden, NotFound, TooManyFailures, Unauthenticated
 from schemas.ids import DEFAULT_TENANT, ID, TenantId
 from schemas.lanes import Lane
 from schemas.tenants import EVERY_LANE, TenantShare
+from storage.tenancy.keys import StoredKey
 
 OPERATOR = "operator"
 SUBMIT = "submit"
@@ -34,6 +34,16 @@ DISBELIEVED_SECONDS = 5.0
 """How long a wrong key is wrong without a look: about the time in which a client repeats itself."""
 UNKNOWN_LOOK_UPS = 2
 """Of the pool's eight connections, what keys that nobody has seen before may use at once."""
+
+
+class Keys(Protocol):
+    """Where API keys are looked up."""
+
+    async def find(self, secret: str) -> StoredKey | None:
+        """The key with this secret, unless it was revoked. Raises PostgresUnavailable."""
+
+    async def tenants(self) -> frozenset[str]:
+        """The tenants that exist. Raises PostgresUnavailable."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

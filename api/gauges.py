@@ -9,15 +9,17 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from api.house import Watch
 from schemas.errors import Unavailable
 from schemas.jsons import JsonObject
 from schemas.lanes import Lane
+from schemas.states import JobState
+from storage.ledger.unresolved import SuspenseTotal
 from storage.queue.waiting_counts import MOST_COUNTED
 
 BELIEVED_SECONDS = 10.0
@@ -28,6 +30,28 @@ UNLABELLED_KINDS = frozenset({"user", "batch", "prompt"})
 
 AMOUNTS = ("limit_usd", "settled_usd", "reserved_usd")
 FIGURES = ("configured", "learned", "effective", "used")
+
+
+class Watch(Protocol):
+    """What the gauges show: limits and budgets of now, and whether work can be done."""
+
+    async def check(self) -> Mapping[str, str | None]:
+        """Name of each thing that work needs, and what is wrong with it."""
+
+    async def limits(self) -> Sequence[JsonObject]:
+        """Per target and limit: configured, learned, effective, used, and who waits. Raises RedisUnavailable."""
+
+    async def budgets(self) -> Sequence[JsonObject]:
+        """Per scope and window: limit, settled, reserved. Raises RedisUnavailable."""
+
+    async def suspense(self) -> Sequence[SuspenseTotal]:
+        """How much is unresolved, by account. Raises PostgresUnavailable."""
+
+    async def thresholds(self) -> Mapping[tuple[str, int], int]:
+        """How often each scope has passed each percentage. Raises PostgresUnavailable."""
+
+    async def depths(self) -> Mapping[tuple[Lane, JobState], int]:
+        """How many jobs are not terminal, by lane and state. Raises PostgresUnavailable."""
 
 
 class HouseGauges:

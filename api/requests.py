@@ -11,7 +11,6 @@ from fastapi import Depends, Header, Request
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from api.auth import AnyCaller, Authenticator, Caller
-from api.house import House
 from api.memory import VALUE_BYTES, MemoryShare
 from config.catalogue import PrivacyTable
 from config.settings import Settings
@@ -30,6 +29,7 @@ from tasks.requests.chat import (
     parse_chat_request,
 )
 from tasks.requests.new_ids import new_job_id
+from tasks.wiring.web import WebHouse
 
 
 class Body(BaseModel):
@@ -130,8 +130,8 @@ CHAT_BODY: JsonObject = {
 """What we read of a chat completion request; every other field travels to the provider as it is."""
 
 
-async def _house(request: Request) -> House:
-    house: House = request.app.state.house
+async def _house(request: Request) -> WebHouse:
+    house: WebHouse = request.app.state.house
     return house
 
 
@@ -155,7 +155,7 @@ async def _privacy(request: Request) -> PrivacyTable:
 
 
 JsonBody = Annotated[JsonObject, Depends(_json_object)]
-OfHouse = Annotated[House, Depends(_house)]
+OfHouse = Annotated[WebHouse, Depends(_house)]
 OfSettings = Annotated[Settings, Depends(_settings)]
 OfPrivacy = Annotated[PrivacyTable, Depends(_privacy)]
 OfMemory = Annotated[MemoryShare, Depends(_memory)]
@@ -166,7 +166,7 @@ IdempotencyKey = Annotated[str | None, Header()]
 def new_job(
     body: JsonObject,
     caller: Caller,
-    house: House,
+    house: WebHouse,
     *,
     lane: Lane,
     idempotency_key: str | None,
@@ -184,6 +184,6 @@ def new_job(
     return parse_chat_request(body, origin, house.vocabulary, datetime.now(UTC))
 
 
-def unchecked_parts(job: NewJob, house: House) -> list[str]:
+def unchecked_parts(job: NewJob, house: WebHouse) -> list[str]:
     """What of the job's contract is sent to the provider and not checked here."""
     return [] if job.contract is None else list(house.vocabulary.unchecked(job.contract.schema))

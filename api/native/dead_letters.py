@@ -13,7 +13,6 @@ from starlette.responses import StreamingResponse
 
 from api.answers import Json, checked_id, known, page, whole
 from api.auth import AnyCaller
-from api.house import House
 from api.memory import EXPORT_BYTES
 from api.native.jobs import USUAL_ROWS, Limit
 from api.native.letter_filters import Chosen, MeantByQuery, meant
@@ -29,6 +28,7 @@ from tasks.dead_letters.export_format import Reader
 from tasks.dead_letters.patch_request import Wanted, patch_from
 from tasks.requests.chat import DEFAULT_DEADLINE_SECONDS, MAX_DEADLINE_SECONDS
 from tasks.requests.new_ids import new_replay_id
+from tasks.wiring.web import WebHouse
 
 log = structlog.get_logger()
 
@@ -149,7 +149,7 @@ def _moved(word: str, moved: Sequence[JobId], wanted: Chosen) -> Json:
     return Json({word: list(moved), "not_found": missing})
 
 
-async def _lines(house: House, which: DeadLetters, *, content: bool) -> AsyncIterator[bytes]:
+async def _lines(house: WebHouse, which: DeadLetters, *, content: bool) -> AsyncIterator[bytes]:
     async for letter in house.dead_letters.whole(which):
         yield _line(letter, content=content)
         await asyncio.sleep(0)

@@ -6,14 +6,13 @@ from fastapi import APIRouter, Query
 
 from api.answers import Json, checked_id, known, page
 from api.auth import AnyCaller, Caller
-from api.house import JobReads
 from api.native.shapes import job_object, story_object, summary_object
 from api.requests import CHAT_BODY, IdempotencyKey, JsonBody, OfHouse, OfPrivacy, new_job, unchecked_parts
 from schemas.errors import InvalidRequest
 from schemas.ids import BatchId, JobId
 from schemas.lanes import Lane
 from schemas.states import JobState
-from storage.jobs.reads import JobFilter, JobStory
+from storage.jobs.reads import JobFilter, JobStory, Reads
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
@@ -90,6 +89,6 @@ async def cancel_job(job_id: str, caller: AnyCaller, house: OfHouse) -> Json:
     return Json(job_object(story.job))
 
 
-async def _found(job_id: str, caller: Caller, reads: JobReads) -> JobStory:
+async def _found(job_id: str, caller: Caller, reads: Reads) -> JobStory:
     wanted = JobId(checked_id(job_id, "job"))
     return known(await reads.story(wanted, caller.tenant_id), "job", job_id)

@@ -8,7 +8,6 @@ from pydantic import Field
 
 from api.answers import Json, checked_id, known, page
 from api.auth import AnyCaller, Caller
-from api.house import House
 from api.native.jobs import USUAL_ROWS, Limit
 from api.native.letter_filters import Chosen, meant
 from api.native.shapes import estimate_object, outcomes_object, replay_object
@@ -21,6 +20,7 @@ from schemas.replay import DEFAULT_THRESHOLD, NewReplay, Replay
 from tasks.dead_letters.patch_request import Wanted, patch_from
 from tasks.requests.chat import DEFAULT_DEADLINE_SECONDS, MAX_DEADLINE_SECONDS, MAX_KEY_CHARACTERS, checked_lane
 from tasks.requests.new_ids import new_replay_id
+from tasks.wiring.web import WebHouse
 
 router = APIRouter(prefix="/replays", tags=["dead letters"])
 
@@ -101,7 +101,7 @@ async def resume_replay(replay_id: str, caller: AnyCaller, house: OfHouse) -> Js
     return Json(replay_object(found))
 
 
-def _new(wanted: WantedReplay, caller: Caller, house: House, key: str | None) -> NewReplay:
+def _new(wanted: WantedReplay, caller: Caller, house: WebHouse, key: str | None) -> NewReplay:
     if key is not None and not 0 < len(key) <= MAX_KEY_CHARACTERS:
         raise InvalidRequest(
             f"idempotency_key must be a string of 1 to {MAX_KEY_CHARACTERS} characters.", param="idempotency_key"
@@ -121,6 +121,6 @@ def _new(wanted: WantedReplay, caller: Caller, house: House, key: str | None) ->
     )
 
 
-async def _found(replay_id: str, caller: Caller, house: House) -> Replay:
+async def _found(replay_id: str, caller: Caller, house: WebHouse) -> Replay:
     wanted = ReplayId(checked_id(replay_id, "replay"))
     return known(await house.replay.find(wanted, caller.reach), "replay", replay_id)

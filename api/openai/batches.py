@@ -7,7 +7,6 @@ from pydantic import Field
 
 from api.answers import Json, checked_id, known, page, unix
 from api.auth import AnyCaller, Caller
-from api.house import Batches
 from api.requests import Body, JsonBody, OfHouse, documented, parse
 from schemas.errors import InvalidRequest
 from schemas.ids import BatchId, FileId
@@ -16,7 +15,7 @@ from schemas.lanes import Lane
 from schemas.money import usd_text
 from schemas.states import JobState
 from schemas.stop_loss import Phase
-from storage.batches.batches import StoredBatch
+from storage.batches.batches import BatchTable, StoredBatch
 from tasks.requests.chat import checked_lane, usual_lane
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"])
@@ -161,6 +160,6 @@ def _lane(wanted: NewBatch, lanes: frozenset[Lane]) -> Lane:
     return checked_lane(Lane(named), lanes)
 
 
-async def _found(batch_id: str, caller: Caller, batches: Batches) -> StoredBatch:
+async def _found(batch_id: str, caller: Caller, batches: BatchTable) -> StoredBatch:
     wanted = BatchId(checked_id(batch_id, "batch"))
     return known(await batches.find(wanted, caller.tenant_id), "batch", batch_id)

@@ -10,7 +10,6 @@ from starlette.responses import Response
 from api.answers import Json, header_value
 from api.auth import AnyCaller
 from api.errors import reply_of
-from api.house import Intake
 from api.openai.streams import EventStream, Telling
 from api.presence import ClientGone, while_present
 from api.requests import CHAT_BODY, IdempotencyKey, JsonBody, OfHouse, OfSettings, new_job
@@ -19,6 +18,7 @@ from schemas.errors import InvalidRequest, Unavailable
 from schemas.job import NewJob
 from schemas.jsons import JsonObject
 from schemas.lanes import Lane
+from tasks.intake.submit import Intake
 from tasks.requests.chat import wants_validated_stream
 
 router = APIRouter(prefix="/v1/chat/completions", tags=["chat"])

@@ -17,15 +17,15 @@ from fastapi.responses import StreamingResponse
 from api.answers import Json, checked_id, known, page, unix
 from api.auth import AnyCaller, Caller
 from api.errors import BodyTooLarge
-from api.house import Files, House
 from api.memory import DOWNLOAD_BYTES
 from api.multipart import Field, FileBegins, FileEnds, FilePiece, Part, parts_of
 from api.requests import OfHouse, OfMemory, OfSettings
 from schemas.errors import InvalidRequest
 from schemas.ids import FileId, TenantId
 from schemas.jsons import JsonObject
-from storage.batches.files import StoredFile
+from storage.batches.files import FileTable, StoredFile
 from tasks.requests.new_ids import new_file_id
+from tasks.wiring.web import WebHouse
 
 router = APIRouter(prefix="/v1/files", tags=["files"])
 
@@ -142,7 +142,7 @@ def file_object(stored: StoredFile) -> JsonObject:
     }
 
 
-async def receive_upload(parts: AsyncIterator[Part], house: House, caller: Caller, *, most_bytes: int) -> StoredFile:
+async def receive_upload(parts: AsyncIterator[Part], house: WebHouse, caller: Caller, *, most_bytes: int) -> StoredFile:
     """Store the file of a form under the terms of its fields, wherever in the form these stand."""
     files = house.files
     fields: dict[str, str] = {}
@@ -172,7 +172,7 @@ def _refuse_file(name: str) -> NoReturn:
 
 
 async def _under_final_terms(
-    stored: StoredFile | None, kept_under: Terms, fields: dict[str, str], files: Files
+    stored: StoredFile | None, kept_under: Terms, fields: dict[str, str], files: FileTable
 ) -> StoredFile:
     terms = _terms(fields)
     if stored is None:
@@ -185,7 +185,7 @@ async def _under_final_terms(
 
 
 async def _store(
-    files: Files, tenant_id: TenantId, content: AsyncIterator[bytes], filename: str, terms: Terms
+    files: FileTable, tenant_id: TenantId, content: AsyncIterator[bytes], filename: str, terms: Terms
 ) -> StoredFile:
     ends_at = None if terms.life_seconds is None else datetime.now(UTC) + timedelta(seconds=terms.life_seconds)
     return await files.write(
@@ -233,6 +233,6 @@ def _checked_name(filename: str) -> str:
     return filename
 
 
-async def _found(file_id: str, caller: Caller, files: Files) -> StoredFile:
+async def _found(file_id: str, caller: Caller, files: FileTable) -> StoredFile:
     wanted = FileId(checked_id(file_id, "file"))
     return known(await files.find(wanted, caller.tenant_id), "file", file_id)
