@@ -18,7 +18,7 @@ from config.metrics import Metrics
 from config.settings import SettingError, Settings, load_settings
 from config.watchdog import watched
 from schemas.errors import InvalidSetting
-from tasks.wiring.web import open_web_house
+from tasks.wiring.web import open_web_services
 
 REFUSED_SETTING = 6
 
@@ -28,9 +28,9 @@ async def serve(settings: Settings, catalogue: Catalogue, env: Mapping[str, str]
     metrics = Metrics(REGISTRY)
     async with (
         watched(settings.watchdog_seconds, metrics.loop_delay_seconds.observe) as watchdog,
-        open_web_house(settings, catalogue, env, metrics) as house,
+        open_web_services(settings, catalogue, env, metrics) as services,
     ):
-        app = create_app(settings, catalogue, lambda _settings, _catalogue: nullcontext(house))
+        app = create_app(settings, catalogue, lambda _settings, _catalogue: nullcontext(services))
         keep_what_started()
         watchdog.has_started()
         log_descriptors(settings, needed_by_web(settings))

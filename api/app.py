@@ -1,4 +1,4 @@
-"""The HTTP door put together. Opens its house in the lifespan; a store that is away does not keep it from starting."""
+"""Builds the ASGI application. Its lifespan opens the services; it starts even while a store is away."""
 
 import time
 from collections.abc import AsyncIterator, Callable
@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from api.auth import Authenticator
 from api.errors import ERROR_ANSWER, install
-from api.gauges import HouseGauges
+from api.gauges import ServiceGauges
 from api.memory import MemoryBudget
 from api.metrics import Metrics
 from api.middleware import Frame, body_caps
@@ -20,9 +20,9 @@ from api.openai import batches, chat, files, models
 from api.server.limits import possible_connections
 from config.catalogue import Catalogue
 from config.settings import Settings
-from tasks.wiring.web import WebHouse
+from tasks.wiring.web import WebServices
 
-OpenHouse: TypeAlias = Callable[[Settings, Catalogue], AbstractAsyncContextManager[WebHouse]]
+OpenServices: TypeAlias = Callable[[Settings, Catalogue], AbstractAsyncContextManager[WebServices]]
 
 ROUTERS = (
     files.router,
@@ -42,16 +42,16 @@ ROUTERS = (
 )
 
 
-def create_app(settings: Settings, catalogue: Catalogue, open_house: OpenHouse) -> FastAPI:
-    """An ASGI application that does everything over the house that `open_house` opens."""
+def create_app(settings: Settings, catalogue: Catalogue, open_services: OpenServices) -> FastAPI:
+    """Build the ASGI application over the services that `open_services` opens."""
     metrics = Metrics()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with open_house(settings, catalogue) as house:
-            app.state.house = house
+        async with open_services(settings, catalogue) as services:
+            app.state.services = services
             app.state.authenticator = Authenticator(
-                house.keys, _secret(settings.admin_key), scrape_secret=_secret(settings.metrics_key)
+                services.keys, _secret(settings.admin_key), scrape_secret=_secret(settings.metrics_key)
             )
             yield
 
@@ -66,7 +66,7 @@ def create_app(settings: Settings, catalogue: Catalogue, open_house: OpenHouse) 
     app.state.settings = settings
     app.state.catalogue = catalogue
     app.state.metrics = metrics
-    app.state.gauges = HouseGauges()
+    app.state.gauges = ServiceGauges()
     app.state.started_at = int(time.time())
     caps = body_caps(max_body_bytes=settings.max_body_bytes, max_file_bytes=settings.max_file_bytes)
     app.state.open_requests = OpenRequests(possible_connections(settings))

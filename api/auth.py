@@ -206,7 +206,7 @@ async def _caller(
     wanted_tenant = request.headers.get(TENANT_HEADER)
     caller = await authenticator.caller(credentials.credentials, wanted_tenant, address=_address(request))
     if not caller.is_operator:
-        share: TenantShare = request.app.state.house.share(caller.tenant_id)
+        share: TenantShare = request.app.state.services.share(caller.tenant_id)
         request.app.state.open_requests.open(share, request.scope)
         request.state.memory.count_for(caller.tenant_id)
     return caller

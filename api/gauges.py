@@ -54,7 +54,7 @@ class Watch(Protocol):
         """How many jobs are not terminal, by lane and state. Raises PostgresUnavailable."""
 
 
-class HouseGauges:
+class ServiceGauges:
     """The last reading as text, renewed when it is older than `BELIEVED_SECONDS`."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:

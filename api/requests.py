@@ -29,7 +29,7 @@ from tasks.requests.chat import (
     parse_chat_request,
 )
 from tasks.requests.new_ids import new_job_id
-from tasks.wiring.web import WebHouse
+from tasks.wiring.web import WebServices
 
 
 class Body(BaseModel):
@@ -130,9 +130,9 @@ CHAT_BODY: JsonObject = {
 """What we read of a chat completion request; every other field travels to the provider as it is."""
 
 
-async def _house(request: Request) -> WebHouse:
-    house: WebHouse = request.app.state.house
-    return house
+async def _services(request: Request) -> WebServices:
+    services: WebServices = request.app.state.services
+    return services
 
 
 async def _settings(request: Request) -> Settings:
@@ -155,7 +155,7 @@ async def _privacy(request: Request) -> PrivacyTable:
 
 
 JsonBody = Annotated[JsonObject, Depends(_json_object)]
-OfHouse = Annotated[WebHouse, Depends(_house)]
+OfServices = Annotated[WebServices, Depends(_services)]
 OfSettings = Annotated[Settings, Depends(_settings)]
 OfPrivacy = Annotated[PrivacyTable, Depends(_privacy)]
 OfMemory = Annotated[MemoryShare, Depends(_memory)]
@@ -166,7 +166,7 @@ IdempotencyKey = Annotated[str | None, Header()]
 def new_job(
     body: JsonObject,
     caller: Caller,
-    house: WebHouse,
+    services: WebServices,
     *,
     lane: Lane,
     idempotency_key: str | None,
@@ -179,11 +179,11 @@ def new_job(
         default_lane=lane,
         idempotency_key=idempotency_key,
         default_deadline_seconds=deadline_seconds,
-        lanes=caller.lanes_of(house.share(caller.tenant_id)),
+        lanes=caller.lanes_of(services.share(caller.tenant_id)),
     )
-    return parse_chat_request(body, origin, house.vocabulary, datetime.now(UTC))
+    return parse_chat_request(body, origin, services.vocabulary, datetime.now(UTC))
 
 
-def unchecked_parts(job: NewJob, house: WebHouse) -> list[str]:
+def unchecked_parts(job: NewJob, services: WebServices) -> list[str]:
     """What of the job's contract is sent to the provider and not checked here."""
-    return [] if job.contract is None else list(house.vocabulary.unchecked(job.contract.schema))
+    return [] if job.contract is None else list(services.vocabulary.unchecked(job.contract.schema))

@@ -19,7 +19,7 @@ from workers.broker.worker_app import WorkerApp
 from workers.build import assemble
 from workers.flower_auth import require_password
 from workers.pool.pool import REFUSED_SETTING
-from workers.services import WorkerHouse
+from workers.services import WorkerServices
 
 
 def build() -> WorkerApp:
@@ -31,16 +31,16 @@ def build() -> WorkerApp:
         require_password(settings.env, os.environ, sys.argv[1:])
     require_descriptors(settings, BESIDE_CALLS if is_flower else needed_by_worker(settings))
     metrics = Metrics()
-    open_house = partial(_open_house, settings, load_catalogue(settings.config), os.environ, metrics)
-    return assemble(settings, open_house, metrics)
+    open_services = partial(_open_services, settings, load_catalogue(settings.config), os.environ, metrics)
+    return assemble(settings, open_services, metrics)
 
 
-def _open_house(
+def _open_services(
     settings: Settings, catalogue: Catalogue, env: Mapping[str, str], metrics: Metrics
-) -> AbstractAsyncContextManager[WorkerHouse]:
-    from tasks.wiring.work import open_worker_house  # noqa: PLC0415 - Flower takes this app too, and opens no house
+) -> AbstractAsyncContextManager[WorkerServices]:
+    from tasks.wiring.work import open_worker_services  # noqa: PLC0415 - Flower takes this app too, and opens no services
 
-    return open_worker_house(settings, catalogue, env, metrics)
+    return open_worker_services(settings, catalogue, env, metrics)
 
 
 try:

@@ -20,7 +20,7 @@ from config.settings import Settings
 from workers.broker.transport import unreadable_item
 from workers.broker.worker_app import WorkerApp
 from workers.pool.pool import REFUSED_SETTING, TaskPool
-from workers.services import WorkerHouse
+from workers.services import WorkerServices
 from workers.tasks import add_tasks, tell_revoked
 
 log = structlog.get_logger()
@@ -30,10 +30,10 @@ SILENT_SECONDS = 10.0
 
 
 def assemble(
-    settings: Settings, open_house: Callable[[], AbstractAsyncContextManager[WorkerHouse]], metrics: Metrics
+    settings: Settings, open_services: Callable[[], AbstractAsyncContextManager[WorkerServices]], metrics: Metrics
 ) -> WorkerApp:
     """The app of this process. Answers Celery's signals for the whole process, so it is called once."""
-    app = WorkerApp(settings, open_house, metrics)
+    app = WorkerApp(settings, open_services, metrics)
     add_tasks(app)
     signals.setup_logging.connect(partial(_set_up_logs, settings), weak=False)
     unreadable_item.connect(UnreadableItems(app.metrics).count, weak=False)

@@ -1,4 +1,4 @@
-"""What the Celery tasks ask of the house behind them; `tasks.wiring` builds it, one per worker process."""
+"""Declares the services that Celery tasks use; `tasks.wiring` builds them, once per worker process."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -22,7 +22,7 @@ class Results(Protocol):
         """Raises RedisUnavailable."""
 
 
-class WorkerHouse(Protocol):
+class WorkerServices(Protocol):
     """Open for as long as the worker's loop runs."""
 
     async def run(self, published: Published) -> None:

@@ -21,7 +21,7 @@ from tasks.intake.celery_messages import CallerMessage, lane_of, run_slice
 from workers.broker.message_strategy import ETA_NOTE, SIZE_NOTE
 from workers.broker.worker_app import WorkerApp
 from workers.pool.bridge import AsyncTask
-from workers.services import WorkerHouse
+from workers.services import WorkerServices
 
 T = TypeVar("T")
 
@@ -56,7 +56,7 @@ class LaneTask(AsyncTask):
     Request = "workers.broker.message_strategy:ClosedRequest"
 
 
-Deliver = Callable[[WorkerHouse, str, Accepted], Awaitable[None]]
+Deliver = Callable[[WorkerServices, str, Accepted], Awaitable[None]]
 
 
 def add_tasks(app: WorkerApp) -> None:
@@ -81,7 +81,7 @@ async def _run(app: WorkerApp, request: Any, args: tuple[object, ...]) -> None: 
 
     async def in_slot(published: Published) -> None:
         async with app.slots.held(lane):
-            await app.house.run(published)
+            await app.services.run(published)
 
     try:
         await run_slice(args[0] if len(args) == 1 else None, in_slot)
@@ -109,7 +109,7 @@ async def _take_in(
             queue=_queue(request),
             size_bytes=request.get(SIZE_NOTE) or 0,
         )
-        return await _patiently(lambda: _accept(app.house, request, message, deliver))
+        return await _patiently(lambda: _accept(app.services, request, message, deliver))
     except Reject:
         raise
     except (InvalidRequest, ShareUsedUp) as error:
@@ -117,12 +117,12 @@ async def _take_in(
         log.info("message_refused", reason=error.code, param=error.param, task=task.name, task_id=request.id)
         if not request.ignore_result:
             refusal = error
-            await _patiently(lambda: app.house.results.fail(request.id, refusal))
+            await _patiently(lambda: app.services.results.fail(request.id, refusal))
         raise
     except Exception:  # the tracer logs the traceback; the caller must not wait for ever
         app.metrics.messages.labels(lane, task.name, "failed").inc()
         if not request.ignore_result:
-            await _patiently(lambda: app.house.results.fail(request.id, PenstockError(FAULT)))
+            await _patiently(lambda: app.services.results.fail(request.id, PenstockError(FAULT)))
         raise
 
 
@@ -137,24 +137,24 @@ def tell_revoked(app: WorkerApp, *, sender: LaneTask, request: Any, expired: boo
 
 async def _revoke(app: WorkerApp, task_id: str, reason: str) -> None:
     try:
-        await app.house.results.revoke(task_id, reason)
+        await app.services.results.revoke(task_id, reason)
     except Unavailable as error:
         log.warning("revoke_not_told", task_id=task_id, reason=error.message)
 
 
-async def _accept(house: WorkerHouse, request: Any, message: CallerMessage, deliver: Deliver) -> str:  # noqa: ANN401 - Celery's
-    accepted = await house.submit(message)
+async def _accept(services: WorkerServices, request: Any, message: CallerMessage, deliver: Deliver) -> str:  # noqa: ANN401 - Celery's
+    accepted = await services.submit(message)
     if not request.ignore_result:
-        await deliver(house, message.task_id, accepted)
+        await deliver(services, message.task_id, accepted)
     return accepted.job_id
 
 
-async def _deliver_id(house: WorkerHouse, task_id: str, accepted: Accepted) -> None:
-    await house.results.succeed(task_id, accepted.job_id)
+async def _deliver_id(services: WorkerServices, task_id: str, accepted: Accepted) -> None:
+    await services.results.succeed(task_id, accepted.job_id)
 
 
-async def _expect(house: WorkerHouse, task_id: str, accepted: Accepted) -> None:
-    await house.expect(task_id, accepted.job_id)
+async def _expect(services: WorkerServices, task_id: str, accepted: Accepted) -> None:
+    await services.expect(task_id, accepted.job_id)
 
 
 def _refuse_canvas(request: Any) -> None:  # noqa: ANN401 - Celery's

@@ -17,7 +17,7 @@ from api.memory import EXPORT_BYTES
 from api.native.jobs import USUAL_ROWS, Limit
 from api.native.letter_filters import Chosen, MeantByQuery, meant
 from api.native.shapes import dead_letter_object, group_object, story_object, whole_letter_object
-from api.requests import JsonBody, OfHouse, OfMemory, OfPrivacy, documented, parse
+from api.requests import JsonBody, OfMemory, OfPrivacy, OfServices, documented, parse
 from schemas.bounds import MAX_NODES, fits
 from schemas.errors import InvalidRequest
 from schemas.ids import JobId
@@ -28,7 +28,7 @@ from tasks.dead_letters.export_format import Reader
 from tasks.dead_letters.patch_request import Wanted, patch_from
 from tasks.requests.chat import DEFAULT_DEADLINE_SECONDS, MAX_DEADLINE_SECONDS
 from tasks.requests.new_ids import new_replay_id
-from tasks.wiring.web import WebHouse
+from tasks.wiring.web import WebServices
 
 log = structlog.get_logger()
 
@@ -55,33 +55,33 @@ class SmallReplay(Chosen):
 
 @router.get("")
 async def list_dead_letters(
-    which: MeantByQuery, house: OfHouse, *, after: str | None = None, limit: Limit = USUAL_ROWS
+    which: MeantByQuery, services: OfServices, *, after: str | None = None, limit: Limit = USUAL_ROWS
 ) -> Json:
     """List dead letters, the latest first."""
     cursor = None if after is None else JobId(checked_id(after, "dead letter"))
-    return page(await house.dead_letters.newest(which, after=cursor, most=limit + 1), limit, dead_letter_object)
+    return page(await services.dead_letters.newest(which, after=cursor, most=limit + 1), limit, dead_letter_object)
 
 
 @router.get("/groups")
-async def group_dead_letters(which: MeantByQuery, house: OfHouse) -> Json:
+async def group_dead_letters(which: MeantByQuery, services: OfServices) -> Json:
     """Count dead letters by their cause, the most frequent first."""
-    return whole([group_object(group) for group in await house.dead_letters.groups(which)])
+    return whole([group_object(group) for group in await services.dead_letters.groups(which)])
 
 
 @router.get("/export")
 async def export_dead_letters(
-    which: MeantByQuery, house: OfHouse, privacy: OfPrivacy, memory: OfMemory
+    which: MeantByQuery, services: OfServices, privacy: OfPrivacy, memory: OfMemory
 ) -> StreamingResponse:
     """Stream dead letters as JSON lines, each with its request and all its attempts, the latest first."""
     memory.take_buffers(EXPORT_BYTES)
-    return StreamingResponse(_lines(house, which, content=privacy.store_content), media_type=JSON_LINES)
+    return StreamingResponse(_lines(services, which, content=privacy.store_content), media_type=JSON_LINES)
 
 
 @router.post("/import")
 async def import_dead_letters(
     request: Request,
     caller: AnyCaller,
-    house: OfHouse,
+    services: OfServices,
     *,
     dry_run: bool = False,
     first_line: Annotated[int, Query(ge=1)] = 1,
@@ -93,34 +93,34 @@ async def import_dead_letters(
     reader = Reader(
         tenant_id=caller.reach,
         default_tenant_id=caller.tenant_id,
-        tenants=await house.keys.tenants(),
-        schema_complaint=house.vocabulary.schema_complaint,
-        lanes=caller.lanes_of(house.share(caller.tenant_id)),
+        tenants=await services.keys.tenants(),
+        schema_complaint=services.vocabulary.schema_complaint,
+        lanes=caller.lanes_of(services.share(caller.tenant_id)),
         most_nodes=MAX_LINE_NODES,
     )
     sent: AsyncIterator[bytes] = request.stream()
     if caller.reach is not None and not dry_run:
-        sent = house.quotas.counted(caller.reach, sent)
-    taken = await house.imports.take(
+        sent = services.quotas.counted(caller.reach, sent)
+    taken = await services.imports.take(
         _split(sent, first_line), reader, datetime.now(UTC), first_line=first_line, dry_run=dry_run
     )
     return Json({"checked": taken.checked, "imported": taken.imported, "known": taken.known})
 
 
 @router.get("/{job_id}")
-async def show_dead_letter(job_id: str, caller: AnyCaller, house: OfHouse, privacy: OfPrivacy) -> Json:
+async def show_dead_letter(job_id: str, caller: AnyCaller, services: OfServices, privacy: OfPrivacy) -> Json:
     """Tell the whole story: every attempt, request, reply, complaint and cost."""
     wanted = DeadLetters(tenant_id=caller.reach, ids=(JobId(checked_id(job_id, "dead letter")),))
-    found = await house.dead_letters.newest(wanted, most=1)
+    found = await services.dead_letters.newest(wanted, most=1)
     letter = known(found[0] if found else None, "dead letter", job_id)
-    story = known(await house.reads.story(letter.id, letter.tenant_id), "dead letter", job_id)
+    story = known(await services.reads.story(letter.id, letter.tenant_id), "dead letter", job_id)
     told = story_object(story, content=privacy.store_content)
     hidden: JsonObject = {} if privacy.store_content else {"request": None}
     return Json(dead_letter_object(letter) | told | hidden | {"object": "dead_letter"})
 
 
 @router.post("/replay", openapi_extra=documented(SmallReplay))
-async def replay_dead_letters(caller: AnyCaller, body: JsonBody, house: OfHouse) -> Json:
+async def replay_dead_letters(caller: AnyCaller, body: JsonBody, services: OfServices) -> Json:
     """Give dead letters back to their lanes at once, with a new count of tries and a new deadline."""
     wanted = parse(SmallReplay, body)
     terms = Wanted(deadline_seconds=wanted.deadline_seconds, body=wanted.body, max_cost_usd=wanted.max_cost_usd)
@@ -128,18 +128,18 @@ async def replay_dead_letters(caller: AnyCaller, body: JsonBody, house: OfHouse)
         id=new_replay_id(),
         tenant_id=caller.reach,
         which=meant(caller, wanted),
-        patch=patch_from(terms, house.vocabulary, datetime.now(UTC)),
+        patch=patch_from(terms, services.vocabulary, datetime.now(UTC)),
     )
     if caller.reach is not None:
-        await house.quotas.room_for_jobs(caller.reach)
-    return _moved("replayed", await house.replay.replay_now(new), wanted)
+        await services.quotas.room_for_jobs(caller.reach)
+    return _moved("replayed", await services.replay.replay_now(new), wanted)
 
 
 @router.post("/discard", openapi_extra=documented(Chosen))
-async def discard_dead_letters(caller: AnyCaller, body: JsonBody, house: OfHouse) -> Json:
+async def discard_dead_letters(caller: AnyCaller, body: JsonBody, services: OfServices) -> Json:
     """Put dead letters aside: they stay dead, and are no longer listed nor replayed."""
     wanted = parse(Chosen, body)
-    return _moved("discarded", await house.replay.discard(meant(caller, wanted)), wanted)
+    return _moved("discarded", await services.replay.discard(meant(caller, wanted)), wanted)
 
 
 def _moved(word: str, moved: Sequence[JobId], wanted: Chosen) -> Json:
@@ -149,8 +149,8 @@ def _moved(word: str, moved: Sequence[JobId], wanted: Chosen) -> Json:
     return Json({word: list(moved), "not_found": missing})
 
 
-async def _lines(house: WebHouse, which: DeadLetters, *, content: bool) -> AsyncIterator[bytes]:
-    async for letter in house.dead_letters.whole(which):
+async def _lines(services: WebServices, which: DeadLetters, *, content: bool) -> AsyncIterator[bytes]:
+    async for letter in services.dead_letters.whole(which):
         yield _line(letter, content=content)
         await asyncio.sleep(0)
 

@@ -6,7 +6,7 @@ from starlette.responses import Response
 from api.answers import Json
 from api.auth import Scraper
 from api.errors import unready
-from api.requests import OfHouse
+from api.requests import OfServices
 
 router = APIRouter(tags=["health"])
 
@@ -26,15 +26,15 @@ async def healthz() -> Json:
 
 
 @router.get("/readyz")
-async def readyz(house: OfHouse) -> Response:
+async def readyz(services: OfServices) -> Response:
     """Tell whether work would be done now, and if not, why, in words without addresses."""
-    checks = await house.watch.check()
+    checks = await services.watch.check()
     return unready(checks) if any(checks.values()) else Json({"status": "ready", "checks": dict(checks)})
 
 
 @router.get("/metrics")
-async def metrics(request: Request, scraper: Scraper, house: OfHouse) -> Response:
+async def metrics(request: Request, scraper: Scraper, services: OfServices) -> Response:
     """Everything in Prometheus' text format; it names tenants and what they spend, so it takes a key."""
     _ = scraper
     state = request.app.state
-    return Response(state.metrics.text() + await state.gauges.text(house.watch), media_type=PROMETHEUS_TEXT)
+    return Response(state.metrics.text() + await state.gauges.text(services.watch), media_type=PROMETHEUS_TEXT)

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query
 from api.answers import Json, checked_id, known, page
 from api.auth import AnyCaller, Caller
 from api.native.shapes import job_object, story_object, summary_object
-from api.requests import CHAT_BODY, IdempotencyKey, JsonBody, OfHouse, OfPrivacy, new_job, unchecked_parts
+from api.requests import CHAT_BODY, IdempotencyKey, JsonBody, OfPrivacy, OfServices, new_job, unchecked_parts
 from schemas.errors import InvalidRequest
 from schemas.ids import BatchId, JobId
 from schemas.lanes import Lane
@@ -24,11 +24,11 @@ Limit = Annotated[int, Query(ge=1, le=MOST_ROWS)]
 
 @router.post("", openapi_extra=CHAT_BODY)
 async def submit_job(
-    caller: AnyCaller, body: JsonBody, house: OfHouse, *, idempotency_key: IdempotencyKey = None
+    caller: AnyCaller, body: JsonBody, services: OfServices, *, idempotency_key: IdempotencyKey = None
 ) -> Json:
     """Hand in a chat completion for later. Safe to call twice under one idempotency key."""
-    job = new_job(body, caller, house, lane=Lane.NORMAL, idempotency_key=idempotency_key)
-    accepted = await house.intake.submit(job)
+    job = new_job(body, caller, services, lane=Lane.NORMAL, idempotency_key=idempotency_key)
+    accepted = await services.intake.submit(job)
     return Json(
         {
             "id": accepted.job_id,
@@ -38,7 +38,7 @@ async def submit_job(
             "model": job.model,
             "tenant_id": job.tenant_id,
             "repeated": accepted.repeated,
-            "unchecked": unchecked_parts(job, house),
+            "unchecked": unchecked_parts(job, services),
         }
     )
 
@@ -46,7 +46,7 @@ async def submit_job(
 @router.get("")
 async def list_jobs(
     caller: AnyCaller,
-    house: OfHouse,
+    services: OfServices,
     *,
     state: JobState | None = None,
     lane: Lane | None = None,
@@ -62,28 +62,28 @@ async def list_jobs(
         after=None if after is None else JobId(checked_id(after, "job")),
         most=limit + 1,
     )
-    return page(await house.reads.jobs(caller.tenant_id, wanted), limit, job_object)
+    return page(await services.reads.jobs(caller.tenant_id, wanted), limit, job_object)
 
 
 @router.get("/summary")
-async def summarise_batch(batch_id: str, caller: AnyCaller, house: OfHouse) -> Json:
+async def summarise_batch(batch_id: str, caller: AnyCaller, services: OfServices) -> Json:
     """Count the jobs of a batch and their attempts."""
     wanted = BatchId(checked_id(batch_id, "batch"))
-    known(await house.batches.find(wanted, caller.tenant_id), "batch", batch_id)
-    return Json(summary_object(await house.reads.summary(wanted, caller.tenant_id)))
+    known(await services.batches.find(wanted, caller.tenant_id), "batch", batch_id)
+    return Json(summary_object(await services.reads.summary(wanted, caller.tenant_id)))
 
 
 @router.get("/{job_id}")
-async def show_job(job_id: str, caller: AnyCaller, house: OfHouse, privacy: OfPrivacy) -> Json:
+async def show_job(job_id: str, caller: AnyCaller, services: OfServices, privacy: OfPrivacy) -> Json:
     """Tell all that is known of a job."""
-    return Json(story_object(await _found(job_id, caller, house.reads), content=privacy.store_content))
+    return Json(story_object(await _found(job_id, caller, services.reads), content=privacy.store_content))
 
 
 @router.post("/{job_id}/cancel")
-async def cancel_job(job_id: str, caller: AnyCaller, house: OfHouse) -> Json:
+async def cancel_job(job_id: str, caller: AnyCaller, services: OfServices) -> Json:
     """Cancel a job that is not at rest; what it cost stays booked. Safe to call twice."""
-    cancelled = await house.intake.cancel(JobId(checked_id(job_id, "job")), caller.tenant_id)
-    story = await _found(job_id, caller, house.reads)
+    cancelled = await services.intake.cancel(JobId(checked_id(job_id, "job")), caller.tenant_id)
+    story = await _found(job_id, caller, services.reads)
     if not cancelled and story.job.state is not JobState.CANCELLED:
         raise InvalidRequest(f"A job that is {story.job.state} cannot be cancelled.", param="id")
     return Json(job_object(story.job))

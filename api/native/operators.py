@@ -8,7 +8,7 @@ from pydantic import AwareDatetime, Field
 from api.answers import Json, checked_id, known, whole
 from api.auth import Operator
 from api.native.shapes import key_object
-from api.requests import JsonBody, OfAuthenticator, OfHouse, StrictBody, documented, parse
+from api.requests import JsonBody, OfAuthenticator, OfServices, StrictBody, documented, parse
 from schemas.ids import DEFAULT_TENANT, ID, KeyId, TenantId
 from schemas.money import usd_text
 from tasks.requests.new_ids import new_key_id, new_key_secret
@@ -59,25 +59,25 @@ class NewRepricing(StrictBody):
 
 
 @router.get("/budgets")
-async def list_budgets(operator: Operator, house: OfHouse) -> Json:
+async def list_budgets(operator: Operator, services: OfServices) -> Json:
     """List budgets with what is settled and reserved in the window that runs now."""
     _ = operator
-    return whole(await house.watch.budgets())
+    return whole(await services.watch.budgets())
 
 
 @router.post("/budgets", openapi_extra=documented(NewBudget))
-async def set_budget(operator: Operator, body: JsonBody, house: OfHouse) -> Json:
+async def set_budget(operator: Operator, body: JsonBody, services: OfServices) -> Json:
     """Change one budget; it is in force within seconds, and stands until the file says something new of it."""
     _ = operator
-    return Json(await house.treasury.set_budget(parse(NewBudget, body).model_dump(exclude_none=True)))
+    return Json(await services.treasury.set_budget(parse(NewBudget, body).model_dump(exclude_none=True)))
 
 
 @router.post("/budgets/reprice", openapi_extra=documented(NewRepricing))
-async def reprice(operator: Operator, body: JsonBody, house: OfHouse) -> Json:
+async def reprice(operator: Operator, body: JsonBody, services: OfServices) -> Json:
     """Price a round of history as of its moments, and book what differs. Safe to call twice."""
     _ = operator
     wanted = parse(NewRepricing, body)
-    done = await house.repricing.round(
+    done = await services.repricing.round(
         since=wanted.since, model=wanted.model, after=wanted.after, dry_run=wanted.dry_run
     )
     return Json(
@@ -94,50 +94,55 @@ async def reprice(operator: Operator, body: JsonBody, house: OfHouse) -> Json:
 
 @router.get("/budgets/report")
 async def report_spending(  # noqa: PLR0917 - FastAPI reads the query from the signature
-    operator: Operator, house: OfHouse, by: str = "tenant", days: int = 30, timezone: str = "UTC", tenant: str = ""
+    operator: Operator,
+    services: OfServices,
+    by: str = "tenant",
+    days: int = 30,
+    timezone: str = "UTC",
+    tenant: str = "",
 ) -> Json:
     """What the last days have cost, by keys with commas between them, and what of it bought nothing."""
     _ = operator
     tenant_id = TenantId(tenant) if tenant else None
-    return whole(await house.treasury.report(by.split(","), days=days, zone=timezone, tenant_id=tenant_id))
+    return whole(await services.treasury.report(by.split(","), days=days, zone=timezone, tenant_id=tenant_id))
 
 
 @router.get("/limits")
-async def list_limits(operator: Operator, house: OfHouse) -> Json:
+async def list_limits(operator: Operator, services: OfServices) -> Json:
     """List the providers' limits: configured, learned, effective, used; who waits by lane, and why nothing is sent."""
     _ = operator
-    return whole(await house.watch.limits())
+    return whole(await services.watch.limits())
 
 
 @router.post("/limits/open", openapi_extra=documented(StoppedAccount))
-async def open_account(operator: Operator, body: JsonBody, house: OfHouse) -> Json:
+async def open_account(operator: Operator, body: JsonBody, services: OfServices) -> Json:
     """Open an account that its provider's word has stopped; jobs that wait for it wake early. Safe to call twice."""
     _ = operator
-    return Json(await house.accounts.open(parse(StoppedAccount, body).account))
+    return Json(await services.accounts.open(parse(StoppedAccount, body).account))
 
 
 @router.post("/keys", openapi_extra=documented(NewKey))
-async def create_key(operator: Operator, body: JsonBody, house: OfHouse) -> Json:
+async def create_key(operator: Operator, body: JsonBody, services: OfServices) -> Json:
     """Create a key; this answer is the only one that ever shows its secret."""
     _ = operator
     wanted = parse(NewKey, body)
     secret = new_key_secret()
-    key = await house.keys.create(new_key_id(), secret, TenantId(wanted.tenant_id), sorted(set(wanted.scopes)))
+    key = await services.keys.create(new_key_id(), secret, TenantId(wanted.tenant_id), sorted(set(wanted.scopes)))
     return Json(key_object(key) | {"key": secret})
 
 
 @router.get("/keys")
-async def list_keys(operator: Operator, house: OfHouse) -> Json:
+async def list_keys(operator: Operator, services: OfServices) -> Json:
     """List keys, revoked ones too, without their secrets."""
     _ = operator
-    return whole([key_object(key) for key in await house.keys.all()])
+    return whole([key_object(key) for key in await services.keys.all()])
 
 
 @router.delete("/keys/{key_id}")
-async def revoke_key(key_id: str, operator: Operator, house: OfHouse, authenticator: OfAuthenticator) -> Json:
+async def revoke_key(key_id: str, operator: Operator, services: OfServices, authenticator: OfAuthenticator) -> Json:
     """Let a key in no more: here at once, elsewhere within a second."""
     _ = operator
-    revoked = await house.keys.revoke(KeyId(checked_id(key_id, "key")))
+    revoked = await services.keys.revoke(KeyId(checked_id(key_id, "key")))
     known(revoked or None, "key in force", key_id)
     authenticator.forget()
     return Json({"id": key_id, "object": "api_key", "revoked": True})

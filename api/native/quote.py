@@ -5,7 +5,7 @@ from fastapi import APIRouter
 from api.answers import Json, checked_id, known
 from api.auth import AnyCaller
 from api.native.shapes import quote_object
-from api.requests import CHAT_BODY, JsonBody, OfHouse, StrictBody, new_job, parse, unchecked_parts
+from api.requests import CHAT_BODY, JsonBody, OfServices, StrictBody, new_job, parse, unchecked_parts
 from schemas.ids import FileId
 from schemas.jsons import JsonObject
 from schemas.lanes import Lane
@@ -27,12 +27,12 @@ QUOTE_BODY: JsonObject = {
 
 
 @router.post("/quote", openapi_extra=QUOTE_BODY)
-async def quote(caller: AnyCaller, body: JsonBody, house: OfHouse) -> Json:
+async def quote(caller: AnyCaller, body: JsonBody, services: OfServices) -> Json:
     """Quote an uploaded batch file (`input_file_id`), or the chat completion that the body is."""
     if "input_file_id" not in body:
-        job = new_job(body, caller, house, lane=Lane.NORMAL, idempotency_key=None)
-        quoted = quote_object(await house.quotes.request(job))
-        return Json(quoted | {"unchecked": unchecked_parts(job, house)})
+        job = new_job(body, caller, services, lane=Lane.NORMAL, idempotency_key=None)
+        quoted = quote_object(await services.quotes.request(job))
+        return Json(quoted | {"unchecked": unchecked_parts(job, services)})
     file_id = FileId(checked_id(parse(QuotedFile, body).input_file_id, "file"))
-    known(await house.files.find(file_id, caller.tenant_id), "file", file_id)
-    return Json(quote_object(await house.quotes.file(caller.tenant_id, file_id)))
+    known(await services.files.find(file_id, caller.tenant_id), "file", file_id)
+    return Json(quote_object(await services.quotes.file(caller.tenant_id, file_id)))

@@ -11,7 +11,7 @@ from api.auth import AnyCaller, Caller
 from api.native.jobs import USUAL_ROWS, Limit
 from api.native.letter_filters import Chosen, meant
 from api.native.shapes import estimate_object, outcomes_object, replay_object
-from api.requests import IdempotencyKey, JsonBody, OfHouse, StrictBody, documented, parse
+from api.requests import IdempotencyKey, JsonBody, OfServices, StrictBody, documented, parse
 from schemas.errors import InvalidRequest
 from schemas.ids import ReplayId
 from schemas.jsons import JsonObject
@@ -20,7 +20,7 @@ from schemas.replay import DEFAULT_THRESHOLD, NewReplay, Replay
 from tasks.dead_letters.patch_request import Wanted, patch_from
 from tasks.requests.chat import DEFAULT_DEADLINE_SECONDS, MAX_DEADLINE_SECONDS, MAX_KEY_CHARACTERS, checked_lane
 from tasks.requests.new_ids import new_replay_id
-from tasks.wiring.web import WebHouse
+from tasks.wiring.web import WebServices
 
 router = APIRouter(prefix="/replays", tags=["dead letters"])
 
@@ -53,67 +53,67 @@ class WantedReplay(Chosen):
 
 @router.post("", openapi_extra=documented(WantedReplay))
 async def start_replay(
-    caller: AnyCaller, body: JsonBody, house: OfHouse, *, idempotency_key: IdempotencyKey = None
+    caller: AnyCaller, body: JsonBody, services: OfServices, *, idempotency_key: IdempotencyKey = None
 ) -> Json:
     """Begin a replay; upkeep moves it. Safe to call twice under one idempotency key."""
     wanted = parse(WantedReplay, body)
-    new = _new(wanted, caller, house, idempotency_key)
+    new = _new(wanted, caller, services, idempotency_key)
     if wanted.dry_run:
-        return Json(estimate_object(await house.prices.estimate(new.which, new.patch, datetime.now(UTC))))
+        return Json(estimate_object(await services.prices.estimate(new.which, new.patch, datetime.now(UTC))))
     if caller.reach is not None:
-        await house.quotas.room_for_jobs(caller.reach)
-    return Json(replay_object(await house.replay.start(new)))
+        await services.quotas.room_for_jobs(caller.reach)
+    return Json(replay_object(await services.replay.start(new)))
 
 
 @router.get("")
 async def list_replays(
-    caller: AnyCaller, house: OfHouse, *, after: str | None = None, limit: Limit = USUAL_ROWS
+    caller: AnyCaller, services: OfServices, *, after: str | None = None, limit: Limit = USUAL_ROWS
 ) -> Json:
     """List replays, newest first."""
     cursor = None if after is None else ReplayId(checked_id(after, "replay"))
-    return page(await house.replay.newest(caller.reach, after=cursor, most=limit + 1), limit, replay_object)
+    return page(await services.replay.newest(caller.reach, after=cursor, most=limit + 1), limit, replay_object)
 
 
 @router.get("/{replay_id}")
-async def show_replay(replay_id: str, caller: AnyCaller, house: OfHouse) -> Json:
+async def show_replay(replay_id: str, caller: AnyCaller, services: OfServices) -> Json:
     """Tell how far it is, and what became of its jobs."""
-    found = await _found(replay_id, caller, house)
-    return Json(replay_object(found) | outcomes_object(await house.replay.outcomes(found.id)))
+    found = await _found(replay_id, caller, services)
+    return Json(replay_object(found) | outcomes_object(await services.replay.outcomes(found.id)))
 
 
 @router.post("/{replay_id}/cancel")
-async def cancel_replay(replay_id: str, caller: AnyCaller, house: OfHouse) -> Json:
+async def cancel_replay(replay_id: str, caller: AnyCaller, services: OfServices) -> Json:
     """Stop it: what was replayed goes on, the rest stays dead. Safe to call twice."""
-    cancelled = await house.replay.cancel(ReplayId(checked_id(replay_id, "replay")), caller.reach)
-    found = await _found(replay_id, caller, house)
+    cancelled = await services.replay.cancel(ReplayId(checked_id(replay_id, "replay")), caller.reach)
+    found = await _found(replay_id, caller, services)
     if not cancelled and found.state != "cancelled":
         raise InvalidRequest(f"A replay that is {found.state} cannot be cancelled.", param="id")
     return Json(replay_object(found))
 
 
 @router.post("/{replay_id}/resume")
-async def resume_replay(replay_id: str, caller: AnyCaller, house: OfHouse) -> Json:
+async def resume_replay(replay_id: str, caller: AnyCaller, services: OfServices) -> Json:
     """Go on with a replay that its canaries have stopped."""
-    resumed = await house.replay.resume(ReplayId(checked_id(replay_id, "replay")), caller.reach)
-    found = await _found(replay_id, caller, house)
+    resumed = await services.replay.resume(ReplayId(checked_id(replay_id, "replay")), caller.reach)
+    found = await _found(replay_id, caller, services)
     if not resumed and not found.state.under_way:
         raise InvalidRequest(f"A replay that is {found.state} cannot be resumed.", param="id")
     return Json(replay_object(found))
 
 
-def _new(wanted: WantedReplay, caller: Caller, house: WebHouse, key: str | None) -> NewReplay:
+def _new(wanted: WantedReplay, caller: Caller, services: WebServices, key: str | None) -> NewReplay:
     if key is not None and not 0 < len(key) <= MAX_KEY_CHARACTERS:
         raise InvalidRequest(
             f"idempotency_key must be a string of 1 to {MAX_KEY_CHARACTERS} characters.", param="idempotency_key"
         )
     if wanted.patch.lane is not None:
-        checked_lane(wanted.patch.lane, caller.lanes_of(house.share(caller.tenant_id)))
+        checked_lane(wanted.patch.lane, caller.lanes_of(services.share(caller.tenant_id)))
     changes = {name: getattr(wanted.patch, name) for name in Changes.model_fields}
     return NewReplay(
         id=new_replay_id(),
         tenant_id=caller.reach,
         which=meant(caller, wanted),
-        patch=patch_from(Wanted(**changes), house.vocabulary, datetime.now(UTC)),
+        patch=patch_from(Wanted(**changes), services.vocabulary, datetime.now(UTC)),
         canary=wanted.canary,
         threshold=wanted.threshold,
         per_second=wanted.per_second,
@@ -121,6 +121,6 @@ def _new(wanted: WantedReplay, caller: Caller, house: WebHouse, key: str | None)
     )
 
 
-async def _found(replay_id: str, caller: Caller, house: WebHouse) -> Replay:
+async def _found(replay_id: str, caller: Caller, services: WebServices) -> Replay:
     wanted = ReplayId(checked_id(replay_id, "replay"))
-    return known(await house.replay.find(wanted, caller.reach), "replay", replay_id)
+    return known(await services.replay.find(wanted, caller.reach), "replay", replay_id)

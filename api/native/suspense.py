@@ -5,7 +5,7 @@ from fastapi import APIRouter
 from api.answers import Json, checked_id, page
 from api.auth import Operator
 from api.native.jobs import USUAL_ROWS, Limit
-from api.requests import JsonBody, OfHouse, StrictBody, documented, parse
+from api.requests import JsonBody, OfServices, StrictBody, documented, parse
 from schemas.errors import InvalidRequest
 from schemas.ids import AttemptId
 from schemas.jsons import JsonObject
@@ -22,22 +22,22 @@ class Word(StrictBody):
 
 @router.get("")
 async def list_suspense(
-    operator: Operator, house: OfHouse, *, after: str | None = None, limit: Limit = USUAL_ROWS
+    operator: Operator, services: OfServices, *, after: str | None = None, limit: Limit = USUAL_ROWS
 ) -> Json:
     """List what lies in suspense, the oldest first, with who will resolve it and when."""
     _ = operator
     cursor = None if after is None else AttemptId(checked_id(after, "attempt"))
-    return page(await house.suspense.oldest(after=cursor, most=limit + 1), limit, _as_it_is)
+    return page(await services.suspense.oldest(after=cursor, most=limit + 1), limit, _as_it_is)
 
 
 @router.post("/{attempt_id}", openapi_extra=documented(Word))
-async def resolve_suspense(attempt_id: str, operator: Operator, body: JsonBody, house: OfHouse) -> Json:
+async def resolve_suspense(attempt_id: str, operator: Operator, body: JsonBody, services: OfServices) -> Json:
     """Say what a call was billed: booked in the ledger as an operator's word. Safe to call twice."""
     _ = operator
     word = parse(Word, body)
     if (word.billed_usd is None) != word.released:
         raise InvalidRequest("Say either billed_usd or released.", param="billed_usd")
-    return Json(await house.suspense.resolve(AttemptId(checked_id(attempt_id, "attempt")), word.billed_usd))
+    return Json(await services.suspense.resolve(AttemptId(checked_id(attempt_id, "attempt")), word.billed_usd))
 
 
 def _as_it_is(row: JsonObject) -> JsonObject:

@@ -4,7 +4,7 @@ from fastapi import APIRouter
 
 from api.answers import Json, checked_id, whole
 from api.auth import Operator
-from api.requests import JsonBody, OfHouse
+from api.requests import JsonBody, OfServices
 from config.tenants import EVERY_TENANT
 
 router = APIRouter(prefix="/tenants", tags=["operators"])
@@ -13,15 +13,15 @@ LIMITS_BODY = {"requestBody": {"required": True, "content": {"application/json":
 
 
 @router.get("")
-async def list_tenants(operator: Operator, house: OfHouse) -> Json:
+async def list_tenants(operator: Operator, services: OfServices) -> Json:
     """List tenants with their limits and what they use of them."""
     _ = operator
-    return whole(await house.tenants.all())
+    return whole(await services.tenants.all())
 
 
 @router.post("/{name}", openapi_extra=LIMITS_BODY)
-async def set_tenant_limits(name: str, operator: Operator, body: JsonBody, house: OfHouse) -> Json:
+async def set_tenant_limits(name: str, operator: Operator, body: JsonBody, services: OfServices) -> Json:
     """Replace the limits of a tenant, of all without a table of their own under `*`; in force within seconds."""
     _ = operator
     named = name if name == EVERY_TENANT else checked_id(name, "tenant")
-    return Json(await house.tenants.set_share(named, body))
+    return Json(await services.tenants.set_share(named, body))

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from api.answers import Json, checked_id, known, page, unix
 from api.auth import AnyCaller, Caller
-from api.requests import Body, JsonBody, OfHouse, documented, parse
+from api.requests import Body, JsonBody, OfServices, documented, parse
 from schemas.errors import InvalidRequest
 from schemas.ids import BatchId, FileId
 from schemas.jsons import JsonObject
@@ -45,13 +45,13 @@ class NewBatch(Body):
 
 
 @router.post("", openapi_extra=documented(NewBatch))
-async def create_batch(caller: AnyCaller, body: JsonBody, house: OfHouse) -> Json:
+async def create_batch(caller: AnyCaller, body: JsonBody, services: OfServices) -> Json:
     """Create a batch from an uploaded file."""
     wanted = parse(NewBatch, body)
     file_id = FileId(checked_id(wanted.input_file_id, "file"))
-    known(await house.files.find(file_id, caller.tenant_id), "file", file_id)
-    lanes = caller.lanes_of(house.share(caller.tenant_id))
-    batch = await house.intake.create_batch(
+    known(await services.files.find(file_id, caller.tenant_id), "file", file_id)
+    lanes = caller.lanes_of(services.share(caller.tenant_id))
+    batch = await services.intake.create_batch(
         caller.tenant_id,
         file_id,
         endpoint=wanted.endpoint,
@@ -66,39 +66,39 @@ async def create_batch(caller: AnyCaller, body: JsonBody, house: OfHouse) -> Jso
 @router.get("")
 async def list_batches(
     caller: AnyCaller,
-    house: OfHouse,
+    services: OfServices,
     after: str | None = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> Json:
     """List batches, newest first."""
     cursor = None if after is None else BatchId(checked_id(after, "batch"))
-    rows = await house.batches.newest(caller.tenant_id, after=cursor, most=limit + 1)
+    rows = await services.batches.newest(caller.tenant_id, after=cursor, most=limit + 1)
     return page(rows, limit, batch_object)
 
 
 @router.get("/{batch_id}")
-async def retrieve_batch(batch_id: str, caller: AnyCaller, house: OfHouse) -> Json:
+async def retrieve_batch(batch_id: str, caller: AnyCaller, services: OfServices) -> Json:
     """Tell of a batch."""
-    return Json(batch_object(await _found(batch_id, caller, house.batches)))
+    return Json(batch_object(await _found(batch_id, caller, services.batches)))
 
 
 @router.post("/{batch_id}/cancel")
-async def cancel_batch(batch_id: str, caller: AnyCaller, house: OfHouse) -> Json:
+async def cancel_batch(batch_id: str, caller: AnyCaller, services: OfServices) -> Json:
     """Stop a batch: what has not begun is cancelled, what runs may finish. Safe to call twice."""
-    before = await _found(batch_id, caller, house.batches)
-    stopped = await house.intake.cancel_batch(before.id, caller.tenant_id)
-    after = await _found(batch_id, caller, house.batches)
+    before = await _found(batch_id, caller, services.batches)
+    stopped = await services.intake.cancel_batch(before.id, caller.tenant_id)
+    after = await _found(batch_id, caller, services.batches)
     if not stopped and after.status not in {"cancelling", "cancelled"}:
         raise InvalidRequest(f"A batch that is {after.status} cannot be cancelled.", param="id")
     return Json(batch_object(after))
 
 
 @router.post("/{batch_id}/proceed")
-async def proceed_batch(batch_id: str, caller: AnyCaller, house: OfHouse) -> Json:
+async def proceed_batch(batch_id: str, caller: AnyCaller, services: OfServices) -> Json:
     """Let a batch go on that its canary holds. Safe to call twice."""
-    before = await _found(batch_id, caller, house.batches)
-    released = await house.stop_losses.proceed(before.id, caller.tenant_id)
-    after = await _found(batch_id, caller, house.batches)
+    before = await _found(batch_id, caller, services.batches)
+    released = await services.stop_losses.proceed(before.id, caller.tenant_id)
+    after = await _found(batch_id, caller, services.batches)
     if not released and after.phase not in {Phase.RELEASING, Phase.WATCHED}:
         raise InvalidRequest("Nothing of this batch is held by a canary.", param="id")
     return Json(batch_object(after))

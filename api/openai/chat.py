@@ -12,7 +12,7 @@ from api.auth import AnyCaller
 from api.errors import reply_of
 from api.openai.streams import EventStream, Telling
 from api.presence import ClientGone, while_present
-from api.requests import CHAT_BODY, IdempotencyKey, JsonBody, OfHouse, OfSettings, new_job
+from api.requests import CHAT_BODY, IdempotencyKey, JsonBody, OfServices, OfSettings, new_job
 from schemas.accepted import Rested
 from schemas.errors import InvalidRequest, Unavailable
 from schemas.job import NewJob
@@ -33,7 +33,7 @@ async def create_chat_completion(
     request: Request,
     caller: AnyCaller,
     body: JsonBody,
-    house: OfHouse,
+    services: OfServices,
     settings: OfSettings,
     *,
     idempotency_key: IdempotencyKey = None,
@@ -44,14 +44,14 @@ async def create_chat_completion(
     job = new_job(
         kept,
         caller,
-        house,
+        services,
         lane=Lane.CRITICAL,
         idempotency_key=idempotency_key,
         deadline_seconds=settings.total_timeout_seconds,
     )
     if telling is None:
-        return await _plain(request, job, house.intake)
-    return _streamed(job, house.intake, telling)
+        return await _plain(request, job, services.intake)
+    return _streamed(job, services.intake, telling)
 
 
 def telling_of(body: JsonObject) -> Telling | None:

@@ -19,13 +19,13 @@ from api.auth import AnyCaller, Caller
 from api.errors import BodyTooLarge
 from api.memory import DOWNLOAD_BYTES
 from api.multipart import Field, FileBegins, FileEnds, FilePiece, Part, parts_of
-from api.requests import OfHouse, OfMemory, OfSettings
+from api.requests import OfMemory, OfServices, OfSettings
 from schemas.errors import InvalidRequest
 from schemas.ids import FileId, TenantId
 from schemas.jsons import JsonObject
 from storage.batches.files import FileTable, StoredFile
 from tasks.requests.new_ids import new_file_id
-from tasks.wiring.web import WebHouse
+from tasks.wiring.web import WebServices
 
 router = APIRouter(prefix="/v1/files", tags=["files"])
 
@@ -72,17 +72,17 @@ USUAL = Terms(purpose="batch", life_seconds=BATCH_LIFE_SECONDS)
 
 
 @router.post("", openapi_extra=FORM)
-async def upload(request: Request, caller: AnyCaller, house: OfHouse, settings: OfSettings) -> Json:
+async def upload(request: Request, caller: AnyCaller, services: OfServices, settings: OfSettings) -> Json:
     """Store a file."""
     parts = parts_of(request.stream(), request.headers.get("content-type", ""))
-    stored = await receive_upload(parts, house, caller, most_bytes=settings.max_file_bytes)
+    stored = await receive_upload(parts, services, caller, most_bytes=settings.max_file_bytes)
     return Json(file_object(stored))
 
 
 @router.get("")
 async def list_files(
     caller: AnyCaller,
-    house: OfHouse,
+    services: OfServices,
     *,
     after: str | None = None,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 10_000,
@@ -93,23 +93,23 @@ async def list_files(
     _ = order
     cursor = None if after is None else FileId(checked_id(after, "file"))
     asked = None if purpose is None else checked_id(purpose, "purpose")
-    rows = await house.files.newest(caller.tenant_id, after=cursor, most=limit + 1, purpose=asked)
+    rows = await services.files.newest(caller.tenant_id, after=cursor, most=limit + 1, purpose=asked)
     return page(rows, limit, file_object)
 
 
 @router.get("/{file_id}")
-async def retrieve_file(file_id: str, caller: AnyCaller, house: OfHouse) -> Json:
+async def retrieve_file(file_id: str, caller: AnyCaller, services: OfServices) -> Json:
     """Tell of a file."""
-    return Json(file_object(await _found(file_id, caller, house.files)))
+    return Json(file_object(await _found(file_id, caller, services.files)))
 
 
 @router.get("/{file_id}/content")
-async def file_content(file_id: str, caller: AnyCaller, house: OfHouse, memory: OfMemory) -> StreamingResponse:
+async def file_content(file_id: str, caller: AnyCaller, services: OfServices, memory: OfMemory) -> StreamingResponse:
     """Stream a file's bytes."""
-    stored = await _found(file_id, caller, house.files)
+    stored = await _found(file_id, caller, services.files)
     memory.take_buffers(DOWNLOAD_BYTES)
     return StreamingResponse(
-        house.files.content(stored.id),
+        services.files.content(stored.id),
         media_type="application/octet-stream",
         headers={
             "content-length": str(stored.bytes),
@@ -119,10 +119,10 @@ async def file_content(file_id: str, caller: AnyCaller, house: OfHouse, memory: 
 
 
 @router.delete("/{file_id}")
-async def delete_file(file_id: str, caller: AnyCaller, house: OfHouse) -> Json:
+async def delete_file(file_id: str, caller: AnyCaller, services: OfServices) -> Json:
     """Remove a file."""
     wanted = FileId(checked_id(file_id, "file"))
-    deleted = await house.files.delete(wanted, caller.tenant_id)
+    deleted = await services.files.delete(wanted, caller.tenant_id)
     known(deleted or None, "file", file_id)
     return Json({"id": file_id, "object": "file", "deleted": True})
 
@@ -142,9 +142,11 @@ def file_object(stored: StoredFile) -> JsonObject:
     }
 
 
-async def receive_upload(parts: AsyncIterator[Part], house: WebHouse, caller: Caller, *, most_bytes: int) -> StoredFile:
+async def receive_upload(
+    parts: AsyncIterator[Part], services: WebServices, caller: Caller, *, most_bytes: int
+) -> StoredFile:
     """Store the file of a form under the terms of its fields, wherever in the form these stand."""
-    files = house.files
+    files = services.files
     fields: dict[str, str] = {}
     stored, kept_under = None, USUAL
     try:
@@ -154,7 +156,7 @@ async def receive_upload(parts: AsyncIterator[Part], house: WebHouse, caller: Ca
                     fields[name] = value
                 case FileBegins(name="file", filename=filename) if stored is None:
                     kept_under = _terms(fields) if "purpose" in fields else USUAL
-                    content = house.quotas.counted(caller.tenant_id, _file_bytes(parts, most_bytes))
+                    content = services.quotas.counted(caller.tenant_id, _file_bytes(parts, most_bytes))
                     stored = await _store(files, caller.tenant_id, content, _checked_name(filename), kept_under)
                 case FileBegins(name):
                     _refuse_file(name)

@@ -26,7 +26,7 @@ log = structlog.get_logger()
 
 
 class Server(uvicorn.Server):
-    """A server that returns when it is told to stop, so that the house behind it is closed as well."""
+    """A server that returns when it is told to stop, so that the services behind it are closed as well."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         limits = connection_limits(settings)

@@ -30,8 +30,8 @@ from tasks.execution.deps import Deps
 from tasks.execution.settlement import Booking, book_reply
 from tasks.requests.chat import Origin, parse_chat_request
 from tasks.requests.new_ids import new_job_id
-from tasks.wiring.upkeep import UpkeepHouse, open_upkeep_house
-from tasks.wiring.work import WorkerHouse, open_worker_house
+from tasks.wiring.upkeep import MaintenanceServices, open_maintenance_services
+from tasks.wiring.work import WorkerServices, open_worker_services
 
 CALL_SECONDS = 60.0
 
@@ -79,27 +79,27 @@ async def walk(
     )
     catalogue = load_catalogue(config)
     async with (
-        open_upkeep_house(settings, catalogue, env) as upkeep,
-        open_worker_house(settings, catalogue, env, Metrics()) as house,
+        open_maintenance_services(settings, catalogue, env) as upkeep,
+        open_worker_services(settings, catalogue, env, Metrics()) as services,
     ):
         await _prepare(upkeep)
         steps = Walk(in_flight=in_flight, costs=[])
-        await _live(house, jobs=in_flight, steps=Walk(in_flight=in_flight, costs=[]))  # pools open, plans are made
-        await _live(house, jobs=jobs, steps=steps)
+        await _live(services, jobs=in_flight, steps=Walk(in_flight=in_flight, costs=[]))  # pools open, plans are made
+        await _live(services, jobs=jobs, steps=steps)
         return tuple(steps.costs)
 
 
-async def _prepare(upkeep: UpkeepHouse) -> None:
+async def _prepare(upkeep: MaintenanceServices) -> None:
     effective = await upkeep.configuration.refresh()
     await upkeep.books.keep_open()
     for limits, version in effective.limits:
         await upkeep.admission.gate.configure(limits, version)
 
 
-async def _live(house: WorkerHouse, *, jobs: int, steps: Walk) -> None:
-    deps, stored = house.deps, [_new_job(house, number) for number in range(jobs)]
+async def _live(services: WorkerServices, *, jobs: int, steps: Walk) -> None:
+    deps, stored = services.deps, [_new_job(services, number) for number in range(jobs)]
     for start in range(0, len(stored), 500):
-        await house.storage.jobs.insert(stored[start : start + 500])
+        await services.storage.jobs.insert(stored[start : start + 500])
     held = await steps.step("claim and decode (grouped)", stored, lambda job: _hold(deps, job))
     asked = await steps.step("plan: body, price, worst case", held, lambda one: _plan(deps, one))
     grants = await steps.step("admit", asked, lambda pair: _admit(deps, *pair))
@@ -114,10 +114,10 @@ async def _live(house: WorkerHouse, *, jobs: int, steps: Walk) -> None:
     await steps.step("settle", booked, lambda pair: _must(deps.gate.settle(pair[0].settlement)))
 
 
-def _new_job(house: WorkerHouse, number: int) -> NewJob:
+def _new_job(services: WorkerServices, number: int) -> NewJob:
     now = datetime.now(UTC)
     origin = Origin(tenant_id=DEFAULT_TENANT, job_id=new_job_id(), default_lane=Lane.NORMAL)
-    return parse_chat_request(request_body(number), origin, house.vocabulary, now)
+    return parse_chat_request(request_body(number), origin, services.vocabulary, now)
 
 
 async def _must(done: Awaitable[bool]) -> None:

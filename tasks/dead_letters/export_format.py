@@ -1,6 +1,6 @@
 """A line of an export becomes a dead letter again: its request, its terms, and what it died of.
 
-Its attempts stay behind: they were paid for where they were made, and the ledger of this house equals its own bill.
+Its attempts stay behind: they were paid for elsewhere, and the ledger here equals the bill here.
 Its model need not be configured here, because a replay may change it.
 """
 

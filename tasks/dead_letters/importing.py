@@ -1,4 +1,4 @@
-"""Dead letters in and out of the house: as jobs to be priced, and as lines from elsewhere."""
+"""Imports dead letters from other installations, and reads stored ones for pricing."""
 
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence

@@ -74,7 +74,7 @@ class Rounds:
         return before != type(error).__name__
 
 
-async def keep_house(
+async def run_maintenance(
     rounds: Rounds,
     *,
     leads: Callable[[], Awaitable[bool]],

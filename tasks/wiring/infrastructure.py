@@ -1,7 +1,7 @@
 """What every process has open: stores, the gate, the configuration in force, the way to the workers.
 
-Everything belongs to the event loop that opens it. Stores connect at their first use, so a house opens while they are
-away; a wrong setting refuses to open, and so does a database that is older than this version.
+Everything belongs to the event loop that opens it. Stores connect at their first use, so a process starts while they
+are away; a wrong setting refuses to open, and so does a database that is older than this version.
 """
 
 import asyncio

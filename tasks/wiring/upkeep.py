@@ -1,4 +1,4 @@
-"""The house of an upkeep process, which calls no model; it asks the accounts that keep completions for lost ones."""
+"""Builds the services of an upkeep process. It calls no model, but looks up lost completions at the provider."""
 
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -32,7 +32,7 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class UpkeepHouse:
+class MaintenanceServices:
     """What upkeep does its duties with."""
 
     settings: Settings
@@ -54,10 +54,10 @@ class UpkeepHouse:
 
 
 @asynccontextmanager
-async def open_upkeep_house(
+async def open_maintenance_services(
     settings: Settings, catalogue: Catalogue, env: Mapping[str, str]
-) -> AsyncIterator[UpkeepHouse]:
-    """The house of an upkeep process, which calls no model. Raises InvalidSetting."""
+) -> AsyncIterator[MaintenanceServices]:
+    """Open the services of an upkeep process. Raises InvalidSetting."""
     receiver = receiver_from(catalogue.webhooks, env)
     async with (
         open_rooms(settings, catalogue, process="upkeep") as rooms,
@@ -74,7 +74,7 @@ async def open_upkeep_house(
             max_line_bytes=settings.max_line_bytes,
         )
         closing.push_async_callback(batches.aclose)
-        yield UpkeepHouse(
+        yield MaintenanceServices(
             settings=settings,
             storage=storage,
             admission=rooms.admission,

@@ -1,4 +1,4 @@
-"""The house of a web process: it takes work in, tells of it, and runs synchronous completions itself."""
+"""Builds the services of a web process, which also runs synchronous completions."""
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -35,7 +35,7 @@ from tasks.wiring.work import intake_of, quotas_of, working
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class WebHouse:
+class WebServices:
     """What the routes of the API use."""
 
     vocabulary: Vocabulary
@@ -62,16 +62,16 @@ class WebHouse:
 
 
 @asynccontextmanager
-async def open_web_house(
+async def open_web_services(
     settings: Settings, catalogue: Catalogue, env: Mapping[str, str], metrics: Metrics
-) -> AsyncIterator[WebHouse]:
-    """The house of a web process: it runs synchronous completions itself. Raises InvalidSetting."""
+) -> AsyncIterator[WebServices]:
+    """Open the services of a web process. Raises InvalidSetting."""
     async with (
         open_rooms(settings, catalogue, process="web") as rooms,
         working(rooms, catalogue, env, metrics, most_seconds=settings.lease_seconds) as deps,
     ):
         quotas = quotas_of(rooms)
-        yield WebHouse(
+        yield WebServices(
             vocabulary=rooms.vocabulary,
             intake=intake_of(rooms, deps, quotas),
             reads=rooms.storage.reads,

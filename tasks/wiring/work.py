@@ -1,4 +1,4 @@
-"""The deps of `run_job` over open rooms, and the house of a Celery worker process."""
+"""Builds the ports of `run_job`, and the services of a Celery worker process."""
 
 import asyncio
 import random
@@ -40,8 +40,8 @@ from tasks.wiring.infrastructure import Rooms, in_background, open_rooms
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class WorkerHouse:
-    """What the Celery tasks ask for (`workers.services.WorkerHouse`)."""
+class WorkerServices:
+    """What the Celery tasks ask for (`workers.services.WorkerServices`)."""
 
     deps: Deps
     intake: Intake
@@ -80,15 +80,15 @@ class WorkerHouse:
 
 
 @asynccontextmanager
-async def open_worker_house(
+async def open_worker_services(
     settings: Settings, catalogue: Catalogue, env: Mapping[str, str], metrics: Metrics
-) -> AsyncIterator[WorkerHouse]:
-    """The house of a Celery worker process. Raises InvalidSetting."""
+) -> AsyncIterator[WorkerServices]:
+    """Open the services of a Celery worker process. Raises InvalidSetting."""
     async with (
         open_rooms(settings, catalogue, process="worker") as rooms,
         working(rooms, catalogue, env, metrics) as deps,
     ):
-        yield WorkerHouse(
+        yield WorkerServices(
             deps=deps,
             intake=intake_of(rooms, deps, quotas_of(rooms)),
             storage=rooms.storage,

@@ -18,7 +18,7 @@ from schemas.ids import TenantId
 from schemas.outcome import Judged
 from schemas.reply import Reply
 from tasks.execution.deps import Models
-from tasks.wiring.work import WorkerHouse, open_worker_house
+from tasks.wiring.work import WorkerServices, open_worker_services
 from workers.build import assemble
 
 HANGING_NAME = "never_judged"
@@ -50,11 +50,11 @@ class HangingModels:
 
 
 @asynccontextmanager
-async def open_hanging_house() -> AsyncIterator[WorkerHouse]:
-    """The house of a worker with these models."""
-    async with open_worker_house(settings, load_catalogue(settings.config), os.environ, metrics) as house:
-        yield replace(house, deps=replace(house.deps, models=HangingModels(house.deps.models)))
+async def open_hanging_services() -> AsyncIterator[WorkerServices]:
+    """The services of a worker with these models."""
+    async with open_worker_services(settings, load_catalogue(settings.config), os.environ, metrics) as services:
+        yield replace(services, deps=replace(services.deps, models=HangingModels(services.deps.models)))
 
 
 settings, metrics = load_settings(), Metrics()
-app = assemble(settings, open_hanging_house, metrics)
+app = assemble(settings, open_hanging_services, metrics)

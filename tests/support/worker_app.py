@@ -1,4 +1,4 @@
-"""A worker for tests: our tasks, pool, slots and lanes on a house that writes what it did into Redis.
+"""A worker for tests: our tasks, pool, slots and lanes on services that write what it did into Redis.
 
 celery -A tests.support.worker_app worker -Q completions.low
 
@@ -47,7 +47,7 @@ HOLDS_STOP = "TEST_HOLDS_STOP"
 STOP_BEGUN = "test:stop_begun"
 
 
-class FakeHouse:
+class FakeServices:
     """Runs jobs by their ids' words."""
 
     def __init__(self, notes: "Redis[Any]", results: ResultBackend) -> None:
@@ -103,10 +103,10 @@ class FakeHouse:
 
 
 @asynccontextmanager
-async def open_fake_house(redis_url: str) -> AsyncIterator[FakeHouse]:
+async def open_fake_services(redis_url: str) -> AsyncIterator[FakeServices]:
     notes = Redis.from_url(redis_url, decode_responses=True, max_connections=1_000)
     await notes.incr("test:opened")
-    yield FakeHouse(notes, ResultBackend(celery_app(redis_url)))
+    yield FakeServices(notes, ResultBackend(celery_app(redis_url)))
     await notes.incr("test:closed")
     await notes.aclose()
 
@@ -122,7 +122,7 @@ class HeldStop(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ships n
 
 
 settings = load_settings()
-app = assemble(settings, partial(open_fake_house, settings.redis_url.get_secret_value()), Metrics())
+app = assemble(settings, partial(open_fake_services, settings.redis_url.get_secret_value()), Metrics())
 
 if HOLDS_STOP in os.environ:
     app.steps["consumer"].add(HeldStop)

@@ -30,7 +30,7 @@ def until(condition: Callable[[], object], what: str, seconds: float = DEADLINE_
 
 
 class Broker:
-    """One Redis database: publishes, counts, and reads what the fake house noted."""
+    """One Redis database: publishes, counts, and reads what the fake services noted."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -84,7 +84,7 @@ class WorkerProcess:
         words: Sequence[str] = (),
         **env: object,
     ) -> Self:
-        """Start a worker for these lanes (all unless said) and wait until its house is open and it consumes."""
+        """Start a worker for these lanes (all unless said) and wait until its services are open and it consumes."""
         queues = ",".join(lane.queue for lane in (lanes or tuple(Lane)))
         log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         opened = int(broker.redis.get("test:opened") or 0)

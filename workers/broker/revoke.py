@@ -27,7 +27,7 @@ def revoke(state: Any, task_id: str | Sequence[str], **options: Any) -> Any:  # 
 
 async def _cancel(app: WorkerApp, task_ids: Sequence[str]) -> None:
     try:
-        cancelled = await app.house.cancel(task_ids)
+        cancelled = await app.services.cancel(task_ids)
     except Unavailable as error:
         log.warning("revoke_not_done", tasks=len(task_ids), reason=error.message)
         return

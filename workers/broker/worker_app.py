@@ -17,20 +17,23 @@ from tasks.dispatch.celery_app import lane_queues
 from workers.broker.critical_yield import LOOK_SECONDS, Courtesy
 from workers.pool.lifespan import Lifespan
 from workers.pool.slots import Slots
-from workers.services import WorkerHouse
+from workers.services import WorkerServices
 
 
 class WorkerApp(Celery):  # type: ignore[misc]  # Celery ships no types
-    """`open_house` is entered on the loop of each worker process before its first task."""
+    """`open_services` is entered on the loop of each worker process before its first task."""
 
     amqp_cls = "workers.broker.transport:LaneAMQP"
 
     def __init__(
-        self, settings: Settings, open_house: Callable[[], AbstractAsyncContextManager[WorkerHouse]], metrics: Metrics
+        self,
+        settings: Settings,
+        open_services: Callable[[], AbstractAsyncContextManager[WorkerServices]],
+        metrics: Metrics,
     ) -> None:
         super().__init__("penstock", set_as_current=False)
         self.conf.update(worker_options(settings), task_queues=lane_queues())
-        self.lifespan = Lifespan(open_house)
+        self.lifespan = Lifespan(open_services)
         self.slots = Slots(settings.slots, settings.reserved_critical_slots, settings.slice_size)
         self.drain_grace_seconds = settings.drain_grace_seconds
         self.watchdog_seconds = settings.watchdog_seconds
@@ -40,8 +43,8 @@ class WorkerApp(Celery):  # type: ignore[misc]  # Celery ships no types
         self.steps["consumer"].add(LanesFollowSlots)
 
     @property
-    def house(self) -> WorkerHouse:
-        """The house; it is open while tasks run."""
+    def services(self) -> WorkerServices:
+        """The services, open while tasks run."""
         return self.lifespan.value
 
     def observe_loop_delay(self, seconds: float) -> None:

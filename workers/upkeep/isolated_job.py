@@ -19,7 +19,7 @@ from config.watchdog import watched
 from schemas.errors import InvalidSetting
 from schemas.ids import JobId
 from tasks.dispatch.publisher import Published
-from tasks.wiring.work import open_worker_house
+from tasks.wiring.work import open_worker_services
 
 log = structlog.get_logger()
 
@@ -48,10 +48,10 @@ async def run_alone(settings: Settings, job_id: JobId, generation: int) -> int:
     try:
         async with (
             watched(settings.watchdog_seconds) as watchdog,
-            open_worker_house(settings, load_catalogue(settings.config), os.environ, Metrics()) as house,
+            open_worker_services(settings, load_catalogue(settings.config), os.environ, Metrics()) as services,
         ):
             watchdog.has_started()
-            await house.run(Published(job_id=job_id, generation=generation))
+            await services.run(Published(job_id=job_id, generation=generation))
     except asyncio.CancelledError:
         if not asked.is_set():
             raise

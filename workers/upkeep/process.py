@@ -7,7 +7,7 @@
     letters    moves replays, names causes, retires old dead letters, adds up what tenants store
     money      thresholds of budgets and who is told of them, the audit of Redis against Postgres
     look-ups   asks accounts that keep completions for what lies in suspense
-    house      stage, rescue, expire, republish, the ledger, limits, deliveries, pruning
+    core       stage, rescue, expire, republish, the ledger, limits, deliveries, pruning
 
 They run side by side, so that a batch of fifty thousand lines holds up nothing else. Within a duty, one item that fails
 is isolated (`tasks.maintenance.items`), and long work is done in slices (`tasks.maintenance.slices`).
@@ -37,17 +37,17 @@ from tasks.dispatch.refill import dispatch
 from tasks.maintenance.isolated_jobs import Suspects
 from tasks.maintenance.items import Isolation
 from tasks.maintenance.rescue_guard import Vigil
-from tasks.maintenance.schedule import SWEEP_SECONDS, Duty, Rounds, keep_house
+from tasks.maintenance.schedule import SWEEP_SECONDS, Duty, Rounds, run_maintenance
 from tasks.tenancy.quotas import add_up_bytes
 from tasks.wiring.adapters import StoredBacklog
-from tasks.wiring.upkeep import UpkeepHouse, open_upkeep_house
+from tasks.wiring.upkeep import MaintenanceServices, open_maintenance_services
 from workers.upkeep.isolated_job import started
 from workers.upkeep.leader import Leader
 
 log = structlog.get_logger()
 
 REFUSED_SETTING = 6
-GROUPS = ("dispatch", "batches", "stop-losses", "controls", "letters", "suspects", "money", "look-ups", "house")
+GROUPS = ("dispatch", "batches", "stop-losses", "controls", "letters", "suspects", "money", "look-ups", "core")
 """Duties that are led together."""
 
 ALONE_START_SECONDS = 60.0
@@ -57,10 +57,10 @@ DISPATCH_SWEEP_SECONDS = 0.2
 """A full worker process gets through a quarter of a flow's window in this time."""
 
 
-def duties_of(house: UpkeepHouse, suspects: Suspects, vigil: Vigil) -> dict[str, tuple[Duty, ...]]:
+def duties_of(services: MaintenanceServices, suspects: Suspects, vigil: Vigil) -> dict[str, tuple[Duty, ...]]:
     """The duties by the group that is led together, in the order in which they run."""
-    backlog, due, books = StoredBacklog(house.storage.backlog), house.storage.due, house.books
-    controls, limits = house.storage.controls, LimitKeeper(house.admission.gate, house.configuration)
+    backlog, due, books = StoredBacklog(services.storage.backlog), services.storage.due, services.books
+    controls, limits = services.storage.controls, LimitKeeper(services.admission.gate, services.configuration)
 
     flows, sweeps, wakes = Isolation("dispatch"), Isolation("sweep"), Isolation("wake_early")
     sums = Isolation("add_up_bytes")
@@ -69,73 +69,73 @@ def duties_of(house: UpkeepHouse, suspects: Suspects, vigil: Vigil) -> dict[str,
         return await controls.sweep(run_each=sweeps.each)
 
     async def wake_early() -> int:
-        return await house.storage.parked.wake_early(run_each=wakes.each)
+        return await services.storage.parked.wake_early(run_each=wakes.each)
 
     async def republish() -> int:
         lost = await due.forget_lost_messages()
-        return lost + await due.forget_lost_messages(LOST_FROM_EMPTY_SECONDS, await house.publisher.empty_lanes())
+        return lost + await due.forget_lost_messages(LOST_FROM_EMPTY_SECONDS, await services.publisher.empty_lanes())
 
     async def refill() -> int:
-        size = house.settings.slice_size
-        return await dispatch(backlog, house.publisher, house.openings, slice_size=size, isolation=flows)
+        size = services.settings.slice_size
+        return await dispatch(backlog, services.publisher, services.openings, slice_size=size, isolation=flows)
 
     async def apply_configuration() -> int:
-        return await limits.apply() + await house.wakes.notice()
+        return await limits.apply() + await services.wakes.notice()
 
     async def retire_letters() -> int:
-        days = house.dead_letter_days
-        return 0 if days is None else await house.storage.letters.retire(older_than_days=days)
+        days = services.dead_letter_days
+        return 0 if days is None else await services.storage.letters.retire(older_than_days=days)
 
     async def add_up() -> int:
-        tenants = sorted(map(TenantId, await house.storage.keys.tenants()))
-        return await add_up_bytes(house.storage.usage, tenants, house.configuration.share, sums)
+        tenants = sorted(map(TenantId, await services.storage.keys.tenants()))
+        return await add_up_bytes(services.storage.usage, tenants, services.configuration.share, sums)
 
     async def expire_reservations() -> int:
-        return len(await house.admission.gate.expire())
+        return len(await services.admission.gate.expire())
 
     return {
         "dispatch": (Duty(name="dispatch", every_seconds=0, run=refill),),
         "batches": (
-            Duty(name="start_batches", every_seconds=0, run=house.batches.start_new),
-            Duty(name="finish_batches", every_seconds=0, run=house.batches.finish_rested),
+            Duty(name="start_batches", every_seconds=0, run=services.batches.start_new),
+            Duty(name="finish_batches", every_seconds=0, run=services.batches.finish_rested),
         ),
-        "stop-losses": (Duty(name="watch_batches", every_seconds=1, run=house.stop_losses.look),),
+        "stop-losses": (Duty(name="watch_batches", every_seconds=1, run=services.stop_losses.look),),
         "controls": (
             Duty(name="put_back", every_seconds=0.25, run=controls.put_back),
             Duty(name="sweep", every_seconds=0, run=sweep),
             Duty(name="wake_early", every_seconds=0.25, run=wake_early),
-            Duty(name="forget_times", every_seconds=60, run=house.storage.backlog.forget_times),
+            Duty(name="forget_times", every_seconds=60, run=services.storage.backlog.forget_times),
         ),
         "letters": (
-            Duty(name="replay", every_seconds=0, run=house.replays.advance_all),
-            Duty(name="name_causes", every_seconds=1, run=house.storage.letters.name),
+            Duty(name="replay", every_seconds=0, run=services.replays.advance_all),
+            Duty(name="name_causes", every_seconds=1, run=services.storage.letters.name),
             Duty(name="retire_letters", every_seconds=60, run=retire_letters),
             Duty(name="add_up_bytes", every_seconds=5, run=add_up, goes_on=True),
         ),
         "suspects": (Duty(name="try_alone", every_seconds=1, run=suspects.try_alone),),
         "money": (
-            Duty(name="take_thresholds", every_seconds=1, run=house.thresholds.take),
-            Duty(name="look_for_thresholds", every_seconds=1, run=house.thresholds.look),
-            Duty(name="send_webhooks", every_seconds=1, run=house.webhooks.deliver),
+            Duty(name="take_thresholds", every_seconds=1, run=services.thresholds.take),
+            Duty(name="look_for_thresholds", every_seconds=1, run=services.thresholds.look),
+            Duty(name="send_webhooks", every_seconds=1, run=services.webhooks.deliver),
             Duty(name="audit", every_seconds=60, run=books.audit),
-            Duty(name="seal", every_seconds=10, run=house.storage.seals.seal),
+            Duty(name="seal", every_seconds=10, run=services.storage.seals.seal),
         ),
         "look-ups": tuple(
-            Duty(name="look_up", every_seconds=5, run=look_ups.look) for look_ups in [house.look_ups] if look_ups
+            Duty(name="look_up", every_seconds=5, run=look_ups.look) for look_ups in [services.look_ups] if look_ups
         ),
-        "house": (
+        "core": (
             Duty(name="open_ledger", every_seconds=1, run=books.keep_open),
             Duty(name="configure", every_seconds=2, run=apply_configuration),
             Duty(name="stage", every_seconds=0.25, run=due.stage_due),
             Duty(name="rescue", every_seconds=1, run=vigil.rescue),
             Duty(name="expire_jobs", every_seconds=1, run=due.expire),
-            Duty(name="deliver", every_seconds=0.25, run=house.deliveries.deliver),
+            Duty(name="deliver", every_seconds=0.25, run=services.deliveries.deliver),
             Duty(name="republish", every_seconds=5, run=republish),
             Duty(name="expire_reservations", every_seconds=5, run=expire_reservations),
             Duty(name="reconcile", every_seconds=5, run=books.reconcile),
-            Duty(name="suspend_orphans", every_seconds=60, run=house.storage.ledger.suspend_orphans),
+            Duty(name="suspend_orphans", every_seconds=60, run=services.storage.ledger.suspend_orphans),
             Duty(name="presume", every_seconds=60, run=books.presume),
-            Duty(name="prune_files", every_seconds=60, run=house.storage.files.prune),
+            Duty(name="prune_files", every_seconds=60, run=services.storage.files.prune),
         ),
     }
 
@@ -155,24 +155,24 @@ async def keep(settings: Settings) -> None:
         loop.add_signal_handler(number, stop)
     async with (
         watched(settings.watchdog_seconds) as watchdog,
-        open_upkeep_house(settings, load_catalogue(settings.config), os.environ) as house,
+        open_maintenance_services(settings, load_catalogue(settings.config), os.environ) as services,
     ):
 
         async def alone(job_id: JobId, generation: int) -> int:
             most_seconds = settings.total_timeout_seconds + ALONE_START_SECONDS
             return await started(job_id, generation, most_seconds, stopping)
 
-        suspects = Suspects(house.storage.suspects, alone)
-        vigil = Vigil(house.storage.now, house.books.rescue, clock=time.monotonic)
+        suspects = Suspects(services.storage.suspects, alone)
+        vigil = Vigil(services.storage.now, services.books.rescue, clock=time.monotonic)
         keep_what_started()
         watchdog.has_started()
         log_descriptors(settings, BESIDE_CALLS)
-        log.info("upkeep_started", holder=house.storage.holder)
+        log.info("upkeep_started", holder=services.storage.holder)
         bell = asyncio.create_task(listen(settings.database_url.get_secret_value(), woken["dispatch"].set))
         try:
-            groups = duties_of(house, suspects, vigil).items()
+            groups = duties_of(services, suspects, vigil).items()
             await until_one_fails(
-                (_lead(house, vigil, name, duties, woken=woken[name], stopping=stopping) for name, duties in groups),
+                (_lead(services, vigil, name, duties, woken=woken[name], stopping=stopping) for name, duties in groups),
                 stop,
             )
         finally:
@@ -193,7 +193,7 @@ async def until_one_fails(groups: Iterable[Awaitable[None]], stop: Callable[[], 
 
 
 async def _lead(
-    house: UpkeepHouse,
+    services: MaintenanceServices,
     vigil: Vigil,
     name: str,
     duties: tuple[Duty, ...],
@@ -201,8 +201,8 @@ async def _lead(
     woken: asyncio.Event,
     stopping: asyncio.Event,
 ) -> None:
-    leadership = house.storage.leadership(name)
-    await keep_house(
+    leadership = services.storage.leadership(name)
+    await run_maintenance(
         Rounds(duties=duties),
         leads=Leader(vigil.heeding(leadership.lead), clock=time.monotonic).leads,
         woken=woken,

@@ -121,7 +121,7 @@ def test_a_revoke_after_its_message_cancels_the_job_that_was_promised(broker: Br
 
     result.revoke()
 
-    until(lambda: result.id in broker.redis.lrange("test:cancelled", 0, -1), "the house was told")
+    until(lambda: result.id in broker.redis.lrange("test:cancelled", 0, -1), "the services were told")
 
 
 def test_a_running_slice_can_be_revoked(broker: Broker, worker: WorkerProcess) -> None:

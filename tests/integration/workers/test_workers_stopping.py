@@ -93,7 +93,7 @@ def test_sigquit_cancels_at_once(broker: Broker) -> None:
 
 
 def assert_handed_back(broker: Broker) -> None:
-    """The job had the time to give up its lease, the house was closed after it, and the message is not lost."""
+    """The job had the time to give up its lease, the services were closed after it, and the message is not lost."""
     assert list(broker.noted("test:handed_back")) == ["sleep_60_long"]
     assert broker.waiting() + broker.unacknowledged() == 1
     assert broker.redis.get("test:closed") == "1"

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from api.gauges import BELIEVED_SECONDS, HouseGauges
+from api.gauges import BELIEVED_SECONDS, ServiceGauges
 from schemas.errors import RedisUnavailable
 from schemas.jsons import JsonObject
 from schemas.lanes import Lane
@@ -56,7 +56,7 @@ class AWatch:
 
 async def test_many_scrapes_cost_one_reading() -> None:
     now, watch = [0.0], AWatch()
-    gauges = HouseGauges(clock=lambda: now[0])
+    gauges = ServiceGauges(clock=lambda: now[0])
 
     for moment in (0.0, 1.0, BELIEVED_SECONDS, BELIEVED_SECONDS + 1):
         now[0] = moment
@@ -66,7 +66,7 @@ async def test_many_scrapes_cost_one_reading() -> None:
 
 
 async def test_depths_money_and_thresholds_are_told() -> None:
-    text = (await HouseGauges().text(AWatch())).decode()
+    text = (await ServiceGauges().text(AWatch())).decode()
 
     assert 'penstock_jobs{lane="low",state="queued"} 3.0' in text
     assert 'penstock_budget_usd{amount="settled",scope="global",window="2026-01-01"} 0.25' in text
@@ -89,7 +89,7 @@ class Named(AWatch):
 
 
 async def test_no_user_batch_or_prompt_is_a_label() -> None:
-    text = (await HouseGauges().text(Named())).decode()
+    text = (await ServiceGauges().text(Named())).decode()
     scopes = set(re.findall(r'scope="([^"]*)"', text))
 
     assert scopes == {"global", "tenant:acme", "rule:night", "user", "batch", "prompt"}
@@ -97,7 +97,7 @@ async def test_no_user_batch_or_prompt_is_a_label() -> None:
 
 
 async def test_limits_are_told_and_unknown_figures_are_no_samples() -> None:
-    lines = (await HouseGauges().text(AWatch())).decode().splitlines()
+    lines = (await ServiceGauges().text(AWatch())).decode().splitlines()
 
     assert [line for line in lines if line.startswith("penstock_limit{")] == [
         'penstock_limit{figure="configured",limit="requests_per_minute",target="acme/m"} 60.0',
@@ -116,14 +116,14 @@ async def test_limits_are_told_and_unknown_figures_are_no_samples() -> None:
 
 
 async def test_who_waits_is_no_sample_while_nobody_knows() -> None:
-    text = (await HouseGauges().text(AWatch(waiting=None))).decode()
+    text = (await ServiceGauges().text(AWatch(waiting=None))).decode()
 
     assert "penstock_waiting_jobs{" not in text
     assert "penstock_frozen_seconds{" in text
 
 
 async def test_a_store_that_is_away_costs_its_gauges_only() -> None:
-    text = (await HouseGauges().text(AWatch(wrong={"redis": "Redis cannot be reached."}))).decode()
+    text = (await ServiceGauges().text(AWatch(wrong={"redis": "Redis cannot be reached."}))).decode()
 
     assert 'penstock_part_ready{part="redis"} 0.0' in text
     assert "penstock_jobs{" in text

@@ -38,7 +38,7 @@ class ReadImports:
 async def imported_for(caller: Caller, *, dry_run: bool) -> list[str]:
     """The tenants whose bytes were counted."""
     quotas = CountedQuotas()
-    house: Any = SimpleNamespace(
+    services: Any = SimpleNamespace(
         quotas=quotas,
         imports=ReadImports(),
         keys=SimpleNamespace(tenants=no_tenants),
@@ -50,7 +50,7 @@ async def imported_for(caller: Caller, *, dry_run: bool) -> list[str]:
         return {"type": "http.request", "body": b"{}\n", "more_body": False}
 
     request = Request({"type": "http", "method": "POST", "headers": []}, receive)
-    await import_dead_letters(request, caller, house, dry_run=dry_run, first_line=1)
+    await import_dead_letters(request, caller, services, dry_run=dry_run, first_line=1)
     return quotas.tenants
 
 

@@ -125,7 +125,7 @@ class Server:
         self.free_bytes = most_bytes
         app = FastAPI()
         app.state.authenticator = Authenticator(TenantKeys(), OPERATOR_KEY)  # type: ignore[arg-type]  # asks nothing else
-        app.state.house = SimpleNamespace(share=lambda tenant_id: TenantShare(tenant_id=tenant_id))
+        app.state.services = SimpleNamespace(share=lambda tenant_id: TenantShare(tenant_id=tenant_id))
         app.state.open_requests = OpenRequests(most=1_000)
         install(app)
 
@@ -197,8 +197,8 @@ async def test_uploads_of_one_tenant_leave_room_for_those_of_another() -> None:
 async def test_an_export_takes_the_memory_of_the_largest_letter_and_its_line() -> None:
     budget = MemoryBudget(3 * EXPORT_BYTES)
     share = share_of(budget, GREEDY)
-    house: Any = SimpleNamespace(dead_letters=SimpleNamespace(whole=None))
+    services: Any = SimpleNamespace(dead_letters=SimpleNamespace(whole=None))
 
-    await export_dead_letters(DeadLetters(tenant_id=GREEDY), house, PrivacyTable(), share)
+    await export_dead_letters(DeadLetters(tenant_id=GREEDY), services, PrivacyTable(), share)
 
     assert budget.free_bytes == 2 * EXPORT_BYTES >= 2 * 3 * MAX_LETTER_BYTES

@@ -6,7 +6,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from schemas.errors import PostgresUnavailable
-from tasks.maintenance.schedule import Duty, Rounds, keep_house
+from tasks.maintenance.schedule import Duty, Rounds, run_maintenance
 
 
 def counted(name: str, every_seconds: float, calls: list[str]) -> Duty:
@@ -85,6 +85,6 @@ async def test_only_the_leader_works_and_it_stops_when_told() -> None:
 
     rounds = Rounds(duties=[counted("duty", 0, calls)])
     async with asyncio.timeout(5):
-        await keep_house(rounds, leads=leads, woken=woken, stopping=stopping, clock=lambda: 1.0)
+        await run_maintenance(rounds, leads=leads, woken=woken, stopping=stopping, clock=lambda: 1.0)
 
     assert calls == ["duty"]

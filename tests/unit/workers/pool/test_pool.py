@@ -50,7 +50,7 @@ class App:
         self.delays.append(seconds)
 
 
-class House:
+class Services:
     """A lifespan that counts, and fails as often as it is told to."""
 
     def __init__(self, *failures: Exception) -> None:
@@ -61,7 +61,7 @@ class House:
         if self.failures:
             raise self.failures.pop(0)
         self.opened += 1
-        yield "house"
+        yield "services"
         self.closed += 1
 
 
@@ -84,13 +84,13 @@ def until(condition: Callable[[], object], hub: StubHub | None = None) -> None:
 
 
 @pytest.fixture
-def house() -> House:
-    return House()
+def services() -> Services:
+    return Services()
 
 
 @pytest.fixture
-def app(house: House) -> App:
-    return App(Lifespan(house.open))
+def app(services: Services) -> App:
+    return App(Lifespan(services.open))
 
 
 @pytest.fixture
@@ -238,25 +238,27 @@ def test_a_callback_that_fails_does_not_stop_the_others(pool: TaskPool, hub: Stu
 
 
 def test_a_stop_lets_what_is_in_flight_end_and_closes_the_lifespan_after_it(
-    app: App, hub: StubHub, house: House
+    app: App, hub: StubHub, services: Services
 ) -> None:
     pool = started(app, hub)
     answers: list[Any] = []
 
     async def look() -> str:
         await asyncio.sleep(0.05)
-        assert house.closed == 0
+        assert services.closed == 0
         return app.lifespan.value
 
     for _ in range(10):
         pool.apply_async(awaits(look), callback=answers.append)
     pool.stop()
 
-    assert answers == ["house"] * 10
-    assert (house.opened, house.closed) == (1, 1)
+    assert answers == ["services"] * 10
+    assert (services.opened, services.closed) == (1, 1)
 
 
-def test_a_drain_that_takes_too_long_cancels_the_rest_and_answers_nobody(app: App, hub: StubHub, house: House) -> None:
+def test_a_drain_that_takes_too_long_cancels_the_rest_and_answers_nobody(
+    app: App, hub: StubHub, services: Services
+) -> None:
     app.drain_grace_seconds = 0.05
     pool = started(app, hub)
     answers: list[Any] = []
@@ -267,10 +269,10 @@ def test_a_drain_that_takes_too_long_cancels_the_rest_and_answers_nobody(app: Ap
 
     assert answers == []
     assert time.monotonic() - began < DEADLINE_SECONDS
-    assert house.closed == 1
+    assert services.closed == 1
 
 
-def test_a_second_signal_cuts_the_grace_short(app: App, hub: StubHub, house: House) -> None:
+def test_a_second_signal_cuts_the_grace_short(app: App, hub: StubHub, services: Services) -> None:
     app.drain_grace_seconds = 60
     pool = started(app, hub)
 
@@ -284,11 +286,11 @@ def test_a_second_signal_cuts_the_grace_short(app: App, hub: StubHub, house: Hou
     pool.stop()
 
     assert time.monotonic() - began < DEADLINE_SECONDS
-    assert house.closed == 1
+    assert services.closed == 1
 
 
 def test_a_cold_shutdown_before_the_drain_begins_cuts_it_short(
-    app: App, hub: StubHub, house: House, monkeypatch: pytest.MonkeyPatch
+    app: App, hub: StubHub, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app.drain_grace_seconds = 60
     pool = started(app, hub)
@@ -301,34 +303,34 @@ def test_a_cold_shutdown_before_the_drain_begins_cuts_it_short(
     pool.stop()
 
     assert time.monotonic() - began < DEADLINE_SECONDS
-    assert house.closed == 1
+    assert services.closed == 1
 
 
 def test_a_store_that_is_away_is_waited_for(hub: StubHub) -> None:
-    house = House(RedisUnavailable(), ConnectionRefusedError("no"))
-    pool = started(App(Lifespan(house.open)), hub)
+    services = Services(RedisUnavailable(), ConnectionRefusedError("no"))
+    pool = started(App(Lifespan(services.open)), hub)
     pool.stop()
 
-    assert (house.opened, house.closed) == (1, 1)
+    assert (services.opened, services.closed) == (1, 1)
 
 
 def test_a_wrong_setting_ends_the_worker(hub: StubHub) -> None:
-    house = House(SettingError("PENSTOCK_SLOTS: too many"))
+    services = Services(SettingError("PENSTOCK_SLOTS: too many"))
 
     with pytest.raises(SystemExit) as end:
-        started(App(Lifespan(house.open)), hub)
+        started(App(Lifespan(services.open)), hub)
 
     assert end.value.code == 6
 
 
 def test_a_shutdown_while_waiting_for_a_store_ends_the_worker(hub: StubHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    house = House(*[RedisUnavailable() for _ in range(50)])
+    services = Services(*[RedisUnavailable() for _ in range(50)])
     monkeypatch.setattr(state, "should_stop", 0)
 
     with pytest.raises(SystemExit):
-        started(App(Lifespan(house.open)), hub)
+        started(App(Lifespan(services.open)), hub)
 
-    assert house.opened == 0
+    assert services.opened == 0
 
 
 def test_a_blocked_loop_is_measured(pool: TaskPool, hub: StubHub, app: App) -> None:
