@@ -12,7 +12,7 @@ from admission.wire import Wire
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Admission:
-    """The room's open doors."""
+    """The open connections."""
 
     wire: Wire
     keys: Keys

@@ -1,1 +1,1 @@
-"""DOOR: HTTP, OpenAI-compatible under /v1 and native beside it. The only home of fastapi."""
+"""Serves HTTP: OpenAI-compatible under /v1, and native resources. The only home of fastapi."""

@@ -55,7 +55,7 @@ SERVER, OVERLOADED, OUTPUT = "server_error", "service_unavailable_error", "inval
 
 
 class BodyTooLarge(InvalidRequest):
-    """The body is larger than this door takes."""
+    """The body is larger than is allowed."""
 
     code = "request_too_large"
 

@@ -1,4 +1,4 @@
-"""The door's own metrics, in a registry of their own; `/metrics` shows them beside the process's."""
+"""Metrics of the API, in a registry of their own; `/metrics` shows them beside those of the process."""
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 

@@ -1,1 +1,1 @@
-"""DOOR: the operator's and the submitter's command line."""
+"""The command line of operators and submitters."""

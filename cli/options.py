@@ -1,4 +1,4 @@
-"""Options that many commands share, spelled once, and the door that they lead to."""
+"""Options that many commands share, and the API client that they choose."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from cli.client.address import find_address
-from cli.client.http import Door
+from cli.client.http import ApiClient
 from schemas.lanes import Lane
 
 Url = Annotated[
@@ -31,6 +31,6 @@ def environment(ctx: typer.Context) -> Mapping[str, str]:
     return env
 
 
-def open_door(ctx: typer.Context, url: str | None, home: Path, *, as_operator: bool = False) -> Door:
-    """The door that these options name."""
-    return Door(find_address(url, home, environment(ctx), as_operator=as_operator))
+def open_api(ctx: typer.Context, url: str | None, home: Path, *, as_operator: bool = False) -> ApiClient:
+    """The client of the API that these options name."""
+    return ApiClient(find_address(url, home, environment(ctx), as_operator=as_operator))

@@ -50,7 +50,7 @@ CALLER_OPTIONS: Mapping[str, Any] = {
     "task_default_queue": DEFAULT_QUEUE,
     # A typing error in a queue's name fails at the sender instead of filling a list that nobody reads.
     "task_create_missing_queues": False,
-    # A few connections per process; a door must answer rather than hang when Redis is away.
+    # A few connections per process; a web process must answer rather than hang when Redis is away.
     "broker_pool_limit": 10,
     "broker_pool_acquire_timeout": 5,
     "broker_connection_timeout": 5,

@@ -44,7 +44,7 @@ QUIET_LOGGERS: Mapping[str, str] = {
     "celery.worker.control": "ERROR",
     # Warns of each form that cannot be read, which its sender is told anyway: a loop of them would fill the log.
     "python_multipart": "ERROR",
-    # One line per request: the door has its own.
+    # One line per request: the API has its own.
     "uvicorn.access": "WARNING",
     "tornado.access": "WARNING",
     "httpx2": "WARNING",

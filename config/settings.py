@@ -30,7 +30,7 @@ class Settings(BaseSettings):
     metrics_key: SecretStr | None = None
     """The key of a scraper of `/metrics`; it opens nothing else. None: only operators' keys open that."""
     host: str | None = None
-    """Where the door listens; None: this machine only in development, every interface elsewhere."""
+    """Address on which the web process listens; None: this machine only in development, every interface elsewhere."""
     port: int = Field(default=8080, ge=1, le=65535, validation_alias=AliasChoices("PENSTOCK_PORT", "PORT"))
     """`PORT` is what platforms set."""
     metrics_port: int = Field(default=0, ge=0, le=65535, description="0: no metrics server in a worker")
@@ -94,7 +94,7 @@ class Settings(BaseSettings):
 
     @property
     def listen_host(self) -> str:
-        """The address that the door binds."""
+        """The address that the web process binds."""
         everywhere = "0.0.0.0"  # noqa: S104 - a container's port is published by its platform, which guards it
         return self.host or ("127.0.0.1" if self.env == "development" else everywhere)
 

@@ -1,4 +1,4 @@
-"""What a door has to know to read a request: which models there are, and whether a schema can be a contract. Pure.
+"""What reading a request needs to know: which models there are, and whether a schema can be a contract. Pure.
 
 Apart from `Models` so that a process which only reads requests loads no client.
 """

@@ -1,4 +1,4 @@
-"""What a door learns about a job that it handed in, and about one that has come to rest."""
+"""What a caller is told about a submitted job, and about a finished one."""
 
 from dataclasses import dataclass
 

@@ -28,7 +28,7 @@ class Target:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NewJob:
-    """A job as a door hands it to intake: validated, not yet stored.
+    """A validated job that is not yet stored.
 
     `idempotency_key` is unique per tenant; `request_digest` (hex sha256 of the canonical request) tells a
     repetition from another request under the same key. `expires_at` is the deadline.

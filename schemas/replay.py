@@ -82,7 +82,7 @@ UNDER_WAY = frozenset({ReplayState.CANARY, ReplayState.JUDGING, ReplayState.RUNN
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NewReplay:
-    """A replay as a door hands it in. A `canary` of 0 asks for none; `per_second` of None is as fast as it goes."""
+    """A replay as it is submitted. A `canary` of 0 asks for none; `per_second` of None is as fast as it goes."""
 
     id: ReplayId
     tenant_id: TenantId | None

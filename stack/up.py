@@ -26,7 +26,7 @@ from stack.supervisor import Say, Service, Supervisor
 from stack.valkey import Valkey
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-PORT_WAIT_SECONDS = 5.0  # the door of a supervisor that was just killed may still be closing
+PORT_WAIT_SECONDS = 5.0  # the port of a supervisor that was just killed may still be closing
 FLOWER_PORT = 5555
 SIMULATOR_PORT = 8090
 SIMULATOR_KEY = "simulator"

@@ -89,7 +89,7 @@ def work_tokens(body: JsonObject, characters: int) -> int:
 
 
 def accepted_from(row: Row, *, repeated: bool) -> Accepted:
-    """What a door learns, from a row of `jobs`."""
+    """What a caller is told, from a row of `jobs`."""
     return Accepted(
         job_id=JobId(row["id"]),
         state=JobState(row["state"]),

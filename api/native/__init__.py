@@ -1,1 +1,1 @@
-"""DOOR: our own resources: jobs, dead letters, budgets, limits, keys and health."""
+"""Serves native resources: jobs, dead letters, budgets, limits, keys and health."""

@@ -1,1 +1,1 @@
-"""DOOR: the resources of OpenAI's API under `/v1`, so that the official SDK works unchanged."""
+"""Serves the resources of OpenAI's API under `/v1`, so that the official SDK works unchanged."""

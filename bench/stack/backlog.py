@@ -39,7 +39,7 @@ class Part:
     by_cores: float
     by_quota: float
     redis_bytes: int
-    door: Spread
+    sync: Spread
     lanes: Spread
 
 
@@ -52,7 +52,7 @@ class Backlog:
     redis_bytes_empty: int
     shallow: tuple[Part, Part]
     deep: Part
-    idle_door: Spread
+    idle_sync: Spread
     idle_lanes: Spread
 
     @property
@@ -74,8 +74,8 @@ class Backlog:
     def path_ratios(self) -> Mapping[str, float]:
         """A critical job's whole path beside the deep backlog over its path in an idle system."""
         return {
-            "door p50": self.deep.door.p50_ms / self.idle_door.p50_ms,
-            "door p99": self.deep.door.p99_ms / self.idle_door.p99_ms,
+            "sync p50": self.deep.sync.p50_ms / self.idle_sync.p50_ms,
+            "sync p99": self.deep.sync.p99_ms / self.idle_sync.p99_ms,
             "lanes p50": self.deep.lanes.p50_ms / self.idle_lanes.p50_ms,
             "lanes p99": self.deep.lanes.p99_ms / self.idle_lanes.p99_ms,
         }
@@ -96,7 +96,7 @@ def measure(home: Path, env: Mapping[str, str], *, jobs: int, seconds: float, pr
         redis_bytes_empty=empty,
         shallow=(shallow[0], shallow[1]),
         deep=deep,
-        idle_door=Spread.of(idle.door_ms),
+        idle_sync=Spread.of(idle.sync_ms),
         idle_lanes=Spread.of(idle.lanes_ms),
     )
 
@@ -107,7 +107,7 @@ def _shallow(rig: Rig, seconds: float, idle: Criticals) -> Part:
     rig.wait_idle(empty=True)
     with calling(rig, QUOTA.model) as seen:
         time.sleep(seconds)
-    idle.door_ms += seen.door_ms
+    idle.sync_ms += seen.sync_ms
     idle.lanes_ms += seen.lanes_ms
     rig.fill(QUOTA.model, SHALLOW_JOBS)
     part = _by_quota(rig, SHALLOW_JOBS, seconds, (by_cores, memory))
@@ -142,7 +142,7 @@ def _by_quota(rig: Rig, jobs: int, seconds: float, by_cores: tuple[float, int]) 
         by_cores=by_cores[0],
         by_quota=by_quota,
         redis_bytes=max(by_cores[1], memory),
-        door=Spread.of(seen.door_ms),
+        sync=Spread.of(seen.sync_ms),
         lanes=Spread.of(seen.lanes_ms),
     )
 
@@ -187,16 +187,16 @@ def lines_of(result: Backlog) -> Iterator[str]:
     yield _line("memory of Redis, kB", memory, deep.redis_bytes / 1_000, result.redis_ratio, missed["redis"])
     for name, ratio in result.path_ratios.items():
         kind, _, cut = name.partition(" ")
-        idle = result.idle_door if kind == "door" else result.idle_lanes
-        now_spread = deep.door if kind == "door" else deep.lanes
+        idle = result.idle_sync if kind == "sync" else result.idle_lanes
+        now_spread = deep.sync if kind == "sync" else deep.lanes
         pair = [getattr(spread, f"{cut}_ms") for spread in (idle, now_spread)]
         yield _line(f"critical job by the {kind}, {cut} ms", pair[0], pair[1], ratio, missed[name])
     yield ""
     yield f"low jobs/s: with {SHALLOW_JOBS:,} kept queued, before and after, and with {result.jobs:,}, half of each;"
     yield f"  the quota is {PER_MINUTE / 60:.0f} requests/s at 300 ms a call, and critical jobs take their part of it."
-    yield "critical: idle against the quota-bound work on the deep backlog. door: a synchronous chat completion on the"
+    yield "critical: idle against the quota-bound work on the deep backlog. sync: a synchronous chat completion on the"
     yield "  caller's clock; lanes: a job handed in at /jobs, from its row to its rest on the clock of Postgres."
-    beside = [f"{kind} {_both(result.shallow, kind)} ms" for kind in ("door", "lanes")]
+    beside = [f"{kind} {_both(result.shallow, kind)} ms" for kind in ("sync", "lanes")]
     yield f"  Beside the same work with {SHALLOW_JOBS:,} queued, p50 and p99: {', '.join(beside)}."
     yield f"Rounds of {result.seconds:.0f} s; empty, Redis used {result.redis_bytes_empty / 1_000:,.0f} kB."
 

@@ -1,6 +1,6 @@
 """Critical jobs at a steady pace beside everything else: how long each takes from the caller's request to its result.
 
-door    a synchronous chat completion, on the caller's clock
+sync    a synchronous chat completion, on the caller's clock
 lanes   a job handed in at `/jobs`, from its row to its rest on Postgres's clock: through queue, slot and gate
 """
 
@@ -56,7 +56,7 @@ class Spread:
 class Criticals:
     """What the callers saw while they called."""
 
-    door_ms: list[float] = field(default_factory=list)
+    sync_ms: list[float] = field(default_factory=list)
     lanes_ms: list[float] = field(default_factory=list)
 
 
@@ -89,16 +89,16 @@ def calling(rig: Rig, model: str) -> Iterator[Criticals]:
 
 async def _call(rig: Rig, model: str, seen: Criticals, stop: threading.Event) -> None:
     host, port, key = "127.0.0.1", rig.stack.port, rig.stack.key
-    door, lanes = Caller(host, port, key=key), Caller(host, port, path="/jobs", key=key)
+    api, lanes = Caller(host, port, key=key), Caller(host, port, path="/jobs", key=key)
     asked: set[asyncio.Task[None]] = set()
     began, number = time.perf_counter(), 0
     while not stop.is_set():
         body = _body(model, number)
-        asked |= {asyncio.create_task(_timed(door, body, seen.door_ms)), asyncio.create_task(_timed(lanes, body, []))}
+        asked |= {asyncio.create_task(_timed(api, body, seen.sync_ms)), asyncio.create_task(_timed(lanes, body, []))}
         number += 1
         await asyncio.sleep(max(0.0, began + number / PER_SECOND - time.perf_counter()))
     await asyncio.gather(*asked)
-    await door.aclose()
+    await api.aclose()
     await lanes.aclose()
 
 

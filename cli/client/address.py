@@ -29,12 +29,12 @@ class Address:
 
     @property
     def is_loopback(self) -> bool:
-        """Whether the door is on this machine, so that no proxy stands before it."""
+        """Whether the API is on this machine, so that no proxy stands before it."""
         return urlsplit(self.url).hostname in LOOPBACK
 
 
 def find_address(url: str | None, home: Path, env: Mapping[str, str], *, as_operator: bool = False) -> Address:
-    """Find the door and the key. Raises InvalidSetting for a wrong URL, Unauthenticated when there is no key."""
+    """Find the address and the key. Raises InvalidSetting for a wrong URL, Unauthenticated when there is no key."""
     local = read_connection(home)
     chosen = _checked(url or env.get("PENSTOCK_URL") or (local.url if local else DEFAULT_URL))
     names = OPERATOR_KEYS if as_operator else SUBMITTER_KEYS

@@ -1,9 +1,9 @@
-"""What can go wrong on this side of the door, besides what the door itself says.
+"""Errors of the client, besides those that the API answers with.
 
 PenstockError
 ├── Unavailable
-│   └── DoorUnreachable       nobody answers at the address
-├── DoorFailed                an answer that is none: a bug there, or not a penstock at all
+│   └── ApiUnreachable       nobody answers at the address
+├── ApiFailed                an answer that is none: a bug there, or not a penstock at all
 ├── BatchIncomplete           a batch has ended, and not all of its jobs have completed
 └── ReplayStopped             too few of its canaries completed
 """
@@ -11,13 +11,13 @@ PenstockError
 from schemas.errors import PenstockError, Unavailable
 
 
-class DoorUnreachable(Unavailable):
+class ApiUnreachable(Unavailable):
     """Nobody answers at this address; start it with `penstock up`, or name another with --url."""
 
     code = "unreachable"
 
 
-class DoorFailed(PenstockError):  # noqa: N818 - reads as what happened
+class ApiFailed(PenstockError):  # noqa: N818 - reads as what happened
     """The answer is not one that a penstock gives."""
 
     code = "door_failed"

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 from cli.client.errors import ReplayStopped
-from cli.client.http import Door
+from cli.client.http import ApiClient
 from cli.output import remark
 from schemas.jsons import JsonObject
 from schemas.replay import ReplayState
@@ -13,7 +13,7 @@ LOOK_SECONDS = 0.5
 LINE_SECONDS = 2.0
 
 
-def follow(door: Door, begun: JsonObject, *, pause: Callable[[float], None] = time.sleep) -> JsonObject:
+def follow(api: ApiClient, begun: JsonObject, *, pause: Callable[[float], None] = time.sleep) -> JsonObject:
     """Say how far it is until it ends; returns its end. Raises ReplayStopped where its canaries stopped it."""
     replay, said, said_at = begun, "", float("-inf")
     while ReplayState(replay["state"]).under_way:
@@ -22,7 +22,7 @@ def follow(door: Door, begun: JsonObject, *, pause: Callable[[float], None] = ti
             remark(line)
             said, said_at = line, time.monotonic()
         pause(LOOK_SECONDS)
-        replay = door.get("replays", str(begun["id"]))
+        replay = api.get("replays", str(begun["id"]))
     remark(_line(replay))
     if replay["state"] == ReplayState.STOPPED:
         raise ReplayStopped(f"{begun['id']}: {replay['detail']}; `penstock replays resume` goes on all the same")

@@ -13,7 +13,7 @@ from urllib.parse import quote, urlencode
 from urllib.request import OpenerDirector, ProxyHandler, Request, build_opener
 
 from cli.client.address import Address
-from cli.client.errors import DoorFailed, DoorUnreachable
+from cli.client.errors import ApiFailed, ApiUnreachable
 from schemas.errors import Forbidden, InvalidRequest, NotFound, PenstockError, Unauthenticated, Unavailable
 from schemas.jsons import JsonObject, dumps
 
@@ -36,7 +36,7 @@ ERROR_OF_STATUS: dict[int, type[PenstockError]] = {
 }
 
 
-class Door:
+class ApiClient:
     """One penstock, spoken to as one key."""
 
     def __init__(self, address: Address) -> None:
@@ -57,13 +57,13 @@ class Door:
         return self._exchange("POST", _path(path) + (f"?{urlencode(query)}" if query else ""), lines)
 
     def lines(self, *path: str, **query: object) -> Iterator[bytes]:
-        """Yield the lines of a streamed answer as they come; one that ends early raises DoorFailed."""
+        """Yield the lines of a streamed answer as they come; one that ends early raises ApiFailed."""
         chosen = {name: value for name, value in query.items() if value is not None}
         request = self._request("GET", _path(path) + (f"?{urlencode(chosen)}" if chosen else ""), None)
         with self._answered(request) as answer:
             for line in answer:
                 if not line.endswith(b"\n"):
-                    raise DoorFailed(f"the answer of {self.address.url} ended in the middle of a line")
+                    raise ApiFailed(f"the answer of {self.address.url} ended in the middle of a line")
                 yield line
 
     def delete(self, *path: str) -> JsonObject:
@@ -107,7 +107,7 @@ class Door:
         except openai.APIConnectionError as error:
             raise self._unreachable(str(error.__cause__ or error)) from error
         except openai.APIError as error:
-            raise DoorFailed(f"{self.address.url} gave an answer that is none: {error.message}") from error
+            raise ApiFailed(f"{self.address.url} gave an answer that is none: {error.message}") from error
 
     def _exchange(
         self, method: str, path: str, body: JsonObject | bytes | None = None, headers: Mapping[str, str] | None = None
@@ -141,11 +141,11 @@ class Door:
     def _parsed(self, text: bytes) -> JsonObject:
         answer = _loads(text) if text else {}
         if not isinstance(answer, dict):
-            raise DoorFailed(f"what answers at {self.address.url} is not a penstock")
+            raise ApiFailed(f"what answers at {self.address.url} is not a penstock")
         return answer
 
-    def _unreachable(self, why: str) -> DoorUnreachable:
-        return DoorUnreachable(
+    def _unreachable(self, why: str) -> ApiUnreachable:
+        return ApiUnreachable(
             f"nobody answers at {self.address.url} ({why}); start it with `penstock up`, or name another with --url"
         )
 
@@ -166,5 +166,5 @@ def _error_of(status: int, body: object) -> PenstockError:
     found = body.get("error", body) if isinstance(body, dict) else {}
     message = found.get("message") if isinstance(found, dict) else None
     param = found.get("param") if isinstance(found, dict) else None
-    kind = ERROR_OF_STATUS.get(status, DoorFailed)
-    return kind(str(message) if message else f"the door answered with status {status}", param=param)
+    kind = ERROR_OF_STATUS.get(status, ApiFailed)
+    return kind(str(message) if message else f"the API answered with status {status}", param=param)

@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from cli.client.errors import BatchIncomplete
-from cli.client.http import Door
+from cli.client.http import ApiClient
 from cli.commands.quote import quote_file
-from cli.options import DEFAULT_HOME, AsJson, HomeFolder, Url, open_door
+from cli.options import DEFAULT_HOME, AsJson, HomeFolder, Url, open_api
 from cli.output import remark, say, show_json
 from schemas.errors import InvalidRequest
 from schemas.lanes import Lane
@@ -50,28 +50,28 @@ def submit(
     home: HomeFolder = DEFAULT_HOME,
 ) -> None:
     """Submit a batch file and print the batch's id."""
-    door = open_door(ctx, url, home)
-    cap = quote_file(door, file)["one_call_usd"] if max_cost == "quote" else max_cost
+    api = open_api(ctx, url, home)
+    cap = quote_file(api, file)["one_call_usd"] if max_cost == "quote" else max_cost
     terms = {"max_cost_usd": cap, "max_error_rate": max_error_rate, "canary": str(canary or "")}
-    with door.sdk() as client:
+    with api.sdk() as client:
         batch = checked(client, submit_file(client, file, lane=lane, terms=terms))
     if as_json:
         show_json(batch.to_dict(mode="json"))
     else:
         say(batch.id)
     if follow:
-        _watch(door, batch.id)
+        _watch(api, batch.id)
 
 
 def proceed(ctx: typer.Context, *, batch_id: str, url: Url = None, home: HomeFolder = DEFAULT_HOME) -> None:
     """Let a batch go on that its canary holds."""
-    open_door(ctx, url, home).post("v1", "batches", batch_id, "proceed")
+    open_api(ctx, url, home).post("v1", "batches", batch_id, "proceed")
     remark(f"{batch_id} goes on")
 
 
 def watch(ctx: typer.Context, *, batch_id: str, url: Url = None, home: HomeFolder = DEFAULT_HOME) -> None:
     """Watch a batch until it ends. Ctrl-C stops watching, not the batch."""
-    _watch(open_door(ctx, url, home), batch_id)
+    _watch(open_api(ctx, url, home), batch_id)
 
 
 def results(
@@ -84,7 +84,7 @@ def results(
     home: HomeFolder = DEFAULT_HOME,
 ) -> None:
     """Fetch the results of a batch that has ended."""
-    with open_door(ctx, url, home).sdk() as client:
+    with open_api(ctx, url, home).sdk() as client:
         batch = client.batches.retrieve(batch_id)
         if batch.status not in ENDED:
             raise InvalidRequest(f"{batch_id} is {batch.status}; wait for its end with `penstock watch {batch_id}`")
@@ -126,8 +126,8 @@ def ends(client: "OpenAI", batch_id: str) -> Iterator["Batch"]:
         time.sleep(LOOK_SECONDS)
 
 
-def _watch(door: Door, batch_id: str) -> None:
-    with door.sdk() as client, _meter() as meter:
+def _watch(api: ApiClient, batch_id: str) -> None:
+    with api.sdk() as client, _meter() as meter:
         last = None
         for last in ends(client, batch_id):
             meter.show(last)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from cli.options import DEFAULT_HOME, AsJson, HomeFolder, Url, open_door
+from cli.options import DEFAULT_HOME, AsJson, HomeFolder, Url, open_api
 from cli.output import remark, show_json, show_rows
 from schemas.control import Kind
 from schemas.jsons import JsonObject
@@ -26,7 +26,7 @@ def pause(
     home: HomeFolder = DEFAULT_HOME,
 ) -> None:
     """Let nothing more of a job, batch, tenant, model or lane start; calls under way go on."""
-    told = open_door(ctx, url, home, as_operator=True).post("controls", "pause", body={"kind": kind, "name": name})
+    told = open_api(ctx, url, home, as_operator=True).post("controls", "pause", body={"kind": kind, "name": name})
     _tell(told, f"the {kind} {name} is paused; `penstock resume {kind} {name}` lets it go on", as_json=as_json)
 
 
@@ -40,7 +40,7 @@ def resume(
     home: HomeFolder = DEFAULT_HOME,
 ) -> None:
     """Let what was paused start again."""
-    told = open_door(ctx, url, home, as_operator=True).post("controls", "resume", body={"kind": kind, "name": name})
+    told = open_api(ctx, url, home, as_operator=True).post("controls", "resume", body={"kind": kind, "name": name})
     _tell(told, f"the {kind} {name} goes on", as_json=as_json)
 
 
@@ -56,7 +56,7 @@ def move(
 ) -> None:
     """Put the waiting jobs of a job, batch, tenant or model into another lane."""
     body = {"kind": kind, "name": name, "lane": lane}
-    told = open_door(ctx, url, home, as_operator=True).post("controls", "move", body=body)
+    told = open_api(ctx, url, home, as_operator=True).post("controls", "move", body=body)
     _tell(told, f"{told.get('jobs')} jobs moved to {lane}{_rest(told)}", as_json=as_json)
 
 
@@ -70,13 +70,13 @@ def cancel(
     home: HomeFolder = DEFAULT_HOME,
 ) -> None:
     """Cancel the waiting jobs of a job, batch, tenant or model."""
-    told = open_door(ctx, url, home, as_operator=True).post("controls", "cancel", body={"kind": kind, "name": name})
+    told = open_api(ctx, url, home, as_operator=True).post("controls", "cancel", body={"kind": kind, "name": name})
     _tell(told, f"{told.get('jobs')} jobs cancelled{_rest(told)}", as_json=as_json)
 
 
 def controls(ctx: typer.Context, *, as_json: AsJson = False, url: Url = None, home: HomeFolder = DEFAULT_HOME) -> None:
     """List what is paused, and what is being moved or cancelled."""
-    show_rows(open_door(ctx, url, home, as_operator=True).rows("controls"), COLUMNS, as_json=as_json)
+    show_rows(open_api(ctx, url, home, as_operator=True).rows("controls"), COLUMNS, as_json=as_json)
 
 
 def _tell(told: JsonObject, words: str, *, as_json: bool) -> None:

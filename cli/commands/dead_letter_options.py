@@ -29,7 +29,7 @@ def chosen(
     since: str | None,
     until: str | None,
 ) -> JsonObject:
-    """The filter that the options say, as the door reads it."""
+    """The filter that the options say, as the API reads it."""
     said = {
         "reason": reason.value if reason else None,
         "group": group,

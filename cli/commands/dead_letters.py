@@ -25,7 +25,7 @@ from cli.commands.replay_options import (
     ToLane,
     patch_of,
 )
-from cli.options import DEFAULT_HOME, DEFAULT_LIMIT, AsJson, BatchOf, HomeFolder, Limit, Url, open_door
+from cli.options import DEFAULT_HOME, DEFAULT_LIMIT, AsJson, BatchOf, HomeFolder, Limit, Url, open_api
 from cli.output import remark, say, show_object, show_rows
 from schemas.jsons import NEW_LINE, JsonObject, MalformedJson, dumps, parse
 from schemas.replay import DEFAULT_THRESHOLD
@@ -63,7 +63,7 @@ def list_dead_letters(
     which = chosen(
         reason=reason, group=group, batch=batch, model=model, prompt=prompt, tenant=tenant, since=since, until=until
     )
-    show_rows(open_door(ctx, url, home).rows("dead-letters", at_most=limit, **which), COLUMNS, as_json=as_json)
+    show_rows(open_api(ctx, url, home).rows("dead-letters", at_most=limit, **which), COLUMNS, as_json=as_json)
 
 
 @app.command("groups")
@@ -85,7 +85,7 @@ def group_dead_letters(
     which = chosen(
         reason=reason, group=None, batch=batch, model=model, prompt=prompt, tenant=tenant, since=since, until=until
     )
-    groups = open_door(ctx, url, home).get("dead-letters", "groups", **which)["data"]
+    groups = open_api(ctx, url, home).get("dead-letters", "groups", **which)["data"]
     show_rows(groups, GROUP_COLUMNS, as_json=as_json)
     if groups and not as_json:
         remark(f"{sum(row['count'] for row in groups)} jobs, {_causes(len(groups))}")
@@ -101,7 +101,7 @@ def show_dead_letter(
     home: HomeFolder = DEFAULT_HOME,
 ) -> None:
     """Show one dead letter with its whole story: every attempt, reply, complaint and cost."""
-    show_object(open_door(ctx, url, home).get("dead-letters", job_id), as_json=as_json)
+    show_object(open_api(ctx, url, home).get("dead-letters", job_id), as_json=as_json)
 
 
 @app.command("replay")
@@ -154,14 +154,14 @@ def replay_dead_letters(
         "per_second": per_second,
         "dry_run": dry_run,
     }
-    door = open_door(ctx, url, home, as_operator=True)
-    begun = door.post("replays", body=wanted, headers={"idempotency-key": key} if key else None)
+    api = open_api(ctx, url, home, as_operator=True)
+    begun = api.post("replays", body=wanted, headers={"idempotency-key": key} if key else None)
     if dry_run:
         show_object(begun, as_json=as_json)
         return
     if not as_json:
         say(str(begun["id"]))
-    ended = begun if no_wait else follow(door, begun)
+    ended = begun if no_wait else follow(api, begun)
     if as_json:
         show_object(ended, as_json=True)
 
@@ -188,7 +188,7 @@ def discard_dead_letters(
         reason=reason, group=group, batch=batch, model=model, prompt=prompt, tenant=tenant, since=since, until=until
     )
     body = _meant(job_ids, which, everything=everything)
-    discarded = open_door(ctx, url, home, as_operator=True).post("dead-letters", "discard", body=body)
+    discarded = open_api(ctx, url, home, as_operator=True).post("dead-letters", "discard", body=body)
     remark(f"{len(discarded.get('discarded', []))} discarded")
 
 
@@ -212,7 +212,7 @@ def export_dead_letters(
     which = chosen(
         reason=reason, group=group, batch=batch, model=model, prompt=prompt, tenant=tenant, since=since, until=until
     )
-    lines = open_door(ctx, url, home).lines("dead-letters", "export", **which)
+    lines = open_api(ctx, url, home).lines("dead-letters", "export", **which)
     count = _copy(lines, output)
     remark(f"{count} exported")
 
@@ -226,12 +226,12 @@ def import_dead_letters(
     home: HomeFolder = DEFAULT_HOME,
 ) -> None:
     """Take the lines of an export in, all or none. Attempts stay behind; what is here already is left as it is."""
-    door = open_door(ctx, url, home, as_operator=True)
+    api = open_api(ctx, url, home, as_operator=True)
     for first_line, lines in _posts(file):
-        door.post_lines("dead-letters", "import", lines=lines, dry_run="true", first_line=first_line)
+        api.post_lines("dead-letters", "import", lines=lines, dry_run="true", first_line=first_line)
     imported = known = 0
     for first_line, lines in _posts(file):
-        taken = door.post_lines("dead-letters", "import", lines=lines, first_line=first_line)
+        taken = api.post_lines("dead-letters", "import", lines=lines, first_line=first_line)
         imported, known = imported + taken["imported"], known + taken["known"]
     remark(f"{imported} imported, {known} were here before")
 
@@ -260,7 +260,7 @@ def _copy(lines: Iterator[bytes], output: Path | None) -> int:
 
 
 def _posts(file: Path) -> Iterator[tuple[int, bytes]]:
-    """The lines of a file in pieces for the door, each with the number of its first line."""
+    """The lines of a file in pieces for the API, each with the number of its first line."""
     first_line, held = 1, bytearray()
     with file.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
@@ -274,7 +274,7 @@ def _posts(file: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def _slim(line: bytes) -> bytes:
-    """The line without the attempts that an import leaves behind; the door says what is wrong with one that is none."""
+    """The line without the attempts that an import leaves behind; the API says what is wrong with one that is none."""
     try:
         letter = parse(line)
     except MalformedJson:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from cli.options import DEFAULT_HOME, DEFAULT_LIMIT, AsJson, BatchOf, HomeFolder, LaneName, Limit, Url, open_door
+from cli.options import DEFAULT_HOME, DEFAULT_LIMIT, AsJson, BatchOf, HomeFolder, LaneName, Limit, Url, open_api
 from cli.output import remark, say, show_object, show_rows
 from schemas.states import JobState
 
@@ -26,8 +26,8 @@ def list_jobs(
     home: HomeFolder = DEFAULT_HOME,
 ) -> None:
     """List jobs, newest first."""
-    door = open_door(ctx, url, home)
-    show_rows(door.rows("jobs", at_most=limit, state=state, lane=lane, batch_id=batch), COLUMNS, as_json=as_json)
+    api = open_api(ctx, url, home)
+    show_rows(api.rows("jobs", at_most=limit, state=state, lane=lane, batch_id=batch), COLUMNS, as_json=as_json)
 
 
 @app.command("show")
@@ -35,12 +35,12 @@ def show_job(
     ctx: typer.Context, *, job_id: str, as_json: AsJson = False, url: Url = None, home: HomeFolder = DEFAULT_HOME
 ) -> None:
     """Show one job with all that is known of it."""
-    show_object(open_door(ctx, url, home).get("jobs", job_id), as_json=as_json)
+    show_object(open_api(ctx, url, home).get("jobs", job_id), as_json=as_json)
 
 
 @app.command("cancel")
 def cancel_job(ctx: typer.Context, *, job_id: str, url: Url = None, home: HomeFolder = DEFAULT_HOME) -> None:
     """Cancel a job that is not at rest yet."""
-    cancelled = open_door(ctx, url, home).post("jobs", job_id, "cancel")
+    cancelled = open_api(ctx, url, home).post("jobs", job_id, "cancel")
     say(str(cancelled.get("id", job_id)))
     remark(f"{job_id} is {cancelled.get('state', 'cancelled')}")

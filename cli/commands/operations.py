@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.options import DEFAULT_HOME, AsJson, HomeFolder, Url, open_door
+from cli.options import DEFAULT_HOME, AsJson, HomeFolder, Url, open_api
 from cli.output import remark, say, show_json, show_object, show_rows
 from schemas.money import NanoUsd, nano_from_usd, usd_text
 
@@ -54,7 +54,7 @@ def list_budgets(
     home: HomeFolder = DEFAULT_HOME,
 ) -> None:
     """List budgets with what is settled and reserved in the window that runs now."""
-    show_rows(open_door(ctx, url, home, as_operator=True).rows("budgets"), BUDGET_COLUMNS, as_json=as_json)
+    show_rows(open_api(ctx, url, home, as_operator=True).rows("budgets"), BUDGET_COLUMNS, as_json=as_json)
 
 
 @budgets.command("show")
@@ -62,7 +62,7 @@ def show_budget(
     ctx: typer.Context, *, scope: str, as_json: AsJson = False, url: Url = None, home: HomeFolder = DEFAULT_HOME
 ) -> None:
     """Show the budgets of one scope."""
-    rows = open_door(ctx, url, home, as_operator=True).rows("budgets")
+    rows = open_api(ctx, url, home, as_operator=True).rows("budgets")
     show_rows((row for row in rows if row["scope"] == scope), BUDGET_COLUMNS, as_json=as_json)
 
 
@@ -92,7 +92,7 @@ def set_budget(
     if on_exhausted:
         body["on_exhausted"] = on_exhausted
     body |= {name: value for name, value in (("pacing", pacing), ("pacing_ahead", ahead)) if value is not None}
-    changed = open_door(ctx, url, home, as_operator=True).post("budgets", body=body)
+    changed = open_api(ctx, url, home, as_operator=True).post("budgets", body=body)
     if as_json:
         show_json(changed)
         return
@@ -115,8 +115,8 @@ def report(
     home: HomeFolder = DEFAULT_HOME,
 ) -> None:
     """Show what was spent on what, and what of it bought nothing."""
-    door = open_door(ctx, url, home, as_operator=True)
-    rows = door.get("budgets", "report", by=by, days=days, timezone=timezone, tenant=tenant)["data"]
+    api = open_api(ctx, url, home, as_operator=True)
+    rows = api.get("budgets", "report", by=by, days=days, timezone=timezone, tenant=tenant)["data"]
     columns = (*by.split(","), *SPEND_COLUMNS)
     if as_csv:
         writer = csv.DictWriter(sys.stdout, columns)
@@ -140,12 +140,12 @@ def reprice(
     home: HomeFolder = DEFAULT_HOME,
 ) -> None:
     """Price history again as of its moments; differences become adjusting entries. Safe to run twice."""
-    door = open_door(ctx, url, home, as_operator=True)
+    api = open_api(ctx, url, home, as_operator=True)
     body: JsonObject = {"since": since.replace(tzinfo=UTC).isoformat(), "model": model, "dry_run": dry_run}
     counts, adjusted = dict.fromkeys(("checked", "unpriced", "adjusted"), 0), NanoUsd(0)
     after: str | None = ""
     while after is not None:
-        done = door.post("budgets", "reprice", body=body | {"after": after})
+        done = api.post("budgets", "reprice", body=body | {"after": after})
         counts = {name: number + int(done[name]) for name, number in counts.items()}
         adjusted = NanoUsd(adjusted + nano_from_usd(done["adjusted_usd"]))
         after = done["after"]
@@ -164,7 +164,7 @@ def list_limits(
     """See the provider's limits: configured, learned, effective and used; who waits, and why nothing is sent."""
     if ctx.invoked_subcommand is not None:
         return
-    rows = open_door(ctx, url, home, as_operator=True).rows("limits")
+    rows = open_api(ctx, url, home, as_operator=True).rows("limits")
     told = rows if as_json else (row | {"waiting": waiting_in_words(row["waiting"])} for row in rows)
     show_rows(told, LIMIT_COLUMNS, as_json=as_json)
 
@@ -179,7 +179,7 @@ def open_account(
     home: HomeFolder = DEFAULT_HOME,
 ) -> None:
     """Open an account that its provider's word has stopped; jobs that wait for it wake. Safe to run twice."""
-    opened = open_door(ctx, url, home, as_operator=True).post("limits", "open", body={"account": account})
+    opened = open_api(ctx, url, home, as_operator=True).post("limits", "open", body={"account": account})
     if as_json:
         show_json(opened)
         return
@@ -207,7 +207,7 @@ def create_key(
 ) -> None:
     """Create a key and print it; it cannot be shown again."""
     body = {"tenant_id": tenant, "scopes": ["operator", "submit"] if operator else ["submit"]}
-    created = open_door(ctx, url, home, as_operator=True).post("keys", body=body)
+    created = open_api(ctx, url, home, as_operator=True).post("keys", body=body)
     if as_json:
         show_json(created)
         return
@@ -224,11 +224,11 @@ def list_keys(
     home: HomeFolder = DEFAULT_HOME,
 ) -> None:
     """List keys; the secrets are not kept and cannot be listed."""
-    show_rows(open_door(ctx, url, home, as_operator=True).rows("keys"), KEY_COLUMNS, as_json=as_json)
+    show_rows(open_api(ctx, url, home, as_operator=True).rows("keys"), KEY_COLUMNS, as_json=as_json)
 
 
 @keys.command("revoke")
 def revoke_key(ctx: typer.Context, *, key_id: str, url: Url = None, home: HomeFolder = DEFAULT_HOME) -> None:
     """Revoke a key: requests with it are refused from now on."""
-    open_door(ctx, url, home, as_operator=True).delete("keys", key_id)
+    open_api(ctx, url, home, as_operator=True).delete("keys", key_id)
     remark(f"{key_id} is revoked")

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from cli.client.http import Door
-from cli.options import DEFAULT_HOME, AsJson, HomeFolder, Url, open_door
+from cli.client.http import ApiClient
+from cli.options import DEFAULT_HOME, AsJson, HomeFolder, Url, open_api
 from cli.output import dollars, say, show_json
 from schemas.jsons import JsonObject
 from schemas.money import nano_from_usd
@@ -22,7 +22,7 @@ def quote(
     home: HomeFolder = DEFAULT_HOME,
 ) -> None:
     """Say what a batch file may cost and how long it takes; nothing is sent to a provider."""
-    found = quote_file(open_door(ctx, url, home), file)
+    found = quote_file(open_api(ctx, url, home), file)
     if as_json:
         show_json(found)
         return
@@ -30,12 +30,12 @@ def quote(
         say(line)
 
 
-def quote_file(door: Door, file: Path) -> JsonObject:
-    """Have the door price a file; its copy there is removed again. Raises InvalidRequest, naming the lines."""
-    with door.sdk() as client:
+def quote_file(api: ApiClient, file: Path) -> JsonObject:
+    """Have the API price a file; its copy there is removed again. Raises InvalidRequest, naming the lines."""
+    with api.sdk() as client:
         uploaded = client.files.create(file=file, purpose="batch")
         try:
-            return door.post("quote", body={"input_file_id": uploaded.id})
+            return api.post("quote", body={"input_file_id": uploaded.id})
         finally:
             client.files.delete(uploaded.id)
 

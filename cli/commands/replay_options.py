@@ -39,7 +39,7 @@ def patch_of(
     deadline_seconds: float | None,
     max_cost_usd: str | None,
 ) -> JsonObject:
-    """The patch as the door reads it. Raises InvalidRequest for what is no JSON."""
+    """The patch as the API reads it. Raises InvalidRequest for what is no JSON."""
     said = {
         "model": model,
         "lane": lane.value if lane else None,

@@ -2,7 +2,7 @@
 
 import typer
 
-from cli.options import DEFAULT_HOME, DEFAULT_LIMIT, AsJson, HomeFolder, Limit, Url, open_door
+from cli.options import DEFAULT_HOME, DEFAULT_LIMIT, AsJson, HomeFolder, Limit, Url, open_api
 from cli.output import remark, say, show_object, show_rows
 
 app = typer.Typer(no_args_is_help=True, help="Look at replays of dead letters; stop one.")
@@ -20,7 +20,7 @@ def list_replays(
     home: HomeFolder = DEFAULT_HOME,
 ) -> None:
     """List replays, newest first."""
-    show_rows(open_door(ctx, url, home).rows("replays", at_most=limit), COLUMNS, as_json=as_json)
+    show_rows(open_api(ctx, url, home).rows("replays", at_most=limit), COLUMNS, as_json=as_json)
 
 
 @app.command("show")
@@ -28,19 +28,19 @@ def show_replay(
     ctx: typer.Context, *, replay_id: str, as_json: AsJson = False, url: Url = None, home: HomeFolder = DEFAULT_HOME
 ) -> None:
     """Show how far a replay is, and what became of its jobs."""
-    show_object(open_door(ctx, url, home).get("replays", replay_id), as_json=as_json)
+    show_object(open_api(ctx, url, home).get("replays", replay_id), as_json=as_json)
 
 
 @app.command("cancel")
 def cancel_replay(ctx: typer.Context, *, replay_id: str, url: Url = None, home: HomeFolder = DEFAULT_HOME) -> None:
     """Stop a replay: what was replayed goes on, the rest stays dead."""
-    _tell(open_door(ctx, url, home, as_operator=True).post("replays", replay_id, "cancel"))
+    _tell(open_api(ctx, url, home, as_operator=True).post("replays", replay_id, "cancel"))
 
 
 @app.command("resume")
 def resume_replay(ctx: typer.Context, *, replay_id: str, url: Url = None, home: HomeFolder = DEFAULT_HOME) -> None:
     """Go on with a replay that its canaries have stopped."""
-    _tell(open_door(ctx, url, home, as_operator=True).post("replays", replay_id, "resume"))
+    _tell(open_api(ctx, url, home, as_operator=True).post("replays", replay_id, "resume"))
 
 
 def _tell(replay: dict[str, object]) -> None:

@@ -29,7 +29,7 @@ def up(
     ctx: typer.Context,
     *,
     home: HomeFolder = DEFAULT_HOME,
-    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Where the HTTP door listens.")] = DEFAULT_PORT,
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Where the API listens.")] = DEFAULT_PORT,
     workers: Annotated[int, typer.Option("--workers", min=1, help="Worker processes of the standard lanes.")] = 1,
     quiet: Annotated[bool, typer.Option("--quiet", help="Do not show what the processes log.")] = False,
 ) -> None:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from cli.options import DEFAULT_HOME, DEFAULT_LIMIT, AsJson, HomeFolder, Limit, Url, open_door
+from cli.options import DEFAULT_HOME, DEFAULT_LIMIT, AsJson, HomeFolder, Limit, Url, open_api
 from cli.output import remark, show_object, show_rows
 from schemas.jsons import JsonObject
 
@@ -27,17 +27,17 @@ def suspense(
     home: HomeFolder = DEFAULT_HOME,
 ) -> None:
     """List what may have been billed and nobody knows, oldest first; or resolve one of them. Safe to run twice."""
-    door = open_door(ctx, url, home, as_operator=True)
+    api = open_api(ctx, url, home, as_operator=True)
     if resolve is None:
         if billed is not None or released:
             raise typer.BadParameter("--billed and --released say something of the attempt that --resolve names")
-        rows = door.rows("budgets", "suspense", at_most=limit)
+        rows = api.rows("budgets", "suspense", at_most=limit)
         show_rows(rows if as_json else map(_in_a_line, rows), COLUMNS, as_json=as_json)
         return
     if (billed is None) != released:
         raise typer.BadParameter("--resolve wants either --billed USD or --released")
     word: JsonObject = {"released": True} if released else {"billed_usd": billed}
-    done = door.post("budgets", "suspense", resolve, body=word)
+    done = api.post("budgets", "suspense", resolve, body=word)
     if as_json:
         show_object(done, as_json=True)
         return

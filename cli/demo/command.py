@@ -19,7 +19,7 @@ from rich.live import Live
 from rich.text import Text
 
 from cli.client.address import Address
-from cli.client.http import Door
+from cli.client.http import ApiClient
 from cli.commands.batches import checked, ends, submit_file
 from cli.commands.quote import quote_file, sentences
 from cli.demo.reading import Reading, block, last_line, line, quota_used, settled_nano_usd
@@ -62,13 +62,13 @@ def demo(
             raise PenstockError("nobody is there to agree to the price; say --yes, or unset OPENAI_API_KEY")
         if not costs_money:
             say("*** No OPENAI_API_KEY: a SIMULATOR answers, with throttling, errors and malformed answers. ***")
-        say("Starting Valkey, Postgres, the HTTP door, workers and upkeep …")
+        say("Starting Valkey, Postgres, the API, workers and upkeep …")
         with running(home, env) as stack:
-            url, door = stack.connection.url, Door(Address(url=stack.connection.url, key=stack.key))
+            url, api = stack.connection.url, ApiClient(Address(url=stack.connection.url, key=stack.key))
             say(f"Ready at {url} (Flower at {stack.connection.flower_url}); Ctrl-C stops everything.\n")
             if costs_money:
-                _agree(door, building.result(), yes=yes)
-            ended = _replay_one(door, _run_batch(door, building.result()))
+                _agree(api, building.result(), yes=yes)
+            ended = _replay_one(api, _run_batch(api, building.result()))
             say("\nStopping …")
     say(
         last_line(
@@ -87,49 +87,49 @@ class _Ended:
     jobs_per_second: float
 
 
-def _agree(door: Door, file: Path, *, yes: bool) -> None:
+def _agree(api: ApiClient, file: Path, *, yes: bool) -> None:
     say("This calls a real provider:")
-    for told in sentences(quote_file(door, file)):
+    for told in sentences(quote_file(api, file)):
         say(f"  {told}")
     if not yes and not typer.confirm("Go on?"):
         raise typer.Exit(code=0)
 
 
-def _run_batch(door: Door, file: Path) -> _Ended:
-    spent_before = settled_nano_usd(list(door.rows("budgets")))
-    with door.sdk() as client:
+def _run_batch(api: ApiClient, file: Path) -> _Ended:
+    spent_before = settled_nano_usd(list(api.rows("budgets")))
+    with api.sdk() as client:
         started_at = time.monotonic()
         batch = submit_file(client, file, lane=Lane.NORMAL)
         say(f"Submitted {batch.id} through /v1/files and /v1/batches.")
         batch = checked(client, batch)
-        watcher = _Watcher(door, batch.id, started_at=started_at, spent_before_nano_usd=spent_before)
+        watcher = _Watcher(api, batch.id, started_at=started_at, spent_before_nano_usd=spent_before)
         reading = watcher.read(batch)
         with _screen() as screen:
             for latest in ends(client, batch.id):
                 batch, reading = latest, watcher.read(latest)
                 screen.show(reading)
         saved = _save_results(client, batch, file.with_name("demo-results.jsonl"))
-    _summarise(door, batch.id, reading, saved)
+    _summarise(api, batch.id, reading, saved)
     return _Ended(batch_id=batch.id, reading=reading, jobs_per_second=reading.jobs_per_second)
 
 
-def batch_summary(door: Door, batch_id: str) -> JsonObject:
+def batch_summary(api: ApiClient, batch_id: str) -> JsonObject:
     """Counts over a batch's jobs: lanes, attempts by outcome, recoveries, dead by reason, how many were reprompted."""
-    return door.get("jobs", "summary", batch_id=batch_id)
+    return api.get("jobs", "summary", batch_id=batch_id)
 
 
 class _Watcher:
-    """Turns the door's answers into readings."""
+    """Turns answers of the API into readings."""
 
-    def __init__(self, door: Door, batch_id: str, *, started_at: float, spent_before_nano_usd: int) -> None:
-        self._door = door
+    def __init__(self, api: ApiClient, batch_id: str, *, started_at: float, spent_before_nano_usd: int) -> None:
+        self._api = api
         self._batch_id = batch_id
         self._started_at = started_at
         self._spent_before_nano_usd = spent_before_nano_usd
 
     def read(self, batch: "Batch") -> Reading:
         counts = batch.request_counts
-        story = batch_summary(self._door, self._batch_id)
+        story = batch_summary(self._api, self._batch_id)
         return Reading(
             elapsed_seconds=time.monotonic() - self._started_at,
             status=batch.status,
@@ -137,9 +137,9 @@ class _Watcher:
             completed=counts.completed if counts else 0,
             dead=counts.failed if counts else 0,
             reprompted=int(story.get("reprompted", 0)),
-            spent_nano_usd=settled_nano_usd(list(self._door.rows("budgets"))) - self._spent_before_nano_usd,
+            spent_nano_usd=settled_nano_usd(list(self._api.rows("budgets"))) - self._spent_before_nano_usd,
             lanes={str(lane): int(waiting) for lane, waiting in story.get("lanes", {}).items()},
-            quota=quota_used(list(self._door.rows("limits"))),
+            quota=quota_used(list(self._api.rows("limits"))),
         )
 
 
@@ -183,8 +183,8 @@ def _save_results(client: "OpenAI", batch: "Batch", target: Path) -> Path | None
     return target
 
 
-def _summarise(door: Door, batch_id: str, reading: Reading, saved: Path | None) -> None:
-    story = batch_summary(door, batch_id)
+def _summarise(api: ApiClient, batch_id: str, reading: Reading, saved: Path | None) -> None:
+    story = batch_summary(api, batch_id)
     say(f"\n{reading.completed} of {reading.total} answers satisfy their schema; they are in {saved or 'no file'}")
     for heading, name in (("Attempts", "attempts"), ("Saved by recovery", "recoveries"), ("Not saved", "dead")):
         counts = story.get(name) or {}
@@ -192,15 +192,15 @@ def _summarise(door: Door, batch_id: str, reading: Reading, saved: Path | None) 
         say(f"  {heading + ':':<19}{told or 'none'}")
 
 
-def _replay_one(door: Door, ended: _Ended) -> _Ended:
-    letter = next(iter(door.rows("dead-letters", at_most=1, batch_id=ended.batch_id)), None)
+def _replay_one(api: ApiClient, ended: _Ended) -> _Ended:
+    letter = next(iter(api.rows("dead-letters", at_most=1, batch_id=ended.batch_id)), None)
     if letter is None:
         say("\nThere is no dead letter to show.")
         return ended
     job_id = str(letter["id"])
-    _tell(door.get("dead-letters", job_id))
-    door.post("dead-letters", "replay", body={"ids": [job_id]})
-    state = _wait_for_rest(door, job_id)
+    _tell(api.get("dead-letters", job_id))
+    api.post("dead-letters", "replay", body={"ids": [job_id]})
+    state = _wait_for_rest(api, job_id)
     say(f"Replayed {job_id}: it is {state} now.")
     if state != JobState.COMPLETED:
         return ended
@@ -219,12 +219,12 @@ def _tell(letter: JsonObject) -> None:
         say(f"  attempt {number}  {attempt.get('outcome')}  {cell(why)[:120] if why else ''}".rstrip())
 
 
-def _wait_for_rest(door: Door, job_id: str) -> str:
+def _wait_for_rest(api: ApiClient, job_id: str) -> str:
     give_up_at = time.monotonic() + REPLAY_SECONDS
     state = JobState.QUEUED.value
     while time.monotonic() < give_up_at:
         try:
-            state = str(door.get("jobs", job_id).get("state"))
+            state = str(api.get("jobs", job_id).get("state"))
         except NotFound:
             return "gone"
         if state in tuple(AT_REST):

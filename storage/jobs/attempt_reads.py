@@ -1,4 +1,4 @@
-"""Attempts as doors show them, and the errors among them. Reads rows; asks nothing."""
+"""Turns rows of attempts into views, and finds the errors among them. Runs no query."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What doors show: jobs, their attempts, dead letters, spend and depths. Reads only, a page at a time."""
+"""Reads jobs, their attempts and queue depths, a page at a time."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -128,7 +128,7 @@ class JobFilter:
 
 
 class Reads:
-    """Questions of the doors, each one short transaction."""
+    """Reads jobs, each time in one short transaction."""
 
     def __init__(self, engine: AsyncEngine, listings: Listings | None = None) -> None:
         self._engine, self._listings = engine, listings or Listings(engine)

@@ -1,4 +1,4 @@
-"""API keys: only a digest is stored, so a stolen database opens no door."""
+"""Stores API keys as digests, so that a stolen database holds no key."""
 
 import hashlib
 from collections.abc import Sequence

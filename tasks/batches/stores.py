@@ -14,7 +14,7 @@ from tasks.dispatch.publisher import Published
 
 
 class JobRows(Protocol):
-    """Jobs as the doors write them."""
+    """Writes jobs."""
 
     async def insert(self, jobs: Sequence[NewJob]) -> Sequence[Accepted]:
         """Store jobs in one transaction, idempotently by (tenant, key). Raises IdempotencyConflict."""
@@ -46,7 +46,7 @@ class BatchJobs(Protocol):
 
 
 class NewBatches(Protocol):
-    """Batches as the doors write them."""
+    """Writes batches."""
 
     async def create(
         self,

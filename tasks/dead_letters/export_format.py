@@ -28,7 +28,7 @@ MAX_TRIES = 100
 """More tries or reprompts than this is no request, but a mistake."""
 
 TERMS = ("prompt", "max_cost_usd")
-"""What a request says of itself at the other doors, and an export says beside it."""
+"""Fields that stand in the body of a submitted request, and beside it in an export."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,4 +1,4 @@
-"""Dead letters back to work, in rounds that anybody may move: upkeep, or the door while a caller waits.
+"""Replays dead letters in rounds, which upkeep runs, or the web process while a caller waits.
 
 A round is one fenced transaction, so whoever is killed in the middle has moved whole rounds or none, and the next one
 goes on from there. A job leaves `dead` once, whoever asks how often. Dispatch publishes what was replayed.

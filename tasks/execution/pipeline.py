@@ -38,7 +38,7 @@ log = structlog.get_logger()
 UNCHECKED = "The reply could not be checked against its contract."
 
 SHORTEST_FREEZE_MS = 250
-"""How long a throttle without retry-after freezes its target, so that the retry does not find the same door shut."""
+"""How long a throttle without retry-after freezes its target, so that a retry is not refused again at once."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -58,7 +58,7 @@ USED_UP = "The share of this tenant is used up."
 
 
 class Intake:
-    """The way in for every door."""
+    """Accepts jobs from HTTP, Celery and batches."""
 
     def __init__(  # noqa: PLR0917 - each is one collaborator, told apart by its type
         self,

@@ -1,4 +1,4 @@
-"""A request body becomes a job: the same rules at every door (HTTP, Celery, a line of a batch file).
+"""Turns the body of a chat completion into a job, by the same rules for HTTP, Celery and batch lines.
 
 Extras of ours are taken out of the body and out of `metadata`; everything else is kept as it came.
 """
@@ -31,7 +31,7 @@ MAX_COST_USD = 1_000_000_000
 EXTRAS = frozenset(
     {"lane", "deadline_seconds", "output_contract", "idempotency_key", "max_cost_usd", "prompt", "stream_validated"}
 )
-"""Fields of ours, in the body or in `metadata`; they never reach a provider. `stream_validated` is read by the door."""
+"""Fields of ours, in the body or in `metadata`; they never reach a provider. `stream_validated` is read by the API."""
 
 
 class Vocabulary(Protocol):
@@ -46,7 +46,7 @@ class Vocabulary(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Origin:
-    """Who asks, through which door, and which lanes may be named."""
+    """Who asks, by which way, and which lanes may be named."""
 
     tenant_id: TenantId
     job_id: JobId
@@ -94,7 +94,7 @@ def digest(body: JsonObject) -> str:
     """Hex sha256 of the canonical request: equal for equal requests, whatever the order of their keys.
 
     Raises InvalidRequest for what cannot be stored, naming the field: NUL and half characters in any string or key,
-    and more than 64 levels of nesting. Every door comes through here.
+    and more than 64 levels of nesting. Every request comes through here.
     """
     try:
         canonical = dumps(body, SORTED_KEYS)

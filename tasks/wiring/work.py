@@ -146,12 +146,12 @@ async def working(
 
 
 def quotas_of(rooms: Rooms) -> Quotas:
-    """The quotas of tenants at the doors of this process."""
+    """The quotas of tenants for what this process takes in."""
     return Quotas(rooms.storage.usage, rooms.configuration.share, clock=time.monotonic)
 
 
 def intake_of(rooms: Rooms, deps: Deps, quotas: Quotas) -> Intake:
-    """The way in, for a door of this process."""
+    """The intake of this process."""
     storage = rooms.storage
     limits = TenantLimits(
         quotas=quotas,

@@ -141,7 +141,7 @@ def test_workers_that_are_killed_pass_no_budget_and_lose_no_nano_dollar(
             stack.kill(name)
             kills += 1
             wait_until(partial(has_come, next_at), seconds=KILL_EVERY_SECONDS + 1)
-        stack.door.post("controls", "pause", body={"kind": "model", "name": "small"})
+        stack.api.post("controls", "pause", body={"kind": "model", "name": "small"})
         assert wait_until(lambda: stack.rows(AT_WORK)[0]["jobs"] == 0, seconds=AT_REST_SECONDS)
         bills = {AttemptId(name): NanoUsd(bill["nano_usd"]) for name, bill in busy_provider.bills().items()}
         in_suspense = resolve_by_bill(stack.connection.database_url, bills)

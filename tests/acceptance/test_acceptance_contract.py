@@ -45,7 +45,7 @@ def test_two_thousand_jobs_with_a_fifth_of_the_answers_malformed(
     assert len({line["custom_id"] for line in results + failures}) == JOBS
     assert len(outputs) == len(results) > JOBS * 0.95
     assert all(validator.is_valid(row["output"]) for row in outputs)
-    dead = list(stack.door.rows("dead-letters", batch_id=batch.id))
+    dead = list(stack.api.rows("dead-letters", batch_id=batch.id))
     assert len(dead) == len(failures)
     assert all(letter["reason"] and letter["attempts"] and float(letter["cost_usd"]) > 0 for letter in dead)
     meter = provider.meter()

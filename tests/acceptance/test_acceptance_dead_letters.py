@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from cli.client.address import Address
-from cli.client.http import Door
+from cli.client.http import ApiClient
 from cli.main import FAILURE, INCOMPLETE, OK
 from stack.children import wait_until
 from tests.acceptance.test_acceptance_sdk import SCHEMA
@@ -49,8 +49,8 @@ class Person:
     key: str
 
     @property
-    def door(self) -> Door:
-        return Door(Address(url=self.stack.url, key=self.key))
+    def api(self) -> ApiClient:
+        return ApiClient(Address(url=self.stack.url, key=self.key))
 
     def types(self, *words: str, code: int = OK) -> "subprocess.CompletedProcess[str]":
         """Run `penstock` with these words; it must end with this code."""
@@ -83,20 +83,20 @@ class Person:
             "lane": "normal",
             "output_contract": {"schema": SCHEMA},
         }
-        return str(self.door.post("jobs", body=body)["id"])
+        return str(self.api.post("jobs", body=body)["id"])
 
     def states(self, ids: list[str]) -> dict[str, int]:
         query = "SELECT state, count(*) AS jobs FROM jobs WHERE id = ANY(%s) GROUP BY 1"
         return {row["state"]: row["jobs"] for row in self.stack.rows(query, ids)}
 
     def dead(self) -> set[str]:
-        return {row["id"] for row in self.door.rows("dead-letters")}
+        return {row["id"] for row in self.api.rows("dead-letters")}
 
 
 @pytest.fixture
 def person(stack: StackProcess) -> Person:
     tenant = f"t{uuid.uuid4().hex}"
-    key = str(stack.door.post("keys", body={"tenant_id": tenant, "scopes": ["submit"]})["key"])
+    key = str(stack.api.post("keys", body={"tenant_id": tenant, "scopes": ["submit"]})["key"])
     return Person(stack=stack, tenant=tenant, key=key)
 
 
@@ -107,7 +107,7 @@ def test_dead_letters_are_grouped_by_their_causes_in_words_and_told_whole(
     ids = person.has_dying(SCENARIOS, plain=3)
 
     shown = person.types("dead-letters", "groups")
-    groups = person.door.get("dead-letters", "groups")["data"]
+    groups = person.api.get("dead-letters", "groups")["data"]
     named = next(group for group in groups if group["reason"] == "invalid_output")
     listed = person.reads("dead-letters", "list", "--group", named["id"])
     story = person.reads("dead-letters", "show", named["example"])
@@ -120,7 +120,7 @@ def test_dead_letters_are_grouped_by_their_causes_in_words_and_told_whole(
     assert len(calls) > 1  # it was asked again before it was given up
     assert all(call["request"]["messages"] and call["reply"]["choices"] and call["complaint"] for call in calls)
     assert float(story["cost_usd"]) == pytest.approx(sum(float(call["cost_usd"]) for call in calls))
-    assert story == person.door.get("dead-letters", named["example"])
+    assert story == person.api.get("dead-letters", named["example"])
 
 
 def _cells(line: str) -> list[str]:
@@ -132,7 +132,7 @@ def test_an_export_comes_back_after_all_was_put_aside_and_never_by_half(
 ) -> None:
     provider.set_scenarios(BROKEN)
     ids = person.has_dying(("refusal",), plain=2)
-    before = {(group["cause"], group["count"]) for group in person.door.get("dead-letters", "groups")["data"]}
+    before = {(group["cause"], group["count"]) for group in person.api.get("dead-letters", "groups")["data"]}
     whole, broken = tmp_path / "letters.jsonl", tmp_path / "broken.jsonl"
 
     said = person.types("dead-letters", "export", "-o", str(whole)).stderr
@@ -149,7 +149,7 @@ def test_an_export_comes_back_after_all_was_put_aside_and_never_by_half(
     assert after_refusal == set()
     assert taken == "3 imported, 0 were here before\n"
     assert person.dead() == set(ids)
-    assert {(group["cause"], group["count"]) for group in person.door.get("dead-letters", "groups")["data"]} == before
+    assert {(group["cause"], group["count"]) for group in person.api.get("dead-letters", "groups")["data"]} == before
 
 
 def test_canaries_hold_a_replay_back_until_the_provider_is_mended(person: Person, provider: SimulatorProcess) -> None:
@@ -214,15 +214,15 @@ def test_a_paced_replay_outlives_its_upkeep_and_stops_when_it_is_cancelled(
     provider.set_scenarios({})
 
     begun = person.types("dead-letters", "replay", "--all", "--per-second", "0.8", "--no-wait").stdout.strip()
-    until(lambda: person.door.get("replays", begun)["replayed"] >= 1, "it begins")
+    until(lambda: person.api.get("replays", begun)["replayed"] >= 1, "it begins")
     person.stack.kill("upkeep")
-    killed_at = person.door.get("replays", begun)["replayed"]
-    until(lambda: person.door.get("replays", begun)["replayed"] > killed_at, "another upkeep goes on")
+    killed_at = person.api.get("replays", begun)["replayed"]
+    until(lambda: person.api.get("replays", begun)["replayed"] > killed_at, "another upkeep goes on")
     cancelled = person.types("replays", "cancel", begun).stderr
-    ended = person.door.get("replays", begun)
+    ended = person.api.get("replays", begun)
 
     moved = ended["replayed"]
     assert f"cancelled: {moved} of 12 replayed" in cancelled
     assert killed_at < moved < 12
     until(lambda: person.states(ids) == {"completed": moved, "dead": 12 - moved}, "the rest stays dead")
-    assert person.door.post("replays", begun, "cancel")["state"] == "cancelled"
+    assert person.api.post("replays", begun, "cancel")["state"] == "cancelled"

@@ -96,7 +96,7 @@ def starts(site: Site, name: str) -> None:
 def a_batch(site: Site, folder: Path) -> str:
     path = folder / "batch.jsonl"
     path.write_text("\n".join(line(number) for number in range(JOBS)))
-    with site.door.sdk() as client:
+    with site.api.sdk() as client:
         uploaded = client.files.create(file=path, purpose="batch")
         made = client.batches.create(
             input_file_id=uploaded.id, endpoint="/v1/chat/completions", completion_window="24h"
@@ -110,7 +110,7 @@ def line(number: int) -> str:
 
 
 def lines_of(site: Site, batch_id: str) -> list[dict[str, Any]]:
-    with site.door.sdk() as client:
+    with site.api.sdk() as client:
         assert wait_until(lambda: client.batches.retrieve(batch_id).status == "completed", seconds=REST_SECONDS)
         batch = client.batches.retrieve(batch_id)
         assert batch.error_file_id is None
@@ -129,7 +129,7 @@ def hanging(site: Site) -> Iterator[tuple[str, list[str]]]:
         for number, text in enumerate(texts)
     ]
     accepted = site.provider.meter()["accepted"]
-    ids = [str(site.door.post("jobs", body=body)["id"]) for body in bodies]
+    ids = [str(site.api.post("jobs", body=body)["id"]) for body in bodies]
     assert wait_until(lambda: site.provider.meter()["accepted"] >= accepted + HANGING, seconds=REST_SECONDS)
     held = {name: rows(site, HELD_BY, ids=ids, holder=f"%:{site.pid(name)}:%") for name in WORKERS}
     busiest = max(held, key=lambda name: len(held[name]))
@@ -137,7 +137,7 @@ def hanging(site: Site) -> Iterator[tuple[str, list[str]]]:
     others = [row["id"] for name in WORKERS if name != busiest for row in held[name]]
     given_up = sum(said(site, name, LEASE_LOST) for name in WORKERS)
     for job_id in others:
-        site.door.post("jobs", job_id, "cancel")
+        site.api.post("jobs", job_id, "cancel")
     assert wait_until(
         lambda: sum(said(site, name, LEASE_LOST) for name in WORKERS) >= given_up + len(others), seconds=REST_SECONDS
     )
@@ -204,4 +204,4 @@ def assert_handed_back_and_finished(site: Site, ids: list[str]) -> None:
     for story in stories:
         is_kept = story["model"] == KEPT
         assert story["outcomes"] == (["valid"] if is_kept else ["handed_back", "valid"])
-        assert site.door.get("jobs", story["id"])["paid_twice_possible"] is not is_kept
+        assert site.api.get("jobs", story["id"])["paid_twice_possible"] is not is_kept

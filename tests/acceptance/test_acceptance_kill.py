@@ -13,7 +13,7 @@ def test_jobs_of_a_killed_worker_finish_elsewhere_once_each(stack: StackProcess,
         {"model": "small", "messages": [{"role": "user", "content": f"[[scenario:hang*1]] {number}"}], "lane": "normal"}
         for number in range(20)
     ]
-    ids = [str(stack.door.post("jobs", body=body)["id"]) for body in bodies]
+    ids = [str(stack.api.post("jobs", body=body)["id"]) for body in bodies]
     assert wait_until(lambda: provider.meter()["accepted"] >= len(ids), seconds=FINISH_SECONDS)
 
     stack.kill("standard-1")

@@ -68,12 +68,12 @@ def shut(strict: SimulatorProcess, tmp_path_factory: pytest.TempPathFactory) -> 
 
 def hand_in(stack: StackProcess, model: str, lane: str, words: str = "turbine") -> str:
     body = {"model": model, "metadata": {"lane": lane}, "messages": [{"role": "user", "content": words}]}
-    return str(stack.door.post("jobs", body=body)["id"])
+    return str(stack.api.post("jobs", body=body)["id"])
 
 
 def limits_of(stack: StackProcess, target: str) -> dict[str, JsonObject]:
     """The rows of a target as HTTP tells them, by the name of the limit."""
-    return {row["limit"]: row for row in stack.door.get("limits")["data"] if row["target"] == target}
+    return {row["limit"]: row for row in stack.api.get("limits")["data"] if row["target"] == target}
 
 
 def counts(row: JsonObject) -> dict[str, int]:
@@ -85,7 +85,7 @@ def rows_by_lane(stack: StackProcess) -> dict[str, int]:
 
 
 def reasons(stack: StackProcess, jobs: Sequence[str]) -> list[str]:
-    return sorted(stack.door.get("jobs", job)["wait_reason"] or "" for job in jobs)
+    return sorted(stack.api.get("jobs", job)["wait_reason"] or "" for job in jobs)
 
 
 def printed(stack: StackProcess, *words: str) -> str:
@@ -129,7 +129,7 @@ def test_while_a_family_is_frozen_all_views_agree_with_the_rows(shut: StackProce
     told, listed = limits_of(shut, FAMILY), json.loads(printed(shut, "--json"))
     table = printed(shut)
     answered = hand_in(shut, "gpt-5-mini", "low")
-    eventually(lambda: shut.door.get("jobs", answered)["state"], "completed")
+    eventually(lambda: shut.api.get("jobs", answered)["state"], "completed")
 
     assert rows_by_lane(shut) == WAITING
     assert {row["limit"]: counts(row) for row in listed if row["target"] == FAMILY} == dict.fromkeys(told, WAITING)
@@ -155,7 +155,7 @@ def test_while_a_family_is_frozen_all_views_agree_with_the_rows(shut: StackProce
     eventually(lambda: rows_by_lane(shut), {}, THAWED_SECONDS)
     after = limits_of(shut, FAMILY)["in_flight"]
     assert (after["waiting"], after["frozen_until"], after["shut_by"]) == ({}, None, None)
-    assert {shut.door.get("jobs", job)["state"] for job in (refused, *made)} == {"completed"}
+    assert {shut.api.get("jobs", job)["state"] for job in (refused, *made)} == {"completed"}
     assert strict.meter()["accepted"] == len(made) + 2
     eventually(
         lambda: samples(shut, "penstock_waiting_jobs", target=FAMILY).get(("low",)), 0, seconds=SCRAPED_EVERY_SECONDS
@@ -187,5 +187,5 @@ def test_an_account_without_money_is_shut_says_so_everywhere_and_opens_at_an_ope
     opened, again = (json.loads(printed(shut, "open", "openai", "--json")) for _ in range(2))
 
     assert (opened["was_stopped_for"], again["was_stopped_for"]) == ("insufficient_quota", None)
-    assert {row["shut_by"] for row in shut.door.get("limits")["data"]} == {None}
-    eventually(lambda: {shut.door.get("jobs", job)["state"] for job in made}, {"completed"}, WOKEN_SECONDS)
+    assert {row["shut_by"] for row in shut.api.get("limits")["data"]} == {None}
+    eventually(lambda: {shut.api.get("jobs", job)["state"] for job in made}, {"completed"}, WOKEN_SECONDS)

@@ -30,15 +30,15 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 def hand_in(site: Site, number: int) -> str:
     body = {"model": "small", "messages": [{"role": "user", "content": f"turbine {number}"}], "lane": "normal"}
-    return str(site.door.post("jobs", body=body)["id"])
+    return str(site.api.post("jobs", body=body)["id"])
 
 
 def completed(site: Site, ids: list[str]) -> bool:
-    return all(site.door.get("jobs", job_id)["state"] == "completed" for job_id in ids)
+    return all(site.api.get("jobs", job_id)["state"] == "completed" for job_id in ids)
 
 
 def attempts(site: Site, ids: list[str]) -> list[int]:
-    return [len(site.door.get("jobs", job_id)["attempts"]) for job_id in ids]
+    return [len(site.api.get("jobs", job_id)["attempts"]) for job_id in ids]
 
 
 def seconds_pass(seconds: float) -> None:
@@ -77,6 +77,6 @@ def test_a_rolling_restart_of_all_workers_is_invisible_in_results(site: Site) ->
         site.revive()
 
     assert wait_until(lambda: completed(site, ids), seconds=30.0)
-    stories = [site.door.get("jobs", job_id) for job_id in ids]
+    stories = [site.api.get("jobs", job_id) for job_id in ids]
     assert all(story["deaths"] == 0 and not story["paid_twice_possible"] for story in stories)
     assert attempts(site, ids) == [1] * len(ids)

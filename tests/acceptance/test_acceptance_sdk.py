@@ -144,7 +144,7 @@ def test_a_key_that_nobody_made_opens_nothing(stack: StackProcess) -> None:
 
 
 def test_a_key_of_another_tenant_sees_nothing_of_ours(stack: StackProcess) -> None:
-    created = stack.door.post("keys", body={"tenant_id": "stranger", "scopes": ["submit"]})
+    created = stack.api.post("keys", body={"tenant_id": "stranger", "scopes": ["submit"]})
     with stack.openai() as ours:
         uploaded = ours.files.create(file=("a.jsonl", b"{}"), purpose="batch")
 
@@ -153,7 +153,7 @@ def test_a_key_of_another_tenant_sees_nothing_of_ours(stack: StackProcess) -> No
             theirs.files.retrieve(uploaded.id)
         with pytest.raises(openai.NotFoundError):
             theirs.batches.create(input_file_id=uploaded.id, endpoint="/v1/chat/completions", completion_window="24h")
-    stack.door.delete("keys", str(created["id"]))
+    stack.api.delete("keys", str(created["id"]))
 
 
 def test_an_output_that_stays_wrong_is_an_error_and_a_dead_letter(

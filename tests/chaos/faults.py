@@ -318,13 +318,13 @@ class Faults:
     def _flood(self) -> None:
         """Let a second tenant take what it can get; the first one's jobs must end as soon as ever."""
         if self.greedy is None:
-            self.greedy = GreedyTenant.of(self.site.door)
+            self.greedy = GreedyTenant.of(self.site.api)
         self.greedy.start()
         self._after(FLOODED_SECONDS, self._hand_in_beside)
         self._after(GREEDY_SECONDS, self.greedy.stop)
 
     def _hand_in_beside(self) -> None:
-        over = handed_in_beside(self.site.door)
+        over = handed_in_beside(self.site.api)
         self.stalls.append(Stall(kind="greedy tenant", since=time.monotonic(), over=over))
 
     def _past_lease(self) -> float:

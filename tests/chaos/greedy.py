@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 
 from cli.client.address import Address
-from cli.client.http import Door
+from cli.client.http import ApiClient
 from schemas.errors import PenstockError
 from simulator.scripted import directive
 from tests.chaos.load import LANES, message_body
@@ -53,9 +53,9 @@ class GreedyTenant:
     _threads: list[Thread] = field(default_factory=list)
 
     @classmethod
-    def of(cls, door: Door) -> "GreedyTenant":
+    def of(cls, api: ApiClient) -> "GreedyTenant":
         """Create the tenant's key as the operator of this door."""
-        return cls(url=door.address.url, key=door.post("keys", body={"tenant_id": TENANT})["key"])
+        return cls(url=api.address.url, key=api.post("keys", body={"tenant_id": TENANT})["key"])
 
     def start(self) -> None:
         self._over.clear()
@@ -67,18 +67,18 @@ class GreedyTenant:
         self._over.set()
 
     def _flood(self, number: int) -> None:
-        door, lane = Door(Address(url=self.url, key=self.key)), LANES[number % len(LANES)]
+        api, lane = ApiClient(Address(url=self.url, key=self.key)), LANES[number % len(LANES)]
         while not self._over.is_set():
             with suppress(PenstockError, OSError):  # refused for its greed, or the door is being killed
-                door.post("jobs", body=slow_and_huge(self.sent) | {"lane": lane})
+                api.post("jobs", body=slow_and_huge(self.sent) | {"lane": lane})
             self.sent += 1
 
 
-def handed_in_beside(door: Door) -> Callable[[psycopg.Connection], bool]:
+def handed_in_beside(api: ApiClient) -> Callable[[psycopg.Connection], bool]:
     """Hand in quick jobs of the first tenant in every lane; returns the question whether all have come to rest."""
     with ThreadPoolExecutor(len(LANES)) as callers:
         bodies = [quick(number) | {"lane": lane} for lane in LANES for number in range(PROBES_PER_LANE)]
-        ids = [str(accepted["id"]) for accepted in callers.map(lambda body: door.post("jobs", body=body), bodies)]
+        ids = [str(accepted["id"]) for accepted in callers.map(lambda body: api.post("jobs", body=body), bodies)]
 
     def over(connection: psycopg.Connection) -> bool:
         row = connection.execute(AT_REST, [ids]).fetchone()

@@ -18,7 +18,7 @@ from pathlib import Path
 import redis
 
 from cli.client.address import Address
-from cli.client.http import Door
+from cli.client.http import ApiClient
 from stack.children import end, kill_group, last_lines, wait_until
 from stack.home import Home, free_port
 from stack.postgres import Postgres
@@ -91,9 +91,9 @@ class Site:
     wrong_clock: ShiftedClock | None = None
 
     @property
-    def door(self) -> Door:
+    def api(self) -> ApiClient:
         """The HTTP door, as the operator."""
-        return Door(Address(url=self.url, key=self.key))
+        return ApiClient(Address(url=self.url, key=self.key))
 
     @property
     def redis_url(self) -> str:
@@ -166,7 +166,7 @@ class Site:
         raise AssertionError(f"{store.name} does not start again")
 
     def is_ready(self) -> bool:
-        return self.door.is_ready()
+        return self.api.is_ready()
 
 
 @contextmanager

@@ -200,7 +200,7 @@ def _billed_twice(attempts: list[dict[str, Any]], bills: Mapping[str, Any]) -> d
 
 def _story(site: Site, job_id: str, tenant_id: str) -> dict[str, Any]:
     """The job as its tenant is told of it."""
-    address = site.door.address
+    address = site.api.address
     headers = {"authorization": f"Bearer {address.key}", "x-penstock-tenant": tenant_id}
     answer = httpx2.get(f"{address.url}/jobs/{job_id}", headers=headers).raise_for_status()
     story: dict[str, Any] = answer.json()

@@ -89,7 +89,7 @@ class CeleryWorker(OwnProcess):
         super().__init__("celery", env, *words, "--without-gossip", "--without-mingle")
 
 
-class DoorProcess(OwnProcess):
+class WebProcess(OwnProcess):
     """`python -m api`."""
 
     def __init__(self, env: Mapping[str, str]) -> None:

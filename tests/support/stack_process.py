@@ -19,7 +19,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from cli.client.address import Address
-from cli.client.http import Door
+from cli.client.http import ApiClient
 from stack.children import last_lines, wait_until
 from stack.home import free_port
 from stack.status import Connection, ProcessStatus, read_connection, read_status
@@ -97,7 +97,7 @@ class StackProcess:
         def is_ready() -> bool:
             if process.poll() is not None:
                 return True
-            return Door(Address(url=url, key="")).is_ready() and read_connection(home) is not None
+            return ApiClient(Address(url=url, key="")).is_ready() and read_connection(home) is not None
 
         ready = wait_until(is_ready, seconds=READY_SECONDS)
         connection = read_connection(home)
@@ -112,9 +112,9 @@ class StackProcess:
         return self.connection.url
 
     @property
-    def door(self) -> Door:
+    def api(self) -> ApiClient:
         """The native resources, as the operator."""
-        return Door(Address(url=self.url, key=self.key))
+        return ApiClient(Address(url=self.url, key=self.key))
 
     def openai(self, **options: Any) -> openai.OpenAI:  # noqa: ANN401 - whatever the SDK takes
         """The official client; only base URL and key are ours."""

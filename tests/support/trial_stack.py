@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from cli.client.address import Address
-from cli.client.http import Door
+from cli.client.http import ApiClient
 from stack.status import read_status
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.stack_process import StackProcess
@@ -75,7 +75,7 @@ class TrialStack:
                 home, provider=provider, config=config, env=LEASES | dict(env or {}), descriptors=descriptors
             ) as stack,
         ):
-            keys = {name: stack.door.post("keys", body={"tenant_id": name})["key"] for name in ("a", "b")}
+            keys = {name: stack.api.post("keys", body={"tenant_id": name})["key"] for name in ("a", "b")}
             yield cls(stack=stack, provider=provider, keys=keys)
 
     @property
@@ -86,9 +86,9 @@ class TrialStack:
     def port(self) -> int:
         return int(self.url.rpartition(":")[2])
 
-    def door(self, tenant: str) -> Door:
+    def api(self, tenant: str) -> ApiClient:
         """The native resources as a tenant."""
-        return Door(Address(url=self.url, key=self.keys[tenant]))
+        return ApiClient(Address(url=self.url, key=self.keys[tenant]))
 
     def paid(self) -> dict[str, int]:
         """How often each script was called since the provider started."""

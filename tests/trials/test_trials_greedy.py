@@ -37,10 +37,10 @@ async def test_a_single_call_beside_a_greedy_tenant_is_as_quick_as_alone(
 
 @pytest.mark.slow
 async def test_a_share_keeps_slots_free_where_calls_are_more_than_slots(trials: TrialStack, figures: Figures) -> None:
-    trials.stack.door.post("tenants", "a", body={"calls_in_flight": CALLS_OF_A_SHARE})
+    trials.stack.api.post("tenants", "a", body={"calls_in_flight": CALLS_OF_A_SHARE})
     name = f"{GREEDY_CALLS} slow normal calls, {CALLS_OF_A_SHARE} at once by a share"
     await _compare(trials, figures, name, "normal", flooded_calls=CALLS_OF_A_SHARE * 2 // 3)
-    trials.stack.door.post("tenants", "a", body={})
+    trials.stack.api.post("tenants", "a", body={})
 
 
 async def _compare(trials: TrialStack, figures: Figures, name: str, lane: str | None, *, flooded_calls: int) -> None:

@@ -65,7 +65,7 @@ async def test_a_batch_that_holds_many_values_takes_bounded_memory(trials: Trial
 async def test_import_and_export_of_many_values_take_bounded_memory(trials: TrialStack, figures: Figures) -> None:
     async with Callers.of(trials, "a") as a:
         await a.mixed(calls=0, jobs=1, script=DYING, rest_seconds=REST_SECONDS)
-        [row, *_] = [line for line in trials.door("a").lines("dead-letters", "export") if line.strip()]
+        [row, *_] = [line for line in trials.api("a").lines("dead-letters", "export") if line.strip()]
         request = with_many_values(LETTER_BYTES)
         letters = [_letter(json.loads(row), number, request) for number in range(LETTERS)]
 

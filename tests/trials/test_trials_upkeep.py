@@ -137,7 +137,7 @@ async def test_a_request_too_deep_to_show_breaks_no_export(trials: TrialStack, f
         _change(trials, "UPDATE attempts SET request = %s WHERE job_id = %s", deep, poisoned)
 
         began = time.monotonic()
-        exported = {json.loads(row)["id"] for row in trials.stack.door.lines("dead-letters", "export") if row.strip()}
+        exported = {json.loads(row)["id"] for row in trials.stack.api.lines("dead-letters", "export") if row.strip()}
         shown = await a.ask("GET", f"/jobs/{poisoned}")
 
     figures.note("request of 253 levels", "export of all tenants, s", time.monotonic() - began)

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from config.settings import Settings
 from tasks.release import release
 from tests.integration.conftest import RedisNumber, fresh_database
-from tests.support.own_process import DoorProcess, OwnProcess
+from tests.support.own_process import OwnProcess, WebProcess
 from tests.support.simulator_process import SimulatorProcess
 
 ADMIN, SCRAPE = "pk_admin", "scrape-me"
@@ -43,18 +43,18 @@ limit_usd = 1000
 class Premises:
     """A running door and what stands behind it."""
 
-    door: DoorProcess
+    api: WebProcess
     provider: SimulatorProcess
     env: Mapping[str, str]
 
     @property
     def base_url(self) -> str:
-        return f"{self.door.url}/v1"
+        return f"{self.api.url}/v1"
 
     def client(self, key: str | None = ADMIN) -> httpx2.Client:
         """A client of the door that holds this key."""
         headers = {} if key is None else {"authorization": f"Bearer {key}"}
-        return httpx2.Client(base_url=self.door.url, headers=headers, timeout=ANSWER_SECONDS)
+        return httpx2.Client(base_url=self.api.url, headers=headers, timeout=ANSWER_SECONDS)
 
     @contextmanager
     def trouble(self, **shares: float) -> Iterator[None]:
@@ -85,9 +85,9 @@ def premises(redis_url: str, database_url: str, tmp_path_factory: pytest.TempPat
             "OPENAI_BASE_URL": provider.base_url,
         }
         release(Settings(redis_url=SecretStr(own_redis_url), database_url=SecretStr(own_database_url), config=config))
-        with OwnProcess("workers.upkeep", env), DoorProcess(env) as door:
-            door.until("/readyz", 200)
-            yield Premises(door=door, provider=provider, env=env)
+        with OwnProcess("workers.upkeep", env), WebProcess(env) as api:
+            api.until("/readyz", 200)
+            yield Premises(api=api, provider=provider, env=env)
 
 
 @pytest.fixture

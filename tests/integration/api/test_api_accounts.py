@@ -11,7 +11,7 @@ import pytest
 
 from cli.main import NOT_FOUND, OK
 from tests.integration.api.conftest import ADMIN, Premises
-from tests.support.door import error_of
+from tests.support.api import error_of
 from tests.support.own_process import CHECKOUT
 
 ACCOUNT = "openai"
@@ -31,14 +31,14 @@ def shut_by(operator: httpx2.Client) -> set[str | None]:
 
 
 def events(premises: Premises) -> list[str]:
-    return [line for line in premises.door.said().splitlines() if "account_opened" in line]
+    return [line for line in premises.api.said().splitlines() if "account_opened" in line]
 
 
 def penstock(premises: Premises, *words: str, code: int = OK) -> str:
     ended = subprocess.run(
         [sys.executable, "-m", "cli", "limits", "open", *words],
         cwd=CHECKOUT,
-        env=os.environ | {"PENSTOCK_URL": premises.door.url, "PENSTOCK_API_KEY": ADMIN},
+        env=os.environ | {"PENSTOCK_URL": premises.api.url, "PENSTOCK_API_KEY": ADMIN},
         capture_output=True,
         text=True,
         check=False,

@@ -10,7 +10,7 @@ import pytest
 
 from api.server.limits import FREE_PIECES, MAX_FRAMING_BYTES, MAX_HEADERS, SPARE_CONNECTIONS
 from tests.integration.api.test_api_start import AWAY
-from tests.support.own_process import DoorProcess
+from tests.support.own_process import WebProcess
 from tests.support.raw_client import answer_head, connected, request, until_closed
 
 KEY = "pk_admin"
@@ -33,19 +33,19 @@ PATIENT = {
 
 
 @pytest.fixture(scope="module")
-def hasty() -> Iterator[DoorProcess]:
+def hasty() -> Iterator[WebProcess]:
     """A door with short time-outs."""
-    with DoorProcess(AWAY | TIMEOUTS) as door:
-        door.until("/healthz", 200)
-        yield door
+    with WebProcess(AWAY | TIMEOUTS) as api:
+        api.until("/healthz", 200)
+        yield api
 
 
 @pytest.fixture(scope="module")
-def narrow() -> Iterator[DoorProcess]:
+def narrow() -> Iterator[WebProcess]:
     """A door with long time-outs, few places and little memory."""
-    with DoorProcess(AWAY | PATIENT) as door:
-        door.until("/healthz", 200)
-        yield door
+    with WebProcess(AWAY | PATIENT) as api:
+        api.until("/healthz", 200)
+        yield api
 
 
 @contextmanager
@@ -55,16 +55,16 @@ def took_about(seconds: float) -> Iterator[None]:
     assert seconds * 0.9 <= time.monotonic() - began_at < seconds + 5
 
 
-def is_well(door: DoorProcess) -> bool:
-    return bool(door.until("/healthz", 200))
+def is_well(api: WebProcess) -> bool:
+    return bool(api.until("/healthz", 200))
 
 
-def test_a_connection_that_says_nothing_is_closed(hasty: DoorProcess) -> None:
+def test_a_connection_that_says_nothing_is_closed(hasty: WebProcess) -> None:
     with connected(hasty.port) as client, took_about(SHORT_SECONDS):
         assert until_closed(client) == b""
 
 
-def test_a_head_that_drips_is_refused_in_its_time(hasty: DoorProcess) -> None:
+def test_a_head_that_drips_is_refused_in_its_time(hasty: WebProcess) -> None:
     with connected(hasty.port) as client, took_about(SHORT_SECONDS):
         client.settimeout(SHORT_SECONDS / 20)
         said = drip(client, b"GET / HTTP/1.1\r\n" + b"x: y\r\n" * 1_000)
@@ -74,20 +74,20 @@ def test_a_head_that_drips_is_refused_in_its_time(hasty: DoorProcess) -> None:
     assert b"x-request-id: req_" in said
 
 
-def test_a_body_that_stops_is_refused(hasty: DoorProcess) -> None:
+def test_a_body_that_stops_is_refused(hasty: WebProcess) -> None:
     with connected(hasty.port) as client, took_about(SHORT_SECONDS):
         client.sendall(request("POST", "/jobs", "content-length: 100", key=KEY) + b'{"model":')
         assert until_closed(client).startswith(b"HTTP/1.1 408 ")
 
 
-def test_a_body_that_drips_is_refused_although_it_never_stops(hasty: DoorProcess) -> None:
+def test_a_body_that_drips_is_refused_although_it_never_stops(hasty: WebProcess) -> None:
     with connected(hasty.port) as client, took_about(SHORT_SECONDS):
         client.sendall(request("POST", "/jobs", "content-length: 100000", key=KEY))
         client.settimeout(SHORT_SECONDS / 20)
         assert drip(client, b" " * 1_000).startswith(b"HTTP/1.1 408 ")
 
 
-def test_an_idle_connection_is_closed_and_one_that_is_used_is_not(hasty: DoorProcess) -> None:
+def test_an_idle_connection_is_closed_and_one_that_is_used_is_not(hasty: WebProcess) -> None:
     with connected(hasty.port) as client:
         for _ in range(3):
             client.sendall(request("GET", "/healthz"))
@@ -97,7 +97,7 @@ def test_an_idle_connection_is_closed_and_one_that_is_used_is_not(hasty: DoorPro
             assert until_closed(client) == b""
 
 
-def test_line_ends_between_requests_do_not_keep_a_connection(hasty: DoorProcess) -> None:
+def test_line_ends_between_requests_do_not_keep_a_connection(hasty: WebProcess) -> None:
     with connected(hasty.port) as client:
         client.sendall(request("GET", "/healthz"))
         assert answer_head(client).startswith(b"HTTP/1.1 200 ")
@@ -108,7 +108,7 @@ def test_line_ends_between_requests_do_not_keep_a_connection(hasty: DoorProcess)
 
 
 @pytest.mark.parametrize("head", ["content-length: 200000", "transfer-encoding: chunked"])
-def test_without_a_key_no_body_is_waited_for(narrow: DoorProcess, head: str) -> None:
+def test_without_a_key_no_body_is_waited_for(narrow: WebProcess, head: str) -> None:
     with connected(narrow.port) as client:
         client.sendall(request("POST", "/v1/chat/completions", head, key=None))
         said = until_closed(client)
@@ -117,7 +117,7 @@ def test_without_a_key_no_body_is_waited_for(narrow: DoorProcess, head: str) -> 
     assert b"connection: close" in said
 
 
-def test_an_answer_before_the_body_reaches_a_client_that_still_sends(narrow: DoorProcess) -> None:
+def test_an_answer_before_the_body_reaches_a_client_that_still_sends(narrow: WebProcess) -> None:
     with connected(narrow.port) as client:
         client.sendall(request("POST", "/jobs", f"content-length: {LARGE_BYTES}", key=KEY) + b" " * LARGE_BYTES)
 
@@ -133,7 +133,7 @@ def test_an_answer_before_the_body_reaches_a_client_that_still_sends(narrow: Doo
         (b"20\r\n" + b" " * 32 + b"\r\n0\r\n" + b"a: b\r\n" * MAX_HEADERS + b"\r\n", b"431"),
     ],
 )
-def test_a_body_that_is_mostly_framing_is_refused(narrow: DoorProcess, sent: bytes, status: bytes) -> None:
+def test_a_body_that_is_mostly_framing_is_refused(narrow: WebProcess, sent: bytes, status: bytes) -> None:
     with connected(narrow.port) as client:
         client.sendall(request("POST", "/jobs", "transfer-encoding: chunked", key=KEY))
         client.sendall(sent)
@@ -152,7 +152,7 @@ def test_a_body_that_is_mostly_framing_is_refused(narrow: DoorProcess, sent: byt
         (request("GET", "/v1/models", key=KEY) * 5_000, b"400"),
     ],
 )
-def test_heads_are_bounded(narrow: DoorProcess, sent: bytes, status: bytes) -> None:
+def test_heads_are_bounded(narrow: WebProcess, sent: bytes, status: bytes) -> None:
     with connected(narrow.port) as client:
         client.sendall(sent)
 
@@ -160,7 +160,7 @@ def test_heads_are_bounded(narrow: DoorProcess, sent: bytes, status: bytes) -> N
     assert is_well(narrow)
 
 
-def test_more_silent_connections_than_places_keep_nobody_out(narrow: DoorProcess) -> None:
+def test_more_silent_connections_than_places_keep_nobody_out(narrow: WebProcess) -> None:
     with ExitStack() as stack:
         silent = [stack.enter_context(connected(narrow.port)) for _ in range(3 * (MOST + SPARE_CONNECTIONS))]
 
@@ -168,7 +168,7 @@ def test_more_silent_connections_than_places_keep_nobody_out(narrow: DoorProcess
         assert until_closed(silent[0]) == b""
 
 
-def test_where_all_places_are_busy_probes_and_one_request_more_are_answered(narrow: DoorProcess) -> None:
+def test_where_all_places_are_busy_probes_and_one_request_more_are_answered(narrow: WebProcess) -> None:
     with ExitStack() as stack:
         for _ in range(MOST):
             busy = stack.enter_context(connected(narrow.port))
@@ -180,14 +180,14 @@ def test_where_all_places_are_busy_probes_and_one_request_more_are_answered(narr
         assert is_well(narrow)
 
 
-def test_a_body_that_has_no_room_is_refused_before_it_comes(narrow: DoorProcess) -> None:
+def test_a_body_that_has_no_room_is_refused_before_it_comes(narrow: WebProcess) -> None:
     with connected(narrow.port) as client:
         client.sendall(request("POST", "/jobs", "content-length: 600000", key=KEY))
 
         assert until_closed(client).startswith(b"HTTP/1.1 503 ")
 
 
-def test_bodies_beyond_the_budget_of_memory_are_told_to_come_again(narrow: DoorProcess) -> None:
+def test_bodies_beyond_the_budget_of_memory_are_told_to_come_again(narrow: WebProcess) -> None:
     key = {"authorization": f"Bearer {KEY}"}
     announced = httpx2.post(f"{narrow.url}/jobs", headers=key, content=b" " * 600_000)
     streamed = httpx2.post(f"{narrow.url}/jobs", headers=key, content=(b" " * 100_000 for _ in range(6)))

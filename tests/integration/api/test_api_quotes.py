@@ -23,7 +23,7 @@ def a_line(custom_id: str) -> dict[str, object]:
 def test_a_file_is_quoted_before_anything_is_sent(
     premises: Premises, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    env = {"PENSTOCK_URL": premises.door.url, "PENSTOCK_API_KEY": ADMIN}
+    env = {"PENSTOCK_URL": premises.api.url, "PENSTOCK_API_KEY": ADMIN}
     good, bad = a_file(tmp_path, a_line("a"), a_line("b")), tmp_path / "bad.jsonl"
     bad.write_text(good.read_text() + "{broken\n")
 
@@ -38,7 +38,7 @@ def test_a_file_is_quoted_before_anything_is_sent(
 
 
 def test_a_budget_is_set_shown_and_reported_on(premises: Premises, capsys: pytest.CaptureFixture[str]) -> None:
-    env = {"PENSTOCK_URL": premises.door.url, "PENSTOCK_API_KEY": ADMIN}
+    env = {"PENSTOCK_URL": premises.api.url, "PENSTOCK_API_KEY": ADMIN}
 
     assert main(["budgets", "set", "tenant:default", "day", "12.5", "--json"], env) == OK
     assert json.loads(capsys.readouterr().out)["limit_usd"] == "12.5"

@@ -10,10 +10,10 @@ from openai.types import Batch
 from openai.types.chat import ChatCompletionMessageParam
 
 from cli.client.address import Address
-from cli.client.http import Door
+from cli.client.http import ApiClient
 from schemas.errors import PenstockError
 from tests.integration.api.conftest import ADMIN, Premises
-from tests.support.door import eventually
+from tests.support.api import eventually
 
 SCHEMA = {"type": "object", "required": ["n"], "properties": {"n": {"type": "integer"}}, "additionalProperties": False}
 
@@ -35,8 +35,8 @@ async def async_client(premises: Premises) -> AsyncIterator[AsyncOpenAI]:
 
 
 @pytest.fixture
-def native(premises: Premises) -> Door:
-    return Door(Address(url=premises.door.url, key=ADMIN))
+def native(premises: Premises) -> ApiClient:
+    return ApiClient(Address(url=premises.api.url, key=ADMIN))
 
 
 def lines_of(*bodies: dict[str, object]) -> bytes:
@@ -112,7 +112,7 @@ def test_a_reply_that_cannot_be_saved_is_unprocessable_and_asked_for_once(client
     assert caught.value.response.request.headers["x-stainless-retry-count"] == "0"
 
 
-def test_a_wrong_reply_is_asked_for_again_before_anybody_sees_it(client: OpenAI, native: Door) -> None:
+def test_a_wrong_reply_is_asked_for_again_before_anybody_sees_it(client: OpenAI, native: ApiClient) -> None:
     completion = client.chat.completions.create(
         model="small",
         messages=says("[[scenario:wrong_type*1]] a number please"),
@@ -145,7 +145,7 @@ def test_a_budget_that_is_spent_is_no_reason_to_retry(client: OpenAI) -> None:
     assert caught.value.response.request.headers["x-stainless-retry-count"] == "0"
 
 
-def test_the_sdk_s_error_classes_fit(client: OpenAI, native: Door, premises: Premises) -> None:
+def test_the_sdk_s_error_classes_fit(client: OpenAI, native: ApiClient, premises: Premises) -> None:
     made = native.post("keys", body={"tenant_id": "acme", "scopes": ["submit"]})
     with pytest.raises(openai.BadRequestError):
         client.chat.completions.create(model="small", messages=[])
@@ -162,7 +162,7 @@ def test_the_sdk_s_error_classes_fit(client: OpenAI, native: Door, premises: Pre
             model="small", messages=says("[[scenario:hang]]"), extra_body={"deadline_seconds": 1}
         )
     assert caught.value.status_code == 504
-    assert premises.door.is_alive
+    assert premises.api.is_alive
 
 
 def test_models_and_aliases_are_listed(client: OpenAI) -> None:
@@ -185,7 +185,7 @@ def test_a_file_goes_in_and_out_and_away(client: OpenAI) -> None:
         client.files.retrieve(file.id)
 
 
-def test_a_batch_is_read_followed_and_cancelled(client: OpenAI, native: Door) -> None:
+def test_a_batch_is_read_followed_and_cancelled(client: OpenAI, native: ApiClient) -> None:
     body: dict[str, object] = {"model": "small", "messages": says("hi")}
     batch = batch_of(client, lines_of(body, body), window="90m")
     assert (batch.status, batch.metadata) == ("validating", {"lane": "low"})
@@ -263,7 +263,7 @@ def test_a_listing_of_batches_ends(client: OpenAI) -> None:
 @pytest.mark.parametrize("streamed", [False, True])
 def test_the_job_of_a_client_that_goes_away_is_cancelled(
     premises: Premises,
-    native: Door,
+    native: ApiClient,
     streamed: bool,  # noqa: FBT001 - a parameter
 ) -> None:
     user = f"gone-{streamed}"
@@ -288,4 +288,4 @@ def test_an_unreachable_provider_is_told_without_its_address(client: OpenAI, pre
 
     assert str(premises.provider.port) not in str(caught.value.body)
     with pytest.raises(PenstockError):
-        Door(Address(url=premises.door.url, key="pk_wrong")).get("limits")
+        ApiClient(Address(url=premises.api.url, key="pk_wrong")).get("limits")

@@ -5,8 +5,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.support.door import error_of
-from tests.support.own_process import DoorProcess, OwnProcess
+from tests.support.api import error_of
+from tests.support.own_process import OwnProcess, WebProcess
 
 AWAY = {
     "PENSTOCK_REDIS_URL": "redis://:hidden@127.0.0.1:1/0",
@@ -18,11 +18,11 @@ KEY = {"authorization": "Bearer pk_admin"}
 
 
 def test_a_door_whose_stores_are_away_starts_says_so_and_stops_when_told() -> None:
-    with DoorProcess(AWAY) as door:
-        door.until("/healthz", 200)
-        told = door.until("/readyz", 503)
-        code = door.stop()
-        said = door.said()
+    with WebProcess(AWAY) as api:
+        api.until("/healthz", 200)
+        told = api.until("/readyz", 503)
+        code = api.stop()
+        said = api.said()
 
     assert set(told["error"]) == {"message", "type", "param", "code"}
     assert all(told["checks"][part] for part in ("postgres", "redis"))
@@ -57,8 +57,8 @@ def test_a_wrong_setting_ends_with_one_line_and_its_exit_code(
 def test_every_door_answers_503_while_postgres_is_away() -> None:
     job = {"model": "small", "messages": [{"role": "user", "content": "hi"}]}
     batch = {"input_file_id": "file-1", "endpoint": "/v1/chat/completions", "completion_window": "24h"}
-    with DoorProcess(AWAY) as door, httpx2.Client(base_url=door.url, headers=KEY, timeout=30) as client:
-        door.until("/healthz", 200)
+    with WebProcess(AWAY) as api, httpx2.Client(base_url=api.url, headers=KEY, timeout=30) as client:
+        api.until("/healthz", 200)
         answers = [
             client.post("/v1/chat/completions", json=job),
             client.post("/v1/chat/completions", json=job | {"stream": True}),
@@ -81,8 +81,8 @@ def test_every_door_answers_503_while_postgres_is_away() -> None:
 def test_without_redis_jobs_are_accepted_and_calls_are_not(fresh_database_url: str) -> None:
     job = {"model": "small", "messages": [{"role": "user", "content": "hi"}], "lane": "high"}
     env = AWAY | {"PENSTOCK_DATABASE_URL": fresh_database_url}
-    with DoorProcess(env) as door, httpx2.Client(base_url=door.url, headers=KEY, timeout=30) as client:
-        door.until("/healthz", 200)
+    with WebProcess(env) as api, httpx2.Client(base_url=api.url, headers=KEY, timeout=30) as client:
+        api.until("/healthz", 200)
         accepted = client.post("/jobs", json=job)
         call = client.post("/v1/chat/completions", json=job)
         streamed = client.post("/v1/chat/completions", json=job | {"stream": True})

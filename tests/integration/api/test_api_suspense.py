@@ -15,7 +15,7 @@ from cli.main import FAILURE, OK, USAGE
 from schemas.jsons import JsonObject
 from tasks.ledger.reconciliation import PRESUME_AFTER_SECONDS
 from tests.integration.api.conftest import ADMIN, Premises
-from tests.support.door import error_of, eventually
+from tests.support.api import error_of, eventually
 from tests.support.own_process import CHECKOUT
 
 
@@ -55,7 +55,7 @@ def penstock(premises: Premises, *words: str, code: int = OK) -> "subprocess.Com
     ended = subprocess.run(
         [sys.executable, "-m", "cli", "budgets", "suspense", *words],
         cwd=CHECKOUT,
-        env=os.environ | {"PENSTOCK_URL": premises.door.url, "PENSTOCK_API_KEY": ADMIN},
+        env=os.environ | {"PENSTOCK_URL": premises.api.url, "PENSTOCK_API_KEY": ADMIN},
         capture_output=True,
         text=True,
         check=False,

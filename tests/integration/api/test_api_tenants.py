@@ -12,8 +12,8 @@ import pytest
 
 from schemas.jsons import JsonObject
 from tests.integration.api.conftest import ADMIN, Premises
-from tests.support.door import MESSAGES, a_batch_file, error_of, eventually
-from tests.support.own_process import DoorProcess
+from tests.support.api import MESSAGES, a_batch_file, error_of, eventually
+from tests.support.own_process import WebProcess
 
 JOB = {"model": "small", "messages": MESSAGES}
 HANGING = {"model": "small", "messages": [{"role": "user", "content": "[[scenario:hang]]"}]}
@@ -152,20 +152,20 @@ def test_limits_that_make_no_sense_are_refused_by_name(
 def test_a_single_call_finds_its_place_beside_a_tenant_that_fills_the_process(
     premises: Premises, operator: httpx2.Client, tenant: str, key: str
 ) -> None:
-    with DoorProcess(dict(premises.env) | FEW_SLOTS) as door, ThreadPoolExecutor(PLACES + 10) as crowd:
-        door.until("/readyz", 200)
+    with WebProcess(dict(premises.env) | FEW_SLOTS) as api, ThreadPoolExecutor(PLACES + 10) as crowd:
+        api.until("/readyz", 200)
         leaving = threading.Event()
 
         def hang() -> None:
             headers, body = {"authorization": f"Bearer {key}"}, HANGING | {"stream": True}
-            url = f"{door.url}/v1/chat/completions"
+            url = f"{api.url}/v1/chat/completions"
             with httpx2.stream("POST", url, json=body, headers=headers, timeout=60):
                 leaving.wait()
 
         def single() -> float:
             began = time.monotonic()
             headers = {"authorization": f"Bearer {ADMIN}"}
-            answer = httpx2.post(f"{door.url}/v1/chat/completions", json=JOB, headers=headers, timeout=60)
+            answer = httpx2.post(f"{api.url}/v1/chat/completions", json=JOB, headers=headers, timeout=60)
             assert answer.status_code == 200, answer.text
             return time.monotonic() - began
 
@@ -175,7 +175,7 @@ def test_a_single_call_finds_its_place_beside_a_tenant_that_fills_the_process(
         eventually(premises.provider.meter, lambda meter: meter["concurrent"] >= PLACES - 2)
         crowded = sorted(single() for _ in range(20))
         leaving.set()
-        door.stop()
+        api.stop()
 
     figures = f"p50 alone {alone[9]:.3f} s, beside {PLACES + 10} slow ones {crowded[9]:.3f} s"
     print(figures)  # noqa: T201 - the figure

@@ -18,9 +18,9 @@ from schemas.jsons import JsonObject
 from tasks.release import release
 from tests.integration.api.conftest import ADMIN, CATALOGUE
 from tests.integration.conftest import RedisNumber
-from tests.support.door import MESSAGES, a_batch_file, eventually
+from tests.support.api import MESSAGES, a_batch_file, eventually
 from tests.support.endless_provider import EndlessProvider, endless_provider
-from tests.support.own_process import DoorProcess, OwnProcess
+from tests.support.own_process import OwnProcess, WebProcess
 from tests.support.raw_client import answer_head, connected, request, until_closed
 
 WRITE_SECONDS = 2
@@ -37,22 +37,22 @@ EVENT = {"id": "c", "choices": [{"index": 0, "delta": {"content": "x" * 10_000},
 class Site:
     """A door with a short write time-out, and a provider whose answers do not end."""
 
-    door: DoorProcess
+    api: WebProcess
     provider: EndlessProvider
 
     def client(self) -> httpx2.Client:
-        return httpx2.Client(base_url=self.door.url, headers={"authorization": f"Bearer {ADMIN}"}, timeout=60)
+        return httpx2.Client(base_url=self.api.url, headers={"authorization": f"Bearer {ADMIN}"}, timeout=60)
 
     def forget_peak(self) -> int:
         """What the process has in memory; from here on its peak is measured anew."""
-        Path(f"/proc/{self.door.pid}/clear_refs").write_text("5")
+        Path(f"/proc/{self.api.pid}/clear_refs").write_text("5")
         return self._memory_bytes("VmRSS")
 
     def peak_bytes(self) -> int:
         return self._memory_bytes("VmHWM")
 
     def _memory_bytes(self, name: str) -> int:
-        found = re.search(rf"{name}:\s+(\d+) kB", Path(f"/proc/{self.door.pid}/status").read_text())
+        found = re.search(rf"{name}:\s+(\d+) kB", Path(f"/proc/{self.api.pid}/status").read_text())
         assert found
         return int(found[1]) * 1_024
 
@@ -71,9 +71,9 @@ def site(redis_url: str, fresh_database_url: str, tmp_path_factory: pytest.TempP
             "OPENAI_BASE_URL": provider.base_url,
         }
         release(Settings(config=config, **{name: SecretStr(url) for name, url in stores.items()}))
-        with OwnProcess("workers.upkeep", env), DoorProcess(env) as door:
-            door.until("/readyz", 200)
-            yield Site(door=door, provider=provider)
+        with OwnProcess("workers.upkeep", env), WebProcess(env) as api:
+            api.until("/readyz", 200)
+            yield Site(api=api, provider=provider)
 
 
 def test_streams_that_nobody_reads_end_with_their_calls(site: Site) -> None:
@@ -84,7 +84,7 @@ def test_streams_that_nobody_reads_end_with_their_calls(site: Site) -> None:
 
     with ExitStack() as stack:
         for _ in range(STREAMS):
-            client = stack.enter_context(connected(site.door.port, receive_buffer_bytes=SMALL_BUFFER_BYTES))
+            client = stack.enter_context(connected(site.api.port, receive_buffer_bytes=SMALL_BUFFER_BYTES))
             client.sendall(head + call)
             assert answer_head(client).startswith(b"HTTP/1.1 200 ")
         eventually(lambda: site.provider.answers, lambda count: count == STREAMS)
@@ -126,13 +126,13 @@ def test_downloads_that_nobody_reads_are_ended(site: Site) -> None:
         file_id = a_batch_file(caller, b"x\n" * (FILE_BYTES // 2))
         before_bytes = site.forget_peak()
         unread = [
-            stack.enter_context(connected(site.door.port, receive_buffer_bytes=SMALL_BUFFER_BYTES)) for _ in range(30)
+            stack.enter_context(connected(site.api.port, receive_buffer_bytes=SMALL_BUFFER_BYTES)) for _ in range(30)
         ]
         for client in unread:
             client.sendall(request("GET", f"/v1/files/{file_id}/content", key=ADMIN))
             assert answer_head(client).startswith(b"HTTP/1.1 200 ")
         assert caller.get("/jobs").status_code == 200
-        eventually(lambda: site.door.established, lambda count: count <= 1)
+        eventually(lambda: site.api.established, lambda count: count <= 1)
 
         assert max(len(until_closed(client)) for client in unread) < FILE_BYTES // 10
         assert site.peak_bytes() - before_bytes < MOST_GROWTH_BYTES

@@ -23,7 +23,7 @@ from stack.home import Home
 from stack.postgres import Postgres
 from tasks.release import release
 from tests.integration.conftest import RedisNumber
-from tests.support.own_process import CeleryWorker, DoorProcess, OwnProcess
+from tests.support.own_process import CeleryWorker, OwnProcess, WebProcess
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.worker_process import until
 
@@ -81,7 +81,7 @@ class Works:
     provider: SimulatorProcess
     upkeep: OwnProcess
     worker: CeleryWorker
-    door: DoorProcess
+    api: WebProcess
     client: httpx2.Client
     hidden: tuple[str, ...]
 
@@ -91,7 +91,7 @@ class Works:
 
     def lines(self) -> dict[str, int]:
         """Lines that each has logged, but for the one of each request."""
-        named = {"upkeep": self.upkeep, "worker": self.worker, "door": self.door}
+        named = {"upkeep": self.upkeep, "worker": self.worker, "door": self.api}
         return {
             name: sum('"request' not in line and "request_" not in line for line in process.said().splitlines())
             for name, process in named.items()
@@ -132,24 +132,24 @@ def works(database_url: str, redis_url: str, folder: Path) -> Iterator[Works]:
         }
         upkeep = running.enter_context(OwnProcess("workers.upkeep", env))
         worker = running.enter_context(CeleryWorker(env))
-        door = running.enter_context(DoorProcess(env))
-        door.until("/readyz", 200)
+        api = running.enter_context(WebProcess(env))
+        api.until("/readyz", 200)
         until(lambda: " ready." in worker.said(), "the worker is ready")
-        client = httpx2.Client(base_url=door.url, headers={"authorization": f"Bearer {ADMIN}"}, timeout=60)
+        client = httpx2.Client(base_url=api.url, headers={"authorization": f"Bearer {ADMIN}"}, timeout=60)
         running.enter_context(client)
         parts = httpx2.URL(database_url)
         here = Works(
             provider=provider,
             upkeep=upkeep,
             worker=worker,
-            door=door,
+            api=api,
             client=client,
             hidden=(str(parts.password), str(parts.port), "127.0.0.1", "SELECT", "INSERT"),
         )
         try:
             yield here
         except BaseException:
-            for process in (upkeep, worker, door):
+            for process in (upkeep, worker, api):
                 print(process.said())  # noqa: T201 - shown by pytest with the failure
             raise
 
@@ -188,7 +188,7 @@ def assert_all_went_on(here: Works, database: "psycopg.Connection[Any]") -> None
     assert {(deaths, attempts) for _, _, deaths, attempts in stories} == {(0, 1)}
     assert here.provider.meter()["accepted"] == len(stories) >= JOBS
     until(lambda: here.submit().status_code == 200, "the door takes work in again", RESUME_SECONDS)
-    assert all(process.is_alive for process in (here.upkeep, here.worker, here.door))
+    assert all(process.is_alive for process in (here.upkeep, here.worker, here.api))
 
 
 def assert_no_flood(here: Works, before: dict[str, int]) -> None:

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from config.settings import Settings
 from stack.children import wait_until
 from tasks.release import release
-from tests.support.own_process import CHECKOUT, DoorProcess, OwnProcess
+from tests.support.own_process import CHECKOUT, OwnProcess, WebProcess
 
 LETTERS = 10_000
 PER_SECOND = 1_500
@@ -66,9 +66,9 @@ def kill(process: OwnProcess) -> None:
     process.wait()
 
 
-def command(door: DoorProcess, *more: str) -> "subprocess.Popen[bytes]":
+def command(api: WebProcess, *more: str) -> "subprocess.Popen[bytes]":
     words = ["dead-letters", "replay", "--all", "--message", "b", "--model", "large", "--key", "once", *more]
-    own: Mapping[str, str] = os.environ | {"PENSTOCK_API_KEY": ADMIN, "PENSTOCK_URL": door.url}
+    own: Mapping[str, str] = os.environ | {"PENSTOCK_API_KEY": ADMIN, "PENSTOCK_URL": api.url}
     return subprocess.Popen([sys.executable, "-m", "cli", *words], cwd=CHECKOUT, env=own)
 
 
@@ -79,9 +79,9 @@ def test_each_of_ten_thousand_is_replayed_once_though_everything_is_killed(
     done = "SELECT COALESCE(sum(replayed), 0) FROM replays"
     rate = ("--per-second", str(PER_SECOND))
 
-    with DoorProcess(env) as door:
-        door.until("/healthz", 200)
-        asking = command(door, *rate)
+    with WebProcess(env) as api:
+        api.until("/healthz", 200)
+        asking = command(api, *rate)
         until(lambda: one(url, "SELECT count(*) FROM replays") == 1, "the command makes a replay")
         for step in (1, 2_500, 5_000):
             with OwnProcess("workers.upkeep", env) as upkeep:
@@ -91,10 +91,10 @@ def test_each_of_ten_thousand_is_replayed_once_though_everything_is_killed(
                 asking.kill()
                 asking.wait()
         killed_at = one(url, done)
-        kill(door)
-    with DoorProcess(env) as door, OwnProcess("workers.upkeep", env) as upkeep:
-        door.until("/healthz", 200)
-        assert command(door, *rate).wait(WAIT_SECONDS) == 0, upkeep.said()
+        kill(api)
+    with WebProcess(env) as api, OwnProcess("workers.upkeep", env) as upkeep:
+        api.until("/healthz", 200)
+        assert command(api, *rate).wait(WAIT_SECONDS) == 0, upkeep.said()
 
     assert 5_000 <= killed_at < LETTERS
     assert one(url, "SELECT count(*) FROM replays") == 1

@@ -14,8 +14,8 @@ from pydantic import SecretStr
 from config.settings import Settings
 from tasks.release import release
 from tests.integration.conftest import RedisNumber
-from tests.support.door import eventually
-from tests.support.own_process import DoorProcess, OwnProcess
+from tests.support.api import eventually
+from tests.support.own_process import OwnProcess, WebProcess
 from tests.support.simulator_process import SimulatorProcess
 
 ADMIN = "pk_admin"
@@ -64,28 +64,28 @@ def rows(url: str, query: str) -> list[dict[str, Any]]:
         return connection.execute(query).fetchall()
 
 
-def lost(door: httpx2.Client, scenario: str) -> None:
+def lost(api: httpx2.Client, scenario: str) -> None:
     """A call whose answer never comes, of a job whose time is over before it could ask for it."""
     said = [{"role": "user", "content": f"[[scenario:{scenario}]] {uuid.uuid4().hex}"}]
-    door.post("/v1/chat/completions", json={"model": "small", "messages": said, "store": True, "deadline_seconds": 0.3})
+    api.post("/v1/chat/completions", json={"model": "small", "messages": said, "store": True, "deadline_seconds": 0.3})
 
 
 def test_what_a_lost_call_cost_is_asked_for_and_booked(
     env: dict[str, str], fresh_database_url: str, provider: SimulatorProcess
 ) -> None:
     url = fresh_database_url
-    with OwnProcess("workers.upkeep", env) as upkeep, DoorProcess(env) as process:
+    with OwnProcess("workers.upkeep", env) as upkeep, WebProcess(env) as process:
         process.until("/readyz", 200)
-        with httpx2.Client(base_url=process.url, headers={"authorization": f"Bearer {ADMIN}"}, timeout=30) as door:
-            lost(door, "reset_after")
+        with httpx2.Client(base_url=process.url, headers={"authorization": f"Bearer {ADMIN}"}, timeout=30) as api:
+            lost(api, "reset_after")
             told, *_ = eventually(
-                lambda: door.get("/budgets/suspense").json()["data"],
+                lambda: api.get("/budgets/suspense").json()["data"],
                 lambda found: bool(found) and found[0]["job_state"] == "expired",
             )
             with psycopg.connect(url) as connection:
                 connection.execute(AGED)
             eventually(lambda: rows(url, ATTEMPTS), lambda found: all(row["state"] == "posted" for row in found))
-            eventually(lambda: door.get("/budgets").json()["data"][0], lambda row: row["reserved_usd"] == "0.000000000")
+            eventually(lambda: api.get("/budgets").json()["data"][0], lambda row: row["reserved_usd"] == "0.000000000")
         said = upkeep.said()
 
     bills = provider.bills()

@@ -18,7 +18,7 @@ from storage.database.schema import known_migrations, migrate
 from tasks.release import release
 from tests.integration.conftest import RedisNumber, empty_database
 from tests.support.next_version import NEXT, expand
-from tests.support.own_process import CeleryWorker, DoorProcess, OwnProcess
+from tests.support.own_process import CeleryWorker, OwnProcess, WebProcess
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.worker_process import until
 
@@ -70,17 +70,17 @@ def test_processes_of_this_version_go_on_with_the_next_versions_database(env: di
     with (
         OwnProcess("workers.upkeep", env) as upkeep,
         CeleryWorker(env) as worker,
-        DoorProcess(env) as door,
-        httpx2.Client(base_url=door.url, headers={"authorization": f"Bearer {ADMIN}"}, timeout=30) as client,
+        WebProcess(env) as api,
+        httpx2.Client(base_url=api.url, headers={"authorization": f"Bearer {ADMIN}"}, timeout=30) as client,
     ):
-        door.until("/readyz", 200)
+        api.until("/readyz", 200)
         call = client.post("/v1/chat/completions", json=CALL)
         jobs = [client.post("/jobs", json=CALL | {"lane": lane}).json()["id"] for lane in ("high", "normal", "low")]
         until(
             lambda: all(client.get(f"/jobs/{job}").json()["state"] == "completed" for job in jobs),
             "jobs of all lanes are completed",
         )
-        warned = [NEXT in line for process in (upkeep, worker, door) for line in schema_lines(process.said())]
+        warned = [NEXT in line for process in (upkeep, worker, api) for line in schema_lines(process.said())]
 
     assert call.status_code == 200
     assert warned == [True] * 3, "each of them says it, once"
@@ -108,7 +108,7 @@ def test_no_process_starts_on_the_database_of_the_version_before(env: dict[str, 
         CeleryWorker(env),
         OwnProcess("workers.upkeep", env),
         OwnProcess("workers.upkeep.isolated_job", env, "job_none", "0"),
-        DoorProcess(env),
+        WebProcess(env),
     ]
     try:
         ends = [(process.wait(), RELEASE_COMMAND in process.said()) for process in started]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.client.errors import BatchIncomplete, DoorFailed, DoorUnreachable
+from cli.client.errors import ApiFailed, ApiUnreachable, BatchIncomplete
 from cli.main import EPILOG, EXIT_CODES, main
 from config.catalogue import CatalogueError
 from config.settings import SettingError
@@ -19,13 +19,13 @@ def _code(error: Exception) -> int:
     ("error", "code"),
     [
         (InvalidRequest(), 1),
-        (DoorFailed(), 1),
+        (ApiFailed(), 1),
         (PenstockError(), 1),
         (FileNotFoundError(), 1),
         (NotFound(), 3),
         (Unauthenticated(), 4),
         (Forbidden(), 4),
-        (DoorUnreachable(), 5),
+        (ApiUnreachable(), 5),
         (InvalidSetting(), 6),
         (SettingError(), 6),
         (CatalogueError(), 6),

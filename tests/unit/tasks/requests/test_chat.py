@@ -68,7 +68,7 @@ def imported(raw: bytes) -> NewJob:
 
 
 DOORS = [over_http, in_a_batch, over_celery, imported]
-Door = Callable[[bytes], NewJob]
+ApiClient = Callable[[bytes], NewJob]
 
 
 def asked(**changes: Any) -> bytes:  # noqa: ANN401 - any JSON value
@@ -97,9 +97,9 @@ def asked(**changes: Any) -> bytes:  # noqa: ANN401 - any JSON value
         ({"output_contract": '{"schema": ' + "[" * 100 + "]" * 100 + "}"}, "output_contract"),
     ],
 )
-def test_what_cannot_be_stored_is_refused_by_its_name(door: Door, odd: JsonObject, param: str) -> None:
+def test_what_cannot_be_stored_is_refused_by_its_name(api: ApiClient, odd: JsonObject, param: str) -> None:
     with pytest.raises(InvalidRequest) as refusal:
-        door(asked(**odd))
+        api(asked(**odd))
 
     assert refusal.value.param == param
 
@@ -115,16 +115,16 @@ def test_what_cannot_be_stored_is_refused_by_its_name(door: Door, odd: JsonObjec
         b"9223372036854775808",
     ],
 )
-def test_a_number_goes_to_the_provider_as_it_came(door: Door, said: bytes) -> None:
-    job = door(asked()[:-1] + b',"seed":' + said + b"}")
+def test_a_number_goes_to_the_provider_as_it_came(api: ApiClient, said: bytes) -> None:
+    job = api(asked()[:-1] + b',"seed":' + said + b"}")
 
     assert dumps(job.body["seed"]) == said
 
 
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("odd", [{"max_tokens": 2**63}, {"n": 10**30, "max_completion_tokens": 10**30}, {"user": 5}])
-def test_what_the_provider_judges_is_taken(door: Door, odd: JsonObject) -> None:
-    assert door(asked(**odd)).body.items() >= odd.items()
+def test_what_the_provider_judges_is_taken(api: ApiClient, odd: JsonObject) -> None:
+    assert api(asked(**odd)).body.items() >= odd.items()
 
 
 def test_requests_that_differ_in_one_digit_are_different() -> None:

@@ -18,7 +18,7 @@ TENANT = TenantId("default")
 
 
 @dataclass
-class Door:
+class ApiClient:
     """Quotas over a fake count, under a clock that stands."""
 
     limits: dict[str, int]
@@ -36,39 +36,39 @@ async def parts(*sizes: int) -> AsyncIterator[bytes]:
 
 
 async def test_without_quotas_nothing_is_counted() -> None:
-    door = Door({})
-    quotas = door.quotas()
+    api = ApiClient({})
+    quotas = api.quotas()
 
     await quotas.take_job(a_job())
     await quotas.take_batch(TENANT)
     assert [len(part) async for part in quotas.counted(TENANT, parts(5, 6))] == [5, 6]
 
-    assert door.usage.counted == 0
+    assert api.usage.counted == 0
 
 
 async def test_open_jobs_are_counted_once_a_second_and_added_to_meanwhile() -> None:
-    door = Door({"open_jobs": 10}, FakeUsage(used=7))
-    quotas = door.quotas()
+    api = ApiClient({"open_jobs": 10}, FakeUsage(used=7))
+    quotas = api.quotas()
     for _ in range(3):
         await quotas.take_job(a_job())
 
     with pytest.raises(QuotaReached, match="open_jobs of this tenant is 10, and 10 are in use") as error:
         await quotas.take_job(a_job())
-    assert (error.value.code, error.value.param, door.usage.counted) == ("tenant_quota", "open_jobs", 1)
+    assert (error.value.code, error.value.param, api.usage.counted) == ("tenant_quota", "open_jobs", 1)
 
-    door.now = BELIEVED_SECONDS
+    api.now = BELIEVED_SECONDS
     await quotas.take_job(a_job())
-    assert door.usage.counted == 2
+    assert api.usage.counted == 2
 
 
 @pytest.mark.parametrize("quota", ["waiting_batches", "open_jobs"])
 async def test_a_batch_is_refused_when_either_quota_is_reached(quota: str) -> None:
     with pytest.raises(QuotaReached, match=quota):
-        await Door({quota: 3}, FakeUsage(used=3)).quotas().take_batch(TENANT)
+        await ApiClient({quota: 3}, FakeUsage(used=3)).quotas().take_batch(TENANT)
 
 
 async def test_an_upload_ends_at_the_byte_that_is_too_many() -> None:
-    quotas = Door({"bytes_stored": 100}, FakeUsage(used=40)).quotas()
+    quotas = ApiClient({"bytes_stored": 100}, FakeUsage(used=40)).quotas()
     counted = quotas.counted(TENANT, parts(30, 30, 1))
 
     assert [len(await anext(counted)) for _ in range(2)] == [30, 30]
@@ -77,7 +77,7 @@ async def test_an_upload_ends_at_the_byte_that_is_too_many() -> None:
 
 
 async def test_a_body_counts_whatever_numbers_and_texts_it_holds() -> None:
-    quotas = Door({"bytes_stored": 1_000}).quotas()
+    quotas = ApiClient({"bytes_stored": 1_000}).quotas()
 
     for odd in (2**64, Decimal("1E+400"), "\ud83d"):
         await quotas.take_job(a_job(body={"seed": odd}))
@@ -85,7 +85,7 @@ async def test_a_body_counts_whatever_numbers_and_texts_it_holds() -> None:
 
 async def test_the_body_of_a_job_counts_as_stored() -> None:
     with pytest.raises(StorageFull, match="bytes_stored"):
-        await Door({"bytes_stored": 1_000}, FakeUsage(used=990)).quotas().take_job(a_job())
+        await ApiClient({"bytes_stored": 1_000}, FakeUsage(used=990)).quotas().take_job(a_job())
 
 
 class Sums:
