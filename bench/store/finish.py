@@ -34,7 +34,7 @@ from storage.database.engine import open_engine
 from storage.database.schema import migrate
 from storage.jobs.group_jobs import GroupedJobs
 from storage.jobs.writes import JobTable, Record
-from tasks.execution.heartbeats import Heart
+from tasks.execution.heartbeats import LeaseKeeper
 
 IN_FLIGHT = 64
 JOBS = 500
@@ -70,7 +70,7 @@ class Way:
 
 def ways(table: JobTable) -> dict[str, Way]:
     """Both ways over one table, by name."""
-    grouped = GroupedJobs(table, Heart(table.renew, every_seconds=60))  # leases outlast the run
+    grouped = GroupedJobs(table, LeaseKeeper(table.renew, every_seconds=60))  # leases outlast the run
 
     async def claim_grouped(job_id: JobId) -> bool:
         return await grouped.hold(job_id, 0) is not None

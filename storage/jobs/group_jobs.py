@@ -12,26 +12,26 @@ from storage.database.group_commit import GroupCommitter
 from storage.jobs.writes import Claim, JobTable, Record
 
 
-class Heartbeat(Protocol):
+class LeaseRenewal(Protocol):
     """Renews the leases of this process."""
 
-    def beating(self, lease: Lease) -> AbstractAsyncContextManager[None]:
+    def renewing(self, lease: Lease) -> AbstractAsyncContextManager[None]:
         """Renew the lease while the block runs; cancels the block when the lease is lost."""
 
-    def over(self, lease: Lease) -> None:
+    def stop_renewing(self, lease: Lease) -> None:
         """Renew it no longer; what is left of the block is not cancelled."""
 
 
 class GroupedJobs:
     """What the pipeline asks of storage. A lease is over with the record that ends it, whatever its block does then."""
 
-    def __init__(self, table: JobTable, heart: Heartbeat) -> None:
+    def __init__(self, table: JobTable, lease_keeper: LeaseRenewal) -> None:
         self._holds = GroupCommitter[Claim, Held | None](table.hold)
         self._opens = GroupCommitter[OpenedAttempt, bool](table.open)
         self._records = GroupCommitter[Record, bool](table.record)
         self._returns = GroupCommitter[Lease, bool](table.hand_back)
         self._table = table
-        self._heart = heart
+        self._lease_keeper = lease_keeper
 
     async def hold(self, job_id: JobId, generation: int, claim: str | None = None) -> Held | None:
         """Take the job; None when it is taken, stale or at rest. By the name of a claim it may be asked again."""
@@ -45,7 +45,7 @@ class GroupedJobs:
         """Write outcome and decision; False when the fence was lost."""
         kept = await self._records.submit(Record(lease=lease, closed=closed, decision=decision))
         if not (kept and isinstance(decision, AskAgain)):
-            self._heart.over(lease)
+            self._lease_keeper.stop_renewing(lease)
         return kept
 
     async def suspended(self, job_id: JobId) -> Sequence[OpenedAttempt]:
@@ -56,6 +56,6 @@ class GroupedJobs:
         """Give up the lease at once; False when it was lost."""
         return await self._returns.submit(lease)
 
-    def beating(self, lease: Lease) -> AbstractAsyncContextManager[None]:
+    def renewing(self, lease: Lease) -> AbstractAsyncContextManager[None]:
         """Renew the lease while the block runs."""
-        return self._heart.beating(lease)
+        return self._lease_keeper.renewing(lease)

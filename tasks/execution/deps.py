@@ -43,7 +43,7 @@ class Jobs(Protocol):
     async def hand_back(self, lease: Lease) -> bool:
         """Give up the lease at once, because this process ends; False when it was lost."""
 
-    def beating(self, lease: Lease) -> AbstractAsyncContextManager[None]:
+    def renewing(self, lease: Lease) -> AbstractAsyncContextManager[None]:
         """Renew the lease while the block runs; cancels the block when the lease is lost."""
 
 

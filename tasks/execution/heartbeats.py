@@ -1,7 +1,6 @@
-"""Heartbeats: one statement per beat renews every lease that this process holds.
+"""Renews the leases of all jobs that this process runs, with one statement per heartbeat.
 
-A lease that could not be renewed in time is somebody else's: its work is cancelled, because what it would write is
-fenced off anyway and every further call would be paid for twice.
+Work whose lease was lost is cancelled: its writes would be fenced off, and every further call would be paid for twice.
 """
 
 import asyncio
@@ -17,8 +16,8 @@ from schemas.job import Lease
 log = structlog.get_logger()
 
 
-class Heart:
-    """Beats for all leases of one process. `renew` returns the ids whose leases still hold."""
+class LeaseKeeper:
+    """Renews all leases of one process. `renew` returns the ids whose leases still hold."""
 
     def __init__(
         self, renew: Callable[[Sequence[Lease]], Awaitable[Collection[JobId]]], *, every_seconds: float
@@ -30,7 +29,7 @@ class Heart:
         self._away = False
 
     @asynccontextmanager
-    async def beating(self, lease: Lease) -> AsyncIterator[None]:
+    async def renewing(self, lease: Lease) -> AsyncIterator[None]:
         """Keep the lease alive while the block runs; the block is cancelled when the lease is lost."""
         task = asyncio.current_task()
         if task is None:
@@ -39,23 +38,23 @@ class Heart:
         try:
             yield
         finally:
-            self.over(lease)
+            self.stop_renewing(lease)
 
-    def over(self, lease: Lease) -> None:
-        """What the lease was for is written down: whatever is left of its block, as a settlement, is not cancelled."""
+    def stop_renewing(self, lease: Lease) -> None:
+        """Stop renewing this lease. The remaining work of its block, as the settlement, goes on."""
         self._working.pop(lease, None)
 
     async def run(self) -> None:
-        """Beat until cancelled."""
+        """Renew periodically until cancelled."""
         while True:
             await asyncio.sleep(self._every_seconds)
-            await self.beat()
+            await self.renew_all()
 
-    async def beat(self) -> None:
-        """Renew everything once. A store that is away is asked again at the next beat: leases outlast it.
+    async def renew_all(self) -> None:
+        """Renew every lease once. While Postgres is away the next heartbeat tries again.
 
-        What is not held at one beat may just be coming to rest; what is not held at the next either is lost. Nothing
-        can be written or sent meanwhile: the fence has passed.
+        A lease that is missing once may belong to a job that is just ending; missing twice it is lost. Nothing can be
+        written or sent in between, because the fence has moved.
         """
         leases = list(self._working)
         if not leases:

@@ -74,7 +74,7 @@ async def run_job(job_id: JobId, generation: int, deps: Deps) -> None:
     async with _handing_back(claim, deps):
         held = await to_the_end(claim)
         if held is not None:
-            async with deps.jobs.beating(held.lease):
+            async with deps.jobs.renewing(held.lease):
                 await live(held, deps)
 
 

@@ -131,7 +131,7 @@ class Intake:
             return await self._known(held)
         watch = Stopwatch(self._deps.gate, self._deps.pause, clock=time.monotonic)
         deps = replace(self._deps, gate=watch, pause=watch.pause)
-        async with self._deps.jobs.beating(held.lease):
+        async with self._deps.jobs.renewing(held.lease):
             outcome, decision = await live(held, deps, on_chunk, patience_seconds)
         if not isinstance(decision, Complete | DeadLetter):
             await self._jobs.cancel(job.id, job.tenant_id)

@@ -20,7 +20,7 @@ from storage.connect import Storage
 from storage.jobs.group_jobs import GroupedJobs
 from tasks.dispatch.publisher import Published
 from tasks.execution.deps import Deps
-from tasks.execution.heartbeats import Heart
+from tasks.execution.heartbeats import LeaseKeeper
 from tasks.execution.layers.budgets import BudgetedModels
 from tasks.execution.layers.metrics import observed
 from tasks.execution.layers.postgres_outage import PatientJobs
@@ -103,17 +103,17 @@ async def open_worker_services(
 async def working(
     rooms: Rooms, catalogue: Catalogue, env: Mapping[str, str], metrics: Metrics, most_seconds: float | None = None
 ) -> AsyncIterator[Deps]:
-    """The deps of `run_job`, with the heart that keeps this process's leases alive. Raises InvalidSetting.
+    """The ports of `run_job`, with the heartbeats of this process's leases. Raises InvalidSetting.
 
     `most_seconds` is how long a Postgres that is away is waited for; a caller on the line does not wait for ever.
     """
     from providers.models import open_models  # noqa: PLC0415 - the client takes half a second to load; upkeep needs none
 
     settings, chance = rooms.settings, random.Random()  # noqa: S311 - spreads retries, guards nothing
-    heart = Heart(rooms.storage.jobs.renew, every_seconds=settings.heartbeat_seconds)
-    metrics.held_leases.set_function(lambda: heart.leases)
+    lease_keeper = LeaseKeeper(rooms.storage.jobs.renew, every_seconds=settings.heartbeat_seconds)
+    metrics.held_leases.set_function(lambda: lease_keeper.leases)
     jobs = PatientJobs(
-        GroupedJobs(rooms.storage.jobs, heart),
+        GroupedJobs(rooms.storage.jobs, lease_keeper),
         pause=asyncio.sleep,
         jitter=chance.random,
         most_seconds=most_seconds,
@@ -127,7 +127,7 @@ async def working(
     )
     async with (
         open_models(catalogue, settings, env) as models,
-        in_background("heart", heart.run()),
+        in_background("heartbeats", lease_keeper.run()),
         in_background("estimates", keep_exchanging(models.estimates, rooms.storage.estimates)),
     ):
         deps = Deps(

@@ -31,7 +31,7 @@ from storage.jobs.group_jobs import GroupedJobs
 from storage.jobs.writes import JobTable
 from tasks.configuration.effective import Configuration
 from tasks.execution.deps import Deps, OnChunk
-from tasks.execution.heartbeats import Heart
+from tasks.execution.heartbeats import LeaseKeeper
 from tasks.execution.layers.budgets import BudgetedModels
 from tasks.execution.layers.settling import SettlingGate
 from tasks.execution.pipeline import run_job
@@ -121,8 +121,8 @@ class HesitantJobs:
             await asyncio.sleep(self._chance.uniform(0, self._longest_seconds))
         return await self._jobs.open(attempt)
 
-    def beating(self, lease: Lease) -> AbstractAsyncContextManager[None]:
-        return self._jobs.beating(lease)
+    def renewing(self, lease: Lease) -> AbstractAsyncContextManager[None]:
+        return self._jobs.renewing(lease)
 
 
 def drive(terms: Terms) -> None:
@@ -138,11 +138,11 @@ def keep(terms: Terms) -> None:
 async def _drive(terms: Terms) -> None:
     chance = random.Random(os.getpid())  # noqa: S311 - spreads the load
     async with _rooms(terms) as (storage, admission, configuration):
-        heart = Heart(storage.jobs.renew, every_seconds=terms.lease_seconds / 4)
+        lease_keeper = LeaseKeeper(storage.jobs.renew, every_seconds=terms.lease_seconds / 4)
         gate = LocalGate(admission.gate, jitter=chance.random)
         await gate.refresh_epoch()
         deps = Deps(
-            jobs=HesitantJobs(GroupedJobs(storage.jobs, heart), terms.pause_seconds, chance),
+            jobs=HesitantJobs(GroupedJobs(storage.jobs, lease_keeper), terms.pause_seconds, chance),
             gate=SettlingGate(gate),
             models=BudgetedModels(TillModels(terms), configuration),
             answers=NoAnswers(),
@@ -151,9 +151,9 @@ async def _drive(terms: Terms) -> None:
             jitter=chance.random,
             attempt_id=new_attempt_id,
         )
-        beats = asyncio.create_task(heart.run())
+        renewals = asyncio.create_task(lease_keeper.run())
         await asyncio.gather(*(_flow(terms, storage.jobs, deps, chance) for _ in range(terms.flows)))
-        beats.cancel()
+        renewals.cancel()
 
 
 async def _flow(terms: Terms, table: JobTable, deps: Deps, chance: random.Random) -> None:

@@ -247,5 +247,5 @@ class JobsConformance:
     async def test_a_lease_beats_while_its_block_runs(self, case: JobsCase) -> None:
         held = await case.held()
 
-        async with case.jobs.beating(held.lease):
+        async with case.jobs.renewing(held.lease):
             assert await case.jobs.record(held.lease, None, AGAIN)

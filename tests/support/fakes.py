@@ -93,11 +93,11 @@ class FakeJobs:
         self.returned.append(lease)
         return not self.over
 
-    def beating(self, lease: Lease) -> AbstractAsyncContextManager[None]:
-        return self._beating()
+    def renewing(self, lease: Lease) -> AbstractAsyncContextManager[None]:
+        return self._renewing()
 
     @asynccontextmanager
-    async def _beating(self) -> AsyncIterator[None]:
+    async def _renewing(self) -> AsyncIterator[None]:
         yield
 
 

@@ -43,7 +43,7 @@ from storage.dead_letters.reads import DeadLetterReads
 from storage.jobs.group_jobs import GroupedJobs
 from storage.jobs.reads import JobStory, Reads
 from storage.jobs.writes import JobTable
-from tasks.execution.heartbeats import Heart
+from tasks.execution.heartbeats import LeaseKeeper
 from tasks.execution.pipeline import run_job
 from tasks.requests.chat import EXTRAS, Origin, parse_chat_request
 from tasks.requests.new_ids import new_attempt_id
@@ -162,7 +162,7 @@ class World:
             await self.table.insert([job])
         odd = {job.id: raw for raw, job in read.items()}
         deps = deps_of(FakeJobs(a_job()), FakeGate(), FakeModels([]), now=lambda: datetime.now(UTC))
-        grouped = GroupedJobs(self.table, Heart(self.table.renew, every_seconds=600))
+        grouped = GroupedJobs(self.table, LeaseKeeper(self.table.renew, every_seconds=600))
         deps = replace(deps, jobs=grouped, models=self.models, attempt_id=new_attempt_id)
         await asyncio.gather(*(run_job(job_id, 0, deps) for job_id in [*odd, *(job.id for job in bystanders)]))
         for job in bystanders:

@@ -58,8 +58,8 @@ class _Jobs:
     async def hand_back(self, lease: Lease) -> bool:
         return await self._jobs.hand_back(lease)
 
-    def beating(self, lease: Lease) -> AbstractAsyncContextManager[None]:
-        return self._jobs.beating(lease)
+    def renewing(self, lease: Lease) -> AbstractAsyncContextManager[None]:
+        return self._jobs.renewing(lease)
 
 
 class _Gate:

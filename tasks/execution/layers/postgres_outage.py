@@ -72,9 +72,9 @@ class PatientJobs:
         """Not waited for: a process that ends has no time, and its leases run out."""
         return await self._jobs.hand_back(lease)
 
-    def beating(self, lease: Lease) -> AbstractAsyncContextManager[None]:
+    def renewing(self, lease: Lease) -> AbstractAsyncContextManager[None]:
         """Renew the lease while the block runs."""
-        return self._jobs.beating(lease)
+        return self._jobs.renewing(lease)
 
     async def _patiently(self, write: Callable[[], Awaitable[T]]) -> T:
         pause_seconds, waited_seconds = FIRST_PAUSE_SECONDS, 0.0

@@ -43,9 +43,9 @@ class DiscreetJobs:
         """Give up the lease at once."""
         return await self._jobs.hand_back(lease)
 
-    def beating(self, lease: Lease) -> AbstractAsyncContextManager[None]:
+    def renewing(self, lease: Lease) -> AbstractAsyncContextManager[None]:
         """Renew the lease while the block runs."""
-        return self._jobs.beating(lease)
+        return self._jobs.renewing(lease)
 
 
 def _discreet(closed: ClosedAttempt) -> ClosedAttempt:

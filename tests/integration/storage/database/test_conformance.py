@@ -10,7 +10,7 @@ from schemas.decision import Decision
 from storage.jobs.group_jobs import GroupedJobs
 from storage.jobs.writes import JobTable
 from storage.ledger.ledger import LedgerTable
-from tasks.execution.heartbeats import Heart
+from tasks.execution.heartbeats import LeaseKeeper
 from tests.support.conformance import ENDS, JobsCase, JobsConformance
 
 
@@ -27,7 +27,7 @@ class TestGroupedJobs(JobsConformance):
             await ledger.rebuild(datetime.now(UTC))
 
         return JobsCase(
-            jobs=GroupedJobs(table, Heart(table.renew, every_seconds=60)),
+            jobs=GroupedJobs(table, LeaseKeeper(table.renew, every_seconds=60)),
             job_id=job.id,
             epoch=await ledger.epoch(),
             lose_fence=lose_fence,

@@ -22,7 +22,7 @@ from schemas.states import JobState
 from storage.jobs.group_jobs import GroupedJobs
 from storage.jobs.hand_back import hand_back
 from storage.jobs.writes import OPENED_WITHIN_SECONDS, JobTable, Record
-from tasks.execution.heartbeats import Heart
+from tasks.execution.heartbeats import LeaseKeeper
 
 REPLY = Reply(
     body={"id": "chatcmpl-1", "model": "m-2026"},
@@ -295,7 +295,7 @@ async def test_only_the_own_tenant_cancels(table: JobTable) -> None:
 async def test_a_thousand_jobs_finish_together_each_once(table: JobTable, engine: AsyncEngine) -> None:
     jobs = [new_job(batch_id="batch_thousand", custom_id=str(n)) for n in range(1000)]
     await table.insert(jobs)
-    grouped = GroupedJobs(table, Heart(table.renew, every_seconds=60))
+    grouped = GroupedJobs(table, LeaseKeeper(table.renew, every_seconds=60))
 
     async def finish(job_id: JobId) -> bool:
         held = await grouped.hold(job_id, 0)
@@ -313,14 +313,14 @@ async def test_a_thousand_jobs_finish_together_each_once(table: JobTable, engine
 
 
 async def test_a_lease_is_over_with_the_record_that_ends_it(table: JobTable) -> None:
-    heart, job = Heart(table.renew, every_seconds=60), new_job()
-    grouped = GroupedJobs(table, heart)
+    lease_keeper, job = LeaseKeeper(table.renew, every_seconds=60), new_job()
+    grouped = GroupedJobs(table, lease_keeper)
     await table.insert([job])
     held = await grouped.hold(job.id, 0)
     assert held is not None
 
-    async with grouped.beating(held.lease):
+    async with grouped.renewing(held.lease):
         assert await grouped.record(held.lease, None, AskAgain(body={}, reason="again"))
-        assert heart.leases == 1
+        assert lease_keeper.leases == 1
         assert await grouped.record(held.lease, None, Complete(reply=REPLY))
-        assert heart.leases == 0
+        assert lease_keeper.leases == 0

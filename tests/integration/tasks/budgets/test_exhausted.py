@@ -29,7 +29,7 @@ from storage.jobs.writes import JobTable
 from storage.ledger.ledger import LedgerTable
 from storage.queue.transitions import DueTable
 from tasks.execution.deps import Deps, OnChunk
-from tasks.execution.heartbeats import Heart
+from tasks.execution.heartbeats import LeaseKeeper
 from tasks.execution.pipeline import run_job
 from tasks.requests.new_ids import new_attempt_id
 from tasks.wiring.adapters import StoredAnswers
@@ -114,7 +114,7 @@ class World:
 
     async def run_queued(self) -> None:
         table = JobTable(self.engine, holder="w", lease_seconds=600)
-        grouped = GroupedJobs(table, Heart(table.renew, every_seconds=60))
+        grouped = GroupedJobs(table, LeaseKeeper(table.renew, every_seconds=60))
         epoch = await LedgerTable(self.engine).epoch()
         await self.room.ledger.rebuild(epoch, [], []) if epoch != await self.room.gate.current_epoch() else None
         deps = Deps(

@@ -23,7 +23,7 @@ from schemas.reply import Reply, Trouble
 from storage.jobs.group_jobs import GroupedJobs
 from storage.jobs.writes import JobTable
 from tasks.execution.deps import OnChunk
-from tasks.execution.heartbeats import Heart
+from tasks.execution.heartbeats import LeaseKeeper
 from tasks.execution.pipeline import run_job
 from tasks.requests.new_ids import new_attempt_id
 from tests.support.fakes import PRICE, FakeGate, FakeJobs, FakeModels, a_job, a_reply, deps_of
@@ -82,7 +82,7 @@ async def run_with(engine: AsyncEngine, poison: str) -> Run:
     table = JobTable(engine, holder="w", lease_seconds=600)
     await table.insert(jobs)
     models = Models()
-    grouped = GroupedJobs(table, Heart(table.renew, every_seconds=60))
+    grouped = GroupedJobs(table, LeaseKeeper(table.renew, every_seconds=60))
     deps = deps_of(FakeJobs(a_job()), FakeGate(), models, now=lambda: datetime.now(UTC))
     deps = replace(deps, jobs=grouped, attempt_id=new_attempt_id)
     await asyncio.gather(*(run_job(job.id, 0, deps) for job in jobs))

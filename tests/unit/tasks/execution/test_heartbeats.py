@@ -9,7 +9,7 @@ import pytest
 from schemas.errors import PostgresUnavailable
 from schemas.ids import JobId
 from schemas.job import Lease
-from tasks.execution.heartbeats import Heart
+from tasks.execution.heartbeats import LeaseKeeper
 
 LEASE = Lease(job_id=JobId("job_1"), fence=1, holder="w", until_at=datetime(2026, 1, 1, tzinfo=UTC))
 
@@ -18,31 +18,31 @@ async def test_the_loss_of_a_lease_cancels_its_work() -> None:
     async def nobody(leases: Sequence[Lease]) -> Collection[JobId]:
         return ()
 
-    heart = Heart(nobody, every_seconds=1)
+    lease_keeper = LeaseKeeper(nobody, every_seconds=1)
 
     async def work() -> None:
-        async with heart.beating(LEASE):
+        async with lease_keeper.renewing(LEASE):
             await asyncio.Event().wait()
 
     task = asyncio.create_task(work())
     await asyncio.sleep(0)
-    await heart.beat()
-    await heart.beat()
+    await lease_keeper.renew_all()
+    await lease_keeper.renew_all()
 
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert heart.leases == 0
+    assert lease_keeper.leases == 0
 
 
 async def test_a_store_that_is_away_costs_no_work() -> None:
     async def away(leases: Sequence[Lease]) -> Collection[JobId]:
         raise PostgresUnavailable
 
-    heart = Heart(away, every_seconds=1)
+    lease_keeper = LeaseKeeper(away, every_seconds=1)
 
-    async with heart.beating(LEASE):
-        await heart.beat()
-        assert heart.leases == 1
+    async with lease_keeper.renewing(LEASE):
+        await lease_keeper.renew_all()
+        assert lease_keeper.leases == 1
 
 
 async def test_only_leases_in_use_are_renewed() -> None:
@@ -52,10 +52,10 @@ async def test_only_leases_in_use_are_renewed() -> None:
         asked.append(leases)
         return [lease.job_id for lease in leases]
 
-    heart = Heart(renew, every_seconds=1)
-    async with heart.beating(LEASE):
-        await heart.beat()
-    await heart.beat()
+    lease_keeper = LeaseKeeper(renew, every_seconds=1)
+    async with lease_keeper.renewing(LEASE):
+        await lease_keeper.renew_all()
+    await lease_keeper.renew_all()
 
     assert asked == [[LEASE]]
 
@@ -64,13 +64,13 @@ async def test_a_job_that_is_just_coming_to_rest_is_not_cancelled() -> None:
     async def nobody(leases: Sequence[Lease]) -> Collection[JobId]:
         return ()
 
-    heart = Heart(nobody, every_seconds=1)
+    lease_keeper = LeaseKeeper(nobody, every_seconds=1)
 
-    async with heart.beating(LEASE):
-        await heart.beat()
+    async with lease_keeper.renewing(LEASE):
+        await lease_keeper.renew_all()
         await asyncio.sleep(0)
 
-    assert heart.leases == 0
+    assert lease_keeper.leases == 0
 
 
 async def test_what_is_left_after_a_lease_is_over_is_not_cancelled() -> None:
@@ -80,12 +80,12 @@ async def test_what_is_left_after_a_lease_is_over_is_not_cancelled() -> None:
         asked.append(leases)
         return ()
 
-    heart = Heart(nobody, every_seconds=1)
+    lease_keeper = LeaseKeeper(nobody, every_seconds=1)
 
-    async with heart.beating(LEASE):
-        heart.over(LEASE)
-        await heart.beat()
-        await heart.beat()
+    async with lease_keeper.renewing(LEASE):
+        lease_keeper.stop_renewing(LEASE)
+        await lease_keeper.renew_all()
+        await lease_keeper.renew_all()
         await asyncio.sleep(0)
 
     assert asked == []
