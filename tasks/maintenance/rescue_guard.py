@@ -18,7 +18,7 @@ RENEWAL_SECONDS = 6.0
 """By then every living process has had a heartbeat."""
 
 
-class Vigil:
+class RescueGuard:
     """`ask` is a short question for the store's time, `rescue` the duty as of then; `clock` gives monotonic seconds."""
 
     def __init__(
@@ -28,11 +28,11 @@ class Vigil:
         *,
         clock: Callable[[], float],
     ) -> None:
-        self._ask, self._rescue, self._clock = self.heeding(ask), rescue, clock
+        self._ask, self._rescue, self._clock = self.observing(ask), rescue, clock
         self._answered_at: float | None = None
         self._not_before = float("-inf")
 
-    def heeding(self, ask: Callable[[], Awaitable[Answer]]) -> Callable[[], Awaitable[Answer]]:
+    def observing(self, ask: Callable[[], Awaitable[Answer]]) -> Callable[[], Awaitable[Answer]]:
         """The same question, whose answers show as well that the store is not silent.
 
         So a process that does not lead keeps watch by asking whether it may, and need not wait when it does.

@@ -198,14 +198,14 @@ class Faults:
         self.site.pause(name)
         seconds = self._past_lease()
         self._after(seconds, lambda: self.site.resume(name))
-        self._after(seconds + RENEWAL_SECONDS, _be_vigilant)
+        self._after(seconds + RENEWAL_SECONDS, _guard)
 
     def _cut_worker(self) -> None:
         self._losing_until(self.site.pid(LINKED[0]), self._break(LINKED[0]))
         self._orphaned(self.site.pid(LINKED[0]), "worker cut off")
 
     def _cut_upkeep(self) -> None:
-        self._after(self._break("upkeep-1") + RENEWAL_SECONDS, _be_vigilant)
+        self._after(self._break("upkeep-1") + RENEWAL_SECONDS, _guard)
 
     def _break(self, name: str) -> float:
         links, seconds = self.site.links[name], self._past_lease()
@@ -313,7 +313,7 @@ class Faults:
         self._orphaned(pid, "hung loop")
         self.stalls.append(Stall(kind="hung loop", since=since, over=lambda _: self.site.pid(name) != pid))
         if name.startswith("upkeep"):
-            self._after(WATCHDOG_SECONDS + RENEWAL_SECONDS, _be_vigilant)
+            self._after(WATCHDOG_SECONDS + RENEWAL_SECONDS, _guard)
 
     def _flood(self) -> None:
         """Let a second tenant take what it can get; the first one's jobs must end as soon as ever."""
@@ -441,7 +441,7 @@ def _signal(parent_pid: int, number: signal.Signals) -> None:
             os.kill(int(word), number)
 
 
-def _be_vigilant() -> None:
+def _guard() -> None:
     """Nothing to do: upkeep that could not look waits so long for the living to renew before it buries anybody, and a
     worker that is lost within that time is another fault on top of this one.
     """

@@ -36,7 +36,7 @@ from tasks.configuration.apply_limits import LimitKeeper
 from tasks.dispatch.refill import dispatch
 from tasks.maintenance.isolated_jobs import Suspects
 from tasks.maintenance.items import Isolation
-from tasks.maintenance.rescue_guard import Vigil
+from tasks.maintenance.rescue_guard import RescueGuard
 from tasks.maintenance.schedule import SWEEP_SECONDS, Duty, Rounds, run_maintenance
 from tasks.tenancy.quotas import add_up_bytes
 from tasks.wiring.adapters import StoredBacklog
@@ -57,7 +57,9 @@ DISPATCH_SWEEP_SECONDS = 0.2
 """A full worker process gets through a quarter of a flow's window in this time."""
 
 
-def duties_of(services: MaintenanceServices, suspects: Suspects, vigil: Vigil) -> dict[str, tuple[Duty, ...]]:
+def duties_of(
+    services: MaintenanceServices, suspects: Suspects, rescue_guard: RescueGuard
+) -> dict[str, tuple[Duty, ...]]:
     """The duties by the group that is led together, in the order in which they run."""
     backlog, due, books = StoredBacklog(services.storage.backlog), services.storage.due, services.books
     controls, limits = services.storage.controls, LimitKeeper(services.admission.gate, services.configuration)
@@ -127,7 +129,7 @@ def duties_of(services: MaintenanceServices, suspects: Suspects, vigil: Vigil) -
             Duty(name="open_ledger", every_seconds=1, run=books.keep_open),
             Duty(name="configure", every_seconds=2, run=apply_configuration),
             Duty(name="stage", every_seconds=0.25, run=due.stage_due),
-            Duty(name="rescue", every_seconds=1, run=vigil.rescue),
+            Duty(name="rescue", every_seconds=1, run=rescue_guard.rescue),
             Duty(name="expire_jobs", every_seconds=1, run=due.expire),
             Duty(name="deliver", every_seconds=0.25, run=services.deliveries.deliver),
             Duty(name="republish", every_seconds=5, run=republish),
@@ -163,16 +165,19 @@ async def keep(settings: Settings) -> None:
             return await started(job_id, generation, most_seconds, stopping)
 
         suspects = Suspects(services.storage.suspects, alone)
-        vigil = Vigil(services.storage.now, services.books.rescue, clock=time.monotonic)
+        rescue_guard = RescueGuard(services.storage.now, services.books.rescue, clock=time.monotonic)
         keep_what_started()
         watchdog.has_started()
         log_descriptors(settings, BESIDE_CALLS)
         log.info("upkeep_started", holder=services.storage.holder)
         bell = asyncio.create_task(listen(settings.database_url.get_secret_value(), woken["dispatch"].set))
         try:
-            groups = duties_of(services, suspects, vigil).items()
+            groups = duties_of(services, suspects, rescue_guard).items()
             await until_one_fails(
-                (_lead(services, vigil, name, duties, woken=woken[name], stopping=stopping) for name, duties in groups),
+                (
+                    _lead(services, rescue_guard, name, duties, woken=woken[name], stopping=stopping)
+                    for name, duties in groups
+                ),
                 stop,
             )
         finally:
@@ -194,7 +199,7 @@ async def until_one_fails(groups: Iterable[Awaitable[None]], stop: Callable[[], 
 
 async def _lead(
     services: MaintenanceServices,
-    vigil: Vigil,
+    rescue_guard: RescueGuard,
     name: str,
     duties: tuple[Duty, ...],
     *,
@@ -204,7 +209,7 @@ async def _lead(
     leadership = services.storage.leadership(name)
     await run_maintenance(
         Rounds(duties=duties),
-        leads=Leader(vigil.heeding(leadership.lead), clock=time.monotonic).leads,
+        leads=Leader(rescue_guard.observing(leadership.lead), clock=time.monotonic).leads,
         woken=woken,
         stopping=stopping,
         clock=time.monotonic,

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from tasks.maintenance.rescue_guard import RENEWAL_SECONDS, SILENCE_SECONDS, Vigil
+from tasks.maintenance.rescue_guard import RENEWAL_SECONDS, SILENCE_SECONDS, RescueGuard
 
 STARTED_AT = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -35,34 +35,34 @@ class Store:
 
 async def test_the_dead_are_rescued_while_the_store_answers() -> None:
     store = Store()
-    vigil = Vigil(store.ask, store.rescue, clock=store.clock)
+    rescue_guard = RescueGuard(store.ask, store.rescue, clock=store.clock)
 
     for _ in range(3):
-        assert await vigil.rescue() == 1
+        assert await rescue_guard.rescue() == 1
         store.now += 1.0
 
 
 async def test_after_a_silence_the_living_renew_first() -> None:
     store = Store()
-    vigil = Vigil(store.ask, store.rescue, clock=store.clock)
-    await vigil.rescue()
+    rescue_guard = RescueGuard(store.ask, store.rescue, clock=store.clock)
+    await rescue_guard.rescue()
     store.silent = SILENCE_SECONDS + 1
 
-    assert await vigil.rescue() == 0
+    assert await rescue_guard.rescue() == 0
     back_at, store.silent = store.now, 0.0
     while store.now < back_at + RENEWAL_SECONDS:
-        assert await vigil.rescue() == 0
+        assert await rescue_guard.rescue() == 0
         store.now += 1.0
 
-    assert await vigil.rescue() == 1
+    assert await rescue_guard.rescue() == 1
 
 
 async def test_nobody_is_dead_who_lived_when_the_store_answered() -> None:
     store = Store(stuck=60.0)
-    vigil = Vigil(store.ask, store.rescue, clock=store.clock)
+    rescue_guard = RescueGuard(store.ask, store.rescue, clock=store.clock)
     answered_at = store.time()
 
-    await vigil.rescue()
+    await rescue_guard.rescue()
 
     assert store.time() > answered_at
     assert store.rescued_as_of == [answered_at]
@@ -70,24 +70,24 @@ async def test_nobody_is_dead_who_lived_when_the_store_answered() -> None:
 
 async def test_a_candidate_that_asked_whether_it_may_lead_need_not_wait_when_it_does() -> None:
     store = Store()
-    vigil = Vigil(store.ask, store.rescue, clock=store.clock)
-    may_lead = vigil.heeding(store.ask)
-    await vigil.rescue()
+    rescue_guard = RescueGuard(store.ask, store.rescue, clock=store.clock)
+    may_lead = rescue_guard.observing(store.ask)
+    await rescue_guard.rescue()
 
     for _ in range(20):  # another one leads
         store.now += 1.0
         await may_lead()
 
-    assert await vigil.rescue() == 1
+    assert await rescue_guard.rescue() == 1
 
 
 async def test_a_silence_is_noted_by_whoever_asked_in_it() -> None:
     store = Store()
-    vigil = Vigil(store.ask, store.rescue, clock=store.clock)
-    may_lead = vigil.heeding(store.ask)
+    rescue_guard = RescueGuard(store.ask, store.rescue, clock=store.clock)
+    may_lead = rescue_guard.observing(store.ask)
     await may_lead()
     store.silent = SILENCE_SECONDS + 1
     await may_lead()
     store.silent = 0.0
 
-    assert await vigil.rescue() == 0
+    assert await rescue_guard.rescue() == 0
