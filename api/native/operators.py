@@ -69,7 +69,7 @@ async def list_budgets(operator: Operator, services: OfServices) -> Json:
 async def set_budget(operator: Operator, body: JsonBody, services: OfServices) -> Json:
     """Change one budget; it is in force within seconds, and stands until the file says something new of it."""
     _ = operator
-    return Json(await services.treasury.set_budget(parse(NewBudget, body).model_dump(exclude_none=True)))
+    return Json(await services.budget_admin.set_budget(parse(NewBudget, body).model_dump(exclude_none=True)))
 
 
 @router.post("/budgets/reprice", openapi_extra=documented(NewRepricing))
@@ -104,7 +104,7 @@ async def report_spending(  # noqa: PLR0917 - FastAPI reads the query from the s
     """What the last days have cost, by keys with commas between them, and what of it bought nothing."""
     _ = operator
     tenant_id = TenantId(tenant) if tenant else None
-    return whole(await services.treasury.report(by.split(","), days=days, zone=timezone, tenant_id=tenant_id))
+    return whole(await services.budget_admin.report(by.split(","), days=days, zone=timezone, tenant_id=tenant_id))
 
 
 @router.get("/limits")

@@ -32,7 +32,7 @@ class SpendRows(Protocol):
         """Sums by these keys."""
 
 
-class Treasury:
+class BudgetAdmin:
     """What operators do with budgets, beside watching them."""
 
     def __init__(self, rows: BudgetRows, spend: SpendRows, *, now: Callable[[], datetime]) -> None:

@@ -16,7 +16,7 @@ from storage.batches.stop_losses import StopLossTable
 from storage.dead_letters.reads import DeadLetterReads
 from storage.jobs.reads import Reads
 from storage.tenancy.keys import KeyTable
-from tasks.configuration.budget_admin import Treasury
+from tasks.configuration.budget_admin import BudgetAdmin
 from tasks.dead_letters.importing import Imports, StoredLetters
 from tasks.dead_letters.replay import Replays
 from tasks.dead_letters.replay_estimate import ReplayPrices
@@ -51,7 +51,7 @@ class WebServices:
     quotes: Quotes
     imports: Imports
     watch: Watch
-    treasury: Treasury
+    budget_admin: BudgetAdmin
     repricing: Repricing
     suspense: Suspense
     controls: Controls
@@ -98,7 +98,7 @@ async def open_web_services(
                 names=(*catalogue.models, *catalogue.aliases),
                 chain=rooms.vocabulary.chain,
             ),
-            treasury=Treasury(rooms.storage.config, rooms.storage.spend, now=rooms.clock.now),
+            budget_admin=BudgetAdmin(rooms.storage.config, rooms.storage.spend, now=rooms.clock.now),
             repricing=_repricing(rooms, catalogue, env),
             suspense=Suspense(
                 rooms.storage.suspense, rooms.admission.ledger.resolve, keeping=keeping(catalogue), now=rooms.clock.now

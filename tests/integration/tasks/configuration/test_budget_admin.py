@@ -20,7 +20,7 @@ from storage.jobs.writes import JobTable, Record
 from storage.ledger.ledger import LedgerTable
 from storage.ledger.spend_reports import SpendReads
 from storage.tenancy.configuration import ConfigTable
-from tasks.configuration.budget_admin import Treasury
+from tasks.configuration.budget_admin import BudgetAdmin
 from tasks.configuration.effective import OWNED, effective_from, values_of
 
 REPLY = Reply(body={"id": "c", "model": "m"}, text="", finish_reason="stop", refusal=None, usage=None, model="m")
@@ -31,8 +31,8 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def treasury(engine: AsyncEngine) -> Treasury:
-    return Treasury(ConfigTable(engine), SpendReads(engine), now=now)
+def budget_admin(engine: AsyncEngine) -> BudgetAdmin:
+    return BudgetAdmin(ConfigTable(engine), SpendReads(engine), now=now)
 
 
 async def limit(engine: AsyncEngine) -> int | None:
@@ -49,7 +49,7 @@ async def test_an_operator_wins_until_the_file_says_something_new(engine: AsyncE
 
     await rows.apply_file(the_file(1), owned=OWNED)
     found.append(await limit(engine))
-    await treasury(engine).set_budget({"scope": "global", "window": "day", "limit_usd": "7"})
+    await budget_admin(engine).set_budget({"scope": "global", "window": "day", "limit_usd": "7"})
     await rows.apply_file(the_file(1), owned=OWNED)
     found.append(await limit(engine))
     await rows.apply_file(the_file(2), owned=OWNED)
@@ -73,11 +73,11 @@ async def test_a_report_says_who_spent_what_and_what_of_it_bought_nothing(engine
         end = replace(closed(attempt, cost=10), outcome=outcome)
         await table.record([Record(lease=held.lease, closed=end, decision=decision)])
 
-    rows = await treasury(engine).report(["prompt", "cause"], days=1)
+    rows = await budget_admin(engine).report(["prompt", "cause"], days=1)
 
     of_prompt = {row["cause"]: row["wasted_usd"] for row in rows if row["prompt"] == prompt}
     assert of_prompt == {"useful": "0.000000000", "reprompt": "0.000000010", "refused": "0.000000010"}
-    [total] = [row for row in await treasury(engine).report(["day", "prompt"], days=1) if row["prompt"] == prompt]
+    [total] = [row for row in await budget_admin(engine).report(["day", "prompt"], days=1) if row["prompt"] == prompt]
     assert (total["entries"], total["spent_usd"], total["wasted_usd"]) == (3, "0.000000030", "0.000000020")
 
 
@@ -95,7 +95,7 @@ async def test_a_report_says_what_was_spent_at_which_tier(engine: AsyncEngine) -
         await table.record([Record(lease=held.lease, closed=end, decision=Complete(reply=REPLY))])
 
     await LedgerTable(engine).adjust(attempt.id, 4)
-    rows = await treasury(engine).report(["prompt", "tier"], days=1)
+    rows = await budget_admin(engine).report(["prompt", "tier"], days=1)
 
     of_prompt = {row["tier"]: row["spent_usd"] for row in rows if row["prompt"] == prompt}
     assert of_prompt == {"flex": "0.000000012", "default": "0.000000010", "": "0.000000005"}
@@ -127,7 +127,7 @@ async def test_only_the_same_request_of_the_same_tenant_finds_its_old_answer(eng
 @pytest.mark.parametrize(("by", "days"), [([""], 1), (["planet"], 1), (["tenant", "tenant"], 1), (["tenant"], 0)])
 async def test_a_report_that_nobody_can_give_is_refused_by_name(engine: AsyncEngine, by: list[str], days: int) -> None:
     with pytest.raises(InvalidRequest):
-        await treasury(engine).report(by, days=days)
+        await budget_admin(engine).report(by, days=days)
 
 
 async def test_what_a_budget_made_of_a_job_stays_with_it(engine: AsyncEngine) -> None:
