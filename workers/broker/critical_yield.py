@@ -17,7 +17,7 @@ LOWER = frozenset({Lane.NORMAL, Lane.LOW})
 """Who serves one of these serves everybody; processes for urgent lanes alone leave nothing to others."""
 
 
-class Courtesy:
+class CriticalYield:
     """Stands before the slots' answer which lanes to ask. `wake` is called when a lane that it left out is to be asked.
 
     Used by the consumer thread alone.

@@ -14,7 +14,7 @@ from config.metrics import Metrics
 from config.settings import Settings
 from schemas.lanes import Lane
 from tasks.dispatch.celery_app import lane_queues
-from workers.broker.critical_yield import LOOK_SECONDS, Courtesy
+from workers.broker.critical_yield import LOOK_SECONDS, CriticalYield
 from workers.pool.lifespan import Lifespan
 from workers.pool.slots import Slots
 from workers.services import WorkerServices
@@ -61,12 +61,12 @@ class LanesFollowSlots(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery
         """Let the channel leave out full lanes, and the slots wake it when they are not."""
         slots, channel, hub = c.app.slots, c.task_consumer.channel, c.hub
         order = channel._queue_cycle  # noqa: SLF001 - kombu makes it by name and hands it to nobody
-        courtesy = Courtesy(
+        critical_yield = CriticalYield(
             slots.open_lanes,
             is_busy=lambda: slots.others_in_use > 0 or (slots.arriving > 0 and order.last_used != Lane.CRITICAL.queue),
             lying=lambda: channel.lying(Lane.CRITICAL.queue),
             wake=channel.ask_again,
         )
-        order.open_lanes = courtesy.open_lanes
+        order.open_lanes = critical_yield.open_lanes
         slots.wake = lambda: hub.call_soon(channel.ask_again)
-        c.timer.call_repeatedly(LOOK_SECONDS, courtesy.look)  # Celery takes it back with the connection
+        c.timer.call_repeatedly(LOOK_SECONDS, critical_yield.look)  # Celery takes it back with the connection

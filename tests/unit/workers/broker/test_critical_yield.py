@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from schemas.lanes import Lane
-from workers.broker.critical_yield import Courtesy
+from workers.broker.critical_yield import CriticalYield
 
 EVERYTHING = tuple(Lane)
 URGENT = (Lane.CRITICAL, Lane.HIGH)
@@ -19,8 +19,8 @@ class Worker:
     lying: int = 0
     woken: int = 0
 
-    def courteous(self, has_room: Callable[[Sequence[Lane]], Sequence[Lane]] = list) -> Courtesy:
-        return Courtesy(has_room, is_busy=lambda: self.busy, lying=lambda: self.lying, wake=self._wake)
+    def courteous(self, has_room: Callable[[Sequence[Lane]], Sequence[Lane]] = list) -> CriticalYield:
+        return CriticalYield(has_room, is_busy=lambda: self.busy, lying=lambda: self.lying, wake=self._wake)
 
     def _wake(self) -> None:
         self.woken += 1
@@ -37,29 +37,29 @@ def test_an_idle_process_and_one_for_urgent_lanes_leave_nothing_to_others() -> N
 
 def test_a_critical_message_that_nobody_takes_is_asked_for_until_none_lies_there() -> None:
     worker = Worker()
-    courtesy = worker.courteous()
-    courtesy.open_lanes(EVERYTHING)
-    courtesy.look()
+    critical_yield = worker.courteous()
+    critical_yield.open_lanes(EVERYTHING)
+    critical_yield.look()
     assert worker.woken == 0
 
     worker.lying = 2
-    courtesy.look()
+    critical_yield.look()
     assert worker.woken == 1
-    assert courtesy.open_lanes(EVERYTHING) == list(EVERYTHING)
-    courtesy.look()
-    assert courtesy.open_lanes(EVERYTHING) == list(EVERYTHING)
+    assert critical_yield.open_lanes(EVERYTHING) == list(EVERYTHING)
+    critical_yield.look()
+    assert critical_yield.open_lanes(EVERYTHING) == list(EVERYTHING)
     assert worker.woken == 1  # it was being asked for already
 
     worker.lying = 0
-    courtesy.look()
-    assert courtesy.open_lanes(EVERYTHING) == LOWER
+    critical_yield.look()
+    assert critical_yield.open_lanes(EVERYTHING) == LOWER
 
 
 def test_a_full_lane_is_not_looked_after() -> None:
     worker = Worker(lying=1)
-    courtesy = worker.courteous(lambda _: [])
+    critical_yield = worker.courteous(lambda _: [])
 
-    assert list(courtesy.open_lanes(EVERYTHING)) == []
-    courtesy.look()
+    assert list(critical_yield.open_lanes(EVERYTHING)) == []
+    critical_yield.look()
 
     assert worker.woken == 0
