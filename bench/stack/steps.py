@@ -91,7 +91,7 @@ async def walk(
 
 async def _prepare(upkeep: MaintenanceServices) -> None:
     effective = await upkeep.configuration.refresh()
-    await upkeep.books.keep_open()
+    await upkeep.reconciler.keep_open()
     for limits, version in effective.limits:
         await upkeep.admission.gate.configure(limits, version)
 

@@ -28,11 +28,11 @@ class Difference:
     reserved_nano_usd: int
 
 
-def differences(held: Holdings, books: AuditedBooks) -> list[Difference]:
+def differences(held: Holdings, reconciler: AuditedBooks) -> list[Difference]:
     """Every counter that does not say what it should."""
-    reserved, under_way = _reserved(held.stamps, books), _under_way(held.stamps, books)
-    most = {(one.scope, one.window): one.settled_nano_usd for one in books.sums}
-    least = {(one.scope, one.window): one.settled_before_nano_usd for one in books.sums}
+    reserved, under_way = _reserved(held.stamps, reconciler), _under_way(held.stamps, reconciler)
+    most = {(one.scope, one.window): one.settled_nano_usd for one in reconciler.sums}
+    least = {(one.scope, one.window): one.settled_before_nano_usd for one in reconciler.sums}
     found = []
     for balance in held.balances:
         counter = (balance.scope, balance.window)
@@ -48,9 +48,9 @@ def differences(held: Holdings, books: AuditedBooks) -> list[Difference]:
     return found
 
 
-def forgotten(held: Holdings, books: AuditedBooks) -> frozenset[AttemptId]:
+def forgotten(held: Holdings, reconciler: AuditedBooks) -> frozenset[AttemptId]:
     """Attempts that Postgres holds open and Redis has no stamp of: their money is counted nowhere."""
-    return books.open_before - {stamp.attempt_id for stamp in held.stamps}
+    return reconciler.open_before - {stamp.attempt_id for stamp in held.stamps}
 
 
 def _beyond(balance: Balance, least: int, most: int) -> int:
@@ -58,27 +58,27 @@ def _beyond(balance: Balance, least: int, most: int) -> int:
     return min(max(settled, least), most) - settled
 
 
-def _reserved(stamps: Iterable[Stamp], books: AuditedBooks) -> defaultdict[_Counter, int]:
+def _reserved(stamps: Iterable[Stamp], reconciler: AuditedBooks) -> defaultdict[_Counter, int]:
     sums: defaultdict[_Counter, int] = defaultdict(int)
     for stamp in stamps:
-        for counter in _counters(stamp, books):
+        for counter in _counters(stamp, reconciler):
             sums[counter] += stamp.cost_nano_usd
     return sums
 
 
-def _under_way(stamps: Iterable[Stamp], books: AuditedBooks) -> defaultdict[_Counter, int]:
+def _under_way(stamps: Iterable[Stamp], reconciler: AuditedBooks) -> defaultdict[_Counter, int]:
     sums: defaultdict[_Counter, int] = defaultdict(int)
     for stamp in stamps:
-        end = books.ends.get(stamp.attempt_id)
+        end = reconciler.ends.get(stamp.attempt_id)
         if end is not None and end.state is AttemptState.POSTED:
-            for counter in _counters(stamp, books):
+            for counter in _counters(stamp, reconciler):
                 sums[counter] += end.cost_nano_usd
     return sums
 
 
-def _counters(stamp: Stamp, books: AuditedBooks) -> Iterable[_Counter]:
+def _counters(stamp: Stamp, reconciler: AuditedBooks) -> Iterable[_Counter]:
     """The counters that it names; a stamp of an earlier version names none, and its attempt does."""
-    end = books.ends.get(stamp.attempt_id)
+    end = reconciler.ends.get(stamp.attempt_id)
     if stamp.counters or end is None:
         return stamp.counters
     return [(counter.scope, counter.window) for counter in end.grant.counters]

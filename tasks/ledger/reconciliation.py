@@ -79,7 +79,7 @@ class RedisLedger(Protocol):
 
 
 @dataclass(kw_only=True, slots=True)
-class Bookkeeper:
+class LedgerReconciler:
     """The money duties of upkeep. Knows how far it has reconciled, and that counters have the names of this version."""
 
     table: LedgerTable
@@ -157,18 +157,20 @@ class Bookkeeper:
         before = await self.table.moment() - CLOCKS_DIFFER
         counters = await self.redis.counters(windows)
         held = await self.redis.holdings([counter for counter in counters if names_its_tenant(counter.scope)])
-        books = await self.table.audited(
+        reconciler = await self.table.audited(
             [stamp.attempt_id for stamp in held.stamps], windows=windows, since=now - LONGEST_WINDOW, before=before
         )
         if held.epoch is None or held.epoch != await self.table.epoch():
             return 0
         await self.table.count("audits")
-        if lost := forgotten(held, books):
+        if lost := forgotten(held, reconciler):
             log.error("reservations_forgotten", attempts=len(lost), example=min(lost))
             await self.table.count("rebuilds_after_audit")
             return await self._rebuild()
         repair = partial(self._repair, held.epoch)
-        return await self._isolation.each(differences(held, books), lambda each: f"{each.scope} {each.window}", repair)
+        return await self._isolation.each(
+            differences(held, reconciler), lambda each: f"{each.scope} {each.window}", repair
+        )
 
     async def _repair(self, epoch: int, difference: Difference) -> bool:
         counter = BudgetCounter(scope=difference.scope, window=difference.window, limit_nano_usd=ZERO)
@@ -201,7 +203,7 @@ class Bookkeeper:
 
     async def _rebuild(self) -> int:
         effective = await self.configuration.refresh()
-        books = await self.table.rebuild(self.now() - LONGEST_WINDOW)
+        reconciler = await self.table.rebuild(self.now() - LONGEST_WINDOW)
         balances = [
             Balance(
                 scope=balance.scope,
@@ -210,14 +212,15 @@ class Bookkeeper:
                 settled_nano_usd=balance.settled_nano_usd,
                 reserved_nano_usd=balance.reserved_nano_usd,
             )
-            for balance in books.balances
+            for balance in reconciler.balances
         ]
         carried = [
-            OpenReservation(grant=one.grant, suspended=one.state is AttemptState.SUSPENSE) for one in books.unsettled
+            OpenReservation(grant=one.grant, suspended=one.state is AttemptState.SUSPENSE)
+            for one in reconciler.unsettled
         ]
-        opened = await self.redis.rebuild(books.epoch, balances, carried, effective.limits)
+        opened = await self.redis.rebuild(reconciler.epoch, balances, carried, effective.limits)
         republished = await self.due.forget_all_messages()  # a Redis that lost money lost messages too
-        log.info("ledger_rebuilt", epoch=books.epoch, carried=len(carried), opened=opened, republished=republished)
+        log.info("ledger_rebuilt", epoch=reconciler.epoch, carried=len(carried), opened=opened, republished=republished)
         return 1
 
 

@@ -22,7 +22,7 @@ from tasks.dead_letters.replay import Replays
 from tasks.dispatch.publisher import Publisher
 from tasks.dispatch.windows import Openings
 from tasks.intake.result_delivery import Deliveries
-from tasks.ledger.reconciliation import Bookkeeper
+from tasks.ledger.reconciliation import LedgerReconciler
 from tasks.ledger.unresolved import LookUps, keeping
 from tasks.requests.new_ids import new_job_id
 from tasks.wiring.adapters import StoredBatches, StoredJobs, WatchedBatches
@@ -40,7 +40,7 @@ class MaintenanceServices:
     admission: Admission
     configuration: Configuration
     publisher: Publisher
-    books: Bookkeeper
+    reconciler: LedgerReconciler
     batches: Batches
     stop_losses: StopLosses
     deliveries: Deliveries
@@ -80,7 +80,7 @@ async def open_maintenance_services(
             admission=rooms.admission,
             configuration=rooms.configuration,
             publisher=rooms.publisher,
-            books=Bookkeeper(
+            reconciler=LedgerReconciler(
                 table=storage.ledger,
                 due=storage.due,
                 redis=rooms.admission.ledger,

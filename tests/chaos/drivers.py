@@ -35,7 +35,7 @@ from tasks.execution.heartbeats import LeaseKeeper
 from tasks.execution.layers.budgets import BudgetedModels
 from tasks.execution.layers.settling import SettlingGate
 from tasks.execution.pipeline import run_job
-from tasks.ledger.reconciliation import Bookkeeper
+from tasks.ledger.reconciliation import LedgerReconciler
 from tasks.requests.new_ids import new_attempt_id, new_job_id
 from tests.chaos.till import asked
 
@@ -182,7 +182,7 @@ def _job(terms: Terms, chance: random.Random) -> NewJob:
 
 async def _keep(terms: Terms) -> None:
     async with _rooms(terms) as (storage, admission, configuration):
-        books = Bookkeeper(
+        reconciler = LedgerReconciler(
             table=storage.ledger,
             due=storage.due,
             redis=admission.ledger,
@@ -191,14 +191,14 @@ async def _keep(terms: Terms) -> None:
         )
 
         async def rescue() -> int:
-            return await books.rescue(await storage.now())
+            return await reconciler.rescue(await storage.now())
 
         duties: list[tuple[float, Callable[[], Awaitable[object]]]] = [
-            (terms.keep_every_seconds, books.keep_open),
+            (terms.keep_every_seconds, reconciler.keep_open),
             (0.25, rescue),
             (0.5, admission.gate.expire),
-            (0.5, books.reconcile),
-            (1.0, books.audit),
+            (0.5, reconciler.reconcile),
+            (1.0, reconciler.audit),
         ]
         await asyncio.gather(*(_every(seconds, duty) for seconds, duty in duties))
 

@@ -61,7 +61,7 @@ def duties_of(
     services: MaintenanceServices, suspects: Suspects, rescue_guard: RescueGuard
 ) -> dict[str, tuple[Duty, ...]]:
     """The duties by the group that is led together, in the order in which they run."""
-    backlog, due, books = StoredBacklog(services.storage.backlog), services.storage.due, services.books
+    backlog, due, reconciler = StoredBacklog(services.storage.backlog), services.storage.due, services.reconciler
     controls, limits = services.storage.controls, LimitKeeper(services.admission.gate, services.configuration)
 
     flows, sweeps, wakes = Isolation("dispatch"), Isolation("sweep"), Isolation("wake_early")
@@ -119,14 +119,14 @@ def duties_of(
             Duty(name="take_thresholds", every_seconds=1, run=services.thresholds.take),
             Duty(name="look_for_thresholds", every_seconds=1, run=services.thresholds.look),
             Duty(name="send_webhooks", every_seconds=1, run=services.webhooks.deliver),
-            Duty(name="audit", every_seconds=60, run=books.audit),
+            Duty(name="audit", every_seconds=60, run=reconciler.audit),
             Duty(name="seal", every_seconds=10, run=services.storage.seals.seal),
         ),
         "look-ups": tuple(
             Duty(name="look_up", every_seconds=5, run=look_ups.look) for look_ups in [services.look_ups] if look_ups
         ),
         "core": (
-            Duty(name="open_ledger", every_seconds=1, run=books.keep_open),
+            Duty(name="open_ledger", every_seconds=1, run=reconciler.keep_open),
             Duty(name="configure", every_seconds=2, run=apply_configuration),
             Duty(name="stage", every_seconds=0.25, run=due.stage_due),
             Duty(name="rescue", every_seconds=1, run=rescue_guard.rescue),
@@ -134,9 +134,9 @@ def duties_of(
             Duty(name="deliver", every_seconds=0.25, run=services.deliveries.deliver),
             Duty(name="republish", every_seconds=5, run=republish),
             Duty(name="expire_reservations", every_seconds=5, run=expire_reservations),
-            Duty(name="reconcile", every_seconds=5, run=books.reconcile),
+            Duty(name="reconcile", every_seconds=5, run=reconciler.reconcile),
             Duty(name="suspend_orphans", every_seconds=60, run=services.storage.ledger.suspend_orphans),
-            Duty(name="presume", every_seconds=60, run=books.presume),
+            Duty(name="presume", every_seconds=60, run=reconciler.presume),
             Duty(name="prune_files", every_seconds=60, run=services.storage.files.prune),
         ),
     }
@@ -165,7 +165,7 @@ async def keep(settings: Settings) -> None:
             return await started(job_id, generation, most_seconds, stopping)
 
         suspects = Suspects(services.storage.suspects, alone)
-        rescue_guard = RescueGuard(services.storage.now, services.books.rescue, clock=time.monotonic)
+        rescue_guard = RescueGuard(services.storage.now, services.reconciler.rescue, clock=time.monotonic)
         keep_what_started()
         watchdog.has_started()
         log_descriptors(settings, BESIDE_CALLS)

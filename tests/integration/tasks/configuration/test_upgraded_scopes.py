@@ -22,7 +22,7 @@ from storage.tenancy.configuration import ConfigRow
 from storage.tenancy.keys import KeyTable
 from tasks.budgets.counters import Window, window_name
 from tasks.configuration.effective import Configuration
-from tasks.ledger.reconciliation import Bookkeeper
+from tasks.ledger.reconciliation import LedgerReconciler
 from tests.support.admission_room import an_ask, granted
 
 UTC_ZONE = "UTC"
@@ -46,10 +46,10 @@ class Both:
 
     room: Admission
     engine: AsyncEngine
-    books: Bookkeeper
+    reconciler: LedgerReconciler
 
     def counter(self, scope: str) -> BudgetCounter:
-        [budget] = (self.books.configuration.effective or pytest.fail("nothing is in force")).budgets
+        [budget] = (self.reconciler.configuration.effective or pytest.fail("nothing is in force")).budgets
         window = window_name(Window.DAY, budget.timezone, datetime.now(UTC))
         return BudgetCounter(scope=scope, window=window, limit_nano_usd=budget.limit_nano_usd)
 
@@ -62,7 +62,7 @@ class Both:
         await jobs.insert([job])
         [held] = await jobs.hold([(job.id, 0)])
         assert held is not None
-        epoch = await self.books.table.epoch()
+        epoch = await self.reconciler.table.epoch()
         ask = an_ask(key, counters=(self.counter(BARE),), cost_nano_usd=NanoUsd(100), epoch=epoch)
         grant, minute_ago = granted(await self.room.gate.admit(ask)), datetime.now(UTC) - timedelta(minutes=1)
         attempt = OpenedAttempt(
@@ -90,24 +90,24 @@ class Both:
 @pytest.fixture
 async def both(room: Admission, engine: AsyncEngine) -> Both:
     ledger = LedgerTable(engine)
-    books = Bookkeeper(
+    reconciler = LedgerReconciler(
         table=ledger,
         due=DueTable(engine),
         redis=room.ledger,
         configuration=Configuration(Rows()),
         now=lambda: datetime.now(UTC),
     )
-    await books.configuration.refresh()
-    await books.keep_open()
-    return Both(room, engine, books)
+    await reconciler.configuration.refresh()
+    await reconciler.keep_open()
+    return Both(room, engine, reconciler)
 
 
 async def upgraded(both: Both) -> list[int]:
     """What the first rounds of this version's upkeep return after its release."""
     async with both.engine.begin() as connection:
         await connection.exec_driver_sql("UPDATE tenant_ledger_seal SET counters_carried = false")
-    both.books = replace(both.books)
-    return [await both.books.keep_open() for _ in range(2)]
+    both.reconciler = replace(both.reconciler)
+    return [await both.reconciler.keep_open() for _ in range(2)]
 
 
 async def test_what_a_bare_name_spent_is_carried_to_each_tenants_own(both: Both) -> None:
@@ -127,7 +127,7 @@ async def test_what_the_version_before_still_spends_is_added_and_its_counter_lef
     before = await both.settled()
 
     await both.spend_under_the_bare_name("a", 5)
-    repaired = [await both.books.audit() for _ in range(2)]
+    repaired = [await both.reconciler.audit() for _ in range(2)]
 
     assert repaired == [1, 0]
     assert await both.settled() == {**before, BARE: 5, "user:a/carol": before["user:a/carol"] + 5}

@@ -26,7 +26,7 @@ from storage.ledger.unresolved import SuspenseTable
 from storage.queue.transitions import DueTable
 from storage.tenancy.configuration import ConfigTable
 from tasks.configuration.effective import Configuration
-from tasks.ledger.reconciliation import RECONCILED_PER_ROUND, Bookkeeper
+from tasks.ledger.reconciliation import RECONCILED_PER_ROUND, LedgerReconciler
 from tasks.ledger.unresolved import ASKED_PER_ROUND, FIRST_LOOK_SECONDS, LookUps
 from tests.support.admission_room import Clock, a_counter, an_ask, granted
 from tests.support.fakes import a_reply
@@ -40,8 +40,8 @@ OVER = DeadLetter(reason=DeadReason.UNKNOWN, message="over")
 
 
 @pytest.fixture
-def books(engine: AsyncEngine, room: Admission) -> Bookkeeper:
-    return Bookkeeper(
+def reconciler(engine: AsyncEngine, room: Admission) -> LedgerReconciler:
+    return LedgerReconciler(
         table=LedgerTable(engine),
         due=DueTable(engine),
         redis=room.ledger,
@@ -82,32 +82,32 @@ async def reserved(room: Admission) -> int:
 
 
 async def test_what_stays_in_suspense_hides_no_reservation_that_was_never_opened(
-    engine: AsyncEngine, room: Admission, books: Bookkeeper, clock: Clock
+    engine: AsyncEngine, room: Admission, reconciler: LedgerReconciler, clock: Clock
 ) -> None:
     await lose(engine, room, await reserve(room, 1, STAYING))
     await reserve(room, 1_000, 30)
     clock.pass_seconds(660)
     assert len(await room.gate.expire(limit=100)) == 30
 
-    released = [await books.reconcile() for _ in range(ROUNDS)]
+    released = [await reconciler.reconcile() for _ in range(ROUNDS)]
 
     assert sum(released) == 30
     assert await reserved(room) == STAYING
 
 
 async def test_a_settlement_lost_after_its_stamp_was_looked_at_is_found_in_the_next_turn(
-    engine: AsyncEngine, room: Admission, books: Bookkeeper
+    engine: AsyncEngine, room: Admission, reconciler: LedgerReconciler
 ) -> None:
     staying = await reserve(room, 1, STAYING)
     await lose(engine, room, staying)
-    before = [await books.reconcile() for _ in range(ROUNDS)]
+    before = [await reconciler.reconcile() for _ in range(ROUNDS)]
     unheard, heard = staying[::100], staying[1::2]
     for grant in unheard:
-        assert await books.table.post(id_of(grant), NanoUsd(0))
+        assert await reconciler.table.post(id_of(grant), NanoUsd(0))
 
     found = []
     for part in range(ROUNDS):
-        found.append(await books.reconcile())
+        found.append(await reconciler.reconcile())
         for grant in heard[part::ROUNDS]:
             await room.ledger.resolve(Settlement(grant=grant, kind=SettleKind.RELEASE))
 
@@ -137,7 +137,7 @@ async def test_a_stamp_that_cannot_be_settled_is_logged_once_and_tried_ever_less
     assert len(await room.gate.expire(limit=100)) == 1
     ledger, now = Unsettling(room.wire, room.keys, room.gate), 0.0
     ledger.failing = id_of(odd)
-    books = Bookkeeper(
+    reconciler = LedgerReconciler(
         table=LedgerTable(engine),
         due=DueTable(engine),
         redis=ledger,
@@ -148,7 +148,7 @@ async def test_a_stamp_that_cannot_be_settled_is_logged_once_and_tried_ever_less
 
     with capture_logs() as logs:
         for now in range(100):  # noqa: B007 - the books read it as their clock
-            await books.reconcile()
+            await reconciler.reconcile()
 
     assert [entry["event"] for entry in logs].count("item_failed") == 1
     assert ledger.tries == 7
@@ -171,16 +171,16 @@ class Forgetful:
 
 @pytest.mark.parametrize("kept", [0, 600, -1])
 async def test_what_an_account_does_not_have_hides_nothing_that_it_has(
-    engine: AsyncEngine, room: Admission, books: Bookkeeper, kept: int
+    engine: AsyncEngine, room: Admission, reconciler: LedgerReconciler, kept: int
 ) -> None:
     grants = await reserve(room, 1_000, 11 * ASKED_PER_ROUND)
     name = uuid.uuid4().hex
     await lose(engine, room, grants, name)
     account = Forgetful(id_of(grants[kept]))
-    now = await books.table.moment() + timedelta(seconds=FIRST_LOOK_SECONDS)
+    now = await reconciler.table.moment() + timedelta(seconds=FIRST_LOOK_SECONDS)
     look_ups = LookUps(
         rows=SuspenseTable(engine),
-        post=books.table.post,
+        post=reconciler.table.post,
         settle=room.ledger.resolve,
         keepers=account,
         accounts={name},

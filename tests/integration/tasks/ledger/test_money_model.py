@@ -28,7 +28,7 @@ from storage.queue.transitions import DueTable
 from storage.tenancy.configuration import ConfigRow
 from tasks.budgets.counters import counters_for
 from tasks.configuration.effective import Configuration
-from tasks.ledger.reconciliation import Bookkeeper
+from tasks.ledger.reconciliation import LedgerReconciler
 from tests.support.admission_room import Clock, an_ask, an_open_room
 from tests.support.fakes import a_job
 from tests.support.ledger_model import LedgerModel, Reserved
@@ -85,7 +85,7 @@ class Both:
     room: Admission
     clock: Clock
     engine: AsyncEngine
-    books: Bookkeeper
+    reconciler: LedgerReconciler
     counters: tuple[BudgetCounter, ...]
     model: LedgerModel
     opened: list[tuple[Reserved, OpenedAttempt, Lease]] = field(default_factory=list)
@@ -140,17 +140,17 @@ class Both:
         self.model.expire()
 
     async def reconcile(self, _: None) -> None:
-        await self.books.reconcile()
+        await self.reconciler.reconcile()
         self.model.reconcile()
 
     async def presume(self, _: None) -> None:
-        await self.books.presume(after_seconds=0)
+        await self.reconciler.presume(after_seconds=0)
         self.model.presume()
 
     async def wipe(self, _: None) -> None:
         names = await self.room.wire.command("KEYS", f"{self.room.keys.epoch.removesuffix('epoch')}*")
         await self.room.wire.command("DEL", *names)
-        assert await self.books.keep_open() == 1
+        assert await self.reconciler.keep_open() == 1
         self.model.rebuild()
 
     async def seal(self, _: None) -> None:
@@ -159,7 +159,7 @@ class Both:
         await self.seals.seal()
 
     async def audit(self, _: None) -> None:
-        assert await self.books.audit() == 0
+        assert await self.reconciler.audit() == 0
 
     async def forget(self, _: None) -> None:
         """A server that came back without its last writes: a reservation that Postgres holds open is gone."""
@@ -167,7 +167,7 @@ class Both:
             return
         attempt = self.opened[0][1]
         await self.room.gate.settle(Settlement(grant=attempt.grant, kind=SettleKind.RELEASE))
-        await self.books.audit()
+        await self.reconciler.audit()
         self.model.rebuild()
 
     async def tamper(self, by: tuple[int, int]) -> None:
@@ -176,7 +176,7 @@ class Both:
             await self.room.wire.command("HINCRBY", self.room.keys.counter(counter), "s", settled)
             await self.room.wire.command("HINCRBY", self.room.keys.counter(counter), "r", reserved)
         known = await self.room.ledger.counters({counter.window for counter in self.counters})
-        assert await self.books.audit() == (len(known) if settled or reserved else 0)
+        assert await self.reconciler.audit() == (len(known) if settled or reserved else 0)
         if not known:  # what no index names was never admitted, and goes with its window
             await self.room.wire.command("DEL", *map(self.room.keys.counter, self.counters))
 
@@ -210,15 +210,15 @@ async def live(redis_url: str, database_url: str, steps: list[Step]) -> None:
             effective = await configuration.refresh()
             now = datetime.now(UTC)
             counters = counters_for(a_job(tenant_id=TenantId(tenant)), effective.budgets, now)
-            books = Bookkeeper(
+            reconciler = LedgerReconciler(
                 table=LedgerTable(engine),
                 due=DueTable(engine),
                 redis=room.ledger,
                 configuration=configuration,
                 now=lambda: now,
             )
-            await books.keep_open()
-            both = Both(room, clock, engine, books, counters, LedgerModel(limits=LIMITS))
+            await reconciler.keep_open()
+            both = Both(room, clock, engine, reconciler, counters, LedgerModel(limits=LIMITS))
             for name, how in steps:
                 await getattr(both, name)(how)
                 await both.compare()
