@@ -27,7 +27,7 @@ from schemas.outcome import Valid
 from schemas.plan import Plan
 from schemas.reply import Reply
 from tasks.execution.deps import Deps
-from tasks.execution.settlement import Booking, book_reply
+from tasks.execution.settlement import AttemptClose, close_with_reply
 from tasks.requests.chat import Origin, parse_chat_request
 from tasks.requests.new_ids import new_job_id
 from tasks.wiring.upkeep import MaintenanceServices, open_maintenance_services
@@ -176,13 +176,13 @@ async def _call(deps: Deps, plan: Plan, opened: OpenedAttempt) -> Reply:
     return reply
 
 
-async def _judge(deps: Deps, held: Held, opened: OpenedAttempt, reply: Reply) -> tuple[Booking, Complete]:
+async def _judge(deps: Deps, held: Held, opened: OpenedAttempt, reply: Reply) -> tuple[AttemptClose, Complete]:
     judged = await deps.models.judge(reply, held.job.contract, held.job.tenant_id)
     if not isinstance(judged, Valid):
         raise PenstockError("the upstream's answer does not meet its schema")
-    booking = book_reply(opened, reply, judged, deps.now(), price=deps.models.served_price(opened, reply))
-    return booking, Complete(reply=reply, output=judged.output)
+    attempt_close = close_with_reply(opened, reply, judged, deps.now(), price=deps.models.served_price(opened, reply))
+    return attempt_close, Complete(reply=reply, output=judged.output)
 
 
-async def _record(deps: Deps, held: Held, booking: Booking, decision: Complete) -> None:
-    await _must(deps.jobs.record(held.lease, booking.closed, decision))
+async def _record(deps: Deps, held: Held, attempt_close: AttemptClose, decision: Complete) -> None:
+    await _must(deps.jobs.record(held.lease, attempt_close.closed, decision))

@@ -30,7 +30,13 @@ from tasks.budgets.policy import cheaper_in, first_step
 from tasks.execution.decide import decide
 from tasks.execution.deps import Deps, OnChunk
 from tasks.execution.progress import Progress
-from tasks.execution.settlement import Booking, book_fault, book_reply, book_trouble, without_content
+from tasks.execution.settlement import (
+    AttemptClose,
+    close_with_fault,
+    close_with_reply,
+    close_with_trouble,
+    without_content,
+)
 from tasks.execution.shielded import to_the_end
 
 log = structlog.get_logger()
@@ -255,13 +261,13 @@ async def _answer(job: Job, plan: Plan, opened: OpenedAttempt, deps: Deps, on_ch
         answer = await deps.models.call(plan, opened.id, deadline_seconds=max(seconds_left, 0.001), on_chunk=on_chunk)
     except Exception:  # a bug during the call is this job's alone
         log.exception("call_failed", job_id=job.id, attempt_id=opened.id)
-        return _tried(InternalFault(), book_fault(opened, deps.now(), answered=False))
+        return _tried(InternalFault(), close_with_fault(opened, deps.now(), answered=False))
     match answer:
         case Reply():
             return await _replied(job, opened, answer, deps)
         case Trouble():
             await _warn_others(job.id, plan.target, answer, deps)
-            return _tried(Failed(trouble=answer), book_trouble(opened, answer, deps.now()))
+            return _tried(Failed(trouble=answer), close_with_trouble(opened, answer, deps.now()))
         case _:
             assert_never(answer)
 
@@ -271,10 +277,10 @@ async def _replied(job: Job, opened: OpenedAttempt, reply: Reply, deps: Deps) ->
     try:
         with synchronous_step():
             price = deps.models.served_price(opened, reply)
-            return _tried(judged, book_reply(opened, reply, judged, deps.now(), price=price))
+            return _tried(judged, close_with_reply(opened, reply, judged, deps.now(), price=price))
     except Exception:  # a bug in booking is this job's alone, and the call is paid
         log.exception("booking_failed", job_id=job.id, attempt_id=opened.id)
-        return _tried(InternalFault(), book_fault(opened, deps.now(), answered=True))
+        return _tried(InternalFault(), close_with_fault(opened, deps.now(), answered=True))
 
 
 async def _judged(job: Job, reply: Reply, opened: OpenedAttempt, deps: Deps) -> Judged:
@@ -286,8 +292,8 @@ async def _judged(job: Job, reply: Reply, opened: OpenedAttempt, deps: Deps) -> 
         return Invalid(reply=reply, complaint=UNCHECKED)
 
 
-def _tried(outcome: Outcome, booking: Booking) -> Tried:
-    return Tried(outcome=outcome, closed=booking.closed, settlement=booking.settlement)
+def _tried(outcome: Outcome, attempt_close: AttemptClose) -> Tried:
+    return Tried(outcome=outcome, closed=attempt_close.closed, settlement=attempt_close.settlement)
 
 
 async def _warn_others(job_id: JobId, target: Target, trouble: Trouble, deps: Deps) -> None:

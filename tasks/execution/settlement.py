@@ -28,14 +28,16 @@ _STATE = {
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Booking:
+class AttemptClose:
     """The same truth twice: the row for Postgres and the settlement for Redis."""
 
     closed: ClosedAttempt
     settlement: Settlement
 
 
-def book_reply(opened: OpenedAttempt, reply: Reply, judged: Judged, now: datetime, *, price: Price) -> Booking:
+def close_with_reply(
+    opened: OpenedAttempt, reply: Reply, judged: Judged, now: datetime, *, price: Price
+) -> AttemptClose:
     """Post what the reply cost; a reply without usage is posted at its reservation, the only safe figure."""
     usage = reply.usage
     cost = price.cost(usage) if usage else opened.grant.cost_nano_usd
@@ -62,7 +64,7 @@ def book_reply(opened: OpenedAttempt, reply: Reply, judged: Judged, now: datetim
         actual_nano_usd=cost,
         headers=reply.limits,
     )
-    return Booking(closed=closed, settlement=settlement)
+    return AttemptClose(closed=closed, settlement=settlement)
 
 
 def _is_the_result(reply: Reply, judged: Judged) -> bool:
@@ -70,7 +72,7 @@ def _is_the_result(reply: Reply, judged: Judged) -> bool:
     return isinstance(judged, Valid) and judged.reply is reply
 
 
-def book_trouble(opened: OpenedAttempt, trouble: Trouble, now: datetime) -> Booking:
+def close_with_trouble(opened: OpenedAttempt, trouble: Trouble, now: datetime) -> AttemptClose:
     """Release what was refused, post what was produced, suspend what is not known."""
     kind = _settle_kind(trouble)
     cost, tokens = _worth(opened, trouble.usage, kind)
@@ -93,10 +95,10 @@ def book_trouble(opened: OpenedAttempt, trouble: Trouble, now: datetime) -> Book
         refund_permits=trouble.kind is TroubleKind.NOT_SENT,
         headers=trouble.limits,
     )
-    return Booking(closed=closed, settlement=settlement)
+    return AttemptClose(closed=closed, settlement=settlement)
 
 
-def book_fault(opened: OpenedAttempt, now: datetime, *, answered: bool) -> Booking:
+def close_with_fault(opened: OpenedAttempt, now: datetime, *, answered: bool) -> AttemptClose:
     """Book a call whose reply a fault of ours kept from being used, at its reservation: it is never undercounted.
 
     Without an answer it is not known whether the call was billed.
@@ -107,7 +109,7 @@ def book_fault(opened: OpenedAttempt, now: datetime, *, answered: bool) -> Booki
         id=opened.id, state=_STATE[kind], outcome=INTERNAL_ERROR, cost_nano_usd=grant.cost_nano_usd, closed_at=now
     )
     settlement = Settlement(grant=grant, kind=kind, actual_tokens=grant.tokens, actual_nano_usd=grant.cost_nano_usd)
-    return Booking(closed=closed, settlement=settlement)
+    return AttemptClose(closed=closed, settlement=settlement)
 
 
 def without_content(closed: ClosedAttempt) -> ClosedAttempt:
