@@ -37,7 +37,7 @@ from tasks.execution.settlement import (
     close_with_trouble,
     without_content,
 )
-from tasks.execution.shielded import to_the_end
+from tasks.execution.shielded import run_shielded
 
 log = structlog.get_logger()
 
@@ -48,7 +48,7 @@ SHORTEST_FREEZE_MS = 250
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Tried:
+class AttemptResult:
     """One attempt's outcome, and what it leaves to be written; both None when nothing was sent."""
 
     outcome: Outcome
@@ -57,19 +57,19 @@ class Tried:
 
 
 @dataclass
-class Audience:
+class StreamSink:
     """Whoever listens while the model speaks; what it has heard cannot be taken back."""
 
     on_chunk: OnChunk | None
     has_heard: bool = False
 
     @property
-    def ear(self) -> OnChunk | None:
+    def callback(self) -> OnChunk | None:
         """Where the call sends its chunks; None where nobody listens."""
         return self._hear if self.on_chunk is not None else None
 
     async def _hear(self, chunk: JsonObject) -> None:
-        assert self.on_chunk is not None  # noqa: S101 - only reached through `ear`
+        assert self.on_chunk is not None  # noqa: S101 - only reached through `callback`
         self.has_heard = True
         await self.on_chunk(chunk)
 
@@ -78,7 +78,7 @@ async def run_job(job_id: JobId, generation: int, deps: Deps) -> None:
     """Bring a job one lease further. Safe to call twice: a job that is taken, stale or at rest is left alone."""
     claim = asyncio.ensure_future(deps.jobs.hold(job_id, generation))
     async with _handing_back(claim, deps):
-        held = await to_the_end(claim)
+        held = await run_shielded(claim)
         if held is not None:
             async with deps.jobs.renewing(held.lease):
                 await live(held, deps)
@@ -96,7 +96,7 @@ async def live(
 
 
 async def _live(held: Held, deps: Deps, on_chunk: OnChunk | None, patience_seconds: float) -> tuple[Outcome, Decision]:
-    job, audience = held.job, Audience(on_chunk)
+    job, sink = held.job, StreamSink(on_chunk)
     progress = Progress(
         body=job.body,
         chain=deps.models.chain(job.model),
@@ -106,10 +106,10 @@ async def _live(held: Held, deps: Deps, on_chunk: OnChunk | None, patience_secon
     )
     found = await _recalled(job, deps) if job.in_suspense else None
     while True:
-        tried, found = found or await attempt(job, progress, held.lease.fence, deps, audience.ear), None
-        job, progress = _charged(job, tried.closed), replace(progress, streamed=audience.has_heard)
+        tried, found = found or await attempt(job, progress, held.lease.fence, deps, sink.callback), None
+        job, progress = _charged(job, tried.closed), replace(progress, streamed=sink.has_heard)
         decision = _decision(job, tried.outcome, progress, deps)
-        kept, decision = await to_the_end(_write_down(held.lease, tried, decision, deps))
+        kept, decision = await run_shielded(_write_down(held.lease, tried, decision, deps))
         if not kept or not isinstance(decision, AskAgain):
             return tried.outcome, decision
         job, progress = replace(job, tries=job.tries + decision.costs_try), progress.after(tried.outcome, decision)
@@ -128,11 +128,11 @@ async def _handing_back(claim: asyncio.Future[Held | None], deps: Deps) -> Async
         held = None if claim.cancelled() else claim.result()
         if held is not None:
             with suppress(Unavailable):  # then the lease runs out
-                await to_the_end(deps.jobs.hand_back(held.lease))
+                await run_shielded(deps.jobs.hand_back(held.lease))
         raise
 
 
-async def _recalled(job: Job, deps: Deps) -> Tried | None:
+async def _recalled(job: Job, deps: Deps) -> AttemptResult | None:
     """The same as `_recall`; a bug in it ends the job like one in an attempt."""
     try:
         return await _recall(job, deps)
@@ -140,10 +140,10 @@ async def _recalled(job: Job, deps: Deps) -> Tried | None:
         raise
     except Exception:  # a bug in the look-up is this job's alone
         log.exception("recall_failed", job_id=job.id)
-        return Tried(outcome=InternalFault())
+        return AttemptResult(outcome=InternalFault())
 
 
-async def _recall(job: Job, deps: Deps) -> Tried | None:
+async def _recall(job: Job, deps: Deps) -> AttemptResult | None:
     """What an earlier lease paid for and nobody wrote down: found at the provider, it is not paid for again.
 
     As many calls of unknown end as the job has tries are the most that it may cost.
@@ -156,7 +156,9 @@ async def _recall(job: Job, deps: Deps) -> Tried | None:
         if reply is not None:
             return await _replied(job, opened, reply, deps)
     if len(suspended) >= job.max_tries:
-        return Tried(outcome=InternalFault(message=f"{len(suspended)} of its calls ended, and nobody learned how."))
+        return AttemptResult(
+            outcome=InternalFault(message=f"{len(suspended)} of its calls ended, and nobody learned how.")
+        )
     return None
 
 
@@ -169,7 +171,7 @@ def _decision(job: Job, outcome: Outcome, progress: Progress, deps: Deps) -> Dec
         return _dead_of_a_fault()
 
 
-async def _write_down(lease: Lease, tried: Tried, decision: Decision, deps: Deps) -> tuple[bool, Decision]:
+async def _write_down(lease: Lease, tried: AttemptResult, decision: Decision, deps: Deps) -> tuple[bool, Decision]:
     """Record and settle; returns whether the fence held, and the decision that was recorded.
 
     What cannot be written becomes the least that can: a dead letter, and what its call cost.
@@ -191,7 +193,7 @@ def _dead_of_a_fault() -> DeadLetter:
     return DeadLetter(reason=DeadReason.INTERNAL_ERROR, message=InternalFault().message)
 
 
-async def attempt(job: Job, progress: Progress, fence: int, deps: Deps, on_chunk: OnChunk | None) -> Tried:
+async def attempt(job: Job, progress: Progress, fence: int, deps: Deps, on_chunk: OnChunk | None) -> AttemptResult:
     """Admit, open, call, judge: one call to one target. Its trouble becomes a value, and so does a bug of ours."""
     try:
         return await _attempt(job, progress, fence, deps, on_chunk)
@@ -199,20 +201,22 @@ async def attempt(job: Job, progress: Progress, fence: int, deps: Deps, on_chunk
         raise
     except Exception:  # a bug on the way to the call is this job's alone
         log.exception("attempt_failed", job_id=job.id)
-        return Tried(outcome=InternalFault())
+        return AttemptResult(outcome=InternalFault())
 
 
-async def _attempt(job: Job, progress: Progress, fence: int, deps: Deps, on_chunk: OnChunk | None) -> Tried:
+async def _attempt(job: Job, progress: Progress, fence: int, deps: Deps, on_chunk: OnChunk | None) -> AttemptResult:
     with synchronous_step():
         plan = deps.models.plan(job, progress.target, progress.body, deps.now())
     if isinstance(plan, Refusal):
-        return Tried(outcome=NotAllowed(refusal=plan))
+        return AttemptResult(outcome=NotAllowed(refusal=plan))
     asked_at = deps.now()
     ask = _ask(job, plan, progress, deps)
     admitted = await deps.gate.admit(ask)
     match admitted:
         case Wait():
-            return Tried(outcome=_not_admitted(admitted, progress.waited(admitted.reason, asked_at), deps.now()))
+            return AttemptResult(
+                outcome=_not_admitted(admitted, progress.waited(admitted.reason, asked_at), deps.now())
+            )
         case Refusal(reason=RefusalReason.STALE_WINDOW, waited_for=waited_for):
             waited = progress if waited_for is None else progress.waited(waited_for, asked_at)
             return await _attempt(job, waited, fence, deps, on_chunk)
@@ -232,21 +236,23 @@ async def _attempt(job: Job, progress: Progress, fence: int, deps: Deps, on_chun
         raise
     if not is_open:
         await deps.gate.settle(unsent)
-        return Tried(outcome=Voided())
+        return AttemptResult(outcome=Voided())
     return await _answer(job, plan, opened, deps, on_chunk)
 
 
-async def _without_grant(job: Job, progress: Progress, refusal: Refusal, deps: Deps, on_chunk: OnChunk | None) -> Tried:
+async def _without_grant(
+    job: Job, progress: Progress, refusal: Refusal, deps: Deps, on_chunk: OnChunk | None
+) -> AttemptResult:
     """A refusal; or, where a budget is spent and its policy says so, the answer to the same request before."""
     if refusal.counter is None:
-        return Tried(outcome=NotAllowed(refusal=refusal))
+        return AttemptResult(outcome=NotAllowed(refusal=refusal))
     further = [_quoted(job, target, progress, deps) for target in progress.chain[progress.position + 1 :]]
     refusal = replace(refusal, cheaper_in=cheaper_in(refusal.asked_nano_usd, further))
     if on_chunk is None and first_step(refusal, answer_missing=False) is Step.CACHED:
         answer = await deps.answers.same(job)
         if answer is not None:
-            return Tried(outcome=answer)
-    return Tried(outcome=NotAllowed(refusal=refusal))
+            return AttemptResult(outcome=answer)
+    return AttemptResult(outcome=NotAllowed(refusal=refusal))
 
 
 def _quoted(job: Job, target: Target, progress: Progress, deps: Deps) -> NanoUsd | None:
@@ -255,32 +261,32 @@ def _quoted(job: Job, target: Target, progress: Progress, deps: Deps) -> NanoUsd
     return plan.quote.cost_nano_usd if isinstance(plan, Plan) else None
 
 
-async def _answer(job: Job, plan: Plan, opened: OpenedAttempt, deps: Deps, on_chunk: OnChunk | None) -> Tried:
+async def _answer(job: Job, plan: Plan, opened: OpenedAttempt, deps: Deps, on_chunk: OnChunk | None) -> AttemptResult:
     seconds_left = (job.expires_at - deps.now()).total_seconds()
     try:
         answer = await deps.models.call(plan, opened.id, deadline_seconds=max(seconds_left, 0.001), on_chunk=on_chunk)
     except Exception:  # a bug during the call is this job's alone
         log.exception("call_failed", job_id=job.id, attempt_id=opened.id)
-        return _tried(InternalFault(), close_with_fault(opened, deps.now(), answered=False))
+        return _attempt_result(InternalFault(), close_with_fault(opened, deps.now(), answered=False))
     match answer:
         case Reply():
             return await _replied(job, opened, answer, deps)
         case Trouble():
             await _warn_others(job.id, plan.target, answer, deps)
-            return _tried(Failed(trouble=answer), close_with_trouble(opened, answer, deps.now()))
+            return _attempt_result(Failed(trouble=answer), close_with_trouble(opened, answer, deps.now()))
         case _:
             assert_never(answer)
 
 
-async def _replied(job: Job, opened: OpenedAttempt, reply: Reply, deps: Deps) -> Tried:
+async def _replied(job: Job, opened: OpenedAttempt, reply: Reply, deps: Deps) -> AttemptResult:
     judged = await _judged(job, reply, opened, deps)
     try:
         with synchronous_step():
             price = deps.models.served_price(opened, reply)
-            return _tried(judged, close_with_reply(opened, reply, judged, deps.now(), price=price))
+            return _attempt_result(judged, close_with_reply(opened, reply, judged, deps.now(), price=price))
     except Exception:  # a bug in booking is this job's alone, and the call is paid
         log.exception("booking_failed", job_id=job.id, attempt_id=opened.id)
-        return _tried(InternalFault(), close_with_fault(opened, deps.now(), answered=True))
+        return _attempt_result(InternalFault(), close_with_fault(opened, deps.now(), answered=True))
 
 
 async def _judged(job: Job, reply: Reply, opened: OpenedAttempt, deps: Deps) -> Judged:
@@ -292,8 +298,8 @@ async def _judged(job: Job, reply: Reply, opened: OpenedAttempt, deps: Deps) -> 
         return Invalid(reply=reply, complaint=UNCHECKED)
 
 
-def _tried(outcome: Outcome, attempt_close: AttemptClose) -> Tried:
-    return Tried(outcome=outcome, closed=attempt_close.closed, settlement=attempt_close.settlement)
+def _attempt_result(outcome: Outcome, attempt_close: AttemptClose) -> AttemptResult:
+    return AttemptResult(outcome=outcome, closed=attempt_close.closed, settlement=attempt_close.settlement)
 
 
 async def _warn_others(job_id: JobId, target: Target, trouble: Trouble, deps: Deps) -> None:

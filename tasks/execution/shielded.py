@@ -7,7 +7,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-async def to_the_end(step: Awaitable[T]) -> T:
+async def run_shielded(step: Awaitable[T]) -> T:
     """Await the step; cancellations that come meanwhile, however many, are raised as one when the step is over."""
     task, interruption = asyncio.ensure_future(step), None
     while not task.done():

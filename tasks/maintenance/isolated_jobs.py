@@ -60,13 +60,13 @@ class Suspects:
 
     async def _try(self, job_id: JobId, generation: int) -> None:
         try:
-            await self._tried(job_id, generation)
+            await self._attempt_result(job_id, generation)
         except Unavailable as error:
             log.warning("suspect_left_to_its_lease", job_id=job_id, reason=error.message)
         except Exception:  # a task of its own: its bug is this suspect's, which is taken again after its lease
             log.exception("suspect_failed", job_id=job_id)
 
-    async def _tried(self, job_id: JobId, generation: int) -> None:
+    async def _attempt_result(self, job_id: JobId, generation: int) -> None:
         status = await self._run(job_id, generation)
         if status >= 0:
             log.info("suspect_ran_alone", job_id=job_id, status=status)

@@ -17,7 +17,7 @@ from schemas.plan import Plan
 from schemas.reply import Reply, Trouble
 from tasks.execution.layers.postgres_outage import PatientJobs
 from tasks.execution.pipeline import run_job
-from tasks.execution.shielded import to_the_end
+from tasks.execution.shielded import run_shielded
 from tasks.wiring.database_clock import StoreClock
 from tests.support.fakes import NOW, PRICE, TARGET, FakeGate, FakeJobs, FakeModels, a_job, a_reply, deps_of
 
@@ -68,7 +68,7 @@ async def test_a_step_that_was_begun_is_finished_before_its_cancellation() -> No
         await may_end.wait()
         ended.set()
 
-    task = asyncio.create_task(to_the_end(step()))
+    task = asyncio.create_task(run_shielded(step()))
     await begun.wait()
     task.cancel()
     await asyncio.sleep(0)

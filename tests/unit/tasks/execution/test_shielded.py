@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from tasks.execution.shielded import to_the_end
+from tasks.execution.shielded import run_shielded
 
 
 @pytest.mark.parametrize("times", [1, 2, 5])
@@ -15,7 +15,7 @@ async def test_a_step_outlasts_every_cancellation_and_then_the_last_is_raised(ti
         await may_end.wait()
         ended.append("written")
 
-    waiting = asyncio.create_task(to_the_end(step()))
+    waiting = asyncio.create_task(run_shielded(step()))
     for _ in range(times):
         await asyncio.sleep(0)
         waiting.cancel()
@@ -35,7 +35,7 @@ async def test_what_goes_wrong_in_the_step_is_raised_before_a_cancellation() -> 
         await may_fail.wait()
         raise ValueError("no room")
 
-    waiting = asyncio.create_task(to_the_end(step()))
+    waiting = asyncio.create_task(run_shielded(step()))
     await asyncio.sleep(0)
     waiting.cancel()
     await asyncio.sleep(0)
@@ -50,11 +50,11 @@ async def test_a_step_that_is_cancelled_itself_ends_as_cancelled() -> None:
         raise asyncio.CancelledError
 
     with pytest.raises(asyncio.CancelledError):
-        await to_the_end(step())
+        await run_shielded(step())
 
 
 async def test_an_undisturbed_step_returns_its_value() -> None:
     async def step() -> int:
         return 3
 
-    assert await to_the_end(step()) == 3
+    assert await run_shielded(step()) == 3
