@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from api.answers import Json
 from api.presence import ClientGone
-from schemas.accepted import Rested
+from schemas.accepted import JobResult
 from schemas.admission import TENANT_REASONS, RefusalReason, WaitReason
 from schemas.decision import DeadReason
 from schemas.errors import (
@@ -81,12 +81,12 @@ class Busy(Unavailable):
 class NotCompleted(PenstockError):  # noqa: N818 - reads as what became of the job
     """The job came to rest without an answer."""
 
-    def __init__(self, rested: Rested) -> None:
+    def __init__(self, rested: JobResult) -> None:
         self.rested = rested
         super().__init__(rested.message or _sentence(rested))
 
 
-def reply_of(rested: Rested) -> JsonObject:
+def reply_of(rested: JobResult) -> JsonObject:
     """The reply of a completed job. Raises NotCompleted for every other end."""
     if rested.state is not JobState.COMPLETED or rested.reply is None:
         raise NotCompleted(rested)
@@ -283,7 +283,7 @@ async def _bug(request: Request, _: Exception) -> Json:
     return Json(BUG, status_code=500, headers={"x-request-id": request_id, "x-should-retry": "false"})
 
 
-def _kind_of_rest(rested: Rested) -> Kind:
+def _kind_of_rest(rested: JobResult) -> Kind:
     if rested.dead_reason is not None and rested.dead_reason in BY_REASON:
         return BY_REASON[rested.dead_reason]
     if not rested.state.at_rest:
@@ -296,7 +296,7 @@ def _told(error: PenstockError) -> str:
     return (type(error).__doc__ or "") if isinstance(error, Unavailable) else error.message
 
 
-def _sentence(rested: Rested) -> str:
+def _sentence(rested: JobResult) -> str:
     return f"The request ended without an answer: {rested.dead_reason or rested.state}."
 
 

@@ -10,7 +10,7 @@ from schemas.states import JobState
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Accepted:
+class Submission:
     """A job is durable. `repeated` says that the idempotency key had named it before."""
 
     job_id: JobId
@@ -21,7 +21,7 @@ class Accepted:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Rested:
+class JobResult:
     """A job's end as its caller sees it. `reply` is the chat completion object where there is one."""
 
     job_id: JobId

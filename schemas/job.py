@@ -84,7 +84,7 @@ class Lease:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Held:
+class LeasedJob:
     """A job and the right to write it."""
 
     job: Job

@@ -122,7 +122,7 @@ class DeadBody:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Mended:
+class PatchedJob:
     """What a letter goes back to work with; None leaves what the job has."""
 
     letter: DeadBody

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from schemas.accepted import Accepted
+from schemas.accepted import Submission
 from schemas.admission import BudgetCounter, Grant
 from schemas.attempt import AttemptState, ClosedAttempt, OpenedAttempt, Unsettled
 from schemas.contract import OutputContract
@@ -88,9 +88,9 @@ def work_tokens(body: JsonObject, characters: int) -> int:
     return min(characters // CHARACTERS_PER_TOKEN + output * many, MOST_WORK_TOKENS)
 
 
-def accepted_from(row: Row, *, repeated: bool) -> Accepted:
+def accepted_from(row: Row, *, repeated: bool) -> Submission:
     """What a caller is told, from a row of `jobs`."""
-    return Accepted(
+    return Submission(
         job_id=JobId(row["id"]),
         state=JobState(row["state"]),
         generation=row["generation"],

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from schemas.accepted import Accepted
+from schemas.accepted import Submission
 from schemas.ids import JobId
 from tasks.dispatch.publisher import Published
 from tasks.intake.celery_messages import CallerMessage
@@ -28,7 +28,7 @@ class WorkerServices(Protocol):
     async def run(self, published: Published) -> None:
         """Bring a job one lease further. Safe to call twice."""
 
-    async def submit(self, message: CallerMessage) -> Accepted:
+    async def submit(self, message: CallerMessage) -> Submission:
         """Make a caller's job durable. Raises InvalidRequest, IdempotencyConflict and PostgresUnavailable."""
 
     async def expect(self, task_id: str, job_id: JobId) -> None:

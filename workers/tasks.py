@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import structlog
 from celery.exceptions import Reject
 
-from schemas.accepted import Accepted
+from schemas.accepted import Submission
 from schemas.errors import InvalidRequest, PenstockError, ShareUsedUp, Unavailable
 from tasks.dispatch.publisher import RUN_TASK, Published
 from tasks.intake.celery_messages import CallerMessage, lane_of, run_slice
@@ -56,7 +56,7 @@ class LaneTask(AsyncTask):
     Request = "workers.broker.message_strategy:ClosedRequest"
 
 
-Deliver = Callable[[WorkerServices, str, Accepted], Awaitable[None]]
+Deliver = Callable[[WorkerServices, str, Submission], Awaitable[None]]
 
 
 def add_tasks(app: WorkerApp) -> None:
@@ -149,11 +149,11 @@ async def _accept(services: WorkerServices, request: Any, message: CallerMessage
     return accepted.job_id
 
 
-async def _deliver_id(services: WorkerServices, task_id: str, accepted: Accepted) -> None:
+async def _deliver_id(services: WorkerServices, task_id: str, accepted: Submission) -> None:
     await services.results.succeed(task_id, accepted.job_id)
 
 
-async def _expect(services: WorkerServices, task_id: str, accepted: Accepted) -> None:
+async def _expect(services: WorkerServices, task_id: str, accepted: Submission) -> None:
     await services.expect(task_id, accepted.job_id)
 
 

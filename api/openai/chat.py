@@ -13,7 +13,7 @@ from api.errors import reply_of
 from api.openai.streams import EventStream, Telling
 from api.presence import ClientGone, while_present
 from api.requests import CHAT_BODY, IdempotencyKey, JsonBody, OfServices, OfSettings, new_job
-from schemas.accepted import Rested
+from schemas.accepted import JobResult
 from schemas.errors import InvalidRequest, Unavailable
 from schemas.job import NewJob
 from schemas.jsons import JsonObject
@@ -65,7 +65,7 @@ def telling_of(body: JsonObject) -> Telling | None:
     return Telling(live=not validated, include_usage=options.get("include_usage") is True) if streamed else None
 
 
-def waiting_headers(rested: Rested) -> dict[str, str]:
+def waiting_headers(rested: JobResult) -> dict[str, str]:
     """What happened on the way, where the call waited."""
     if not rested.wait_ms:
         return {}
@@ -83,7 +83,7 @@ async def _plain(request: Request, job: NewJob, intake: Intake) -> Response:
 
 
 def _streamed(job: NewJob, intake: Intake, telling: Telling) -> Response:
-    def about(rested: Rested | None) -> dict[str, str]:
+    def about(rested: JobResult | None) -> dict[str, str]:
         return {"x-penstock-lane": job.lane.value} | (waiting_headers(rested) if rested else {})
 
     return EventStream(

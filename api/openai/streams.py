@@ -21,14 +21,14 @@ from api.errors import BUG, error_object, reply_of
 from api.openai.events import DONE, KEEP_ALIVE, chunks_of, event
 from api.openai.waiting_events import WaitingEvents
 from api.presence import ClientGone, while_present
-from schemas.accepted import Rested
+from schemas.accepted import JobResult
 from schemas.errors import PenstockError
 from tasks.execution.deps import OnChunk
 
 KEEP_ALIVE_SECONDS = 15.0
 """Below the minute after which proxies close a silent connection."""
 
-Complete: TypeAlias = Callable[[OnChunk | None], Awaitable[Rested]]
+Complete: TypeAlias = Callable[[OnChunk | None], Awaitable[JobResult]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,7 +50,7 @@ class EventStream(Response):
         complete: Complete,
         telling: Telling,
         *,
-        about: Callable[[Rested | None], Mapping[str, str]],
+        about: Callable[[JobResult | None], Mapping[str, str]],
         on_gone: Callable[[], Awaitable[None]],
     ) -> None:
         super().__init__(headers={"cache-control": "no-cache", "x-accel-buffering": "no"})
@@ -59,7 +59,7 @@ class EventStream(Response):
         self._telling = telling
         self._about = about
         self._on_gone = on_gone
-        self._rested: Rested | None = None
+        self._rested: JobResult | None = None
         self._started = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI gives three
@@ -80,7 +80,7 @@ class EventStream(Response):
                 await send({"type": "http.response.body", "body": data, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _ending_noted(self, on_chunk: OnChunk | None) -> Rested:
+    async def _ending_noted(self, on_chunk: OnChunk | None) -> JobResult:
         self._rested = await self._complete(on_chunk)
         return self._rested
 
@@ -122,7 +122,7 @@ async def _arriving(waiting: WaitingEvents, keep_alive_seconds: float) -> AsyncI
         yield data
 
 
-async def _ending(run: "asyncio.Task[Rested]", telling: Telling, *, sent: bool) -> Iterable[bytes]:
+async def _ending(run: "asyncio.Task[JobResult]", telling: Telling, *, sent: bool) -> Iterable[bytes]:
     try:
         reply = reply_of(await run)
     except PenstockError as error:
@@ -136,8 +136,8 @@ async def _ending(run: "asyncio.Task[Rested]", telling: Telling, *, sent: bool) 
 @asynccontextmanager
 async def _running(
     complete: Complete, waiting: WaitingEvents, telling: Telling
-) -> AsyncIterator["asyncio.Task[Rested]"]:
-    async def run() -> Rested:
+) -> AsyncIterator["asyncio.Task[JobResult]"]:
+    async def run() -> JobResult:
         try:
             return await complete(waiting.put if telling.live else None)
         finally:

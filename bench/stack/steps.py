@@ -21,7 +21,7 @@ from schemas.attempt import OpenedAttempt
 from schemas.decision import Complete
 from schemas.errors import PenstockError
 from schemas.ids import DEFAULT_TENANT
-from schemas.job import Held, NewJob
+from schemas.job import LeasedJob, NewJob
 from schemas.lanes import Lane
 from schemas.outcome import Valid
 from schemas.plan import Plan
@@ -125,14 +125,14 @@ async def _must(done: Awaitable[bool]) -> None:
         raise PenstockError("a step was refused by its store")
 
 
-async def _hold(deps: Deps, job: NewJob) -> Held:
+async def _hold(deps: Deps, job: NewJob) -> LeasedJob:
     held = await deps.jobs.hold(job.id, 0)
     if held is None:
         raise PenstockError("a job could not be claimed; does something else work on this database?")
     return held
 
 
-async def _plan(deps: Deps, held: Held) -> tuple[Plan, Ask]:
+async def _plan(deps: Deps, held: LeasedJob) -> tuple[Plan, Ask]:
     [target, *_] = deps.models.chain(MODEL)
     plan = deps.models.plan(held.job, target, held.job.body, deps.now())
     if not isinstance(plan, Plan):
@@ -156,7 +156,7 @@ async def _admit(deps: Deps, _: Plan, ask: Ask) -> Grant:
     return grant
 
 
-def _opened(held: Held, plan: Plan, ask: Ask, grant: Grant) -> OpenedAttempt:
+def _opened(held: LeasedJob, plan: Plan, ask: Ask, grant: Grant) -> OpenedAttempt:
     return OpenedAttempt(
         id=ask.attempt_id,
         job_id=held.job.id,
@@ -176,7 +176,7 @@ async def _call(deps: Deps, plan: Plan, opened: OpenedAttempt) -> Reply:
     return reply
 
 
-async def _judge(deps: Deps, held: Held, opened: OpenedAttempt, reply: Reply) -> tuple[AttemptClose, Complete]:
+async def _judge(deps: Deps, held: LeasedJob, opened: OpenedAttempt, reply: Reply) -> tuple[AttemptClose, Complete]:
     judged = await deps.models.judge(reply, held.job.contract, held.job.tenant_id)
     if not isinstance(judged, Valid):
         raise PenstockError("the upstream's answer does not meet its schema")
@@ -184,5 +184,5 @@ async def _judge(deps: Deps, held: Held, opened: OpenedAttempt, reply: Reply) ->
     return attempt_close, Complete(reply=reply, output=judged.output)
 
 
-async def _record(deps: Deps, held: Held, attempt_close: AttemptClose, decision: Complete) -> None:
+async def _record(deps: Deps, held: LeasedJob, attempt_close: AttemptClose, decision: Complete) -> None:
     await _must(deps.jobs.record(held.lease, attempt_close.closed, decision))

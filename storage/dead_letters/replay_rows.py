@@ -7,7 +7,7 @@ from schemas.decision import DeadReason
 from schemas.ids import BatchId, JobId, ReplayId, TenantId
 from schemas.jsons import JsonObject
 from schemas.lanes import Lane
-from schemas.replay import DeadLetters, Mended, NewReplay, Patch, Replay, ReplayState
+from schemas.replay import DeadLetters, NewReplay, Patch, PatchedJob, Replay, ReplayState
 from storage.database.engine import dumps
 from storage.database.statements import Row
 from storage.rows import contract_from, contract_json
@@ -51,14 +51,14 @@ def replay_from(row: Row) -> Replay:
     )
 
 
-def mended_parameters(mended: Mended) -> JsonObject:
+def mended_parameters(patched_job: PatchedJob) -> JsonObject:
     """Column values of a letter that goes back to work."""
     return {
-        "id": mended.letter.id,
-        "generation": mended.letter.generation,
-        "model": mended.model,
-        "contract": dumps(contract_json(mended.contract)),
-        "body": dumps(mended.body),
+        "id": patched_job.letter.id,
+        "generation": patched_job.letter.generation,
+        "model": patched_job.model,
+        "contract": dumps(contract_json(patched_job.contract)),
+        "body": dumps(patched_job.body),
     }
 
 

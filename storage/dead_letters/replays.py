@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from schemas.errors import IdempotencyConflict
 from schemas.ids import JobId, ReplayId, TenantId
 from schemas.jsons import JsonObject
-from schemas.replay import DeadBody, Mended, NewReplay, Refused, Replay, ReplayOutcomes, ReplayState
+from schemas.replay import DeadBody, NewReplay, PatchedJob, Refused, Replay, ReplayOutcomes, ReplayState
 from storage.database.engine import transaction
 from storage.database.listings import Listings, cursor_moment
 from storage.database.notify import ring
@@ -225,14 +225,14 @@ class ReplayTable:
         return [_letter(row, bodies.get(row["id"])) for row in rows if row["id"] in first]
 
     async def move(
-        self, replay: Replay, mended: Sequence[Mended], refused: Sequence[Refused]
+        self, replay: Replay, patched_job: Sequence[PatchedJob], refused: Sequence[Refused]
     ) -> Sequence[JobId] | None:
         """One round: queue the mended, note the refused; returns who moved, or None where the fence has passed."""
-        step = {"id": replay.id, "version": replay.version, "cursor_at": _cursor(mended, refused)}
+        step = {"id": replay.id, "version": replay.version, "cursor_at": _cursor(patched_job, refused)}
         async with transaction(self._engine) as connection:
             if not await fetch(connection, STEP, step):
                 return None
-            moved = await _moved(connection, replay, mended)
+            moved = await _moved(connection, replay, patched_job)
             if refused:
                 await run(connection, REFUSE, _refusals(replay.id, refused))
             counts = {"moved": len(moved), "refused": len(refused), "burst_seconds": BURST_SECONDS}
@@ -298,8 +298,8 @@ def _same(wanted: NewReplay, found: Replay) -> Replay:
     return found
 
 
-async def _moved(connection: AsyncConnection, replay: Replay, mended: Sequence[Mended]) -> list[JobId]:
-    if not mended:
+async def _moved(connection: AsyncConnection, replay: Replay, patched_job: Sequence[PatchedJob]) -> list[JobId]:
+    if not patched_job:
         return []
     terms = {
         "replay_id": replay.id,
@@ -308,7 +308,7 @@ async def _moved(connection: AsyncConnection, replay: Replay, mended: Sequence[M
         "deadline_seconds": replay.patch.deadline_seconds,
         "max_cost_nano_usd": replay.patch.max_cost_nano_usd,
     }
-    rows = await fetch(connection, MOVE, columns([mended_parameters(one) for one in mended]) | terms)
+    rows = await fetch(connection, MOVE, columns([mended_parameters(one) for one in patched_job]) | terms)
     await ring(connection)
     return [JobId(row["id"]) for row in rows]
 
@@ -322,9 +322,9 @@ def _refusals(replay_id: ReplayId, refused: Sequence[Refused]) -> dict[str, Any]
     }
 
 
-def _cursor(mended: Sequence[Mended], refused: Sequence[Refused]) -> datetime | None:
+def _cursor(patched_job: Sequence[PatchedJob], refused: Sequence[Refused]) -> datetime | None:
     """Where the next round begins to look; ties are told apart by what they have become."""
-    looked_at = [one.letter for one in mended] + [one.letter for one in refused]
+    looked_at = [one.letter for one in patched_job] + [one.letter for one in refused]
     return max((letter.rested_at for letter in looked_at), default=None)
 
 

@@ -7,7 +7,7 @@ from typing import Protocol
 from schemas.attempt import ClosedAttempt, OpenedAttempt
 from schemas.decision import AskAgain, Decision
 from schemas.ids import JobId
-from schemas.job import Held, Lease
+from schemas.job import Lease, LeasedJob
 from storage.database.group_commit import GroupCommitter
 from storage.jobs.writes import Claim, JobTable, Record
 
@@ -26,14 +26,14 @@ class GroupedJobs:
     """What the pipeline asks of storage. A lease is over with the record that ends it, whatever its block does then."""
 
     def __init__(self, table: JobTable, lease_keeper: LeaseRenewal) -> None:
-        self._holds = GroupCommitter[Claim, Held | None](table.hold)
+        self._holds = GroupCommitter[Claim, LeasedJob | None](table.hold)
         self._opens = GroupCommitter[OpenedAttempt, bool](table.open)
         self._records = GroupCommitter[Record, bool](table.record)
         self._returns = GroupCommitter[Lease, bool](table.hand_back)
         self._table = table
         self._lease_keeper = lease_keeper
 
-    async def hold(self, job_id: JobId, generation: int, claim: str | None = None) -> Held | None:
+    async def hold(self, job_id: JobId, generation: int, claim: str | None = None) -> LeasedJob | None:
         """Take the job; None when it is taken, stale or at rest. By the name of a claim it may be asked again."""
         return await self._holds.submit(Claim(job_id, generation, claim))
 

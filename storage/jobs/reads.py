@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from schemas.accepted import Rested
+from schemas.accepted import JobResult
 from schemas.ids import BatchId, JobId, TenantId
 from schemas.job import Target
 from schemas.jsons import JsonObject
@@ -161,7 +161,7 @@ class Reads:
             attempts=tuple(attempt_view(row) for row in attempts),
         )
 
-    async def rested(self, job_id: JobId) -> Rested | None:
+    async def rested(self, job_id: JobId) -> JobResult | None:
         """A job's end, or None while it is not at rest."""
         rows = await self._rows(RESTED, id=job_id)
         return _rested_from(rows[0]) if rows else None
@@ -219,8 +219,8 @@ def _job_view(row: Row) -> JobView:
     )
 
 
-def _rested_from(row: Row) -> Rested:
-    return Rested(
+def _rested_from(row: Row) -> JobResult:
+    return JobResult(
         job_id=JobId(row["id"]),
         state=JobState(row["state"]),
         lane=Lane(row["lane"]),

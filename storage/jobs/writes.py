@@ -12,13 +12,13 @@ from typing import Any, NamedTuple, assert_never
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from schemas.accepted import Accepted
+from schemas.accepted import Submission
 from schemas.attempt import ClosedAttempt, OpenedAttempt
 from schemas.decision import AskAgain, Complete, DeadLetter, Decision, Expire, Park, RetryAt
 from schemas.errors import IdempotencyConflict
 from schemas.fingerprint import cause_of
 from schemas.ids import AttemptId, JobId, TenantId
-from schemas.job import Held, Lease, NewJob
+from schemas.job import Lease, LeasedJob, NewJob
 from schemas.jsons import JsonObject
 from schemas.lanes import PUBLISHED_BY_INTAKE
 from schemas.states import JobState
@@ -263,7 +263,7 @@ class JobTable:
         self._holder = holder
         self._lease_seconds = lease_seconds
 
-    async def insert(self, jobs: Sequence[NewJob], *, held: bool = False) -> list[Accepted]:
+    async def insert(self, jobs: Sequence[NewJob], *, held: bool = False) -> list[Submission]:
         """Store jobs, idempotently by (tenant, key). Raises IdempotencyConflict, and then stores none of them.
 
         Those that are held wait for what the canary of their batch says (`storage.batches.stop_losses`).
@@ -281,7 +281,7 @@ class JobTable:
             for job in jobs
         ]
 
-    async def insert_running(self, job: NewJob) -> Held | Accepted:
+    async def insert_running(self, job: NewJob) -> LeasedJob | Submission:
         """Store a job that is born running in this process. Raises IdempotencyConflict."""
         async with transaction(self._engine) as connection:
             stored = await self._insert(connection, [job], JobState.RUNNING, holder=self._holder)
@@ -292,9 +292,9 @@ class JobTable:
         given = parameters_of(job) | {"body": job.body, "contract": None}
         facts = given | row | {"fence": 1, "tries": 0, "spent_nano_usd": 0, "waiting_since": None, "wait_reason": None}
         held = self._held(facts)
-        return Held(job=replace(held.job, contract=job.contract), lease=held.lease)
+        return LeasedJob(job=replace(held.job, contract=job.contract), lease=held.lease)
 
-    async def named_by_key(self, job: NewJob) -> Accepted | None:
+    async def named_by_key(self, job: NewJob) -> Submission | None:
         """The stored job that has the idempotency key of this one. Raises IdempotencyConflict."""
         if job.idempotency_key is None:
             return None
@@ -302,7 +302,7 @@ class JobTable:
             named = await self._named_before(connection, [job])
         return named.get((job.tenant_id, job.idempotency_key))
 
-    async def hold(self, claims: Sequence[Claim | tuple[JobId, int]]) -> list[Held | None]:
+    async def hold(self, claims: Sequence[Claim | tuple[JobId, int]]) -> list[LeasedJob | None]:
         """Take jobs by compare-and-set on generation and state; None for what is taken, stale, stopped or at rest.
 
         A claim with a name may be repeated: what it has taken already is the same lease, renewed.
@@ -391,7 +391,7 @@ class JobTable:
 
     async def _named_before(
         self, connection: AsyncConnection, jobs: Sequence[NewJob]
-    ) -> dict[tuple[str, str | None], Accepted]:
+    ) -> dict[tuple[str, str | None], Submission]:
         if not jobs:
             return {}
         keys = {
@@ -409,11 +409,11 @@ class JobTable:
                 )
         return {key: accepted_from(row, repeated=True) for key, row in found.items()}
 
-    def _held(self, row: Any) -> Held:  # noqa: ANN401 - a row
+    def _held(self, row: Any) -> LeasedJob:  # noqa: ANN401 - a row
         job = job_from(row)
         until_at: datetime = row["lease_until"]
         lease = Lease(job_id=job.id, fence=job.fence, holder=self._holder, until_at=until_at.astimezone(UTC))
-        return Held(job=job, lease=lease)
+        return LeasedJob(job=job, lease=lease)
 
 
 def unpatched(request_digest: str) -> str:

@@ -59,7 +59,7 @@ GROUP BY 1, 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Passed:
+class ThresholdReached:
     """Settled money reached a percentage of a limit; `full_at` is when all of it is spent at the present burn."""
 
     scope: str
@@ -75,7 +75,7 @@ class StoredThreshold:
     """The same, durable. `sends` is how often it was sent."""
 
     id: int
-    passed: Passed
+    passed: ThresholdReached
     passed_at: datetime
     sends: int
 
@@ -86,11 +86,11 @@ class ThresholdTable:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
-    async def record(self, passed: Sequence[Passed]) -> list[StoredThreshold]:
+    async def record(self, passed: Sequence[ThresholdReached]) -> list[StoredThreshold]:
         """Write down what is new of these; returns that. Safe to call again with the same."""
         if not passed:
             return []
-        rows = [{name: getattr(each, name) for name in Passed.__dataclass_fields__} for each in passed]
+        rows = [{name: getattr(each, name) for name in ThresholdReached.__dataclass_fields__} for each in passed]
         return [_stored(row) for row in await self._rows(RECORD, **columns(rows))]
 
     async def due(self, most: int = MOST_PER_ROUND) -> list[StoredThreshold]:
@@ -118,7 +118,7 @@ class ThresholdTable:
 def _stored(row: Row) -> StoredThreshold:
     return StoredThreshold(
         id=row["id"],
-        passed=Passed(
+        passed=ThresholdReached(
             scope=row["scope"],
             window=row["time_window"],
             limit_nano_usd=NanoUsd(row["limit_nano_usd"]),

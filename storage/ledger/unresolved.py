@@ -107,7 +107,7 @@ class SuspenseTotal:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Standing:
+class ResolvedCharge:
     """How an attempt stands after somebody has said what it cost."""
 
     state: AttemptState
@@ -154,7 +154,7 @@ class SuspenseTable:
         )
         return [opened_from(row) for row in rows]
 
-    async def resolve(self, attempt_id: AttemptId, billed_nano_usd: NanoUsd | None) -> Standing | None:
+    async def resolve(self, attempt_id: AttemptId, billed_nano_usd: NanoUsd | None) -> ResolvedCharge | None:
         """Say what an attempt in suspense was billed, None for nothing; returns how it stands then.
 
         One that had left suspense before is left as it stands. None where there is no such attempt.
@@ -194,8 +194,8 @@ def _view(row: Row) -> SuspenseView:
     )
 
 
-def _standing(row: Row) -> Standing:
-    return Standing(
+def _standing(row: Row) -> ResolvedCharge:
+    return ResolvedCharge(
         state=AttemptState(row["state"]),
         outcome=row["outcome"],
         cost_nano_usd=NanoUsd(row["cost_nano_usd"]),

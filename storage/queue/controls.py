@@ -83,7 +83,7 @@ MOVE_BATCHES = "UPDATE batches SET lane = :lane WHERE :kind = 'batch' AND id = :
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Begun:
+class ControlStarted:
     """A control that is in force, and how many jobs its first round has reached."""
 
     control: Control
@@ -96,12 +96,12 @@ class ControlTable:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
-    async def pause(self, subject: Subject) -> Begun:
+    async def pause(self, subject: Subject) -> ControlStarted:
         """Let nothing more of it start; what is published is put back."""
         async with transaction(self._engine) as connection:
             [row] = await fetch(connection, PAUSE, _named(subject))
             reached = await fetch(connection, PUT_BACK, {"most": MOST_PER_ROUND})
-        return Begun(control=_control_from(row), jobs=len(reached))
+        return ControlStarted(control=_control_from(row), jobs=len(reached))
 
     async def resume(self, subject: Subject) -> Control | None:
         """Let it start again; None where it was not paused."""
@@ -110,7 +110,7 @@ class ControlTable:
             await ring(connection)
         return _control_from(rows[0]) if rows else None
 
-    async def move(self, subject: Subject, lane: Lane) -> Begun:
+    async def move(self, subject: Subject, lane: Lane) -> ControlStarted:
         """Put what waits of it into another lane."""
         async with transaction(self._engine) as connection:
             await run(connection, MOVE_BATCHES, _named(subject) | {"lane": lane.value})
@@ -118,7 +118,7 @@ class ControlTable:
             await ring(connection)
         return begun
 
-    async def cancel(self, subject: Subject) -> Begun:
+    async def cancel(self, subject: Subject) -> ControlStarted:
         """Rest what waits of it as cancelled; its batches end."""
         async with transaction(self._engine) as connection:
             await run(connection, CANCEL_BATCHES, _named(subject))
@@ -159,7 +159,7 @@ class ControlTable:
             return await fetch(connection, query, parameters)
 
 
-async def begin(connection: AsyncConnection, verb: Verb, subject: Subject, lane: Lane | None = None) -> Begun:
+async def begin(connection: AsyncConnection, verb: Verb, subject: Subject, lane: Lane | None = None) -> ControlStarted:
     """Put a cancellation or a move in force with its first round; it takes effect when the transaction commits."""
     if verb is Verb.CANCEL:
         await run(connection, STOP_MOVING, _named(subject))
@@ -169,7 +169,7 @@ async def begin(connection: AsyncConnection, verb: Verb, subject: Subject, lane:
     jobs = await _round(connection, control, MOST_PER_ROUND)
     if jobs < MOST_PER_ROUND:
         await run(connection, SWEPT, _exactly(control))
-    return Begun(control=control, jobs=jobs)
+    return ControlStarted(control=control, jobs=jobs)
 
 
 async def _round(connection: AsyncConnection, control: Control, most: int) -> int:

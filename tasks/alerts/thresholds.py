@@ -17,7 +17,7 @@ from admission.ledger import BudgetEvent
 from admission.limits import Balance
 from schemas.admission import RULE_SCOPE, BudgetCounter
 from schemas.money import NanoUsd, usd_text
-from storage.ledger.budget_alerts import Passed, StoredThreshold
+from storage.ledger.budget_alerts import StoredThreshold, ThresholdReached
 from tasks.budgets.counters import Budget, budget_of, window_ends_at, window_name
 from tasks.configuration.effective import Configuration
 from tasks.maintenance.items import Isolation
@@ -52,7 +52,7 @@ class BudgetRedis(Protocol):
 class ThresholdRows(Protocol):
     """Where they are written down."""
 
-    async def record(self, passed: Sequence[Passed]) -> Sequence[StoredThreshold]:
+    async def record(self, passed: Sequence[ThresholdReached]) -> Sequence[StoredThreshold]:
         """Write down what is new; returns that."""
 
     async def burn(self, seconds: float) -> Mapping[tuple[str, str], NanoUsd]:
@@ -131,7 +131,7 @@ class Thresholds:
 
         return await self._isolation.each(passed, lambda counter: _name(*counter[:2]), record)
 
-    async def _record_one(self, passed: Passed) -> int:
+    async def _record_one(self, passed: ThresholdReached) -> int:
         new = await self.rows.record([passed])
         for each in new:
             log.warning(
@@ -151,11 +151,11 @@ class Thresholds:
         percent: int,
         settled: NanoUsd,
         burn: Mapping[tuple[str, str], NanoUsd],
-    ) -> Passed:
+    ) -> ThresholdReached:
         effective, now = self.configuration.effective, self.now()
         budget = budget_of(counter, effective.budgets if effective else (), now)
         lately = burn.get((counter.scope, counter.window), NanoUsd(0))
-        return Passed(
+        return ThresholdReached(
             scope=counter.scope,
             window=counter.window,
             limit_nano_usd=counter.limit_nano_usd,

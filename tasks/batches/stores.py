@@ -3,9 +3,9 @@
 from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
-from schemas.accepted import Accepted, Rested
+from schemas.accepted import JobResult, Submission
 from schemas.ids import BatchId, FileId, JobId, TenantId
-from schemas.job import Held, NewJob
+from schemas.job import LeasedJob, NewJob
 from schemas.lanes import Lane
 from schemas.stop_loss import NO_STOP_LOSS, StopLoss
 from storage.batches.batches import StoredBatch
@@ -16,13 +16,13 @@ from tasks.dispatch.publisher import Published
 class JobRows(Protocol):
     """Writes jobs."""
 
-    async def insert(self, jobs: Sequence[NewJob]) -> Sequence[Accepted]:
+    async def insert(self, jobs: Sequence[NewJob]) -> Sequence[Submission]:
         """Store jobs in one transaction, idempotently by (tenant, key). Raises IdempotencyConflict."""
 
-    async def insert_running(self, job: NewJob) -> Held | Accepted:
+    async def insert_running(self, job: NewJob) -> LeasedJob | Submission:
         """Store a job that is born running in this process, or return what its key had named before."""
 
-    async def named_by_key(self, job: NewJob) -> Accepted | None:
+    async def named_by_key(self, job: NewJob) -> Submission | None:
         """The stored job that has the idempotency key of this one, if any. Raises IdempotencyConflict."""
 
     async def mark_dispatched(self, jobs: Sequence[Published]) -> None:
@@ -31,17 +31,17 @@ class JobRows(Protocol):
     async def cancel(self, job_id: JobId, tenant_id: TenantId | None) -> bool:
         """Cancel a job that is not at rest; False where there is none."""
 
-    async def rested(self, job_id: JobId) -> Rested | None:
+    async def rested(self, job_id: JobId) -> JobResult | None:
         """A job's end, or None while it is not at rest."""
 
 
 class BatchJobs(Protocol):
     """Jobs as batches write them."""
 
-    async def insert(self, jobs: Sequence[NewJob]) -> Sequence[Accepted]:
+    async def insert(self, jobs: Sequence[NewJob]) -> Sequence[Submission]:
         """Store jobs in one transaction, idempotently by (tenant, key). Raises IdempotencyConflict."""
 
-    async def insert_held(self, jobs: Sequence[NewJob]) -> Sequence[Accepted]:
+    async def insert_held(self, jobs: Sequence[NewJob]) -> Sequence[Submission]:
         """The same, for jobs that wait for the canary of their batch."""
 
 

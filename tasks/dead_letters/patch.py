@@ -4,14 +4,14 @@ A request that another model or contract is to answer says so itself, and its jo
 """
 
 from schemas.jsons import JsonObject
-from schemas.replay import DeadBody, Mended, Patch, Refused
+from schemas.replay import DeadBody, Patch, PatchedJob, Refused
 from tasks.requests.chat import MAX_MESSAGES
 
 
-def mend(letter: DeadBody, patch: Patch) -> Mended | Refused:
+def patched(letter: DeadBody, patch: Patch) -> PatchedJob | Refused:
     """The letter under the patch, or why the patch does not fit it."""
     if not patch.changes_bodies:
-        return Mended(letter=letter)
+        return PatchedJob(letter=letter)
     body = dict(patch.body if patch.body is not None else letter.body or {})
     if patch.model is not None:
         body["model"] = patch.model
@@ -19,7 +19,7 @@ def mend(letter: DeadBody, patch: Patch) -> Mended | Refused:
         body.pop("response_format", None)  # what the body names would win over the contract when it is sent
     body |= patch.parameters
     why = _appended(body, patch.message)
-    return Refused(letter=letter, why=why) if why else _mended(letter, patch, body)
+    return Refused(letter=letter, why=why) if why else _patched(letter, patch, body)
 
 
 def _appended(body: JsonObject, message: JsonObject | None) -> str | None:
@@ -35,6 +35,6 @@ def _appended(body: JsonObject, message: JsonObject | None) -> str | None:
     return None
 
 
-def _mended(letter: DeadBody, patch: Patch, body: JsonObject) -> Mended:
+def _patched(letter: DeadBody, patch: Patch, body: JsonObject) -> PatchedJob:
     model = body.get("model") if patch.body is not None else patch.model
-    return Mended(letter=letter, body=body, model=model, contract=patch.contract)
+    return PatchedJob(letter=letter, body=body, model=model, contract=patch.contract)

@@ -12,9 +12,9 @@ import structlog
 
 from schemas.errors import ReplayFailed, Unavailable
 from schemas.ids import JobId, ReplayId, TenantId
-from schemas.replay import DeadBody, DeadLetters, Mended, NewReplay, Refused, Replay, ReplayOutcomes, ReplayState
+from schemas.replay import DeadBody, DeadLetters, NewReplay, PatchedJob, Refused, Replay, ReplayOutcomes, ReplayState
 from schemas.states import JobState
-from tasks.dead_letters.patch import mend
+from tasks.dead_letters.patch import patched
 from tasks.maintenance.items import Isolation, reason_of
 from tasks.maintenance.slices import Rotation
 
@@ -56,7 +56,7 @@ class ReplayRows(Protocol):
         """The next letters."""
 
     async def move(
-        self, replay: Replay, mended: Sequence[Mended], refused: Sequence[Refused]
+        self, replay: Replay, patched_job: Sequence[PatchedJob], refused: Sequence[Refused]
     ) -> Sequence[JobId] | None:
         """One round; None where the fence has passed."""
 
@@ -154,21 +154,23 @@ class Replays:
         letters = await self._rows.next(replay, most)
         if not letters:
             return await self._run_dry(replay)
-        tried = [_mended(letter, replay) for letter in letters]
-        mended = [one for one in tried if isinstance(one, Mended)]
+        tried = [_patched(letter, replay) for letter in letters]
+        patched_job = [one for one in tried if isinstance(one, PatchedJob)]
         refused = [one for one in tried if isinstance(one, Refused)]
         try:
-            moved = await self._rows.move(replay, mended, refused)
+            moved = await self._rows.move(replay, patched_job, refused)
         except Unavailable:
             raise
         except Exception:  # a value of one of them: that one stays dead, and says why
             log.exception("replay_round_failed", replay_id=replay.id, letters=len(letters))
-            return await self._move_apart(replay.id, mended, refused)
+            return await self._move_apart(replay.id, patched_job, refused)
         return 0 if moved is None else len(letters)
 
-    async def _move_apart(self, replay_id: ReplayId, mended: Sequence[Mended], refused: Sequence[Refused]) -> int:
+    async def _move_apart(
+        self, replay_id: ReplayId, patched_job: Sequence[PatchedJob], refused: Sequence[Refused]
+    ) -> int:
         """The same round letter by letter, each under the replay's version by then; returns how many were looked at."""
-        letters: list[Mended | Refused] = [*refused, *mended]
+        letters: list[PatchedJob | Refused] = [*refused, *patched_job]
         for number, letter in enumerate(letters):
             replay = await self._rows.find(replay_id, None)
             if replay is None or replay.state not in {ReplayState.CANARY, ReplayState.RUNNING}:
@@ -177,17 +179,17 @@ class Replays:
                 await self._rows.move(replay, [], [letter])
             else:
                 await self._move_one(replay, letter)
-        return len(mended) + len(refused)
+        return len(patched_job) + len(refused)
 
-    async def _move_one(self, replay: Replay, mended: Mended) -> None:
+    async def _move_one(self, replay: Replay, patched_job: PatchedJob) -> None:
         try:
-            await self._rows.move(replay, [mended], [])
+            await self._rows.move(replay, [patched_job], [])
         except Unavailable:
             raise
         except Exception as error:
-            log.exception("letter_cannot_be_replayed", replay_id=replay.id, job_id=mended.letter.id)
+            log.exception("letter_cannot_be_replayed", replay_id=replay.id, job_id=patched_job.letter.id)
             why = f"It cannot be queued. {reason_of(error)}"
-            await self._rows.move(replay, [], [Refused(letter=mended.letter, why=why)])
+            await self._rows.move(replay, [], [Refused(letter=patched_job.letter, why=why)])
 
     async def discard(self, which: DeadLetters) -> list[JobId]:
         """Put them aside; returns their ids."""
@@ -225,9 +227,9 @@ def _round_size(replay: Replay) -> int:
     return min(most, replay.canary - replay.replayed) if replay.state is ReplayState.CANARY else most
 
 
-def _mended(letter: DeadBody, replay: Replay) -> Mended | Refused:
+def _patched(letter: DeadBody, replay: Replay) -> PatchedJob | Refused:
     try:
-        return mend(letter, replay.patch)
+        return patched(letter, replay.patch)
     except Exception as error:  # a body that an older version took in: that letter stays dead, and says why
         log.exception("letter_cannot_be_replayed", replay_id=replay.id, job_id=letter.id)
         return Refused(letter=letter, why=f"It cannot be changed. {reason_of(error)}")

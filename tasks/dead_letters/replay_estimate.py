@@ -12,9 +12,9 @@ import structlog
 
 from schemas.job import Job
 from schemas.money import ZERO, NanoUsd
-from schemas.replay import DeadBody, DeadLetters, Estimate, Mended, Patch
+from schemas.replay import DeadBody, DeadLetters, Estimate, Patch, PatchedJob
 from schemas.states import JobState
-from tasks.dead_letters.patch import mend
+from tasks.dead_letters.patch import patched
 from tasks.quotes.quote import PricedModels, dearest_call, worst_case
 
 log = structlog.get_logger()
@@ -65,11 +65,11 @@ class ReplayPrices:
     def _price(self, job: Job, patch: Patch, now: datetime) -> "_Price | None":
         """What the replay of one letter may cost; None where it would be refused."""
         try:
-            mended = _again(job, patch, now)
-            if mended is None:
+            patched_job = _again(job, patch, now)
+            if patched_job is None:
                 return None
-            quoted = dearest_call(self._models, mended, now)
-            return _Price(quoted, worst_case(mended, quoted or ZERO))
+            quoted = dearest_call(self._models, patched_job, now)
+            return _Price(quoted, worst_case(patched_job, quoted or ZERO))
         except Exception:  # a body that an older version took in: the replay refuses that letter, and no other
             log.exception("letter_cannot_be_priced", job_id=job.id)
             return None
@@ -85,14 +85,14 @@ def _again(job: Job, patch: Patch, now: datetime) -> Job | None:
     letter = DeadBody(
         id=job.id, tenant_id=job.tenant_id, generation=job.generation, rested_at=job.created_at, body=job.body
     )
-    mended = mend(letter, patch)
-    if not isinstance(mended, Mended):
+    patched_job = patched(letter, patch)
+    if not isinstance(patched_job, PatchedJob):
         return None
     return replace(
         job,
-        body=mended.body or job.body,
-        model=mended.model or job.model,
-        contract=mended.contract or job.contract,
+        body=patched_job.body or job.body,
+        model=patched_job.model or job.model,
+        contract=patched_job.contract or job.contract,
         lane=patch.lane or job.lane,
         state=JobState.QUEUED,
         tries=0,

@@ -15,7 +15,7 @@ from schemas.attempt import ClosedAttempt, OpenedAttempt
 from schemas.contract import OutputContract
 from schemas.decision import Decision
 from schemas.ids import AttemptId, JobId, TenantId
-from schemas.job import Held, Job, Lease, Target
+from schemas.job import Job, Lease, LeasedJob, Target
 from schemas.jsons import JsonObject
 from schemas.money import Price
 from schemas.outcome import Judged, Valid
@@ -28,7 +28,7 @@ OnChunk: TypeAlias = Callable[[JsonObject], Awaitable[None]]
 class Jobs(Protocol):
     """The durable side: every write names the fence and is grouped with those of other jobs."""
 
-    async def hold(self, job_id: JobId, generation: int) -> Held | None:
+    async def hold(self, job_id: JobId, generation: int) -> LeasedJob | None:
         """Take the job by compare-and-set; None when it is taken, stale or at rest."""
 
     async def open(self, attempt: OpenedAttempt) -> bool:

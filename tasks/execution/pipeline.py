@@ -20,7 +20,7 @@ from schemas.attempt import ClosedAttempt, OpenedAttempt
 from schemas.decision import AskAgain, DeadLetter, DeadReason, Decision
 from schemas.errors import AccountUnavailable, Unavailable
 from schemas.ids import JobId
-from schemas.job import Held, Job, Lease, Target
+from schemas.job import Job, Lease, LeasedJob, Target
 from schemas.jsons import JsonObject
 from schemas.money import NanoUsd
 from schemas.outcome import Failed, InternalFault, Invalid, Judged, NotAdmitted, NotAllowed, Outcome, Voided
@@ -85,7 +85,7 @@ async def run_job(job_id: JobId, generation: int, deps: Deps) -> None:
 
 
 async def live(
-    held: Held, deps: Deps, on_chunk: OnChunk | None = None, patience_seconds: float = 0.0
+    held: LeasedJob, deps: Deps, on_chunk: OnChunk | None = None, patience_seconds: float = 0.0
 ) -> tuple[Outcome, Decision]:
     """Attempt, decide and record until the decision is not to ask again. Returns the last outcome and decision.
 
@@ -95,7 +95,9 @@ async def live(
         return await _live(held, deps, on_chunk, patience_seconds)
 
 
-async def _live(held: Held, deps: Deps, on_chunk: OnChunk | None, patience_seconds: float) -> tuple[Outcome, Decision]:
+async def _live(
+    held: LeasedJob, deps: Deps, on_chunk: OnChunk | None, patience_seconds: float
+) -> tuple[Outcome, Decision]:
     job, sink = held.job, StreamSink(on_chunk)
     progress = Progress(
         body=job.body,
@@ -117,7 +119,7 @@ async def _live(held: Held, deps: Deps, on_chunk: OnChunk | None, patience_secon
 
 
 @asynccontextmanager
-async def _handing_back(claim: asyncio.Future[Held | None], deps: Deps) -> AsyncIterator[None]:
+async def _handing_back(claim: asyncio.Future[LeasedJob | None], deps: Deps) -> AsyncIterator[None]:
     """A cancelled job goes back to its lane at once, also where its claim was still under way.
 
     Where the lease was lost, that is somebody else's and no-op.

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol
 
-from schemas.accepted import Rested
+from schemas.accepted import JobResult
 from schemas.errors import PenstockError
 from schemas.ids import JobId
 from schemas.jsons import JsonObject
@@ -54,7 +54,7 @@ class Promises(Protocol):
 class Ends(Protocol):
     """How jobs ended."""
 
-    async def rested(self, job_id: JobId) -> Rested | None:
+    async def rested(self, job_id: JobId) -> JobResult | None:
         """A job's end, or None while it is not at rest."""
 
 
@@ -95,14 +95,14 @@ class Deliveries:
         await self._backend.fail(task_id, JobNotCompleted(f"The result cannot be delivered. {reason_of(error)}"))
         await self._promises.delivered([task_id])
 
-    async def _tell(self, promise: Delivery, rested: Rested) -> None:
+    async def _tell(self, promise: Delivery, rested: JobResult) -> None:
         if rested.state is JobState.COMPLETED:
             await self._backend.succeed(promise.task_id, completed_job(rested))
         else:
             await self._backend.fail(promise.task_id, JobNotCompleted(_sentence(rested)))
 
 
-def completed_job(rested: Rested) -> JsonObject:
+def completed_job(rested: JobResult) -> JsonObject:
     """A completed job as its Celery caller gets it; `reply` is the chat completion object."""
     return {
         "id": rested.job_id,
@@ -114,6 +114,6 @@ def completed_job(rested: Rested) -> JsonObject:
     }
 
 
-def _sentence(rested: Rested) -> str:
+def _sentence(rested: JobResult) -> str:
     why = rested.message or rested.dead_reason or rested.state.value
     return f"The job {rested.job_id} is {rested.state.value} ({rested.dead_reason or rested.state.value}): {why}"

@@ -12,7 +12,7 @@ from typing import assert_never
 
 import structlog
 
-from schemas.accepted import Accepted, Rested
+from schemas.accepted import JobResult, Submission
 from schemas.admission import TENANT_REASONS, Refusal, RefusalReason
 from schemas.decision import Complete, DeadLetter
 from schemas.errors import QuotaReached, RedisUnavailable, ShareUsedUp, Unavailable
@@ -78,7 +78,7 @@ class Intake:
         self._check = check
         self._publish_again_at = float("-inf")
 
-    async def submit(self, job: NewJob) -> Accepted:
+    async def submit(self, job: NewJob) -> Submission:
         """Store a job and publish it if its lane is urgent. Safe to call twice under one idempotency key.
 
         Of a tenant that has many urgent jobs published the rest is left to dispatch, which is fair between tenants.
@@ -101,7 +101,7 @@ class Intake:
         """Cancel a job that is not at rest; its cost so far stays booked."""
         return await self._jobs.cancel(job_id, tenant_id)
 
-    async def complete(self, job: NewJob, on_chunk: OnChunk | None = None) -> Rested:
+    async def complete(self, job: NewJob, on_chunk: OnChunk | None = None) -> JobResult:
         """Run a job in this process by the same pipeline and wait for its end.
 
         A job that would have to wait longer than its caller is cancelled; the caller learns what it waited for. Before
@@ -125,9 +125,9 @@ class Intake:
                 return await self._known(known)
             return await self._complete(job, on_chunk, max(0.0, PATIENCE_SECONDS - (time.monotonic() - began)))
 
-    async def _complete(self, job: NewJob, on_chunk: OnChunk | None, patience_seconds: float) -> Rested:
+    async def _complete(self, job: NewJob, on_chunk: OnChunk | None, patience_seconds: float) -> JobResult:
         held = await self._jobs.insert_running(job)
-        if isinstance(held, Accepted):
+        if isinstance(held, Submission):
             return await self._known(held)
         watch = Stopwatch(self._deps.gate, self._deps.pause, clock=time.monotonic)
         deps = replace(self._deps, gate=watch, pause=watch.pause)
@@ -174,7 +174,7 @@ class Intake:
     def _may_publish(self) -> bool:
         return time.monotonic() >= self._publish_again_at
 
-    async def _tell_workers(self, accepted: Accepted, tenant_id: TenantId) -> None:
+    async def _tell_workers(self, accepted: Submission, tenant_id: TenantId) -> None:
         """Publish a job, or leave it to dispatch. Whatever fails here, the job is stored, and dispatch takes it too."""
         try:
             if await self._limits.allowances.take(tenant_id, accepted.lane):
@@ -186,7 +186,7 @@ class Intake:
         except Exception:  # a bug here is no reason to tell the caller that nothing was accepted
             log.exception("publish_left_to_dispatch", job_id=accepted.job_id, lane=accepted.lane)
 
-    async def _publish(self, accepted: Accepted) -> None:
+    async def _publish(self, accepted: Submission) -> None:
         one = [Published(job_id=accepted.job_id, generation=accepted.generation)]
         try:
             await self._outlet.publish(accepted.lane, one)
@@ -196,16 +196,16 @@ class Intake:
             return
         await self._jobs.mark_dispatched(one)
 
-    async def _known(self, accepted: Accepted) -> Rested:
+    async def _known(self, accepted: Submission) -> JobResult:
         rested = await self._jobs.rested(accepted.job_id)
         return rested or _unfinished(accepted.job_id, accepted.lane)
 
 
-def _unfinished(job_id: JobId, lane: Lane) -> Rested:
-    return Rested(job_id=job_id, state=JobState.RUNNING, lane=lane, message="This job has not finished yet.")
+def _unfinished(job_id: JobId, lane: Lane) -> JobResult:
+    return JobResult(job_id=job_id, state=JobState.RUNNING, lane=lane, message="This job has not finished yet.")
 
 
-def _with_cause(rested: Rested, outcome: Outcome, waited_ms: int) -> Rested:
+def _with_cause(rested: JobResult, outcome: Outcome, waited_ms: int) -> JobResult:
     match outcome:
         case NotAdmitted(reason=why):
             message = USED_UP if why in TENANT_REASONS else "A limit is exhausted."

@@ -26,7 +26,7 @@ from schemas.job import Target
 from schemas.jsons import JsonObject
 from schemas.money import NanoUsd, Price, nano_from_usd, read_usd, usd_text
 from schemas.reply import Reply
-from storage.ledger.unresolved import OPERATORS_WORD, Span, Standing, SuspenseView
+from storage.ledger.unresolved import OPERATORS_WORD, ResolvedCharge, Span, SuspenseView
 from tasks.ledger.reconciliation import PRESUME_AFTER_SECONDS
 from tasks.maintenance.items import Isolation
 from tasks.requests.chat import MAX_COST_USD
@@ -65,7 +65,7 @@ class SuspenseRows(Protocol):
     async def oldest(self, *, after: AttemptId | None = None, most: int = 50) -> Sequence[SuspenseView]:
         """Oldest first."""
 
-    async def resolve(self, attempt_id: AttemptId, billed_nano_usd: NanoUsd | None) -> Standing | None:
+    async def resolve(self, attempt_id: AttemptId, billed_nano_usd: NanoUsd | None) -> ResolvedCharge | None:
         """An operator's word; returns how the attempt stands then."""
 
 
@@ -243,7 +243,7 @@ def _amount(given: str | float) -> NanoUsd:
     return nano_from_usd(amount)
 
 
-def _otherwise(standing: Standing) -> str:
+def _otherwise(standing: ResolvedCharge) -> str:
     match standing.state:
         case AttemptState.SUSPENSE | AttemptState.OPENED:
             return "This attempt is still under way; only what is in suspense can be resolved."

@@ -11,22 +11,22 @@ from schemas.control import Control, Kind, Subject
 from schemas.errors import InvalidRequest, NotFound, UnknownModel
 from schemas.ids import JobId, TenantId
 from schemas.lanes import Lane
-from storage.queue.controls import Begun
+from storage.queue.controls import ControlStarted
 
 
 class ControlRows(Protocol):
     """Where the operator's words are kept."""
 
-    async def pause(self, subject: Subject) -> Begun:
+    async def pause(self, subject: Subject) -> ControlStarted:
         """Let nothing more of it start."""
 
     async def resume(self, subject: Subject) -> Control | None:
         """Let it start again."""
 
-    async def move(self, subject: Subject, lane: Lane) -> Begun:
+    async def move(self, subject: Subject, lane: Lane) -> ControlStarted:
         """Put what waits of it into another lane."""
 
-    async def cancel(self, subject: Subject) -> Begun:
+    async def cancel(self, subject: Subject) -> ControlStarted:
         """Rest what waits of it as cancelled."""
 
     async def all(self) -> list[Control]:
@@ -50,7 +50,7 @@ class Controls:
         self._chain = chain
         self._cancel_job = cancel_job
 
-    async def pause(self, subject: Subject) -> Begun:
+    async def pause(self, subject: Subject) -> ControlStarted:
         """Let nothing more of it start until it is resumed. Safe to call twice. Raises NotFound."""
         await self._check(subject)
         return await self._rows.pause(subject)
@@ -62,12 +62,12 @@ class Controls:
             raise NotFound(f"The {subject.kind} '{subject.name}' is not paused.", param="name")
         return resumed
 
-    async def move(self, subject: Subject, lane: Lane) -> Begun:
+    async def move(self, subject: Subject, lane: Lane) -> ControlStarted:
         """Put what waits of it into another lane; what comes later takes its own. Raises NotFound."""
         await self._check_movable(subject)
         return await self._rows.move(subject, lane)
 
-    async def cancel(self, subject: Subject) -> Begun:
+    async def cancel(self, subject: Subject) -> ControlStarted:
         """Rest what waits of it as cancelled; what comes later is not. Raises NotFound."""
         await self._check_movable(subject)
         begun = await self._rows.cancel(subject)

@@ -3,9 +3,9 @@
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import asdict, replace
 
-from schemas.accepted import Accepted, Rested
+from schemas.accepted import JobResult, Submission
 from schemas.ids import BatchId, FileId, JobId, TenantId
-from schemas.job import Held, Job, NewJob
+from schemas.job import Job, LeasedJob, NewJob
 from schemas.money import NanoUsd
 from schemas.outcome import CACHED, Valid
 from schemas.reply import Reply
@@ -34,19 +34,19 @@ class StoredJobs:
         self._table = table
         self._reads = reads
 
-    async def insert(self, jobs: Sequence[NewJob]) -> Sequence[Accepted]:
+    async def insert(self, jobs: Sequence[NewJob]) -> Sequence[Submission]:
         """Store jobs in one transaction."""
         return await self._table.insert(jobs)
 
-    async def insert_held(self, jobs: Sequence[NewJob]) -> Sequence[Accepted]:
+    async def insert_held(self, jobs: Sequence[NewJob]) -> Sequence[Submission]:
         """Store jobs that wait for the canary of their batch."""
         return await self._table.insert(jobs, held=True)
 
-    async def insert_running(self, job: NewJob) -> Held | Accepted:
+    async def insert_running(self, job: NewJob) -> LeasedJob | Submission:
         """Store a job that this process runs itself."""
         return await self._table.insert_running(job)
 
-    async def named_by_key(self, job: NewJob) -> Accepted | None:
+    async def named_by_key(self, job: NewJob) -> Submission | None:
         """The stored job that has the idempotency key of this one."""
         return await self._table.named_by_key(job)
 
@@ -58,7 +58,7 @@ class StoredJobs:
         """Cancel a job that is not at rest."""
         return await self._table.cancel(job_id, tenant_id)
 
-    async def rested(self, job_id: JobId) -> Rested | None:
+    async def rested(self, job_id: JobId) -> JobResult | None:
         """A job's end."""
         return await self._reads.rested(job_id)
 

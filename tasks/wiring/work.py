@@ -13,7 +13,7 @@ from config.marks import marks_of
 from config.metrics import Metrics
 from config.settings import Settings
 from providers.vocabulary import Vocabulary
-from schemas.accepted import Accepted
+from schemas.accepted import Submission
 from schemas.ids import JobId, TenantId
 from schemas.tenants import TenantShare
 from storage.connect import Storage
@@ -55,7 +55,7 @@ class WorkerServices:
         """Bring a job one lease further."""
         await run_job(published.job_id, published.generation, self.deps)
 
-    async def submit(self, message: CallerMessage) -> Accepted:
+    async def submit(self, message: CallerMessage) -> Submission:
         """Take a caller's job in. Raises InvalidRequest, QuotaReached and PostgresUnavailable."""
         tenants = await self.storage.keys.tenants()
         job = job_from_message(

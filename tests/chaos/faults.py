@@ -212,14 +212,14 @@ class Faults:
         way = self.chance.choice(("cut", "hold"))
         for link in links:
             getattr(link, way)()
-        self._after(seconds, lambda: _mend(links))
+        self._after(seconds, lambda: _patched(links))
         return seconds
 
     def _slow(self) -> None:
         links = [link for pair in self.site.links.values() for link in pair]
         for link in links:
             link.slow()
-        self._after(self.lease_seconds, lambda: _mend(links))
+        self._after(self.lease_seconds, lambda: _patched(links))
 
     def _wipe(self) -> None:
         """Wipe Redis while messages lie in it that nobody has taken."""
@@ -427,9 +427,9 @@ def _depth(client: redis.Redis) -> int:
     return sum(client.llen(lane.queue) for lane in Lane)
 
 
-def _mend(links: Iterable[Link]) -> None:
+def _patched(links: Iterable[Link]) -> None:
     for link in links:
-        link.mend()
+        link.patched()
 
 
 def _signal(parent_pid: int, number: signal.Signals) -> None:

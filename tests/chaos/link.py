@@ -36,7 +36,7 @@ class Link:
         """Let everything pass late."""
         self._slow = True
 
-    def mend(self) -> None:
+    def patched(self) -> None:
         """Be a good network again."""
         self._cut = self._slow = False
         self._loop.call_soon_threadsafe(self._open.set)

@@ -243,7 +243,7 @@ def _environment(site: Site, folder: Path, port: int | None) -> dict[str, str]:
 
 def _end_all(site: Site) -> None:
     for link in (link for pair in site.links.values() for link in pair):
-        link.mend()
+        link.patched()
     running = [piece.process for piece in site.pieces.values() if piece.process is not None]
     for process in running:
         with suppress(ProcessLookupError):

@@ -25,7 +25,7 @@ from schemas.admission import (
 from schemas.attempt import AttemptState, ClosedAttempt, OpenedAttempt
 from schemas.decision import AskAgain, Complete, DeadLetter, DeadReason, Decision, Expire, Park, RetryAt
 from schemas.ids import AttemptId, JobId, TenantId
-from schemas.job import Held, Target
+from schemas.job import LeasedJob, Target
 from schemas.lanes import Lane
 from schemas.money import NanoUsd
 from schemas.states import JobState
@@ -146,12 +146,12 @@ class JobsCase:
     lose_fence: Callable[[], Awaitable[None]]
     pass_epoch: Callable[[], Awaitable[None]]
 
-    async def held(self) -> Held:
+    async def held(self) -> LeasedJob:
         held = await self.jobs.hold(self.job_id, 0)
         assert held is not None
         return held
 
-    def an_attempt(self, held: Held) -> OpenedAttempt:
+    def an_attempt(self, held: LeasedJob) -> OpenedAttempt:
         attempt_id = AttemptId(f"att_{self.job_id}_{next(_numbers)}")
         grant = Grant(
             stamp=attempt_id, wait_ms=0, tokens=100, cost_nano_usd=NanoUsd(7), target=TARGET, epoch=self.epoch

@@ -12,7 +12,7 @@ from schemas.attempt import ClosedAttempt, OpenedAttempt
 from schemas.contract import OutputContract
 from schemas.decision import AskAgain, Decision
 from schemas.ids import AttemptId, JobId, TenantId
-from schemas.job import Held, Job, Lease, Target
+from schemas.job import Job, Lease, LeasedJob, Target
 from schemas.jsons import JsonObject
 from schemas.lanes import Lane
 from schemas.money import NanoUsd, Price, Quote, Usage
@@ -67,12 +67,12 @@ class FakeJobs:
     epoch_passed: bool = False
     over: bool = False
 
-    async def hold(self, job_id: JobId, generation: int, claim: str | None = None) -> Held | None:
+    async def hold(self, job_id: JobId, generation: int, claim: str | None = None) -> LeasedJob | None:
         again = claim is not None and claim == self.claim
         if (self.taken and not again) or self.over or generation != self.job.generation or job_id != self.job.id:
             return None
         self.taken, self.claim = True, claim
-        return Held(job=self.job, lease=Lease(job_id=job_id, fence=1, holder="w", until_at=NOW))
+        return LeasedJob(job=self.job, lease=Lease(job_id=job_id, fence=1, holder="w", until_at=NOW))
 
     async def open(self, attempt: OpenedAttempt) -> bool:
         if self.epoch_passed or (self.fence_lost and self.opens):

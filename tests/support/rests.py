@@ -1,6 +1,6 @@
 """Ends of jobs, and what a provider has said, for tests of how they are told."""
 
-from schemas.accepted import Rested
+from schemas.accepted import JobResult
 from schemas.ids import JobId
 from schemas.jsons import JsonObject
 from schemas.lanes import Lane
@@ -22,7 +22,7 @@ def a_chunk(text: str) -> JsonObject:
     return {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "m-1", "choices": [choice]}
 
 
-def a_rest(state: JobState = JobState.COMPLETED, **changes: object) -> Rested:
+def a_rest(state: JobState = JobState.COMPLETED, **changes: object) -> JobResult:
     """A job's end."""
     facts: dict[str, object] = {"job_id": JobId("job_0"), "state": state, "lane": Lane.NORMAL}
-    return Rested(**(facts | changes))  # type: ignore[arg-type]  # names are checked by the dataclass
+    return JobResult(**(facts | changes))  # type: ignore[arg-type]  # names are checked by the dataclass

@@ -22,7 +22,7 @@ from redis.asyncio import Redis
 
 from config.metrics import Metrics
 from config.settings import load_settings
-from schemas.accepted import Accepted
+from schemas.accepted import Submission
 from schemas.errors import InvalidRequest, PostgresUnavailable
 from schemas.ids import JobId
 from schemas.lanes import Lane
@@ -81,7 +81,7 @@ class FakeServices:
         finally:
             self._at_once -= 1
 
-    async def submit(self, message: CallerMessage) -> Accepted:
+    async def submit(self, message: CallerMessage) -> Submission:
         fault = message.body.get("fault") if isinstance(message.body, Mapping) else "invalid"
         if fault == "invalid":
             raise InvalidRequest("messages must be a non-empty array.", param="messages")
@@ -91,7 +91,7 @@ class FakeServices:
             self._away = False
             raise PostgresUnavailable
         lane = lane_of(message.queue)
-        return Accepted(job_id=JobId(f"job_{lane.value}"), state=JobState.QUEUED, generation=0, lane=lane)
+        return Submission(job_id=JobId(f"job_{lane.value}"), state=JobState.QUEUED, generation=0, lane=lane)
 
     async def cancel(self, task_ids: Sequence[str]) -> int:
         if task_ids:

@@ -11,7 +11,7 @@ from schemas.attempt import AttemptState, ClosedAttempt, OpenedAttempt
 from schemas.contract import OutputContract
 from schemas.decision import Decision
 from schemas.ids import AttemptId, JobId, TenantId
-from schemas.job import Held, Job, Lease, Target
+from schemas.job import Job, Lease, LeasedJob, Target
 from schemas.jsons import JsonObject
 from schemas.money import Price
 from schemas.outcome import Judged
@@ -38,7 +38,7 @@ class _Jobs:
         self._jobs = jobs
         self._metrics = metrics
 
-    async def hold(self, job_id: JobId, generation: int) -> Held | None:
+    async def hold(self, job_id: JobId, generation: int) -> LeasedJob | None:
         return await self._jobs.hold(job_id, generation)
 
     async def open(self, attempt: OpenedAttempt) -> bool:

@@ -17,7 +17,7 @@ from schemas.attempt import ClosedAttempt, OpenedAttempt
 from schemas.decision import Decision
 from schemas.errors import PostgresUnavailable
 from schemas.ids import JobId
-from schemas.job import Held, Lease
+from schemas.job import Lease, LeasedJob
 from tasks.execution.deps import Jobs
 
 T = TypeVar("T")
@@ -32,7 +32,7 @@ LONGEST_PAUSE_SECONDS = 2.0
 class NamedClaims(Jobs, Protocol):
     """Jobs whose claims may be repeated."""
 
-    async def hold(self, job_id: JobId, generation: int, claim: str | None = None) -> Held | None:
+    async def hold(self, job_id: JobId, generation: int, claim: str | None = None) -> LeasedJob | None:
         """Take the job; what a claim of this name, which nobody else uses, has taken already is found again."""
 
 
@@ -51,7 +51,7 @@ class PatientJobs:
         self._away = False
         self._claims = itertools.count(1)
 
-    async def hold(self, job_id: JobId, generation: int) -> Held | None:
+    async def hold(self, job_id: JobId, generation: int) -> LeasedJob | None:
         """Take the job; None when it is taken, stale or at rest."""
         claim = str(next(self._claims))
         return await self._patiently(lambda: self._jobs.hold(job_id, generation, claim))

@@ -12,7 +12,7 @@ from schemas.attempt import ClosedAttempt, OpenedAttempt
 from schemas.decision import DeadLetter, Decision
 from schemas.fingerprint import cause_of, without_values
 from schemas.ids import JobId
-from schemas.job import Held, Lease
+from schemas.job import Lease, LeasedJob
 from schemas.jsons import JsonObject
 from tasks.execution.deps import Jobs
 
@@ -23,7 +23,7 @@ class DiscreetJobs:
     def __init__(self, jobs: Jobs) -> None:
         self._jobs = jobs
 
-    async def hold(self, job_id: JobId, generation: int) -> Held | None:
+    async def hold(self, job_id: JobId, generation: int) -> LeasedJob | None:
         """Take the job."""
         return await self._jobs.hold(job_id, generation)
 

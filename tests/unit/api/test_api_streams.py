@@ -11,7 +11,7 @@ from api.openai.events import DONE, KEEP_ALIVE, chunks_of, event
 from api.openai.streams import EventStream, Telling, told
 from api.openai.waiting_events import WaitingEvents
 from api.presence import ClientGone, while_present
-from schemas.accepted import Rested
+from schemas.accepted import JobResult
 from schemas.errors import RedisUnavailable
 from tasks.execution.deps import OnChunk
 from tests.support.rests import REPLY, a_chunk, a_rest
@@ -20,7 +20,7 @@ from tests.support.rests import REPLY, a_chunk, a_rest
 async def test_silence_between_chunks_is_filled_and_silence_before_them_is_not() -> None:
     heard = asyncio.Event()
 
-    async def complete(on_chunk: OnChunk | None) -> Rested:
+    async def complete(on_chunk: OnChunk | None) -> JobResult:
         assert on_chunk is not None
         await asyncio.sleep(0)
         await on_chunk(a_chunk("a"))
@@ -37,10 +37,10 @@ async def test_silence_between_chunks_is_filled_and_silence_before_them_is_not()
 
 
 async def test_trouble_before_the_first_chunk_is_raised_and_after_it_is_an_event() -> None:
-    async def early(_: OnChunk | None) -> Rested:
+    async def early(_: OnChunk | None) -> JobResult:
         raise RedisUnavailable
 
-    async def late(on_chunk: OnChunk | None) -> Rested:
+    async def late(on_chunk: OnChunk | None) -> JobResult:
         assert on_chunk is not None
         await on_chunk(a_chunk("a"))
         raise RedisUnavailable
@@ -116,13 +116,13 @@ class Listener:
     async def cancel(self) -> None:
         self.cancelled += 1
 
-    async def hear(self, complete: Callable[[OnChunk | None], Coroutine[Any, Any, Rested]]) -> None:
+    async def hear(self, complete: Callable[[OnChunk | None], Coroutine[Any, Any, JobResult]]) -> None:
         stream = EventStream(complete, Telling(live=True), about=lambda _: {}, on_gone=self.cancel)
         await stream({"type": "http"}, self.receive, self.send)
 
 
 async def test_a_bug_in_the_middle_of_a_stream_is_told_and_never_ends_it_silently() -> None:
-    async def complete(on_chunk: OnChunk | None) -> Rested:
+    async def complete(on_chunk: OnChunk | None) -> JobResult:
         assert on_chunk is not None
         await on_chunk(a_chunk("fi"))
         raise RuntimeError("secret")
@@ -140,7 +140,7 @@ async def test_a_bug_in_the_middle_of_a_stream_is_told_and_never_ends_it_silentl
 async def test_a_listener_that_leaves_as_a_chunk_arrives_takes_the_work_with_it() -> None:
     more, ended = asyncio.Event(), asyncio.Event()
 
-    async def complete(on_chunk: OnChunk | None) -> Rested:
+    async def complete(on_chunk: OnChunk | None) -> JobResult:
         assert on_chunk is not None
         try:
             await on_chunk(a_chunk("a"))
@@ -203,7 +203,7 @@ async def test_an_event_beyond_the_bound_waits_alone_and_is_sent() -> None:
 async def test_a_call_waits_for_a_client_that_does_not_read_and_is_cancelled_when_it_goes() -> None:
     brought = 0
 
-    async def complete(on_chunk: OnChunk | None) -> Rested:
+    async def complete(on_chunk: OnChunk | None) -> JobResult:
         nonlocal brought
         assert on_chunk is not None
         for _ in range(100):

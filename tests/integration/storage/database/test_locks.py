@@ -11,7 +11,7 @@ from bench.store.sample_jobs import closed, new_job, opened
 from schemas.attempt import AttemptState, OpenedAttempt
 from schemas.decision import AskAgain, Complete
 from schemas.ids import BatchId, JobId, TenantId
-from schemas.job import Held, Lease
+from schemas.job import Lease, LeasedJob
 from schemas.lanes import Lane
 from schemas.money import NanoUsd
 from schemas.reply import Reply
@@ -31,7 +31,7 @@ def shuffled(leases: list[Lease], seed: int) -> list[Lease]:
     return random.Random(seed).sample(leases, len(leases))  # noqa: S311 - an order, not a secret
 
 
-async def all_held(table: JobTable) -> list[Held]:
+async def all_held(table: JobTable) -> list[LeasedJob]:
     jobs = [new_job() for _ in range(JOBS)]
     await table.insert(jobs)
     held = await table.hold([(job.id, 0) for job in jobs])

@@ -11,12 +11,12 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from bench.store.sample_jobs import closed, new_job, opened
-from schemas.accepted import Accepted
+from schemas.accepted import Submission
 from schemas.attempt import AttemptState
 from schemas.decision import AskAgain, Complete, DeadLetter, DeadReason, Decision, Expire, Park, RetryAt
 from schemas.errors import IdempotencyConflict
 from schemas.ids import JobId, TenantId
-from schemas.job import Held, Lease
+from schemas.job import Lease, LeasedJob
 from schemas.reply import Reply
 from schemas.states import JobState
 from storage.jobs.group_jobs import GroupedJobs
@@ -51,7 +51,7 @@ async def job_row(engine: AsyncEngine, job_id: JobId) -> dict[str, Any]:
     return await row(engine, "SELECT * FROM jobs WHERE id = :id", id=job_id)
 
 
-async def held_job(table: JobTable) -> Held:
+async def held_job(table: JobTable) -> LeasedJob:
     job = new_job()
     await table.insert([job])
     [held] = await table.hold([(job.id, 0)])
@@ -59,7 +59,7 @@ async def held_job(table: JobTable) -> Held:
     return held
 
 
-async def woken(table: JobTable, engine: AsyncEngine, job_id: JobId) -> Held:
+async def woken(table: JobTable, engine: AsyncEngine, job_id: JobId) -> LeasedJob:
     async with engine.begin() as connection:
         wake = "UPDATE jobs SET state = 'queued', generation = generation + 1 WHERE id = :id RETURNING generation"
         generation = (await connection.execute(text(wake), {"id": job_id})).scalar_one()
@@ -145,9 +145,9 @@ async def test_a_synchronous_job_is_born_running(table: JobTable) -> None:
     held = await table.insert_running(job)
     again = await table.insert_running(new_job(idempotency_key="sync"))
 
-    assert isinstance(held, Held)
+    assert isinstance(held, LeasedJob)
     assert (held.job.contract, held.lease.fence) == (job.contract, 1)
-    assert isinstance(again, Accepted)
+    assert isinstance(again, Submission)
     assert again.job_id == job.id
 
 

@@ -14,7 +14,7 @@ from schemas.attempt import AttemptState, OpenedAttempt
 from schemas.decision import DeadLetter, DeadReason
 from schemas.errors import NotFound
 from schemas.ids import AttemptId
-from schemas.job import Held
+from schemas.job import LeasedJob
 from schemas.money import NanoUsd
 from storage.jobs.writes import JobTable, Record
 from storage.ledger.ledger import LedgerTable
@@ -33,7 +33,7 @@ def ledger(engine: AsyncEngine) -> LedgerTable:
     return LedgerTable(engine)
 
 
-async def held(table: JobTable) -> Held:
+async def held(table: JobTable) -> LeasedJob:
     job = new_job()
     await table.insert([job])
     [found] = await table.hold([(job.id, 0)])
@@ -41,7 +41,7 @@ async def held(table: JobTable) -> Held:
     return found
 
 
-async def open_attempt(table: JobTable, ledger: LedgerTable, scope: str) -> tuple[Held, OpenedAttempt]:
+async def open_attempt(table: JobTable, ledger: LedgerTable, scope: str) -> tuple[LeasedJob, OpenedAttempt]:
     holder = await held(table)
     attempt = opened(holder.lease, epoch=await ledger.epoch())
     counter = BudgetCounter(scope=scope, window="2026", limit_nano_usd=NanoUsd(10**9))
@@ -61,7 +61,7 @@ async def spent(engine: AsyncEngine, job_id: str) -> int:
         return int((await connection.execute(query, {"id": job_id})).scalar_one())
 
 
-async def suspended(table: JobTable, ledger: LedgerTable, scope: str) -> tuple[Held, OpenedAttempt]:
+async def suspended(table: JobTable, ledger: LedgerTable, scope: str) -> tuple[LeasedJob, OpenedAttempt]:
     holder, attempt = await open_attempt(table, ledger, scope)
     end = closed(attempt, cost=500, state=AttemptState.SUSPENSE)
     await table.record([Record(lease=holder.lease, closed=end, decision=DEAD)])

@@ -13,7 +13,7 @@ from config.marks import LastMark
 from schemas.admission import WaitReason
 from schemas.decision import Park
 from schemas.ids import KeyId, TenantId
-from schemas.job import Held, NewJob
+from schemas.job import LeasedJob, NewJob
 from schemas.lanes import Lane
 from storage.database.leadership import Leadership
 from storage.jobs.reads import Reads
@@ -33,7 +33,7 @@ async def job_state(engine: AsyncEngine, job_id: str) -> dict[str, Any]:
         return dict(found.mappings().one())
 
 
-async def held_for(engine: AsyncEngine, lease_seconds: float) -> Held:
+async def held_for(engine: AsyncEngine, lease_seconds: float) -> LeasedJob:
     table = JobTable(engine, holder="w", lease_seconds=lease_seconds)
     job = new_job()
     await table.insert([job])
@@ -59,7 +59,7 @@ async def test_the_limit_that_a_job_waits_for_is_known_through_wakes_deaths_and_
     job_id, due = held.job.id, DueTable(engine)
     park = Park(until_at=PAST, reason=WaitReason.TENANT_TOKENS.value, waiting_since=PAST)
 
-    async def held_again(lease_seconds: float) -> Held:
+    async def held_again(lease_seconds: float) -> LeasedJob:
         generation = (await job_state(engine, job_id))["generation"]
         [again] = await JobTable(engine, holder="w", lease_seconds=lease_seconds).hold([(job_id, generation)])
         assert again is not None
@@ -128,7 +128,7 @@ async def test_a_synchronous_job_whose_process_died_is_a_dead_letter(engine: Asy
     assert (found["state"], found["dead_reason"]) == ("dead", "caller_lost")
 
 
-async def held_by(engine: AsyncEngine, holder: str, jobs: int = 2) -> list[Held]:
+async def held_by(engine: AsyncEngine, holder: str, jobs: int = 2) -> list[LeasedJob]:
     """Jobs whose leases have run out; each claim has a number, as those of worker processes have."""
     table = JobTable(engine, holder=holder, lease_seconds=-1)
     new = [new_job() for _ in range(jobs)]
@@ -137,7 +137,7 @@ async def held_by(engine: AsyncEngine, holder: str, jobs: int = 2) -> list[Held]
     return [one for one in held if one is not None]
 
 
-async def deaths_of(engine: AsyncEngine, *held: Held) -> list[int]:
+async def deaths_of(engine: AsyncEngine, *held: LeasedJob) -> list[int]:
     return [(await job_state(engine, one.job.id))["deaths"] for one in held]
 
 

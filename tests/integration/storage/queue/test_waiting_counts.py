@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from bench.store.sample_jobs import new_job, opened
 from schemas.decision import Park, RetryAt
-from schemas.job import Held
+from schemas.job import LeasedJob
 from schemas.lanes import Lane
 from storage.jobs.writes import JobTable, Record
 from storage.queue.waiting_counts import BY_INDEX, WAITING, WaitingJobs, WaitingReads
@@ -30,7 +30,7 @@ async def stored(jobs: JobTable, count: int, *, lane: Lane = Lane.LOW, model: st
     return [(job.id, 0) for job in new]
 
 
-async def held(jobs: JobTable, count: int, *, lane: Lane = Lane.LOW, model: str = "m") -> list[Held]:
+async def held(jobs: JobTable, count: int, *, lane: Lane = Lane.LOW, model: str = "m") -> list[LeasedJob]:
     taken = await jobs.hold(await stored(jobs, count, lane=lane, model=model))  # type: ignore[arg-type]  # ids are text
     return [one for one in taken if one is not None]
 

@@ -14,7 +14,7 @@ from schemas.admission import BudgetCounter
 from schemas.attempt import OpenedAttempt
 from schemas.decision import DeadLetter, DeadReason
 from schemas.ids import KeyId, TenantId
-from schemas.job import Held
+from schemas.job import LeasedJob
 from schemas.money import NanoUsd
 from storage.database.schema import migrate
 from storage.jobs.writes import JobTable, Record
@@ -51,7 +51,7 @@ def empty_database_url(database_url: str) -> Iterator[str]:
 
 async def opened_under(
     engine: AsyncEngine, whose: tuple[str, str], counted: tuple[str, str]
-) -> tuple[Held, OpenedAttempt]:
+) -> tuple[LeasedJob, OpenedAttempt]:
     """An attempt of this tenant's user whose one counter has this scope and window, as whichever version wrote it."""
     (tenant, user), (scope, window) = whose, counted
     await KeyTable(engine).create(KeyId(f"key_{uuid.uuid4().hex}"), uuid.uuid4().hex, TenantId(tenant), ["submit"])

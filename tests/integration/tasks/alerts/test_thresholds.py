@@ -18,7 +18,7 @@ from admission.connect import Admission
 from config.catalogue import WebhookTable
 from schemas.admission import BudgetCounter, Grant, SettleKind, Settlement
 from schemas.money import NanoUsd
-from storage.ledger.budget_alerts import Passed, StoredThreshold, ThresholdTable
+from storage.ledger.budget_alerts import StoredThreshold, ThresholdReached, ThresholdTable
 from storage.tenancy.configuration import ConfigRow
 from tasks.alerts.thresholds import Thresholds, forecast
 from tasks.alerts.webhooks import Webhooks, receiver_from
@@ -201,7 +201,7 @@ class OddTable(ThresholdTable):
 
     odd = ""
 
-    async def record(self, passed: Sequence[Passed]) -> list[StoredThreshold]:
+    async def record(self, passed: Sequence[ThresholdReached]) -> list[StoredThreshold]:
         if any(each.scope == self.odd for each in passed):
             raise OverflowError
         return await super().record(passed)

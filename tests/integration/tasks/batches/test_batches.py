@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from schemas.accepted import Accepted
+from schemas.accepted import Submission
 from schemas.decision import Complete, DeadLetter, DeadReason
 from schemas.ids import BatchId, FileId, KeyId, TenantId
 from schemas.job import CHAT_COMPLETIONS, NewJob
@@ -260,7 +260,7 @@ class CountingJobs(StoredJobs):
         super().__init__(JobTable(engine, holder="upkeep", lease_seconds=30), Reads(engine))
         self.lists: list[int] = []
 
-    async def insert(self, jobs: Sequence[NewJob]) -> Sequence[Accepted]:
+    async def insert(self, jobs: Sequence[NewJob]) -> Sequence[Submission]:
         self.lists.append(sum(len(job.body["extra"]) for job in jobs))
         return await super().insert(jobs)
 

@@ -11,7 +11,7 @@ import pytest
 from config.catalogue import WebhookTable
 from schemas.errors import InvalidSetting
 from schemas.money import NanoUsd
-from storage.ledger.budget_alerts import DELIVERED_WITHIN_SECONDS, Passed, StoredThreshold
+from storage.ledger.budget_alerts import DELIVERED_WITHIN_SECONDS, StoredThreshold, ThresholdReached
 from tasks.alerts.webhooks import Receiver, Webhooks, event_of, receiver_from
 from tasks.maintenance.items import MOST_FAILURES
 
@@ -24,7 +24,7 @@ def now() -> datetime:
 
 
 def a_threshold(sends: int = 0) -> StoredThreshold:
-    passed = Passed(
+    passed = ThresholdReached(
         scope="tenant:acme",
         window="2026-11@UTC",
         limit_nano_usd=NanoUsd(10**10),

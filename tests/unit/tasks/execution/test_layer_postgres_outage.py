@@ -11,7 +11,7 @@ from schemas.attempt import OpenedAttempt
 from schemas.decision import Complete, DeadLetter, DeadReason, Expire
 from schemas.errors import PostgresUnavailable
 from schemas.ids import AttemptId, JobId
-from schemas.job import Held, Lease, Target
+from schemas.job import Lease, LeasedJob, Target
 from schemas.money import NanoUsd
 from schemas.plan import Plan
 from schemas.reply import Reply, Trouble
@@ -111,7 +111,7 @@ class Unheard(FakeJobs):
 
     heard = False
 
-    async def hold(self, job_id: JobId, generation: int, claim: str | None = None) -> Held | None:
+    async def hold(self, job_id: JobId, generation: int, claim: str | None = None) -> LeasedJob | None:
         held, heard, self.heard = await super().hold(job_id, generation, claim), self.heard, True
         if not heard:
             raise PostgresUnavailable
@@ -135,7 +135,7 @@ class Slow(FakeJobs):
     asked: asyncio.Event = field(default_factory=asyncio.Event)
     may_answer: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def hold(self, job_id: JobId, generation: int, claim: str | None = None) -> Held | None:
+    async def hold(self, job_id: JobId, generation: int, claim: str | None = None) -> LeasedJob | None:
         held = await super().hold(job_id, generation, claim)
         self.asked.set()
         await self.may_answer.wait()

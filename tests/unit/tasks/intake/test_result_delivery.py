@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from schemas.accepted import Rested
+from schemas.accepted import JobResult
 from schemas.errors import RedisUnavailable
 from schemas.ids import JobId
 from schemas.jsons import JsonObject
@@ -36,9 +36,9 @@ class Promises:
 class Ends:
     ends: dict[str, JobState]
 
-    async def rested(self, job_id: JobId) -> Rested | None:
+    async def rested(self, job_id: JobId) -> JobResult | None:
         state = self.ends.get(job_id)
-        return state and Rested(job_id=job_id, state=state, lane=Lane.LOW, reply={"id": "x"}, message="because")
+        return state and JobResult(job_id=job_id, state=state, lane=Lane.LOW, reply={"id": "x"}, message="because")
 
 
 @dataclass

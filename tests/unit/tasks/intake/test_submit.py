@@ -8,11 +8,11 @@ from typing import Never
 
 import pytest
 
-from schemas.accepted import Accepted, Rested
+from schemas.accepted import JobResult, Submission
 from schemas.admission import Refusal, RefusalReason, Wait, WaitReason
 from schemas.errors import PostgresBusy, PostgresUnavailable, QuotaReached, ShareUsedUp
 from schemas.ids import JobId, TenantId
-from schemas.job import Held, Lease, NewJob
+from schemas.job import Lease, LeasedJob, NewJob
 from schemas.lanes import Lane
 from schemas.states import JobState
 from schemas.tenants import TenantShare
@@ -34,19 +34,19 @@ class Rows:
 
     dispatched: list[Published] = field(default_factory=list)
     cancelled: list[JobId] = field(default_factory=list)
-    end: Rested | None = None
+    end: JobResult | None = None
     inserted: int = 0
-    named: Accepted | None = None
+    named: Submission | None = None
 
-    async def named_by_key(self, job: NewJob) -> Accepted | None:
+    async def named_by_key(self, job: NewJob) -> Submission | None:
         return self.named
 
-    async def insert(self, jobs: Sequence[NewJob]) -> Sequence[Accepted]:
-        return [Accepted(job_id=job.id, state=JobState.QUEUED, generation=0, lane=job.lane) for job in jobs]
+    async def insert(self, jobs: Sequence[NewJob]) -> Sequence[Submission]:
+        return [Submission(job_id=job.id, state=JobState.QUEUED, generation=0, lane=job.lane) for job in jobs]
 
-    async def insert_running(self, job: NewJob) -> Held | Accepted:
+    async def insert_running(self, job: NewJob) -> LeasedJob | Submission:
         self.inserted += 1
-        return Held(job=a_job(), lease=Lease(job_id=job.id, fence=1, holder="web", until_at=NOW))
+        return LeasedJob(job=a_job(), lease=Lease(job_id=job.id, fence=1, holder="web", until_at=NOW))
 
     async def mark_dispatched(self, jobs: Sequence[Published]) -> None:
         self.dispatched.extend(jobs)
@@ -55,9 +55,9 @@ class Rows:
         self.cancelled.append(job_id)
         return True
 
-    async def rested(self, job_id: JobId) -> Rested | None:
+    async def rested(self, job_id: JobId) -> JobResult | None:
         state = JobState.CANCELLED if self.cancelled else JobState.COMPLETED
-        return self.end or Rested(job_id=job_id, state=state, lane=Lane.NORMAL)
+        return self.end or JobResult(job_id=job_id, state=state, lane=Lane.NORMAL)
 
 
 class Unmarkable(Rows):
@@ -170,9 +170,9 @@ def test_a_call_without_a_place_is_told_so_and_stores_nothing() -> None:
 
 
 def test_a_job_that_is_stored_is_accepted_again_at_the_quota() -> None:
-    known = Accepted(job_id=JobId("job_0"), state=JobState.RUNNING, generation=0, lane=Lane.HIGH, repeated=True)
+    known = Submission(job_id=JobId("job_0"), state=JobState.RUNNING, generation=0, lane=Lane.HIGH, repeated=True)
 
-    async def both(rows: Rows) -> tuple[Accepted, Rested]:
+    async def both(rows: Rows) -> tuple[Submission, JobResult]:
         intake = intake_of(rows, Wire(), limits=no_limits(open_jobs=0))
         return await intake.submit(urgent(1)), await intake.complete(a_job())
 
@@ -183,10 +183,10 @@ def test_a_job_that_is_stored_is_accepted_again_at_the_quota() -> None:
 
 
 def test_an_answer_that_is_stored_waits_for_no_place() -> None:
-    known = Accepted(job_id=JobId("job_0"), state=JobState.COMPLETED, generation=0, lane=Lane.HIGH, repeated=True)
+    known = Submission(job_id=JobId("job_0"), state=JobState.COMPLETED, generation=0, lane=Lane.HIGH, repeated=True)
     limits, rows = no_limits(places=1), Rows(named=known)
 
-    async def second_call() -> tuple[Rested, float]:
+    async def second_call() -> tuple[JobResult, float]:
         async with limits.places.held(TenantId("default"), 0):
             began = asyncio.get_running_loop().time()
             rested = await intake_of(rows, Wire(), limits=limits).complete(a_job())

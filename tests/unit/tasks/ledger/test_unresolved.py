@@ -11,7 +11,7 @@ from schemas.ids import AttemptId, JobId, TenantId
 from schemas.job import Target
 from schemas.money import NanoUsd
 from schemas.states import JobState
-from storage.ledger.unresolved import Standing, SuspenseView
+from storage.ledger.unresolved import ResolvedCharge, SuspenseView
 from tasks.ledger.reconciliation import PRESUME_AFTER_SECONDS
 from tasks.ledger.unresolved import LOOK_AGES, Suspense, next_look, turns
 
@@ -74,7 +74,7 @@ class OneRow:
     async def oldest(self, *, after: AttemptId | None = None, most: int = 50) -> Sequence[SuspenseView]:
         return [self._view]
 
-    async def resolve(self, attempt_id: AttemptId, billed_nano_usd: NanoUsd | None) -> Standing | None:
+    async def resolve(self, attempt_id: AttemptId, billed_nano_usd: NanoUsd | None) -> ResolvedCharge | None:
         raise AssertionError
 
 

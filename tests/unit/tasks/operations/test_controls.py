@@ -9,7 +9,7 @@ from schemas.control import Control, Kind, Subject, Verb
 from schemas.errors import InvalidRequest, NotFound, UnknownModel
 from schemas.ids import JobId, TenantId
 from schemas.lanes import Lane
-from storage.queue.controls import Begun
+from storage.queue.controls import ControlStarted
 from tasks.operations.controls import Controls
 
 JOB = Subject(kind=Kind.JOB, name="job_1")
@@ -20,16 +20,16 @@ class Rows:
     known: set[str] = field(default_factory=lambda: {"job_1", "low", "old"})
     said: list[tuple[Verb, Subject]] = field(default_factory=list)
 
-    async def pause(self, subject: Subject) -> Begun:
+    async def pause(self, subject: Subject) -> ControlStarted:
         return self._say(Verb.PAUSE, subject)
 
     async def resume(self, subject: Subject) -> Control | None:
         return None if (Verb.PAUSE, subject) not in self.said else self._say(Verb.PAUSE, subject).control
 
-    async def move(self, subject: Subject, lane: Lane) -> Begun:
+    async def move(self, subject: Subject, lane: Lane) -> ControlStarted:
         return self._say(Verb.MOVE, subject)
 
-    async def cancel(self, subject: Subject) -> Begun:
+    async def cancel(self, subject: Subject) -> ControlStarted:
         return self._say(Verb.CANCEL, subject)
 
     async def all(self) -> list[Control]:
@@ -38,10 +38,12 @@ class Rows:
     async def exists(self, subject: Subject) -> bool:
         return subject.name in self.known
 
-    def _say(self, verb: Verb, subject: Subject) -> Begun:
+    def _say(self, verb: Verb, subject: Subject) -> ControlStarted:
         self.said.append((verb, subject))
         now = datetime(2026, 1, 1, tzinfo=UTC)
-        return Begun(control=Control(verb=verb, subject=subject, lane=None, sweeping=False, created_at=now), jobs=1)
+        return ControlStarted(
+            control=Control(verb=verb, subject=subject, lane=None, sweeping=False, created_at=now), jobs=1
+        )
 
 
 @dataclass
