@@ -59,7 +59,7 @@ class Caller:
     key_lanes: frozenset[Lane] | None = None
 
     @property
-    def reach(self) -> TenantId | None:
+    def tenant_scope(self) -> TenantId | None:
         """Whose things it may change: its tenant's, or everybody's for an operator who named none."""
         return None if self.is_operator and not self.named else self.tenant_id
 

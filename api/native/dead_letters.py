@@ -91,7 +91,7 @@ async def import_dead_letters(
     A dry run only checks them. A letter that is here already is left as it is, so they may be sent again.
     """
     reader = Reader(
-        tenant_id=caller.reach,
+        tenant_id=caller.tenant_scope,
         default_tenant_id=caller.tenant_id,
         tenants=await services.keys.tenants(),
         schema_complaint=services.vocabulary.schema_complaint,
@@ -99,8 +99,8 @@ async def import_dead_letters(
         most_nodes=MAX_LINE_NODES,
     )
     sent: AsyncIterator[bytes] = request.stream()
-    if caller.reach is not None and not dry_run:
-        sent = services.quotas.counted(caller.reach, sent)
+    if caller.tenant_scope is not None and not dry_run:
+        sent = services.quotas.counted(caller.tenant_scope, sent)
     taken = await services.imports.take(
         _split(sent, first_line), reader, datetime.now(UTC), first_line=first_line, dry_run=dry_run
     )
@@ -110,7 +110,7 @@ async def import_dead_letters(
 @router.get("/{job_id}")
 async def show_dead_letter(job_id: str, caller: AnyCaller, services: OfServices, privacy: OfPrivacy) -> Json:
     """Tell the whole story: every attempt, request, reply, complaint and cost."""
-    wanted = DeadLetters(tenant_id=caller.reach, ids=(JobId(checked_id(job_id, "dead letter")),))
+    wanted = DeadLetters(tenant_id=caller.tenant_scope, ids=(JobId(checked_id(job_id, "dead letter")),))
     found = await services.dead_letters.newest(wanted, most=1)
     letter = known(found[0] if found else None, "dead letter", job_id)
     story = known(await services.reads.story(letter.id, letter.tenant_id), "dead letter", job_id)
@@ -126,12 +126,12 @@ async def replay_dead_letters(caller: AnyCaller, body: JsonBody, services: OfSer
     terms = Wanted(deadline_seconds=wanted.deadline_seconds, body=wanted.body, max_cost_usd=wanted.max_cost_usd)
     new = NewReplay(
         id=new_replay_id(),
-        tenant_id=caller.reach,
+        tenant_id=caller.tenant_scope,
         which=meant(caller, wanted),
         patch=patch_from(terms, services.vocabulary, datetime.now(UTC)),
     )
-    if caller.reach is not None:
-        await services.quotas.room_for_jobs(caller.reach)
+    if caller.tenant_scope is not None:
+        await services.quotas.room_for_jobs(caller.tenant_scope)
     return _moved("replayed", await services.replay.replay_now(new), wanted)
 
 

@@ -46,7 +46,7 @@ def meant(caller: Caller, wanted: Chosen) -> DeadLetters:
     if wanted.filter is not None:
         return filtered(caller, wanted.filter)
     ids = dict.fromkeys(JobId(checked_id(job_id, "dead letter")) for job_id in wanted.ids or [])
-    return DeadLetters(tenant_id=caller.reach, ids=tuple(ids))
+    return DeadLetters(tenant_id=caller.tenant_scope, ids=tuple(ids))
 
 
 def filtered(caller: Caller, chosen: Filter) -> DeadLetters:
@@ -95,8 +95,8 @@ MeantByQuery = Annotated[DeadLetters, Depends(_of_query)]
 
 
 def _tenant(caller: Caller, named: str | None) -> TenantId | None:
-    if named is None or named == caller.reach:
-        return caller.reach
-    if caller.reach is not None or not ID.fullmatch(named):
+    if named is None or named == caller.tenant_scope:
+        return caller.tenant_scope
+    if caller.tenant_scope is not None or not ID.fullmatch(named):
         raise Forbidden("Only an operator may name another tenant.", param="tenant_id")
     return TenantId(named)

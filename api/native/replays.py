@@ -60,8 +60,8 @@ async def start_replay(
     new = _new(wanted, caller, services, idempotency_key)
     if wanted.dry_run:
         return Json(estimate_object(await services.prices.estimate(new.which, new.patch, datetime.now(UTC))))
-    if caller.reach is not None:
-        await services.quotas.room_for_jobs(caller.reach)
+    if caller.tenant_scope is not None:
+        await services.quotas.room_for_jobs(caller.tenant_scope)
     return Json(replay_object(await services.replay.start(new)))
 
 
@@ -71,7 +71,7 @@ async def list_replays(
 ) -> Json:
     """List replays, newest first."""
     cursor = None if after is None else ReplayId(checked_id(after, "replay"))
-    return page(await services.replay.newest(caller.reach, after=cursor, most=limit + 1), limit, replay_object)
+    return page(await services.replay.newest(caller.tenant_scope, after=cursor, most=limit + 1), limit, replay_object)
 
 
 @router.get("/{replay_id}")
@@ -84,7 +84,7 @@ async def show_replay(replay_id: str, caller: AnyCaller, services: OfServices) -
 @router.post("/{replay_id}/cancel")
 async def cancel_replay(replay_id: str, caller: AnyCaller, services: OfServices) -> Json:
     """Stop it: what was replayed goes on, the rest stays dead. Safe to call twice."""
-    cancelled = await services.replay.cancel(ReplayId(checked_id(replay_id, "replay")), caller.reach)
+    cancelled = await services.replay.cancel(ReplayId(checked_id(replay_id, "replay")), caller.tenant_scope)
     found = await _found(replay_id, caller, services)
     if not cancelled and found.state != "cancelled":
         raise InvalidRequest(f"A replay that is {found.state} cannot be cancelled.", param="id")
@@ -94,7 +94,7 @@ async def cancel_replay(replay_id: str, caller: AnyCaller, services: OfServices)
 @router.post("/{replay_id}/resume")
 async def resume_replay(replay_id: str, caller: AnyCaller, services: OfServices) -> Json:
     """Go on with a replay that its canaries have stopped."""
-    resumed = await services.replay.resume(ReplayId(checked_id(replay_id, "replay")), caller.reach)
+    resumed = await services.replay.resume(ReplayId(checked_id(replay_id, "replay")), caller.tenant_scope)
     found = await _found(replay_id, caller, services)
     if not resumed and not found.state.under_way:
         raise InvalidRequest(f"A replay that is {found.state} cannot be resumed.", param="id")
@@ -111,7 +111,7 @@ def _new(wanted: WantedReplay, caller: Caller, services: WebServices, key: str |
     changes = {name: getattr(wanted.patch, name) for name in Changes.model_fields}
     return NewReplay(
         id=new_replay_id(),
-        tenant_id=caller.reach,
+        tenant_id=caller.tenant_scope,
         which=meant(caller, wanted),
         patch=patch_from(Wanted(**changes), services.vocabulary, datetime.now(UTC)),
         canary=wanted.canary,
@@ -123,4 +123,4 @@ def _new(wanted: WantedReplay, caller: Caller, services: WebServices, key: str |
 
 async def _found(replay_id: str, caller: Caller, services: WebServices) -> Replay:
     wanted = ReplayId(checked_id(replay_id, "replay"))
-    return known(await services.replay.find(wanted, caller.reach), "replay", replay_id)
+    return known(await services.replay.find(wanted, caller.tenant_scope), "replay", replay_id)

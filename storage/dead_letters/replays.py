@@ -191,15 +191,15 @@ class ReplayTable:
             [named] = await fetch(connection, NAMED, owner | {"idempotency_key": replay.idempotency_key})
         return _same(replay, replay_from(named))
 
-    async def find(self, replay_id: ReplayId, owner_id: TenantId | None) -> Replay | None:
+    async def find(self, replay_id: ReplayId, tenant_scope: TenantId | None) -> Replay | None:
         """A replay of this tenant; None is the operator, who sees all."""
-        rows = await self._rows(FIND, {"id": replay_id, "owner_id": owner_id})
+        rows = await self._rows(FIND, {"id": replay_id, "owner_id": tenant_scope})
         return replay_from(rows[0]) if rows else None
 
-    async def newest(self, owner_id: TenantId | None, *, after: ReplayId | None, most: int) -> Sequence[Replay]:
+    async def newest(self, tenant_scope: TenantId | None, *, after: ReplayId | None, most: int) -> Sequence[Replay]:
         """Replays of this tenant, newest first. Raises NotFound for a foreign cursor."""
-        owner = {"owner_id": owner_id}
-        async with self._listings.transaction(owner_id) as connection:
+        owner = {"owner_id": tenant_scope}
+        async with self._listings.transaction(tenant_scope) as connection:
             at = await cursor_moment(connection, NEWEST_CURSOR, after, owner)
             page = {"after": after, "after_at": at, "most": most, "burst_seconds": BURST_SECONDS}
             rows = await fetch(connection, NEWEST, owner | page)
@@ -244,9 +244,9 @@ class ReplayTable:
         given = {"id": replay.id, "version": replay.version, "from_state": replay.state.value}
         return bool(await self._rows(ENTER, given | {"state": state.value, "detail": detail}))
 
-    async def cancel(self, replay_id: ReplayId, owner_id: TenantId | None) -> bool:
+    async def cancel(self, replay_id: ReplayId, tenant_scope: TenantId | None) -> bool:
         """Stop it: what was replayed goes on, the rest stays dead. False where nothing can be stopped."""
-        return bool(await self._rows(CANCEL, {"id": replay_id, "owner_id": owner_id}))
+        return bool(await self._rows(CANCEL, {"id": replay_id, "owner_id": tenant_scope}))
 
     async def stop(self, replay_id: ReplayId, reason: str) -> bool:
         """Stop one that is under way, for a reason that its owner reads; False where it is not."""
@@ -256,9 +256,9 @@ class ReplayTable:
         """Remove one that is done and has found nothing; False where it has."""
         return bool(await self._rows(FORGET_EMPTY, {"id": replay_id}))
 
-    async def resume(self, replay_id: ReplayId, owner_id: TenantId | None) -> bool:
+    async def resume(self, replay_id: ReplayId, tenant_scope: TenantId | None) -> bool:
         """Go on although the canaries failed; False where it is not stopped."""
-        return bool(await self._rows(RESUME, {"id": replay_id, "owner_id": owner_id}))
+        return bool(await self._rows(RESUME, {"id": replay_id, "owner_id": tenant_scope}))
 
     async def canaries(self, replay_id: ReplayId) -> Mapping[str, int]:
         """How many canaries are in each state now."""

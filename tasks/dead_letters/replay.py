@@ -37,10 +37,10 @@ class ReplayRows(Protocol):
     async def create(self, replay: NewReplay) -> Replay:
         """Store a replay. Raises IdempotencyConflict."""
 
-    async def find(self, replay_id: ReplayId, owner_id: TenantId | None) -> Replay | None:
+    async def find(self, replay_id: ReplayId, tenant_scope: TenantId | None) -> Replay | None:
         """One of this tenant; None is the operator."""
 
-    async def newest(self, owner_id: TenantId | None, *, after: ReplayId | None, most: int) -> Sequence[Replay]:
+    async def newest(self, tenant_scope: TenantId | None, *, after: ReplayId | None, most: int) -> Sequence[Replay]:
         """Those of this tenant, newest first."""
 
     async def under_way(self) -> Mapping[ReplayId, str]:
@@ -63,10 +63,10 @@ class ReplayRows(Protocol):
     async def enter(self, replay: Replay, state: ReplayState, detail: str | None = None) -> bool:
         """The next state; False where the fence has passed."""
 
-    async def cancel(self, replay_id: ReplayId, owner_id: TenantId | None) -> bool:
+    async def cancel(self, replay_id: ReplayId, tenant_scope: TenantId | None) -> bool:
         """Stop it."""
 
-    async def resume(self, replay_id: ReplayId, owner_id: TenantId | None) -> bool:
+    async def resume(self, replay_id: ReplayId, tenant_scope: TenantId | None) -> bool:
         """Go on although the canaries failed."""
 
     async def canaries(self, replay_id: ReplayId) -> Mapping[str, int]:

@@ -83,10 +83,10 @@ class OddRows(ReplayTable):
 
     odd = ReplayId("")
 
-    async def find(self, replay_id: ReplayId, owner_id: TenantId | None) -> Any:  # noqa: ANN401 - as it stands there
-        if replay_id == self.odd and owner_id is None:
+    async def find(self, replay_id: ReplayId, tenant_scope: TenantId | None) -> Any:  # noqa: ANN401 - as it stands there
+        if replay_id == self.odd and tenant_scope is None:
             raise KeyError("deadline_seconds")
-        return await super().find(replay_id, owner_id)
+        return await super().find(replay_id, tenant_scope)
 
 
 async def test_a_replay_that_goes_on_failing_is_stopped_and_others_go_on(engine: AsyncEngine) -> None:
@@ -158,9 +158,9 @@ class CountedRows(ReplayTable):
         super().__init__(engine)
         self.found: list[ReplayId] = []
 
-    async def find(self, replay_id: ReplayId, owner_id: TenantId | None) -> Any:  # noqa: ANN401 - as it stands there
+    async def find(self, replay_id: ReplayId, tenant_scope: TenantId | None) -> Any:  # noqa: ANN401 - as it stands there
         self.found.append(replay_id)
-        return await super().find(replay_id, owner_id)
+        return await super().find(replay_id, tenant_scope)
 
 
 async def test_bodies_are_read_a_few_megabytes_at_a_time(engine: AsyncEngine) -> None:
