@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import sys
 from collections.abc import Mapping
 from contextlib import nullcontext
 
@@ -10,17 +9,15 @@ from prometheus_client import REGISTRY
 
 from api.app import create_app
 from api.server.server import Server
-from config.catalogue import Catalogue, CatalogueError, load_catalogue
+from config.catalogue import Catalogue, load_catalogue
 from config.descriptors import log_descriptors, needed_by_web, require_descriptors
 from config.logs import configure_logs
 from config.memory import keep_what_started
 from config.metrics import Metrics
-from config.settings import SettingError, Settings, load_settings
+from config.settings import Settings, load_settings
 from config.watchdog import watched
-from schemas.errors import InvalidSetting
+from tasks.startup import refusing_settings
 from tasks.wiring.web import open_web_services
-
-REFUSED_SETTING = 6
 
 
 async def serve(settings: Settings, catalogue: Catalogue, env: Mapping[str, str]) -> None:
@@ -37,18 +34,14 @@ async def serve(settings: Settings, catalogue: Catalogue, env: Mapping[str, str]
         await Server(app, settings).serve()
 
 
-def main() -> int:
-    """Run the web process; returns the exit code."""
-    try:
+def main() -> None:
+    """Run the web process."""
+    with refusing_settings("web"):
         settings = load_settings()
         configure_logs(settings.env)
         require_descriptors(settings, needed_by_web(settings))
         asyncio.run(serve(settings, load_catalogue(settings.config), os.environ))
-    except (SettingError, CatalogueError, InvalidSetting) as error:
-        print(f"web: {error}", file=sys.stderr)  # noqa: T201 - the one line of a refused start
-        return REFUSED_SETTING
-    return os.EX_OK
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -16,19 +16,15 @@ from cli.commands import operations as operator
 from cli.commands import stack as running
 from cli.commands import unresolved as suspense
 from cli.demo import command as demo
-from config.catalogue import CatalogueError
-from config.settings import SettingError
+from config.exit_codes import ExitCode
 from schemas.errors import (
     Forbidden,
-    InvalidSetting,
     NotFound,
     PenstockError,
     Unauthenticated,
     Unavailable,
 )
-
-OK, FAILURE, USAGE, NOT_FOUND, UNAUTHORISED, UNREACHABLE, REFUSED_SETTING, INCOMPLETE = range(8)
-INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+from tasks.startup import SETTING_ERRORS
 
 EPILOG = (
     "Exit codes: 0 done, 1 failure, 2 wrong usage, 3 not found, 4 unauthorised, 5 unreachable, 6 refused setting, "
@@ -36,17 +32,15 @@ EPILOG = (
 )
 
 EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
-    (NotFound, NOT_FOUND),
-    (Unauthenticated, UNAUTHORISED),
-    (Forbidden, UNAUTHORISED),
-    (Unavailable, UNREACHABLE),
-    (InvalidSetting, REFUSED_SETTING),
-    (SettingError, REFUSED_SETTING),
-    (CatalogueError, REFUSED_SETTING),
-    (BatchIncomplete, INCOMPLETE),
-    (ReplayStopped, INCOMPLETE),
-    (PenstockError, FAILURE),
-    (OSError, FAILURE),
+    (NotFound, ExitCode.NOT_FOUND),
+    (Unauthenticated, ExitCode.UNAUTHORISED),
+    (Forbidden, ExitCode.UNAUTHORISED),
+    (Unavailable, ExitCode.UNREACHABLE),
+    *((error, ExitCode.REFUSED_SETTING) for error in SETTING_ERRORS),
+    (BatchIncomplete, ExitCode.INCOMPLETE),
+    (ReplayStopped, ExitCode.INCOMPLETE),
+    (PenstockError, ExitCode.FAILURE),
+    (OSError, ExitCode.FAILURE),
 )
 
 app = typer.Typer(
@@ -97,21 +91,21 @@ def main(argv: Sequence[str], env: Mapping[str, str]) -> int:
         return _usage(error)
     except (KeyboardInterrupt, Abort):
         _complain("interrupted")
-        return INTERRUPTED
+        return ExitCode.INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has left; say no more
-        return OK
+        return ExitCode.OK
     except tuple(kind for kind, _ in EXIT_CODES) as error:
         _complain(_words(error))
         return next(code for kind, code in EXIT_CODES if isinstance(error, kind))
-    return ended if isinstance(ended, int) else OK
+    return ended if isinstance(ended, int) else ExitCode.OK
 
 
 def _usage(error: TyperException) -> int:
     message = getattr(error, "format_message", lambda: str(error))()
     if message:
         _complain(f"{message} Try `penstock --help`.")
-    return int(getattr(error, "exit_code", USAGE))
+    return int(getattr(error, "exit_code", ExitCode.USAGE))
 
 
 def _words(error: Exception) -> str:

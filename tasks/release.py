@@ -5,23 +5,22 @@ release with one line that names it.
 """
 
 import asyncio
-import os
 import sys
 
 import structlog
 
-from config.catalogue import Catalogue, CatalogueError, load_catalogue
+from config.catalogue import Catalogue, load_catalogue
+from config.exit_codes import ExitCode
 from config.logs import configure_logs
-from config.settings import SettingError, Settings, load_settings
-from schemas.errors import InvalidSetting, Unavailable
+from config.settings import Settings, load_settings
+from schemas.errors import Unavailable
 from storage.database.engine import open_engine
 from storage.database.schema import SchemaFit, fit_of, migrate
 from storage.tenancy.configuration import ConfigTable
 from tasks.configuration.effective import OWNED, values_of
+from tasks.startup import refusing_settings
 
 log = structlog.get_logger()
-
-REFUSED_SETTING, UNREACHABLE = 6, 5
 
 
 async def apply_catalogue(settings: Settings, catalogue: Catalogue) -> list[str]:
@@ -60,21 +59,16 @@ def release(settings: Settings) -> list[str]:
 
 def main() -> int:
     """Run the release; returns the exit code."""
-    try:
+    with refusing_settings("release"):
         settings = load_settings()
         configure_logs(settings.env)
-        changed = release(settings)
-    except (SettingError, CatalogueError, InvalidSetting) as error:
-        return _refused(str(error), REFUSED_SETTING)
-    except Unavailable as error:
-        return _refused(error.message, UNREACHABLE)
+        try:
+            changed = release(settings)
+        except Unavailable as error:
+            print(f"release: {error.message}", file=sys.stderr)  # noqa: T201 - the one line of an error
+            return ExitCode.UNREACHABLE
     print("release: done;", f"changed: {', '.join(changed)}" if changed else "no setting changed")  # noqa: T201 - its log
-    return os.EX_OK
-
-
-def _refused(why: str, code: int) -> int:
-    print(f"release: {why}", file=sys.stderr)  # noqa: T201 - the one line of an error
-    return code
+    return ExitCode.OK
 
 
 if __name__ == "__main__":

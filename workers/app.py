@@ -9,16 +9,15 @@ from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 
-from config.catalogue import Catalogue, CatalogueError, load_catalogue
+from config.catalogue import Catalogue, load_catalogue
 from config.descriptors import BESIDE_CALLS, needed_by_worker, require_descriptors
 from config.logs import configure_logs
 from config.metrics import Metrics
-from config.settings import SettingError, Settings, load_settings
-from schemas.errors import InvalidSetting
+from config.settings import Settings, load_settings
+from tasks.startup import refusing_settings
 from workers.broker.worker_app import WorkerApp
 from workers.build import assemble
 from workers.flower_auth import require_password
-from workers.pool.pool import REFUSED_SETTING
 from workers.services import WorkerServices
 
 
@@ -43,8 +42,5 @@ def _open_services(
     return open_worker_services(settings, catalogue, env, metrics)
 
 
-try:
+with refusing_settings("worker"):
     app = build()
-except (SettingError, CatalogueError, InvalidSetting) as error:
-    print(f"worker: {error}", file=sys.stderr)  # noqa: T201 - the one line of a refused start
-    sys.exit(REFUSED_SETTING)

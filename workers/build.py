@@ -1,7 +1,6 @@
 """A worker's Celery app put together: tasks, logs, metrics, and what is told to callers of revoked messages."""
 
 import logging
-import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -17,9 +16,10 @@ from config.descriptors import log_descriptors, needed_by_worker
 from config.logs import configure_logs
 from config.metrics import Metrics
 from config.settings import Settings
+from tasks.startup import refuse
 from workers.broker.transport import unreadable_item
 from workers.broker.worker_app import WorkerApp
-from workers.pool.pool import REFUSED_SETTING, TaskPool
+from workers.pool.pool import TaskPool
 from workers.services import WorkerServices
 from workers.tasks import add_tasks, tell_revoked
 
@@ -54,8 +54,7 @@ def _log_descriptors(settings: Settings, **_: object) -> None:
 
 def _require_our_pool(*, sender: Any, **_: object) -> None:  # noqa: ANN401 - Celery's worker
     if get_implementation(sender.pool_cls) is not TaskPool:
-        print("worker: tasks are coroutines: leave out -P, workers.pool.pool runs them", file=sys.stderr)  # noqa: T201 - the one line of a refused start
-        raise SystemExit(REFUSED_SETTING)
+        raise refuse("worker", "tasks are coroutines: leave out -P, workers.pool.pool runs them")
 
 
 class UnreadableItems:

@@ -25,9 +25,8 @@ from celery.concurrency.base import BasePool
 from celery.exceptions import Terminated
 from celery.worker import state
 
-from config.catalogue import CatalogueError
-from config.settings import SettingError
-from schemas.errors import InvalidSetting
+from config.exit_codes import ExitCode
+from tasks.startup import SETTING_ERRORS
 from workers.pool.bridge import drive
 from workers.pool.lifespan import Lifespan
 from workers.pool.loop_thread import LoopThread
@@ -42,7 +41,6 @@ CANCEL_SECONDS = 5.0
 """How long cancelled tasks may take to clean up at a stop."""
 
 
-REFUSED_SETTING = 6
 """Exit code of a process whose settings are wrong, as for upkeep and release."""
 
 Answer: TypeAlias = Callable[[Any], object]
@@ -119,9 +117,9 @@ class TaskPool(BasePool):  # type: ignore[misc]  # Celery ships no types
         try:
             while not self._thread.wait_open(WAIT_SECONDS):
                 state.maybe_shutdown()
-        except (InvalidSetting, SettingError, CatalogueError) as error:
+        except SETTING_ERRORS as error:
             log.critical("worker_refuses_to_start", reason=str(error))
-            raise SystemExit(REFUSED_SETTING) from None
+            raise SystemExit(ExitCode.REFUSED_SETTING) from None
         except SystemExit:
             self._thread.stop()
             raise

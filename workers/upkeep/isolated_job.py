@@ -10,20 +10,19 @@ import sys
 
 import structlog
 
-from config.catalogue import CatalogueError, load_catalogue
+from config.catalogue import load_catalogue
 from config.descriptors import BESIDE_CALLS, require_descriptors
 from config.logs import configure_logs
 from config.metrics import Metrics
-from config.settings import SettingError, Settings, load_settings
+from config.settings import Settings, load_settings
 from config.watchdog import watched
-from schemas.errors import InvalidSetting
 from schemas.ids import JobId
 from tasks.dispatch.publisher import Published
+from tasks.startup import refusing_settings
 from tasks.wiring.work import open_worker_services
 
 log = structlog.get_logger()
 
-REFUSED_SETTING = 6
 HANDED_BACK = os.EX_TEMPFAIL
 """Exit code of a process that was asked to end before its job did."""
 
@@ -85,14 +84,11 @@ async def started(job_id: JobId, generation: int, most_seconds: float, stopping:
 def main() -> int:
     """Read the command line; returns the exit code."""
     job_id, generation = sys.argv[1:]
-    try:
+    with refusing_settings("alone"):
         settings = load_settings()
         configure_logs(settings.env)
         require_descriptors(settings, BESIDE_CALLS)
         return asyncio.run(run_alone(settings, JobId(job_id), int(generation)))
-    except (SettingError, CatalogueError, InvalidSetting) as error:
-        print(f"alone: {error}", file=sys.stderr)  # noqa: T201 - the one line of a refused start
-        return REFUSED_SETTING
 
 
 if __name__ == "__main__":

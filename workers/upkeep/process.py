@@ -16,19 +16,17 @@ is isolated (`tasks.maintenance.items`), and long work is done in slices (`tasks
 import asyncio
 import os
 import signal
-import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable
 
 import structlog
 
-from config.catalogue import CatalogueError, load_catalogue
+from config.catalogue import load_catalogue
 from config.descriptors import BESIDE_CALLS, log_descriptors, require_descriptors
 from config.logs import configure_logs
 from config.memory import keep_what_started
-from config.settings import SettingError, Settings, load_settings
+from config.settings import Settings, load_settings
 from config.watchdog import watched
-from schemas.errors import InvalidSetting
 from schemas.ids import JobId, TenantId
 from storage.database.notify import listen
 from storage.queue.transitions import LOST_FROM_EMPTY_SECONDS
@@ -38,6 +36,7 @@ from tasks.maintenance.isolated_jobs import Suspects
 from tasks.maintenance.items import Isolation
 from tasks.maintenance.rescue_guard import RescueGuard
 from tasks.maintenance.schedule import SWEEP_SECONDS, Duty, Rounds, run_maintenance
+from tasks.startup import refusing_settings
 from tasks.tenancy.quotas import add_up_bytes
 from tasks.wiring.adapters import StoredBacklog
 from tasks.wiring.upkeep import MaintenanceServices, open_maintenance_services
@@ -46,7 +45,6 @@ from workers.upkeep.leader import Leader
 
 log = structlog.get_logger()
 
-REFUSED_SETTING = 6
 GROUPS = ("dispatch", "batches", "stop-losses", "controls", "letters", "suspects", "money", "look-ups", "core")
 """Duties that are led together."""
 
@@ -218,14 +216,10 @@ async def _lead(
     await leadership.resign()
 
 
-def main() -> int:
-    """Run upkeep; returns the exit code."""
-    try:
+def main() -> None:
+    """Run upkeep."""
+    with refusing_settings("upkeep"):
         settings = load_settings()
         configure_logs(settings.env)
         require_descriptors(settings, BESIDE_CALLS)
         asyncio.run(keep(settings))
-    except (SettingError, CatalogueError, InvalidSetting) as error:
-        print(f"upkeep: {error}", file=sys.stderr)  # noqa: T201 - the one line of a refused start
-        return REFUSED_SETTING
-    return os.EX_OK

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import httpx2
 import pytest
 
-from cli.main import NOT_FOUND, OK
+from config.exit_codes import ExitCode
 from tests.integration.api.conftest import ADMIN, Premises
 from tests.support.api import error_of
 from tests.support.own_process import CHECKOUT
@@ -34,7 +34,7 @@ def events(premises: Premises) -> list[str]:
     return [line for line in premises.api.said().splitlines() if "account_opened" in line]
 
 
-def penstock(premises: Premises, *words: str, code: int = OK) -> str:
+def penstock(premises: Premises, *words: str, code: int = ExitCode.OK) -> str:
     ended = subprocess.run(
         [sys.executable, "-m", "cli", "limits", "open", *words],
         cwd=CHECKOUT,
@@ -118,7 +118,7 @@ def test_a_wrong_word_is_refused(operator: httpx2.Client, body: dict[str, object
 
 def test_the_command_says_what_the_account_was_stopped_for(stopped: str, premises: Premises) -> None:
     said = [penstock(premises, stopped) for _ in range(2)]
-    unknown = penstock(premises, "opnai", code=NOT_FOUND)
+    unknown = penstock(premises, "opnai", code=ExitCode.NOT_FOUND)
 
     assert said == [
         "openai is open: it was stopped for insufficient_quota; its jobs wake within seconds\n",

@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from cli.commands.unresolved import COLUMNS
-from cli.main import FAILURE, OK, USAGE
+from config.exit_codes import ExitCode
 from schemas.jsons import JsonObject
 from tasks.ledger.reconciliation import PRESUME_AFTER_SECONDS
 from tests.integration.api.conftest import ADMIN, Premises
@@ -51,7 +51,7 @@ def resolve(operator: httpx2.Client, row: JsonObject, **word: object) -> httpx2.
     return operator.post(f"/budgets/suspense/{row['id']}", json=word)
 
 
-def penstock(premises: Premises, *words: str, code: int = OK) -> "subprocess.CompletedProcess[str]":
+def penstock(premises: Premises, *words: str, code: int = ExitCode.OK) -> "subprocess.CompletedProcess[str]":
     ended = subprocess.run(
         [sys.executable, "-m", "cli", "budgets", "suspense", *words],
         cwd=CHECKOUT,
@@ -136,9 +136,9 @@ def test_only_operators_look_at_suspense_and_what_is_not_there_is_not_found(
 
 def test_the_command_lists_and_resolves(row: JsonObject, premises: Premises, operator: httpx2.Client) -> None:
     listed = penstock(premises).stdout
-    wrong = penstock(premises, "--resolve", row["id"], code=USAGE).stderr
+    wrong = penstock(premises, "--resolve", row["id"], code=ExitCode.USAGE).stderr
     said = [penstock(premises, "--resolve", row["id"], "--billed", "0.0001").stderr for _ in range(2)]
-    otherwise = penstock(premises, "--resolve", row["id"], "--released", code=FAILURE).stderr
+    otherwise = penstock(premises, "--resolve", row["id"], "--released", code=ExitCode.FAILURE).stderr
 
     header, *lines = listed.splitlines()
     assert tuple(header.split("\t")) == COLUMNS
