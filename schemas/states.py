@@ -1,12 +1,13 @@
-"""The states of a job and the only arrows between them.
+"""The states of a job and the transitions between them.
 
-accept                held                        Complete
-(new) ───────────▶ queued ────────────────▶ running ────────────────────▶ completed
-▲  ▲                    │  │  │      DeadLetter
-stage_due │  └── rescue (lease out)┘  │  └───────────────────▶ dead ──replay──▶ queued
-│                           │ RetryAt · Park
-waiting ◀──────────────────────┘          deadline passed anywhere ──▶ expired
-any state not at rest ── cancel ──▶ cancelled
+       submit            claim                 Complete
+(new) ────────▶ queued ─────────▶ running ─────────────▶ completed
+                 ▲  ▲                │  │  DeadLetter
+     stage_due   │  └─ rescue ◀──────┤  └──────────────▶ dead ── replay ──▶ queued
+                 │                   │ RetryAt · Park
+              waiting ◀──────────────┘
+
+Before the end: the deadline passes ──▶ expired, an operator or caller cancels ──▶ cancelled.
 """
 
 from enum import StrEnum
@@ -30,16 +31,3 @@ class JobState(StrEnum):
 
 
 AT_REST = frozenset({JobState.COMPLETED, JobState.DEAD, JobState.EXPIRED, JobState.CANCELLED})
-
-ARROWS: dict[str, tuple[frozenset[JobState], JobState]] = {
-    "hold": (frozenset({JobState.QUEUED}), JobState.RUNNING),
-    "complete": (frozenset({JobState.RUNNING}), JobState.COMPLETED),
-    "bury": (frozenset({JobState.RUNNING}), JobState.DEAD),
-    "wait": (frozenset({JobState.RUNNING}), JobState.WAITING),
-    "rescue": (frozenset({JobState.RUNNING}), JobState.QUEUED),
-    "stage_due": (frozenset({JobState.WAITING}), JobState.QUEUED),
-    "replay": (frozenset({JobState.DEAD}), JobState.QUEUED),
-    "cancel": (frozenset({JobState.QUEUED, JobState.RUNNING, JobState.WAITING}), JobState.CANCELLED),
-    "expire": (frozenset({JobState.QUEUED, JobState.RUNNING, JobState.WAITING}), JobState.EXPIRED),
-}
-"""Arrow name -> (states it leaves, state it enters)."""

@@ -51,10 +51,6 @@ WHERE j.id = :id AND j.state IN ('completed', 'dead', 'expired', 'cancelled')
 DEPTHS = """
 SELECT lane, state, count(*) AS jobs FROM jobs WHERE state IN ('queued', 'running', 'waiting') GROUP BY lane, state
 """
-SPENT = """
-SELECT COALESCE(sum(nano_usd), 0) AS nano_usd FROM ledger
-WHERE CAST(:batch_id AS text) IS NULL OR batch_id = :batch_id
-"""
 ANSWER_TOKENS = """
 SELECT account, model, avg((usage ->> 'output_tokens')::bigint)::float AS tokens
 FROM (SELECT account, model, usage FROM attempts ORDER BY id DESC LIMIT :most) latest
@@ -64,10 +60,6 @@ WHERE usage IS NOT NULL GROUP BY account, model
 
 LATEST_ATTEMPTS = 2_000
 """Enough for a mean of each model in use, and read from the primary key in a few milliseconds."""
-
-SUSPENSE = """
-SELECT count(*) AS attempts, COALESCE(sum(reserved_nano_usd), 0) AS nano_usd FROM attempts WHERE state = 'suspense'
-"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -176,20 +168,10 @@ class Reads:
         rows = await self._rows(DEPTHS)
         return {(Lane(row["lane"]), JobState(row["state"])): row["jobs"] for row in rows}
 
-    async def spent(self, batch_id: BatchId | None = None) -> NanoUsd:
-        """The sum of the ledger, of one batch or of all."""
-        [row] = await self._rows(SPENT, batch_id=batch_id)
-        return NanoUsd(int(row["nano_usd"]))
-
     async def answer_tokens(self, most: int = LATEST_ATTEMPTS) -> dict[Target, float]:
         """Mean output tokens of the latest answers, by target."""
         rows = await self._rows(ANSWER_TOKENS, most=most)
         return {Target(account=row["account"], model=row["model"]): row["tokens"] for row in rows}
-
-    async def suspense(self) -> tuple[int, NanoUsd]:
-        """How many attempts have an unknown outcome, and what is reserved for them."""
-        [row] = await self._rows(SUSPENSE)
-        return row["attempts"], NanoUsd(int(row["nano_usd"]))
 
     async def _rows(self, query: str, **parameters: Any) -> Sequence[Row]:  # noqa: ANN401 - bind values
         async with transaction(self._engine) as connection:

@@ -75,13 +75,6 @@ OPEN_BEFORE = "SELECT id FROM attempts WHERE state IN ('opened', 'suspense') AND
 
 MOMENT = "SELECT clock_timestamp() AS at"
 
-COUNT = """
-INSERT INTO money_counts AS m (name, number) VALUES (:name, :number)
-ON CONFLICT (name) DO UPDATE SET number = m.number + EXCLUDED.number
-"""
-
-COUNTS = "SELECT name, number FROM money_counts ORDER BY name"
-
 UNSETTLED = """
 SELECT id AS attempt_id, job_id, state AS attempt_state, account, model, epoch, stamp, counters, reserved_tokens,
     reserved_nano_usd, opened_at
@@ -176,7 +169,7 @@ class AuditedSum:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class AuditedBooks:
+class AuditedLedger:
     """One snapshot of Postgres to hold Redis against. `ends` are those of the attempts that were asked about."""
 
     sums: Sequence[AuditedSum]
@@ -185,7 +178,7 @@ class AuditedBooks:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Books:
+class RebuiltLedger:
     """All that a rebuild of Redis needs, from one snapshot under a new epoch. `unsettled` is the carried set."""
 
     epoch: int
@@ -215,7 +208,7 @@ class LedgerTable:
             await run(connection, SNAPSHOT, {})
             return await _balances(connection, since)
 
-    async def rebuild(self, since: datetime) -> Books:
+    async def rebuild(self, since: datetime) -> RebuiltLedger:
         """Raise the epoch and read the books under it.
 
         Raising waits for the opens that hold the old epoch, so every attempt that may be sent is in the snapshot.
@@ -227,7 +220,7 @@ class LedgerTable:
             await run(connection, SNAPSHOT, {})
             balances = await _balances(connection, since)
             unsettled = await fetch(connection, UNSETTLED, {})
-        return Books(
+        return RebuiltLedger(
             epoch=raised["epoch"],
             balances=balances,
             unsettled=[unsettled_from(row) for row in unsettled],
@@ -241,7 +234,7 @@ class LedgerTable:
 
     async def audited(
         self, attempt_ids: Sequence[AttemptId], *, windows: Collection[str], since: datetime, before: datetime
-    ) -> AuditedBooks:
+    ) -> AuditedLedger:
         """Sums of these windows, what was open before a moment, and the ends of these attempts, of one snapshot.
 
         `since` is when the earliest of the windows began, or earlier.
@@ -252,20 +245,11 @@ class LedgerTable:
             sums = await fetch(connection, AUDITED, terms | await _sealed_to(connection))
             open_before = await fetch(connection, OPEN_BEFORE, {"before": before})
             ends = await fetch(connection, ENDS, {"ids": list(attempt_ids)})
-        return AuditedBooks(
+        return AuditedLedger(
             sums=[_audited(row) for row in sums],
             open_before=frozenset(AttemptId(row["id"]) for row in open_before),
             ends={AttemptId(row["id"]): _end(row) for row in ends},
         )
-
-    async def count(self, name: str, number: int = 1) -> None:
-        """Add to one of the counts that the metrics tell."""
-        async with transaction(self._engine) as connection:
-            await run(connection, COUNT, {"name": name, "number": number})
-
-    async def counts(self) -> dict[str, int]:
-        """Every count of the money duties."""
-        return {row["name"]: row["number"] for row in await self._rows(COUNTS)}
 
     async def suspense(self, *, older_seconds: float = 0.0, most: int = MOST_PER_ROUND) -> list[Unsettled]:
         """Attempts whose outcome is unknown, oldest first."""

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import assert_never
 from zoneinfo import ZoneInfo
 
-from config.catalogue import BUDGET_SCOPES, KINDS_WITHIN_TENANTS
+from config.catalogue import KINDS_WITHIN_TENANTS
 from schemas.admission import MAX_BUDGET_COUNTERS, BudgetCounter, Pace, Step
 from schemas.errors import InvalidSetting
 from schemas.job import NewJob
@@ -30,7 +30,6 @@ class Window(StrEnum):
 _NAMES = {Window.HOUR: "%Y-%m-%dT%H%z", Window.DAY: "%Y-%m-%d", Window.MONTH: "%Y-%m"}
 
 GLOBAL_SCOPE = "global"
-SCOPE_KINDS = BUDGET_SCOPES
 _SHIFT = timedelta(minutes=15)
 """Offsets of timezones are whole quarters of an hour, and clocks are changed at such moments."""
 

@@ -13,7 +13,7 @@ from admission.limits import Balance, Holdings
 from admission.stamps import Stamp
 from schemas.attempt import AttemptState
 from schemas.ids import AttemptId
-from storage.ledger.ledger import AuditedBooks
+from storage.ledger.ledger import AuditedLedger
 
 _Counter = tuple[str, str]
 
@@ -28,11 +28,11 @@ class Difference:
     reserved_nano_usd: int
 
 
-def differences(held: Holdings, reconciler: AuditedBooks) -> list[Difference]:
+def differences(held: Holdings, recorded: AuditedLedger) -> list[Difference]:
     """Every counter that does not say what it should."""
-    reserved, under_way = _reserved(held.stamps, reconciler), _under_way(held.stamps, reconciler)
-    most = {(one.scope, one.window): one.settled_nano_usd for one in reconciler.sums}
-    least = {(one.scope, one.window): one.settled_before_nano_usd for one in reconciler.sums}
+    reserved, under_way = _reserved(held.stamps, recorded), _under_way(held.stamps, recorded)
+    most = {(one.scope, one.window): one.settled_nano_usd for one in recorded.sums}
+    least = {(one.scope, one.window): one.settled_before_nano_usd for one in recorded.sums}
     found = []
     for balance in held.balances:
         counter = (balance.scope, balance.window)
@@ -48,9 +48,9 @@ def differences(held: Holdings, reconciler: AuditedBooks) -> list[Difference]:
     return found
 
 
-def forgotten(held: Holdings, reconciler: AuditedBooks) -> frozenset[AttemptId]:
+def forgotten(held: Holdings, recorded: AuditedLedger) -> frozenset[AttemptId]:
     """Attempts that Postgres holds open and Redis has no stamp of: their money is counted nowhere."""
-    return reconciler.open_before - {stamp.attempt_id for stamp in held.stamps}
+    return recorded.open_before - {stamp.attempt_id for stamp in held.stamps}
 
 
 def _beyond(balance: Balance, least: int, most: int) -> int:
@@ -58,27 +58,27 @@ def _beyond(balance: Balance, least: int, most: int) -> int:
     return min(max(settled, least), most) - settled
 
 
-def _reserved(stamps: Iterable[Stamp], reconciler: AuditedBooks) -> defaultdict[_Counter, int]:
+def _reserved(stamps: Iterable[Stamp], recorded: AuditedLedger) -> defaultdict[_Counter, int]:
     sums: defaultdict[_Counter, int] = defaultdict(int)
     for stamp in stamps:
-        for counter in _counters(stamp, reconciler):
+        for counter in _counters(stamp, recorded):
             sums[counter] += stamp.cost_nano_usd
     return sums
 
 
-def _under_way(stamps: Iterable[Stamp], reconciler: AuditedBooks) -> defaultdict[_Counter, int]:
+def _under_way(stamps: Iterable[Stamp], recorded: AuditedLedger) -> defaultdict[_Counter, int]:
     sums: defaultdict[_Counter, int] = defaultdict(int)
     for stamp in stamps:
-        end = reconciler.ends.get(stamp.attempt_id)
+        end = recorded.ends.get(stamp.attempt_id)
         if end is not None and end.state is AttemptState.POSTED:
-            for counter in _counters(stamp, reconciler):
+            for counter in _counters(stamp, recorded):
                 sums[counter] += end.cost_nano_usd
     return sums
 
 
-def _counters(stamp: Stamp, reconciler: AuditedBooks) -> Iterable[_Counter]:
+def _counters(stamp: Stamp, recorded: AuditedLedger) -> Iterable[_Counter]:
     """The counters that it names; a stamp of an earlier version names none, and its attempt does."""
-    end = reconciler.ends.get(stamp.attempt_id)
+    end = recorded.ends.get(stamp.attempt_id)
     if stamp.counters or end is None:
         return stamp.counters
     return [(counter.scope, counter.window) for counter in end.grant.counters]

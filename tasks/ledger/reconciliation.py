@@ -157,19 +157,17 @@ class LedgerReconciler:
         before = await self.table.moment() - CLOCKS_DIFFER
         counters = await self.redis.counters(windows)
         held = await self.redis.holdings([counter for counter in counters if names_its_tenant(counter.scope)])
-        reconciler = await self.table.audited(
+        recorded = await self.table.audited(
             [stamp.attempt_id for stamp in held.stamps], windows=windows, since=now - LONGEST_WINDOW, before=before
         )
         if held.epoch is None or held.epoch != await self.table.epoch():
             return 0
-        await self.table.count("audits")
-        if lost := forgotten(held, reconciler):
+        if lost := forgotten(held, recorded):
             log.error("reservations_forgotten", attempts=len(lost), example=min(lost))
-            await self.table.count("rebuilds_after_audit")
             return await self._rebuild()
         repair = partial(self._repair, held.epoch)
         return await self._isolation.each(
-            differences(held, reconciler), lambda each: f"{each.scope} {each.window}", repair
+            differences(held, recorded), lambda each: f"{each.scope} {each.window}", repair
         )
 
     async def _repair(self, epoch: int, difference: Difference) -> bool:
@@ -184,8 +182,6 @@ class LedgerReconciler:
                 settled_nano_usd=settled,
                 reserved_nano_usd=reserved,
             )
-            await self.table.count("repairs")
-            await self.table.count("repaired_nano_usd", abs(settled) + abs(reserved))
         return repaired
 
     async def presume(self, after_seconds: float = PRESUME_AFTER_SECONDS) -> int:
@@ -203,7 +199,7 @@ class LedgerReconciler:
 
     async def _rebuild(self) -> int:
         effective = await self.configuration.refresh()
-        reconciler = await self.table.rebuild(self.now() - LONGEST_WINDOW)
+        recorded = await self.table.rebuild(self.now() - LONGEST_WINDOW)
         balances = [
             Balance(
                 scope=balance.scope,
@@ -212,15 +208,14 @@ class LedgerReconciler:
                 settled_nano_usd=balance.settled_nano_usd,
                 reserved_nano_usd=balance.reserved_nano_usd,
             )
-            for balance in reconciler.balances
+            for balance in recorded.balances
         ]
         carried = [
-            OpenReservation(grant=one.grant, suspended=one.state is AttemptState.SUSPENSE)
-            for one in reconciler.unsettled
+            OpenReservation(grant=one.grant, suspended=one.state is AttemptState.SUSPENSE) for one in recorded.unsettled
         ]
-        opened = await self.redis.rebuild(reconciler.epoch, balances, carried, effective.limits)
+        opened = await self.redis.rebuild(recorded.epoch, balances, carried, effective.limits)
         republished = await self.due.forget_all_messages()  # a Redis that lost money lost messages too
-        log.info("ledger_rebuilt", epoch=reconciler.epoch, carried=len(carried), opened=opened, republished=republished)
+        log.info("ledger_rebuilt", epoch=recorded.epoch, carried=len(carried), opened=opened, republished=republished)
         return 1
 
 

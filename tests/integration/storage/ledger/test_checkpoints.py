@@ -65,8 +65,8 @@ async def settled(engine: AsyncEngine, window: str) -> tuple[int, int]:
     ledger = LedgerTable(engine)
     balances = {one.window: one.settled_nano_usd for one in await ledger.balances(LONG_AGO)}
     soon = datetime.now(UTC) + timedelta(minutes=1)
-    reconciler = await ledger.audited([], windows=[window], since=LONG_AGO, before=soon)
-    [one] = reconciler.sums
+    recorded = await ledger.audited([], windows=[window], since=LONG_AGO, before=soon)
+    [one] = recorded.sums
     return balances[window], one.settled_nano_usd
 
 

@@ -81,10 +81,10 @@ async def test_a_grant_of_a_passed_epoch_is_not_opened(table: JobTable, ledger: 
     holder = await held(table)
     stale = opened(holder.lease, epoch=await ledger.epoch())
 
-    reconciler = await ledger.rebuild(LONG_AGO)
+    recorded = await ledger.rebuild(LONG_AGO)
 
     assert await table.open([stale]) == [False]
-    assert await table.open([opened(holder.lease, epoch=reconciler.epoch)]) == [True]
+    assert await table.open([opened(holder.lease, epoch=recorded.epoch)]) == [True]
 
 
 async def test_raising_the_epoch_waits_for_opens_under_way(engine: AsyncEngine, ledger: LedgerTable) -> None:
@@ -106,11 +106,11 @@ async def test_raising_the_epoch_waits_for_opens_under_way(engine: AsyncEngine, 
 async def test_a_rebuild_carries_what_is_open_with_its_grant(table: JobTable, ledger: LedgerTable) -> None:
     _, attempt = await open_attempt(table, ledger, "t:carried")
 
-    reconciler = await ledger.rebuild(LONG_AGO)
+    recorded = await ledger.rebuild(LONG_AGO)
 
-    [carried] = [one for one in reconciler.unsettled if one.attempt_id == attempt.id]
+    [carried] = [one for one in recorded.unsettled if one.attempt_id == attempt.id]
     assert (carried.state, carried.grant) == (AttemptState.OPENED, attempt.grant)
-    assert [b.reserved_nano_usd for b in reconciler.balances if b.scope == "t:carried"] == [500]
+    assert [b.reserved_nano_usd for b in recorded.balances if b.scope == "t:carried"] == [500]
 
 
 async def test_a_suspense_is_posted_once_by_whoever_comes_first(

@@ -80,9 +80,9 @@ async def settled(engine: AsyncEngine, window: str) -> dict[str, int]:
     ledger = LedgerTable(engine)
     rebuilt = {one.scope: one.settled_nano_usd for one in await ledger.balances(LONG_AGO) if one.window == window}
     soon = datetime.now(UTC) + timedelta(minutes=1)
-    reconciler = await ledger.audited([], windows=[window], since=LONG_AGO, before=soon)
+    recorded = await ledger.audited([], windows=[window], since=LONG_AGO, before=soon)
     burn = await ThresholdTable(engine).burn(3600.0)
-    assert {one.scope: one.settled_nano_usd for one in reconciler.sums} == rebuilt
+    assert {one.scope: one.settled_nano_usd for one in recorded.sums} == rebuilt
     assert {scope: spent for (scope, named), spent in burn.items() if named == window} == rebuilt
     return rebuilt
 
