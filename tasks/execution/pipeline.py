@@ -12,23 +12,22 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import assert_never
 
-import structlog
-
 from config.marks import synchronous_step
-from schemas.admission import Ask, Grant, Penalty, Refusal, RefusalReason, SettleKind, Settlement, Step, Wait
+from schemas.admission import Grant, Refusal, RefusalReason, SettleKind, Settlement, Step, Wait
 from schemas.attempt import ClosedAttempt, OpenedAttempt
-from schemas.decision import AskAgain, DeadLetter, DeadReason, Decision
+from schemas.decision import AskAgain, Decision
 from schemas.errors import AccountUnavailable, Unavailable
 from schemas.ids import JobId
 from schemas.job import Job, Lease, LeasedJob, Target
-from schemas.jsons import JsonObject
 from schemas.money import NanoUsd
-from schemas.outcome import Failed, InternalFault, Invalid, Judged, NotAdmitted, NotAllowed, Outcome, Voided
+from schemas.outcome import Failed, InternalFault, Invalid, Judged, NotAllowed, Outcome, Voided
 from schemas.plan import Plan
 from schemas.reply import Reply, Trouble, TroubleKind
 from tasks.budgets.policy import cheaper_in, first_step
+from tasks.execution.asks import ask_of, not_admitted, opened_attempt, penalty_of
 from tasks.execution.decide import decide
 from tasks.execution.deps import Deps, OnChunk
+from tasks.execution.faults import dead_of_a_fault, guarded
 from tasks.execution.progress import Progress
 from tasks.execution.settlement import (
     AttemptClose,
@@ -38,13 +37,9 @@ from tasks.execution.settlement import (
     without_content,
 )
 from tasks.execution.shielded import run_shielded
-
-log = structlog.get_logger()
+from tasks.execution.stream_sink import StreamSink
 
 UNCHECKED = "The reply could not be checked against its contract."
-
-SHORTEST_FREEZE_MS = 250
-"""How long a throttle without retry-after freezes its target, so that a retry is not refused again at once."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,24 +49,6 @@ class AttemptResult:
     outcome: Outcome
     closed: ClosedAttempt | None = None
     settlement: Settlement | None = None
-
-
-@dataclass
-class StreamSink:
-    """Whoever listens while the model speaks; what it has heard cannot be taken back."""
-
-    on_chunk: OnChunk | None
-    has_heard: bool = False
-
-    @property
-    def callback(self) -> OnChunk | None:
-        """Where the call sends its chunks; None where nobody listens."""
-        return self._hear if self.on_chunk is not None else None
-
-    async def _hear(self, chunk: JsonObject) -> None:
-        assert self.on_chunk is not None  # noqa: S101 - only reached through `callback`
-        self.has_heard = True
-        await self.on_chunk(chunk)
 
 
 async def run_job(job_id: JobId, generation: int, deps: Deps) -> None:
@@ -106,11 +83,13 @@ async def _live(
         waiting_since=job.waiting_since,
         wait_reason=job.wait_reason,
     )
-    found = await _recalled(job, deps) if job.in_suspense else None
+    found = await guarded(_recall(job, deps), _faulty, "recall_failed", job_id=job.id) if job.in_suspense else None
     while True:
         tried, found = found or await attempt(job, progress, held.lease.fence, deps, sink.callback), None
         job, progress = _charged(job, tried.closed), replace(progress, streamed=sink.has_heard)
-        decision = _decision(job, tried.outcome, progress, deps)
+        decision = await guarded(
+            _decide(job, tried.outcome, progress, deps), dead_of_a_fault, "decision_failed", job_id=job.id
+        )
         kept, decision = await run_shielded(_write_down(held.lease, tried, decision, deps))
         if not kept or not isinstance(decision, AskAgain):
             return tried.outcome, decision
@@ -134,17 +113,6 @@ async def _handing_back(claim: asyncio.Future[LeasedJob | None], deps: Deps) -> 
         raise
 
 
-async def _recalled(job: Job, deps: Deps) -> AttemptResult | None:
-    """The same as `_recall`; a bug in it ends the job like one in an attempt."""
-    try:
-        return await _recall(job, deps)
-    except Unavailable:
-        raise
-    except Exception:  # a bug in the look-up is this job's alone
-        log.exception("recall_failed", job_id=job.id)
-        return AttemptResult(outcome=InternalFault())
-
-
 async def _recall(job: Job, deps: Deps) -> AttemptResult | None:
     """What an earlier lease paid for and nobody wrote down: found at the provider, it is not paid for again.
 
@@ -164,13 +132,9 @@ async def _recall(job: Job, deps: Deps) -> AttemptResult | None:
     return None
 
 
-def _decision(job: Job, outcome: Outcome, progress: Progress, deps: Deps) -> Decision:
-    try:
-        with synchronous_step():
-            return decide(job, outcome, progress, now=deps.now(), jitter=deps.jitter())
-    except Exception:  # a bug in deciding is this job's alone
-        log.exception("decision_failed", job_id=job.id)
-        return _dead_of_a_fault()
+async def _decide(job: Job, outcome: Outcome, progress: Progress, deps: Deps) -> Decision:
+    with synchronous_step():
+        return decide(job, outcome, progress, now=deps.now(), jitter=deps.jitter())
 
 
 async def _write_down(lease: Lease, tried: AttemptResult, decision: Decision, deps: Deps) -> tuple[bool, Decision]:
@@ -178,32 +142,20 @@ async def _write_down(lease: Lease, tried: AttemptResult, decision: Decision, de
 
     What cannot be written becomes the least that can: a dead letter, and what its call cost.
     """
-    try:
-        kept = await deps.jobs.record(lease, tried.closed, decision)
-    except Unavailable:
-        raise
-    except Exception:  # what cannot be stored is this job's alone
-        log.exception("record_failed", job_id=lease.job_id)
-        decision = _dead_of_a_fault()
+    kept = await guarded(
+        deps.jobs.record(lease, tried.closed, decision), _nothing, "record_failed", job_id=lease.job_id
+    )
+    if kept is None:
+        decision = dead_of_a_fault()
         kept = await deps.jobs.record(lease, None if tried.closed is None else without_content(tried.closed), decision)
     if tried.settlement is not None:
         await deps.gate.settle(tried.settlement)
     return kept, decision
 
 
-def _dead_of_a_fault() -> DeadLetter:
-    return DeadLetter(reason=DeadReason.INTERNAL_ERROR, message=InternalFault().message)
-
-
 async def attempt(job: Job, progress: Progress, fence: int, deps: Deps, on_chunk: OnChunk | None) -> AttemptResult:
     """Admit, open, call, judge: one call to one target. Its trouble becomes a value, and so does a bug of ours."""
-    try:
-        return await _attempt(job, progress, fence, deps, on_chunk)
-    except Unavailable:
-        raise
-    except Exception:  # a bug on the way to the call is this job's alone
-        log.exception("attempt_failed", job_id=job.id)
-        return AttemptResult(outcome=InternalFault())
+    return await guarded(_attempt(job, progress, fence, deps, on_chunk), _faulty, "attempt_failed", job_id=job.id)
 
 
 async def _attempt(job: Job, progress: Progress, fence: int, deps: Deps, on_chunk: OnChunk | None) -> AttemptResult:
@@ -212,33 +164,24 @@ async def _attempt(job: Job, progress: Progress, fence: int, deps: Deps, on_chun
     if isinstance(plan, Refusal):
         return AttemptResult(outcome=NotAllowed(refusal=plan))
     asked_at = deps.now()
-    ask = _ask(job, plan, progress, deps)
+    ask = ask_of(job, plan, progress, deps)
     admitted = await deps.gate.admit(ask)
     match admitted:
         case Wait():
-            return AttemptResult(
-                outcome=_not_admitted(admitted, progress.waited(admitted.reason, asked_at), deps.now())
-            )
+            return AttemptResult(outcome=not_admitted(admitted, progress.waited(admitted.reason, asked_at), deps.now()))
         case Refusal(reason=RefusalReason.STALE_WINDOW, waited_for=waited_for):
             waited = progress if waited_for is None else progress.waited(waited_for, asked_at)
             return await _attempt(job, waited, fence, deps, on_chunk)
         case Refusal():
             return await _without_grant(job, progress, admitted, deps, on_chunk)
         case Grant():
-            opened = _opened(job, plan, ask, admitted, fence=fence, now=deps.now())
+            opened = opened_attempt(job, plan, ask, admitted, fence=fence, now=deps.now())
         case _:
             assert_never(admitted)
-    unsent = Settlement(grant=admitted, kind=SettleKind.RELEASE)
-    try:
-        is_open = await deps.jobs.open(opened)
-    except Unavailable:
-        raise
-    except Exception:  # raised again; the reservation is not lost with it
-        await deps.gate.settle(unsent)
-        raise
+    is_open = await guarded(deps.jobs.open(opened), _nothing, "opening_failed", job_id=job.id)
     if not is_open:
-        await deps.gate.settle(unsent)
-        return AttemptResult(outcome=Voided())
+        await deps.gate.settle(Settlement(grant=admitted, kind=SettleKind.RELEASE))
+        return _faulty() if is_open is None else AttemptResult(outcome=Voided())
     return await _answer(job, plan, opened, deps, on_chunk)
 
 
@@ -265,62 +208,69 @@ def _quoted(job: Job, target: Target, progress: Progress, deps: Deps) -> NanoUsd
 
 async def _answer(job: Job, plan: Plan, opened: OpenedAttempt, deps: Deps, on_chunk: OnChunk | None) -> AttemptResult:
     seconds_left = (job.expires_at - deps.now()).total_seconds()
-    try:
-        answer = await deps.models.call(plan, opened.id, deadline_seconds=max(seconds_left, 0.001), on_chunk=on_chunk)
-    except Exception:  # a bug during the call is this job's alone
-        log.exception("call_failed", job_id=job.id, attempt_id=opened.id)
-        return _attempt_result(InternalFault(), close_with_fault(opened, deps.now(), answered=False))
+    answer = await guarded(
+        deps.models.call(plan, opened.id, deadline_seconds=max(seconds_left, 0.001), on_chunk=on_chunk),
+        _nothing,
+        "call_failed",
+        job_id=job.id,
+        attempt_id=opened.id,
+    )
     match answer:
+        case None:
+            return _closed(InternalFault(), close_with_fault(opened, deps.now(), answered=False))
         case Reply():
             return await _replied(job, opened, answer, deps)
         case Trouble():
             await _warn_others(job.id, plan.target, answer, deps)
-            return _attempt_result(Failed(trouble=answer), close_with_trouble(opened, answer, deps.now()))
+            return _closed(Failed(trouble=answer), close_with_trouble(opened, answer, deps.now()))
         case _:
             assert_never(answer)
 
 
 async def _replied(job: Job, opened: OpenedAttempt, reply: Reply, deps: Deps) -> AttemptResult:
-    judged = await _judged(job, reply, opened, deps)
-    try:
-        with synchronous_step():
-            price = deps.models.served_price(opened, reply)
-            return _attempt_result(judged, close_with_reply(opened, reply, judged, deps.now(), price=price))
-    except Exception:  # a bug in booking is this job's alone, and the call is paid
-        log.exception("booking_failed", job_id=job.id, attempt_id=opened.id)
-        return _attempt_result(InternalFault(), close_with_fault(opened, deps.now(), answered=True))
+    """Judge and close. A check that meets a bug has found no fault with the reply, and no proof of it either."""
+    judged = await guarded(
+        deps.models.judge(reply, job.contract, job.tenant_id),
+        lambda: Invalid(reply=reply, complaint=UNCHECKED),
+        "judging_failed",
+        job_id=job.id,
+        attempt_id=opened.id,
+    )
+    return await guarded(
+        _close(opened, reply, judged, deps),
+        lambda: _closed(InternalFault(), close_with_fault(opened, deps.now(), answered=True)),
+        "booking_failed",
+        job_id=job.id,
+        attempt_id=opened.id,
+    )
 
 
-async def _judged(job: Job, reply: Reply, opened: OpenedAttempt, deps: Deps) -> Judged:
-    """The verdict; a check that ends in a bug has found no fault with the reply, and no proof of it either."""
-    try:
-        return await deps.models.judge(reply, job.contract, job.tenant_id)
-    except Exception:  # a bug in checking is a complaint, and the call is paid
-        log.exception("judging_failed", job_id=job.id, attempt_id=opened.id)
-        return Invalid(reply=reply, complaint=UNCHECKED)
+async def _close(opened: OpenedAttempt, reply: Reply, judged: Judged, deps: Deps) -> AttemptResult:
+    with synchronous_step():
+        price = deps.models.served_price(opened, reply)
+        return _closed(judged, close_with_reply(opened, reply, judged, deps.now(), price=price))
 
 
-def _attempt_result(outcome: Outcome, attempt_close: AttemptClose) -> AttemptResult:
+def _faulty() -> AttemptResult:
+    return AttemptResult(outcome=InternalFault())
+
+
+def _nothing() -> None:
+    """Stand for what a step would have returned; its caller says what follows."""
+
+
+def _closed(outcome: Outcome, attempt_close: AttemptClose) -> AttemptResult:
     return AttemptResult(outcome=outcome, closed=attempt_close.closed, settlement=attempt_close.settlement)
 
 
 async def _warn_others(job_id: JobId, target: Target, trouble: Trouble, deps: Deps) -> None:
     match trouble.kind:
         case TroubleKind.THROTTLE | TroubleKind.RAMP:
-            await deps.gate.penalize(target, _penalty(trouble))
+            await deps.gate.penalize(target, penalty_of(trouble))
         case TroubleKind.MONEY | TroubleKind.AUTH:
             await deps.gate.doubt_account(target.account, trouble.code or trouble.kind.value, job_id)
         case _:
             pass
-
-
-def _penalty(trouble: Trouble) -> Penalty:
-    return Penalty(
-        wait_ms=trouble.retry_after_ms or SHORTEST_FREEZE_MS,
-        limit=trouble.limit,
-        figures=trouble.figures,
-        ramp=trouble.kind is TroubleKind.RAMP,
-    )
 
 
 def _until(deps: Deps, patience_seconds: float) -> datetime | None:
@@ -330,45 +280,6 @@ def _until(deps: Deps, patience_seconds: float) -> datetime | None:
 async def _pause_until(moment: datetime | None, deps: Deps) -> None:
     if moment is not None:
         await deps.pause(max(0.0, (moment - deps.now()).total_seconds()))
-
-
-def _ask(job: Job, plan: Plan, progress: Progress, deps: Deps) -> Ask:
-    """Whoever has waited holds a ticket of what he waited for, in Postgres as in place.
-
-    A wait for the bucket makes a job older. One for the share of its tenant gives it no place before other tenants.
-    """
-    since = None if progress.waits_for_share else progress.waiting_since
-    return Ask(
-        attempt_id=deps.attempt_id(),
-        target=plan.target,
-        lane=job.lane,
-        tokens=plan.quote.permits,
-        cost_nano_usd=plan.quote.cost_nano_usd,
-        epoch=deps.gate.epoch,
-        counters=plan.counters,
-        waited_ms=max(0, int((deps.now() - since).total_seconds() * 1_000)) if since else 0,
-        has_ticket=since is not None,
-        share=plan.share,
-        has_share_ticket=progress.waits_for_share,
-    )
-
-
-def _not_admitted(wait: Wait, waited: Progress, now: datetime) -> NotAdmitted:
-    until_at = now + timedelta(milliseconds=wait.retry_after_ms)
-    return NotAdmitted(until_at=until_at, since_at=waited.waiting_since or now, reason=wait.reason)
-
-
-def _opened(job: Job, plan: Plan, ask: Ask, grant: Grant, *, fence: int, now: datetime) -> OpenedAttempt:
-    return OpenedAttempt(
-        id=ask.attempt_id,
-        job_id=job.id,
-        fence=fence,
-        target=plan.target,
-        grant=grant,
-        price=plan.price,
-        request=plan.body,
-        opened_at=now,
-    )
 
 
 def _charged(job: Job, closed: ClosedAttempt | None) -> Job:

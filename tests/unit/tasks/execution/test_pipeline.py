@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from inspect import iscoroutinefunction
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,9 @@ from schemas.jsons import JsonObject
 from schemas.money import Price
 from schemas.plan import Plan
 from schemas.reply import Reply, Trouble, TroubleKind
+from tasks.execution.asks import SHORTEST_FREEZE_MS
 from tasks.execution.deps import OnChunk
-from tasks.execution.pipeline import SHORTEST_FREEZE_MS, live, run_job
+from tasks.execution.pipeline import live, run_job
 from tests.support.fakes import NOW, TARGET, FakeGate, FakeJobs, FakeModels, a_job, a_reply, deps_of
 
 JOB = JobId("job_1")
@@ -314,7 +316,10 @@ class Faulty(FakeModels):
         def bug(*_: object, **__: object) -> None:
             raise ZeroDivisionError
 
-        setattr(self, bug_in, bug)
+        async def bug_later(*_: object, **__: object) -> None:
+            raise ZeroDivisionError
+
+        setattr(self, bug_in, bug_later if iscoroutinefunction(getattr(self, bug_in)) else bug)
 
 
 class Picky(FakeJobs):

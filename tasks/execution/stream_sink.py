@@ -1,0 +1,24 @@
+"""Passes the chunks of a streamed reply to its listener."""
+
+from dataclasses import dataclass
+
+from schemas.jsons import JsonObject
+from tasks.execution.deps import OnChunk
+
+
+@dataclass
+class StreamSink:
+    """The listener of a stream. What it has received cannot be taken back."""
+
+    on_chunk: OnChunk | None
+    has_heard: bool = False
+
+    @property
+    def callback(self) -> OnChunk | None:
+        """Where the call sends its chunks; None where nobody listens."""
+        return self._hear if self.on_chunk is not None else None
+
+    async def _hear(self, chunk: JsonObject) -> None:
+        assert self.on_chunk is not None  # noqa: S101 - only reached through `callback`
+        self.has_heard = True
+        await self.on_chunk(chunk)
