@@ -26,7 +26,9 @@ from schemas.lanes import Lane
 from schemas.outcome import Valid
 from schemas.plan import Plan
 from schemas.reply import Reply
+from tasks.execution.asks import ask_of, opened_attempt
 from tasks.execution.deps import Deps
+from tasks.execution.progress import Progress
 from tasks.execution.settlement import AttemptClose, close_with_reply
 from tasks.requests.chat import Origin, parse_chat_request
 from tasks.requests.new_ids import new_job_id
@@ -103,7 +105,10 @@ async def _live(services: WorkerServices, *, jobs: int, steps: Walk) -> None:
     held = await steps.step("claim and decode (grouped)", stored, lambda job: _hold(deps, job))
     asked = await steps.step("plan: body, price, worst case", held, lambda one: _plan(deps, one))
     grants = await steps.step("admit", asked, lambda pair: _admit(deps, *pair))
-    opened = [_opened(one, *pair, grant) for one, pair, grant in zip(held, asked, grants, strict=True)]
+    opened = [
+        opened_attempt(leased.job, *pair, grant, fence=leased.lease.fence, now=deps.now())
+        for leased, pair, grant in zip(held, asked, grants, strict=True)
+    ]
     await steps.step("open the attempt (grouped)", opened, lambda attempt: _must(deps.jobs.open(attempt)))
     called = list(zip(asked, opened, strict=True))
     replies = await steps.step("provider call", called, lambda pair: _call(deps, pair[0][0], pair[1]))
@@ -137,15 +142,7 @@ async def _plan(deps: Deps, held: LeasedJob) -> tuple[Plan, Ask]:
     plan = deps.models.plan(held.job, target, held.job.body, deps.now())
     if not isinstance(plan, Plan):
         raise PenstockError(f"no plan was made: {plan.reason}")
-    ask = Ask(
-        attempt_id=deps.attempt_id(),
-        target=target,
-        lane=held.job.lane,
-        tokens=plan.quote.permits,
-        cost_nano_usd=plan.quote.cost_nano_usd,
-        epoch=deps.gate.epoch,
-        counters=plan.counters,
-    )
+    ask = ask_of(held.job, plan, Progress(body=held.job.body, chain=(target,)), deps)
     return plan, ask
 
 
@@ -154,19 +151,6 @@ async def _admit(deps: Deps, _: Plan, ask: Ask) -> Grant:
     if not isinstance(grant, Grant):
         raise PenstockError(f"nothing was granted: {grant.reason}")
     return grant
-
-
-def _opened(held: LeasedJob, plan: Plan, ask: Ask, grant: Grant) -> OpenedAttempt:
-    return OpenedAttempt(
-        id=ask.attempt_id,
-        job_id=held.job.id,
-        fence=held.lease.fence,
-        target=plan.target,
-        grant=grant,
-        price=plan.price,
-        request=plan.body,
-        opened_at=datetime.now(UTC),
-    )
 
 
 async def _call(deps: Deps, plan: Plan, opened: OpenedAttempt) -> Reply:
