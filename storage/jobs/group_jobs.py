@@ -9,7 +9,9 @@ from schemas.decision import AskAgain, Decision
 from schemas.ids import JobId
 from schemas.job import Lease, LeasedJob
 from storage.database.group_commit import GroupCommitter
-from storage.jobs.writes import Claim, JobTable, Record
+from storage.jobs.claims import Claim
+from storage.jobs.record import Record
+from storage.jobs.writes import JobTable
 
 
 class LeaseRenewal(Protocol):
