@@ -8,7 +8,7 @@ from typing import assert_never
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.attempt import ClosedAttempt
-from schemas.decision import AskAgain, Complete, DeadLetter, Decision, Expire, Park, RetryAt
+from schemas.decision import AskAgain, Complete, DeadLetter, Decision, Expire, Park, RetryAt, WaitInPlace
 from schemas.fingerprint import cause_of
 from schemas.ids import JobId
 from schemas.job import Lease
@@ -183,15 +183,11 @@ def decision_row(lease: Lease, decision: Decision, booked: int) -> DecisionRow:
                 served_by=reply.model,
                 note=note,
             )
-        case AskAgain(costs_try=costs_try, waiting_since=since, note=note):
+        case AskAgain(note=note):
+            return DecisionRow(id=job_id, fence=fence, booked=booked, state="running", note=note)
+        case WaitInPlace(costs_try=costs_try, waiting_since=since):
             return DecisionRow(
-                id=job_id,
-                fence=fence,
-                booked=booked,
-                state="running",
-                costs_try=costs_try,
-                waiting_since=since,
-                note=note,
+                id=job_id, fence=fence, booked=booked, state="running", costs_try=costs_try, waiting_since=since
             )
         case RetryAt(at=at, reason=reason):
             return DecisionRow(
