@@ -116,7 +116,7 @@ def test_an_endless_answer_is_read_up_to_its_cap(site: Site, headers: bytes, pie
     with site.client() as caller, ThreadPoolExecutor(CALLS) as pool:
         answers = list(pool.map(lambda _: caller.post("/v1/chat/completions", json=call), range(CALLS)))
 
-    assert {answer.status_code for answer in answers} == {504}
+    assert {answer.status_code for answer in answers} == {422}  # which no SDK repeats and pays again
     assert site.peak_bytes() - before_bytes < MOST_GROWTH_BYTES
     eventually(lambda: site.provider.open, lambda count: count == 0)
 
