@@ -1,0 +1,16 @@
+"""All generated files, each with the function that makes its text."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from tests.contract.reference.http_api import http_page, openapi_text
+from tests.contract.reference.source import ROOT
+
+FILES: Mapping[str, Callable[[], str]] = {
+    "docs/reference/http.md": http_page,
+    "docs/contract/openapi.json": openapi_text,
+}
+
+
+def path_of(name: str) -> Path:
+    return ROOT / name
