@@ -3,12 +3,14 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from tests.contract.reference.command_line import command_line_page
 from tests.contract.reference.configuration import configuration_page
 from tests.contract.reference.http_api import http_page, openapi_text
 from tests.contract.reference.source import ROOT
 
 FILES: Mapping[str, Callable[[], str]] = {
     "docs/reference/configuration.md": configuration_page,
+    "docs/reference/cli.md": command_line_page,
     "docs/reference/http.md": http_page,
     "docs/contract/openapi.json": openapi_text,
 }
