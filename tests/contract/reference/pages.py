@@ -6,12 +6,14 @@ from pathlib import Path
 from tests.contract.reference.command_line import command_line_page
 from tests.contract.reference.configuration import configuration_page
 from tests.contract.reference.http_api import http_page, openapi_text
+from tests.contract.reference.metrics import metrics_page
 from tests.contract.reference.source import ROOT
 
 FILES: Mapping[str, Callable[[], str]] = {
     "docs/reference/configuration.md": configuration_page,
     "docs/reference/cli.md": command_line_page,
     "docs/reference/http.md": http_page,
+    "docs/reference/metrics.md": metrics_page,
     "docs/contract/openapi.json": openapi_text,
 }
 
