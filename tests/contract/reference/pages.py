@@ -6,6 +6,7 @@ from pathlib import Path
 from tests.contract.reference.command_line import command_line_page
 from tests.contract.reference.configuration import configuration_page
 from tests.contract.reference.http_api import http_page, openapi_text
+from tests.contract.reference.log_events import log_events_page
 from tests.contract.reference.metrics import metrics_page
 from tests.contract.reference.source import ROOT
 
@@ -14,6 +15,7 @@ FILES: Mapping[str, Callable[[], str]] = {
     "docs/reference/cli.md": command_line_page,
     "docs/reference/http.md": http_page,
     "docs/reference/metrics.md": metrics_page,
+    "docs/reference/log-events.md": log_events_page,
     "docs/contract/openapi.json": openapi_text,
 }
 
