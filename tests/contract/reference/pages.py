@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tests.contract.reference.command_line import command_line_page
 from tests.contract.reference.configuration import configuration_page
+from tests.contract.reference.error_codes import error_codes_page
 from tests.contract.reference.http_api import http_page, openapi_text
 from tests.contract.reference.log_events import log_events_page
 from tests.contract.reference.metrics import metrics_page
@@ -16,6 +17,7 @@ FILES: Mapping[str, Callable[[], str]] = {
     "docs/reference/http.md": http_page,
     "docs/reference/metrics.md": metrics_page,
     "docs/reference/log-events.md": log_events_page,
+    "docs/reference/error-codes.md": error_codes_page,
     "docs/contract/openapi.json": openapi_text,
 }
 
