@@ -2,7 +2,7 @@
 
 import ast
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import config.logs
@@ -34,7 +34,7 @@ class Wrapper:
 
 
 def log_events_page() -> str:
-    events = list(log_events())
+    events = list(events_in(list(source.product_trees())))
     packages = sorted({event.module.split(".")[0] for event in events})
     return page(
         "Log events",
@@ -62,9 +62,8 @@ def _row(name: str, events: list[Event]) -> tuple[str, str, str, str]:
     return code(name), ", ".join(levels), codes(keys) or "none", codes(modules)
 
 
-def log_events() -> Iterator[Event]:
-    """Raises ValueError where the name of an event cannot be told from the source."""
-    trees = list(source.product_trees())
+def events_in(trees: Sequence[tuple[str, ast.Module]]) -> Iterator[Event]:
+    """The events of modules, by their names and trees. Raises ValueError where an event's name cannot be found."""
     wrappers = list[Wrapper]()
     for module, tree in trees:
         for call, levels, function in _log_calls(tree):
@@ -74,7 +73,7 @@ def log_events() -> Iterator[Event]:
             elif (wrapper := _wrapper(call, levels, function)) is not None:
                 wrappers.append(wrapper)
             else:
-                raise ValueError(f"{module}:{call.lineno}: the name of the event is no literal: {ast.unparse(call)}")
+                raise ValueError(f"{module}:{call.lineno}: the name of the event cannot be found: {ast.unparse(call)}")
     for module, tree in trees:
         for wrapper in wrappers:
             yield from _wrapped_events(wrapper, module, tree)
