@@ -32,6 +32,10 @@ from schemas.lanes import Lane
 _Flow: TypeAlias = tuple[Target | TenantId, Lane]
 
 HOLD_SECONDS = 2.0
+DEFAULT_SLOTS = 500
+SHARE_WAITERS_PART = 8
+"""This part of the slots of a process may hold jobs that wait for the shares of their tenants; the others wait in
+Postgres, so that a tenant beyond its share keeps no slots from other tenants."""
 LONGEST_JITTER_MS = 2.0
 """Slots are distinct already; the jitter only keeps processes from marching in step."""
 HORIZON_MS = 50
@@ -84,8 +88,11 @@ class LocalGate:
         hold_seconds: float = HOLD_SECONDS,
         family_of: Callable[[Target], str | None] = lambda _: None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        slots: int = DEFAULT_SLOTS,
     ) -> None:
         self._gate = gate
+        self._most_waiting_for_shares = max(1, slots // SHARE_WAITERS_PART)
+        self._waiting_for_shares = 0
         self._family_of = family_of
         self._wall = now
         self._recall = Recall(gate)
@@ -123,7 +130,8 @@ class LocalGate:
             if _now() - started + wait_seconds > hold_seconds:
                 self._remember(ask, answer, hold_seconds)
                 return answer
-            await asyncio.sleep(wait_seconds)
+            if not await self._waited_in_place(wait_seconds, answer.reason):
+                return replace(answer, retry_after_ms=max(answer.retry_after_ms, round(hold_seconds * 1_000)))
             ask, waited_for = _with_ticket(ask, answer), answer.reason
             answer = await self._asked(ask, started)
         if isinstance(answer, Grant):
@@ -147,6 +155,20 @@ class LocalGate:
         """Let the last releases reach Redis."""
         await self._recall.aclose()
         await asyncio.gather(*self._releases, return_exceptions=True)
+
+    async def _waited_in_place(self, seconds: float, reason: WaitReason) -> bool:
+        """Sleep; False at once where as many wait for shares of tenants as may: their slots could serve others."""
+        if reason not in TENANT_REASONS:
+            await asyncio.sleep(seconds)
+            return True
+        if self._waiting_for_shares >= self._most_waiting_for_shares:
+            return False
+        self._waiting_for_shares += 1
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            self._waiting_for_shares -= 1
+        return True
 
     async def _asked(self, ask: Ask, started: float) -> Grant | Wait | Refusal:
         waited_ms = ask.waited_ms + int((_now() - started) * 1_000)

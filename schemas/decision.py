@@ -44,23 +44,29 @@ class Complete:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AskAgain:
-    """Within this lease, with this body: a reprompt, a higher output limit, or the next target of the chain.
+    """Ask at once, within this lease: a reprompt, a higher output limit, or the next target of the chain.
 
     `skips` is how many targets are passed over on the way to the next.
-
-    `waiting_since` is when a wait for a limit began that is not over.
-    For a caller who waits it is also what would have been a retry or a wait: then not before a moment, and a retry
-    costs a try as ever.
     """
 
     body: JsonObject
     reason: str
     next_target: bool = False
     skips: int = 0
-    not_before: datetime | None = None
-    costs_try: bool = False
-    waiting_since: datetime | None = None
     note: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WaitInPlace:
+    """Wait within this lease and ask the same again, because a caller waits for the answer.
+
+    It stands for a `RetryAt`, and then costs a try, or for a `Park`.
+    """
+
+    until_at: datetime
+    reason: str
+    costs_try: bool
+    waiting_since: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,4 +101,4 @@ class Expire:
     """Rest as expired: the deadline has passed."""
 
 
-Decision: TypeAlias = Complete | AskAgain | RetryAt | Park | DeadLetter | Expire
+Decision: TypeAlias = Complete | AskAgain | WaitInPlace | RetryAt | Park | DeadLetter | Expire

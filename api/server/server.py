@@ -61,7 +61,8 @@ class Server(uvicorn.Server):
         loop = asyncio.get_running_loop()
         for listening in (own for server in self.servers for own in server.sockets):
             loop.remove_reader(listening.fileno())
-            same = socket.fromfd(listening.fileno(), listening.family, listening.type)
+            # with its protocol: asyncio sends small packets at once on TCP alone
+            same = socket.fromfd(listening.fileno(), listening.family, listening.type, listening.proto)
             same.setblocking(False)
             self._accepting.append(asyncio.create_task(self._accept(same)))
 

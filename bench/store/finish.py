@@ -33,7 +33,8 @@ from stack.servers import EmbeddedServers
 from storage.database.engine import open_engine
 from storage.database.schema import migrate
 from storage.jobs.group_jobs import GroupedJobs
-from storage.jobs.writes import JobTable, Record
+from storage.jobs.record import Record
+from storage.jobs.writes import JobTable
 from tasks.execution.heartbeats import LeaseKeeper
 
 IN_FLIGHT = 64

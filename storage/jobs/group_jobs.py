@@ -5,11 +5,13 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from schemas.attempt import ClosedAttempt, OpenedAttempt
-from schemas.decision import AskAgain, Decision
+from schemas.decision import AskAgain, Decision, WaitInPlace
 from schemas.ids import JobId
 from schemas.job import Lease, LeasedJob
 from storage.database.group_commit import GroupCommitter
-from storage.jobs.writes import Claim, JobTable, Record
+from storage.jobs.claims import Claim
+from storage.jobs.record import Record
+from storage.jobs.writes import JobTable
 
 
 class LeaseRenewal(Protocol):
@@ -44,7 +46,7 @@ class GroupedJobs:
     async def record(self, lease: Lease, closed: ClosedAttempt | None, decision: Decision) -> bool:
         """Write outcome and decision; False when the fence was lost."""
         kept = await self._records.submit(Record(lease=lease, closed=closed, decision=decision))
-        if not (kept and isinstance(decision, AskAgain)):
+        if not (kept and isinstance(decision, AskAgain | WaitInPlace)):
             self._lease_keeper.stop_renewing(lease)
         return kept
 

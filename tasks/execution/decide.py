@@ -16,6 +16,7 @@ from schemas.decision import (
     Expire,
     Park,
     RetryAt,
+    WaitInPlace,
 )
 from schemas.job import Job
 from schemas.outcome import (
@@ -62,7 +63,7 @@ def decide(job: Job, outcome: Outcome, progress: Progress, *, now: datetime, jit
         return Expire()
     if isinstance(outcome, NotAllowed) or not isinstance(decision, RetryAt | Park):
         return decision
-    return _in_hand(decision, progress)
+    return _in_place(decision, progress)
 
 
 def _decide(job: Job, outcome: Outcome, progress: Progress, *, now: datetime, jitter: float) -> Decision:
@@ -95,25 +96,24 @@ def _may_be_woken(decision: Decision) -> bool:
     return isinstance(decision, Park) and decision.reason in MENDED_BY_OPERATORS
 
 
-def _in_hand(decision: RetryAt | Park, progress: Progress) -> Decision:
+def _in_place(decision: RetryAt | Park, progress: Progress) -> Decision:
     """What a caller who waits may wait for is done within the lease instead of in Postgres.
 
     A refusal is none of it: what a store or an operator has to mend first is told at once.
     """
-    until = decision.at if isinstance(decision, RetryAt) else decision.until_at
-    if progress.patient_until is None or until > progress.patient_until:
+    until_at = decision.at if isinstance(decision, RetryAt) else decision.until_at
+    if progress.patient_until is None or until_at > progress.patient_until:
         return decision
-    costs_try, since = (True, None) if isinstance(decision, RetryAt) else (False, decision.waiting_since)
-    return AskAgain(
-        body=progress.body, reason=decision.reason, not_before=until, costs_try=costs_try, waiting_since=since
-    )
+    if isinstance(decision, RetryAt):
+        return WaitInPlace(until_at=until_at, reason=decision.reason, costs_try=True)
+    return WaitInPlace(until_at=until_at, reason=decision.reason, costs_try=False, waiting_since=decision.waiting_since)
 
 
-def _starts_at(decision: AskAgain | RetryAt | Park | Expire, now: datetime) -> datetime:
+def _starts_at(decision: AskAgain | WaitInPlace | RetryAt | Park | Expire, now: datetime) -> datetime:
     match decision:
         case RetryAt(at=at):
             return at
-        case Park(until_at=until_at):
+        case Park(until_at=until_at) | WaitInPlace(until_at=until_at):
             return until_at
         case AskAgain() | Expire():
             return now

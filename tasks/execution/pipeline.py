@@ -15,7 +15,7 @@ from typing import assert_never
 from config.marks import synchronous_step
 from schemas.admission import Grant, Refusal, RefusalReason, SettleKind, Settlement, Step, Wait
 from schemas.attempt import ClosedAttempt, OpenedAttempt
-from schemas.decision import AskAgain, Decision
+from schemas.decision import AskAgain, Decision, WaitInPlace
 from schemas.errors import AccountUnavailable, Unavailable
 from schemas.ids import JobId
 from schemas.job import Job, Lease, LeasedJob, Target
@@ -91,10 +91,12 @@ async def _live(
             _decide(job, tried.outcome, progress, deps), dead_of_a_fault, "decision_failed", job_id=job.id
         )
         kept, decision = await run_shielded(_write_down(held.lease, tried, decision, deps))
-        if not kept or not isinstance(decision, AskAgain):
+        if not kept or not isinstance(decision, AskAgain | WaitInPlace):
             return tried.outcome, decision
-        job, progress = replace(job, tries=job.tries + decision.costs_try), progress.after(tried.outcome, decision)
-        await _pause_until(decision.not_before, deps)
+        progress = progress.after(tried.outcome, decision)
+        if isinstance(decision, WaitInPlace):
+            job = replace(job, tries=job.tries + decision.costs_try)
+            await deps.pause(max(0.0, (decision.until_at - deps.now()).total_seconds()))
 
 
 @asynccontextmanager
@@ -275,11 +277,6 @@ async def _warn_others(job_id: JobId, target: Target, trouble: Trouble, deps: De
 
 def _until(deps: Deps, patience_seconds: float) -> datetime | None:
     return deps.now() + timedelta(seconds=patience_seconds) if patience_seconds > 0 else None
-
-
-async def _pause_until(moment: datetime | None, deps: Deps) -> None:
-    if moment is not None:
-        await deps.pause(max(0.0, (moment - deps.now()).total_seconds()))
 
 
 def _charged(job: Job, closed: ClosedAttempt | None) -> Job:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from schemas.admission import TENANT_REASONS, WaitReason
-from schemas.decision import AskAgain
+from schemas.decision import AskAgain, WaitInPlace
 from schemas.job import Target
 from schemas.jsons import JsonObject
 from schemas.outcome import Failed, Invalid, NotAdmitted, Outcome, Truncated
@@ -54,15 +54,20 @@ class Progress:
         goes_on = self.waiting_since is not None and waits.waits_for_share == self.waits_for_share
         return waits if goes_on else replace(waits, waiting_since=asked_at)
 
-    def after(self, outcome: Outcome, decision: AskAgain) -> "Progress":
-        """The progress with which the same try goes on."""
+    def after(self, outcome: Outcome, decision: AskAgain | WaitInPlace) -> "Progress":
+        """The progress with which the same lease goes on."""
+        body, position, waiting_since = self.body, self.position, None
+        if isinstance(decision, WaitInPlace):
+            waiting_since = decision.waiting_since
+        else:
+            body, position = decision.body, position + (1 + decision.skips if decision.next_target else 0)
         return replace(
             self,
-            body=decision.body,
-            position=self.position + (1 + decision.skips if decision.next_target else 0),
+            body=body,
+            position=position,
             reprompts=self.reprompts + isinstance(outcome, Invalid),
             extensions=self.extensions + isinstance(outcome, Truncated),
-            waiting_since=decision.waiting_since,
+            waiting_since=waiting_since,
             wait_reason=outcome.reason if isinstance(outcome, NotAdmitted) else None,
             throttles=self.throttles + (isinstance(outcome, Failed) and outcome.trouble.kind in _THROTTLES),
         )

@@ -124,6 +124,7 @@ async def working(
         hold_seconds=settings.hold_seconds,
         family_of=rooms.configuration.family_of,
         now=rooms.clock.now,
+        slots=settings.slots,
     )
     async with (
         open_models(catalogue, settings, env) as models,

@@ -16,7 +16,7 @@ import pytest
 
 from cli.client.address import Address
 from cli.client.http import ApiClient
-from cli.main import FAILURE, INCOMPLETE, OK
+from config.exit_codes import ExitCode
 from stack.children import wait_until
 from tests.acceptance.test_acceptance_sdk import SCHEMA
 from tests.support.simulator_process import CHECKOUT, SimulatorProcess
@@ -52,7 +52,7 @@ class Person:
     def api(self) -> ApiClient:
         return ApiClient(Address(url=self.stack.url, key=self.key))
 
-    def types(self, *words: str, code: int = OK) -> "subprocess.CompletedProcess[str]":
+    def types(self, *words: str, code: int = ExitCode.OK) -> "subprocess.CompletedProcess[str]":
         """Run `penstock` with these words; it must end with this code."""
         ended = subprocess.run(
             [sys.executable, "-m", "cli", *words],
@@ -139,7 +139,7 @@ def test_an_export_comes_back_after_all_was_put_aside_and_never_by_half(
     person.types("dead-letters", "discard", "--all")
     lines = whole.read_text().splitlines()
     broken.write_text("\n".join([lines[0], lines[1][:-9], lines[2].replace('"request"', '"question"')]))
-    refusal = person.types("dead-letters", "import", str(broken), code=FAILURE).stderr
+    refusal = person.types("dead-letters", "import", str(broken), code=ExitCode.FAILURE).stderr
     after_refusal = person.dead()
     taken = person.types("dead-letters", "import", str(whole)).stderr
 
@@ -159,7 +159,7 @@ def test_canaries_hold_a_replay_back_until_the_provider_is_mended(person: Person
 
     price = person.reads("dead-letters", "replay", "--all", "--dry-run")
     calls_of_dry_run = provider.meter()["accepted"] - calls_before
-    stopped = person.types("dead-letters", "replay", "--all", "--canary", "2", code=INCOMPLETE)
+    stopped = person.types("dead-letters", "replay", "--all", "--canary", "2", code=ExitCode.INCOMPLETE)
     seen = person.reads("replays", "show", stopped.stdout.strip())
     held = person.stack.rows("SELECT id FROM jobs WHERE id = ANY(%s) AND generation = 0", ids)
     provider.set_scenarios({})

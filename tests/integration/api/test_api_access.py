@@ -3,7 +3,7 @@
 import httpx2
 import pytest
 
-from tests.support.api import MESSAGES, a_batch_file, error_of
+from tests.support.web_process import MESSAGES, a_batch_file, error_of
 
 GUARDED = (
     ("GET", "/v1/files"),

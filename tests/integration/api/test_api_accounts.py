@@ -11,8 +11,8 @@ import pytest
 
 from config.exit_codes import ExitCode
 from tests.integration.api.conftest import ADMIN, Premises
-from tests.support.api import error_of
 from tests.support.own_process import CHECKOUT
+from tests.support.web_process import error_of
 
 ACCOUNT = "openai"
 

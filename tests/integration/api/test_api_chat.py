@@ -6,7 +6,7 @@ import pytest
 
 from schemas.jsons import JsonObject
 from tests.integration.api.conftest import MOST_BODY_BYTES, Premises
-from tests.support.api import error_of, eventually
+from tests.support.web_process import error_of, eventually
 
 URL = "/v1/chat/completions"
 SCHEMA = {"type": "object", "required": ["n"], "properties": {"n": {"type": "integer"}}, "additionalProperties": False}

@@ -7,7 +7,7 @@ import pytest
 
 from cli.commands import controls as controls_cli
 from schemas.jsons import JsonObject
-from tests.support.api import MESSAGES, error_of, eventually
+from tests.support.web_process import MESSAGES, error_of, eventually
 
 JOB: JsonObject = {"model": "small", "messages": MESSAGES}
 

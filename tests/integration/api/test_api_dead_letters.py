@@ -12,7 +12,7 @@ from cli.commands import replays as replays_cli
 from schemas.jsons import JsonObject
 from tasks.dead_letters.importing import LETTERS_PER_WRITE
 from tests.integration.api.conftest import Premises
-from tests.support.api import MESSAGES, error_of, eventually
+from tests.support.web_process import MESSAGES, error_of, eventually
 
 BODY: JsonObject = {"model": "small", "messages": MESSAGES}
 

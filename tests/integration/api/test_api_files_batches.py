@@ -5,7 +5,7 @@ import pytest
 
 from schemas.jsons import JsonObject
 from tests.integration.api.conftest import MOST_FILE_BYTES
-from tests.support.api import a_batch_file, error_of, eventually
+from tests.support.web_process import a_batch_file, error_of, eventually
 
 BATCH: JsonObject = {"endpoint": "/v1/chat/completions", "completion_window": "24h"}
 

@@ -3,7 +3,7 @@
 import httpx2
 
 from tests.integration.api.conftest import SCRAPE, Premises
-from tests.support.api import MESSAGES, eventually
+from tests.support.web_process import MESSAGES, eventually
 
 
 def test_a_ready_door_says_so(stranger: httpx2.Client) -> None:

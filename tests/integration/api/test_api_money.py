@@ -4,7 +4,7 @@ import httpx2
 import pytest
 
 from tests.integration.api.conftest import Premises
-from tests.support.api import MESSAGES, a_batch_file, error_of, eventually
+from tests.support.web_process import MESSAGES, a_batch_file, error_of, eventually
 
 CHAT = {"model": "small", "messages": MESSAGES}
 

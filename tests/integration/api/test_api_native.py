@@ -6,7 +6,7 @@ import pytest
 from cli.commands import jobs as jobs_cli
 from cli.commands import operations as operator_cli
 from schemas.jsons import JsonObject
-from tests.support.api import MESSAGES, error_of
+from tests.support.web_process import MESSAGES, error_of
 
 BODY: JsonObject = {"model": "small", "messages": MESSAGES}
 

@@ -8,7 +8,7 @@ import pytest
 
 from schemas.storable import MAX_CALL_TOKENS
 from tests.integration.api.conftest import Premises
-from tests.support.api import MESSAGES, error_of
+from tests.support.web_process import MESSAGES, error_of
 
 ODD: tuple[Any, ...] = (
     None,

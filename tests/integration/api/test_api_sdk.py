@@ -13,7 +13,7 @@ from cli.client.address import Address
 from cli.client.http import ApiClient
 from schemas.errors import PenstockError
 from tests.integration.api.conftest import ADMIN, Premises
-from tests.support.api import eventually
+from tests.support.web_process import eventually
 
 SCHEMA = {"type": "object", "required": ["n"], "properties": {"n": {"type": "integer"}}, "additionalProperties": False}
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.support.api import error_of
 from tests.support.own_process import OwnProcess, WebProcess
+from tests.support.web_process import error_of
 
 AWAY = {
     "PENSTOCK_REDIS_URL": "redis://:hidden@127.0.0.1:1/0",

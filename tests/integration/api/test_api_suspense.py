@@ -15,8 +15,8 @@ from config.exit_codes import ExitCode
 from schemas.jsons import JsonObject
 from tasks.ledger.reconciliation import PRESUME_AFTER_SECONDS
 from tests.integration.api.conftest import ADMIN, Premises
-from tests.support.api import error_of, eventually
 from tests.support.own_process import CHECKOUT
+from tests.support.web_process import error_of, eventually
 
 
 def suspended(operator: httpx2.Client, tenant: str) -> list[JsonObject]:

@@ -12,8 +12,8 @@ import pytest
 
 from schemas.jsons import JsonObject
 from tests.integration.api.conftest import ADMIN, Premises
-from tests.support.api import MESSAGES, a_batch_file, error_of, eventually
 from tests.support.own_process import WebProcess
+from tests.support.web_process import MESSAGES, a_batch_file, error_of, eventually
 
 JOB = {"model": "small", "messages": MESSAGES}
 HANGING = {"model": "small", "messages": [{"role": "user", "content": "[[scenario:hang]]"}]}

@@ -18,10 +18,10 @@ from schemas.jsons import JsonObject
 from tasks.release import release
 from tests.integration.api.conftest import ADMIN, CATALOGUE
 from tests.integration.conftest import RedisNumber
-from tests.support.api import MESSAGES, a_batch_file, eventually
 from tests.support.endless_provider import EndlessProvider, endless_provider
 from tests.support.own_process import OwnProcess, WebProcess
 from tests.support.raw_client import answer_head, connected, request, until_closed
+from tests.support.web_process import MESSAGES, a_batch_file, eventually
 
 WRITE_SECONDS = 2
 SMALL_BUFFER_BYTES = 4_096

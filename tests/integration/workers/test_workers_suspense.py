@@ -14,9 +14,9 @@ from pydantic import SecretStr
 from config.settings import Settings
 from tasks.release import release
 from tests.integration.conftest import RedisNumber
-from tests.support.api import eventually
 from tests.support.own_process import OwnProcess, WebProcess
 from tests.support.simulator_process import SimulatorProcess
+from tests.support.web_process import eventually
 
 ADMIN = "pk_admin"
 CATALOGUE = """

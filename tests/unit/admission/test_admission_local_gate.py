@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from admission.local_gate import HOLD_SECONDS, LONGEST_JITTER_MS, LONGEST_MEMORY_SECONDS, LocalGate
+from admission.local_gate import HOLD_SECONDS, LONGEST_JITTER_MS, LONGEST_MEMORY_SECONDS, SHARE_WAITERS_PART, LocalGate
 from schemas.admission import Ask, Grant, Penalty, Refusal, RefusalReason, SettleKind, Settlement, Wait, WaitReason
 from schemas.errors import RedisUnavailable
 from schemas.ids import AttemptId, JobId, TenantId
@@ -104,6 +104,24 @@ def test_a_wait_for_the_share_of_a_tenant_gives_no_ticket_of_the_target() -> Non
         (False, True),
         (True, True),
     ]
+
+
+def test_only_so_many_wait_in_place_for_the_shares_of_their_tenants() -> None:
+    used_up = Wait(retry_after_ms=300, reason=WaitReason.TENANT_IN_FLIGHT)
+    shared = ScriptedGate([used_up, used_up])
+    gate = LocalGate(shared, jitter=lambda: 0.0, slots=SHARE_WAITERS_PART)
+
+    async def two() -> tuple[list[object], float]:
+        waiting = asyncio.create_task(gate.admit(an_ask(share=OF_GREEDY)))
+        await asyncio.sleep(0.1)
+        beyond = await gate.admit(an_ask(share=OF_GREEDY))
+        return [beyond, await waiting], now()
+
+    [beyond, waited], ended = in_virtual_time(two())
+
+    assert beyond == replace(used_up, retry_after_ms=HOLD_SECONDS * 1_000)
+    assert isinstance(waited, Grant)
+    assert ended == pytest.approx(0.3)
 
 
 def test_a_used_up_share_keeps_nobody_else_from_asking() -> None:

@@ -9,7 +9,8 @@ from schemas.lanes import Lane
 from schemas.reply import Reply
 from schemas.states import JobState
 from storage.batches.batches import BatchTable, StoredBatch
-from storage.jobs.writes import JobTable, Record
+from storage.jobs.record import Record
+from storage.jobs.writes import JobTable
 from storage.tenancy.keys import KeyTable
 
 TENANT = TenantId("default")

@@ -12,7 +12,8 @@ from schemas.ids import BatchId, TenantId
 from schemas.lanes import Lane
 from storage.batches.progress import ATTEMPTS, DEAD, LANES, RECOVERIES, REPROMPTED
 from storage.jobs.reads import Reads
-from storage.jobs.writes import JobTable, Record
+from storage.jobs.record import Record
+from storage.jobs.writes import JobTable
 
 TENANT, BATCH = TenantId("default"), BatchId("batch_counted")
 OF_MANY = {"batch_id": "many_7", "tenant_id": TENANT}

@@ -16,7 +16,8 @@ from schemas.lanes import Lane
 from schemas.money import NanoUsd
 from schemas.reply import Reply
 from storage.batches.batches import BatchTable
-from storage.jobs.writes import JobTable, Record
+from storage.jobs.record import Record
+from storage.jobs.writes import JobTable
 from storage.ledger.ledger import LedgerTable
 from storage.queue.backlog import BacklogTable
 from storage.queue.transitions import DueTable

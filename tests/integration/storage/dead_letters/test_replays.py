@@ -24,7 +24,8 @@ from storage.dead_letters.reads import GROUPS, NEWEST, DeadLetterReads, conditio
 from storage.dead_letters.replays import ReplayTable
 from storage.dead_letters.writes import LetterTable
 from storage.jobs.reads import Reads
-from storage.jobs.writes import JobTable, Record
+from storage.jobs.record import Record
+from storage.jobs.writes import JobTable
 from tasks.dead_letters.replay import Replays
 
 REPLY = Reply(body={"id": "c", "model": "m-2026"}, text="", finish_reason="stop", refusal=None, usage=None, model="m")

@@ -21,7 +21,8 @@ from schemas.reply import Reply
 from schemas.states import JobState
 from storage.jobs.group_jobs import GroupedJobs
 from storage.jobs.hand_back import hand_back
-from storage.jobs.writes import OPENED_WITHIN_SECONDS, JobTable, Record
+from storage.jobs.record import Record
+from storage.jobs.writes import OPENED_WITHIN_SECONDS, JobTable
 from tasks.execution.heartbeats import LeaseKeeper
 
 REPLY = Reply(

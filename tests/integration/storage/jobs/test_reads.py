@@ -11,7 +11,8 @@ from schemas.lanes import Lane
 from schemas.reply import Reply
 from schemas.states import JobState
 from storage.jobs.reads import JobFilter, Reads
-from storage.jobs.writes import JobTable, Record
+from storage.jobs.record import Record
+from storage.jobs.writes import JobTable
 
 TENANT = TenantId("default")
 REPLY = Reply(body={"id": "c", "model": "m"}, text="", finish_reason="stop", refusal=None, usage=None, model="m")

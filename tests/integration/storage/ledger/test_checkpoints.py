@@ -14,7 +14,8 @@ from schemas.admission import BudgetCounter
 from schemas.attempt import OpenedAttempt
 from schemas.decision import DeadLetter, DeadReason
 from schemas.money import NanoUsd
-from storage.jobs.writes import JobTable, Record
+from storage.jobs.record import Record
+from storage.jobs.writes import JobTable
 from storage.ledger.checkpoints import KEPT_DAYS, SealTable
 from storage.ledger.ledger import LedgerTable
 

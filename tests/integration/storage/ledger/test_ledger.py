@@ -16,7 +16,8 @@ from schemas.errors import NotFound
 from schemas.ids import AttemptId
 from schemas.job import LeasedJob
 from schemas.money import NanoUsd
-from storage.jobs.writes import JobTable, Record
+from storage.jobs.record import Record
+from storage.jobs.writes import JobTable
 from storage.ledger.ledger import LedgerTable
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)

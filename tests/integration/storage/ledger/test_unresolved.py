@@ -13,7 +13,8 @@ from schemas.attempt import AttemptState, OpenedAttempt
 from schemas.decision import DeadLetter, DeadReason, RetryAt
 from schemas.job import Target
 from schemas.money import NanoUsd
-from storage.jobs.writes import JobTable, Record
+from storage.jobs.record import Record
+from storage.jobs.writes import JobTable
 from storage.ledger.ledger import LedgerTable
 from storage.ledger.unresolved import LEFT_BEHIND, OLDEST, TOTALS, Span, SuspenseTable
 

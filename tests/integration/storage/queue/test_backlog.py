@@ -14,7 +14,7 @@ from bench.store.sample_jobs import new_job
 from schemas.ids import BatchId, JobId, TenantId
 from schemas.job import NewJob
 from schemas.lanes import Lane
-from storage.jobs import writes as jobs
+from storage.jobs import claims
 from storage.jobs.writes import JobTable
 from storage.queue import backlog, controls, urgent
 from storage.queue import control_sweeps as sweeps
@@ -198,7 +198,7 @@ TAKE = {"lane": "low", "model": "m1", "most": 10, "intake_seconds": 2.0, "most_g
         (backlog.FLOWS, {}),
         (backlog.TAKE, TAKE),
         (controls.PUT_BACK, {"most": 10}),
-        (jobs.HOLD, CLAIMED),
+        (claims.HOLD, CLAIMED),
         (suspects.NEXT_ALONE, ALONE),
         *((query, NAMED) for query in sweeps.CANCEL_SOME.values()),
         *((query, NAMED) for query in sweeps.MOVE_SOME.values()),

@@ -13,7 +13,9 @@ from schemas.ids import BatchId, FileId, TenantId
 from schemas.job import NewJob
 from schemas.lanes import Lane
 from storage.batches.batches import BatchTable
-from storage.jobs.writes import Claim, JobTable, Record
+from storage.jobs.claims import Claim
+from storage.jobs.record import Record
+from storage.jobs.writes import JobTable
 from storage.queue.backlog import BacklogTable
 from storage.queue.controls import ControlTable
 from storage.queue.isolation import SuspectTable

@@ -8,7 +8,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from bench.store.sample_jobs import new_job
 from schemas.decision import Park
 from schemas.ids import JobId
-from storage.jobs.writes import JobTable, Record
+from storage.jobs.record import Record
+from storage.jobs.writes import JobTable
 from storage.queue.early_wake import Change, ParkedTable, Waiters
 from storage.queue.transitions import DueTable
 from storage.tenancy.configuration import ConfigTable

@@ -10,7 +10,8 @@ from schemas.decision import Complete, DeadLetter, DeadReason, Decision
 from schemas.ids import JobId, TenantId
 from schemas.reply import Reply
 from storage.database.notify import listen, ring
-from storage.jobs.writes import JobTable, Record
+from storage.jobs.record import Record
+from storage.jobs.writes import JobTable
 from storage.tenancy.celery_results import DeliveryTable
 from storage.tenancy.configuration import ConfigTable
 

@@ -16,8 +16,10 @@ from schemas.ids import KeyId, TenantId
 from schemas.job import LeasedJob, NewJob
 from schemas.lanes import Lane
 from storage.database.leadership import Leadership
+from storage.jobs.claims import Claim
 from storage.jobs.reads import Reads
-from storage.jobs.writes import Claim, JobTable, Record
+from storage.jobs.record import Record
+from storage.jobs.writes import JobTable
 from storage.queue.backlog import BacklogTable
 from storage.queue.isolation import SUSPECT_DEATHS, SuspectTable
 from storage.queue.process_deaths import DeathTable

@@ -10,7 +10,8 @@ from bench.store.sample_jobs import new_job, opened
 from schemas.decision import Park, RetryAt
 from schemas.job import LeasedJob
 from schemas.lanes import Lane
-from storage.jobs.writes import JobTable, Record
+from storage.jobs.record import Record
+from storage.jobs.writes import JobTable
 from storage.queue.waiting_counts import BY_INDEX, WAITING, WaitingJobs, WaitingReads
 
 LATER = datetime.now(UTC) + timedelta(hours=1)

@@ -17,7 +17,8 @@ from schemas.ids import KeyId, TenantId
 from schemas.job import LeasedJob
 from schemas.money import NanoUsd
 from storage.database.schema import migrate
-from storage.jobs.writes import JobTable, Record
+from storage.jobs.record import Record
+from storage.jobs.writes import JobTable
 from storage.ledger.budget_alerts import ThresholdTable
 from storage.ledger.ledger import LedgerTable
 from storage.tenancy.keys import KeyTable

@@ -11,7 +11,8 @@ from schemas.job import NewJob
 from schemas.lanes import Lane
 from storage.batches.batches import BatchTable
 from storage.batches.files import FileTable
-from storage.jobs.writes import JobTable, Record
+from storage.jobs.record import Record
+from storage.jobs.writes import JobTable
 from storage.queue.backlog import BacklogTable
 from storage.queue.urgent import UrgentTable
 from storage.tenancy.usage import UsageTable

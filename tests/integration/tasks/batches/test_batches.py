@@ -22,7 +22,8 @@ from storage.batches.batches import BatchTable, StoredBatch
 from storage.batches.files import FileTable
 from storage.database.engine import transaction
 from storage.jobs.reads import Reads
-from storage.jobs.writes import JobTable, Record
+from storage.jobs.record import Record
+from storage.jobs.writes import JobTable
 from storage.queue.backlog import BacklogTable
 from storage.tenancy.keys import KeyTable
 from tasks.batches.process import MAX_FILE_LINES, Batches

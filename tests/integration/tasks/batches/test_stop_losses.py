@@ -20,7 +20,8 @@ from storage.batches.batches import BatchTable, StoredBatch
 from storage.batches.files import FileTable
 from storage.batches.stop_losses import StopLossTable
 from storage.jobs.reads import Reads
-from storage.jobs.writes import JobTable, Record
+from storage.jobs.record import Record
+from storage.jobs.writes import JobTable
 from storage.queue.backlog import BacklogTable
 from tasks.batches.process import Batches
 from tasks.batches.stop_loss import StopLosses

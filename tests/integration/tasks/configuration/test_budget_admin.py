@@ -15,8 +15,9 @@ from schemas.decision import AskAgain, Complete, DeadLetter, DeadReason, Park
 from schemas.errors import InvalidRequest
 from schemas.ids import TenantId
 from schemas.reply import Reply
+from storage.jobs.record import Record
 from storage.jobs.response_cache import AnswerReads
-from storage.jobs.writes import JobTable, Record
+from storage.jobs.writes import JobTable
 from storage.ledger.ledger import LedgerTable
 from storage.ledger.spend_reports import SpendReads
 from storage.tenancy.configuration import ConfigTable

@@ -14,7 +14,8 @@ from config.catalogue import Catalogue, ModelTable
 from providers.vocabulary import Vocabulary
 from schemas.decision import Park
 from schemas.job import Target
-from storage.jobs.writes import JobTable, Record
+from storage.jobs.record import Record
+from storage.jobs.writes import JobTable
 from storage.queue.early_wake import ParkedTable
 from storage.queue.transitions import DueTable
 from storage.tenancy.configuration import ConfigTable

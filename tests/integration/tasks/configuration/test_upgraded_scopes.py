@@ -15,7 +15,8 @@ from schemas.attempt import OpenedAttempt
 from schemas.decision import DeadLetter, DeadReason
 from schemas.ids import AttemptId, KeyId, TenantId
 from schemas.money import NanoUsd
-from storage.jobs.writes import JobTable, Record
+from storage.jobs.record import Record
+from storage.jobs.writes import JobTable
 from storage.ledger.ledger import LedgerTable
 from storage.queue.transitions import DueTable
 from storage.tenancy.configuration import ConfigRow

@@ -20,7 +20,8 @@ from schemas.ids import AttemptId
 from schemas.job import Target
 from schemas.money import NanoUsd, Price
 from schemas.reply import Reply
-from storage.jobs.writes import JobTable, Record
+from storage.jobs.record import Record
+from storage.jobs.writes import JobTable
 from storage.ledger.ledger import LedgerTable
 from storage.ledger.unresolved import SuspenseTable
 from storage.queue.transitions import DueTable

@@ -21,7 +21,8 @@ from schemas.ids import AttemptId, TenantId
 from schemas.job import Lease
 from schemas.money import NanoUsd
 from storage.database.engine import open_engine
-from storage.jobs.writes import JobTable, Record
+from storage.jobs.record import Record
+from storage.jobs.writes import JobTable
 from storage.ledger.checkpoints import SealTable
 from storage.ledger.ledger import LedgerTable
 from storage.queue.transitions import DueTable

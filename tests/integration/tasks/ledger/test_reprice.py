@@ -12,7 +12,8 @@ from schemas.job import Target
 from schemas.money import UNKNOWN_PRICE, Price
 from schemas.reply import Reply
 from storage.jobs.reads import Reads
-from storage.jobs.writes import JobTable, Record
+from storage.jobs.record import Record
+from storage.jobs.writes import JobTable
 from storage.ledger.ledger import LedgerTable
 from storage.ledger.reprice import RepriceTable
 from tasks.ledger.reprice import Repricing, Round

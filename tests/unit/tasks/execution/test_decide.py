@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from schemas.admission import Refusal, RefusalReason, WaitReason
-from schemas.decision import AskAgain, Complete, DeadLetter, DeadReason, Decision, Expire, Park, RetryAt
+from schemas.decision import AskAgain, Complete, DeadLetter, DeadReason, Decision, Expire, Park, RetryAt, WaitInPlace
 from schemas.ids import JobId, TenantId
 from schemas.job import Job, Target
 from schemas.lanes import Lane
@@ -158,7 +158,7 @@ def test_a_caller_who_waits_hears_a_refusal_at_once_and_waits_for_a_limit() -> N
     limited = NotAdmitted(until_at=NOW + timedelta(seconds=3), since_at=NOW, reason=WaitReason.REQUESTS)
 
     assert isinstance(decide(job(), refused, patient, now=NOW, jitter=0.5), Park)
-    assert isinstance(decide(job(), limited, patient, now=NOW, jitter=0.5), AskAgain)
+    assert isinstance(decide(job(), limited, patient, now=NOW, jitter=0.5), WaitInPlace)
 
 
 @pytest.mark.parametrize("reason", [RefusalReason.ACCOUNT_STOPPED, RefusalReason.TOO_LARGE])

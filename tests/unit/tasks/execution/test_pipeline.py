@@ -10,7 +10,7 @@ import pytest
 from config.marks import FOLDER, marks_of
 from schemas.admission import LimitFigures, Penalty, Refusal, RefusalReason, SettleKind, Wait, WaitReason
 from schemas.attempt import AttemptState, ClosedAttempt, OpenedAttempt
-from schemas.decision import AskAgain, Complete, DeadLetter, DeadReason, Decision, Park, RetryAt
+from schemas.decision import AskAgain, Complete, DeadLetter, DeadReason, Decision, Park, RetryAt, WaitInPlace
 from schemas.ids import AttemptId, JobId
 from schemas.job import Job, Lease, Target
 from schemas.jsons import JsonObject
@@ -193,8 +193,8 @@ async def test_a_caller_who_waits_gets_its_retry_within_the_lease() -> None:
     await live(held, deps_of(jobs, FakeGate(), models, pause=pause), patience_seconds=30)
 
     decisions = [decision for _, decision in jobs.records]
-    assert [type(decision) for decision in decisions] == [AskAgain, AskAgain, Complete]
-    assert [decision.costs_try for decision in decisions if isinstance(decision, AskAgain)] == [True, True]
+    assert [type(decision) for decision in decisions] == [WaitInPlace, WaitInPlace, Complete]
+    assert [decision.costs_try for decision in decisions if isinstance(decision, WaitInPlace)] == [True, True]
     assert len(pauses) == 2
 
 

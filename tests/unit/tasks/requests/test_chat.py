@@ -67,15 +67,15 @@ def imported(raw: bytes) -> NewJob:
     return letter_from(b'{"id": "job_1", "reason": "refused", "request": %s}' % raw, LETTERS, NOW).job
 
 
-DOORS = [over_http, in_a_batch, over_celery, imported]
-ApiClient = Callable[[bytes], NewJob]
+ENTRANCES = [over_http, in_a_batch, over_celery, imported]
+Entrance = Callable[[bytes], NewJob]
 
 
 def asked(**changes: Any) -> bytes:  # noqa: ANN401 - any JSON value
     return dumps(BODY | changes)
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("entrance", ENTRANCES)
 @pytest.mark.parametrize(
     ("odd", "param"),
     [
@@ -97,14 +97,14 @@ def asked(**changes: Any) -> bytes:  # noqa: ANN401 - any JSON value
         ({"output_contract": '{"schema": ' + "[" * 100 + "]" * 100 + "}"}, "output_contract"),
     ],
 )
-def test_what_cannot_be_stored_is_refused_by_its_name(api: ApiClient, odd: JsonObject, param: str) -> None:
+def test_what_cannot_be_stored_is_refused_by_its_name(entrance: Entrance, odd: JsonObject, param: str) -> None:
     with pytest.raises(InvalidRequest) as refusal:
-        api(asked(**odd))
+        entrance(asked(**odd))
 
     assert refusal.value.param == param
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("entrance", ENTRANCES)
 @pytest.mark.parametrize(
     "said",
     [
@@ -115,16 +115,16 @@ def test_what_cannot_be_stored_is_refused_by_its_name(api: ApiClient, odd: JsonO
         b"9223372036854775808",
     ],
 )
-def test_a_number_goes_to_the_provider_as_it_came(api: ApiClient, said: bytes) -> None:
-    job = api(asked()[:-1] + b',"seed":' + said + b"}")
+def test_a_number_goes_to_the_provider_as_it_came(entrance: Entrance, said: bytes) -> None:
+    job = entrance(asked()[:-1] + b',"seed":' + said + b"}")
 
     assert dumps(job.body["seed"]) == said
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("entrance", ENTRANCES)
 @pytest.mark.parametrize("odd", [{"max_tokens": 2**63}, {"n": 10**30, "max_completion_tokens": 10**30}, {"user": 5}])
-def test_what_the_provider_judges_is_taken(api: ApiClient, odd: JsonObject) -> None:
-    assert api(asked(**odd)).body.items() >= odd.items()
+def test_what_the_provider_judges_is_taken(entrance: Entrance, odd: JsonObject) -> None:
+    assert entrance(asked(**odd)).body.items() >= odd.items()
 
 
 def test_requests_that_differ_in_one_digit_are_different() -> None:

@@ -1,0 +1,83 @@
+"""Inserts jobs, idempotently by tenant and key."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from schemas.accepted import Submission
+from schemas.errors import IdempotencyConflict
+from schemas.job import NewJob
+from schemas.states import JobState
+from storage.database.statements import columns, fetch
+from storage.rows import accepted_from, parameters_of
+
+INSERT_NEW = """
+WITH given AS (
+    SELECT * FROM unnest(
+        CAST(:id AS text[]), CAST(:tenant_id AS text[]), CAST(:batch_id AS text[]), CAST(:custom_id AS text[]),
+        CAST(:lane AS text[]), CAST(:model AS text[]), CAST(:endpoint AS text[]), CAST(:end_user AS text[]),
+        CAST(:expires_at AS timestamptz[]), CAST(:max_tries AS int[]), CAST(:max_reprompts AS int[]),
+        CAST(:max_cost_nano_usd AS bigint[]), CAST(:idempotency_key AS text[]), CAST(:request_digest AS text[]),
+        CAST(:contract AS text[]), CAST(:body AS text[]), CAST(:prompt AS text[]),
+        CAST(:work_tokens AS int[])
+    ) AS g (id, tenant_id, batch_id, custom_id, lane, model, endpoint, end_user, expires_at, max_tries,
+            max_reprompts, max_cost_nano_usd, idempotency_key, request_digest, contract, body, prompt,
+            work_tokens)
+), stored AS (
+    INSERT INTO jobs (id, tenant_id, batch_id, custom_id, lane, model, endpoint, end_user, state, expires_at,
+        max_tries, max_reprompts, max_cost_nano_usd, idempotency_key, request_digest, contract, prompt,
+        work_tokens, fence, holder, lease_until, synchronous, wait_reason)
+    SELECT id, tenant_id, batch_id, custom_id, lane, model, endpoint, end_user, CAST(:state AS text), expires_at,
+        max_tries, max_reprompts, max_cost_nano_usd, idempotency_key, request_digest, contract::json, prompt,
+        work_tokens, CASE WHEN CAST(:holder AS text) IS NULL THEN 0 ELSE 1 END, :holder,
+        CASE WHEN CAST(:holder AS text) IS NULL THEN NULL
+             ELSE clock_timestamp() + make_interval(secs => :lease_seconds) END,
+        CAST(:holder AS text) IS NOT NULL, CASE WHEN CAST(:state AS text) = 'waiting' THEN 'canary' END
+    FROM given
+    ON CONFLICT (tenant_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
+    RETURNING id, state, generation, lane, created_at, lease_until
+), bodies AS (
+    INSERT INTO job_bodies (job_id, body) SELECT id, given.body::json FROM given JOIN stored USING (id)
+)
+SELECT * FROM stored
+"""
+
+NAMED_BEFORE = """
+SELECT j.id, j.state, j.generation, j.lane, j.tenant_id, j.idempotency_key, j.request_digest
+FROM jobs j JOIN unnest(CAST(:tenant_id AS text[]), CAST(:idempotency_key AS text[])) AS g (tenant_id, key)
+  ON j.tenant_id = g.tenant_id AND j.idempotency_key = g.key
+"""
+
+
+async def insert_rows(
+    connection: AsyncConnection, jobs: Sequence[NewJob], state: JobState, *, holder: str | None, lease_seconds: float
+) -> dict[str, Any]:
+    """Insert jobs, held by `holder` where there is one; returns the rows of those that are new, by id."""
+    terms = {"state": state.value, "holder": holder, "lease_seconds": lease_seconds}
+    rows = await fetch(connection, INSERT_NEW, columns([parameters_of(job) for job in jobs]) | terms)
+    return {row["id"]: row for row in rows}
+
+
+async def submitted_before(
+    connection: AsyncConnection, jobs: Sequence[NewJob]
+) -> dict[tuple[str, str | None], Submission]:
+    """The stored jobs that have the idempotency keys of these, by tenant and key. Raises IdempotencyConflict."""
+    if not jobs:
+        return {}
+    keys = {"tenant_id": [job.tenant_id for job in jobs], "idempotency_key": [job.idempotency_key for job in jobs]}
+    rows = await fetch(connection, NAMED_BEFORE, keys)
+    stored = {(row["tenant_id"], row["idempotency_key"]): row for row in rows}
+    for job in jobs:
+        row = stored.get((job.tenant_id, job.idempotency_key))
+        if row is not None and unpatched(row["request_digest"]) != job.request_digest:
+            raise IdempotencyConflict(
+                f"The idempotency key {job.idempotency_key!r} was used before with another request.",
+                param="idempotency_key",
+            )
+    return {key: accepted_from(row, repeated=True) for key, row in stored.items()}
+
+
+def unpatched(request_digest: str) -> str:
+    """The digest of what the caller sent; a replay that changed the request has written its mark before it."""
+    return request_digest.rpartition(":")[2]
