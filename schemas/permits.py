@@ -1,6 +1,6 @@
 """Gives each tenant the same number of permits, so that what one tenant holds keeps no other waiting."""
 
-from asyncio import Semaphore
+from asyncio import Semaphore, get_running_loop
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -17,10 +17,14 @@ class _Permits:
 
 
 class TenantPermits:
-    """As many permits for each tenant; a tenant that holds none and waits for none takes no memory."""
+    """As many permits for each tenant; a tenant that holds none and waits for none takes no memory.
 
-    def __init__(self, of_a_tenant: int) -> None:
+    A permit that was held rests for `rest_seconds` before it is given again, which bounds how often a tenant gets one.
+    """
+
+    def __init__(self, of_a_tenant: int, *, rest_seconds: float = 0.0) -> None:
         self._of_a_tenant = of_a_tenant
+        self._rest_seconds = rest_seconds
         self._by_tenant: dict[TenantId, _Permits] = {}
 
     @asynccontextmanager
@@ -29,9 +33,23 @@ class TenantPermits:
         permits = self._by_tenant.setdefault(tenant_id, _Permits(semaphore=Semaphore(self._of_a_tenant)))
         permits.users += 1
         try:
-            async with permits.semaphore:
-                yield
+            await permits.semaphore.acquire()
+        except BaseException:
+            self._leave(tenant_id, permits)
+            raise
+        try:
+            yield
         finally:
-            permits.users -= 1
-            if not permits.users:
-                del self._by_tenant[tenant_id]
+            if self._rest_seconds > 0:
+                get_running_loop().call_later(self._rest_seconds, self._give_back, tenant_id, permits)
+            else:
+                self._give_back(tenant_id, permits)
+
+    def _give_back(self, tenant_id: TenantId, permits: _Permits) -> None:
+        permits.semaphore.release()
+        self._leave(tenant_id, permits)
+
+    def _leave(self, tenant_id: TenantId, permits: _Permits) -> None:
+        permits.users -= 1
+        if not permits.users:
+            del self._by_tenant[tenant_id]

@@ -25,6 +25,10 @@ LISTING_CONNECTIONS = 3
 LISTINGS_OF_A_TENANT = 2
 """Of those, the listings of one tenant, also where an operator asks for them."""
 
+REST_SECONDS = 0.02
+"""How long a tenant's place for listings rests after each: with two places at most 100 listings a second, so that a
+tenant that lists without pause leaves most of a web process to others."""
+
 OPERATOR_CONNECTIONS = 1
 """Beside those, for listings over all tenants, so that an operator sees what the tenants do."""
 
@@ -51,7 +55,7 @@ class Listings:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
-        self._of_a_tenant = TenantPermits(LISTINGS_OF_A_TENANT)
+        self._of_a_tenant = TenantPermits(LISTINGS_OF_A_TENANT, rest_seconds=REST_SECONDS)
         self._of_tenants = asyncio.Semaphore(LISTING_CONNECTIONS)
 
     @asynccontextmanager
