@@ -10,6 +10,7 @@ from starlette.testclient import TestClient
 from api.answers import Json
 from api.errors import BY_REASON, Busy, NotCompleted, SlowRequest, TooManyHeaders, answer, install
 from api.openai.chat import waiting_headers
+from schemas.admission import RefusalReason, WaitReason
 from schemas.decision import DeadReason
 from schemas.errors import PenstockError, TooManyFailures
 from schemas.jsons import parse
@@ -87,8 +88,8 @@ def test_any_name_of_a_model_fits_a_header(name: str) -> None:
     assert (unquote(told), told.isascii(), told.isprintable(), told.strip()) == (name, True, True, told)
 
 
-def test_every_reason_to_die_has_its_status() -> None:
-    assert set(DeadReason) <= set(BY_REASON)
+def test_every_reason_has_its_status() -> None:
+    assert {*DeadReason, *RefusalReason, *WaitReason} <= set(BY_REASON)
 
 
 def test_an_answer_keeps_the_digits_of_what_is_stored() -> None:
