@@ -6,18 +6,16 @@ twice; a report is dropped from Redis only when its row is there.
 """
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Protocol
 
 import structlog
 
-from admission.ledger import BudgetEvent
-from admission.limits import Balance
+from admission.ledger import BudgetEvent, Ledger
 from schemas.admission import RULE_SCOPE, BudgetCounter
 from schemas.money import NanoUsd, usd_text
-from storage.ledger.budget_alerts import StoredThreshold, ThresholdReached
+from storage.ledger.budget_alerts import ThresholdReached, ThresholdTable
 from tasks.budgets.counters import Budget, budget_of, window_ends_at, window_name
 from tasks.configuration.effective import Configuration
 from tasks.maintenance.items import Isolation
@@ -30,41 +28,12 @@ BURN_SECONDS = 900.0
 """How far back the present burn is measured: long enough for an even rate, short enough to be present."""
 
 
-class BudgetRedis(Protocol):
-    """Counters and what they reported."""
-
-    async def events(self, limit: int = 100) -> Sequence[BudgetEvent]:
-        """Thresholds passed and not yet forgotten."""
-
-    async def forget_events(self, events: Sequence[BudgetEvent]) -> None:
-        """Drop events that are durable elsewhere."""
-
-    async def counters(self, windows: Collection[str]) -> Sequence[BudgetCounter]:
-        """Every counter of these windows."""
-
-    async def balances(self, counters: Sequence[BudgetCounter]) -> Sequence[Balance]:
-        """Limit, settled and reserved of each."""
-
-    async def pin_limits(self, counters: Sequence[BudgetCounter]) -> None:
-        """Put these limits in force over what asks say."""
-
-
-class ThresholdRows(Protocol):
-    """Where they are written down."""
-
-    async def record(self, passed: Sequence[ThresholdReached]) -> Sequence[StoredThreshold]:
-        """Write down what is new; returns that."""
-
-    async def burn(self, seconds: float) -> Mapping[tuple[str, str], NanoUsd]:
-        """What was spent lately, by scope and window."""
-
-
 @dataclass(kw_only=True)
 class Thresholds:
     """The duties around the limits of budgets."""
 
-    redis: BudgetRedis
-    rows: ThresholdRows
+    redis: Ledger
+    rows: ThresholdTable
     configuration: Configuration
     now: Callable[[], datetime]
     clock: Callable[[], float] = time.monotonic

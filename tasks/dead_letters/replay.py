@@ -5,15 +5,16 @@ goes on from there. A job leaves `dead` once, whoever asks how often. Dispatch p
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import structlog
 
 from schemas.errors import ReplayFailed, Unavailable
-from schemas.ids import JobId, ReplayId, TenantId
-from schemas.replay import DeadBody, DeadLetters, NewReplay, PatchedJob, Refused, Replay, ReplayOutcomes, ReplayState
+from schemas.ids import JobId, ReplayId
+from schemas.replay import DeadBody, DeadLetters, NewReplay, PatchedJob, Refused, Replay, ReplayState
 from schemas.states import JobState
+from storage.dead_letters.replays import ReplayTable
 from tasks.dead_letters.patch import patched
 from tasks.maintenance.items import Isolation, reason_of
 from tasks.maintenance.slices import Rotation
@@ -31,54 +32,6 @@ MOST_OF_TENANT = 8
 """Replays of one tenant that are moved in one round, so that nobody waits behind a thousand of somebody else."""
 
 
-class ReplayRows(Protocol):
-    """Replays as they are stored (`storage.dead_letters.replays`)."""
-
-    async def create(self, replay: NewReplay) -> Replay:
-        """Store a replay. Raises IdempotencyConflict."""
-
-    async def find(self, replay_id: ReplayId, tenant_scope: TenantId | None) -> Replay | None:
-        """One of this tenant; None is the operator."""
-
-    async def newest(self, tenant_scope: TenantId | None, *, after: ReplayId | None, most: int) -> Sequence[Replay]:
-        """Those of this tenant, newest first."""
-
-    async def under_way(self) -> Mapping[ReplayId, str]:
-        """Whose they are, by those that somebody has to move; the operator's are of ''."""
-
-    async def stop(self, replay_id: ReplayId, reason: str) -> bool:
-        """Stop one that is under way."""
-
-    async def forget_empty(self, replay_id: ReplayId) -> bool:
-        """Remove one that found nothing."""
-
-    async def next(self, replay: Replay, most: int) -> Sequence[DeadBody]:
-        """The next letters."""
-
-    async def move(
-        self, replay: Replay, patched_job: Sequence[PatchedJob], refused: Sequence[Refused]
-    ) -> Sequence[JobId] | None:
-        """One round; None where the fence has passed."""
-
-    async def enter(self, replay: Replay, state: ReplayState, detail: str | None = None) -> bool:
-        """The next state; False where the fence has passed."""
-
-    async def cancel(self, replay_id: ReplayId, tenant_scope: TenantId | None) -> bool:
-        """Stop it."""
-
-    async def resume(self, replay_id: ReplayId, tenant_scope: TenantId | None) -> bool:
-        """Go on although the canaries failed."""
-
-    async def canaries(self, replay_id: ReplayId) -> Mapping[str, int]:
-        """How many canaries are in each state."""
-
-    async def outcomes(self, replay_id: ReplayId) -> ReplayOutcomes:
-        """What became of its jobs."""
-
-    async def replayed(self, replay_id: ReplayId) -> list[JobId]:
-        """The jobs that it gave back to work."""
-
-
 class Discards(Protocol):
     """Dead letters put aside (`storage.dead_letters.writes`)."""
 
@@ -89,7 +42,7 @@ class Discards(Protocol):
 class Replays:
     """Makes replays, and moves every dead letter that they mean."""
 
-    def __init__(self, rows: ReplayRows, discards: Discards, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, rows: ReplayTable, discards: Discards, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._rows = rows
         self._discards = discards
         self._isolation = Isolation("replay", end=self._stop, clock=clock)

@@ -5,16 +5,16 @@ sums and the open reservations over, and opens admission last.
 """
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Protocol, assert_never
+from typing import assert_never
 
 import structlog
 
-from admission.ledger import OpenReservation
-from admission.limits import Balance, Holdings, TargetLimits
+from admission.ledger import Ledger, OpenReservation
+from admission.limits import Balance
 from admission.stamps import read_stamp
 from schemas.admission import BudgetCounter, Grant, SettleKind, Settlement
 from schemas.attempt import AttemptState, SettledEnd, Unsettled
@@ -47,44 +47,13 @@ NO_TARGET = Target(account="", model="")
 """What lies in suspense takes no permits of any target with it."""
 
 
-class RedisLedger(Protocol):
-    """The ledger's balances in Redis."""
-
-    async def epoch(self) -> int | None:
-        """The epoch in force; None while the ledger is closed."""
-
-    async def rebuild(
-        self,
-        epoch: int,
-        balances: Sequence[Balance],
-        open_reservations: Sequence[OpenReservation],
-        limits: Sequence[tuple[TargetLimits, int]],
-    ) -> bool:
-        """Write everything anew and open."""
-
-    async def resolve(self, settlement: Settlement) -> bool:
-        """Settle what lies in suspense, or is still live."""
-
-    async def suspended(self, cursor: int = 0, *, about: int) -> tuple[Sequence[str], int]:
-        """About so many stamps in suspense, and where the next begin; 0 is the beginning."""
-
-    async def counters(self, windows: Collection[str]) -> Sequence[BudgetCounter]:
-        """Every counter of these windows."""
-
-    async def holdings(self, counters: Sequence[BudgetCounter]) -> Holdings:
-        """Stamps and counters of one moment."""
-
-    async def repair(self, epoch: int, counter: BudgetCounter, *, settled: int, reserved: int) -> bool:
-        """Add what an audit found missing."""
-
-
 @dataclass(kw_only=True, slots=True)
 class LedgerReconciler:
     """The money duties of upkeep. Knows how far it has reconciled, and that counters have the names of this version."""
 
     table: LedgerTable
     due: DueTable
-    redis: RedisLedger
+    redis: Ledger
     configuration: Configuration
     now: Callable[[], datetime]
     clock: Callable[[], float] = time.monotonic

@@ -3,15 +3,13 @@
 A round at a time, each one transaction; the caller goes on from `after`. Safe to run twice and to break off.
 """
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from schemas.ids import AttemptId
 from schemas.job import Target
 from schemas.money import NanoUsd, Price
-from storage.ledger.reprice import PostedAttempt
+from storage.ledger.reprice import PostedAttempt, RepriceTable
 
 
 class PriceList(Protocol):
@@ -22,16 +20,6 @@ class PriceList(Protocol):
 
     def served(self, target: Target, now: datetime, *, tier: str | None, input_tokens: int) -> Price | None:
         """The price of the tier that served it; None where that is not known."""
-
-
-class PostedRows(Protocol):
-    """Posted attempts and their corrections."""
-
-    async def posted(self, *, since: datetime, model: str | None, after: str) -> Sequence[PostedAttempt]:
-        """The next of them, in the order of their ids."""
-
-    async def correct(self, costs: Mapping[AttemptId, NanoUsd], *, dry_run: bool) -> Sequence[NanoUsd]:
-        """Book the differences; returns them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,7 +36,7 @@ class Round:
 class Repricing:
     """Prices history again."""
 
-    def __init__(self, rows: PostedRows, prices: PriceList) -> None:
+    def __init__(self, rows: RepriceTable, prices: PriceList) -> None:
         self._rows = rows
         self._prices = prices
 

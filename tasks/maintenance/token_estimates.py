@@ -6,6 +6,7 @@ from typing import Protocol
 
 import structlog
 
+from providers.tokens.estimates import Estimates
 from schemas.errors import Unavailable
 from schemas.estimates import Lesson, Sums, Topic
 
@@ -15,19 +16,6 @@ EXCHANGE_SECONDS = 10.0
 """A new process knows what the others know at once; what it learns itself can wait so long."""
 
 
-class Learned(Protocol):
-    """The estimates of this process."""
-
-    def lessons(self) -> list[Lesson]:
-        """What is worth telling; each must be answered by `told` or `untold`."""
-
-    def told(self, known: Mapping[Topic, Sums]) -> None:
-        """Take over what all processes know together."""
-
-    def untold(self, lessons: Sequence[Lesson]) -> None:
-        """Keep what did not arrive for the next time."""
-
-
 class Exchanged(Protocol):
     """What all processes know together."""
 
@@ -35,7 +23,7 @@ class Exchanged(Protocol):
         """Add these lessons and read everything. Raises Unavailable, and then adds nothing."""
 
 
-async def exchange(learned: Learned, table: Exchanged) -> bool:
+async def exchange(learned: Estimates, table: Exchanged) -> bool:
     """Tell and hear once; False while Postgres is away, when estimates go on with what is known here."""
     lessons = learned.lessons()
     try:
@@ -49,7 +37,7 @@ async def exchange(learned: Learned, table: Exchanged) -> bool:
 
 
 async def keep_exchanging(
-    learned: Learned, table: Exchanged, pause: Callable[[float], Awaitable[None]] = asyncio.sleep
+    learned: Estimates, table: Exchanged, pause: Callable[[float], Awaitable[None]] = asyncio.sleep
 ) -> None:
     """Tell and hear for ever."""
     while True:

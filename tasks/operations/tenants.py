@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 from pydantic import ValidationError
 
+from admission.gate import Gate
 from config.tenants import TenantTable
 from schemas.errors import InvalidRequest
 from schemas.ids import TenantId
@@ -33,18 +34,11 @@ class TenantNames(Protocol):
         """Their names."""
 
 
-class CallsInFlight(Protocol):
-    """Where calls of tenants are counted."""
-
-    async def calls_of(self, tenant_id: TenantId) -> int:
-        """Calls under way of a tenant whose calls are limited. Raises RedisUnavailable."""
-
-
 class Tenants:
     """Shares and their use."""
 
     def __init__(
-        self, rows: ShareRows, configuration: Configuration, names: TenantNames, usage: Usage, calls: CallsInFlight
+        self, rows: ShareRows, configuration: Configuration, names: TenantNames, usage: Usage, calls: Gate
     ) -> None:
         self._rows = rows
         self._configuration = configuration
