@@ -43,7 +43,7 @@ CONFIGURATION_SECONDS = 2.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Rooms:
+class Infrastructure:
     """What every process has open."""
 
     settings: Settings
@@ -65,7 +65,9 @@ def reservation_seconds(settings: Settings) -> float:
 
 
 @asynccontextmanager
-async def open_rooms(settings: Settings, catalogue: Catalogue, *, process: str) -> AsyncIterator[Rooms]:
+async def open_infrastructure(
+    settings: Settings, catalogue: Catalogue, *, process: str
+) -> AsyncIterator[Infrastructure]:
     """Open the rooms of one process; `process` is how its leases and connections name it. Raises UnfitSchema."""
     redis_url = settings.redis_url.get_secret_value()
     app = celery_app(redis_url)
@@ -87,7 +89,7 @@ async def open_rooms(settings: Settings, catalogue: Catalogue, *, process: str) 
             in_background("clock", _keep_time(clock, storage)),
             in_background("deaths", keep_reporting(settings.home, storage.deaths)),
         ):
-            yield Rooms(
+            yield Infrastructure(
                 settings=settings,
                 clock=clock,
                 storage=storage,

@@ -26,7 +26,7 @@ from tasks.ledger.reconciliation import LedgerReconciler
 from tasks.ledger.unresolved import LookUps, keeping
 from tasks.requests.new_ids import new_job_id
 from tasks.wiring.adapters import StoredBatches, StoredJobs, WatchedBatches
-from tasks.wiring.infrastructure import Rooms, open_rooms
+from tasks.wiring.infrastructure import Infrastructure, open_infrastructure
 
 log = structlog.get_logger()
 
@@ -60,16 +60,16 @@ async def open_maintenance_services(
     """Open the services of an upkeep process. Raises InvalidSetting."""
     receiver = receiver_from(catalogue.webhooks, env)
     async with (
-        open_rooms(settings, catalogue, process="upkeep") as rooms,
-        _look_ups(rooms, settings, catalogue, env) as look_ups,
+        open_infrastructure(settings, catalogue, process="upkeep") as infra,
+        _look_ups(infra, settings, catalogue, env) as look_ups,
         AsyncExitStack() as closing,
     ):
-        storage = rooms.storage
+        storage = infra.storage
         batches = Batches(
-            StoredBatches(storage.batches, storage.files, rooms.configuration.share),
+            StoredBatches(storage.batches, storage.files, infra.configuration.share),
             StoredJobs(storage.jobs, storage.reads),
-            rooms.vocabulary,
-            now=rooms.clock.now,
+            infra.vocabulary,
+            now=infra.clock.now,
             new_job_id=new_job_id,
             max_line_bytes=settings.max_line_bytes,
         )
@@ -77,48 +77,48 @@ async def open_maintenance_services(
         yield MaintenanceServices(
             settings=settings,
             storage=storage,
-            admission=rooms.admission,
-            configuration=rooms.configuration,
-            publisher=rooms.publisher,
+            admission=infra.admission,
+            configuration=infra.configuration,
+            publisher=infra.publisher,
             reconciler=LedgerReconciler(
                 table=storage.ledger,
                 due=storage.due,
-                redis=rooms.admission.ledger,
-                configuration=rooms.configuration,
-                now=rooms.clock.now,
+                redis=infra.admission.ledger,
+                configuration=infra.configuration,
+                now=infra.clock.now,
             ),
             batches=batches,
             stop_losses=StopLosses(WatchedBatches(storage.stop_losses)),
-            deliveries=Deliveries(storage.deliveries, storage.reads, rooms.results),
+            deliveries=Deliveries(storage.deliveries, storage.reads, infra.results),
             replays=Replays(storage.replay, storage.letters),
             dead_letter_days=catalogue.dead_letters.retention_days,
             openings=Openings(
-                rooms.admission.gate,
-                rooms.vocabulary.chain,
-                bucket_of=rooms.configuration.bucket_of,
+                infra.admission.gate,
+                infra.vocabulary.chain,
+                bucket_of=infra.configuration.bucket_of,
                 run_ahead=settings.run_ahead_jobs,
                 hold_seconds=settings.hold_seconds,
                 clock=time.monotonic,
             ),
             thresholds=Thresholds(
-                redis=rooms.admission.ledger,
+                redis=infra.admission.ledger,
                 rows=storage.thresholds,
-                configuration=rooms.configuration,
-                now=rooms.clock.now,
+                configuration=infra.configuration,
+                now=infra.clock.now,
             ),
-            webhooks=Webhooks(storage.thresholds, receiver, now=rooms.clock.now),
+            webhooks=Webhooks(storage.thresholds, receiver, now=infra.clock.now),
             look_ups=look_ups,
             wakes=EarlyWakes(
                 storage.parked,
                 storage.config,
-                names_leading_to((*catalogue.models, *catalogue.aliases), rooms.vocabulary.chain),
+                names_leading_to((*catalogue.models, *catalogue.aliases), infra.vocabulary.chain),
             ),
         )
 
 
 @asynccontextmanager
 async def _look_ups(
-    rooms: Rooms, settings: Settings, catalogue: Catalogue, env: Mapping[str, str]
+    infra: Infrastructure, settings: Settings, catalogue: Catalogue, env: Mapping[str, str]
 ) -> AsyncIterator[LookUps | None]:
     """Questions to the accounts that keep completions; None where none does, or one of them cannot be opened."""
     accounts = keeping(catalogue)
@@ -139,11 +139,11 @@ async def _look_ups(
             None
             if models is None
             else LookUps(
-                rows=rooms.storage.suspense,
-                post=rooms.storage.ledger.post,
-                settle=rooms.admission.ledger.resolve,
+                rows=infra.storage.suspense,
+                post=infra.storage.ledger.post,
+                settle=infra.admission.ledger.resolve,
                 keepers=models,
                 accounts=accounts,
-                now=rooms.clock.now,
+                now=infra.clock.now,
             )
         )

@@ -30,7 +30,7 @@ from tasks.operations.status import Watch
 from tasks.operations.tenants import Tenants
 from tasks.quotes.quote import Quotes
 from tasks.tenancy.quotas import Quotas
-from tasks.wiring.infrastructure import Rooms, open_rooms
+from tasks.wiring.infrastructure import Infrastructure, open_infrastructure
 from tasks.wiring.work import intake_of, quotas_of, working
 
 
@@ -67,72 +67,72 @@ async def open_web_services(
 ) -> AsyncIterator[WebServices]:
     """Open the services of a web process. Raises InvalidSetting."""
     async with (
-        open_rooms(settings, catalogue, process="web") as rooms,
-        working(rooms, catalogue, env, metrics, most_seconds=settings.lease_seconds) as deps,
+        open_infrastructure(settings, catalogue, process="web") as infra,
+        working(infra, catalogue, env, metrics, most_seconds=settings.lease_seconds) as deps,
     ):
-        quotas = quotas_of(rooms)
+        quotas = quotas_of(infra)
         yield WebServices(
-            vocabulary=rooms.vocabulary,
-            intake=intake_of(rooms, deps, quotas),
-            reads=rooms.storage.reads,
-            dead_letters=rooms.storage.dead_letters,
-            files=rooms.storage.files,
-            batches=rooms.storage.batches,
-            stop_losses=rooms.storage.stop_losses,
-            keys=rooms.storage.keys,
-            replay=Replays(rooms.storage.replay, rooms.storage.letters),
-            prices=ReplayPrices(StoredLetters(rooms.storage.dead_letters), deps.models),
-            quotes=_quotes(rooms, deps),
-            imports=Imports(rooms.storage.letters),
+            vocabulary=infra.vocabulary,
+            intake=intake_of(infra, deps, quotas),
+            reads=infra.storage.reads,
+            dead_letters=infra.storage.dead_letters,
+            files=infra.storage.files,
+            batches=infra.storage.batches,
+            stop_losses=infra.storage.stop_losses,
+            keys=infra.storage.keys,
+            replay=Replays(infra.storage.replay, infra.storage.letters),
+            prices=ReplayPrices(StoredLetters(infra.storage.dead_letters), deps.models),
+            quotes=_quotes(infra, deps),
+            imports=Imports(infra.storage.letters),
             controls=Controls(
-                rooms.storage.controls, chain=rooms.vocabulary.chain, cancel_job=rooms.storage.jobs.cancel
+                infra.storage.controls, chain=infra.vocabulary.chain, cancel_job=infra.storage.jobs.cancel
             ),
             quotas=quotas,
-            share=rooms.configuration.share,
+            share=infra.configuration.share,
             tenants=Tenants(
-                rooms.storage.config, rooms.configuration, rooms.storage.keys, rooms.storage.usage, rooms.admission.gate
+                infra.storage.config, infra.configuration, infra.storage.keys, infra.storage.usage, infra.admission.gate
             ),
             accounts=Accounts(
-                rooms.admission.gate,
-                rooms.storage.parked,
+                infra.admission.gate,
+                infra.storage.parked,
                 names=(*catalogue.models, *catalogue.aliases),
-                chain=rooms.vocabulary.chain,
+                chain=infra.vocabulary.chain,
             ),
-            budget_admin=BudgetAdmin(rooms.storage.config, rooms.storage.spend, now=rooms.clock.now),
-            repricing=_repricing(rooms, catalogue, env),
+            budget_admin=BudgetAdmin(infra.storage.config, infra.storage.spend, now=infra.clock.now),
+            repricing=_repricing(infra, catalogue, env),
             suspense=Suspense(
-                rooms.storage.suspense, rooms.admission.ledger.resolve, keeping=keeping(catalogue), now=rooms.clock.now
+                infra.storage.suspense, infra.admission.ledger.resolve, keeping=keeping(catalogue), now=infra.clock.now
             ),
             watch=Watch(
-                rooms.admission,
-                rooms.configuration,
-                keys=rooms.storage.keys,
-                reads=rooms.storage.reads,
-                waiting=rooms.storage.waiting,
-                chain=rooms.vocabulary.chain,
-                passed=rooms.storage.thresholds,
-                suspense=rooms.storage.suspense,
-                now=rooms.clock.now,
+                infra.admission,
+                infra.configuration,
+                keys=infra.storage.keys,
+                reads=infra.storage.reads,
+                waiting=infra.storage.waiting,
+                chain=infra.vocabulary.chain,
+                passed=infra.storage.thresholds,
+                suspense=infra.storage.suspense,
+                now=infra.clock.now,
             ),
         )
 
 
-def _repricing(rooms: Rooms, catalogue: Catalogue, env: Mapping[str, str]) -> Repricing:
+def _repricing(infra: Infrastructure, catalogue: Catalogue, env: Mapping[str, str]) -> Repricing:
     from providers.account.accounts import base_url_of  # noqa: PLC0415 - as in `working`, which has loaded it
     from providers.pricing.price_list import prices_of  # noqa: PLC0415 - the same
 
     urls = {name: base_url_of(name, table, env) for name, table in catalogue.providers.items()}
-    return Repricing(rooms.storage.reprice, prices_of(catalogue, urls))
+    return Repricing(infra.storage.reprice, prices_of(catalogue, urls))
 
 
-def _quotes(rooms: Rooms, deps: Deps) -> Quotes:
+def _quotes(infra: Infrastructure, deps: Deps) -> Quotes:
     return Quotes(
         deps.models,
-        rooms.storage.files,
-        rooms.admission.gate,
-        rooms.storage.reads,
-        rooms.vocabulary,
-        now=rooms.clock.now,
-        bucket_of=rooms.configuration.bucket_of,
-        most_bytes=rooms.settings.max_line_bytes,
+        infra.storage.files,
+        infra.admission.gate,
+        infra.storage.reads,
+        infra.vocabulary,
+        now=infra.clock.now,
+        bucket_of=infra.configuration.bucket_of,
+        most_bytes=infra.settings.max_line_bytes,
     )

@@ -36,7 +36,7 @@ from tasks.maintenance.token_estimates import keep_exchanging
 from tasks.requests.new_ids import new_attempt_id, new_job_id
 from tasks.tenancy.quotas import Quotas
 from tasks.wiring.adapters import StoredAnswers, StoredJobs
-from tasks.wiring.infrastructure import Rooms, in_background, open_rooms
+from tasks.wiring.infrastructure import Infrastructure, in_background, open_infrastructure
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,23 +85,27 @@ async def open_worker_services(
 ) -> AsyncIterator[WorkerServices]:
     """Open the services of a Celery worker process. Raises InvalidSetting."""
     async with (
-        open_rooms(settings, catalogue, process="worker") as rooms,
-        working(rooms, catalogue, env, metrics) as deps,
+        open_infrastructure(settings, catalogue, process="worker") as infra,
+        working(infra, catalogue, env, metrics) as deps,
     ):
         yield WorkerServices(
             deps=deps,
-            intake=intake_of(rooms, deps, quotas_of(rooms)),
-            storage=rooms.storage,
-            vocabulary=rooms.vocabulary,
-            results=rooms.results,
+            intake=intake_of(infra, deps, quotas_of(infra)),
+            storage=infra.storage,
+            vocabulary=infra.vocabulary,
+            results=infra.results,
             max_body_bytes=settings.max_body_bytes,
-            share_of=rooms.configuration.share,
+            share_of=infra.configuration.share,
         )
 
 
 @asynccontextmanager
 async def working(
-    rooms: Rooms, catalogue: Catalogue, env: Mapping[str, str], metrics: Metrics, most_seconds: float | None = None
+    infra: Infrastructure,
+    catalogue: Catalogue,
+    env: Mapping[str, str],
+    metrics: Metrics,
+    most_seconds: float | None = None,
 ) -> AsyncIterator[Deps]:
     """The ports of `run_job`, with the heartbeats of this process's leases. Raises InvalidSetting.
 
@@ -109,56 +113,56 @@ async def working(
     """
     from providers.models import open_models  # noqa: PLC0415 - the client takes half a second to load; upkeep needs none
 
-    settings, chance = rooms.settings, random.Random()  # noqa: S311 - spreads retries, guards nothing
-    lease_keeper = LeaseKeeper(rooms.storage.jobs.renew, every_seconds=settings.heartbeat_seconds)
+    settings, chance = infra.settings, random.Random()  # noqa: S311 - spreads retries, guards nothing
+    lease_keeper = LeaseKeeper(infra.storage.jobs.renew, every_seconds=settings.heartbeat_seconds)
     metrics.held_leases.set_function(lambda: lease_keeper.leases)
     jobs = PatientJobs(
-        GroupedJobs(rooms.storage.jobs, lease_keeper),
+        GroupedJobs(infra.storage.jobs, lease_keeper),
         pause=asyncio.sleep,
         jitter=chance.random,
         most_seconds=most_seconds,
     )
     gate = LocalGate(
-        rooms.admission.gate,
+        infra.admission.gate,
         jitter=chance.random,
         hold_seconds=settings.hold_seconds,
-        family_of=rooms.configuration.family_of,
-        now=rooms.clock.now,
+        family_of=infra.configuration.family_of,
+        now=infra.clock.now,
         slots=settings.slots,
     )
     async with (
         open_models(catalogue, settings, env) as models,
         in_background("heartbeats", lease_keeper.run()),
-        in_background("estimates", keep_exchanging(models.estimates, rooms.storage.estimates)),
+        in_background("estimates", keep_exchanging(models.estimates, infra.storage.estimates)),
     ):
         deps = Deps(
             jobs=jobs if catalogue.privacy.store_content else DiscreetJobs(jobs),
             gate=SettlingGate(gate),
-            models=BudgetedModels(models, rooms.configuration),
-            answers=StoredAnswers(rooms.storage.answers),
-            now=rooms.clock.now,
+            models=BudgetedModels(models, infra.configuration),
+            answers=StoredAnswers(infra.storage.answers),
+            now=infra.clock.now,
             pause=asyncio.sleep,
             jitter=chance.random,
             attempt_id=new_attempt_id,
         )
-        with marks_of(settings.home, rooms.storage.holder) as marking:
+        with marks_of(settings.home, infra.storage.holder) as marking:
             yield replace(observed(deps, metrics, time.monotonic), marking=marking)
         await gate.aclose()
 
 
-def quotas_of(rooms: Rooms) -> Quotas:
+def quotas_of(infra: Infrastructure) -> Quotas:
     """The quotas of tenants for what this process takes in."""
-    return Quotas(rooms.storage.usage, rooms.configuration.share, clock=time.monotonic)
+    return Quotas(infra.storage.usage, infra.configuration.share, clock=time.monotonic)
 
 
-def intake_of(rooms: Rooms, deps: Deps, quotas: Quotas) -> Intake:
+def intake_of(infra: Infrastructure, deps: Deps, quotas: Quotas) -> Intake:
     """The intake of this process."""
-    storage = rooms.storage
+    storage = infra.storage
     limits = TenantLimits(
         quotas=quotas,
         allowances=Allowances(storage.urgent.unclaimed, clock=time.monotonic),
-        places=CallPlaces(rooms.settings.call_places),
+        places=CallPlaces(infra.settings.call_places),
         leave_to_dispatch=storage.urgent.leave_to_dispatch,
     )
     jobs = StoredJobs(storage.jobs, storage.reads)
-    return Intake(jobs, storage.batches, rooms.publisher, deps, limits, rooms.configuration.check)
+    return Intake(jobs, storage.batches, infra.publisher, deps, limits, infra.configuration.check)

@@ -137,7 +137,7 @@ def keep(terms: Terms) -> None:
 
 async def _drive(terms: Terms) -> None:
     chance = random.Random(os.getpid())  # noqa: S311 - spreads the load
-    async with _rooms(terms) as (storage, admission, configuration):
+    async with _infra(terms) as (storage, admission, configuration):
         lease_keeper = LeaseKeeper(storage.jobs.renew, every_seconds=terms.lease_seconds / 4)
         gate = LocalGate(admission.gate, jitter=chance.random)
         await gate.refresh_epoch()
@@ -181,7 +181,7 @@ def _job(terms: Terms, chance: random.Random) -> NewJob:
 
 
 async def _keep(terms: Terms) -> None:
-    async with _rooms(terms) as (storage, admission, configuration):
+    async with _infra(terms) as (storage, admission, configuration):
         reconciler = LedgerReconciler(
             table=storage.ledger,
             due=storage.due,
@@ -214,7 +214,7 @@ async def _every(seconds: float, duty: Callable[[], Awaitable[object]]) -> None:
 
 
 @asynccontextmanager
-async def _rooms(terms: Terms) -> AsyncIterator[tuple[Storage, Admission, Configuration]]:
+async def _infra(terms: Terms) -> AsyncIterator[tuple[Storage, Admission, Configuration]]:
     holder = f"driver:{os.getpid()}:{time.monotonic_ns()}"
     async with (
         opened(

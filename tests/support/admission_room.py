@@ -34,7 +34,7 @@ class Clock:
 
 
 @asynccontextmanager
-async def an_open_room(redis_url: str, clock: Clock, *, lifetime_seconds: float = 660.0) -> AsyncIterator[Admission]:
+async def open_admission(redis_url: str, clock: Clock, *, lifetime_seconds: float = 660.0) -> AsyncIterator[Admission]:
     """A room of its own, its ledger open under epoch 1 and its target without any limit."""
     namespace = f"t{uuid.uuid4().hex}"
     async with connected(redis_url, namespace=namespace, lifetime_seconds=lifetime_seconds, clock_us=clock) as room:

@@ -11,7 +11,7 @@ from itertools import count
 from admission.gate import Gate
 from schemas.admission import Ask, Grant, Wait
 from schemas.lanes import Lane
-from tests.support.admission_room import SECOND_US, Clock
+from tests.support.admission_fixture import SECOND_US, Clock
 
 
 @dataclass(frozen=True, kw_only=True)

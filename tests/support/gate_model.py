@@ -14,7 +14,7 @@ from admission.limits import TargetLimits
 from admission.stamps import stamp_name, tenant_of
 from admission.state import CRITICAL_SLOTS, DEFAULT_FLOORS, DEFAULT_SHARES, FIELDS, MOMENTS, SHARE_MEMORY_US
 from schemas.admission import Ask, BudgetCounter, Penalty, SettleKind, Settlement, WaitReason
-from tests.support.admission_room import SECOND_US
+from tests.support.admission_fixture import SECOND_US
 from tests.support.tenant_model import TenantModel
 
 MINUTE, DAY = 60 * SECOND_US, 86_400 * SECOND_US

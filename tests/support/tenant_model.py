@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from admission.state import CRITICAL_SLOTS, DEFAULT_FLOORS
 from admission.tenants import BURST_US
 from schemas.admission import Ask, SettleKind, Settlement
-from tests.support.admission_room import SECOND_US
+from tests.support.admission_fixture import SECOND_US
 
 MINUTE = 60 * SECOND_US
 REASONS = ("tenant_requests", "tenant_tokens", "tenant_in_flight")

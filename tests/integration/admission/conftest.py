@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from admission.connect import Admission
-from tests.support.admission_room import Clock, an_open_room
+from tests.support.admission_fixture import Clock, open_admission
 
 
 @pytest.fixture
@@ -15,5 +15,5 @@ def clock() -> Clock:
 
 @pytest.fixture
 async def room(redis_url: str, clock: Clock) -> AsyncIterator[Admission]:
-    async with an_open_room(redis_url, clock) as opened:
+    async with open_admission(redis_url, clock) as opened:
         yield opened

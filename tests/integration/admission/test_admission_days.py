@@ -11,7 +11,7 @@ from admission.gate import ORIGIN
 from admission.limits import TargetLimits
 from schemas.admission import Penalty, SettleKind, Settlement, WaitReason
 from schemas.job import Target
-from tests.support.admission_room import TARGET, Clock, an_ask, granted, limits, waiting
+from tests.support.admission_fixture import TARGET, Clock, an_ask, granted, limits, waiting
 
 MIDNIGHT = DayResets(at=time(0), zone=ZoneInfo("America/Los_Angeles"))
 BY_DAY = TargetLimits(target=TARGET, requests_per_day=3, day_resets=MIDNIGHT)

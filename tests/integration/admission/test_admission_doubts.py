@@ -3,7 +3,7 @@
 from admission.connect import Admission
 from admission.gate import DOUBT_SECONDS
 from schemas.ids import JobId
-from tests.support.admission_room import TARGET, an_ask, granted, refused
+from tests.support.admission_fixture import TARGET, an_ask, granted, refused
 
 
 async def doubted(room: Admission, *jobs: str) -> list[bool]:

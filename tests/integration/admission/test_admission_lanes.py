@@ -7,7 +7,7 @@ from admission.state import DEFAULT_SHARES, unpack
 from schemas.admission import Ask, Penalty, RefusalReason, SettleKind, Settlement, WaitReason
 from schemas.lanes import Lane
 from schemas.money import NanoUsd
-from tests.support.admission_room import TARGET, Clock, a_counter, an_ask, granted, limits, refused, waiting
+from tests.support.admission_fixture import TARGET, Clock, a_counter, an_ask, granted, limits, refused, waiting
 from tests.support.crowd import Crowd, seconds
 
 TOKENS_PER_SECOND = 50_000

@@ -17,7 +17,7 @@ from admission.stamps import read_stamp
 from admission.wire import Wire
 from schemas.errors import RedisUnavailable
 from schemas.money import NanoUsd
-from tests.support.admission_room import Clock, a_counter, an_ask, granted
+from tests.support.admission_fixture import Clock, a_counter, an_ask, granted
 
 BUDGET = a_counter(1_000)
 PATIENCE_SECONDS = 0.5

@@ -35,7 +35,16 @@ from schemas.admission import (
 from schemas.ids import AttemptId, TenantId
 from schemas.lanes import Lane
 from schemas.tenants import TenantShare
-from tests.support.admission_room import SECOND_US, START_US, TARGET, Clock, a_counter, an_ask, an_open_room, moment_of
+from tests.support.admission_fixture import (
+    SECOND_US,
+    START_US,
+    TARGET,
+    Clock,
+    a_counter,
+    an_ask,
+    moment_of,
+    open_admission,
+)
 from tests.support.gate_model import GateModel
 
 if TYPE_CHECKING:
@@ -239,7 +248,7 @@ class Both:
 
 async def take(redis_url: str, steps: list[Step]) -> None:
     clock = Clock()
-    async with an_open_room(redis_url, clock, lifetime_seconds=LIFETIME_SECONDS) as room:
+    async with open_admission(redis_url, clock, lifetime_seconds=LIFETIME_SECONDS) as room:
         model = GateModel(now_us=START_US, lifetime_us=round(LIFETIME_SECONDS * 1_000_000))
         both = Both(room, clock, model)
         doing: dict[str, Callable[[Any], Awaitable[None]]] = {

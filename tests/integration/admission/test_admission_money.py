@@ -22,7 +22,7 @@ from admission.wire import Wire, Word
 from schemas.admission import BudgetCounter, Grant, Pace, Penalty, Refusal, RefusalReason, SettleKind, Settlement
 from schemas.errors import InvalidRequest
 from schemas.money import NanoUsd
-from tests.support.admission_room import (
+from tests.support.admission_fixture import (
     START_US,
     TARGET,
     Clock,

@@ -14,7 +14,7 @@ from schemas.ids import JobId
 from schemas.money import NanoUsd
 from stack.home import Home
 from stack.valkey import Valkey
-from tests.support.admission_room import a_counter, an_ask, granted, limits, refused
+from tests.support.admission_fixture import a_counter, an_ask, granted, limits, refused
 
 ANSWERS_WITHIN_SECONDS = 20.0
 

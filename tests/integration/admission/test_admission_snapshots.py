@@ -7,7 +7,7 @@ from admission.limits import LimitsSnapshot, ShutBy
 from schemas.admission import Grant, LimitFigures, Penalty, WaitReason
 from schemas.ids import JobId
 from schemas.lanes import Lane
-from tests.support.admission_room import TARGET, Clock, an_ask, granted, limits
+from tests.support.admission_fixture import TARGET, Clock, an_ask, granted, limits
 
 RATE = 60_000
 SECONDS = 10

@@ -13,7 +13,7 @@ from schemas.ids import AttemptId, TenantId
 from schemas.job import Target
 from schemas.lanes import Lane
 from schemas.tenants import TenantShare
-from tests.support.admission_room import TARGET, Clock, a_counter, an_ask, granted, limits, refused, waiting
+from tests.support.admission_fixture import TARGET, Clock, a_counter, an_ask, granted, limits, refused, waiting
 
 OTHER = Target(account="acme", model="other")
 GREEDY, MODEST = TenantId("greedy"), TenantId("modest")

@@ -14,7 +14,7 @@ from schemas.ids import AttemptId, JobId, TenantId
 from schemas.job import Target
 from schemas.lanes import Lane
 from schemas.tenants import TenantShare
-from tests.support.admission_room import a_counter, an_ask
+from tests.support.admission_fixture import a_counter, an_ask
 from tests.support.virtual_time import in_virtual_time
 
 BUSY = WaitReason.TOKENS

@@ -25,7 +25,7 @@ from tasks.alerts.webhooks import Webhooks, receiver_from
 from tasks.budgets.counters import Budget, Window, window_name
 from tasks.configuration.effective import Configuration
 from tasks.maintenance.items import MOST_FAILURES
-from tests.support.admission_room import Clock, an_ask, an_open_room, granted
+from tests.support.admission_fixture import Clock, an_ask, granted, open_admission
 
 LIMIT = 3_000
 NOW = datetime.now(UTC)
@@ -48,7 +48,7 @@ class Rows:
 
 @pytest.fixture
 async def room(redis_url: str) -> AsyncIterator[Admission]:
-    async with an_open_room(redis_url, Clock()) as room:
+    async with open_admission(redis_url, Clock()) as room:
         yield room
 
 

@@ -33,7 +33,7 @@ from tasks.execution.heartbeats import LeaseKeeper
 from tasks.execution.pipeline import run_job
 from tasks.requests.new_ids import new_attempt_id
 from tasks.wiring.adapters import StoredAnswers
-from tests.support.admission_room import START_US, Clock, moment_of
+from tests.support.admission_fixture import START_US, Clock, moment_of
 from tests.support.fakes import no_pause
 
 JOBS, AT_ONCE = 1_000, 100

@@ -24,7 +24,7 @@ from storage.tenancy.keys import KeyTable
 from tasks.budgets.counters import Window, window_name
 from tasks.configuration.effective import Configuration
 from tasks.ledger.reconciliation import LedgerReconciler
-from tests.support.admission_room import an_ask, granted
+from tests.support.admission_fixture import an_ask, granted
 
 UTC_ZONE = "UTC"
 OVER = DeadLetter(reason=DeadReason.UNKNOWN, message="over")

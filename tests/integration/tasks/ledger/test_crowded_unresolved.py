@@ -29,7 +29,7 @@ from storage.tenancy.configuration import ConfigTable
 from tasks.configuration.effective import Configuration
 from tasks.ledger.reconciliation import RECONCILED_PER_ROUND, LedgerReconciler
 from tasks.ledger.unresolved import ASKED_PER_ROUND, FIRST_LOOK_SECONDS, LookUps
-from tests.support.admission_room import Clock, a_counter, an_ask, granted
+from tests.support.admission_fixture import Clock, a_counter, an_ask, granted
 from tests.support.fakes import a_reply
 
 COUNTER = a_counter(10_000_000)

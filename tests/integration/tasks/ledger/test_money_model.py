@@ -30,7 +30,7 @@ from storage.tenancy.configuration import ConfigRow
 from tasks.budgets.counters import counters_for
 from tasks.configuration.effective import Configuration
 from tasks.ledger.reconciliation import LedgerReconciler
-from tests.support.admission_room import Clock, an_ask, an_open_room
+from tests.support.admission_fixture import Clock, an_ask, open_admission
 from tests.support.fakes import a_job
 from tests.support.ledger_model import LedgerModel, Reserved
 
@@ -206,7 +206,7 @@ async def live(redis_url: str, database_url: str, steps: list[Step]) -> None:
     try:
         async with engine.begin() as connection:
             await connection.execute(text("TRUNCATE jobs, ledger, attempts, tenant_sealed_sums CASCADE"))
-        async with an_open_room(redis_url, clock, lifetime_seconds=LIFETIME_SECONDS) as room:
+        async with open_admission(redis_url, clock, lifetime_seconds=LIFETIME_SECONDS) as room:
             configuration = Configuration(Rows(tenant))
             effective = await configuration.refresh()
             now = datetime.now(UTC)
