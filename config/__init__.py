@@ -1,1 +1,1 @@
-"""GROUND: settings and other facts that are fixed when a process starts. Imports nothing of ours."""
+"""Settings and other facts that are fixed when a process starts. Imports nothing of ours."""

@@ -1,6 +1,6 @@
 """The catalogue's models: where a name leads, what a call would cost, the call itself, the judgement.
 
-The rooms' façade: what is decided here is only which piece does what. Budgets are not known here.
+Facade of the package: it decides only which part does what, and knows no budgets.
 """
 
 from collections.abc import AsyncIterator, Mapping

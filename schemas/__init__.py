@@ -1,1 +1,1 @@
-"""LANGUAGE: the words of the product as types. No I/O, no clocks, no chance."""
+"""The words of the product as types. No I/O, no clocks, no chance."""

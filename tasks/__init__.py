@@ -1,1 +1,1 @@
-"""WORK: what happens to a job. Sees the rooms below only through the protocols of `tasks.execution.deps`."""
+"""What happens to a job: intake, dispatch, execution, maintenance."""

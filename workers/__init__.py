@@ -1,1 +1,1 @@
-"""PROCESSES: the Celery app, its asyncio pool, the order of queues, and upkeep."""
+"""The processes: Celery app, asyncio pool, order of queues, upkeep."""

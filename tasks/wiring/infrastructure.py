@@ -68,7 +68,7 @@ def reservation_seconds(settings: Settings) -> float:
 async def open_infrastructure(
     settings: Settings, catalogue: Catalogue, *, process: str
 ) -> AsyncIterator[Infrastructure]:
-    """Open the rooms of one process; `process` is how its leases and connections name it. Raises UnfitSchema."""
+    """Open the stores of one process. `process` names its leases and connections. Raises UnfitSchema."""
     redis_url = settings.redis_url.get_secret_value()
     app = celery_app(redis_url)
     async with (
