@@ -1,4 +1,4 @@
-"""Builds what the pipeline says to the gate and to storage about one attempt. Pure."""
+"""Builds the pipeline's requests to the gate and the rows of new attempts. Pure."""
 
 from datetime import datetime, timedelta
 
@@ -12,13 +12,14 @@ from tasks.execution.deps import Deps
 from tasks.execution.progress import Progress
 
 SHORTEST_FREEZE_MS = 250
-"""How long a throttle without retry-after freezes its target, so that a retry is not refused again at once."""
+"""How long a throttle without retry-after freezes its target, so that an immediate retry is not refused again."""
 
 
 def ask_of(job: Job, plan: Plan, progress: Progress, deps: Deps) -> Ask:
-    """The question to the gate. A job that has waited holds a ticket for what it waited for.
+    """Build the admission request. A job that has waited holds a ticket for the limit it waited for.
 
-    A wait for the bucket makes a job older. One for the share of its tenant gives it no place before other tenants.
+    Time spent waiting for the bucket counts as the job's age. Time spent waiting for its tenant's share gives it no
+    place before other tenants.
     """
     since = None if progress.waits_for_share else progress.waiting_since
     return Ask(
@@ -37,13 +38,13 @@ def ask_of(job: Job, plan: Plan, progress: Progress, deps: Deps) -> Ask:
 
 
 def not_admitted(wait: Wait, waited: Progress, now: datetime) -> NotAdmitted:
-    """The outcome of an attempt that the gate lets wait."""
+    """The outcome of an attempt that the gate makes wait."""
     until_at = now + timedelta(milliseconds=wait.retry_after_ms)
     return NotAdmitted(until_at=until_at, since_at=waited.waiting_since or now, reason=wait.reason)
 
 
 def opened_attempt(job: Job, plan: Plan, ask: Ask, grant: Grant, *, fence: int, now: datetime) -> OpenedAttempt:
-    """The row that makes an attempt durable before anything is sent."""
+    """The row that is stored before anything is sent."""
     return OpenedAttempt(
         id=ask.attempt_id,
         job_id=job.id,
@@ -57,7 +58,7 @@ def opened_attempt(job: Job, plan: Plan, ask: Ask, grant: Grant, *, fence: int, 
 
 
 def penalty_of(trouble: Trouble) -> Penalty:
-    """What a throttle means for everybody who calls the same target."""
+    """The penalty of a throttle, which applies to every caller of the target."""
     return Penalty(
         wait_ms=trouble.retry_after_ms or SHORTEST_FREEZE_MS,
         limit=trouble.limit,

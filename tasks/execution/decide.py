@@ -1,6 +1,7 @@
-"""What to do about an outcome. Pure: reads no clock, no chance and no store; the tests are a table.
+"""Decides what follows an attempt's outcome. Pure: no clock, randomness or store; the tests are a table.
 
-Retry is later and costs a try; a reprompt or the next target is now and costs none; waiting for a limit costs none.
+A retry comes later and costs a try. A reprompt or the next target follows now and costs none. Waiting for a limit costs
+none.
 """
 
 from datetime import datetime, timedelta
@@ -41,21 +42,21 @@ MAX_EXTENSIONS = 1
 """A truncated reply gets a larger output limit once: a second truncation is a loop, and each costs in full."""
 
 MAX_THROTTLES_IN_PLACE = 3
-"""After so many throttles within one lease the job gives its slot back and waits in Postgres."""
+"""Throttles within one lease after which the job gives its slot back and waits in Postgres."""
 
 FIRST_BACKOFF_SECONDS = 1.0
 LONGEST_BACKOFF_SECONDS = 60.0
 STOPPED_ACCOUNT_SECONDS = 60.0
-"""How long a job sleeps before it asks again whether a stopped account has been opened."""
+"""How long a job waits before it asks again whether an operator has reopened a stopped account."""
 
 MENDED_BY_OPERATORS = frozenset({RefusalReason.BUDGET.value, RefusalReason.PACE.value, RULE_WAITS})
 
 NOT_READY_SECONDS = 1.0
-"""How long a job sleeps while the ledger is being rebuilt."""
+"""How long a job waits while the ledger is being rebuilt."""
 
 
 def decide(job: Job, outcome: Outcome, progress: Progress, *, now: datetime, jitter: float) -> Decision:
-    """Map an outcome to a decision. `jitter` is uniform in [0, 1) and spreads retries over their whole back-off."""
+    """Map an outcome to a decision. `jitter` is uniform in [0, 1) and spreads retries over the whole back-off."""
     decision = _decide(job, outcome, progress, now=now, jitter=jitter)
     if isinstance(decision, Complete | DeadLetter):
         return decision
@@ -92,14 +93,14 @@ def _decide(job: Job, outcome: Outcome, progress: Progress, *, now: datetime, ji
 
 
 def _may_be_woken(decision: Decision) -> bool:
-    """A budget may be raised before it has room: such a job waits for that until its deadline passes."""
+    """Whether an operator may raise the budget before its window turns; the job then waits until its deadline."""
     return isinstance(decision, Park) and decision.reason in MENDED_BY_OPERATORS
 
 
 def _in_place(decision: RetryAt | Park, progress: Progress) -> Decision:
-    """What a caller who waits may wait for is done within the lease instead of in Postgres.
+    """Turn a retry or a wait into one within the lease when it ends within a synchronous caller's patience.
 
-    A refusal is none of it: what a store or an operator has to mend first is told at once.
+    Refusals are excluded: the caller learns at once what a store or an operator has to fix first.
     """
     until_at = decision.at if isinstance(decision, RetryAt) else decision.until_at
     if progress.patient_until is None or until_at > progress.patient_until:

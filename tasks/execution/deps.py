@@ -1,6 +1,6 @@
-"""What the pipeline asks of the world, as small protocols that it owns.
+"""Defines the protocols through which the pipeline reaches storage, admission and models.
 
-`tasks.wiring` alone knows the classes behind them. Invariant: nothing here names a table, a key or a vendor.
+Only `tasks.wiring` knows the classes behind them. Invariant: nothing here names a table, a key or a vendor.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -26,52 +26,52 @@ OnChunk: TypeAlias = Callable[[JsonObject], Awaitable[None]]
 
 
 class Jobs(Protocol):
-    """The durable side: every write names the fence and is grouped with those of other jobs."""
+    """Stores jobs and attempts. Every write names the fence and is grouped with writes of other jobs."""
 
     async def hold(self, job_id: JobId, generation: int) -> LeasedJob | None:
-        """Take the job by compare-and-set; None when it is taken, stale or at rest."""
+        """Claim the job by compare-and-set; None when it is taken, stale or terminal."""
 
     async def open(self, attempt: OpenedAttempt) -> bool:
-        """Make the attempt durable before anything is sent; False when the epoch or the fence has passed."""
+        """Store the attempt before anything is sent; False when the epoch or the fence is outdated."""
 
     async def record(self, lease: Lease, closed: ClosedAttempt | None, decision: Decision) -> bool:
-        """Write outcome and decision in one transaction; False when the fence was lost (the cost is booked)."""
+        """Write outcome and decision in one transaction; False when the fence was lost (the cost is booked anyway)."""
 
     async def suspended(self, job_id: JobId) -> Sequence[OpenedAttempt]:
-        """The job's attempts whose end nobody knows, the latest first."""
+        """The job's attempts with unresolved charges, latest first."""
 
     async def hand_back(self, lease: Lease) -> bool:
-        """Give up the lease at once, because this process ends; False when it was lost."""
+        """Release the lease at once, because this process is ending; False when it was lost."""
 
     def renewing(self, lease: Lease) -> AbstractAsyncContextManager[None]:
-        """Renew the lease while the block runs; cancels the block when the lease is lost."""
+        """Renew the lease while the block runs; cancel the block when the lease is lost."""
 
 
 class Gate(Protocol):
-    """Admission: one decision over all limits and budgets."""
+    """Decides over all limits and budgets at once whether a call may start."""
 
     @property
     def epoch(self) -> int:
         """The ledger epoch that this process knows."""
 
     async def admit(self, ask: Ask) -> Grant | Wait | Refusal:
-        """Ask, and wait in place with a ticket up to the hold time. Raises RedisUnavailable."""
+        """Ask for admission, waiting in place with a ticket up to `hold_seconds`. Raises RedisUnavailable."""
 
     async def settle(self, settlement: Settlement) -> bool:
-        """Replace the reservation by the truth, exactly once per stamp."""
+        """Replace the reservation by the actual usage and cost, exactly once per stamp."""
 
     async def penalize(self, target: Target, penalty: Penalty) -> None:
         """Freeze the target for all workers."""
 
     async def doubt_account(self, account: str, reason: str, job_id: JobId) -> bool:
-        """Count a refusal of this account's key or money; the second job's stops it until an operator opens it.
+        """Count that the provider rejected this account's key or credit. Returns whether the account is stopped.
 
-        Returns whether it is stopped.
+        The second job with a rejection stops it until an operator reopens it.
         """
 
 
 class Models(Protocol):
-    """The models behind their aliases, and the judgement of what they say."""
+    """Resolves model aliases, calls models and checks their replies."""
 
     def chain(self, model: str) -> tuple[Target, ...]:
         """Targets to try in order. Raises UnknownModel."""
@@ -82,23 +82,23 @@ class Models(Protocol):
     async def call(
         self, plan: Plan, attempt_id: AttemptId, *, deadline_seconds: float, on_chunk: OnChunk | None
     ) -> Reply | Trouble:
-        """Make the call; trouble is a value. Raises only for bugs and cancellation."""
+        """Make the call. Trouble is returned; only bugs and cancellation raise."""
 
     async def look_up(self, target: Target, attempt_id: AttemptId) -> Reply | None:
-        """The reply of an earlier call whose answer never arrived, where its account still has it.
+        """The provider's stored reply to an earlier call that was never received; None where it has none.
 
-        Raises AccountUnavailable where it cannot be asked.
+        Raises AccountUnavailable when the account cannot be asked.
         """
 
     def served_price(self, opened: OpenedAttempt, reply: Reply) -> Price:
-        """What a million tokens of this reply cost: at the tier that served it, else as was reserved. Pure."""
+        """Price per million tokens of this reply: its tier's, or the reserved price where that is unknown. Pure."""
 
     async def judge(self, reply: Reply, contract: OutputContract | None, tenant_id: TenantId) -> Judged:
-        """Hold the reply against the contract."""
+        """Check the reply against the contract."""
 
 
 class Answers(Protocol):
-    """Answers that were given before."""
+    """Finds earlier answers to the same request."""
 
     async def same(self, job: Job) -> Valid | None:
         """The valid answer to the same whole request of the same tenant, or None."""
@@ -106,7 +106,7 @@ class Answers(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Deps:
-    """All that `run_job` needs. `now` is UTC, `pause` sleeps for seconds, `jitter` is uniform in [0, 1).
+    """The dependencies of `run_job`. `now` is UTC, `pause` sleeps for seconds, `jitter` is uniform in [0, 1).
 
     `marking` is entered for a job whose synchronous steps are to be marked (`config.marks`).
     """

@@ -1,6 +1,6 @@
-"""Ends a job whose step meets a bug of ours, instead of leaving it to its lease.
+"""Ends a job as dead when one of its steps hits a bug in this code.
 
-Left to its lease, the job would meet the bug again, and pay for a call again.
+Left to its lease, the job would hit the bug again and pay for another call.
 """
 
 from collections.abc import Awaitable, Callable
@@ -19,19 +19,19 @@ Other = TypeVar("Other")
 
 
 async def guarded(step: Awaitable[Value], instead: Callable[[], Other], event: str, **ids: str) -> Value | Other:
-    """Return what the step does; where it meets a bug, log `event` with the traceback and return `instead()`.
+    """Return the step's result; on a bug, log `event` with the traceback and return `instead()`.
 
-    Raises Unavailable: then the job is left to its lease.
+    Raises Unavailable: the job is then left to its lease.
     """
     try:
         return await step
     except Unavailable:
         raise
-    except Exception:  # a bug that one job meets is this job's alone
+    except Exception:  # a bug in one job must not affect the others
         log.exception(event, **ids)
         return instead()
 
 
 def dead_of_a_fault() -> DeadLetter:
-    """The decision on a job whose step met a bug."""
+    """The decision on a job after a bug."""
     return DeadLetter(reason=DeadReason.INTERNAL_ERROR, message=InternalFault().message)

@@ -1,6 +1,7 @@
 """Renews the leases of all jobs that this process runs, with one statement per heartbeat.
 
-Work whose lease was lost is cancelled: its writes would be fenced off, and every further call would be paid for twice.
+Work is cancelled when its lease is lost: the fence would refuse its writes, and every further call would be paid for
+twice.
 """
 
 import asyncio
@@ -30,7 +31,7 @@ class LeaseKeeper:
 
     @asynccontextmanager
     async def renewing(self, lease: Lease) -> AsyncIterator[None]:
-        """Keep the lease alive while the block runs; the block is cancelled when the lease is lost."""
+        """Renew the lease while the block runs; cancel the block when the lease is lost."""
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("a lease is held by a task of the running loop")
@@ -41,7 +42,7 @@ class LeaseKeeper:
             self.stop_renewing(lease)
 
     def stop_renewing(self, lease: Lease) -> None:
-        """Stop renewing this lease. The remaining work of its block, as the settlement, goes on."""
+        """Stop renewing this lease. The block's remaining work (the settlement) keeps running."""
         self._working.pop(lease, None)
 
     async def run(self) -> None:
@@ -51,9 +52,9 @@ class LeaseKeeper:
             await self.renew_all()
 
     async def renew_all(self) -> None:
-        """Renew every lease once. While Postgres is away the next heartbeat tries again.
+        """Renew every lease once. While Postgres is unavailable, the next heartbeat tries again.
 
-        A lease that is missing once may belong to a job that is just ending; missing twice it is lost. Nothing can be
+        A lease missing from one renewal may belong to a job that is ending; after two it counts as lost. Nothing can be
         written or sent in between, because the fence has moved.
         """
         leases = list(self._working)

@@ -1,8 +1,8 @@
-"""The life of a job, as one function: hold, attempt, decide, record, settle.
+"""Runs one job: claim, attempt, decide, record, settle.
 
-Invariants: nothing is sent before its attempt row is durable; nothing is written without the fence; the settlement
-comes after the commit and is repaired from Postgres when it is lost. A bug that one job meets ends that job as dead,
-with its cost booked: left to its lease it would be met, and paid for, again.
+Invariants: nothing is sent before its attempt row is stored; nothing is written without the fence; settlement follows
+the commit, and a lost one is repaired from Postgres. A bug in one job ends that job as dead with its cost booked: left
+to its lease, the job would hit the bug, and pay, again.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ UNCHECKED = "The reply could not be checked against its contract."
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AttemptResult:
-    """One attempt's outcome, and what it leaves to be written; both None when nothing was sent."""
+    """One attempt's outcome with its row and settlement to write; both None when nothing was sent."""
 
     outcome: Outcome
     closed: ClosedAttempt | None = None
@@ -52,7 +52,7 @@ class AttemptResult:
 
 
 async def run_job(job_id: JobId, generation: int, deps: Deps) -> None:
-    """Bring a job one lease further. Safe to call twice: a job that is taken, stale or at rest is left alone."""
+    """Run a job for one lease. Safe to call twice: a job that is taken, stale or terminal is left alone."""
     claim = asyncio.ensure_future(deps.jobs.hold(job_id, generation))
     async with _handing_back(claim, deps):
         held = await run_shielded(claim)
@@ -64,9 +64,10 @@ async def run_job(job_id: JobId, generation: int, deps: Deps) -> None:
 async def live(
     held: LeasedJob, deps: Deps, on_chunk: OnChunk | None = None, patience_seconds: float = 0.0
 ) -> tuple[Outcome, Decision]:
-    """Attempt, decide and record until the decision is not to ask again. Returns the last outcome and decision.
+    """Attempt, decide and record until the lease has nothing more to do; return the last outcome and decision.
 
-    A caller who waits, and listens by `on_chunk`, has patience: for so long a retry happens here and not in Postgres.
+    For a synchronous caller, `on_chunk` receives the stream, and retries and waits that end within `patience_seconds`
+    happen here instead of in Postgres.
     """
     with deps.marking(held.job.id):
         return await _live(held, deps, on_chunk, patience_seconds)
@@ -101,29 +102,29 @@ async def _live(
 
 @asynccontextmanager
 async def _handing_back(claim: asyncio.Future[LeasedJob | None], deps: Deps) -> AsyncIterator[None]:
-    """A cancelled job goes back to its lane at once, also where its claim was still under way.
+    """On cancellation, return the job to its lane at once, also when its claim was still under way.
 
-    Where the lease was lost, that is somebody else's and no-op.
+    When the lease was already lost, this changes nothing.
     """
     try:
         yield
     except asyncio.CancelledError:
         held = None if claim.cancelled() else claim.result()
         if held is not None:
-            with suppress(Unavailable):  # then the lease runs out
+            with suppress(Unavailable):  # the lease then runs out by itself
                 await run_shielded(deps.jobs.hand_back(held.lease))
         raise
 
 
 async def _recall(job: Job, deps: Deps) -> AttemptResult | None:
-    """What an earlier lease paid for and nobody wrote down: found at the provider, it is not paid for again.
+    """Look up at the provider replies of earlier leases that were never recorded, so that none is paid for twice.
 
-    As many calls of unknown end as the job has tries are the most that it may cost.
+    A job costs at most as many calls of unknown outcome as it has tries.
     """
     suspended = await deps.jobs.suspended(job.id)
     for opened in suspended:
         reply = None
-        with suppress(AccountUnavailable):  # then it may be paid again, as where nothing is kept
+        with suppress(AccountUnavailable):  # then it may be paid again, as with a provider that stores no replies
             reply = await deps.models.look_up(opened.target, opened.id)
         if reply is not None:
             return await _replied(job, opened, reply, deps)
@@ -140,9 +141,9 @@ async def _decide(job: Job, outcome: Outcome, progress: Progress, deps: Deps) ->
 
 
 async def _write_down(lease: Lease, tried: AttemptResult, decision: Decision, deps: Deps) -> tuple[bool, Decision]:
-    """Record and settle; returns whether the fence held, and the decision that was recorded.
+    """Record and settle; return whether the fence held, and the recorded decision.
 
-    What cannot be written becomes the least that can: a dead letter, and what its call cost.
+    When the record cannot be written, write the minimum: a dead letter and the cost of its call.
     """
     kept = await guarded(
         deps.jobs.record(lease, tried.closed, decision), _nothing, "record_failed", job_id=lease.job_id
@@ -156,7 +157,7 @@ async def _write_down(lease: Lease, tried: AttemptResult, decision: Decision, de
 
 
 async def attempt(job: Job, progress: Progress, fence: int, deps: Deps, on_chunk: OnChunk | None) -> AttemptResult:
-    """Admit, open, call, judge: one call to one target. Its trouble becomes a value, and so does a bug of ours."""
+    """Admit, open, call, judge: one call to one target. Trouble and bugs become values."""
     return await guarded(_attempt(job, progress, fence, deps, on_chunk), _faulty, "attempt_failed", job_id=job.id)
 
 
@@ -190,7 +191,7 @@ async def _attempt(job: Job, progress: Progress, fence: int, deps: Deps, on_chun
 async def _without_grant(
     job: Job, progress: Progress, refusal: Refusal, deps: Deps, on_chunk: OnChunk | None
 ) -> AttemptResult:
-    """A refusal; or, where a budget is spent and its policy says so, the answer to the same request before."""
+    """Return the refusal, or an earlier answer to the same request if the exhausted budget's policy says so."""
     if refusal.counter is None:
         return AttemptResult(outcome=NotAllowed(refusal=refusal))
     further = [_quoted(job, target, progress, deps) for target in progress.chain[progress.position + 1 :]]
@@ -230,7 +231,7 @@ async def _answer(job: Job, plan: Plan, opened: OpenedAttempt, deps: Deps, on_ch
 
 
 async def _replied(job: Job, opened: OpenedAttempt, reply: Reply, deps: Deps) -> AttemptResult:
-    """Judge and close. A check that meets a bug has found no fault with the reply, and no proof of it either."""
+    """Judge the reply and close the attempt. If the check hits a bug, the reply counts as invalid."""
     judged = await guarded(
         deps.models.judge(reply, job.contract, job.tenant_id),
         lambda: Invalid(reply=reply, complaint=UNCHECKED),
@@ -258,7 +259,7 @@ def _faulty() -> AttemptResult:
 
 
 def _nothing() -> None:
-    """Stand for what a step would have returned; its caller says what follows."""
+    """Stand in for a step's result; the caller decides what follows."""
 
 
 def _closed(outcome: Outcome, attempt_close: AttemptClose) -> AttemptResult:

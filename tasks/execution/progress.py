@@ -1,4 +1,4 @@
-"""What has happened to a job within one lease: the part of the story that `decide` looks at."""
+"""Counts what happened to a job within one lease, as input of `decide`."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -15,11 +15,11 @@ _THROTTLES = frozenset({TroubleKind.THROTTLE, TroubleKind.RAMP})
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Progress:
-    """Counts since the lease was taken, the body to send next, and where to send it.
+    """Counts since the lease was taken, the body to send next, and its target.
 
-    `streamed` once the caller has heard something, which cannot be taken back; `patient_until` is how long a caller who
-    waits is kept waiting within the lease; `waiting_since` is when the wait for a limit began that is not over yet,
-    and `wait_reason` which limit that is.
+    `streamed` is set once the caller has received a chunk, which cannot be taken back. `patient_until` is when a
+    synchronous caller's wait within the lease ends. `waiting_since` is when the current wait for a limit began, and
+    `wait_reason` which limit that is.
     """
 
     body: JsonObject
@@ -40,22 +40,22 @@ class Progress:
 
     @property
     def has_next_target(self) -> bool:
-        """Whether the chain goes on after this target."""
+        """Whether another target follows in the chain."""
         return self.position + 1 < len(self.chain)
 
     @property
     def waits_for_share(self) -> bool:
-        """Whether the wait is for the share of the tenant. Otherwise, or where nobody knows, it is for the bucket."""
+        """Whether the job waits for its tenant's share. Otherwise, or when unknown, it waits for the bucket."""
         return self.wait_reason in TENANT_REASONS
 
     def waited(self, reason: WaitReason, asked_at: datetime) -> "Progress":
-        """The progress of a job that must wait for `reason`. A wait for something else than before begins anew."""
+        """The progress of a job that must wait for `reason`; a wait for a different limit starts anew."""
         waits = replace(self, wait_reason=reason)
         goes_on = self.waiting_since is not None and waits.waits_for_share == self.waits_for_share
         return waits if goes_on else replace(waits, waiting_since=asked_at)
 
     def after(self, outcome: Outcome, decision: AskAgain | WaitInPlace) -> "Progress":
-        """The progress with which the same lease goes on."""
+        """The progress after the decision, within the same lease."""
         body, position, waiting_since = self.body, self.position, None
         if isinstance(decision, WaitInPlace):
             waiting_since = decision.waiting_since

@@ -1,6 +1,6 @@
-"""The next thing to say to a model whose reply was not good enough. Pure.
+"""Builds the next request after an invalid or truncated reply. Pure.
 
-Only the last complaint travels: earlier ones confuse the model and are paid for again with every reprompt.
+Only the last complaint is sent: earlier ones confuse the model and are paid for again with every reprompt.
 """
 
 from schemas.jsons import JsonObject
@@ -12,7 +12,7 @@ _MARK = "Your previous reply was not accepted: "
 
 
 def with_complaint(original: JsonObject, reply_text: str | None, complaint: str) -> JsonObject:
-    """The original request, the rejected reply, and why it was rejected; never more than one round of it."""
+    """The original request with the last rejected reply and its complaint; earlier rounds are dropped."""
     said = (reply_text or "")[:MAX_QUOTED_REPLY_CHARACTERS]
     messages = list(original.get("messages", ()))
     if said:
@@ -27,7 +27,7 @@ def with_complaint(original: JsonObject, reply_text: str | None, complaint: str)
 
 
 def with_more_room(body: JsonObject, used_tokens: int) -> JsonObject | None:
-    """The same request with twice the output limit, or None when there is no room left to give."""
+    """The same request with twice the output limit; None when the limit cannot grow."""
     limits = [body.get(name) for name in ("max_completion_tokens", "max_tokens")]
     limit = next((count for count in limits if isinstance(count, int) and count > 0), used_tokens)
     wider = min(2 * max(limit, used_tokens, 1), MAX_EXTENDED_OUTPUT_TOKENS)

@@ -1,6 +1,7 @@
-"""What an attempt cost and what becomes of its reservation. Pure.
+"""Computes what an attempt cost and how its reservation is settled. Pure.
 
-Invariant: money is given back only where it is certain that nothing was billed; an unknown outcome goes to suspense.
+Invariant: money is released only when it is certain that nothing was billed; an unknown outcome becomes an unresolved
+charge.
 """
 
 from dataclasses import dataclass
@@ -15,10 +16,10 @@ from schemas.outcome import Declined, Invalid, Judged, Truncated, Valid
 from schemas.reply import Reply, Trouble, TroubleKind
 
 INTERNAL_ERROR = "internal_error"
-"""The outcome of an attempt that met a bug of ours."""
+"""The outcome of an attempt that hit a bug in this code."""
 
 MAX_COST_NANO_USD = 2**63 - 1
-"""What the column of a cost holds."""
+"""Largest value of the cost column."""
 
 _STATE = {
     SettleKind.POST: AttemptState.POSTED,
@@ -29,7 +30,7 @@ _STATE = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AttemptClose:
-    """The same truth twice: the row for Postgres and the settlement for Redis."""
+    """The end of an attempt: its row for Postgres and its settlement for Redis."""
 
     closed: ClosedAttempt
     settlement: Settlement
@@ -38,7 +39,7 @@ class AttemptClose:
 def close_with_reply(
     opened: OpenedAttempt, reply: Reply, judged: Judged, now: datetime, *, price: Price
 ) -> AttemptClose:
-    """Post what the reply cost; a reply without usage is posted at its reservation, the only safe figure."""
+    """Post what the reply cost. A reply without usage is posted at its reservation, the only safe figure."""
     usage = reply.usage
     cost = price.cost(usage) if usage else opened.grant.cost_nano_usd
     tokens = usage.total_tokens if usage else opened.grant.tokens
@@ -68,12 +69,12 @@ def close_with_reply(
 
 
 def _is_the_result(reply: Reply, judged: Judged) -> bool:
-    """Whether the job's result is this reply to the letter; then it is kept there alone, and not written twice."""
+    """Whether the job's result is exactly this reply; it is then stored only there."""
     return isinstance(judged, Valid) and judged.reply is reply
 
 
 def close_with_trouble(opened: OpenedAttempt, trouble: Trouble, now: datetime) -> AttemptClose:
-    """Release what was refused, post what was produced, suspend what is not known."""
+    """Release a refused call, post a produced reply, suspend an unknown outcome."""
     kind = _settle_kind(trouble)
     cost, tokens = _worth(opened, trouble.usage, kind)
     closed = ClosedAttempt(
@@ -99,9 +100,9 @@ def close_with_trouble(opened: OpenedAttempt, trouble: Trouble, now: datetime) -
 
 
 def close_with_fault(opened: OpenedAttempt, now: datetime, *, answered: bool) -> AttemptClose:
-    """Book a call whose reply a fault of ours kept from being used, at its reservation: it is never undercounted.
+    """Close a call that hit a bug, at its reservation, so that its cost is never undercounted.
 
-    Without an answer it is not known whether the call was billed.
+    Without an answer it is unknown whether the call was billed, so the charge stays unresolved.
     """
     kind = SettleKind.POST if answered else SettleKind.SUSPEND
     grant = opened.grant
@@ -113,7 +114,7 @@ def close_with_fault(opened: OpenedAttempt, now: datetime, *, answered: bool) ->
 
 
 def without_content(closed: ClosedAttempt) -> ClosedAttempt:
-    """The end of an attempt with its cost and nothing that anybody said, for where the whole cannot be written."""
+    """The attempt's end with its cost and no content, for when the full row cannot be written."""
     return ClosedAttempt(
         id=closed.id,
         state=closed.state,

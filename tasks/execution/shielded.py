@@ -1,4 +1,4 @@
-"""Steps that are taken to their end once begun: writing down what was paid for, and giving back what is held."""
+"""Runs a step to its end despite cancellation: recording a paid call, releasing what is held."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -8,7 +8,7 @@ T = TypeVar("T")
 
 
 async def run_shielded(step: Awaitable[T]) -> T:
-    """Await the step; cancellations that come meanwhile, however many, are raised as one when the step is over."""
+    """Await the step. Cancellations during it, however many, are raised as one when it has ended."""
     task, interruption = asyncio.ensure_future(step), None
     while not task.done():
         try:

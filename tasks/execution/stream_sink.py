@@ -8,14 +8,14 @@ from tasks.execution.deps import OnChunk
 
 @dataclass
 class StreamSink:
-    """The listener of a stream. What it has received cannot be taken back."""
+    """The receiver of a stream. What it has received cannot be taken back."""
 
     on_chunk: OnChunk | None
     has_heard: bool = False
 
     @property
     def callback(self) -> OnChunk | None:
-        """Where the call sends its chunks; None where nobody listens."""
+        """The function that receives chunks; None when the call is not streamed."""
         return self._hear if self.on_chunk is not None else None
 
     async def _hear(self, chunk: JsonObject) -> None:

@@ -1,1 +1,1 @@
-"""Adds budgets, metrics, redaction and outage handling around the ports of the pipeline."""
+"""Adds budgets, metrics, redaction and outage handling to the pipeline's dependencies."""

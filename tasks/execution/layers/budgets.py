@@ -1,6 +1,6 @@
-"""The models as the pipeline sees them: each plan knows the budgets and the share that it counts against.
+"""Adds to each plan the budgets and the tenant share that it counts against.
 
-Invariant: a job that any budget counts never runs at a price that nobody knows.
+Invariant: a job that a budget counts never runs at an unknown price.
 """
 
 from dataclasses import replace
@@ -22,11 +22,11 @@ from tasks.configuration.effective import Configuration
 from tasks.execution.deps import OnChunk
 
 NO_ACCOUNT = ""
-"""The account of a target that is not configured; no provider table can have this name."""
+"""The account of an unconfigured target; no provider section can have this name."""
 
 
 class UnbudgetedModels(Protocol):
-    """Models that know prices and no budgets."""
+    """Models with prices but without budgets."""
 
     def chain(self, model: str) -> tuple[Target, ...]:
         """Targets to try in order. Raises UnknownModel."""
@@ -37,20 +37,20 @@ class UnbudgetedModels(Protocol):
     async def call(
         self, plan: Plan, attempt_id: AttemptId, *, deadline_seconds: float, on_chunk: OnChunk | None
     ) -> Reply | Trouble:
-        """Make the call; trouble is a value."""
+        """Make the call. Trouble is returned, not raised."""
 
     async def look_up(self, target: Target, attempt_id: AttemptId) -> Reply | None:
-        """The reply of an earlier call whose answer never arrived, where its account still has it."""
+        """The provider's stored reply to an earlier call that was never received; None where it has none."""
 
     def served_price(self, opened: OpenedAttempt, reply: Reply) -> Price:
-        """What a million tokens of this reply cost."""
+        """Price per million tokens of this reply."""
 
     async def judge(self, reply: Reply, contract: OutputContract | None, tenant_id: TenantId) -> Judged:
-        """Hold the reply against the contract."""
+        """Check the reply against the contract."""
 
 
 class BudgetedModels:
-    """`tasks.execution.deps.Models`, under the budgets in force."""
+    """`tasks.execution.deps.Models` with the budgets in force."""
 
     def __init__(self, models: UnbudgetedModels, configuration: Configuration) -> None:
         self._models = models
@@ -61,14 +61,14 @@ class BudgetedModels:
         self.judge = models.judge
 
     def chain(self, model: str) -> tuple[Target, ...]:
-        """Targets to try in order; a model that was taken out of the configuration leads to a target of nobody."""
+        """Targets to try in order; for a model removed from the configuration, one target without an account."""
         try:
             return self._models.chain(model)
         except UnknownModel:
             return (Target(account=NO_ACCOUNT, model=model),)
 
     def plan(self, job: Job, target: Target, body: JsonObject, now: datetime) -> Plan | Refusal:
-        """The plan with its counters, or why there is none."""
+        """The plan with its budget counters, or a refusal with its reason."""
         effective = self._configuration.effective
         if effective is None:
             return Refusal(reason=RefusalReason.NOT_READY)

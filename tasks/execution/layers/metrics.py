@@ -1,4 +1,7 @@
-"""The pipeline's deps, counted: what was asked, called and decided. The pipeline itself knows no metrics."""
+"""Records metrics of admissions, calls and decisions around the pipeline's deps.
+
+The pipeline itself has no metrics code.
+"""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -20,11 +23,11 @@ from schemas.reply import Reply, Trouble
 from tasks.execution.deps import Deps, Gate, Jobs, Models, OnChunk
 
 NOT_CALLED = "not_called"
-"""The outcome of a decision before which nothing was sent: a wait or a refusal of the gate."""
+"""The outcome label when nothing was sent: the gate made the job wait or refused it."""
 
 
 def observed(deps: Deps, metrics: Metrics, clock: Callable[[], float]) -> Deps:
-    """The same deps, noting into `metrics` what passes; `clock` gives seconds."""
+    """Wrap the deps so that they record into `metrics`; `clock` gives seconds."""
     return replace(
         deps,
         jobs=_Jobs(deps.jobs, metrics),

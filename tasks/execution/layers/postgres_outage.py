@@ -1,9 +1,9 @@
-"""The pipeline's jobs while Postgres is away: whoever wants to write waits in its slot, and its reply waits with it.
+"""Retries the pipeline's writes to Postgres in place while Postgres is unavailable.
 
-So a finished reply is neither lost nor paid for twice. The buffer is bounded by the slots. Waiting is safe, because the
-fence decides when the store is back. Every write may be done twice, because its answer may be lost: a claim has its
-name, an attempt its id, a record its fence; only the try of a caller on the line may be counted twice, in its row.
-A process says once that it waits.
+A finished reply waits in its slot, so it is neither lost nor paid for twice. The buffer is bounded by the slots.
+Waiting is safe, because the fence decides when Postgres is back. A write whose result was lost may be repeated: a claim
+has a name, an attempt its id, a record its fence. One exception: the job's `tries` may count a retry within a
+synchronous caller's lease twice. Each process logs once that it waits.
 """
 
 import itertools
@@ -26,18 +26,18 @@ log = structlog.get_logger()
 
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 2.0
-"""Between two tries of one job, spread by chance: hundreds of slots must not knock together."""
+"""The longest pause between two tries of one write. Pauses are jittered, so that slots do not reconnect in lockstep."""
 
 
 class NamedClaims(Jobs, Protocol):
-    """Jobs whose claims may be repeated."""
+    """Jobs with claims that may be repeated."""
 
     async def hold(self, job_id: JobId, generation: int, claim: str | None = None) -> LeasedJob | None:
-        """Take the job; what a claim of this name, which nobody else uses, has taken already is found again."""
+        """Claim the job. Repeating a claim under its unique name returns the lease that it has already taken."""
 
 
 class PatientJobs:
-    """`tasks.execution.deps.Jobs` that waits for Postgres, `most_seconds` in all (None: as long as it takes)."""
+    """`tasks.execution.deps.Jobs` that waits for Postgres, at most `most_seconds` per write (None: without limit)."""
 
     def __init__(
         self,
@@ -52,12 +52,12 @@ class PatientJobs:
         self._claims = itertools.count(1)
 
     async def hold(self, job_id: JobId, generation: int) -> LeasedJob | None:
-        """Take the job; None when it is taken, stale or at rest."""
+        """Claim the job; None when it is taken, stale or terminal."""
         claim = str(next(self._claims))
         return await self._patiently(lambda: self._jobs.hold(job_id, generation, claim))
 
     async def open(self, attempt: OpenedAttempt) -> bool:
-        """Make the attempt durable; False when the epoch or the fence has passed."""
+        """Store the attempt; False when the epoch or the fence is outdated."""
         return await self._patiently(lambda: self._jobs.open(attempt))
 
     async def record(self, lease: Lease, closed: ClosedAttempt | None, decision: Decision) -> bool:
@@ -65,11 +65,11 @@ class PatientJobs:
         return await self._patiently(lambda: self._jobs.record(lease, closed, decision))
 
     async def suspended(self, job_id: JobId) -> Sequence[OpenedAttempt]:
-        """The job's attempts whose end nobody knows."""
+        """The job's attempts with unresolved charges."""
         return await self._patiently(lambda: self._jobs.suspended(job_id))
 
     async def hand_back(self, lease: Lease) -> bool:
-        """Not waited for: a process that ends has no time, and its leases run out."""
+        """Release the lease without waiting for Postgres: an ending process has no time, and leases expire."""
         return await self._jobs.hand_back(lease)
 
     def renewing(self, lease: Lease) -> AbstractAsyncContextManager[None]:

@@ -1,7 +1,7 @@
-"""What is kept of attempts where `privacy.store_content = false`: everything but what people and models wrote.
+"""Drops prompts and replies from attempts when `privacy.store_content = false`.
 
-The job's own request and result stay, because they are the work. A complaint keeps its path and its rule, not the
-value that it quotes; an error keeps its kind, status and code.
+The job's own request and result stay, because they are the work. A complaint keeps its path and rule, without the value
+that it quotes; an error keeps its kind, status and code.
 """
 
 from collections.abc import Sequence
@@ -18,29 +18,29 @@ from tasks.execution.deps import Jobs
 
 
 class DiscreetJobs:
-    """`tasks.execution.deps.Jobs` that writes down no content of calls."""
+    """`tasks.execution.deps.Jobs` that stores no content of calls."""
 
     def __init__(self, jobs: Jobs) -> None:
         self._jobs = jobs
 
     async def hold(self, job_id: JobId, generation: int) -> LeasedJob | None:
-        """Take the job."""
+        """Claim the job."""
         return await self._jobs.hold(job_id, generation)
 
     async def open(self, attempt: OpenedAttempt) -> bool:
-        """Make the attempt durable without its request."""
+        """Store the attempt without its request."""
         return await self._jobs.open(replace(attempt, request=None))
 
     async def record(self, lease: Lease, closed: ClosedAttempt | None, decision: Decision) -> bool:
-        """Write outcome and decision without reply and quotations."""
+        """Write outcome and decision without the reply and without quoted values."""
         return await self._jobs.record(lease, closed and _discreet(closed), _discreet_decision(decision))
 
     async def suspended(self, job_id: JobId) -> Sequence[OpenedAttempt]:
-        """The job's attempts whose end nobody knows."""
+        """The job's attempts with unresolved charges."""
         return await self._jobs.suspended(job_id)
 
     async def hand_back(self, lease: Lease) -> bool:
-        """Give up the lease at once."""
+        """Release the lease at once."""
         return await self._jobs.hand_back(lease)
 
     def renewing(self, lease: Lease) -> AbstractAsyncContextManager[None]:

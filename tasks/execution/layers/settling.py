@@ -1,7 +1,7 @@
-"""The gate as the pipeline sees it once money is spent: a settlement that Redis does not hear is no failure of the job.
+"""Keeps a job successful when Redis is unavailable for its settlement.
 
-Postgres knows how the attempt ended, and upkeep settles it in Redis when its reservation runs out. Asking for a grant
-is not forgiven: without Redis nothing is sent.
+Postgres knows how the attempt ended, and upkeep settles it in Redis when its reservation runs out. Admission is
+different: without Redis nothing is sent.
 """
 
 import structlog
@@ -17,7 +17,7 @@ log = structlog.get_logger()
 
 
 class SettlingGate:
-    """`tasks.execution.deps.Gate` over a process's gate."""
+    """`tasks.execution.deps.Gate` around a process's gate."""
 
     def __init__(self, gate: LocalGate) -> None:
         self._gate = gate
@@ -29,7 +29,7 @@ class SettlingGate:
         return self._gate.epoch
 
     async def admit(self, ask: Ask) -> Grant | Wait | Refusal:
-        """Ask, and wait in place up to the hold time; a Redis that is away admits nothing."""
+        """Ask for admission, waiting in place up to `hold_seconds`; while Redis is unavailable nothing is admitted."""
         try:
             return await self._gate.admit(ask)
         except RedisUnavailable as error:
@@ -37,7 +37,7 @@ class SettlingGate:
             return Refusal(reason=RefusalReason.NOT_READY)
 
     async def settle(self, settlement: Settlement) -> bool:
-        """Replace the reservation by the truth; False also when Redis is away."""
+        """Replace the reservation by the actual usage and cost; False also while Redis is unavailable."""
         if settlement.actual_nano_usd > settlement.grant.cost_nano_usd:
             log.warning("cost_beyond_reservation", **_beyond(settlement))
         try:
@@ -51,14 +51,14 @@ class SettlingGate:
         return settled
 
     async def penalize(self, target: Target, penalty: Penalty) -> None:
-        """Freeze the target for all workers. While Redis is away, each learns it from its own refusal."""
+        """Freeze the target for all workers. While Redis is unavailable, each worker learns it from its own refusal."""
         try:
             await self._gate.penalize(target, penalty)
         except RedisUnavailable as error:
             log.warning("penalty_lost", target=str(target), reason=error.message)
 
     async def doubt_account(self, account: str, reason: str, job_id: JobId) -> bool:
-        """Count a refusal of this account. While Redis is away, the next job that meets one counts it."""
+        """Count a rejection of this account. While Redis is unavailable, the next job that meets one counts it."""
         try:
             stopped = await self._gate.doubt_account(account, reason, job_id)
         except RedisUnavailable as error:
@@ -72,7 +72,7 @@ class SettlingGate:
 
 
 def _beyond(settlement: Settlement) -> dict[str, object]:
-    """A dearer tier than the configuration says, or tokens beyond the output limit: the bill is booked all the same."""
+    """Log fields of a cost above its reservation (dearer tier, or output beyond the limit); it is booked in full."""
     grant = settlement.grant
     return {
         "stamp": grant.stamp,

@@ -1,4 +1,4 @@
-"""A gate and a pause that note how long one job waited, over all its attempts."""
+"""Measures how long one job waited for admission and in pauses, over all its attempts."""
 
 from collections.abc import Awaitable, Callable
 
@@ -9,7 +9,7 @@ from tasks.execution.deps import Gate
 
 
 class Stopwatch:
-    """`tasks.execution.deps.Gate` over another, and the pause beside it; `clock` gives seconds."""
+    """`tasks.execution.deps.Gate` around another, with a matching pause; `clock` gives seconds."""
 
     def __init__(self, gate: Gate, pause: Callable[[float], Awaitable[None]], *, clock: Callable[[], float]) -> None:
         self._gate = gate
@@ -24,11 +24,11 @@ class Stopwatch:
 
     @property
     def waited_ms(self) -> int:
-        """Whole milliseconds between asking and answers, and in pauses, so far."""
+        """Milliseconds spent in admission and in pauses so far."""
         return int(self._waited_seconds * 1000)
 
     async def admit(self, ask: Ask) -> Grant | Wait | Refusal:
-        """Ask, and note how long it took."""
+        """Ask for admission and add the time it took."""
         began = self._clock()
         try:
             return await self._gate.admit(ask)
@@ -36,12 +36,12 @@ class Stopwatch:
             self._waited_seconds += self._clock() - began
 
     async def pause(self, seconds: float) -> None:
-        """Sleep until a limit or a provider may have changed its mind."""
+        """Sleep, and add the time."""
         await self._pause(seconds)
         self._waited_seconds += seconds
 
     async def settle(self, settlement: Settlement) -> bool:
-        """Replace the reservation by the truth."""
+        """Replace the reservation by the actual usage and cost."""
         return await self._gate.settle(settlement)
 
     async def penalize(self, target: Target, penalty: Penalty) -> None:
@@ -49,5 +49,5 @@ class Stopwatch:
         await self._gate.penalize(target, penalty)
 
     async def doubt_account(self, account: str, reason: str, job_id: JobId) -> bool:
-        """Count a refusal of this account."""
+        """Count a rejection of this account."""
         return await self._gate.doubt_account(account, reason, job_id)
