@@ -1,4 +1,4 @@
-"""The Celery app of a process that publishes and delivers results, and runs no tasks itself."""
+"""Builds the Celery app of a process that publishes and delivers results, and runs no tasks."""
 
 from celery import Celery
 from kombu.entity import Queue
@@ -7,7 +7,7 @@ from config.broker import QUEUES, caller_options
 
 
 def celery_app(redis_url: str) -> Celery:
-    """An app of its own, with the four lanes; nothing connects before the first message."""
+    """Build a separate app with the four lanes; it connects with the first message."""
     app = Celery("penstock", set_as_current=False)
     app.conf.update(caller_options(redis_url), task_queues=lane_queues())
     return app

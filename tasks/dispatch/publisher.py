@@ -1,7 +1,7 @@
-"""Messages to our own workers: ids and generations only, never a prompt. The row is the truth.
+"""Publishes job ids and generations to the workers, never a prompt. The row is the truth.
 
-A message is a slice: `{"v": 1, "jobs": [[id, generation], …]}`. Publishing may be lost or doubled; both are harmless,
-because a lost job is published again by upkeep and a doubled one finds its generation stale.
+A message is a slice: `{"v": 1, "jobs": [[id, generation], …]}`. A message may be lost or doubled without harm: upkeep
+publishes a lost job again, and a doubled one has a stale generation.
 """
 
 import asyncio
@@ -19,40 +19,40 @@ from schemas.lanes import Lane
 RUN_TASK = "completions.run"
 
 HIGHEST_GENERATION = 2**31 - 1
-"""The highest that the column of generations holds."""
+"""Largest value of the generation column."""
 
 MESSAGE_VERSION = 1
 PIPELINE_MESSAGES = 500
 """Messages per Redis pipeline when a flow is refilled."""
 
 HIDDEN_ARGUMENTS = "(…)"
-"""Stands for the arguments in events and logs, where up to 1,024 characters of them would be shown otherwise."""
+"""Replaces the arguments in events and logs, which would otherwise show up to 1,024 characters of them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Published:
-    """One job as a message names it."""
+    """A job as a message names it."""
 
     job_id: JobId
     generation: int
 
 
 class Publisher:
-    """Publishes slices to lanes. Blocking sockets live in a thread; one call at a time per publisher."""
+    """Publishes slices to lanes. Blocking sockets run in a thread; one call at a time per publisher."""
 
     def __init__(self, app: Celery) -> None:
         self._app = app
         self._turn = asyncio.Lock()
 
     async def publish(self, lane: Lane, jobs: Sequence[Published], slice_size: int = 1) -> int:
-        """Send the jobs in slices; returns the number of messages. Raises RedisUnavailable, some may be sent."""
+        """Send the jobs in slices; return the number of messages. Raises RedisUnavailable; some may then be sent."""
         slices = list(_slices(jobs, slice_size))
         async with self._turn:
             await asyncio.to_thread(self._send, lane, slices)
         return len(slices)
 
     async def empty_lanes(self) -> frozenset[Lane]:
-        """Lanes that have no message waiting for a worker. Raises RedisUnavailable."""
+        """Lanes without a message that waits for a worker. Raises RedisUnavailable."""
         async with self._turn:
             return await asyncio.to_thread(self._empty_lanes)
 
@@ -87,14 +87,14 @@ def message(jobs: Sequence[Published]) -> Mapping[str, Any]:
 
 
 def parse_message(body: Any) -> list[Published]:  # noqa: ANN401 - unparsed
-    """The jobs that a message names. Raises ValueError on anything that we did not write."""
+    """The jobs of a message. Raises ValueError for anything that `message` did not build."""
     if not isinstance(body, dict) or body.get("v") != MESSAGE_VERSION or not isinstance(body.get("jobs"), list):
         raise ValueError("not a completions.run message of version 1")
     return [_published(*pair) for pair in body["jobs"]]
 
 
 def _published(job_id: Any, generation: Any) -> Published:  # noqa: ANN401 - unparsed
-    """One pair. Raises ValueError for what no job can be called, which no store should be asked about."""
+    """Check one pair. Raises ValueError for an impossible id or generation, so that no store is asked about it."""
     if not isinstance(job_id, str) or ID.fullmatch(job_id) is None:
         raise ValueError("not the id of a job")
     if not isinstance(generation, int) or not 0 <= generation <= HIGHEST_GENERATION:

@@ -1,8 +1,8 @@
-"""Dispatch: keep each flow's run-ahead full and no fuller. A flow is a lane and a model.
+"""Publishes queued jobs, up to the prefetch window of each flow. A flow is a lane and a model.
 
-The backlog stays in Postgres; a message is published only when a worker will want it within seconds. So a million
-queued jobs cost Redis nothing, a cancelled batch stops at once, and an exhausted model does not hold up another one.
-Whose jobs come next is decided by the backlog, how many by the flow's window.
+The backlog stays in Postgres; a job is published only when a worker will want it within seconds. So a million queued
+jobs cost Redis nothing, a cancelled batch stops at once, and an exhausted model does not delay another one. The backlog
+decides which tenants' jobs come next, the flow's window how many.
 """
 
 from collections.abc import Sequence
@@ -19,20 +19,20 @@ from tasks.maintenance.items import Isolation
 log = structlog.get_logger()
 
 REFILL_SHARE = 4
-"""A flow is refilled when a quarter of its window is free, so that a deep one travels in full slices."""
+"""A flow is refilled when a quarter of its window is free, so that a long backlog is sent in full slices."""
 
 FEWEST_MESSAGES = 8
-"""A refill travels in at least so many messages: a small one job by job, so that an idle system adds no wait and its
-workers share the work; a larger one in slices, which cost a worker less each."""
+"""Minimum number of messages per refill. A small refill is sent job by job, so that an idle system adds no wait and its
+workers share the work; a larger one in slices, which cost a worker less per job."""
 
 MOST_URGENT_AHEAD = 128
-"""Urgent jobs of a flow that are published and not held: what another tenant's next job stands behind at most, beside
-what intake publishes itself. Workers take so many within a round of dispatch or two."""
+"""Limit of published and unclaimed urgent jobs per flow: at most so many precede another tenant's next job, besides
+those that intake publishes. Workers claim as many within one or two rounds of dispatch."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Flow:
-    """Jobs of one lane for one model: how many are published and not yet held."""
+    """The jobs of one lane for one model. `run_ahead` of them are published and not yet claimed."""
 
     lane: Lane
     model: str
@@ -40,38 +40,37 @@ class Flow:
 
 
 class Backlog(Protocol):
-    """The queued rows, as dispatch sees them."""
+    """The queued jobs in Postgres."""
 
     async def flows(self) -> Sequence[Flow]:
-        """Flows that have queued jobs which are not published."""
+        """Flows with queued jobs that are not published."""
 
     async def take(self, flow: Flow, most: int) -> Sequence[Published]:
         """Mark up to `most` jobs of a flow as dispatched, fairly among tenants, and return them."""
 
     async def give_back(self, jobs: Sequence[Published]) -> None:
-        """Count these as not published."""
+        """Mark these as not published."""
 
 
 class Windows(Protocol):
-    """How much of a flow is worth publishing."""
+    """Computes how many jobs of a flow to publish."""
 
     async def window(self, flow: Flow) -> int:
-        """How many of its jobs may be published and not yet held. Raises RedisUnavailable."""
+        """How many of its jobs may be published and not yet claimed. Raises RedisUnavailable."""
 
 
 class Outlet(Protocol):
-    """Where messages go."""
+    """Sends messages to the lanes."""
 
     async def publish(self, lane: Lane, jobs: Sequence[Published], slice_size: int = 1) -> int:
         """Raises RedisUnavailable."""
 
 
 async def dispatch(backlog: Backlog, outlet: Outlet, windows: Windows, *, slice_size: int, isolation: Isolation) -> int:
-    """Refill every flow once; returns the number of jobs published. Raises RedisUnavailable before anything is taken.
+    """Refill every flow once; return the number of jobs published.
 
-    A flow that fails is remembered in `isolation` and holds up no other.
-
-    A job that was marked and then not published is given back, or forgotten by upkeep: nothing is lost.
+    Raises RedisUnavailable before any job is taken. A flow that fails is recorded in `isolation` and delays no other. A
+    job that was marked and not published is given back, or published again by upkeep.
     """
 
     async def refill(flow: Flow) -> int:

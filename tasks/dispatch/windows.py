@@ -1,7 +1,7 @@
-"""How much of a flow is worth publishing now: nothing while its target would make it wait longer than a slot waits.
+"""Computes how many jobs of a flow to publish now: none when the target's wait exceeds `hold_seconds`.
 
-So the backlog of an exhausted model stays in Postgres and takes no slot from another one. Reads the bucket, never
-writes it; without Redis there is no answer, and dispatch waits.
+So the backlog of an exhausted model stays in Postgres and occupies no slot that another model could use. Reads the
+bucket, never writes it. Without Redis there is no window, and dispatch waits.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,20 +15,21 @@ from schemas.lanes import Lane
 
 DAY_MS = 86_400_000
 LINE_SHARE = 0.75
-"""How much of the time that a slot waits the line at a target may take. Whoever would wait longer is parked and comes
-back too late for a slot that nobody else can have; and what is published arrives a little after this was measured."""
+"""Share of `hold_seconds` that the queue at a target may take. A job that would wait longer is parked and returns too
+late for a slot that is reserved for it; and published jobs arrive a little after this measurement."""
 
 SHORTEST_LINE_SECONDS = 0.5
-"""Where slots hardly wait: what a target lets through between two looks of dispatch."""
+"""Lower bound of the queue's length, for a small `hold_seconds`: what a target admits between two rounds of
+dispatch."""
 
 AS_GOOD_AS_FULL = 0.95
-"""A bucket this full has let everybody through: tickets that lie ahead belong to jobs that have left."""
+"""Fill level at which a bucket has admitted everybody: remaining tickets belong to jobs that have left."""
 
 PROBE_SECONDS = 5.0
-"""How often a shut flow sends one job to ask the gate itself, should the estimate here be wrong."""
+"""How often a flow with too long a wait publishes one job to ask the gate itself, in case this estimate is wrong."""
 
 FRESH_SECONDS = 0.1
-"""How long a reading of a bucket serves all flows that lead to it."""
+"""How long a snapshot of a bucket serves all flows that share it."""
 
 
 class Flow(Protocol):
@@ -36,7 +37,7 @@ class Flow(Protocol):
 
     @property
     def lane(self) -> Lane:
-        """Their priority class."""
+        """The jobs' priority class."""
 
     @property
     def model(self) -> str:
@@ -44,21 +45,22 @@ class Flow(Protocol):
 
     @property
     def run_ahead(self) -> int:
-        """How many are published and not yet held."""
+        """Jobs that are published and not yet claimed."""
 
 
 class Buckets(Protocol):
-    """Where limits are enforced."""
+    """Reads the buckets of the limits."""
 
     async def snapshot(self, target: Target) -> LimitsSnapshot | None:
-        """A bucket now; None for one that was never asked for. Raises RedisUnavailable."""
+        """A bucket's snapshot; None for a bucket that was never used. Raises RedisUnavailable."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Opening:
-    """How a target stands for one lane. `wait_ms` is a newcomer's wait; a rate of None is any.
+    """A target's capacity for one lane. `wait_ms` is the wait of a new job; a `per_second` of None is unlimited.
 
-    `per_second` is what it lets through, `at_once` how many could begin together where only slots are limited.
+    `per_second` is the rate of admission; `at_once` is how many calls may begin together when only concurrency is
+    limited.
     """
 
     wait_ms: int = 0
@@ -67,14 +69,17 @@ class Opening:
     stopped: bool = False
 
     def room(self, line_seconds: float) -> int | None:
-        """How many may come and find the line no longer than so; None is any number."""
+        """How many jobs may be published so that the queue stays below `line_seconds`; None is unlimited."""
         if self.per_second is None:
             return None
         return max(1, self.at_once + round(self.per_second * max(0.0, line_seconds - self.wait_ms / 1_000)))
 
 
 class Openings:
-    """The windows of all flows. `bucket_of` says whose limits a target shares; `clock` is monotonic seconds."""
+    """Computes the windows of all flows.
+
+    `bucket_of` maps a target to the target that stands for its shared limits; `clock` is monotonic seconds.
+    """
 
     def __init__(
         self,
@@ -97,7 +102,7 @@ class Openings:
         self._probed_at: dict[tuple[Lane, str], float] = {}
 
     async def window(self, flow: Flow) -> int:
-        """How many jobs of this flow may be published and not yet held. Raises RedisUnavailable."""
+        """How many jobs of this flow may be published and not yet claimed. Raises RedisUnavailable."""
         opening = await self._opening(flow)
         if opening.stopped:
             return 0
@@ -107,11 +112,11 @@ class Openings:
         return self._run_ahead if room is None else min(self._run_ahead, room)
 
     async def _opening(self, flow: Flow) -> Opening:
-        """That of the first target whose account is not stopped: its jobs pass by those that are."""
+        """The capacity of the first target in the chain without a stopped account: jobs skip stopped accounts."""
         try:
             targets = self._chain(flow.model)
         except UnknownModel:
-            return Opening()  # its jobs end as dead letters that say so
+            return Opening()  # its jobs end as dead letters with that reason
         for target in targets:
             snapshot = await self._snapshot(self._bucket_of(target))
             if snapshot is None:
@@ -136,7 +141,7 @@ class Openings:
 
 
 def opening_of(snapshot: LimitsSnapshot, lane: Lane) -> Opening:
-    """What a bucket's picture says to a newcomer of a lane. Pure."""
+    """A bucket's capacity for a new job of a lane. Pure."""
     behind_tickets = 0 if _has_surplus(snapshot, lane) else snapshot.ticket_ms[lane]
     days = (snapshot.requests_per_day, snapshot.tokens_per_day)
     per_second, at_once = _pace(snapshot, lane)
@@ -153,17 +158,17 @@ def _has_surplus(snapshot: LimitsSnapshot, lane: Lane) -> bool:
 
 
 def _exhausted_ms(day: DimensionSnapshot) -> int:
-    """How long until a day's limit holds one permit again."""
+    """Milliseconds until a daily limit has one permit again."""
     if day.level is None or day.effective is None:
         return 0
     return max(0, round((1 / day.effective - day.level) * DAY_MS))
 
 
 def _pace(snapshot: LimitsSnapshot, lane: Lane) -> tuple[float | None, int]:
-    """What the limits of a minute let through each second, and what may begin at once where there are none.
+    """The rate that the per-minute limits admit, and how many calls may begin at once where there are none.
 
-    Tokens count by what a request has taken lately. Where no call in flight may begin before another ends, it is what
-    has begun lately.
+    Token limits are converted to requests by the recent tokens per request. When no concurrency slot is free, or only
+    concurrency is limited, the rate is at most that of the last minute.
     """
     requests, tokens = snapshot.requests_per_minute.effective, snapshot.tokens_per_minute.effective
     lately, taken = snapshot.used_requests_last_minute, snapshot.used_tokens_last_minute

@@ -1,9 +1,9 @@
 """Retries the pipeline's writes to Postgres in place while Postgres is unavailable.
 
 A finished reply waits in its slot, so it is neither lost nor paid for twice. The buffer is bounded by the slots.
-Waiting is safe, because the fence decides when Postgres is back. A write whose result was lost may be repeated: a claim
-has a name, an attempt its id, a record its fence. One exception: the job's `tries` may count a retry within a
-synchronous caller's lease twice. Each process logs once that it waits.
+Waiting is safe, because the fence decides when Postgres is back. A write may be repeated when its result was lost: a
+claim has a name, an attempt its id, a record its fence. One exception: the job's `tries` may count a retry within a
+synchronous caller's lease twice. A process logs once per outage that it waits.
 """
 
 import itertools
@@ -26,7 +26,8 @@ log = structlog.get_logger()
 
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 2.0
-"""The longest pause between two tries of one write. Pauses are jittered, so that slots do not reconnect in lockstep."""
+"""Longest pause between two tries of one write, before jitter of half of it up or down: slots do not reconnect in
+lockstep."""
 
 
 class NamedClaims(Jobs, Protocol):
