@@ -1,8 +1,8 @@
-"""Places for synchronous calls in one process, shared between tenants.
+"""Limits synchronous calls in one process and shares the places between tenants.
 
-A tenant alone may have all places but a reserve. The reserve is for tenants that have few calls under way, so a single
-call finds a place beside any number of slow ones. Whoever waits is served by tenant, the one with the fewest calls
-under way first, and within a tenant in the order of arrival.
+One tenant may hold all places except a reserve. The reserve is for tenants with few calls under way, so a single call
+finds a place beside any number of slow ones. Waiting calls are served by tenant, the one with the fewest calls under
+way first, and within a tenant in order of arrival.
 """
 
 import asyncio
@@ -14,14 +14,14 @@ from schemas.errors import ShareUsedUp
 from schemas.ids import TenantId
 
 RESERVED_SHARE = 0.1
-"""Part of all places that only tenants with few calls under way may take."""
+"""Share of all places that only tenants with few calls under way may take."""
 
 FEW_CALLS = 4
-"""So many calls of a tenant under way are few: an application that asks now and then."""
+"""A tenant below this number of calls has few under way: an application that asks now and then."""
 
 
 class CallPlaces:
-    """Counts calls under way by tenant. One event loop."""
+    """Counts calls under way by tenant. For use within one event loop."""
 
     def __init__(self, total: int) -> None:
         self._total = total
@@ -36,12 +36,12 @@ class CallPlaces:
         return self._in_use
 
     def has_place(self, tenant_id: TenantId) -> bool:
-        """Whether a call of this tenant would get its place at once."""
+        """Whether a call of this tenant would get a place at once."""
         return tenant_id not in self._waiting and self._has_room(tenant_id)
 
     @asynccontextmanager
     async def held(self, tenant_id: TenantId, patience_seconds: float) -> AsyncIterator[None]:
-        """Hold a place for the block. Raises ShareUsedUp when none is free within the patience."""
+        """Hold a place for the block. Raises ShareUsedUp when none becomes free within `patience_seconds`."""
         await self._take(tenant_id, patience_seconds)
         try:
             yield
@@ -89,7 +89,7 @@ class CallPlaces:
             self._serve(following)
 
     def _serve(self, tenant_id: TenantId) -> None:
-        """Give the oldest of this tenant its place; the tenant then stands behind others that have as few."""
+        """Give this tenant's oldest waiting call a place; the tenant then queues behind others with as few calls."""
         queue = self._waiting.pop(tenant_id)
         place = queue.popleft()
         if queue:

@@ -1,6 +1,6 @@
-"""What the three Celery tasks do, without Celery: run a slice, submit a body, complete a body.
+"""Implements the three Celery tasks without Celery: run a slice, submit a body, complete a body.
 
-The task names, the one positional argument and the queue's meaning as the lane are fixed surface.
+The task names, the one positional argument and the use of the queue as the lane are public and fixed.
 """
 
 import asyncio
@@ -24,9 +24,9 @@ log = structlog.get_logger()
 
 
 async def run_slice(body: Any, run: Callable[[Published], Awaitable[None]]) -> int:  # noqa: ANN401 - unparsed
-    """Run every job of a slice side by side; returns their number.
+    """Run the jobs of a slice concurrently; return their number.
 
-    A job whose run ends in a bug is logged and left to its lease: rescue counts a try. The others go on.
+    A job that hits a bug is logged and left to its lease; its rescue counts a try. The others continue.
     """
     jobs = parse_message(body)
     ends = await asyncio.gather(*(run(job) for job in jobs), return_exceptions=True)
@@ -40,9 +40,9 @@ async def run_slice(body: Any, run: Callable[[Published], Awaitable[None]]) -> i
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CallerMessage:
-    """A message of another service: its body, and what Celery says about it.
+    """A message from another service: its body and its Celery properties.
 
-    `size_bytes` is what came over the wire, which is never less than the body; 0 where nobody counted.
+    `size_bytes` is the size on the wire, which is never less than the body's; 0 where it was not counted.
     """
 
     body: Any
@@ -61,10 +61,10 @@ def job_from_message(
     max_body_bytes: int,
     share_of: Callable[[TenantId], TenantShare] = no_limits,
 ) -> NewJob:
-    """Turn a caller's message into a job on the lane that it was sent to. Raises InvalidRequest.
+    """Turn a caller's message into a job on the lane of its queue. Raises InvalidRequest.
 
-    A body may be as large as over HTTP; a larger one belongs into a batch file. Access to the broker is operator
-    trust: the body may name any existing tenant, and then has its lanes.
+    The size limit is that of HTTP; larger requests belong in a batch file. Access to the broker is operator trust: the
+    body may name any existing tenant, and then has its lanes.
     """
     if not isinstance(message.body, Mapping):
         raise InvalidRequest("The one positional argument must be a JSON object, the same body as over HTTP.")
@@ -84,12 +84,12 @@ def job_from_message(
 
 
 def lane_of(queue: str) -> Lane:
-    """The lane that a queue stands for; an unknown queue is normal."""
+    """The lane of a queue; an unknown queue means normal."""
     return next((lane for lane in Lane if lane.queue == queue), Lane.NORMAL)
 
 
 def _size(body: Any) -> int:  # noqa: ANN401 - unparsed
-    """Bytes of the body as HTTP would carry it: Celery's JSON escapes what is no ASCII."""
+    """Bytes of the body as HTTP would carry it. Celery's JSON is longer, because it escapes non-ASCII."""
     return len(dumps(body))
 
 

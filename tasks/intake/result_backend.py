@@ -1,7 +1,7 @@
-"""Results for Celery callers, in Celery's own format, under their own task ids. Off the loop, in a thread.
+"""Stores results for Celery callers in Celery's own format, under their task ids. Runs in a thread.
 
-The caller's result backend is the Redis that is our broker. What was delivered expires after `result_expires`;
-delivering twice is harmless, because the second writes the same.
+The result backend is the Redis that is also the broker. Results expire after `result_expires`. Storing twice is
+harmless, because the second write is the same.
 """
 
 import asyncio
@@ -15,25 +15,25 @@ from kombu.exceptions import OperationalError
 from schemas.errors import RedisUnavailable
 
 OTHERS = (BackendStoreError, OperationalError, OSError)
-"""What else Celery raises when a result could not be stored."""
+"""Further errors that Celery raises when a result could not be stored."""
 
 
 class ResultBackend:
-    """Where callers of `completions.submit` and `completions.complete` look for their results."""
+    """The result backend of `completions.submit` and `completions.complete`."""
 
     def __init__(self, app: Celery) -> None:
         self._backend = RedisBackend(app=app, url=app.conf.broker_url)
 
     async def succeed(self, task_id: str, value: Any) -> None:  # noqa: ANN401 - whatever JSON can carry
-        """Let the caller's `get` return the value. Raises RedisUnavailable."""
+        """Make the caller's `get` return the value. Raises RedisUnavailable."""
         await self._store(task_id, value, states.SUCCESS)
 
     async def fail(self, task_id: str, error: Exception) -> None:
-        """Let the caller's `get` raise: an exception of the error's name with its words. Raises RedisUnavailable."""
+        """Make the caller's `get` raise an exception with the error's name and message. Raises RedisUnavailable."""
         await self._store(task_id, error, states.FAILURE)
 
     async def revoke(self, task_id: str, reason: str) -> None:
-        """Let the caller's `get` raise TaskRevokedError. Raises RedisUnavailable."""
+        """Make the caller's `get` raise TaskRevokedError. Raises RedisUnavailable."""
         await self._store(task_id, TaskRevokedError(reason), states.REVOKED)
 
     async def _store(self, task_id: str, result: object, state: str) -> None:
@@ -43,5 +43,5 @@ class ResultBackend:
             raise RedisUnavailable from error
 
     async def aclose(self) -> None:
-        """Close its connections."""
+        """Close the connections."""
         await asyncio.to_thread(self._backend.client.close)

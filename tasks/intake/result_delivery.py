@@ -1,6 +1,7 @@
-"""Results of `completions.complete`: delivered to the caller's backend when the job rests, at least once.
+"""Delivers results of `completions.complete` to the caller's backend, at least once.
 
-The promise is a row beside the job; what is delivered is noted afterwards, so a crash in between delivers twice.
+A row beside the job records that a result is owed. Delivery is recorded afterwards, so a crash in between delivers
+twice.
 """
 
 import asyncio
@@ -19,17 +20,17 @@ from storage.tenancy.celery_results import Delivery
 from tasks.maintenance.items import Isolation, reason_of
 
 DELIVERED_AT_ONCE = 16
-"""Each is a read and a blocking write in a thread: more only wait for connections."""
+"""Deliveries at once. Each is a read and a blocking write in a thread: more would only wait for connections."""
 
 
 class JobNotCompleted(PenstockError):  # noqa: N818 - reads as what happened
-    """The job came to rest without an answer."""
+    """The job ended without an answer."""
 
     code = "job_not_completed"
 
 
 class Backend(Protocol):
-    """Where Celery callers look for results, in Celery's own format."""
+    """The result backend of Celery callers, in Celery's own format."""
 
     async def succeed(self, task_id: str, value: JsonObject) -> None:
         """Raises RedisUnavailable."""
@@ -39,27 +40,27 @@ class Backend(Protocol):
 
 
 class Promises(Protocol):
-    """What was promised to whom."""
+    """Stores which results are owed to which Celery tasks."""
 
     async def notice_rested(self) -> int:
-        """Make promises ready whose jobs came to rest unseen."""
+        """Mark owed results as ready when their jobs ended without a notice; return their number."""
 
     async def ready(self) -> Sequence[Delivery]:
-        """Promises whose jobs rest and that are not delivered."""
+        """Owed results of terminal jobs that are not delivered."""
 
     async def delivered(self, task_ids: Sequence[str]) -> int:
-        """Note that these have been delivered."""
+        """Record that these are delivered; return how many."""
 
 
 class Ends(Protocol):
-    """How jobs ended."""
+    """Reads the results of jobs."""
 
     async def rested(self, job_id: JobId) -> JobResult | None:
-        """A job's end, or None while it is not at rest."""
+        """A job's result; None while it is not terminal."""
 
 
 class Deliveries:
-    """Delivers what is ready."""
+    """Delivers the results that are ready."""
 
     def __init__(
         self, promises: Promises, ends: Ends, backend: Backend, *, clock: Callable[[], float] = time.monotonic
@@ -70,7 +71,7 @@ class Deliveries:
         self._isolation = Isolation("deliver", end=self._refuse, clock=clock)
 
     async def deliver(self) -> int:
-        """One round; returns how many results were delivered. Raises RedisUnavailable and PostgresUnavailable."""
+        """Deliver one round; return the number delivered. Raises RedisUnavailable and PostgresUnavailable."""
         await self._promises.notice_rested()
         ready, delivered = list(await self._promises.ready()), 0
         for start in range(0, len(ready), DELIVERED_AT_ONCE):
@@ -83,7 +84,7 @@ class Deliveries:
         return delivered
 
     async def _deliver(self, promise: Delivery) -> int:
-        """1 where it was told; 0 where the job was replayed meanwhile, whose promise is kept for its end."""
+        """Return 1 when delivered; 0 when the job was replayed meanwhile, so that the result stays owed."""
         rested = await self._ends.rested(promise.job_id)
         if rested is None:
             return 0
@@ -91,7 +92,7 @@ class Deliveries:
         return 1
 
     async def _refuse(self, task_id: str, error: Exception) -> None:
-        """Tell the caller that the result cannot be written for it, so that it does not wait for ever."""
+        """Deliver an error instead of a result that cannot be written, so that the caller does not wait for ever."""
         await self._backend.fail(task_id, JobNotCompleted(f"The result cannot be delivered. {reason_of(error)}"))
         await self._promises.delivered([task_id])
 
@@ -103,7 +104,7 @@ class Deliveries:
 
 
 def completed_job(rested: JobResult) -> JsonObject:
-    """A completed job as its Celery caller gets it; `reply` is the chat completion object."""
+    """The result of a completed job for its Celery caller; `reply` is the chat completion object."""
     return {
         "id": rested.job_id,
         "state": rested.state.value,

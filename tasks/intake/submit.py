@@ -1,7 +1,7 @@
-"""Intake: make a job durable, then tell the workers. P3 begins with the commit in `submit`.
+"""Stores new jobs, publishes urgent ones, and runs synchronous calls. Durability begins with the commit in `submit`.
 
-A message that cannot be sent is no error here: the row is the truth and dispatch publishes it within a second or two
-of Redis being back.
+A failed publish is no error: the row is the truth, and dispatch publishes it within a second or two of Redis being
+back.
 """
 
 import time
@@ -38,15 +38,16 @@ from tasks.tenancy.quotas import Quotas
 log = structlog.get_logger()
 
 PATIENCE_SECONDS = 30.0
-"""How long a caller who waits is kept waiting for limits and retries: below the minute after which proxies hang up."""
+"""How long a synchronous caller waits for limits and retries: below the minute after which proxies hang up."""
 
 SILENT_SECONDS = 5.0
-"""After a message that could not be sent, urgent jobs are left to dispatch: finding Redis away takes six seconds."""
+"""How long urgent jobs are left to dispatch after a failed publish, because each failure takes six seconds to
+notice."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TenantLimits:
-    """Quotas, allowances and call places. They keep one tenant from crowding out the others in this process."""
+    """Quotas, allowances and call places, which keep one tenant from crowding out the others in this process."""
 
     quotas: Quotas
     allowances: Allowances
@@ -81,8 +82,8 @@ class Intake:
     async def submit(self, job: NewJob) -> Submission:
         """Store a job and publish it if its lane is urgent. Safe to call twice under one idempotency key.
 
-        Of a tenant that has many urgent jobs published the rest is left to dispatch, which is fair between tenants.
-        A job that is stored already is returned also where a quota is reached. Raises QuotaReached.
+        A tenant with many published urgent jobs has the rest left to dispatch, which is fair between tenants. Raises
+        QuotaReached, except for a job that is already stored, which is returned.
         """
         self._check(job)
         try:
@@ -98,15 +99,15 @@ class Intake:
         return accepted
 
     async def cancel(self, job_id: JobId, tenant_id: TenantId | None) -> bool:
-        """Cancel a job that is not at rest; its cost so far stays booked."""
+        """Cancel a job that is not terminal; its cost so far stays booked."""
         return await self._jobs.cancel(job_id, tenant_id)
 
     async def complete(self, job: NewJob, on_chunk: OnChunk | None = None) -> JobResult:
-        """Run a job in this process by the same pipeline and wait for its end.
+        """Run a job in this process by the same pipeline, and wait for its end.
 
-        A job that would have to wait longer than its caller is cancelled; the caller learns what it waited for. Before
-        that the call waits for a place of its tenant. A job that is stored already needs neither a place nor room in a
-        quota. Raises ShareUsedUp and QuotaReached.
+        The call first waits for a place of its tenant. A job that would have to wait longer than its caller is
+        cancelled, and the result names what it waited for. A job that is already stored needs neither a place nor room
+        in a quota. Raises ShareUsedUp and QuotaReached.
         """
         self._check(job)
         began = time.monotonic()
@@ -149,9 +150,9 @@ class Intake:
         lane: Lane,
         lanes: frozenset[Lane] | None = None,
     ) -> StoredBatch:
-        """Store a batch whose file upkeep will read. Raises InvalidRequest for terms that it cannot have.
+        """Store a batch; upkeep reads its file later. Raises InvalidRequest for invalid terms, and QuotaReached.
 
-        Its lines may name `lanes`, or those of its tenant where that is None. Raises QuotaReached.
+        Its lines may name `lanes`, or its tenant's lanes when that is None.
         """
         await self._limits.quotas.take_batch(tenant_id)
         return await self._batches.create(
@@ -168,14 +169,14 @@ class Intake:
         )
 
     async def cancel_batch(self, batch_id: BatchId, tenant_id: TenantId) -> bool:
-        """Stop a batch: what has not begun is cancelled, what runs may finish. False where nothing can be stopped."""
+        """Stop a batch: cancel jobs that have not begun; running jobs may finish. False when nothing can be stopped."""
         return await self._batches.cancel(batch_id, tenant_id)
 
     def _may_publish(self) -> bool:
         return time.monotonic() >= self._publish_again_at
 
     async def _tell_workers(self, accepted: Submission, tenant_id: TenantId) -> None:
-        """Publish a job, or leave it to dispatch. Whatever fails here, the job is stored, and dispatch takes it too."""
+        """Publish a job, or leave it to dispatch. On any failure the job is stored, and dispatch takes it."""
         try:
             if await self._limits.allowances.take(tenant_id, accepted.lane):
                 await self._publish(accepted)
@@ -183,7 +184,7 @@ class Intake:
                 await self._limits.leave_to_dispatch([accepted.job_id])
         except Unavailable as error:
             log.warning("publish_left_to_dispatch", job_id=accepted.job_id, lane=accepted.lane, reason=error.message)
-        except Exception:  # a bug here is no reason to tell the caller that nothing was accepted
+        except Exception:  # the job is stored, so a bug here must not make the call fail
             log.exception("publish_left_to_dispatch", job_id=accepted.job_id, lane=accepted.lane)
 
     async def _publish(self, accepted: Submission) -> None:

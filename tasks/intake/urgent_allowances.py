@@ -1,10 +1,10 @@
 """Decides whether intake publishes an urgent job at once or leaves it to dispatch.
 
-Intake publishes while few published jobs of the tenant in that lane wait for a worker. What it publishes stands in its
-lane in the order of arrival, so more jobs of one tenant would delay those of others; dispatch is fair between tenants.
+Intake publishes while the tenant has few published jobs in that lane that wait for a worker. Jobs that intake publishes
+are served in order of arrival, so many of one tenant would delay those of others; dispatch is fair between tenants.
 
-A process counts the jobs that wait, publishes as many as there is room for, and counts again. Several processes may
-each publish that many.
+A process counts the waiting jobs, publishes as many as there is room for, and counts again. Several processes may each
+publish that many.
 """
 
 import asyncio
@@ -14,20 +14,20 @@ from schemas.ids import TenantId
 from schemas.lanes import Lane
 
 MOST_UNCLAIMED = 32
-"""Published urgent jobs of one tenant in one lane that no worker has claimed: a fraction of a second of work."""
+"""Limit of a tenant's published and unclaimed urgent jobs per lane: a fraction of a second of work."""
 
 RECOUNT_SECONDS = 0.1
-"""How long a process believes that a tenant has no room, so that a flood costs ten counts a second and no more."""
+"""How long a process assumes that a tenant has no room, so that a flood costs at most ten counts a second."""
 
 MOST_REMEMBERED = 10_000
-"""Tenants and lanes; beyond, all are forgotten and counted again."""
+"""Tenants and lanes remembered; beyond this, all are dropped and counted again."""
 
 CountUnclaimed = Callable[[TenantId, Lane, int], Awaitable[int]]
 _Flow = tuple[TenantId, Lane]
 
 
 class Allowances:
-    """Room left by tenant and lane, as this process last counted it. `clock` gives seconds."""
+    """Remaining room by tenant and lane, as this process last counted it. `clock` gives seconds."""
 
     def __init__(self, count: CountUnclaimed, *, clock: Callable[[], float]) -> None:
         self._count = count
@@ -37,7 +37,7 @@ class Allowances:
         self._counting = asyncio.Lock()
 
     async def take(self, tenant_id: TenantId, lane: Lane) -> bool:
-        """Whether one more may be published at once. Raises PostgresUnavailable."""
+        """Take room for one job; return whether it may be published at once. Raises PostgresUnavailable."""
         flow = (tenant_id, lane)
         if self._left.get(flow, 0) <= 0:
             async with self._counting:
