@@ -1,6 +1,6 @@
 """Turns the body of a chat completion into a job, by the same rules for HTTP, Celery and batch lines.
 
-Extras of ours are taken out of the body and out of `metadata`; everything else is kept as it came.
+Penstock's own fields are removed from the body and from `metadata`; everything else is kept unchanged.
 """
 
 import hashlib
@@ -31,11 +31,12 @@ MAX_COST_USD = 1_000_000_000
 EXTRAS = frozenset(
     {"lane", "deadline_seconds", "output_contract", "idempotency_key", "max_cost_usd", "prompt", "stream_validated"}
 )
-"""Fields of ours, in the body or in `metadata`; they never reach a provider. `stream_validated` is read by the API."""
+"""Penstock's own fields, in the body or in `metadata`; they never reach a provider. The API reads
+`stream_validated`."""
 
 
 class Vocabulary(Protocol):
-    """What parsing has to know: whether a model exists, and whether a schema is one."""
+    """Answers whether a model exists and whether a schema is usable."""
 
     def chain(self, model: str) -> object:
         """Raises UnknownModel."""
@@ -46,7 +47,7 @@ class Vocabulary(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Origin:
-    """Who asks, by which way, and which lanes may be named."""
+    """A request's tenant, ids and source, and the lanes that it may name."""
 
     tenant_id: TenantId
     job_id: JobId
@@ -91,10 +92,10 @@ def parse_chat_request(body: Any, origin: Origin, vocabulary: Vocabulary, now: d
 
 
 def digest(body: JsonObject) -> str:
-    """Hex sha256 of the canonical request: equal for equal requests, whatever the order of their keys.
+    """Hex SHA-256 of the canonical request: equal requests have equal digests, whatever the order of their keys.
 
-    Raises InvalidRequest for what cannot be stored, naming the field: NUL and half characters in any string or key,
-    and more than 64 levels of nesting. Every request comes through here.
+    Every request passes this check: it raises InvalidRequest with the field's name for content that cannot be stored,
+    which is NUL and lone surrogates in any string or key, and more than 64 levels of nesting.
     """
     try:
         canonical = dumps(body, SORTED_KEYS)
@@ -123,7 +124,7 @@ def _without_extras(body: JsonObject) -> JsonObject:
 
 
 def wants_validated_stream(body: JsonObject) -> bool:
-    """Whether a stream shall begin only when the whole reply is known to meet its contract. Raises InvalidRequest."""
+    """Whether a stream begins only after the whole reply is known to meet its contract. Raises InvalidRequest."""
     value = _extras(body).get("stream_validated", False)
     if isinstance(value, str) and value in {"true", "false"}:
         return value == "true"
@@ -151,7 +152,7 @@ def _check_messages(body: JsonObject) -> None:
 
 
 def _check_tier(body: JsonObject) -> None:
-    """What it costs is looked up by its name."""
+    """Check that `service_tier` is a string: prices are looked up by it."""
     if not isinstance(body.get("service_tier"), str | None):
         raise InvalidRequest("service_tier must be a string.", param="service_tier")
 
@@ -164,14 +165,14 @@ def _lane(extras: JsonObject, origin: Origin) -> Lane:
 
 
 def usual_lane(default: Lane, lanes: frozenset[Lane]) -> Lane:
-    """The lane of a request that names none: the default, else the next below it that may be used, else above it."""
+    """The lane of a request that names none: the default, else the next lower allowed lane, else the next higher."""
     if default in lanes or not lanes:
         return default
     return min(lanes, key=lambda lane: (lane.rank < default.rank, abs(lane.rank - default.rank)))
 
 
 def checked_lane(lane: Lane, lanes: frozenset[Lane]) -> Lane:
-    """The lane itself. Raises LaneForbidden for one that is not among those that may be used."""
+    """The lane itself. Raises LaneForbidden when it is not in `lanes`."""
     if lane not in lanes:
         usable = ", ".join(each for each in Lane if each in lanes) or "none"
         raise LaneForbidden(f"This key may not use the lane {lane}; lanes that it may use: {usable}.", param="lane")
@@ -190,7 +191,7 @@ def _number(extras: JsonObject, name: str, default: float, most: float) -> float
 
 
 def _user(body: JsonObject) -> str | None:
-    """The end user, who may have a budget; the provider says what is wrong with what is no text."""
+    """The end user, for budgets. A value that is no string is ignored here; the provider reports it."""
     user = body.get("user")
     if not isinstance(user, str):
         return None
@@ -199,7 +200,7 @@ def _user(body: JsonObject) -> str | None:
 
 
 def _prompt(extras: JsonObject) -> str | None:
-    """The name under which the money of this kind of request is counted."""
+    """The prompt name, by which cost is counted."""
     prompt = extras.get("prompt")
     if prompt is None:
         return None
@@ -222,7 +223,7 @@ def _key(extras: JsonObject, given: str | None) -> str | None:
 
 
 def max_cost(extras: JsonObject) -> NanoUsd | None:
-    """What a job may cost at most, from `max_cost_usd`; None where it is not said. Raises InvalidRequest."""
+    """The job's cost limit from `max_cost_usd`; None when absent. Raises InvalidRequest."""
     if "max_cost_usd" not in extras:
         return None
     amount = read_usd(extras["max_cost_usd"])

@@ -1,4 +1,4 @@
-"""Where ids come from: 128 random bits behind a prefix that says what they name."""
+"""Creates ids: 128 random bits after a prefix that names the kind."""
 
 import secrets
 import uuid
@@ -12,7 +12,7 @@ def new_job_id() -> JobId:
 
 
 def new_attempt_id() -> AttemptId:
-    """An attempt's id; it also travels to the provider as X-Client-Request-Id."""
+    """An attempt's id, also sent to the provider as X-Client-Request-Id."""
     return AttemptId(f"att_{uuid.uuid4().hex}")
 
 
@@ -22,7 +22,7 @@ def new_batch_id() -> BatchId:
 
 
 def new_key_id() -> KeyId:
-    """A key's name, which is not its secret."""
+    """A key's id, which is not its secret."""
     return KeyId(f"key_{uuid.uuid4().hex}")
 
 
