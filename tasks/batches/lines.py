@@ -1,7 +1,7 @@
-"""The lines of OpenAI's batch files: what comes in, what goes out, and what is wrong with a line. Pure.
+"""Reads and writes the lines of OpenAI's batch files, and reports errors in them. Pure.
 
-A file with a single wrong line is refused whole, as OpenAI does, so that nobody pays for half a batch by accident;
-at most `MAX_REPORTED_ERRORS` errors are reported.
+A single wrong line refuses the whole file, as at OpenAI, so that nobody pays for half a batch by accident. At most
+`MAX_REPORTED_ERRORS` errors are reported.
 """
 
 from collections.abc import Callable
@@ -41,7 +41,7 @@ _ERROR_OF_STATE = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LineError:
-    """What is wrong with one line, as `errors.data` of a batch reports it. Lines count from 1; None is the batch."""
+    """An error of one line, as `errors.data` of a batch reports it. Lines count from 1; None means the whole batch."""
 
     code: str
     message: str
@@ -51,7 +51,7 @@ class LineError:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BatchTerms:
-    """What every line of a batch shares."""
+    """The terms that all lines of a batch share."""
 
     batch_id: BatchId
     tenant_id: TenantId
@@ -61,11 +61,11 @@ class BatchTerms:
     lanes: frozenset[Lane] = EVERY_LANE
     canary: int | None = None
     stopped: str | None = None
-    """Why the batch stopped itself, if it did."""
+    """Why the batch stopped itself; None if it did not."""
 
 
 class LineReader:
-    """Turns lines into jobs and remembers the custom ids it has seen, so that none comes twice."""
+    """Turns lines into jobs, and remembers custom ids to refuse duplicates."""
 
     def __init__(
         self, terms: BatchTerms, vocabulary: Vocabulary, *, now: datetime, new_job_id: Callable[[], JobId]
@@ -78,10 +78,10 @@ class LineReader:
         self._has_logged = False
 
     def read(self, number: int, line: bytes) -> NewJob | LineError:
-        """One line's job, or what must be changed about it. Never raises: a fault of ours is an error of its line."""
+        """The job of one line, or the line's error. Never raises: a bug over one line becomes an error of that line."""
         try:
             return self._read(number, line)
-        except Exception:  # a fault of ours over one line is that line's error
+        except Exception:  # a bug over one line must not fail the others
             if not self._has_logged:  # once per file: each of its lines may have the same fault
                 self._has_logged = True
                 log.exception("line_unreadable", batch_id=self._terms.batch_id, line=number)
@@ -144,7 +144,7 @@ class LineReader:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RestedJob:
-    """What a finished job contributes to its batch's files. `reply` is JSON text, which is copied and never parsed."""
+    """What a terminal job contributes to its batch's files. `reply` is JSON text, copied without parsing."""
 
     job_id: JobId
     custom_id: str
@@ -157,7 +157,7 @@ class RestedJob:
 def output_line(job: RestedJob, stopped: str | None = None) -> bytes:
     """A line of the output file (completed) or of the error file (anything else), with its newline.
 
-    `stopped` is why the batch of a cancelled request stopped itself.
+    `stopped` is why the batch stopped itself, for cancelled requests.
     """
     return dumps(
         {

@@ -1,8 +1,9 @@
-"""A batch from its file to its results: read and check every line, store the jobs, write the result files.
+"""Reads and checks batch files, stores their jobs, and writes the result files.
 
-Runs in upkeep, so that a web process may die at any moment. All work is in slices and in turns between tenants. Each
-may run twice: jobs are inserted under the key batch id and custom id, and result files are written before the batch
-names them. An error of one line, or of one batch, ends that batch alone.
+Runs in upkeep, so that a web process may die at any moment. Work is done in slices, with turns between tenants. Each
+step may run twice: jobs are inserted under the key of batch id and custom id, and result files are written before the
+batch names them. Every file is read and parsed twice, so that a wrong line refuses it whole without holding it in
+memory. An error of one line, or of one batch, ends that batch only.
 """
 
 import time
@@ -27,7 +28,7 @@ log = structlog.get_logger()
 JOBS_PER_INSERT = 500
 MAX_BATCH_LINES = 50_000
 MAX_FILE_LINES = 2 * MAX_BATCH_LINES
-"""Lines of a file with its empty ones, which hold no request and still have to be read."""
+"""Limit of a file's lines including empty ones, which hold no request and still have to be read."""
 
 MAX_LINE_BYTES = 1_000_000
 
@@ -36,7 +37,7 @@ Insert = Callable[[Sequence[NewJob]], Awaitable[object]]
 
 
 class LineRefused(Exception):  # noqa: N818 - reads as what became of the line
-    """A line of a file that was checked cannot be stored, or is refused when it is read again."""
+    """A line of a checked file cannot be stored, or is refused when it is read again."""
 
     def __init__(self, error: LineError) -> None:
         self.error = error
@@ -44,7 +45,7 @@ class LineRefused(Exception):  # noqa: N818 - reads as what became of the line
 
 
 class Batches:
-    """Moves batches forward; every method returns how many turns it has given."""
+    """Moves batches forward. Every method returns the number of turns it gave."""
 
     def __init__(
         self,
@@ -67,7 +68,7 @@ class Batches:
         self._writing = Turns(Isolation("finish_batches", end=self._fail, clock=clock), clock)
 
     async def start_new(self) -> int:
-        """Read on in the files of new batches, one turn for each tenant that has some."""
+        """Continue reading files of new batches, one turn per tenant that has some."""
         return await self._reading.round(
             [
                 Work(tenant_id=terms.tenant_id, name=terms.batch_id, run=partial(self._start, terms, file_id))
@@ -76,7 +77,7 @@ class Batches:
         )
 
     async def finish_rested(self) -> int:
-        """Write on at the files of batches whose jobs are all at rest, one turn for each tenant that has some."""
+        """Continue writing files of batches with only terminal jobs, one turn per tenant that has some."""
         return await self._writing.round(
             [
                 Work(tenant_id=terms.tenant_id, name=terms.batch_id, run=partial(self._finish, terms))
@@ -85,7 +86,7 @@ class Batches:
         )
 
     async def aclose(self) -> None:
-        """Drop what is half read or half written; whoever leads next begins it again."""
+        """Drop half-read and half-written files; the next leader starts them again."""
         await self._reading.aclose()
         await self._writing.aclose()
 
@@ -129,13 +130,13 @@ class Batches:
         return total, errors
 
     async def _store(self, terms: BatchTerms, file_id: FileId, turn: Slice) -> None:
-        """Store the first jobs in their lane and those behind the canary as held, by their order in the file.
+        """Store the jobs in file order: the canary in its lane, the jobs behind it as held.
 
-        Raises LineRefused for a line that cannot be stored, or is no request any more.
+        Raises LineRefused for a line that cannot be stored, or that is no longer a valid request.
         """
         waiting, stored = list[NumberedJob](), 0
         async for number, read in self._read(terms, file_id, turn):
-            if isinstance(read, LineError):  # fine when it was checked: a lane was closed or a model dropped meanwhile
+            if isinstance(read, LineError):  # valid when checked: a lane was closed or a model removed meanwhile
                 raise LineRefused(read)
             if read is not None:
                 waiting.append((number, read))
@@ -148,7 +149,7 @@ class Batches:
         await self._insert(terms, waiting, stored)
 
     async def _insert(self, terms: BatchTerms, jobs: Sequence[NumberedJob], stored: int) -> None:
-        """Store them together; where that fails, one by one, to find the line. Raises LineRefused with it."""
+        """Store the jobs together; on failure one by one, to find the line. Raises LineRefused with it."""
         is_held = terms.canary is not None and stored >= terms.canary
         insert = self._jobs.insert_held if is_held else self._jobs.insert
         if not jobs:
@@ -157,7 +158,7 @@ class Batches:
             await insert([job for _, job in jobs])
         except Unavailable:
             raise
-        except Exception:  # a value of one of them, or a bug: the batch is to know which line it was
+        except Exception:  # one line's value, or a bug: the batch reports which line it was
             log.exception("batch_lines_not_stored", batch_id=terms.batch_id, first_line=jobs[0][0])
             for number, job in jobs:
                 await self._insert_one(number, job, insert)
@@ -174,7 +175,7 @@ class Batches:
     async def _read(
         self, terms: BatchTerms, file_id: FileId, turn: Slice
     ) -> AsyncIterator[tuple[int, NewJob | LineError | None]]:
-        """Every line with its number; an empty one is None."""
+        """Every line with its number; an empty line is None."""
         reader = LineReader(terms, self._vocabulary, now=self._now(), new_job_id=self._new_job_id)
         number = 0
         async for line in self._batches.lines(file_id, most_bytes=self._max_line_bytes):

@@ -1,7 +1,7 @@
-"""Stop-losses of batches: judge how each is doing, hold it after its canary, let it go on, or stop it.
+"""Judges batches with stop-losses: hold after the canary, let go on, or stop.
 
-Runs in upkeep once a second. What is under way when a batch is stopped may finish and is paid for; a budget of the
-scope `batch` is what can never be passed. Every step is a compare-and-set on the phase, so it may run twice.
+Runs in upkeep once a second. When a batch is stopped, calls under way may finish and are paid for; only a budget of the
+scope `batch` is a limit that can never be exceeded. Every step is a compare-and-set on the phase, so it may run twice.
 """
 
 from collections.abc import Sequence
@@ -18,12 +18,12 @@ from tasks.maintenance.items import Isolation
 log = structlog.get_logger()
 
 LEAST_JUDGED = 20
-"""Errors are no rate before so many jobs have ended, unless there is a canary, which is judged whole."""
+"""Ended jobs needed before the error rate is judged. A canary is judged once it has ended, whatever its size."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Watched:
-    """A batch that watches itself."""
+    """A batch with a stop-loss, its phase and its counts."""
 
     batch_id: BatchId
     terms: StopLoss
@@ -33,26 +33,26 @@ class Watched:
 
 @dataclass(frozen=True, slots=True)
 class GoOn:
-    """Nothing is to be done."""
+    """Change nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Cancel the rest, and say why."""
+    """Cancel the rest for this reason."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """The canary is through: wait to be told to go on, at this price."""
+    """Wait for approval to go on, at this projected cost: the canary has ended."""
 
     projected_nano_usd: NanoUsd
 
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """Let the rest go to its lane, a round at a time."""
+    """Move the rest to its lane, one round at a time."""
 
     projected_nano_usd: NanoUsd | None = None
 
@@ -61,30 +61,33 @@ Verdict = GoOn | Stop | Hold | Release
 
 
 class StopLossRows(Protocol):
-    """The batches that watch themselves; every write is a compare-and-set on the phase."""
+    """Stores batches with stop-losses. Every write is a compare-and-set on the phase."""
 
     async def watched(self) -> Sequence[Watched]:
-        """Those in progress, oldest first, counted now."""
+        """Batches in progress with a stop-loss, the oldest of each tenant first, with current counts."""
 
     async def stop(self, batch_id: BatchId, reason: str) -> bool:
-        """Cancel what has not begun, and keep the reason."""
+        """Cancel jobs that have not begun, and store the reason."""
 
     async def hold(self, batch_id: BatchId, projected: NanoUsd) -> bool:
-        """Wait to be told to go on."""
+        """Set the batch to wait for approval."""
 
     async def release(self, batch_id: BatchId, projected: NanoUsd | None) -> int:
-        """One round of the rest into its lane; returns how many, 0 when all are there and the batch is watched."""
+        """Move one round of the rest to its lane; return how many.
+
+        Returns 0 when none is left and the batch is only watched.
+        """
 
 
 class StopLosses:
-    """The duty."""
+    """Runs the stop-losses, as a duty of upkeep."""
 
     def __init__(self, rows: StopLossRows) -> None:
         self._rows = rows
         self._isolation = Isolation("watch_batches")
 
     async def look(self) -> int:
-        """Judge every batch that watches itself once; returns how many changed."""
+        """Judge every batch with a stop-loss once; return how many changed."""
         return await self._isolation.each(
             await self._rows.watched(), lambda batch: batch.batch_id, lambda batch: self._follow(batch, judge(batch))
         )
@@ -107,7 +110,7 @@ class StopLosses:
 
 
 def judge(batch: Watched) -> Verdict:
-    """What follows from how a batch is doing. Pure."""
+    """The verdict on a batch. Pure."""
     reason = _too_dear(batch.terms, batch.tally) or _too_wrong(batch)
     if reason is not None:
         return Stop(reason)
@@ -123,7 +126,7 @@ def judge(batch: Watched) -> Verdict:
 
 
 def _after_canary(terms: StopLoss, tally: Tally) -> Verdict:
-    """A cap that is far enough says in advance to go on, and so does a batch that was canary from end to end."""
+    """Release the rest when the projection is within the cost cap, or nothing is held; otherwise hold."""
     projected = tally.projected_nano_usd
     cap = terms.max_cost_nano_usd
     if not tally.held or (cap is not None and projected <= cap):

@@ -1,4 +1,7 @@
-"""What intake, batches and upkeep ask of the stores, as small protocols; `tasks.wiring` says who answers."""
+"""Defines the protocols through which intake, batches and upkeep reach storage.
+
+`tasks.wiring` supplies the implementations.
+"""
 
 from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
@@ -20,29 +23,29 @@ class JobRows(Protocol):
         """Store jobs in one transaction, idempotently by (tenant, key). Raises IdempotencyConflict."""
 
     async def insert_running(self, job: NewJob) -> LeasedJob | Submission:
-        """Store a job that is born running in this process, or return what its key had named before."""
+        """Store a job as running in this process, or return the job that already has its idempotency key."""
 
     async def named_by_key(self, job: NewJob) -> Submission | None:
-        """The stored job that has the idempotency key of this one, if any. Raises IdempotencyConflict."""
+        """The stored job with this one's idempotency key, if any. Raises IdempotencyConflict."""
 
     async def mark_dispatched(self, jobs: Sequence[Published]) -> None:
-        """Count these as published."""
+        """Mark these as published."""
 
     async def cancel(self, job_id: JobId, tenant_id: TenantId | None) -> bool:
-        """Cancel a job that is not at rest; False where there is none."""
+        """Cancel a job that is not terminal; False where there is none."""
 
     async def rested(self, job_id: JobId) -> JobResult | None:
-        """A job's end, or None while it is not at rest."""
+        """A job's result; None while it is not terminal."""
 
 
 class BatchJobs(Protocol):
-    """Jobs as batches write them."""
+    """Writes the jobs of batches."""
 
     async def insert(self, jobs: Sequence[NewJob]) -> Sequence[Submission]:
         """Store jobs in one transaction, idempotently by (tenant, key). Raises IdempotencyConflict."""
 
     async def insert_held(self, jobs: Sequence[NewJob]) -> Sequence[Submission]:
-        """The same, for jobs that wait for the canary of their batch."""
+        """Like `insert`, for jobs that wait for the canary of their batch."""
 
 
 class NewBatches(Protocol):
@@ -62,35 +65,35 @@ class NewBatches(Protocol):
         stop_loss: StopLoss = NO_STOP_LOSS,
         lanes: frozenset[Lane] | None = None,
     ) -> StoredBatch:
-        """Store a batch whose file upkeep will read."""
+        """Store a batch; upkeep reads its file later."""
 
     async def cancel(self, batch_id: BatchId, tenant_id: TenantId) -> bool:
-        """Stop a batch; False where there is none that could be stopped."""
+        """Stop a batch; False when there is none that can be stopped."""
 
 
 class BatchRows(Protocol):
-    """Batches and their files."""
+    """Reads and writes batches and their files."""
 
     async def validating(self) -> Sequence[tuple[BatchTerms, FileId]]:
-        """Batches whose files have not been read yet, some of each tenant."""
+        """Batches with unread files, some of each tenant."""
 
     def lines(self, file_id: FileId, *, most_bytes: int) -> AsyncIterator[bytes]:
-        """The lines of a file, without their ends; one that is longer than the cap comes cut one byte above it."""
+        """The lines of a file without line ends. A line above `most_bytes` is cut to one byte more."""
 
     async def refuse(self, batch_id: BatchId, errors: Sequence[LineError]) -> None:
-        """Set a batch to failed whose file is not read."""
+        """Set a batch to failed because its file was refused."""
 
     async def fail(self, batch_id: BatchId, errors: Sequence[LineError]) -> None:
-        """Set a batch to failed whose result files cannot be written."""
+        """Set a batch to failed because its result files cannot be written."""
 
     async def start(self, batch_id: BatchId, total: int) -> None:
         """Set a batch to in_progress with its number of requests."""
 
     async def all_at_rest(self) -> Sequence[BatchTerms]:
-        """Batches in progress (or being cancelled) whose jobs are all at rest."""
+        """Batches in progress (or being cancelled) with only terminal jobs."""
 
     def rested_jobs(self, batch_id: BatchId, *, completed: bool) -> AsyncIterator[RestedJob]:
-        """The jobs of a batch that completed, or those that did not."""
+        """The terminal jobs of a batch: the completed ones, or all others."""
 
     async def write_file(self, terms: BatchTerms, name: str, lines: AsyncIterator[bytes]) -> FileId | None:
         """Store an output file; None where there are no lines."""

@@ -1,4 +1,4 @@
-"""What a batch may ask for: its endpoint, its window of execution, and when it stops itself. Pure."""
+"""Parses the terms of a batch: endpoint, completion window and stop-loss. Pure."""
 
 import re
 from collections.abc import Mapping
@@ -14,18 +14,21 @@ SECONDS_OF = {"m": 60, "h": 3_600, "d": 86_400}
 RATE = re.compile(r"0?\.[0-9]{1,9}|0|1|1\.0{1,9}", re.ASCII)
 CANARY = re.compile(r"[1-9][0-9]{0,4}", re.ASCII)
 MAX_CANARY = 50_000
-"""As many as a batch may hold."""
+"""The most requests that a batch may hold."""
 
 
 def checked_endpoint(endpoint: str) -> str:
-    """The endpoint itself. Raises InvalidRequest for one that no batch can have."""
+    """The endpoint itself. Raises InvalidRequest for an unsupported one."""
     if endpoint not in SUPPORTED_ENDPOINTS:
         raise InvalidRequest(f"endpoint must be one of {', '.join(SUPPORTED_ENDPOINTS)}.", param="endpoint")
     return endpoint
 
 
 def window_seconds(completion_window: str) -> int:
-    """Seconds of `24h`, which is all that OpenAI takes, or of any other `<n>m`, `<n>h` or `<n>d` of up to 30 days."""
+    """Seconds of a completion window: `<n>m`, `<n>h` or `<n>d` of up to 30 days. Raises InvalidRequest.
+
+    OpenAI accepts only `24h`.
+    """
     found = WINDOW.fullmatch(completion_window)
     seconds = int(found[1]) * SECONDS_OF[found[2]] if found else 0
     if not 0 < seconds <= MAX_DEADLINE_SECONDS:
@@ -37,9 +40,9 @@ def window_seconds(completion_window: str) -> int:
 
 
 def stop_loss(metadata: Mapping[str, str] | None) -> StopLoss:
-    """When the batch stops itself: `max_cost_usd`, `max_error_rate` (0 to 1), `canary` (how many requests go first).
+    """The stop-loss of `max_cost_usd`, `max_error_rate` (0 to 1) and `canary` (number of requests that go first).
 
-    Raises InvalidRequest, naming the entry of the metadata that must change.
+    Raises InvalidRequest, naming the metadata entry that must change.
     """
     given = dict(metadata or {})
     rate, canary = given.get("max_error_rate"), given.get("canary")
