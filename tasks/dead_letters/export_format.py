@@ -1,7 +1,7 @@
-"""A line of an export becomes a dead letter again: its request, its terms, and what it died of.
+"""Parses a line of an export into a dead letter: its request, its terms, and its reason.
 
-Its attempts stay behind: they were paid for elsewhere, and the ledger here equals the bill here.
-Its model need not be configured here, because a replay may change it.
+Attempts are not imported: they were paid for elsewhere, and the ledger here must equal the bill here. The model need
+not be configured here, because a replay may change it.
 """
 
 from collections.abc import Callable, Collection
@@ -23,17 +23,20 @@ from tasks.batches.lines import SUPPORTED_ENDPOINTS
 from tasks.requests.chat import Origin, checked_lane, parse_chat_request, usual_lane
 
 MAX_MESSAGE_CHARACTERS = 4_000
-"""Of what it died of: ours have a few hundred."""
+"""Limit of the death message; Penstock's own have a few hundred characters."""
 MAX_TRIES = 100
-"""More tries or reprompts than this is no request, but a mistake."""
+"""Limit of tries and of reprompts; a larger number is a mistake."""
 
 TERMS = ("prompt", "max_cost_usd")
-"""Fields that stand in the body of a submitted request, and beside it in an export."""
+"""Fields that are in the body of a submitted request, and beside it in an export."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reader:
-    """Who brings letters. `tenant_id` of None is an operator, whose lines may name any of the `tenants`."""
+    """The tenant or operator who imports, and the limits of the import.
+
+    A `tenant_id` of None is an operator, who may name any of the `tenants` in a line.
+    """
 
     tenant_id: TenantId | None
     default_tenant_id: TenantId
@@ -43,13 +46,13 @@ class Reader:
     most_nodes: int = MAX_NODES
 
     def chain(self, _model: str) -> object:
-        """Any model will do."""
+        """Accept any model."""
         return ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Letter:
-    """A job that died elsewhere."""
+    """A job that died in another installation."""
 
     job: NewJob
     reason: str
@@ -57,7 +60,7 @@ class Letter:
 
 
 def letter_from(line: bytes, reader: Reader, now: datetime) -> Letter:
-    """The letter of one line. Raises InvalidRequest with what is wrong there."""
+    """The dead letter of one line. Raises InvalidRequest with the line's error."""
     check_nodes(line, reader.most_nodes)
     entry = _parsed(line)
     request = entry.get("request")

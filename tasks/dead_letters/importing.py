@@ -25,34 +25,34 @@ from tasks.maintenance.slices import Clock, Slice
 log = structlog.get_logger()
 
 LETTERS_PER_WRITE = 200
-"""Letters stored in one transaction, where they are small: a slice (`tasks.maintenance.slices`) bounds them by bytes
-and values. Where one is killed in the middle, the next import goes on from there."""
+"""Letters stored in one transaction if they are small; a slice (`tasks.maintenance.slices`) limits their bytes and
+values. After an import that was killed in the middle, the next import continues from there."""
 
 HELD_BYTES = 4_000_000
-"""Lines that wait in memory until the last of them is known to be good; more of them wait on the disk."""
+"""Bytes of lines held in memory until all lines are known to be good; beyond this, lines are held on disk."""
 
 MOST_LINES = 1_000_000
-"""Lines of one import with its empty ones; a larger export is cut in parts (`first_line` numbers them)."""
+"""Limit of lines per import, including empty ones; a larger export is split (`first_line` numbers the parts)."""
 
 MOST_WRONG_LINES = 20
-"""Wrong lines named in one refusal: enough to see what they have in common."""
+"""Wrong lines named in one refusal: enough to show what they have in common."""
 
 
 class LetterReads(Protocol):
-    """Dead letters as they are stored (`storage.dead_letters.reads`)."""
+    """Reads stored dead letters (`storage.dead_letters.reads`)."""
 
     async def count(self, which: DeadLetters) -> int:
-        """How many there are."""
+        """The number of dead letters."""
 
     def whole(self, which: DeadLetters, *, attempts: bool = True) -> AsyncIterator[WholeLetter]:
-        """Each of them with its request and, where wanted, its attempts."""
+        """Each dead letter with its request and, if `attempts`, its attempts."""
 
 
 class LetterRows(Protocol):
-    """Where letters from elsewhere are stored (`storage.dead_letters.writes`)."""
+    """Stores imported dead letters (`storage.dead_letters.writes`)."""
 
     async def bring(self, letters: Sequence[tuple[NewJob, str, str | None]]) -> list[JobId]:
-        """Store them; returns those that were not here before."""
+        """Store the letters; return the ids of those that were not listed before."""
 
 
 class StoredLetters:
@@ -63,7 +63,7 @@ class StoredLetters:
         self.count = reads.count
 
     async def jobs(self, which: DeadLetters, most: int) -> AsyncIterator[Job | None]:
-        """The first of them as the jobs that they were; None for one that cannot be read."""
+        """The first `most` dead letters as jobs; None for one that cannot be read."""
         seen = 0
         async for whole in self._reads.whole(which, attempts=False):
             if seen == most:
@@ -74,7 +74,7 @@ class StoredLetters:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Imported:
-    """How many lines were good, how many of them became letters, and how many were here before."""
+    """Counts of an import: good lines, new dead letters, and letters that were here before."""
 
     checked: int
     imported: int = 0
@@ -82,7 +82,7 @@ class Imported:
 
 
 class Imports:
-    """Takes letters in: all of a stream or, where one line is wrong, none."""
+    """Imports all lines of a stream, or none if one is wrong."""
 
     def __init__(self, rows: LetterRows, *, clock: Clock = time.monotonic) -> None:
         self._rows, self._clock = rows, clock
@@ -90,10 +90,11 @@ class Imports:
     async def take(
         self, lines: AsyncIterator[bytes], reader: Reader, now: datetime, *, first_line: int = 1, dry_run: bool = False
     ) -> Imported:
-        """Store the letter of each line; empty lines are nothing, and a dry run stores nothing.
+        """Store the dead letter of each line. Empty lines are skipped; a dry run stores nothing.
 
-        Lines are numbered from `first_line`. Raises InvalidRequest with the numbers of those that are wrong; nothing
-        is stored then. Safe to call again with the same lines: a letter that is here already is left as it is.
+        Lines are numbered from `first_line`. Raises InvalidRequest with the numbers of wrong lines; then nothing is
+        stored, except that a line that cannot be stored leaves the lines before it imported. Safe to call again with
+        the same lines: a letter that is already here stays as it is.
         """
         with SpooledTemporaryFile(max_size=HELD_BYTES) as kept:
             checked = await self._checked(lines, reader, now, first_line, kept)
@@ -111,7 +112,7 @@ class Imports:
         first_line: int,
         kept: SpooledTemporaryFile[bytes],
     ) -> int:
-        """Keep every line with its number; returns how many there are. Raises InvalidRequest with all that is wrong."""
+        """Keep every line with its number; return how many. Raises InvalidRequest with the wrong lines."""
         number, checked, wrong = first_line - 1, 0, list[tuple[int, InvalidRequest]]()
         turn = Slice(self._clock)
         turn.begin()
@@ -149,7 +150,7 @@ class Imports:
         return stored + await self._bring(letters)
 
     async def _bring(self, letters: Sequence[tuple[int, Letter]]) -> int:
-        """Store them together; where that fails, one by one. Raises InvalidRequest with the line that is at fault."""
+        """Store the letters together; on failure one by one. Raises InvalidRequest with the faulty line."""
         try:
             return len(await self._rows.bring([_row(letter) for _, letter in letters]))
         except Unavailable:
@@ -177,7 +178,7 @@ def _letter(line: bytes, reader: Reader, now: datetime) -> Letter:
         return letter_from(line, reader, now)
     except InvalidRequest:
         raise
-    except Exception as error:  # a value that nobody thought of is its line's
+    except Exception as error:  # an unforeseen value is an error of its line
         log.exception("letter_unreadable")
         raise InvalidRequest(reason_of(error)) from error
 
@@ -195,7 +196,7 @@ def _refusal(wrong: Sequence[tuple[int, InvalidRequest]]) -> InvalidRequest:
 def _job_if_readable(whole: WholeLetter) -> Job | None:
     try:
         return _job(whole)
-    except Exception:  # a request that an older version took in: that letter has no price, and the others do
+    except Exception:  # a request that an older version accepted: only that letter has no price
         log.exception("letter_unreadable", job_id=whole.letter.id)
         return None
 

@@ -1,6 +1,6 @@
-"""What a replay changes about one dead letter. Pure: the same letter and patch give the same request.
+"""Applies a replay's patch to one dead letter. Pure: the same letter and patch give the same request.
 
-A request that another model or contract is to answer says so itself, and its job's columns say the same.
+A changed model or contract appears both in the request body and in the job's columns.
 """
 
 from schemas.jsons import JsonObject
@@ -9,21 +9,21 @@ from tasks.requests.chat import MAX_MESSAGES
 
 
 def patched(letter: DeadBody, patch: Patch) -> PatchedJob | Refused:
-    """The letter under the patch, or why the patch does not fit it."""
+    """The patched letter, or why the patch does not fit it."""
     if not patch.changes_bodies:
         return PatchedJob(letter=letter)
     body = dict(patch.body if patch.body is not None else letter.body or {})
     if patch.model is not None:
         body["model"] = patch.model
     if patch.contract is not None and patch.body is None:
-        body.pop("response_format", None)  # what the body names would win over the contract when it is sent
+        body.pop("response_format", None)  # the body's response_format would override the contract
     body |= patch.parameters
     why = _appended(body, patch.message)
     return Refused(letter=letter, why=why) if why else _patched(letter, patch, body)
 
 
 def _appended(body: JsonObject, message: JsonObject | None) -> str | None:
-    """Append the message to the body's; returns why it cannot be."""
+    """Append the message to the body's messages; return why it cannot be appended."""
     if message is None:
         return None
     messages = body.get("messages")

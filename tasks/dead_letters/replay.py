@@ -1,7 +1,8 @@
-"""Replays dead letters in rounds, which upkeep runs, or the web process while a caller waits.
+"""Replays dead letters in rounds, in upkeep or, while a caller waits, in the web process.
 
-A round is one fenced transaction, so whoever is killed in the middle has moved whole rounds or none, and the next one
-goes on from there. A job leaves `dead` once, whoever asks how often. Dispatch publishes what was replayed.
+A round is one fenced transaction, so a process killed in the middle has moved whole rounds or none, and the next
+process continues from there. A job leaves `dead` only once, however often that is requested. Dispatch publishes the
+replayed jobs.
 """
 
 import time
@@ -22,25 +23,25 @@ from tasks.maintenance.slices import Rotation
 log = structlog.get_logger()
 
 MOST_PER_ROUND = 500
-"""Letters per transaction when their bodies are left alone: a few hundredths of a second."""
+"""Letters per transaction without changes of bodies: a few hundredths of a second."""
 
 MOST_BODIES_PER_ROUND = 100
-"""The same when bodies are read and written; of large ones a round has fewer
+"""Letters per transaction when bodies are read and written; fewer if they are large
 (`storage.database.statements.MOST_BYTES_AT_ONCE`)."""
 
 MOST_OF_TENANT = 8
-"""Replays of one tenant that are moved in one round, so that nobody waits behind a thousand of somebody else."""
+"""Replays of one tenant per round, so that no tenant waits behind a thousand replays of another."""
 
 
 class Discards(Protocol):
-    """Dead letters put aside (`storage.dead_letters.writes`)."""
+    """Discards dead letters (`storage.dead_letters.writes`)."""
 
     async def discard(self, which: DeadLetters, *, most: int) -> list[JobId]:
-        """Put a round of them aside."""
+        """Discard one round of letters; return their ids."""
 
 
 class Replays:
-    """Makes replays, and moves every dead letter that they mean."""
+    """Creates replays and moves their dead letters."""
 
     def __init__(self, rows: ReplayTable, discards: Discards, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._rows = rows
@@ -54,13 +55,13 @@ class Replays:
         self.outcomes = rows.outcomes
 
     async def start(self, replay: NewReplay) -> Replay:
-        """Store it; upkeep moves it from now on. Safe to call twice under one idempotency key."""
+        """Store the replay; upkeep runs it. Safe to call twice under one idempotency key."""
         return await self._rows.create(replay)
 
     async def replay_now(self, replay: NewReplay) -> list[JobId]:
-        """Store it and move it here until it is done; returns whom it moved. Upkeep goes on if this process dies.
+        """Store the replay and run it here; return the moved jobs. Upkeep continues if this process dies.
 
-        Raises ReplayFailed where it was stopped by an error. One that finds nothing leaves nothing behind.
+        Raises ReplayFailed when an error stopped it. A completed replay without replayed or refused letters is deleted.
         """
         current: Replay | None = await self._rows.create(replay)
         while current is not None and current.state.under_way:
@@ -72,9 +73,9 @@ class Replays:
         return moved
 
     async def advance_all(self) -> int:
-        """One round of replays that are under way, fair by tenant; returns how many letters and states were moved.
+        """Run one round of the replays under way, fair by tenant; return how many letters and states changed.
 
-        One that goes on failing is stopped with its reason; its owner may resume it.
+        A replay that keeps failing is stopped with its reason; its owner may resume it.
         """
         under_way = await self._rows.under_way()
         chosen = self._rotation.chosen({str(replay_id): owner for replay_id, owner in under_way.items()})
@@ -98,7 +99,7 @@ class Replays:
         await self._rows.stop(ReplayId(name), reason_of(error))
 
     async def advance(self, replay: Replay) -> int:
-        """One round: the canaries judged, or the next letters moved. Does nothing where somebody else has done it."""
+        """Run one round: judge the canaries, or move the next letters. No effect if another process did it."""
         if replay.state is ReplayState.JUDGING:
             return await self._judge(replay)
         most = _round_size(replay)
@@ -114,7 +115,7 @@ class Replays:
             moved = await self._rows.move(replay, patched_job, refused)
         except Unavailable:
             raise
-        except Exception:  # a value of one of them: that one stays dead, and says why
+        except Exception:  # one letter's value: that letter stays dead with the reason
             log.exception("replay_round_failed", replay_id=replay.id, letters=len(letters))
             return await self._move_apart(replay.id, patched_job, refused)
         return 0 if moved is None else len(letters)
@@ -122,7 +123,7 @@ class Replays:
     async def _move_apart(
         self, replay_id: ReplayId, patched_job: Sequence[PatchedJob], refused: Sequence[Refused]
     ) -> int:
-        """The same round letter by letter, each under the replay's version by then; returns how many were looked at."""
+        """Move the round letter by letter, each under the replay's then version; return how many were handled."""
         letters: list[PatchedJob | Refused] = [*refused, *patched_job]
         for number, letter in enumerate(letters):
             replay = await self._rows.find(replay_id, None)
@@ -145,7 +146,7 @@ class Replays:
             await self._rows.move(replay, [], [Refused(letter=patched_job.letter, why=why)])
 
     async def discard(self, which: DeadLetters) -> list[JobId]:
-        """Put them aside; returns their ids."""
+        """Discard all of these letters; return their ids."""
         moved: list[JobId] = []
         while True:
             part = await self._discards.discard(which, most=MOST_PER_ROUND)
@@ -154,7 +155,7 @@ class Replays:
                 return moved
 
     async def _run_dry(self, replay: Replay) -> int:
-        """Nothing more was found: from the beginning once more, for what became visible late; then it is done."""
+        """Search once more from the beginning, for letters that became visible late; then enter the next state."""
         if replay.cursor_at is not None:
             return int(await self._rows.enter(replay, replay.state))
         if replay.state is ReplayState.CANARY and replay.replayed:
@@ -183,6 +184,6 @@ def _round_size(replay: Replay) -> int:
 def _patched(letter: DeadBody, replay: Replay) -> PatchedJob | Refused:
     try:
         return patched(letter, replay.patch)
-    except Exception as error:  # a body that an older version took in: that letter stays dead, and says why
+    except Exception as error:  # a body that an older version accepted: that letter stays dead with the reason
         log.exception("letter_cannot_be_replayed", replay_id=replay.id, job_id=letter.id)
         return Refused(letter=letter, why=f"It cannot be changed. {reason_of(error)}")

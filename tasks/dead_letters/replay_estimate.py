@@ -1,6 +1,6 @@
-"""What a replay would move, and what that may cost at most; nothing is moved.
+"""Estimates how many letters a replay would move and its maximum cost; moves nothing.
 
-The first letters are priced one by one, with the patch applied, as admission would quote them; the rest by their mean.
+The first letters are priced one by one, patched, as admission would quote them; the rest at their mean.
 """
 
 from collections.abc import AsyncIterator
@@ -20,21 +20,21 @@ from tasks.quotes.quote import PricedModels, dearest_call, worst_case
 log = structlog.get_logger()
 
 MOST_PRICED = 2_000
-"""Letters priced one by one: a second or two of work, and enough for their mean to stand for the rest."""
+"""Letters priced one by one: a second or two of work, and enough for their mean to represent the rest."""
 
 
 class Letters(Protocol):
-    """Dead letters to be counted and read as jobs."""
+    """Counts dead letters and reads them as jobs."""
 
     async def count(self, which: DeadLetters) -> int:
-        """How many there are."""
+        """The number of dead letters."""
 
     def jobs(self, which: DeadLetters, most: int) -> AsyncIterator[Job | None]:
-        """The first of them as the jobs that they would be again; None for one that cannot be read."""
+        """The first `most` letters as the jobs that they were; None for one that cannot be read."""
 
 
 class ReplayPrices:
-    """Estimates of replays."""
+    """Estimates replays."""
 
     def __init__(self, letters: Letters, models: PricedModels) -> None:
         self._letters = letters
@@ -63,14 +63,14 @@ class ReplayPrices:
         )
 
     def _price(self, job: Job, patch: Patch, now: datetime) -> "_Price | None":
-        """What the replay of one letter may cost; None where it would be refused."""
+        """The possible cost of replaying one letter; None where it would be refused."""
         try:
             patched_job = _again(job, patch, now)
             if patched_job is None:
                 return None
             quoted = dearest_call(self._models, patched_job, now)
             return _Price(quoted, worst_case(patched_job, quoted or ZERO))
-        except Exception:  # a body that an older version took in: the replay refuses that letter, and no other
+        except Exception:  # a body that an older version accepted: the replay refuses only that letter
             log.exception("letter_cannot_be_priced", job_id=job.id)
             return None
 
