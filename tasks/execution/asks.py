@@ -12,14 +12,14 @@ from tasks.execution.deps import Deps
 from tasks.execution.progress import Progress
 
 SHORTEST_FREEZE_MS = 250
-"""How long a throttle without retry-after freezes its target, so that an immediate retry is not refused again."""
+"""Freeze of a target after a throttle without retry-after, so that a retry is not refused at once."""
 
 
 def ask_of(job: Job, plan: Plan, progress: Progress, deps: Deps) -> Ask:
-    """Build the admission request. A job that has waited holds a ticket for the limit it waited for.
+    """Build the admission request.
 
-    Time spent waiting for the bucket counts as the job's age. Time spent waiting for its tenant's share gives it no
-    place before other tenants.
+    A job that waited holds a ticket for that limit. Waiting for the bucket adds to the job's age; waiting for its
+    tenant's share gives it no place before other tenants.
     """
     since = None if progress.waits_for_share else progress.waiting_since
     return Ask(

@@ -1,7 +1,7 @@
-"""Decides what follows an attempt's outcome. Pure: no clock, randomness or store; the tests are a table.
+"""Decides what follows an attempt's outcome.
 
-A retry comes later and costs a try. A reprompt or the next target follows now and costs none. Waiting for a limit costs
-none.
+Pure: no clock, randomness or store; the tests are a table. A retry comes later and costs a try. A reprompt or the next
+target comes now and costs none; waiting for a limit costs none.
 """
 
 from datetime import datetime, timedelta
@@ -39,7 +39,7 @@ from tasks.execution.progress import Progress
 from tasks.execution.reprompt import with_complaint, with_more_room
 
 MAX_EXTENSIONS = 1
-"""A truncated reply gets a larger output limit once: a second truncation is a loop, and each costs in full."""
+"""How often the output limit grows after truncation: a second truncation is a loop, and each costs in full."""
 
 MAX_THROTTLES_IN_PLACE = 3
 """Throttles within one lease after which the job gives its slot back and waits in Postgres."""
@@ -47,16 +47,16 @@ MAX_THROTTLES_IN_PLACE = 3
 FIRST_BACKOFF_SECONDS = 1.0
 LONGEST_BACKOFF_SECONDS = 60.0
 STOPPED_ACCOUNT_SECONDS = 60.0
-"""How long a job waits before it asks again whether an operator has reopened a stopped account."""
+"""Wait before a job asks again whether an operator has reopened a stopped account."""
 
 MENDED_BY_OPERATORS = frozenset({RefusalReason.BUDGET.value, RefusalReason.PACE.value, RULE_WAITS})
 
 NOT_READY_SECONDS = 1.0
-"""How long a job waits while the ledger is being rebuilt."""
+"""Wait of a job while the ledger is rebuilt."""
 
 
 def decide(job: Job, outcome: Outcome, progress: Progress, *, now: datetime, jitter: float) -> Decision:
-    """Map an outcome to a decision. `jitter` is uniform in [0, 1) and spreads retries over the whole back-off."""
+    """Map an outcome to a decision. `jitter` in [0, 1), uniform, spreads retries over the back-off."""
     decision = _decide(job, outcome, progress, now=now, jitter=jitter)
     if isinstance(decision, Complete | DeadLetter):
         return decision
@@ -93,14 +93,14 @@ def _decide(job: Job, outcome: Outcome, progress: Progress, *, now: datetime, ji
 
 
 def _may_be_woken(decision: Decision) -> bool:
-    """Whether an operator may raise the budget before its window turns; the job then waits until its deadline."""
+    """Whether an operator may raise the budget early: such a job waits until its deadline."""
     return isinstance(decision, Park) and decision.reason in MENDED_BY_OPERATORS
 
 
 def _in_place(decision: RetryAt | Park, progress: Progress) -> Decision:
-    """Turn a retry or a wait into one within the lease when it ends within a synchronous caller's patience.
+    """Move a retry or wait into the lease if it ends within a synchronous caller's patience.
 
-    Refusals are excluded: the caller learns at once what a store or an operator has to fix first.
+    Refusals are excluded: the caller learns at once what a store or an operator has to fix.
     """
     until_at = decision.at if isinstance(decision, RetryAt) else decision.until_at
     if progress.patient_until is None or until_at > progress.patient_until:

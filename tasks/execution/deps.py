@@ -26,7 +26,7 @@ OnChunk: TypeAlias = Callable[[JsonObject], Awaitable[None]]
 
 
 class Jobs(Protocol):
-    """Stores jobs and attempts. Every write names the fence and is grouped with writes of other jobs."""
+    """Stores jobs and attempts. Every write names the fence and is grouped with other jobs' writes."""
 
     async def hold(self, job_id: JobId, generation: int) -> LeasedJob | None:
         """Claim the job by compare-and-set; None when it is taken, stale or terminal."""
@@ -35,7 +35,7 @@ class Jobs(Protocol):
         """Store the attempt before anything is sent; False when the epoch or the fence is outdated."""
 
     async def record(self, lease: Lease, closed: ClosedAttempt | None, decision: Decision) -> bool:
-        """Write outcome and decision in one transaction; False when the fence was lost (the cost is booked anyway)."""
+        """Write outcome and decision in one transaction; False if the fence was lost (cost is booked)."""
 
     async def suspended(self, job_id: JobId) -> Sequence[OpenedAttempt]:
         """The job's attempts with unresolved charges, latest first."""
@@ -55,7 +55,7 @@ class Gate(Protocol):
         """The ledger epoch that this process knows."""
 
     async def admit(self, ask: Ask) -> Grant | Wait | Refusal:
-        """Ask for admission, waiting in place with a ticket up to `hold_seconds`. Raises RedisUnavailable."""
+        """Ask for admission; wait in place with a ticket up to `hold_seconds`. Raises RedisUnavailable."""
 
     async def settle(self, settlement: Settlement) -> bool:
         """Replace the reservation by the actual usage and cost, exactly once per stamp."""
@@ -64,9 +64,9 @@ class Gate(Protocol):
         """Freeze the target for all workers."""
 
     async def doubt_account(self, account: str, reason: str, job_id: JobId) -> bool:
-        """Count that the provider rejected this account's key or credit. Returns whether the account is stopped.
+        """Count a rejection of the account's key or credit; return whether the account is stopped.
 
-        The second job with a rejection stops it until an operator reopens it.
+        A second job's rejection stops it until an operator reopens it.
         """
 
 
@@ -85,13 +85,13 @@ class Models(Protocol):
         """Make the call. Trouble is returned; only bugs and cancellation raise."""
 
     async def look_up(self, target: Target, attempt_id: AttemptId) -> Reply | None:
-        """The provider's stored reply to an earlier call that was never received; None where it has none.
+        """The provider's stored reply to a call that lost its answer; None where it has none.
 
         Raises AccountUnavailable when the account cannot be asked.
         """
 
     def served_price(self, opened: OpenedAttempt, reply: Reply) -> Price:
-        """Price per million tokens of this reply: its tier's, or the reserved price where that is unknown. Pure."""
+        """Price per million tokens: that of the tier that served the reply, else the reserved one. Pure."""
 
     async def judge(self, reply: Reply, contract: OutputContract | None, tenant_id: TenantId) -> Judged:
         """Check the reply against the contract."""
@@ -106,9 +106,10 @@ class Answers(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Deps:
-    """The dependencies of `run_job`. `now` is UTC, `pause` sleeps for seconds, `jitter` is uniform in [0, 1).
+    """The dependencies of `run_job`.
 
-    `marking` is entered for a job whose synchronous steps are to be marked (`config.marks`).
+    `now` is UTC, `pause` sleeps for seconds, `jitter` is uniform in [0, 1). `marking` is entered for a job with
+    synchronous steps to mark (`config.marks`).
     """
 
     jobs: Jobs

@@ -1,7 +1,6 @@
-"""Renews the leases of all jobs that this process runs, with one statement per heartbeat.
+"""Renews the leases of all jobs of this process, with one statement per heartbeat.
 
-Work is cancelled when its lease is lost: the fence would refuse its writes, and every further call would be paid for
-twice.
+A job that lost its lease is cancelled: the fence would refuse its writes, and each further call would be paid twice.
 """
 
 import asyncio
@@ -18,7 +17,7 @@ log = structlog.get_logger()
 
 
 class LeaseKeeper:
-    """Renews all leases of one process. `renew` returns the ids whose leases still hold."""
+    """Renews all leases of one process. `renew` returns the ids of the jobs still leased."""
 
     def __init__(
         self, renew: Callable[[Sequence[Lease]], Awaitable[Collection[JobId]]], *, every_seconds: float
@@ -54,8 +53,8 @@ class LeaseKeeper:
     async def renew_all(self) -> None:
         """Renew every lease once. While Postgres is unavailable, the next heartbeat tries again.
 
-        A lease missing from one renewal may belong to a job that is ending; after two it counts as lost. Nothing can be
-        written or sent in between, because the fence has moved.
+        A lease missing once may belong to a job that is ending; missing twice, it is lost. Nothing can be written or
+        sent in between, because the fence has moved.
         """
         leases = list(self._working)
         if not leases:

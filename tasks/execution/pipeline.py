@@ -1,8 +1,8 @@
 """Runs one job: claim, attempt, decide, record, settle.
 
 Invariants: nothing is sent before its attempt row is stored; nothing is written without the fence; settlement follows
-the commit, and a lost one is repaired from Postgres. A bug in one job ends that job as dead with its cost booked: left
-to its lease, the job would hit the bug, and pay, again.
+the commit, and a lost one is repaired from Postgres. A bug ends its job as dead with the cost booked: left to its
+lease, the job would meet the bug, and pay, again.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ UNCHECKED = "The reply could not be checked against its contract."
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AttemptResult:
-    """One attempt's outcome with its row and settlement to write; both None when nothing was sent."""
+    """One attempt's outcome, row and settlement; the latter two are None when nothing was sent."""
 
     outcome: Outcome
     closed: ClosedAttempt | None = None
@@ -52,7 +52,7 @@ class AttemptResult:
 
 
 async def run_job(job_id: JobId, generation: int, deps: Deps) -> None:
-    """Run a job for one lease. Safe to call twice: a job that is taken, stale or terminal is left alone."""
+    """Run a job for one lease. Safe to call twice: a taken, stale or terminal job is left alone."""
     claim = asyncio.ensure_future(deps.jobs.hold(job_id, generation))
     async with _handing_back(claim, deps):
         held = await run_shielded(claim)
@@ -64,10 +64,10 @@ async def run_job(job_id: JobId, generation: int, deps: Deps) -> None:
 async def live(
     held: LeasedJob, deps: Deps, on_chunk: OnChunk | None = None, patience_seconds: float = 0.0
 ) -> tuple[Outcome, Decision]:
-    """Attempt, decide and record until the lease has nothing more to do; return the last outcome and decision.
+    """Attempt, decide and record until the lease ends; return the last outcome and decision.
 
-    For a synchronous caller, `on_chunk` receives the stream, and retries and waits that end within `patience_seconds`
-    happen here instead of in Postgres.
+    For a synchronous caller, `on_chunk` receives the stream, and retries that end within `patience_seconds` happen here
+    instead of in Postgres.
     """
     with deps.marking(held.job.id):
         return await _live(held, deps, on_chunk, patience_seconds)
@@ -102,9 +102,9 @@ async def _live(
 
 @asynccontextmanager
 async def _handing_back(claim: asyncio.Future[LeasedJob | None], deps: Deps) -> AsyncIterator[None]:
-    """On cancellation, return the job to its lane at once, also when its claim was still under way.
+    """On cancellation, return the job to its lane at once, even while its claim is under way.
 
-    When the lease was already lost, this changes nothing.
+    No effect when the lease was already lost.
     """
     try:
         yield
@@ -117,9 +117,9 @@ async def _handing_back(claim: asyncio.Future[LeasedJob | None], deps: Deps) -> 
 
 
 async def _recall(job: Job, deps: Deps) -> AttemptResult | None:
-    """Look up at the provider replies of earlier leases that were never recorded, so that none is paid for twice.
+    """Look up replies of earlier leases at the provider, so that they are not paid for twice.
 
-    A job costs at most as many calls of unknown outcome as it has tries.
+    A job may have at most as many calls of unknown outcome as it has tries.
     """
     suspended = await deps.jobs.suspended(job.id)
     for opened in suspended:
@@ -143,7 +143,7 @@ async def _decide(job: Job, outcome: Outcome, progress: Progress, deps: Deps) ->
 async def _write_down(lease: Lease, tried: AttemptResult, decision: Decision, deps: Deps) -> tuple[bool, Decision]:
     """Record and settle; return whether the fence held, and the recorded decision.
 
-    When the record cannot be written, write the minimum: a dead letter and the cost of its call.
+    An unwritable record is replaced by a dead letter with the cost of its call.
     """
     kept = await guarded(
         deps.jobs.record(lease, tried.closed, decision), _nothing, "record_failed", job_id=lease.job_id
@@ -191,7 +191,7 @@ async def _attempt(job: Job, progress: Progress, fence: int, deps: Deps, on_chun
 async def _without_grant(
     job: Job, progress: Progress, refusal: Refusal, deps: Deps, on_chunk: OnChunk | None
 ) -> AttemptResult:
-    """Return the refusal, or an earlier answer to the same request if the exhausted budget's policy says so."""
+    """Return the refusal, or an earlier answer if the exhausted budget's policy allows it."""
     if refusal.counter is None:
         return AttemptResult(outcome=NotAllowed(refusal=refusal))
     further = [_quoted(job, target, progress, deps) for target in progress.chain[progress.position + 1 :]]
@@ -231,7 +231,7 @@ async def _answer(job: Job, plan: Plan, opened: OpenedAttempt, deps: Deps, on_ch
 
 
 async def _replied(job: Job, opened: OpenedAttempt, reply: Reply, deps: Deps) -> AttemptResult:
-    """Judge the reply and close the attempt. If the check hits a bug, the reply counts as invalid."""
+    """Judge the reply and close the attempt. If the check hits a bug, the reply is invalid."""
     judged = await guarded(
         deps.models.judge(reply, job.contract, job.tenant_id),
         lambda: Invalid(reply=reply, complaint=UNCHECKED),

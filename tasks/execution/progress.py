@@ -17,9 +17,8 @@ _THROTTLES = frozenset({TroubleKind.THROTTLE, TroubleKind.RAMP})
 class Progress:
     """Counts since the lease was taken, the body to send next, and its target.
 
-    `streamed` is set once the caller has received a chunk, which cannot be taken back. `patient_until` is when a
-    synchronous caller's wait within the lease ends. `waiting_since` is when the current wait for a limit began, and
-    `wait_reason` which limit that is.
+    `streamed`: the caller has received a chunk, which cannot be taken back. `patient_until`: the end of a synchronous
+    caller's wait within the lease. `waiting_since` and `wait_reason`: start and limit of the current wait.
     """
 
     body: JsonObject
@@ -45,11 +44,11 @@ class Progress:
 
     @property
     def waits_for_share(self) -> bool:
-        """Whether the job waits for its tenant's share. Otherwise, or when unknown, it waits for the bucket."""
+        """Whether the job waits for its tenant's share; otherwise, or if unknown, for the bucket."""
         return self.wait_reason in TENANT_REASONS
 
     def waited(self, reason: WaitReason, asked_at: datetime) -> "Progress":
-        """The progress of a job that must wait for `reason`; a wait for a different limit starts anew."""
+        """The progress of a job that must wait for `reason`; a different wait starts anew."""
         waits = replace(self, wait_reason=reason)
         goes_on = self.waiting_since is not None and waits.waits_for_share == self.waits_for_share
         return waits if goes_on else replace(waits, waiting_since=asked_at)

@@ -12,7 +12,7 @@ _MARK = "Your previous reply was not accepted: "
 
 
 def with_complaint(original: JsonObject, reply_text: str | None, complaint: str) -> JsonObject:
-    """The original request with the last rejected reply and its complaint; earlier rounds are dropped."""
+    """The original request, the last rejected reply and its complaint, without earlier rounds."""
     said = (reply_text or "")[:MAX_QUOTED_REPLY_CHARACTERS]
     messages = list(original.get("messages", ()))
     if said:

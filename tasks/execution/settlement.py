@@ -39,7 +39,7 @@ class AttemptClose:
 def close_with_reply(
     opened: OpenedAttempt, reply: Reply, judged: Judged, now: datetime, *, price: Price
 ) -> AttemptClose:
-    """Post what the reply cost. A reply without usage is posted at its reservation, the only safe figure."""
+    """Post the reply's cost; without usage post the reservation, the only safe figure."""
     usage = reply.usage
     cost = price.cost(usage) if usage else opened.grant.cost_nano_usd
     tokens = usage.total_tokens if usage else opened.grant.tokens

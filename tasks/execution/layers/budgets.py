@@ -40,7 +40,7 @@ class UnbudgetedModels(Protocol):
         """Make the call. Trouble is returned, not raised."""
 
     async def look_up(self, target: Target, attempt_id: AttemptId) -> Reply | None:
-        """The provider's stored reply to an earlier call that was never received; None where it has none."""
+        """The provider's stored reply to a call that lost its answer; None where it has none."""
 
     def served_price(self, opened: OpenedAttempt, reply: Reply) -> Price:
         """Price per million tokens of this reply."""
@@ -61,7 +61,7 @@ class BudgetedModels:
         self.judge = models.judge
 
     def chain(self, model: str) -> tuple[Target, ...]:
-        """Targets to try in order; for a model removed from the configuration, one target without an account."""
+        """Targets to try in order; for a model no longer configured, one target without an account."""
         try:
             return self._models.chain(model)
         except UnknownModel:

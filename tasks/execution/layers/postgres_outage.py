@@ -1,9 +1,9 @@
-"""Retries the pipeline's writes to Postgres in place while Postgres is unavailable.
+"""Retries the pipeline's writes in place while Postgres is unavailable.
 
-A finished reply waits in its slot, so it is neither lost nor paid for twice. The buffer is bounded by the slots.
-Waiting is safe, because the fence decides when Postgres is back. A write may be repeated when its result was lost: a
-claim has a name, an attempt its id, a record its fence. One exception: the job's `tries` may count a retry within a
-synchronous caller's lease twice. A process logs once per outage that it waits.
+A finished reply waits in its slot, so it is neither lost nor paid for twice; the slots bound the buffer. The fence
+makes waiting safe. Writes may be repeated when their result was lost: a claim has a name, an attempt its id, a record
+its fence. Exception: the job's `tries` may count a retry within a synchronous caller's lease twice. A process logs once
+per outage that it waits.
 """
 
 import itertools
@@ -26,19 +26,21 @@ log = structlog.get_logger()
 
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 2.0
-"""Longest pause between two tries of one write, before jitter of half of it up or down: slots do not reconnect in
-lockstep."""
+"""Longest pause between two tries of one write, before jitter of up to half: slots must not reconnect in lockstep."""
 
 
 class NamedClaims(Jobs, Protocol):
     """Jobs with claims that may be repeated."""
 
     async def hold(self, job_id: JobId, generation: int, claim: str | None = None) -> LeasedJob | None:
-        """Claim the job. Repeating a claim under its unique name returns the lease that it has already taken."""
+        """Claim the job. Repeating a claim's unique name returns the lease that it already took."""
 
 
 class PatientJobs:
-    """`tasks.execution.deps.Jobs` that waits for Postgres, at most `most_seconds` per write (None: without limit)."""
+    """`tasks.execution.deps.Jobs` that waits for Postgres.
+
+    Each write waits at most `most_seconds` (None: without limit).
+    """
 
     def __init__(
         self,
@@ -70,7 +72,7 @@ class PatientJobs:
         return await self._patiently(lambda: self._jobs.suspended(job_id))
 
     async def hand_back(self, lease: Lease) -> bool:
-        """Release the lease without waiting for Postgres: an ending process has no time, and leases expire."""
+        """Release the lease without waiting for Postgres: an ending process has no time; leases expire."""
         return await self._jobs.hand_back(lease)
 
     def renewing(self, lease: Lease) -> AbstractAsyncContextManager[None]:

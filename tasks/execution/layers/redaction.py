@@ -1,7 +1,7 @@
 """Drops prompts and replies from attempts when `privacy.store_content = false`.
 
-The job's own request and result stay, because they are the work. A complaint keeps its path and rule, without the value
-that it quotes; an error keeps its kind, status and code.
+The job's own request and result stay: they are the work. A complaint keeps its path and rule without the quoted value;
+an error keeps its kind, status and code.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
-"""Keeps a job successful when Redis is unavailable for its settlement.
+"""Tolerates an unavailable Redis at settlement, so that the job does not fail.
 
-Postgres knows how the attempt ended, and upkeep settles it in Redis when its reservation runs out. Admission is
-different: without Redis nothing is sent.
+Postgres knows how the attempt ended, and upkeep settles it in Redis when its reservation expires. Without Redis,
+admission still sends nothing.
 """
 
 import structlog
@@ -29,7 +29,7 @@ class SettlingGate:
         return self._gate.epoch
 
     async def admit(self, ask: Ask) -> Grant | Wait | Refusal:
-        """Ask for admission, waiting in place up to `hold_seconds`; while Redis is unavailable nothing is admitted."""
+        """Ask for admission, waiting in place up to `hold_seconds`. Without Redis nothing is admitted."""
         try:
             return await self._gate.admit(ask)
         except RedisUnavailable as error:
@@ -37,7 +37,7 @@ class SettlingGate:
             return Refusal(reason=RefusalReason.NOT_READY)
 
     async def settle(self, settlement: Settlement) -> bool:
-        """Replace the reservation by the actual usage and cost; False also while Redis is unavailable."""
+        """Replace the reservation by the actual usage and cost; False also without Redis."""
         if settlement.actual_nano_usd > settlement.grant.cost_nano_usd:
             log.warning("cost_beyond_reservation", **_beyond(settlement))
         try:
@@ -51,14 +51,14 @@ class SettlingGate:
         return settled
 
     async def penalize(self, target: Target, penalty: Penalty) -> None:
-        """Freeze the target for all workers. While Redis is unavailable, each worker learns it from its own refusal."""
+        """Freeze the target for all workers. Without Redis, each learns it from its own refusal."""
         try:
             await self._gate.penalize(target, penalty)
         except RedisUnavailable as error:
             log.warning("penalty_lost", target=str(target), reason=error.message)
 
     async def doubt_account(self, account: str, reason: str, job_id: JobId) -> bool:
-        """Count a rejection of this account. While Redis is unavailable, the next job that meets one counts it."""
+        """Count a rejection of this account. Without Redis, the next job's rejection is counted."""
         try:
             stopped = await self._gate.doubt_account(account, reason, job_id)
         except RedisUnavailable as error:
@@ -72,7 +72,7 @@ class SettlingGate:
 
 
 def _beyond(settlement: Settlement) -> dict[str, object]:
-    """Log fields of a cost above its reservation (dearer tier, or output beyond the limit); it is booked in full."""
+    """Log fields of a cost above its reservation: a dearer tier, or output beyond the limit."""
     grant = settlement.grant
     return {
         "stamp": grant.stamp,
