@@ -1,8 +1,8 @@
 """Limits synchronous calls in one process and shares the places between tenants.
 
-One tenant may hold all places except a reserve. The reserve is for tenants with few calls under way, so a single call
-finds a place beside any number of slow ones. Waiting calls are served by tenant, the one with the fewest calls under
-way first, and within a tenant in order of arrival.
+One tenant may hold all places but a reserve, which is for tenants with few calls under way: a single call finds a place
+beside any number of slow ones. Waiting calls are served by tenant, fewest calls under way first, and within a tenant in
+order of arrival.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ class CallPlaces:
 
     @asynccontextmanager
     async def held(self, tenant_id: TenantId, patience_seconds: float) -> AsyncIterator[None]:
-        """Hold a place for the block. Raises ShareUsedUp when none becomes free within `patience_seconds`."""
+        """Hold a place for the block. Raises ShareUsedUp if none is free within `patience_seconds`."""
         await self._take(tenant_id, patience_seconds)
         try:
             yield
@@ -89,7 +89,7 @@ class CallPlaces:
             self._serve(following)
 
     def _serve(self, tenant_id: TenantId) -> None:
-        """Give this tenant's oldest waiting call a place; the tenant then queues behind others with as few calls."""
+        """Give this tenant's oldest waiting call a place; the tenant moves behind its equals."""
         queue = self._waiting.pop(tenant_id)
         place = queue.popleft()
         if queue:

@@ -1,6 +1,6 @@
-"""Implements the three Celery tasks without Celery: run a slice, submit a body, complete a body.
+"""Runs a slice, submits a body or completes a body: the three Celery tasks without Celery.
 
-The task names, the one positional argument and the use of the queue as the lane are public and fixed.
+The task names, the one positional argument and the queue as the lane are public and fixed.
 """
 
 import asyncio
@@ -89,7 +89,7 @@ def lane_of(queue: str) -> Lane:
 
 
 def _size(body: Any) -> int:  # noqa: ANN401 - unparsed
-    """Bytes of the body as HTTP would carry it. Celery's JSON is longer, because it escapes non-ASCII."""
+    """Bytes of the body as over HTTP. Celery's JSON may be longer: it escapes non-ASCII."""
     return len(dumps(body))
 
 

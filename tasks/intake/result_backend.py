@@ -1,7 +1,7 @@
-"""Stores results for Celery callers in Celery's own format, under their task ids. Runs in a thread.
+"""Stores results for Celery callers in Celery's format, under their task ids. Runs in a thread.
 
-The result backend is the Redis that is also the broker. Results expire after `result_expires`. Storing twice is
-harmless, because the second write is the same.
+The result backend is the broker's Redis. Results expire after `result_expires`. Storing twice is harmless: the second
+write is the same.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ class ResultBackend:
         await self._store(task_id, value, states.SUCCESS)
 
     async def fail(self, task_id: str, error: Exception) -> None:
-        """Make the caller's `get` raise an exception with the error's name and message. Raises RedisUnavailable."""
+        """Make the caller's `get` raise the error's name and message. Raises RedisUnavailable."""
         await self._store(task_id, error, states.FAILURE)
 
     async def revoke(self, task_id: str, reason: str) -> None:

@@ -71,7 +71,7 @@ class Deliveries:
         self._isolation = Isolation("deliver", end=self._refuse, clock=clock)
 
     async def deliver(self) -> int:
-        """Deliver one round; return the number delivered. Raises RedisUnavailable and PostgresUnavailable."""
+        """Deliver a round; return the number delivered. Raises RedisUnavailable, PostgresUnavailable."""
         await self._promises.notice_rested()
         ready, delivered = list(await self._promises.ready()), 0
         for start in range(0, len(ready), DELIVERED_AT_ONCE):
@@ -84,7 +84,7 @@ class Deliveries:
         return delivered
 
     async def _deliver(self, promise: Delivery) -> int:
-        """Return 1 when delivered; 0 when the job was replayed meanwhile, so that the result stays owed."""
+        """Return 1 when delivered; 0 when the job was replayed meanwhile: its result stays owed."""
         rested = await self._ends.rested(promise.job_id)
         if rested is None:
             return 0
@@ -92,7 +92,7 @@ class Deliveries:
         return 1
 
     async def _refuse(self, task_id: str, error: Exception) -> None:
-        """Deliver an error instead of a result that cannot be written, so that the caller does not wait for ever."""
+        """Deliver an error for an unwritable result, so that the caller does not wait for ever."""
         await self._backend.fail(task_id, JobNotCompleted(f"The result cannot be delivered. {reason_of(error)}"))
         await self._promises.delivered([task_id])
 
@@ -104,7 +104,7 @@ class Deliveries:
 
 
 def completed_job(rested: JobResult) -> JsonObject:
-    """The result of a completed job for its Celery caller; `reply` is the chat completion object."""
+    """A completed job as its Celery caller gets it; `reply` is the chat completion object."""
     return {
         "id": rested.job_id,
         "state": rested.state.value,

@@ -1,7 +1,7 @@
-"""Stores new jobs, publishes urgent ones, and runs synchronous calls. Durability begins with the commit in `submit`.
+"""Stores new jobs, publishes urgent ones, and runs synchronous calls.
 
-A failed publish is no error: the row is the truth, and dispatch publishes it within a second or two of Redis being
-back.
+Durability begins with the commit in `submit`. A failed publish is no error: the row is the truth, and dispatch
+publishes it within a second or two of Redis being back.
 """
 
 import time
@@ -38,16 +38,15 @@ from tasks.tenancy.quotas import Quotas
 log = structlog.get_logger()
 
 PATIENCE_SECONDS = 30.0
-"""How long a synchronous caller waits for limits and retries: below the minute after which proxies hang up."""
+"""Wait of a synchronous caller for limits and retries: below the minute after which proxies hang up."""
 
 SILENT_SECONDS = 5.0
-"""How long urgent jobs are left to dispatch after a failed publish, because each failure takes six seconds to
-notice."""
+"""Time urgent jobs are left to dispatch after a failed publish: noticing each failure takes six seconds."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TenantLimits:
-    """Quotas, allowances and call places, which keep one tenant from crowding out the others in this process."""
+    """Per-process limits that keep one tenant from crowding out the others."""
 
     quotas: Quotas
     allowances: Allowances
@@ -80,10 +79,10 @@ class Intake:
         self._publish_again_at = float("-inf")
 
     async def submit(self, job: NewJob) -> Submission:
-        """Store a job and publish it if its lane is urgent. Safe to call twice under one idempotency key.
+        """Store a job and publish it if its lane is urgent. Safe to repeat under one idempotency key.
 
-        A tenant with many published urgent jobs has the rest left to dispatch, which is fair between tenants. Raises
-        QuotaReached, except for a job that is already stored, which is returned.
+        If the tenant has many published urgent jobs, dispatch takes the rest, fairly between tenants. Raises
+        QuotaReached, but returns a job that is already stored.
         """
         self._check(job)
         try:
@@ -105,9 +104,9 @@ class Intake:
     async def complete(self, job: NewJob, on_chunk: OnChunk | None = None) -> JobResult:
         """Run a job in this process by the same pipeline, and wait for its end.
 
-        The call first waits for a place of its tenant. A job that would have to wait longer than its caller is
-        cancelled, and the result names what it waited for. A job that is already stored needs neither a place nor room
-        in a quota. Raises ShareUsedUp and QuotaReached.
+        The call first waits for a place of its tenant. A job that must wait longer than its caller is cancelled; the
+        result names what it waited for. A job that is already stored needs neither place nor quota. Raises ShareUsedUp
+        and QuotaReached.
         """
         self._check(job)
         began = time.monotonic()
@@ -150,7 +149,7 @@ class Intake:
         lane: Lane,
         lanes: frozenset[Lane] | None = None,
     ) -> StoredBatch:
-        """Store a batch; upkeep reads its file later. Raises InvalidRequest for invalid terms, and QuotaReached.
+        """Store a batch; upkeep reads its file. Raises InvalidRequest for its terms, and QuotaReached.
 
         Its lines may name `lanes`, or its tenant's lanes when that is None.
         """
@@ -169,14 +168,14 @@ class Intake:
         )
 
     async def cancel_batch(self, batch_id: BatchId, tenant_id: TenantId) -> bool:
-        """Stop a batch: cancel jobs that have not begun; running jobs may finish. False when nothing can be stopped."""
+        """Cancel a batch's unstarted jobs; running ones may finish. False if it cannot be stopped."""
         return await self._batches.cancel(batch_id, tenant_id)
 
     def _may_publish(self) -> bool:
         return time.monotonic() >= self._publish_again_at
 
     async def _tell_workers(self, accepted: Submission, tenant_id: TenantId) -> None:
-        """Publish a job, or leave it to dispatch. On any failure the job is stored, and dispatch takes it."""
+        """Publish a job or leave it to dispatch. On any failure dispatch takes the stored job."""
         try:
             if await self._limits.allowances.take(tenant_id, accepted.lane):
                 await self._publish(accepted)

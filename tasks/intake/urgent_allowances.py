@@ -1,10 +1,10 @@
 """Decides whether intake publishes an urgent job at once or leaves it to dispatch.
 
-Intake publishes while the tenant has few published jobs in that lane that wait for a worker. Jobs that intake publishes
-are served in order of arrival, so many of one tenant would delay those of others; dispatch is fair between tenants.
+Intake publishes while few of the tenant's published jobs in that lane wait for a worker. They are served in order of
+arrival, so many of one tenant would delay others; dispatch is fair between tenants.
 
-A process counts the waiting jobs, publishes as many as there is room for, and counts again. Several processes may each
-publish that many.
+A process counts the waiting jobs, publishes up to the limit, and counts again. Several processes may each publish that
+many.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ class Allowances:
         self._counting = asyncio.Lock()
 
     async def take(self, tenant_id: TenantId, lane: Lane) -> bool:
-        """Take room for one job; return whether it may be published at once. Raises PostgresUnavailable."""
+        """Take room for one job; False when dispatch should publish it. Raises PostgresUnavailable."""
         flow = (tenant_id, lane)
         if self._left.get(flow, 0) <= 0:
             async with self._counting:
