@@ -1,6 +1,6 @@
-"""Turns the body of a chat completion into a job, by the same rules for HTTP, Celery and batch lines.
+"""Turns a chat completion body into a job, by the same rules for HTTP, Celery and batches.
 
-Penstock's own fields are removed from the body and from `metadata`; everything else is kept unchanged.
+Penstock's own fields are removed from the body and from `metadata`; the rest is unchanged.
 """
 
 import hashlib
@@ -92,10 +92,10 @@ def parse_chat_request(body: Any, origin: Origin, vocabulary: Vocabulary, now: d
 
 
 def digest(body: JsonObject) -> str:
-    """Hex SHA-256 of the canonical request: equal requests have equal digests, whatever the order of their keys.
+    """Hex SHA-256 of the canonical request, independent of the order of keys.
 
-    Every request passes this check: it raises InvalidRequest with the field's name for content that cannot be stored,
-    which is NUL and lone surrogates in any string or key, and more than 64 levels of nesting.
+    Every request passes here. Raises InvalidRequest with the field's name for content that cannot be stored: NUL or
+    lone surrogates in a string or key, or more than 64 levels of nesting.
     """
     try:
         canonical = dumps(body, SORTED_KEYS)
@@ -124,7 +124,7 @@ def _without_extras(body: JsonObject) -> JsonObject:
 
 
 def wants_validated_stream(body: JsonObject) -> bool:
-    """Whether a stream begins only after the whole reply is known to meet its contract. Raises InvalidRequest."""
+    """Whether to hold a stream until the whole reply meets its contract. Raises InvalidRequest."""
     value = _extras(body).get("stream_validated", False)
     if isinstance(value, str) and value in {"true", "false"}:
         return value == "true"
@@ -165,7 +165,7 @@ def _lane(extras: JsonObject, origin: Origin) -> Lane:
 
 
 def usual_lane(default: Lane, lanes: frozenset[Lane]) -> Lane:
-    """The lane of a request that names none: the default, else the next lower allowed lane, else the next higher."""
+    """The lane of a request without one: the default, else the next allowed below, else above."""
     if default in lanes or not lanes:
         return default
     return min(lanes, key=lambda lane: (lane.rank < default.rank, abs(lane.rank - default.rank)))
@@ -191,7 +191,7 @@ def _number(extras: JsonObject, name: str, default: float, most: float) -> float
 
 
 def _user(body: JsonObject) -> str | None:
-    """The end user, for budgets. A value that is no string is ignored here; the provider reports it."""
+    """The end user, for budgets. The provider reports a value that is no string."""
     user = body.get("user")
     if not isinstance(user, str):
         return None
