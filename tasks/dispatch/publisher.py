@@ -38,14 +38,14 @@ class Published:
 
 
 class Publisher:
-    """Publishes slices to lanes. Blocking sockets run in a thread; one call at a time per publisher."""
+    """Publishes slices to lanes, one call at a time. Blocking sockets run in a thread."""
 
     def __init__(self, app: Celery) -> None:
         self._app = app
         self._turn = asyncio.Lock()
 
     async def publish(self, lane: Lane, jobs: Sequence[Published], slice_size: int = 1) -> int:
-        """Send the jobs in slices; return the number of messages. Raises RedisUnavailable; some may then be sent."""
+        """Send the jobs in slices; return the number of messages. RedisUnavailable may leave some sent."""
         slices = list(_slices(jobs, slice_size))
         async with self._turn:
             await asyncio.to_thread(self._send, lane, slices)
@@ -94,7 +94,7 @@ def parse_message(body: Any) -> list[Published]:  # noqa: ANN401 - unparsed
 
 
 def _published(job_id: Any, generation: Any) -> Published:  # noqa: ANN401 - unparsed
-    """Check one pair. Raises ValueError for an impossible id or generation, so that no store is asked about it."""
+    """Check one pair. Raises ValueError for an impossible id or generation, before any store is read."""
     if not isinstance(job_id, str) or ID.fullmatch(job_id) is None:
         raise ValueError("not the id of a job")
     if not isinstance(generation, int) or not 0 <= generation <= HIGHEST_GENERATION:

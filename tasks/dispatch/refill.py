@@ -1,8 +1,8 @@
-"""Publishes queued jobs, up to the prefetch window of each flow. A flow is a lane and a model.
+"""Publishes queued jobs up to the prefetch window of each flow (lane and model).
 
-The backlog stays in Postgres; a job is published only when a worker will want it within seconds. So a million queued
-jobs cost Redis nothing, a cancelled batch stops at once, and an exhausted model does not delay another one. The backlog
-decides which tenants' jobs come next, the flow's window how many.
+The backlog stays in Postgres; a job is published when a worker will want it within seconds. So a million queued jobs
+cost Redis nothing, a cancelled batch stops at once, and an exhausted model delays no other. The backlog picks which
+jobs come next, the flow's window how many.
 """
 
 from collections.abc import Sequence
@@ -22,12 +22,12 @@ REFILL_SHARE = 4
 """A flow is refilled when a quarter of its window is free, so that a long backlog is sent in full slices."""
 
 FEWEST_MESSAGES = 8
-"""Minimum number of messages per refill. A small refill is sent job by job, so that an idle system adds no wait and its
-workers share the work; a larger one in slices, which cost a worker less per job."""
+"""Minimum messages per refill. Small refills go job by job, so that an idle system adds no wait and its workers share
+the work; larger ones go in slices, which cost a worker less per job."""
 
 MOST_URGENT_AHEAD = 128
-"""Limit of published and unclaimed urgent jobs per flow: at most so many precede another tenant's next job, besides
-those that intake publishes. Workers claim as many within one or two rounds of dispatch."""
+"""Most published and unclaimed urgent jobs per flow: another tenant's next job waits behind at most these and intake's
+own. Workers claim as many within one or two rounds of dispatch."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,7 +1,7 @@
-"""Computes how many jobs of a flow to publish now: none when the target's wait exceeds `hold_seconds`.
+"""Computes how many jobs of a flow to publish now: none if the wait exceeds `hold_seconds`.
 
-So the backlog of an exhausted model stays in Postgres and occupies no slot that another model could use. Reads the
-bucket, never writes it. Without Redis there is no window, and dispatch waits.
+The backlog of an exhausted model stays in Postgres and takes no slot from another. Reads the bucket, never writes it.
+Without Redis there is no window, and dispatch waits.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,8 +15,8 @@ from schemas.lanes import Lane
 
 DAY_MS = 86_400_000
 LINE_SHARE = 0.75
-"""Share of `hold_seconds` that the queue at a target may take. A job that would wait longer is parked and returns too
-late for a slot that is reserved for it; and published jobs arrive a little after this measurement."""
+"""Share of `hold_seconds` that the queue at a target may take. A job that waits longer is parked and returns too late
+for its reserved slot; and published jobs arrive a little after this measurement."""
 
 SHORTEST_LINE_SECONDS = 0.5
 """Lower bound of the queue's length, for a small `hold_seconds`: what a target admits between two rounds of
@@ -57,10 +57,10 @@ class Buckets(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Opening:
-    """A target's capacity for one lane. `wait_ms` is the wait of a new job; a `per_second` of None is unlimited.
+    """A target's capacity for one lane.
 
-    `per_second` is the rate of admission; `at_once` is how many calls may begin together when only concurrency is
-    limited.
+    `wait_ms` is a new job's wait, `per_second` the admission rate (None: unlimited), `at_once` the calls that may begin
+    together when only concurrency is limited.
     """
 
     wait_ms: int = 0
@@ -69,7 +69,7 @@ class Opening:
     stopped: bool = False
 
     def room(self, line_seconds: float) -> int | None:
-        """How many jobs may be published so that the queue stays below `line_seconds`; None is unlimited."""
+        """How many jobs fit in a queue of `line_seconds`; None is unlimited."""
         if self.per_second is None:
             return None
         return max(1, self.at_once + round(self.per_second * max(0.0, line_seconds - self.wait_ms / 1_000)))
@@ -112,7 +112,7 @@ class Openings:
         return self._run_ahead if room is None else min(self._run_ahead, room)
 
     async def _opening(self, flow: Flow) -> Opening:
-        """The capacity of the first target in the chain without a stopped account: jobs skip stopped accounts."""
+        """The capacity of the chain's first target without a stopped account; jobs skip stopped ones."""
         try:
             targets = self._chain(flow.model)
         except UnknownModel:
@@ -165,9 +165,9 @@ def _exhausted_ms(day: DimensionSnapshot) -> int:
 
 
 def _pace(snapshot: LimitsSnapshot, lane: Lane) -> tuple[float | None, int]:
-    """The rate that the per-minute limits admit, and how many calls may begin at once where there are none.
+    """The admission rate per second, and the calls that may begin at once without such a rate.
 
-    Token limits are converted to requests by the recent tokens per request. When no concurrency slot is free, or only
+    Token limits are converted by the last minute's tokens per request. When no concurrency slot is free, or only
     concurrency is limited, the rate is at most that of the last minute.
     """
     requests, tokens = snapshot.requests_per_minute.effective, snapshot.tokens_per_minute.effective
