@@ -1,6 +1,6 @@
 """Reads and writes the lines of OpenAI's batch files, and reports errors in them. Pure.
 
-A single wrong line refuses the whole file, as at OpenAI, so that nobody pays for half a batch by accident. At most
+One wrong line refuses the whole file, as at OpenAI, so that nobody pays for half a batch by accident. At most
 `MAX_REPORTED_ERRORS` errors are reported.
 """
 
@@ -41,7 +41,7 @@ _ERROR_OF_STATE = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LineError:
-    """An error of one line, as `errors.data` of a batch reports it. Lines count from 1; None means the whole batch."""
+    """One line's error, as in `errors.data` of a batch. Lines count from 1; None is the batch."""
 
     code: str
     message: str
@@ -78,7 +78,7 @@ class LineReader:
         self._has_logged = False
 
     def read(self, number: int, line: bytes) -> NewJob | LineError:
-        """The job of one line, or the line's error. Never raises: a bug over one line becomes an error of that line."""
+        """The line's job or its error. Never raises: a bug becomes an error of the line."""
         try:
             return self._read(number, line)
         except Exception:  # a bug over one line must not fail the others
@@ -144,7 +144,7 @@ class LineReader:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RestedJob:
-    """What a terminal job contributes to its batch's files. `reply` is JSON text, copied without parsing."""
+    """A terminal job's part of its batch's files. `reply` is JSON text, copied without parsing."""
 
     job_id: JobId
     custom_id: str
@@ -155,7 +155,7 @@ class RestedJob:
 
 
 def output_line(job: RestedJob, stopped: str | None = None) -> bytes:
-    """A line of the output file (completed) or of the error file (anything else), with its newline.
+    """A line of the output file (completed) or error file (any other), with its newline.
 
     `stopped` is why the batch stopped itself, for cancelled requests.
     """

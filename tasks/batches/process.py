@@ -1,9 +1,9 @@
 """Reads and checks batch files, stores their jobs, and writes the result files.
 
-Runs in upkeep, so that a web process may die at any moment. Work is done in slices, with turns between tenants. Each
-step may run twice: jobs are inserted under the key of batch id and custom id, and result files are written before the
-batch names them. Every file is read and parsed twice, so that a wrong line refuses it whole without holding it in
-memory. An error of one line, or of one batch, ends that batch only.
+Runs in upkeep, so that a web process may die at any moment, in slices with turns between tenants. Each step may run
+twice: jobs are inserted under batch id and custom id, and result files are written before the batch names them. Each
+file is read and parsed twice, to refuse it whole without holding it in memory. An error of one line, or of one batch,
+ends only that batch.
 """
 
 import time
@@ -68,7 +68,7 @@ class Batches:
         self._writing = Turns(Isolation("finish_batches", end=self._fail, clock=clock), clock)
 
     async def start_new(self) -> int:
-        """Continue reading files of new batches, one turn per tenant that has some."""
+        """Continue reading files of new batches, one turn per tenant with some."""
         return await self._reading.round(
             [
                 Work(tenant_id=terms.tenant_id, name=terms.batch_id, run=partial(self._start, terms, file_id))
@@ -77,7 +77,7 @@ class Batches:
         )
 
     async def finish_rested(self) -> int:
-        """Continue writing files of batches with only terminal jobs, one turn per tenant that has some."""
+        """Continue writing files of batches with only terminal jobs, one turn per tenant with some."""
         return await self._writing.round(
             [
                 Work(tenant_id=terms.tenant_id, name=terms.batch_id, run=partial(self._finish, terms))
@@ -149,7 +149,7 @@ class Batches:
         await self._insert(terms, waiting, stored)
 
     async def _insert(self, terms: BatchTerms, jobs: Sequence[NumberedJob], stored: int) -> None:
-        """Store the jobs together; on failure one by one, to find the line. Raises LineRefused with it."""
+        """Store the jobs together; on failure one by one. Raises LineRefused with the faulty line."""
         is_held = terms.canary is not None and stored >= terms.canary
         insert = self._jobs.insert_held if is_held else self._jobs.insert
         if not jobs:

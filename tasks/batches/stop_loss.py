@@ -1,7 +1,7 @@
 """Judges batches with stop-losses: hold after the canary, let go on, or stop.
 
-Runs in upkeep once a second. When a batch is stopped, calls under way may finish and are paid for; only a budget of the
-scope `batch` is a limit that can never be exceeded. Every step is a compare-and-set on the phase, so it may run twice.
+Runs in upkeep once a second. Calls under way when a batch stops may finish and are paid for; only a budget of the scope
+`batch` can never be exceeded. Every step is a compare-and-set on the phase, so it may run twice.
 """
 
 from collections.abc import Sequence
@@ -64,7 +64,7 @@ class StopLossRows(Protocol):
     """Stores batches with stop-losses. Every write is a compare-and-set on the phase."""
 
     async def watched(self) -> Sequence[Watched]:
-        """Batches in progress with a stop-loss, the oldest of each tenant first, with current counts."""
+        """Batches in progress with stop-loss and current counts, the oldest of each tenant first."""
 
     async def stop(self, batch_id: BatchId, reason: str) -> bool:
         """Cancel jobs that have not begun, and store the reason."""
@@ -126,7 +126,7 @@ def judge(batch: Watched) -> Verdict:
 
 
 def _after_canary(terms: StopLoss, tally: Tally) -> Verdict:
-    """Release the rest when the projection is within the cost cap, or nothing is held; otherwise hold."""
+    """Release the rest if its projected cost is within the cap or nothing is held; else hold."""
     projected = tally.projected_nano_usd
     cap = terms.max_cost_nano_usd
     if not tally.held or (cap is not None and projected <= cap):

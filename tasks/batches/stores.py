@@ -23,7 +23,7 @@ class JobRows(Protocol):
         """Store jobs in one transaction, idempotently by (tenant, key). Raises IdempotencyConflict."""
 
     async def insert_running(self, job: NewJob) -> LeasedJob | Submission:
-        """Store a job as running in this process, or return the job that already has its idempotency key."""
+        """Store a job as running in this process, or return the job with its idempotency key."""
 
     async def named_by_key(self, job: NewJob) -> Submission | None:
         """The stored job with this one's idempotency key, if any. Raises IdempotencyConflict."""

@@ -25,7 +25,7 @@ def checked_endpoint(endpoint: str) -> str:
 
 
 def window_seconds(completion_window: str) -> int:
-    """Seconds of a completion window: `<n>m`, `<n>h` or `<n>d` of up to 30 days. Raises InvalidRequest.
+    """Seconds of a window: `<n>m`, `<n>h` or `<n>d` of up to 30 days. Raises InvalidRequest.
 
     OpenAI accepts only `24h`.
     """
@@ -40,9 +40,10 @@ def window_seconds(completion_window: str) -> int:
 
 
 def stop_loss(metadata: Mapping[str, str] | None) -> StopLoss:
-    """The stop-loss of `max_cost_usd`, `max_error_rate` (0 to 1) and `canary` (number of requests that go first).
+    """The stop-loss in a batch's metadata.
 
-    Raises InvalidRequest, naming the metadata entry that must change.
+    Keys: `max_cost_usd`, `max_error_rate` (0 to 1), `canary` (number of requests that go first). Raises InvalidRequest,
+    naming the key that must change.
     """
     given = dict(metadata or {})
     rate, canary = given.get("max_error_rate"), given.get("canary")
