@@ -25,8 +25,8 @@ from tasks.maintenance.slices import Clock, Slice
 log = structlog.get_logger()
 
 LETTERS_PER_WRITE = 200
-"""Letters stored in one transaction if they are small; a slice (`tasks.maintenance.slices`) limits their bytes and
-values. After an import that was killed in the middle, the next import continues from there."""
+"""Small letters per transaction; a slice (`tasks.maintenance.slices`) limits bytes and values. After an import was
+killed, the next one continues from there."""
 
 HELD_BYTES = 4_000_000
 """Bytes of lines held in memory until all lines are known to be good; beyond this, lines are held on disk."""
@@ -82,7 +82,7 @@ class Imported:
 
 
 class Imports:
-    """Imports all lines of a stream, or none if one is wrong."""
+    """Imports all lines of a stream, or none if one is invalid."""
 
     def __init__(self, rows: LetterRows, *, clock: Clock = time.monotonic) -> None:
         self._rows, self._clock = rows, clock
@@ -92,9 +92,9 @@ class Imports:
     ) -> Imported:
         """Store the dead letter of each line. Empty lines are skipped; a dry run stores nothing.
 
-        Lines are numbered from `first_line`. Raises InvalidRequest with the numbers of wrong lines; then nothing is
-        stored, except that a line that cannot be stored leaves the lines before it imported. Safe to call again with
-        the same lines: a letter that is already here stays as it is.
+        Lines are numbered from `first_line`. Raises InvalidRequest with the numbers of wrong lines, and stores nothing
+        then. A valid line that cannot be stored leaves the lines before it imported. Safe to repeat: a letter already
+        here stays as it is.
         """
         with SpooledTemporaryFile(max_size=HELD_BYTES) as kept:
             checked = await self._checked(lines, reader, now, first_line, kept)
@@ -112,7 +112,7 @@ class Imports:
         first_line: int,
         kept: SpooledTemporaryFile[bytes],
     ) -> int:
-        """Keep every line with its number; return how many. Raises InvalidRequest with the wrong lines."""
+        """Keep and count every line. Raises InvalidRequest with the wrong lines."""
         number, checked, wrong = first_line - 1, 0, list[tuple[int, InvalidRequest]]()
         turn = Slice(self._clock)
         turn.begin()
@@ -150,7 +150,7 @@ class Imports:
         return stored + await self._bring(letters)
 
     async def _bring(self, letters: Sequence[tuple[int, Letter]]) -> int:
-        """Store the letters together; on failure one by one. Raises InvalidRequest with the faulty line."""
+        """Store the letters together; on failure one by one. Raises InvalidRequest with the wrong line."""
         try:
             return len(await self._rows.bring([_row(letter) for _, letter in letters]))
         except Unavailable:

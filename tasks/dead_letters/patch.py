@@ -1,6 +1,7 @@
-"""Applies a replay's patch to one dead letter. Pure: the same letter and patch give the same request.
+"""Applies a replay's patch to one dead letter. Pure.
 
-A changed model or contract appears both in the request body and in the job's columns.
+A new model is set in the request body and in the job's column. A new contract is set in the column, and a
+`response_format` that would override it is removed from the body.
 """
 
 from schemas.jsons import JsonObject

@@ -1,8 +1,7 @@
 """Replays dead letters in rounds, in upkeep or, while a caller waits, in the web process.
 
-A round is one fenced transaction, so a process killed in the middle has moved whole rounds or none, and the next
-process continues from there. A job leaves `dead` only once, however often that is requested. Dispatch publishes the
-replayed jobs.
+A round is one fenced transaction: a killed process has moved whole rounds or none, and the next continues from there. A
+job leaves `dead` once, however often that is requested. Dispatch publishes the replayed jobs.
 """
 
 import time
@@ -59,7 +58,7 @@ class Replays:
         return await self._rows.create(replay)
 
     async def replay_now(self, replay: NewReplay) -> list[JobId]:
-        """Store the replay and run it here; return the moved jobs. Upkeep continues if this process dies.
+        """Store the replay and run it here; return the moved jobs. Upkeep continues after a crash.
 
         Raises ReplayFailed when an error stopped it. A completed replay without replayed or refused letters is deleted.
         """
@@ -73,9 +72,9 @@ class Replays:
         return moved
 
     async def advance_all(self) -> int:
-        """Run one round of the replays under way, fair by tenant; return how many letters and states changed.
+        """Run one round of the replays under way, fair by tenant; return how many things changed.
 
-        A replay that keeps failing is stopped with its reason; its owner may resume it.
+        Letters and states are counted. A replay that keeps failing is stopped with its reason; its owner may resume it.
         """
         under_way = await self._rows.under_way()
         chosen = self._rotation.chosen({str(replay_id): owner for replay_id, owner in under_way.items()})
@@ -99,7 +98,10 @@ class Replays:
         await self._rows.stop(ReplayId(name), reason_of(error))
 
     async def advance(self, replay: Replay) -> int:
-        """Run one round: judge the canaries, or move the next letters. No effect if another process did it."""
+        """Run one round: judge the canaries, or move the next letters; return how many changed.
+
+        Does nothing when another process has done it.
+        """
         if replay.state is ReplayState.JUDGING:
             return await self._judge(replay)
         most = _round_size(replay)
@@ -123,7 +125,10 @@ class Replays:
     async def _move_apart(
         self, replay_id: ReplayId, patched_job: Sequence[PatchedJob], refused: Sequence[Refused]
     ) -> int:
-        """Move the round letter by letter, each under the replay's then version; return how many were handled."""
+        """Move the round letter by letter; return how many were handled.
+
+        The replay's version is read again before each letter.
+        """
         letters: list[PatchedJob | Refused] = [*refused, *patched_job]
         for number, letter in enumerate(letters):
             replay = await self._rows.find(replay_id, None)
@@ -155,7 +160,7 @@ class Replays:
                 return moved
 
     async def _run_dry(self, replay: Replay) -> int:
-        """Search once more from the beginning, for letters that became visible late; then enter the next state."""
+        """Search again from the beginning for letters that became visible late, then enter the next state."""
         if replay.cursor_at is not None:
             return int(await self._rows.enter(replay, replay.state))
         if replay.state is ReplayState.CANARY and replay.replayed:
