@@ -18,7 +18,7 @@ SHORTEST_FREEZE_MS = 250
 def ask_of(job: Job, plan: Plan, progress: Progress, deps: Deps) -> Ask:
     """Build the admission request.
 
-    A job that waited holds a ticket for that limit. Waiting for the bucket adds to the job's age; waiting for its
+    A job that waited for a limit holds a ticket for it. Waiting for the bucket adds to the job's age; waiting for its
     tenant's share gives it no place before other tenants.
     """
     since = None if progress.waits_for_share else progress.waiting_since

@@ -66,8 +66,8 @@ async def live(
 ) -> tuple[Outcome, Decision]:
     """Attempt, decide and record until the lease ends; return the last outcome and decision.
 
-    For a synchronous caller, `on_chunk` receives the stream, and retries that end within `patience_seconds` happen here
-    instead of in Postgres.
+    For a synchronous caller, `on_chunk` receives the stream, and retries and waits that end within `patience_seconds`
+    happen here instead of in Postgres.
     """
     with deps.marking(held.job.id):
         return await _live(held, deps, on_chunk, patience_seconds)
@@ -117,7 +117,7 @@ async def _handing_back(claim: asyncio.Future[LeasedJob | None], deps: Deps) -> 
 
 
 async def _recall(job: Job, deps: Deps) -> AttemptResult | None:
-    """Look up replies of earlier leases at the provider, so that they are not paid for twice.
+    """Look up unrecorded replies of earlier leases at the provider, to avoid paying for them twice.
 
     A job may have at most as many calls of unknown outcome as it has tries.
     """

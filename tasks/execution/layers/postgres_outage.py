@@ -1,9 +1,9 @@
 """Retries the pipeline's writes in place while Postgres is unavailable.
 
-A finished reply waits in its slot, so it is neither lost nor paid for twice; the slots bound the buffer. The fence
-makes waiting safe. Writes may be repeated when their result was lost: a claim has a name, an attempt its id, a record
-its fence. Exception: the job's `tries` may count a retry within a synchronous caller's lease twice. A process logs once
-per outage that it waits.
+A finished reply waits in its slot, so it is neither lost nor paid for twice; the slots bound the buffer. Waiting is
+safe, because the fence is checked when Postgres is back. Writes may be repeated when their result was lost: a claim has
+a name, an attempt its id, a record its fence. Exception: the job's `tries` may count a retry within a synchronous
+caller's lease twice. A process logs once per outage that it waits.
 """
 
 import itertools
@@ -39,7 +39,7 @@ class NamedClaims(Jobs, Protocol):
 class PatientJobs:
     """`tasks.execution.deps.Jobs` that waits for Postgres.
 
-    Each write waits at most `most_seconds` (None: without limit).
+    A write raises PostgresUnavailable once it has waited `most_seconds` (None: never).
     """
 
     def __init__(

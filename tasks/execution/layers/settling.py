@@ -72,7 +72,10 @@ class SettlingGate:
 
 
 def _beyond(settlement: Settlement) -> dict[str, object]:
-    """Log fields of a cost above its reservation: a dearer tier, or output beyond the limit."""
+    """Log fields of a cost above its reservation, which is booked in full.
+
+    Causes: a dearer tier than configured, or tokens beyond the output limit.
+    """
     grant = settlement.grant
     return {
         "stamp": grant.stamp,
