@@ -45,7 +45,10 @@ class Publisher:
         self._turn = asyncio.Lock()
 
     async def publish(self, lane: Lane, jobs: Sequence[Published], slice_size: int = 1) -> int:
-        """Send the jobs in slices; return the number of messages. RedisUnavailable may leave some sent."""
+        """Send the jobs in slices; return the number of messages.
+
+        Raises RedisUnavailable, possibly after some were sent.
+        """
         slices = list(_slices(jobs, slice_size))
         async with self._turn:
             await asyncio.to_thread(self._send, lane, slices)

@@ -69,8 +69,8 @@ class Outlet(Protocol):
 async def dispatch(backlog: Backlog, outlet: Outlet, windows: Windows, *, slice_size: int, isolation: Isolation) -> int:
     """Refill every flow once; return the number of jobs published.
 
-    Raises RedisUnavailable before any job is taken. A flow that fails is recorded in `isolation` and delays no other. A
-    job that was marked and not published is given back, or published again by upkeep.
+    Raises RedisUnavailable before a flow's jobs are taken. A flow that fails is recorded in `isolation` and delays no
+    other. A job that was marked and not published is given back, here or later by upkeep.
     """
 
     async def refill(flow: Flow) -> int:
