@@ -1,7 +1,7 @@
 """Judges batches with stop-losses: hold after the canary, let go on, or stop.
 
 Runs in upkeep once a second. Calls under way when a batch stops may finish and are paid for; only a budget of the scope
-`batch` can never be exceeded. Every step is a compare-and-set on the phase, so it may run twice.
+`batch` is a hard limit. Every step is a compare-and-set on the phase, so it may run twice.
 """
 
 from collections.abc import Sequence
