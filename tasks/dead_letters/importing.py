@@ -94,7 +94,7 @@ class Imports:
 
         Lines are numbered from `first_line`. Raises InvalidRequest with the numbers of wrong lines, and stores nothing
         then. A valid line that cannot be stored leaves the lines before it imported. Safe to repeat: a letter already
-        here stays as it is.
+        here stays as it is, except that a discarded one is listed again.
         """
         with SpooledTemporaryFile(max_size=HELD_BYTES) as kept:
             checked = await self._checked(lines, reader, now, first_line, kept)

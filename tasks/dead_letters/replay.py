@@ -33,7 +33,7 @@ MOST_OF_TENANT = 8
 
 
 class Discards(Protocol):
-    """Discards dead letters (`storage.dead_letters.writes`)."""
+    """Discards dead letters: hides them from listings (`storage.dead_letters.writes`)."""
 
     async def discard(self, which: DeadLetters, *, most: int) -> list[JobId]:
         """Discard one round of letters; return their ids."""
