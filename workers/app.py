@@ -1,4 +1,4 @@
-"""The entry point of `celery -A workers.app worker` and `celery -A workers.app flower`; nobody else imports it.
+"""Builds the Celery app of `celery -A workers.app worker` and `celery -A workers.app flower`. Import it nowhere else.
 
 It reads the environment once. A wrong setting ends the process with one line.
 """

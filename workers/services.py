@@ -10,33 +10,33 @@ from tasks.intake.celery_messages import CallerMessage
 
 
 class Results(Protocol):
-    """Where callers look for their results."""
+    """Stores results where callers read them."""
 
     async def succeed(self, task_id: str, value: object) -> None:
-        """Raises RedisUnavailable."""
+        """Store a value as the result. Raises RedisUnavailable."""
 
     async def fail(self, task_id: str, error: Exception) -> None:
-        """Raises RedisUnavailable."""
+        """Store an error as the result. Raises RedisUnavailable."""
 
     async def revoke(self, task_id: str, reason: str) -> None:
-        """Raises RedisUnavailable."""
+        """Mark the task as revoked. Raises RedisUnavailable."""
 
 
 class WorkerServices(Protocol):
-    """Open for as long as the worker's loop runs."""
+    """Serves the Celery tasks while the worker's loop runs."""
 
     async def run(self, published: Published) -> None:
-        """Bring a job one lease further. Safe to call twice."""
+        """Run a job under one lease. Safe to call twice."""
 
     async def submit(self, message: CallerMessage) -> Submission:
         """Make a caller's job durable. Raises InvalidRequest, IdempotencyConflict and PostgresUnavailable."""
 
     async def expect(self, task_id: str, job_id: JobId) -> None:
-        """Deliver the job's end to this task id when it rests. Raises PostgresUnavailable."""
+        """Deliver the job's result to this task id once the job is terminal. Raises PostgresUnavailable."""
 
     async def cancel(self, task_ids: Sequence[str]) -> int:
-        """Cancel the jobs whose end was promised to these task ids; returns how many were not at rest."""
+        """Cancel the jobs expected by these task ids; returns how many were not terminal."""
 
     @property
     def results(self) -> Results:
-        """Where callers look for their results."""
+        """The store of the callers' results."""
