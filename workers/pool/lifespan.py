@@ -48,7 +48,10 @@ class Lifespan(Generic[T]):
         asyncio.run_coroutine_threadsafe(work, self._loop)
 
     async def stay_open(self, opened: Callable[[], None], ending: asyncio.Event) -> None:
-        """Open, call `opened`, and close when `ending` is set. Raises the factory's errors but those of stores."""
+        """Open, call `opened`, and close when `ending` is set.
+
+        Raises the factory's errors, except Unavailable and ConnectionError: then it tries again.
+        """
         async with AsyncExitStack() as stack:
             self._loop = asyncio.get_running_loop()
             self._open.append(await self._entered(stack))
