@@ -1,4 +1,6 @@
-"""Defines the three Celery tasks. Callers rely on the names, the one positional argument and the queue as the lane.
+"""Defines the three Celery tasks.
+
+The names, the one positional argument and the queue as the lane are a fixed interface.
 
     completions.run       internal: a slice of ids, each run when it gets its slot
     completions.submit    a caller's body; the result is the job's id, at once
@@ -129,7 +131,7 @@ async def _take_in(
 def tell_revoked(app: WorkerApp, *, sender: LaneTask, request: Any, expired: bool = False, **_: object) -> None:  # noqa: ANN401 - Celery's
     """End a caller's `get` when its message was revoked or expired before it was accepted. Main thread.
 
-    Handles Celery's `task_revoked` signal. A later revoke finds no running task, and sends no such signal.
+    Handles Celery's `task_revoked` signal. A later revoke finds no running task.
     """
     if sender.name in {SUBMIT_TASK, COMPLETE_TASK} and not request.ignore_result:
         app.lifespan.soon(_revoke(app, request.id, "expired" if expired else "revoked"))

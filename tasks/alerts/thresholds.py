@@ -1,8 +1,9 @@
-"""Records when 50, 80 and 100 % of a budget are spent: once per window and limit, with a log line and a webhook.
+"""Records when 50, 80 and 100 % of a budget are spent, once per window and limit.
 
-Redis reports a crossing in the script that settles it. Comparing balances with limits finds those that it could not
-report, because it was wiped or a limit was lowered below what is spent. Both write the same unique row, so no threshold
-is reported twice. A report is dropped from Redis only once its row is stored.
+Each threshold is logged, counted and sent by webhook. Redis reports a crossing in the script that settles it. Comparing
+balances with limits finds those that it could not report, because it was wiped or a limit was lowered below what is
+spent. Both write the same unique row, so no threshold is reported twice. A report is dropped from Redis only once its
+row is stored.
 """
 
 import time

@@ -1,6 +1,6 @@
-"""Sends events to the operator's address, signed by Standard Webhooks, at least once, with growing pauses.
+"""Sends signed events to the operator's address, at least once, with growing pauses.
 
-https://github.com/standard-webhooks/standard-webhooks: the receiver verifies `webhook-signature` over
+Signed by https://github.com/standard-webhooks/standard-webhooks: the receiver verifies `webhook-signature` over
 `webhook-id.webhook-timestamp.body` and drops ids that it has seen. Address and secret are never logged.
 """
 

@@ -167,13 +167,13 @@ def _scope_of(job: NewJob, wanted: str) -> str | None:
 
 
 def names_its_tenant(scope: str) -> bool:
-    """Whether a scope names its tenant where it must; versions before 0014 named users and prompts without it."""
+    """False for a user or prompt without its tenant, as versions before 0014 named them."""
     kind, _, name = scope.partition(":")
     return kind not in KINDS_WITHIN_TENANTS or "/" in name
 
 
 def budget_of(counter: BudgetCounter, budgets: Sequence[Budget], now: datetime) -> Budget | None:
-    """Return the strictest budget that covers this counter in a current window; None where there is none any more."""
+    """Return the strictest budget that covers this counter in a current window; None without one."""
     if not names_its_tenant(counter.scope):
         return None
     kind, _, name = counter.scope.partition(":")

@@ -1,4 +1,4 @@
-"""Decides what follows when a budget has no room for a job: a step of `on_exhausted`, and how long to wait. Pure.
+"""Decides what follows when a budget has no room for a job, and how long the job waits. Pure.
 
 A job that names a model, not an alias, has a chain of one: it never changes to a cheaper model. With an exhausted
 budget a job waits until the next window; ahead of the pace, until the pace has room.
@@ -68,7 +68,7 @@ def first_step(refusal: Refusal, *, answer_missing: bool) -> Step:
 
 
 def cheaper_in(asked_nano_usd: NanoUsd, further: Sequence[NanoUsd | None]) -> int:
-    """Return how many targets further the first cheaper one is, by the quotes of the further targets; 0 for none."""
+    """Return how many targets further the first cheaper one is, by their quotes; 0 for none."""
     quotes = enumerate(further, 1)
     return next((number for number, cost in quotes if cost is not None and cost < asked_nano_usd), 0)
 

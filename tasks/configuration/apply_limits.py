@@ -36,7 +36,7 @@ class ConfigurableGate(Protocol):
 
 
 class LimitKeeper:
-    """Writes changed limits to the gate, once each. After a loss of Redis, the ledger's rebuild writes them again."""
+    """Writes changed limits to the gate, once each. The ledger's rebuild restores them in a wiped Redis."""
 
     def __init__(self, gate: ConfigurableGate, configuration: Configuration) -> None:
         self._gate = gate

@@ -1,7 +1,8 @@
-"""Reads the effective limits, lanes and budgets: those of `penstock.toml`, unless an operator has changed them since.
+"""Reads the effective limits, lanes and budgets.
 
-Postgres holds them as named values with versions. Each process reads them again every few seconds, so a change needs no
-restart. This module parses the values, with `tasks.tenancy.shares` for those of tenants.
+They are those of `penstock.toml`, unless an operator has changed them since. Postgres holds them as named values with
+versions. Each process reads them again every few seconds, so a change needs no restart. This module parses the values,
+with `tasks.tenancy.shares` for those of tenants.
 """
 
 from collections.abc import Mapping, Sequence

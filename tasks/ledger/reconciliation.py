@@ -1,4 +1,4 @@
-"""Keeps the money in Redis equal to Postgres: rebuilds after a loss, audits, resolves unresolved charges.
+"""Keeps the money in Redis equal to Postgres: rebuilds, audits, settles what was lost.
 
 Postgres is the truth. A missing or different epoch in Redis closes admission; the rebuild raises the epoch, copies the
 sums and the open reservations over, and opens admission last.
@@ -49,7 +49,7 @@ NO_TARGET = Target(account="", model="")
 
 @dataclass(kw_only=True, slots=True)
 class LedgerReconciler:
-    """Runs the money duties of upkeep. Remembers how far it has reconciled, and whether counters have today's names."""
+    """Runs the money duties of upkeep. Remembers where reconciling goes on, and whether counters are upgraded."""
 
     table: LedgerTable
     due: DueTable
@@ -115,10 +115,11 @@ class LedgerReconciler:
         return reconciled
 
     async def audit(self) -> int:
-        """Compare Redis with Postgres, repair and log differences; returns how many counters differed.
+        """Compare Redis with Postgres, repair and log differences; returns how many counters were repaired.
 
-        Counters whose user or prompt has no tenant are left to the earlier version that made them, while it still runs;
-        what it spends is added to the counters of this version here.
+        Where Redis lacks the reservation of an open attempt, it rebuilds all balances instead and returns 1. Counters
+        whose user or prompt has no tenant are left to the earlier version that made them, while it still runs; what it
+        spends is added to the counters of this version here.
         """
         effective, now = await self.configuration.refresh(), self.now()
         windows = {window_name(budget.window, budget.timezone, now) for budget in effective.budgets}

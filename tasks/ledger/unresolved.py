@@ -1,4 +1,4 @@
-"""Resolves charges of calls with unknown outcome, by an operator's decision or by a look-up at the provider account.
+"""Resolves charges of calls with unknown outcome, by operators or by look-ups at the provider.
 
               its job runs again  ──▶ the job looks the call up before it pays again (`tasks.execution.pipeline`)
   unresolved  its job is terminal ──▶ upkeep looks it up, at ages that double, where the account keeps completions
@@ -66,7 +66,7 @@ class SuspenseRows(Protocol):
         """Return a page of unresolved charges, the oldest first."""
 
     async def resolve(self, attempt_id: AttemptId, billed_nano_usd: NanoUsd | None) -> ResolvedCharge | None:
-        """Store an operator's decision; returns the attempt's state afterwards, None where there is no such attempt."""
+        """Store an operator's decision; returns the attempt's state afterwards, None for an unknown attempt."""
 
 
 Settle = Callable[[Settlement], Awaitable[bool]]
@@ -86,7 +86,7 @@ class Suspense:
         self._now = now
 
     async def oldest(self, *, after: AttemptId | None, most: int) -> list[JsonObject]:
-        """Return a row per attempt, the oldest first: what it reserves and why, and who will resolve it and when."""
+        """Return a row per attempt, the oldest first: its reservation and cause, and what resolves it and when."""
         now = self._now()
         return [self._row(each, now) for each in await self._rows.oldest(after=after, most=most)]
 
@@ -135,7 +135,7 @@ class Suspense:
         }
 
     def _resolver(self, view: SuspenseView, presumed_at: datetime, now: datetime) -> tuple[str, datetime | None]:
-        """Who will resolve the charge, and when, if no operator does before."""
+        """What will resolve the charge, and when, if no operator does before."""
         if view.grant.target.account not in self._keeping:
             return "presumption", presumed_at
         if not view.job_state.at_rest:
@@ -221,7 +221,7 @@ def keeping(catalogue: Catalogue) -> frozenset[str]:
 
 
 def turns(after: datetime, until: datetime) -> list[Span]:
-    """Return when a charge must have become unresolved for a look-up to be due after `after` and up to `until`."""
+    """Return the spans in which charges became unresolved that are due after `after` and up to `until`."""
     return [Span(after - age, until - age) for age in LOOK_AGES]
 
 

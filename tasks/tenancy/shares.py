@@ -1,7 +1,8 @@
-"""Computes a tenant's share from its own table, else from that of every tenant, else from built-in values. Pure.
+"""Computes the share of each tenant. Pure.
 
-Reads and writes shares as effective values: one row per table, so that an operator's change of one tenant leaves the
-others to the file.
+Each limit comes from the tenant's own table, else from that of every tenant, else from the built-in values. Reads and
+writes shares as effective values: one row per table, so that an operator's change of one tenant leaves the others to
+the file.
 """
 
 from collections.abc import Mapping

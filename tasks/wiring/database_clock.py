@@ -1,6 +1,7 @@
-"""Corrects the machine's clock by Postgres, so that a wrong clock neither parks jobs for an hour nor expires them.
+"""Corrects the machine's clock by that of Postgres.
 
-Leases, wake-ups and deadlines are compared with the database's clock, so processes must write times of the same clock.
+A wrong clock would park jobs for an hour, or expire them. Leases, wake-ups and deadlines are compared with the
+database's clock, so processes must write times of the same clock.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Opens what every process uses: stores, the gate, the configuration in force, the publisher, the result backend.
+"""Opens what every process uses: stores, gate, configuration, publisher, result backend.
 
 Everything belongs to the event loop that opens it. Stores connect at their first use, so a process can start while they
 are away. A wrong setting, or a database schema older than this version, prevents opening.

@@ -1,4 +1,4 @@
-"""Extends Celery's consumer: unreadable messages are refused without logging their bodies, which may hold prompts.
+"""Refuses unreadable messages without logging their bodies, which may hold prompts.
 
 Such a message is logged with its task's name and rejected; it never ends the worker. A broker that accepts connections
 and then refuses commands, as a demoted one does, is logged once and asked again after a pause.

@@ -1,4 +1,4 @@
-"""Orders the lanes of each BRPOP: by urgency, with regular turns for lower lanes, without full ones.
+"""Orders the lanes of each BRPOP by urgency, with turns for lower lanes and without full ones.
 
 kombu creates one order per channel, by the name in `queue_order_strategy`, and calls `update` with the queues of `-Q`,
 `consume` before each BRPOP and `rotate` after each message. Strict order alone would starve the lower lanes.
@@ -19,7 +19,7 @@ def _all(lanes: Sequence[Lane]) -> Sequence[Lane]:
 
 
 class LaneOrder:
-    """Gives kombu the queues to ask. `open_lanes` filters the lanes; it is set when the consumer is connected."""
+    """The order of one channel. `open_lanes` filters full lanes; it is set when the consumer connects."""
 
     def __init__(self) -> None:
         self._lanes: tuple[Lane, ...] = ()

@@ -1,7 +1,8 @@
-"""Extends Celery's `revoke`, which every worker process receives: it also cancels the jobs of those task ids.
+"""Extends Celery's `revoke` to cancel the jobs of the revoked task ids.
 
 `completions.complete` ends once the delivery of its job's result is stored, so a later revoke finds no message and no
-running task. The stored delivery still names the job. Every process cancels it, by one compare-and-set.
+running task. The stored delivery still names the job. Every worker process receives the revoke and cancels the job, by
+one compare-and-set.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Defines the Celery app of a worker process, with what our pool, lane order and tasks need besides.
+"""Defines the Celery app of a worker process, with the state of our pool, lane order and tasks.
 
 It opens nothing before the worker starts.
 """

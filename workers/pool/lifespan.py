@@ -1,4 +1,4 @@
-"""Holds one async context per worker process, open on the loop from before the first task until after the last.
+"""Keeps one async context of a worker process open from before its first task until after its last.
 
 It waits for a store that is away and logs that once. A wrong setting is raised to the starter of the process.
 """
@@ -19,7 +19,7 @@ log = structlog.get_logger()
 
 FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 5.0
-"""Longest pause between two attempts to open; a person sees no delay after a store restarts."""
+"""Longest pause between two attempts to open, so that a restarted store is noticed soon."""
 
 
 class Lifespan(Generic[T]):

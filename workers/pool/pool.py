@@ -77,7 +77,7 @@ class Running:
 
 
 class TaskPool(BasePool):  # type: ignore[misc]  # Celery ships no types
-    """The pool. Methods run in the main thread, except those below "The loop thread"."""
+    """The pool. Its methods run in the main thread, except those between the comments about threads."""
 
     signal_safe = False
     body_can_be_buffer = True
@@ -158,7 +158,7 @@ class TaskPool(BasePool):  # type: ignore[misc]  # Celery ships no types
     def on_stop(self) -> None:
         """Let messages in flight end within the grace, then cancel them. A second signal ends the grace.
 
-        A second signal from before this call counts too: Celery keeps a warm shutdown warm, so only this ends it.
+        A second signal from before this call counts too: Celery keeps a warm shutdown warm, so only this cuts it short.
         """
         self._end(self.app.drain_grace_seconds)
 
@@ -188,12 +188,12 @@ class TaskPool(BasePool):  # type: ignore[misc]  # Celery ships no types
             self._one_ended.clear()
             self._drain()
 
-    # The loop thread
-
     def _wake_loop(self) -> None:
         if not self._wakes_loop:
             self._wakes_loop = True
             self._loop_thread.loop.call_soon_threadsafe(self._spawn)
+
+    # The loop thread
 
     def _spawn(self) -> None:
         self._wakes_loop = False

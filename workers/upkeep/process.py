@@ -1,4 +1,4 @@
-"""Runs the periodic duties (`python -m workers.upkeep`). Of all upkeep processes, one leads each group.
+"""Runs the periodic duties (`python -m workers.upkeep`); one upkeep process leads each group.
 
     dispatch     keeps every flow's prefetch window full; woken by intake's NOTIFY
     batches      reads new batch files and writes result files, in turns between tenants
