@@ -1,1 +1,1 @@
-"""Runs the worker and upkeep processes: Celery app, asyncio pool, order of queues, duties."""
+"""Runs the worker and upkeep processes."""

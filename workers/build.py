@@ -1,4 +1,4 @@
-"""Assembles a worker's Celery app: tasks, logs, metrics, and results for callers of revoked messages."""
+"""Assembles a worker's Celery app: tasks, logs, metrics, signals."""
 
 import logging
 import time
@@ -26,13 +26,13 @@ from workers.tasks import add_tasks, tell_revoked
 log = structlog.get_logger()
 
 SILENT_SECONDS = 10.0
-"""Pause between two log lines about dropped items, so that a list full of them does not fill the disk."""
+"""Pause between log lines about dropped items, so that many of them do not fill the disk."""
 
 
 def assemble(
     settings: Settings, open_services: Callable[[], AbstractAsyncContextManager[WorkerServices]], metrics: Metrics
 ) -> WorkerApp:
-    """Build the app of this process. Call it once: it connects to Celery's signals, which are process-wide."""
+    """Build the app. Call it once per process, because Celery's signals are process-wide."""
     app = WorkerApp(settings, open_services, metrics)
     add_tasks(app)
     signals.setup_logging.connect(partial(_set_up_logs, settings), weak=False)

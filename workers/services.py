@@ -1,4 +1,4 @@
-"""Declares the services that Celery tasks use; `tasks.wiring` builds them, once per worker process."""
+"""Declares the services of Celery tasks; `tasks.wiring` builds them once per worker process."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -13,17 +13,17 @@ class Results(Protocol):
     """Stores results where callers read them."""
 
     async def succeed(self, task_id: str, value: object) -> None:
-        """Store a value as the result. Raises RedisUnavailable."""
+        """Store a result. Raises RedisUnavailable."""
 
     async def fail(self, task_id: str, error: Exception) -> None:
-        """Store an error as the result. Raises RedisUnavailable."""
+        """Store an error. Raises RedisUnavailable."""
 
     async def revoke(self, task_id: str, reason: str) -> None:
-        """Mark the task as revoked. Raises RedisUnavailable."""
+        """Store a revocation. Raises RedisUnavailable."""
 
 
 class WorkerServices(Protocol):
-    """Serves the Celery tasks while the worker's loop runs."""
+    """Open while the worker's loop runs."""
 
     async def run(self, published: Published) -> None:
         """Run a job under one lease. Safe to call twice."""
@@ -39,4 +39,4 @@ class WorkerServices(Protocol):
 
     @property
     def results(self) -> Results:
-        """The store of the callers' results."""
+        """The results of callers."""

@@ -4,9 +4,9 @@ The names, the one positional argument and the queue as the lane are a fixed int
 
     completions.run       internal: a slice of ids, each run when it gets its slot
     completions.submit    a caller's body; the result is the job's id, at once
-    completions.complete  a caller's body; the result is the completed job, delivered once it is terminal
+    completions.complete  a caller's body; the result is the completed job, once it is terminal
 
-Celery's tracer stores nothing. Our own backend writes, off the loop, what a caller's `get` returns or raises.
+Celery's tracer stores nothing; our own backend writes the results, off the loop.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ SUBMIT_TASK = "completions.submit"
 COMPLETE_TASK = "completions.complete"
 
 PAUSES_SECONDS = (0.2, 0.5, 1.0, 2.0, 4.0)
-"""Pauses between attempts to accept a caller's job while a store is away; then the message is requeued."""
+"""Pauses between attempts to accept a job while a store is away; then the message is requeued."""
 
 FAULT = "The job was not taken in because of a fault of ours. It is logged; sending it again is safe."
 
@@ -44,7 +44,7 @@ REFUSED: Mapping[str, str] = {
     "chord": "chord",
     ETA_NOTE: "eta and countdown",
 }
-"""Features of Celery that a message may not use: the name in its envelope, and the name that callers know."""
+"""Celery features that messages may not use: the envelope's name, and the callers'."""
 
 
 class LaneTask(AsyncTask):

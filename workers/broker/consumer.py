@@ -1,7 +1,7 @@
 """Refuses unreadable messages without logging their bodies, which may hold prompts.
 
-Such a message is logged with its task's name and rejected; it never ends the worker. A broker that accepts connections
-and then refuses commands, as a demoted one does, is logged once and asked again after a pause.
+They are logged by task name and rejected, and never end the worker. A broker that accepts connections but refuses
+commands, as a demoted one does, is logged once and asked again after a pause.
 """
 
 import time

@@ -1,8 +1,8 @@
 """Leaves critical messages to idle processes while this one is busy with other lanes.
 
 BRPOP serves the longest-waiting client, even a busy one. A process with hundreds of lower-lane jobs in flight, which
-the machine may also schedule last, made one critical job in four take half as long again on two cores. A busy process
-therefore asks for critical messages only when it sees one queued: then no other process was free.
+the machine may also schedule last, made one critical job in four take half as long again on two cores. So a busy
+process asks for critical messages only when it sees one queued: then no other process was free.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from schemas.lanes import Lane
 
 LOOK_SECONDS = 0.025
-"""Interval of looking: the longest that a critical message waits where all processes are busy with other lanes."""
+"""Longest that a critical message waits where all processes are busy with other lanes."""
 
 LOWER = frozenset({Lane.NORMAL, Lane.LOW})
-"""Only processes that serve one of these lanes yield; those for urgent lanes alone always ask for critical messages."""
+"""Only processes that serve one of these lanes yield critical messages."""
 
 
 class CriticalYield:

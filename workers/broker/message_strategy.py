@@ -1,7 +1,7 @@
 """Prepares each message between the broker and its task. Main thread.
 
-Prompts are removed from what Celery shows of a message (events, Flower, `inspect`). An eta or countdown, which Celery
-would obey before our task could refuse it, becomes a header that the task reads.
+Prompts are removed from what Celery shows (events, Flower, `inspect`). An eta or countdown, which Celery would obey
+before our task could refuse it, becomes a header for the task.
 """
 
 from collections.abc import Callable, MutableMapping

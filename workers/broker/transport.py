@@ -1,9 +1,8 @@
 """Extends kombu's Redis transport: fewer clients, interruptible BRPOP, unreadable items dropped.
 
-URL and options stay kombu's. One client object per channel instead of one per acknowledgement gives 1.2 to 1.4 times
-the messages. A BRPOP that left lanes out blocks up to 1 s, although slots may come free meanwhile; `ask_again` ends it
-by CLIENT UNBLOCK from the other connection, which kombu takes for a BRPOP that found nothing. Where the server forbids
-the CLIENT command, the BRPOP blocks for its full second.
+URL and options stay kombu's. One client per channel instead of per acknowledgement gives 1.2 to 1.4 times the messages.
+A BRPOP that skips full lanes blocks up to 1 s, even if slots come free; `ask_again` ends it by CLIENT UNBLOCK from the
+other connection, which kombu takes for an empty BRPOP. Where the server forbids CLIENT, it blocks the whole second.
 """
 
 from contextlib import suppress
@@ -75,7 +74,7 @@ class LaneChannel(redis.Channel):
                     self._go_without(refusal)
 
     def lying(self, queue: str) -> int:
-        """Count the messages in a queue; 0 when the connection is lost, which the consumer notices by itself."""
+        """Count the messages in a queue; 0 when the connection is lost, which the consumer notices."""
         with suppress(*self.connection_errors):
             return int(self._create_client().llen(queue))
         return 0

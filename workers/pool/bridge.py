@@ -3,9 +3,8 @@
     loop:  drive ──switch──▶ greenlet: tracer ─▶ AsyncTask.__call__ ──switch(coroutine)──▶ drive awaits it
                              greenlet: tracer ◀──────── value or exception ◀────────────── drive
 
-The tracer runs unpatched inside a greenlet. It calls a task through `__call__` where the task defines one, which is
-Celery's own hook. The coroutine runs in the driver, where Celery's stack of requests is empty; a context variable holds
-the task's own request.
+The tracer runs unpatched inside a greenlet and calls a task's `__call__`, which is Celery's own hook. The coroutine
+runs in the driver, where Celery's request stack is empty, so a context variable holds the task's request.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """Runs the one event loop of a worker process in a thread, with its lifespan and its watchdog.
 
-Independent of Celery. Only the thread that owns this object calls its methods; callbacks of `loop` run in the loop.
+Independent of Celery. Only the owning thread calls its methods.
 """
 
 import asyncio

@@ -3,9 +3,9 @@
     main thread: kombu's hub: BRPOP, acknowledgements, events, control; owns all of Celery's state
     loop thread: one asyncio task per message, and the process's lifespan
 
-A message goes to the loop by `call_soon_threadsafe`, its result comes back by `hub.call_soon`; Celery's callbacks run
-in the main thread. Celery's time limits are ignored: the pipeline keeps the deadlines. Messages cancelled at a stop get
-no answer, so Celery returns them to their queue when the channel closes.
+Messages go to the loop by `call_soon_threadsafe`, results return by `hub.call_soon`; Celery's callbacks run in the main
+thread. Celery's time limits are ignored: the pipeline keeps deadlines. Messages cancelled at a stop get no answer, so
+Celery requeues them when the channel closes.
 """
 
 import asyncio

@@ -62,8 +62,8 @@ async def run_alone(settings: Settings, job_id: JobId, generation: int) -> int:
 async def started(job_id: JobId, generation: int, most_seconds: float, stopping: asyncio.Event) -> int:
     """Run the job in a child process and return its exit status; a negative one is the signal that killed it.
 
-    A child that takes longer than `most_seconds` is killed: a job handed back would take as long again. When `stopping`
-    is set, the child is asked to end first; its end then never counts as a death, and HANDED_BACK is returned.
+    A child that exceeds `most_seconds` is killed: a job handed back would take as long again. When `stopping` is set,
+    the child is asked to end first, and HANDED_BACK is returned, so that its end never counts as a death.
     """
     words = ("-m", "workers.upkeep.isolated_job", job_id, str(generation))
     child = await asyncio.create_subprocess_exec(sys.executable, *words, stdin=asyncio.subprocess.DEVNULL)

@@ -1,7 +1,7 @@
 """Tells a process whether it leads a group of duties, by a lease in Postgres that it renews.
 
-The lease row is the truth. Between two renewals the process trusts its own monotonic clock for less than the lease
-lasts, so a process that was paused asks again before it does anything.
+Between renewals the process trusts its monotonic clock for less than the lease lasts, so a process that was paused asks
+again before it acts.
 """
 
 from collections.abc import Awaitable, Callable
