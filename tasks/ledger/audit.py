@@ -1,9 +1,8 @@
 """Compares the budget counters in Redis with the ledger in Postgres. Pure.
 
 `reserved` must equal the sum of the reservations in Redis that name the counter, because both are read at one moment.
-`settled` must equal the ledger's sum, less the attempts that are posted in Postgres and still reserved in Redis: their
-settlement is under way or was lost. The stores are read at different moments, so an entry booked in between may be
-missing in either and is no difference.
+`settled` must equal the ledger's sum, less attempts posted in Postgres and still reserved in Redis, whose settlement is
+under way or lost. The stores are read at different moments, so an entry booked in between is no difference.
 """
 
 from collections import defaultdict
@@ -50,7 +49,7 @@ def differences(held: Holdings, recorded: AuditedLedger) -> list[Difference]:
 
 
 def forgotten(held: Holdings, recorded: AuditedLedger) -> frozenset[AttemptId]:
-    """Return attempts that are open in Postgres without a reservation in Redis: no counter includes their money."""
+    """Return attempts open in Postgres without a reservation in Redis: no counter includes their money."""
     return recorded.open_before - {stamp.attempt_id for stamp in held.stamps}
 
 

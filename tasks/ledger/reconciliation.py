@@ -93,8 +93,8 @@ class LedgerReconciler:
     async def reconcile(self) -> int:
         """Settle in Redis the reservations whose end Postgres has: their settlement was lost. A part each round.
 
-        A reservation without an attempt was never sent and is released; its stamp names its counters. No process can
-        open the attempt any more: an unresolved reservation is older than its job's lease, which has passed on.
+        A reservation without an attempt was never sent and is released; its stamp names its counters. The attempt
+        cannot be opened any more: an unresolved reservation is older than its job's lease, which has passed on.
         """
         stamps, following = await self.redis.suspended(self._reconciled_to, about=RECONCILED_PER_ROUND)
         known = dict[str, AttemptId]()

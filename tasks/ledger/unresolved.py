@@ -34,7 +34,7 @@ from tasks.requests.chat import MAX_COST_USD
 log = structlog.get_logger()
 
 FIRST_LOOK_SECONDS = 10.0
-"""Age at the first look-up, because an account lists a completion only after a moment. Each later age is double."""
+"""Age at the first look-up: accounts list completions after a moment. Each later age is double."""
 
 LOOK_AGES = tuple(
     timedelta(seconds=FIRST_LOOK_SECONDS * 2**number)
@@ -43,7 +43,7 @@ LOOK_AGES = tuple(
 """Ages of an unresolved charge at which its account is asked, until it is presumed."""
 
 ASKED_PER_ROUND = 100
-"""Most look-ups at one account per round, so that others get theirs; the next round goes on with the rest."""
+"""Most look-ups at one account per round, so that others get theirs; the next round goes on."""
 
 BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
 """Start of the first look: earlier than any unresolved charge."""
@@ -74,7 +74,7 @@ Settle = Callable[[Settlement], Awaitable[bool]]
 
 
 class Suspense:
-    """Lists unresolved charges for operators, and lets operators resolve them."""
+    """Lists and resolves unresolved charges for operators."""
 
     def __init__(
         self, rows: SuspenseRows, settle: Settle, *, keeping: Collection[str], now: Callable[[], datetime]
@@ -168,7 +168,7 @@ Post = Callable[[AttemptId, NanoUsd], Awaitable[bool]]
 
 @dataclass(kw_only=True)
 class LookUps:
-    """Looks up unresolved charges at the accounts that keep completions; a duty of upkeep."""
+    """Looks up unresolved charges at the accounts that keep completions."""
 
     rows: LeftBehind
     post: Post
@@ -183,8 +183,8 @@ class LookUps:
     async def look(self) -> int:
         """Look up the attempts that are due; returns how many were posted.
 
-        Where an account has too many for one round, or is unavailable, the next round goes on at the first attempt that
-        was not asked about.
+        Where an account has too many for one round, or is unavailable, the next round goes on with the first attempt
+        not looked up.
         """
         now = self.now()
         return await self._isolation.each(sorted(self.accounts), str, lambda account: self._look_at(account, now))
@@ -216,7 +216,7 @@ class LookUps:
 
 
 def keeping(catalogue: Catalogue) -> frozenset[str]:
-    """Return the accounts that keep completions, so that one can be looked up."""
+    """Return the accounts that keep completions."""
     return frozenset(name for name, table in catalogue.providers.items() if table.lookup)
 
 

@@ -1,7 +1,7 @@
 """Runs each suspect job in its own process, so that a process that dies makes only that job poison.
 
-Only death by a signal counts. After an exit of any status, the job's state was stored, it was handed back, or its lease
-runs out. Suspects run concurrently, outside the duty's round, so that one that hangs blocks only its own process slot.
+Only death by a signal counts: a process that exits has stored the job, handed it back or left it to its lease. Suspects
+run concurrently, outside the duty's round, so that one that hangs blocks only its own slot.
 """
 
 import asyncio

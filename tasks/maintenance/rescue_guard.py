@@ -1,8 +1,7 @@
 """Delays rescue after Postgres was unreachable, because live workers could not renew their leases either.
 
-After such an outage many leases have run out. Each live process renews its own with its next heartbeat, so rescue waits
-that long and then takes only leases that are still expired. It takes only those that had run out at the time Postgres
-answered, because Postgres may have stopped again since.
+Each live process renews its expired leases with its next heartbeat, so rescue waits that long first. It then takes only
+leases that had run out when Postgres answered, because Postgres may have stopped again since.
 """
 
 from collections.abc import Awaitable, Callable

@@ -1,8 +1,7 @@
 """Schedules the periodic duties of an elected leader.
 
-Every duty is idempotent or fenced, so a stale leader is harmless. A duty that fails is tried again at its next turn,
-and is logged once (a bug with its traceback) until it works again, so that no outage or bug floods the log. Failures of
-single items are handled in `tasks.maintenance.items`.
+Every duty is idempotent or fenced, so a stale leader is harmless. A failed duty is tried again at its next turn, and is
+logged once (a bug with its traceback) until it works, to spare the log. `tasks.maintenance.items` handles single items.
 """
 
 import asyncio

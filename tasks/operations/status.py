@@ -1,4 +1,4 @@
-"""Reports limits, budgets, unresolved charges, queue depths and the health of the stores, for operators."""
+"""Reports limits, budgets, unresolved charges, queue depths and store health to operators."""
 
 from asyncio import gather
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -28,13 +28,13 @@ from tasks.configuration.effective import Configuration
 from tasks.operations.limit_report import Waiting, limit_rows, waiting_by_target
 
 BELIEVED_SECONDS = 10.0
-"""How long a measured burn is reused: it sums a quarter of an hour of work, and watchers ask several times a second."""
+"""How long a burn is reused: it sums a quarter of an hour, and is asked for several times a second."""
 
 CLOSED_LEDGER = "The ledger is being rebuilt; nothing is sent until it is open."
 
 
 class Watch:
-    """Reads balances and buckets from Redis, depths and unresolved charges from Postgres; changes nothing."""
+    """Reads balances and buckets from Redis, the rest from Postgres; changes nothing."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Watch:
         self._now = now
 
     async def check(self) -> Mapping[str, str | None]:
-        """Return what is wrong with each store, by name, in words; None where nothing is."""
+        """Return each store's complaint in words, or None, by name."""
         return {"postgres": await self._postgres(), "redis": await self._redis()}
 
     async def limits(self) -> Sequence[JsonObject]:

@@ -1,8 +1,8 @@
 """Quotes what requests may cost and how long they take at the current limits, before anything is sent.
 
-All prices in advance come from here: from the plans that admission would reserve. `likely` takes the estimated prompt
-and an answer as long as this model's latest; `one_call` takes one call per request, at its dearest target; `worst_case`
-takes every try as failing after all its reprompts.
+All prices in advance come from here, by the plans that admission would reserve. `likely` is the estimated prompt and an
+answer as long as the model's latest; `one_call` is one call per request at its dearest target; in `worst_case` every
+try fails after all its reprompts.
 """
 
 import asyncio
@@ -61,7 +61,7 @@ class Limits(Protocol):
     """Reads the limits in force."""
 
     async def snapshot(self, target: Target) -> LimitsSnapshot | None:
-        """Return a bucket's current state; None where it has none. Raises RedisUnavailable."""
+        """Return a bucket's state, or None. Raises RedisUnavailable."""
 
 
 class AnswerLengths(Protocol):
@@ -238,7 +238,7 @@ def add(
 
 
 def as_queued(job: NewJob, now: datetime) -> Job:
-    """Return the job as it would be queued."""
+    """Return the job as queued."""
     facts = {each.name: getattr(job, each.name) for each in fields(NewJob)}
     return Job(**facts, state=JobState.QUEUED, generation=0, fence=0, tries=0, created_at=now)
 

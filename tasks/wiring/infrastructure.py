@@ -33,13 +33,13 @@ from tasks.wiring.database_clock import StoreClock
 log = structlog.get_logger()
 
 CLOCK_SECONDS = 5.0
-"""Interval of reading the database's clock: how long a clock may be wrong after it was changed."""
+"""Longest that a clock is wrong after it was changed."""
 
 OUTLIVES_CALL_SECONDS = 60.0
 """How much longer than the longest call a reservation lives; one that runs out belongs to a dead worker."""
 
 CONFIGURATION_SECONDS = 2.0
-"""Interval of reading the configuration: how long a process may use values that an operator has changed."""
+"""Longest that a process uses values that an operator has changed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
