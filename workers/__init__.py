@@ -1,1 +1,1 @@
-"""The processes: Celery app, asyncio pool, order of queues, upkeep."""
+"""Runs the worker and upkeep processes."""

@@ -1,6 +1,6 @@
-"""The entry point of `celery -A workers.app worker` and `celery -A workers.app flower`; nobody else imports it.
+"""Builds the Celery app of `celery -A workers.app worker` and `celery -A workers.app flower`.
 
-It reads the environment once. A wrong setting ends the process with one line.
+Only Celery imports this module. It reads the environment once. A wrong setting ends the process with one line.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""A worker's Celery app put together: tasks, logs, metrics, and what is told to callers of revoked messages."""
+"""Assembles a worker's Celery app: tasks, logs, metrics, signals."""
 
 import logging
 import time
@@ -26,13 +26,13 @@ from workers.tasks import add_tasks, tell_revoked
 log = structlog.get_logger()
 
 SILENT_SECONDS = 10.0
-"""Between two lines about items that were dropped: whoever fills a list with them does not fill a disk with lines."""
+"""Pause between log lines about dropped items, so that many of them do not fill the disk."""
 
 
 def assemble(
     settings: Settings, open_services: Callable[[], AbstractAsyncContextManager[WorkerServices]], metrics: Metrics
 ) -> WorkerApp:
-    """The app of this process. Answers Celery's signals for the whole process, so it is called once."""
+    """Build the app. Call it once per process, because Celery's signals are process-wide."""
     app = WorkerApp(settings, open_services, metrics)
     add_tasks(app)
     signals.setup_logging.connect(partial(_set_up_logs, settings), weak=False)
@@ -58,7 +58,7 @@ def _require_our_pool(*, sender: Any, **_: object) -> None:  # noqa: ANN401 - Ce
 
 
 class UnreadableItems:
-    """Counts list items that were no messages; says so once in a while, however many there are."""
+    """Counts dropped list items that were no messages, and logs them at most every SILENT_SECONDS."""
 
     def __init__(self, metrics: Metrics, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._metrics = metrics
@@ -67,7 +67,7 @@ class UnreadableItems:
         self._silent_until = float("-inf")
 
     def count(self, *, reason: str, **_: object) -> None:
-        """Take note of one that was dropped."""
+        """Count one dropped item."""
         self._metrics.unreadable_items.inc()
         self._items += 1
         if self._clock() >= self._silent_until:
@@ -80,5 +80,5 @@ def _serve_metrics(metrics: Metrics, port: int, **_: object) -> None:
         return
     try:
         metrics.serve(port)
-    except OSError as error:  # work goes on without being watched
+    except OSError as error:  # jobs run without metrics
         log.error("metrics_not_served", port=port, reason=str(error))  # noqa: TRY400 - a taken port has no traceback

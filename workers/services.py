@@ -1,4 +1,4 @@
-"""Declares the services that Celery tasks use; `tasks.wiring` builds them, once per worker process."""
+"""Declares the services of Celery tasks; `tasks.wiring` builds them once per worker process."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -10,33 +10,33 @@ from tasks.intake.celery_messages import CallerMessage
 
 
 class Results(Protocol):
-    """Where callers look for their results."""
+    """Stores results where callers read them."""
 
     async def succeed(self, task_id: str, value: object) -> None:
-        """Raises RedisUnavailable."""
+        """Store a result. Raises RedisUnavailable."""
 
     async def fail(self, task_id: str, error: Exception) -> None:
-        """Raises RedisUnavailable."""
+        """Store an error. Raises RedisUnavailable."""
 
     async def revoke(self, task_id: str, reason: str) -> None:
-        """Raises RedisUnavailable."""
+        """Store a revocation. Raises RedisUnavailable."""
 
 
 class WorkerServices(Protocol):
-    """Open for as long as the worker's loop runs."""
+    """Open while the worker's loop runs."""
 
     async def run(self, published: Published) -> None:
-        """Bring a job one lease further. Safe to call twice."""
+        """Run a job under one lease. Safe to call twice."""
 
     async def submit(self, message: CallerMessage) -> Submission:
         """Make a caller's job durable. Raises InvalidRequest, IdempotencyConflict and PostgresUnavailable."""
 
     async def expect(self, task_id: str, job_id: JobId) -> None:
-        """Deliver the job's end to this task id when it rests. Raises PostgresUnavailable."""
+        """Deliver the job's result to this task id once the job is terminal. Raises PostgresUnavailable."""
 
     async def cancel(self, task_ids: Sequence[str]) -> int:
-        """Cancel the jobs whose end was promised to these task ids; returns how many were not at rest."""
+        """Cancel the jobs expected by these task ids; returns how many were not terminal."""
 
     @property
     def results(self) -> Results:
-        """Where callers look for their results."""
+        """The results of callers."""

@@ -1,10 +1,12 @@
-"""The three Celery tasks. Names, the one positional argument and the queue as the lane are fixed surface.
+"""Defines the three Celery tasks.
 
-    completions.run       ours: a slice of ids, each run when it gets its slot
+The names, the one positional argument and the queue as the lane are a fixed interface.
+
+    completions.run       internal: a slice of ids, each run when it gets its slot
     completions.submit    a caller's body; the result is the job's id, at once
-    completions.complete  a caller's body; the result is the completed job, delivered when it rests
+    completions.complete  a caller's body; the result is the completed job, once it is terminal
 
-Celery's tracer stores nothing. What a caller's `get` returns or raises is written by our own backend, off the loop.
+Celery's tracer stores nothing; our own backend writes the results, off the loop.
 """
 
 import asyncio
@@ -31,7 +33,7 @@ SUBMIT_TASK = "completions.submit"
 COMPLETE_TASK = "completions.complete"
 
 PAUSES_SECONDS = (0.2, 0.5, 1.0, 2.0, 4.0)
-"""Between attempts to take in a caller's job while a store is away; then the message goes back to its queue."""
+"""Pauses between attempts to accept a job while a store is away; then the message is requeued."""
 
 FAULT = "The job was not taken in because of a fault of ours. It is logged; sending it again is safe."
 
@@ -42,16 +44,16 @@ REFUSED: Mapping[str, str] = {
     "chord": "chord",
     ETA_NOTE: "eta and countdown",
 }
-"""What a message may not ask for, as Celery's envelope names it and as its callers do."""
+"""Celery features that messages may not use: the envelope's name, and the callers'."""
 
 
 class LaneTask(AsyncTask):
-    """A coroutine that Celery stores nothing about."""
+    """A coroutine task. Celery stores no result of it."""
 
     abstract = True
     ignore_result = True
     acks_late = True
-    throws = (InvalidRequest, ShareUsedUp)  # the caller's mistake, not ours: no traceback
+    throws = (InvalidRequest, ShareUsedUp)  # the caller's mistake: no traceback
     Strategy = "workers.broker.message_strategy:strategy"
     Request = "workers.broker.message_strategy:ClosedRequest"
 
@@ -85,14 +87,14 @@ async def _run(app: WorkerApp, request: Any, args: tuple[object, ...]) -> None: 
 
     try:
         await run_slice(args[0] if len(args) == 1 else None, in_slot)
-    except (TypeError, ValueError):  # of parsing alone: what a job raises is logged with its id
+    except (TypeError, ValueError):  # only parsing raises these: errors of jobs are logged with their ids
         app.metrics.messages.labels(lane, RUN_TASK, "refused").inc()
         log.warning("message_refused", reason="no slice of version 1", task=RUN_TASK, task_id=request.id, lane=lane)
     except asyncio.CancelledError:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             raise
-        # else one job of the slice lost its lease and was cancelled for it; it is somebody else's now
+        # else one job of the slice lost its lease and was cancelled: another process may run it now
 
 
 async def _take_in(
@@ -127,9 +129,9 @@ async def _take_in(
 
 
 def tell_revoked(app: WorkerApp, *, sender: LaneTask, request: Any, expired: bool = False, **_: object) -> None:  # noqa: ANN401 - Celery's
-    """Let a caller's `get` end when its message was revoked or expired before we took it in. Main thread.
+    """End a caller's `get` when its message was revoked or expired before it was accepted. Main thread.
 
-    Answers Celery's `task_revoked` signal. A revoke that comes later than the message meets no running task.
+    Handles Celery's `task_revoked` signal. A later revoke finds no running task.
     """
     if sender.name in {SUBMIT_TASK, COMPLETE_TASK} and not request.ignore_result:
         app.lifespan.soon(_revoke(app, request.id, "expired" if expired else "revoked"))
@@ -160,7 +162,7 @@ async def _expect(services: WorkerServices, task_id: str, accepted: Submission) 
 def _refuse_canvas(request: Any) -> None:  # noqa: ANN401 - Celery's
     words = [word for field, word in REFUSED.items() if request.get(field)]
     for field in REFUSED:
-        setattr(request, field, None)  # the tracer would publish them even so
+        setattr(request, field, None)  # else the tracer would publish them nevertheless
     if words:
         raise InvalidRequest(f"{', '.join(words)}: not supported here. Send the body alone and wait for its result.")
 
@@ -172,7 +174,7 @@ def _one_body(name: str, args: tuple[object, ...], kwargs: Mapping[str, object])
 
 
 async def _patiently(step: Callable[[], Awaitable[T]], pauses_seconds: Sequence[float] = PAUSES_SECONDS) -> T:
-    """Take the step again while a store is away; then give the message back. Every step is safe to take twice."""
+    """Repeat the step while a store is away, then requeue the message. Every step is safe to repeat."""
     for pause_seconds in pauses_seconds:
         try:
             return await step()

@@ -1,1 +1,1 @@
-"""Notices budget thresholds and delivers webhooks."""
+"""Records budget thresholds and delivers webhooks."""

@@ -1,8 +1,9 @@
-"""Half, four fifths and all of a budget: noticed once per window and limit, logged, counted and passed on.
+"""Records when 50, 80 and 100 % of a budget are spent, once per window and limit.
 
-Redis reports a crossing in the script that settles it. What it could not report, because it was wiped or a limit was
-lowered under what is spent, is seen by looking at the balances. Both end in the same unique row, so nothing is told
-twice; a report is dropped from Redis only when its row is there.
+Each threshold is logged, counted and sent by webhook. Redis reports a crossing in the script that settles it. Comparing
+balances with limits finds those that it could not report, because it was wiped or a limit was lowered below what is
+spent. Both write the same unique row, so no threshold is reported twice. A report is dropped from Redis only once its
+row is stored.
 """
 
 import time
@@ -25,12 +26,12 @@ log = structlog.get_logger()
 PERCENTS = (50, 80, 100)
 EVENTS_PER_ROUND = 500
 BURN_SECONDS = 900.0
-"""How far back the present burn is measured: long enough for an even rate, short enough to be present."""
+"""Period over which the burn rate is measured: long enough to be even, short enough to be current."""
 
 
 @dataclass(kw_only=True)
 class Thresholds:
-    """The duties around the limits of budgets."""
+    """Runs the duties about budget thresholds."""
 
     redis: Ledger
     rows: ThresholdTable
@@ -45,9 +46,9 @@ class Thresholds:
         self._isolation = Isolation("take_thresholds", end=_give_up, clock=self.clock)
 
     async def take(self) -> int:
-        """Write down what Redis has reported; returns how many events that were."""
+        """Store the events that Redis reported; returns how many."""
         reported = await self.redis.events(EVENTS_PER_ROUND)
-        events = [event for event in reported if not event.scope.startswith(RULE_SCOPE)]  # nobody is told of a rule
+        events = [event for event in reported if not event.scope.startswith(RULE_SCOPE)]  # no alerts for spend rules
         if events:
             counters = [_counter(event) for event in events]
             settled = [balance.settled_nano_usd for balance in await self.redis.balances(counters)]
@@ -58,11 +59,11 @@ class Thresholds:
         return len(events)
 
     def _waits(self, event: BudgetEvent) -> bool:
-        """Whether it could not be written down and is to be tried again; what was given up is forgotten."""
+        """Whether storing the event failed and will be tried again; False for one that was given up."""
         return self._isolation.is_waiting(_name(_counter(event), event.percent))
 
     async def look(self) -> int:
-        """Put changed limits in force, and find what was passed and not reported; returns how many are new."""
+        """Send changed limits to Redis, and record passed thresholds that it did not report; returns how many."""
         known = await self._known()
         changed = [each for each in known if self._pinned.get((each.scope, each.window)) != each.limit_nano_usd]
         await self.redis.pin_limits(changed)
@@ -80,7 +81,7 @@ class Thresholds:
         return new
 
     async def _known(self) -> list[BudgetCounter]:
-        """The counters of the windows that run now, under the limits in force."""
+        """The counters of the current windows, with the limits in force."""
         budgets, now = (await self.configuration.refresh()).budgets, self.now()
         windows = {window_name(budget.window, budget.timezone, now) for budget in budgets}
         counted = [(each, budget_of(each, budgets, now)) for each in await self.redis.counters(windows)]
@@ -93,7 +94,7 @@ class Thresholds:
     async def _record(
         self, passed: Sequence[tuple[BudgetCounter, int, NanoUsd]], burn: Mapping[tuple[str, str], NanoUsd]
     ) -> int:
-        """Each on its own: one that cannot be written down keeps nobody else's from being told."""
+        """Record each on its own, so that one that fails does not stop the others."""
 
         async def record(counter: tuple[BudgetCounter, int, NanoUsd]) -> int:
             return await self._record_one(self._passed(*counter, burn))
@@ -135,7 +136,7 @@ class Thresholds:
 
 
 def forecast(left: NanoUsd, burnt: NanoUsd, seconds: float, budget: Budget | None, now: datetime) -> datetime | None:
-    """When what is left is spent at the present burn; None where the window turns before."""
+    """Return when the rest is spent at the present burn; None without burn, or where the window ends first."""
     if left <= 0:
         return now
     if burnt <= 0:
@@ -147,7 +148,7 @@ def forecast(left: NanoUsd, burnt: NanoUsd, seconds: float, budget: Budget | Non
 
 
 async def _give_up(_name: str, _error: Exception) -> None:
-    """Nothing is left to do: the event is forgotten, and the log has said so."""
+    """Do nothing: the event is dropped, and Isolation has logged that."""
 
 
 def _name(counter: BudgetCounter, percent: int) -> str:

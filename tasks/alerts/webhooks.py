@@ -1,7 +1,7 @@
-"""Events to the operator's own address, signed as Standard Webhooks says, at least once, with growing pauses.
+"""Sends signed events to the operator's address, at least once, with growing pauses.
 
-https://github.com/standard-webhooks/standard-webhooks: the receiver verifies `webhook-signature` over
-`webhook-id.webhook-timestamp.body` and drops an id that it has seen. Address and secret are never logged.
+Signed by https://github.com/standard-webhooks/standard-webhooks: the receiver verifies `webhook-signature` over
+`webhook-id.webhook-timestamp.body` and drops ids that it has seen. Address and secret are never logged.
 """
 
 import asyncio
@@ -39,29 +39,29 @@ LEAST_SECRET_BYTES = 24
 THRESHOLD_EVENT = "budget.threshold_reached"
 
 Post = Callable[[str, bytes, Mapping[str, str]], Awaitable[int]]
-"""Send a body to an address; returns the status. Raises OSError and HTTPException where nobody answers."""
+"""Sends a body to an address; returns the status. Raises OSError and HTTPException where no answer comes."""
 
 
 class Deliverable(Protocol):
-    """Thresholds that wait to be told."""
+    """Stores thresholds that wait to be sent."""
 
     async def due(self) -> Sequence[StoredThreshold]:
-        """What is to be sent now."""
+        """Return what is to be sent now."""
 
     async def sent(self, number: int, *, heard: bool, again_seconds: float = 0.0) -> None:
-        """Remember how it went."""
+        """Store whether a send succeeded, and when the next is due."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Receiver:
-    """Where events go, and what signs them."""
+    """The address of events and the secret that signs them."""
 
     url: str
     secret: bytes
 
 
 class Webhooks:
-    """Delivers what is due; without a receiver nothing is ever due."""
+    """Delivers due events; without a receiver it does nothing."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class Webhooks:
         self._isolation = Isolation("send_webhooks", end=self._give_up, clock=clock)
 
     async def deliver(self) -> int:
-        """Send what is due; returns how much of it was heard."""
+        """Send due events; returns how many were accepted."""
         if self._receiver is None:
             return 0
         return await self._isolation.each(
@@ -94,7 +94,7 @@ class Webhooks:
         body, number = dumps(event_of(threshold)), f"evt_{threshold.id}"
         try:
             status = await self._post(receiver.url, body, signed(receiver.secret, number, body, self._now()))
-            trouble = None if 200 <= status < 300 else f"status {status}"  # noqa: PLR2004 - what counts as heard
+            trouble = None if 200 <= status < 300 else f"status {status}"  # noqa: PLR2004 - success
         except (OSError, HTTPException) as error:
             trouble = type(error).__name__
         if trouble is not None:
@@ -105,7 +105,7 @@ class Webhooks:
 
 
 def receiver_from(table: WebhookTable | None, env: Mapping[str, str]) -> Receiver | None:
-    """The receiver that the configuration names. Raises InvalidSetting for a secret that is missing or weak."""
+    """Return the configured receiver. Raises InvalidSetting for a missing or weak secret."""
     if table is None:
         return None
     given = env.get(table.secret_env, "")
@@ -122,7 +122,7 @@ def receiver_from(table: WebhookTable | None, env: Mapping[str, str]) -> Receive
 
 
 def signed(secret: bytes, event_id: str, body: bytes, now: datetime) -> dict[str, str]:
-    """The headers of one sending; a later one of the same event has the same id and a later timestamp."""
+    """Return the headers of one send. Each send of an event has the same id and its own timestamp."""
     moment = str(int(now.timestamp()))
     digest = hmac.new(secret, b".".join([event_id.encode(), moment.encode(), body]), hashlib.sha256).digest()
     return {
@@ -134,7 +134,7 @@ def signed(secret: bytes, event_id: str, body: bytes, now: datetime) -> dict[str
 
 
 def event_of(threshold: StoredThreshold) -> dict[str, Any]:
-    """A threshold as its receiver reads it."""
+    """Return the webhook's JSON for a threshold."""
     passed = threshold.passed
     return {
         "id": f"evt_{threshold.id}",
@@ -153,14 +153,14 @@ def event_of(threshold: StoredThreshold) -> dict[str, Any]:
 
 
 class _NoRedirect(HTTPRedirectHandler):
-    """An address that moved is for the operator to change: what is signed goes nowhere else."""
+    """Refuses redirects, so that signed events go to no other address; the operator must change one that moved."""
 
     def redirect_request(self, *_: object, **__: object) -> None:
-        """Follow nothing."""
+        """Follow no redirect."""
 
 
 async def post_once(url: str, body: bytes, headers: Mapping[str, str]) -> int:
-    """One POST, without redirects, from a thread of its own."""
+    """Send one POST, without redirects, in a separate thread. Returns the status."""
     return await asyncio.to_thread(_posted, url, body, headers)
 
 

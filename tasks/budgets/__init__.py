@@ -1,1 +1,1 @@
-"""Decides which budget counters a job counts against, and what follows when one is spent. Pure."""
+"""Chooses a job's budget counters, and decides what follows when one is exhausted. Pure."""

@@ -1,7 +1,7 @@
-"""Which budget counters a job counts against, and the names of their windows. Pure.
+"""Chooses the budget counters of a job, and names their windows. Pure.
 
-A window is named by its start in the scope's own timezone, so days of 23 and 25 hours need no arithmetic:
-`2026-11-24` is the day as people there live it, and an hour that comes twice is told apart by its offset.
+A window is named by its start in the budget's timezone, so days of 23 and 25 hours need no arithmetic: `2026-11-24` is
+the local day, and the offset distinguishes an hour that occurs twice.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ from schemas.money import NanoUsd
 
 
 class Window(StrEnum):
-    """How often a budget begins anew."""
+    """The period after which a budget begins anew."""
 
     HOUR = "hour"
     DAY = "day"
@@ -31,7 +31,7 @@ _NAMES = {Window.HOUR: "%Y-%m-%dT%H%z", Window.DAY: "%Y-%m-%d", Window.MONTH: "%
 
 GLOBAL_SCOPE = "global"
 _SHIFT = timedelta(minutes=15)
-"""Offsets of timezones are whole quarters of an hour, and clocks are changed at such moments."""
+"""Offsets of timezones are whole quarters of an hour, and clocks change at such moments."""
 
 PARKED: tuple[Step, ...] = (Step.PARK,)
 
@@ -40,8 +40,8 @@ PARKED: tuple[Step, ...] = (Step.PARK,)
 class Budget:
     """A limit for one scope (`tenant:acme`) or for each scope of a kind (`tenant`), per window.
 
-    Users and prompts are those of a tenant: `user` limits each user of each tenant, `user:carol` the user of that name
-    at each tenant, `user:acme/carol` the one at acme.
+    Users and prompts belong to a tenant: `user` limits each user of each tenant, `user:carol` each tenant's user of
+    that name, `user:acme/carol` the one of acme.
     """
 
     scope: str
@@ -49,21 +49,21 @@ class Budget:
     limit_nano_usd: NanoUsd
     timezone: ZoneInfo
     on_exhausted: tuple[Step, ...] | None = None
-    """None leaves it to the lane."""
+    """None uses the lane's steps."""
 
     ahead: float | None = None
-    """The part of the limit that may be spent ahead of an even pace; None is no pace."""
+    """Part of the limit that may be spent ahead of an even pace; None means no pacing."""
 
     version: int = field(default=1, compare=False)
 
 
 def window_name(window: Window, zone: ZoneInfo, now: datetime) -> str:
-    """The window that `now` (aware) falls into, with the zone it is counted in."""
+    """Name the window of `now` (aware), with its timezone."""
     return f"{now.astimezone(zone).strftime(_NAMES[window])}@{zone.key}"
 
 
 def window_ends_at(window: Window, zone: ZoneInfo, now: datetime) -> datetime:
-    """The first moment (UTC) of the next window, as people in that zone live it."""
+    """Return the start (UTC) of the next window by the zone's local time."""
     local = now.astimezone(zone)
     match window:
         case Window.HOUR:
@@ -79,7 +79,7 @@ def window_ends_at(window: Window, zone: ZoneInfo, now: datetime) -> datetime:
 
 
 def window_starts_at(window: Window, zone: ZoneInfo, now: datetime) -> datetime:
-    """The first moment (UTC) of the window that runs now, as people in that zone live it."""
+    """Return the start (UTC) of the current window by the zone's local time."""
     today = now.astimezone(zone).date()
     match window:
         case Window.HOUR:
@@ -93,7 +93,7 @@ def window_starts_at(window: Window, zone: ZoneInfo, now: datetime) -> datetime:
 
 
 def pace_of(budget: Budget, now: datetime) -> Pace | None:
-    """The pace of the window that runs now."""
+    """Return the pace of the current window; None where the budget is not paced."""
     if budget.ahead is None:
         return None
     return Pace(
@@ -104,7 +104,7 @@ def pace_of(budget: Budget, now: datetime) -> Pace | None:
 
 
 def paced_limit(limit: NanoUsd, pace: Pace, now: datetime) -> NanoUsd:
-    """What may be spent of it by now."""
+    """Return the part of the limit that may be spent by now."""
     passed = (now - pace.starts_at) / (pace.ends_at - pace.starts_at)
     return NanoUsd(int(limit * min(1.0, passed + pace.ahead)))
 
@@ -115,7 +115,7 @@ def _quarter_of(now: datetime) -> datetime:
 
 
 def _hour_starts_at(zone: ZoneInfo, now: datetime) -> datetime:
-    """The first of the quarters before that has this hour's name."""
+    """The earliest quarter of an hour that has this hour's name."""
     moment, name = _quarter_of(now), window_name(Window.HOUR, zone, now)
     while window_name(Window.HOUR, zone, moment - _SHIFT) == name:
         moment -= _SHIFT
@@ -123,7 +123,7 @@ def _hour_starts_at(zone: ZoneInfo, now: datetime) -> datetime:
 
 
 def _hour_ends_at(zone: ZoneInfo, now: datetime) -> datetime:
-    """The next moment at which the hour has another name: a change of the clock may cut it short."""
+    """The next moment at which the hour has another name; a change of the clock may shorten the hour."""
     moment = _quarter_of(now) + _SHIFT
     while window_name(Window.HOUR, zone, moment) == window_name(Window.HOUR, zone, now):
         moment += _SHIFT
@@ -133,7 +133,7 @@ def _hour_ends_at(zone: ZoneInfo, now: datetime) -> datetime:
 def counters_for(
     job: NewJob, budgets: Sequence[Budget], now: datetime, lanes: Mapping[Lane, tuple[Step, ...]] | None = None
 ) -> tuple[BudgetCounter, ...]:
-    """Every counter that must have room for this job. Raises InvalidSetting beyond eight."""
+    """Return every counter that must have room for this job. Raises InvalidSetting beyond eight."""
     lane_steps = (lanes or {}).get(job.lane, PARKED)
     counters = tuple(
         BudgetCounter(
@@ -167,13 +167,13 @@ def _scope_of(job: NewJob, wanted: str) -> str | None:
 
 
 def names_its_tenant(scope: str) -> bool:
-    """False for a counter of a user or prompt that a version before 0014 named without its tenant."""
+    """False for a user or prompt without its tenant, as versions before 0014 named them."""
     kind, _, name = scope.partition(":")
     return kind not in KINDS_WITHIN_TENANTS or "/" in name
 
 
 def budget_of(counter: BudgetCounter, budgets: Sequence[Budget], now: datetime) -> Budget | None:
-    """The strictest budget that this counter of a window of now belongs to; None where there is none any more."""
+    """Return the strictest budget that covers this counter in a current window; None without one."""
     if not names_its_tenant(counter.scope):
         return None
     kind, _, name = counter.scope.partition(":")

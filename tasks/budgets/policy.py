@@ -1,7 +1,7 @@
-"""What follows when a budget has no room for a job: which of its steps can be taken, and until when it waits. Pure.
+"""Decides what follows when a budget has no room for a job, and how long the job waits. Pure.
 
-A job that names a model, and not an alias, has a chain of one: it pins its model, and no cheaper one is ever taken.
-What has no room for good waits until the window turns; what is only ahead of its pace waits until the pace has room.
+A job that names a model, not an alias, has a chain of one: it never changes to a cheaper model. With an exhausted
+budget a job waits until the next window; ahead of the pace, until the pace has room.
 """
 
 from collections.abc import Sequence
@@ -13,26 +13,26 @@ from schemas.jsons import JsonObject
 from schemas.money import NanoUsd, usd_text
 
 RULE_WAITS = "rule"
-"""What a job waits for that a time-of-day rule lets spend no more now."""
+"""Wait reason of a job that a time-of-day rule stops."""
 
 TURN_SPREAD_SECONDS = 60.0
-"""Over how long the jobs that an exhausted budget has parked come back once its window turns."""
+"""Time over which jobs parked by an exhausted budget wake after the next window begins."""
 
 BUDGET_CHECK_SECONDS = 300.0
-"""How long a job sleeps on an exhausted budget whose window's end nobody told."""
+"""How long a job is parked on an exhausted budget whose window's end is unknown."""
 
 PACE_SPREAD_PART = 0.01
-"""Part of the window over which those come back that are ahead of its pace. Each knows only its own cost, so all see
-the same moment: spread like this, one that waits a whole window asks a hundred times, however many others wait."""
+"""Part of the window over which jobs ahead of the pace wake. Each job knows only its own cost, so all compute the same
+moment. Spread so, a job that waits a whole window asks a hundred times, however many others wait."""
 
 LONGEST_PACE_SPREAD_SECONDS = 900.0
-"""Of a month nobody wants to wait for a hundredth."""
+"""Upper limit of that spread: a hundredth of a month is too long to wait."""
 
 
 def about_exhausted(
     refusal: Refusal, body: JsonObject, *, now: datetime, jitter: float
 ) -> AskAgain | DeadLetter | Park:
-    """The first step that can be taken; whether an answer was there was looked up before."""
+    """Decide by the first possible step. The caller has looked for a cached answer before, and found none."""
     counter = refusal.counter
     scope = refusal.scope if counter is None else f"{counter.scope} of {counter.window}"
     how = "ahead of its pace" if refusal.reason is RefusalReason.PACE else "spent"
@@ -56,7 +56,7 @@ def about_exhausted(
 
 
 def first_step(refusal: Refusal, *, answer_missing: bool) -> Step:
-    """The first step that can be taken; who has none left waits."""
+    """Return the first possible step; PARK where none is left."""
     steps = refusal.counter.on_exhausted if refusal.counter is not None else ()
     for step in steps:
         if step is Step.CHEAPER and refusal.cheaper_in == 0:
@@ -68,7 +68,7 @@ def first_step(refusal: Refusal, *, answer_missing: bool) -> Step:
 
 
 def cheaper_in(asked_nano_usd: NanoUsd, further: Sequence[NanoUsd | None]) -> int:
-    """How many targets further the first cheaper one stands, by the quotes of those to come; 0: there is none."""
+    """Return how many targets further the first cheaper one is, by their quotes; 0 for none."""
     quotes = enumerate(further, 1)
     return next((number for number, cost in quotes if cost is not None and cost < asked_nano_usd), 0)
 

@@ -1,7 +1,7 @@
-"""Time-of-day rules: what jobs of some lanes and models may spend per hour between two times of day. Pure.
+"""Limits what jobs of some lanes and models may spend per hour between two times of day. Pure.
 
-A rule in force is one more budget counter of each job that it names: of one hour, or, where nothing may be spent, of
-nothing until the rule ends. So it is decided, reserved and settled with the budgets, in the one admission call.
+A rule in force adds a budget counter to each job that it names: one for the hour, or, where nothing may be spent, a
+zero limit until the rule ends. So the one admission call decides, reserves and settles it with the budgets.
 """
 
 from collections.abc import Sequence
@@ -20,10 +20,10 @@ DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rule:
-    """From `starts` to `ends` on the clocks of `timezone`, on the weekdays (0 is Monday) on which it starts.
+    """A rule from `starts` to `ends` in `timezone`, on the weekdays (0 is Monday) on which it starts.
 
-    No lanes and no models are all of them. A time that the clock skips is taken as if it had not been, one that comes
-    twice is the first.
+    Empty lanes or models mean all. A time that the clock skips is taken as if it had not been skipped; of one that
+    occurs twice, the first counts.
     """
 
     name: str
@@ -36,11 +36,11 @@ class Rule:
     nano_usd_per_hour: NanoUsd
 
     def names(self, lane: Lane, model: str) -> bool:
-        """Whether it says something of this lane and model."""
+        """Whether the rule applies to this lane and model."""
         return (not self.lanes or lane in self.lanes) and (not self.models or model in self.models)
 
     def in_force_until(self, now: datetime) -> datetime | None:
-        """When it ends that runs now (UTC); None where it does not. One over midnight began the day before."""
+        """Return when the rule's current period ends (UTC); None outside of one. A period may have begun yesterday."""
         today = now.astimezone(self.timezone).date()
         for first in (today, today - timedelta(days=1)):
             last = first if self.starts < self.ends else first + timedelta(days=1)
@@ -51,7 +51,7 @@ class Rule:
         return None
 
     def counter(self, now: datetime, steps: tuple[Step, ...] = ()) -> BudgetCounter | None:
-        """What it lets be spent now; None while it is not in force."""
+        """Return the counter of what may be spent now; None while the rule is not in force."""
         until = self.in_force_until(now)
         if until is None:
             return None
@@ -66,7 +66,7 @@ class Rule:
 
 
 def rule_from(table: RuleTable) -> Rule:
-    """The rule that a table of the file, or a stored value, says."""
+    """Read a rule from a table of the file or a stored value."""
     return Rule(
         name=table.name,
         lanes=frozenset(map(Lane, table.lanes)),
@@ -82,6 +82,6 @@ def rule_from(table: RuleTable) -> Rule:
 def ruling(
     rules: Sequence[Rule], lane: Lane, model: str, now: datetime, steps: tuple[Step, ...]
 ) -> tuple[BudgetCounter, ...]:
-    """The counters of all rules in force that name this lane and model."""
+    """Return the counters of all rules in force that apply to this lane and model."""
     found = (rule.counter(now, steps) for rule in rules if rule.names(lane, model))
     return tuple(counter for counter in found if counter is not None)

@@ -1,7 +1,7 @@
-"""Keeping Redis's copy of the limits, and waking early what a raised limit or budget lets run.
+"""Copies the limits to Redis, and wakes jobs early after a limit or budget was raised.
 
-What is in force in Postgres is written to each bucket once per version. The gate refuses an older version by itself,
-so that two leaders, or one that was paused, do no harm. Jobs are woken after the gate has heard of the change.
+The limits in force in Postgres are written to each bucket once per version. The gate refuses an older version, so two
+leaders, or one that was paused, do no harm. Jobs are woken after the gate has the change.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -25,18 +25,18 @@ REASONS: Mapping[str, WaitReason] = {
     "tokens_per_day": WaitReason.TOKENS_PER_DAY,
     "max_in_flight": WaitReason.IN_FLIGHT,
 }
-"""A configured limit, and what a job that waits for it says."""
+"""The wait reason of jobs that wait for each configured limit."""
 
 
 class ConfigurableGate(Protocol):
-    """Where limits are enforced."""
+    """Enforces limits."""
 
     async def configure(self, limits: TargetLimits, version: int) -> bool:
         """Apply limits; False when a newer version is in force. Raises RedisUnavailable."""
 
 
 class LimitKeeper:
-    """Remembers what it has written. A wiped Redis is written anew by the ledger's rebuild."""
+    """Writes changed limits to the gate, once each. The ledger's rebuild restores them in a wiped Redis."""
 
     def __init__(self, gate: ConfigurableGate, configuration: Configuration) -> None:
         self._gate = gate
@@ -45,7 +45,7 @@ class LimitKeeper:
         self._isolation = Isolation("configure")
 
     async def apply(self) -> int:
-        """Write what has changed, and when days end; returns how many targets have changed.
+        """Write changed limits, and the ends of days at every call; returns how many targets have changed.
 
         Raises RedisUnavailable and PostgresUnavailable.
         """
@@ -63,20 +63,20 @@ class LimitKeeper:
 
 
 class ParkedRows(Protocol):
-    """Jobs that wait in Postgres, and what was in force when they began to."""
+    """Stores the configuration that was last acted on, and wakes jobs that wait in Postgres."""
 
     async def changes(self) -> Sequence[Change]:
-        """What has changed since `note` was last told."""
+        """Return what has changed since the last `note`."""
 
     async def note(self, changes: Sequence[Change], waiters: Collection[Waiters]) -> None:
-        """Remember these changes as known, and wake these jobs early, in one transaction."""
+        """Store these changes as known, and wake these jobs early, in one transaction."""
 
 
 class EarlyWakes:
-    """Sees each raise once, also one that came with a restart. `models_of` names what leads to a target.
+    """Requests early wakes for each raise once, also for one that came with a restart.
 
-    Models of a family wait for what the least of them allows: a raise of that wakes all of them, and one of any other
-    wakes nobody.
+    `models_of` names the models and aliases that lead to a target. Models of a family share the lowest of their limits:
+    only a raise of the lowest wakes jobs, those of all the family's models.
     """
 
     def __init__(self, parked: ParkedRows, rows: ConfigRows, models_of: Callable[[Target], Iterable[str]]) -> None:
@@ -85,7 +85,7 @@ class EarlyWakes:
         self._models_of = models_of
 
     async def notice(self) -> int:
-        """Ask for the wakes of what was raised; returns how many reasons have gone. Raises PostgresUnavailable."""
+        """Request wakes for what was raised; returns how many wait reasons that frees. Raises PostgresUnavailable."""
         changes = await self._parked.changes()
         if not changes:
             return 0
@@ -94,7 +94,7 @@ class EarlyWakes:
         return len(waiters)
 
     async def _under_raised_limits(self, changes: Sequence[Change]) -> set[Waiters]:
-        """By what each model may do now and what it might before: its row may stand still and its family not."""
+        """Compare each model's limits before and after: those of its family may change while its own row does not."""
         changed = [change for change in changes if change.name.startswith(LIMITS_OF)]
         if not changed:
             return set()
@@ -110,7 +110,7 @@ class EarlyWakes:
 
 
 def _freed(change: Change) -> list[Waiters]:
-    """A tenant's table may give more also where there was none: it stands above what holds for every tenant."""
+    """Return the wait reasons that a change frees. A tenant's new table may give more than that of every tenant."""
     if change.name.startswith(TENANT_OF):
         return [Waiters(reason=reason.value) for reason in TENANT_REASONS]
     if change.before is None:
@@ -121,7 +121,7 @@ def _freed(change: Change) -> list[Waiters]:
 
 
 def names_leading_to(names: Iterable[str], chain: Callable[[str], Sequence[Target]]) -> Callable[[Target], list[str]]:
-    """Models and aliases by the targets that they may lead to."""
+    """Return a function from a target to the models and aliases that may lead to it."""
     chains = {name: chain(name) for name in names}
     return lambda target: [name for name, targets in chains.items() if target in targets]
 
@@ -131,7 +131,7 @@ def _limits(values: Mapping[str, JsonObject | None]) -> dict[Target, JsonObject]
 
 
 def _raised(before: JsonObject, after: JsonObject) -> list[str]:
-    """Limits that are higher than they were, or gone."""
+    """Limits that were raised or removed."""
     had = {limit: before[limit] for limit in REASONS if before.get(limit) is not None}
     return [limit for limit, most in had.items() if after.get(limit) is None or after[limit] > most]
 

@@ -1,4 +1,4 @@
-"""The operator's hand on the money: change a budget, ask what was spent on what."""
+"""Changes budgets and reports spend, for operators."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
@@ -14,11 +14,11 @@ from tasks.configuration.effective import BudgetRows, set_budget
 
 KEYS: tuple[By, ...] = get_args(By)
 LONGEST_REPORT_DAYS = 400
-"""A year, and a month to compare it with."""
+"""Longest report: a year, and a month to compare it with."""
 
 
 class SpendRows(Protocol):
-    """Sums of the ledger."""
+    """Sums the ledger."""
 
     async def report(
         self,
@@ -29,11 +29,11 @@ class SpendRows(Protocol):
         zone: str = "UTC",
         tenant_id: TenantId | None = None,
     ) -> Sequence[Spend]:
-        """Sums by these keys."""
+        """Return the spend by these keys."""
 
 
 class BudgetAdmin:
-    """What operators do with budgets, beside watching them."""
+    """Changes budgets and reports spend."""
 
     def __init__(self, rows: BudgetRows, spend: SpendRows, *, now: Callable[[], datetime]) -> None:
         self._rows = rows
@@ -41,7 +41,7 @@ class BudgetAdmin:
         self._now = now
 
     async def set_budget(self, given: JsonObject) -> JsonObject:
-        """Change one budget, within seconds, until the file says something new of it. Raises InvalidRequest."""
+        """Change one budget. Applies within seconds, until the file changes this budget. Raises InvalidRequest."""
         try:
             row = await set_budget(self._rows, given)
         except InvalidSetting as error:
@@ -51,7 +51,7 @@ class BudgetAdmin:
     async def report(
         self, by: Sequence[str], *, days: int, zone: str = "UTC", tenant_id: TenantId | None = None
     ) -> Sequence[JsonObject]:
-        """What the last days have cost, and what of it bought nothing. Raises InvalidRequest."""
+        """Report what the last `days` cost, and how much of it was wasted. Raises InvalidRequest."""
         keys = tuple(key for key in KEYS if key in by)
         if not keys or len(keys) != len(by):
             raise InvalidRequest(f"by must name one or more of {', '.join(KEYS)}, each once.", param="by")

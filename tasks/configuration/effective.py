@@ -1,7 +1,8 @@
-"""The effective limits, lanes and budgets: what `penstock.toml` says, unless an operator has said otherwise since.
+"""Reads the effective limits, lanes and budgets.
 
-Postgres holds them as named values with versions; a process reads them again every few seconds, so a change needs no
-restart. Parsing here is the only place that knows the names and the shapes of the values.
+They are those of `penstock.toml`, unless an operator has changed them since. Postgres holds them as named values with
+versions. Each process reads them again every few seconds, so a change needs no restart. This module parses the values,
+with `tasks.tenancy.shares` for those of tenants.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,24 +35,24 @@ LANES, ON_EXHAUSTED = "lanes", "lanes/on_exhausted"
 BUDGET_OF = "budget/"
 RULES = "rules"
 OWNED = (BUDGET_OF, TENANT_OF)
-"""How the names of values begin that are in force no longer when the file names them no more."""
+"""Prefixes of the values that lose their force when the file no longer has them."""
 _DIMENSIONS = ("requests_per_minute", "tokens_per_minute", "requests_per_day", "tokens_per_day", "max_in_flight")
 _DAY = ("day_resets_at", "day_resets_in")
 
 
 NO_SHARES = Shares()
-"""Until the values are read once. One object, because it keeps the share that it builds for each tenant."""
+"""Shares before the first read. One object, because it keeps the share that it builds for each tenant."""
 
 
 class ConfigRows(Protocol):
-    """Where the effective values are kept."""
+    """Reads the effective values."""
 
     async def all(self) -> Sequence[ConfigRow]:
-        """Every value with its version."""
+        """Return every value with its version."""
 
 
 class BudgetRows(ConfigRows, Protocol):
-    """Where an operator changes one of them."""
+    """Reads and changes the effective values."""
 
     async def set(self, name: str, value: Any) -> ConfigRow:  # noqa: ANN401 - any JSON value
         """Write one value under a new version."""
@@ -59,7 +60,7 @@ class BudgetRows(ConfigRows, Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Effective:
-    """What is in force. Each target's limits carry a version that only grows."""
+    """The configuration in force. Each target's limits carry a version that only grows."""
 
     limits: tuple[tuple[TargetLimits, int], ...] = ()
     families: Mapping[Target, str] = field(default_factory=dict)
@@ -69,7 +70,7 @@ class Effective:
     shares: Shares = field(default_factory=Shares)
 
     def counters(self, job: NewJob, target: Target, now: datetime) -> tuple[BudgetCounter, ...]:
-        """Every counter that must have room for a call of this job. Raises InvalidSetting beyond eight."""
+        """Return every counter that must have room for a call of this job. Raises InvalidSetting beyond eight."""
         steps = self.on_exhausted.get(job.lane, PARKED)
         counters = (
             *counters_for(job, self.budgets, now, self.on_exhausted),
@@ -81,33 +82,33 @@ class Effective:
 
 
 class Configuration:
-    """The values in force as this process last read them."""
+    """Keeps the configuration in force as this process last read it."""
 
     def __init__(self, rows: ConfigRows) -> None:
         self._rows = rows
         self.effective: Effective | None = None
-        """None until they were read once: nothing may be sent before its budgets are known."""
+        """None before the first read; nothing may be sent before its budgets are known."""
 
     async def refresh(self) -> Effective:
-        """Read them again. Raises PostgresUnavailable, and then what was known stays in force."""
+        """Read the configuration again. Raises PostgresUnavailable; then the last one stays in force."""
         self.effective = effective_from(await self._rows.all())
         return self.effective
 
     def family_of(self, target: Target) -> str | None:
-        """The family whose limits a target shares."""
+        """Return the family whose limits a target shares; None where it has none."""
         return self.effective.families.get(target) if self.effective is not None else None
 
     def bucket_of(self, target: Target) -> Target:
-        """Whose limits a target's calls count against: its own, or its family's."""
+        """Return the target whose limits count this one's calls: itself, or its family."""
         family = self.family_of(target)
         return target if family is None else Target(account=target.account, model=family)
 
     def share(self, tenant_id: TenantId) -> TenantShare:
-        """What this tenant may have; without limits until the values were read once."""
+        """Return this tenant's share; without configured limits before the first read."""
         return (NO_SHARES if self.effective is None else self.effective.shares).of(tenant_id)
 
     def check(self, job: NewJob) -> None:
-        """Raise InvalidRequest for a job that more budgets count than a job may have."""
+        """Check how many budgets count a job. Raises InvalidRequest for too many."""
         if self.effective is not None:
             try:
                 counters_for(job, self.effective.budgets, job.expires_at)
@@ -116,7 +117,7 @@ class Configuration:
 
 
 def values_of(catalogue: Catalogue) -> dict[str, Any]:
-    """The named values of the file."""
+    """Return the file's settings as named values."""
     return {
         **{_limits_name(name, model): _limits_value(model) for name, model in catalogue.models.items()},
         LANES: {name: lane.share for name, lane in catalogue.lanes.items()},
@@ -128,12 +129,12 @@ def values_of(catalogue: Catalogue) -> dict[str, Any]:
 
 
 def budget_row_name(table: BudgetTable) -> str:
-    """One row per budget, so that an operator changes one and leaves the others to the file."""
+    """Name a budget's row. Each budget has one, so that changing it leaves the others to the file."""
     return f"{BUDGET_OF}{table.window}/{table.timezone}/{table.scope}"
 
 
 async def set_budget(rows: BudgetRows, given: JsonObject) -> ConfigRow:
-    """An operator's change, in force within seconds. Raises InvalidSetting for a budget that cannot be kept."""
+    """Store an operator's change; it applies within seconds. Raises InvalidSetting for an invalid budget."""
     try:
         table = BudgetTable.model_validate(given)
         stored = await rows.all()
@@ -150,9 +151,9 @@ async def set_budget(rows: BudgetRows, given: JsonObject) -> ConfigRow:
 
 
 def effective_from(rows: Sequence[ConfigRow]) -> Effective:
-    """What the rows say. Limits of a target are of the version of its own row and the lanes' together.
+    """Parse the rows. The version of a target's limits is the sum of those of its own row and the lanes' row.
 
-    Those of a family are of the versions of all rows together: what leaves it must not make it older.
+    That of a family's limits sums all rows of limits and the lanes' row, so that it does not fall when a model leaves.
     """
     named = {row.name: row for row in rows}
     lanes, steps = named.get(LANES), named.get(ON_EXHAUSTED)
@@ -170,7 +171,7 @@ def effective_from(rows: Sequence[ConfigRow]) -> Effective:
 
 
 def limits_by_target(values: Mapping[str, JsonObject]) -> dict[Target, JsonObject]:
-    """What limits each model, by rows' names: what its own row says, or the least that any model of its family does."""
+    """Return each model's limits from rows by name: those of its own row, or the lowest of its family's."""
     own = {_target_named(name): value for name, value in values.items()}
     families: dict[Target, list[JsonObject]] = {}
     for target, value in own.items():
@@ -205,7 +206,7 @@ def _all_limits(
 
 
 def _tightest(members: Sequence[JsonObject]) -> JsonObject:
-    """The least that any model of a family names, and the first day's end that one does."""
+    """The lowest of each limit in a family, and the first end of day that a model names."""
     values: JsonObject = {}
     for name in _DIMENSIONS:
         values[name] = min((member[name] for member in members if member.get(name)), default=None)
@@ -237,7 +238,7 @@ def _target_limits(target: Target, value: JsonObject, shares: dict[Lane, float])
 
 
 def _budget_value(table: BudgetTable) -> JsonObject:
-    """Without a pace as versions that knew none wrote it: a file that says the same is no new word of the file."""
+    """Omit an unset pacing, as versions without it did, so that an unchanged file does not count as a change."""
     unsaid = {"pacing", "pacing_ahead"} if table.pacing is None else set()
     return {**table.model_dump(mode="json", exclude=unsaid), "limit_usd": str(table.limit_usd)}
 

@@ -1,8 +1,8 @@
-"""Holding Redis against Postgres: what a counter should say, from the stamps there and the ledger here. Pure.
+"""Compares the budget counters in Redis with the ledger in Postgres. Pure.
 
-Reserved is the sum of the stamps that name the counter, exactly, because both are of one moment. Settled is the ledger
-less what is posted there and still stamped here, because its settlement is under way or was lost. The two stores are
-not read at the same moment: what was booked in between may be in either, and is given the benefit of the doubt.
+`reserved` must equal the sum of the reservations in Redis that name the counter, because both are read at one moment.
+`settled` must equal the ledger's sum, less attempts posted in Postgres and still reserved in Redis, whose settlement is
+under way or lost. The stores are read at different moments, so an entry booked in between is no difference.
 """
 
 from collections import defaultdict
@@ -20,7 +20,7 @@ _Counter = tuple[str, str]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Difference:
-    """What must be added to a counter; negative where it holds too much."""
+    """The correction of one counter: what to add; negative where it holds too much."""
 
     scope: str
     window: str
@@ -29,7 +29,7 @@ class Difference:
 
 
 def differences(held: Holdings, recorded: AuditedLedger) -> list[Difference]:
-    """Every counter that does not say what it should."""
+    """Return the corrections of all counters that differ from Postgres."""
     reserved, under_way = _reserved(held.stamps, recorded), _under_way(held.stamps, recorded)
     most = {(one.scope, one.window): one.settled_nano_usd for one in recorded.sums}
     least = {(one.scope, one.window): one.settled_before_nano_usd for one in recorded.sums}
@@ -49,7 +49,7 @@ def differences(held: Holdings, recorded: AuditedLedger) -> list[Difference]:
 
 
 def forgotten(held: Holdings, recorded: AuditedLedger) -> frozenset[AttemptId]:
-    """Attempts that Postgres holds open and Redis has no stamp of: their money is counted nowhere."""
+    """Return attempts open in Postgres without a reservation in Redis: no counter includes their money."""
     return recorded.open_before - {stamp.attempt_id for stamp in held.stamps}
 
 
@@ -77,7 +77,7 @@ def _under_way(stamps: Iterable[Stamp], recorded: AuditedLedger) -> defaultdict[
 
 
 def _counters(stamp: Stamp, recorded: AuditedLedger) -> Iterable[_Counter]:
-    """The counters that it names; a stamp of an earlier version names none, and its attempt does."""
+    """The counters that a stamp names; for a stamp of an earlier version, which names none, those of its attempt."""
     end = recorded.ends.get(stamp.attempt_id)
     if stamp.counters or end is None:
         return stamp.counters

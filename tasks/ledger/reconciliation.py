@@ -1,6 +1,6 @@
-"""Keeping Redis and Postgres of one mind about money: rebuild after a loss, resolve what lies in suspense.
+"""Keeps the money in Redis equal to Postgres: rebuilds, audits, settles what was lost.
 
-Postgres is the truth. A missing or foreign epoch in Redis closes admission; the rebuild raises the epoch, copies the
+Postgres is the truth. A missing or different epoch in Redis closes admission; the rebuild raises the epoch, copies the
 sums and the open reservations over, and opens admission last.
 """
 
@@ -31,25 +31,25 @@ from tasks.maintenance.items import Isolation
 log = structlog.get_logger()
 
 LONGEST_WINDOW = timedelta(days=32)
-"""Sums older than the longest budget window (a month, in any timezone) cannot matter to admission."""
+"""Age beyond which sums do not affect admission: the longest budget window is a month, in any timezone."""
 
 PRESUME_AFTER_SECONDS = 24 * 3600.0
-"""After a day nobody will say any more what an attempt cost: it is posted at its reservation, to be adjusted by the
-invoice."""
+"""Age at which an unresolved charge is posted at its reservation. After a day no source will report its cost; the
+invoice corrects it."""
 
 RECONCILED_PER_ROUND = 500
-"""About how many stamps in suspense a round looks at. The next goes on behind them: who stays there hides nobody."""
+"""About how many unresolved reservations a round checks. The next round goes on behind them, so all get their turn."""
 
 CLOCKS_DIFFER = timedelta(seconds=5)
-"""How far the clocks of workers and of Postgres may differ; what was booked within it is too fresh to be audited."""
+"""How far the clocks of workers and Postgres may differ; entries younger than that are too fresh to be audited."""
 
 NO_TARGET = Target(account="", model="")
-"""What lies in suspense takes no permits of any target with it."""
+"""Unresolved charges hold no permits of any target."""
 
 
 @dataclass(kw_only=True, slots=True)
 class LedgerReconciler:
-    """The money duties of upkeep. Knows how far it has reconciled, and that counters have the names of this version."""
+    """Runs the money duties of upkeep. Remembers where reconciling goes on, and whether counters are upgraded."""
 
     table: LedgerTable
     due: DueTable
@@ -63,13 +63,13 @@ class LedgerReconciler:
     _reading: Isolation = field(init=False)
 
     def __post_init__(self) -> None:
-        """Give reading stamps a memory of its own: a stamp that was read may still fail to be settled."""
+        """Isolate reading stamps and settling them separately: a stamp that was read may still fail to be settled."""
         self._isolation, self._reading = Isolation("books", clock=self.clock), Isolation("stamps", clock=self.clock)
 
     async def keep_open(self) -> int:
-        """Rebuild the balances when Redis has lost them or runs under another epoch; returns 1 when it did.
+        """Rebuild the balances when Redis has lost them or has another epoch; returns 1 when it did.
 
-        Also once after an upgrade from a version whose counters of users and prompts did not name their tenant.
+        Also rebuilds once after an upgrade from a version whose counters of users and prompts did not name the tenant.
         """
         self._carried = self._carried or await self.table.counters_carried()
         if self._carried and await self.redis.epoch() == await self.table.epoch():
@@ -77,7 +77,7 @@ class LedgerReconciler:
         return await self._rebuild()
 
     async def rescue(self, asked_at: datetime) -> int:
-        """Give the jobs of dead workers back; what they may have spent stays reserved, in suspense, at once."""
+        """Rescue the jobs of dead workers; their open attempts become unresolved charges and stay reserved."""
         rescued = await self.due.rescue(asked_at)
         await self._isolation.each(rescued.suspended, lambda attempt: attempt.attempt_id, self._suspend)
         if rescued.jobs:
@@ -91,10 +91,10 @@ class LedgerReconciler:
         return len(rescued.jobs)
 
     async def reconcile(self) -> int:
-        """Settle in Redis what Postgres knows the end of: settlements that were lost on their way. A part each round.
+        """Settle in Redis the reservations whose end Postgres has: their settlement was lost. A part each round.
 
-        A reservation whose attempt was never opened was never sent: its stamp names its counters, and it is released.
-        Nobody can open it any more: a stamp in suspense is older than the lease of its job, which has passed on.
+        A reservation without an attempt was never sent and is released; its stamp names its counters. The attempt
+        cannot be opened any more: an unresolved reservation is older than its job's lease, which has passed on.
         """
         stamps, following = await self.redis.suspended(self._reconciled_to, about=RECONCILED_PER_ROUND)
         known = dict[str, AttemptId]()
@@ -115,10 +115,11 @@ class LedgerReconciler:
         return reconciled
 
     async def audit(self) -> int:
-        """Hold Redis against Postgres, repair what differs and report it; returns how many counters differed.
+        """Compare Redis with Postgres, repair and log differences; returns how many counters were repaired.
 
-        Counters whose user or prompt has no tenant are left to the version that made them, while it still runs; what it
-        spends is added to those of this version here.
+        Where Redis lacks the reservation of an open attempt, it rebuilds all balances instead and returns 1. Counters
+        whose user or prompt has no tenant are left to the earlier version that made them, while it still runs; what it
+        spends is added to the counters of this version here.
         """
         effective, now = await self.configuration.refresh(), self.now()
         windows = {window_name(budget.window, budget.timezone, now) for budget in effective.budgets}
@@ -154,7 +155,7 @@ class LedgerReconciler:
         return repaired
 
     async def presume(self, after_seconds: float = PRESUME_AFTER_SECONDS) -> int:
-        """Post old suspense at its reservation; returns how many attempts."""
+        """Post old unresolved charges at their reservations; returns how many attempts."""
         old = await self.table.suspense(older_seconds=after_seconds)
         return await self._isolation.each(old, lambda attempt: attempt.attempt_id, self._presume)
 
@@ -183,7 +184,7 @@ class LedgerReconciler:
             OpenReservation(grant=one.grant, suspended=one.state is AttemptState.SUSPENSE) for one in recorded.unsettled
         ]
         opened = await self.redis.rebuild(recorded.epoch, balances, carried, effective.limits)
-        republished = await self.due.forget_all_messages()  # a Redis that lost money lost messages too
+        republished = await self.due.forget_all_messages()  # a Redis that lost balances lost messages too
         log.info("ledger_rebuilt", epoch=recorded.epoch, carried=len(carried), opened=opened, republished=republished)
         return 1
 

@@ -1,6 +1,6 @@
-"""Re-pricing of history: what was posted is priced again as of its moment, and differences become adjusting entries.
+"""Prices past attempts again, at the prices of their time, and posts the differences as ledger entries.
 
-A round at a time, each one transaction; the caller goes on from `after`. Safe to run twice and to break off.
+Each round is one transaction; the caller goes on from `after`. Safe to run twice and to stop midway.
 """
 
 from dataclasses import dataclass
@@ -13,18 +13,18 @@ from storage.ledger.reprice import PostedAttempt, RepriceTable
 
 
 class PriceList(Protocol):
-    """What a model costs at a moment."""
+    """Gives the price of a model at a moment."""
 
     def price(self, target: Target, now: datetime, *, tier: str, input_tokens: int) -> Price:
         """The price of a request of this size, or UNKNOWN_PRICE."""
 
     def served(self, target: Target, now: datetime, *, tier: str | None, input_tokens: int) -> Price | None:
-        """The price of the tier that served it; None where that is not known."""
+        """The price of the tier that served the request; None where that is not known."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Round:
-    """What one round has found. `after` is where the next begins; None when there is none. Unpriced are left alone."""
+    """The result of one round. The next begins at `after`; None ends it. `unpriced` attempts are left unchanged."""
 
     checked: int
     unpriced: int
@@ -34,14 +34,14 @@ class Round:
 
 
 class Repricing:
-    """Prices history again."""
+    """Prices past attempts again."""
 
     def __init__(self, rows: RepriceTable, prices: PriceList) -> None:
         self._rows = rows
         self._prices = prices
 
     async def round(self, *, since: datetime, model: str | None, after: str = "", dry_run: bool = False) -> Round:
-        """Price the next attempts as of when they were opened."""
+        """Price the next attempts at the prices of when they were opened; `dry_run` stores nothing."""
         posted = await self._rows.posted(since=since, model=model, after=after)
         costs = {one.id: price.cost(one.usage) for one in posted if (price := self._price(one)).is_known}
         differences = await self._rows.correct(costs, dry_run=dry_run) if costs else []

@@ -1,11 +1,11 @@
-"""Money in suspense: who will say what a call cost and when, the operator's own word, and asking the account.
+"""Resolves charges of calls with unknown outcome, by operators or by look-ups at the provider.
 
-            its job runs again ──▶ it asks the account itself, before it pays anew (`tasks.execution.pipeline`)
-  suspense  its job rests      ──▶ upkeep asks, at ages that double, where the account keeps completions
-            a day has passed   ──▶ presumed at its reservation (`tasks.ledger.reconciliation`)
-            an operator knows  ──▶ their word, at any time
+              its job runs again  ──▶ the job looks the call up before it pays again (`tasks.execution.pipeline`)
+  unresolved  its job is terminal ──▶ upkeep looks it up, at ages that double, where the account keeps completions
+              a day has passed    ──▶ presumed at its reservation (`tasks.ledger.reconciliation`)
+              an operator knows   ──▶ the operator resolves it, at any time
 
-Whoever comes first resolves it; Postgres decides who that was, and Redis is told after.
+The first of them resolves it. Postgres decides which is first; Redis is updated afterwards.
 """
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -34,19 +34,19 @@ from tasks.requests.chat import MAX_COST_USD
 log = structlog.get_logger()
 
 FIRST_LOOK_SECONDS = 10.0
-"""An account needs a moment before it lists what it has kept; after this, at twice the age each time."""
+"""Age at the first look-up: accounts list completions after a moment. Each later age is double."""
 
 LOOK_AGES = tuple(
     timedelta(seconds=FIRST_LOOK_SECONDS * 2**number)
     for number in range(1 + floor(log2(PRESUME_AFTER_SECONDS / FIRST_LOOK_SECONDS)))
 )
-"""How long something has been in suspense when its account is asked, until it is presumed."""
+"""Ages of an unresolved charge at which its account is asked, until it is presumed."""
 
 ASKED_PER_ROUND = 100
-"""Questions to one account before the others have theirs; a look that needs more goes on in the next round."""
+"""Most look-ups at one account per round, so that others get theirs; the next round goes on."""
 
 BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
-"""Before anything was in suspense: where the first look begins."""
+"""Start of the first look: earlier than any unresolved charge."""
 
 WHY = {
     "worker_lost": "its worker died during the call",
@@ -60,21 +60,21 @@ WHY = {
 
 
 class SuspenseRows(Protocol):
-    """Attempts in suspense as they are stored (`storage.ledger.unresolved`)."""
+    """Stored unresolved charges (`storage.ledger.unresolved`)."""
 
     async def oldest(self, *, after: AttemptId | None = None, most: int = 50) -> Sequence[SuspenseView]:
-        """Oldest first."""
+        """Return a page of unresolved charges, the oldest first."""
 
     async def resolve(self, attempt_id: AttemptId, billed_nano_usd: NanoUsd | None) -> ResolvedCharge | None:
-        """An operator's word; returns how the attempt stands then."""
+        """Store an operator's decision; returns the attempt's state afterwards, None for an unknown attempt."""
 
 
 Settle = Callable[[Settlement], Awaitable[bool]]
-"""Tells Redis. False where that was done before."""
+"""Settles in Redis; False where that was done before."""
 
 
 class Suspense:
-    """What operators see of suspense, and say about it."""
+    """Lists and resolves unresolved charges for operators."""
 
     def __init__(
         self, rows: SuspenseRows, settle: Settle, *, keeping: Collection[str], now: Callable[[], datetime]
@@ -86,15 +86,15 @@ class Suspense:
         self._now = now
 
     async def oldest(self, *, after: AttemptId | None, most: int) -> list[JsonObject]:
-        """One row per attempt: what it holds back and why, and who will resolve it when, the oldest first."""
+        """Return a row per attempt, the oldest first: its reservation and cause, and what resolves it and when."""
         now = self._now()
         return [self._row(each, now) for each in await self._rows.oldest(after=after, most=most)]
 
     async def resolve(self, attempt_id: AttemptId, billed_usd: str | float | None) -> JsonObject:
-        """Book what an attempt in suspense was billed; None gives its reservation back. Safe to call twice.
+        """Post what an attempt was billed; None releases its reservation. Safe to call twice.
 
-        Raises NotFound, InvalidRequest for one that was resolved otherwise, and RedisUnavailable: then it is booked,
-        and upkeep tells Redis.
+        Raises NotFound, InvalidRequest for one that was resolved otherwise, and RedisUnavailable: then it is posted in
+        Postgres, and upkeep updates Redis.
         """
         billed = None if billed_usd is None else _amount(billed_usd)
         standing = await self._rows.resolve(attempt_id, billed)
@@ -135,7 +135,7 @@ class Suspense:
         }
 
     def _resolver(self, view: SuspenseView, presumed_at: datetime, now: datetime) -> tuple[str, datetime | None]:
-        """Who will resolve it, and when, if nobody says anything before."""
+        """What will resolve the charge, and when, if no operator does before."""
         if view.grant.target.account not in self._keeping:
             return "presumption", presumed_at
         if not view.job_state.at_rest:
@@ -144,31 +144,31 @@ class Suspense:
 
 
 class LeftBehind(Protocol):
-    """What nobody will ask about any more (`storage.ledger.unresolved`)."""
+    """Unresolved charges that no job will look up (`storage.ledger.unresolved`)."""
 
     async def left_behind(
         self, account: str, since: Sequence[Span], *, behind: OpenedAttempt | None, most: int
     ) -> Sequence[OpenedAttempt]:
-        """Attempts of jobs at rest, in suspense since one of these spans: a page, the oldest first."""
+        """Return a page of attempts of terminal jobs, unresolved since a moment in these spans, the oldest first."""
 
 
 class Keepers(Protocol):
-    """Accounts that keep completions."""
+    """Looks up completions at the accounts that keep them."""
 
     async def look_up(self, target: Target, attempt_id: AttemptId) -> Reply | None:
-        """The reply of an earlier call, where its account still has it. Raises AccountUnavailable."""
+        """The reply of an earlier call; None where its account does not have it. Raises AccountUnavailable."""
 
     def served_price(self, opened: OpenedAttempt, reply: Reply) -> Price:
         """What a million tokens of this reply cost."""
 
 
 Post = Callable[[AttemptId, NanoUsd], Awaitable[bool]]
-"""Books a cost that was looked up; False where somebody had resolved it."""
+"""Posts a cost that was looked up; False where the charge was resolved before."""
 
 
 @dataclass(kw_only=True)
 class LookUps:
-    """Upkeep's questions to the accounts that keep completions."""
+    """Looks up unresolved charges at the accounts that keep completions."""
 
     rows: LeftBehind
     post: Post
@@ -181,10 +181,10 @@ class LookUps:
     _under_way: dict[str, tuple[datetime, OpenedAttempt | None]] = field(default_factory=dict)
 
     async def look(self) -> int:
-        """Ask about the attempts whose turn has come; returns how many were booked.
+        """Look up the attempts that are due; returns how many were posted.
 
-        A look at an account that has too many for one round, or is away, goes on from there in the next: only those
-        that were asked about have had their turn.
+        Where an account has too many for one round, or is unavailable, the next round goes on with the first attempt
+        not looked up.
         """
         now = self.now()
         return await self._isolation.each(sorted(self.accounts), str, lambda account: self._look_at(account, now))
@@ -216,17 +216,17 @@ class LookUps:
 
 
 def keeping(catalogue: Catalogue) -> frozenset[str]:
-    """The accounts that keep completions, and can be asked for one."""
+    """Return the accounts that keep completions."""
     return frozenset(name for name, table in catalogue.providers.items() if table.lookup)
 
 
 def turns(after: datetime, until: datetime) -> list[Span]:
-    """The moments since which something is in suspense whose turn came after one moment and up to another."""
+    """Return the spans in which charges became unresolved that are due after `after` and up to `until`."""
     return [Span(after - age, until - age) for age in LOOK_AGES]
 
 
 def next_look(since_at: datetime, now: datetime) -> datetime | None:
-    """When the next look at something in suspense since then is due; None after the last."""
+    """Return when a charge that is unresolved since then is looked up next; None after the last look-up."""
     return next((since_at + age for age in LOOK_AGES if since_at + age > now), None)
 
 

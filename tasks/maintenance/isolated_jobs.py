@@ -1,7 +1,7 @@
-"""Running suspects alone: a process is started for one job, and its death, seen by its parent, condemns that job only.
+"""Runs each suspect job in its own process, so that a process that dies makes only that job poison.
 
-An exit by itself, however it ended, is no death: the job was written down, handed back or left to its lease. Each runs
-beside the others and beside the duty, so that one that hangs keeps its own place and nobody else's.
+Only death by a signal counts: a process that exits has stored the job, handed it back or left it to its lease. Suspects
+run concurrently, outside the duty's round, so that one that hangs blocks only its own slot.
 """
 
 import asyncio
@@ -16,33 +16,33 @@ from schemas.ids import JobId, TenantId
 log = structlog.get_logger()
 
 MOST_ALONE = 6
-"""Processes for suspects at once: each costs a second of start and the memory of a worker."""
+"""Most processes for suspects at once: each takes a second to start and the memory of a worker."""
 
 MOST_ALONE_OF_TENANT = 2
-"""Of them for one tenant: a suspect may hang for as long as its longest call, and others must have places left."""
+"""Most of them for one tenant: a suspect may hang for as long as its longest call, and others need slots meanwhile."""
 
 
 class Suspected(Protocol):
-    """The rows of suspects."""
+    """Stored suspect jobs."""
 
     async def next_alone(
         self, most: int, most_of_tenant: int, under_way: Mapping[JobId, TenantId]
     ) -> list[tuple[JobId, int, TenantId]]:
-        """Take some, each under a new generation, so that no tenant has more under way."""
+        """Take at most `most` suspects, each under a new generation; at most `most_of_tenant` run of a tenant."""
 
     async def quarantine(self, job_id: JobId, generation: int, message: str) -> bool:
-        """Rest one as poison; False where it had ended or moved on."""
+        """End a job as a poison dead letter; False where it had ended or had a new generation."""
 
 
 class Suspects:
-    """`run` starts a process for a job and generation and returns its exit status; negative is a signal's number."""
+    """Runs suspects. `run` starts a process for a job and generation and returns its status; negative is a signal."""
 
     def __init__(self, rows: Suspected, run: Callable[[JobId, int], Awaitable[int]]) -> None:
         self._rows, self._run = rows, run
         self._under_way: dict[asyncio.Task[None], tuple[JobId, TenantId]] = {}
 
     async def try_alone(self) -> int:
-        """Start the next suspects that there are places for, each in a process of its own; returns how many."""
+        """Start as many suspects as there are free slots, each in its own process; returns how many."""
         free = MOST_ALONE - len(self._under_way)
         if free <= 0:
             return 0
@@ -54,7 +54,7 @@ class Suspects:
         return len(taken)
 
     async def aclose(self) -> None:
-        """Wait for those under way; whoever runs them ends them when the process stops."""
+        """Wait for the suspects under way; `run` must end their processes when this one stops."""
         if self._under_way:
             await asyncio.wait(list(self._under_way))
 
@@ -63,7 +63,7 @@ class Suspects:
             await self._attempt_result(job_id, generation)
         except Unavailable as error:
             log.warning("suspect_left_to_its_lease", job_id=job_id, reason=error.message)
-        except Exception:  # a task of its own: its bug is this suspect's, which is taken again after its lease
+        except Exception:  # a separate task: the bug affects one suspect, which is taken again after its lease
             log.exception("suspect_failed", job_id=job_id)
 
     async def _attempt_result(self, job_id: JobId, generation: int) -> None:

@@ -1,7 +1,7 @@
 """Runs one step for each item of a duty, so that an exception of one item ends that item and no other.
 
 An exception is logged once for its item. The item is tried again after growing pauses, and ended with a reason after
-`MOST_FAILURES`. A store that is away is nobody's fault: `Unavailable` goes on to the caller and ends the round.
+`MOST_FAILURES`. A store that is away is no item's fault: `Unavailable` goes on to the caller and ends the round.
 """
 
 import time
@@ -23,8 +23,8 @@ MOST_FAILURES = 3
 """Failures after which an item is ended. Three in a row, with pauses between them, are caused by the item itself."""
 
 MOST_BUSY = 8
-"""The same where Postgres gave up on a statement (time-out, deadlock), which load may cause: the pauses are two minutes
-together, in which it may end."""
+"""The same for a statement that Postgres aborted (time-out, deadlock). Load may cause that, and may end within the two
+minutes of pauses."""
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 300.0
 """Pauses between two tries of an item, doubling: an item that cannot be ended costs its duty next to nothing."""
@@ -43,7 +43,7 @@ End = Callable[[str, Exception], Awaitable[object]]
 
 
 class Isolation:
-    """The failing items of one duty. `end` ends an item with a reason its owner can read; without it, it only waits."""
+    """The failing items of one duty. `end` ends an item with a reason for its owner; without it, items only wait."""
 
     def __init__(self, duty: str, *, end: End | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._duty, self._end, self._clock = duty, end, clock
@@ -52,7 +52,7 @@ class Isolation:
     async def each(
         self, items: Iterable[Item], name_of: Callable[[Item], str], step: Callable[[Item], Awaitable[int]]
     ) -> int:
-        """Run the step for each item in order; returns the sum of what they moved. Raises Unavailable."""
+        """Run the step for each item in order; returns the sum of the results. Raises Unavailable."""
         moved = 0
         for item in items:
             moved += await self.run(name_of(item), partial(step, item))
@@ -107,7 +107,7 @@ class Isolation:
 
 
 def reason_of(error: Exception) -> str:
-    """Why an item ended, for its owner. Other errors than ours are named by class: their words may quote content."""
+    """Say why an item ended, for its owner. Foreign errors are named by class, as their messages may quote content."""
     if isinstance(error, PenstockError):
         return error.message
     return f"It met an error of this service ({type(error).__name__}), which its log describes under this id."

@@ -1,4 +1,4 @@
-"""Reports the deaths of processes of this machine: each living process looks for the marks of dead ones."""
+"""Reports processes of this machine that died. Each live process looks for the marks of dead ones."""
 
 import asyncio
 from pathlib import Path
@@ -12,29 +12,29 @@ from schemas.errors import Unavailable
 log = structlog.get_logger()
 
 LOOK_SECONDS = 0.5
-"""A loop that stands still is ended 10 s after its last tick. Its leases run out 11 s after that tick at the earliest,
-15 s after the last heartbeat, which may have been 4 s before: the report has to be there by then."""
+"""Interval of looking. A blocked loop is ended 10 s after its last tick. Its leases run out 11 s after that tick at the
+earliest: 15 s after the last heartbeat, which may have been 4 s before. The report must be stored by then."""
 
 
 class Deaths(Protocol):
-    """Where reports go."""
+    """Stores reports of deaths."""
 
     async def report(self, marks: list[LastMark]) -> None:
         """Store them. Raises PostgresUnavailable."""
 
 
 async def keep_reporting(home: Path, deaths: Deaths) -> NoReturn:
-    """Report until cancelled. While Postgres is away the marks stay where they are."""
+    """Report deaths until cancelled. While Postgres is away, the marks stay in place."""
     while True:
         try:
             await report_deaths(home, deaths)
         except Unavailable as error:
-            log.debug("deaths_not_reported", reason=error.message)  # whoever needs Postgres says that it is away
+            log.debug("deaths_not_reported", reason=error.message)  # users of Postgres log that it is away
         await asyncio.sleep(LOOK_SECONDS)
 
 
 async def report_deaths(home: Path, deaths: Deaths) -> int:
-    """Report what dead processes left below this home; returns how many. Raises PostgresUnavailable."""
+    """Report the marks of dead processes below this home; returns how many. Raises PostgresUnavailable."""
     with last_marks(home) as marks:
         if marks:
             await deaths.report(marks)

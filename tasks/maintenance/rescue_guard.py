@@ -1,8 +1,7 @@
-"""When the dead may be declared dead: not after a silence of the store, in which the living could not renew either.
+"""Delays rescue after Postgres was unreachable, because live workers could not renew their leases either.
 
-A store that was paused, cut off or away comes back full of leases that ran out. The next heartbeat of each living
-process renews its own, so the rescue waits that long, and only then takes what nobody has renewed. And it takes only
-what had run out when the store answered: since then it may have stood still once more.
+Each live process renews its expired leases with its next heartbeat, so rescue waits that long first. It then takes only
+leases that had run out when Postgres answered, because Postgres may have stopped again since.
 """
 
 from collections.abc import Awaitable, Callable
@@ -12,14 +11,14 @@ from typing import TypeVar
 Answer = TypeVar("Answer")
 
 SILENCE_SECONDS = 2.0
-"""Without an answer for so long, heartbeats may have failed too; rescue asks every second."""
+"""Postgres was unreachable if no answer came for so long: heartbeats may have failed too. Rescue asks every second."""
 
 RENEWAL_SECONDS = 6.0
-"""By then every living process has had a heartbeat."""
+"""How long rescue waits after an outage; every live process has had a heartbeat by then."""
 
 
 class RescueGuard:
-    """`ask` is a short question for the store's time, `rescue` the duty as of then; `clock` gives monotonic seconds."""
+    """Runs `rescue` as of the time that `ask` reads from Postgres. `clock` gives monotonic seconds."""
 
     def __init__(
         self,
@@ -33,9 +32,9 @@ class RescueGuard:
         self._not_before = float("-inf")
 
     def observing(self, ask: Callable[[], Awaitable[Answer]]) -> Callable[[], Awaitable[Answer]]:
-        """The same question, whose answers show as well that the store is not silent.
+        """Wrap a query, so that each of its answers also counts as a sign that Postgres is reachable.
 
-        So a process that does not lead keeps watch by asking whether it may, and need not wait when it does.
+        A process that does not lead thus observes Postgres by asking for the lead, and need not wait once it leads.
         """
 
         async def asked() -> Answer:
@@ -47,7 +46,7 @@ class RescueGuard:
         return asked
 
     async def rescue(self) -> int:
-        """Rescue, unless the store was silent lately; returns how many jobs. Raises PostgresUnavailable."""
+        """Rescue jobs, unless Postgres was unreachable lately; returns how many. Raises PostgresUnavailable."""
         asked_at = await self._ask()
         return await self._rescue(asked_at) if self._clock() >= self._not_before else 0
 

@@ -1,7 +1,7 @@
-"""Upkeep: the periodic duties of one elected leader. Every duty is idempotent or fenced, so a stale leader is harmless.
+"""Schedules the periodic duties of an elected leader.
 
-A duty that fails is tried again at its next turn, and logged once (with its traceback) until it works again, so that
-neither an outage nor a bug is a flood. What belongs to one item of a duty is `tasks.maintenance.items`'s.
+Every duty is idempotent or fenced, so a stale leader is harmless. A failed duty is tried again at its next turn, and is
+logged once (a bug with its traceback) until it works, to spare the log. `tasks.maintenance.items` handles single items.
 """
 
 import asyncio
@@ -15,14 +15,14 @@ from schemas.errors import Unavailable
 log = structlog.get_logger()
 
 SWEEP_SECONDS = 0.25
-"""Longest pause between two rounds when nobody wakes us."""
+"""Longest pause between two rounds without a wake-up."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Duty:
-    """One thing to do again and again; `run` returns how many things it moved.
+    """One periodic action; `run` returns how many items it moved.
 
-    One that `goes_on` has its next turn in the next round where it moved something, and at its pace where it did not.
+    A duty with `goes_on` runs again in the next round after it moved something, and after `every_seconds` otherwise.
     """
 
     name: str
@@ -33,14 +33,14 @@ class Duty:
 
 @dataclass(kw_only=True)
 class Rounds:
-    """Runs what is due, in order, and remembers when each was last run. `now_seconds` is monotonic."""
+    """Runs due duties in order, and remembers when each last ran. `now_seconds` is monotonic."""
 
     duties: Sequence[Duty]
     _last_run: dict[str, float] = field(default_factory=dict)
     _failing: dict[str, str] = field(default_factory=dict)
 
     async def run_due(self, now_seconds: float) -> int:
-        """Run every duty whose turn it is; returns how many things were moved in all."""
+        """Run every due duty; returns how many items were moved in all."""
         moved = 0
         for duty in self.duties:
             if now_seconds - self._last_run.get(duty.name, -duty.every_seconds) >= duty.every_seconds:
@@ -69,7 +69,7 @@ class Rounds:
         return moved
 
     def _fails_anew(self, duty: Duty, error: Exception) -> bool:
-        """Whether the duty had worked before, or failed of something else."""
+        """Whether the duty worked before, or failed with another class of error."""
         before, self._failing[duty.name] = self._failing.get(duty.name), type(error).__name__
         return before != type(error).__name__
 
@@ -83,7 +83,7 @@ async def run_maintenance(
     clock: Callable[[], float],
     sweep_seconds: float = SWEEP_SECONDS,
 ) -> None:
-    """Run due duties while this process leads, woken by `woken` or at the latest every sweep, until `stopping`."""
+    """Run due duties while this process leads, until `stopping`. A pause lasts until `woken`, or `sweep_seconds`."""
     while not stopping.is_set():
         moved = await rounds.run_due(clock()) if await _leads(leads) else 0
         if moved == 0:

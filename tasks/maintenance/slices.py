@@ -1,7 +1,7 @@
-"""Takes long work forward in slices, so that tenants take turns and the event loop is given back in between.
+"""Runs long work in slices, so that tenants take turns and the event loop stays free in between.
 
 A piece of work is a coroutine that asks its `Slice` after each small step whether its turn is over. Between two turns
-it stands where it stopped, in memory; a process that restarts begins it again, so the work must be safe to repeat.
+it is suspended in memory. A restarted process begins it again, so the work must be safe to repeat.
 """
 
 import asyncio
@@ -15,19 +15,19 @@ from schemas.ids import TenantId
 from tasks.maintenance.items import Isolation
 
 SLICE_SECONDS = 0.05
-"""Longest turn before the next tenant has its own: other requests of the loop wait no longer than this either."""
+"""Longest turn before the next tenant's; also the longest that other requests wait for the loop."""
 
 SLICE_BYTES = 4_000_000
-"""Text of one turn. What was parsed of it waits in memory until the turn ends."""
+"""Most text of one turn. Its parsed form stays in memory until the turn ends."""
 
 SLICE_NODES = 2 * MAX_NODES
-"""JSON values of one turn, for texts whose parsed form is many times their bytes: some 20 MB."""
+"""Most JSON values of one turn, for texts whose parsed form takes many times their bytes: some 20 MB."""
 
 Clock = Callable[[], float]
 
 
 class Slice:
-    """What a piece of work has used of its turn."""
+    """The current turn of a piece of work, and what the work has used of it."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -36,7 +36,7 @@ class Slice:
         self._until = 0.0
 
     def use(self, *, size_bytes: int = 0, nodes: int = 0) -> None:
-        """Count what the work has read or written."""
+        """Count bytes and JSON values that the work has read or written."""
         self._bytes += size_bytes
         self._nodes += nodes
 
@@ -52,7 +52,7 @@ class Slice:
         await self._may_go_on.wait()
 
     async def give_way(self) -> None:
-        """Where the turn is over, let the loop do other things and begin the next turn: for work that has no rivals."""
+        """Begin the next turn when this one is over, after yielding to the loop. For work that takes no turns."""
         if self.is_over:
             await asyncio.sleep(0)
             self.begin()
@@ -65,7 +65,7 @@ class Slice:
         self._may_go_on.set()
 
     def stop(self, _task: object = None) -> None:
-        """The work has ended."""
+        """Mark the work as ended."""
         self._has_stopped.set()
 
     async def stopped(self) -> None:
@@ -75,7 +75,7 @@ class Slice:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Work:
-    """A piece of long work of a tenant. `name` is unique; `run` works until its slice is over, again and again."""
+    """A tenant's long work. `name` is unique; `run` does the work and calls `end` whenever its slice is over."""
 
     tenant_id: TenantId
     name: str
@@ -110,7 +110,7 @@ async def _run(work: Work, turn: Slice) -> None:
 
 
 class Rotation:
-    """Chooses whose turn it is: in each round a few items of every tenant, those that have waited longest."""
+    """Chooses the items of each round: at most `most_of_tenant` of every tenant, the longest-waiting first."""
 
     def __init__(self, most_of_tenant: int = 1) -> None:
         self._most_of_tenant = most_of_tenant
@@ -118,7 +118,7 @@ class Rotation:
         self._round = 0
 
     def chosen(self, tenant_by_name: Mapping[str, str]) -> list[str]:
-        """Names of this round. An item that is not named any more is forgotten."""
+        """Choose the names of this round. Items that are not passed any more are forgotten."""
         self._round += 1
         self._last_turn = {name: self._last_turn.get(name, self._round) for name in tenant_by_name}
         names, taken = list[str](), Counter[str]()
@@ -132,7 +132,7 @@ class Rotation:
 
 
 class Turns:
-    """Work of many tenants: in each round every tenant has one turn, with the piece that has waited longest."""
+    """Runs the work of many tenants: each round gives every tenant one turn, for its longest-waiting work."""
 
     def __init__(self, isolation: Isolation, clock: Clock = time.monotonic) -> None:
         self._isolation, self._clock = isolation, clock
@@ -140,7 +140,7 @@ class Turns:
         self._rotation = Rotation()
 
     async def round(self, works: Sequence[Work]) -> int:
-        """One turn for each tenant; returns how many turns were taken. Work that is not named any more is dropped."""
+        """Give each tenant one turn; returns how many were taken. Work that is not passed any more is dropped."""
         by_name = {work.name: work for work in works}
         await self._drop(by_name.keys())
         ready = {name: str(work.tenant_id) for name, work in by_name.items() if not self._isolation.is_waiting(name)}

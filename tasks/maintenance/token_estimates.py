@@ -1,4 +1,4 @@
-"""What this process learns about the size of prompts, told to the others and heard from them."""
+"""Shares learned prompt sizes between processes, through Postgres."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -13,18 +13,18 @@ from schemas.estimates import Lesson, Sums, Topic
 log = structlog.get_logger()
 
 EXCHANGE_SECONDS = 10.0
-"""A new process knows what the others know at once; what it learns itself can wait so long."""
+"""Interval of sharing what this process learned. A new process reads what the others know at once."""
 
 
 class Exchanged(Protocol):
-    """What all processes know together."""
+    """Stores what all processes learned."""
 
     async def exchange(self, lessons: Sequence[Lesson]) -> Mapping[Topic, Sums]:
         """Add these lessons and read everything. Raises Unavailable, and then adds nothing."""
 
 
 async def exchange(learned: Estimates, table: Exchanged) -> bool:
-    """Tell and hear once; False while Postgres is away, when estimates go on with what is known here."""
+    """Publish and read once; False while Postgres is away, when estimates go on with what is known here."""
     lessons = learned.lessons()
     try:
         known = await table.exchange(lessons)
@@ -39,7 +39,7 @@ async def exchange(learned: Estimates, table: Exchanged) -> bool:
 async def keep_exchanging(
     learned: Estimates, table: Exchanged, pause: Callable[[float], Awaitable[None]] = asyncio.sleep
 ) -> None:
-    """Tell and hear for ever."""
+    """Publish and read until cancelled, every EXCHANGE_SECONDS."""
     while True:
         await exchange(learned, table)
         await pause(EXCHANGE_SECONDS)

@@ -1,7 +1,7 @@
-"""An account that a provider's word has stopped, opened again by an operator.
+"""Reopens provider accounts that were stopped after a provider's refusal.
 
-The gate is told first: a job that woke before it would be parked anew. Wakes are asked for whether the account was
-stopped or not, so that a word that was lost between the stores is mended by saying it again.
+The gate opens first: a job that woke before would be parked again. Wakes are requested even where the account was open,
+so that calling again repairs a call that failed between the two stores.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -19,25 +19,25 @@ from storage.queue.early_wake import Change, Waiters
 log = structlog.get_logger()
 
 STOPPED_REASONS = (RefusalReason.ACCOUNT_STOPPED.value, TroubleKind.MONEY.value, TroubleKind.AUTH.value)
-"""What a job says that waits for a stopped account: the gate refused it, or it met the provider's refusal itself."""
+"""Wait reasons of jobs that wait for a stopped account: refused by the gate, or by the provider itself."""
 
 
 class StoppedAccounts(Protocol):
-    """Where accounts are stopped."""
+    """The gate's stopped accounts."""
 
     async def open_account(self, account: str) -> str | None:
-        """Let calls through again; returns what it was stopped for. Raises RedisUnavailable."""
+        """Allow calls again; returns why the account was stopped, None where it was open. Raises RedisUnavailable."""
 
 
 class Sleepers(Protocol):
-    """Jobs that wait in Postgres."""
+    """Wakes jobs that wait in Postgres."""
 
     async def note(self, changes: Sequence[Change], waiters: Collection[Waiters]) -> None:
         """Wake these jobs early. Raises PostgresUnavailable."""
 
 
 class Accounts:
-    """The operator's hand on accounts. `names` are models and aliases, `chain` says where each may lead."""
+    """Reopens accounts. `names` are models and aliases; `chain` returns the targets of each."""
 
     def __init__(
         self,
@@ -52,11 +52,11 @@ class Accounts:
         self._names_by_account = _names_by_account(names, chain)
 
     async def open(self, account: str) -> JsonObject:
-        """Let calls through to it again, and wake the jobs that wait for that. Safe to call twice.
+        """Allow calls to the account again, and wake the jobs that wait for it. Safe to call twice.
 
-        `was_stopped_for` is what the provider said, None where the account was open. Raises NotFound, naming the
-        accounts that there are, RedisUnavailable and PostgresUnavailable; after the last the account is open and its
-        jobs wake in their own time.
+        `was_stopped_for` is the provider's reason, None where the account was open. Raises NotFound, which names the
+        known accounts, RedisUnavailable and PostgresUnavailable; after the last the account is open, and its jobs wake
+        at their own times.
         """
         if account not in self._names_by_account:
             known = ", ".join(sorted(self._names_by_account))

@@ -1,7 +1,7 @@
-"""Pause, resume, move and cancel: the operator's words, checked and put in force. They survive every restart.
+"""Pauses, resumes, moves and cancels queued work for operators. These controls survive every restart.
 
-Each takes effect with its commit, whatever the number of jobs. Calls under way are never interrupted by a pause; a
-cancelled job that is being called ends there, other jobs under way may finish. Synchronous calls are their caller's.
+Each takes effect with its commit, whatever the number of jobs. A pause interrupts no call. Cancelling a single job also
+ends its call under way; of other subjects, jobs under way may finish. Synchronous calls belong to their callers.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -15,29 +15,29 @@ from storage.queue.controls import ControlStarted
 
 
 class ControlRows(Protocol):
-    """Where the operator's words are kept."""
+    """Stores controls."""
 
     async def pause(self, subject: Subject) -> ControlStarted:
-        """Let nothing more of it start."""
+        """Start no more jobs of the subject."""
 
     async def resume(self, subject: Subject) -> Control | None:
-        """Let it start again."""
+        """Start its jobs again; None where it was not paused."""
 
     async def move(self, subject: Subject, lane: Lane) -> ControlStarted:
-        """Put what waits of it into another lane."""
+        """Move its waiting jobs into another lane."""
 
     async def cancel(self, subject: Subject) -> ControlStarted:
-        """Rest what waits of it as cancelled."""
+        """Cancel its waiting jobs."""
 
     async def all(self) -> list[Control]:
-        """Everything that is in force."""
+        """Return every control in force."""
 
     async def exists(self, subject: Subject) -> bool:
-        """Whether there is, or has been, a job by this name."""
+        """Whether a job of this subject exists or has existed."""
 
 
 class Controls:
-    """The operator's hand on the backlog. `chain` raises UnknownModel, `cancel_job` ends a job that runs."""
+    """Checks and stores controls. `chain` raises UnknownModel; `cancel_job` ends a running job."""
 
     def __init__(
         self,
@@ -51,24 +51,27 @@ class Controls:
         self._cancel_job = cancel_job
 
     async def pause(self, subject: Subject) -> ControlStarted:
-        """Let nothing more of it start until it is resumed. Safe to call twice. Raises NotFound."""
+        """Start no more jobs of the subject until it is resumed. Safe to call twice. Raises NotFound."""
         await self._check(subject)
         return await self._rows.pause(subject)
 
     async def resume(self, subject: Subject) -> Control:
-        """Let it start again. Raises NotFound where it is not paused."""
+        """Start its jobs again. Raises NotFound where it is not paused."""
         resumed = await self._rows.resume(subject)
         if resumed is None:
             raise NotFound(f"The {subject.kind} '{subject.name}' is not paused.", param="name")
         return resumed
 
     async def move(self, subject: Subject, lane: Lane) -> ControlStarted:
-        """Put what waits of it into another lane; what comes later takes its own. Raises NotFound."""
+        """Move its waiting jobs into another lane, but not later ones.
+
+        Raises NotFound, and InvalidRequest for a lane.
+        """
         await self._check_movable(subject)
         return await self._rows.move(subject, lane)
 
     async def cancel(self, subject: Subject) -> ControlStarted:
-        """Rest what waits of it as cancelled; what comes later is not. Raises NotFound."""
+        """Cancel its waiting jobs, but not later ones. Raises NotFound, and InvalidRequest for a lane."""
         await self._check_movable(subject)
         begun = await self._rows.cancel(subject)
         if subject.kind is Kind.JOB:
@@ -76,7 +79,7 @@ class Controls:
         return begun
 
     async def all(self) -> Sequence[Control]:
-        """Everything that is in force, the oldest first."""
+        """Return every control in force, the oldest first."""
         return await self._rows.all()
 
     async def _check_movable(self, subject: Subject) -> None:

@@ -1,4 +1,4 @@
-"""What an operator looks at: limits as configured, learned and used, budgets as spent, and whether work can go on."""
+"""Reports limits, budgets, unresolved charges, queue depths and store health to operators."""
 
 from asyncio import gather
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -28,13 +28,13 @@ from tasks.configuration.effective import Configuration
 from tasks.operations.limit_report import Waiting, limit_rows, waiting_by_target
 
 BELIEVED_SECONDS = 10.0
-"""The burn is a sum over a quarter of an hour of work, and whoever watches asks several times a second."""
+"""How long a burn is reused: it sums a quarter of an hour, and is asked for several times a second."""
 
 CLOSED_LEDGER = "The ledger is being rebuilt; nothing is sent until it is open."
 
 
 class Watch:
-    """Reads only. Asks Redis for balances and buckets, Postgres for depths and suspense."""
+    """Reads balances and buckets from Redis, the rest from Postgres; changes nothing."""
 
     def __init__(
         self,
@@ -62,11 +62,11 @@ class Watch:
         self._now = now
 
     async def check(self) -> Mapping[str, str | None]:
-        """Name of each thing that work needs, and in words what is wrong with it."""
+        """Return each store's complaint in words, or None, by name."""
         return {"postgres": await self._postgres(), "redis": await self._redis()}
 
     async def limits(self) -> Sequence[JsonObject]:
-        """One row per target and limit, of the buckets that are in use. Raises RedisUnavailable."""
+        """Return one row per target and limit, of the buckets in use. Raises RedisUnavailable."""
         gate = self._admission.gate
         snapshots = await gather(*(gate.snapshot(target) for target in await gate.targets()))
         waiting = await self._waiting_now({one.target for one in snapshots if one is not None and one.stopped})
@@ -79,7 +79,7 @@ class Watch:
         ]
 
     async def _waiting_now(self, stopped: Collection[Target]) -> Mapping[Target, Waiting] | None:
-        """None while Postgres is away: how many wait is unknown then, and the gate can be told of all the same."""
+        """None while Postgres is away: the waiting jobs are unknown then, and the rest is reported all the same."""
         try:
             flows = await self._waiting.by_flow()
         except PostgresUnavailable:
@@ -87,12 +87,12 @@ class Watch:
         return waiting_by_target(flows, self._chain, self._configuration.bucket_of, stopped)
 
     def _is_in_force(self, bucket: Target) -> bool:
-        """Not so for what a model left behind that has joined a family since."""
+        """Whether limits of this bucket are in force; not so for one of a model that has joined a family since."""
         effective = self._configuration.effective
         return effective is None or any(limits.target == bucket for limits, _ in effective.limits)
 
     async def budgets(self) -> Sequence[JsonObject]:
-        """One row per scope and window that runs now. Raises RedisUnavailable and PostgresUnavailable."""
+        """Return one row per scope and current window, and per rule. Raises RedisUnavailable, PostgresUnavailable."""
         effective = await self._configuration.refresh()
         now, tenants = self._now(), sorted(await self._keys.tenants())
         named = [
@@ -118,15 +118,15 @@ class Watch:
         return self._burn
 
     async def suspense(self) -> Sequence[SuspenseTotal]:
-        """How much lies in suspense, by account."""
+        """Return the totals of unresolved charges by account."""
         return await self._suspense.totals()
 
     async def thresholds(self) -> Mapping[tuple[str, int], int]:
-        """How often each scope has passed each percentage of its budgets."""
+        """Return how often each scope has passed each percentage of its budgets."""
         return await self._passed.counts()
 
     async def depths(self) -> Mapping[tuple[Lane, JobState], int]:
-        """How many jobs are not at rest, by lane and state."""
+        """Return how many jobs are not terminal, by lane and state."""
         return await self._reads.depths()
 
     async def _postgres(self) -> str | None:
@@ -146,7 +146,7 @@ class Watch:
 
 
 def _scopes(budget: Budget, tenants: Sequence[TenantId]) -> list[str]:
-    """The scopes to show: a budget of every user or batch has no list of them, and shows none."""
+    """The scopes to show; none for a budget of every user, prompt or batch, because there is no list of those."""
     kind, named, name = budget.scope.partition(":")
     if kind in KINDS_WITHIN_TENANTS and named and name.partition("/")[0] not in tenants:
         return [f"{kind}:{tenant}/{name}" for tenant in tenants]
@@ -161,9 +161,9 @@ def _counter(budget: Budget, scope: str, now: datetime) -> BudgetCounter:
 
 
 def _budget_row(budget: Budget, balance: Balance, burn: Mapping[tuple[str, str], NanoUsd], now: datetime) -> JsonObject:
-    """`full_at` is when all is spent at the present burn; None where the window turns before.
+    """The row of a budget. `full_at` is when it is spent at the present burn; None where the window ends before.
 
-    `pace_usd` is how much may be spent by now; None where nothing is paced.
+    `pace_usd` is what may be spent by now; None without pacing.
     """
     limit = balance.limit_nano_usd or budget.limit_nano_usd
     left = limit - balance.settled_nano_usd - balance.reserved_nano_usd
@@ -184,7 +184,7 @@ def _budget_row(budget: Budget, balance: Balance, burn: Mapping[tuple[str, str],
 
 
 def _rule_row(rule: Rule, counter: BudgetCounter, balance: Balance) -> JsonObject:
-    """A closed rule says until when in place of its hour."""
+    """The row of a rule; one that allows no spending shows until when, in place of its hour."""
     left = counter.limit_nano_usd - balance.settled_nano_usd - balance.reserved_nano_usd
     closed = f"closed until {rule.ends:%H:%M} {rule.timezone.key}"
     return {

@@ -1,4 +1,4 @@
-"""What each tenant may have and what it uses now, for operators; and their changes of it."""
+"""Lists and changes the limits of tenants, and shows their current use, for operators."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -17,25 +17,25 @@ from tasks.tenancy.quotas import Usage
 from tasks.tenancy.shares import LIMITS, TENANT_OF
 
 MOST_OPEN_JOBS = 100_000
-"""Counted to here for a tenant whose open jobs have no quota."""
+"""Where counting open jobs ends for a tenant without a quota of them."""
 
 
 class ShareRows(Protocol):
-    """Where shares are kept."""
+    """Stores shares."""
 
     async def set(self, name: str, value: Any) -> ConfigRow:  # noqa: ANN401 - any JSON value
         """Write one value under a new version."""
 
 
 class TenantNames(Protocol):
-    """The tenants that exist."""
+    """Reads which tenants exist."""
 
     async def tenants(self) -> frozenset[str]:
-        """Their names."""
+        """Return the names of all tenants."""
 
 
 class Tenants:
-    """Shares and their use."""
+    """Lists and changes shares."""
 
     def __init__(
         self, rows: ShareRows, configuration: Configuration, names: TenantNames, usage: Usage, calls: Gate
@@ -47,14 +47,14 @@ class Tenants:
         self._calls = calls
 
     async def all(self) -> Sequence[JsonObject]:
-        """One row per tenant, by name. Raises RedisUnavailable and PostgresUnavailable."""
+        """Return one row per tenant, by name. Raises RedisUnavailable and PostgresUnavailable."""
         await self._configuration.refresh()
         return [await self._row(TenantId(name)) for name in sorted(await self._names.tenants())]
 
     async def set_share(self, name: str, given: JsonObject) -> JsonObject:
-        """Replace the limits of one tenant, or of all others under `*`; in force within seconds.
+        """Replace the limits of one tenant, or under `*` of all without their own; in force within seconds.
 
-        They stand until the file says something new of this tenant. Raises InvalidRequest.
+        They hold until the file changes those of this tenant. Raises InvalidRequest.
         """
         try:
             table = TenantTable.model_validate(given)
@@ -76,7 +76,7 @@ class Tenants:
         }
 
     async def _used(self, tenant_id: TenantId, share: TenantShare) -> JsonObject:
-        """Calls in flight are counted only where something limits the calls of the tenant; else it is None."""
+        """The tenant's use. Calls in flight are counted only where its calls have a limit; else they are None."""
         return {
             "calls_in_flight": await self._calls.calls_of(tenant_id) if share.limits_calls else None,
             "open_jobs": await self._usage.open_jobs(tenant_id, share.open_jobs or MOST_OPEN_JOBS),

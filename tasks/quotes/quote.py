@@ -1,8 +1,8 @@
-"""What requests may cost and how long they take at the limits of now, before anything is sent.
+"""Quotes what requests may cost and how long they take at the current limits, before anything is sent.
 
-The one way in which anything is priced beforehand: by the plans that admission would reserve. `likely` is the prompt
-as it is estimated and an answer as long as this model's latest; `one_call` is every request once, at its dearest;
-`worst_case` has every try end in trouble after all its reprompts.
+All prices in advance come from here, by the plans that admission would reserve. `likely` is the estimated prompt and an
+answer as long as the model's latest; `one_call` is one call per request at its dearest target; in `worst_case` every
+try fails after all its reprompts.
 """
 
 import asyncio
@@ -28,52 +28,52 @@ from tasks.maintenance.slices import Clock
 from tasks.requests.chat import MAX_DEADLINE_SECONDS, Vocabulary
 
 MAX_QUOTED_LINES = 50_000
-"""As many as a batch may hold."""
+"""Most lines of a quoted file, as of a batch."""
 
 MOST_FILES_AT_ONCE = 2
-"""Files that a process quotes at the same time; more of them wait, as each is a second of work or ten."""
+"""Most files that a process quotes at once; others wait. Each takes a second of work, or ten."""
 
 QUOTE_WORK_SECONDS, QUOTE_REST_SECONDS = 0.01, 0.01
-"""A quote works so long in one go and then rests, so that it takes half of the loop at most and no request waits long
-behind it."""
+"""How long a quote works before a pause, and the pause. So it takes at most half of the loop's time, and no request
+waits long for it."""
 
 MINUTE_SECONDS, DAY_SECONDS = 60.0, 86_400.0
 
 
 class PricedModels(Protocol):
-    """The part of `tasks.execution.deps.Models` that knows prices."""
+    """The pricing part of `tasks.execution.deps.Models`."""
 
     def chain(self, model: str) -> tuple[Target, ...]:
         """Targets to try in order. Raises UnknownModel."""
 
     def plan(self, job: Job, target: Target, body: JsonObject, now: datetime) -> Plan | Refusal:
-        """Final body, price and worst case of one call."""
+        """Return the final body, price and worst case of one call."""
 
 
 class QuotedFiles(Protocol):
-    """The lines of files."""
+    """Reads the lines of files."""
 
     def lines(self, file_id: FileId, *, most_bytes: int) -> AsyncIterator[bytes]:
-        """Lines without their ends; one that is longer than the cap comes cut one byte above it."""
+        """Yield lines without line ends; one longer than `most_bytes` is cut to one byte more than that."""
 
 
 class Limits(Protocol):
-    """The limits in force."""
+    """Reads the limits in force."""
 
     async def snapshot(self, target: Target) -> LimitsSnapshot | None:
-        """A bucket as it is now. Raises RedisUnavailable."""
+        """Return a bucket's state, or None. Raises RedisUnavailable."""
 
 
 class AnswerLengths(Protocol):
-    """What the latest answers had."""
+    """Reads how long recent answers were."""
 
     async def answer_tokens(self) -> Mapping[Target, float]:
-        """Mean output tokens by target; those that nobody has asked lately are missing."""
+        """Return mean output tokens by target, without targets that had no recent calls."""
 
 
 @dataclass(kw_only=True, slots=True)
 class Work:
-    """What goes to one target first."""
+    """Requests and tokens that go to one target first."""
 
     requests: int = 0
     tokens: int = 0
@@ -81,7 +81,7 @@ class Work:
 
 @dataclass(kw_only=True, slots=True)
 class Totals:
-    """Sums over requests. `unpriced` have no known price and are in no amount."""
+    """Sums over requests. `unpriced` counts requests without a known price, which no amount includes."""
 
     requests: int = 0
     unpriced: int = 0
@@ -97,7 +97,7 @@ class Totals:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Quoted:
-    """A quote. `seconds` is None where no limit is known that would say; `held_by` is the limit that takes longest."""
+    """A quote. `seconds` is None where no limit is known; `held_by` is the limit that takes longest."""
 
     totals: Totals
     seconds: float | None
@@ -105,7 +105,7 @@ class Quoted:
 
 
 class Quotes:
-    """Quotes of single requests and of whole files."""
+    """Quotes single requests and whole files."""
 
     def __init__(
         self,
@@ -134,7 +134,7 @@ class Quotes:
         self._places = asyncio.Semaphore(MOST_FILES_AT_ONCE)
 
     async def request(self, job: NewJob) -> Quoted:
-        """Quote one request. Raises InvalidRequest for one that could not run."""
+        """Quote one request. Raises InvalidRequest where it could not run."""
         totals, lengths = Totals(), await self._lengths.answer_tokens()
         complaint = add(totals, self._models, job, lengths, self._now())
         if complaint is not None:
@@ -142,7 +142,7 @@ class Quotes:
         return await self._timed(totals)
 
     async def file(self, tenant_id: TenantId, file_id: FileId) -> Quoted:
-        """Quote every line of a batch file. Raises InvalidRequest with the numbers of the lines that are wrong."""
+        """Quote every line of a batch file. Raises InvalidRequest with the numbers of invalid lines."""
         async with self._places:
             return await self._file(tenant_id, file_id)
 
@@ -191,7 +191,7 @@ class Quotes:
                 yield number, reader.read(number, line)
 
     async def _timed(self, totals: Totals) -> Quoted:
-        """With the time of the bucket that takes longest; the others are done with before."""
+        """Add the time of the bucket that takes longest; the others end before."""
         together: dict[Target, Work] = {}
         for target, work in totals.work.items():
             shared = together.setdefault(self._bucket_of(target), Work())
@@ -210,7 +210,7 @@ class Quotes:
 def add(
     totals: Totals, models: PricedModels, job: NewJob, lengths: Mapping[Target, float], now: datetime
 ) -> str | None:
-    """Add one request; returns why it could not run, if so."""
+    """Add one request to the totals; returns why it could not run, or None."""
     queued = as_queued(job, now)
     plans = _plans(models, queued, now)
     plan = plans[0]
@@ -238,13 +238,13 @@ def add(
 
 
 def as_queued(job: NewJob, now: datetime) -> Job:
-    """The job as it would stand in its lane."""
+    """Return the job as queued."""
     facts = {each.name: getattr(job, each.name) for each in fields(NewJob)}
     return Job(**facts, state=JobState.QUEUED, generation=0, fence=0, tries=0, created_at=now)
 
 
 def dearest_call(models: PricedModels, job: Job, now: datetime) -> NanoUsd | None:
-    """The dearest call that its chain allows; None where no price is known."""
+    """Return the cost of the dearest call that the job's chain allows; None where no price is known."""
     try:
         return _dearest(_plans(models, job, now))
     except UnknownModel:
@@ -260,9 +260,10 @@ def _dearest(plans: Sequence[Plan | Refusal]) -> NanoUsd | None:
 
 
 def worst_case(job: Job, quoted: NanoUsd) -> int:
-    """Every try ends in trouble after all its reprompts; a call with more room costs up to twice as much.
+    """Return the cost in nano-USD if every try fails after all its reprompts, at `quoted` per call.
 
-    A job whose own ceiling is nearer makes one more call than it can pay for, because it is looked at before a call.
+    A call with more room for its answer costs up to twice as much. A job with a lower ceiling of its own may exceed it
+    by one such call, because the ceiling is checked before a call.
     """
     calls = job.max_tries * (1 + job.max_reprompts + 2 * MAX_EXTENSIONS)
     if job.max_cost_nano_usd is None:
@@ -271,9 +272,9 @@ def worst_case(job: Job, quoted: NanoUsd) -> int:
 
 
 def longest_of(snapshot: LimitsSnapshot, work: Work) -> tuple[float, str] | None:
-    """Seconds that this bucket needs at its present rate, and its limit that takes longest; None without limits.
+    """Return the seconds that this bucket needs at its current rate, and its slowest limit; None without limits.
 
-    A minute's limit is taken as empty, because its burst is a third of a second; a day's as it stands.
+    A limit per minute is taken as empty, because its burst is a third of a second; a daily one at its current level.
     """
     found = [
         _seconds("requests_per_minute", snapshot.requests_per_minute, work.requests, MINUTE_SECONDS),

@@ -1,7 +1,7 @@
-"""Refuses jobs, batches and files beyond the quotas of their tenant. What has no quota is never counted.
+"""Refuses jobs, batches and files beyond the quotas of their tenant. Nothing is counted without a quota.
 
-A count is believed for a second, and what this process takes in meanwhile is added to it; so each further process may
-take in as much as one second brings it beyond the quota.
+A count is kept for a second, and what this process accepts meanwhile is added to it. So each further process may exceed
+the quota by what it accepts in one second.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -18,14 +18,14 @@ from tasks.maintenance.items import Isolation
 
 BELIEVED_SECONDS = 1.0
 MOST_REMEMBERED = 10_000
-"""Counts by quota and tenant; beyond, all are forgotten and counted again."""
+"""Most counts kept, by quota and tenant; beyond, all are dropped and counted again."""
 
 
 class Usage(Protocol):
-    """What tenants use now. All raise PostgresUnavailable."""
+    """Counts what tenants use now. All methods raise PostgresUnavailable."""
 
     async def open_jobs(self, tenant_id: TenantId, most: int) -> int:
-        """Jobs that are not at rest, counted up to `most`."""
+        """Jobs that are not terminal, counted up to `most`."""
 
     async def waiting_batches(self, tenant_id: TenantId) -> int:
         """Batches whose files have not been read yet."""
@@ -41,7 +41,7 @@ class _Count:
 
 
 class Quotas:
-    """Lets in what fits into the quotas of its tenant. `clock` gives seconds."""
+    """Accepts what fits into the quotas of its tenant. `clock` gives seconds."""
 
     def __init__(
         self, usage: Usage, share_of: Callable[[TenantId], TenantShare], *, clock: Callable[[], float]
@@ -60,7 +60,7 @@ class Quotas:
             await self._take_bytes(job.tenant_id, share.bytes_stored, len(dumps(job.body)))
 
     async def take_batch(self, tenant_id: TenantId) -> None:
-        """Count one more batch that waits; its jobs count when they are stored. Raises QuotaReached."""
+        """Count one more waiting batch; its jobs count once they are stored. Raises QuotaReached."""
         share = self._share_of(tenant_id)
         if share.waiting_batches is not None:
             most = share.waiting_batches
@@ -68,13 +68,13 @@ class Quotas:
         await self.room_for_jobs(tenant_id)
 
     async def room_for_jobs(self, tenant_id: TenantId) -> None:
-        """Raises QuotaReached where the tenant may have no more open jobs; for jobs whose number nobody knows yet."""
+        """Check for room without counting, for jobs of unknown number. Raises QuotaReached without room."""
         most = self._share_of(tenant_id).open_jobs
         if most is not None:
             await self._take_open_job(tenant_id, most, adds=0)
 
     async def counted(self, tenant_id: TenantId, parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """The same bytes, counted as they pass. Raises StorageFull at the one that is too many."""
+        """Yield the same bytes and count them. Raises StorageFull at the first part beyond the quota."""
         async for part in parts:
             most = self._share_of(tenant_id).bytes_stored
             if most is not None:
@@ -103,7 +103,7 @@ class Quotas:
         current.used += adds
 
     def _kept(self, of: tuple[str, TenantId], used: int) -> _Count:
-        """The count, or the one that somebody else has brought meanwhile: it knows what was taken in since."""
+        """Keep the count; or return one that a concurrent caller kept, which includes what it accepted since."""
         kept = self._counts.get(of)
         if kept is None or kept.until <= self._clock():
             if len(self._counts) >= MOST_REMEMBERED:
@@ -113,10 +113,10 @@ class Quotas:
 
 
 class ByteCounts(Protocol):
-    """Where the bytes of jobs are added up."""
+    """Adds up the bytes of jobs."""
 
     async def count_slice(self, tenant_id: TenantId) -> int:
-        """Add up the next jobs of a tenant; returns how many. After `SLICE_JOBS` or more, others may be left."""
+        """Add up the next jobs of a tenant; returns how many. At `SLICE_JOBS` or more, others may be left."""
 
 
 async def add_up_bytes(
@@ -125,7 +125,7 @@ async def add_up_bytes(
     share_of: Callable[[TenantId], TenantShare],
     isolation: Isolation,
 ) -> int:
-    """One slice for each tenant whose bytes are limited; returns how many jobs full slices had: then more may wait."""
+    """Add up one slice for each tenant with a byte quota; returns the jobs of full slices, as more may follow."""
     limited = [tenant_id for tenant_id in tenants if share_of(tenant_id).bytes_stored is not None]
 
     async def add_up(tenant_id: TenantId) -> int:

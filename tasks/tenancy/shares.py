@@ -1,7 +1,8 @@
-"""The share of each tenant: what its own table says, else that of every tenant, else the built-in value. Pure.
+"""Computes the share of each tenant. Pure.
 
-Knows how shares stand among the effective values: one row per table, so that an operator changes one tenant and leaves
-the others to the file.
+Each limit comes from the tenant's own table, else from that of every tenant, else from the built-in values. Reads and
+writes shares as effective values: one row per table, so that an operator's change of one tenant leaves the others to
+the file.
 """
 
 from collections.abc import Mapping
@@ -26,18 +27,18 @@ LIMITS = (
 )
 BUILT_IN: JsonObject = {"waiting_batches": WAITING_BATCHES}
 MOST_REMEMBERED = 10_000
-"""Tenants without a table whose share is built once; beyond, all are forgotten and built again."""
+"""Most tenants whose shares are kept; beyond, all are dropped and built again."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Shares:
-    """Shares by tenant, for tenants with a table and for all others."""
+    """The shares of all tenants, with and without a table."""
 
     tables: Mapping[str, JsonObject] = field(default_factory=dict)
     _built: dict[TenantId, TenantShare] = field(default_factory=dict)
 
     def of(self, tenant_id: TenantId) -> TenantShare:
-        """What this tenant may have."""
+        """Return the share of this tenant."""
         share = self._built.get(tenant_id)
         if share is None:
             if len(self._built) >= MOST_REMEMBERED:
@@ -56,11 +57,11 @@ class Shares:
 
 
 def share_values(tables: Mapping[str, TenantTable]) -> dict[str, JsonObject]:
-    """The named values of the file's tables."""
+    """Return the file's tables as named effective values."""
     return {TENANT_OF + name: table.model_dump(mode="json", exclude_none=True) for name, table in tables.items()}
 
 
 def shares_from(values: Mapping[str, JsonObject | None]) -> Shares:
-    """Shares by the names and values of effective rows; a table that was taken out is null."""
+    """Read the shares from the names and values of effective rows; a removed table is null."""
     tables = {name.removeprefix(TENANT_OF): value for name, value in values.items() if name.startswith(TENANT_OF)}
     return Shares(tables={name: value for name, value in tables.items() if value is not None})

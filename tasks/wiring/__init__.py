@@ -1,1 +1,1 @@
-"""Builds the concrete objects of each process. Nothing else knows which class stands behind a protocol."""
+"""Builds the objects of each process. Only this package chooses the class for each protocol."""

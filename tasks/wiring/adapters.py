@@ -1,4 +1,4 @@
-"""The stores as intake, dispatch and batches want to see them: thin, without decisions of their own."""
+"""Adapts the stores to the protocols of intake, dispatch and batches, without decisions of its own."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import asdict, replace
@@ -47,19 +47,19 @@ class StoredJobs:
         return await self._table.insert_running(job)
 
     async def named_by_key(self, job: NewJob) -> Submission | None:
-        """The stored job that has the idempotency key of this one."""
+        """Return the stored job that has the idempotency key of this one."""
         return await self._table.named_by_key(job)
 
     async def mark_dispatched(self, jobs: Sequence[Published]) -> None:
-        """Count these as published."""
+        """Mark these as published."""
         await self._table.mark_dispatched([job.job_id for job in jobs])
 
     async def cancel(self, job_id: JobId, tenant_id: TenantId | None) -> bool:
-        """Cancel a job that is not at rest."""
+        """Cancel a job that is not terminal."""
         return await self._table.cancel(job_id, tenant_id)
 
     async def rested(self, job_id: JobId) -> JobResult | None:
-        """A job's end."""
+        """Return a terminal job's result."""
         return await self._reads.rested(job_id)
 
 
@@ -70,7 +70,7 @@ class StoredAnswers:
         self._answers = answers
 
     async def same(self, job: Job) -> Valid | None:
-        """The answer as a reply that came at once and used nothing."""
+        """Return a cached answer as a reply without usage; None where there is none."""
         found = await self._answers.same(job.tenant_id, job.request_digest)
         if found is None:
             return None
@@ -92,7 +92,7 @@ class StoredBacklog:
         self._table = table
 
     async def flows(self) -> Sequence[Flow]:
-        """Flows with unpublished jobs."""
+        """Return the flows with unpublished jobs."""
         return [Flow(lane=flow.lane, model=flow.model, run_ahead=flow.run_ahead) for flow in await self._table.flows()]
 
     async def take(self, flow: Flow, most: int) -> Sequence[Published]:
@@ -101,7 +101,7 @@ class StoredBacklog:
         return [Published(job_id=job_id, generation=generation) for job_id, generation in taken]
 
     async def give_back(self, jobs: Sequence[Published]) -> None:
-        """Count these as not published."""
+        """Mark these as not published."""
         await self._table.give_back([job.job_id for job in jobs])
 
 
@@ -116,24 +116,24 @@ class StoredBatches:
         self._share_of = share_of
 
     async def validating(self) -> Sequence[tuple[BatchTerms, FileId]]:
-        """Batches whose files have not been read yet."""
+        """Return batches whose files have not been read yet."""
         return [(self._read_terms(batch), batch.input_file_id) for batch in await self._batches.validating()]
 
     def _read_terms(self, batch: StoredBatch) -> BatchTerms:
-        """With the lanes that its lines may name: those of the key that created it, of those that its tenant has."""
+        """The terms with the lanes that lines may name: those of both the creating key and the tenant."""
         of_tenant = self._share_of(batch.tenant_id).lanes
         return replace(_terms(batch), lanes=of_tenant if batch.lanes is None else of_tenant & batch.lanes)
 
     def lines(self, file_id: FileId, *, most_bytes: int) -> AsyncIterator[bytes]:
-        """The lines of an input file."""
+        """Yield the lines of an input file."""
         return self._files.lines(file_id, most_bytes=most_bytes)
 
     async def refuse(self, batch_id: BatchId, errors: Sequence[LineError]) -> None:
-        """Set a batch to failed whose file is not read."""
+        """Set a batch to failed because its file cannot be accepted."""
         await self._batches.refuse(batch_id, [asdict(error) for error in errors])
 
     async def fail(self, batch_id: BatchId, errors: Sequence[LineError]) -> None:
-        """Set a batch to failed whose result files cannot be written."""
+        """Set a batch to failed because its result files cannot be written."""
         await self._batches.fail(batch_id, [asdict(error) for error in errors])
 
     async def start(self, batch_id: BatchId, total: int) -> None:
@@ -141,11 +141,11 @@ class StoredBatches:
         await self._batches.start(batch_id, total)
 
     async def all_at_rest(self) -> Sequence[BatchTerms]:
-        """Batches whose jobs are all at rest."""
+        """Return batches whose jobs are all terminal."""
         return [_terms(batch) for batch in await self._batches.all_at_rest()]
 
     async def rested_jobs(self, batch_id: BatchId, *, completed: bool) -> AsyncIterator[RestedJob]:
-        """The jobs of a batch that completed, or those that did not."""
+        """Yield a batch's jobs that completed, or those that ended otherwise."""
         async for row in self._batches.rested(batch_id, completed=completed):
             yield RestedJob(
                 job_id=row.job_id,
@@ -157,7 +157,7 @@ class StoredBatches:
             )
 
     async def write_file(self, terms: BatchTerms, name: str, lines: AsyncIterator[bytes]) -> FileId | None:
-        """Store a result file; None, and no file, where there are no lines."""
+        """Store a result file; without lines, store none and return None."""
         stored = await self._files.write(new_file_id(), terms.tenant_id, lines, filename=name, purpose=RESULT_PURPOSE)
         if stored.bytes:
             return stored.id
@@ -165,7 +165,7 @@ class StoredBatches:
         return None
 
     async def finish(self, batch_id: BatchId, output: FileId | None, errors: FileId | None) -> None:
-        """Name the result files and set the final status; the database's clock says when."""
+        """Store the ids of the result files and the final status, at the database's time."""
         await self._batches.finish(batch_id, output, errors)
 
 
@@ -178,14 +178,14 @@ class WatchedBatches:
         self._table = table
 
     async def watched(self) -> Sequence[Watched]:
-        """Batches that watch themselves, counted now."""
+        """Return the batches with stop-losses, with current counts."""
         return [
             Watched(batch_id=batch_id, terms=terms, phase=phase, tally=tally)
             for batch_id, terms, phase, tally in await self._table.watched()
         ]
 
     async def release(self, batch_id: BatchId, projected: NanoUsd | None) -> int:
-        """One round of the rest into its lane."""
+        """Release one round of the jobs that waited for the canary; returns how many."""
         return await self._table.release(batch_id, projected)
 
 

@@ -1,7 +1,7 @@
-"""What every process has open: stores, the gate, the configuration in force, the way to the workers.
+"""Opens what every process uses: stores, gate, configuration, publisher, result backend.
 
-Everything belongs to the event loop that opens it. Stores connect at their first use, so a process starts while they
-are away; a wrong setting refuses to open, and so does a database that is older than this version.
+Everything belongs to the event loop that opens it. Stores connect at their first use, so a process can start while they
+are away. A wrong setting, or a database schema older than this version, prevents opening.
 """
 
 import asyncio
@@ -33,18 +33,18 @@ from tasks.wiring.database_clock import StoreClock
 log = structlog.get_logger()
 
 CLOCK_SECONDS = 5.0
-"""How long a clock may be wrong after somebody has turned it."""
+"""Longest that a clock is wrong after it was changed."""
 
 OUTLIVES_CALL_SECONDS = 60.0
-"""How much longer than the longest call a reservation lives: one that runs out is one whose worker is gone."""
+"""How much longer than the longest call a reservation lives; one that runs out belongs to a dead worker."""
 
 CONFIGURATION_SECONDS = 2.0
-"""How long a process may work with limits and budgets that an operator has changed."""
+"""Longest that a process uses values that an operator has changed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Infrastructure:
-    """What every process has open."""
+    """The open stores and shared objects of a process."""
 
     settings: Settings
     clock: StoreClock
@@ -57,9 +57,9 @@ class Infrastructure:
 
 
 def reservation_seconds(settings: Settings) -> float:
-    """How long what was granted stays reserved unless it is settled.
+    """Return how long a grant stays reserved unless it is settled.
 
-    Never shorter than the gate's own figure, below which an attempt could be opened on a reservation that has run out.
+    Never shorter than the gate's default; with less, an attempt could be opened on a reservation that has run out.
     """
     return max(DEFAULT_LIFETIME_SECONDS, settings.total_timeout_seconds + OUTLIVES_CALL_SECONDS)
 
@@ -102,7 +102,7 @@ async def open_infrastructure(
 
 
 async def _require_schema(storage: Storage) -> None:
-    with suppress(Unavailable):  # whoever needs Postgres says that it is away
+    with suppress(Unavailable):  # users of Postgres log that it is away
         fit = await fit_of(storage.engine)
         if fit.is_older:
             raise UnfitSchema(fit.complaint)
@@ -122,7 +122,7 @@ async def _results(app: Celery) -> AsyncIterator[ResultBackend]:
 
 async def _keep_current(configuration: Configuration) -> None:
     while True:
-        with suppress(Unavailable):  # what was known stays in force; whoever needs Postgres says that it is away
+        with suppress(Unavailable):  # the last values stay in force; users of Postgres log that it is away
             await configuration.refresh()
         await asyncio.sleep(CONFIGURATION_SECONDS)
 
@@ -134,14 +134,14 @@ async def _keep_time(clock: StoreClock, storage: Storage) -> None:
 
 
 async def _set_clock(clock: StoreClock, storage: Storage) -> None:
-    with suppress(Unavailable):  # the difference that was known stays in force
+    with suppress(Unavailable):  # the last correction stays in force
         if difference := clock.heed(await storage.now()):
             log.debug("clock_differs", seconds=difference.total_seconds())
 
 
 @asynccontextmanager
 async def in_background(name: str, work: Coroutine[None, None, None]) -> AsyncIterator[None]:
-    """Run beside the block. Its bug is logged and ends it: leases that nobody renews run out, which is safe."""
+    """Run `work` while the block runs. A bug ends it and is logged; leases without renewal run out, which is safe."""
     task = asyncio.create_task(work, name=name)
     task.add_done_callback(_tell_failure)
     try:

@@ -1,4 +1,4 @@
-"""Builds the services of an upkeep process. It calls no model, but looks up lost completions at the provider."""
+"""Builds the services of an upkeep process, which calls no model but looks up lost completions at providers."""
 
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -33,7 +33,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MaintenanceServices:
-    """What upkeep does its duties with."""
+    """The services that upkeep's duties use."""
 
     settings: Settings
     storage: Storage
@@ -120,13 +120,13 @@ async def open_maintenance_services(
 async def _look_ups(
     infra: Infrastructure, settings: Settings, catalogue: Catalogue, env: Mapping[str, str]
 ) -> AsyncIterator[LookUps | None]:
-    """Questions to the accounts that keep completions; None where none does, or one of them cannot be opened."""
+    """Open look-ups at the accounts that keep completions; None where none does, or one cannot be opened."""
     accounts = keeping(catalogue)
     kept = {name: model for name, model in catalogue.models.items() if model.provider in accounts}
     if not kept:
         yield None
         return
-    from providers.models import Models, open_models  # noqa: PLC0415 - loading it takes a second, which most can do without
+    from providers.models import Models, open_models  # noqa: PLC0415 - loading takes a second; most need none
 
     async with AsyncExitStack() as opened:
         narrowed = catalogue.model_copy(update={"models": kept, "aliases": {}})
@@ -134,7 +134,7 @@ async def _look_ups(
         try:
             models = await opened.enter_async_context(open_models(narrowed, settings, env))
         except InvalidSetting as error:
-            log.warning("look_ups_off", reason=str(error))  # what upkeep does besides may not wait for a key
+            log.warning("look_ups_off", reason=str(error))  # the other duties must run without this key
         yield (
             None
             if models is None

@@ -36,7 +36,7 @@ from tasks.wiring.work import intake_of, quotas_of, working
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WebServices:
-    """What the routes of the API use."""
+    """The services that the routes of the API use."""
 
     vocabulary: Vocabulary
     intake: Intake

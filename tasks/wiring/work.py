@@ -41,7 +41,7 @@ from tasks.wiring.infrastructure import Infrastructure, in_background, open_infr
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkerServices:
-    """What the Celery tasks ask for (`workers.services.WorkerServices`)."""
+    """The services of the Celery tasks (`workers.services.WorkerServices`)."""
 
     deps: Deps
     intake: Intake
@@ -52,11 +52,11 @@ class WorkerServices:
     share_of: Callable[[TenantId], TenantShare]
 
     async def run(self, published: Published) -> None:
-        """Bring a job one lease further."""
+        """Run a job under one lease. Safe to call twice."""
         await run_job(published.job_id, published.generation, self.deps)
 
     async def submit(self, message: CallerMessage) -> Submission:
-        """Take a caller's job in. Raises InvalidRequest, QuotaReached and PostgresUnavailable."""
+        """Accept a caller's job. Raises InvalidRequest, QuotaReached and PostgresUnavailable."""
         tenants = await self.storage.keys.tenants()
         job = job_from_message(
             message,
@@ -70,11 +70,11 @@ class WorkerServices:
         return await self.intake.submit(job)
 
     async def expect(self, task_id: str, job_id: JobId) -> None:
-        """Deliver the job's end to this task id when it rests."""
+        """Deliver the job's result to this task id once the job is terminal. Raises PostgresUnavailable."""
         await self.storage.deliveries.expect(task_id, job_id)
 
     async def cancel(self, task_ids: Sequence[str]) -> int:
-        """Cancel the jobs whose end was promised to these task ids. Raises PostgresUnavailable."""
+        """Cancel the jobs expected by these task ids; returns how many. Raises PostgresUnavailable."""
         jobs = await self.storage.deliveries.promised(task_ids)
         return sum([await self.intake.cancel(job_id, None) for job_id in jobs])
 
@@ -107,13 +107,14 @@ async def working(
     metrics: Metrics,
     most_seconds: float | None = None,
 ) -> AsyncIterator[Deps]:
-    """The ports of `run_job`, with the heartbeats of this process's leases. Raises InvalidSetting.
+    """Open the ports of `run_job` and renew this process's leases meanwhile. Raises InvalidSetting.
 
-    `most_seconds` is how long a Postgres that is away is waited for; a caller on the line does not wait for ever.
+    `most_seconds` limits how long an unavailable Postgres is waited for, because synchronous callers cannot wait for
+    ever; None sets no limit.
     """
     from providers.models import open_models  # noqa: PLC0415 - the client takes half a second to load; upkeep needs none
 
-    settings, chance = infra.settings, random.Random()  # noqa: S311 - spreads retries, guards nothing
+    settings, chance = infra.settings, random.Random()  # noqa: S311 - spreads retries; not for security
     lease_keeper = LeaseKeeper(infra.storage.jobs.renew, every_seconds=settings.heartbeat_seconds)
     metrics.held_leases.set_function(lambda: lease_keeper.leases)
     jobs = PatientJobs(
@@ -151,12 +152,12 @@ async def working(
 
 
 def quotas_of(infra: Infrastructure) -> Quotas:
-    """The quotas of tenants for what this process takes in."""
+    """Build the quotas of tenants for what this process accepts."""
     return Quotas(infra.storage.usage, infra.configuration.share, clock=time.monotonic)
 
 
 def intake_of(infra: Infrastructure, deps: Deps, quotas: Quotas) -> Intake:
-    """The intake of this process."""
+    """Build the intake of this process."""
     storage = infra.storage
     limits = TenantLimits(
         quotas=quotas,

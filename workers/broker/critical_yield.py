@@ -1,9 +1,8 @@
-"""A process that is busy with other lanes leaves critical messages to one that is not.
+"""Leaves critical messages to idle processes while this one is busy with other lanes.
 
-A broker gives a message to whoever has waited longest, whatever he does beside. A process with hundreds of jobs of
-lower lanes in flight, which its machine may rank below the others too, made each fourth critical job half as slow again
-on two cores. So it asks for critical messages only while one lies at the broker when it looks: then nobody else was
-free.
+BRPOP serves the longest-waiting client, even a busy one. A process with hundreds of lower-lane jobs in flight, which
+the machine may also schedule last, made one critical job in four take half as long again on two cores. So a busy
+process asks for critical messages only when it sees one queued: then no other process was free.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,14 +10,14 @@ from collections.abc import Callable, Sequence
 from schemas.lanes import Lane
 
 LOOK_SECONDS = 0.025
-"""The longest that a critical message waits where every process is busy with other lanes."""
+"""Longest that a critical message waits where all processes are busy with other lanes."""
 
 LOWER = frozenset({Lane.NORMAL, Lane.LOW})
-"""Who serves one of these serves everybody; processes for urgent lanes alone leave nothing to others."""
+"""Only processes that serve one of these lanes yield critical messages."""
 
 
 class CriticalYield:
-    """Stands before the slots' answer which lanes to ask. `wake` is called when a lane that it left out is to be asked.
+    """Filters the lanes that the slots allow. Calls `wake` when the lane that it left out must be asked.
 
     Used by the consumer thread alone.
     """
@@ -35,13 +34,13 @@ class CriticalYield:
         self._leaves_it = self._helps = False
 
     def open_lanes(self, lanes: Sequence[Lane]) -> Sequence[Lane]:
-        """The lanes to ask, in the order given."""
+        """Return the lanes to ask, in the given order."""
         found = self._open_lanes(lanes)
         self._leaves_it = Lane.CRITICAL in found and not LOWER.isdisjoint(lanes) and not self._helps and self._is_busy()
         return [lane for lane in found if lane is not Lane.CRITICAL] if self._leaves_it else found
 
     def look(self) -> None:
-        """See whether critical messages lie at the broker; to be called every LOOK_SECONDS."""
+        """Check whether critical messages are queued at the broker. Call it every LOOK_SECONDS."""
         if not (self._leaves_it or self._helps):
             return
         self._helps = self._lying() > 0

@@ -1,7 +1,7 @@
-"""What happens to a message between the broker and its task. Main thread.
+"""Prepares each message between the broker and its task. Main thread.
 
-Prompts are taken out of what Celery shows of a message (events, Flower, `inspect`), and what Celery would do on its
-own before our task could refuse it (eta, countdown) is turned into a note for the task.
+Prompts are removed from what Celery shows (events, Flower, `inspect`). An eta or countdown, which Celery would obey
+before our task could refuse it, becomes a header for the task.
 """
 
 from collections.abc import Callable, MutableMapping
@@ -14,23 +14,23 @@ from celery.worker.strategy import default
 from tasks.dispatch.publisher import HIDDEN_ARGUMENTS
 
 ETA_NOTE = "penstock_eta"
-"""Header that says that the caller wanted its message to wait."""
+"""Header that marks a message whose caller set an eta or countdown."""
 
 SIZE_NOTE = "penstock_size_bytes"
-"""Header that says how much came over the wire, whatever the sender wrote there."""
+"""Header with the received size; overwrites what the sender wrote there."""
 
 
 class ClosedRequest(Request):  # type: ignore[misc]  # Celery ships no types
-    """A request whose arguments are shown to nobody."""
+    """A request that never shows its arguments."""
 
     def info(self, safe: bool = False) -> dict[str, Any]:  # noqa: ARG002, FBT001, FBT002 - Celery's signature
-        """Describe the request to `inspect` and Flower, never with its arguments."""
+        """Describe the request to `inspect` and Flower, without its arguments."""
         described: dict[str, Any] = super().info(safe=True)
         return described
 
 
 def strategy(task: Any, app: Any, consumer: Any) -> Callable[..., Any]:  # noqa: ANN401 - Celery's objects
-    """Celery's default strategy behind a glance at the headers. Named by the tasks' `Strategy`."""
+    """Return Celery's default strategy, preceded by our header changes. Named by the tasks' `Strategy`."""
     take = default(task, app, consumer)
 
     def look_and_take(message: Any, body: Any, *rest: Any) -> Any:  # noqa: ANN401 - kombu's objects

@@ -1,6 +1,6 @@
-"""The order in which each BRPOP asks the lanes: strict, with turns for the lower ones, without those that are full.
+"""Orders the lanes of each BRPOP by urgency, with turns for lower lanes and without full ones.
 
-kombu makes one for every channel, by the name in `queue_order_strategy`, and calls `update` with the queues of `-Q`,
+kombu creates one order per channel, by the name in `queue_order_strategy`, and calls `update` with the queues of `-Q`,
 `consume` before each BRPOP and `rotate` after each message. Strict order alone would starve the lower lanes.
 """
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from schemas.lanes import Lane
 
 TURNS = {Lane.HIGH: 5, Lane.NORMAL: 20, Lane.LOW: 80}
-"""Every so many BRPOPs the lane leads, if it has a message then. Shares of work are decided in the gate, not here."""
+"""A lane comes first once in this many BRPOPs. The gate, not this order, decides the lanes' shares of work."""
 
 OpenLanes = Callable[[Sequence[Lane]], Sequence[Lane]]
 
@@ -19,7 +19,7 @@ def _all(lanes: Sequence[Lane]) -> Sequence[Lane]:
 
 
 class LaneOrder:
-    """`open_lanes` names those of the given lanes that are to be asked; set when the consumer is connected."""
+    """The order of one channel. `open_lanes` filters full lanes; it is set when the consumer connects."""
 
     def __init__(self) -> None:
         self._lanes: tuple[Lane, ...] = ()
@@ -28,11 +28,11 @@ class LaneOrder:
         self.open_lanes: OpenLanes = _all
 
     def update(self, queues: Sequence[str]) -> None:
-        """Take the queues that are consumed; whatever their order, the most urgent lane comes first."""
+        """Set the consumed queues; whatever their order, the most urgent lane comes first."""
         self._lanes = tuple(lane for lane in Lane if lane.queue in queues)
 
     def consume(self, _count: int) -> list[str]:
-        """The queues of the next BRPOP, in order; none while no lane has room."""
+        """Return the queues of the next BRPOP, in order; none while no lane has room."""
         self._asked += 1
         return [lane.queue for lane in self.open_lanes(self._in_turn())]
 

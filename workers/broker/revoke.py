@@ -1,7 +1,8 @@
-"""Celery's `revoke`, heard by every worker process: it also cancels the jobs that wait under those task ids.
+"""Extends Celery's `revoke` to cancel the jobs of the revoked task ids.
 
-`completions.complete` ends as soon as its job is promised, so a later revoke meets no message and no running task;
-the promise in Postgres still knows which job was meant. Every process cancels it, which is one compare-and-set.
+`completions.complete` ends once the delivery of its job's result is stored, so a later revoke finds no message and no
+running task. The stored delivery still names the job. Every worker process receives the revoke and cancels the job, by
+one compare-and-set.
 """
 
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ log = structlog.get_logger()
 
 @control_command(name="revoke", variadic="task_id", signature="[id1 [id2 [... [idN]]]]")  # type: ignore[untyped-decorator]  # Celery ships no types
 def revoke(state: Any, task_id: str | Sequence[str], **options: Any) -> Any:  # noqa: ANN401 - Celery's
-    """Do as Celery does, and cancel what was promised under these ids. Main thread."""
+    """Revoke as Celery does, and cancel the jobs expected by these task ids. Main thread."""
     task_ids = [task_id] if isinstance(task_id, str) else list(task_id)
     state.app.lifespan.soon(_cancel(state.app, task_ids))
     return celery_revoke(state, task_ids, **options)

@@ -1,6 +1,6 @@
-"""The Celery app of a worker process: Celery's own, and what our pool, our order of lanes and our tasks need beside.
+"""Defines the Celery app of a worker process, with the state of our pool, lane order and tasks.
 
-Everything is built here and passed in; nothing is opened before the worker starts.
+It opens nothing before the worker starts.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from workers.services import WorkerServices
 
 
 class WorkerApp(Celery):  # type: ignore[misc]  # Celery ships no types
-    """`open_services` is entered on the loop of each worker process before its first task."""
+    """A Celery app that enters `open_services` on the process's loop before its first task."""
 
     amqp_cls = "workers.broker.transport:LaneAMQP"
 
@@ -44,23 +44,23 @@ class WorkerApp(Celery):  # type: ignore[misc]  # Celery ships no types
 
     @property
     def services(self) -> WorkerServices:
-        """The services, open while tasks run."""
+        """The services; open while tasks run."""
         return self.lifespan.value
 
     def observe_loop_delay(self, seconds: float) -> None:
-        """Take note of one tick of the loop's watchdog."""
+        """Record the delay of one tick of the loop's watchdog."""
         self.metrics.loop_delay_seconds.observe(seconds)
 
 
 class LanesFollowSlots(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ships no types
-    """Ties slots and courtesy to the order of BRPOP, again after every reconnect."""
+    """Connects slots and `CriticalYield` to the order of BRPOP, again after every reconnect."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
     def start(self, c: Any) -> None:  # noqa: ANN401 - Celery's consumer
-        """Let the channel leave out full lanes, and the slots wake it when they are not."""
+        """Make the channel skip full lanes, and make the slots wake it when a lane has room again."""
         slots, channel, hub = c.app.slots, c.task_consumer.channel, c.hub
-        order = channel._queue_cycle  # noqa: SLF001 - kombu makes it by name and hands it to nobody
+        order = channel._queue_cycle  # noqa: SLF001 - kombu creates it by name and does not expose it
         critical_yield = CriticalYield(
             slots.open_lanes,
             is_busy=lambda: slots.others_in_use > 0 or (slots.arriving > 0 and order.last_used != Lane.CRITICAL.queue),
@@ -69,4 +69,4 @@ class LanesFollowSlots(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery
         )
         order.open_lanes = critical_yield.open_lanes
         slots.wake = lambda: hub.call_soon(channel.ask_again)
-        c.timer.call_repeatedly(LOOK_SECONDS, critical_yield.look)  # Celery takes it back with the connection
+        c.timer.call_repeatedly(LOOK_SECONDS, critical_yield.look)  # Celery cancels it with the connection

@@ -1,11 +1,10 @@
-"""The bridge between Celery's tracer, which is synchronous, and our tasks, which are coroutines.
+"""Runs our coroutine tasks under Celery's synchronous tracer.
 
     loop:  drive ──switch──▶ greenlet: tracer ─▶ AsyncTask.__call__ ──switch(coroutine)──▶ drive awaits it
                              greenlet: tracer ◀──────── value or exception ◀────────────── drive
 
-The tracer runs unpatched inside a greenlet; a task that defines `__call__` is called through it, which is Celery's own
-hook. The coroutine runs in the driver, where Celery's stack of requests is empty, so a task's own request comes from
-a context variable.
+The tracer runs unpatched inside a greenlet and calls a task's `__call__`, which is Celery's own hook. The coroutine
+runs in the driver, where Celery's request stack is empty, so a context variable holds the task's request.
 """
 
 import asyncio
@@ -26,7 +25,7 @@ class AsyncTask(Task):  # type: ignore[misc]  # Celery ships no types
     abstract = True
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - whatever the message carried
-        """Hand the coroutine to the driver and return what it came to."""
+        """Pass the coroutine to the driver and return its result. Raises RuntimeError outside our pool."""
         driver = getcurrent().parent
         if driver is None:
             raise RuntimeError(
@@ -37,21 +36,21 @@ class AsyncTask(Task):  # type: ignore[misc]  # Celery ships no types
 
     @property
     def request(self) -> Any:  # noqa: ANN401 - Celery's Context
-        """The request of this very call, also in the coroutine."""
+        """The request of this call, also inside the coroutine."""
         return _own_request.get() or self._get_request()
 
 
 async def drive(target: Callable[..., Any], args: tuple[Any, ...], begun: Callable[[], None]) -> Any:  # noqa: ANN401 - the tracer's
-    """Run the tracer to its end and return what it returned; `begun` is called when the coroutine exists.
+    """Run the tracer to its end and return its result; call `begun` when the coroutine exists.
 
-    When this task is cancelled, the coroutine is cancelled, the tracer's `finally` blocks run, and CancelledError
-    is raised: there is no result. A coroutine that ends in CancelledError on its own has failed.
+    Cancelling this task cancels the coroutine, runs the tracer's `finally` blocks and raises CancelledError, without a
+    result. A coroutine that ends in CancelledError without being cancelled has failed.
     """
     tracer = greenlet(target)
     tracer.gr_context = getcurrent().gr_context
     coroutine = tracer.switch(*args)
     begun()
-    if tracer.dead:  # the message did not get as far as its task
+    if tracer.dead:  # the message did not reach its task
         return coroutine
     try:
         value = await coroutine

@@ -1,6 +1,6 @@
-"""One async context per worker process: opened on the loop before the first task, closed after the last.
+"""Keeps one async context of a worker process open from before its first task until after its last.
 
-A store that is away is waited for and said once; a wrong setting is raised to whoever starts the process.
+It waits for a store that is away and logs that once. A wrong setting is raised to the starter of the process.
 """
 
 import asyncio
@@ -19,11 +19,11 @@ log = structlog.get_logger()
 
 FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 5.0
-"""Between two attempts to open: short enough that a restarted store is noticed at once by a person."""
+"""Longest pause between two attempts to open, so that a restarted store is noticed soon."""
 
 
 class Lifespan(Generic[T]):
-    """Holds what the factory's context yields, for as long as `stay_open` runs."""
+    """Holds the value of the factory's context while `stay_open` runs."""
 
     def __init__(self, factory: Callable[[], AbstractAsyncContextManager[T]]) -> None:
         self._factory = factory
@@ -32,20 +32,26 @@ class Lifespan(Generic[T]):
 
     @property
     def value(self) -> T:
-        """What is open. Tasks run only while something is, so a RuntimeError here is a bug."""
+        """The open value. Raises RuntimeError when none is open; tasks run only while one is, so that is a bug."""
         if not self._open:
             raise RuntimeError("the lifespan is not open")
         return self._open[0]
 
     def soon(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run a coroutine on the loop, from another thread; it says itself what goes wrong."""
+        """Run a coroutine on the loop, from another thread. It must log its own errors.
+
+        Raises RuntimeError before the lifespan was opened.
+        """
         if self._loop is None:
             work.close()
             raise RuntimeError("the lifespan is not open")
         asyncio.run_coroutine_threadsafe(work, self._loop)
 
     async def stay_open(self, opened: Callable[[], None], ending: asyncio.Event) -> None:
-        """Open, say so, and close when `ending` is set. Raises what the factory raises but Unavailable."""
+        """Open, call `opened`, and close when `ending` is set.
+
+        Raises the factory's errors, except Unavailable and ConnectionError: then it tries again.
+        """
         async with AsyncExitStack() as stack:
             self._loop = asyncio.get_running_loop()
             self._open.append(await self._entered(stack))

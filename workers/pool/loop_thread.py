@@ -1,6 +1,6 @@
-"""The thread that runs the one event loop of a worker process, with its lifespan and its watchdog.
+"""Runs the one event loop of a worker process in a thread, with its lifespan and its watchdog.
 
-Knows nothing of Celery. Everything but `loop` callbacks is called by the thread that owns this object.
+Independent of Celery. Only the owning thread calls its methods.
 """
 
 import asyncio
@@ -17,11 +17,11 @@ from workers.pool.lifespan import Lifespan
 log = structlog.get_logger()
 
 CLOSE_SECONDS = 10.0
-"""How long the lifespan may take to close; beyond, the process ends without it. Stores recover from that anyway."""
+"""How long the lifespan may take to close; then the process ends anyway, which the stores recover from."""
 
 
 class LoopThread:
-    """Start, wait until open, use `loop`, stop. Not to be started twice."""
+    """The loop and its thread: start, wait until open, use `loop`, stop. Cannot be started twice."""
 
     def __init__(
         self, lifespan: Lifespan[Any], observe_delay: Callable[[float], object], *, watchdog_seconds: int
@@ -40,7 +40,7 @@ class LoopThread:
         self._thread.start()
 
     def wait_open(self, seconds: float) -> bool:
-        """Wait for the lifespan; False when it is not open yet. Raises what it raised."""
+        """Wait for the lifespan; False when it is not open yet. Raises the lifespan's error."""
         try:
             self._opened.result(seconds)
         except TimeoutError:
@@ -65,7 +65,7 @@ class LoopThread:
                 runner.run(self._live())
             except asyncio.CancelledError:
                 self._opened.cancel()
-            except BaseException as error:  # handed to the thread that waits, or said here
+            except BaseException as error:  # passed to the thread that waits, or logged here
                 if self._opened.done():
                     log.exception("lifespan_failed")
                 else:

@@ -1,11 +1,11 @@
-"""Celery's task pool on one asyncio loop. Selected by `worker_pool`, which is Celery's own extension point.
+"""Runs Celery's tasks on one asyncio loop. Selected by `worker_pool`, Celery's own extension point.
 
     main thread: kombu's hub: BRPOP, acknowledgements, events, control; owns all of Celery's state
     loop thread: one asyncio task per message, and the process's lifespan
 
-A message goes over by `call_soon_threadsafe`, its end comes back by `hub.call_soon`; the callbacks run in the main
-thread. Celery's time limits are ignored: deadlines belong to the pipeline. Messages that are cancelled at a stop are
-not answered, so Celery returns them to their queue when the channel closes.
+Messages go to the loop by `call_soon_threadsafe`, results return by `hub.call_soon`; Celery's callbacks run in the main
+thread. Celery's time limits are ignored: the pipeline keeps deadlines. Messages cancelled at a stop get no answer, so
+Celery requeues them when the channel closes.
 """
 
 import asyncio
@@ -35,19 +35,17 @@ from workers.pool.slots import Slots
 log = structlog.get_logger()
 
 WAIT_SECONDS = 0.1
-"""How long the main thread waits at a time, so that it still notices signals."""
+"""Longest single wait of the main thread, so that it still notices signals."""
 
 CANCEL_SECONDS = 5.0
 """How long cancelled tasks may take to clean up at a stop."""
 
 
-"""Exit code of a process whose settings are wrong, as for upkeep and release."""
-
 Answer: TypeAlias = Callable[[Any], object]
 
 
 class PoolApp(Protocol):
-    """What the pool finds on the Celery app."""
+    """The attributes of the Celery app that the pool uses."""
 
     lifespan: Lifespan[Any]
     slots: Slots
@@ -55,7 +53,7 @@ class PoolApp(Protocol):
     watchdog_seconds: int
 
     def observe_loop_delay(self, seconds: float) -> None:
-        """Called at every tick of the loop's watchdog."""
+        """Record the delay of one tick of the loop's watchdog."""
 
 
 class Running:
@@ -79,7 +77,7 @@ class Running:
 
 
 class TaskPool(BasePool):  # type: ignore[misc]  # Celery ships no types
-    """Everything here runs in the main thread unless a method says otherwise."""
+    """The pool. Its methods run in the main thread, except those between the comments about threads."""
 
     signal_safe = False
     body_can_be_buffer = True
@@ -108,7 +106,7 @@ class TaskPool(BasePool):  # type: ignore[misc]  # Celery ships no types
         return self._thread
 
     def on_start(self) -> None:
-        """Open the lifespan, and wait for it: no message is taken before. A wrong setting ends the worker."""
+        """Open the lifespan and wait for it, before any message is taken. A wrong setting ends the worker."""
         self._thread = LoopThread(
             self.app.lifespan, self.app.observe_loop_delay, watchdog_seconds=self.app.watchdog_seconds
         )
@@ -125,7 +123,7 @@ class TaskPool(BasePool):  # type: ignore[misc]  # Celery ships no types
             raise
 
     def register_with_event_loop(self, hub: Any) -> None:  # noqa: ANN401 - kombu's Hub
-        """Take note of the hub; called again at each reconnect, which may have lost what the hub was to call."""
+        """Keep the hub. Called again at each reconnect, when the hub's pending callbacks may be lost."""
         self._hub, self._wakes_hub = hub, True
         hub.call_soon(self._drain)
 
@@ -140,7 +138,7 @@ class TaskPool(BasePool):  # type: ignore[misc]  # Celery ships no types
         error_callback: Answer | None = None,
         **_: object,
     ) -> Running:
-        """Give a message to the loop. `target` is Celery's tracer."""
+        """Pass a message to the loop. `target` is Celery's tracer."""
         running = Running(next(self._pids), target, tuple(args), callback, error_callback)
         self._running[running.pid] = running
         if accept_callback is not None:
@@ -151,21 +149,21 @@ class TaskPool(BasePool):  # type: ignore[misc]  # Celery ships no types
         return running
 
     def terminate_job(self, pid: int, signal: object = None) -> None:  # noqa: ARG002 - there is no process to signal
-        """Cancel one message, as revoke and cold shutdown do. A message that has ended is left alone."""
+        """Cancel one message, for revoke and cold shutdown; does nothing when it has ended."""
         running = self._running.get(pid)
         if running is not None:
             running.terminated = True
             self._loop_thread.loop.call_soon_threadsafe(self._cancel, running)
 
     def on_stop(self) -> None:
-        """Drain: let what is in flight end within the grace, then cancel. A second signal cuts the grace short.
+        """Let messages in flight end within the grace, then cancel them. A second signal ends the grace.
 
-        So does one that came before Celery got here: what began as a warm shutdown stays one, and nobody else ends it.
+        A second signal from before this call counts too: Celery keeps a warm shutdown warm, so only this cuts it short.
         """
         self._end(self.app.drain_grace_seconds)
 
     def on_terminate(self) -> None:
-        """Cancel everything at once."""
+        """Cancel all messages at once."""
         self._end(0)
 
     def _on_shutdown_signal(self, how: str = "", **_: object) -> None:
@@ -190,12 +188,12 @@ class TaskPool(BasePool):  # type: ignore[misc]  # Celery ships no types
             self._one_ended.clear()
             self._drain()
 
-    # The loop thread
-
     def _wake_loop(self) -> None:
         if not self._wakes_loop:
             self._wakes_loop = True
             self._loop_thread.loop.call_soon_threadsafe(self._spawn)
+
+    # The loop thread
 
     def _spawn(self) -> None:
         self._wakes_loop = False
@@ -257,11 +255,11 @@ class TaskPool(BasePool):  # type: ignore[misc]  # Celery ships no types
             log.exception("pool_callback_failed", pid=running.pid)
 
     def grow(self, n: int = 1) -> None:
-        """Let more messages in at once."""
+        """Raise the number of messages that run at once."""
         self.limit += n
 
     def shrink(self, n: int = 1) -> None:
-        """Let fewer messages in at once; what runs goes on."""
+        """Lower the number of messages that run at once, to 1 at least; running ones go on."""
         self.limit = max(1, self.limit - n)
 
     def _get_info(self) -> dict[str, Any]:
@@ -273,12 +271,12 @@ def _result(task: asyncio.Task[Any]) -> Any:  # noqa: ANN401 - the tracer's trip
         return task.result()
     except asyncio.CancelledError:
         return _traced(Terminated("cancelled"))
-    except BaseException as error:  # noqa: BLE001 - what the tracer lets through ends its message, not the loop
+    except BaseException as error:  # noqa: BLE001 - an error beyond the tracer ends its message, not the loop
         return _traced(error)
 
 
 def _traced(error: BaseException) -> ExceptionInfo:
     try:
-        raise error  # noqa: TRY301 - billiard reads the traceback of what is being handled
-    except BaseException:  # noqa: BLE001 - and nothing else is raised here
+        raise error  # noqa: TRY301 - billiard reads the traceback of the handled error
+    except BaseException:  # noqa: BLE001 - nothing else is raised here
         return ExceptionInfo()

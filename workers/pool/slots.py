@@ -1,9 +1,9 @@
-"""Job slots of one worker process: how many jobs run at once, and how many places only critical jobs may take.
+"""Limits how many jobs of one worker process run at once, and reserves some slots for critical jobs.
 
     in use <= total        in use by other lanes <= total - reserved        waiting only while no slot is free for it
 
-Slots are taken and freed by the loop thread alone. The consumer thread hands messages over and asks which lanes have
-room; each counter has one writing thread, and what is on its way between the threads counts as a full slice.
+Only the loop thread takes and frees slots. The consumer thread passes messages over and asks which lanes have room.
+Each counter has one writing thread, and a message between the threads counts as a full slice.
 """
 
 import asyncio
@@ -19,11 +19,11 @@ SLICED = frozenset({Lane.NORMAL, Lane.LOW})
 
 
 def _wake_nobody() -> None:
-    """Stand in until the consumer is connected."""
+    """Placeholder for `wake` until the consumer is connected."""
 
 
 class Slots:
-    """`wake` is called, from the loop thread, when a lane that was left out has room again."""
+    """The slots. Calls `wake`, from the loop thread, when a lane that was left out has room again."""
 
     def __init__(self, total: int, reserved: int, slice_size: int) -> None:
         self._total, self._reserved, self._slice_size = total, reserved, slice_size
@@ -41,22 +41,22 @@ class Slots:
 
     @property
     def others_in_use(self) -> int:
-        """Those of them that are not critical."""
+        """Jobs of other lanes than critical that hold a slot now."""
         return self._others
 
     @property
     def arriving(self) -> int:
-        """Messages on their way from the consumer thread to the loop."""
+        """Messages between the consumer thread and the loop."""
         return self._handed_over - self._begun
 
     @property
     def waiting(self) -> int:
-        """Jobs of messages that are here and hold no slot yet."""
+        """Jobs that wait for a slot."""
         return sum(not future.done() for _, _, _, future in self._waiting)
 
     @asynccontextmanager
     async def held(self, lane: Lane) -> AsyncIterator[None]:
-        """Hold one slot for the block; waits for it, the most urgent lane first. Loop thread only."""
+        """Hold one slot for the block; waits for one, the most urgent lane first. Loop thread only."""
         await self._take(lane)
         try:
             yield
@@ -64,21 +64,21 @@ class Slots:
             self._give_back(lane)
 
     def hand_over(self) -> None:
-        """Count a message that the consumer thread gives to the loop."""
+        """Count a message that the consumer thread passes to the loop."""
         self._handed_over += 1
 
     def begin(self) -> None:
-        """Count a message whose jobs hold slots or wait for them. Loop thread only."""
+        """Count a message whose jobs hold slots, or wait for them, from now on. Loop thread only."""
         self._begun += 1
         self._tell()
 
     def open_lanes(self, lanes: Sequence[Lane]) -> list[Lane]:
-        """The lanes to ask for more, in the order given. Those left out are watched, and `wake` is called for them."""
+        """Return the lanes that have room, in the given order; `wake` is called when one left out has room."""
         self._left_out = tuple(lane for lane in lanes if not self.has_room(lane))
-        return [lane for lane in lanes if self.has_room(lane)]  # asked again: a slot freed meanwhile wakes nobody
+        return [lane for lane in lanes if self.has_room(lane)]  # checked again: a slot freed meanwhile wakes no one
 
     def has_room(self, lane: Lane) -> bool:
-        """Whether a message of this lane would find its slots free."""
+        """Whether the slots for a message of this lane are free."""
         if lane is Lane.CRITICAL:
             return self._free(lane) > self.arriving
         wanted = self._slice_size if lane in SLICED else 1

@@ -1,6 +1,6 @@
-"""`python -m workers.upkeep.isolated_job JOB GENERATION`: run one suspect in a process of its own, and end.
+"""Runs one suspect job in its own process: `python -m workers.upkeep.isolated_job JOB GENERATION`.
 
-A process that is asked to end hands its job back and exits by itself: only what kills it condemns the job.
+A process that is asked to end hands its job back and exits. Only a process that a signal killed makes its job poison.
 """
 
 import asyncio
@@ -27,18 +27,18 @@ HANDED_BACK = os.EX_TEMPFAIL
 """Exit code of a process that was asked to end before its job did."""
 
 HAND_BACK_SECONDS = 10.0
-"""How long a process that is asked to end may take; one that does not hear is stuck."""
+"""How long a process that is asked to end may take; then it is stuck and is killed."""
 
 
 async def run_alone(settings: Settings, job_id: JobId, generation: int) -> int:
-    """Bring the job one lease further; returns the exit code.
+    """Run the job under one lease; returns the exit code.
 
     Raises CatalogueError and InvalidSetting before anything is done.
     """
     loop, work, asked = asyncio.get_running_loop(), asyncio.current_task(), asyncio.Event()
 
     def end() -> None:
-        assert work is not None  # noqa: S101 - this is one
+        assert work is not None  # noqa: S101 - a coroutine runs in a task
         asked.set()
         work.cancel()
 
@@ -60,10 +60,10 @@ async def run_alone(settings: Settings, job_id: JobId, generation: int) -> int:
 
 
 async def started(job_id: JobId, generation: int, most_seconds: float, stopping: asyncio.Event) -> int:
-    """Run it in a child and return the child's exit status; negative is the signal that killed it.
+    """Run the job in a child process and return its exit status; a negative one is the signal that killed it.
 
-    A child that takes too long is killed: handed back, it would take as long again. One that runs when `stopping` is
-    set is asked to end first, and what becomes of it then is no death.
+    A child that exceeds `most_seconds` is killed: a job handed back would take as long again. When `stopping` is set,
+    the child is asked to end first, and HANDED_BACK is returned, so that its end never counts as a death.
     """
     words = ("-m", "workers.upkeep.isolated_job", job_id, str(generation))
     child = await asyncio.create_subprocess_exec(sys.executable, *words, stdin=asyncio.subprocess.DEVNULL)
@@ -82,7 +82,7 @@ async def started(job_id: JobId, generation: int, most_seconds: float, stopping:
 
 
 def main() -> int:
-    """Read the command line; returns the exit code."""
+    """Run the job that the command line names; returns the exit code."""
     job_id, generation = sys.argv[1:]
     with refusing_settings("alone"):
         settings = load_settings()

@@ -1,17 +1,17 @@
-"""One process's claim to lead a duty: asks the store seldom, and never believes itself longer than it may.
+"""Tells a process whether it leads a group of duties, by a lease in Postgres that it renews.
 
-The store's lease row is the truth. Between two renewals this process trusts its own monotonic clock for less than the
-lease lasts, so that a process that was paused asks again before it does anything.
+Between renewals the process trusts its monotonic clock for less than the lease lasts, so a process that was paused asks
+again before it acts.
 """
 
 from collections.abc import Awaitable, Callable
 
 RENEW_SECONDS = 1.0
-"""A fifth of the lease: a busy loop costs one statement a second, and four renewals may fail."""
+"""A fifth of the lease: it costs a busy loop one statement a second, and four renewals may fail."""
 
 
 class Leader:
-    """`lead` takes or renews the lease; `clock` is monotonic seconds."""
+    """A process's leadership. `lead` takes or renews the lease; `clock` gives monotonic seconds."""
 
     def __init__(self, lead: Callable[[], Awaitable[bool]], *, clock: Callable[[], float]) -> None:
         self._lead = lead

@@ -1,16 +1,17 @@
-"""`python -m workers.upkeep`: the periodic duties, each group led by one process of all that run.
+"""Runs the periodic duties (`python -m workers.upkeep`); one upkeep process leads each group.
 
-    dispatch   keeps every flow's run-ahead full; woken by intake's bell
-    batches    reads new batch files and writes result files, in turns between tenants
+    dispatch     keeps every flow's prefetch window full; woken by intake's NOTIFY
+    batches      reads new batch files and writes result files, in turns between tenants
     stop-losses  holds and stops batches by their own terms
-    controls   moves and cancels in rounds, puts paused jobs back, wakes early what a raised limit lets run
-    letters    moves replays, names causes, retires old dead letters, adds up what tenants store
-    money      thresholds of budgets and who is told of them, the audit of Redis against Postgres
-    look-ups   asks accounts that keep completions for what lies in suspense
-    core       stage, rescue, expire, republish, the ledger, limits, deliveries, pruning
+    controls     moves and cancels in rounds, puts paused jobs back, wakes early the jobs that a raised limit lets run
+    letters      moves replays, names causes, retires old dead letters, adds up the bytes that tenants store
+    suspects     runs suspect jobs, each in its own process
+    money        budget thresholds and their webhooks, the audit of Redis against Postgres, sealed sums
+    look-ups     asks accounts that keep completions about unresolved charges
+    core         stage, rescue, expire, republish, the ledger, limits, deliveries, pruning
 
-They run side by side, so that a batch of fifty thousand lines holds up nothing else. Within a duty, one item that fails
-is isolated (`tasks.maintenance.items`), and long work is done in slices (`tasks.maintenance.slices`).
+The groups run concurrently, so that a batch of fifty thousand lines delays no other group. Within a duty, an item that
+fails is isolated (`tasks.maintenance.items`), and long work is done in slices (`tasks.maintenance.slices`).
 """
 
 import asyncio
@@ -46,19 +47,19 @@ from workers.upkeep.leader import Leader
 log = structlog.get_logger()
 
 GROUPS = ("dispatch", "batches", "stop-losses", "controls", "letters", "suspects", "money", "look-ups", "core")
-"""Duties that are led together."""
+"""Groups of duties; one process leads a whole group."""
 
 ALONE_START_SECONDS = 60.0
-"""What a process for a suspect may take beside its longest call."""
+"""How long a suspect's process may take in addition to its longest call."""
 
 DISPATCH_SWEEP_SECONDS = 0.2
-"""A full worker process gets through a quarter of a flow's window in this time."""
+"""A full worker process uses up a quarter of a flow's prefetch window in this time."""
 
 
 def duties_of(
     services: MaintenanceServices, suspects: Suspects, rescue_guard: RescueGuard
 ) -> dict[str, tuple[Duty, ...]]:
-    """The duties by the group that is led together, in the order in which they run."""
+    """Return the duties by group, in the order in which they run."""
     backlog, due, reconciler = StoredBacklog(services.storage.backlog), services.storage.due, services.reconciler
     controls, limits = services.storage.controls, LimitKeeper(services.admission.gate, services.configuration)
 
@@ -141,7 +142,7 @@ def duties_of(
 
 
 async def keep(settings: Settings) -> None:
-    """Do the duties until SIGTERM or SIGINT. Raises CatalogueError and InvalidSetting before anything is done."""
+    """Run the duties until SIGTERM or SIGINT. Raises CatalogueError and InvalidSetting before anything is done."""
     stopping = asyncio.Event()
     woken = {name: asyncio.Event() for name in GROUPS}
 
@@ -187,7 +188,7 @@ async def keep(settings: Settings) -> None:
 async def until_one_fails(groups: Iterable[Awaitable[None]], stop: Callable[[], None]) -> None:
     """Run groups of duties until all end. When one fails, stop the others and raise its error.
 
-    Without the stop, a suspect that runs alone would keep the process until its longest call has timed out.
+    Without the stop, a suspect's process would keep this one until its longest call has timed out.
     """
     try:
         await asyncio.gather(*groups)
