@@ -26,8 +26,8 @@ DEAD_PEER: Mapping[str, int] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 10_000,
 }
-"""A server that vanished without a word is noticed within 10 s, sooner than a lease ends; the kernel's own patience is
-15 minutes. In seconds, and the last in milliseconds: how long what was sent may stay unconfirmed."""
+"""Detects a vanished server within 10 s, before a lease ends; the kernel's default is 15 minutes. In seconds, but
+`tcp_user_timeout`, which bounds unacknowledged data, in milliseconds."""
 
 POOL_TIMEOUT_SECONDS = 10
 
@@ -115,9 +115,9 @@ async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         if condition is None:
             raise _without_values(error.orig) from None
         raise condition from error
-    except (StatementError, UnicodeError) as error:  # raised on this side, over a value that the driver cannot send
+    except (StatementError, UnicodeError) as error:  # raised by the driver, over a value that it cannot send
         raise _without_values(error) from None
-    except (PoolTimeoutError, OSError) as error:  # all of our own connections are at work: it answers too slowly
+    except (PoolTimeoutError, OSError) as error:  # all connections of the pool are busy: Postgres is slow
         raise PostgresUnavailable from error
 
 

@@ -61,7 +61,7 @@ class GroupCommitter(Generic[Item, Result]):
             return
         try:
             failed = await self._write_apart(group)
-        except BaseException as error:  # every caller must learn of it; cancellation too
+        except BaseException as error:  # every caller must get it, cancellation included
             _fail(group, error)
             if not isinstance(error, Exception):
                 raise

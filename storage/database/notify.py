@@ -52,7 +52,7 @@ async def _listen_once(url: str, on_ring: Callable[[], None]) -> None:
         autocommit=True,
     ) as connection:
         await connection.execute(f"LISTEN {CHANNEL}")
-        on_ring()  # what was rung while nobody listened
+        on_ring()  # for notifications missed while disconnected
         async for _ in connection.notifies():
             on_ring()
 

@@ -43,7 +43,7 @@ MEANT = """
   AND (CAST(:since_at AS timestamptz) IS NULL OR j.rested_at >= :since_at)
   AND (CAST(:until_at AS timestamptz) IS NULL OR j.rested_at < :until_at)
 """
-"""The conditions that every query over dead letters shares, but for the tenant."""
+"""Conditions shared by all queries over dead letters, except the tenant."""
 
 OF_TENANT = "(CAST(:tenant_id AS text) IS NULL OR j.tenant_id = :tenant_id)"
 EACH_TENANT = "(SELECT id FROM tenants WHERE CAST(:tenant_id AS text) IS NULL OR id = :tenant_id)"
@@ -182,7 +182,7 @@ class DeadLetterReads:
 
     async def whole(self, which: DeadLetters, *, attempts: bool = True) -> AsyncIterator[WholeLetter]:
         """Each letter with its request and, if `attempts`, its attempts, the latest dead first."""
-        last: DeadLetterView | None = None  # and not its id: it may be replayed while the next page is read
+        last: DeadLetterView | None = None  # not its id, as it may be replayed while the next page is read
         while page := await self._next(which, last):
             last = page[-1]
             letters = {letter.id: letter for letter in page}

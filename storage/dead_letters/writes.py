@@ -100,7 +100,7 @@ class LetterTable:
             return _ids(await fetch(connection, DISCARD, conditions(which) | {"most": most}))
 
     async def retire(self, *, older_than_days: int) -> int:
-        """Discard a round of letters that have been dead for longer; returns how many."""
+        """Discard a round of letters dead for more than `older_than_days`; returns how many."""
         async with transaction(self._engine) as connection:
             return len(await fetch(connection, RETIRE, {"days": older_than_days, "most": MOST_PER_ROUND}))
 
@@ -137,7 +137,7 @@ def _death(reason: str, message: str | None) -> dict[str, str | None]:
 def _cause(reason: str, message: str | None) -> dict[str, str]:
     try:
         cause = cause_of(reason, message)
-    except Exception:  # the message of one letter, which others of its round must not pay for
+    except Exception:  # one unreadable message must not fail the others of its round
         log.exception("cause_unreadable", reason=reason)
         cause = cause_of(reason, None)
     return {"fingerprint": cause.fingerprint, "cause": cause.words}
