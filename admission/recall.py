@@ -66,7 +66,7 @@ class Recall:
                     await self._gate.settle(Settlement(grant=released, kind=SettleKind.RELEASE))
                     del asks[attempt_id]
         except RedisUnavailable:
-            return  # looked for again after the next pause
+            return  # tried again after the next pause
 
 
 def _grant(ask: Ask, stamp: str) -> Grant:
