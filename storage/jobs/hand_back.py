@@ -52,7 +52,7 @@ async def suspended(engine: AsyncEngine, job_id: JobId) -> list[OpenedAttempt]:
 async def hand_back(engine: AsyncEngine, leases: Sequence[Lease]) -> list[bool]:
     """Queue these jobs again under new generations; suspects wait to run alone. Raises PostgresUnavailable.
 
-    False where the lease was lost, and for synchronous jobs, which nobody can continue.
+    False where the lease was lost or the job is synchronous.
     """
     given = {"id": [lease.job_id for lease in leases], "fence": [lease.fence for lease in leases]}
     async with transaction(engine) as connection:

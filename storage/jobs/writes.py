@@ -1,4 +1,4 @@
-"""Writes the steps of a job's life, each in one statement for many jobs: insert to cancel.
+"""Writes jobs: insert, claim, open, record, renew, cancel. Each is one statement for many jobs.
 
 Invariants: every write after `hold` names the fence. A write with a stale fence changes no job and no result, but its
 cost is still booked, so that the ledger equals the bill. Many jobs are locked in the order of their ids, jobs before

@@ -1,7 +1,7 @@
-"""Builds the statements of a cancellation's or move's rounds, one per kind of subject, bounded, planned on an index.
+"""Builds the statements for rounds of cancellations and moves, one per kind of subject.
 
-Of a tenant or a model they take jobs accepted before the control was set; of a batch all, also those still being
-stored. Published jobs come first, because they would start first.
+Each is bounded and planned on an index. Of a tenant or a model they take jobs accepted before the control was set; of a
+batch all, also those still being stored. Published jobs come first, because they would start first.
 """
 
 from schemas.control import Kind
