@@ -16,7 +16,7 @@ class DayResets:
     zone: ZoneInfo
 
     def ends_after(self, now: datetime) -> tuple[datetime, datetime]:
-        """The first two resets after `now`. An hour that the clock skips counts as if it existed."""
+        """The first two resets after `now`. A reset in an hour that the clock skips is placed as without the skip."""
         today = now.astimezone(self.zone).date()
         ends = [datetime.combine(today + timedelta(days=n), self.at, self.zone) for n in range(-1, 4)]
         coming = sorted(end for end in ends if end.timestamp() > now.timestamp())

@@ -1,4 +1,4 @@
-"""Checks that Redis answers, and that it does not evict keys, without which it may not hold money."""
+"""Checks that Redis answers and evicts no keys; a Redis that evicts keys may not hold money."""
 
 from dataclasses import dataclass
 

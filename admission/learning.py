@@ -1,8 +1,8 @@
 """Tells whether a provider's headers mean a minute's limit or a day's. Pure.
 
 Labels can be wrong, arithmetic cannot: the time until the bucket is full, over what is missing from it, gives the
-period. Measured: 519 tokens missing of 10,000 and a reset of 3.114 s make 60 s; 1 request of 10,000 and 8.64 s make a
-day.
+period (facts: 519 tokens missing of 10,000 and a reset of 3.114 s make 60 s; 1 request of 10,000 and 8.64 s make a
+day).
 """
 
 from dataclasses import dataclass

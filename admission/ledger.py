@@ -1,9 +1,10 @@
 """Maintains the money in Redis: epochs, rebuilds, unresolved charges, pinned limits, passed thresholds.
 
 Postgres is the truth; these counters are its copy under an epoch. A rebuild raises the epoch in Postgres, reads there,
-and writes here with the epoch key last, so that every worker is either refused or right. Invariant: settled + reserved
-<= limit. A settlement between that read and write leaves its stamp carried: it expires into an unresolved charge, which
-is resolved from its attempt row. So money may be held too long, never too short.
+and writes here with the epoch key last, so that every worker is either refused or right.
+
+Invariant: settled + reserved <= limit. A settlement between that read and write leaves its stamp carried: it expires
+into an unresolved charge, which is resolved from its attempt row. So money may be held too long, never too short.
 """
 
 from collections.abc import Collection, Iterable, Sequence

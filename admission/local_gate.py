@@ -157,7 +157,7 @@ class LocalGate:
         await asyncio.gather(*self._releases, return_exceptions=True)
 
     async def _waited_in_place(self, seconds: float, reason: WaitReason) -> bool:
-        """Sleep; False at once where the most jobs already wait for tenants' shares: their slots could serve others."""
+        """Sleep; False at once while too many jobs already wait for tenants' shares: their slots could serve others."""
         if reason not in TENANT_REASONS:
             await asyncio.sleep(seconds)
             return True

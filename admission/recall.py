@@ -17,7 +17,7 @@ PAUSES_SECONDS = (0.1, 0.4, 1.5, 8.0, 50.0)
 """A minute in all: as long as a kernel may go on sending the buffer of a closed connection."""
 
 MOST_LOST = 10_000
-"""Lost asks kept in memory. Reservations of others expire: an outage must not fill the memory."""
+"""Beyond this number reservations are left to expire: an outage must not fill the memory."""
 
 
 class Reservations(Protocol):
