@@ -234,7 +234,10 @@ class BatchTable:
         return True
 
     async def rested(self, batch_id: BatchId, *, completed: bool) -> AsyncIterator[RestedRow]:
-        """Jobs of a batch that completed, or all other terminal ones, page by page with bounded bytes of replies."""
+        """Completed jobs of a batch, or all its others, page by page with bounded bytes of replies.
+
+        Call it when all jobs are terminal; it does not test that.
+        """
         after = ""
         while True:
             page = await self._rows(RESTED, id=batch_id, after=after, completed=completed, most=PAGE_JOBS)
