@@ -1,1 +1,1 @@
-"""Redis: the gate, the bucket and the ledger's balances. The only home of redis."""
+"""Admits calls through Redis: gate, token buckets, ledger counters. No other package imports redis."""

@@ -1,7 +1,7 @@
-"""The gate: one decision over all limits and budgets, in one round trip, on the Redis server's clock.
+"""Decides admission over all limits and budgets in one round trip, on the Redis server's clock.
 
-Invariants: a grant has its money reserved in every counter or it is no grant; a stamp is settled once; without the
-epoch key nothing is granted. A counter's limit is the one pinned in Redis (`Ledger.pin_limits`), else the ask's.
+Invariants: a grant has its money reserved in every counter; a stamp is settled once; without the epoch key nothing is
+granted. A counter's limit is the one pinned in Redis (`Ledger.pin_limits`), else the ask's.
 """
 
 from asyncio import gather
@@ -39,17 +39,17 @@ from schemas.ids import AttemptId, JobId, TenantId
 from schemas.job import Target
 
 DEFAULT_LIFETIME_SECONDS = 660.0
-"""Longer than the longest call (600 s): a reservation that runs out is one whose worker is gone."""
+"""Longer than the longest call (600 s), so a reservation that expires belongs to a dead worker."""
 
 DOUBT_SECONDS = 600
-"""How long a job's refusal counts towards a stop of its account: an account without money is met by a second job within
+"""How long a job's refusal counts towards a stop of its account. A second job meets an account without money within
 minutes; two odd requests of different hours are a coincidence."""
 
 ORIGIN = datetime.fromtimestamp(ORIGIN_SECONDS, UTC)
 
 
 class Gate:
-    """Admission without waiting. `clock_us` replaces the server's clock in tests."""
+    """Decides admission without waiting. `clock_us` replaces the server's clock in tests."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class Gate:
         self._clock_us = clock_us
 
     async def admit(self, ask: Ask) -> Grant | Wait | Refusal:
-        """Decide now. Raises RedisUnavailable; then nothing may be sent."""
+        """Decide now. Raises RedisUnavailable; then nothing may be sent. Raises InvalidRequest for too many budgets."""
         ask = _counted_once(ask)
         keys, args = self._asked(ask)
         verdict, second, third = await self._wire.run(ADMIT, keys, args)
@@ -80,7 +80,7 @@ class Gate:
         return list(await gather(*map(self.admit, asks)))
 
     async def settle(self, settlement: Settlement) -> bool:
-        """Replace the reservation by the truth; False when this stamp was settled before or is not known."""
+        """Replace the reservation by the actual usage; False for a stamp that was settled before or is unknown."""
         grant = settlement.grant
         keys = [
             self._keys.bucket(bucket_of(grant)),
@@ -93,7 +93,7 @@ class Gate:
         return bool(await self._wire.run(SETTLE, keys, self._settled(settlement)))
 
     async def penalize(self, target: Target, penalty: Penalty) -> None:
-        """Freeze the target for everybody after a 429; its figures teach the rate, and a ramp halves it for a while."""
+        """Freeze the target for all workers after a 429. Its figures teach the rate; a ramp halves it for a while."""
         lesson = read_penalty(penalty)
         interval = "" if lesson.interval_us is None else repr(lesson.interval_us)
         ramp = int(penalty.ramp)
@@ -111,14 +111,14 @@ class Gate:
     async def doubt_account(self, account: str, reason: str, job_id: JobId) -> bool:
         """Count a refusal of this account's key or money; returns whether it is stopped. Safe to call twice.
 
-        The first job's word is a doubt; a second one's within `DOUBT_SECONDS` stops the account until it is opened.
-        Jobs that have stopped it do not count again until so long after it was opened: it takes fresh ones.
+        A second job's refusal within `DOUBT_SECONDS` of the first stops the account until it is opened. Jobs that have
+        stopped it count again only `DOUBT_SECONDS` after it was opened.
         """
         keys = [self._keys.account(account), self._keys.doubt(account)]
         return bool(await self._wire.run(DOUBT, keys, [reason, job_id, DOUBT_SECONDS]))
 
     async def open_account(self, account: str) -> str | None:
-        """Let calls through to this account again; returns what it was stopped for, None when it was open."""
+        """Let calls through to this account again; returns why it was stopped, None when it was open."""
         await self._wire.command("EXPIRE", self._keys.doubt(account), DOUBT_SECONDS)
         reason = await self._wire.command("GETDEL", self._keys.account(account))
         return None if reason is None else str(reason.decode())
@@ -133,7 +133,7 @@ class Gate:
         )
 
     async def expire(self, limit: int = 100) -> list[str]:
-        """Move reservations whose time ran out to suspense; the stamps moved. Their money stays reserved."""
+        """Turn expired reservations into unresolved charges, and return their stamps. Their money stays reserved."""
         moved: list[str] = []
         for target in await self.targets():
             keys = [self._keys.in_flight(target), self._keys.suspense]
@@ -144,11 +144,11 @@ class Gate:
         return moved
 
     async def know(self, target: Target) -> None:
-        """Name a target in the index by which expiry finds its reservations."""
+        """Add a target to the index by which expiry finds its reservations."""
         await self._wire.command("SADD", self._keys.targets, _named(target))
 
     async def stamps_of(self, bucket: Target, attempts: Collection[AttemptId]) -> list[tuple[AttemptId, str]]:
-        """Live stamps of these attempts: a look through all that is in flight, for the rare moment of a lost reply."""
+        """Live stamps of these attempts. Reads all stamps in flight, as only a rare lost reply needs it."""
         live = await self._wire.command("ZRANGE", self._keys.in_flight(bucket), 0, -1)
         named = ((read_stamp(stamp.decode()).attempt_id, stamp.decode()) for stamp in live)
         return [(attempt_id, stamp) for attempt_id, stamp in named if attempt_id in attempts]
@@ -159,12 +159,12 @@ class Gate:
         return sorted(map(_target, members), key=str)
 
     async def calls_of(self, tenant_id: TenantId) -> int:
-        """Calls under way of a tenant that has a share; without one they are not counted."""
+        """Running calls of a tenant with a share; without one they are not counted."""
         now = self._clock_us() if self._clock_us else round((datetime.now(UTC) - ORIGIN) / timedelta(microseconds=1))
         return int(await self._wire.command("ZCOUNT", self._keys.tenant_in_flight(tenant_id), f"({now}", "+inf"))
 
     async def snapshot(self, target: Target) -> LimitsSnapshot | None:
-        """A target's limits as configured, learned and used; None for one that Redis does not know."""
+        """A target's limits as configured, learned and used; None for a target that Redis does not know."""
         return await read_snapshot(self._wire, self._keys, target, self._clock_us)
 
     async def budgets(self, counters: Sequence[BudgetCounter]) -> list[Balance]:
@@ -229,7 +229,7 @@ class Gate:
         return args
 
     def _day_ends(self, limits: TargetLimits) -> tuple[int, int]:
-        """By this process's calendar: the scripts have none."""
+        """The ends of this day and the next by this process's calendar, as the scripts have none."""
         if limits.day_resets is None:
             return 0, 0
         clock = self._clock_us
@@ -238,12 +238,12 @@ class Gate:
         return first, second
 
     def clock_word(self) -> Word:
-        """The clock as the scripts take it: empty for the server's own."""
+        """The clock argument of scripts: empty for the server's own."""
         return self._clock_us() if self._clock_us else ""
 
 
 def _counted_once(ask: Ask) -> Ask:
-    """Two budgets may limit the same scope and window: its money is counted once, under the lower limit."""
+    """Keep one counter per scope and window, with the lower limit, so that two budgets count its money once."""
     strictest: dict[tuple[str, str], BudgetCounter] = {}
     for counter in ask.counters:
         same = strictest.setdefault((counter.scope, counter.window), counter)
@@ -255,7 +255,7 @@ def _counted_once(ask: Ask) -> Ask:
 
 
 def _moment_us(moment: datetime) -> int:
-    """As the scripts count time."""
+    """Microseconds since the scripts' origin."""
     return round((moment - ORIGIN) / timedelta(microseconds=1))
 
 

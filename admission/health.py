@@ -1,4 +1,4 @@
-"""Whether Redis answers, and whether it may be trusted with money: one that evicts keys may not."""
+"""Checks that Redis answers and evicts no keys; a Redis that evicts keys may not hold money."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from admission.wire import Wire
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RedisHealth:
-    """`run_id` changes when the server was restarted or replaced; `complaints` are sentences for the operator."""
+    """`run_id` changes when the server restarts or is replaced; `complaints` are sentences for the operator."""
 
     run_id: str
     complaints: tuple[str, ...]
@@ -19,7 +19,7 @@ async def ping(wire: Wire) -> None:
 
 
 async def inspect(wire: Wire) -> RedisHealth:
-    """Look at the server by INFO, which managed services allow. Raises RedisUnavailable."""
+    """Read the server's state by INFO, which managed services allow. Raises RedisUnavailable."""
     server = _parsed(await wire.command("INFO", "server"))
     memory = _parsed(await wire.command("INFO", "memory"))
     return RedisHealth(run_id=server.get("run_id", ""), complaints=tuple(complaints_about(memory)))

@@ -1,6 +1,6 @@
-"""Names of everything in Redis. One common hash tag, so that one script may touch any of them on a cluster.
+"""Names every key in Redis. One common hash tag lets one script touch any of them on a cluster.
 
-Invariant: no script builds a key name; all come from here, through KEYS.
+Invariant: scripts build no key names; they receive them through KEYS.
 """
 
 from functools import lru_cache
@@ -21,7 +21,7 @@ def _safe(part: str) -> str:
 
 
 class Keys:
-    """Key names under the common tag; `namespace` keeps two installations or two tests apart."""
+    """Key names under the common tag; `namespace` separates installations, and tests."""
 
     def __init__(self, namespace: str = "") -> None:
         self._root = f"{TAG}:{_safe(namespace)}:" if namespace else f"{TAG}:"
@@ -37,14 +37,14 @@ class Keys:
         return f"{self._root}bucket{LAYOUT}:{_safe(target.account)}:{_safe(target.model)}"
 
     def frozen_by(self, target: Target) -> str:
-        """Holds which refusal the bucket's freeze came from, for people.
+        """The refusal that froze the bucket, for people.
 
-        Beside the packed state and not in it: a new layout would give two versions that run together a bucket each.
+        Beside the packed state, not in it: a new layout would give two versions that run together a bucket each.
         """
         return f"{self._root}frozen-by:{_safe(target.account)}:{_safe(target.model)}"
 
     def in_flight(self, target: Target) -> str:
-        """Sorted set of stamps by the moment at which they expire."""
+        """Sorted set of stamps by expiry."""
         return f"{self._root}in-flight:{_safe(target.account)}:{_safe(target.model)}"
 
     def tenant_rates(self, tenant_id: TenantId) -> str:
@@ -52,7 +52,7 @@ class Keys:
         return f"{self._root}tenant-rates{tenants.LAYOUT}:{_safe(tenant_id)}"
 
     def tenant_in_flight(self, tenant_id: TenantId) -> str:
-        """Sorted set of the tenant's stamps by the moment at which they expire."""
+        """Sorted set of the tenant's stamps by expiry."""
         return f"{self._root}tenant-in-flight:{_safe(tenant_id)}"
 
     def account(self, account: str) -> str:
@@ -60,7 +60,7 @@ class Keys:
         return f"{self._root}stopped:{_safe(account)}"
 
     def doubt(self, account: str) -> str:
-        """Hash of jobs that met a refusal of this account: 1 counts towards a stop, 0 has been counted by one."""
+        """Hash of jobs that met a refusal of this account: 1 counts towards a stop, 0 was counted by a stop."""
         return f"{self._root}doubt:{_safe(account)}"
 
     def counter(self, counter: BudgetCounter) -> str:

@@ -1,7 +1,8 @@
-"""Which limit a provider speaks of: a minute's or a day's. Pure; its labels can lie, its arithmetic cannot.
+"""Tells whether a provider's headers mean a minute's limit or a day's. Pure.
 
-The time until the bucket is full, over what is missing from it, gives the period (facts: 519 tokens missing of
-10,000 and a reset of 3.114 s make 60 s; 1 request of 10,000 and 8.64 s make a day).
+Labels can be wrong, arithmetic cannot: the time until the bucket is full, over what is missing from it, gives the
+period (facts: 519 tokens missing of 10,000 and a reset of 3.114 s make 60 s; 1 request of 10,000 and 8.64 s make a
+day).
 """
 
 from dataclasses import dataclass
@@ -11,12 +12,12 @@ from schemas.admission import LimitFigures, LimitHeaders, Penalty, WaitReason
 MINUTE_MS = 60_000
 DAY_MS = 86_400_000
 SHORTEST_TELLING_RESET_MS = 5
-"""Resets are truncated to a millisecond; below this the error is larger than a guess."""
+"""Resets are truncated to a millisecond; a shorter one says too little about the period."""
 CLOSE_ENOUGH = 1.6
-"""The known periods are far apart, so a factor either way still names one."""
+"""Greatest factor between a computed and a known period; the known periods are far apart."""
 
 PRECISE_ENOUGH_MS = 1_000
-"""From here on an error of a millisecond and of one unit leaves a rate that no known period explains believable."""
+"""From this wait on, errors of a millisecond and of one unit are small enough to trust a rate of no known period."""
 
 DIMENSIONS = {
     WaitReason.REQUESTS: 1,
@@ -28,7 +29,7 @@ DIMENSIONS = {
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """What a refusal teaches: the dimension that was hit (0 unknown) and its microseconds per permit (None unknown)."""
+    """What a refusal teaches: its dimension (0 unknown) and its microseconds per permit (None unknown)."""
 
     dimension: int
     interval_us: float | None = None
@@ -44,17 +45,17 @@ class Reading:
 
 
 def read_requests(headers: LimitHeaders) -> Reading:
-    """What the request headers say."""
+    """Read the request headers."""
     return _read(1, headers.limit_requests, headers.remaining_requests, headers.reset_requests_ms)
 
 
 def read_tokens(headers: LimitHeaders) -> Reading:
-    """What the token headers say."""
+    """Read the token headers."""
     return _read(2, headers.limit_tokens, headers.remaining_tokens, headers.reset_tokens_ms)
 
 
 def read_penalty(penalty: Penalty) -> Lesson:
-    """The rate behind a refusal's figures: wait / (used + requested - limit), or the known period that it comes to."""
+    """The rate behind a refusal: wait / (used + requested - limit), or the known period that explains it."""
     named = 0 if penalty.limit is None else DIMENSIONS.get(penalty.limit, 0)
     figures = penalty.figures
     if named == 0 or figures is None or figures.limit <= 0:
@@ -73,7 +74,7 @@ def read_penalty(penalty: Penalty) -> Lesson:
 
 
 def _explains(period_ms: float, figures: LimitFigures, beyond: int) -> bool:
-    """Waits are rounded to a millisecond, and what is used to a unit."""
+    """Whether this period explains the figures; waits are rounded to a millisecond, usage to a unit."""
     shortest = max(figures.wait_ms - 1, 0) / (beyond + 1) * figures.limit
     longest = (figures.wait_ms + 1) / max(beyond - 1, 0.5) * figures.limit
     return shortest < period_ms * 1.05 and period_ms < longest * 1.05

@@ -1,9 +1,10 @@
-"""The money in Redis as upkeep keeps it: epochs, rebuilding, suspense, pinned limits, thresholds passed.
+"""Maintains the money in Redis: epochs, rebuilds, unresolved charges, pinned limits, passed thresholds.
 
-Postgres is the truth; these counters are its copy, held under an epoch. A rebuild reads Postgres after it has raised
-the epoch there, and writes here with the epoch key last, so that every worker is either closed or right.
-Invariant: settled + reserved <= limit. A settlement that falls between reading and writing leaves its stamp carried:
-it expires into suspense and is resolved from its attempt row, so money may be held too long and never too short.
+Postgres is the truth; these counters are its copy under an epoch. A rebuild raises the epoch in Postgres, reads there,
+and writes here with the epoch key last, so that every worker is either refused or right.
+
+Invariant: settled + reserved <= limit. A settlement between that read and write leaves its stamp carried: it expires
+into an unresolved charge, which is resolved from its attempt row. So money may be held too long, never too short.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -24,7 +25,7 @@ STAMPS_PER_CALL = 500
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OpenReservation:
-    """An attempt of Postgres that is not settled; `suspended` when nobody is calling any more."""
+    """An unsettled attempt from Postgres; `suspended` when its call is no longer awaited."""
 
     grant: Grant
     suspended: bool = False
@@ -32,7 +33,7 @@ class OpenReservation:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BudgetEvent:
-    """A counter's settled money reached a percentage of its limit. `id` orders events and forgets them."""
+    """A counter's settled money reached a percentage of its limit. `id` orders events and deletes them."""
 
     id: str
     scope: str
@@ -42,7 +43,7 @@ class BudgetEvent:
 
 
 class Ledger:
-    """Upkeep's side of the money. One leader rebuilds at a time; a later epoch wins over an earlier one."""
+    """The ledger for upkeep. One leader rebuilds at a time; a later epoch replaces an earlier one."""
 
     def __init__(
         self, wire: Wire, keys: Keys, gate: Gate, *, lifetime_seconds: float = DEFAULT_LIFETIME_SECONDS
@@ -53,7 +54,7 @@ class Ledger:
         self._lifetime_us = int(lifetime_seconds * 1_000_000)
 
     async def epoch(self) -> int | None:
-        """The epoch in force; None says that the ledger must be rebuilt."""
+        """The epoch in force; None when the ledger must be rebuilt."""
         return await self._gate.current_epoch()
 
     async def rebuild(
@@ -63,9 +64,9 @@ class Ledger:
         open_reservations: Iterable[OpenReservation],
         limits: Iterable[tuple[TargetLimits, int]] = (),
     ) -> bool:
-        """Write the whole ledger anew under `epoch`; False when a newer epoch took over, which is then in force.
+        """Write the whole ledger anew under `epoch`; False when a newer epoch is in force.
 
-        `reserved` of each balance must contain the open reservations. Raises RedisUnavailable; call again then.
+        `reserved` of each balance must include the open reservations. Raises RedisUnavailable; call again then.
         """
         if not await self._step(epoch, "close", []):
             return False
@@ -80,13 +81,14 @@ class Ledger:
         return all(steps) and await self._step(epoch, "open", [])
 
     async def resolve(self, settlement: Settlement) -> bool:
-        """Post or release what lies in suspense (or is still live); False when that was done before."""
+        """Post or release an unresolved charge or a live reservation; False when that was done before."""
         return await self._gate.settle(settlement)
 
     async def suspended(self, cursor: int = 0, *, about: int = STAMPS_PER_CALL) -> tuple[list[str], int]:
-        """About so many stamps in suspense, and the cursor of the next: from 0, and round to 0 again, is one turn.
+        """About `about` stamps of unresolved charges, and the next cursor. A turn runs from cursor 0 to 0.
 
-        What lies there through a whole turn is among its stamps, whatever comes and goes meanwhile; some may be twice.
+        A stamp that is there during a whole turn is returned in it, whatever comes and goes meanwhile; some may come
+        twice.
         """
         following, found = await self._wire.command("ZSCAN", self._keys.suspense, cursor, "COUNT", about)
         return [stamp.decode() for stamp, _ in found], following
@@ -96,7 +98,7 @@ class Ledger:
         return await read_balances(self._wire, self._keys, counters)
 
     async def counters(self, windows: Collection[str]) -> list[BudgetCounter]:
-        """Every counter of these windows that Redis knows; what is pinned is no part of the answer."""
+        """Every counter of these windows in Redis. Limits are not read and given as 0."""
         names = [name.decode() for name in await self._wire.command("ZRANGE", self._keys.counters, 0, -1)]
         named = map(self._keys.counter_named, names)
         return [
@@ -106,7 +108,7 @@ class Ledger:
         ]
 
     async def holdings(self, counters: Sequence[BudgetCounter]) -> Holdings:
-        """Stamps and these counters, all of the same moment."""
+        """All stamps, and these counters, at the same moment."""
         in_flight = [self._keys.in_flight(target) for target in await self._gate.targets()]
         keys = [self._keys.epoch, self._keys.suspense, *in_flight, *map(self._keys.counter, counters)]
         epoch, stamps, money = await self._wire.run(HOLDINGS, keys, [len(in_flight)])
@@ -117,29 +119,29 @@ class Ledger:
         )
 
     async def repair(self, epoch: int, counter: BudgetCounter, *, settled: int, reserved: int) -> bool:
-        """Add to a counter what an audit found missing (or too much: negative); False when it is of another epoch."""
+        """Add an audit's correction to a counter, negative where it had too much; False under another epoch."""
         keys = [self._keys.epoch, self._keys.counter(counter)]
         return bool(await self._wire.run(REPAIR, keys, [epoch, settled, reserved]))
 
     async def pin_limits(self, counters: Iterable[BudgetCounter]) -> None:
-        """Put these limits in force over what asks say: after a change, workers may still ask with the old ones."""
+        """Put these limits in force over those of asks: after a change, workers may still ask with the old ones."""
         for counter in counters:
             limit = _checked(counter.limit_nano_usd)
             args: list[Word] = [limit, retention_seconds(counter.window), self._gate.clock_word()]
             await self._wire.run(LIMIT, [self._keys.counter(counter), self._keys.counters], args)
 
     async def events(self, limit: int = 100) -> list[BudgetEvent]:
-        """Thresholds passed and not yet forgotten, the oldest first: each is written once, and read at least once."""
+        """Thresholds passed and not yet deleted, oldest first: each is written once, and read at least once."""
         entries = await self._wire.command("XRANGE", self._keys.budget_events, "-", "+", "COUNT", limit)
         return [_event(entry_id.decode(), fields) for entry_id, fields in entries]
 
     async def forget_events(self, events: Sequence[BudgetEvent]) -> None:
-        """Drop events that are durable elsewhere. Safe to call twice."""
+        """Delete events that are durable elsewhere. Safe to call twice."""
         if events:
             await self._wire.command("XDEL", self._keys.budget_events, *(event.id for event in events))
 
     async def _wiped(self, epoch: int) -> bool:
-        """Nobody admits now, so the indexes name everything that there is."""
+        """Delete all counters and reservations. Nothing is admitted meanwhile, so the indexes name them all."""
         counters = [name.decode() for name in await self._wire.command("ZRANGE", self._keys.counters, 0, -1)]
         in_flight = [self._keys.in_flight(target) for target in await self._gate.targets()]
         done = await self._step(epoch, "wipe", [self._keys.suspense, self._keys.counters, *in_flight])

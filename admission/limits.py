@@ -1,4 +1,4 @@
-"""What a target is limited to: as configured, and as `penstock limits` shows it beside what was learned and used."""
+"""A target's configured limits, its snapshot for `penstock limits`, and budget counters."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -16,7 +16,7 @@ HIGHEST_SUM_OF_SHARES = 0.9
 
 
 def fitting_shares(shares: dict[Lane, float]) -> tuple[float, float, float, float]:
-    """Shares by lane as the gate wants them: critical needs none, the others together leave a tenth."""
+    """Scales shares down to a sum of at most 0.9, in the order of lanes. Critical gets 0: it needs no share."""
     wanted = [0.0 if lane is Lane.CRITICAL else max(0.0, shares.get(lane, 0.0)) for lane in Lane]
     scale = min(1.0, HIGHEST_SUM_OF_SHARES / max(sum(wanted), HIGHEST_SUM_OF_SHARES))
     critical, high, normal, low = (share * scale for share in wanted)
@@ -25,12 +25,12 @@ def fitting_shares(shares: dict[Lane, float]) -> tuple[float, float, float, floa
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TargetLimits:
-    """Configured limits of one target; None is not limited until headers reveal one.
+    """Configured limits of one target; None is unlimited until headers reveal a limit.
 
-    `day_resets` is for providers whose days end at a fixed hour; None lets a day's limit refill all the time.
-    `burst_ms` is how much refill may be spent at once: less than a provider's own depth, because some enforce by the
-    second, and because a limit that is configured twice too high must not be found out by a burst of refusals.
-    `refund_share` is the part of unused tokens that the provider gives back; None learns it from headers.
+    `day_resets` is for providers whose days end at a fixed hour; with None a day's limit refills continuously.
+    `burst_ms` is how much refill may be spent at once. It is less than a provider's own depth, because some enforce by
+    the second, and because a limit configured twice too high must not cause a burst of refusals. `refund_share` is the
+    part of unused tokens that the provider gives back; None learns it from headers.
     """
 
     target: Target
@@ -50,8 +50,8 @@ class TargetLimits:
 class DimensionSnapshot:
     """One limit: permits per its period, and how full the bucket is (1 full, negative in debt). None: no limit.
 
-    `effective` is what the gate grants now while it is neither frozen nor stopped: the slower of what was configured
-    and learned, less what refusals have cut. `resets_in_ms` is where a day's limit comes back all at once.
+    `effective` is what the gate grants unless the target is frozen or stopped: the slower of configured and learned,
+    less what refusals have cut. `resets_in_ms` is set where a day's limit resets all at once.
     """
 
     configured: float | None
@@ -62,7 +62,7 @@ class DimensionSnapshot:
 
 
 class ShutBy(StrEnum):
-    """Why nothing is granted: a refusal that named a time, one of a rise that was too fast, or a stopped account."""
+    """Why nothing is granted: a refusal that named a time, a rise that was too fast, or a stopped account."""
 
     RETRY_AFTER = "retry_after"
     SLOW_DOWN = "slow_down"
@@ -73,9 +73,9 @@ class ShutBy(StrEnum):
 class LimitsSnapshot:
     """A target's bucket at one moment of the Redis server's clock.
 
-    `used_*_last_minute` are sliding estimates of what was admitted; `ticket_ms` is how far each lane's last ticket lies
-    ahead (0: nobody waits); `stopped` is why the account is; `rate_factor` below 1 is a cut after refusals that nothing
-    explained, `ramp_factor` one after a rise that was too fast. Both are in what is effective already.
+    `used_*_last_minute` are sliding estimates of what was admitted. `ticket_ms` is how far ahead each lane's last
+    ticket lies (0: no call waits). `stopped` is the reason for which the account is stopped. `rate_factor` below 1 is a
+    cut after unexplained refusals, `ramp_factor` one after too fast a rise; `effective` includes both.
     """
 
     target: Target
@@ -97,7 +97,7 @@ class LimitsSnapshot:
     ramp_factor: float = 1.0
 
     def free_slots(self, lane: Lane) -> int | None:
-        """How many calls of this lane may begin before another one ends; None is any number."""
+        """Calls of this lane that may start before a running one ends; None is unlimited."""
         if self.max_in_flight is None:
             return None
         kept = 0 if lane is Lane.CRITICAL else floor(self.max_in_flight * CRITICAL_SLOTS)
@@ -106,7 +106,7 @@ class LimitsSnapshot:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Holdings:
-    """All that Redis holds of money at one moment: every stamp, and every counter that was asked about."""
+    """All money in Redis at one moment: every stamp, and each requested counter that exists."""
 
     epoch: int | None
     stamps: tuple[Stamp, ...]
@@ -115,7 +115,7 @@ class Holdings:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Balance:
-    """One budget counter: settled plus reserved never passes the limit. A limit of None leaves it to the asks."""
+    """One budget counter; settled + reserved <= limit. With a limit of None each ask brings its own."""
 
     scope: str
     window: str

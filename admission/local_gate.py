@@ -1,8 +1,8 @@
-"""The gate as a worker process meets it: waits in place with a ticket, and spares round trips that must fail.
+"""Waits for admission in a worker process, with a ticket, and skips round trips that must fail.
 
-Knows the epoch of its process and adopts a newer one when the gate names it; Postgres checks it again before anything
-is sent. Invariants: a local answer is never a grant; what waited over the end of a budget's window is asked about in
-the new one.
+It keeps the ledger epoch of its process and adopts a newer one when the gate names it; Postgres checks the epoch again
+before a call is sent. Invariants: a local answer is never a grant; an ask that outlives the window of one of its
+budgets is refused as stale, so that its caller asks in the new window.
 """
 
 import asyncio
@@ -34,26 +34,26 @@ _Flow: TypeAlias = tuple[Target | TenantId, Lane]
 HOLD_SECONDS = 2.0
 DEFAULT_SLOTS = 500
 SHARE_WAITERS_PART = 8
-"""This part of the slots of a process may hold jobs that wait for the shares of their tenants; the others wait in
-Postgres, so that a tenant beyond its share keeps no slots from other tenants."""
+"""One slot in this many may hold a job that waits for its tenant's share. Other such jobs wait in Postgres, so that a
+tenant beyond its share takes no slots from other tenants."""
 LONGEST_JITTER_MS = 2.0
-"""Slots are distinct already; the jitter only keeps processes from marching in step."""
+"""Tickets are distinct already; the jitter only keeps processes out of lockstep."""
 HORIZON_MS = 50
-"""A future grant this near saves its second round trip; the gate cuts it to the lane's floor."""
+"""A grant that starts within this time saves a second round trip; the gate cuts it to the lane's floor."""
 TICKET_HORIZON_MS = 150
-"""Who has waited for a slot is granted one a little later rather than sent to the end of the queue."""
+"""The same for an ask with a ticket: it gets a slightly later grant rather than a new place at the end of the queue."""
 LONGEST_MEMORY_SECONDS = 1.0
-"""How long a process believes a long wait, so that a raised limit is felt within a second."""
+"""How long a process trusts a long wait, so that a raised limit takes effect within a second."""
 
 
 class SharedGate(Protocol):
-    """What is asked of the gate that all processes share."""
+    """The gate that all processes share."""
 
     async def admit(self, ask: Ask) -> Grant | Wait | Refusal:
         """Decide now."""
 
     async def settle(self, settlement: Settlement) -> bool:
-        """Replace a reservation by the truth."""
+        """Replace a reservation by the actual usage."""
 
     async def stamps_of(self, bucket: Target, attempts: Collection[AttemptId]) -> list[tuple[AttemptId, str]]:
         """Live stamps of these attempts."""
@@ -62,7 +62,7 @@ class SharedGate(Protocol):
         """Freeze a target."""
 
     async def doubt_account(self, account: str, reason: str, job_id: JobId) -> bool:
-        """Count a refusal of an account; the second job's stops it."""
+        """Count a refusal of an account; a second job's stops the account."""
 
     async def current_epoch(self) -> int | None:
         """The ledger's epoch; None while it is closed."""
@@ -70,7 +70,7 @@ class SharedGate(Protocol):
 
 @dataclass(slots=True)
 class _Shut:
-    """A lane of a target, or of a tenant, that was far from open when somebody last asked."""
+    """A lane of a target, or of a tenant, whose last answer was a long wait."""
 
     ask_again_at: float
     opens_at: float
@@ -104,11 +104,11 @@ class LocalGate:
 
     @property
     def epoch(self) -> int:
-        """The ledger epoch that this process knows; 0 before it has asked."""
+        """The ledger epoch that this process uses; 0 before the first refresh."""
         return self._epoch
 
     async def refresh_epoch(self) -> Self:
-        """Ask for the epoch in force; keeps the known one while the ledger is closed."""
+        """Read the epoch in force; keeps the previous one while the ledger is closed."""
         self._epoch = await self._gate.current_epoch() or self._epoch
         return self
 
@@ -117,7 +117,7 @@ class LocalGate:
         return await self.wait_for_grant(ask, self._hold_seconds)
 
     async def wait_for_grant(self, ask: Ask, hold_seconds: float) -> Grant | Wait | Refusal:
-        """Sleep to each ticket's slot and ask again; a grant's own wait has been slept when it is returned."""
+        """Wait for each ticket's slot and ask again; a returned grant may start at once."""
         ask = replace(ask, family=self._family_of(ask.target))
         remembered = self._remembered(ask)
         if remembered is not None:
@@ -139,25 +139,25 @@ class LocalGate:
         return replace(answer, waited_for=waited_for)
 
     async def settle(self, settlement: Settlement) -> bool:
-        """Replace the reservation by the truth, exactly once per stamp."""
+        """Replace the reservation by the actual usage, once per stamp."""
         return await self._gate.settle(settlement)
 
     async def penalize(self, target: Target, penalty: Penalty) -> None:
-        """Freeze the target, and the family whose limits it shares, for all workers."""
+        """Freeze the target, or the family whose limits it shares, for all workers."""
         family = self._family_of(target)
         await self._gate.penalize(target if family is None else replace(target, model=family), penalty)
 
     async def doubt_account(self, account: str, reason: str, job_id: JobId) -> bool:
-        """Count a refusal of this account; the second job's stops it until an operator opens it."""
+        """Count a refusal of this account; a second job's stops it until an operator opens it."""
         return await self._gate.doubt_account(account, reason, job_id)
 
     async def aclose(self) -> None:
-        """Let the last releases reach Redis."""
+        """Wait until pending releases have reached Redis."""
         await self._recall.aclose()
         await asyncio.gather(*self._releases, return_exceptions=True)
 
     async def _waited_in_place(self, seconds: float, reason: WaitReason) -> bool:
-        """Sleep; False at once where as many wait for shares of tenants as may: their slots could serve others."""
+        """Sleep; False at once while too many jobs already wait for tenants' shares: their slots could serve others."""
         if reason not in TENANT_REASONS:
             await asyncio.sleep(seconds)
             return True
@@ -187,7 +187,7 @@ class LocalGate:
         return answer
 
     async def _heard(self, ask: Ask) -> Grant | Wait | Refusal:
-        """Hear the answer even when the caller is cancelled meanwhile: a grant that nobody wants is given back."""
+        """Await the answer even when the caller is cancelled, and release a grant that came too late for it."""
         asking = asyncio.create_task(self._gate.admit(ask))
         try:
             return await asyncio.shield(asking)
@@ -199,14 +199,14 @@ class LocalGate:
             raise
 
     def _adopt(self, refusal: Refusal, asked_under: int) -> bool:
-        """A newer epoch means that the ledger was rebuilt; an older one is a Redis that has lost its memory."""
+        """Adopt a newer epoch, which means a rebuilt ledger; an older one is from a Redis that lost its memory."""
         if refusal.scope is None or int(refusal.scope) <= asked_under:
             return False
         self._epoch = int(refusal.scope)
         return True
 
     async def _slept(self, grant: Grant) -> Grant:
-        """Wait for a future grant's moment; whoever is cancelled in it gives the grant back."""
+        """Wait until a future grant starts; release it when cancelled meanwhile."""
         try:
             await asyncio.sleep(grant.wait_ms / 1_000)
         except asyncio.CancelledError:
@@ -227,7 +227,7 @@ class LocalGate:
         release.add_done_callback(self._released)
 
     def _released(self, release: asyncio.Task[bool]) -> None:
-        """A release that failed is repaired by expiry; its exception has been seen."""
+        """Retrieve the exception of a failed release; its reservation expires."""
         self._releases.discard(release)
         if not release.cancelled():
             release.exception()
@@ -246,7 +246,7 @@ class LocalGate:
         return Wait(retry_after_ms=int((shut.opens_at - _now() + spread_seconds) * 1_000), reason=shut.reason)
 
     def _remember(self, ask: Ask, wait: Wait, hold_seconds: float) -> None:
-        """A share that is used up shuts its tenant out, and nobody else of the target."""
+        """Remember a long wait: of the tenant alone where its share is used up, else of the target's lane."""
         opens_at = _now() + wait.retry_after_ms / 1_000
         ask_again_at = min(opens_at - hold_seconds, _now() + LONGEST_MEMORY_SECONDS)
         if ask_again_at > _now():
@@ -261,7 +261,7 @@ def _with_ticket(ask: Ask, wait: Wait) -> Ask:
 
 
 def _flows(ask: Ask) -> tuple[_Flow, ...]:
-    """What may be known to be shut for an ask: its target's lane, and its tenant's where it has a share."""
+    """The keys under which a wait may be remembered: the target's lane, and the tenant's where it has a share."""
     of_target: _Flow = (ask.bucket, ask.lane)
     return (of_target,) if ask.share is None else (of_target, (ask.share.tenant_id, ask.lane))
 

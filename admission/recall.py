@@ -1,7 +1,7 @@
-"""Asks whose answer was lost: whether they were granted is found out, and nobody's reservation is given back.
+"""Finds admit calls whose reply was lost and releases reservations that no caller knows it holds.
 
-A lost reply may have been a grant, and a question that sat in a dead connection may still be heard later. So each is
-looked for a few times while Redis answers; what is never found was never granted, or runs out as any reservation does.
+A lost reply may have been a grant, and Redis may still run a request from a dead connection later. So each attempt is
+looked up several times while Redis answers. A reservation that is never found was never granted, or expires.
 """
 
 import asyncio
@@ -14,24 +14,24 @@ from schemas.ids import AttemptId
 from schemas.job import Target
 
 PAUSES_SECONDS = (0.1, 0.4, 1.5, 8.0, 50.0)
-"""A minute in all: as long as a kernel may go on sending what a closed connection had in its buffer."""
+"""A minute in all: as long as a kernel may go on sending the buffer of a closed connection."""
 
 MOST_LOST = 10_000
-"""Beyond, reservations are left to run out: an outage must not fill the memory."""
+"""Beyond this number reservations are left to expire: an outage must not fill the memory."""
 
 
 class Reservations(Protocol):
-    """Where reservations are found and given back."""
+    """Finds and settles reservations."""
 
     async def stamps_of(self, bucket: Target, attempts: Collection[AttemptId]) -> list[tuple[AttemptId, str]]:
         """Live stamps of these attempts. Raises RedisUnavailable."""
 
     async def settle(self, settlement: Settlement) -> bool:
-        """Replace a reservation by the truth."""
+        """Replace a reservation by the actual usage."""
 
 
 class Recall:
-    """One task at most, however many answers are lost at once."""
+    """Releases reservations of lost replies in one task at most, however many were lost at once."""
 
     def __init__(self, gate: Reservations) -> None:
         self._gate = gate
@@ -39,14 +39,14 @@ class Recall:
         self._task: asyncio.Task[None] | None = None
 
     def lost(self, ask: Ask) -> None:
-        """Nobody will hear the answer to this."""
+        """Look for this ask's reservation, because its reply was lost."""
         if len(self._lost) < MOST_LOST:
             self._lost[ask.attempt_id] = ask
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._look())
 
     async def aclose(self) -> None:
-        """Leave what was not found to its expiry."""
+        """Stop looking; reservations that were not found expire."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -66,7 +66,7 @@ class Recall:
                     await self._gate.settle(Settlement(grant=released, kind=SettleKind.RELEASE))
                     del asks[attempt_id]
         except RedisUnavailable:
-            return  # looked for again after the next pause
+            return  # tried again after the next pause
 
 
 def _grant(ask: Ask, stamp: str) -> Grant:

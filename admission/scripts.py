@@ -1,4 +1,4 @@
-"""The Lua scripts as loaded from their files, each with the layouts and openings that it uses in front."""
+"""Loads the Lua scripts, each with the layouts and shared code that it uses in front."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +20,7 @@ class Script:
 
     @cached_property
     def sha(self) -> str:
-        """Hex SHA-1 of the source, as EVALSHA wants it."""
+        """Hex SHA-1 of the source, for EVALSHA."""
         return sha1(self.source.encode(), usedforsecurity=False).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""A bucket's packed state as an operator wants to see it."""
+"""Turns a bucket's packed state into the snapshot that operators see."""
 
 from asyncio import gather
 from collections.abc import Callable
@@ -16,17 +16,17 @@ Fields: TypeAlias = dict[str, tuple[float, ...]]
 MINUTE_US = 60_000_000.0
 DAY_US = 86_400_000_000.0
 FULL_RECOVERY_US = 1_000_000_000.0
-"""A cut rate comes back by 1 % per 10 s."""
+"""A cut rate recovers by 1 % per 10 s."""
 RAMP_STEP_US, RAMP_GROWTH = 900_000_000.0, 1.5
-"""After a slow_down the rate grows by half per quarter of an hour."""
+"""After a slow_down the rate grows by half every 15 minutes."""
 FULLY_RAMPED_STEPS = 10
-"""From a sixteenth it is all there after seven."""
+"""From a sixteenth the rate is complete after seven steps."""
 
 
 async def read_snapshot(
     wire: Wire, keys: Keys, target: Target, clock_us: Callable[[], int] | None
 ) -> LimitsSnapshot | None:
-    """Five reads in one pipeline; not atomic, as a picture for people need not be."""
+    """Five reads in one pipeline; not atomic, which suffices for display."""
     packed, frozen_by, in_flight, stopped, time = await gather(
         wire.command("GET", keys.bucket(target)),
         wire.command("GET", keys.frozen_by(target)),
@@ -87,7 +87,7 @@ def _dimension(state: Fields, index: int, now: float) -> DimensionSnapshot:
 
 
 def _used(state: Fields, what: str, now: float) -> int:
-    """This minute's count, and of the minute before as much as still lies within the last sixty seconds."""
+    """This minute's count, and the part of the previous minute's that lies within the last 60 seconds."""
     passed = (now - state["minute_at"][0]) / MINUTE_US
     this, before = state[f"minute_{what}"][0], state[f"before_{what}"][0]
     if passed >= 1:
@@ -96,13 +96,13 @@ def _used(state: Fields, what: str, now: float) -> int:
 
 
 def _factor(state: Fields, index: int, now: float) -> float:
-    """What refusals leave of a minute's rate; one that the provider taught is cut by nothing but too fast a rise."""
+    """What refusals leave of a minute's rate. A rate that the provider taught is cut only after too fast a rise."""
     cut = 1.0 if state["learned"][index] else _rate_factor(state, now)
     return cut * _ramp_factor(state, now)
 
 
 def _frozen_by(state: Fields, named: bytes | None, now: float) -> ShutBy | None:
-    """Which refusal froze; where another version runs and names none, or one that is not known here, a 429 did."""
+    """The refusal that froze the bucket; a 429 where its name is missing or unknown, as another version may run."""
     if state["frozen_until"][0] <= now:
         return None
     return ShutBy.SLOW_DOWN if named == b"slow_down" else ShutBy.RETRY_AFTER

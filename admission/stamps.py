@@ -1,7 +1,7 @@
-"""What a stamp says: whose reservation it is, of which counters, and how much. Lua writes it, settle reads it back.
+"""Writes and reads stamps: a reservation's attempt, counters and amounts. Lua appends the amounts, settle reads them.
 
-It begins with the name that the gate gives: the attempt and the counters that hold its money. So a reservation can be
-given back by whoever finds its stamp, even when nobody has written down anything else about it.
+A stamp begins with the attempt and the counters that hold its money. So any process that finds the stamp can release
+the reservation, even where nothing else about it was stored.
 """
 
 from dataclasses import dataclass
@@ -24,13 +24,13 @@ class Stamp:
 
 
 SHARED_BY = "~"
-"""What stands in a stamp as if it were a scope, and its tenant as the window: versions that know no shares pass by."""
+"""Stands where a scope would, with the tenant as the window, so that versions without shares ignore it."""
 
 
 def stamp_name(ask: Ask) -> str:
-    """The attempt, `@` the family where it has one, and each of its counters, as no id and no key of ours looks.
+    """The start of a stamp: attempt, `@` and the family if any, counters, and the tenant if it has a share.
 
-    Then its tenant, where it was counted against a share.
+    It resembles no id and no key of ours.
     """
     whose = ask.attempt_id if ask.family is None else f"{ask.attempt_id}@{ask.family}"
     counters = [f"{_safe(each.scope)}/{_safe(each.window)}" for each in ask.counters]
@@ -38,7 +38,7 @@ def stamp_name(ask: Ask) -> str:
 
 
 def read_stamp(stamp: str) -> Stamp:
-    """Take a stamp apart. Raises ValueError for a string that is none."""
+    """Parse a stamp. Raises ValueError for any other string."""
     name, tokens, cost, _moment, _requests, _tokens, _refunded = stamp.rsplit("|", 6)
     whose, *counters = name.split(" ")
     named = tuple(_counter(counter) for counter in counters if not counter.startswith(f"{SHARED_BY}/"))
@@ -46,7 +46,7 @@ def read_stamp(stamp: str) -> Stamp:
 
 
 def tenant_of(grant: Grant) -> TenantId | None:
-    """The tenant whose share a grant counts against; None where it was counted against none."""
+    """The tenant whose share a grant counts against; None without one."""
     if f" {SHARED_BY}/" not in grant.stamp:
         return None
     name = grant.stamp.rsplit("|", 6)[0].rpartition(f" {SHARED_BY}/")[2]
@@ -54,13 +54,13 @@ def tenant_of(grant: Grant) -> TenantId | None:
 
 
 def bucket_of(grant: Grant) -> Target:
-    """Where a grant's permits were taken. The stamp knows; what else is known of the grant may come from a row."""
+    """The bucket of a grant's permits, read from the stamp, because the grant's target may come from a row."""
     _, _, family = grant.stamp.rsplit("|", 6)[0].partition(" ")[0].partition("@")
     return Target(account=grant.target.account, model=family) if family else grant.target
 
 
 def moment_of(stamp: str) -> int:
-    """Microseconds since the scripts' origin, on the server's clock, at which the reservation's call may start."""
+    """When the reservation's call may start: microseconds since the scripts' origin, on the server's clock."""
     return int(stamp.rsplit("|", 4)[1])
 
 

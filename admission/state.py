@@ -1,7 +1,7 @@
-"""The packed state of a bucket: one string of doubles per target, and the only description of its layout.
+"""Describes the packed state of a bucket: one string of doubles per target.
 
-Lua reads the same layout: `lua_layout` writes the offsets in front of every script. Invariant: whoever changes FIELDS
-raises LAYOUT, which is part of the bucket's key, so that no script ever reads a string of another layout.
+`lua_layout` writes the same offsets in front of every script. Invariant: a change to FIELDS raises LAYOUT, which is
+part of the bucket's key, so that no script reads a string of another layout.
 """
 
 import struct
@@ -72,24 +72,24 @@ MOMENTS = (
     "share_tat",
     "ticket",
 )
-"""Fields that are points in time and move with a clock that was set back; `day_ends` are the calendar's and stay."""
+"""Fields that are points in time and move when the clock was set back; `day_ends` follow the calendar and stay."""
 
 SIZE = sum(FIELDS.values())
 FORMAT = f"<{SIZE}d"
 DEFAULT_FLOORS = (0.0, 0.10, 0.20, 0.35)
 """Part of the burst that a lane leaves to the lanes above it; critical leaves nothing."""
 DEFAULT_SHARES = (0.0, 0.45, 0.25, 0.10)
-"""Part of the rate that a lane gets whatever the lanes above it do; the rest is nobody's by right."""
+"""Part of the rate that a lane gets whatever the lanes above it use; the rest belongs to no lane."""
 CRITICAL_SLOTS = 0.05
-"""Part of the calls in flight that is for critical alone, in whole slots."""
+"""Part of the calls in flight that is reserved for critical, in whole slots."""
 SHARE_MEMORY_US = 500_000
-"""How much unused share a lane may catch up on: more would let it empty the bucket under critical."""
+"""How much unused share a lane may catch up on; more would let it empty the bucket at critical's expense."""
 
 _STARTS = dict(zip(FIELDS, accumulate((0, *FIELDS.values())), strict=False))
 
 
 def pack(values: Mapping[str, tuple[float, ...]]) -> bytes:
-    """The string that Lua reads; fields that are not named are zero."""
+    """Pack fields into the string that Lua reads; missing fields are zero."""
     doubles = [0.0] * SIZE
     for name, given in values.items():
         doubles[_STARTS[name] : _STARTS[name] + FIELDS[name]] = given

@@ -1,7 +1,7 @@
-"""The packed state of one tenant's share of all targets: a string of doubles, and the only description of its layout.
+"""Describes the packed state of one tenant's share of all targets: the layout of a string of doubles.
 
-Kept beside the buckets and not in them: two versions that run together must share one bucket. Unit: microseconds of
-refill, as in a bucket. Invariant: whoever changes FIELDS raises LAYOUT, which is part of the key.
+Separate from the buckets, because two versions that run together must share one bucket. Unit: microseconds of refill,
+as in a bucket. Invariant: a change to FIELDS raises LAYOUT, which is part of the key.
 """
 
 import struct
@@ -10,9 +10,9 @@ from itertools import accumulate
 
 LAYOUT = 1
 BURST_US = 6_000_000
-"""A tenth of the minute may be used at once: these limits are ours, so that no provider takes offence at a burst."""
+"""A tenth of a minute's limit may be used at once: these limits are ours, so no provider objects to a burst."""
 KEPT_SECONDS = 60
-"""How long a state is kept that says nothing any more, because all that was owed has been refilled."""
+"""A state is kept this long after its last use, when everything has been refilled."""
 
 FIELDS: Mapping[str, int] = {
     "last_at": 1,
@@ -25,7 +25,7 @@ FIELDS: Mapping[str, int] = {
 }
 """Field -> width. `tat` and `interval` run over requests and tokens, `ticket` over lanes.
 
-`interval` and `calls` are the limits that tickets were drawn under.
+`interval` and `calls` are the limits under which tickets were drawn.
 """
 
 SIZE = sum(FIELDS.values())

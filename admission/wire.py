@@ -1,7 +1,7 @@
-"""A few connections to Redis, and the wall at which its errors become ours.
+"""Sends scripts and commands to Redis over a few connections, and translates its errors.
 
-What is asked in the same moment travels in one pipeline. Nothing is retried: a reply that was lost may have been a
-grant, and running a script twice would reserve twice. Only NOSCRIPT, which proves that nothing ran, is sent again.
+Calls of the same moment share a pipeline. Nothing is retried: a lost reply may have been a grant, and running a script
+twice would reserve twice. Only NOSCRIPT, which proves that nothing ran, is sent again.
 """
 
 import asyncio
@@ -41,9 +41,9 @@ REFUSING = (
     ReadOnlyError,
     TryAgainError,
 )
-"""Refusals of a server that is up but cannot serve us; any other error reply is a bug of ours."""
+"""Errors of a server that is up but cannot serve; any other error reply is a bug of ours."""
 REFUSING_IN_WORDS = re.compile(r"(^|-)(BUSY|MISCONF|NOREPLICAS|READONLY|OOM|MASTERDOWN|CLUSTERDOWN)\b")
-"""The same where the client has no class for it, or where Redis 6.2 wraps it because a script met it."""
+"""The same where the client has no class for it, or where Redis 6.2 wraps it in a script's error."""
 
 
 class ScriptFailed(PenstockError):  # noqa: N818 - reads as what happened
@@ -61,7 +61,7 @@ class _Call:
 
 
 class Wire:
-    """Runs scripts and plain commands; belongs to the event loop on which it is first used."""
+    """Runs scripts and plain commands; belongs to the event loop of its first use."""
 
     def __init__(
         self,
@@ -94,7 +94,7 @@ class Wire:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Let what was sent be answered, then hang up."""
+        """Wait for replies to what was sent, then disconnect."""
         await asyncio.gather(*self._senders)
         await self._redis.aclose()
 
@@ -113,13 +113,13 @@ class Wire:
         return await call.answer
 
     def _wake(self) -> None:
-        """Start a sender unless one has been started and not yet run, or all connections are busy."""
+        """Start a sender unless one is about to run, or all connections are busy."""
         if self._woken == 0 and len(self._senders) < self._connections:
             self._woken += 1
             self._senders.add(asyncio.create_task(self._send_waiting()))
 
     async def _send_waiting(self) -> None:
-        """Leave the set before anybody who was answered runs: a sender that has ended must not count as busy."""
+        """Send until nothing waits. Leaves the set before answered callers run: an ended sender is not busy."""
         self._woken -= 1
         try:
             while self._waiting:
@@ -143,7 +143,7 @@ class Wire:
             self._deliver(call, reply)
 
     async def _pipeline(self, batch: list[_Call]) -> list[Any]:
-        """Load what this server lacks, in the same pipeline and in front of those who need it."""
+        """Load missing scripts in the same pipeline, before the calls that need them."""
         lacking = {call.script.sha: call.script for call in batch if call.script and call.reloaded}
         async with self._redis.pipeline(transaction=False) as pipe:
             for script in lacking.values():

@@ -1,1 +1,1 @@
-"""Postgres: jobs, attempts, ledger rows, files and batches. The only home of sqlalchemy."""
+"""Stores jobs, attempts, ledger, files and batches in Postgres. No other package imports sqlalchemy."""

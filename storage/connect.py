@@ -1,4 +1,4 @@
-"""Everything of this room over one pool of connections, opened and closed together."""
+"""Opens all tables over one pool of connections, and closes them together."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -43,7 +43,7 @@ from storage.tenancy.usage import UsageTable
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Storage:
-    """The room's tables. `holder` is the name under which this process holds leases."""
+    """All tables of Postgres. `holder` is the name under which this process holds leases."""
 
     holder: str
     jobs: JobTable
@@ -77,7 +77,7 @@ class Storage:
     engine: AsyncEngine
 
     async def now(self) -> datetime:
-        """The time of day on the clock that leases and wake-ups are compared with. Raises PostgresUnavailable."""
+        """Postgres's clock, by which leases and wake-ups are judged. Raises PostgresUnavailable."""
         async with transaction(self.engine) as connection:
             [row] = await fetch(connection, "SELECT clock_timestamp() AS now", {})
         found: datetime = row["now"]
@@ -92,7 +92,7 @@ class Storage:
 async def opened(
     database_url: str, *, application: str, holder: str, lease_seconds: float, pool_size: int = POOL_SIZE
 ) -> AsyncIterator[Storage]:
-    """Open the room on this event loop. Connects at the first use, so Postgres may still be away."""
+    """Open storage on this event loop. Connects at the first use, so Postgres may still be down."""
     engine = open_engine(database_url, application=application, pool_size=pool_size)
     listings_engine = open_listings_engine(database_url, application=application)
     listings = Listings(listings_engine)

@@ -1,4 +1,4 @@
-"""Rows become values of the language, and values become parameters. No queries here."""
+"""Converts rows to values and values to parameters. Runs no query."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ from storage.database.statements import Row
 
 CHARACTERS_PER_TOKEN = 4
 USUAL_OUTPUT_TOKENS = 1_024
-"""What a request that names no output limit is counted with: the default of the catalogue."""
+"""Assumed where a request names no output limit: the catalogue's default."""
 
 MOST_WORK_TOKENS = 10_000_000
 """Far above any model's context, and far below what the column holds."""
@@ -80,7 +80,7 @@ def parameters_of(job: NewJob) -> JsonObject:
 
 
 def work_tokens(body: JsonObject, characters: int) -> int:
-    """Roughly what a job takes of its model: its share among tenants is counted in these, never its money."""
+    """Estimate a job's tokens, for its tenant's fair share. Never used for money."""
     asked = [body.get(name) for name in ("max_completion_tokens", "max_tokens")]
     output = next((count for count in asked if isinstance(count, int) and count > 0), USUAL_OUTPUT_TOKENS)
     answers = body.get("n")
@@ -89,7 +89,7 @@ def work_tokens(body: JsonObject, characters: int) -> int:
 
 
 def accepted_from(row: Row, *, repeated: bool) -> Submission:
-    """What a caller is told, from a row of `jobs`."""
+    """A submission from a row of `jobs`."""
     return Submission(
         job_id=JobId(row["id"]),
         state=JobState(row["state"]),
@@ -148,14 +148,14 @@ def closed_parameters(closed: ClosedAttempt) -> JsonObject:
 
 
 def counters_from(value: list[list[Any]]) -> tuple[BudgetCounter, ...]:
-    """The budget counters of a reservation, as an attempt row keeps them."""
+    """A reservation's budget counters, from an attempt row."""
     return tuple(
         BudgetCounter(scope=scope, window=window, limit_nano_usd=NanoUsd(limit)) for scope, window, limit in value
     )
 
 
 def grant_from(row: Row) -> Grant:
-    """The grant of an attempt row, so that its reservation can be settled by anybody."""
+    """The grant of an attempt row, so that any process can settle its reservation."""
     return Grant(
         stamp=row["stamp"],
         wait_ms=0,
@@ -189,7 +189,7 @@ def opened_from(row: Row) -> OpenedAttempt:
 
 
 def unsettled_from(row: Row) -> Unsettled:
-    """An attempt whose cost is not known."""
+    """An attempt of unknown cost."""
     return Unsettled(
         attempt_id=AttemptId(row["attempt_id"]),
         job_id=JobId(row["job_id"]),
@@ -200,14 +200,14 @@ def unsettled_from(row: Row) -> Unsettled:
 
 
 def contract_json(contract: OutputContract | None) -> JsonObject | None:
-    """The contract as a column keeps it."""
+    """The contract as JSON for its column."""
     if contract is None:
         return None
     return {"schema": contract.schema, "name": contract.name, "strict": contract.strict}
 
 
 def usage_from(value: JsonObject) -> Usage:
-    """Tokens as an attempt row keeps them; older versions wrote fewer kinds."""
+    """Token usage of an attempt row; older versions wrote fewer kinds."""
     return Usage(
         input_tokens=value["input_tokens"],
         output_tokens=value["output_tokens"],

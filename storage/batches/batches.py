@@ -1,7 +1,7 @@
-"""Batches: their status, their counts, and the results of their jobs in order of acceptance.
+"""Stores batches: status, counts, and results of their jobs in order of acceptance.
 
-Counts are taken from the index `jobs_of_batch` when somebody asks: a counter in the batch's row would make every
-finishing job of a large batch wait for every other.
+Counts are read from the index `jobs_of_batch` on request: a counter in the batch's row would make every finishing job
+of a large batch wait for every other.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -26,7 +26,7 @@ from storage.queue.controls import begin
 PAGE_JOBS = 500
 
 MOST_AT_ONCE, MOST_OF_TENANT = 16, 2
-"""Batches that upkeep reads or writes at the same time, and of them of one tenant: each keeps what it has seen of its
+"""Batches that upkeep reads or writes at the same time, and those of one tenant. Each keeps what it has read of its
 file in memory, some 5 MB for the largest."""
 
 CREATE = """
@@ -97,7 +97,7 @@ REPLIES = "SELECT job_id, reply::text AS reply FROM job_results WHERE job_id = A
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StoredBatch:
-    """A batch and how many of its jobs are in each state."""
+    """A batch and its number of jobs by state."""
 
     id: BatchId
     tenant_id: TenantId
@@ -124,7 +124,7 @@ class StoredBatch:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RestedRow:
-    """A job of a batch at rest, as its result file tells it. `reply` is JSON text."""
+    """A terminal job of a batch, for a result file. `reply` is JSON text."""
 
     job_id: JobId
     custom_id: str
@@ -147,7 +147,7 @@ _MOMENTS = (
 
 
 class BatchTable:
-    """Batches of tenants; every change of status is a compare-and-set."""
+    """Batches of all tenants; every change of status is a compare-and-set."""
 
     def __init__(self, engine: AsyncEngine, listings: Listings | None = None) -> None:
         self._engine, self._listings = engine, listings or Listings(engine)
@@ -166,7 +166,7 @@ class BatchTable:
         stop_loss: StopLoss = NO_STOP_LOSS,
         lanes: frozenset[Lane] | None = None,
     ) -> StoredBatch:
-        """Store a batch whose file upkeep will read; its lines may name these lanes alone, None: its tenant's."""
+        """Store a batch for upkeep to read its file. `lanes` are those its lines may name; None: its tenant's."""
         rows = await self._rows(
             CREATE,
             id=batch_id,
@@ -186,7 +186,7 @@ class BatchTable:
         return _batch_from(rows[0], {})
 
     async def find(self, batch_id: BatchId, tenant_id: TenantId) -> StoredBatch | None:
-        """A batch of this tenant, counted now."""
+        """A batch of this tenant with current counts."""
         async with transaction(self._engine) as connection:
             batches = await _counted(
                 connection, await fetch(connection, FIND, {"id": batch_id, "tenant_id": tenant_id})
@@ -194,7 +194,7 @@ class BatchTable:
         return batches[0] if batches else None
 
     async def newest(self, tenant_id: TenantId, *, after: BatchId | None, most: int) -> Sequence[StoredBatch]:
-        """Batches of a tenant, newest first, from the one after `after` on. Raises NotFound for a foreign cursor."""
+        """Batches of a tenant, newest first, after cursor `after`. Raises NotFound for another tenant's cursor."""
         owner = {"tenant_id": tenant_id}
         async with self._listings.transaction(tenant_id) as connection:
             at = await cursor_moment(connection, NEWEST_CURSOR, after, owner)
@@ -202,19 +202,19 @@ class BatchTable:
             return await _counted(connection, rows)
 
     async def validating(self) -> Sequence[StoredBatch]:
-        """Batches whose files have not been read yet: the oldest few of each tenant, the oldest of each first."""
+        """Batches with unread files: the oldest few of each tenant, the oldest of each first."""
         return await self._fair(VALIDATING)
 
     async def all_at_rest(self) -> Sequence[StoredBatch]:
-        """Batches under way whose jobs are all at rest: a few of each tenant, as above."""
+        """Batches in progress whose jobs are all terminal: a few of each tenant, as above."""
         return await self._fair(ALL_AT_REST)
 
     async def refuse(self, batch_id: BatchId, errors: Sequence[JsonObject]) -> bool:
-        """Set a batch to failed with what is wrong with its file; jobs that were stored already are cancelled."""
+        """Set a batch to failed because of errors in its file; jobs already stored are cancelled."""
         return await self._fail(batch_id, errors, ["validating"])
 
     async def fail(self, batch_id: BatchId, errors: Sequence[JsonObject]) -> bool:
-        """Set a batch to failed whose result files cannot be written; its jobs are at rest and can be asked for."""
+        """Set a batch to failed because its result files cannot be written; its terminal jobs stay readable."""
         return await self._fail(batch_id, errors, ["in_progress", "cancelling"])
 
     async def start(self, batch_id: BatchId, total: int) -> bool:
@@ -222,11 +222,11 @@ class BatchTable:
         return bool(await self._rows(START, id=batch_id, total=total))
 
     async def finish(self, batch_id: BatchId, output: FileId | None, errors: FileId | None) -> bool:
-        """Name the result files and set the final status; False when somebody else did."""
+        """Set the result files and the final status; False when another process did."""
         return bool(await self._rows(FINISH, id=batch_id, output=output, errors=errors))
 
     async def cancel(self, batch_id: BatchId, tenant_id: TenantId) -> bool:
-        """Stop a batch: from now on nothing of it starts, what runs may finish. Upkeep cancels what is left of it."""
+        """Stop a batch: none of its jobs starts, running ones may finish, and upkeep cancels the rest."""
         async with transaction(self._engine) as connection:
             if not await fetch(connection, CANCEL, {"id": batch_id, "tenant_id": tenant_id}):
                 return False
@@ -234,7 +234,10 @@ class BatchTable:
         return True
 
     async def rested(self, batch_id: BatchId, *, completed: bool) -> AsyncIterator[RestedRow]:
-        """Jobs of a batch that completed, or those that did not, a page at a time and few bytes of replies at once."""
+        """Completed jobs of a batch, or all its others, page by page with bounded bytes of replies.
+
+        Call it when all jobs are terminal; it does not test that.
+        """
         after = ""
         while True:
             page = await self._rows(RESTED, id=batch_id, after=after, completed=completed, most=PAGE_JOBS)

@@ -1,6 +1,6 @@
-"""Files in chunks of one megabyte: streamed in and out, never whole in memory.
+"""Stores files in chunks of one megabyte, streamed in and out, never whole in memory.
 
-A file exists for readers only when it is complete; chunks of an upload that broke off are pruned with it.
+Readers see a file only when it is complete; an aborted upload is pruned with its chunks.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -16,7 +16,7 @@ from storage.database.statements import Row, fetch, run
 
 CHUNK_BYTES = 1_000_000
 LONGEST_UPLOAD_SECONDS = 24 * 3600.0
-"""An upload that is not whole after a day never will be."""
+"""An upload that is incomplete after a day counts as aborted."""
 PRUNED_PER_ROUND = 100
 
 BEGIN = """
@@ -51,7 +51,7 @@ NEWEST_CURSOR = "SELECT created_at AS at FROM files WHERE id = :after AND tenant
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StoredFile:
-    """What is known of a file besides its bytes."""
+    """A file's metadata."""
 
     id: FileId
     tenant_id: TenantId
@@ -63,7 +63,7 @@ class StoredFile:
 
 
 class FileTable:
-    """Files of tenants."""
+    """Files of all tenants."""
 
     def __init__(self, engine: AsyncEngine, listings: Listings | None = None) -> None:
         self._engine, self._listings = engine, listings or Listings(engine)
@@ -78,7 +78,7 @@ class FileTable:
         purpose: str,
         expires_at: datetime | None = None,
     ) -> StoredFile:
-        """Store a stream as a file; a stream that raises leaves nothing behind that a reader could see."""
+        """Store a stream as a file; a stream that raises leaves nothing that a reader could see."""
         about = {"id": file_id, "tenant_id": tenant_id, "filename": filename, "purpose": purpose}
         async with transaction(self._engine) as connection:
             await run(connection, BEGIN, about | {"expires_at": expires_at})
@@ -100,7 +100,7 @@ class FileTable:
     async def newest(
         self, tenant_id: TenantId, *, after: FileId | None = None, most: int = 100, purpose: str | None = None
     ) -> Sequence[StoredFile]:
-        """Files of a tenant, newest first, from the one after `after` on. Raises NotFound for a foreign cursor."""
+        """Files of a tenant, newest first, after cursor `after`. Raises NotFound for another tenant's cursor."""
         owner = {"tenant_id": tenant_id}
         async with self._listings.transaction(tenant_id) as connection:
             at = await cursor_moment(connection, NEWEST_CURSOR, after, owner)
@@ -119,9 +119,9 @@ class FileTable:
             seq += 1
 
     async def lines(self, file_id: FileId, *, most_bytes: int = CHUNK_BYTES) -> AsyncIterator[bytes]:
-        """The lines of a file without their ends, holding one chunk and one line at a time.
+        """The lines of a file without line ends, with one chunk and one line in memory.
 
-        A line that is longer than `most_bytes` is never whole in memory: it comes cut one byte above the cap.
+        A line longer than `most_bytes` comes cut one byte above that limit, never whole.
         """
         rest = b""
         async for chunk in self.content(file_id):
@@ -134,12 +134,12 @@ class FileTable:
             yield rest
 
     async def delete(self, file_id: FileId, tenant_id: TenantId | None) -> bool:
-        """Remove a file and its bytes; False where there is none."""
+        """Delete a file and its bytes; False where there is none."""
         async with transaction(self._engine) as connection:
             return bool(await fetch(connection, DELETE, {"id": file_id, "tenant_id": tenant_id}))
 
     async def prune(self) -> int:
-        """Remove files whose time has come and uploads that broke off; returns how many."""
+        """Delete expired files and aborted uploads; returns how many."""
         terms = {"upload_seconds": LONGEST_UPLOAD_SECONDS, "most": PRUNED_PER_ROUND}
         async with transaction(self._engine) as connection:
             return len(await fetch(connection, PRUNE, terms))

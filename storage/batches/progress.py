@@ -1,6 +1,6 @@
-"""How a batch is doing, counted over its jobs and their attempts.
+"""Counts the progress of a batch over its jobs and their attempts.
 
-Read through the indexes `jobs_of_batch` and `attempts_of_job`: what it costs grows with the batch and nothing else.
+It reads the indexes `jobs_of_batch` and `attempts_of_job`, so the cost depends only on the size of the batch.
 """
 
 from collections.abc import Mapping
@@ -40,7 +40,7 @@ SELECT 'jobs' AS name, count(*) AS number FROM (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BatchSummary:
-    """Jobs not at rest by lane, attempts by outcome, replies saved by step, dead by reason, jobs asked again."""
+    """Non-terminal jobs by lane, attempts by outcome, replies saved by step, dead by reason, reprompted jobs."""
 
     lanes: Mapping[str, int]
     attempts: Mapping[str, int]
@@ -50,7 +50,7 @@ class BatchSummary:
 
 
 async def summary_of(connection: AsyncConnection, batch_id: BatchId, tenant_id: TenantId) -> BatchSummary:
-    """Count one batch of a tenant; all zero for a foreign one."""
+    """Count one batch; all zero for another tenant's."""
     which = {"batch_id": batch_id, "tenant_id": tenant_id}
 
     async def counted(query: str) -> dict[str, int]:

@@ -1,7 +1,7 @@
-"""Batches that watch themselves: their counts, and the compare-and-sets of their phases.
+"""Stores the stop-loss state of batches: their counts, and compare-and-sets of their phases.
 
-Invariant: a held job is `waiting` with the reason `canary` and no moment to wake, so nothing but a release, a
-cancellation or its deadline ends that. A release is one bounded round, and the phase turns when a round finds no more.
+Invariant: a held job is `waiting` with the reason `canary` and no time to wake, so only a release, a cancellation or
+its deadline ends the wait. A release is one bounded round; the phase changes when a round finds no more jobs.
 """
 
 from collections.abc import Sequence
@@ -76,17 +76,17 @@ ALL_RELEASED = "UPDATE batches SET phase = 'watched' WHERE id = :id AND phase = 
 
 
 class StopLossTable:
-    """`tasks.batches.stop_loss.StopLossRows`, as rows."""
+    """Implements `tasks.batches.stop_loss.StopLossRows` in Postgres."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
     async def watched(self, most: int = MOST_WATCHED) -> list[tuple[BatchId, StopLoss, Phase, Tally]]:
-        """Batches in progress that watch themselves, the oldest of each tenant first, counted now."""
+        """Batches in progress with a stop-loss, the oldest of each tenant first, with current counts."""
         return [_watched(row) for row in await self._rows(WATCHED, most=most)]
 
     async def stop(self, batch_id: BatchId, reason: str) -> bool:
-        """Cancel what has not begun, and keep the reason; upkeep's sweep cancels what the first round left."""
+        """Cancel jobs that have not begun, and store the reason; upkeep cancels what the first round left."""
         errors = dumps([{"code": "batch_stopped", "message": reason, "param": None, "line": None}])
         async with transaction(self._engine) as connection:
             stopped = await fetch(connection, STOP, {"id": batch_id, "reason": reason, "errors": errors})
@@ -95,15 +95,15 @@ class StopLossTable:
         return bool(stopped)
 
     async def hold(self, batch_id: BatchId, projected: NanoUsd) -> bool:
-        """Wait to be told to go on; False where it is no canary any more."""
+        """Hold the batch after its canary until it may proceed; False where it is in another phase."""
         return bool(await self._rows(HOLD, id=batch_id, projected=projected))
 
     async def proceed(self, batch_id: BatchId, tenant_id: TenantId) -> bool:
-        """Go on after the canary, or without waiting for it; False where nothing is held."""
+        """Release the batch after its canary, or during it; False in any other phase."""
         return bool(await self._rows(PROCEED, id=batch_id, tenant_id=tenant_id))
 
     async def release(self, batch_id: BatchId, projected: NanoUsd | None, most: int = MOST_PER_ROUND) -> int:
-        """One round of what is held into its lane; returns how many."""
+        """Queue one round of held jobs; returns how many."""
         async with transaction(self._engine) as connection:
             if not await fetch(connection, LOCK, {"id": batch_id, "projected": projected}):
                 return 0

@@ -1,6 +1,6 @@
-"""The pool of connections to Postgres, and the wall where its errors become ours.
+"""Opens the pool of connections to Postgres and translates its errors.
 
-Plans are made for the values at hand (`force_custom_plan`): with stale statistics a generic plan of the group commit
+Plans are made for the actual values (`force_custom_plan`): with stale statistics a generic plan of the group commit
 scans the whole table, measured at eight times the cost.
 """
 
@@ -26,8 +26,8 @@ DEAD_PEER: Mapping[str, int] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 10_000,
 }
-"""A server that vanished without a word is noticed within 10 s, sooner than a lease ends; the kernel's own patience is
-15 minutes. In seconds, and the last in milliseconds: how long what was sent may stay unconfirmed."""
+"""Detects a vanished server within 10 s, before a lease ends; the kernel's default is 15 minutes. In seconds, but
+`tcp_user_timeout`, which bounds unacknowledged data, in milliseconds."""
 
 POOL_TIMEOUT_SECONDS = 10
 
@@ -41,17 +41,17 @@ BY_SQLSTATE: Mapping[str, type[PostgresUnavailable]] = {
     "55P03": PostgresBusy,  # lock time-out
 }
 UNAVAILABLE_CLASSES = ("08", "53", "57P", "58")
-"""First characters of the SQLSTATEs that no value of a statement causes: the connection, the server's resources, its
-shutdown or start, its disk. Every other code is about the statement, whatever class the driver raises for it: 54000
-(an index row that is too large) is an OperationalError as well."""
+"""First characters of SQLSTATEs that no value of a statement causes: connection, server resources, shutdown or start,
+disk. Every other code concerns the statement, whatever class the driver raises: 54000 (an index row that is too large)
+is an OperationalError as well."""
 CROWDED = ("too many clients", "remaining connection slots", "too many connections for")
-"""What a server says that takes no more connections: libpq hands on no code of a failed login, only these words."""
+"""Messages of a server that takes no more connections; libpq passes on no code of a failed login."""
 
 _OPTIONS = "-c plan_cache_mode=force_custom_plan -c timezone=UTC"
 
 
 def driver_url(database_url: str) -> str:
-    """The URL with our driver named, whatever spelling of the scheme came in."""
+    """The URL with our driver's scheme in place of any other."""
     _, _, rest = database_url.partition("://")
     return f"postgresql+psycopg://{rest}"
 
@@ -64,7 +64,7 @@ def open_engine(
     pool_timeout_seconds: float = POOL_TIMEOUT_SECONDS,
     statement_timeout_ms: int = STATEMENT_TIMEOUT_MS,
 ) -> AsyncEngine:
-    """An engine that connects when first used. `application` is what pg_stat_activity shows."""
+    """An engine that connects at its first use. `application` is shown by pg_stat_activity."""
     engine = create_async_engine(
         driver_url(database_url),
         pool_size=pool_size,
@@ -85,14 +85,14 @@ def open_engine(
 
 
 def _send_arrays_in_binary(connection: Any, _record: object) -> None:  # noqa: ANN401 - SQLAlchemy's adapter
-    """As text every quote in every JSON of a group commit is escaped in Python, which was most of its cost."""
+    """Send arrays in binary. As text, every quote in a group commit's JSON is escaped in Python: most of its cost."""
     connection.driver_connection.adapters.register_dumper(list, ListBinaryDumper)
 
 
 class StatementFailed(Exception):  # noqa: N818 - says what happened
-    """Postgres refuses a statement: a bug of ours, or a value that cannot be stored.
+    """Postgres rejects a statement: a bug of ours, or a value that cannot be stored.
 
-    Names the class of error and the place, and none of the values: what the server says quotes rows of all tenants.
+    Names the error class and the place, but no values: the server's message quotes rows of all tenants.
     """
 
     def __init__(self, kind: str, sqlstate: str | None = None, place: str | None = None) -> None:
@@ -103,9 +103,9 @@ class StatementFailed(Exception):  # noqa: N818 - says what happened
 
 @asynccontextmanager
 async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    """One transaction. Raises PostgresUnavailable when the server cannot be reached, went away or refuses to serve.
+    """One transaction. Raises PostgresUnavailable when the server is unreachable, gone or refuses to serve.
 
-    Raises StatementFailed where a statement or a value of it is wrong.
+    Raises StatementFailed where a statement or one of its values is wrong.
     """
     try:
         async with engine.begin() as connection:
@@ -115,9 +115,9 @@ async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         if condition is None:
             raise _without_values(error.orig) from None
         raise condition from error
-    except (StatementError, UnicodeError) as error:  # raised on this side, over a value that the driver cannot send
+    except (StatementError, UnicodeError) as error:  # raised by the driver, over a value that it cannot send
         raise _without_values(error) from None
-    except (PoolTimeoutError, OSError) as error:  # all of our own connections are at work: it answers too slowly
+    except (PoolTimeoutError, OSError) as error:  # all connections of the pool are busy: Postgres is slow
         raise PostgresUnavailable from error
 
 
@@ -128,7 +128,7 @@ def _without_values(error: BaseException | None) -> StatementFailed:
 
 
 def condition_of(error: DBAPIError) -> PostgresUnavailable | None:
-    """What the server cannot do just now; None where the statement or a value is wrong."""
+    """The error for a server that cannot serve now; None where the statement or a value is wrong."""
     code: str | None = getattr(error.orig, "sqlstate", None)
     if code is not None and code in BY_SQLSTATE:
         return BY_SQLSTATE[code]()

@@ -1,8 +1,8 @@
-"""Group commit: many callers, one transaction. Each caller's await ends after the commit that holds its row.
+"""Commits the rows of many callers in one transaction. Each caller's await ends after its row's commit.
 
-While one flush is under way the next group gathers, so the size of a group follows the load and an idle system adds
-no wait at all. Where a group fails although the store is there, its halves are written apart, and their halves: the
-items that cannot be written fail alone, in about log2(n) more transactions for each of them.
+While one flush runs the next group gathers, so group size follows load and an idle system adds no wait. When a group
+fails although Postgres is available, its halves are written separately, and their halves: items that cannot be written
+fail alone, in about log2(n) more transactions each.
 """
 
 import asyncio
@@ -19,10 +19,10 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 MAX_GROUP = 200
-"""Rows per transaction: beyond this the gain is within noise and one slow row delays more callers."""
+"""Rows per transaction; beyond this the gain is within noise and one slow row delays more callers."""
 
 MAX_FLUSHES = 2
-"""Transactions under way at once: two keep the disk busy, more only split the groups."""
+"""Transactions at once: two keep the disk busy, more only split the groups."""
 
 
 class GroupCommitter(Generic[Item, Result]):
@@ -37,7 +37,7 @@ class GroupCommitter(Generic[Item, Result]):
         self._flushes: set[asyncio.Task[None]] = set()
 
     async def submit(self, item: Item) -> Result:
-        """Write the item with its neighbours. Unavailable is raised to each of them, any other error to its cause."""
+        """Write the item in a group. All callers get an unavailable error; any other goes to its item's caller."""
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
         if len(self._flushes) < MAX_FLUSHES:
@@ -61,7 +61,7 @@ class GroupCommitter(Generic[Item, Result]):
             return
         try:
             failed = await self._write_apart(group)
-        except BaseException as error:  # every caller must learn of it; cancellation too
+        except BaseException as error:  # every caller must get it, cancellation included
             _fail(group, error)
             if not isinstance(error, Exception):
                 raise
@@ -70,7 +70,7 @@ class GroupCommitter(Generic[Item, Result]):
             log.error("group_write_failed", items=len(group), failed=len(failed), error=type(failed[0]).__name__)
 
     async def _write_apart(self, group: "Sequence[tuple[Item, asyncio.Future[Result]]]") -> list[Exception]:
-        """Write a group, or its halves where it cannot be written; returns the errors of single items."""
+        """Write a group, or its halves where that fails; returns the errors of single items."""
         try:
             results = await self._write([item for item, _ in group])
         except Unavailable:

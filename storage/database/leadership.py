@@ -1,4 +1,4 @@
-"""Who leads: a lease row by compare-and-set on the database's clock, so that a paused leader is replaced."""
+"""Elects a leader by compare-and-set on a lease row, by Postgres's clock. A paused leader is replaced."""
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -31,7 +31,7 @@ class Leadership:
         self._lease_seconds = lease_seconds
 
     async def lead(self) -> bool:
-        """Take or renew the lease; False while somebody else's still runs."""
+        """Take or renew the lease; False while another process's lease runs."""
         async with transaction(self._engine) as connection:
             return bool(await fetch(connection, LEAD, {**self._terms, "lease_seconds": self._lease_seconds}))
 

@@ -1,7 +1,7 @@
-"""Reads listings on a few connections of their own, within a time-out, and from a cursor of the same tenant.
+"""Reads listings on separate connections, within a time limit, and from a cursor of the same tenant.
 
-A listing that reads much can so be given up without taking a connection from completions or keys. Tenants do not take
-all of these connections, and one tenant takes fewer than all of the tenants'.
+So a slow listing can be aborted without taking a connection from completions or keys. Tenants cannot take all of these
+connections, and one tenant cannot take all of the tenants' part.
 """
 
 import asyncio
@@ -20,27 +20,27 @@ from storage.database.engine import open_engine, transaction
 from storage.database.statements import fetch
 
 LISTING_CONNECTIONS = 3
-"""Listings of tenants that a process reads at once. Most take a millisecond; the slow ones wait for each other only."""
+"""Concurrent listings of tenants per process. Most take a millisecond; slow ones delay only each other."""
 
 LISTINGS_OF_A_TENANT = 2
-"""Of those, the listings of one tenant, also where an operator asks for them."""
+"""Of those, listings of one tenant, also when an operator asks for them."""
 
 REST_SECONDS = 0.02
-"""How long a tenant's place for listings rests after each: with two places at most 100 listings a second, so that a
-tenant that lists without pause leaves most of a web process to others."""
+"""How long a tenant's place for listings stays unused after each. With two places that is at most 100 listings a
+second, so that a tenant that lists without pause leaves most of a web process to others."""
 
 OPERATOR_CONNECTIONS = 1
-"""Beside those, for listings over all tenants, so that an operator sees what the tenants do."""
+"""Additional connections for listings over all tenants, so that operators are not blocked by tenants."""
 
 LISTING_TIMEOUT_MS = 2_000
-"""Longest statement of a listing: a page that an index serves takes a few milliseconds."""
+"""Statement time limit of a listing; a page that an index serves takes a few milliseconds."""
 
 LISTING_WAIT_SECONDS = 2.0
-"""How long a listing waits for one of those connections before its caller is told to come again."""
+"""How long a listing waits for a connection before ListingsBusy."""
 
 
 def open_listings_engine(database_url: str, *, application: str) -> AsyncEngine:
-    """Open the pool of listings, which connects when the first is asked for."""
+    """Open the pool of listings, which connects at its first use."""
     return open_engine(
         database_url,
         application=f"{application} listings",
@@ -51,7 +51,7 @@ def open_listings_engine(database_url: str, *, application: str) -> AsyncEngine:
 
 
 class Listings:
-    """The connections of listings in this process."""
+    """This process's connections for listings."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
@@ -94,9 +94,9 @@ class Listings:
 async def cursor_moment(
     connection: AsyncConnection, query: str, after: str | None, owner: Mapping[str, Any]
 ) -> datetime | None:
-    """The moment by which the listing sorts `after`, which `query` finds among what the caller may see.
+    """The sort time of cursor `after`, which `query` finds among the rows of `owner`; None without a cursor.
 
-    None without a cursor. Raises NotFound for what is not there or belongs to somebody else.
+    Raises NotFound for a cursor that does not exist or belongs to another owner.
     """
     if after is None:
         return None

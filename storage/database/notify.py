@@ -1,6 +1,6 @@
-"""The bell between intake and dispatch: NOTIFY on one channel, without a payload.
+"""Wakes dispatch after intake by NOTIFY on one channel, without a payload.
 
-A ring may be lost while the listener reconnects; dispatch sweeps every second anyway. So a bell is only ever a hint.
+A notification may be lost while the listener reconnects, so it is only a hint: dispatch also sweeps every second.
 """
 
 import asyncio
@@ -21,14 +21,14 @@ RECONNECT_SECONDS = 1.0
 
 
 async def ring(connection: AsyncConnection) -> None:
-    """Wake the listeners when this transaction commits; rings of one transaction are folded into one."""
+    """Wake the listeners when this transaction commits; several notifications of it become one."""
     await run(connection, "SELECT pg_notify(:channel, '')", {"channel": CHANNEL})
 
 
 async def listen(
     database_url: str, on_ring: Callable[[], None], *, reconnect_seconds: float = RECONNECT_SECONDS
 ) -> None:
-    """Call `on_ring` after each commit that rang, and once after each (re)connect, until cancelled."""
+    """Call `on_ring` after each notifying commit, and once after each (re)connect, until cancelled."""
     away = False
 
     def heard() -> None:
@@ -52,7 +52,7 @@ async def _listen_once(url: str, on_ring: Callable[[], None]) -> None:
         autocommit=True,
     ) as connection:
         await connection.execute(f"LISTEN {CHANNEL}")
-        on_ring()  # what was rung while nobody listened
+        on_ring()  # for notifications missed while disconnected
         async for _ in connection.notifies():
             on_ring()
 

@@ -1,7 +1,7 @@
-"""Bring the database to this version's schema, and say whether it fits.
+"""Migrates the database to this version's schema, and checks whether it fits.
 
-Migrations expand first and contract a version later, so a database that is one version ahead still serves this one;
-one that is behind serves nobody. Fit is told by the names of migrations, never by looking at tables.
+Migrations expand first and contract a version later, so a database one version ahead still serves this version; an
+older one cannot be used. Fit is judged by names of migrations, never by looking at tables.
 """
 
 import time
@@ -23,42 +23,42 @@ log = structlog.get_logger()
 
 MIGRATIONS = Path(__file__).resolve().parents[2] / "migrations"
 MIGRATION_LOCK = 0x50454E53
-"""Advisory lock, so that two releases at once run one after the other."""
+"""Advisory lock, so that two concurrent releases run one after the other."""
 
 LOCK_TIMEOUT_MS = 2_000
-"""How long a migration waits for a table that somebody reads or writes: whoever comes later waits behind it."""
+"""How long a migration waits for a table in use, because later statements queue behind it."""
 
 LOCK_TRIES, LOCK_PAUSE_SECONDS = 60, 1.0
-"""How often it asks again, and how long it lets everybody else through in between."""
+"""How often it tries again, and the pause in between for those statements."""
 
 LOCK_NOT_AVAILABLE = "55P03"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SchemaFit:
-    """The migration that the database is at, None before the first, beside those that this version knows, in order."""
+    """The database's migration (None before the first), and those that this version knows, in order."""
 
     found: str | None
     known: tuple[str, ...]
 
     @property
     def newest(self) -> str:
-        """The migration that this version was written for."""
+        """The migration that this version needs."""
         return self.known[-1]
 
     @property
     def is_newer(self) -> bool:
-        """The database was released for a version after this one."""
+        """Whether the database belongs to a later version."""
         return self.found is not None and self.found not in self.known
 
     @property
     def is_older(self) -> bool:
-        """The database lacks something that this version's statements name."""
+        """Whether the database lacks something that this version's statements use."""
         return not self.is_newer and self.found != self.newest
 
     @property
     def complaint(self) -> str | None:
-        """What does not fit and what to do about it; None where it fits."""
+        """What does not fit and what to do about it; None where all fits."""
         if self.is_older:
             return (
                 f"The database is at migration {self.found or 'none'} and this version needs {self.newest}: "
@@ -73,21 +73,21 @@ class SchemaFit:
 
 
 def known_migrations() -> tuple[str, ...]:
-    """Those of this version, in the order in which they are applied."""
+    """This version's migrations in the order in which they are applied."""
     return tuple(sorted(file.stem.partition("_")[0] for file in (MIGRATIONS / "versions").glob("[0-9]*_*.py")))
 
 
 async def fit_of(engine: AsyncEngine) -> SchemaFit:
-    """How the database and this version fit. Raises PostgresUnavailable."""
+    """Compare the database with this version. Raises PostgresUnavailable."""
     async with transaction(engine) as connection:
         found = await connection.run_sync(_revision)
     return SchemaFit(found=found, known=known_migrations())
 
 
 def migrate(database_url: str, to: str = "head") -> SchemaFit:
-    """Run the missing migrations, each in its transaction; returns what was found. Raises PostgresUnavailable.
+    """Run missing migrations, each in its transaction; returns the fit before. Raises PostgresUnavailable.
 
-    Safe to call twice and from two places at once. A database that is newer is left as it is. `to` stops on the way.
+    Safe to call twice and concurrently. A newer database is left as it is. `to` is the last migration to run.
     """
     with _connected(database_url) as connection:
         connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": MIGRATION_LOCK})
@@ -107,7 +107,7 @@ def _revision(connection: Connection) -> str | None:
 
 
 def _upgrade_between_others(connection: Connection, to: str) -> None:
-    """Migrate while workers are at work. Raises PostgresUnavailable where a table was never free for a moment."""
+    """Migrate while workers run. Raises PostgresUnavailable where a table never became free."""
     connection.execute(text(f"SET lock_timeout = {LOCK_TIMEOUT_MS}"))
     connection.commit()
     for _ in range(LOCK_TRIES):

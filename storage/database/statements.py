@@ -1,4 +1,4 @@
-"""Many rows in one statement: parameters as arrays, one per column, unnested by the server."""
+"""Runs statements over many rows: parameters as arrays, one per column, unnested by the server."""
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -13,25 +13,25 @@ Row = Mapping[Any, Any]
 """One row of a result, by column name."""
 
 MOST_BYTES_AT_ONCE = 4_000_000
-"""JSON text that one query may bring into memory, where there is more than one row of it."""
+"""JSON text that one query may load into memory, if it is more than one row."""
 
 MAX_STATEMENTS = 256
-"""Statements whose parsed form is kept: each of ours is a constant, or one of few that are put together."""
+"""Parsed statements kept; each of ours is a constant, or one of a few combinations."""
 
 
 RunEach = Callable[[Iterable[Item], Callable[[Item], str], Callable[[Item], Awaitable[int]]], Awaitable[int]]
-"""Runs a step for each item, which has a name, and adds up what they moved (`tasks.maintenance.items`)."""
+"""Runs a step for each named item, and adds up what the steps moved (`tasks.maintenance.items`)."""
 
 
 async def in_order(
     items: Iterable[Item], _name_of: Callable[[Item], str], step: Callable[[Item], Awaitable[int]]
 ) -> int:
-    """The plain `RunEach`: the first error ends the round."""
+    """The simple `RunEach`: the first error ends the round."""
     return sum([await step(item) for item in items])
 
 
 def columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """Rows turned on their side: column name -> values in row order."""
+    """Transpose rows: column name -> values in row order."""
     return {name: [row[name] for row in rows] for name in rows[0]} if rows else {}
 
 
@@ -42,18 +42,18 @@ async def fetch(connection: AsyncConnection, query: str, parameters: Mapping[str
 
 
 async def run(connection: AsyncConnection, query: str, parameters: Mapping[str, Any]) -> None:
-    """A statement whose rows nobody wants."""
+    """Run a statement and ignore its rows."""
     await connection.execute(_parsed(query), dict(parameters))
 
 
 @lru_cache(maxsize=MAX_STATEMENTS)
 def _parsed(query: str) -> TextClause:
-    """Looking for the parameters anew each time cost 0.1 ms for the longer ones."""
+    """A parsed statement. Finding the parameters each time cost 0.1 ms for the longer ones."""
     return text(query)
 
 
 def by_bytes(sizes: Mapping[str, int], most_bytes: int = MOST_BYTES_AT_ONCE) -> Iterator[list[str]]:
-    """Ids in their order, in groups that together have at most so many bytes; one that is larger stands alone."""
+    """Group ids in order, at most `most_bytes` per group; a larger one is alone."""
     group, total = list[str](), 0
     for name, size in sizes.items():
         if group and total + size > most_bytes:

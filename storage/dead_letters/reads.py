@@ -1,7 +1,7 @@
-"""Dead letters as operators look at them: one by one, grouped by cause, or whole. Nothing is written here.
+"""Reads dead letters: one by one, grouped by cause, or whole. Writes nothing.
 
-A page is read per tenant through that tenant's indexes, so that the operator's view over all tenants needs none of
-its own. Groups look at every letter once, by the index `jobs_dead_by_cause` where most jobs did not die: a million
+A page is read per tenant through that tenant's indexes, so that operators' pages over all tenants need no indexes of
+their own. Groups read every letter once, by the index `jobs_dead_by_cause` where most jobs did not die: a million
 letters take less than a second (`bench/store/dead_letters.py`).
 """
 
@@ -23,14 +23,14 @@ from storage.database.statements import Row, by_bytes, fetch
 from storage.jobs.attempt_reads import AttemptView, attempt_text
 
 MOST_GROUPS = 1_000
-"""Causes in one answer; more of them means that something tells its errors in ever new words."""
+"""Causes in one answer; more of them means that some error text varies without end."""
 
 PAGE_LETTERS = 100
-"""Letters found at once by an export; what was said in them comes a few megabytes at a time."""
+"""Letters that an export finds at once; their requests and replies are loaded a few megabytes at a time."""
 
 MAX_LETTER_BYTES = 16_000_000
-"""A letter on a line: a request of a megabyte, and the requests and replies of a dozen attempts. What is larger is
-exported without those, so that an import takes every line of an export."""
+"""A letter in one line: a request of a megabyte, and the requests and replies of a dozen attempts. A larger letter is
+exported without those of its attempts, so that every exported line can be imported."""
 
 MEANT = """
     j.state = 'dead' AND j.discarded_at IS NULL
@@ -43,7 +43,7 @@ MEANT = """
   AND (CAST(:since_at AS timestamptz) IS NULL OR j.rested_at >= :since_at)
   AND (CAST(:until_at AS timestamptz) IS NULL OR j.rested_at < :until_at)
 """
-"""The conditions that every query over dead letters shares, but for the tenant."""
+"""Conditions shared by all queries over dead letters, except the tenant."""
 
 OF_TENANT = "(CAST(:tenant_id AS text) IS NULL OR j.tenant_id = :tenant_id)"
 EACH_TENANT = "(SELECT id FROM tenants WHERE CAST(:tenant_id AS text) IS NULL OR id = :tenant_id)"
@@ -102,7 +102,7 @@ FROM attempts WHERE job_id = ANY(CAST(:ids AS text[])) ORDER BY job_id, opened_a
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DeadLetterView:
-    """A dead letter as a listing shows it; `WholeLetter` has all of it. `cause` is None until upkeep has named it."""
+    """A dead letter in a listing; `WholeLetter` has all of it. `cause` is None until upkeep has set it."""
 
     id: JobId
     tenant_id: TenantId
@@ -124,7 +124,7 @@ class DeadLetterView:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DeadLetterGroup:
-    """Dead letters of one cause; `example` is one of them, and the cost is what they had cost when they died."""
+    """Dead letters of one cause, with one `example`, and the cost that they had when they died."""
 
     fingerprint: str | None
     reason: str
@@ -138,9 +138,9 @@ class DeadLetterGroup:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WholeLetter:
-    """A dead letter with its request and its attempts, as an export writes it. `body` is JSON text, never parsed here.
+    """A dead letter with its request and attempts, for export. `body` is unparsed JSON text.
 
-    `is_cut` where it is too large for one line, and its attempts come without what was said in them.
+    `is_cut` where it is too large for one line: its attempts then lack their requests and replies.
     """
 
     letter: DeadLetterView
@@ -156,7 +156,7 @@ class WholeLetter:
 
 
 class DeadLetterReads:
-    """Listings of dead letters that were not discarded."""
+    """Listings of dead letters, without discarded ones."""
 
     def __init__(self, engine: AsyncEngine, listings: Listings | None = None) -> None:
         self._engine, self._listings = engine, listings or Listings(engine)
@@ -164,25 +164,25 @@ class DeadLetterReads:
     async def newest(
         self, which: DeadLetters, *, after: JobId | None = None, most: int = 50
     ) -> Sequence[DeadLetterView]:
-        """The latest dead first, from the one after `after` on. Raises NotFound for a foreign cursor."""
+        """The latest dead first, after cursor `after`. Raises NotFound for another owner's cursor."""
         async with self._listings.transaction(which.tenant_id) as connection:
             at = await cursor_moment(connection, NEWEST_CURSOR, after, {"tenant_id": which.tenant_id})
             return await _page(connection, which, after, at, most)
 
     async def groups(self, which: DeadLetters) -> Sequence[DeadLetterGroup]:
-        """What they died of, the most frequent cause first."""
+        """Groups by cause, the most frequent first."""
         async with self._listings.transaction(which.tenant_id) as connection:
             rows = await fetch(connection, GROUPS, conditions(which) | {"most": MOST_GROUPS})
         return [_group(row) for row in rows]
 
     async def count(self, which: DeadLetters) -> int:
-        """How many there are."""
+        """The number of these dead letters."""
         [row] = await self._rows(COUNT, conditions(which))
         return int(row["jobs"])
 
     async def whole(self, which: DeadLetters, *, attempts: bool = True) -> AsyncIterator[WholeLetter]:
-        """Each of them with its request and, where wanted, its attempts, the latest dead first."""
-        last: DeadLetterView | None = None  # and not its id: it may be replayed while the next page is read
+        """Each letter with its request and, if `attempts`, its attempts, the latest dead first."""
+        last: DeadLetterView | None = None  # not its id, as it may be replayed while the next page is read
         while page := await self._next(which, last):
             last = page[-1]
             letters = {letter.id: letter for letter in page}

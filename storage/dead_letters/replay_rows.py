@@ -1,4 +1,4 @@
-"""Replays as rows: filter and patch as JSON and back. No queries here."""
+"""Converts replays to rows and back, with filter and patch as JSON. Runs no query."""
 
 from dataclasses import asdict
 from datetime import datetime
@@ -28,7 +28,7 @@ def replay_parameters(replay: NewReplay) -> JsonObject:
 
 
 def replay_from(row: Row) -> Replay:
-    """A replay from its row, with what it may move now."""
+    """A replay from its row, with the number of letters that it may move now."""
     return Replay(
         id=ReplayId(row["id"]),
         tenant_id=TenantId(row["tenant_id"]) if row["tenant_id"] else None,
@@ -52,7 +52,7 @@ def replay_from(row: Row) -> Replay:
 
 
 def mended_parameters(patched_job: PatchedJob) -> JsonObject:
-    """Column values of a letter that goes back to work."""
+    """Column values of a letter that is queued again."""
     return {
         "id": patched_job.letter.id,
         "generation": patched_job.letter.generation,
@@ -63,12 +63,12 @@ def mended_parameters(patched_job: PatchedJob) -> JsonObject:
 
 
 def filter_json(which: DeadLetters) -> JsonObject:
-    """A filter as JSON: what is not said is left out."""
+    """A filter as JSON without unset fields."""
     return {name: value for name, value in asdict(which).items() if value is not None}
 
 
 def patch_json(patch: Patch) -> JsonObject:
-    """A patch as JSON: what is not changed is left out."""
+    """A patch as JSON without unset fields."""
     told = asdict(patch) | {"contract": contract_json(patch.contract)}
     return {name: value for name, value in told.items() if value not in (None, {})}
 

@@ -1,9 +1,9 @@
-"""Replays: the only way out of a state of rest. A replay starts a new count of tries under a new generation.
+"""Replays dead letters with a new count of tries under a new generation. Nothing else leaves a terminal state.
 
-Invariants: a round is one transaction, fenced by the replay's version, so that of two who move it one does; a letter
-leaves `dead` by compare-and-set on its generation; and only deaths before the replay was made are its business, so
-that a job which dies again is not sent round and round. What was spent stays spent. A changed request answers another
-question, so its digest is marked: it neither gives nor takes an answer of the one that was sent.
+Invariants: a round is one transaction, fenced by the replay's version, so that one of two processes moves it. A letter
+leaves `dead` by compare-and-set on its generation. A replay takes only jobs that died before it was made, so that a job
+that dies again is not replayed without end. Spent money stays spent. A changed request is another request, so its
+digest is marked: it neither gives nor gets a cached answer of the original.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ from storage.dead_letters.reads import COUNT, EACH_TENANT, MEANT, conditions
 from storage.dead_letters.replay_rows import mended_parameters, replay_from, replay_parameters
 
 BURST_SECONDS = 1.0
-"""What a replay that was held up may make up for at once, in seconds of its rate."""
+"""How much a delayed replay may catch up on at once, in seconds of its rate."""
 
 MOST_REFUSALS_SHOWN = 20
 
@@ -174,7 +174,7 @@ REPLAYED = "SELECT job_id FROM replay_jobs WHERE replay_id = :id AND refusal IS 
 
 
 class ReplayTable:
-    """Replays and their rounds. Every method may run twice and from two places at once."""
+    """Replays and their rounds. Every method may run twice and concurrently."""
 
     def __init__(self, engine: AsyncEngine, listings: Listings | None = None) -> None:
         self._engine, self._listings = engine, listings or Listings(engine)
@@ -192,12 +192,12 @@ class ReplayTable:
         return _same(replay, replay_from(named))
 
     async def find(self, replay_id: ReplayId, tenant_scope: TenantId | None) -> Replay | None:
-        """A replay of this tenant; None is the operator, who sees all."""
+        """A replay of this tenant; None is the operator, who sees all tenants."""
         rows = await self._rows(FIND, {"id": replay_id, "owner_id": tenant_scope})
         return replay_from(rows[0]) if rows else None
 
     async def newest(self, tenant_scope: TenantId | None, *, after: ReplayId | None, most: int) -> Sequence[Replay]:
-        """Replays of this tenant, newest first. Raises NotFound for a foreign cursor."""
+        """Replays of this tenant, newest first. Raises NotFound for another owner's cursor."""
         owner = {"owner_id": tenant_scope}
         async with self._listings.transaction(tenant_scope) as connection:
             at = await cursor_moment(connection, NEWEST_CURSOR, after, owner)
@@ -206,13 +206,13 @@ class ReplayTable:
         return [replay_from(row) for row in rows]
 
     async def under_way(self) -> dict[ReplayId, str]:
-        """Whose they are, by the ids of replays that somebody has to move, oldest first; '' is the operator."""
+        """Unfinished replays, oldest first: replay id -> tenant; '' is the operator."""
         return {ReplayId(row["id"]): row["owner"] for row in await self._rows(UNDER_WAY, {})}
 
     async def next(self, replay: Replay, most: int) -> Sequence[DeadBody]:
-        """The next letters of a replay, the longest dead first, with their bodies where its patch changes them.
+        """The next letters of a replay, the longest dead first, with bodies where its patch changes them.
 
-        With bodies they are fewer where those are large.
+        Large bodies make them fewer.
         """
         terms = {"replay_id": replay.id, "before_at": replay.created_at, "cursor_at": replay.cursor_at, "most": most}
         rows = await self._rows(NEXT, conditions(replay.which) | terms)
@@ -227,7 +227,7 @@ class ReplayTable:
     async def move(
         self, replay: Replay, patched_job: Sequence[PatchedJob], refused: Sequence[Refused]
     ) -> Sequence[JobId] | None:
-        """One round: queue the mended, note the refused; returns who moved, or None where the fence has passed."""
+        """One round: queue patched jobs and store refused ones; returns the moved, None where the version is stale."""
         step = {"id": replay.id, "version": replay.version, "cursor_at": _cursor(patched_job, refused)}
         async with transaction(self._engine) as connection:
             if not await fetch(connection, STEP, step):
@@ -240,33 +240,33 @@ class ReplayTable:
         return moved
 
     async def enter(self, replay: Replay, state: ReplayState, detail: str | None = None) -> bool:
-        """Take the replay to its next state; False where the fence has passed."""
+        """Change the replay's state; False where the version is stale."""
         given = {"id": replay.id, "version": replay.version, "from_state": replay.state.value}
         return bool(await self._rows(ENTER, given | {"state": state.value, "detail": detail}))
 
     async def cancel(self, replay_id: ReplayId, tenant_scope: TenantId | None) -> bool:
-        """Stop it: what was replayed goes on, the rest stays dead. False where nothing can be stopped."""
+        """Cancel it: replayed jobs go on, the rest stays dead. False where it cannot be cancelled."""
         return bool(await self._rows(CANCEL, {"id": replay_id, "owner_id": tenant_scope}))
 
     async def stop(self, replay_id: ReplayId, reason: str) -> bool:
-        """Stop one that is under way, for a reason that its owner reads; False where it is not."""
+        """Stop an unfinished replay, with a reason for its owner; False where it is not under way."""
         return bool(await self._rows(STOP, {"id": replay_id, "reason": reason}))
 
     async def forget_empty(self, replay_id: ReplayId) -> bool:
-        """Remove one that is done and has found nothing; False where it has."""
+        """Delete a completed replay that found no letters; False for any other."""
         return bool(await self._rows(FORGET_EMPTY, {"id": replay_id}))
 
     async def resume(self, replay_id: ReplayId, tenant_scope: TenantId | None) -> bool:
-        """Go on although the canaries failed; False where it is not stopped."""
+        """Continue a stopped replay although its canaries failed; False where it is not stopped."""
         return bool(await self._rows(RESUME, {"id": replay_id, "owner_id": tenant_scope}))
 
     async def canaries(self, replay_id: ReplayId) -> Mapping[str, int]:
-        """How many canaries are in each state now."""
+        """The number of canaries by current state."""
         rows = await self._rows(STATES, {"id": replay_id, "canaries_only": True})
         return {row["state"]: row["jobs"] for row in rows}
 
     async def outcomes(self, replay_id: ReplayId) -> ReplayOutcomes:
-        """What became of its jobs so far."""
+        """Outcomes of its jobs so far."""
         async with transaction(self._engine) as connection:
             rows = await fetch(connection, STATES, {"id": replay_id, "canaries_only": False})
             refusals = await fetch(connection, REFUSALS, {"id": replay_id, "most": MOST_REFUSALS_SHOWN})
@@ -280,7 +280,7 @@ class ReplayTable:
         )
 
     async def replayed(self, replay_id: ReplayId) -> list[JobId]:
-        """The jobs that it gave back to work."""
+        """The jobs that it queued again."""
         return [JobId(row["job_id"]) for row in await self._rows(REPLAYED, {"id": replay_id})]
 
     async def _rows(self, query: str, parameters: Mapping[str, Any]) -> Sequence[Row]:
@@ -289,7 +289,7 @@ class ReplayTable:
 
 
 def _same(wanted: NewReplay, found: Replay) -> Replay:
-    """The replay that the key named before, if it is this one."""
+    """The stored replay of this key, if it is the same one."""
     if replay_parameters(wanted) | {"id": found.id} != replay_parameters(found):
         raise IdempotencyConflict(
             f"The idempotency key {wanted.idempotency_key!r} was used before with another replay.",
@@ -323,7 +323,7 @@ def _refusals(replay_id: ReplayId, refused: Sequence[Refused]) -> dict[str, Any]
 
 
 def _cursor(patched_job: Sequence[PatchedJob], refused: Sequence[Refused]) -> datetime | None:
-    """Where the next round begins to look; ties are told apart by what they have become."""
+    """Where the next round starts. Letters of equal time are told apart by their entries in `replay_jobs`."""
     looked_at = [one.letter for one in patched_job] + [one.letter for one in refused]
     return max((letter.rested_at for letter in looked_at), default=None)
 

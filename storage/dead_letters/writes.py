@@ -1,6 +1,6 @@
-"""What happens to dead letters besides a replay: put aside, retired, named by their cause, brought from elsewhere.
+"""Discards, retires, classifies and imports dead letters.
 
-Every statement takes a bounded number of rows, may be run by two at once, and moves each letter once.
+Every statement takes a bounded number of rows, may run concurrently, and moves each letter once.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from storage.rows import parameters_of
 log = structlog.get_logger()
 
 MOST_PER_ROUND = 1_000
-"""Rows per statement, so that a round is short and its locks are few."""
+"""Rows per statement, so that a round is short and locks few rows."""
 
 CHOSEN = f"SELECT j.id FROM jobs j WHERE {MEANT} AND {OF_TENANT} LIMIT :most FOR UPDATE SKIP LOCKED"  # noqa: S608 - constants inside another
 
@@ -89,23 +89,23 @@ SELECT id FROM stored
 
 
 class LetterTable:
-    """Writes of dead letters; a replay is `storage.dead_letters.replays`'s."""
+    """Writes of dead letters other than replays (`storage.dead_letters.replays`)."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
     async def discard(self, which: DeadLetters, *, most: int = MOST_PER_ROUND) -> list[JobId]:
-        """Put up to `most` of them aside: they stay dead and are no longer listed nor replayed."""
+        """Discard up to `most` of them: they stay dead and are no longer listed or replayed."""
         async with transaction(self._engine) as connection:
             return _ids(await fetch(connection, DISCARD, conditions(which) | {"most": most}))
 
     async def retire(self, *, older_than_days: int) -> int:
-        """Put a round of those aside that have been dead for so long; returns how many."""
+        """Discard a round of letters dead for more than `older_than_days`; returns how many."""
         async with transaction(self._engine) as connection:
             return len(await fetch(connection, RETIRE, {"days": older_than_days, "most": MOST_PER_ROUND}))
 
     async def name(self) -> int:
-        """Name a round of letters that died without a cause: by rescue, or under a version that knew none."""
+        """Set the cause of a round of letters that have none: from a rescue, or from a version without causes."""
         async with transaction(self._engine) as connection:
             rows = await fetch(connection, UNNAMED, {"most": MOST_PER_ROUND})
             if rows:
@@ -113,9 +113,10 @@ class LetterTable:
         return len(rows)
 
     async def bring(self, letters: Sequence[tuple[NewJob, str, str | None]]) -> list[JobId]:
-        """Store jobs that died elsewhere, of a reason, with a message; returns those that were not listed before.
+        """Import jobs that died elsewhere, with reason and message; returns those that were not listed before.
 
-        One that was put aside here is listed again as it was, as if it had died now; of two of one id the first counts.
+        A discarded letter of this id is listed again unchanged, as if it had died now. Of two with one id the first
+        counts.
         """
         if not letters:
             return []
@@ -136,7 +137,7 @@ def _death(reason: str, message: str | None) -> dict[str, str | None]:
 def _cause(reason: str, message: str | None) -> dict[str, str]:
     try:
         cause = cause_of(reason, message)
-    except Exception:  # the message of one letter, which others of its round must not pay for
+    except Exception:  # one unreadable message must not fail the others of its round
         log.exception("cause_unreadable", reason=reason)
         cause = cause_of(reason, None)
     return {"fingerprint": cause.fingerprint, "cause": cause.words}

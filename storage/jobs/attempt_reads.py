@@ -13,12 +13,12 @@ from schemas.money import NanoUsd
 from storage.database.statements import Row
 
 Content: TypeAlias = JsonObject | orjson.Fragment
-"""What was said: parsed, or as its text stands in Postgres, which is written out as it is."""
+"""A request or reply: parsed, or JSON text from Postgres that is written out unchanged."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AttemptView:
-    """One attempt with what was sent and what came back."""
+    """One attempt with its request and its reply."""
 
     id: AttemptId
     account: str
@@ -41,7 +41,7 @@ class AttemptView:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StoryError:
-    """One thing that went wrong: a complaint about a reply, or trouble instead of one."""
+    """One error: a complaint about a reply, or a failure without a reply."""
 
     attempt_id: AttemptId
     outcome: str | None
@@ -63,17 +63,17 @@ UNSURE_ENDS = frozenset(
         "operator",
     }
 )
-"""Outcomes of calls that may have been billed without an answer that was used; the last three were in suspense."""
+"""Outcomes of calls that may have been billed without a used answer; the last three were unresolved charges."""
 
 
 def paid_twice_possible(attempts: Sequence[AttemptView]) -> bool:
-    """Whether a call whose end nobody knew was followed by, or came beside, another that was paid for too."""
+    """Whether several attempts were or may have been paid, one of them with an unsure outcome."""
     paid = [attempt for attempt in attempts if attempt.state in {"posted", "suspense"}]
     return len(paid) > 1 and any(attempt.outcome in UNSURE_ENDS for attempt in paid)
 
 
 def errors_of(attempts: Sequence[AttemptView]) -> Iterator[StoryError]:
-    """What went wrong in these attempts, in their order; a valid reply, or one still awaited, is no error."""
+    """Errors of these attempts, in order; a valid or still awaited reply is none."""
     for attempt in attempts:
         if attempt.outcome not in {None, "valid"}:
             yield StoryError(
@@ -108,7 +108,7 @@ def attempt_view(row: Row) -> AttemptView:
 
 
 def attempt_text(row: Row) -> AttemptView:
-    """An attempt from a row in which request and reply are JSON text."""
+    """An attempt from a row whose request and reply are JSON text."""
     return attempt_view({**row, "request": _text(row["request"]), "reply": _text(row["reply"])})
 
 

@@ -46,7 +46,7 @@ RETURNING j.id
 
 
 class Claim(NamedTuple):
-    """A job of a message. Whoever has not heard the answer asks again under the same name, and under no other."""
+    """A job to claim. After a lost answer, repeat the claim under the same name, and no other."""
 
     job_id: JobId
     generation: int
@@ -54,7 +54,7 @@ class Claim(NamedTuple):
 
 
 def leased_job(row: Any, holder: str) -> LeasedJob:  # noqa: ANN401 - a row
-    """The job of a row, with the lease that `holder` has on it."""
+    """A job from its row, with `holder`'s lease."""
     job = job_from(row)
     until_at: datetime = row["lease_until"]
     return LeasedJob(

@@ -1,4 +1,4 @@
-"""One job at a time for its caller, many jobs at a time for Postgres: `JobTable` behind group commits."""
+"""Offers `JobTable` for single jobs: collects them into group commits."""
 
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
@@ -21,11 +21,11 @@ class LeaseRenewal(Protocol):
         """Renew the lease while the block runs; cancels the block when the lease is lost."""
 
     def stop_renewing(self, lease: Lease) -> None:
-        """Renew it no longer; what is left of the block is not cancelled."""
+        """Stop renewing this lease. The block's remaining work is not cancelled."""
 
 
 class GroupedJobs:
-    """What the pipeline asks of storage. A lease is over with the record that ends it, whatever its block does then."""
+    """The pipeline's storage. A recorded lease is renewed no longer, even where its block still runs."""
 
     def __init__(self, table: JobTable, lease_keeper: LeaseRenewal) -> None:
         self._holds = GroupCommitter[Claim, LeasedJob | None](table.hold)
@@ -36,11 +36,14 @@ class GroupedJobs:
         self._lease_keeper = lease_keeper
 
     async def hold(self, job_id: JobId, generation: int, claim: str | None = None) -> LeasedJob | None:
-        """Take the job; None when it is taken, stale or at rest. By the name of a claim it may be asked again."""
+        """Claim the job; None when it is claimed, stale, stopped, past its deadline or terminal.
+
+        A named claim may be repeated.
+        """
         return await self._holds.submit(Claim(job_id, generation, claim))
 
     async def open(self, attempt: OpenedAttempt) -> bool:
-        """Make the attempt durable; False when the epoch or the fence has passed."""
+        """Make the attempt durable; False when the epoch or the fence is stale, or the grant too old."""
         return await self._opens.submit(attempt)
 
     async def record(self, lease: Lease, closed: ClosedAttempt | None, decision: Decision) -> bool:
@@ -51,11 +54,11 @@ class GroupedJobs:
         return kept
 
     async def suspended(self, job_id: JobId) -> Sequence[OpenedAttempt]:
-        """The job's attempts whose end nobody knows, the latest first."""
+        """The job's attempts of unknown outcome, latest first."""
         return await self._table.suspended(job_id)
 
     async def hand_back(self, lease: Lease) -> bool:
-        """Give up the lease at once; False when it was lost."""
+        """Give up the lease at once; False when it was lost or the job is synchronous."""
         return await self._returns.submit(lease)
 
     def renewing(self, lease: Lease) -> AbstractAsyncContextManager[None]:

@@ -1,6 +1,6 @@
-"""Handing jobs back: a process that ends gives up its leases at once, and no death is counted.
+"""Hands jobs back: an ending process gives up its leases at once, and no death is counted.
 
-What was being called is in suspense, because nobody waits for the answer any more and it may have been billed.
+Running calls become unresolved charges: their answers are no longer awaited and may be billed.
 """
 
 from collections.abc import Sequence
@@ -44,13 +44,16 @@ FROM attempts WHERE job_id = :job_id AND state = 'suspense' ORDER BY opened_at D
 
 
 async def suspended(engine: AsyncEngine, job_id: JobId) -> list[OpenedAttempt]:
-    """What was called for this job and is in suspense, the latest first. Raises PostgresUnavailable."""
+    """The job's unresolved charges, latest first. Raises PostgresUnavailable."""
     async with transaction(engine) as connection:
         return [opened_from(row) for row in await fetch(connection, SUSPENDED, {"job_id": job_id})]
 
 
 async def hand_back(engine: AsyncEngine, leases: Sequence[Lease]) -> list[bool]:
-    """Queue these jobs again under new generations; False where the lease was lost. Raises PostgresUnavailable."""
+    """Queue these jobs again under new generations; suspects wait to run alone. Raises PostgresUnavailable.
+
+    False where the lease was lost or the job is synchronous.
+    """
     given = {"id": [lease.job_id for lease in leases], "fence": [lease.fence for lease in leases]}
     async with transaction(engine) as connection:
         rows = await fetch(connection, HAND_BACK, given)

@@ -53,7 +53,7 @@ FROM jobs j JOIN unnest(CAST(:tenant_id AS text[]), CAST(:idempotency_key AS tex
 async def insert_rows(
     connection: AsyncConnection, jobs: Sequence[NewJob], state: JobState, *, holder: str | None, lease_seconds: float
 ) -> dict[str, Any]:
-    """Insert jobs, held by `holder` where there is one; returns the rows of those that are new, by id."""
+    """Insert jobs, claimed by `holder` if given; returns the new rows by id."""
     terms = {"state": state.value, "holder": holder, "lease_seconds": lease_seconds}
     rows = await fetch(connection, INSERT_NEW, columns([parameters_of(job) for job in jobs]) | terms)
     return {row["id"]: row for row in rows}
@@ -62,7 +62,7 @@ async def insert_rows(
 async def submitted_before(
     connection: AsyncConnection, jobs: Sequence[NewJob]
 ) -> dict[tuple[str, str | None], Submission]:
-    """The stored jobs that have the idempotency keys of these, by tenant and key. Raises IdempotencyConflict."""
+    """Stored jobs with the idempotency keys of these, by tenant and key. Raises IdempotencyConflict."""
     if not jobs:
         return {}
     keys = {"tenant_id": [job.tenant_id for job in jobs], "idempotency_key": [job.idempotency_key for job in jobs]}
@@ -79,5 +79,5 @@ async def submitted_before(
 
 
 def unpatched(request_digest: str) -> str:
-    """The digest of what the caller sent; a replay that changed the request has written its mark before it."""
+    """The digest of the caller's request, without the prefix of a replay that changed it."""
     return request_digest.rpartition(":")[2]

@@ -30,7 +30,7 @@ WHERE j.tenant_id = :tenant_id
   AND (CAST(:after AS text) IS NULL OR (j.created_at, j.id) < (CAST(:after_at AS timestamptz), CAST(:after AS text)))
 ORDER BY j.created_at DESC, j.id DESC LIMIT :most
 """
-"""Whatever runs has a lease: saying so lets the listing use the index of leases."""
+"""Running jobs have a lease; the condition on it lets the listing use the index of leases."""
 
 JOBS_CURSOR = "SELECT created_at AS at FROM jobs WHERE id = :after AND tenant_id = :tenant_id"
 JOB = "SELECT * FROM jobs WHERE id = :id AND tenant_id = :tenant_id"
@@ -59,12 +59,12 @@ WHERE usage IS NOT NULL GROUP BY account, model
 """Ids of attempts are in the order of their making."""
 
 LATEST_ATTEMPTS = 2_000
-"""Enough for a mean of each model in use, and read from the primary key in a few milliseconds."""
+"""Enough for a mean of each model in use; a few milliseconds by the primary key."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobView:
-    """A job as a listing shows it: no bodies."""
+    """A job in a listing, without bodies."""
 
     id: JobId
     tenant_id: TenantId
@@ -88,7 +88,7 @@ class JobView:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobStory:
-    """Everything about one job; a dead letter is the story of a job at rest in failure."""
+    """Everything about one job; for a dead job this is its dead letter."""
 
     job: JobView
     body: JsonObject
@@ -99,18 +99,18 @@ class JobStory:
 
     @property
     def first_error(self) -> StoryError | None:
-        """What went wrong first, over all lives of the job."""
+        """The first error over all lives of the job."""
         return next(errors_of(self.attempts), None)
 
     @property
     def last_error(self) -> StoryError | None:
-        """What went wrong last."""
+        """The last error."""
         return next(errors_of(self.attempts[::-1]), None)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobFilter:
-    """Which jobs a listing wants; None is any. `after` is the last id of the page before."""
+    """Filters a listing; None is any. `after` is the last id of the previous page."""
 
     state: JobState | None = None
     lane: Lane | None = None
@@ -126,7 +126,7 @@ class Reads:
         self._engine, self._listings = engine, listings or Listings(engine)
 
     async def jobs(self, tenant_id: TenantId, wanted: JobFilter) -> Sequence[JobView]:
-        """Jobs of a tenant, newest first. Raises NotFound for a cursor that is none of its jobs."""
+        """Jobs of a tenant, newest first. Raises NotFound for a cursor that is not one of its jobs."""
         terms = {"tenant_id": tenant_id, "state": wanted.state, "lane": wanted.lane, "batch_id": wanted.batch_id}
         async with self._listings.transaction(tenant_id) as connection:
             at = await cursor_moment(connection, JOBS_CURSOR, wanted.after, {"tenant_id": tenant_id})
@@ -154,17 +154,17 @@ class Reads:
         )
 
     async def rested(self, job_id: JobId) -> JobResult | None:
-        """A job's end, or None while it is not at rest."""
+        """The job's result; None while it is not terminal."""
         rows = await self._rows(RESTED, id=job_id)
         return _rested_from(rows[0]) if rows else None
 
     async def summary(self, batch_id: BatchId, tenant_id: TenantId) -> BatchSummary:
-        """How a batch of this tenant is doing, counted over its jobs."""
+        """Progress of a batch of this tenant, counted over its jobs."""
         async with self._listings.transaction(tenant_id) as connection:
             return await summary_of(connection, batch_id, tenant_id)
 
     async def depths(self) -> dict[tuple[Lane, JobState], int]:
-        """How many jobs are not at rest, by lane and state."""
+        """The number of non-terminal jobs by lane and state."""
         rows = await self._rows(DEPTHS)
         return {(Lane(row["lane"]), JobState(row["state"])): row["jobs"] for row in rows}
 

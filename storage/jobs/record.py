@@ -1,4 +1,4 @@
-"""Records what attempts came to: closes them, books their cost, and changes the states of their jobs."""
+"""Records outcomes of attempts: closes them, books their cost, and changes the states of their jobs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -122,7 +122,7 @@ class Record:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DecisionRow:
-    """One decision as the parameters of `DECIDE`. `booked` is what its attempt cost."""
+    """Parameters of `DECIDE` for one decision. `booked` is the cost of its attempt."""
 
     id: JobId
     fence: int
@@ -142,7 +142,7 @@ class DecisionRow:
 
     @property
     def parameters(self) -> JsonObject:
-        """By the names of the statement."""
+        """Values by the statement's parameter names."""
         return {name: getattr(self, name) for name in _COLUMNS}
 
 
@@ -169,7 +169,7 @@ async def record(engine: AsyncEngine, records: Sequence[Record]) -> list[bool]:
 
 
 def decision_row(lease: Lease, decision: Decision, booked: int) -> DecisionRow:
-    """What a decision changes about its job."""
+    """The changes of a decision to its job."""
     job_id, fence = lease.job_id, lease.fence
     match decision:
         case Complete(reply=reply, output=output, note=note):

@@ -1,7 +1,7 @@
-"""Answers that were given before, to be given again to the same whole request of the same tenant.
+"""Finds an earlier answer to the same whole request of the same tenant.
 
-The cache is the completed jobs themselves, found by the digest of their canonical request (index `jobs_same_answer`):
-every one of them met its contract, which is part of the request. Nothing is written and nothing grows stale twice.
+The cache is the completed jobs themselves, by the digest of their canonical request (index `jobs_same_answer`). Each
+answer met its contract, which is part of the request. Nothing is written, so no copy can grow stale.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ ORDER BY j.rested_at DESC LIMIT 1
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StoredAnswer:
-    """A reply that met its contract, and the job that it was given to."""
+    """A reply that met its contract, and its job."""
 
     job_id: JobId
     reply: JsonObject
@@ -32,7 +32,7 @@ class StoredAnswer:
 
 
 class AnswerReads:
-    """The exact cache."""
+    """The exact-match cache."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine

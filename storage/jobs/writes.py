@@ -1,8 +1,8 @@
-"""The writes of a job's life: insert, hold, open, record, heartbeat, cancel. Each is one statement for many jobs.
+"""Writes jobs: insert, claim, open, record, renew, cancel. Each is one statement for many jobs.
 
-Invariants: every write after `hold` names the fence; a write whose fence has passed changes no job and no result, but
-its cost is still booked, so that the ledger equals the bill. And locks on many jobs are taken in the order of their
-ids, jobs before attempts, so that heartbeats, records, claims and cancellations never wait for each other in a circle.
+Invariants: every write after `hold` names the fence. A write with a stale fence changes no job and no result, but its
+cost is still booked, so that the ledger equals the bill. Many jobs are locked in the order of their ids, jobs before
+attempts, so that heartbeats, records, claims and cancellations cannot deadlock.
 """
 
 from collections.abc import Collection, Sequence
@@ -26,8 +26,8 @@ from storage.jobs.record import Record, record
 from storage.rows import accepted_from, opened_parameters, parameters_of
 
 OPENED_WITHIN_SECONDS = 300.0
-"""How old a grant may be when its attempt is opened. Well below the gate's lifetime of a reservation (660 s): one that
-ran out without a row is given back, and a row that came after that would be sent without reserved money."""
+"""Greatest age of a grant when its attempt is opened, well below the gate's lifetime of a reservation (660 s). An
+expired reservation without a row is released, so a row stored after that would be sent without reserved money."""
 
 CURRENT_EPOCH = "SELECT epoch FROM ledger_epoch FOR SHARE"
 
@@ -69,7 +69,7 @@ UPDATE jobs j SET dispatched_at = clock_timestamp() FROM published p WHERE j.id 
 
 
 class JobTable:
-    """Writes of many jobs at once; results are in the order of what was given."""
+    """Writes many jobs at once; results are in the order of the arguments."""
 
     def __init__(self, engine: AsyncEngine, *, holder: str, lease_seconds: float) -> None:
         self._engine = engine
@@ -79,7 +79,7 @@ class JobTable:
     async def insert(self, jobs: Sequence[NewJob], *, held: bool = False) -> list[Submission]:
         """Store jobs, idempotently by (tenant, key). Raises IdempotencyConflict, and then stores none of them.
 
-        Those that are held wait for what the canary of their batch says (`storage.batches.stop_losses`).
+        `held` jobs wait for the canary of their batch (`storage.batches.stop_losses`).
         """
         state = JobState.WAITING if held else JobState.QUEUED
         async with transaction(self._engine) as connection:
@@ -95,7 +95,7 @@ class JobTable:
         ]
 
     async def insert_running(self, job: NewJob) -> LeasedJob | Submission:
-        """Store a job that is born running in this process. Raises IdempotencyConflict."""
+        """Store a job that already runs in this process. Raises IdempotencyConflict."""
         async with transaction(self._engine) as connection:
             stored = await insert_rows(
                 connection, [job], JobState.RUNNING, holder=self._holder, lease_seconds=self._lease_seconds
@@ -110,7 +110,7 @@ class JobTable:
         return LeasedJob(job=replace(held.job, contract=job.contract), lease=held.lease)
 
     async def named_by_key(self, job: NewJob) -> Submission | None:
-        """The stored job that has the idempotency key of this one. Raises IdempotencyConflict."""
+        """The stored job with this job's idempotency key. Raises IdempotencyConflict."""
         if job.idempotency_key is None:
             return None
         async with transaction(self._engine) as connection:
@@ -118,9 +118,10 @@ class JobTable:
         return named.get((job.tenant_id, job.idempotency_key))
 
     async def hold(self, claims: Sequence[Claim | tuple[JobId, int]]) -> list[LeasedJob | None]:
-        """Take jobs by compare-and-set on generation and state; None for what is taken, stale, stopped or at rest.
+        """Claim jobs by compare-and-set on generation and state; None for those that cannot be claimed.
 
-        A claim with a name may be repeated: what it has taken already is the same lease, renewed.
+        Those are claimed by another, stale, stopped by an operator, past their deadline, or terminal. A named claim may
+        be repeated: a job that it already claimed returns under the same lease, renewed.
         """
         named = [Claim(*claim) for claim in claims]
         terms = {"holder": self._holder, "lease_seconds": self._lease_seconds}
@@ -136,7 +137,7 @@ class JobTable:
         return [held.pop(claim.job_id, None) for claim in named]
 
     async def renew(self, leases: Sequence[Lease]) -> Collection[JobId]:
-        """Extend leases; returns the ids that are still held."""
+        """Extend leases; returns the ids of jobs still held."""
         parameters = {
             "id": [lease.job_id for lease in leases],
             "fence": [lease.fence for lease in leases],
@@ -147,9 +148,9 @@ class JobTable:
         return {JobId(row["id"]) for row in rows}
 
     async def open(self, attempts: Sequence[OpenedAttempt]) -> list[bool]:
-        """Make attempts durable under the current epoch; False where the epoch, the fence or the time to has passed.
+        """Make attempts durable under the current epoch; False where the epoch or fence is stale, or the grant too old.
 
-        Safe to call twice: whoever did not hear that it was committed may ask again.
+        Safe to call twice, for callers whose reply was lost.
         """
         async with transaction(self._engine) as connection:
             [epoch] = await fetch(connection, CURRENT_EPOCH, {})
@@ -164,19 +165,19 @@ class JobTable:
         return await record(self._engine, records)
 
     async def suspended(self, job_id: JobId) -> list[OpenedAttempt]:
-        """The job's attempts whose end nobody knows, the latest first."""
+        """The job's attempts of unknown outcome, latest first."""
         return await suspended(self._engine, job_id)
 
     async def hand_back(self, leases: Sequence[Lease]) -> list[bool]:
-        """Give up leases at once, without a death; False where the lease was lost."""
+        """Give up leases at once, without a death; False where the lease was lost or the job is synchronous."""
         return await hand_back(self._engine, leases)
 
     async def cancel(self, job_id: JobId, tenant_id: TenantId | None) -> bool:
-        """Cancel a job that is not at rest; a tenant of None is the operator's."""
+        """Cancel a non-terminal job; a tenant of None is the operator."""
         async with transaction(self._engine) as connection:
             return bool(await fetch(connection, CANCEL, {"id": job_id, "tenant_id": tenant_id}))
 
     async def mark_dispatched(self, job_ids: Sequence[JobId]) -> None:
-        """Count these jobs as published."""
+        """Mark these jobs as published."""
         async with transaction(self._engine) as connection:
             await run(connection, MARK_DISPATCHED, {"id": list(job_ids)})

@@ -1,6 +1,6 @@
-"""Thresholds that a budget has passed: each once per window and limit, however often it is told, and who heard of it.
+"""Stores thresholds that budgets have passed, each once per window and limit, and their delivery.
 
-The unique key is the promise; the rest of a row says how it is being delivered.
+The unique key guarantees that; the rest of a row is the state of delivery.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from storage.ledger.counted_scope import SCOPE_OF_TENANT
 
 MOST_PER_ROUND = 100
 DELIVERED_WITHIN_SECONDS = 3 * 86_400.0
-"""A threshold is sent for so long; later the news that half of a budget is spent is of no use."""
+"""How long a threshold is sent; later the news that half of a budget is spent is useless."""
 
 RECORD = """
 INSERT INTO budget_thresholds (scope, time_window, limit_nano_usd, percent, settled_nano_usd, full_at)
@@ -47,8 +47,8 @@ SELECT CASE WHEN scope ~ '^(user|batch|prompt):' THEN split_part(scope, ':', 1) 
     count(*) AS times
 FROM budget_thresholds GROUP BY 1, 2 ORDER BY 1, 2
 """
-"""One sum for all users, one for all batches and one for all prompts. Each name would be a series of its own, and
-metrics would show it."""
+"""One sum each for all users, all batches and all prompts: every name would be a metric series of its own, and metrics
+would expose it."""
 
 BURN = f"""
 SELECT {SCOPE_OF_TENANT} AS scope, c.item ->> 1 AS time_window, sum(l.nano_usd)::bigint AS nano_usd
@@ -60,7 +60,7 @@ GROUP BY 1, 2
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ThresholdReached:
-    """Settled money reached a percentage of a limit; `full_at` is when all of it is spent at the present burn."""
+    """Settled money reached a percentage of a limit; at the present burn rate all is spent at `full_at`."""
 
     scope: str
     window: str
@@ -72,7 +72,7 @@ class ThresholdReached:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StoredThreshold:
-    """The same, durable. `sends` is how often it was sent."""
+    """A stored threshold. `sends` is how often it was sent."""
 
     id: int
     passed: ThresholdReached
@@ -87,26 +87,26 @@ class ThresholdTable:
         self._engine = engine
 
     async def record(self, passed: Sequence[ThresholdReached]) -> list[StoredThreshold]:
-        """Write down what is new of these; returns that. Safe to call again with the same."""
+        """Store these and return the new ones. Safe to call twice."""
         if not passed:
             return []
         rows = [{name: getattr(each, name) for name in ThresholdReached.__dataclass_fields__} for each in passed]
         return [_stored(row) for row in await self._rows(RECORD, **columns(rows))]
 
     async def due(self, most: int = MOST_PER_ROUND) -> list[StoredThreshold]:
-        """What waits to be delivered."""
+        """Thresholds to deliver now."""
         return [_stored(row) for row in await self._rows(DUE, most=most, within_seconds=DELIVERED_WITHIN_SECONDS)]
 
     async def sent(self, number: int, *, heard: bool, again_seconds: float = 0.0) -> None:
-        """Remember a delivery, or when to try the next."""
+        """Record a delivery, or when to send again."""
         await self._rows(SENT, id=number, heard=heard, again_seconds=again_seconds)
 
     async def counts(self) -> dict[tuple[str, int], int]:
-        """How often each scope has passed each percentage; users, batches and prompts as one of their kind."""
+        """How often each scope passed each percentage; users, batches and prompts as one scope each."""
         return {(row["counted"], row["percent"]): row["times"] for row in await self._rows(COUNTS)}
 
     async def burn(self, seconds: float) -> dict[tuple[str, str], NanoUsd]:
-        """What was spent lately, by scope and window."""
+        """Recent spend by scope and window."""
         rows = await self._rows(BURN, seconds=seconds)
         return {(row["scope"], row["time_window"]): NanoUsd(row["nano_usd"]) for row in rows}
 

@@ -1,9 +1,9 @@
-"""Sealing the ledger: what is old is added up once, so that a rebuild and an audit read what is new.
+"""Seals the ledger: adds up old entries once, so that a rebuild and an audit read only new ones.
 
-Entries get their ids before they are committed, so the newest id that can be seen says nothing of those below it. A
-mark remembers it together with a transaction that began after it was seen. Whoever books has locked its job, and so has
-its transaction's number, before it draws an id: all that may still book below the mark have lower numbers, and once
-those have ended, every entry up to the mark is there or never will be.
+Entries get their ids before they commit, so the newest visible id says nothing of those below it. A mark stores that id
+together with a transaction that began after it was seen. A booking transaction locks its job, and so has its number,
+before it draws an id: all that may still book below the mark have lower numbers. Once those have ended, every entry up
+to the mark is there or never will be.
 
 Invariant: an entry is in the sealed sums exactly when its id is at most `sealed_to`.
 """
@@ -18,13 +18,13 @@ from storage.ledger.counted_scope import SCOPE_OF_TENANT
 log = structlog.get_logger()
 
 MOST_SEALED = 50_000
-"""Entries in one transaction: a second or two of work, far from any time-out."""
+"""Entries per transaction: a second or two of work, far from any time-out."""
 
 MOST_AT_ONCE = 10 * MOST_SEALED
-"""Entries in one call, so that other duties are not kept waiting for longer than some seconds."""
+"""Entries per call, so that other duties wait some seconds at most."""
 
 KEPT_DAYS = 64
-"""Twice the longest window: sums of windows that ended before are dropped."""
+"""Twice the longest window; sums of windows that ended before are deleted."""
 
 STAND = """
 SELECT sealed_to, marked_to, (SELECT COALESCE(max(id), 0) FROM ledger) AS newest,
@@ -32,10 +32,10 @@ SELECT sealed_to, marked_to, (SELECT COALESCE(max(id), 0) FROM ledger) AS newest
     marked_before > pg_snapshot_xmax(pg_current_snapshot()) AS foreign_mark
 FROM tenant_ledger_seal FOR UPDATE
 """
-"""A mark from the future is one of another cluster: the database was dumped there and restored here."""
+"""A mark from the future comes from another cluster: the database was dumped there and restored here."""
 
 MARK = "UPDATE tenant_ledger_seal SET marked_to = GREATEST(sealed_to, :newest), marked_before = pg_current_xact_id()"
-"""In a transaction that has seen the newest id before it got its own number."""
+"""Runs in a transaction that saw the newest id before it got its own number."""
 
 SEAL = f"""
 WITH booked AS (
@@ -56,22 +56,22 @@ UPDATE tenant_ledger_seal SET sealed_to = :up_to
 """  # noqa: S608 - constants inside another
 
 SKIP = "UPDATE tenant_ledger_seal SET sealed_to = :after + 1 WHERE sealed_to = :after RETURNING sealed_to"
-"""Skips the entry that failed and no other: whoever seals beside this process may have skipped it meanwhile."""
+"""Skips only the entry that failed: a concurrent process may have skipped it already."""
 
 MOST_SCOPE_BYTES = 1_000
-"""A longer scope, which no request may name any more, fits no index: its digest is the key, its text a column."""
+"""A longer scope, which requests may no longer name, fits no index: its digest is the key, its text a column."""
 
 UNSEALABLE = ("22", "54")
-"""SQLSTATEs of a value that cannot be added up: data exceptions and program limits. Any other fault seals nothing."""
+"""SQLSTATE classes of values that cannot be added up: data exceptions, program limits. Other errors seal nothing."""
 
 SMALLER = 16
-"""How much smaller a round becomes that met such a value, down to the one entry that has it."""
+"""Divides the size of a round that met such a value, down to a single entry."""
 
 FORGET = "DELETE FROM tenant_sealed_sums WHERE last_at < statement_timestamp() - make_interval(days => :days)"
 
 
 class _UnsealableError(Exception):
-    """An entry behind `after` cannot be added up; the statement's error is the cause."""
+    """An entry after `after` cannot be added up; the statement's error is the cause."""
 
     def __init__(self, after: int) -> None:
         super().__init__(after)
@@ -79,7 +79,7 @@ class _UnsealableError(Exception):
 
 
 class SealTable:
-    """How far the ledger has been added up."""
+    """The progress of sealing."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
@@ -87,8 +87,8 @@ class SealTable:
     async def seal(self) -> int:
         """Add up what the last mark covers, or set the next mark; returns how many ids were sealed.
 
-        An entry that cannot be added up is logged and left out, and holds up no other. Safe beside itself: one row is
-        locked by whoever seals. A long ledger of an earlier version takes many rounds.
+        An entry that cannot be added up is logged and left out, and blocks no other. Safe to run concurrently: it locks
+        one row. A long ledger of an earlier version takes many rounds.
         """
         sealed, most, moved = 0, MOST_SEALED, 1
         while moved and sealed < MOST_AT_ONCE:

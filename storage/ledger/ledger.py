@@ -1,7 +1,7 @@
-"""Money as Postgres knows it: the epoch, balances for a rebuild of Redis, suspense, and adjusting entries.
+"""Reads and corrects money in Postgres: epoch, balances for a rebuild of Redis, unresolved charges, adjustments.
 
-Invariants: a ledger row is never changed or deleted, so a balance is a sum; and an attempt is closed once, by the state
-test inside the statement, so that two processes that resolve the same suspense book it once.
+Invariants: ledger rows are never changed or deleted, so a balance is a sum. An attempt is closed once, by a state test
+in the statement, so that two processes that resolve the same charge book it once.
 """
 
 from collections.abc import Collection, Sequence
@@ -22,7 +22,7 @@ from storage.rows import grant_from, unsettled_from
 
 MOST_PER_ROUND = 1_000
 ORPHANED_AFTER_SECONDS = 900.0
-"""An attempt of a job that nobody runs any more may still be closed by its zombie; after this it is suspended."""
+"""A worker that lost its job may still close the attempt; after this time the attempt becomes an unresolved charge."""
 
 EPOCH = "SELECT epoch FROM ledger_epoch"
 
@@ -34,7 +34,8 @@ UPDATE ledger_epoch SET epoch = epoch + 1 RETURNING epoch
 COUNTERS_CARRIED = "SELECT counters_carried FROM tenant_ledger_seal"
 
 SEALED_TO = "SELECT sealed_to FROM tenant_ledger_seal"
-"""Asked in front of the sums, of the same snapshot: given as a value, the planner knows how little lies beyond it."""
+"""Read before the sums, in the same snapshot: given as a value, it lets the planner know how few entries lie beyond
+it."""
 
 SNAPSHOT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
@@ -54,7 +55,7 @@ SELECT scope, time_window, LEAST(sum(settled), 9223372036854775807)::bigint AS s
     LEAST(sum(reserved), 9223372036854775807)::bigint AS reserved
 FROM parts GROUP BY 1, 2
 """  # noqa: S608 - constants inside another
-"""What is reserved stands under the name of its stamp, by which it is settled in Redis."""
+"""Reserved money counts under the scope as its stamp has it, by which Redis settles it."""
 
 AUDITED = f"""
 WITH parts AS (
@@ -150,7 +151,7 @@ SELECT seq FROM entry
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Balance:
-    """What one scope has spent and has reserved in one window; suspense counts as reserved."""
+    """Spent and reserved money of one scope in one window; unresolved charges count as reserved."""
 
     scope: str
     window: str
@@ -160,7 +161,7 @@ class Balance:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AuditedSum:
-    """What a scope has spent in a window by the ledger: up to now, and up to a moment before Redis was looked at."""
+    """A scope's spend in a window by the ledger: up to now, and up to a moment before Redis was read."""
 
     scope: str
     window: str
@@ -170,7 +171,7 @@ class AuditedSum:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AuditedLedger:
-    """One snapshot of Postgres to hold Redis against. `ends` are those of the attempts that were asked about."""
+    """One snapshot of Postgres to compare with Redis. `ends` are those of the requested attempts."""
 
     sums: Sequence[AuditedSum]
     open_before: frozenset[AttemptId]
@@ -179,7 +180,7 @@ class AuditedLedger:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RebuiltLedger:
-    """All that a rebuild of Redis needs, from one snapshot under a new epoch. `unsettled` is the carried set."""
+    """A rebuild's data, in one snapshot under a new epoch. `unsettled` are the reservations to carry."""
 
     epoch: int
     balances: Sequence[Balance]
@@ -187,32 +188,32 @@ class RebuiltLedger:
 
 
 class LedgerTable:
-    """The ledger's reads for a rebuild and its rare writes; the everyday POST is part of `JobTable.record`."""
+    """The ledger's reads for a rebuild, and its rare writes; usual entries are part of `JobTable.record`."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
     async def epoch(self) -> int:
-        """The current epoch: grants of any other may not be sent."""
+        """The current epoch; grants of any other may not be sent."""
         [row] = await self._rows(EPOCH)
         return int(row["epoch"])
 
     async def counters_carried(self) -> bool:
-        """Whether Redis was rebuilt since users and prompts count by their tenant."""
+        """Whether Redis was rebuilt since users and prompts are counted per tenant."""
         [row] = await self._rows(COUNTERS_CARRIED)
         return bool(row["counters_carried"])
 
     async def balances(self, since: datetime) -> list[Balance]:
-        """Sums per scope and window. Windows in which nothing was booked since may be missing."""
+        """Sums per scope and window; windows without entries since then may be missing."""
         async with transaction(self._engine) as connection:
             await run(connection, SNAPSHOT, {})
             return await _balances(connection, since)
 
     async def rebuild(self, since: datetime) -> RebuiltLedger:
-        """Raise the epoch and read the books under it.
+        """Raise the epoch and read the ledger under it.
 
-        Raising waits for the opens that hold the old epoch, so every attempt that may be sent is in the snapshot.
-        The caller writes Redis and sets the epoch key there last.
+        Raising waits for opens under the old epoch, so every attempt that may be sent is in the snapshot. The caller
+        writes Redis and sets the epoch key there last.
         """
         async with transaction(self._engine) as connection:
             [raised] = await fetch(connection, RAISE_EPOCH, {})
@@ -235,7 +236,7 @@ class LedgerTable:
     async def audited(
         self, attempt_ids: Sequence[AttemptId], *, windows: Collection[str], since: datetime, before: datetime
     ) -> AuditedLedger:
-        """Sums of these windows, what was open before a moment, and the ends of these attempts, of one snapshot.
+        """In one snapshot: sums of these windows, attempts open before a moment, and the ends of these attempts.
 
         `since` is when the earliest of the windows began, or earlier.
         """
@@ -257,28 +258,31 @@ class LedgerTable:
         return [unsettled_from(row) for row in rows]
 
     async def ends(self, attempt_ids: Sequence[AttemptId]) -> dict[AttemptId, SettledEnd]:
-        """How these attempts stand; those that were never opened are missing."""
+        """The state of these attempts; those that were never opened are missing."""
         rows = await self._rows(ENDS, ids=list(attempt_ids))
         return {AttemptId(row["id"]): _end(row) for row in rows}
 
     async def suspend_orphans(self, *, older_seconds: float = ORPHANED_AFTER_SECONDS) -> int:
-        """Suspend attempts that a cancelled or rested job left open when its worker died; returns how many."""
+        """Suspend old open attempts whose job no longer runs under their fence; returns how many."""
         return len(await self._rows(SUSPEND_ORPHANS, older_seconds=older_seconds, most=MOST_PER_ROUND))
 
     async def post(self, attempt_id: AttemptId, cost_nano_usd: NanoUsd) -> bool:
-        """Resolve a suspense by a cost that was looked up; False when somebody had resolved it."""
+        """Resolve an unresolved charge at a cost that was looked up; False when it was resolved before."""
         return await self._resolve(attempt_id, AttemptState.POSTED, "post", cost_nano_usd)
 
     async def release(self, attempt_id: AttemptId) -> bool:
-        """Resolve a suspense that was never billed; False when somebody had resolved it."""
+        """Resolve an unresolved charge that was never billed; False when it was resolved before."""
         return await self._resolve(attempt_id, AttemptState.RELEASED, "release", NanoUsd(0))
 
     async def presume(self, unsettled: Unsettled) -> bool:
-        """Resolve a suspense at its reservation because nobody can say more; an adjusting entry may follow."""
+        """Resolve an unresolved charge at its reservation, as nothing more is known; an adjustment may follow.
+
+        False when it was resolved before.
+        """
         return await self._resolve(unsettled.attempt_id, AttemptState.POSTED, "presumed", unsettled.grant.cost_nano_usd)
 
     async def adjust(self, attempt_id: AttemptId, nano_usd: int) -> int:
-        """Add a correction, positive or negative, to an attempt; returns its number. Raises NotFound."""
+        """Add a positive or negative correction to an attempt; returns its number. Raises NotFound."""
         async with transaction(self._engine) as connection:
             await run(connection, LOCK_JOB, {"id": attempt_id})
             rows = await fetch(connection, ADJUST, {"id": attempt_id, "nano_usd": nano_usd})

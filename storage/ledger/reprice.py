@@ -1,7 +1,7 @@
-"""History under other prices: what was posted from a provider's usage, and the entries that correct it.
+"""Reprices history: reads attempts posted from a provider's usage, and books corrections.
 
-Invariant: an attempt's `post` and `reprice` entries sum to its cost under the last prices that it was given, so giving
-the same twice adds nothing. Corrections by an invoice (`adjust`) are facts, and are left alone.
+Invariant: an attempt's `post` and `reprice` entries sum to its cost under the last prices applied, so applying the same
+prices twice adds nothing. Corrections by an invoice (`adjust`) are facts, and stay as they are.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ from storage.database.statements import Row, fetch, run
 from storage.rows import usage_from
 
 MOST_PER_ROUND = 1_000
-"""Attempts per transaction: their jobs are locked for some tens of milliseconds."""
+"""Attempts per transaction; their jobs are locked for some tens of milliseconds."""
 
 POSTED = """
 SELECT a.id, a.account, a.model, a.usage, a.opened_at, a.tier AS served,
@@ -70,7 +70,7 @@ SELECT id, nano_usd FROM entries
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PostedAttempt:
-    """What a price is applied to again. `tier` is the one that was asked for, `served` the one that answered."""
+    """An attempt to price again. `tier` was requested, `served` is the tier that answered."""
 
     id: AttemptId
     target: Target
@@ -95,7 +95,10 @@ class RepriceTable:
             return [_posted(row) for row in await fetch(connection, POSTED, asked)]
 
     async def correct(self, costs: Mapping[AttemptId, NanoUsd], *, dry_run: bool) -> Sequence[NanoUsd]:
-        """Book what these attempts have cost more or less than was booked; returns the differences that there were."""
+        """Book differences between these costs and the booked ones; returns those that are not zero.
+
+        With `dry_run` it books nothing.
+        """
         given = {"id": list(costs), "nano_usd": list(costs.values())}
         async with transaction(self._engine) as connection:
             if dry_run:

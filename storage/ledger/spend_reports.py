@@ -1,7 +1,7 @@
-"""What was spent, on whom and for what, and what of it bought nothing: sums of the ledger, asked by an operator.
+"""Reports spend, and the wasted part of it, as sums over the ledger.
 
-The ledger is read as it is, in parallel and without a roll-up that could disagree with it: a year of a million entries
-by tenant and day takes well under a second (`bench/store/spend.py`).
+It reads the ledger itself, in parallel, without a roll-up that could disagree with it: a year of a million entries by
+tenant and day takes well under a second (`bench/store/spend.py`).
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from storage.database.statements import Row, fetch, run
 By: TypeAlias = Literal["tenant", "user", "model", "prompt", "lane", "tier", "batch", "day", "cause"]
 
 MOST_ROWS = 10_000
-"""More than an operator reads, and less than a process has to fear; the dearest come first."""
+"""More than an operator reads, and few enough for memory; the most expensive come first."""
 
 _COLUMNS: dict[By, str] = {
     "tenant": "tenant_id",
@@ -42,12 +42,12 @@ GROUP BY {numbers} ORDER BY {order} LIMIT :most
 """
 
 ROOM_TO_SORT = "SET LOCAL work_mem = '64MB'"
-"""The groups of a year fit into memory; by default they would be sorted on disk."""
+"""Fits a year's groups into memory; by default they would be sorted on disk."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Spend:
-    """What one group has spent; `wasted` is the part that bought nothing. Entries of old versions have no cause."""
+    """Spend of one group; `wasted` is the part without a useful result. Entries of old versions have no cause."""
 
     keys: dict[By, str]
     entries: int
@@ -71,7 +71,7 @@ class SpendReads:
         tenant_id: TenantId | None = None,
         most: int = MOST_ROWS,
     ) -> list[Spend]:
-        """Sums by these keys: in the order of days where they are asked for, else the dearest first."""
+        """Sums by these keys, ordered by day where they include it, else the most expensive first."""
         keys = ", ".join(f"{_COLUMNS[key]} AS key_{number}" for number, key in enumerate(by, 1))
         numbers = ", ".join(str(number) for number in range(1, len(by) + 1))
         order = f"{by.index('day') + 1}, spent DESC" if "day" in by else "spent DESC"

@@ -1,7 +1,7 @@
-"""Suspense as people look at it: calls that may have been billed, and an operator's word on what they cost.
+"""Lists unresolved charges, which may have been billed, and resolves them at a cost that an operator states.
 
-Invariants: an attempt leaves suspense once, by compare-and-set on its state; and an operator's word is an entry of the
-ledger of its own kind, also where it says that nothing was billed, so that it is seen for ever and never priced again.
+Invariants: an attempt is resolved once, by compare-and-set on its state. An operator's resolution is a ledger entry of
+its own kind, even where nothing was billed, so that it stays visible and is never repriced.
 """
 
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ WHERE a.state = 'suspense'
 ORDER BY a.opened_at, a.id LIMIT :most
 """  # noqa: S608 - one constant inside another
 OLDEST_CURSOR = "SELECT opened_at AS at FROM attempts WHERE id = :after"
-"""Of any tenant: an operator asks."""
+"""Of any tenant, for operators."""
 
 TOTALS = """
 SELECT account, count(*) AS attempts, sum(reserved_nano_usd)::bigint AS nano_usd
@@ -77,7 +77,7 @@ STANDS = f"SELECT {ATTEMPT} FROM attempts a WHERE a.id = :id"  # noqa: S608 - th
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SuspenseView:
-    """One attempt in suspense: what it holds back, since when, and how its call ended (`outcome`)."""
+    """One unresolved charge: the money it holds, since when, and how its call ended (`outcome`)."""
 
     id: AttemptId
     job_id: JobId
@@ -91,7 +91,7 @@ class SuspenseView:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """The moments after one and up to another."""
+    """A period that excludes its first moment and includes its last."""
 
     after: datetime
     until: datetime
@@ -99,7 +99,7 @@ class Span:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SuspenseTotal:
-    """What lies in suspense at one account."""
+    """Unresolved charges of one account."""
 
     account: str
     attempts: int
@@ -108,7 +108,7 @@ class SuspenseTotal:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ResolvedCharge:
-    """How an attempt stands after somebody has said what it cost."""
+    """An attempt after an operator resolved it."""
 
     state: AttemptState
     outcome: str | None
@@ -117,20 +117,20 @@ class ResolvedCharge:
 
 
 class SuspenseTable:
-    """Attempts whose outcome nobody knows."""
+    """Attempts of unknown outcome."""
 
     def __init__(self, engine: AsyncEngine, listings: Listings | None = None) -> None:
         self._engine, self._listings = engine, listings or Listings(engine)
 
     async def oldest(self, *, after: AttemptId | None = None, most: int = 50) -> list[SuspenseView]:
-        """What lies in suspense, oldest first, from the one behind `after` on. Raises NotFound for an unknown one."""
+        """Unresolved charges, oldest first, after cursor `after`. Raises NotFound for an unknown cursor."""
         async with self._listings.transaction(None) as connection:
             at = await cursor_moment(connection, OLDEST_CURSOR, after, {})
             rows = await fetch(connection, OLDEST, {"after": after, "after_at": at, "most": most})
         return [_view(row) for row in rows]
 
     async def totals(self) -> list[SuspenseTotal]:
-        """How much lies in suspense, by account; accounts without any are missing."""
+        """Unresolved charges by account; accounts without any are missing."""
         return [
             SuspenseTotal(account=row["account"], attempts=row["attempts"], nano_usd=NanoUsd(row["nano_usd"]))
             for row in await self._rows(TOTALS)
@@ -139,9 +139,9 @@ class SuspenseTable:
     async def left_behind(
         self, account: str, since: Sequence[Span], *, behind: OpenedAttempt | None = None, most: int = 50
     ) -> list[OpenedAttempt]:
-        """What has been in suspense at this account since one of these spans and whose job is at rest, oldest first.
+        """Charges of an account that became unresolved in these spans and whose jobs are terminal, oldest first.
 
-        A page of it, from the one behind `behind` on. A job that will run again asks for its own.
+        One page of at most `most`, after `behind`. Jobs that will run again resolve their own.
         """
         rows = await self._rows(
             LEFT_BEHIND,
@@ -155,9 +155,9 @@ class SuspenseTable:
         return [opened_from(row) for row in rows]
 
     async def resolve(self, attempt_id: AttemptId, billed_nano_usd: NanoUsd | None) -> ResolvedCharge | None:
-        """Say what an attempt in suspense was billed, None for nothing; returns how it stands then.
+        """Resolve a charge at what was billed, None for nothing; returns the attempt as it is then.
 
-        One that had left suspense before is left as it stands. None where there is no such attempt.
+        A charge that was resolved before is left unchanged. None where there is no such attempt.
         """
         word = {
             "id": attempt_id,

@@ -1,10 +1,10 @@
-"""The backlog as dispatch sees it: which flows there are, and whose jobs of a flow come next.
+"""Finds the flows with unpublished jobs, and takes a flow's next jobs for dispatch.
 
-Fair among tenants by start-time fair queueing (Goyal, Vin and Cheng, 1996): each tenant of a flow has a stored virtual
-time that grows by the work of what is taken from it, the tenant with the lowest comes first, and nobody starts below
-the flow's own time, so that idleness saves up nothing. Within a tenant the nearest deadline comes first, then age.
-Invariants: no statement counts the backlog or reads more than `MOST_LOOKED_AT` rows of it; a job is taken once, and a
-suspect never (`storage.queue.isolation`).
+Fair among tenants by start-time fair queueing (Goyal, Vin and Cheng, 1996). Each tenant of a flow has a stored virtual
+time that grows by the work taken from it, and the lowest comes first. No tenant starts below the flow's own time, so
+that idleness earns no credit. Within a tenant the nearest deadline comes first, then age. Invariants: no statement
+counts the backlog or reads more than `MOST_LOOKED_AT` rows of it; a job is taken once, and a suspect never
+(`storage.queue.isolation`).
 """
 
 from collections.abc import Sequence
@@ -19,16 +19,16 @@ from storage.database.engine import transaction
 from storage.database.statements import fetch
 
 INTAKE_SECONDS = 2.0
-"""Intake publishes urgent jobs itself, right after their commit; only what it left or did not is dispatched."""
+"""Intake publishes urgent jobs itself right after their commit; dispatch takes those it left or failed to publish."""
 
 MOST_LOOKED_AT = 4_000
 """Rows of the backlog that one TAKE compares: a full window of three tenants, and a hundredth of a second."""
 
 MOST_GROUPS = 1_000
-"""Tenants and batches that one TAKE compares; where there are more, the next TAKE goes on where this one ended."""
+"""Tenants and batches that one TAKE compares; where there are more, the next TAKE continues after them."""
 
 MOST_FORGOTTEN = 1_000
-"""Virtual times that one round forgets."""
+"""Virtual times that one round deletes."""
 
 FLOWS = """
 WITH RECURSIVE flows AS (
@@ -144,7 +144,7 @@ RETURNING tenant_id
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DueFlow:
-    """Jobs of one lane for one model that wait to be published, and how many are published and not held."""
+    """A flow with unpublished jobs; `run_ahead` is how many are published and not claimed."""
 
     lane: Lane
     model: str
@@ -152,13 +152,13 @@ class DueFlow:
 
 
 class BacklogTable:
-    """Queued jobs that are not published."""
+    """Queued, unpublished jobs."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
     async def flows(self) -> list[DueFlow]:
-        """Flows with unpublished jobs, found by an index skip scan and never by counting the backlog."""
+        """Flows with unpublished jobs, by an index skip scan, without counting the backlog."""
         rows = await self._rows(FLOWS)
         return [DueFlow(lane=Lane(row["lane"]), model=row["model"], run_ahead=row["run_ahead"]) for row in rows]
 
@@ -171,20 +171,20 @@ class BacklogTable:
         most_groups: int = MOST_GROUPS,
         most_looked_at: int = MOST_LOOKED_AT,
     ) -> list[tuple[JobId, int]]:
-        """Mark the next jobs of a flow as dispatched; returns ids and generations in the order of their turns.
+        """Mark the next jobs of a flow as dispatched; returns ids and generations in fair order.
 
-        It may be fewer than there are: the next call goes on. What an operator has stopped is left where it is.
+        It may return fewer than there are; the next call continues. Jobs that an operator has stopped are not taken.
         """
         terms = {"lane": lane.value, "model": model, "most": most, "intake_seconds": INTAKE_SECONDS}
         bounds = {"most_groups": most_groups, "most_looked_at": most_looked_at}
         return [(JobId(row["id"]), row["generation"]) for row in await self._rows(TAKE, **terms, **bounds)]
 
     async def give_back(self, jobs: Sequence[JobId]) -> int:
-        """Count these as not published, because they could not be; their tenants stay charged."""
+        """Mark jobs as unpublished because publishing failed; their tenants stay charged."""
         return len(await self._rows(GIVE_BACK, id=list(jobs)))
 
     async def forget_times(self, most: int = MOST_FORGOTTEN) -> int:
-        """Forget tenants that the flow's own time has overtaken: they would start at it anyway."""
+        """Delete virtual times below the flow's own: their tenants would start at that anyway."""
         return len(await self._rows(FORGET_TIMES, most=most))
 
     async def _rows(self, query: str, **parameters: Any) -> Sequence[Any]:  # noqa: ANN401 - bind values

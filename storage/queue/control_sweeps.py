@@ -1,7 +1,7 @@
-"""The rounds of a cancellation or a move, one query for each kind of subject: each bounded, planned on an index.
+"""Builds the statements for rounds of cancellations and moves, one per kind of subject.
 
-Jobs of a tenant or a model are those accepted before the operator spoke; of a batch all, also those still being stored.
-Published jobs come first, because they would start first.
+Each is bounded and planned on an index. Of a tenant or a model they take jobs accepted before the control was set; of a
+batch all, also those still being stored. Published jobs come first, because they would start first.
 """
 
 from schemas.control import Kind
@@ -72,7 +72,7 @@ ALIVE = {
     )
     for kind, which in _WHICH.items()
 }
-"""Jobs under way, which may yet come back to their lane."""
+"""Running jobs, which may still return to their lane."""
 
 _IN_ANY_LANE = """
 SELECT 1 AS known FROM jobs j

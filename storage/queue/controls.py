@@ -1,8 +1,8 @@
-"""What an operator has paused, and what is being moved or cancelled: rows that whatever starts jobs consults.
+"""Stores what operators pause, move or cancel; claims and dispatch check these rows.
 
-The row takes effect with its commit: nothing that it names is dispatched or held any more. The jobs themselves follow
-in rounds of `MOST_PER_ROUND`, the first of them in the same transaction, the others by upkeep. Invariants: a round
-waits for no lock; a job at rest or running is left alone, and is met when it comes back from a failed call.
+A control takes effect with its commit: nothing that it names is dispatched or claimed any more. Its jobs follow in
+rounds of `MOST_PER_ROUND`, the first in the same transaction, the others by upkeep. Invariants: a round waits for no
+lock; terminal and running jobs are left alone, and a running one is met when it returns from a failed call.
 """
 
 from collections.abc import Sequence
@@ -19,10 +19,10 @@ from storage.database.statements import Row, RunEach, fetch, in_order, run
 from storage.queue.control_sweeps import ALIVE, CANCEL_SOME, EXISTS, MOVE_SOME
 
 MOST_PER_ROUND = 2_000
-"""Jobs per round: about a tenth of a second in which a claim of one of them may wait."""
+"""Jobs per round: a claim of one of them may wait for about a tenth of a second."""
 
 LINGER_SECONDS = 60.0
-"""How long a finished control still meets jobs that were being stored or called when it came."""
+"""How long a finished control still meets jobs that were being stored or called when it was set."""
 
 PAUSE = """
 INSERT INTO controls AS c (verb, kind, name) VALUES ('pause', :kind, :name)
@@ -57,7 +57,7 @@ STOPPED = """EXISTS (
         SELECT 1 FROM controls c
         WHERE (c.verb = 'pause' OR (c.verb = 'cancel' AND c.sweeping)) AND (c.kind, c.name) IN (
           ('job', j.id), ('batch', j.batch_id), ('tenant', j.tenant_id), ('model', j.model), ('lane', j.lane)))"""
-"""Whether an operator lets job `j` not start: a condition for statements that take few jobs."""
+"""Whether a control keeps job `j` from starting: a condition for statements that take few jobs."""
 
 PUT_BACK = """
 WITH stopped AS MATERIALIZED (
@@ -84,34 +84,34 @@ MOVE_BATCHES = "UPDATE batches SET lane = :lane WHERE :kind = 'batch' AND id = :
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ControlStarted:
-    """A control that is in force, and how many jobs its first round has reached."""
+    """A control in force, and how many jobs its first round reached."""
 
     control: Control
     jobs: int
 
 
 class ControlTable:
-    """The operator's words. Every method may run twice."""
+    """Operators' controls. Every method may run twice."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
     async def pause(self, subject: Subject) -> ControlStarted:
-        """Let nothing more of it start; what is published is put back."""
+        """Stop jobs of the subject from starting; published ones become unpublished."""
         async with transaction(self._engine) as connection:
             [row] = await fetch(connection, PAUSE, _named(subject))
             reached = await fetch(connection, PUT_BACK, {"most": MOST_PER_ROUND})
         return ControlStarted(control=_control_from(row), jobs=len(reached))
 
     async def resume(self, subject: Subject) -> Control | None:
-        """Let it start again; None where it was not paused."""
+        """End a pause; None where there was none."""
         async with transaction(self._engine) as connection:
             rows = await fetch(connection, RESUME, _named(subject))
             await ring(connection)
         return _control_from(rows[0]) if rows else None
 
     async def move(self, subject: Subject, lane: Lane) -> ControlStarted:
-        """Put what waits of it into another lane."""
+        """Move the subject's waiting jobs to another lane."""
         async with transaction(self._engine) as connection:
             await run(connection, MOVE_BATCHES, _named(subject) | {"lane": lane.value})
             begun = await begin(connection, Verb.MOVE, subject, lane)
@@ -119,27 +119,27 @@ class ControlTable:
         return begun
 
     async def cancel(self, subject: Subject) -> ControlStarted:
-        """Rest what waits of it as cancelled; its batches end."""
+        """Cancel the subject's waiting jobs and its batches."""
         async with transaction(self._engine) as connection:
             await run(connection, CANCEL_BATCHES, _named(subject))
             return await begin(connection, Verb.CANCEL, subject)
 
     async def all(self) -> list[Control]:
-        """Everything that is in force, the oldest first."""
+        """Every control in force, oldest first."""
         return [_control_from(row) for row in await self._rows(ALL)]
 
     async def exists(self, subject: Subject) -> bool:
-        """Whether there is, or has been, a job by this name."""
+        """Whether this subject exists or has existed."""
         return bool(await self._rows(EXISTS[subject.kind], name=subject.name))
 
     async def put_back(self, most: int = MOST_PER_ROUND) -> int:
-        """Unpublish what was published while its pause was being written."""
+        """Unpublish jobs that were published while their pause was being stored."""
         return len(await self._rows(PUT_BACK, most=most))
 
     async def sweep(
         self, most: int = MOST_PER_ROUND, *, linger_seconds: float = LINGER_SECONDS, run_each: RunEach[Row] = in_order
     ) -> int:
-        """One round of each control under way; returns how many jobs were moved or cancelled."""
+        """Run one round of each unfinished control; returns how many jobs were moved or cancelled."""
         return await run_each(
             await self._rows(UNFINISHED),
             lambda row: f"{row['verb']} {row['kind']} {row['name']}",
@@ -160,7 +160,7 @@ class ControlTable:
 
 
 async def begin(connection: AsyncConnection, verb: Verb, subject: Subject, lane: Lane | None = None) -> ControlStarted:
-    """Put a cancellation or a move in force with its first round; it takes effect when the transaction commits."""
+    """Set a cancellation or a move, and run its first round; it takes effect when the transaction commits."""
     if verb is Verb.CANCEL:
         await run(connection, STOP_MOVING, _named(subject))
     terms = {"verb": verb.value, "lane": lane.value if lane else None}

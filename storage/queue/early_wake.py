@@ -1,7 +1,7 @@
-"""Parked jobs that need not wait any longer, because a limit or a budget was raised: woken early, in rounds.
+"""Wakes parked jobs early, in rounds, after a limit or a budget was raised.
 
-What was in force before is a row, so that a change that comes with a restart is seen too, and once. Only the moment is
-moved: waking is `DueTable.stage_due`'s, which gives each its new generation.
+The configuration last seen is stored, so that a change that comes with a restart is noticed too, and once. Only the
+time to wake changes: `DueTable.stage_due` queues the jobs, each under a new generation.
 """
 
 from collections.abc import Collection, Sequence
@@ -15,10 +15,10 @@ from storage.database.statements import Row, RunEach, columns, fetch, in_order, 
 
 MOST_PER_ROUND = 1_000
 SPREAD_SECONDS = 1.0
-"""A round wakes over this time: as many as dispatch publishes in it, and a later round comes after an earlier one."""
+"""A round's jobs wake over this time: as many as dispatch publishes in it, and earlier rounds first."""
 
 AFTER_SECONDS = 3.0
-"""Every process has read the new budgets by then; a job woken sooner might find the old one and be parked again."""
+"""By then every process has read the new budgets; a job woken sooner might be parked again under the old one."""
 
 CHANGES = """
 SELECT COALESCE(c.name, f.name) AS name, c.version, c.value AS after, f.value AS before
@@ -68,7 +68,7 @@ ANY_MODEL = ""
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Change:
-    """A value of the effective configuration that is not what it was; None is no value."""
+    """A changed value of the effective configuration; None is no value."""
 
     name: str
     version: int | None
@@ -85,20 +85,20 @@ class Waiters:
 
 
 class ParkedTable:
-    """Waiting jobs, and why they need wait no longer."""
+    """Parked jobs, and the changes that wake them."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
     async def changes(self) -> list[Change]:
-        """What has changed since `note` was last told."""
+        """Changes since the last `note`."""
         return [
             Change(name=row["name"], version=row["version"], before=row["before"], after=row["after"])
             for row in await self._rows(CHANGES)
         ]
 
     async def note(self, changes: Sequence[Change], waiters: Collection[Waiters]) -> None:
-        """Remember these changes as known, and wake these jobs early, in one transaction."""
+        """Store these changes as seen, and request an early wake of these jobs, in one transaction."""
         asked = columns([{"reason": each.reason, "model": each.model} for each in waiters])
         async with transaction(self._engine) as connection:
             for change in sorted(changes, key=lambda change: change.name):
@@ -116,7 +116,7 @@ class ParkedTable:
         after_seconds: float = AFTER_SECONDS,
         run_each: RunEach[Row] = in_order,
     ) -> int:
-        """One round for each reason that has gone; returns how many jobs wake sooner than they would have."""
+        """Run one round for each requested early wake; returns how many jobs wake sooner."""
         asked = await self._rows(ASKED, after_seconds=after_seconds)
         return await run_each(
             asked,

@@ -1,8 +1,8 @@
-"""Suspects: jobs whose workers died twice while running them, and which therefore run alone from then on.
+"""Isolates suspects: jobs whose workers died twice while running them, and which run alone from then on.
 
-They wait under the reason `suspect`, or queued where an operator put them back, until upkeep starts a process for each:
-neither dispatch nor staging takes them. Only a death there, which its parent has seen, quarantines a job: its
-neighbours' crashes never do.
+They wait under the reason `suspect`, or queued after an operator's change, until upkeep starts a process for each;
+neither dispatch nor staging takes them. Only a death of that process, seen by its parent, quarantines a job: crashes of
+neighbours never do.
 """
 
 from collections import Counter
@@ -16,10 +16,10 @@ from storage.database.statements import fetch
 from storage.queue.controls import STOPPED
 
 SUSPECT_DEATHS = 2
-"""Deaths among others after which a job runs alone. The index and every statement say it literally."""
+"""Deaths among other jobs after which a job runs alone. The index and every statement repeat it as a literal."""
 
 UNCLAIMED_SECONDS = 60.0
-"""A process that was started for a suspect and did not claim it by then never will."""
+"""A process started for a suspect that has not claimed it by then never will."""
 
 NEXT_ALONE = f"""
 WITH ready AS (
@@ -43,7 +43,7 @@ UPDATE jobs j SET state = 'queued', generation = j.generation + 1, dispatched_at
 FROM next WHERE j.id = next.id
 RETURNING j.id, j.generation, j.tenant_id
 """  # noqa: S608 - a constant
-"""The first suspect of each tenant first. Those of a tenant that run already count as its first."""
+"""The first suspect of each tenant comes first. A tenant's running ones count as its first."""
 
 QUARANTINE = """
 WITH quarantined AS (
@@ -64,7 +64,7 @@ SELECT id FROM quarantined
 
 
 class SuspectTable:
-    """What upkeep asks about suspects."""
+    """Takes and quarantines suspects for upkeep."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
@@ -76,9 +76,9 @@ class SuspectTable:
         under_way: Mapping[JobId, TenantId],
         unclaimed_seconds: float = UNCLAIMED_SECONDS,
     ) -> list[tuple[JobId, int, TenantId]]:
-        """Take up to `most` suspects to be run now, each under a new generation, which is returned.
+        """Take up to `most` suspects to run now, each under a new generation, which is returned.
 
-        With those that are `under_way`, no tenant has more than `most_of_tenant`; none of those is taken again.
+        No tenant gets more than `most_of_tenant`, including those `under_way`, of which none is taken again.
         """
         terms = {"most": most, "most_of_tenant": most_of_tenant, "unclaimed_seconds": unclaimed_seconds}
         by_tenant = Counter(under_way.values())
@@ -92,7 +92,7 @@ class SuspectTable:
         return [(JobId(row["id"]), row["generation"], TenantId(row["tenant_id"])) for row in rows]
 
     async def quarantine(self, job_id: JobId, generation: int, message: str) -> bool:
-        """Rest a job as poison whose process died while it ran it alone; False where it had ended or moved on."""
+        """Set a job to dead as poison whose process died running it alone; False where it had ended or moved on."""
         async with transaction(self._engine) as connection:
             return bool(
                 await fetch(connection, QUARANTINE, {"id": job_id, "generation": generation, "message": message})

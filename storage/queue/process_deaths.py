@@ -1,7 +1,6 @@
-"""Which processes have died, and which job each was working on: what a rescue needs to count a death where it belongs.
+"""Stores which processes died and the job that each was working on, so that a rescue counts the right death.
 
-Whoever finds a dead process's mark reports it here; the rescue (`storage.queue.transitions`) reads it in
-its own statement.
+The finder of a dead process's mark reports it here; the rescue (`storage.queue.transitions`) reads it in its statement.
 """
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -11,7 +10,7 @@ from storage.database.engine import transaction
 from storage.database.statements import run
 
 KEPT_SECONDS = 24 * 3600.0
-"""A report is read when leases run out, seconds later; a day covers an outage of Postgres and of upkeep."""
+"""A report is read when leases expire, seconds later; a day covers an outage of Postgres and of upkeep."""
 
 REPORT = """
 WITH old AS (
@@ -30,7 +29,7 @@ class DeathTable:
         self._engine = engine
 
     async def report(self, marks: list[LastMark]) -> None:
-        """Store what dead processes left. Safe to call twice; the first report of a process stands."""
+        """Store the last marks of dead processes. Safe to call twice; the first report of a process stands."""
         terms = {
             "holder": [mark.holder for mark in marks],
             "job_id": [mark.job_id for mark in marks],

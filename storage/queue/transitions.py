@@ -1,7 +1,7 @@
-"""What is due: staging, rescue, republishing and expiry.
+"""Stages, rescues, republishes and expires jobs when they are due.
 
 Every statement takes a bounded number of rows with SKIP LOCKED, may be run by two leaders at once, and moves a job
-once: the arrow's state test is part of the statement.
+once, because it tests the job's state.
 """
 
 from collections.abc import Collection, Sequence
@@ -19,14 +19,14 @@ from storage.database.statements import fetch
 from storage.rows import unsettled_from
 
 MOST_PER_ROUND = 1_000
-"""Rows per statement, so that a round is short and its locks are few."""
+"""Rows per statement, so that a round is short and locks few rows."""
 
 LOST_MESSAGE_SECONDS = 60.0
-"""A published job that nobody has held for so long is published again: its message may be lost. A doubled message
+"""Age at which a published, unclaimed job is published again, because its message may be lost. A duplicate message
 costs one stale claim, so this may be shorter than the longest queue. A wiped Redis is noticed at once by its epoch."""
 
 LOST_FROM_EMPTY_SECONDS = 5.0
-"""The same where the lane's queue is empty: the message was taken, and whoever took it has not held the job since."""
+"""The same where the lane's queue is empty: a worker took the message and has not claimed the job since."""
 
 STAGE_DUE = """
 WITH due AS (
@@ -113,46 +113,48 @@ RETURNING j.id
 """
 
 RENEWAL_SECONDS = 6.0
-"""After a start of the server nobody is declared dead for so long: leases ran out while nobody could renew them, and
-the next heartbeat of each living process renews its own."""
+"""No job is rescued for this long after Postgres starts: leases ran out while workers could not renew them, and each
+live worker's next heartbeat renews its own."""
 
 MOST_DEATHS = 8
-"""Leases that may run out before a job is given up unseen. A suspect runs alone long before, and a death that is seen
-there quarantines it; this bound is for what stalls its process for ever, and far from what healthy jobs meet."""
+"""Expired leases after which a job is given up even if no death was seen. A suspect runs alone long before, and a death
+seen there quarantines it. This limit is for jobs that stall their process for ever, and far above healthy jobs."""
 
 MOST_UNEXPLAINED = 3
-"""Workers that a job may lose in mid-call while no job's step was marked, before such a death counts for it as well:
-what kills a process from within a library's callback is marked by nobody, and would kill for ever."""
+"""Workers that a job may lose in mid-call while no job's step was marked, before such a death counts for it as well: a
+crash inside a library's callback leaves no mark, and would otherwise recur for ever."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rescued:
-    """Jobs taken from dead holders, and their attempts whose outcome nobody knows."""
+    """Jobs taken from dead workers, and their attempts of unknown outcome."""
 
     jobs: frozenset[JobId]
     suspended: tuple[Unsettled, ...]
     holders: tuple[str, ...] = ()
     least_overdue_seconds: float = 0.0
-    """Of all these leases, how long the newest had run out."""
+    """How long the most recent of these leases had been expired."""
 
 
 class DueTable:
-    """The duties of upkeep; each method returns how many or which jobs it moved."""
+    """Upkeep's duties on due jobs; each method returns how many or which jobs it moved."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
     async def stage_due(self) -> int:
-        """Queue waiting jobs whose moment has come, each under a new generation."""
+        """Queue waiting jobs whose time to wake has come, each under a new generation."""
         return await self._move(STAGE_DUE)
 
     async def rescue(self, asked_at: datetime, renewal_seconds: float = RENEWAL_SECONDS) -> Rescued:
-        """Give jobs whose lease had run out by then back to their lane; their open attempts go to suspense.
+        """Return jobs whose lease ran out before `asked_at` to their lane; their open attempts become unresolved.
 
-        A death counts for the job whose step ran when its holder died (`storage.queue.process_deaths`), and for every
-        job of a holder of whom nothing was reported.
+        A death counts for the job whose step ran when its worker died (`storage.queue.process_deaths`), for every job
+        of a worker without a report, and after `MOST_UNEXPLAINED` for one in mid-call. Suspects wait to run alone;
+        synchronous jobs and those with `MOST_DEATHS` become dead.
 
-        The time is Postgres's own, asked for before: where it has stood still since, the living could not renew.
+        `asked_at` is Postgres's time, read earlier: where Postgres has stalled since, live workers could not renew
+        either.
         """
         terms = {"most": MOST_PER_ROUND, "most_deaths": MOST_DEATHS, "most_unexplained": MOST_UNEXPLAINED}
         rows = await self._rows(RESCUE, asked_at=asked_at, renewal_seconds=renewal_seconds, **terms)
@@ -164,18 +166,18 @@ class DueTable:
         )
 
     async def expire(self) -> int:
-        """Rest jobs whose deadline passed while nobody held them."""
+        """Set queued and waiting jobs whose deadline passed to expired."""
         return await self._move(EXPIRE)
 
     async def forget_lost_messages(
         self, lost_seconds: float = LOST_MESSAGE_SECONDS, lanes: Collection[Lane] | None = None
     ) -> int:
-        """Make published jobs that nobody holds publishable again; of these lanes, or of all."""
+        """Mark old published, unclaimed jobs of these lanes (None: all) as unpublished."""
         named = None if lanes is None else [lane.value for lane in lanes]
         return await self._move(FORGET_LOST_MESSAGES, lost_seconds=lost_seconds, lanes=named)
 
     async def forget_all_messages(self) -> int:
-        """The same after Redis was wiped: for every message, at once. There are no more of them than run ahead."""
+        """Mark every published job as unpublished after Redis was wiped; the prefetch window bounds their number."""
         return len(await self._rows(FORGET_LOST_MESSAGES, lost_seconds=0, lanes=None, most=None))
 
     async def _move(self, query: str, **parameters: Any) -> int:  # noqa: ANN401 - bind values

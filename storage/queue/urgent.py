@@ -1,4 +1,4 @@
-"""Jobs of the urgent lanes between intake and dispatch: how many a tenant has published, and which are left over."""
+"""Counts a tenant's published urgent jobs, and leaves others to dispatch."""
 
 from collections.abc import Sequence
 
@@ -31,7 +31,7 @@ class UrgentTable:
         self._engine = engine
 
     async def unclaimed(self, tenant_id: TenantId, lane: Lane, most: int) -> int:
-        """Count the published jobs of a tenant in a lane, up to `most`; reads what is published of the lane."""
+        """Count a tenant's published jobs in a lane, up to `most`; reads all that is published of the lane."""
         async with transaction(self._engine) as connection:
             terms = {"tenant_id": tenant_id, "lane": lane.value, "most": most}
             [row] = await fetch(connection, UNCLAIMED, terms)
@@ -39,7 +39,7 @@ class UrgentTable:
         return count
 
     async def leave_to_dispatch(self, jobs: Sequence[JobId]) -> None:
-        """Let dispatch publish these in the turn of their tenant, and wake it."""
+        """Let dispatch publish these in their tenant's turn, and wake it."""
         async with transaction(self._engine) as connection:
             await run(connection, LEAVE, {"id": list(jobs)})
             await ring(connection)

@@ -1,9 +1,9 @@
-"""How many jobs wait to be called, by lane and model: an index says it, and no count goes beyond a bound.
+"""Counts jobs that wait to be called, by lane and model, from indexes and up to a bound.
 
-Whatever is not at rest and not in a call waits: queued (published or not), in place (held by a worker that asks the
-gate), or parked. What waits for the canary of its own batch waits for no model, and is left out. Invariants: lanes and
-models are found by skip scans, so that a backlog of a million costs as much as its flows; only rows that workers hold
-are read themselves, and those are no more than there are slots.
+Every non-terminal job that is not in a call waits: queued (published or not), in place (in a worker that waits for
+admission), or parked. Jobs held for their batch's canary wait for no model, and are left out. Invariants: lanes and
+models are found by skip scans, so that a backlog of a million costs as much as its flows; only rows of claimed jobs are
+read themselves, no more than there are slots.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,7 +16,7 @@ from storage.database.engine import transaction
 from storage.database.statements import Row, fetch, run
 
 MOST_COUNTED = 10_000
-"""Where a count ends: an index gives so many entries in two milliseconds, and nobody acts on a more exact number."""
+"""Where a count ends: an index yields this many entries in two milliseconds, and more exact numbers are no use."""
 
 _FLOWS = """
     (SELECT {columns} FROM jobs WHERE {which} ORDER BY {columns} LIMIT 1)
@@ -25,10 +25,10 @@ _FLOWS = """
         SELECT {columns} FROM jobs WHERE {which} AND ({columns}) > ({found}) ORDER BY {columns} LIMIT 1
     ) n
 """
-"""A skip scan: each value of the columns once, by one descent of the index for each."""
+"""A skip scan: finds each value of the columns by one descent of the index."""
 
 BY_INDEX = ("SET LOCAL enable_seqscan = off", "SET LOCAL enable_bitmapscan = off")
-"""Both would read a flow to its end, and the rows themselves, before the bound of the first count is met."""
+"""Disables plans that read a flow to its end, and the rows themselves, before a count meets its bound."""
 
 _COUNTED = """
     SELECT '{place}' AS place, f.lane, f.model, (
@@ -69,7 +69,7 @@ GROUP BY j.lane, j.model
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WaitingJobs:
-    """Jobs that wait, by where they do. A number that is not below the bound of its count is one of at least."""
+    """Waiting jobs by where they wait. A number that has reached its bound means "at least"."""
 
     queued: int = 0
     in_place: int = 0
@@ -77,11 +77,11 @@ class WaitingJobs:
 
     @property
     def jobs(self) -> int:
-        """All of them."""
+        """The total."""
         return self.queued + self.in_place + self.parked
 
     def __add__(self, other: "WaitingJobs") -> "WaitingJobs":
-        """Both together."""
+        """The sum of both."""
         return WaitingJobs(
             queued=self.queued + other.queued,
             in_place=self.in_place + other.in_place,
@@ -90,13 +90,13 @@ class WaitingJobs:
 
 
 class WaitingReads:
-    """The question, in one statement and so at one moment."""
+    """Counts in one statement, and so at one moment."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
     async def by_flow(self, most: int = MOST_COUNTED) -> dict[tuple[Lane, str], WaitingJobs]:
-        """Jobs that wait, by lane and by the model or alias that they ask for. Raises PostgresUnavailable."""
+        """Waiting jobs by lane and by requested model or alias. Raises PostgresUnavailable."""
         async with transaction(self._engine) as connection:
             for statement in BY_INDEX:
                 await run(connection, statement, {})

@@ -1,4 +1,4 @@
-"""Results that a Celery caller waits for: registered with the job, ready when it rests, delivered at least once."""
+"""Stores results that Celery callers await: registered with the job, ready when it ends, delivered at least once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ RETURNING task_id
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Delivery:
-    """One result that somebody waits for under a task id of theirs."""
+    """A job's result, awaited under a Celery task id."""
 
     task_id: str
     job_id: JobId
@@ -54,34 +54,34 @@ class Delivery:
 
 
 class DeliveryTable:
-    """Pending results. Delivering twice is harmless, forgetting one is not: `delivered` is called afterwards."""
+    """Pending results; call `delivered` after delivery, as a second delivery is harmless and a lost one is not."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
     async def expect(self, task_id: str, job_id: JobId, reply_to: str | None = None) -> bool:
-        """Promise the job's result to a task id; False when that was promised before."""
+        """Register the job's result for a task id; False when that id was registered before."""
         return bool(await self._rows(EXPECT, task_id=task_id, job_id=job_id, reply_to=reply_to))
 
     async def promised(self, task_ids: Sequence[str]) -> list[JobId]:
-        """The jobs whose results these task ids still wait for."""
+        """Jobs whose results these task ids still await."""
         return [JobId(row["job_id"]) for row in await self._rows(PROMISED, task_ids=list(task_ids))]
 
     async def ready(self, most: int = MOST_PER_ROUND) -> list[Delivery]:
-        """Promises whose jobs rest and that are not delivered."""
+        """Undelivered results of terminal jobs."""
         rows = await self._rows(READY, most=most)
         return [Delivery(task_id=row["task_id"], job_id=JobId(row["job_id"]), reply_to=row["reply_to"]) for row in rows]
 
     async def notice_rested(self) -> int:
-        """Make promises ready whose jobs came to rest unseen.
+        """Make results ready whose jobs ended unnoticed.
 
-        A promise that commits while its job's end is being written is not in that statement's snapshot, and a
-        cancellation does not look for promises at all; this duty finds both.
+        A registration that commits while its job's end is being written is not in that statement's snapshot, and a
+        cancellation does not look for registrations; this duty finds both.
         """
         return len(await self._rows(NOTICE_RESTED, most=MOST_PER_ROUND))
 
     async def delivered(self, task_ids: Sequence[str]) -> int:
-        """Note that these have been delivered."""
+        """Mark these as delivered."""
         return len(await self._rows(DELIVERED, task_ids=list(task_ids)))
 
     async def _rows(self, query: str, **parameters: Any) -> Sequence[Row]:  # noqa: ANN401 - bind values

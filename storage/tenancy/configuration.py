@@ -1,6 +1,6 @@
-"""The effective limits, budgets and lanes: named JSON values with a version and where each comes from.
+"""Stores the effective limits, budgets and lanes: named JSON values with version and source.
 
-An operator's change wins until the same value changes in the file: therefore the row remembers what the file said last.
+An operator's change holds until the same value changes in the file, so each row keeps the file's last value.
 """
 
 from collections.abc import Mapping, Sequence
@@ -63,9 +63,9 @@ class ConfigTable:
         self._engine = engine
 
     async def apply_file(self, values: Mapping[str, Any], *, owned: Sequence[str] = ()) -> list[str]:
-        """Take over what the file says anew; returns the names that changed. Safe to call twice.
+        """Apply values that changed in the file; returns their names. Safe to call twice.
 
-        What begins with one of `owned`, was in the file and is there no more becomes null.
+        A name that begins with one of `owned` and has left the file becomes null.
         """
         changed: list[str] = []
         async with transaction(self._engine) as connection:
@@ -78,7 +78,7 @@ class ConfigTable:
         return changed
 
     async def set(self, name: str, value: Any) -> ConfigRow:  # noqa: ANN401 - any JSON value
-        """An operator's change."""
+        """Apply an operator's change."""
         [row] = await self._rows(SET, name=name, value=_text(value))
         return _config(row)
 

@@ -29,7 +29,7 @@ TENANTS = "SELECT id FROM tenants"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StoredKey:
-    """What is known of a key; `prefix` is all of it that can be shown."""
+    """A key's metadata; `prefix` is the only part of it that can be shown."""
 
     id: KeyId
     tenant_id: TenantId
@@ -46,7 +46,7 @@ class KeyTable:
         self._engine = engine
 
     async def create(self, key_id: KeyId, secret: str, tenant_id: TenantId, scopes: Sequence[str]) -> StoredKey:
-        """Let this secret in. Safe to call twice; a tenant that is new is made."""
+        """Store a key, and its tenant where it is new. Safe to call twice."""
         rows = await self._rows(
             CREATE,
             id=key_id,
@@ -63,15 +63,15 @@ class KeyTable:
         return _key_from(rows[0]) if rows else None
 
     async def all(self) -> Sequence[StoredKey]:
-        """Every key, revoked ones too, oldest first."""
+        """Every key, including revoked ones, oldest first."""
         return [_key_from(row) for row in await self._rows(LIST)]
 
     async def revoke(self, key_id: KeyId) -> bool:
-        """Let this key in no more; False where there is none."""
+        """Revoke this key; False where there is none."""
         return bool(await self._rows(REVOKE, id=key_id))
 
     async def tenants(self) -> frozenset[str]:
-        """The tenants that exist."""
+        """All tenants."""
         return frozenset(row["id"] for row in await self._rows(TENANTS))
 
     async def _rows(self, query: str, **parameters: Any) -> Sequence[Row]:  # noqa: ANN401 - bind values

@@ -1,6 +1,6 @@
-"""What all processes have learned about the size of prompts, added up by the server.
+"""Adds up what all processes learn about the size of prompts.
 
-A lesson fades what was there and adds itself, in one statement: whoever writes last adds, and nobody overwrites.
+One statement fades the stored sums and adds a lesson, so concurrent writers overwrite nothing.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,7 +35,7 @@ class EstimateTable:
         self._engine = engine
 
     async def exchange(self, lessons: Sequence[Lesson]) -> Mapping[Topic, Sums]:
-        """Add these lessons, each once, and read what everybody knows. Raises PostgresUnavailable, and adds nothing."""
+        """Add these lessons, each once, and read all sums. Raises PostgresUnavailable, and then adds nothing."""
         async with transaction(self._engine) as connection:
             for lesson in sorted(lessons, key=_place):  # always in one order, so that two processes cannot deadlock
                 await run(connection, ADD_LESSON, _parameters(lesson))

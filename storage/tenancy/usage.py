@@ -1,7 +1,7 @@
-"""What each tenant uses of the store: open jobs, batches that wait, bytes. Asked only where a quota limits it.
+"""Measures each tenant's open jobs, waiting batches and stored bytes, only where a quota limits them.
 
-No statement reads more of the backlog than the quota it is asked for, and none counts bodies for a request: a duty adds
-them up in slices and starts anew every hour, because deleted jobs are not subtracted.
+No statement reads more of the backlog than the quota in question, and a request counts the bodies of recent jobs only:
+a duty adds up all others in slices, and again from the start every hour, because deleted jobs are not subtracted.
 """
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -14,7 +14,7 @@ SLICE_JOBS = 5_000
 """Jobs whose bytes one slice adds up: some tens of milliseconds."""
 
 SETTLE_SECONDS = 60.0
-"""A job is counted when it is so old, when most have their result; until then each request counts its own body."""
+"""Age at which a job is counted, when most have their result; until then each request counts its body anew."""
 
 ANEW_SECONDS = 3_600.0
 """How long bytes of deleted jobs may count."""
@@ -95,23 +95,23 @@ WHERE tenant_id = :tenant_id
 
 
 class UsageTable:
-    """What tenants use now."""
+    """Current usage of tenants."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
     async def open_jobs(self, tenant_id: TenantId, most: int) -> int:
-        """Count jobs of a tenant that are not at rest, up to `most`."""
+        """Count a tenant's non-terminal jobs, up to `most`."""
         return await self._used(OPEN_JOBS, tenant_id=tenant_id, most=most)
 
     async def waiting_batches(self, tenant_id: TenantId) -> int:
-        """Count batches of a tenant whose files have not been read yet."""
+        """Count a tenant's batches with unread files."""
         return await self._used(WAITING_BATCHES, tenant_id=tenant_id)
 
     async def bytes_stored(self, tenant_id: TenantId) -> int:
-        """Bytes of a tenant's files, uploads under way included, and of its jobs.
+        """Bytes of a tenant's files, including running uploads, and of its jobs.
 
-        Jobs are as they were last added up, and the bodies of the latest beside them.
+        Jobs count as last added up, plus the bodies of later ones.
         """
         recent = {"recent_seconds": 2 * SETTLE_SECONDS, "most": SLICE_JOBS}
         return await self._used(BYTES, tenant_id=tenant_id, **recent)
@@ -124,10 +124,10 @@ class UsageTable:
         settle_seconds: float = SETTLE_SECONDS,
         anew_seconds: float = ANEW_SECONDS,
     ) -> int:
-        """Add up the bytes of the next jobs of a tenant; returns how many. After `most` or more, others may be left.
+        """Add up the bytes of a tenant's next jobs; returns how many. After `most` or more, others may be left.
 
-        What is new comes first. Where that is less than `most` and it is time, all is added up anew too, and the sum
-        replaces the old one at its end.
+        New jobs come first. Where they are fewer than `most` and a new count is due, it also advances a count from the
+        start, whose sum replaces the old one at its end.
         """
         of_tenant = {"tenant_id": tenant_id}
         async with transaction(self._engine) as connection:
