@@ -1,4 +1,4 @@
-"""What a provider said, raw, or why it said nothing."""
+"""A provider's raw reply, or the trouble that came instead."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -10,9 +10,9 @@ from schemas.money import Usage
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reply:
-    """A completed call. `body` is the whole chat completion object; `text` its first choice's content.
+    """A completed call. `body` is the whole chat completion object; `text` is its first choice's content.
 
-    `finish_reason` and `refusal` are looked at before the text is. `usage` is None where the provider told none.
+    `finish_reason` and `refusal` are checked before the text. `usage` is None if the provider sent none.
     """
 
     body: JsonObject
@@ -53,9 +53,9 @@ class TroubleKind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trouble:
-    """A call that brought no usable reply. `usage` is a local count where a stream was cut after it had begun.
+    """A call that brought no usable reply. `usage` is a local count if a stream was cut after it had begun.
 
-    `limit` and `figures` are what a throttle said of itself; None is unknown.
+    `limit` and `figures` come from the message of a throttle; None is unknown.
     """
 
     kind: TroubleKind
