@@ -1,4 +1,4 @@
-"""`penstock.toml`: providers, models, aliases, lanes, tenants and budgets, as frozen models. Knows names, not meanings.
+"""Reads `penstock.toml` (providers, models, aliases, lanes, tenants, budgets) into frozen models.
 
 Unknown keys and wrong types refuse to start and name the table, the key and the line.
 """
@@ -46,8 +46,8 @@ Steps: TypeAlias = Annotated[
 
 BUDGET_SCOPES = ("global", "tenant", "user", "batch", "prompt")
 KINDS_WITHIN_TENANTS = frozenset({"user", "prompt"})
-"""Names that a tenant chooses: their scopes are `KIND:TENANT/NAME`. No tenant's id holds a slash, so the first one ends
-it, whatever the name holds."""
+"""Kinds of which a tenant chooses the names: their scopes are `KIND:TENANT/NAME`. No tenant's id holds a slash, so the
+first one ends it, whatever the name holds."""
 
 MAX_BUDGETS_OF_A_JOB = 8
 """Every counter that a job meets is read and written inside the one admission call."""
@@ -299,9 +299,9 @@ class Catalogue(_Table):
 
 
 def check_budgets(budgets: tuple[BudgetTable, ...], *, rules: int = 0) -> None:
-    """Raise ValueError where two say different things of the same money, or a job could meet more than eight.
+    """Raise ValueError for two limits of the same money, or if a job could count against more than eight.
 
-    Each of the rules may be in force beside them.
+    Each rule may be in force besides the budgets.
     """
     keys = Counter((budget.scope, budget.window, budget.timezone) for budget in budgets)
     (scope, window, zone), times = next(iter(keys.most_common(1)), (("", "", ""), 0))
@@ -314,7 +314,10 @@ def check_budgets(budgets: tuple[BudgetTable, ...], *, rules: int = 0) -> None:
 
 
 def _most_of_kind(kind: str, keys: Iterable[tuple[str, str, str]]) -> int:
-    """Windows that one job can meet in scopes of this kind: those of each, and those of the name that has most."""
+    """Return the most windows that one job meets in scopes of this kind.
+
+    These are the windows of the kind itself, plus those of the name that has most.
+    """
     windows: dict[str, set[tuple[str, str]]] = {}
     for scope, window, zone in keys:
         if scope.partition(":")[0] == kind:
@@ -331,7 +334,7 @@ def _at_each_tenant(scope: str) -> str:
 
 
 def load_catalogue(path: Path) -> Catalogue:
-    """Read the file; the built-in default where there is none. Raises CatalogueError."""
+    """Read the file, or return the built-in default if there is none. Raises CatalogueError."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:

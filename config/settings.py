@@ -1,7 +1,7 @@
-"""One frozen object per process: every knob with its unit in its name and the reason for its default beside it.
+"""The settings of a process, each with its unit and the reason for its default.
 
-Read once, at the edge of a process, by `load_settings`; passed down from there. A setting that is wrong refuses to
-start with the name of its environment variable and what to change.
+`load_settings` reads them once into one frozen object, at the edge of a process, from where it is passed down. A wrong
+setting refuses to start, and the error names its environment variable and what to change.
 """
 
 import math
@@ -17,7 +17,7 @@ class SettingError(Exception):
 
 
 class Settings(BaseSettings):
-    """Everything that is fixed when a process starts. Environment variables are `PENSTOCK_` and the name."""
+    """All settings of a process. Each environment variable is `PENSTOCK_` and the name."""
 
     model_config = SettingsConfigDict(env_prefix="PENSTOCK_", frozen=True, extra="ignore", populate_by_name=True)
 
@@ -86,7 +86,7 @@ class Settings(BaseSettings):
 
     @property
     def call_places(self) -> int:
-        """Calls that one process may have under way at a provider: one per slot, and a quarter more.
+        """Calls that one process may have at providers at once: one per slot, and a quarter more.
 
         A tenth of them is kept for tenants with few calls, so that a tenant alone has more than there are slots.
         """
@@ -112,7 +112,7 @@ class Settings(BaseSettings):
 
 
 SPELLINGS = {"PENSTOCK_PORT": "PENSTOCK_PORT (or PORT)"}
-"""Settings that have more names than one."""
+"""Settings with more than one name."""
 
 
 def load_settings() -> Settings:

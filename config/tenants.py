@@ -1,4 +1,4 @@
-"""`[tenants.NAME]` of penstock.toml: what one tenant may have of an installation that others use too."""
+"""`[tenants.NAME]` of penstock.toml: the limits of one tenant in a shared installation."""
 
 from typing import Annotated, Literal, TypeAlias
 
