@@ -89,7 +89,7 @@ class Grant:
 
 
 class WaitReason(StrEnum):
-    """Which limit said not now."""
+    """The limit for which an attempt must wait."""
 
     REQUESTS = "requests_per_minute"
     TOKENS = "tokens_per_minute"

@@ -29,7 +29,7 @@ class Reply:
 
 
 class TroubleKind(StrEnum):
-    """Families of errors by what must be done about them, not by status (`providers.account.errors`)."""
+    """Errors grouped by what must be done about them, not by status (`providers.account.errors`)."""
 
     THROTTLE = "throttle"
     RAMP = "ramp"
@@ -42,12 +42,12 @@ class TroubleKind(StrEnum):
     BAD_REQUEST = "bad_request"
     AUTH = "auth"
     FORBIDDEN = "forbidden"
-    """A verdict on this request: moderation, a block page, a permission that it would need."""
+    """The provider refused this request: moderation, a block page, or a missing permission."""
     MODEL_FORBIDDEN = "model_forbidden"
-    """A verdict on this model for this account: another target of the chain may serve."""
+    """The provider refused this model for this account: another target of the chain may serve."""
     MODEL_NOT_FOUND = "model_not_found"
     UNREADABLE = "unreadable"
-    """The answer is larger or deeper than is read of one. Asking again would cost as much and bring the same."""
+    """The answer is larger or deeper than the limits. Asking again would cost as much and bring the same."""
     UNKNOWN = "unknown"
 
 
