@@ -56,9 +56,10 @@ class Models:
         return self._routes.chain(model)
 
     def plan(self, job: Job, target: Target, body: JsonObject, now: datetime) -> Plan:
-        """Build one call: its final body, price and worst-case quote. With UNKNOWN_PRICE the quoted cost is zero.
+        """Build one call: its final body, price and worst-case quote.
 
-        A line of a batch has no listener, so it asks for one whole answer even if its body asks for a stream.
+        With UNKNOWN_PRICE the quoted cost is zero. A line of a batch has no listener, so it asks for one whole answer
+        even if its body asks for a stream.
         """
         default_tokens = self._catalogue.models[target.model].default_max_output_tokens
         final = final_body(
@@ -90,9 +91,10 @@ class Models:
     async def call(
         self, plan: Plan, attempt_id: AttemptId, *, deadline_seconds: float, on_chunk: OnChunk | None
     ) -> Reply | Trouble:
-        """Make the call; trouble is returned. Raises only for bugs, cancellation, and what `on_chunk` raises.
+        """Make the call; trouble is returned.
 
-        The provider's token count of a reply improves the next estimate.
+        Raises only for bugs, cancellation, and what `on_chunk` raises. The provider's token count of a reply improves
+        the next estimate.
         """
         account = self._accounts[plan.target.account]
         if account.lookup:
@@ -118,7 +120,7 @@ class Models:
         return None if account is None else await look_up(account, target.model, attempt_id)
 
     def served_price(self, opened: OpenedAttempt, reply: Reply) -> Price:
-        """Return the price of this reply: that of the tier that served it, else the reserved one. Pure."""
+        """Return the price of the tier that served this reply, else the reserved price. Pure."""
         tokens = opened.grant.tokens if reply.usage is None else reply.usage.input_tokens
         served = self._prices.served(opened.target, opened.opened_at, tier=reply.service_tier, input_tokens=tokens)
         return opened.price if served is None else served
@@ -131,7 +133,7 @@ class Models:
         return self._catalogue.providers[target.account].service_tier
 
     async def judge(self, reply: Reply, contract: OutputContract | None, tenant_id: TenantId) -> Judged:
-        """Check the reply against the contract: here if that is little work, else in a child process."""
+        """Check the reply against the contract, in a child process if that is much work."""
         try:
             with synchronous_step():
                 return judging.judge(reply, None if contract is None else self._schemas.of(contract.schema), Work())

@@ -26,7 +26,10 @@ KEEP_ALIVE_SECONDS = 20
 
 
 def base_url_of(name: str, table: ProviderTable, env: Mapping[str, str]) -> str:
-    """Return the table's address, else (default provider) OPENAI_BASE_URL, else OpenAI's. Raises InvalidSetting."""
+    """Return the table's address, else a default. Raises InvalidSetting.
+
+    The default provider's is OPENAI_BASE_URL, else OpenAI's address; the others' is OpenAI's.
+    """
     url = table.base_url or (env.get("OPENAI_BASE_URL") if name == PROVIDER_DEFAULT else None) or OPENAI_BASE_URL
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
@@ -38,7 +41,10 @@ def base_url_of(name: str, table: ProviderTable, env: Mapping[str, str]) -> str:
 async def open_accounts(
     catalogue: Catalogue, settings: Settings, env: Mapping[str, str]
 ) -> AsyncIterator[Mapping[str, Account]]:
-    """Open one client per provider that a model names, and close all at the end. Raises InvalidSetting."""
+    """Open one client per provider that a model names; close all at the end.
+
+    Raises InvalidSetting.
+    """
     needed = {model.provider for model in catalogue.models.values()}
     tables = {name: table for name, table in catalogue.providers.items() if name in needed}
     keys = {name: _key(name, table, env) for name, table in tables.items()}

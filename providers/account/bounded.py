@@ -43,7 +43,7 @@ class BoundedResponse(httpx2.Response):
     most_bytes = 0
 
     async def aiter_bytes(self, chunk_size: int | None = None) -> AsyncGenerator[bytes, None]:
-        """Yield the decompressed body. Raises ReplyTooLargeError, except for an error, whose body is cut."""
+        """Yield the decompressed body; an error's is cut. Raises ReplyTooLargeError."""
         failed = self.status_code >= HTTPStatus.MULTIPLE_CHOICES
         most = MAX_ERROR_BYTES if failed else self.most_bytes * (STREAM_FACTOR if is_stream(self) else 1)
         seen = since_pause = 0

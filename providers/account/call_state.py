@@ -85,7 +85,7 @@ class Exchange:
         return replace(trouble, limit=limit_of(message, body_error.get("type")), figures=figures_of(message, now))
 
     def streamed(self) -> Reply | Trouble:
-        """Turn the end of a stream into a reply, or a trouble if a `finish_reason` or `[DONE]` is missing."""
+        """Turn a stream's end into a reply, or a trouble if a `finish_reason` or `[DONE]` is missing."""
         if self.is_whole and self.stream is not None:
             return self._reply(self.stream.completion())
         return self.broken("The stream ended before it was finished.")
@@ -108,7 +108,7 @@ class Exchange:
         return self._trouble(TroubleKind.UNREADABLE, message)
 
     def failed(self, error: Exception) -> Trouble:
-        """Turn a failed connection into a trouble; the exception shows whether the request had been sent."""
+        """Turn a failed connection into a trouble; the exception shows whether anything was sent."""
         name = name_of_failure(error)
         if self._status is None and kind_of_failure(error) is TroubleKind.NOT_SENT:
             return self._trouble(TroubleKind.NOT_SENT, f"The provider could not be reached ({name}).")
@@ -159,7 +159,7 @@ class Exchange:
         )
 
     def _counted(self, stream: Accumulator) -> Usage:
-        """Return the provider's count if it came, else the quoted prompt and one token per byte of output."""
+        """Return the provider's count, else the quoted prompt and one token per byte of output."""
         quote = self.plan.quote
         said = min(stream.produced_bytes, quote.output_tokens)
         return usage_of(stream.usage) or Usage(input_tokens=quote.input_tokens, output_tokens=said)

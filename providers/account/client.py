@@ -240,12 +240,12 @@ async def _events(
 
 
 async def _parsed_apart(raw: bytes | bytearray) -> Any:  # noqa: ANN401 - unparsed
-    """Parse a value. A large one is parsed in a thread, whose steps hold the interpreter for 40 ms at most."""
+    """Parse a value. A thread parses a large one, in steps of at most 40 ms of interpreter time."""
     return _parsed(raw) if len(raw) <= LARGE_REPLY_BYTES else await asyncio.to_thread(_parsed, raw)
 
 
 def _parsed(raw: bytes | bytearray) -> Any:  # noqa: ANN401 - unparsed
-    """Parse a value; None if it is not JSON. Raises UnreadableReplyError for JSON beyond the bounds of an answer."""
+    """Parse a value; None if it is not JSON. Raises UnreadableReplyError beyond the bounds."""
     if not fits(bytes(raw), MAX_REPLY_VALUES):
         raise UnreadableReplyError(f"The answer holds more than {MAX_REPLY_VALUES} JSON values.")
     try:
@@ -257,5 +257,5 @@ def _parsed(raw: bytes | bytearray) -> Any:  # noqa: ANN401 - unparsed
 
 
 def _headers(response: httpx2.Response) -> dict[str, str]:
-    """Return all headers by lower-case name. The SDK's own mapping walks the whole list at each look-up."""
+    """Return all headers by lower-case name; the SDK's mapping walks its list per look-up."""
     return {name.lower().decode("latin-1"): value.decode("latin-1") for name, value in response.headers.raw}

@@ -25,7 +25,10 @@ _TRY_AGAIN = re.compile(r"try again in ([0-9.hmsnuµ]+?)\.?(?:\s|$)", re.IGNOREC
 
 
 def duration_ms(text: str | None, now: datetime) -> int | None:
-    """Read a Go duration (`6m0s`), seconds, or an RFC 3339 time relative to `now`, as milliseconds; None is unknown."""
+    """Read a wait as milliseconds; None is unknown.
+
+    The text is a Go duration (`6m0s`), plain seconds, or an RFC 3339 time relative to `now`.
+    """
     if text is None:
         return None
     text = text.strip()
@@ -40,7 +43,10 @@ def duration_ms(text: str | None, now: datetime) -> int | None:
 
 
 def retry_after_ms(headers: Mapping[str, str], message: str, now: datetime) -> int | None:
-    """Return the least wait: `retry-after-ms`, then `retry-after` (seconds or a date), then the message's."""
+    """Return the least wait, from the first source that has one.
+
+    The sources are `retry-after-ms`, `retry-after` (seconds or a date) and the message.
+    """
     milliseconds = headers.get("retry-after-ms", "").strip()
     if _NUMBER.fullmatch(milliseconds):
         return _sane(float(milliseconds))
@@ -52,13 +58,16 @@ def retry_after_ms(headers: Mapping[str, str], message: str, now: datetime) -> i
 
 
 def wait_in_words_ms(message: str, now: datetime) -> int | None:
-    """Return the wait in a message (`Please try again in 6ms`); finer than `retry-after`, which is whole seconds."""
+    """Return the wait in a message (`Please try again in 6ms`).
+
+    It is finer than `retry-after`, which is whole seconds.
+    """
     said = _TRY_AGAIN.search(message)
     return duration_ms(said[1], now) if said else None
 
 
 def limits_of(headers: Mapping[str, str], now: datetime) -> LimitHeaders:
-    """Read the limits of a reply, using the tighter of two token pools. Header names are in lower case."""
+    """Read the limits of a reply, the tighter of two token pools. Names are in lower case."""
     limit, remaining, reset = _tighter(_pool(headers, "tokens", now), _pool(headers, "project-tokens", now))
     limit_requests, remaining_requests, reset_requests = _pool(headers, "requests", now)
     return LimitHeaders(
@@ -83,7 +92,7 @@ def _pool(headers: Mapping[str, str], name: str, now: datetime) -> _Pool:
 
 
 def _tighter(whole: _Pool, project: _Pool) -> _Pool:
-    """Return the least limit and remainder, with the reset only if both are of one pool, to which it belongs."""
+    """Return the least limit and remainder; the reset only if both are of its pool."""
     if project[0] is None and project[1] is None:
         return whole
     if whole[0] is None and whole[1] is None:

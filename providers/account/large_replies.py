@@ -34,7 +34,7 @@ class LargeReplies:
 
 
 class LargeReplyPermit:
-    """The permit of one reply, taken when the reply turns out to be large, and held until it is read."""
+    """The permit of one reply, taken once the reply is large, and held until it is read."""
 
     def __init__(self, large_replies: LargeReplies, tenant_id: TenantId, patience: Patience) -> None:
         self._large_replies = large_replies
@@ -43,7 +43,7 @@ class LargeReplyPermit:
         self._held: AsyncExitStack | None = None
 
     async def take(self) -> None:
-        """Wait for the permit. Only the total time-out runs meanwhile, because the provider is not silent."""
+        """Wait for the permit. Only the total time-out runs, because the provider is not silent."""
         if self._held is None:
             self._patience.for_listener()
             held = AsyncExitStack()

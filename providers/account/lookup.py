@@ -35,7 +35,7 @@ def findable(body: JsonObject, attempt_id: AttemptId, most_pairs: int) -> JsonOb
 
 
 async def look_up(account: Account, model: str, attempt_id: AttemptId) -> Reply | None:
-    """Return the stored completion of this attempt; None if there is none. Raises AccountUnavailable."""
+    """Return the stored completion of this attempt, or None. Raises AccountUnavailable."""
     if not account.lookup:
         return None
     try:

@@ -23,7 +23,7 @@ _BY_NAME = {
 
 
 def limit_of(message: str, type_: object) -> WaitReason | None:
-    """Return the limit that was hit, by the message, else by the error's type, which names only the unit."""
+    """Return the exceeded limit, by the message, else by the type, which names only the unit."""
     named = _LIMIT.search(message)
     if named is not None:
         return _BY_NAME[named[1].lower(), named[2].lower()]

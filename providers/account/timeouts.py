@@ -10,7 +10,7 @@ from typing import Self
 
 
 class Patience:
-    """An async context that ends its block with TimeoutError; `expired` tells its time-out from others."""
+    """An async context that raises TimeoutError; `expired` tells its time-outs from others."""
 
     def __init__(self, *, first_byte_seconds: float, between_chunks_seconds: float, total_seconds: float) -> None:
         self._clock = asyncio.get_running_loop().time

@@ -31,7 +31,7 @@ def reply_of(
     latency_ms: int,
     first_byte_ms: int | None,
 ) -> Reply:
-    """Read a body that `is_completion` and make it storable; the first choice gives the reply's text."""
+    """Read a body that `is_completion`, made storable; the first choice gives the text."""
     body = storable(body)
     choice = body["choices"][0]
     message = choice["message"]
@@ -51,9 +51,10 @@ def reply_of(
 
 
 def usage_of(raw: Any) -> Usage | None:  # noqa: ANN401 - unparsed
-    """Return the provider's count; None if it is missing or nonsense, which must not become a price of zero.
+    """Return the provider's count; None if it is missing or nonsense.
 
-    More tokens than a call can take are nonsense too: such a call costs its quote.
+    Nonsense must not become a price of zero. More tokens than a call can take are nonsense too: such a call costs its
+    quote.
     """
     if not isinstance(raw, dict):
         return None

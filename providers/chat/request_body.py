@@ -23,7 +23,7 @@ def final_body(
     contract: OutputContract | None,
     lookup_as: JobId | None,
 ) -> JsonObject:
-    """Return the body of one call. `lookup_as` is the job's id if the account supports look-ups, else None."""
+    """Return the body of one call; `lookup_as` is the job's id if the account has look-ups."""
     edited = {**body, "model": model}
     if edited.get("max_completion_tokens") is None and edited.get("max_tokens") is None:
         edited["max_completion_tokens"] = default_max_output_tokens

@@ -164,7 +164,7 @@ class _Choice:
 
 
 class _Pieces:
-    """An object whose strings come in pieces. They are joined once, because joining at each piece is quadratic."""
+    """An object whose strings come in pieces, joined once: joining each piece is quadratic."""
 
     def __init__(self, room: "_Room") -> None:
         room.take(values=VALUES_PER_OBJECT)
@@ -252,7 +252,7 @@ class _Room:
         self.take(text_bytes=text_bytes, values=values)
 
     def replace(self, kept: JsonObject, name: str, value: Any) -> None:  # noqa: ANN401 - unparsed
-        """Keep a value under this name. A replaced value stays counted, but most repeat the same value, at no cost."""
+        """Keep a value under this name. A replaced value stays counted; an equal one is free."""
         if not isinstance(value, list | dict) and name in kept and kept[name] == value:
             return
         self.take_value(value)

@@ -52,7 +52,7 @@ class BrokenPatternError(Exception):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Checkable:
-    """The part of a schema that is checked here; each sentence of `unchecked` names a part that is not."""
+    """The checked part of a schema; the sentences of `unchecked` name the other parts."""
 
     schema: JsonObject
     unchecked: tuple[str, ...] = ()
@@ -93,7 +93,7 @@ def _named(left_out: list[str]) -> tuple[str, ...]:
 
 @dataclass(kw_only=True, slots=True)
 class _Reduction:
-    """One walk over a schema. With `references_taint`, each reference is assumed to lead to a left-out pattern."""
+    """One walk over a schema. `references_taint`: references may lead to left-out patterns."""
 
     references_taint: bool = False
     left_out: list[str] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""Words errors of the validator for a model. Pure.
+"""Describes validation errors to a model. Pure.
 
 A complaint names the place, a bounded part of the value, and the reason. The wording is that of the Python package
 `jsonschema`, by which `schemas.fingerprint` groups causes.
@@ -21,7 +21,7 @@ MAX_SHOWN_DIGITS = 40
 
 
 def in_words(error: ValidationError, value: Any, schema: JsonObject) -> str:  # noqa: ANN401 - any JSON value
-    """Word one error of this value in one sentence, of `MAX_COMPLAINT_CHARACTERS` and a few at most."""
+    """Describe one error in one sentence, of little more than `MAX_COMPLAINT_CHARACTERS`."""
     deepest = _deepest(error)
     part = _at(value, deepest.instance_path)
     reason = _reason(deepest, part, schema)
@@ -34,7 +34,7 @@ def in_words(error: ValidationError, value: Any, schema: JsonObject) -> str:  # 
 
 
 def shown(value: Any) -> str:  # noqa: ANN401 - any JSON value
-    """Return the start and end of a value as Python writes it; the work is bounded, whatever its size."""
+    """Return the start and end of a value as Python writes it, with bounded work."""
     text = _shown(value, MAX_SHOWN_LEVELS)
     if len(text) <= MAX_SHOWN_CHARACTERS:
         return text
@@ -71,7 +71,7 @@ def _few(parts: Iterable[str], number: int, levels: int) -> str:
 
 
 def _deepest(error: ValidationError) -> ValidationError:
-    """Return the deepest error among alternatives, because the alternative that got furthest was probably meant."""
+    """Return the deepest error among alternatives: the one that got furthest was likely meant."""
     while branches := getattr(error.kind, "context", None):
         inner = [problem for branch in branches for problem in branch]
         furthest = max(inner, key=lambda problem: len(problem.instance_path), default=error)
@@ -98,7 +98,7 @@ def _reason(error: ValidationError, part: Any, schema: JsonObject) -> str:  # no
 
 
 def _type(error: ValidationError, part: Any, schema: JsonObject) -> str:  # noqa: ANN401 - any JSON value
-    """Name the types in the order of the schema, if the error's path leads to them."""
+    """Name the types in the schema's order, if the error's path leads to them."""
     types: list[str] = error.kind.types  # type: ignore[attr-defined]  # of its kind
     declared: Any = schema
     for step in error.schema_path:

@@ -27,7 +27,7 @@ NO_JSON = "The reply contains no JSON."
 
 
 def judge(reply: Reply, schema: CompiledSchema | None, work: Work) -> Judged:
-    """Judge all choices of a reply: the first invalid one decides, else the first choice is the output.
+    """Judge all choices: the first that is not valid decides, else the first is the output.
 
     Raises TooMuchWork.
     """

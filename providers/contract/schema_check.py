@@ -34,7 +34,7 @@ MAX_REMEMBERED = 4_096
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SchemaVerdict:
-    """Why the schema cannot be a contract (`complaint`, one sentence), and its parts that are not checked here."""
+    """Why a schema cannot be a contract (one sentence), and its parts not checked here."""
 
     complaint: str | None = None
     unchecked: tuple[str, ...] = ()

@@ -30,7 +30,7 @@ class Weight:
         return self.parts * PAIR_STEPS * size.values + self.character_steps * size.characters
 
     def error_steps(self, size: Size) -> float:
-        """Return the most steps of one value's errors: the engine copies the value into the error of each part."""
+        """Return the most steps of one value's errors; the engine copies it into each error."""
         return self.parts * (ERROR_VALUE_STEPS * size.values + ERROR_CHARACTER_STEPS * size.characters)
 
 
@@ -71,7 +71,7 @@ class _Weigher:
         return Weight(parts * factor, steps * factor)
 
     def _target(self, reference: str) -> Weight:
-        """Return the weight of a plain pointer's target; any other reference, even `#`, may be recursive."""
+        """Return the weight of a plain pointer's target; others, even `#`, may be recursive."""
         schemas = referred(self._root, reference, {}) if reference.startswith("#/") else []
         return self.weight(schemas[0]) if schemas else ENDLESS
 

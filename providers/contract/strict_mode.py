@@ -37,7 +37,10 @@ _NOT_IN_STRICT = frozenset(
 
 
 def response_format(contract: OutputContract) -> JsonObject | None:
-    """Return the contract as `response_format`; None if its root is not an object, which no provider accepts."""
+    """Return the contract as `response_format`; None if its root is no object.
+
+    No provider accepts another root.
+    """
     schema = contract.schema
     if schema.get("type") != "object":
         return None

@@ -68,7 +68,7 @@ def _below(schema: JsonObject, node: JsonObject, anchors: dict[str, list[JsonObj
 
 
 def referred(schema: JsonObject, reference: str, anchors: dict[str, list[JsonObject]]) -> list[JsonObject]:
-    """Return the objects that a reference within one document may lead to; the whole document if unclear."""
+    """Return the objects that a reference may lead to; the whole document if unclear."""
     fragment = unquote(reference.partition("#")[2])
     if fragment in anchors:
         return anchors[fragment]

@@ -41,7 +41,7 @@ WHOLE = "the whole schema: it refers to a part that is not checked"
 
 
 class UnusableSchema(Exception):  # noqa: N818 - says what it is
-    """The schema is not a valid JSON Schema, or a reference has no target; the message names the place."""
+    """The schema is invalid, or a reference has no target; the message names the place."""
 
 
 class CompiledSchema:
@@ -62,7 +62,7 @@ class CompiledSchema:
         self.unchecked = part.unchecked
 
     def complaint(self, value: Any, size: Size, work: Work) -> str | None:  # noqa: ANN401 - any JSON value
-        """Return what is wrong with the value, at most a few paths and reasons; None if it meets the schema.
+        """Return a few paths and reasons of what is wrong; None if the value meets the schema.
 
         `size` is that of the text that the value was read from. Raises TooMuchWork.
         """

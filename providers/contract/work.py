@@ -47,6 +47,6 @@ class Size:
 
 
 def size_of(text: str) -> Size:
-    """Return the most that this text can hold: each value but the first follows a comma or an opening bracket."""
+    """Bound the size of a text: each value but the first follows a comma or opening bracket."""
     openings = text.count("[") + text.count("{")
     return Size(len(text), 1 + text.count(",") + openings, openings)

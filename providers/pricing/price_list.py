@@ -20,7 +20,7 @@ SOURCE = f"genai-prices {version('genai-prices')}"
 
 
 def listed_prices(base_urls: Mapping[str, str]) -> Listed:
-    """Return the price list for these accounts. An account is found by its address, else by its name."""
+    """Return the price list for these accounts, found by their address, else their name."""
     providers = {account: _provider(account, url) for account, url in base_urls.items()}
 
     def listed(target: Target, now: datetime, tier: str) -> Rates | None:

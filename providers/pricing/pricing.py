@@ -47,7 +47,7 @@ Listed: TypeAlias = Callable[[Target, datetime, str], Rates | None]
 def price_from_usd(
     *, input_usd: Decimal, cached_usd: Decimal | None, written_usd: Decimal | None, output_usd: Decimal, source: str
 ) -> Price:
-    """Make a price from USD per million tokens; None for cached and written input means the price of other input."""
+    """Make a price from USD per million tokens; None is the price of other input."""
     fresh = nano_from_usd(input_usd)
     return Price(
         input_nano_usd=fresh,

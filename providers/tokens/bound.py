@@ -49,7 +49,7 @@ def prompt_bound(body: JsonObject) -> int:
 
 
 def output_bound(body: JsonObject, default_max_output_tokens: int) -> int:
-    """Return the most tokens of all choices together, by the larger of the two limits if both are set.
+    """Return the most tokens of all choices, by the larger of the two limits if both are set.
 
     Capped at what a call can possibly take, however large the requested number.
     """

@@ -1,4 +1,4 @@
-"""Learns the token count of prompts from what providers count. Pure: no randomness either.
+"""Learns to estimate prompt tokens from what providers count. Pure: no clock, no chance.
 
 A size is a weighted sum of features. The weights solve least squares over past calls, each weighted by 1 / size squared
 and fading with age. Kept are the sums of that system instead of its solution (recursive least squares in information
@@ -50,7 +50,7 @@ _EDGES: list[float] = [LEAST_MARGIN * (MOST_MARGIN / LEAST_MARGIN) ** (step / ST
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prior:
-    """The assumption before the first call: tokens per unit of each feature, all above zero, and the margin."""
+    """The assumption before the first call: tokens per unit of feature (above 0), and margin."""
 
     weights: tuple[float, ...]
     margin: float
@@ -90,18 +90,21 @@ class Calibration:
                 self._solve()
 
     def is_worth_telling(self, most: int) -> bool:
-        """Whether sending helps others: the unsent calls are at least 1 % of the shared ones, or `most`."""
+        """Whether the unsent calls are worth sending: 1 % of the shared ones, or `most`."""
         untold = self._unsent.calls + len(self._heard)
         return untold > 0 and untold >= min(most, self._shared.calls // 100)
 
     def send(self) -> Sums:
-        """Return the sums that other processes lack; they count here alone until `sent` or `unheard` is called."""
+        """Return the sums that others lack; only this process counts them until `sent`.
+
+        Call `unheard` if they did not arrive.
+        """
         self._absorb()
         self._sending, self._unsent = self._sending.followed_by(self._unsent, self.kept), self._nothing
         return self._sending
 
     def sent(self, shared: Sums) -> None:
-        """Take over the shared sums of all processes, this one included; sums of another length are ignored."""
+        """Take over the sums of all processes, this one included; another length is ignored."""
         if len(shared.values) == len(self.kept):
             self._shared, self._sending = shared, self._nothing
             self._solve()
@@ -134,7 +137,7 @@ def _triangle(size: int) -> int:
 
 
 def _sums(heard: Sequence[tuple[Sequence[float], int, float]], size: int) -> tuple[float, ...]:
-    """Return the products of the features as a lower triangle, the features over the size, and the histogram."""
+    """Return the feature products (lower triangle), the features over size, and the histogram."""
     products, over_size, missed = [0.0] * _triangle(size), [0.0] * size, [0.0] * (STEPS + 2)
     for features, tokens, ratio in heard:
         present = [(place, count / tokens) for place, count in enumerate(features) if count]
@@ -172,7 +175,7 @@ def _solution(values: Sequence[float], prior: Sequence[float]) -> list[float]:
 
 
 def _quantile(missed: Sequence[float], prior_margin: float) -> float:
-    """Return the margin that covers the 95 % quantile of recent calls, interpolated within its histogram step."""
+    """Return the 95 % quantile of recent ratios, interpolated within its histogram step."""
     believed, empty = bisect_right(_EDGES, prior_margin), max(0.0, 1 - sum(missed) * (1 - MARGIN_REMEMBERED))
     prior = MARGIN_BELIEF * empty**2 / believed
     counts = [count + prior * (0 < step <= believed) for step, count in enumerate(missed)]

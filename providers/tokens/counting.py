@@ -1,4 +1,4 @@
-"""Counts tokens exactly if tiktoken and a model's vocabulary file are installed. Never downloads.
+"""Counts tokens exactly if tiktoken and a vocabulary file are installed; never downloads.
 
 tiktoken fetches a missing file and replaces a damaged one. So it is called only after the file was found in its cache
 folder with the published checksum; the folder is tiktoken's own variable, `TIKTOKEN_CACHE_DIR`.

@@ -35,7 +35,7 @@ MOST_TOLD_AT_ONCE = 200
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Estimate:
-    """The permits to ask for, and the measurement that improves the next estimate; None if nothing can be learned."""
+    """The permits to ask for, and what the next estimate learns from; None if it cannot learn."""
 
     tokens: int
     measured: Measured | None
@@ -50,7 +50,7 @@ class Estimates:
         self._calibrations: dict[Topic, Calibration] = {}
 
     def estimate(self, target: Target, body: JsonObject, bound: int) -> Estimate:
-        """Estimate tokens with their margin, at most `bound`; the bound itself for requests that are not chats."""
+        """Estimate tokens with their margin, at most `bound`; `bound` if it is not a chat request."""
         prompt = prompt_of(body)
         if prompt is None:
             return Estimate(tokens=bound, measured=None)

@@ -57,7 +57,7 @@ def prompt_of(body: JsonObject) -> Prompt | None:
 
 
 def features_of(prompt: Prompt) -> tuple[float, ...]:
-    """Return the counts of `BYTE_CLASSES`: runs, Latin letters and marks, other scripts, media and messages."""
+    """Count `BYTE_CLASSES`: runs, Latin letters and marks, other scripts, media, messages."""
     sample, scale = sample_of(prompt.text)
     classes = sample.translate(_CLASSES)
     runs = [len(sample.translate(table).split()) * scale for table in _RUNS]

@@ -34,7 +34,10 @@ class Child:
         return None if self._process is None else self._process.pid
 
     async def ask(self, request: bytes) -> bytes:
-        """Return the child's answer. Raises TimeoutError and ChildDiedError; the next request starts another child."""
+        """Return the child's answer. Raises TimeoutError and ChildDiedError.
+
+        After an error the next request starts another child.
+        """
         try:
             process = self._process or await self._started()
             return await asyncio.wait_for(self._exchange(process, request), self._seconds)
@@ -58,7 +61,10 @@ class Child:
                 process.stdin.close()
 
     async def _started(self) -> asyncio.subprocess.Process:
-        """Start a child and await a first answer, so that its start counts for no check. Raises ChildDiedError."""
+        """Start a child and await a first answer, so that no check includes the start.
+
+        Raises ChildDiedError.
+        """
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
