@@ -11,7 +11,7 @@ from schemas.states import JobState
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Submission:
-    """A durably stored job. `repeated`: its idempotency key had been used for the same request before."""
+    """A durably stored job. `repeated`: its idempotency key had named it before."""
 
     job_id: JobId
     state: JobState
@@ -22,7 +22,7 @@ class Submission:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobResult:
-    """The terminal state of a job as its caller sees it. `reply` is the chat completion object, if any."""
+    """A terminal job as its caller sees it. `reply` is the chat completion object, if any."""
 
     job_id: JobId
     state: JobState

@@ -1,4 +1,4 @@
-"""The questions and answers of the gate. One ask is one atomic decision over all limits and budgets."""
+"""Asks and answers of the gate. One ask is one atomic decision over all limits and budgets."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -26,7 +26,7 @@ class Step(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pace:
-    """A limit that grows with its window: from `ahead` (a share above 0) at the start to all of it by `ends_at`."""
+    """A limit that grows in its window, from the share `ahead` (above 0) to all by `ends_at`."""
 
     starts_at: datetime
     ends_at: datetime
@@ -50,9 +50,10 @@ class BudgetCounter:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ask:
-    """Asks whether this attempt may start now. Tokens are the quote's permits; waits are milliseconds.
+    """Asks whether this attempt may start now.
 
-    `share` limits the calls of the tenant; None if nothing does. A ticket of the share is not one of the bucket.
+    Tokens are the quote's permits; waits are milliseconds. `share` limits the calls of the tenant; None if nothing
+    does. A ticket of the share is not one of the bucket.
     """
 
     attempt_id: AttemptId
@@ -77,7 +78,10 @@ class Ask:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Grant:
-    """Permission to start after `wait_ms`. `stamp` names the reservation in Redis and settles it exactly once."""
+    """Permission to start after `wait_ms`.
+
+    `stamp` names the reservation in Redis and settles it exactly once.
+    """
 
     stamp: str
     wait_ms: int

@@ -7,7 +7,7 @@ from schemas.jsons import JsonObject
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OutputContract:
-    """A JSON Schema that the parsed answer must meet. `name` is sent with the provider's structured output."""
+    """A JSON Schema that the parsed answer must meet. `name` is sent with the schema."""
 
     schema: JsonObject
     name: str = "answer"

@@ -8,7 +8,7 @@ from schemas.lanes import Lane
 
 
 class Kind(StrEnum):
-    """What a control applies to. A lane can only be paused; the others can also be moved and cancelled."""
+    """What a control applies to. Lanes can be paused only; the others also moved or cancelled."""
 
     JOB = "job"
     BATCH = "batch"
@@ -35,7 +35,7 @@ class Subject:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Control:
-    """A control that is in force. While `sweeping`, its rows are still being moved and none of them starts."""
+    """A control in force. While `sweeping`, its rows are being moved and none of them starts."""
 
     verb: Verb
     subject: Subject

@@ -1,6 +1,6 @@
-"""What is done about an outcome: a closed set of values. `storage.jobs.writes` records a decision.
+"""What is done about an outcome: a closed set of values.
 
-A `note` says what an exhausted budget did to the job, and is stored with it.
+`storage.jobs.writes` records a decision. A `note` says what an exhausted budget did to the job, and is stored with it.
 """
 
 from dataclasses import dataclass
@@ -44,9 +44,10 @@ class Complete:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AskAgain:
-    """Ask again at once, within this lease: a reprompt, a higher output limit, or the next target of the chain.
+    """Ask again at once, within this lease.
 
-    `skips` is how many targets are passed over on the way to the next.
+    That is a reprompt, a higher output limit, or the next target of the chain. `skips` is how many targets are passed
+    over on the way to the next.
     """
 
     body: JsonObject
@@ -79,7 +80,10 @@ class RetryAt:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Park:
-    """Wait in Postgres without costing a try. `waiting_since` is set for a limit: the ticket and its age remain."""
+    """Wait in Postgres without costing a try.
+
+    `waiting_since` is set if a limit is awaited: the ticket and its age remain.
+    """
 
     until_at: datetime
     reason: str

@@ -8,7 +8,7 @@ from schemas.job import Target
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Topic:
-    """The scope of a lesson: one model, one shape of requests, and the features that its numbers belong to."""
+    """The scope of a lesson: one model, one shape of requests, and one set of features."""
 
     target: Target
     shape: str
@@ -31,7 +31,7 @@ class Sums:
     values: tuple[float, ...]
 
     def followed_by(self, later: "Sums", kept: Sequence[float]) -> "Sums":
-        """Add later calls to these; `kept` is the share of itself that each value keeps per later call.
+        """Add later calls to these; `kept` is the share that each value keeps per later call.
 
         Associative. Swapping two operands changes only how much of each has faded.
         """

@@ -22,7 +22,10 @@ GAP = "…"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cause:
-    """A cause of death. `fingerprint` is equal for equal causes and begins with the reason; `words` are for people."""
+    """A cause of death. Equal causes have one `fingerprint`, which begins with the reason.
+
+    `words` describe it to people.
+    """
 
     fingerprint: str
     words: str

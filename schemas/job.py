@@ -55,10 +55,11 @@ class NewJob:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Job(NewJob):
-    """A stored job as its worker sees it. `generation` grows with each wake-up, `fence` with each lease.
+    """A stored job as its worker sees it.
 
-    `waiting_since` is when it first asked for the limit that it waits for, else None; `wait_reason` is that limit, if
-    known. `in_suspense` means that the charge of an earlier call is unresolved.
+    `generation` grows with each wake-up, `fence` with each lease. `waiting_since` is when it first asked for the limit
+    that it waits for, else None; `wait_reason` is that limit, if known. `in_suspense` means that the charge of an
+    earlier call is unresolved.
     """
 
     state: JobState

@@ -1,4 +1,6 @@
-"""Reads and writes JSON without losing digits. Pure. The only JSON codec for text of callers and models.
+"""Reads and writes JSON without losing digits. Pure.
+
+No other code reads or writes JSON of callers and models.
 
 orjson does nearly all of it. It rounds integers beyond 64 bits and long fractions to the nearest double, and refuses
 lone surrogates, so text that may hold one of these is read by the standard library: integers stay integers, and a
@@ -84,9 +86,9 @@ def parse_embedded(text: str, start: int) -> tuple[Any, int]:
 
 
 def number(text: str) -> float | Decimal:
-    """Return a number with a point or an exponent as a double if that keeps all digits, else as a Decimal.
+    """Read a number with a point or an exponent, without losing digits.
 
-    Raises JsonBeyondBounds.
+    It is a double if that keeps all digits, else a Decimal. Raises JsonBeyondBounds.
     """
     double = float(text)
     if len(text) <= MAX_SAFE_CHARACTERS and _LEAST_NORMAL <= abs(double) <= _MOST:
@@ -194,7 +196,7 @@ class _Raw(str):
 
 
 def _written(value: Any, option: int) -> str:  # noqa: ANN401 - any JSON value
-    """Write what orjson refuses in the form that orjson would use. Not recursive, so depth does not matter."""
+    """Write what orjson refuses, as it would. Not recursive, so depth does not matter."""
     pieces: list[str] = []
     todo = [value]
     while todo:

@@ -1,4 +1,4 @@
-"""Lanes: the four priority classes. One lane is one Celery queue, whose name is public interface."""
+"""The four priority classes. A lane is one Celery queue; its name is public interface."""
 
 from enum import StrEnum
 

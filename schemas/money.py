@@ -1,6 +1,7 @@
-"""Money in integer nano-dollars: 0.05 USD per million tokens is exactly 50 nano-dollars per token.
+"""Money in integer nano-dollars.
 
-Invariant: no float ever holds money. A price is nano-dollars per million tokens; a cost is rounded up once, per call.
+0.05 USD per million tokens is exactly 50 nano-dollars per token. Invariant: no float ever holds money. A price is
+nano-dollars per million tokens; a cost is rounded up once, per call.
 """
 
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ UNKNOWN_SOURCE = "unknown"
 
 
 def nano_from_usd(amount: Decimal | str | int) -> NanoUsd:
-    """Convert dollars to nano-dollars, rounding up. Raises `decimal.InvalidOperation` for text that is no number."""
+    """Convert dollars to nano-dollars, rounding up. Raises `decimal.InvalidOperation`."""
     return NanoUsd(int((Decimal(amount) * NANO_PER_USD).to_integral_value(ROUND_CEILING)))
 
 
@@ -116,10 +117,11 @@ UNKNOWN_PRICE = Price(input_nano_usd=0, cached_input_nano_usd=0, output_nano_usd
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Quote:
-    """The worst case of one call before it is made: reserved by admission, replaced by the actual cost at settle.
+    """The worst case of one call, before it is made.
 
-    Money is reserved for the worst case, so that no budget can be exceeded. The bucket is asked for the likely prompt,
-    because worst cases would leave it half empty; tokens used beyond that are taken from it at settle.
+    Admission reserves it, and the actual cost replaces it at settle. Money is reserved for the worst case, so that no
+    budget can be exceeded. The bucket is asked for the likely prompt, because worst cases would leave it half empty;
+    tokens used beyond that are taken from it at settle.
     """
 
     input_tokens: int

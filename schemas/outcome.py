@@ -1,4 +1,7 @@
-"""The outcome of an attempt: a closed set. `tasks.execution.decide` matches it, and mypy finds a missing case."""
+"""The outcome of an attempt: a closed set.
+
+`tasks.execution.decide` matches it, and mypy finds a missing case.
+"""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -37,7 +40,7 @@ class Truncated:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Declined:
-    """The model refused, or a content filter cut the reply; Penstock does not rephrase and ask again."""
+    """The model refused, or a content filter cut the reply; Penstock does not rephrase."""
 
     reply: Reply
     reason: str
@@ -52,9 +55,10 @@ class Failed:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NotAdmitted:
-    """A limit is exhausted for longer than a worker waits; `until_at` is when the ticket's turn comes. Costs no try.
+    """A limit is exhausted for longer than a worker waits. Costs no try.
 
-    `since_at` is when the job first asked; it keeps its place in the queue and ages from then.
+    `until_at` is when the ticket's turn comes. `since_at` is when the job first asked; it keeps its place in the queue
+    and ages from then.
     """
 
     until_at: datetime

@@ -17,9 +17,10 @@ class _Permits:
 
 
 class TenantPermits:
-    """The same number of permits for each tenant. A tenant that neither holds nor awaits one takes no memory.
+    """The same number of permits for each tenant.
 
-    A returned permit is blocked for `rest_seconds`, which bounds how often a tenant gets one.
+    A tenant that neither holds nor awaits one takes no memory. A returned permit is blocked for `rest_seconds`, which
+    bounds how often a tenant gets one.
     """
 
     def __init__(self, of_a_tenant: int, *, rest_seconds: float = 0.0) -> None:

@@ -41,9 +41,10 @@ class DeadLetters:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Patch:
-    """Changes to each selected job; None leaves a field. `body` replaces the request before the others apply.
+    """Changes to each selected job; None leaves a field.
 
-    `parameters` are merged into the body; `message` is appended to its messages.
+    `body` replaces the request before the others apply. `parameters` are merged into the body; `message` is appended to
+    its messages.
     """
 
     deadline_seconds: float

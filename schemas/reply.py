@@ -10,9 +10,10 @@ from schemas.money import Usage
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reply:
-    """A completed call. `body` is the whole chat completion object; `text` is its first choice's content.
+    """A completed call.
 
-    `finish_reason` and `refusal` are checked before the text. `usage` is None if the provider sent none.
+    `body` is the whole chat completion object; `text` is its first choice's content. `finish_reason` and `refusal` are
+    checked before the text. `usage` is None if the provider sent none.
     """
 
     body: JsonObject
@@ -53,9 +54,10 @@ class TroubleKind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trouble:
-    """A call that brought no usable reply. `usage` is a local count if a stream was cut after it had begun.
+    """A call that brought no usable reply.
 
-    `limit` and `figures` come from the message of a throttle; None is unknown.
+    `usage` is a local count if a stream was cut after it had begun. `limit` and `figures` come from the message of a
+    throttle; None is unknown.
     """
 
     kind: TroubleKind

@@ -22,7 +22,7 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StopLoss:
-    """A batch's own limits; None is none. The `canary` jobs run first, and the rest waits for their result."""
+    """A batch's own limits; None is none. `canary` jobs run first; the rest waits for them."""
 
     max_cost_nano_usd: NanoUsd | None = None
     max_error_rate: float | None = None
@@ -41,7 +41,7 @@ NO_STOP_LOSS = StopLoss()
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tally:
-    """The progress of a batch: its terminal jobs, those alive outside the held part, and its spend."""
+    """The progress of a batch: terminal jobs, those alive outside the held part, and spend."""
 
     total: int
     completed: int

@@ -51,7 +51,7 @@ def storable_name(text: str | None) -> str | None:
 
 
 def refuse_unstorable(value: Any, written: bytes | None = None) -> None:  # noqa: ANN401 - any JSON value
-    """Raise InvalidRequest if a request holds a NUL or half a character, or nests too deeply, naming the field.
+    """Raise InvalidRequest, naming the field, for a NUL, half a character, or deep nesting.
 
     `written` is the value as JSON, if the caller has it.
     """
@@ -68,7 +68,7 @@ def refuse_unstorable(value: Any, written: bytes | None = None) -> None:  # noqa
 
 
 def refuse_long_name(name: str, param: str, most_characters: int = MAX_NAME_CHARACTERS) -> None:
-    """Raise InvalidRequest if a name is too long for an index, or holds characters that no column stores."""
+    """Raise InvalidRequest if a name is too long for an index, or no column can store it."""
     if len(name) > most_characters or "\0" in name or not _is_whole(name):
         raise InvalidRequest(
             f"{param} must have at most {most_characters} characters, and no NUL or half characters among them.",
@@ -77,7 +77,7 @@ def refuse_long_name(name: str, param: str, most_characters: int = MAX_NAME_CHAR
 
 
 def _has_escapes(written: bytes) -> bool:
-    """Whether JSON text may contain a NUL or half a pair; the search for one character is the fast one."""
+    """Whether JSON text may hold a NUL or half a pair; the search for one character is fast."""
     return b"\\" in written and _ESCAPE in written
 
 
