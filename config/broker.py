@@ -1,4 +1,4 @@
-"""Broker and Celery options as plain data, each with the reason for its value. Imports no Celery.
+"""Broker and Celery options as plain data, each with its reason. Imports no Celery.
 
 All our processes share `CALLER_OPTIONS`; `worker_options` adds what only a worker needs. Never set here:
 `retry_on_timeout` and `retry` of the transport (they turn off pipelined publishing and can double a message),

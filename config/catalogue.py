@@ -301,7 +301,7 @@ class Catalogue(_Table):
 
 
 def check_budgets(budgets: tuple[BudgetTable, ...], *, rules: int = 0) -> None:
-    """Raise ValueError for two limits of the same money, or if a job could count against more than eight.
+    """Raise ValueError for two limits of the same money, or more than eight on one job.
 
     Each rule may be in force besides the budgets.
     """

@@ -1,4 +1,4 @@
-"""Raises this process's limit of descriptors (sockets and files), and checks that its slots fit.
+"""Raises this process's limit of descriptors (sockets, files), and checks it for its slots.
 
 Many shells and systemd set a soft limit of 1,024, which a few hundred calls use up: then a process lives, but accepts
 and sends nothing.

@@ -53,7 +53,7 @@ QUIET_LOGGERS: Mapping[str, str] = {
 
 
 def configure_logs(env: Literal["development", "staging", "production"], level: str = "INFO") -> None:
-    """Set up this process's logging. Safe to call twice; `level` is a name of the standard library's."""
+    """Set up this process's logging. Safe to call twice; `level` is the standard library's."""
     readable = env == "development"
     logging.config.dictConfig(_standard_library(readable, level))
     logging.captureWarnings(capture=True)

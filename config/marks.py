@@ -1,4 +1,4 @@
-"""Records outside the process which job's synchronous step runs, to attribute the process's death.
+"""Records in a file which job's synchronous step runs, to attribute a process's death.
 
 Each process that runs jobs has one small file below HOME/marks, mapped into memory: a mark costs two stores and no
 system call, and survives any end of the process. The process locks its file for life, so a file that can be locked is
@@ -41,7 +41,7 @@ def synchronous_step() -> AbstractContextManager[None]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LastMark:
-    """The last mark of a dead process: its name as lease holder, and the job whose step ran, if any."""
+    """A dead process's last mark: its name as lease holder, and the job whose step ran, if any."""
 
     holder: str
     job_id: str | None
@@ -82,7 +82,7 @@ def mark_no_job(_job_id: str) -> AbstractContextManager[None]:
 
 @contextmanager
 def marks_of(home: Path, holder: str) -> Iterator[Marking]:
-    """Mark in a file of this process, deleted at the end. If it cannot be written, one warning is logged."""
+    """Mark in a file of this process, deleted at the end. Without a file, log a warning."""
     try:
         path, descriptor = _created(home / FOLDER, holder)
     except OSError as error:
@@ -143,7 +143,7 @@ def _paths(folder: Path) -> list[Path]:
 
 
 def _locked(path: Path) -> int | None:
-    """Return a descriptor that holds the file's lock; None if another process holds it or has deleted the file."""
+    """Return a descriptor with the file's lock; None if another process has it or the file is gone."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except OSError:

@@ -1,4 +1,4 @@
-"""Excludes the objects of a process's start from garbage collection, because they live forever.
+"""Excludes the objects of a process's start, which stay forever, from garbage collection.
 
 Imports, models and settings make half a million objects. A full collection walks them all while it blocks the loop: 150
 to 370 ms on two busy cores, and each running job took that much longer.
@@ -11,7 +11,7 @@ YOUNG_OBJECTS = 5_000
 
 
 def keep_what_started() -> None:
-    """Freeze all objects, when a process is ready and before its first job. A second call does nothing."""
+    """Freeze all objects; call it before the first job. A second call does nothing."""
     if gc.get_freeze_count():
         return
     gc.collect()

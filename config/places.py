@@ -22,7 +22,7 @@ def line_of(text: str, loc: tuple[str | int, ...]) -> int | None:
 
 
 def _sections(text: str) -> list[tuple[int, tuple[str | int, ...]]]:
-    """Return every table's line and path; lines above the first header are the table without a name."""
+    """Return every table's line and path; the lines before all headers are a nameless table."""
     found: list[tuple[int, tuple[str | int, ...]]] = [(0, ())]
     arrays: Counter[tuple[str, ...]] = Counter()
     for number, line in enumerate(text.splitlines(), 1):

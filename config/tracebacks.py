@@ -26,7 +26,7 @@ def without_values(exc_info: Any) -> str:  # noqa: ANN401 - structlog's triple
 
 
 def unquoted(message: str) -> str:
-    """Replace the `repr` of an exception at the end of an asyncio or Celery log message by its class."""
+    """Replace the `repr` at the end of an asyncio or Celery log message by its class."""
     return _QUOTED.sub(r"\1\2", message)
 
 

@@ -1,4 +1,4 @@
-"""Measures the delays of one event loop, and ends its process if it blocks (`config.deadlines`)."""
+"""Measures one event loop's delays; ends its process if it blocks (`config.deadlines`)."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -23,7 +23,7 @@ STARTING_SECONDS = 60
 
 
 class Alarm:
-    """Logs that the loop is late, once every few seconds at most, with the worst delay since the last time."""
+    """Logs the worst delay of the loop since the last time, every few seconds at most."""
 
     def __init__(self) -> None:
         self._worst_seconds = 0.0
@@ -75,7 +75,7 @@ def _note_nothing(_seconds: float) -> None:
 
 @asynccontextmanager
 async def watched(seconds: int, observe: Callable[[float], object] = _note_nothing) -> AsyncIterator[Watchdog]:
-    """Watch the running loop within the block. SIGALRM ends the process if the loop blocks for `seconds`.
+    """Watch the running loop; SIGALRM ends the process if it blocks for `seconds`.
 
     Until the block calls `has_started`, the limit is at least `STARTING_SECONDS`. One per process, because the timer
     and the signal belong to the process.
