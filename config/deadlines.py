@@ -17,7 +17,7 @@ STDERR = 2
 """The descriptor itself, because a replacement of `sys.stderr` may have none."""
 
 INIT_PID = 1
-"""The first process of a container. The kernel drops every signal that would end it by default."""
+"""The first process of a container. The kernel drops every signal to it that would end it by default."""
 
 
 class Deadline(Protocol):
