@@ -3,4 +3,4 @@
 from decimal import Decimal
 
 SMALLEST_USD = Decimal("1e-9")
-"""A nano-dollar: less would be rounded to nothing, and a limit of nothing is not what was asked for."""
+"""One nano-dollar: less would round to zero, and a limit of zero is not what was asked for."""

@@ -1,9 +1,9 @@
-"""Broker and Celery options as plain data, each with the reason for its value. Knows no Celery.
+"""Broker and Celery options as plain data, each with its reason. Imports no Celery.
 
-`CALLER_OPTIONS` is what every one of our processes shares; `worker_options` adds what only a worker needs.
-Never set here: `retry_on_timeout` and `retry` of the transport (they turn off pipelined publishing and can double a
-message), `worker_eta_task_limit` (its accounting drops the prefetch to 1 for good), and a result backend (the tracer
-would block the loop; results are delivered by `tasks.intake.result_backend`).
+All our processes share `CALLER_OPTIONS`; `worker_options` adds what only a worker needs. Never set here:
+`retry_on_timeout` and `retry` of the transport (they turn off pipelined publishing and can double a message),
+`worker_eta_task_limit` (its accounting drops the prefetch to 1 for good), and a result backend (the tracer would block
+the loop; `tasks.intake.result_backend` delivers results).
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,12 +12,12 @@ from typing import Any
 from config.settings import Settings
 
 QUEUES: Sequence[str] = ("completions.critical", "completions.high", "completions.normal", "completions.low")
-"""The four lanes, as Celery knows them. Fixed surface."""
+"""The four lanes as Celery queues. Public interface."""
 
 DEFAULT_QUEUE = "completions.normal"
 
 RESULT_EXPIRES_SECONDS = 24 * 3600
-"""How long a caller may leave its result lying: the default deadline of a job."""
+"""How long a result is kept for its caller: the default deadline of a job."""
 
 CALLER_MESSAGES = 64
 """Messages beyond the job slots that a worker holds at once: callers' submits, which are short and take no slot."""
@@ -30,7 +30,7 @@ TRANSPORT_OPTIONS: Mapping[str, Any] = {
     "unacked_restore_throttle": 1,
     # Lanes are queues; message priorities would outrank their order and make BRPOP ask for 16 lists instead of 4.
     "priority_steps": [0],
-    # A dead peer is noticed; the socket time-out must exceed BRPOP's 1 s.
+    # Detects a dead peer; the socket time-out must exceed BRPOP's 1 s.
     "socket_timeout": 30,
     "socket_connect_timeout": 5,
     "socket_keepalive": True,
@@ -48,7 +48,7 @@ CALLER_OPTIONS: Mapping[str, Any] = {
     "result_accept_content": ["json"],
     "result_expires": RESULT_EXPIRES_SECONDS,
     "task_default_queue": DEFAULT_QUEUE,
-    # A typing error in a queue's name fails at the sender instead of filling a list that nobody reads.
+    # A typing error in a queue's name fails at the sender instead of filling a list that has no consumer.
     "task_create_missing_queues": False,
     # A few connections per process; a web process must answer rather than hang when Redis is away.
     "broker_pool_limit": 10,
@@ -68,12 +68,12 @@ CALLER_OPTIONS: Mapping[str, Any] = {
 
 
 def caller_options(redis_url: str) -> dict[str, Any]:
-    """What a process needs that publishes and delivers results."""
+    """Return the options of a process that publishes messages and delivers results."""
     return {**CALLER_OPTIONS, "broker_url": redis_url, "broker_transport_options": dict(TRANSPORT_OPTIONS)}
 
 
 def worker_options(settings: Settings) -> dict[str, Any]:
-    """What a worker process needs: everything a caller needs, and how to take and run messages."""
+    """Return the options of a worker: those of a caller, and how to take and run messages."""
     return {
         **caller_options(settings.redis_url.get_secret_value()),
         "broker_transport_options": {
@@ -86,7 +86,7 @@ def worker_options(settings: Settings) -> dict[str, Any]:
         "worker_concurrency": settings.slots + CALLER_MESSAGES,
         "worker_prefetch_multiplier": 1,
         "worker_consumer": "workers.broker.consumer:Consumer",
-        # Acknowledged when it is over, so unacknowledged is what is running, and a killed worker's message returns.
+        # Acknowledged at the end, so running messages are unacknowledged, and a killed worker's messages return.
         "task_acks_late": True,
         # A bug is left to the job's lease, not to redelivery.
         "task_acks_on_failure": True,
@@ -100,13 +100,13 @@ def worker_options(settings: Settings) -> dict[str, Any]:
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         # SIGTERM drains within our own grace; SIGQUIT cancels at once.
         "worker_soft_shutdown_timeout": 0,
-        # A server that is demoted, or takes no writes, answers with an error: the worker connects again and lives on.
+        # A demoted or read-only server answers with an error: the worker reconnects instead of ending.
         "broker_channel_error_retry": True,
         # Limits are the gate's.
         "worker_disable_rate_limits": True,
         # Flower shows what runs; 0.33 ms of CPU for each message, not for each job.
         "worker_send_task_events": True,
-        # structlog owns logging and the standard streams are nobody else's.
+        # structlog owns logging and the standard streams.
         "worker_hijack_root_logger": False,
         "worker_redirect_stdouts": False,
     }

@@ -1,4 +1,4 @@
-"""`penstock.toml`: providers, models, aliases, lanes, tenants and budgets, as frozen models. Knows names, not meanings.
+"""Reads `penstock.toml` (providers, models, aliases, lanes, tenants, budgets) into frozen models.
 
 Unknown keys and wrong types refuse to start and name the table, the key and the line.
 """
@@ -33,8 +33,8 @@ OPENAI_BASE_URL = "https://api.openai.com/v1"
 
 Chain: TypeAlias = Annotated[tuple[str, ...], Strict(strict=False)]
 Step: TypeAlias = Literal["cheaper", "cached", "park", "reject"]
-"""What may be done with a job whose money is gone: the next cheaper model of its chain, an answer that was given to the
-same request before, waiting until the window turns, or a dead letter."""
+"""A step for a job whose budget is exhausted: the next cheaper model of its chain, an earlier answer to the same
+request, waiting until the window turns, or a dead letter."""
 
 Steps: TypeAlias = Annotated[
     tuple[Step, ...],
@@ -46,17 +46,17 @@ Steps: TypeAlias = Annotated[
 
 BUDGET_SCOPES = ("global", "tenant", "user", "batch", "prompt")
 KINDS_WITHIN_TENANTS = frozenset({"user", "prompt"})
-"""Names that a tenant chooses: their scopes are `KIND:TENANT/NAME`. No tenant's id holds a slash, so the first one ends
-it, whatever the name holds."""
+"""Kinds of which a tenant chooses the names: their scopes are `KIND:TENANT/NAME`. No tenant's id holds a slash, so the
+first one ends it, whatever the name holds."""
 
 MAX_BUDGETS_OF_A_JOB = 8
-"""Every counter that a job meets is read and written inside the one admission call."""
+"""The one admission call reads and writes every counter of a job."""
 
 ServiceTier: TypeAlias = Literal["default", "flex", "scale", "priority", "fast", "batch"]
-"""What a provider may serve at, each at its own price."""
+"""Service tiers of providers, each at its own price."""
 
 HIGHEST_LIMIT_USD = 9_007_199
-"""2^53 nano-dollars: up to here the scripts' doubles count every one of them."""
+"""2^53 nano-dollars: up to here the doubles of the scripts are exact."""
 
 
 class CatalogueError(Exception):
@@ -76,7 +76,7 @@ def _known_zone(name: str) -> str:
 
 
 class TierPriceTable(_Table):
-    """USD per million tokens. Zero is no price: a model that costs nothing would pass every budget."""
+    """USD per million tokens. Zero is refused, because a model that costs nothing would pass every budget."""
 
     input: Decimal = Field(ge=SMALLEST_USD, strict=False)
     cached_input: Decimal | None = Field(default=None, ge=SMALLEST_USD, strict=False)
@@ -85,13 +85,13 @@ class TierPriceTable(_Table):
 
 
 class PriceTable(TierPriceTable):
-    """The same, and what other service tiers cost; one that is not named costs as the default."""
+    """The default prices, and those of other service tiers; a tier that is not named costs the default."""
 
     tiers: dict[ServiceTier, TierPriceTable] = Field(default_factory=dict)
 
 
 class ProviderTable(_Table):
-    """One account at a provider. `service_tier` is what it serves where a request names none, or `auto`."""
+    """One account at a provider. `service_tier` is its tier for requests that name none or `auto`."""
 
     base_url: str | None = None
     api_key_env: str = "OPENAI_API_KEY"
@@ -101,10 +101,10 @@ class ProviderTable(_Table):
 
 
 class ModelTable(_Table):
-    """Limits and defaults of one model; a limit that is not named is not enforced until headers reveal it.
+    """Limits and defaults of one model; a limit that is not set is not enforced until headers reveal it.
 
-    A day's limit refills all the time, unless `day_resets_at` ("00:00") names the hour at which it comes back at once,
-    by the clocks of `day_resets_in`. Models of one `family` share their limits: the least that any of them names.
+    A day's limit refills continuously, unless `day_resets_at` ("00:00") is the time at which it resets, in the timezone
+    `day_resets_in`. Models of one `family` share their limits: the lowest that any of them sets.
     """
 
     provider: str = PROVIDER_DEFAULT
@@ -126,7 +126,7 @@ class ModelTable(_Table):
 
 
 class LaneTable(_Table):
-    """What a lane may have of a quota while others want it, and what happens when its money is gone."""
+    """The share of a quota that a lane keeps while others want it, and the steps when its money is gone."""
 
     share: float = Field(ge=0, le=1)
     max_wait_seconds: float | None = Field(default=None, gt=0)
@@ -138,11 +138,12 @@ DEFAULT_AHEAD = 0.1
 
 
 class BudgetTable(_Table):
-    """A limit of spending for a scope in a window of its timezone. Its own steps go before those of the lane.
+    """A spending limit for a scope in a window of its timezone. Its own steps precede those of the lane.
 
-    A user or a prompt is one of a tenant: `user:carol` limits the one of that name at each, `user:acme/carol` at one.
+    A user or a prompt belongs to a tenant: `user:carol` limits the user of that name in each tenant, `user:acme/carol`
+    in one.
 
-    With `pacing = "even"` no larger part of the limit is spent than has passed of the window, and `pacing_ahead` more.
+    With `pacing = "even"` the spent share of the limit may exceed the elapsed share of the window by `pacing_ahead`.
     """
 
     scope: str = "global"
@@ -179,9 +180,10 @@ _TIME_OF_DAY = r"^([01]\d|2[0-3]):[0-5]\d$"
 
 
 class RuleTable(_Table):
-    """What jobs of these lanes and models may spend per hour between two times of day; without either, all jobs.
+    """The most that jobs of these lanes and models may spend per hour between two times of day.
 
-    From a time to an earlier one is over midnight, and belongs to the day on which it starts.
+    Without lanes or without models, it applies to all of them. A range that ends earlier than it starts runs over
+    midnight, and belongs to the day on which it starts.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")
@@ -207,7 +209,7 @@ class RuleTable(_Table):
 
 
 class WebhookTable(_Table):
-    """Where events are sent, and the variable that holds the secret (`whsec_…`) which signs them."""
+    """The address that receives events, and the variable of the secret (`whsec_…`) that signs them."""
 
     url: str
     secret_env: str = "PENSTOCK_WEBHOOK_SECRET"  # noqa: S105 - the name of a variable
@@ -221,13 +223,13 @@ class WebhookTable(_Table):
 
 
 class PrivacyTable(_Table):
-    """What is kept of calls. Without content: no request, no reply, and no value that a complaint quotes."""
+    """The stored content of calls. Without it: no request, no reply, and no value quoted in a complaint."""
 
     store_content: bool = True
 
 
 class DeadLettersTable(_Table):
-    """How long dead letters are kept in the listings; without a number, until somebody discards them."""
+    """How long listings keep dead letters; without a number, until somebody discards them."""
 
     retention_days: int | None = Field(default=None, ge=1, le=36_500)
 
@@ -299,9 +301,9 @@ class Catalogue(_Table):
 
 
 def check_budgets(budgets: tuple[BudgetTable, ...], *, rules: int = 0) -> None:
-    """Raise ValueError where two say different things of the same money, or a job could meet more than eight.
+    """Raise ValueError for two limits of the same money, or more than eight on one job.
 
-    Each of the rules may be in force beside them.
+    Each rule may be in force besides the budgets.
     """
     keys = Counter((budget.scope, budget.window, budget.timezone) for budget in budgets)
     (scope, window, zone), times = next(iter(keys.most_common(1)), (("", "", ""), 0))
@@ -314,7 +316,10 @@ def check_budgets(budgets: tuple[BudgetTable, ...], *, rules: int = 0) -> None:
 
 
 def _most_of_kind(kind: str, keys: Iterable[tuple[str, str, str]]) -> int:
-    """Windows that one job can meet in scopes of this kind: those of each, and those of the name that has most."""
+    """Return the most windows that one job meets in scopes of this kind.
+
+    These are the windows of the kind itself, plus those of the name that has most.
+    """
     windows: dict[str, set[tuple[str, str]]] = {}
     for scope, window, zone in keys:
         if scope.partition(":")[0] == kind:
@@ -331,7 +336,7 @@ def _at_each_tenant(scope: str) -> str:
 
 
 def load_catalogue(path: Path) -> Catalogue:
-    """Read the file; the built-in default where there is none. Raises CatalogueError."""
+    """Read the file, or return the built-in default if there is none. Raises CatalogueError."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:

@@ -1,8 +1,8 @@
-"""Deadlines of the kernel: end this process by SIGALRM unless they are renewed in time.
+"""Ends this process by SIGALRM unless its deadline is renewed in time.
 
-A matching regular expression or any other long call in C holds the interpreter lock, so no Python thread can notice it.
-The deadline is a timer of the kernel, and what it calls is C code: it writes the stacks of all threads to stderr
-(`faulthandler`) and then ends the process by SIGALRM.
+A regular expression or any other long call in C holds the interpreter lock, so no Python thread can notice it. The
+deadline is a timer of the kernel that calls C code: it writes the stacks of all threads to stderr (`faulthandler`) and
+then ends the process by SIGALRM.
 """
 
 import ctypes
@@ -14,7 +14,7 @@ import time
 from typing import Protocol
 
 STDERR = 2
-"""The descriptor itself: what replaces `sys.stderr` may have none."""
+"""The descriptor itself, because a replacement of `sys.stderr` may have none."""
 
 INIT_PID = 1
 """The first process of a container. The kernel drops every signal to it that would end it by default."""
@@ -24,14 +24,14 @@ class Deadline(Protocol):
     """A timer that ends the process unless it is set again in time."""
 
     def renew(self, seconds: int) -> None:
-        """Start the time anew, with so much of it."""
+        """Restart the timer with this many seconds."""
 
     def cancel(self) -> None:
-        """Let the process live, however long its loop stands still."""
+        """Stop the timer, so that a blocked loop no longer ends the process."""
 
 
 class NoDeadline:
-    """What `watchdog_seconds = 0` asks for."""
+    """No timer, for `watchdog_seconds = 0`."""
 
     def renew(self, seconds: int) -> None:
         """Do nothing."""
@@ -41,13 +41,13 @@ class NoDeadline:
 
 
 class WallDeadline:
-    """One timer over the whole time, for systems without POSIX timers (macOS).
+    """One timer over real time, for systems without POSIX timers (macOS).
 
-    It goes on while the process is suspended: one that was suspended for longer ends when it is continued.
+    It runs on while the process is suspended, so a process that was suspended for longer ends when it continues.
     """
 
     def renew(self, seconds: int) -> None:
-        """Start the time anew, with so much of it."""
+        """Restart the timer with this many seconds."""
         signal.setitimer(signal.ITIMER_REAL, seconds)
 
     def cancel(self) -> None:
@@ -77,14 +77,14 @@ class _TimerSetting(ctypes.Structure):
 
 
 class SuspensionSafeDeadline:
-    """Two timers in a row, so that a process that was suspended has the second one's time to turn its loop.
+    """Two timers in a row, so that a resumed process has the second one's time to renew.
 
     The first (`timer_create`, SIGEV_THREAD) calls `alarm(grace)` of the C library when it is *handled*, which is after
-    a suspension and not in it. A single timer would have run out meanwhile and end a healthy process.
+    a suspension and not during it. A single timer would expire during the suspension and end a healthy process.
     """
 
     GRACE_SHARE = 3
-    """The second timer has a third of the time, at least the one second that `alarm` can count."""
+    """The second timer has a third of the time, but at least the one second that `alarm` can count."""
 
     def __init__(self, seconds: int) -> None:
         self._libc = ctypes.CDLL(None, use_errno=True)
@@ -100,7 +100,7 @@ class SuspensionSafeDeadline:
         self._none = _TimerSetting()
 
     def renew(self, seconds: int) -> None:
-        """Start the time anew, with so much of it; more than the second timer has."""
+        """Restart both timers with this many seconds, which must exceed those of the second timer."""
         self._set(_TimerSetting(seconds=seconds - self._grace_seconds))
 
     def cancel(self) -> None:
@@ -113,7 +113,10 @@ class SuspensionSafeDeadline:
 
 
 def deadline_after(seconds: int) -> Deadline:
-    """The deadline of this process, not yet running; 0 is none. Takes over SIGALRM, which no library of ours uses."""
+    """Return the deadline of this process, not yet running; 0 is none.
+
+    Takes over SIGALRM, which no library of ours uses.
+    """
     if seconds == 0:
         return NoDeadline()
     libc = ctypes.CDLL(None)
@@ -126,9 +129,9 @@ def deadline_after(seconds: int) -> Deadline:
 
 
 def _stack_descriptor() -> int:
-    """Stderr opened once more so that writing to it never blocks: a full pipe may be what the loop hangs on.
+    """Reopen stderr so that writing never blocks: a full pipe may be what blocks the loop.
 
-    Where it cannot be opened again (a socket, somebody else's file, macOS), it is used as it is.
+    If it cannot be reopened (a socket, another user's file, macOS), it is used as it is.
     """
     try:
         return os.open(

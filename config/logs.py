@@ -1,9 +1,9 @@
 """Logging of every process: structlog to stderr, JSON lines outside development, readable lines in development.
 
-The standard library's loggers (Celery, uvicorn, Alembic) flow through the same renderer. Ids are bound per job by
-`structlog.contextvars`. Secrets never get out: `redact` looks at names and at values. Nor do prompts and replies: a
-traceback names classes and places, not values (`config.tracebacks`). Celery does not hijack it, because its
-`setup_logging` signal is answered by whoever calls this.
+The standard library's loggers (Celery, uvicorn, Alembic) use the same renderer. Ids are bound per job by
+`structlog.contextvars`. Secrets are not logged, because `redact` checks names and values. Neither are prompts and
+replies: a traceback names classes and places, not values (`config.tracebacks`). Celery does not replace this
+configuration, because workers handle its `setup_logging` signal.
 """
 
 import logging
@@ -22,10 +22,10 @@ from config.tracebacks import unquoted, without_values
 HIDDEN = "[hidden]"
 
 SECRET_NAME = re.compile(r"(key|password|passwd|token|secret|authorization|cookie)$", re.IGNORECASE)
-"""Names whose values are not shown. `max_tokens` and `custom_id` are; a plural is a count."""
+"""Names whose values are hidden. `max_tokens` and `custom_id` are shown; a plural is a count."""
 
 HARMLESS_NAMES = frozenset({"idempotency_key"})
-"""A caller's name for its request is what a person searches the logs for."""
+"""The caller's name for its request, by which people search the logs."""
 
 SECRET_VALUE = re.compile(
     r"""
@@ -40,9 +40,9 @@ QUIET_LOGGERS: Mapping[str, str] = {
     # One line per message each at info level: what a job does is in its row and in the metrics.
     "celery.app.trace": "WARNING",
     "celery.worker.strategy": "WARNING",
-    # Warns of each revoke that there is no result backend; `workers.broker.revoke` does it, and says so.
+    # Warns at each revoke that there is no result backend; `workers.broker.revoke` revokes and logs it.
     "celery.worker.control": "ERROR",
-    # Warns of each form that cannot be read, which its sender is told anyway: a loop of them would fill the log.
+    # Warns of each unreadable form, whose sender gets an error anyway: a loop of them would fill the log.
     "python_multipart": "ERROR",
     # One line per request: the API has its own.
     "uvicorn.access": "WARNING",
@@ -53,7 +53,7 @@ QUIET_LOGGERS: Mapping[str, str] = {
 
 
 def configure_logs(env: Literal["development", "staging", "production"], level: str = "INFO") -> None:
-    """Set up this process's logging. Safe to call twice; `level` is a name of the standard library's."""
+    """Set up this process's logging. Safe to call twice; `level` is the standard library's."""
     readable = env == "development"
     logging.config.dictConfig(_standard_library(readable, level))
     logging.captureWarnings(capture=True)
@@ -70,7 +70,7 @@ def configure_logs(env: Literal["development", "staging", "production"], level: 
 
 
 def redact(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Hide what looks like a secret, by its name or by its value, at any depth. A processor of structlog."""
+    """Hide what looks like a secret by its name or value, at any depth. A structlog processor."""
     for name, value in event.items():
         event[name] = _redacted(name, value)
     return event
@@ -79,7 +79,7 @@ def redact(_logger: object, _method: str, event: MutableMapping[str, Any]) -> Mu
 def _without_quoted_exceptions(
     _logger: object, _method: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
-    """A processor for lines of libraries that end in the `repr` of an exception."""
+    """Process lines of libraries that end in the `repr` of an exception."""
     event["event"] = unquoted(str(event.get("event", "")))
     return event
 

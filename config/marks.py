@@ -1,8 +1,8 @@
-"""Marks outside the process which job's synchronous step runs in it, so that its death can be attributed.
+"""Records in a file which job's synchronous step runs, to attribute a process's death.
 
 Each process that runs jobs has one small file below HOME/marks, mapped into memory: a mark costs two stores and no
-system call, and outlives the process whatever ends it. The file is locked for as long as its process lives; one that
-can be locked is the last word of a dead process. Only work between two awaits is marked: two jobs never are at once.
+system call, and survives any end of the process. The process locks its file for life, so a file that can be locked is
+the last mark of a dead process. Only work between two awaits is marked, so two jobs are never marked at once.
 """
 
 import fcntl
@@ -22,26 +22,26 @@ log = structlog.get_logger()
 
 FOLDER, SUFFIX = "marks", ".mark"
 FIELD_BYTES = 512
-"""Of each of the two fields, the job's id and the holder's name: a length in two bytes and UTF-8."""
+"""Size of each of the two fields, the job's id and the holder's name: a length in two bytes and UTF-8."""
 
 LENGTH = struct.Struct("<H")
 NO_JOB = LENGTH.pack(0)
 
 Marking: TypeAlias = Callable[[str], AbstractContextManager[None]]
-"""Entered for a job: `synchronous_step` marks it inside."""
+"""Enters the context of a job, in which `synchronous_step` marks that job."""
 
 _NOTHING: AbstractContextManager[None] = nullcontext()
 _step: ContextVar[AbstractContextManager[None]] = ContextVar("synchronous_step", default=_NOTHING)
 
 
 def synchronous_step() -> AbstractContextManager[None]:
-    """Mark the job of this task as the one at work while the block runs. No await inside."""
+    """Mark this task's job as the running one within the block. No await inside."""
     return _step.get()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LastMark:
-    """What a dead process left: the name under which it held leases, and the job whose step ran, None for none."""
+    """A dead process's last mark: its name as lease holder, and the job whose step ran, if any."""
 
     holder: str
     job_id: str | None
@@ -61,7 +61,7 @@ class _Mark:
 
 
 class _Marked:
-    """The block of one job. A class, because a generator would cost twice as much on every job."""
+    """The context of one job. A class, because a generator would cost twice as much on every job."""
 
     __slots__ = ("_mark", "_token")
 
@@ -76,13 +76,13 @@ class _Marked:
 
 
 def mark_no_job(_job_id: str) -> AbstractContextManager[None]:
-    """Stand in where there is no file: a death then counts for every job of its process."""
+    """Mark nothing, because there is no file: a death then counts for every job of its process."""
     return _NOTHING
 
 
 @contextmanager
 def marks_of(home: Path, holder: str) -> Iterator[Marking]:
-    """Mark in a file of this process, which is gone at the end. Where none can be written, one line says so."""
+    """Mark in a file of this process, deleted at the end. Without a file, log a warning."""
     try:
         path, descriptor = _created(home / FOLDER, holder)
     except OSError as error:
@@ -99,7 +99,10 @@ def marks_of(home: Path, holder: str) -> Iterator[Marking]:
 
 @contextmanager
 def last_marks(home: Path) -> Iterator[list[LastMark]]:
-    """What dead processes left here, locked while the block runs; gone after it unless it raises. Safe to run twice."""
+    """Read the marks of dead processes here, locked within the block.
+
+    Their files are deleted at its end unless it raises. Safe to run twice.
+    """
     left: dict[Path, int] = {}
     try:
         for path in _paths(home / FOLDER):
@@ -115,7 +118,7 @@ def last_marks(home: Path) -> Iterator[list[LastMark]]:
 
 
 def _created(folder: Path, holder: str) -> tuple[Path, int]:
-    """Create the file, locked before anybody can find it."""
+    """Create the file, locked before another process can find it."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / f"{holder.replace('/', '_')}{SUFFIX}"
     fresh = path.with_suffix(".new")
@@ -135,12 +138,12 @@ def _created(folder: Path, holder: str) -> tuple[Path, int]:
 def _paths(folder: Path) -> list[Path]:
     try:
         return [Path(entry.path) for entry in os.scandir(folder) if entry.name.endswith(SUFFIX)]
-    except OSError:  # nobody has written here yet, or nobody can
+    except OSError:  # no process has written here yet, or none can
         return []
 
 
 def _locked(path: Path) -> int | None:
-    """A descriptor that holds the file's lock; None while its process lives, or where somebody else was quicker."""
+    """Return a descriptor with the file's lock; None if another process has it or the file is gone."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except OSError:

@@ -1,7 +1,7 @@
-"""The names of our metrics, all `penstock_*`, and the Prometheus objects behind them. One registry per process.
+"""The Prometheus metrics of a process, all named `penstock_*`. One registry per process.
 
-A process uses one thread of asyncio or two, never forks, so a plain registry is enough. Labels are closed sets
-(lanes, outcomes, decisions) or configured names (targets); ids are never labels.
+A process has one or two asyncio threads and never forks, so a plain registry is enough. Labels are closed sets (lanes,
+outcomes, decisions) or configured names (targets); ids are never labels.
 """
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
@@ -12,7 +12,7 @@ DELAY_BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5
 
 
 class Metrics:
-    """What one process counts. Counters get `_total` from the library."""
+    """The metrics of one process. The library appends `_total` to counters."""
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry or CollectorRegistry()
@@ -41,7 +41,7 @@ class Metrics:
         self.slots_waited_for = self._gauge("penstock_slots_waited_for", "Jobs that are here and hold no slot yet")
 
     def serve(self, port: int) -> None:
-        """Answer Prometheus on this port from a thread of its own. Raises OSError where the port is taken."""
+        """Serve Prometheus on this port from a separate thread. Raises OSError if the port is taken."""
         start_http_server(port, registry=self.registry)
 
     def _counter(self, name: str, meaning: str, *labels: str) -> Counter:

@@ -1,4 +1,4 @@
-"""Where in a TOML file something stands: the line of a key, for people who have to mend it. Knows no setting."""
+"""Finds the line of a key in a TOML file, for error messages. Knows no setting."""
 
 import re
 import tomllib
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def line_of(text: str, loc: tuple[str | int, ...]) -> int | None:
-    """The line of the key that `loc` leads to, else of its table, else None."""
+    """Return the line of the key at `loc`, else of its table, else None."""
     sections = _sections(text)
     fitting = [(len(head), number, head) for number, head in sections if loc[: len(head)] == head[: len(loc)]]
     if not loc or not fitting:
@@ -22,7 +22,7 @@ def line_of(text: str, loc: tuple[str | int, ...]) -> int | None:
 
 
 def _sections(text: str) -> list[tuple[int, tuple[str | int, ...]]]:
-    """Every table's line and path; the lines above the first header are the table without a name."""
+    """Return every table's line and path; the lines before all headers are a nameless table."""
     found: list[tuple[int, tuple[str | int, ...]]] = [(0, ())]
     arrays: Counter[tuple[str, ...]] = Counter()
     for number, line in enumerate(text.splitlines(), 1):

@@ -1,7 +1,7 @@
-"""One frozen object per process: every knob with its unit in its name and the reason for its default beside it.
+"""The settings of a process, each with its unit and the reason for its default.
 
-Read once, at the edge of a process, by `load_settings`; passed down from there. A setting that is wrong refuses to
-start with the name of its environment variable and what to change.
+`load_settings` reads them once into one frozen object, at the edge of a process, from where it is passed down. A wrong
+setting refuses to start, and the error names its environment variable and what to change.
 """
 
 import math
@@ -17,7 +17,7 @@ class SettingError(Exception):
 
 
 class Settings(BaseSettings):
-    """Everything that is fixed when a process starts. Environment variables are `PENSTOCK_` and the name."""
+    """All settings of a process. Each environment variable is `PENSTOCK_` and the name."""
 
     model_config = SettingsConfigDict(env_prefix="PENSTOCK_", frozen=True, extra="ignore", populate_by_name=True)
 
@@ -28,21 +28,21 @@ class Settings(BaseSettings):
     home: Path = Path(".penstock")
     admin_key: SecretStr | None = None
     metrics_key: SecretStr | None = None
-    """The key of a scraper of `/metrics`; it opens nothing else. None: only operators' keys open that."""
+    """The key with which a scraper reads `/metrics`, and nothing else. None: only operators' keys read it."""
     host: str | None = None
-    """Address on which the web process listens; None: this machine only in development, every interface elsewhere."""
+    """Address on which the web process listens. None: loopback in development, every interface elsewhere."""
     port: int = Field(default=8080, ge=1, le=65535, validation_alias=AliasChoices("PENSTOCK_PORT", "PORT"))
     """`PORT` is what platforms set."""
     metrics_port: int = Field(default=0, ge=0, le=65535, description="0: no metrics server in a worker")
 
     slots: int = Field(default=500, ge=1, le=5_000)
-    """Jobs in flight per worker process: two processes of 500 to 1,000 fill a box of two cores."""
+    """Jobs in flight per worker process: two processes of 500 to 1,000 fill a machine of two cores."""
     reserved_critical_slots: int = Field(default=32, ge=0)
-    """Slots that only critical jobs may take, so that one never waits for a long call to end."""
+    """Slots that only critical jobs may take, so that none waits for a long call to end."""
     slice_size: int = Field(default=32, ge=1, le=500)
     """Jobs per message on deep flows: beyond this the cost of Celery per job no longer falls."""
     lease_seconds: float = Field(default=15, gt=0)
-    """How long a dead worker's job stays unrescued at most; longer than any pause of a living process."""
+    """Time after which a dead worker's job can be rescued; longer than any pause of a live process."""
     heartbeat_seconds: float = Field(default=4, gt=0)
     """Less than a third of the lease: two heartbeats may be missed."""
     hold_seconds: float = Field(default=2, ge=0)
@@ -55,38 +55,40 @@ class Settings(BaseSettings):
     drain_grace_seconds: float = Field(default=25, ge=0)
     """Below the 30 s that most platforms wait between SIGTERM and SIGKILL."""
     watchdog_seconds: int = Field(default=10, ge=0, le=600)
-    """How long an event loop may stand still before its process is ended by SIGALRM; 0: for ever. Below the lease, so
-    that the process is replaced, and has said which job it worked on, before its jobs are rescued."""
+    """How long an event loop may block before SIGALRM ends its process; 0: no limit. Below the lease, so that the
+    process is replaced, and its last job is recorded, before its jobs are rescued."""
     max_file_bytes: int = Field(default=200_000_000, ge=1)
     """OpenAI's cap of a batch file."""
     max_line_bytes: int = Field(default=1_000_000, ge=1)
     max_body_bytes: int = Field(default=4_000_000, ge=1)
     """A single request over HTTP."""
     max_bytes_in_flight: int = Field(default=200_000_000, ge=1_000_000)
-    """Memory that the bodies of all requests of a web process may take, parsed; beyond, 503. Some 20 of the largest.
+    """Memory of the parsed bodies of all requests in a web process; beyond, 503. Some 20 of the largest.
 
     A tenant may take as much as it leaves free: at most a half.
     """
     max_reply_bytes: int = Field(default=16_000_000, ge=10_000)
-    """What is read of a provider's answer, decompressed; the largest of text have half a megabyte, of images a few."""
+    """Bytes read of a provider's answer, decompressed; the largest text answers have half a megabyte, images a few."""
     max_connections: int | None = Field(default=None, ge=1)
-    """Of a web process. None: what its descriptors leave when each connection has a call, 10,000 at most."""
+    """Connections of a web process. None: what its descriptors allow with one call per connection, at most 10,000."""
     head_timeout_seconds: float = Field(default=10, gt=0)
-    """From a connection's start, or a request's first byte, to the end of its head: one packet of any real client."""
+    """From a connection's start, or a request's first byte, to the end of its head, which any real client sends in one
+    packet."""
     body_timeout_seconds: float = Field(default=20, gt=0)
-    """The longest gap in a body, and its grace before `min_body_bytes_per_second` holds: a mobile network's pause."""
+    """The longest gap in a body, and the grace before `min_body_bytes_per_second` holds: a mobile network's pause."""
     min_body_bytes_per_second: int = Field(default=1_000, ge=1)
-    """On average, slower than any link that a batch file would be sent over."""
+    """Average, slower than any link over which a batch file would be sent."""
     idle_timeout_seconds: float = Field(default=75, gt=0)
-    """Longer than proxies keep idle connections (60 s), so that they close first and never meet a closed one."""
+    """Longer than proxies keep idle connections (60 s), so that they close first and never use a closed one."""
     write_timeout_seconds: float = Field(default=30, gt=0)
-    """How long a client may take nothing of an answer before its connection and its call are ended."""
+    """How long a client may read nothing of an answer before its connection and its call end."""
     run_ahead_jobs: int = Field(default=1_200, ge=1)
-    """Published and not yet held, per flow: about two seconds of work of two full worker processes."""
+    """The prefetch window: published and unclaimed jobs per flow, about two seconds of work of two full worker
+    processes."""
 
     @property
     def call_places(self) -> int:
-        """Calls that one process may have under way at a provider: one per slot, and a quarter more.
+        """Calls that one process may have at providers at once: one per slot, and a quarter more.
 
         A tenth of them is kept for tenants with few calls, so that a tenant alone has more than there are slots.
         """
@@ -112,7 +114,7 @@ class Settings(BaseSettings):
 
 
 SPELLINGS = {"PENSTOCK_PORT": "PENSTOCK_PORT (or PORT)"}
-"""Settings that have more names than one."""
+"""Settings with more than one name."""
 
 
 def load_settings() -> Settings:

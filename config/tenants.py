@@ -1,4 +1,4 @@
-"""`[tenants.NAME]` of penstock.toml: what one tenant may have of an installation that others use too."""
+"""`[tenants.NAME]` of penstock.toml: the limits of one tenant in a shared installation."""
 
 from typing import Annotated, Literal, TypeAlias
 
@@ -10,17 +10,20 @@ EVERY_TENANT = "*"
 """Name of the table that applies to every tenant. A tenant's own table overrides it, limit by limit."""
 
 UNLIMITED = "unlimited"
-"""Says that a tenant has no limit where others have one."""
+"""Removes a limit that other tenants have."""
 
 WAITING_BATCHES = 1_000
-"""How many batches of a tenant may wait to be read where no table says: an honest one is read within seconds."""
+"""Batches of a tenant that may wait to be read, if no table sets it: a normal one is read within seconds."""
 
 TenantName: TypeAlias = Annotated[str, Field(pattern=r"^(\*|[A-Za-z0-9._-]{1,128})$")]
 TenantLimit: TypeAlias = Annotated[int, Field(ge=1)] | Literal["unlimited"] | None
 
 
 class TenantTable(BaseModel):
-    """Limits of one tenant. What is left out is as in `[tenants."*"]`, and what that leaves out is not limited.
+    """Limits of one tenant.
+
+    An omitted limit is that of `[tenants."*"]`. Omitted there too, it is unlimited, except `waiting_batches`
+    (WAITING_BATCHES).
 
     Calls, requests and tokens count over all models and all processes; connections count in each web process.
     """

@@ -1,4 +1,4 @@
-"""Watches one event loop: measures its delays, and ends the process when it stands still (`config.deadlines`)."""
+"""Measures one event loop's delays; ends its process if it blocks (`config.deadlines`)."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -16,21 +16,21 @@ ALARM_SECONDS = 0.25
 """A delay that a critical job would notice."""
 
 SILENCE_SECONDS = 5.0
-"""Between two alarms: a loop that is overloaded for minutes is one story, not a thousand lines."""
+"""Time between two warnings, so that minutes of overload do not log a thousand lines."""
 
 STARTING_SECONDS = 60
-"""Until a process has started its loop may stand still for so long: libraries are loaded on it, on a cold disk too."""
+"""How long the loop may block while a process starts, because libraries are loaded on it, perhaps from a cold disk."""
 
 
 class Alarm:
-    """Says that the loop is late, but not more often than every few seconds, and then with the worst since."""
+    """Logs the worst delay of the loop since the last time, every few seconds at most."""
 
     def __init__(self) -> None:
         self._worst_seconds = 0.0
         self._quiet_until = 0.0
 
     def hear(self, delay_seconds: float, now_seconds: float) -> bool:
-        """Take note of one delay; returns whether it was said aloud."""
+        """Record one delay; returns whether it was logged."""
         self._worst_seconds = max(self._worst_seconds, delay_seconds)
         if self._worst_seconds < ALARM_SECONDS or now_seconds < self._quiet_until:
             return False
@@ -40,19 +40,19 @@ class Alarm:
 
 
 class Watchdog:
-    """How long the loop may stand still now."""
+    """How long the loop may block now."""
 
     def __init__(self, seconds: int) -> None:
         self._seconds = seconds
         self.seconds = max(seconds, STARTING_SECONDS)
 
     def has_started(self) -> None:
-        """Be strict from now on: what takes long at the start is done."""
+        """Apply the configured limit from now on, because the slow start is over."""
         self.seconds = self._seconds
 
 
 async def watch(observe: Callable[[float], object], watchdog: Watchdog, deadline: Deadline) -> NoReturn:
-    """Measure the running loop's delay at every tick, and renew the deadline, until cancelled.
+    """Measure the running loop's delay at every tick and renew the deadline, until cancelled.
 
     `observe` gets seconds.
     """
@@ -75,10 +75,10 @@ def _note_nothing(_seconds: float) -> None:
 
 @asynccontextmanager
 async def watched(seconds: int, observe: Callable[[float], object] = _note_nothing) -> AsyncIterator[Watchdog]:
-    """Watch the running loop while the block runs. The process ends by SIGALRM when the loop stands still for so long.
+    """Watch the running loop; SIGALRM ends the process if it blocks for `seconds`.
 
-    It does so once the block has said that the process has started. One per process: the timer and the signal are the
-    process's.
+    Until the block calls `has_started`, the limit is at least `STARTING_SECONDS`. One per process, because the timer
+    and the signal belong to the process.
     """
     watchdog = Watchdog(seconds)
     watching = asyncio.create_task(watch(observe, watchdog, deadline_after(seconds)), name="watchdog")

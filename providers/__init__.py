@@ -1,1 +1,1 @@
-"""The models: calls, replies, recovery, validation, tokens and prices. The only home of openai."""
+"""Calls models and judges their replies. No other package of the service imports openai."""

@@ -1,4 +1,4 @@
-"""The catalogue's models: where a name leads, what a call would cost, the call itself, the judgement.
+"""Calls, prices and judges the models of the catalogue.
 
 Facade of the package: it decides only which part does what, and knows no budgets.
 """
@@ -37,7 +37,7 @@ from schemas.reply import Reply, Trouble
 
 
 class Models:
-    """The models behind their names, over open accounts."""
+    """The models of a catalogue, over open accounts."""
 
     def __init__(
         self, catalogue: Catalogue, settings: Settings, accounts: Mapping[str, Account], estimates: Estimates
@@ -52,13 +52,14 @@ class Models:
         self._prices = prices_of(catalogue, {name: account.base_url for name, account in accounts.items()})
 
     def chain(self, model: str) -> tuple[Target, ...]:
-        """Targets to try in order. Raises UnknownModel, naming what there is."""
+        """Return the targets to try in order. Raises UnknownModel, which lists the known names."""
         return self._routes.chain(model)
 
     def plan(self, job: Job, target: Target, body: JsonObject, now: datetime) -> Plan:
-        """Final body, price and worst case of one call; the price may be UNKNOWN_PRICE, and its cost is then zero.
+        """Build one call: its final body, price and worst-case quote.
 
-        A line of a batch has no listener and is asked for one whole answer, whatever it says of streaming.
+        With UNKNOWN_PRICE the quoted cost is zero. A line of a batch has no listener, so it asks for one whole answer
+        even if its body asks for a stream.
         """
         default_tokens = self._catalogue.models[target.model].default_max_output_tokens
         final = final_body(
@@ -90,9 +91,10 @@ class Models:
     async def call(
         self, plan: Plan, attempt_id: AttemptId, *, deadline_seconds: float, on_chunk: OnChunk | None
     ) -> Reply | Trouble:
-        """Make the call; trouble is a value. Raises only for bugs, cancellation, and what `on_chunk` raises.
+        """Make the call; trouble is returned.
 
-        What the provider counted for a reply teaches the next estimate.
+        Raises only for bugs, cancellation, and what `on_chunk` raises. The provider's token count of a reply improves
+        the next estimate.
         """
         account = self._accounts[plan.target.account]
         if account.lookup:
@@ -110,25 +112,28 @@ class Models:
         return answer
 
     async def look_up(self, target: Target, attempt_id: AttemptId) -> Reply | None:
-        """The reply of an earlier call whose answer never arrived, where its account still has it."""
+        """Return the reply of an earlier call whose answer was lost, if its account still has it.
+
+        Raises AccountUnavailable.
+        """
         account = self._accounts.get(target.account)
         return None if account is None else await look_up(account, target.model, attempt_id)
 
     def served_price(self, opened: OpenedAttempt, reply: Reply) -> Price:
-        """What a million tokens of this reply cost: at the tier that served it, else as was reserved. Pure."""
+        """Return the price of the tier that served this reply, else the reserved price. Pure."""
         tokens = opened.grant.tokens if reply.usage is None else reply.usage.input_tokens
         served = self._prices.served(opened.target, opened.opened_at, tier=reply.service_tier, input_tokens=tokens)
         return opened.price if served is None else served
 
     def _tier(self, body: JsonObject, target: Target) -> str:
-        """What a request asks for; where it leaves that to the account, what the account serves."""
+        """Return the tier that a request asks for, else the one that the account serves by default."""
         asked = body.get("service_tier")
         if isinstance(asked, str) and asked != "auto":
             return asked
         return self._catalogue.providers[target.account].service_tier
 
     async def judge(self, reply: Reply, contract: OutputContract | None, tenant_id: TenantId) -> Judged:
-        """Hold the reply against the contract: here where that is little work, else in a process of its own."""
+        """Check the reply against the contract, in a child process if that is much work."""
         try:
             with synchronous_step():
                 return judging.judge(reply, None if contract is None else self._schemas.of(contract.schema), Work())
@@ -139,13 +144,13 @@ class Models:
             return Invalid(reply=reply, complaint=f"The JSON Schema of the output is not usable: {error}")
 
     async def aclose(self) -> None:
-        """End what checks large replies."""
+        """End the processes that check large replies."""
         await self._checks.aclose()
 
 
 @asynccontextmanager
 async def open_models(catalogue: Catalogue, settings: Settings, env: Mapping[str, str]) -> AsyncIterator[Models]:
-    """Open the accounts and stand before them. Raises InvalidSetting where a key is missing."""
+    """Open the accounts and their models. Raises InvalidSetting if a key is missing."""
     async with open_accounts(catalogue, settings, env) as accounts:
         models = Models(catalogue, settings, accounts, Estimates(counters(env)))
         try:

@@ -1,6 +1,6 @@
-"""What reading a request needs to know: which models there are, and whether a schema can be a contract. Pure.
+"""Tells request parsing which models exist and whether a schema can be a contract. Pure.
 
-Apart from `Models` so that a process which only reads requests loads no client.
+It is separate from `Models` so that a process that only reads requests loads no client.
 """
 
 from collections.abc import Sequence
@@ -13,19 +13,19 @@ from schemas.jsons import JsonObject
 
 
 class Vocabulary:
-    """`tasks.requests.chat.Vocabulary` of a catalogue."""
+    """Implements `tasks.requests.chat.Vocabulary` for a catalogue."""
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._routes = Routes(catalogue)
 
     def chain(self, model: str) -> tuple[Target, ...]:
-        """Targets to try in order. Raises UnknownModel, naming what there is."""
+        """Return the targets to try in order. Raises UnknownModel, which lists the known names."""
         return self._routes.chain(model)
 
     def schema_complaint(self, schema: JsonObject) -> str | None:
-        """Why this schema cannot be a contract, or None."""
+        """Return why this schema cannot be a contract, or None."""
         return schema_verdict(schema).complaint
 
     def unchecked(self, schema: JsonObject) -> Sequence[str]:
-        """What of this schema is sent to the provider and not checked here."""
+        """Name the parts of this schema that are sent to the provider and not checked here."""
         return schema_verdict(schema).unchecked

@@ -1,4 +1,4 @@
-"""JSON as bytes. Pure. What is sent and what is counted are the same bytes."""
+"""Encodes JSON as bytes. Pure. The bytes that are sent are the bytes that are counted."""
 
 from typing import Any
 
@@ -6,5 +6,5 @@ from schemas.jsons import dumps
 
 
 def encoded(body: Any) -> bytes:  # noqa: ANN401 - any JSON value
-    """UTF-8 JSON, with every digit that came in. Lone surrogates are escaped."""
+    """Encode as UTF-8 JSON, keeping all digits. Lone surrogates are escaped."""
     return dumps(body)

@@ -1,1 +1,1 @@
-"""The words of the product as types. No I/O, no clocks, no chance."""
+"""The types of the domain. No I/O, no clocks, no randomness."""

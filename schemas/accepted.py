@@ -1,4 +1,4 @@
-"""What a caller is told about a submitted job, and about a finished one."""
+"""What a caller learns about a submitted job and about a terminal one."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from schemas.states import JobState
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Submission:
-    """A job is durable. `repeated` says that the idempotency key had named it before."""
+    """A durably stored job. `repeated`: its idempotency key had named it before."""
 
     job_id: JobId
     state: JobState
@@ -22,7 +22,7 @@ class Submission:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobResult:
-    """A job's end as its caller sees it. `reply` is the chat completion object where there is one."""
+    """A terminal job as its caller sees it. `reply` is the chat completion object, if any."""
 
     job_id: JobId
     state: JobState

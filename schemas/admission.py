@@ -1,4 +1,4 @@
-"""What is asked of the gate and what it answers. One ask is one atomic decision over all limits and budgets."""
+"""Asks and answers of the gate. One ask is one atomic decision over all limits and budgets."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -12,11 +12,11 @@ from schemas.tenants import TenantShare
 
 MAX_BUDGET_COUNTERS = 8
 RULE_SCOPE = "rule:"
-"""How the scope of a time-of-day rule's counter begins; its name follows."""
+"""Prefix of the counter scope of a time-of-day rule; the rule's name follows."""
 
 
 class Step(StrEnum):
-    """What is done, in order, with a job whose money is gone."""
+    """What is done, in order, with a job whose budget is exhausted."""
 
     CHEAPER = "cheaper"
     CACHED = "cached"
@@ -26,7 +26,7 @@ class Step(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pace:
-    """A limit that grows with its window: at first `ahead` (a part of it, above 0), all of it before `ends_at`."""
+    """A limit that grows in its window, from the share `ahead` (above 0) to all by `ends_at`."""
 
     starts_at: datetime
     ends_at: datetime
@@ -37,8 +37,7 @@ class Pace:
 class BudgetCounter:
     """One scope in one window: `scope` such as `global` or `tenant:acme`, `window` such as `2026-11-24`.
 
-    When the window ends, at what pace it may be spent, and what follows its exhaustion is known to whoever asks, and is
-    no part of the counter.
+    The window's end, its pace and the steps on exhaustion are for the asker and do not identify the counter.
     """
 
     scope: str
@@ -51,9 +50,10 @@ class BudgetCounter:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ask:
-    """May this attempt start now? Tokens are the quote's worst case; waits are milliseconds.
+    """Asks whether this attempt may start now.
 
-    `share` limits the calls of its tenant; None where nothing does. A ticket of the share is not one of the bucket.
+    Tokens are the quote's permits; waits are milliseconds. `share` limits the calls of the tenant; None if nothing
+    does. A ticket of the share is not one of the bucket.
     """
 
     attempt_id: AttemptId
@@ -72,13 +72,16 @@ class Ask:
 
     @property
     def bucket(self) -> Target:
-        """Whose limits it counts against: those of its model, or of the family that shares them."""
+        """The owner of the limits that count the ask: its model, or the family that shares them."""
         return self.target if self.family is None else Target(account=self.target.account, model=self.family)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Grant:
-    """Permission to start after `wait_ms`. `stamp` names the reservation in Redis and settles it exactly once."""
+    """Permission to start after `wait_ms`.
+
+    `stamp` names the reservation in Redis and settles it exactly once.
+    """
 
     stamp: str
     wait_ms: int
@@ -90,7 +93,7 @@ class Grant:
 
 
 class WaitReason(StrEnum):
-    """Which limit said not now."""
+    """The limit for which an attempt must wait."""
 
     REQUESTS = "requests_per_minute"
     TOKENS = "tokens_per_minute"
@@ -104,12 +107,12 @@ class WaitReason(StrEnum):
 
 
 TENANT_REASONS = (WaitReason.TENANT_REQUESTS, WaitReason.TENANT_TOKENS, WaitReason.TENANT_IN_FLIGHT)
-"""The share of the job's tenant said not now; the target may have room for others."""
+"""Waits for the share of the job's tenant; the target may have capacity for other tenants."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wait:
-    """Not now: ask again in `retry_after_ms`, holding a ticket, and nobody newer goes first."""
+    """Not now: ask again in `retry_after_ms` with the ticket, which precedes all newer ones."""
 
     retry_after_ms: int
     reason: WaitReason
@@ -127,9 +130,9 @@ class LimitFigures:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Penalty:
-    """What a provider told everybody by refusing one call: for how long nothing may be sent, and why.
+    """A pause for all calls to a target, because its provider refused one call.
 
-    `limit` is the one that it named, None where it named none; `figures` teach the rate; `ramp` says that the traffic
+    `limit` is the one that the provider named, if any; `figures` improve the learned rate; `ramp` means that traffic
     rose too fast, which no limit explains.
     """
 
@@ -157,11 +160,11 @@ class RefusalReason(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Refusal:
-    """No. `scope` names the budget that said so.
+    """The gate's no. `scope` names the budget that refused, if one did.
 
-    Then `counter` is the window without room, `asked_nano_usd` what was wanted of it, and `cheaper_in` how many targets
-    further in the chain a cheaper one stands (0: none does). `opens_in_ms` is when its pace has room, if nobody else
-    takes it. `waited_for` is what an ask waited for whose window has turned meanwhile.
+    For a budget, `counter` is the full window, `asked_nano_usd` the amount asked for, and `cheaper_in` the number of
+    targets to the next cheaper one of the chain (0: there is none). `opens_in_ms` is when its pace allows the amount,
+    if nobody else takes it. `waited_for` is what an ask was waiting for when its window turned.
     """
 
     reason: RefusalReason
@@ -175,7 +178,7 @@ class Refusal:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LimitHeaders:
-    """What a provider's reply said of its limits. None is unknown, never zero. Durations are milliseconds."""
+    """The limits in a provider's reply. None is unknown, never zero. Durations are milliseconds."""
 
     limit_requests: int | None = None
     remaining_requests: int | None = None
@@ -186,7 +189,7 @@ class LimitHeaders:
 
 
 class SettleKind(StrEnum):
-    """What became of a reservation."""
+    """How a reservation ends."""
 
     POST = "post"
     RELEASE = "release"
@@ -195,9 +198,10 @@ class SettleKind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settlement:
-    """The truth that replaces a reservation. `actual_*` are zero for a release, the reservation for a suspense.
+    """The actual figures that replace a reservation.
 
-    `refund_permits` is false where the provider keeps what it counted, as OpenAI does for a refused call.
+    `actual_*` are zero for a release, and the reservation for an unresolved charge. `refund_permits` is false where the
+    provider keeps what it counted, as OpenAI does for a refused call.
     """
 
     grant: Grant

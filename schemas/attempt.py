@@ -12,7 +12,7 @@ from schemas.money import NanoUsd, Price, Usage
 
 
 class AttemptState(StrEnum):
-    """`opened` may have been sent; the others are final but for `suspense`, which is resolved later."""
+    """`opened` may have been sent; `suspense` is unresolved until later; others are final."""
 
     OPENED = "opened"
     POSTED = "posted"
@@ -22,7 +22,10 @@ class AttemptState(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OpenedAttempt:
-    """What is written before the call: enough to book it if its worker dies now. `request` is None if not kept."""
+    """An attempt as stored before the call, enough to charge it if its worker dies.
+
+    `request` is None if not kept.
+    """
 
     id: AttemptId
     job_id: JobId
@@ -36,9 +39,10 @@ class OpenedAttempt:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClosedAttempt:
-    """What is written after the call, in the same transaction as the decision. `outcome` is a short word.
+    """An attempt as stored after the call, in the transaction of the decision.
 
-    `tier` is what served, and `price` what it cost there; None where nobody told, and then it cost as reserved.
+    `outcome` is a short word. `tier` is the tier that served it and `price` its price; None if unknown, and then the
+    call costs as reserved.
     """
 
     id: AttemptId
@@ -59,7 +63,7 @@ class ClosedAttempt:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Unsettled:
-    """An attempt whose cost is not known: being called, or in suspense. Its grant settles it in Redis."""
+    """An attempt of unknown cost: in flight or unresolved. Its grant settles it in Redis."""
 
     attempt_id: AttemptId
     job_id: JobId
@@ -70,7 +74,7 @@ class Unsettled:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SettledEnd:
-    """How an attempt ended, as far as its reservation is concerned; `tokens` is None where nobody counted."""
+    """How an attempt's reservation ended; `tokens` is None if nobody counted them."""
 
     state: AttemptState
     grant: Grant

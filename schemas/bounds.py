@@ -1,29 +1,29 @@
-"""Counts the values of a JSON text before it is parsed, so that memory is bounded by structure and not by bytes.
+"""Bounds the values of a JSON text before it is parsed, because memory grows with values.
 
-A parsed `[]` takes some 25 times the two bytes of its text. Strings are left out of the count: prose is full of commas.
+A parsed `[]` takes some 25 times the two bytes of its text. Strings are not counted, because prose is full of commas.
 """
 
 from schemas.errors import InvalidRequest
 
 MAX_NODES = 100_000
-"""Values of one JSON text (objects, lists, strings, numbers, literals): parsed at most about 10 MB, where the largest
+"""Values of one JSON text (objects, lists, strings, numbers, literals): at most about 10 MB when parsed. The largest
 request seen in practice has a few thousand."""
 
 MOST_QUOTES_OF_A_VALUE = 4
-"""A value has at most two strings, itself and its key, so a text with more quotes need not be looked at further."""
+"""A value has at most two strings, itself and its key, so a text with more quotes is refused without a full count."""
 
 _STRUCTURE = b'"[{,'
 _NO_STRUCTURE = bytes(byte for byte in range(256) if byte not in _STRUCTURE)
 
 
 def check_nodes(raw: bytes, most: int = MAX_NODES) -> None:
-    """Raises InvalidRequest where the text may hold more than `most` values."""
+    """Raises InvalidRequest if the text may hold more than `most` values."""
     if not fits(raw, most):
         raise InvalidRequest(f"The JSON holds more than {most} values (objects, lists, strings and numbers).")
 
 
 def fits(raw: bytes, most: int = MAX_NODES) -> bool:
-    """Whether the text has at most `most` values. Cheap: strings are told apart only in doubt."""
+    """Whether the text has at most `most` values. Cheap: strings are told apart only if in doubt."""
     if len(raw) <= most or _openings(raw) < most:
         return True
     structure = _structure(raw)
@@ -33,10 +33,10 @@ def fits(raw: bytes, most: int = MAX_NODES) -> bool:
 
 
 def node_bound(raw: bytes) -> int:
-    """An upper bound of the values in the text, at most twice their number.
+    """Return an upper bound of the values in the text, at most twice their number.
 
-    A value is the first of all, the first in its list or object, or stands after a comma. Of a text that is no JSON,
-    the count holds for the part before its first fault, which is all that a parser builds.
+    A value is the first of all, the first in its list or object, or follows a comma. For a text that is not JSON, the
+    count holds for the part before its first error, which is all that a parser builds.
     """
     return _values(_structure(raw))
 

@@ -1,4 +1,4 @@
-"""The output contract: what an answer must satisfy before its job may be called completed."""
+"""The output contract, which an answer must satisfy before its job is completed."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from schemas.jsons import JsonObject
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OutputContract:
-    """A JSON Schema that the parsed answer must meet. `name` travels to the provider's structured output."""
+    """A JSON Schema that the parsed answer must meet. `name` is sent with the schema."""
 
     schema: JsonObject
     name: str = "answer"

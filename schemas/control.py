@@ -1,4 +1,4 @@
-"""What an operator says about work that is under way: pause, move and cancel, and of what."""
+"""An operator's controls over active work: pause, move and cancel."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,7 +8,7 @@ from schemas.lanes import Lane
 
 
 class Kind(StrEnum):
-    """What may be named. A lane can be paused; the others can be moved and cancelled too."""
+    """What a control applies to. Lanes can be paused only; the others also moved or cancelled."""
 
     JOB = "job"
     BATCH = "batch"
@@ -18,7 +18,7 @@ class Kind(StrEnum):
 
 
 class Verb(StrEnum):
-    """What is in force for it."""
+    """The action of a control."""
 
     PAUSE = "pause"
     MOVE = "move"
@@ -35,7 +35,7 @@ class Subject:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Control:
-    """An operator's word that is in force. `sweeping`: its rows are still being moved, and none of them starts."""
+    """A control in force. While `sweeping`, its rows are being moved and none of them starts."""
 
     verb: Verb
     subject: Subject

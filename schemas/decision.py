@@ -1,6 +1,6 @@
-"""What we do about an outcome: a closed set of values. Deciding returns one; `storage.jobs.writes` records it.
+"""What is done about an outcome: a closed set of values.
 
-A `note` is what an exhausted budget made of the job, kept with it.
+`storage.jobs.writes` records a decision. A `note` says what an exhausted budget did to the job, and is stored with it.
 """
 
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class DeadReason(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Complete:
-    """Rest as completed with this reply."""
+    """End as completed with this reply."""
 
     reply: Reply
     output: Any = None
@@ -44,9 +44,10 @@ class Complete:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AskAgain:
-    """Ask at once, within this lease: a reprompt, a higher output limit, or the next target of the chain.
+    """Ask again at once, within this lease.
 
-    `skips` is how many targets are passed over on the way to the next.
+    That is a reprompt, a higher output limit, or the next target of the chain. `skips` is how many targets are passed
+    over on the way to the next.
     """
 
     body: JsonObject
@@ -58,9 +59,9 @@ class AskAgain:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WaitInPlace:
-    """Wait within this lease and ask the same again, because a caller waits for the answer.
+    """Wait within this lease and repeat the call, because a caller waits for the answer.
 
-    It stands for a `RetryAt`, and then costs a try, or for a `Park`.
+    Replaces a `RetryAt`, and then costs a try, or a `Park`.
     """
 
     until_at: datetime
@@ -71,7 +72,7 @@ class WaitInPlace:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RetryAt:
-    """A new try later; costs one."""
+    """Retry later, which costs a try."""
 
     at: datetime
     reason: str
@@ -79,7 +80,10 @@ class RetryAt:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Park:
-    """Wait in Postgres without costing a try. `waiting_since` where for a limit: the ticket and its age remain."""
+    """Wait in Postgres without costing a try.
+
+    `waiting_since` is set if a limit is awaited: the ticket and its age remain.
+    """
 
     until_at: datetime
     reason: str
@@ -89,7 +93,7 @@ class Park:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DeadLetter:
-    """Rest as dead, with the last error in words."""
+    """End as dead, with the last error in words."""
 
     reason: DeadReason
     message: str
@@ -98,7 +102,7 @@ class DeadLetter:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Expire:
-    """Rest as expired: the deadline has passed."""
+    """End as expired, because the deadline has passed."""
 
 
 Decision: TypeAlias = Complete | AskAgain | WaitInPlace | RetryAt | Park | DeadLetter | Expire

@@ -17,6 +17,7 @@ PenstockError
 │   └── UnfitSchema           the operator must run the release step
 └── Unavailable               try again later
     ├── RedisUnavailable
+    ├── AccountUnavailable    what it stores is looked up again later
     ├── ListingTooSlow        until its filter is narrower
     ├── ListingsBusy
     └── PostgresUnavailable

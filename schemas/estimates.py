@@ -1,4 +1,4 @@
-"""What is learned about the size of prompts, and how two processes put together what each has learned."""
+"""The learned token counts of prompts, and how the sums of two processes are combined."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from schemas.job import Target
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Topic:
-    """What a lesson is about: one model, one shape of requests, and the features that its numbers belong to."""
+    """The scope of a lesson: one model, one shape of requests, and one set of features."""
 
     target: Target
     shape: str
@@ -17,7 +17,7 @@ class Topic:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measured:
-    """One prompt as an estimate sees it; what the provider counts for it teaches the next estimate."""
+    """One prompt as an estimate sees it; the provider's count for it improves the next estimate."""
 
     topic: Topic
     features: tuple[float, ...]
@@ -31,9 +31,9 @@ class Sums:
     values: tuple[float, ...]
 
     def followed_by(self, later: "Sums", kept: Sequence[float]) -> "Sums":
-        """These calls and then those; `kept` is what each value keeps of itself per call that comes after it.
+        """Add later calls to these; `kept` is the share that each value keeps per later call.
 
-        Associative. The order of two matters only by how much was forgotten in between.
+        Associative. Swapping two operands changes only how much of each has faded.
         """
         faded = (rate**later.calls for rate in kept)
         values = tuple(old * rate + new for old, rate, new in zip(self.values, faded, later.values, strict=True))
@@ -42,7 +42,7 @@ class Sums:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Lesson:
-    """What one process has to add about a topic. `fading` is what every earlier value is multiplied by."""
+    """What one process adds to a topic. `fading` is the factor for every earlier value."""
 
     topic: Topic
     sums: Sums

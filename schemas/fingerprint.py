@@ -1,7 +1,7 @@
-"""What a job died of, so that jobs with one cause count as one: the reason, and the last complaint without its values.
+"""Groups dead letters by cause: the reason, and the last complaint without its values.
 
-Pure. Paths and names of the contract are kept; values, numbers, ids and quotations are dropped, so no cause holds
-anything that a model or a caller wrote. Of several complaints the first decides: it is the one nearest to the root.
+Pure. Paths and names of the contract are kept; values, numbers, ids and quotations are dropped, so a cause holds
+nothing that a model or a caller wrote. Of several complaints the first decides, because it is nearest to the root.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from typing import TypeAlias
 from schemas.decision import DeadReason
 
 MAX_READ_CHARACTERS = 400
-"""The first complaint has at most 240; patterns take the square of what they are tried on."""
+"""The first complaint has at most 240; the time of the patterns is quadratic in the text."""
 
 MAX_WORDS_CHARACTERS = 160
 DIGEST_CHARACTERS = 12
@@ -22,14 +22,17 @@ GAP = "…"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cause:
-    """`fingerprint` is equal for equal causes and begins with the reason; `words` say it to a person."""
+    """A cause of death. Equal causes have one `fingerprint`, which begins with the reason.
+
+    `words` describe it to people.
+    """
 
     fingerprint: str
     words: str
 
 
 def cause_of(reason: str, message: str | None) -> Cause:
-    """The cause of a death from its reason and its last error."""
+    """Return the cause of a death from its reason and its last error."""
     words = _declined(message or "") if reason == DeadReason.REFUSED else _in_words(message or "")
     words = words or reason.replace("_", " ")
     digest = hashlib.sha256(f"{reason}\0{words}".encode()).hexdigest()
@@ -37,7 +40,7 @@ def cause_of(reason: str, message: str | None) -> Cause:
 
 
 def without_values(message: str) -> str:
-    """An error or a complaint without what anybody wrote: the words of its cause."""
+    """Return an error or a complaint without any text that a caller or a model wrote."""
     return _in_words(message)
 
 
@@ -56,7 +59,7 @@ def _in_words(message: str) -> str:
 
 
 def _place(path: str | None) -> str:
-    """A path whose indexes and whose steps that look like ids are dropped: `lines[].sku`, `prices.*`."""
+    """Drop indexes and id-like steps from a path: `lines[].sku`, `prices.*`."""
     if path is None:
         return ""
     steps = re.sub(r"\[\d+\]", "[]", path).split(".")
@@ -64,7 +67,7 @@ def _place(path: str | None) -> str:
 
 
 _ID_DIGITS = 3
-"""A name with so many digits is no field that a schema names, but a key that a model wrote."""
+"""A name with this many digits is a key that a model wrote, not a field of a schema."""
 
 _QUOTED = re.compile(r"""(?<!\w)'[^']*'(?!\w)|"[^"]*"|`[^`]*`|“[^”]*”""")
 _NAMED = re.compile(
@@ -77,7 +80,7 @@ _MARKED = re.compile("\ue000(.*?)\ue001")
 
 
 def _plain(message: str) -> str:
-    """A sentence that no rule knows: what is quoted, and every word with a digit, becomes a gap."""
+    """Replace quotations and words with digits by gaps, in a sentence that no rule matches."""
     kept = _NAMED.sub(lambda found: found[1] + _MARK.format(_place(found[2])), message)
     bare = _WITH_DIGITS.sub(GAP, _QUOTED.sub(GAP, kept))
     return _GAPS.sub(GAP, _MARKED.sub(r"\1", bare))[:MAX_WORDS_CHARACTERS].strip()
@@ -87,7 +90,7 @@ Say: TypeAlias = Callable[[re.Match[str]], str]
 
 _PATH = r"""(?:(?P<path>[^'"{}]{1,300}?): )?"""
 _VALUE = rf"""(?P<value>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|['"].* {GAP} .*?|[\[{{\dTFN-].*?)"""
-"""A value as Python writes it, whole or shortened in the middle: what it says is not read as a complaint."""
+"""A value as Python writes it, whole or shortened in the middle. Its content is not read as a complaint."""
 
 
 def _rule(tail: str, say: Say | str, value: str = _VALUE) -> tuple[re.Pattern[str], Say]:
@@ -138,5 +141,5 @@ _RULES: tuple[tuple[re.Pattern[str], Say], ...] = (
     _rule(r"the text has \d+ characters, too many for its pattern", "too long for its pattern", ""),
     _rule(r"False schema does not allow ", "nothing may stand here", ""),
 )
-"""How `providers.contract.validation` words its complaints, and what remains of each without its values. Of
-several that match, the one that ends first is the first complaint."""
+"""The complaints of `providers.contract.validation`, and what remains of each without its values. If several match, the
+one that ends first is the first complaint."""

@@ -1,4 +1,4 @@
-"""Names of things, as types that cannot be mixed up. Values are made by `tasks.requests.new_ids`."""
+"""Types for ids, so that they cannot be mixed up. `tasks.requests.new_ids` makes the values."""
 
 import re
 from typing import NewType
@@ -15,4 +15,4 @@ DEFAULT_TENANT = TenantId("default")
 
 MOST_ID_CHARACTERS = 128
 ID = re.compile(rf"[A-Za-z0-9_.-]{{1,{MOST_ID_CHARACTERS}}}")
-"""What every id of ours can be, whoever made it: what does not match is in no table."""
+"""The form of every id, whoever made it; an id of another form is in no table."""

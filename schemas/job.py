@@ -1,4 +1,4 @@
-"""A job, its lease, and where its call goes."""
+"""A job, its lease, and the target of its call."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,7 +17,7 @@ DEFAULT_MAX_REPROMPTS = 2
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Target:
-    """One model at one provider account: the thing that a bucket and a breaker belong to."""
+    """One model at one provider account; buckets and circuit breakers are per target."""
 
     account: str
     model: str
@@ -30,8 +30,8 @@ class Target:
 class NewJob:
     """A validated job that is not yet stored.
 
-    `idempotency_key` is unique per tenant; `request_digest` (hex sha256 of the canonical request) tells a
-    repetition from another request under the same key. `expires_at` is the deadline.
+    `idempotency_key` is unique per tenant; `request_digest` (hex sha256 of the canonical request) tells a repetition
+    from another request under the same key. `expires_at` is the deadline.
     """
 
     id: JobId
@@ -55,11 +55,11 @@ class NewJob:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Job(NewJob):
-    """A stored job as its holder sees it. `generation` grows with each wake-up, `fence` with each lease.
+    """A stored job as its worker sees it.
 
-    `waiting_since` is when it first asked for what it is still waiting for; None when it waits for no limit.
-    `wait_reason` is which limit, where that is known.
-    `in_suspense` says that the end of an earlier call is not known.
+    `generation` grows with each wake-up, `fence` with each lease. `waiting_since` is when it first asked for the limit
+    that it waits for, else None; `wait_reason` is that limit, if known. `in_suspense` means that the charge of an
+    earlier call is unresolved.
     """
 
     state: JobState
@@ -75,7 +75,7 @@ class Job(NewJob):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Lease:
-    """The right to write one job until a moment; every write names the fence."""
+    """The right to write one job until a time; every write names the fence."""
 
     job_id: JobId
     fence: int

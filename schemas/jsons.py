@@ -1,6 +1,8 @@
-"""Reads and writes JSON without losing digits. Pure; the only JSON reader and writer of what callers and models say.
+"""Reads and writes JSON without losing digits. Pure.
 
-orjson does nearly all of it. It turns integers beyond 64 bits and long fractions into the nearest double, and refuses
+No other code reads or writes JSON of callers and models.
+
+orjson does nearly all of it. It rounds integers beyond 64 bits and long fractions to the nearest double, and refuses
 lone surrogates, so text that may hold one of these is read by the standard library: integers stay integers, and a
 number that a double cannot hold becomes a `Decimal` with its digits.
 """
@@ -15,19 +17,19 @@ import orjson
 JsonObject: TypeAlias = dict[str, Any]
 
 MAX_NUMBER_CHARACTERS = 4_300
-"""Characters of one number: the interpreter reads no longer integer, because the time grows with the square."""
+"""Characters of one number. The interpreter reads no longer integer, because the time grows with the square."""
 
 MAX_EXPONENT = 10_000
-"""Powers of ten of one number: whoever makes an integer of 1e999999999 would fill the memory with it."""
+"""Powers of ten of one number: an integer made of 1e999999999 would fill the memory."""
 
 MAX_REQUEST_LEVELS = 64
-"""Levels of nesting of a request: far above honest ones, and every view of it nests a few levels deeper."""
+"""Levels of nesting of a request: far above normal ones, and every view of it nests a few levels deeper."""
 
 MAX_REPLY_LEVELS = 200
-"""Levels of nesting of what a model says: with the levels of a view this stays below the 254 that orjson writes."""
+"""Levels of nesting of a reply: with the levels of a view this stays below the 254 that orjson writes."""
 
 MAX_SAFE_CHARACTERS = 16
-"""Characters of a number that surely survives a double: fifteen digits do, and one more character is the point."""
+"""Characters of a number that surely survives a double: fifteen digits do, and the other character is the point."""
 
 SORTED_KEYS: Final = orjson.OPT_SORT_KEYS
 NEW_LINE: Final = orjson.OPT_APPEND_NEWLINE
@@ -36,7 +38,7 @@ _NUMBERS_ONLY: Final = bytes(
     ord("0") if chr(code) in "0123456789." else ord("e") if chr(code) in "eE" else code for code in range(256)
 )
 _NO_NUMBER: Final = bytes(code for code in range(256) if chr(code) not in '0123456789.eE-,:"[]{}')
-"""Left out before digits are counted: what remains is short, and the marks between two numbers are still there."""
+"""Deleted before digits are counted: the remainder is short, and the marks between two numbers stay."""
 _ONE_KIND: Final = bytes.maketrans(b"{}", b"[]")
 _NO_NESTING: Final = bytes(code for code in range(256) if chr(code) not in '"[]{}')
 _MANY_DIGITS: Final = b"0" * (MAX_SAFE_CHARACTERS + 1)
@@ -47,7 +49,7 @@ _INFINITE: Final = {"Infinity": Decimal("1E+999"), "-Infinity": Decimal("-1E+999
 class MalformedJson(ValueError):  # noqa: N818 - says what the text is
     """The text is not JSON, or nests too deeply, or holds a number that is too long.
 
-    `at` is the character at which reading ended, where that is known.
+    `at` is the character at which reading ended, if known.
     """
 
     def __init__(self, message: str, at: int | None = None) -> None:
@@ -56,24 +58,24 @@ class MalformedJson(ValueError):  # noqa: N818 - says what the text is
 
 
 class JsonBeyondBounds(MalformedJson):
-    """The text is JSON, and nests more deeply or holds a longer number than is read of one."""
+    """The text is JSON, but nests too deeply or holds a number that is too long."""
 
 
 def parse(raw: bytes | bytearray | str, *, most_levels: int | None = None) -> Any:  # noqa: ANN401 - any JSON value
-    """The value of a JSON text. Lone surrogates that were escaped stay in it. Raises MalformedJson."""
+    """Parse a JSON text. Escaped lone surrogates stay in the value. Raises MalformedJson."""
     return _parsed(raw, _refused_constant, most_levels)
 
 
 def parse_reply(raw: bytes | bytearray | str) -> Any:  # noqa: ANN401 - any JSON value
-    """The value of what a provider sent, which also may say NaN and Infinity. Raises MalformedJson.
+    """Parse a provider's JSON, which may also contain NaN and Infinity. Raises MalformedJson.
 
-    NaN becomes null. Infinity becomes 1E+999, which is JSON, and which every reader of doubles takes for infinity.
+    NaN becomes null. Infinity becomes 1E+999, which is JSON, and which every reader of doubles reads as infinity.
     """
     return _parsed(raw, _INFINITE.__getitem__, MAX_REPLY_LEVELS)
 
 
 def parse_embedded(text: str, start: int) -> tuple[Any, int]:
-    """The JSON value that begins at `start`, and where it ends. Raises MalformedJson."""
+    """Return the JSON value that begins at `start`, and where it ends. Raises MalformedJson."""
     try:
         value, end = _EMBEDDED.raw_decode(text, start)
     except (ValueError, RecursionError) as error:
@@ -84,7 +86,10 @@ def parse_embedded(text: str, start: int) -> tuple[Any, int]:
 
 
 def number(text: str) -> float | Decimal:
-    """A number that is written with a point or an exponent: a double where that holds all digits, else a Decimal."""
+    """Read a number with a point or an exponent, without losing digits.
+
+    It is a double if that keeps all digits, else a Decimal. Raises JsonBeyondBounds.
+    """
     double = float(text)
     if len(text) <= MAX_SAFE_CHARACTERS and _LEAST_NORMAL <= abs(double) <= _MOST:
         return double
@@ -102,7 +107,7 @@ def number(text: str) -> float | Decimal:
 
 
 def dumps(value: Any, option: int = 0) -> bytes:  # noqa: ANN401 - any JSON value
-    """UTF-8 JSON of whatever `parse` returns, digit for digit; lone surrogates are escaped.
+    """Write what `parse` returns as UTF-8 JSON, digit for digit; lone surrogates are escaped.
 
     `option` takes orjson's options. Raises TypeError for what is no JSON value.
     """
@@ -113,14 +118,14 @@ def dumps(value: Any, option: int = 0) -> bytes:  # noqa: ANN401 - any JSON valu
 
 
 def on_one_line(json_text: str) -> str:
-    """The same JSON without line ends, which can stand between its values only."""
+    """Return the same JSON without line ends, which can occur only between its values."""
     return json_text.replace("\r", " ").replace("\n", " ") if "\n" in json_text or "\r" in json_text else json_text
 
 
 def is_deeper(json_text: bytes | bytearray, most_levels: int) -> bool:
     """Whether a JSON text nests more than so many levels deep; a number or a string has none.
 
-    Works on the brackets alone, a level in each pass, because a walk over a million values would hold the event loop.
+    Works on the brackets alone, one level per pass, because a loop over a million values would block the event loop.
     """
     if json_text.count(b"[") + json_text.count(b"{") <= most_levels:
         return False
@@ -133,7 +138,7 @@ def is_deeper(json_text: bytes | bytearray, most_levels: int) -> bool:
 
 
 def _brackets(json_text: bytes | bytearray) -> bytes:
-    """The brackets outside of strings, all of one kind."""
+    """Return the brackets outside of strings, all of one kind."""
     plain = json_text.replace(b"\\\\", b"").replace(b'\\"', b"") if b"\\" in json_text else json_text
     marks = plain.translate(_ONE_KIND, _NO_NESTING).replace(b'""', b"")  # a pair of quotes holds nothing that counts
     return b"".join(marks.split(b'"')[::2])
@@ -191,7 +196,7 @@ class _Raw(str):
 
 
 def _written(value: Any, option: int) -> str:  # noqa: ANN401 - any JSON value
-    """The same as orjson would write, for what it refuses. Without recursion, so that depth does not matter."""
+    """Write what orjson refuses, as it would. Not recursive, so depth does not matter."""
     pieces: list[str] = []
     todo = [value]
     while todo:

@@ -1,4 +1,4 @@
-"""Lanes: the four priority classes. One lane is one Celery queue, whose name is fixed surface."""
+"""The four priority classes. A lane is one Celery queue; its name is public interface."""
 
 from enum import StrEnum
 
@@ -23,4 +23,4 @@ class Lane(StrEnum):
 
 
 PUBLISHED_BY_INTAKE = frozenset({Lane.CRITICAL, Lane.HIGH})
-"""Lanes whose jobs intake publishes itself; the others are published by the dispatcher."""
+"""Lanes whose jobs intake publishes itself; the dispatcher publishes the others."""

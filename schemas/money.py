@@ -1,6 +1,7 @@
-"""Money in integer nano-dollars, because 0.05 USD per million tokens is 50 nano-dollars per token exactly.
+"""Money in integer nano-dollars.
 
-Invariant: no float ever holds money. A price is nano-dollars per million tokens; a cost is rounded up once, per call.
+0.05 USD per million tokens is exactly 50 nano-dollars per token. Invariant: no float ever holds money. A price is
+nano-dollars per million tokens; a cost is rounded up once, per call.
 """
 
 from dataclasses import dataclass
@@ -14,23 +15,22 @@ NanoUsd = NewType("NanoUsd", int)
 NANO_PER_USD = 1_000_000_000
 TOKENS_PER_PRICE_UNIT = 1_000_000
 LARGEST_READ_USD = 10**12
-"""Far above any amount, and few digits more than 64 bits of nano-dollars hold: each reader has its own limit below."""
+"""Far above any amount, and a few digits beyond 64 bits of nano-dollars; each reader has its own lower limit."""
 MAX_AMOUNT_CHARACTERS = 64
-"""Nine places and a million millions need 22."""
+"""Nine decimal places and a million millions need 22."""
 ZERO = NanoUsd(0)
 UNKNOWN_SOURCE = "unknown"
 
 
 def nano_from_usd(amount: Decimal | str | int) -> NanoUsd:
-    """Convert dollars to nano-dollars, rounding up. Raises `decimal.InvalidOperation` on nonsense."""
+    """Convert dollars to nano-dollars, rounding up. Raises `decimal.InvalidOperation`."""
     return NanoUsd(int((Decimal(amount) * NANO_PER_USD).to_integral_value(ROUND_CEILING)))
 
 
 def read_usd(value: object) -> Decimal | None:
-    """Read an amount of dollars from outside, as text or a number; None for what is none.
+    """Read an amount of dollars from outside, as text or a number; None if it is not one.
 
-    None is also what no ledger can hold apart from nothing: below a nano-dollar, endless, no number, or too long to be
-    meant.
+    None also stands for amounts that no ledger can hold: below a nano-dollar but not zero, infinite, or absurdly long.
     """
     if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
         return None
@@ -50,15 +50,16 @@ def read_usd(value: object) -> Decimal | None:
 
 
 def usd_text(amount: NanoUsd) -> str:
-    """Dollars as plain decimal text with nine places, for people and for JSON."""
+    """Format dollars as plain decimal text with nine places, for people and for JSON."""
     return f"{Decimal(amount) / NANO_PER_USD:.9f}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Usage:
-    """Tokens of one call as the provider counted them. Cached input is part of input, reasoning part of output.
+    """Tokens of one call as the provider counted them.
 
-    So is what was written to the provider's cache part of input; None where nobody told how much that was.
+    Input includes cached input and what was written to the provider's cache (None if unknown); output includes
+    reasoning.
     """
 
     input_tokens: int
@@ -75,9 +76,9 @@ class Usage:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Price:
-    """What a million tokens cost, in nano-dollars, and where the figure comes from; stamped on each attempt.
+    """The price of a million tokens in nano-dollars, and its source; stored with each attempt.
 
-    `cache_write_nano_usd` is for input that is written to the provider's cache; None where it costs as other input.
+    `cache_write_nano_usd` is for input that is written to the provider's cache; None if it costs as other input.
     """
 
     input_nano_usd: int
@@ -88,13 +89,13 @@ class Price:
 
     @property
     def is_known(self) -> bool:
-        """Whether anybody knows what this model costs; a job that a budget counts may not run without."""
+        """Whether the model's price is known; a job that counts against a budget may not run without."""
         return self.source != UNKNOWN_SOURCE
 
     def cost(self, usage: Usage) -> NanoUsd:
-        """Cost of a call in nano-dollars, rounded up to the next whole one.
+        """Return the cost of a call in nano-dollars, rounded up to a whole one.
 
-        Where nobody told how much was written to the cache, all that was not read from it may have been.
+        If the tokens written to the cache are unknown, all input that was not read from it counts as written.
         """
         fresh, written = usage.input_tokens - usage.cached_input_tokens, usage.cache_write_tokens
         write_price = self.input_nano_usd if self.cache_write_nano_usd is None else self.cache_write_nano_usd
@@ -111,16 +112,16 @@ class Price:
 
 
 UNKNOWN_PRICE = Price(input_nano_usd=0, cached_input_nano_usd=0, output_nano_usd=0, source=UNKNOWN_SOURCE)
-"""Stands for a price that is not known: refused to budgeted jobs, and found again by its source for re-pricing."""
+"""Stands for an unknown price: refused to budgeted jobs, and found again by its source for re-pricing."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Quote:
-    """One call before it is made: reserved by admission, replaced by the truth at settle.
+    """The worst case of one call, before it is made.
 
-    Two figures on purpose. Money is reserved for the worst case, so that no budget can be passed; the bucket is asked
-    for what the prompt very likely has, because a bucket that is asked for worst cases stands half empty, and what is
-    used beyond is owed to it at settle.
+    Admission reserves it, and the actual cost replaces it at settle. Money is reserved for the worst case, so that no
+    budget can be exceeded. The bucket is asked for the likely prompt, because worst cases would leave it half empty;
+    tokens used beyond that are taken from it at settle.
     """
 
     input_tokens: int
@@ -130,6 +131,6 @@ class Quote:
 
     @property
     def permits(self) -> int:
-        """Permits that the token bucket is asked for; never more than the worst case."""
+        """Permits to ask the token bucket for; never more than the worst case."""
         likely = self.input_tokens if self.likely_input_tokens is None else self.likely_input_tokens
         return min(likely, self.input_tokens) + self.output_tokens

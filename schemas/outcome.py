@@ -1,4 +1,7 @@
-"""What an attempt came to: a closed set. `tasks.execution.decide` matches on it and mypy names a forgotten case."""
+"""The outcome of an attempt: a closed set.
+
+`tasks.execution.decide` matches it, and mypy finds a missing case.
+"""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,7 +11,7 @@ from schemas.admission import Refusal, WaitReason
 from schemas.reply import Reply, Trouble
 
 CACHED = "cached"
-"""The recovery of a reply that was given to the same request before."""
+"""The `recovery` of a reply that was taken from an earlier identical request."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,7 +40,7 @@ class Truncated:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Declined:
-    """The model refused, or a content filter cut it; asking again in other words is not our business."""
+    """The model refused, or a content filter cut the reply; Penstock does not rephrase."""
 
     reply: Reply
     reason: str
@@ -52,9 +55,10 @@ class Failed:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NotAdmitted:
-    """A limit is exhausted for longer than a worker waits; `until_at` is the ticket's moment. Costs no try.
+    """A limit is exhausted for longer than a worker waits. Costs no try.
 
-    `since_at` is when the job first asked; it keeps its place and ages from there.
+    `until_at` is when the ticket's turn comes. `since_at` is when the job first asked; it keeps its place in the queue
+    and ages from then.
     """
 
     until_at: datetime
@@ -76,7 +80,7 @@ class Voided:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InternalFault:
-    """A bug of ours met this job; repeating it would meet the bug again, and pay again."""
+    """A bug of Penstock hit this job. A retry would hit it again, and pay again."""
 
     message: str = "A fault of Penstock ended this job; its log says more under the id of the job."
 

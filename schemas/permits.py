@@ -1,4 +1,4 @@
-"""Gives each tenant the same number of permits, so that what one tenant holds keeps no other waiting."""
+"""Gives each tenant its own permits, so that one tenant's use delays no other."""
 
 from asyncio import Semaphore, get_running_loop
 from collections.abc import AsyncIterator
@@ -17,9 +17,10 @@ class _Permits:
 
 
 class TenantPermits:
-    """As many permits for each tenant; a tenant that holds none and waits for none takes no memory.
+    """The same number of permits for each tenant.
 
-    A permit that was held rests for `rest_seconds` before it is given again, which bounds how often a tenant gets one.
+    A tenant that neither holds nor awaits one takes no memory. A returned permit is blocked for `rest_seconds`, which
+    bounds how often a tenant gets one.
     """
 
     def __init__(self, of_a_tenant: int, *, rest_seconds: float = 0.0) -> None:

@@ -1,4 +1,4 @@
-"""One call as it would be made, before anybody has said yes to it."""
+"""One call as planned, before admission."""
 
 from dataclasses import dataclass
 
@@ -13,9 +13,9 @@ from schemas.tenants import TenantShare
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """Where the call goes, its final body, its price, its worst case, and the budgets that it counts against.
+    """The target of a call, its final body, price and worst case, and the budgets that count it.
 
-    `measured` is what the size of its prompt was estimated from; `share` limits the calls of its tenant, where it does.
+    `measured` is what its prompt size was estimated from; `share` limits the calls of its tenant, if anything does.
     """
 
     target: Target

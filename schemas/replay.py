@@ -1,8 +1,8 @@
-"""A replay: which dead letters go back to work, what is changed about them, how carefully, and how far it has come.
+"""A replay: which dead letters run again, with which changes, how carefully, and its progress.
 
-canary ──▶ judging ──▶ running ──▶ completed        the canaries rest; enough of them completed
-                  └──▶ stopped ──resume──▶ running  too few did
-any state under way ── cancel ──▶ cancelled
+canary ──▶ judging ──▶ running ──▶ completed        the canaries are terminal; enough completed
+                  └──▶ stopped ──resume──▶ running  too few completed
+any active state ── cancel ──▶ cancelled
 """
 
 from collections.abc import Sequence
@@ -18,14 +18,14 @@ from schemas.lanes import Lane
 from schemas.money import NanoUsd
 
 DEFAULT_THRESHOLD = 0.9
-"""What share of the canaries must complete: a repair that helps nine in ten is one."""
+"""Share of the canaries that must complete: a change that helps nine in ten is a fix."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DeadLetters:
-    """Which dead letters are meant; None does not restrict. A tenant of None is the operator's.
+    """Selects dead letters; None does not restrict. A tenant of None is all tenants, for operators.
 
-    `fingerprint` names a cause. `since_at` and `until_at` are about the moment of death, the end excluded.
+    `fingerprint` names a cause. `since_at` and `until_at` bound the time of death, the latter exclusively.
     """
 
     tenant_id: TenantId | None = None
@@ -41,9 +41,10 @@ class DeadLetters:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Patch:
-    """What is changed about each; None leaves it. `body` replaces the request first, then the others change it.
+    """Changes to each selected job; None leaves a field.
 
-    `parameters` are merged into the body; `message` is appended to its messages.
+    `body` replaces the request before the others apply. `parameters` are merged into the body; `message` is appended to
+    its messages.
     """
 
     deadline_seconds: float
@@ -57,12 +58,12 @@ class Patch:
 
     @property
     def changes_bodies(self) -> bool:
-        """Whether the body of a letter has to be read and written again."""
+        """Whether the bodies of the jobs have to be read and written again."""
         return bool(self.body or self.model or self.parameters or self.contract or self.message)
 
 
 class ReplayState(StrEnum):
-    """Where a replay is; see the drawing above."""
+    """The state of a replay; see the diagram above."""
 
     CANARY = "canary"
     JUDGING = "judging"
@@ -73,7 +74,7 @@ class ReplayState(StrEnum):
 
     @property
     def under_way(self) -> bool:
-        """Whether upkeep still moves it."""
+        """Whether upkeep still works on it."""
         return self in UNDER_WAY
 
 
@@ -82,7 +83,7 @@ UNDER_WAY = frozenset({ReplayState.CANARY, ReplayState.JUDGING, ReplayState.RUNN
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NewReplay:
-    """A replay as it is submitted. A `canary` of 0 asks for none; `per_second` of None is as fast as it goes."""
+    """A replay as submitted. A `canary` of 0 asks for none; `per_second` of None sets no rate."""
 
     id: ReplayId
     tenant_id: TenantId | None
@@ -96,7 +97,7 @@ class NewReplay:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Replay(NewReplay):
-    """A stored replay. `version` grows with each round and is what a round is fenced by."""
+    """A stored replay. `version` grows with each round and fences it."""
 
     state: ReplayState
     detail: str | None
@@ -112,7 +113,7 @@ class Replay(NewReplay):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DeadBody:
-    """A dead letter as a round reads it; `body` is None where the patch leaves bodies alone."""
+    """A dead letter as a round reads it; `body` is None if the patch leaves bodies alone."""
 
     id: JobId
     tenant_id: TenantId
@@ -123,7 +124,7 @@ class DeadBody:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PatchedJob:
-    """What a letter goes back to work with; None leaves what the job has."""
+    """The changes with which a dead letter is queued again; None leaves what the job has."""
 
     letter: DeadBody
     body: JsonObject | None = None
@@ -133,7 +134,7 @@ class PatchedJob:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Refused:
-    """A letter that the patch does not fit, and why; it stays dead."""
+    """A dead letter that the patch does not fit, and why; it stays dead."""
 
     letter: DeadBody
     why: str
@@ -141,7 +142,7 @@ class Refused:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReplayOutcomes:
-    """What became of the jobs of a replay: how many are in each state, and a few of those that it refused."""
+    """The outcome of a replay: jobs per state, and a few of those that it refused."""
 
     states: dict[str, int]
     canaries: dict[str, int]
@@ -150,9 +151,10 @@ class ReplayOutcomes:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Estimate:
-    """What a replay would move and may cost at most. `priced` of the `jobs` were priced, the rest by their mean.
+    """The jobs that a replay would move, and their worst-case cost.
 
-    `unpriced` of the priced ones have a model without a known price and count as nothing.
+    `priced` of the `jobs` were priced; the others count as their mean. `unpriced` of the priced ones have a model
+    without a known price and count as zero.
     """
 
     jobs: int

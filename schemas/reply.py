@@ -1,4 +1,4 @@
-"""What a provider said, raw, or why it said nothing."""
+"""A provider's raw reply, or the trouble that came instead."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -10,9 +10,10 @@ from schemas.money import Usage
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reply:
-    """A completed call. `body` is the whole chat completion object; `text` its first choice's content.
+    """A completed call.
 
-    `finish_reason` and `refusal` are looked at before the text is. `usage` is None where the provider told none.
+    `body` is the whole chat completion object; `text` is its first choice's content. `finish_reason` and `refusal` are
+    checked before the text. `usage` is None if the provider sent none.
     """
 
     body: JsonObject
@@ -29,7 +30,7 @@ class Reply:
 
 
 class TroubleKind(StrEnum):
-    """Families of errors by what must be done about them, not by status (`providers.account.errors`)."""
+    """Errors grouped by what must be done about them, not by status (`providers.account.errors`)."""
 
     THROTTLE = "throttle"
     RAMP = "ramp"
@@ -42,20 +43,21 @@ class TroubleKind(StrEnum):
     BAD_REQUEST = "bad_request"
     AUTH = "auth"
     FORBIDDEN = "forbidden"
-    """A verdict on this request: moderation, a block page, a permission that it would need."""
+    """The provider refused this request: moderation, a block page, or a missing permission."""
     MODEL_FORBIDDEN = "model_forbidden"
-    """A verdict on this model for this account: another target of the chain may serve."""
+    """The provider refused this model for this account: another target of the chain may serve."""
     MODEL_NOT_FOUND = "model_not_found"
     UNREADABLE = "unreadable"
-    """The answer is larger or deeper than is read of one. Asking again would cost as much and bring the same."""
+    """The answer is larger or deeper than the limits. Asking again would cost as much and bring the same."""
     UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trouble:
-    """A call that brought no usable reply. `usage` is a local count where a stream was cut after it had begun.
+    """A call that brought no usable reply.
 
-    `limit` and `figures` are what a throttle said of itself; None is unknown.
+    `usage` is a local count if a stream was cut after it had begun. `limit` and `figures` come from the message of a
+    throttle; None is unknown.
     """
 
     kind: TroubleKind

@@ -7,14 +7,14 @@
                  │                   │ RetryAt · Park
               waiting ◀──────────────┘
 
-Before the end: the deadline passes ──▶ expired, an operator or caller cancels ──▶ cancelled.
+From any state but the terminal ones: the deadline passes ──▶ expired, an operator or caller cancels ──▶ cancelled.
 """
 
 from enum import StrEnum
 
 
 class JobState(StrEnum):
-    """Where a job is in its life."""
+    """The state of a job."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -26,7 +26,7 @@ class JobState(StrEnum):
 
     @property
     def at_rest(self) -> bool:
-        """Whether nothing will happen to the job any more unless it is replayed."""
+        """Whether the state is terminal: only a replay leaves it."""
         return self in AT_REST
 
 

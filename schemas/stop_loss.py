@@ -1,7 +1,7 @@
-"""When a batch stops itself, and where in that it is.
+"""The limits at which a batch stops itself, and its phases.
 
-canary ──▶ held ──proceed──▶ releasing ──▶ watched        held is passed by where the projection is below the cap
-any of them ──▶ stopped                                   too dear, or too many errors
+canary ──▶ held ──proceed──▶ releasing ──▶ watched        held is skipped if the projection is below the cap
+any of them ──▶ stopped                                   too expensive, or too many errors
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from schemas.money import NanoUsd
 
 
 class Phase(StrEnum):
-    """Where a batch with a stop-loss is."""
+    """The phase of a batch with a stop-loss."""
 
     CANARY = "canary"
     HELD = "held"
@@ -22,7 +22,7 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StopLoss:
-    """A batch's own limits; None is none. `canary` jobs run first, and the rest waits for what they say."""
+    """A batch's own limits; None is none. `canary` jobs run first; the rest waits for them."""
 
     max_cost_nano_usd: NanoUsd | None = None
     max_error_rate: float | None = None
@@ -30,7 +30,7 @@ class StopLoss:
 
     @property
     def first_phase(self) -> Phase | None:
-        """Where a new batch begins; None where nothing watches it."""
+        """The first phase of a new batch; None if it has no limit."""
         if self.canary is not None:
             return Phase.CANARY
         return None if self.max_cost_nano_usd is None and self.max_error_rate is None else Phase.WATCHED
@@ -41,7 +41,7 @@ NO_STOP_LOSS = StopLoss()
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tally:
-    """How a batch is doing: its jobs at rest, those still alive outside the held part, and what was spent."""
+    """The progress of a batch: terminal jobs, those alive outside the held part, and spend."""
 
     total: int
     completed: int
@@ -52,10 +52,10 @@ class Tally:
 
     @property
     def rested(self) -> int:
-        """Jobs that have come to an end of their own."""
+        """Jobs that completed or failed."""
         return self.completed + self.failed
 
     @property
     def projected_nano_usd(self) -> NanoUsd:
-        """What the whole batch costs if the rest costs as those that have ended."""
+        """The cost of the whole batch if the remaining jobs cost the same as the finished ones."""
         return NanoUsd(-(-self.spent_nano_usd * self.total // max(self.rested, 1)))

@@ -1,4 +1,4 @@
-"""What one tenant may have of an installation that others use too. None is no limit."""
+"""The limits of one tenant in a shared installation. None is no limit."""
 
 from dataclasses import dataclass
 
@@ -29,5 +29,5 @@ class TenantShare:
 
 
 def no_limits(tenant_id: TenantId) -> TenantShare:
-    """The share of a tenant that nothing limits."""
+    """Return the share of a tenant without limits."""
     return TenantShare(tenant_id=tenant_id)

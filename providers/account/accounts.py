@@ -1,7 +1,7 @@
-"""Opening the accounts: one client per `[providers.NAME]`, with its key, its address and its connections.
+"""Opens one HTTP client per `[providers.NAME]`, with its key, address and connections.
 
-The environment comes in as an argument; what the SDK would read from the process' own is set here, so that no key and
-no organisation reaches a provider that they were not meant for.
+The environment is an argument. Values that the SDK would read from the process environment are set here, so that no key
+and no organisation reaches the wrong provider.
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -19,14 +19,17 @@ from providers.account.large_replies import LargeReplies
 from schemas.errors import InvalidSetting
 
 SPARE_CONNECTIONS = 64
-"""Above one per call: connections of calls that were given up are still being closed."""
+"""Connections beyond one per call, because those of abandoned calls are still closing."""
 
 KEEP_ALIVE_SECONDS = 20
-"""Shorter than servers and balancers keep idle connections, so that a request seldom meets one that is being closed."""
+"""Shorter than the idle time-out of servers and balancers, so that a request seldom meets a closing connection."""
 
 
 def base_url_of(name: str, table: ProviderTable, env: Mapping[str, str]) -> str:
-    """The table's address, else OPENAI_BASE_URL for the default provider, else OpenAI's. Raises InvalidSetting."""
+    """Return the table's address, else a default. Raises InvalidSetting.
+
+    The default provider's is OPENAI_BASE_URL, else OpenAI's address; the others' is OpenAI's.
+    """
     url = table.base_url or (env.get("OPENAI_BASE_URL") if name == PROVIDER_DEFAULT else None) or OPENAI_BASE_URL
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
@@ -38,7 +41,10 @@ def base_url_of(name: str, table: ProviderTable, env: Mapping[str, str]) -> str:
 async def open_accounts(
     catalogue: Catalogue, settings: Settings, env: Mapping[str, str]
 ) -> AsyncIterator[Mapping[str, Account]]:
-    """Open one client per provider that a model names; all are closed at the end. Raises InvalidSetting."""
+    """Open one client per provider that a model names; close all at the end.
+
+    Raises InvalidSetting.
+    """
     needed = {model.provider for model in catalogue.models.values()}
     tables = {name: table for name, table in catalogue.providers.items() if name in needed}
     keys = {name: _key(name, table, env) for name, table in tables.items()}

@@ -1,8 +1,8 @@
-"""A client whose answers have a cap after decompression, so that no provider decides how much memory a process takes.
+"""Caps the decompressed size of every answer.
 
-Every answer passes here: whole ones, streams, the bodies of errors (which the SDK reads whole by itself) and look-ups.
-The connection of an answer that is not read to its end is closed, not kept. httpx2 inflates a mebibyte at a time, and
-aiohttp refuses heads of more than 128 fields or lines of more than 8 kB.
+So no provider decides how much memory a process takes. The cap covers whole answers, streams, look-ups and the bodies
+of errors, which the SDK reads whole by itself. An answer that is not read to its end closes its connection. httpx2
+inflates a mebibyte at a time, and aiohttp refuses heads of more than 128 fields or lines of more than 8 kB.
 """
 
 import asyncio
@@ -15,19 +15,19 @@ import httpx2
 from openai import DefaultAioHttpClient
 
 MAX_ERROR_BYTES = 64_000
-"""What is read of an error's body: a sentence and its figures. The rest is left, and its status still counts."""
+"""Bytes read of an error's body: enough for a sentence and its figures. The rest is ignored, the status counts."""
 
 STREAM_FACTOR = 8
-"""A stream may have this many times the bytes of a whole answer: an event carries some 300 bytes for each token. What
-is kept of it (`providers.chat.streaming`), and each of its events, is bounded as a whole answer is."""
+"""A stream may have this many times the bytes of a whole answer, because an event takes some 300 bytes per token. What
+`providers.chat.streaming` keeps of it, and each of its events, has the cap of a whole answer."""
 
 SLICE_BYTES = 64_000
-"""After this much the loop serves others: what has been buffered arrives without a pause, and an empty event costs a
+"""After this many bytes the event loop serves others: buffered data arrives without a pause, and an empty event costs a
 microsecond for two bytes."""
 
 
 class UnreadableReplyError(httpx2.HTTPError):
-    """The answer is beyond what is read of one."""
+    """The answer exceeds a limit on what is read."""
 
 
 class ReplyTooLargeError(UnreadableReplyError):
@@ -43,7 +43,7 @@ class BoundedResponse(httpx2.Response):
     most_bytes = 0
 
     async def aiter_bytes(self, chunk_size: int | None = None) -> AsyncGenerator[bytes, None]:
-        """The body, decompressed. Raises ReplyTooLargeError; the body of an error just ends."""
+        """Yield the decompressed body; an error's is cut. Raises ReplyTooLargeError."""
         failed = self.status_code >= HTTPStatus.MULTIPLE_CHOICES
         most = MAX_ERROR_BYTES if failed else self.most_bytes * (STREAM_FACTOR if is_stream(self) else 1)
         seen = since_pause = 0
@@ -72,14 +72,14 @@ def is_stream(response: httpx2.Response) -> bool:
 
 
 class BoundedClient(DefaultAioHttpClient):
-    """The SDK's client, with responses that are bounded."""
+    """The SDK's client with bounded responses."""
 
     def __init__(self, *, max_reply_bytes: int, **options: Any) -> None:  # noqa: ANN401 - the SDK's own
         super().__init__(**options)
         self._most_bytes = max_reply_bytes
 
     async def send(self, request: httpx2.Request, *, stream: bool = False, **options: Any) -> httpx2.Response:  # noqa: ANN401 - options as they come
-        """Send a request."""
+        """Send a request and return a bounded response."""
         answered = await super().send(request, stream=True, **options)
         response = BoundedResponse(
             answered.status_code,

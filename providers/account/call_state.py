@@ -1,6 +1,6 @@
-"""What is known of one call while it goes on, and the reply or the trouble that is made of it.
+"""Tracks one call while it runs, and turns its end into a reply or a trouble.
 
-Nothing of the prompt enters a message; a provider's sentence is bounded and loses its keys on the way.
+No message contains any of the prompt. A provider's message is cut and keys in it are redacted.
 """
 
 from collections.abc import Mapping
@@ -36,15 +36,15 @@ log = structlog.get_logger()
 NOTHING_IN_IT = "The provider answered {status} with what is no chat completion."
 
 _UNDECIDED = frozenset({TroubleKind.SERVER, TroubleKind.UNKNOWN})
-"""Errors within a stream that do not say that the call was refused, so that what was produced is paid for."""
+"""Errors within a stream that do not say that the call was refused, so the output produced so far is paid for."""
 
 
 _PRODUCED = frozenset({TroubleKind.CUT, TroubleKind.UNREADABLE})
-"""What a stream had produced by then is paid for, and counted here."""
+"""Troubles after which the output that a stream produced is paid for; its tokens are counted here."""
 
 
 class Exchange:
-    """One call to one account."""
+    """The state of one call to one account."""
 
     def __init__(self, plan: Plan, key: str, patience: Patience) -> None:
         self.plan = plan
@@ -58,14 +58,14 @@ class Exchange:
         self._first_byte_ms: int | None = None
 
     def answered(self, status: int, headers: Mapping[str, str]) -> None:
-        """The head of the answer came: remember what it says."""
+        """Record the status and headers of the answer."""
         self._first_byte_ms = self.patience.elapsed_ms()
         self._status = status
         self._request_id = headers.get("x-request-id")
         self._limits = limits_of(headers, datetime.now(UTC))
 
     def replied(self, body: object) -> Reply | Trouble:
-        """The answer came whole."""
+        """Turn a whole answer into a reply or a trouble."""
         if is_completion(body):
             return self._reply(body)  # type: ignore[arg-type]  # is_completion looked
         if isinstance(body, dict) and (error := error_object(body.get("error"))):
@@ -73,7 +73,7 @@ class Exchange:
         return self._trouble(TroubleKind.UNKNOWN, NOTHING_IN_IT.format(status=self._status))
 
     def refused(self, error: APIStatusError, headers: Mapping[str, str]) -> Trouble:
-        """The answer is an error status."""
+        """Turn an error status into a trouble."""
         self.answered(error.status_code, headers)
         body_error = error_in(error.response.text if error.response.is_stream_consumed else "")
         message, now = str(body_error.get("message", "")), datetime.now(UTC)
@@ -85,27 +85,30 @@ class Exchange:
         return replace(trouble, limit=limit_of(message, body_error.get("type")), figures=figures_of(message, now))
 
     def streamed(self) -> Reply | Trouble:
-        """The stream came to its end: whole with every `finish_reason` and `[DONE]`, else cut."""
+        """Turn a stream's end into a reply, or a trouble if a `finish_reason` or `[DONE]` is missing."""
         if self.is_whole and self.stream is not None:
             return self._reply(self.stream.completion())
         return self.broken("The stream ended before it was finished.")
 
     def broken_by(self, event: JsonObject) -> Trouble:
-        """The stream carries an error; what had been produced is paid for unless the code says otherwise."""
+        """Turn an error event of a stream into a trouble.
+
+        The output produced so far is paid for unless the error's code says otherwise.
+        """
         error = error_object(event)
         kind = kind_of_error(error, None)
         return self._told(error, TroubleKind.CUT if self._began and kind in _UNDECIDED else kind)
 
     def broken(self, message: str) -> Trouble:
-        """The request was sent, and its answer did not come whole."""
+        """Return the trouble of a request that was sent and whose answer is incomplete."""
         return self._trouble(TroubleKind.CUT if self._began else TroubleKind.AMBIGUOUS, message)
 
     def unreadable(self, message: str) -> Trouble:
-        """The answer is beyond what is read of one."""
+        """Return the trouble of an answer that exceeds a limit on what is read."""
         return self._trouble(TroubleKind.UNREADABLE, message)
 
     def failed(self, error: Exception) -> Trouble:
-        """The connection failed, at a moment that the exception tells."""
+        """Turn a failed connection into a trouble; the exception shows whether anything was sent."""
         name = name_of_failure(error)
         if self._status is None and kind_of_failure(error) is TroubleKind.NOT_SENT:
             return self._trouble(TroubleKind.NOT_SENT, f"The provider could not be reached ({name}).")
@@ -117,7 +120,7 @@ class Exchange:
 
     @property
     def is_whole(self) -> bool:
-        """Whether everything that makes a stream complete has come, whatever happens to its connection now."""
+        """Whether the stream is complete, so that a later failure of its connection does not matter."""
         return self.done and self.stream is not None and self.stream.finished
 
     def _reply(self, body: JsonObject) -> Reply:
@@ -156,7 +159,7 @@ class Exchange:
         )
 
     def _counted(self, stream: Accumulator) -> Usage:
-        """The provider's count where it had come; else the quote's prompt and a token for each byte that was said."""
+        """Return the provider's count, else the quoted prompt and one token per byte of output."""
         quote = self.plan.quote
         said = min(stream.produced_bytes, quote.output_tokens)
         return usage_of(stream.usage) or Usage(input_tokens=quote.input_tokens, output_tokens=said)

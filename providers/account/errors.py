@@ -1,11 +1,11 @@
-"""The one table that says what an error is: by `error.code`, then by its type, then by status, then by exception.
+"""Classifies provider errors by `error.code`, then type, then status, then exception.
 
-AUTH and MONEY stop an account for all tenants, so they are said only of what names its key or its money: by a code, by
-401, or by a 402 that begins with the money that is missing. Every other refusal is one of the request: what a sentence
-says further on may repeat the caller's own words.
+AUTH and MONEY stop an account for all tenants, so they need clear evidence about its key or its money: a code, a 401,
+or a 402 whose first words name the missing money. Every other refusal concerns the request, because the rest of a
+message may repeat the caller's own words.
 
-Invariant: `not_sent` is said only where it is certain that no byte of the request left; anything doubtful is ambiguous.
-An error whose class is not known here is `unknown`. No text of ours or of a provider leaves with a key in it.
+Invariant: `not_sent` is returned only where it is certain that no byte of the request left; a doubtful case is
+`ambiguous`. An error that no rule matches is `unknown`. No message, ours or a provider's, contains a key.
 """
 
 import re
@@ -60,7 +60,7 @@ KIND_BY_TYPE: Mapping[str, TroubleKind] = {
     "server_error": TroubleKind.SERVER,
     "service_unavailable_error": TroubleKind.SERVER,
 }
-"""Consulted only where the code is not known, and only for types that mean one thing."""
+"""Consulted only where the code is not known, and only for types with one meaning."""
 
 KIND_BY_STATUS: Mapping[int, TroubleKind] = {
     HTTPStatus.BAD_REQUEST: TroubleKind.BAD_REQUEST,
@@ -84,14 +84,14 @@ NOT_SENT = (
     aiohttp.InvalidURL,
     aiohttp.NonHttpUrlClientError,
 )
-"""What aiohttp raises before a connection stands: DNS, refused, TLS, proxy, connect and pool time-outs.
+"""What aiohttp raises before a connection is established: DNS, refused, TLS, proxy, connect and pool time-outs.
 
-A connection that is lost later (`ServerDisconnectedError`, `ClientOSError`) is not among them, although the SDK's
-transport calls it a connect time-out: on a kept-alive socket the request had been written.
+A connection lost later (`ServerDisconnectedError`, `ClientOSError`) is not among them, although the SDK's transport
+calls it a connect time-out: on a kept-alive socket the request had been written.
 """
 
 NAMED_WITHIN_CHARACTERS = 80
-"""A 402 names the account's money in its first words, or it is taken for a verdict on the model that was asked."""
+"""A 402 concerns the account's money if it says so within this many characters; otherwise it concerns the model."""
 
 _NO_MONEY = re.compile(
     r"(insufficient|not enough|no|out of|too low) (account )?(balance|credits?|funds|quota)"
@@ -109,7 +109,7 @@ _REDACTED = "[redacted]"
 
 
 def kind_of_error(error: JsonObject, status: int | None) -> TroubleKind:
-    """Classify an error object; `status` is None for one that came within a stream."""
+    """Classify an error object; `status` is None for an error within a stream."""
     kind = _by_words(_word(error, "code").lower(), _word(error, "type").lower(), status)
     if kind is TroubleKind.MODEL_FORBIDDEN and _names_the_money(_word(error, "message")):
         return TroubleKind.MONEY
@@ -119,18 +119,18 @@ def kind_of_error(error: JsonObject, status: int | None) -> TroubleKind:
 
 
 def kind_of_failure(error: BaseException) -> TroubleKind:
-    """Classify an exception of the transport by the first cause that aiohttp raised."""
+    """Classify a transport exception by the innermost aiohttp error in its chain of causes."""
     causes = [cause for cause in _chain(error) if isinstance(cause, aiohttp.ClientError)]
     return TroubleKind.NOT_SENT if causes and isinstance(causes[-1], NOT_SENT) else TroubleKind.AMBIGUOUS
 
 
 def name_of_failure(error: BaseException) -> str:
-    """The class that says most about a failed transport, for a message without addresses or bodies."""
+    """Return the class name of a transport failure, for a message without addresses or bodies."""
     return type(next((cause for cause in _chain(error) if isinstance(cause, aiohttp.ClientError)), error)).__name__
 
 
 def error_object(body: object) -> JsonObject:
-    """The error within a body, whatever its shape; empty where there is none."""
+    """Return the error within a body, whatever its shape; empty if there is none."""
     inner = body.get("error", body) if isinstance(body, dict) else body
     if isinstance(inner, dict):
         return inner
@@ -140,7 +140,7 @@ def error_object(body: object) -> JsonObject:
 
 
 def error_in(text: str) -> JsonObject:
-    """The error in the text of a refusal: its object, or the title of a page."""
+    """Return the error in the text of a refusal: its object, or the title of an HTML page."""
     try:
         return error_object(parse_reply(text))
     except MalformedJson:
@@ -149,7 +149,7 @@ def error_in(text: str) -> JsonObject:
 
 
 def message_of(error: JsonObject, status: int | None, key: str) -> str:
-    """A provider's sentence: bounded, without keys; plain words of ours where it said nothing."""
+    """Return the provider's message, cut and without keys, or one of ours if there is none."""
     said = _word(error, "message")
     if not said:
         return f"The provider answered {status} without saying why." if status else "The provider reported an error."
@@ -157,12 +157,12 @@ def message_of(error: JsonObject, status: int | None, key: str) -> str:
 
 
 def code_of(error: JsonObject) -> str | None:
-    """The code, bounded, or the type in its place."""
+    """Return the code, else the type, cut to 100 characters."""
     return (_word(error, "code") or _word(error, "type"))[:100] or None
 
 
 def redacted(text: str, key: str) -> str:
-    """Bounded text without what is, or looks like, a key."""
+    """Cut a text, and redact the key and whatever looks like one."""
     hidden = text.replace(key, _REDACTED) if key else text
     return _SECRETS.sub(_REDACTED, hidden)[:MAX_MESSAGE_CHARACTERS]
 

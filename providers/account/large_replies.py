@@ -1,6 +1,6 @@
-"""Lets a few large replies of a process be read at once, so that they take bounded memory together.
+"""Limits how many large replies a process reads at once, which bounds their memory.
 
-A reply that waits for a slow client keeps its permit, so a tenant may hold a part of the permits only.
+A reply that waits for a slow client keeps its permit, so one tenant may hold only part of the permits.
 """
 
 from asyncio import Semaphore
@@ -13,14 +13,14 @@ from schemas.ids import TenantId
 from schemas.permits import TenantPermits
 
 LARGE_REPLIES_AT_ONCE = 4
-"""Of a process, over all accounts: with their parsed values some 130 MB."""
+"""Per process, over all accounts: with their parsed values some 130 MB."""
 
 LARGE_REPLIES_OF_A_TENANT = 2
-"""Of those, what one tenant may read at once: its slow clients leave the others to other tenants."""
+"""Most that one tenant reads at once, so that its slow clients leave permits to other tenants."""
 
 
 class LargeReplies:
-    """The permits of a process."""
+    """The permits of a process for large replies."""
 
     def __init__(self) -> None:
         self._permits = Semaphore(LARGE_REPLIES_AT_ONCE)
@@ -34,7 +34,7 @@ class LargeReplies:
 
 
 class LargeReplyPermit:
-    """The permit of one reply, taken when the reply turns out to be large, and held until it has been read."""
+    """The permit of one reply, taken once the reply is large, and held until it is read."""
 
     def __init__(self, large_replies: LargeReplies, tenant_id: TenantId, patience: Patience) -> None:
         self._large_replies = large_replies
@@ -43,7 +43,7 @@ class LargeReplyPermit:
         self._held: AsyncExitStack | None = None
 
     async def take(self) -> None:
-        """Wait for it, as for a listener: this is not the provider's silence."""
+        """Wait for the permit. Only the total time-out runs, because the provider is not silent."""
         if self._held is None:
             self._patience.for_listener()
             held = AsyncExitStack()

@@ -1,7 +1,7 @@
-"""Asking an account for a completion whose answer never arrived. Only where it keeps them (`lookup = true`).
+"""Looks up a completion whose answer was lost, if its account has `lookup = true`.
 
-Each call carries its attempt's id in the metadata, which the provider's list is narrowed by. Nothing found means
-nothing: the call may still go on, or the list may lag behind.
+Such an account stores completions. Each call has its attempt id in the metadata, by which the provider's list is
+filtered. An empty result proves nothing: the call may still run, or the list may lag behind.
 """
 
 from typing import Any
@@ -22,11 +22,11 @@ log = structlog.get_logger()
 
 ATTEMPT_METADATA = "attempt_id"
 LOOK_UP_SECONDS = 10.0
-"""A look-up saves a call; it may not hold one up for longer than that."""
+"""A look-up may save a call, so it may not delay one for longer."""
 
 
 def findable(body: JsonObject, attempt_id: AttemptId, most_pairs: int) -> JsonObject:
-    """The body with the attempt's id in its metadata, where there is room for it. Pure."""
+    """Return the body with the attempt id in its metadata, if a pair is free there. Pure."""
     metadata = body.get("metadata")
     given = dict(metadata) if isinstance(metadata, dict) else {}
     if body.get("store") is not True or len(given) >= most_pairs:
@@ -35,7 +35,7 @@ def findable(body: JsonObject, attempt_id: AttemptId, most_pairs: int) -> JsonOb
 
 
 async def look_up(account: Account, model: str, attempt_id: AttemptId) -> Reply | None:
-    """The stored completion of this attempt; None where there is none. Raises AccountUnavailable."""
+    """Return the stored completion of this attempt, or None. Raises AccountUnavailable."""
     if not account.lookup:
         return None
     try:

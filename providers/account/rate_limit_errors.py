@@ -1,8 +1,8 @@
-"""What the sentence of a 429 says of the limit that it hit. Pure.
+"""Reads the message of a 429: which limit was hit, and its figures. Pure.
 
-Seen: "Rate limit reached for gpt-4o in organization org-x on tokens per min (TPM): Limit 100000, Used 99918,
-Requested 2094. Please try again in 14h29m11.04s." The unit can be believed; whether the window is a minute or a day is
-for the gate to find out from the figures. Whatever is not said is unknown.
+Seen: "Rate limit reached for gpt-4o in organization org-x on tokens per min (TPM): Limit 100000, Used 99918, Requested
+2094. Please try again in 14h29m11.04s." The unit is reliable; whether the window is a minute or a day is found out by
+the gate from the figures. Whatever the message lacks is unknown.
 """
 
 import re
@@ -23,7 +23,7 @@ _BY_NAME = {
 
 
 def limit_of(message: str, type_: object) -> WaitReason | None:
-    """The limit that was hit: as the sentence names it, else by the error's type, which names the unit alone."""
+    """Return the exceeded limit, by the message, else by the type, which names only the unit."""
     named = _LIMIT.search(message)
     if named is not None:
         return _BY_NAME[named[1].lower(), named[2].lower()]
@@ -31,7 +31,7 @@ def limit_of(message: str, type_: object) -> WaitReason | None:
 
 
 def figures_of(message: str, now: datetime) -> LimitFigures | None:
-    """Limit, Used, Requested and the wait; None unless all four are said."""
+    """Return Limit, Used, Requested and the wait; None unless the message has all four."""
     found, wait_ms = _FIGURES.search(message), wait_in_words_ms(message, now)
     if found is None or wait_ms is None:
         return None

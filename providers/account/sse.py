@@ -1,19 +1,19 @@
-"""Bytes of a server-sent event stream become the data of its events. Pure; knows nothing of what they say.
+"""Splits a server-sent event stream into the data of its events. Pure; does not parse it.
 
-Comment lines are the server's heartbeat and yield nothing. Lines may be cut anywhere between two reads, also after each
-byte: pieces of a line are joined once, when it ends.
+Comment lines are the server's heartbeat and yield nothing. A read may end within a line, even after each byte; pieces
+of a line are joined once, when it ends.
 """
 
 LINE_BYTES = 48
-"""What a line of an event takes besides its bytes, so that empty ones count as well."""
+"""Memory of one line of an event besides its bytes, so that empty lines count as well."""
 
 
 class EventTooLargeError(Exception):
-    """An event, or a line of it, is larger than any may be."""
+    """An event, or a line of one, exceeds the size limit."""
 
 
 class EventDecoder:
-    """Fed with bytes as they arrive, gives the data of each event that is complete."""
+    """Takes bytes as they arrive and returns the data of each complete event."""
 
     def __init__(self, most_bytes: int) -> None:
         self._most_bytes = most_bytes
@@ -23,11 +23,11 @@ class EventDecoder:
 
     @property
     def held_bytes(self) -> int:
-        """Bytes of an event that is not complete."""
+        """Bytes of the incomplete event."""
         return len(self._rest) + self._data_bytes
 
     def feed(self, part: bytes) -> list[bytes]:
-        """The data of all events that these bytes complete. Raises EventTooLargeError."""
+        """Return the data of all events that these bytes complete. Raises EventTooLargeError."""
         first, *others = part.split(b"\n")
         if not others:
             self._rest += first
@@ -38,7 +38,7 @@ class EventDecoder:
         return [event for line in lines if (event := self._line(line.removesuffix(b"\r"))) is not None]
 
     def finish(self) -> list[bytes]:
-        """The data of a last event whose blank line never came."""
+        """Return the data of a last event that lacks its blank line."""
         return self.feed(b"\n\n")
 
     def _line(self, line: bytes) -> bytes | None:

@@ -1,7 +1,7 @@
-"""The time-outs of one call on one timer: to the first byte, between chunks, and over all.
+"""Runs the time-outs of one call on one timer: first byte, between chunks, total.
 
-It fires without a chunk, and says in words which of them it was. A listener that takes its time is not the provider's
-silence, so only the total runs while it is served.
+It fires even if no chunk comes, and `reason` names the time-out. Only the total runs while a listener is served,
+because a slow listener is not a silent provider.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from typing import Self
 
 
 class Patience:
-    """An async context that ends its block with TimeoutError; `expired` tells its own from somebody else's."""
+    """An async context that raises TimeoutError; `expired` tells its time-outs from others."""
 
     def __init__(self, *, first_byte_seconds: float, between_chunks_seconds: float, total_seconds: float) -> None:
         self._clock = asyncio.get_running_loop().time
@@ -30,24 +30,24 @@ class Patience:
 
     @property
     def reason(self) -> str:
-        """Which time-out it was."""
+        """The message of the time-out that fired."""
         return self._total_reason if self._clock() >= self._ends_at else self._reason
 
     def elapsed_ms(self) -> int:
-        """Milliseconds since the request was about to be sent."""
+        """Milliseconds since the timer started, just before the request was sent."""
         return round((self._clock() - self.started_at) * 1_000)
 
     def for_next_chunk(self) -> None:
-        """Something came: wait anew, for as long as may pass between chunks."""
+        """Restart the time-out between chunks, because something came."""
         self._reason = self._silence
         self._wait_until(self._clock() + self._between_seconds)
 
     def for_listener(self) -> None:
-        """A listener is being served: only the total runs."""
+        """Run only the total time-out while a listener is served."""
         self._wait_until(self._ends_at)
 
     def for_the_rest(self, seconds: float) -> None:
-        """All that counts has come; wait a little for the end of the connection's business."""
+        """Wait this long for the connection to end, because the stream is complete."""
         self._wait_until(self._clock() + seconds)
 
     def _wait_until(self, moment: float) -> None:

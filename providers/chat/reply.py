@@ -1,4 +1,7 @@
-"""A chat completion object becomes a reply. Pure. Believes nothing: an SDK lets a 202 or an error page pass for one."""
+"""Turns a chat completion object into a reply. Pure.
+
+The shape is checked, because an SDK accepts a 202 or an error page as a completion.
+"""
 
 from typing import Any
 
@@ -10,7 +13,7 @@ from schemas.storable import MAX_CALL_TOKENS, MAX_LATENCY_MS, storable, storable
 
 
 def is_completion(body: Any) -> bool:  # noqa: ANN401 - unparsed
-    """Whether this is a chat completion: at least one choice, and each of them with a message."""
+    """Whether this is a chat completion: at least one choice, each with a message."""
     if not isinstance(body, dict):
         return False
     choices = body.get("choices")
@@ -28,7 +31,7 @@ def reply_of(
     latency_ms: int,
     first_byte_ms: int | None,
 ) -> Reply:
-    """Read a body that `is_completion`, made storable; the first choice stands for the reply."""
+    """Read a body that `is_completion`, made storable; the first choice gives the text."""
     body = storable(body)
     choice = body["choices"][0]
     message = choice["message"]
@@ -48,9 +51,10 @@ def reply_of(
 
 
 def usage_of(raw: Any) -> Usage | None:  # noqa: ANN401 - unparsed
-    """The provider's count; None where it told none or nonsense, for nonsense must not become a price of zero.
+    """Return the provider's count; None if it is missing or nonsense.
 
-    More tokens than a call can take are nonsense too: such a call costs as it was quoted.
+    Nonsense must not become a price of zero. More tokens than a call can take are nonsense too: such a call costs its
+    quote.
     """
     if not isinstance(raw, dict):
         return None

@@ -1,7 +1,8 @@
-"""The body that is sent: as it came, but for a closed list of edits. Pure. Never a whitelist: new fields travel.
+"""Edits a request body before it is sent. Pure.
 
-The edits: the target's model; an output limit where none is named; the contract as `response_format` where none is
-named; `store` and the job's id where the account can be asked about lost answers; else metadata that would be refused.
+All other fields pass as they are, so new fields of the API work. The edits: the target's model; an output limit if none
+is set; the contract as `response_format` if none is set; `store` and the job's id if the account supports look-ups,
+else the removal of metadata that would be refused.
 """
 
 from providers.contract.strict_mode import response_format
@@ -11,7 +12,7 @@ from schemas.jsons import JsonObject
 
 JOB_METADATA = "job_id"
 MAX_METADATA_PAIRS = 16
-"""OpenAI's limit; a job whose caller uses all of them keeps them and cannot be looked up."""
+"""OpenAI's limit. A job whose caller uses all pairs keeps them and cannot be looked up."""
 
 
 def final_body(
@@ -22,7 +23,7 @@ def final_body(
     contract: OutputContract | None,
     lookup_as: JobId | None,
 ) -> JsonObject:
-    """The body of one call; `lookup_as` is the job's id where the account keeps completions to be looked up."""
+    """Return the body of one call; `lookup_as` is the job's id if the account has look-ups."""
     edited = {**body, "model": model}
     if edited.get("max_completion_tokens") is None and edited.get("max_tokens") is None:
         edited["max_completion_tokens"] = default_max_output_tokens
@@ -31,24 +32,24 @@ def final_body(
     if lookup_as is not None:
         return _to_be_found(edited, lookup_as)
     if edited.get("store") is not True:
-        edited.pop("metadata", None)  # OpenAI refuses metadata of a completion that it shall not store
+        edited.pop("metadata", None)  # OpenAI refuses metadata without `store`
     return edited
 
 
 def without_streaming(body: JsonObject) -> JsonObject:
-    """The same request for one whole answer."""
+    """Return the request for one whole answer."""
     return {name: value for name, value in body.items() if name not in {"stream", "stream_options"}}
 
 
 def streaming(body: JsonObject) -> JsonObject:
-    """The same request as a stream that tells its usage."""
+    """Return the request for a stream that includes its usage."""
     options = body.get("stream_options")
     given = options if isinstance(options, dict) else {}
     return {**body, "stream": True, "stream_options": {**given, "include_usage": True}}
 
 
 def asks_for_usage(body: JsonObject) -> bool:
-    """Whether the caller wants the chunk that tells the usage."""
+    """Whether the caller wants the chunk with the usage."""
     options = body.get("stream_options")
     return isinstance(options, dict) and options.get("include_usage") is True
 

@@ -1,10 +1,10 @@
-"""The chunks of a stream become one chat completion. Pure: it reads no socket and no clock.
+"""Assembles the chunks of a stream into one chat completion. Pure: no socket, no clock.
 
-Invariant: a stream is whole only when every choice told its `finish_reason`; whether `[DONE]` came is the reader's to
-say, and both are demanded. Chunks without choices are ordinary; tool calls are put together by their index.
+Invariant: a stream is whole only if every choice has its `finish_reason` and `[DONE]` came; the reader checks the
+latter. Chunks without choices are normal; tool calls are joined by their index.
 
 What is kept of a stream is bounded in bytes of text and in values. Lists grow in place and strings are joined at the
-end, so that any number of pieces costs time in proportion.
+end, so the time is linear in the number of pieces.
 """
 
 from typing import Any
@@ -16,19 +16,19 @@ _SET_ONCE = frozenset({"role", "id", "type", "name"})
 
 
 VALUES_PER_OBJECT = 8
-"""What an object that is put together takes, compared with one value of its fields."""
+"""Weight of an assembled object, in values."""
 
 
 class MalformedChunkError(Exception):
-    """The stream carries something that is no chunk of a chat completion."""
+    """The stream carries something that is not a chunk of a chat completion."""
 
 
 class StreamTooLargeError(Exception):
-    """What the stream has said so far is more than is kept of an answer."""
+    """The stream exceeds the limits on what is kept of an answer."""
 
 
 def as_chunk(completion: JsonObject) -> JsonObject:
-    """A whole completion as the one chunk of a stream, for a provider that answers a stream in one piece."""
+    """Turn a whole completion into one chunk, for a provider that answers a stream in one piece."""
     choices = [
         {
             "index": choice.get("index", position),
@@ -41,7 +41,7 @@ def as_chunk(completion: JsonObject) -> JsonObject:
 
 
 class Accumulator:
-    """Takes chunks in the order in which they came; keeps at most so many bytes of text and so many values."""
+    """Joins chunks in order of arrival, within limits on bytes of text and on values."""
 
     def __init__(self, *, most_bytes: int, most_values: int) -> None:
         self.most_bytes = most_bytes
@@ -53,7 +53,7 @@ class Accumulator:
 
     @property
     def finished(self) -> bool:
-        """Whether every choice that began has told why it ended."""
+        """Whether every choice that began has its `finish_reason`."""
         return bool(self._choices) and all(choice.finish_reason for choice in self._choices.values())
 
     @property
@@ -63,13 +63,13 @@ class Accumulator:
 
     @property
     def text(self) -> str | None:
-        """What the first choice has said so far."""
+        """The text of the first choice so far."""
         first = self._choices.get(0)
         return None if first is None else first.text
 
     @property
     def produced_bytes(self) -> int:
-        """Bytes of all that was said, in all choices: an upper bound of its visible tokens."""
+        """Bytes of output in all choices: an upper bound of its visible tokens."""
         return sum(choice.produced_bytes for choice in self._choices.values())
 
     @property
@@ -78,7 +78,7 @@ class Accumulator:
         return self._room.kept_bytes
 
     def add(self, chunk: Any) -> None:  # noqa: ANN401 - unparsed
-        """Take one chunk. Raises MalformedChunkError and StreamTooLargeError."""
+        """Add one chunk. Raises MalformedChunkError and StreamTooLargeError."""
         if not isinstance(chunk, dict) or not isinstance(chunk.get("choices", []), list):
             raise MalformedChunkError
         for position, choice in enumerate(chunk.get("choices", [])):
@@ -91,7 +91,7 @@ class Accumulator:
         self.chunks += 1
 
     def completion(self) -> JsonObject:
-        """The whole, as a call without a stream would have brought it."""
+        """Return the whole completion, as a call without a stream would have."""
         choices = [choice.whole(index) for index, choice in sorted(self._choices.items())]
         return {**self._frame, "object": "chat.completion", "choices": choices, "usage": self._usage}
 
@@ -108,7 +108,7 @@ class Accumulator:
 
 
 class _Choice:
-    """One of the answers of a stream."""
+    """One choice of a stream."""
 
     def __init__(self, room: "_Room") -> None:
         room.take(values=VALUES_PER_OBJECT)
@@ -164,7 +164,7 @@ class _Choice:
 
 
 class _Pieces:
-    """An object whose strings come in pieces. Joined once, at the end: joining at each piece is quadratic."""
+    """An object whose strings come in pieces, joined once: joining each piece is quadratic."""
 
     def __init__(self, room: "_Room") -> None:
         room.take(values=VALUES_PER_OBJECT)
@@ -174,7 +174,7 @@ class _Pieces:
         self._others: JsonObject = {}
 
     def add(self, name: str, value: Any) -> int:  # noqa: ANN401 - unparsed
-        """Take a field and return the bytes of text in it."""
+        """Add a field and return the bytes of text in it."""
         match value:
             case str() if name in _SET_ONCE:
                 if not self._others.get(name):
@@ -218,7 +218,7 @@ class _Pieces:
 
 
 class _Room:
-    """What may still be kept of a stream."""
+    """The remaining limits on what is kept of a stream."""
 
     def __init__(self, text_bytes: int, values: int) -> None:
         self._most_text_bytes = self._text_bytes = text_bytes
@@ -229,14 +229,14 @@ class _Room:
         return self._most_text_bytes - self._text_bytes
 
     def take(self, *, text_bytes: int = 0, values: int = 0) -> None:
-        """Keep so much more. Raises StreamTooLargeError."""
+        """Count this much as kept. Raises StreamTooLargeError."""
         self._text_bytes -= text_bytes
         self._values -= values
         if self._text_bytes < 0 or self._values < 0:
             raise StreamTooLargeError
 
     def take_value(self, value: Any) -> None:  # noqa: ANN401 - unparsed
-        """Keep a value with all that is in it."""
+        """Count a value with everything in it as kept."""
         text_bytes = values = 0
         inside = [value]
         while inside:
@@ -252,7 +252,7 @@ class _Room:
         self.take(text_bytes=text_bytes, values=values)
 
     def replace(self, kept: JsonObject, name: str, value: Any) -> None:  # noqa: ANN401 - unparsed
-        """Keep a value under this name. What it replaces was counted and stays so, but most are the same again."""
+        """Keep a value under this name. A replaced value stays counted; an equal one is free."""
         if not isinstance(value, list | dict) and name in kept and kept[name] == value:
             return
         self.take_value(value)

@@ -1,7 +1,7 @@
-"""Reduces a schema to the part that is checked here, and names what is left out. Pure.
+"""Reduces a schema to the part that is checked here, and names the rest. Pure.
 
-Patterns that the engine cannot run are taken out. The rest never refuses a value that the whole schema accepts: where
-leaving a pattern out would turn a yes into a no (`not`, `if`, `oneOf`, `contains`), that keyword is loosened too.
+Patterns that the engine cannot run are removed. The reduced schema accepts every value that the whole schema accepts: a
+keyword that would become stricter without the pattern (`not`, `if`, `oneOf`, `contains`) is loosened too.
 """
 
 from dataclasses import dataclass, field
@@ -12,13 +12,13 @@ from schemas.jsons import JsonObject
 
 MAX_PATTERNS = 32
 MAX_LARGE_PATTERNS = 3
-"""Patterns of one schema that are compiled, and those that are large or fail; more are left out.
+"""Most patterns of one schema that are compiled, and most of those that are large or fail; more are left out.
 
 Together they cost the event loop less than 20 ms.
 """
 
 MAX_UNCHECKED_NAMED = 20
-"""Parts left out that are named one by one."""
+"""Most left-out parts that are named individually."""
 
 MAX_SHOWN_CHARACTERS = 80
 
@@ -52,14 +52,14 @@ class BrokenPatternError(Exception):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Checkable:
-    """`schema` is what is checked here; `unchecked` says in sentences what of the original is not."""
+    """The checked part of a schema; the sentences of `unchecked` name the other parts."""
 
     schema: JsonObject
     unchecked: tuple[str, ...] = ()
 
 
 def checkable(schema: JsonObject) -> Checkable:
-    """The checkable part of a schema. Raises BrokenPatternError."""
+    """Return the checkable part of a schema. Raises BrokenPatternError."""
     if not _has_patterns(schema):
         return Checkable(schema=schema)
     reduction = _Reduction()
@@ -72,7 +72,7 @@ def checkable(schema: JsonObject) -> Checkable:
 
 
 def _has_patterns(schema: JsonObject) -> bool:
-    """Whether there may be a pattern anywhere; most schemas have none and are left as they are."""
+    """Whether the schema may hold a pattern; most hold none and are not walked further."""
     waiting: list[Any] = [schema]
     while waiting:
         part = waiting.pop()
@@ -93,7 +93,7 @@ def _named(left_out: list[str]) -> tuple[str, ...]:
 
 @dataclass(kw_only=True, slots=True)
 class _Reduction:
-    """One walk over a schema. With `references_taint`, a reference is taken to lead to a pattern that is left out."""
+    """One walk over a schema. `references_taint`: references may lead to left-out patterns."""
 
     references_taint: bool = False
     left_out: list[str] = field(default_factory=list)
@@ -101,7 +101,7 @@ class _Reduction:
     large: int = 0
 
     def reduced(self, node: Any, place: str) -> tuple[Any, bool]:  # noqa: ANN401 - any part of a schema
-        """The part that is checked, and whether anything below it accepts more than it did."""
+        """Return the checked part, and whether anything in it accepts more than before."""
         if isinstance(node, list):
             parts = [self.reduced(part, f"{place}/{index}") for index, part in enumerate(node)]
             return [part for part, _ in parts], any(loose for _, loose in parts)
@@ -134,7 +134,7 @@ class _Reduction:
         return self.reduced(value, place) if name in _SCHEMAS else (value, False)
 
     def _keyed(self, value: JsonObject, place: str) -> tuple[JsonObject, bool]:
-        """An unchecked key becomes one that fits every name, so that no name counts as unexpected for its sake."""
+        """Replace an unchecked key by one that fits every name, so that no name becomes unexpected."""
         kept: JsonObject = {}
         is_loose = False
         for pattern, part in value.items():
@@ -169,11 +169,11 @@ class _Reduction:
 
 
 def _loosened(node: JsonObject, loose: set[str]) -> JsonObject:
-    """The node without the keywords that turn a looser part into a stricter whole."""
+    """Return the node without the keywords that a looser part would make stricter."""
     if "not" in loose:
         del node["not"]
     loosest: list[JsonObject] = []
-    if "if" in loose:  # as an alternative among others it refuses nothing, and what it evaluates stays evaluated
+    if "if" in loose:  # as one alternative it refuses nothing, and what it evaluates stays evaluated
         branches = [node.pop(name) for name in ("if", "then", "else") if name in node]
         loosest.append({"anyOf": [*branches, True]})
     if "oneOf" in loose:

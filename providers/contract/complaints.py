@@ -1,6 +1,7 @@
-"""Errors of the validator in words fit for a model: the place, a bounded part of the value, and the reason. Pure.
+"""Describes validation errors to a model. Pure.
 
-The wording is that of the Python package `jsonschema`, which `schemas.fingerprint` groups causes by.
+A complaint names the place, a bounded part of the value, and the reason. The wording is that of the Python package
+`jsonschema`, by which `schemas.fingerprint` groups causes.
 """
 
 from collections.abc import Callable, Iterable
@@ -12,7 +13,7 @@ from schemas.jsons import JsonObject
 
 MAX_COMPLAINT_CHARACTERS = 240
 MAX_SHOWN_CHARACTERS = 200
-"""Of one value, and of one list of allowed values."""
+"""Most characters shown of one value, and of one list of allowed values."""
 
 MAX_SHOWN_ITEMS = 10
 MAX_SHOWN_LEVELS = 3
@@ -20,7 +21,7 @@ MAX_SHOWN_DIGITS = 40
 
 
 def in_words(error: ValidationError, value: Any, schema: JsonObject) -> str:  # noqa: ANN401 - any JSON value
-    """One error of this value in one sentence of at most `MAX_COMPLAINT_CHARACTERS` and a few."""
+    """Describe one error in one sentence, of little more than `MAX_COMPLAINT_CHARACTERS`."""
     deepest = _deepest(error)
     part = _at(value, deepest.instance_path)
     reason = _reason(deepest, part, schema)
@@ -33,7 +34,7 @@ def in_words(error: ValidationError, value: Any, schema: JsonObject) -> str:  # 
 
 
 def shown(value: Any) -> str:  # noqa: ANN401 - any JSON value
-    """The beginning of a value as Python writes it; the work is bounded, whatever its size."""
+    """Return the start and end of a value as Python writes it, with bounded work."""
     text = _shown(value, MAX_SHOWN_LEVELS)
     if len(text) <= MAX_SHOWN_CHARACTERS:
         return text
@@ -70,7 +71,7 @@ def _few(parts: Iterable[str], number: int, levels: int) -> str:
 
 
 def _deepest(error: ValidationError) -> ValidationError:
-    """Within alternatives the error that lies deepest: the alternative that came furthest was probably meant."""
+    """Return the deepest error among alternatives: the one that got furthest was likely meant."""
     while branches := getattr(error.kind, "context", None):
         inner = [problem for branch in branches for problem in branch]
         furthest = max(inner, key=lambda problem: len(problem.instance_path), default=error)
@@ -97,7 +98,7 @@ def _reason(error: ValidationError, part: Any, schema: JsonObject) -> str:  # no
 
 
 def _type(error: ValidationError, part: Any, schema: JsonObject) -> str:  # noqa: ANN401 - any JSON value
-    """The types in the order of the schema, where they stand in it."""
+    """Name the types in the schema's order, if the error's path leads to them."""
     types: list[str] = error.kind.types  # type: ignore[attr-defined]  # of its kind
     declared: Any = schema
     for step in error.schema_path:
@@ -121,7 +122,7 @@ def _unexpected(what: str) -> Callable[[ValidationError, Any, JsonObject], str]:
 
 
 def _limit(words: str, name: str = "limit") -> Callable[[ValidationError, Any, JsonObject], str]:
-    """A reason that shows the value, and from the error the argument that it breaks."""
+    """Return a reason that shows the value and, from the error, the argument that it breaks."""
 
     def say(error: ValidationError, part: Any, _schema: JsonObject) -> str:  # noqa: ANN401 - any JSON value
         return f"{shown(part)} {words.format(shown(getattr(error.kind, name, None)))}"

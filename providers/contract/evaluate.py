@@ -1,8 +1,9 @@
-"""Holding a reply against its contract. Pure. The order matters: why it ended, whether it refused, whether it speaks.
+"""Judges a reply against its contract. Pure.
 
-Only then is JSON looked for. Each candidate is held against the contract and the first that meets it wins; what is
-wrong with the first candidate is the complaint, because it is what the model most probably meant. All of it takes its
-work from what is left (`providers.contract.work`), and raises TooMuchWork before it does more.
+The finish reason is checked first, then a refusal, then that there is content; only then is JSON searched. The first
+candidate that meets the contract wins. Otherwise the complaint is about the first candidate, which the model most
+probably meant. All work is taken from a budget (`providers.contract.work`); TooMuchWork is raised before it is
+exceeded.
 """
 
 from collections.abc import Iterator
@@ -26,7 +27,7 @@ NO_JSON = "The reply contains no JSON."
 
 
 def judge(reply: Reply, schema: CompiledSchema | None, work: Work) -> Judged:
-    """Judge all choices of a reply: the first that is not valid decides, else the first choice is the output.
+    """Judge all choices: the first that is not valid decides, else the first is the output.
 
     Raises TooMuchWork.
     """
@@ -43,9 +44,9 @@ def _choices(reply: Reply) -> list[JsonObject]:
 
 
 def _plain(reply: Reply, met: list[Valid]) -> Reply:
-    """The reply as its caller parses it: a content that had to be recovered says the JSON alone.
+    """Return the reply for its caller: recovered content is replaced by its JSON alone.
 
-    The attempt keeps what the model said.
+    The attempt keeps the original text.
     """
     if all(one.recovery == Step.DIRECT for one in met):
         return reply
@@ -75,7 +76,7 @@ def _judge_choice(reply: Reply, choice: JsonObject, schema: CompiledSchema | Non
 
 
 def _texts(message: JsonObject) -> Iterator[str]:
-    """Where an answer may stand: the content, or the arguments of the tools that were called instead."""
+    """Yield the texts that may be the answer: the content, else the arguments of the tool calls."""
     content = message.get("content")
     if isinstance(content, str):
         yield content

@@ -1,7 +1,7 @@
-"""Classifies regular expressions by what an engine without backtracking can do with them. Pure.
+"""Classifies regular expressions by their cost on an engine without backtracking. Pure.
 
-The engine's time is linear in the text, times the size of the compiled pattern. Look-around, back references and
-patterns that compile to more than `LARGE_PATTERN_BYTES` are beyond it; they are never run on any other engine.
+The engine's time is linear in the text, times the size of the compiled pattern. It cannot run look-around, back
+references, or patterns that compile to more than `LARGE_PATTERN_BYTES`; no other engine runs them instead.
 """
 
 from functools import lru_cache
@@ -17,7 +17,7 @@ LARGE_PATTERN_BYTES = 100_000
 
 SMALL_PATTERN_COST = 100
 LARGE_PATTERN_COST = 700
-"""Steps of `providers.contract.work` per character of text: measured at the worst 0.6 and 3.5 microseconds."""
+"""Steps of `providers.contract.work` per character of text: measured at worst 0.6 and 3.5 microseconds."""
 
 MAX_REMEMBERED_PATTERNS = 1_024
 """At worst 2 MB of text; schemas of one service repeat their patterns."""
@@ -28,7 +28,7 @@ _SMALL = RegexOptions(size_limit=SMALL_PATTERN_BYTES)
 
 @lru_cache(MAX_REMEMBERED_PATTERNS)
 def pattern_cost(pattern: str) -> int | None:
-    """Steps per character of text that is matched; None where the engine cannot run the pattern."""
+    """Return the steps per character of matched text; None if the engine cannot run the pattern."""
     if len(pattern) > MAX_PATTERN_CHARACTERS:
         return None
     if not _compiles(pattern, PATTERN_OPTIONS):

@@ -1,8 +1,9 @@
-"""Finding the intended JSON in a reply: direct, fenced block, embedded JSON, repair, in this order. Pure.
+"""Finds the intended JSON in a reply. Pure.
 
-Every candidate is offered, because only the contract can tell which one was meant; the step that found it is recorded.
-Each step keeps the digits of numbers, makes storable what it found, and takes its work from what is left
-(`providers.contract.work`). A reply that was cut at its output limit never comes here.
+The steps are direct, fenced block, embedded JSON and repair, in this order. Every candidate is offered, because only
+the contract can show which one was meant; the step that found it is recorded. Each step keeps the digits of numbers,
+makes its result storable, and takes its work from a budget (`providers.contract.work`). Replies that were cut at their
+output limit are excluded before.
 """
 
 import re
@@ -19,14 +20,14 @@ from schemas.jsons import MAX_REPLY_LEVELS, MalformedJson, number, parse, parse_
 from schemas.storable import storable
 
 MAX_EMBEDDED = 64
-"""Openings that are tried: beyond this a reply is prose with brackets, and each costs a parse."""
+"""Openings that are tried: a reply with more is prose with brackets, and each costs a parse."""
 
 MAX_REPAIRED_CHARACTERS = 100_000
-"""All pieces of one reply together. Repair is a slow walk in Python, half a second for so many; what is longer is
-reprompted sooner than it is mended."""
+"""All pieces of one reply together. Repair is slow Python, half a second for this many; a longer reply costs less to
+reprompt."""
 
 MAX_REPAIRED_DEPTH = 64
-"""Repairing what opens and never closes costs a tenth of a millisecond per opening, and ends in nothing."""
+"""Repairing brackets that never close costs a tenth of a millisecond per opening, and yields nothing."""
 
 _FENCE = re.compile(r"```[ \t]*[\w+-]*[ \t]*\r?\n?(.*?)(?:```|\Z)", re.DOTALL)
 _OPENING = re.compile(r"[{\[]")
@@ -35,7 +36,7 @@ _STEP = {"{": 1, "[": 1, "}": -1, "]": -1}
 
 
 class Step(StrEnum):
-    """How a candidate was found."""
+    """The way in which a candidate was found."""
 
     DIRECT = "direct"
     FENCED = "fenced"
@@ -53,7 +54,7 @@ class Candidate:
 
 
 def candidates(text: str, work: Work) -> Iterator[Candidate]:
-    """Everything in a reply that may be its JSON, the most literal first. Lazy: later steps cost more.
+    """Yield the possible JSON of a reply, the most literal first. Lazy: later steps cost more.
 
     Raises TooMuchWork.
     """
@@ -88,7 +89,7 @@ def _parsed(text: str) -> tuple[bool, Any]:
 
 
 def _embedded(text: str, work: Work) -> Iterator[tuple[Any, Size]]:
-    """Each object or array that stands whole in the text and in no other one that was found."""
+    """Yield each object or array that is whole and not inside another that was found."""
     position = 0
     for _ in range(MAX_EMBEDDED):
         opening = _OPENING.search(text, position)
@@ -116,12 +117,12 @@ def _repaired(text: str, work: Work) -> Any:  # noqa: ANN401 - whatever JSON it 
         return None
     try:
         return storable(_Repairer(text[opening.start() :]).parse())
-    except (ValueError, TypeError, RecursionError):  # what it makes of some texts is no JSON value either
+    except (ValueError, TypeError, RecursionError):  # some of its results are no JSON values either
         return None
 
 
 def _depth(text: str) -> int:
-    """How deep the brackets of a text go, those in its strings included: an upper bound is enough."""
+    """Return the depth of a text's brackets, including those in strings; an upper bound is enough."""
     depths = accumulate(_BRACKET.findall(text), lambda depth, bracket: max(depth + _STEP[bracket], 0), initial=0)
     return max(depths)
 
@@ -133,7 +134,7 @@ class _Repairer(JSONParser):
         super().__init__(text, None, logging=False)
 
     def parse_number(self) -> Any:  # noqa: ANN401 - a number, or a text that began like one
-        """Read one number; what json_repair takes for a double is read again from its own characters."""
+        """Read one number; what json_repair reads as a double is read again from its characters."""
         start = self.index
         value = super().parse_number()
         return number(self.json_str[start : self.index].replace("_", "")) if isinstance(value, float) else value

@@ -1,7 +1,8 @@
-"""Whether a JSON Schema may be used as a contract: small enough, valid, and without references to elsewhere. Pure.
+"""Checks whether a JSON Schema may be a contract. Pure.
 
-Cheap bounds come first, so that no schema costs the event loop more than 20 ms; the verdict is remembered by digest.
-What the engine cannot check is no reason to refuse: `SchemaVerdict.unchecked` names it, and the provider gets it whole.
+It must be small, valid, and without external references. Cheap bounds come first, so that no schema costs the event
+loop more than 20 ms; verdicts are cached by digest. A schema is not refused for parts that the engine cannot check:
+`SchemaVerdict.unchecked` names them, and the provider gets the whole schema.
 """
 
 import hashlib
@@ -22,10 +23,10 @@ MAX_SCHEMA_BYTES = 100_000
 MAX_SCHEMA_DEPTH = 64
 MAX_SCHEMA_PARTS = 1_000
 MAX_SCHEMA_VALUES = 5_000
-"""Objects within a schema, and values of all kinds: reading so many takes 10 to 20 ms, the metaschema included."""
+"""Most objects within a schema, and values of all kinds: reading so many takes 10 to 20 ms, with the metaschema."""
 
 MAX_UNEVALUATED_LEVELS = 12
-"""`unevaluatedProperties` within one another double the work level by level, on every engine that we know."""
+"""Nested `unevaluatedProperties` double the work at each level, on every engine that we know."""
 
 MAX_REMEMBERED = 4_096
 """Verdicts, a few hundred bytes each."""
@@ -33,7 +34,7 @@ MAX_REMEMBERED = 4_096
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SchemaVerdict:
-    """`complaint` is why the schema cannot be a contract, in one sentence; `unchecked` names parts not checked here."""
+    """Why a schema cannot be a contract (one sentence), and its parts not checked here."""
 
     complaint: str | None = None
     unchecked: tuple[str, ...] = ()
@@ -43,7 +44,7 @@ _verdicts: OrderedDict[bytes, SchemaVerdict] = OrderedDict()
 
 
 def schema_verdict(schema: JsonObject) -> SchemaVerdict:
-    """Whether this schema can be a contract, and what of it is not checked here."""
+    """Return whether this schema can be a contract, and which of its parts are not checked here."""
     try:
         plain = encoded(schema)
     except (TypeError, ValueError, RecursionError):
@@ -64,7 +65,7 @@ def schema_verdict(schema: JsonObject) -> SchemaVerdict:
 
 
 def schema_complaint(schema: JsonObject) -> str | None:
-    """Why this schema cannot be a contract, in one sentence; None when it can."""
+    """Return why this schema cannot be a contract, in one sentence; None if it can."""
     return schema_verdict(schema).complaint
 
 

@@ -1,7 +1,7 @@
-"""Bounds what holding a value against a schema can cost, from the schema alone. Pure.
+"""Bounds the cost of validating a value, from the schema alone. Pure.
 
-Every reference is counted as what it leads to. A schema that comes back to itself, or whose references are more than
-plain pointers, has no bound here: its values are checked where a check can be given up.
+Every reference counts as its target. A recursive schema, or one whose references are more than plain pointers, has no
+bound: its values are checked in a child process, which can be killed.
 """
 
 from dataclasses import dataclass
@@ -15,22 +15,22 @@ from providers.contract.work import ERROR_CHARACTER_STEPS, ERROR_VALUE_STEPS, PA
 from schemas.jsons import JsonObject
 
 UNEVALUATED_FACTOR = 3
-"""`unevaluatedProperties` and `unevaluatedItems` evaluate their neighbours again, level by level."""
+"""`unevaluatedProperties` and `unevaluatedItems` evaluate their neighbours again, at each level."""
 
 
 @dataclass(frozen=True, slots=True)
 class Weight:
-    """Parts that one value may meet at most, and steps that each of its characters may cost in patterns."""
+    """Most parts that one value may meet, and most steps of each of its characters in patterns."""
 
     parts: float
     character_steps: float
 
     def steps(self, size: Size) -> float:
-        """What one validation costs at most, in steps of `providers.contract.work`."""
+        """Return the most steps of one validation (`providers.contract.work`)."""
         return self.parts * PAIR_STEPS * size.values + self.character_steps * size.characters
 
     def error_steps(self, size: Size) -> float:
-        """What the errors of one value cost at most: the engine copies the value into the error of each part."""
+        """Return the most steps of one value's errors; the engine copies it into each error."""
         return self.parts * (ERROR_VALUE_STEPS * size.values + ERROR_CHARACTER_STEPS * size.characters)
 
 
@@ -38,7 +38,7 @@ ENDLESS = Weight(inf, 0.0)
 
 
 def weight_of(schema: JsonObject) -> Weight:
-    """The weight of a schema of at most `MAX_SCHEMA_DEPTH` levels."""
+    """Return the weight of a schema of at most `MAX_SCHEMA_DEPTH` levels."""
     try:
         return _Weigher(schema).weight(schema)
     except RecursionError:  # a chain of references longer than the stack
@@ -46,7 +46,7 @@ def weight_of(schema: JsonObject) -> Weight:
 
 
 class _Weigher:
-    """Weighs each part of one schema once, whatever the number of references to it."""
+    """Weighs each part of one schema once, however many references lead to it."""
 
     def __init__(self, root: JsonObject) -> None:
         self._root = root
@@ -57,7 +57,7 @@ class _Weigher:
             return Weight(1.0, 0.0)
         known = self._known.get(id(node))
         if known is None:
-            self._known[id(node)] = ENDLESS  # what is met again before it is known comes back to itself
+            self._known[id(node)] = ENDLESS  # a part that is met again before it is weighed is recursive
             known = self._known[id(node)] = self._weighed(node)
         return known
 
@@ -71,7 +71,7 @@ class _Weigher:
         return Weight(parts * factor, steps * factor)
 
     def _target(self, reference: str) -> Weight:
-        """What a plain pointer names; anything else, `#` itself included, may lead back."""
+        """Return the weight of a plain pointer's target; others, even `#`, may be recursive."""
         schemas = referred(self._root, reference, {}) if reference.startswith("#/") else []
         return self.weight(schemas[0]) if schemas else ENDLESS
 

@@ -1,7 +1,7 @@
-"""Whether a provider's strict structured output can hold a schema, so that it may be asked for. Pure.
+"""Decides whether to request strict structured output for a schema. Pure.
 
 Strict output demands an object at the root, `additionalProperties: false` and every property required, at every level
-(OpenAI, "Structured outputs", supported schemas). A schema beyond that is still sent, as a wish.
+(OpenAI, "Structured outputs", supported schemas). Any other schema is sent with `strict` false.
 """
 
 from typing import Any
@@ -37,7 +37,10 @@ _NOT_IN_STRICT = frozenset(
 
 
 def response_format(contract: OutputContract) -> JsonObject | None:
-    """The contract in the provider's words; None where its root is no object, which no provider accepts."""
+    """Return the contract as `response_format`; None if its root is no object.
+
+    No provider accepts another root.
+    """
     schema = contract.schema
     if schema.get("type") != "object":
         return None

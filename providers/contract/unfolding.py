@@ -1,7 +1,7 @@
-"""Bounds what compiling a schema costs where it has `unevaluatedProperties` or `unevaluatedItems`. Pure.
+"""Bounds the cost of compiling a schema. Pure.
 
-The engine unfolds the references below these keywords when it compiles, so a few parts can become 2 to the power of
-their number. Elsewhere references are compiled once each, and nothing has to be looked at.
+The engine unfolds the references below `unevaluatedProperties` and `unevaluatedItems` when it compiles, so n parts can
+become 2 to the power of n. Elsewhere each reference is compiled once, and no bound is needed.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ _INDEX_DIGITS = 9
 
 
 def unfolding_complaint(schema: JsonObject) -> str | None:
-    """Why this schema cannot be compiled within bounds; None where it can."""
+    """Return why this schema cannot be compiled within bounds; None if it can."""
     nodes = list(_objects(schema))
     if not any(name in node for node in nodes for name in UNEVALUATED):
         return None
@@ -37,7 +37,7 @@ def unfolding_complaint(schema: JsonObject) -> str | None:
 
 
 def _unfolds_too_far(schema: JsonObject, anchors: dict[str, list[JsonObject]]) -> bool:
-    """Whether walking every way through the schema, each until it comes back to itself, meets too many parts."""
+    """Whether walking every path through the schema, each until it repeats, meets too many parts."""
     met = 0
     way: list[int] = []
     on_way: set[int] = set()
@@ -68,7 +68,7 @@ def _below(schema: JsonObject, node: JsonObject, anchors: dict[str, list[JsonObj
 
 
 def referred(schema: JsonObject, reference: str, anchors: dict[str, list[JsonObject]]) -> list[JsonObject]:
-    """The objects that a reference within one document may lead to; the whole of it where that is not plain."""
+    """Return the objects that a reference may lead to; the whole document if unclear."""
     fragment = unquote(reference.partition("#")[2])
     if fragment in anchors:
         return anchors[fragment]

@@ -1,7 +1,7 @@
-"""The output contract as a compiled JSON Schema: does a value meet it, and if not, why, in words fit for the model.
+"""Compiles output contracts and says why a value breaks one, in words for the model.
 
-Pure: references reach nothing outside their own schema, and patterns run on an engine without backtracking. What of a
-schema that engine cannot do is left out of the check. Work is counted before it is done (`providers.contract.work`).
+Pure: references reach nothing outside their schema, and patterns run on an engine without backtracking. Parts of a
+schema that this engine cannot check are left out. Work is counted before it is done (`providers.contract.work`).
 """
 
 import hashlib
@@ -21,13 +21,13 @@ from schemas.jsons import MAX_REPLY_LEVELS, JsonObject, dumps, is_deeper
 from schemas.storable import storable
 
 MAX_COMPILED = 512
-"""Schemas kept compiled: batches use one each, so this is as many batches as a process sees at once."""
+"""Compiled schemas that are kept. A batch uses one, so this is as many batches as a process sees at once."""
 
 MAX_COMPILED_SOURCE_BYTES = 4_000_000
-"""JSON of all schemas kept compiled, which take about 20 times as much memory: 80 MB at the worst."""
+"""JSON of all compiled schemas that are kept. They take about 20 times as much memory: 80 MB at worst."""
 
 MAX_COMPLAINTS = 3
-"""A model mends a few things at a time; more of them only cost tokens."""
+"""A model fixes a few things at a time; more complaints only cost tokens."""
 
 MAX_ENUMERATED_PAIRS = 2_000
 """Parts of a schema times values of a reply up to which all errors are collected, at 13 microseconds each: 26 ms.
@@ -41,11 +41,11 @@ WHOLE = "the whole schema: it refers to a part that is not checked"
 
 
 class UnusableSchema(Exception):  # noqa: N818 - says what it is
-    """This is no JSON Schema, or refers to what it does not have; the message names the place."""
+    """The schema is invalid, or a reference has no target; the message names the place."""
 
 
 class CompiledSchema:
-    """One schema, ready to judge values. Raises UnusableSchema."""
+    """One schema, ready to validate values. Raises UnusableSchema."""
 
     def __init__(self, schema: JsonObject) -> None:
         try:
@@ -62,13 +62,13 @@ class CompiledSchema:
         self.unchecked = part.unchecked
 
     def complaint(self, value: Any, size: Size, work: Work) -> str | None:  # noqa: ANN401 - any JSON value
-        """What is wrong with the value: path and reason, at most a few; None when it meets the schema.
+        """Return a few paths and reasons of what is wrong; None if the value meets the schema.
 
         `size` is that of the text that the value was read from. Raises TooMuchWork.
         """
         work.spend(self._weight.steps(size))
         if size.openings > MAX_REPLY_LEVELS and is_deeper(dumps(value), MAX_REPLY_LEVELS):
-            return TOO_DEEP  # at some thousands the engine runs out of stack, which ends the process
+            return TOO_DEEP  # some thousands of levels overflow the engine's stack, which ends the process
         try:
             return self._complaint(value, size, work)
         except UnicodeEncodeError:  # half a character
@@ -95,14 +95,14 @@ class CompiledSchema:
 
 
 class CompiledSchemas:
-    """Compiled schemas by digest, the least recently used forgotten first."""
+    """Caches compiled schemas by digest, and drops the least recently used."""
 
     def __init__(self) -> None:
         self._by_digest: OrderedDict[bytes, tuple[CompiledSchema, int]] = OrderedDict()
         self._source_bytes = 0
 
     def of(self, schema: JsonObject) -> CompiledSchema:
-        """The compiled form of a schema that `schema_complaint` had nothing against."""
+        """Return the compiled form of a schema that passed `schema_complaint`."""
         source = encoded(schema)
         digest = hashlib.sha256(source).digest()
         found = self._by_digest.get(digest)
@@ -137,7 +137,10 @@ def _validator(schema: JsonObject) -> Validator:
 
 
 def _is_about_a_pattern(error: ValidationError) -> bool:
-    """Whether a reference led to a pattern in a place where schemas do not stand, and the engine cannot run it."""
+    """Whether the error is about a pattern that the engine cannot run.
+
+    A reference may lead to such a pattern in a place that holds no schemas.
+    """
     return getattr(error.kind, "format", None) == "regex"
 
 

@@ -1,36 +1,36 @@
-"""Counts the work of checking a reply before it is done, so that the event loop never does more than a bounded part.
+"""Counts the work of checking a reply before it is done, to bound it on the event loop.
 
-A step is about 5 nanoseconds, measured on a slow shared core at the worst input that was found for each kind of work.
+A step is about 5 nanoseconds, measured on a slow shared core at the worst input found for each kind of work.
 """
 
 from dataclasses import dataclass
 
 INLINE_STEPS = 4_000_000
-"""What one reply may cost on the event loop: 20 ms. What needs more is done by `providers.contract.checks.checks`."""
+"""Most steps of one reply on the event loop: 20 ms. `providers.contract.checks.checks` does what needs more."""
 
 PARSE_STEPS_PER_CHARACTER = 10
 PAIR_STEPS = 4
 """One part of a schema against one value, scalar or container."""
 
 ERROR_VALUE_STEPS, ERROR_CHARACTER_STEPS = 20, 0.4
-"""Of a value that is copied into an error: for each value and each character in it."""
+"""Copying a value into an error: per value and per character in it."""
 
 REPAIR_STEPS_PER_CHARACTER = 1_000
-"""The walk of `json_repair` is Python: 5 microseconds a character."""
+"""`json_repair` is written in Python: 5 microseconds a character."""
 
 
 class TooMuchWork(Exception):  # noqa: N818 - says what it is
-    """This is more than may be done on the event loop."""
+    """The work exceeds what may be done on the event loop."""
 
 
 @dataclass(slots=True)
 class Work:
-    """Steps that are left; None is no limit, for a process that can be given up."""
+    """Steps that are left; None is no limit, for a process that can be killed."""
 
     steps: float | None = INLINE_STEPS
 
     def spend(self, steps: float) -> None:
-        """Take steps before they are done. Raises TooMuchWork where so many are not left."""
+        """Take steps before they are done. Raises TooMuchWork if fewer are left."""
         if self.steps is not None:
             if steps > self.steps:
                 raise TooMuchWork
@@ -39,7 +39,7 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How large a JSON text is: characters, and values and brackets in it at most."""
+    """The size of a JSON text: its characters, and the most values and brackets in it."""
 
     characters: int
     values: int
@@ -47,6 +47,6 @@ class Size:
 
 
 def size_of(text: str) -> Size:
-    """The size of what this text can hold: each value but the first follows a comma or an opening bracket."""
+    """Bound the size of a text: each value but the first follows a comma or opening bracket."""
     openings = text.count("[") + text.count("{")
     return Size(len(text), 1 + text.count(",") + openings, openings)

@@ -1,7 +1,6 @@
-"""The public price list (`genai-prices`), read as rates. The file that came with the package; nothing is fetched.
+"""Reads rates from the public price list (`genai-prices`) as packaged; nothing is fetched.
 
-It stands apart from `providers.pricing.pricing` because importing the package loads its updater, and with it an HTTP
-library.
+It is separate from `providers.pricing.pricing` because importing the package loads its updater and an HTTP library.
 """
 
 from collections.abc import Mapping
@@ -21,7 +20,7 @@ SOURCE = f"genai-prices {version('genai-prices')}"
 
 
 def listed_prices(base_urls: Mapping[str, str]) -> Listed:
-    """The list for these accounts: each is recognised by its address, else by its name, else not at all."""
+    """Return the price list for these accounts, found by their address, else their name."""
     providers = {account: _provider(account, url) for account, url in base_urls.items()}
 
     def listed(target: Target, now: datetime, tier: str) -> Rates | None:
@@ -33,7 +32,7 @@ def listed_prices(base_urls: Mapping[str, str]) -> Listed:
 
 
 def prices_of(catalogue: Catalogue, base_urls: Mapping[str, str]) -> Prices:
-    """The prices of a catalogue whose accounts have these addresses."""
+    """Return the prices of a catalogue whose accounts have these addresses."""
     overrides = {name: table.price for name, table in catalogue.models.items() if table.price is not None}
     return Prices(overrides, listed_prices(base_urls))
 

@@ -1,8 +1,9 @@
-"""What a model costs at a moment: the operator's price first, then the public list, else unknown and never zero. Pure.
+"""Finds the price of a model at a time. Pure.
 
-Rates are a staircase over the size of the prompt, because beyond a threshold the whole request costs more. Before a
-call the dearest tier that may serve it is taken: a reservation may be too large, never too small. After it, the one
-that did.
+The operator's price goes before the public list's; without either it is unknown, never zero.
+
+Rates are steps by prompt size, because beyond a threshold the whole request costs more. Before a call the dearest tier
+that may serve it is used, so that a reservation is never too small; after it, the tier that served.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,33 +21,33 @@ MINUTES_PER_PERIOD = 30
 """Prices change at midnight, and some at half hours; within a period one look-up serves all jobs."""
 
 STANDARD_TIERS = frozenset({"", "auto", "default", "flex", "scale", "batch"})
-"""Tiers that are served at the standard price or below: what asks for one may be served, and billed, as standard."""
+"""Tiers at the standard price or below: a request for one may be served, and billed, as standard."""
 
 LISTED_TIERS = frozenset({"default", "flex", "scale", "priority", "fast", "batch"})
-"""Tiers that the list knows apart. Of any other it would tell the standard price."""
+"""Tiers that the list prices separately. For any other tier it returns the standard price."""
 
 OVERRIDE_SOURCE = "penstock.toml"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rates:
-    """Prices by the size of the prompt: (from that many input tokens, price), the first from 0."""
+    """Prices by prompt size: (from that many input tokens, price), the first from 0."""
 
     steps: tuple[tuple[int, Price], ...]
 
     def price(self, input_tokens: int) -> Price:
-        """The price of a whole request with so large a prompt."""
+        """Return the price of a whole request with this prompt size."""
         return next(price for start, price in reversed(self.steps) if input_tokens >= start)
 
 
 Listed: TypeAlias = Callable[[Target, datetime, str], Rates | None]
-"""A public price list: target, moment and tier to rates; None where it does not know."""
+"""A public price list: target, time and tier to rates; None if they are not listed."""
 
 
 def price_from_usd(
     *, input_usd: Decimal, cached_usd: Decimal | None, written_usd: Decimal | None, output_usd: Decimal, source: str
 ) -> Price:
-    """A price from USD per million tokens; cached and written input cost as other where nobody says otherwise."""
+    """Make a price from USD per million tokens; None is the price of other input."""
     fresh = nano_from_usd(input_usd)
     return Price(
         input_nano_usd=fresh,
@@ -68,7 +69,7 @@ def _overriding(table: TierPriceTable) -> Price:
 
 
 def dearer(one: Price, other: Price) -> Price:
-    """The dearer of two, figure by figure."""
+    """Return the dearer of two prices, figure by figure."""
     written = [
         price.input_nano_usd if price.cache_write_nano_usd is None else price.cache_write_nano_usd
         for price in (one, other)
@@ -83,7 +84,7 @@ def dearer(one: Price, other: Price) -> Price:
 
 
 class Prices:
-    """Looks prices up, and remembers them for a period."""
+    """Looks up prices and caches them for a period."""
 
     def __init__(self, overrides: Mapping[str, PriceTable], listed: Listed) -> None:
         self._overrides = {model: _overriding(table) for model, table in overrides.items()}
@@ -96,7 +97,7 @@ class Prices:
         self._rates: dict[tuple[Target, str, datetime], Rates | None] = {}
 
     def price(self, target: Target, now: datetime, *, tier: str, input_tokens: int) -> Price:
-        """The dearest price at which a request of this size may be served, or UNKNOWN_PRICE."""
+        """Return the dearest price at which a request of this size may be served, or UNKNOWN_PRICE."""
         standard = self._overrides.get(target.model)
         if standard is not None:
             tiered = self._overridden_tiers.get((target.model, tier))
@@ -108,7 +109,7 @@ class Prices:
         return UNKNOWN_PRICE if asked is None else asked.price(input_tokens)
 
     def served(self, target: Target, now: datetime, *, tier: str | None, input_tokens: int) -> Price | None:
-        """The price of the tier that did serve a request of this size; None where that is not known."""
+        """Return the price of the tier that served a request of this size; None if it is not known."""
         standard = self._overrides.get(target.model)
         if standard is not None:
             return self._overridden_tiers.get((target.model, tier), standard)

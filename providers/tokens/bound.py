@@ -1,7 +1,8 @@
-"""An upper bound of the tokens of a call, for the money that is reserved before it. Pure and cheap.
+"""Bounds the tokens of a call from above, to reserve money before it. Pure and cheap.
 
 A token is at least one byte, so the bytes of the serialised request bound its text; the bytes of keys and braces cover
-what a provider adds per message. Pictures, sounds and files do not cost by their bytes and are bounded on their own.
+what a provider adds per message. The tokens of images, audio and files do not follow their bytes, so they are bounded
+separately.
 """
 
 from collections.abc import Iterator
@@ -13,33 +14,33 @@ from schemas.jsons import JsonObject
 from schemas.storable import MAX_CALL_TOKENS
 
 REQUEST_OVERHEAD_TOKENS = 16
-"""What a provider adds once per request: the reply's priming and the frame of tools."""
+"""Tokens that a provider adds once per request: the reply's priming and the frame of tools."""
 
 IMAGE_TOKENS = 48_169
-"""The dearest picture known: gpt-4o-mini counts 2,833 and 8 tiles of 5,667 for one in high detail."""
+"""The dearest image known: gpt-4o-mini counts 2,833 and 8 tiles of 5,667 for one in high detail."""
 
 LOW_DETAIL_IMAGE_TOKENS = 2_833
-"""The same model's count of a picture with `detail: low`."""
+"""The same model's count of an image with `detail: low`."""
 
 AUDIO_BYTES_PER_TOKEN = 16
-"""Ten tokens are a second of sound; even speech at 1 kbit/s has more than this per token, in base64."""
+"""A second of audio has ten tokens. In base64, even speech at 1 kbit/s has more bytes per token than this."""
 
 STORED_FILE_TOKENS = 250_000
-"""A file named by its id: up to 100 pages, each as text and as a picture."""
+"""A file named by its id: up to 100 pages, each as text and as an image."""
 
 _MEDIA = (b'"image_url"', b'"input_audio"', b'"file"')
 
 
 @dataclass(frozen=True, slots=True)
 class Media:
-    """What a picture, sound or file costs at most, and how many of its bytes are no text."""
+    """The most tokens of an image, audio or file, and how many of its bytes are not text."""
 
     tokens: int
     inline_bytes: int = 0
 
 
 def prompt_bound(body: JsonObject) -> int:
-    """More tokens than the prompt of this request can have."""
+    """Return an upper bound of the tokens of this request's prompt."""
     raw = encoded(body)
     bound = len(raw) + REQUEST_OVERHEAD_TOKENS
     if any(mark in raw for mark in _MEDIA):
@@ -48,9 +49,9 @@ def prompt_bound(body: JsonObject) -> int:
 
 
 def output_bound(body: JsonObject, default_max_output_tokens: int) -> int:
-    """Tokens that all choices together may have; the larger of the two limits where both are named.
+    """Return the most tokens of all choices, by the larger of the two limits if both are set.
 
-    Never more than a call can possibly take, however large a number is asked for.
+    Capped at what a call can possibly take, however large the requested number.
     """
     limits = [_count(body.get(name)) for name in ("max_completion_tokens", "max_tokens")]
     most = max((limit for limit in limits if limit is not None), default=default_max_output_tokens)
@@ -67,7 +68,7 @@ def _parts(body: JsonObject) -> Iterator[JsonObject]:
 
 
 def media_of(part: JsonObject) -> Media | None:
-    """The bound of a part that does not cost by its bytes; None for text."""
+    """Return the bound of a part whose tokens do not follow its bytes; None for text."""
     match part:
         case {"type": "image_url", "image_url": dict(image)}:
             least = LOW_DETAIL_IMAGE_TOKENS if image.get("detail") == "low" else IMAGE_TOKENS

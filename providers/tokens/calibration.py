@@ -1,9 +1,9 @@
-"""How many tokens a prompt has, learned from what the provider counted. Pure: no clock, no chance, no I/O.
+"""Learns to estimate prompt tokens from what providers count. Pure: no clock, no chance.
 
-A size is a weighted sum of features. The weights solve least squares over past calls, each weighing 1 / size squared
-and the old ones forgotten. What is kept are the sums of that system instead of its solution (recursive least squares
-in information form), because the sums of two processes add up to what one would have that had seen both.
-The margin is the 95 % quantile of truth over estimate, from a histogram with a shorter memory, which adds up as well.
+A size is a weighted sum of features. The weights solve least squares over past calls, each weighted by 1 / size squared
+and fading with age. Kept are the sums of that system instead of its solution (recursive least squares in information
+form), because the sums of two processes add up to those of one process that saw all calls. The margin is the 95 %
+quantile of truth over estimate, from a histogram with a shorter memory, which adds up as well.
 """
 
 import math
@@ -15,47 +15,49 @@ from itertools import accumulate
 from schemas.estimates import Sums
 
 REMEMBERED = 0.998
-"""What a call keeps of its weight per later call: some 500 are remembered, of which each stands for four later on."""
+"""Share of its weight that a call keeps per later call: some 500 calls are remembered, each of which later stands for
+four."""
 
 MARGIN_REMEMBERED = 0.995
-"""The margin follows the last 200 of them: enough for such a quantile, and soon rid of what early errors taught."""
+"""The margin follows the last 200 of them: enough for such a quantile, and early errors fade soon."""
 
 COVERED = 0.95
 LEAST_MARGIN, MOST_MARGIN = 0.9, 2.0
-"""Beyond twice, the estimate is wrong rather than uncertain, and the bound by bytes or the settlement repairs it."""
+"""Beyond a factor of two, the estimate is wrong rather than uncertain; the byte bound or the settlement corrects it."""
 
 STEPS = 40
-"""Steps of the histogram between the two, each 2 % wide, with one more at either end for what lies beyond."""
+"""Steps of the histogram between these margins, each 2 % wide, plus one at either end for values beyond."""
 
 BELIEF = 0.01
-"""How much the prior weighs beside a call that it explains wholly: a hundred calls outvote it in every feature."""
+"""Weight of the prior relative to a call that it explains wholly: a hundred calls outvote it in every feature."""
 
 MARGIN_BELIEF = 20.0
-"""Calls that the prior margin counts for at first; it counts for less as the memory fills, and then for none."""
+"""Calls that the prior margin counts for at first. It counts for less as the memory fills, and then for none."""
 
 MOST_UNABSORBED = 16
-"""Calls that are added to the sums together: forgetting is then paid once for all of them."""
+"""Calls that are added to the sums together, so that fading is computed once for all of them."""
 
 CALLS_PER_SOLUTION = 64
-"""A solution costs about 1 ms; calibrated weights may lag by so many calls. At first each call is learned at once."""
+"""A solution costs about 1 ms, so calibrated weights may lag by this many calls. At first each call is learned at
+once."""
 
 CALIBRATED_CALLS = 1_000
 ONE_OF = 4
-"""Once so many calls have taught, one of four is enough to follow what changes, at a quarter of the cost."""
+"""After `CALIBRATED_CALLS`, learning from one call of four is enough to follow changes, at a quarter of the cost."""
 
 _EDGES: list[float] = [LEAST_MARGIN * (MOST_MARGIN / LEAST_MARGIN) ** (step / STEPS) for step in range(STEPS + 1)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prior:
-    """What is believed before the first call: tokens per unit of each feature, all above zero, and the margin."""
+    """The assumption before the first call: tokens per unit of feature (above 0), and margin."""
 
     weights: tuple[float, ...]
     margin: float
 
 
 class Calibration:
-    """What is known of one topic: shared with other processes, on its way to them, and not yet told."""
+    """The sums of one topic: shared with other processes, being sent to them, and not yet sent."""
 
     def __init__(self, prior: Prior) -> None:
         self._prior = prior
@@ -67,15 +69,15 @@ class Calibration:
         self._unsolved = self._skipped = 0
 
     def likely(self, features: Sequence[float]) -> float:
-        """Tokens that a prompt most probably has."""
+        """Return the most probable number of tokens of a prompt."""
         return max(1.0, sum(map(float.__mul__, self._weights, features)))
 
     def with_margin(self, features: Sequence[float]) -> int:
-        """Tokens that 95 of 100 such prompts do not pass."""
+        """Return a number of tokens that 95 of 100 such prompts do not exceed."""
         return math.ceil(self.likely(features) * self._margin)
 
     def learn(self, features: Sequence[float], tokens: int) -> None:
-        """Hear what the provider counted, at least one token."""
+        """Learn from the provider's count of a prompt, at least one token."""
         calls = self._shared.calls + self._unsent.calls + self._sending.calls
         self._skipped += 1
         if calls >= CALIBRATED_CALLS and self._skipped < ONE_OF:
@@ -88,24 +90,27 @@ class Calibration:
                 self._solve()
 
     def is_worth_telling(self, most: int) -> bool:
-        """Whether others would estimate better for it: a hundredth of what is known is new, or so many calls are."""
+        """Whether the unsent calls are worth sending: 1 % of the shared ones, or `most`."""
         untold = self._unsent.calls + len(self._heard)
         return untold > 0 and untold >= min(most, self._shared.calls // 100)
 
     def send(self) -> Sums:
-        """What others do not know; until `sent` or `unheard` says how it went, it counts here alone."""
+        """Return the sums that others lack; only this process counts them until `sent`.
+
+        Call `unheard` if they did not arrive.
+        """
         self._absorb()
         self._sending, self._unsent = self._sending.followed_by(self._unsent, self.kept), self._nothing
         return self._sending
 
     def sent(self, shared: Sums) -> None:
-        """All that everybody has told, this process's included; sums of another kind are not taken."""
+        """Take over the sums of all processes, this one included; another length is ignored."""
         if len(shared.values) == len(self.kept):
             self._shared, self._sending = shared, self._nothing
             self._solve()
 
     def unheard(self) -> None:
-        """It did not arrive and will be sent again with what comes after it."""
+        """Keep sums that did not arrive, to be sent again with later ones."""
         self._unsent, self._sending = self._sending.followed_by(self._unsent, self.kept), self._nothing
 
     def _absorb(self) -> None:
@@ -132,7 +137,7 @@ def _triangle(size: int) -> int:
 
 
 def _sums(heard: Sequence[tuple[Sequence[float], int, float]], size: int) -> tuple[float, ...]:
-    """The products of the features as a lower triangle, the features over the size, and the histogram."""
+    """Return the feature products (lower triangle), the features over size, and the histogram."""
     products, over_size, missed = [0.0] * _triangle(size), [0.0] * size, [0.0] * (STEPS + 2)
     for features, tokens, ratio in heard:
         present = [(place, count / tokens) for place, count in enumerate(features) if count]
@@ -146,9 +151,9 @@ def _sums(heard: Sequence[tuple[Sequence[float], int, float]], size: int) -> tup
 
 
 def _solution(values: Sequence[float], prior: Sequence[float]) -> list[float]:
-    """The weights that fit, pulled towards the prior where few calls speak.
+    """Return the weights that fit, pulled towards the prior where there are few calls.
 
-    By Cholesky: no pivot can be below what the prior adds to it, and none gets there by rounding.
+    By Cholesky. A pivot is never below what the prior adds to it; one that rounding puts below is raised to that.
     """
     size = len(prior)
     lower: list[list[float]] = []
@@ -170,7 +175,7 @@ def _solution(values: Sequence[float], prior: Sequence[float]) -> list[float]:
 
 
 def _quantile(missed: Sequence[float], prior_margin: float) -> float:
-    """The margin that so many of the last calls would have stayed below, between the edges that it falls in."""
+    """Return the 95 % quantile of recent ratios, interpolated within its histogram step."""
     believed, empty = bisect_right(_EDGES, prior_margin), max(0.0, 1 - sum(missed) * (1 - MARGIN_REMEMBERED))
     prior = MARGIN_BELIEF * empty**2 / believed
     counts = [count + prior * (0 < step <= believed) for step, count in enumerate(missed)]

@@ -1,7 +1,7 @@
-"""Counting tokens exactly, where tiktoken and the file of a model's vocabulary are installed. Never a download.
+"""Counts tokens exactly if tiktoken and a vocabulary file are installed; never downloads.
 
-tiktoken fetches a file that is missing and replaces one that is damaged. So it is asked only after the file was found
-in its cache folder and holds what its publisher says; the folder is named by `TIKTOKEN_CACHE_DIR`, as tiktoken has it.
+tiktoken fetches a missing file and replaces a damaged one. So it is called only after the file was found in its cache
+folder with the published checksum; the folder is tiktoken's own variable, `TIKTOKEN_CACHE_DIR`.
 """
 
 import hashlib
@@ -27,14 +27,14 @@ FILES = {
         "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7",
     ),
 }
-"""The name of each vocabulary's file in tiktoken's cache, which is the sha1 of its address, and the file's sha256."""
+"""Name of each vocabulary's file in tiktoken's cache, which is the sha1 of its address, and the file's sha256."""
 
 
 class Encoding(Protocol):
-    """tiktoken's encoding, as far as it is used."""
+    """The part of tiktoken's encoding that is used."""
 
     def encode_ordinary(self, text: str) -> list[int]:
-        """The tokens of a text, in which nothing is special."""
+        """Encode a text in which no token is special."""
 
 
 class Counter:
@@ -42,16 +42,19 @@ class Counter:
 
     def __init__(self, name: str, encoding: Encoding) -> None:
         self.name = f"{name}/1"
-        """What a lesson says of the features that it was learned with."""
+        """Names the features that a lesson was learned with."""
         self._encoding = encoding
 
     def count(self, text: bytes) -> int:
-        """Tokens of UTF-8; a character that was cut counts as the replacement for it."""
+        """Count the tokens of UTF-8; a character that was cut counts as its replacement character."""
         return len(self._encoding.encode_ordinary(text.decode("utf-8", "replace")))
 
 
 def counters(env: Mapping[str, str]) -> Callable[[str], Counter | None]:
-    """Finds a model's counter; None without tiktoken, for a model that it does not know, and without a sound file."""
+    """Return a function that finds a model's counter.
+
+    It returns None without tiktoken, for a model that tiktoken does not know, and without an intact file.
+    """
     folder = env.get(CACHE_DIR)
     if not folder:
         return lambda _: None
@@ -71,7 +74,7 @@ def counters(env: Mapping[str, str]) -> Callable[[str], Counter | None]:
 
 
 def is_sound(folder: Path, name: str) -> bool:
-    """Whether the folder holds this vocabulary, whole: tiktoken would fetch it otherwise."""
+    """Whether the folder holds this vocabulary intact; otherwise tiktoken would fetch it."""
     file, sha256 = FILES.get(name, ("", ""))
     try:
         return hashlib.sha256((folder / file).read_bytes()).hexdigest() == sha256

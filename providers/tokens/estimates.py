@@ -1,6 +1,7 @@
-"""The estimates of all models: which prompt is whose, what each reply teaches, and what is to be told to others.
+"""Estimates prompt tokens for all models, learns from each reply, and shares what it learned.
 
-Invariant: an estimate is between one token and the bound by bytes, and money never hears of it.
+Invariant: an estimate is between one token and the byte bound. Estimates are never used for money; reservations of
+money use the byte bound.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -23,18 +24,18 @@ BY_BYTES = Prior(
     ),
     margin=1.35,
 )
-"""Between what two public vocabularies of 100,000 and 200,000 tokens need for generated text of thirteen kinds."""
+"""Between the needs of two public vocabularies of 100,000 and 200,000 tokens, for generated text of thirteen kinds."""
 
 BY_COUNT = Prior(weights=(1.0, 1.0, 4.0, 3.0), margin=1.05)
 """Counted tokens, bound of media, messages, the request: a chat message is framed by three tokens and its role."""
 
 MOST_TOLD_AT_ONCE = 200
-"""A topic that is calibrated is told to others once per so many calls, so that busy processes write seldom."""
+"""A calibrated topic is shared once per this many calls, so that busy processes write seldom."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Estimate:
-    """What the bucket is asked for, and what will teach the next estimate; None where nothing can be learned."""
+    """The permits to ask for, and what the next estimate learns from; None if it cannot learn."""
 
     tokens: int
     measured: Measured | None
@@ -49,7 +50,7 @@ class Estimates:
         self._calibrations: dict[Topic, Calibration] = {}
 
     def estimate(self, target: Target, body: JsonObject, bound: int) -> Estimate:
-        """Tokens with their margin, at most `bound`; the bound itself for requests that are no chat."""
+        """Estimate tokens with their margin, at most `bound`; `bound` if it is not a chat request."""
         prompt = prompt_of(body)
         if prompt is None:
             return Estimate(tokens=bound, measured=None)
@@ -58,26 +59,26 @@ class Estimates:
         return Estimate(tokens=min(tokens, bound), measured=measured)
 
     def likely(self, measured: Measured) -> float:
-        """Tokens that a prompt most probably has, without margin and bound."""
+        """Return the most probable number of tokens of a prompt, without margin and bound."""
         return self._calibration(measured.topic).likely(measured.features)
 
     def learn(self, measured: Measured, tokens: int) -> None:
-        """Hear what the provider counted for a prompt."""
+        """Learn from the provider's count of a prompt."""
         if tokens > 0:
             self._calibration(measured.topic).learn(measured.features, tokens)
 
     def lessons(self) -> list[Lesson]:
-        """What is worth telling; each must be answered by `told` or `untold`."""
+        """Return the lessons to share; each needs a later call of `told` or `untold`."""
         worth = {topic: one for topic, one in self._calibrations.items() if one.is_worth_telling(MOST_TOLD_AT_ONCE)}
         return [_lesson(topic, calibration) for topic, calibration in worth.items()]
 
     def told(self, known: Mapping[Topic, Sums]) -> None:
-        """Take over what all processes know together."""
+        """Take over the shared sums of all processes."""
         for topic, sums in known.items():
             self._calibration(topic).sent(sums)
 
     def untold(self, lessons: Iterable[Lesson]) -> None:
-        """Keep what did not arrive for the next time."""
+        """Keep lessons that did not arrive, to be sent again."""
         for lesson in lessons:
             self._calibrations[lesson.topic].unheard()
 

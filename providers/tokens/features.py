@@ -1,7 +1,7 @@
-"""What the size of a prompt is estimated from: counts of its bytes by class. Pure, and cheap enough for every call.
+"""Counts the bytes of a prompt by class, to estimate its size. Pure; cheap on every call.
 
-UTF-8's lead bytes tell scripts apart, so a handful of translations and counts in C replace a walk over characters.
-A long text is sampled at its head, middle and tail, and its counts are scaled up.
+UTF-8's lead bytes tell scripts apart, so a few translations and counts in C replace a loop over characters. A long text
+is sampled at its start, middle and end, and its counts are scaled up.
 """
 
 from collections.abc import Iterable, Iterator
@@ -13,14 +13,14 @@ from providers.wire import encoded
 from schemas.jsons import JsonObject
 
 SAMPLED_BEYOND_BYTES = 32_768
-"""A longer text is judged by three windows of a third of this each, so that the cost of a call stays flat."""
+"""A longer text is sampled by three windows of a third of this each, so that the cost per call stays flat."""
 
 BYTE_CLASSES = "bytes/1"
-"""Names these features in what is stored. Who changes them raises the number: old numbers mean something else."""
+"""Names these features in stored sums. Raise the number when they change, because old sums then mean something else."""
 
 
 class Shape(StrEnum):
-    """What kind of request it is. Each learns apart: providers write tools, schemas and pictures in their own way."""
+    """The kind of a request. Calibrated separately: providers write tools, schemas and images in their own way."""
 
     PLAIN = "plain"
     STRUCTURED = "structured"
@@ -29,7 +29,7 @@ class Shape(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prompt:
-    """What a model reads of a request: its text as UTF-8, and what is counted beside the text."""
+    """The part of a request that a model reads: its text as UTF-8, and what is counted besides."""
 
     shape: Shape
     text: bytes
@@ -38,7 +38,7 @@ class Prompt:
 
 
 def prompt_of(body: JsonObject) -> Prompt | None:
-    """The prompt of a chat request; None for a request of which nobody knows where its text stands."""
+    """Return the prompt of a chat request; None for a request without a list of messages."""
     messages = body.get("messages")
     if not isinstance(messages, list):
         return None
@@ -57,7 +57,7 @@ def prompt_of(body: JsonObject) -> Prompt | None:
 
 
 def features_of(prompt: Prompt) -> tuple[float, ...]:
-    """The counts of `BYTE_CLASSES`: runs, Latin letters and marks, characters of other scripts, what is no text."""
+    """Count `BYTE_CLASSES`: runs, Latin letters and marks, other scripts, media, messages."""
     sample, scale = sample_of(prompt.text)
     classes = sample.translate(_CLASSES)
     runs = [len(sample.translate(table).split()) * scale for table in _RUNS]
@@ -67,7 +67,7 @@ def features_of(prompt: Prompt) -> tuple[float, ...]:
 
 
 def sample_of(text: bytes) -> tuple[bytes, float]:
-    """As much of a text as is looked at, and by what its counts are to be multiplied."""
+    """Return the part of a text that is counted, and the factor for its counts."""
     if len(text) <= SAMPLED_BEYOND_BYTES:
         return text, 1.0
     window = SAMPLED_BEYOND_BYTES // 3
@@ -77,7 +77,7 @@ def sample_of(text: bytes) -> tuple[bytes, float]:
 
 
 def _read(message: object, texts: list[str]) -> int:
-    """Add the message's texts to those found; returns the tokens of its media."""
+    """Append the message's texts to `texts` and return the tokens of its media."""
     if not isinstance(message, dict):
         return 0
     content = message.get("content")
@@ -113,7 +113,7 @@ def _ascii(keep: str) -> Iterator[int]:
 
 _READ_APART = {"role", "content"}
 _FRAME = ("tools", "functions", "response_format")
-"""Beside the messages, what a provider writes into the prompt."""
+"""Parts besides the messages that a provider writes into the prompt."""
 
 _MARKS = [code for code in range(33, 127) if not chr(code).isalnum()]
 _SCRIPTS = (

@@ -1,1 +1,1 @@
-"""Checks large replies in child processes that can be given up."""
+"""Checks large replies in child processes, which can be killed."""

@@ -1,7 +1,7 @@
-"""Checks large replies in child processes that can be given up, fairly between tenants.
+"""Checks large replies in child processes, which can be killed, fairly between tenants.
 
-Two children at most, started when needed and ended when idle. A tenant whose check was given up is served by the
-second one for a while, so that the next such check keeps nobody else waiting.
+At most two children run; they start when needed and end when idle. A tenant whose check was abandoned uses the second
+child for a while, so that its next slow check delays no other tenant.
 """
 
 import asyncio
@@ -18,16 +18,16 @@ from schemas.outcome import Invalid, Judged
 from schemas.reply import Reply
 
 CHECK_SECONDS = 2.0
-"""How long one check may take; honest ones take milliseconds."""
+"""Longest time of one check; normal ones take milliseconds."""
 
 IDLE_SECONDS = 60.0
-"""A child takes 30 MB: it is ended after so long without a check."""
+"""A child takes 30 MB, so it ends after this long without a check."""
 
 SLOW_TENANT_SECONDS = 600.0
-"""How long a tenant is served by the second child after a check of it was given up."""
+"""How long a tenant uses the second child after one of its checks was abandoned."""
 
 LONGEST_WAIT_SECONDS = 10.0
-"""How long a check waits for the second child before it is given up: its job holds a slot meanwhile."""
+"""Longest wait of a check for the second child before it is abandoned, because its job holds a slot meanwhile."""
 
 
 class Checks:
@@ -47,10 +47,10 @@ class Checks:
         self.slow = CheckQueue(Child(seconds), clock, self._demote, idle_seconds, LONGEST_WAIT_SECONDS)
 
     async def judge(self, reply: Reply, schema: JsonObject, tenant_id: TenantId) -> Judged:
-        """The verdict on a reply; Invalid where it could not be found within the time.
+        """Return the verdict on a reply; Invalid if there is none within the time.
 
-        A cancellation that comes meanwhile is raised at the caller's next step: the reply is paid for, and is to be
-        written down first.
+        A cancellation meanwhile is raised at the caller's next step, because the reply is paid for and must be recorded
+        first.
         """
         try:
             request = request_of(reply, schema)

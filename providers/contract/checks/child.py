@@ -1,7 +1,8 @@
-"""The process that checks large replies, so that the event loop of its parent goes on and a check can be given up.
+"""Runs as the process that checks large replies, which its parent can kill.
 
-Reads requests from its standard input and answers each on its standard output, one at a time. It ends with its parent,
-whose end of the pipe closes, or by an alarm where a check runs on after that. It has no credentials and opens nothing.
+So the parent's event loop is never blocked. The child reads requests from its standard input and answers each on its
+standard output, one at a time. It ends when its parent closes the pipe, or by an alarm if a check runs on after that.
+It has no credentials and opens nothing.
 """
 
 import os
@@ -22,34 +23,34 @@ from schemas.outcome import Invalid, Judged
 from schemas.reply import Reply
 
 LENGTH = Struct(">I")
-"""What stands before each message."""
+"""The length before each message."""
 
 MAX_MEMORY_BYTES = 1_000_000_000
-"""Of addresses, in one child: a check that needs more is given up."""
+"""Address space of one child; a check that needs more is abandoned."""
 
 ALARM_MARGIN_SECONDS = 1.0
-"""The parent gives a check up first; the alarm is for a parent that is gone."""
+"""The parent abandons a check first; the alarm is for a parent that is gone."""
 
 NICENESS = 5
-"""Replies that are checked on event loops come first."""
+"""Gives replies that are checked on event loops precedence."""
 
 NOT_CHECKABLE = "The reply cannot be checked: {}."
 
 
 def request_of(reply: Reply, schema: JsonObject) -> bytes:
-    """What the child reads. Raises RecursionError for a reply that nests too deeply."""
+    """Encode a request for the child. Raises RecursionError for a reply that nests too deeply."""
     return pickle.dumps((reply, schema))
 
 
 def judged_of(answer: bytes, reply: Reply) -> Judged:
-    """What the child said of this reply."""
+    """Decode the child's verdict on this reply."""
     is_same, judged = pickle.loads(answer)  # noqa: S301 - written by `answer_to`, from a child of ours
     whole: Judged = replace(judged, reply=reply) if is_same else judged
     return whole
 
 
 def answer_to(request: bytes, schemas: CompiledSchemas) -> bytes:
-    """The verdict on a reply; whatever goes wrong in finding it is a complaint."""
+    """Return the verdict on a reply; any failure in finding it becomes a complaint."""
     reply, schema = pickle.loads(request)  # noqa: S301 - written by `request_of`, by the parent
     try:
         judged = judge(reply, schemas.of(schema), Work(None))
@@ -68,7 +69,7 @@ def _answer(reply: Reply, judged: Judged) -> bytes:
 
 
 def serve(requests: BinaryIO, answers: BinaryIO, most_seconds: float) -> None:
-    """Answer until the parent closes its end."""
+    """Answer requests until the parent closes its end."""
     schemas = CompiledSchemas()
     while len(length := requests.read(LENGTH.size)) == LENGTH.size:
         request = requests.read(LENGTH.unpack(length)[0])
@@ -80,7 +81,7 @@ def serve(requests: BinaryIO, answers: BinaryIO, most_seconds: float) -> None:
 
 
 def main() -> None:
-    """Serve on the standard streams; the one argument is how many seconds a check may take."""
+    """Serve on the standard streams; the one argument is the seconds that a check may take."""
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, signal.SIG_IGN)  # meant for the parent, whose checks are still needed while it drains
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends the process also within a call of the engine

@@ -1,4 +1,4 @@
-"""Runs one child process that checks large replies and can be given up."""
+"""Runs one child process that checks large replies and can be killed."""
 
 import asyncio
 import os
@@ -14,7 +14,7 @@ from schemas.reply import Reply
 log = structlog.get_logger()
 
 START_SECONDS = 20.0
-"""How long a child may take to start, on a machine that is busy."""
+"""Longest start of a child, on a busy machine."""
 
 
 class ChildDiedError(Exception):
@@ -22,7 +22,7 @@ class ChildDiedError(Exception):
 
 
 class Child:
-    """One child process, started at its first question; answers one question at a time."""
+    """One child process, started by its first request; it answers one request at a time."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -30,11 +30,14 @@ class Child:
 
     @property
     def pid(self) -> int | None:
-        """The running child's; None where there is none."""
+        """The process id of the running child; None if there is none."""
         return None if self._process is None else self._process.pid
 
     async def ask(self, request: bytes) -> bytes:
-        """The child's answer. Raises TimeoutError and ChildDiedError; the next question starts another child."""
+        """Return the child's answer. Raises TimeoutError and ChildDiedError.
+
+        After an error the next request starts another child.
+        """
         try:
             process = self._process or await self._started()
             return await asyncio.wait_for(self._exchange(process, request), self._seconds)
@@ -58,7 +61,10 @@ class Child:
                 process.stdin.close()
 
     async def _started(self) -> asyncio.subprocess.Process:
-        """A child that has answered once: what it takes to start counts for no check. Raises ChildDiedError."""
+        """Start a child and await a first answer, so that no check includes the start.
+
+        Raises ChildDiedError.
+        """
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -99,4 +105,4 @@ _HELLO = request_of(
     ),
     {},
 )
-"""A question whose answer says that the child has started."""
+"""A request whose answer proves that the child has started."""

@@ -1,4 +1,4 @@
-"""Queues checks for one child process, in turn by tenant."""
+"""Queues checks for one child process, round-robin by tenant."""
 
 import asyncio
 from collections import OrderedDict, deque
@@ -13,14 +13,14 @@ from schemas.ids import TenantId
 log = structlog.get_logger()
 
 MAX_DEATHS = 2
-"""A check is given up when so many children have died of it; the first may have been killed by somebody else."""
+"""A check is abandoned after it ended this many children; the first may have been killed by something else."""
 
 WAITED = "waited"
 
 
 @dataclass(eq=False, slots=True)
 class Check:
-    """One reply that waits for its verdict. A result of None is a check that was given up."""
+    """One reply that waits for its verdict. The result of an abandoned check is None."""
 
     tenant_id: TenantId
     request: bytes
@@ -31,7 +31,7 @@ class Check:
 
 @dataclass(eq=False)
 class CheckQueue:
-    """Checks that wait for one child, in turn by tenant."""
+    """Checks that wait for one child, round-robin by tenant."""
 
     child: Child
     clock: Callable[[], float]
@@ -43,7 +43,7 @@ class CheckQueue:
     _retirement: asyncio.TimerHandle | None = None
 
     def add(self, check: Check) -> None:
-        """Let a check wait its turn."""
+        """Add a check to its tenant's queue."""
         self._waiting.setdefault(check.tenant_id, deque()).append(check)
         if self._serving is None:
             if self._retirement is not None:
@@ -51,11 +51,11 @@ class CheckQueue:
             self._serving = asyncio.create_task(self._serve())
 
     def remove(self, tenant_id: TenantId) -> list[Check]:
-        """Take the waiting checks of a tenant out."""
+        """Remove and return the waiting checks of a tenant."""
         return list(self._waiting.pop(tenant_id, ()))
 
     async def close(self) -> None:
-        """End the child; who still waits is cancelled."""
+        """End the child and cancel the waiting checks."""
         if self._retirement is not None:
             self._retirement.cancel()
         if self._serving is not None:
@@ -71,7 +71,7 @@ class CheckQueue:
             check = self._next()
             try:
                 await self._answer(check)
-            except BaseException as error:  # a bug, or the end of this process: who waits must learn of it
+            except BaseException as error:  # a bug, or the end of this process: the waiter needs it
                 if isinstance(error, Exception):
                     check.answer.set_exception(error)
                     continue
