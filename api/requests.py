@@ -1,7 +1,7 @@
-"""Reading what a request carries: a JSON object from its body, and the things that the app holds. No rules of jobs.
+"""Reads what a request carries: the JSON object of its body, and the objects that the app holds.
 
-No body is read before its caller is known. Its values are counted before it is parsed: 4 MB within the bounds take at
-most 35 ms, so the loop parses them itself.
+No body is read before its caller is known. Its values are counted before parsing: 4 MB within the bounds parse in at
+most 35 ms, so the event loop does it itself.
 """
 
 from datetime import UTC, datetime
@@ -33,13 +33,13 @@ from tasks.wiring.web import WebServices
 
 
 class Body(BaseModel):
-    """A body whose fields are known; what else it holds is left alone."""
+    """A body with known fields; other fields are ignored."""
 
     model_config = ConfigDict(frozen=True, strict=True)
 
 
 class StrictBody(Body):
-    """A body in which an unknown field is a mistake."""
+    """A body in which an unknown field is an error."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
@@ -52,7 +52,7 @@ async def _json_object(request: Request, _: AnyCaller) -> JsonObject:
 
 
 async def _whole(request: Request) -> bytes:
-    """The body, which nothing keeps but who asked for it."""
+    """Return the body. Only the caller keeps it."""
     raw = bytearray()
     async for part in request.stream():
         raw += part
@@ -78,7 +78,7 @@ def _share(request: Request) -> MemoryShare:
 
 
 def parse(kind: type[Parsed], body: Any) -> Parsed:  # noqa: ANN401 - unparsed
-    """The body as its model. Raises InvalidRequest with the name of the first field that is wrong."""
+    """Validate the body as its model. Raises InvalidRequest with the name of the first wrong field."""
     try:
         return kind.model_validate(body)
     except ValidationError as error:
