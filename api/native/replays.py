@@ -1,4 +1,4 @@
-"""`/replays`: dead letters back to work as something that can be tried, watched, paced and stopped."""
+"""`/replays`: returns dead letters to work in a replay, which can be tried dry, watched, paced and stopped."""
 
 from datetime import UTC, datetime
 from typing import Annotated
