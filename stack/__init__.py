@@ -1,1 +1,1 @@
-"""The local stack: embedded Valkey and Postgres as our own children, and the Procfile under one supervisor."""
+"""Runs the local stack: embedded Valkey and Postgres as child processes, and the Procfile under one supervisor."""

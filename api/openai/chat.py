@@ -92,7 +92,7 @@ def _streamed(job: NewJob, intake: Intake, telling: Telling) -> Response:
 
 
 async def _cancel(job: NewJob, intake: Intake) -> None:
-    """Cancel the job of a client that left; its cost stays booked. If the store is unreachable, rescue ends the job."""
+    """Cancel the job of a client that left; its cost stays booked. An unreachable store leaves it to rescue."""
     try:
         await intake.cancel(job.id, job.tenant_id)
     except Unavailable:
