@@ -1,6 +1,6 @@
-"""`python -m bench.stack.bare_loop BASE_URL CALLS IN_FLIGHT`: the loop that everybody writes first, as a yardstick.
+"""`python -m bench.stack.bare_loop BASE_URL CALLS IN_FLIGHT`: a plain loop of the official client, as a yardstick.
 
-The official client as it comes, its own transport, so many calls in flight. Prints one JSON line: calls, wall seconds,
+Uses the client's own transport and defaults, with IN_FLIGHT calls at once. Prints one JSON line: calls, wall seconds,
 CPU seconds of this process.
 """
 
