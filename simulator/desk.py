@@ -1,4 +1,4 @@
-"""What is asked beside the calls: the models on offer, the meter, the bills, the shares of faults.
+"""Serves the routes beside the calls: models on offer, the meter, bills, shares of faults.
 
 GET /v1/models, /v1/models/{id}    GET /meter, /meter/bills?client_request_id=, /meter/hits, /meter/scripts
 POST /meter/reset    GET /scenarios    PUT /scenarios {name: share, ...} replaces all shares    GET /healthz
