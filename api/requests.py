@@ -88,7 +88,7 @@ def parse(kind: type[Parsed], body: Any) -> Parsed:  # noqa: ANN401 - unparsed
 
 
 def documented(kind: type[Body]) -> JsonObject:
-    """The part of the OpenAPI document that describes a body which `parse` reads."""
+    """Return the part of the OpenAPI document that describes a body of this model."""
     schema = kind.model_json_schema(ref_template="#/components/schemas/{model}")
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
@@ -127,7 +127,7 @@ CHAT_BODY: JsonObject = {
         },
     }
 }
-"""What we read of a chat completion request; every other field travels to the provider as it is."""
+"""Fields of a chat completion request that we read; all others go to the provider unchanged."""
 
 
 async def _services(request: Request) -> WebServices:
@@ -172,7 +172,7 @@ def new_job(
     idempotency_key: str | None,
     deadline_seconds: float = DEFAULT_DEADLINE_SECONDS,
 ) -> NewJob:
-    """The job that a body asks for. Raises InvalidRequest, UnknownModel and LaneForbidden."""
+    """Build the job that a body asks for. Raises InvalidRequest, UnknownModel and LaneForbidden."""
     origin = Origin(
         tenant_id=caller.tenant_id,
         job_id=new_job_id(),
@@ -185,5 +185,5 @@ def new_job(
 
 
 def unchecked_parts(job: NewJob, services: WebServices) -> list[str]:
-    """What of the job's contract is sent to the provider and not checked here."""
+    """Return the parts of the job's contract that are sent to the provider but not checked here."""
     return [] if job.contract is None else list(services.vocabulary.unchecked(job.contract.schema))

@@ -21,7 +21,7 @@ _CREATED_AT = 1_760_000_000
 def answer(
     provider: Provider, method: str, path: str, query: Mapping[str, str], *, raw: bytes, unix_now: float
 ) -> web.Response:
-    """Answer one question about the provider; raises Turned for an unknown path, model or scenario."""
+    """Answer one of these routes. Raises Turned for an unknown path, model or scenario."""
     match method, path:
         case "GET", _:
             found: object = _read(provider, path, query)

@@ -1,4 +1,4 @@
-"""Naive limiters, for comparison in the benchmark: they overrun or waste a quota.
+"""Naive limiters whose use of a quota the benchmark compares with that of the gate.
 
 Both wait for their turn and know no lanes. `OwnBucket` lives in each process, so every process has the whole limit.
 `FixedWindow` is shared and counts per minute, the unit of limits; when the minute turns, all waiters start at once.

@@ -1,4 +1,4 @@
-"""Builds valid, distinct jobs and attempts to store; callers vary single fields."""
+"""Builds valid, distinct jobs and attempts to store; tests and benchmarks vary single fields."""
 
 import uuid
 from datetime import UTC, datetime, timedelta
