@@ -1,4 +1,7 @@
-"""Builds the ASGI application. Its lifespan opens the services; it starts even while a store is unreachable."""
+"""Builds the ASGI application, which starts even while a store is unreachable.
+
+Its lifespan opens the services.
+"""
 
 import time
 from collections.abc import AsyncIterator, Callable

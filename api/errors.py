@@ -292,7 +292,7 @@ def _kind_of_rest(rested: JobResult) -> Kind:
 
 
 def _told(error: PenstockError) -> str:
-    """Return a message without addresses: a store's own text may contain one, so its class's docstring replaces it."""
+    """Return the message; for Unavailable its class's docstring, because a store's text may contain an address."""
     return (type(error).__doc__ or "") if isinstance(error, Unavailable) else error.message
 
 

@@ -12,7 +12,7 @@ IPV6_NETWORK_BITS = 64
 
 
 class Failures:
-    """A leaking count of failures per address. Clients of a proxy share its address, unless it forwards theirs."""
+    """A leaking count per address. Clients of a proxy share one, unless the proxy forwards theirs."""
 
     def __init__(self) -> None:
         self._counts: dict[str, tuple[float, float]] = {}

@@ -1,6 +1,7 @@
-"""Wraps every request: adds an id, bounds its body and memory, measures it. Pure ASGI, so that streams pass.
+"""Adds an id to every request, bounds its body and memory, measures it.
 
-The id is generated here and never taken from the caller, because support searches the logs by it.
+Pure ASGI, so that streams pass. The id is generated here and never taken from the caller, because support searches the
+logs by it.
 """
 
 import asyncio
@@ -164,7 +165,7 @@ class _Body:
         await self._send(message)
 
     async def _read_on(self) -> None:
-        """Read the rest: a client that is still sending sees a closed connection as a failure and reads no response."""
+        """Read the rest: a client that is still sending would take the closed connection for a failure."""
         with suppress(TimeoutError):
             async with asyncio.timeout(READ_ON_SECONDS):
                 while self._unread:

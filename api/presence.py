@@ -1,4 +1,4 @@
-"""Runs work only while its client is connected; cancels it when the client leaves, and leaves no task behind."""
+"""Runs work while its client is connected; a disconnect cancels it and leaves no task behind."""
 
 import asyncio
 from collections.abc import Coroutine

@@ -1,4 +1,4 @@
-"""`/dead-letters`: jobs that failed for good, why, and their replay. An operator reaches those of all tenants."""
+"""`/dead-letters`: jobs that failed for good, and their replay. Operators reach all tenants."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence

@@ -1,4 +1,4 @@
-"""Selects dead letters by the same names in a query and in a body, within the tenants that the caller may reach."""
+"""Selects dead letters by query or body, within the tenants that the caller may reach."""
 
 from typing import Annotated
 

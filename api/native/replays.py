@@ -1,4 +1,4 @@
-"""`/replays`: returns dead letters to work in a replay, which can be tried dry, watched, paced and stopped."""
+"""`/replays`: replays of dead letters, with dry run, progress, pacing and stop."""
 
 from datetime import UTC, datetime
 from typing import Annotated

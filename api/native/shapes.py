@@ -40,7 +40,7 @@ def job_object(job: JobView) -> JsonObject:
 
 
 def story_object(story: JobStory, *, content: bool = True) -> JsonObject:
-    """Return a job with request, reply and attempts; without `content`, omit what the attempts sent and received."""
+    """Return a job with request, reply and attempts; without `content`, omit the attempts' texts."""
     return job_object(story.job) | {
         "budget_steps": story.job.budget_steps,
         "request": story.body,

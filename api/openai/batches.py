@@ -1,4 +1,4 @@
-"""`/v1/batches`: create, follow and stop batches. Upkeep reads their files, so creating one returns at once."""
+"""`/v1/batches`: creating a batch returns at once, because upkeep reads its file later."""
 
 from typing import Annotated, Any, Literal
 

@@ -1,4 +1,4 @@
-"""`/v1/chat/completions`: a synchronous completion, plain or streamed. Its job runs here, with the usual states.
+"""`/v1/chat/completions`: a synchronous completion, plain or streamed. Its job runs here.
 
 The status is never 202, which SDKs take for an empty completion. To get a completion later, post to `/jobs`.
 """

@@ -1,4 +1,4 @@
-"""Writes the server-sent events of a chat completion: chunks, heartbeats, errors, the end, a whole reply in chunks."""
+"""Encodes the server-sent events of a chat completion."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Queues the events of one stream, bounded by bytes, so that a slow client delays its call and fills no memory."""
+"""Queues the events of one stream, bounded by bytes: a slow client delays only its own call."""
 
 import asyncio
 from collections import deque

@@ -1,4 +1,4 @@
-"""One HTTP connection: uvicorn's protocol over httptools, with time-outs and bounds on what a client may send.
+"""Adds time-outs and size bounds to uvicorn's httptools protocol.
 
 uvicorn has a time-out for idle connections only. Here reading a head, reading a body and writing a response have one
 each. `Server.on_tick` checks them ten times a second, which costs less than a timer for each.
@@ -176,7 +176,7 @@ class Connection(HttpToolsProtocol):
         self.transport.abort()
 
     def end(self) -> None:
-        """Close after a response. Where the request is incomplete, first give the client time to read the response."""
+        """Close after a response; if the request is incomplete, first let the client read it."""
         if not self.cycle.more_body or self._lingering_bytes is not None:
             self.transport.close()
             return

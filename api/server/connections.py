@@ -1,4 +1,4 @@
-"""Tracks all connections of the process: counts them, closes overdue ones, and makes room for new ones."""
+"""Counts all connections of the process, closes overdue ones, and admits new ones."""
 
 import asyncio
 import time

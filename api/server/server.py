@@ -1,4 +1,4 @@
-"""uvicorn's server with our connections: enforces their time-outs, and accepts only as many as have a place."""
+"""Extends uvicorn's server with connection time-outs and a bound on connections."""
 
 import asyncio
 import functools
