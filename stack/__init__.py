@@ -1,1 +1,1 @@
-"""Runs the local stack: embedded Valkey and Postgres as child processes, and the Procfile under one supervisor."""
+"""Runs embedded Valkey and Postgres, and the Procfile, under one supervisor."""

@@ -12,7 +12,7 @@ READ_BYTES = 4_096
 
 
 class Bell:
-    """Counts stop signals, and interrupts a wait when any signal comes, so that none is missed between two checks."""
+    """Counts stop signals and interrupts waits, so that no signal between two checks is missed."""
 
     def __init__(self) -> None:
         self.stops_asked = 0

@@ -124,7 +124,7 @@ def end_leftover(pid_file: Path, *, stop_signal: signal.Signals) -> None:
 
 
 def birth_mark(pid: int) -> str:
-    """Return when this process began, to distinguish it from a later one with the same pid; empty if it has ended."""
+    """Return when this process began, because pids are reused; empty if it has ended."""
     stat = Path(f"/proc/{pid}/stat")
     if Path("/proc/self/stat").exists():
         try:

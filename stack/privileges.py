@@ -1,4 +1,4 @@
-"""Chooses the user, programs and folder that Postgres runs with. It refuses root, so root needs another way.
+"""Chooses the user, programs and folder of Postgres, which refuses to run as root.
 
     ordinary user   as ourselves, data in the home folder
     root            in a user namespace that calls us `nobody`: data in the home folder, files stay ours
@@ -181,7 +181,7 @@ def shipped_programs() -> Path:
 
 
 def _works(offer: Privileges) -> bool:
-    """Run `postgres --version` this way, which tests the programs, their libraries and the path to them at once."""
+    """Run `postgres --version` this way, to test programs, libraries and path at once."""
     try:
         probe = subprocess.run(  # noqa: S603 - a program we ship
             offer.command("postgres", "--version"),

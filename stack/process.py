@@ -33,7 +33,7 @@ class RunningStack:
 
 @contextmanager
 def running_stack(home: Path, env: Mapping[str, str], *, workers: int = 1) -> Iterator[RunningStack]:
-    """Start a stack, wait until it is ready, and stop it at the end. Raises ServerFailed with the end of its log."""
+    """Start a stack, yield when ready, stop at the end. Raises ServerFailed with the end of its log."""
     home.mkdir(parents=True, exist_ok=True)
     port, log_path = free_port(PREFERRED_PORT) or free_port(), home / "up.log"
     if port is None:
