@@ -1,1 +1,1 @@
-"""Implements `penstock bench`: measures this machine, each figure beside a reference run in the same minute."""
+"""Implements `penstock bench`; each figure has a reference run in the same minute."""

@@ -11,7 +11,7 @@ from stack.home import free_port
 
 @contextmanager
 def provider(words: Sequence[str], env: Mapping[str, str]) -> Iterator[int]:
-    """Start the simulator with these arguments; yields its port. Raises PenstockError where it does not listen."""
+    """Start the simulator; yields its port. Raises PenstockError where it does not listen."""
     port = free_port()
     process = subprocess.Popen(
         [sys.executable, "-m", "simulator", "--port", str(port), "--die-with-parent", *words],

@@ -1,4 +1,4 @@
-"""`python -m bench.gate.drivers SPEC`: light processes that ask a gate, call a provider and settle, as workers do.
+"""`python -m bench.gate.drivers SPEC`: runs light processes that admit, call and settle.
 
 Each process has its own gate, connections and clock. Every waiter waits for one grant after another; calls run beside
 it. Prints one JSON list: what each process measured.

@@ -1,4 +1,4 @@
-"""Cases of lanes under contention: critical jobs and the shares of other lanes, beside a gate without lanes."""
+"""Cases of lanes under contention, beside a gate without lanes."""
 
 from bench.gate.drivers import Load
 from bench.gate.stage import PROCESSES, Case

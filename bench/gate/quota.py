@@ -1,4 +1,4 @@
-"""Cases of quota use: how much sixteen processes use and how often the provider refuses, beside naive limiters."""
+"""Cases of quota use and refusals with sixteen processes, beside naive limiters."""
 
 from bench.gate.drivers import Load
 from bench.gate.stage import Case

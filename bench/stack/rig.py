@@ -1,4 +1,4 @@
-"""Runs a whole stack to measure: its own servers, a provider for each of two models, and a backlog filled by SQL.
+"""Runs a stack to measure, with a provider per model and a backlog filled by SQL.
 
 Work is counted in ledger entries above an id, one per answered job, so that no count reads the backlog.
 """

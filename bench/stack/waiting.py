@@ -1,4 +1,4 @@
-"""Measures that waiting jobs take no memory or slots: ten thousand of a frozen model, beside another model.
+"""Measures memory and slots that ten thousand waiting jobs of a frozen model take.
 
 Both models have a backlog and a limit that binds. Then one is frozen, as by a 429 with a retry-after, and the other
 goes on. Memory is that of all worker processes; held jobs are those in their slots.

@@ -1,10 +1,11 @@
-"""Times an operator's questions about a million dead letters: `python -m bench.store.dead_letters DATABASE_URL`.
+"""Times queries over a million dead letters.
 
-Fills an empty database of its own name with a million dead letters of 200 causes, and asks each question three times;
-the worst counts. Grouping reads every letter (Parallel Seq Scan of 55,000 pages, or Parallel Index Only Scan of half as
-many where most jobs are others), so page reads dominate its time. "first" comes right after the load: the first reader
-of a page marks what is committed there, and the marks of 25,000 pages are logged as well. "fresh" is before the table
-was vacuumed. On two cores that others use too: first 0.65 to 0.83 s, fresh 0.4 s, then 0.4 s.
+Run by `python -m bench.store.dead_letters DATABASE_URL`. Fills an empty database of its own name with a million dead
+letters of 200 causes, and runs each query three times; the worst counts. Grouping reads every letter (Parallel Seq Scan
+of 55,000 pages, or Parallel Index Only Scan of half as many where most jobs are others), so page reads dominate its
+time. "first" comes right after the load: the first reader of a page marks what is committed there, and the marks of
+25,000 pages are logged as well. "fresh" is before the table was vacuumed. On two cores that others use too: first 0.65
+to 0.83 s, fresh 0.4 s, then 0.4 s.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
-"""Compares grouped commits with one commit per job: jobs claimed and finished per second, on servers of its own.
+"""Compares claiming and finishing jobs in grouped commits with one commit per job.
 
-Run by `python -m bench.store.finish [IN_FLIGHT]` (default 64, in one process, as in a worker). Postgres is durable, as
-the product starts it; the settings are queried and printed. Rounds are interleaved and the best of each counts. Fails
-where finishing is less than five times as fast.
+Run by `python -m bench.store.finish [IN_FLIGHT]` (default 64, in one process, as in a worker), on servers of its own.
+Postgres is durable, as the product starts it; the settings are queried and printed. Rounds are interleaved and the best
+of each counts. Fails where finishing in groups is less than five times as fast.
 
     grouped        what the pipeline calls: `GroupedJobs` makes one commit of what gathers during a flush
     one by one     the same statements, one transaction per job, as many in flight on the same pool

@@ -1,4 +1,4 @@
-"""Times an audit and a rebuild after a month of a million attempts: with everything sealed, and with nothing.
+"""Times audit and rebuild of a month of a million attempts, sealed and unsealed.
 
 Run by `python -m bench.store.reconciliation [ATTEMPTS]`, on servers of its own. Both are timed in one run. Fails where
 either takes sealed more than a tenth of its unsealed time.

@@ -1,8 +1,9 @@
-"""Measures the errors and the time of prompt estimates: predict, then learn, over generated prompts of 13 kinds.
+"""Measures error and time of prompt estimates over generated prompts of 13 kinds.
 
-Run by `python -m bench.tokens.estimates`. True counts come from the simulator's rule of four characters, from the
-tests' own counter, and from real vocabularies where the package bpe-openai, which ships them, is installed. Real
-prompts are more varied than these, so the order of the rows means more than their figures.
+Run by `python -m bench.tokens.estimates`. Each prompt is predicted, then learned. True counts come from the simulator's
+rule of four characters, from the tests' own counter, and from real vocabularies where the package bpe-openai, which
+ships them, is installed. Real prompts are more varied than these, so the order of the rows means more than their
+figures.
 """
 
 import statistics
