@@ -1,4 +1,4 @@
-"""Draws repeatable random numbers from a seed and the purpose of the draw. Has no state and reads no clock."""
+"""Draws repeatable random numbers from a seed and a purpose, without state or clock."""
 
 from hashlib import blake2b
 

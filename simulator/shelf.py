@@ -1,4 +1,4 @@
-"""Stores completions sent with `store: true`, so that a client can look for an answer that it never received."""
+"""Stores completions sent with `store: true`, so that clients can find a lost answer."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
