@@ -1,4 +1,7 @@
-"""Selects dead letters by query or body, within the tenants that the caller may reach."""
+"""Selects dead letters within the tenants that the caller may reach.
+
+A query and a body use the same names.
+"""
 
 from typing import Annotated
 

@@ -1,6 +1,7 @@
-"""`/v1/chat/completions`: a synchronous completion, plain or streamed. Its job runs here.
+"""`/v1/chat/completions`: a synchronous completion, plain or streamed.
 
-The status is never 202, which SDKs take for an empty completion. To get a completion later, post to `/jobs`.
+Its job has the same states as any other and runs in this process. The status is never 202, which SDKs take for an empty
+completion. To get a completion later, post to `/jobs`.
 """
 
 import structlog
