@@ -1,4 +1,4 @@
-"""How things are written as JSON answers: times, pages and objects. Decides nothing."""
+"""Writes JSON responses: times, pages and objects."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -18,22 +18,25 @@ PRINTABLE = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "%")
 
 
 class Json(Response):
-    """A JSON answer, digit for digit as it is stored; datetimes and string enums are written too."""
+    """A JSON response that keeps stored digits as they are; also writes datetimes and string enums."""
 
     media_type = "application/json"
 
     def render(self, content: Any) -> bytes:  # noqa: ANN401 - any JSON value
-        """Bytes of the value."""
+        """Encode the value."""
         return dumps(content, orjson.OPT_UTC_Z)
 
 
 def header_value(text: str) -> str:
-    """Text of anybody's as the value of a header: what is not printable ASCII is percent-encoded."""
+    """Percent-encode what is not printable ASCII, so that any text can be a header value."""
     return quote(text, safe=PRINTABLE)
 
 
 def page(rows: Sequence[Row], limit: int, show: Callable[[Row], JsonObject]) -> Json:
-    """A cursor page of up to `limit`; the caller asked the store for one row more to learn whether there are."""
+    """Return a cursor page of up to `limit` rows.
+
+    The caller queries one row more than `limit`, which shows whether there is a next page.
+    """
     shown = [show(row) for row in rows[:limit]]
     return Json(
         {
@@ -47,22 +50,22 @@ def page(rows: Sequence[Row], limit: int, show: Callable[[Row], JsonObject]) -> 
 
 
 def whole(rows: Sequence[JsonObject]) -> Json:
-    """A list that has no pages."""
+    """Return a list without pagination."""
     return Json({"object": "list", "data": list(rows), "has_more": False})
 
 
 def unix(moment: datetime | None) -> int | None:
-    """Whole seconds, as OpenAI writes times."""
+    """Convert to whole Unix seconds, as OpenAI writes times."""
     return None if moment is None else int(moment.timestamp())
 
 
 def known(found: Row | None, what: str, name: str) -> Row:
-    """The thing itself. Raises NotFound, also for what belongs to somebody else."""
+    """Return the row. Raises NotFound where there is none, or where it belongs to another tenant."""
     if found is None:
         raise NotFound(f"There is no {what} with the id '{name}'.", param="id")
     return found
 
 
 def checked_id(name: str, what: str) -> str:
-    """An id that could be one. Raises NotFound for text that no store should be asked about."""
+    """Return an id of valid form. Raises NotFound for other text, so that no store is queried with it."""
     return known(name if ID.fullmatch(name) else None, what, name.encode("ascii", "replace").decode()[:128])

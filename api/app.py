@@ -1,4 +1,7 @@
-"""Builds the ASGI application. Its lifespan opens the services; it starts even while a store is away."""
+"""Builds the ASGI application, which starts even while a store is unreachable.
+
+Its lifespan opens the services.
+"""
 
 import time
 from collections.abc import AsyncIterator, Callable
@@ -60,7 +63,7 @@ def create_app(settings: Settings, catalogue: Catalogue, open_services: OpenServ
         description="LLM completion jobs at the full speed of a provider quota and never past a budget.",
         lifespan=lifespan,
         responses={"default": ERROR_ANSWER},
-        docs_url=None,  # ours loads nothing from elsewhere
+        docs_url=None,  # our own page loads nothing from third parties
         redoc_url=None,
     )
     app.state.settings = settings

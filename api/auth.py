@@ -1,9 +1,9 @@
-"""Who is calling: a bearer key becomes a tenant and its rights.
+"""Authenticates callers: a bearer key becomes a tenant and its rights.
 
-A key is looked up by its digest, so neither time nor error tells how much of it was right. What was found is believed
-for `BELIEVED_SECONDS`, so that a revocation acts within that. Wrong keys are remembered for a few seconds, counted by
-the address that they come from, and looked up a few at a time, so that guessing costs others nothing; a key that was
-right before is looked up whatever else comes from its address.
+Keys are looked up by digest, so neither timing nor the error reveals how much of a guess was right. A valid key is
+cached for `BELIEVED_SECONDS`; a revocation takes effect within that time. So that guessing costs other callers nothing,
+wrong keys are cached for a few seconds, counted by source address, and looked up a few at a time. A key that was valid
+before is looked up even when its address has too many failures.
 """
 
 import hashlib
@@ -31,26 +31,26 @@ BELIEVED_SECONDS = 1.0
 MOST_BELIEVED = 10_000
 MOST_SECRET_CHARACTERS = 512
 DISBELIEVED_SECONDS = 5.0
-"""How long a wrong key is wrong without a look: about the time in which a client repeats itself."""
+"""How long a wrong key is rejected without a look-up: about the time in which a client retries."""
 UNKNOWN_LOOK_UPS = 2
-"""Of the pool's eight connections, what keys that nobody has seen before may use at once."""
+"""Connections that look-ups of unknown keys may use at once, of the pool's eight."""
 
 
 class Keys(Protocol):
-    """Where API keys are looked up."""
+    """Looks up API keys."""
 
     async def find(self, secret: str) -> StoredKey | None:
-        """The key with this secret, unless it was revoked. Raises PostgresUnavailable."""
+        """Return the key with this secret, unless it was revoked. Raises PostgresUnavailable."""
 
     async def tenants(self) -> frozenset[str]:
-        """The tenants that exist. Raises PostgresUnavailable."""
+        """Return all tenants. Raises PostgresUnavailable."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Caller:
-    """Whose request this is. `named` says that an operator chose the tenant for this request.
+    """The caller of a request. `named`: an operator chose the tenant for this request.
 
-    `key_lanes` are those that the key names in its scopes; None where it names none.
+    `key_lanes` are the lanes that the key's scopes name; None where they name none.
     """
 
     tenant_id: TenantId
@@ -60,11 +60,11 @@ class Caller:
 
     @property
     def tenant_scope(self) -> TenantId | None:
-        """Whose things it may change: its tenant's, or everybody's for an operator who named none."""
+        """Tenant whose resources the caller may change; None (all) for an operator who named no tenant."""
         return None if self.is_operator and not self.named else self.tenant_id
 
     def lanes_of(self, share: TenantShare) -> frozenset[Lane]:
-        """Lanes that it may use: those of its key that its tenant may use too; all of them for an operator."""
+        """Return the usable lanes: those of the key that the tenant may use too; all for an operator."""
         if self.is_operator:
             return EVERY_LANE
         return share.lanes if self.key_lanes is None else share.lanes & self.key_lanes
@@ -92,7 +92,7 @@ class Authenticator:
         self._unknown = Semaphore(UNKNOWN_LOOK_UPS)
 
     async def caller(self, secret: str, wanted_tenant: str | None = None, *, address: str = "") -> Caller:
-        """Who holds this secret.
+        """Return the caller that holds this secret.
 
         Raises Unauthenticated, TooManyFailures, Forbidden, NotFound and PostgresUnavailable.
         """
@@ -107,7 +107,7 @@ class Authenticator:
         return Caller(tenant_id=TenantId(wanted_tenant), is_operator=True, named=True)
 
     async def check_scraper(self, secret: str, *, address: str = "") -> None:
-        """Let the scrape key and operators in.
+        """Accept the scrape key and operators' keys.
 
         Raises Unauthenticated, TooManyFailures, Forbidden and PostgresUnavailable.
         """
@@ -117,11 +117,11 @@ class Authenticator:
             raise Forbidden("Metrics need the scrape key, or a key with the operator scope.")
 
     def forget(self) -> None:
-        """Believe nothing any more without a look, because a key was revoked."""
+        """Expire all cached keys, because a key was revoked."""
         self._believed = {digest: (0.0, caller) for digest, (_, caller) in self._believed.items()}
 
     async def _check_tenant(self, name: str) -> None:
-        """Tenants are never removed, so one that was seen is there."""
+        """Raise NotFound for an unknown tenant. Seen names are cached: tenants are never removed."""
         if name not in self._seen_tenants:
             self._seen_tenants = await self._keys.tenants()
         if name not in self._seen_tenants:
@@ -139,7 +139,7 @@ class Authenticator:
         return await self._look_up(secret, digest)
 
     async def _stranger(self, secret: str, digest: bytes, address: str) -> Caller:
-        """The holder of a key that nobody has used here. One that is wrong counts against its address."""
+        """Look up a key that is not cached. A wrong key counts against its address."""
         now = self._clock()
         if self._failures.too_many(address, now):
             raise TooManyFailures

@@ -1,7 +1,7 @@
-"""The one place where HTTP statuses are known: every error becomes OpenAI's error object with all four keys.
+"""Maps every error to its HTTP status and to OpenAI's error object with all four keys.
 
-SDKs retry 408, 409, 429 and 5xx by themselves, so an answer that repeating would not change, or would be paid twice,
-says `x-should-retry: false`. Nothing here ever shows a traceback or an address.
+No other module knows statuses. SDKs retry 408, 409, 429 and 5xx by themselves, so a response carries `x-should-retry:
+false` where a retry would change nothing or be paid twice. No response shows a traceback or an address.
 """
 
 from collections.abc import Mapping
@@ -40,15 +40,15 @@ from schemas.reply import TroubleKind
 from schemas.states import JobState
 
 CLIENT_GONE = 499
-"""Nobody reads it; measurements do."""
+"""The client has left, so this status is only seen in metrics."""
 STORE_AWAY_SECONDS = 5
 LIMIT_SECONDS = 2
 STILL_RUNNING_SECONDS = 1
 BUSY_SECONDS = 2
-"""Requests of a moment end within it, so that their connections and memory are free again."""
+"""Short requests end within it, which frees their connections and memory."""
 FAILURES_SECONDS = 1
 QUOTA_SECONDS = 5
-"""Jobs and batches end slower than calls; what is counted is believed for a second."""
+"""Longer than for calls, because jobs and batches end slower. Counts are cached for a second."""
 
 REQUEST, QUOTA, LIMIT = "invalid_request_error", "insufficient_quota", "rate_limit_error"
 SERVER, OVERLOADED, OUTPUT = "server_error", "service_unavailable_error", "invalid_output_error"
@@ -87,7 +87,7 @@ class NotCompleted(PenstockError):  # noqa: N818 - reads as what became of the j
 
 
 def reply_of(rested: JobResult) -> JsonObject:
-    """The reply of a completed job. Raises NotCompleted for every other end."""
+    """Return the reply of a completed job. Raises NotCompleted for every other end."""
     if rested.state is not JobState.COMPLETED or rested.reply is None:
         raise NotCompleted(rested)
     return rested.reply
@@ -95,7 +95,7 @@ def reply_of(rested: JobResult) -> JsonObject:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """How one family of errors is told. `code` None: the error's own."""
+    """How a family of errors is reported. `code` None: use the error's own code."""
 
     status: int
     type: str
@@ -136,7 +136,7 @@ UNUSABLE = Kind(422, OUTPUT, retry=NEVER)
 UPSTREAM = Kind(502, SERVER, retry=NEVER)
 
 ACCOUNT_REFUSED = Kind(503, OVERLOADED, "provider_account_refused", retry=NEVER)
-"""The provider refuses the key or the money of our account: nothing that the caller could change, or wait for."""
+"""The provider refuses our account's key or payment. The caller can neither fix it nor wait for it."""
 
 BY_REASON: Mapping[str, Kind] = {
     DeadReason.INVALID_OUTPUT: UNUSABLE,
@@ -166,7 +166,7 @@ BY_REASON: Mapping[str, Kind] = {
     RefusalReason.STALE_WINDOW: Kind(503, OVERLOADED, retry_after_seconds=STORE_AWAY_SECONDS),
     RefusalReason.NOT_READY: Kind(503, OVERLOADED, retry_after_seconds=STORE_AWAY_SECONDS),
 }
-"""Why a synchronous job ended without an answer; an ambiguous one may have been billed, so no SDK repeats it."""
+"""Why a synchronous job ended without a reply. An ambiguous one may have been billed, so SDKs must not retry it."""
 
 BY_STATE: Mapping[JobState, Kind] = {
     JobState.EXPIRED: Kind(504, SERVER, "deadline_exceeded", retry=NEVER),
@@ -188,7 +188,7 @@ BUG: JsonObject = {
         "code": "internal_error",
     }
 }
-"""What is told of a bug, which is as little as possible."""
+"""The response to a bug: it reveals as little as possible."""
 
 
 ERROR_ANSWER: dict[str, Any] = {
@@ -214,31 +214,31 @@ ERROR_ANSWER: dict[str, Any] = {
         }
     },
 }
-"""How the OpenAPI document describes every answer that is not the one asked for."""
+"""Describes every error response in the OpenAPI document."""
 
 
 def kind_of(error: PenstockError) -> Kind:
-    """The family's way of being told."""
+    """Return how errors of this family are reported."""
     if isinstance(error, NotCompleted):
         return _kind_of_rest(error.rested)
     return next(kind for family, kind in BY_FAMILY if isinstance(error, family))
 
 
 def error_object(error: PenstockError) -> JsonObject:
-    """OpenAI's error object, for a body or for an SSE event."""
+    """Return OpenAI's error object, for a body or an SSE event."""
     kind = kind_of(error)
     code = kind.code or (error.rested.dead_reason if isinstance(error, NotCompleted) else error.code)
     return _object(_told(error), kind.type, error.param, code)
 
 
 def answer(error: PenstockError) -> Json:
-    """The whole answer."""
+    """Return the complete error response."""
     kind = kind_of(error)
     return Json(error_object(error), status_code=kind.status, headers=_headers(kind))
 
 
 def unready(checks: Mapping[str, str | None]) -> Json:
-    """What a readiness probe is told when something is wrong; `checks` has it name by name."""
+    """Return a failed readiness probe's response. `checks` maps each check to its complaint, or None."""
     wrong = " ".join(f"{name}: {complaint}" for name, complaint in checks.items() if complaint)
     told = _object(wrong, OVERLOADED, None, "not_ready")
     headers = {"retry-after": str(STORE_AWAY_SECONDS)}
@@ -246,7 +246,7 @@ def unready(checks: Mapping[str, str | None]) -> Json:
 
 
 def install(app: FastAPI) -> None:
-    """Let every way of failing end in OpenAI's shape."""
+    """Make every error end in OpenAI's shape."""
     app.add_exception_handler(PenstockError, _penstock_error)
     app.add_exception_handler(RequestValidationError, _wrong_parameter)
     app.add_exception_handler(HTTPException, _http_error)
@@ -278,7 +278,7 @@ async def _http_error(request: Request, error: Exception) -> Json:
 
 
 async def _bug(request: Request, _: Exception) -> Json:
-    """The server logs the traceback, which it gets after us."""
+    """Answer a bug. The server logs its traceback afterwards."""
     request_id = request.scope.get("state", {}).get("request_id", "")
     return Json(BUG, status_code=500, headers={"x-request-id": request_id, "x-should-retry": "false"})
 
@@ -292,7 +292,7 @@ def _kind_of_rest(rested: JobResult) -> Kind:
 
 
 def _told(error: PenstockError) -> str:
-    """What a store said may name its address, so the class of its condition speaks for it."""
+    """Return the message; for Unavailable its class's docstring, because a store's text may contain an address."""
     return (type(error).__doc__ or "") if isinstance(error, Unavailable) else error.message
 
 

@@ -1,18 +1,18 @@
-"""Counts wrong API keys by the address that they come from, so that guessing is slow and costs no look-ups."""
+"""Counts wrong API keys by source address, so that guessing is slow and costs no look-ups."""
 
 import ipaddress
 
 FAILURES_PER_SECOND = 20
-"""More than a broken client makes that retries, and too few to load the database (310 a second made others wait)."""
+"""More than a broken client's retries, and too few to load the database (310 a second delayed other callers)."""
 FAILURE_BURST = 20
 MOST_ADDRESSES = 10_000
-"""About 2 MB; beyond, the address that failed first is forgotten."""
+"""About 2 MB. Beyond it, the address whose last failure is oldest is forgotten."""
 IPV6_NETWORK_BITS = 64
-"""What one customer of a provider has to choose addresses from."""
+"""The part of an IPv6 address that one subscriber cannot choose freely."""
 
 
 class Failures:
-    """A leaking count for each address. An address behind a proxy is the proxy's, unless it says whose it is."""
+    """A leaking count per address. Clients of a proxy share one, unless the proxy forwards theirs."""
 
     def __init__(self) -> None:
         self._counts: dict[str, tuple[float, float]] = {}
@@ -21,11 +21,11 @@ class Failures:
         return len(self._counts)
 
     def too_many(self, address: str, now: float) -> bool:
-        """Whether this address has to wait before it may try another key."""
+        """Whether this address must wait before it may try another key."""
         return self._count(network_of(address), now) >= FAILURE_BURST
 
     def add(self, address: str, now: float) -> None:
-        """A wrong key came from this address."""
+        """Count a wrong key from this address."""
         network = network_of(address)
         count = self._count(network, now) + 1
         self._counts.pop(network, None)
@@ -39,7 +39,7 @@ class Failures:
 
 
 def network_of(address: str) -> str:
-    """The address, or of an IPv6 address the network that it is chosen from."""
+    """Return an IPv4 address as it is, and the /64 network of an IPv6 address."""
     if ":" not in address:
         return address
     try:

@@ -23,39 +23,39 @@ from storage.ledger.unresolved import SuspenseTotal
 from storage.queue.waiting_counts import MOST_COUNTED
 
 BELIEVED_SECONDS = 10.0
-"""Counting a backlog of a million takes a good part of a second, however many scrapers ask."""
+"""Counting a backlog of a million takes a good part of a second, so scrapers share a reading for this long."""
 
 UNLABELLED_KINDS = frozenset({"user", "batch", "prompt"})
-"""Kinds of budget scopes that stand in no label by their names."""
+"""Scope kinds whose names must not become labels."""
 
 AMOUNTS = ("limit_usd", "settled_usd", "reserved_usd")
 FIGURES = ("configured", "learned", "effective", "used")
 
 
 class Watch(Protocol):
-    """What the gauges show: limits and budgets of now, and whether work can be done."""
+    """What the gauges read: limits and budgets as of now, and readiness."""
 
     async def check(self) -> Mapping[str, str | None]:
-        """Name of each thing that work needs, and what is wrong with it."""
+        """Map each dependency to its complaint, or None."""
 
     async def limits(self) -> Sequence[JsonObject]:
-        """Per target and limit: configured, learned, effective, used, and who waits. Raises RedisUnavailable."""
+        """Per target and limit: configured, learned, effective, used, and waiting jobs. Raises RedisUnavailable."""
 
     async def budgets(self) -> Sequence[JsonObject]:
         """Per scope and window: limit, settled, reserved. Raises RedisUnavailable."""
 
     async def suspense(self) -> Sequence[SuspenseTotal]:
-        """How much is unresolved, by account. Raises PostgresUnavailable."""
+        """Unresolved charges by account. Raises PostgresUnavailable."""
 
     async def thresholds(self) -> Mapping[tuple[str, int], int]:
-        """How often each scope has passed each percentage. Raises PostgresUnavailable."""
+        """How often each scope passed each percentage. Raises PostgresUnavailable."""
 
     async def depths(self) -> Mapping[tuple[Lane, JobState], int]:
-        """How many jobs are not terminal, by lane and state. Raises PostgresUnavailable."""
+        """Count jobs that are not terminal, by lane and state. Raises PostgresUnavailable."""
 
 
 class ServiceGauges:
-    """The last reading as text, renewed when it is older than `BELIEVED_SECONDS`."""
+    """Caches the last reading as text, for `BELIEVED_SECONDS`."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -63,7 +63,7 @@ class ServiceGauges:
         self._stale_at = float("-inf")
 
     async def text(self, watch: Watch) -> bytes:
-        """The gauges in Prometheus' text format. Several askers at once cost one reading."""
+        """Return the gauges in Prometheus' text format. Concurrent scrapers share one reading."""
         if self._clock() >= self._stale_at:
             self._stale_at = self._clock() + BELIEVED_SECONDS
             self._text = _text_of([metric async for metric in _read(watch)])
@@ -71,7 +71,7 @@ class ServiceGauges:
 
 
 class _Known(Collector):
-    """A collector of what was read before."""
+    """Collects metrics that were read before."""
 
     def __init__(self, metrics: Iterable[Metric]) -> None:
         self._metrics = metrics

@@ -1,7 +1,7 @@
-"""Counts the memory that requests take, and refuses what is beyond the budget of the process.
+"""Counts the memory that requests take, and refuses requests beyond the budget of the process.
 
-A tenant may take as much as it leaves free: at most a half of the budget, and a half of what other tenants left. So no
-tenant refuses the requests of others. Operators may take all of it.
+A tenant may take at most half of the budget, and at most half of what other tenants left. So no tenant can cause
+refusals for others. Operators may take all of it.
 """
 
 from collections import Counter
@@ -11,19 +11,19 @@ from schemas.ids import TenantId
 from storage.dead_letters.reads import MAX_LETTER_BYTES
 
 BODY_WEIGHT = 2
-"""A body and the strings that are parsed from it are held at the same time."""
+"""A body and the strings parsed from it are in memory at the same time."""
 VALUE_BYTES = 128
-"""What a parsed value takes beyond its text: an empty object or list 64 to 88, one with an entry about 230."""
+"""Memory of a parsed value beyond its text: an empty object or list takes 64 to 88, one with an entry about 230."""
 DOWNLOAD_BYTES = 2_000_000
-"""Of a file that goes out: a chunk of a megabyte, once from the database and once on its way."""
+"""Per download: a chunk of a megabyte, once from the database and once on its way out."""
 UPLOAD_BYTES = 2_000_000
-"""Of a file that comes in: a chunk that is gathered, and the same on its way to the database."""
+"""Per upload: a chunk being gathered, and the same on its way to the database."""
 EXPORT_BYTES = 3 * MAX_LETTER_BYTES
-"""Of dead letters that go out: the text of one from the database, its values, and its line."""
+"""Per export of dead letters: the text of one from the database, its values, and its line."""
 
 
 class MemoryBudget:
-    """What all requests of the process take together, and what those of each tenant take of it."""
+    """Memory that all requests of the process take together, and those of each tenant."""
 
     def __init__(self, most_bytes: int) -> None:
         self.most_bytes = most_bytes
@@ -32,18 +32,18 @@ class MemoryBudget:
 
     @property
     def free_bytes(self) -> int:
-        """What nobody has taken."""
+        """Bytes that no request has taken."""
         return self.most_bytes - self._taken_bytes
 
     def check(self, size: int, tenant_id: TenantId | None) -> None:
-        """Raises Busy where so much could not be taken now."""
+        """Raise Busy where this size could not be taken now."""
         after = self.free_bytes - size
         least_left = 0 if tenant_id is None else self._by_tenant[tenant_id] + size
         if after < least_left:
             raise Busy
 
     def change(self, size: int, tenant_id: TenantId | None) -> None:
-        """Count bytes that are taken, or less than 0 of them that are given back."""
+        """Count bytes as taken; a negative size gives them back."""
         self._taken_bytes += size
         if tenant_id is None:
             return
@@ -53,7 +53,7 @@ class MemoryBudget:
 
 
 class MemoryShare:
-    """What one request takes, until it is answered."""
+    """Memory that one request takes, until it is answered."""
 
     def __init__(self, budget: MemoryBudget) -> None:
         self._budget = budget
@@ -61,26 +61,26 @@ class MemoryShare:
         self._tenant_id: TenantId | None = None
 
     def count_for(self, tenant_id: TenantId) -> None:
-        """Count what the request takes for a tenant too, and not for the process only."""
+        """From now on, count what the request takes for this tenant as well as for the process."""
         self._budget.change(-self._bytes, self._tenant_id)
         self._tenant_id = tenant_id
         self._budget.change(self._bytes, tenant_id)
 
     def take(self, size: int) -> None:
-        """Take more. Raises Busy, and takes nothing, where the budget or the tenant's part of it has no more."""
+        """Take more. Raises Busy, and takes nothing, where the budget or the tenant's part of it is exhausted."""
         self.check(size)
         self._budget.change(size, self._tenant_id)
         self._bytes += size
 
     def take_buffers(self, size: int) -> None:
-        """Take what a stream holds, or all that the tenant may take where that is less. Raises Busy.
+        """Take a stream's buffers, or all that the tenant may take where that is less. Raises Busy.
 
-        A small budget so lets one stream pass after another, and refuses none for ever.
+        So a small budget serves streams one after another instead of refusing them for ever.
         """
         self.take(min(size, self._budget.most_bytes // (1 if self._tenant_id is None else 2)))
 
     def check(self, size: int) -> None:
-        """Raises Busy where so much could not be taken now."""
+        """Raise Busy where this size could not be taken now."""
         self._budget.check(size, self._tenant_id)
 
     def release(self) -> None:

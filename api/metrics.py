@@ -6,7 +6,7 @@ BUCKETS_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 
 
 
 class Metrics:
-    """Latency per route and status, and what is under way. A route is its template, so ids make no series."""
+    """Latency per route and status, and requests in flight. Labelled by route template, so ids create no series."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -23,13 +23,13 @@ class Metrics:
         )
 
     def answered(self, *, method: str, route: str, status: int, seconds: float) -> None:
-        """Count one answer."""
+        """Count one response."""
         self._seconds.labels(method=method, route=route, status=str(status)).observe(seconds)
 
     def abandoned(self) -> None:
-        """Count one that nobody waited for."""
+        """Count a request whose client left before the response."""
         self._abandoned.inc()
 
     def text(self) -> bytes:
-        """Everything in Prometheus' text format."""
+        """Return all metrics in Prometheus' text format."""
         return generate_latest(self._registry) + generate_latest(REGISTRY)

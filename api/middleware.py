@@ -1,6 +1,7 @@
-"""Around every request: an id, caps on its body and its memory, a measurement. Pure ASGI, so that streams pass.
+"""Adds an id to every request, bounds its body and memory, measures it.
 
-The id is ours, never the caller's: it is what support will look for in the logs, so nobody else may choose it.
+Pure ASGI, so that streams pass. The id is generated here and never taken from the caller, because support searches the
+logs by it.
 """
 
 import asyncio
@@ -21,22 +22,22 @@ from schemas.errors import PenstockError
 log = structlog.get_logger()
 
 FORM_OVERHEAD_BYTES = 1_000_000
-"""What a form may weigh besides its file."""
+"""Bytes that a form may have besides its file."""
 FILE_PATHS = frozenset({"/v1/files", "/dead-letters/import"})
-"""Where what is sent is a stream of lines, and never held whole."""
+"""Paths whose bodies are streams of lines, never held whole."""
 PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
-"""Asked every few seconds by machines; a line each would bury the others."""
+"""Polled every few seconds; logged at debug level only, because they would bury other lines."""
 SMALL_BODY_BYTES, READ_ON_SECONDS = 64_000, 1.0
-"""A body that is read to its end before an answer that does not need it, and for how long at most."""
+"""A body up to this size is read to its end, for at most this long, before a response that does not need it."""
 SHARE = "memory"
-"""In the state of each request: what it takes of the budget."""
+"""Key of the request's memory share in its state."""
 METHODS = frozenset({"GET", "POST", "DELETE", "PUT", "PATCH", "HEAD", "OPTIONS"})
 
 
 class Frame:
-    """The outermost middleware. `cap_bytes` says how large the body of a path may be.
+    """The outermost middleware. `cap_bytes` returns the largest body of a path.
 
-    `closed` is called with each request whose answer has ended.
+    `closed` is called with the scope of each request whose response has ended.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class Frame:
         self._clock = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request, or pass on what is none."""
+        """Answer an HTTP request; pass other scopes on."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -107,9 +108,9 @@ class Frame:
 
 
 class _Body:
-    """The body of one request as it is read: bounded, and its memory counted.
+    """The body of one request as it is read, with bounds on its size and memory.
 
-    Where the answer begins before all of it was read, the connection ends with the answer: the rest is nobody's.
+    Where the response begins before all of the body was read, the connection closes after the response.
     """
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, share: MemoryShare, *, most_bytes: int) -> None:
@@ -127,14 +128,14 @@ class _Body:
         self._seen_bytes = 0
 
     def check(self) -> None:
-        """Refuse before anything is read. Raises BodyTooLarge and Busy."""
+        """Refuse a body before reading it. Raises BodyTooLarge and Busy."""
         if self._announced_bytes > self._most_bytes:
             raise _too_large(self._most_bytes)
         if self._announced_bytes and not self._streams:
             self._share.check(self._announced_bytes * BODY_WEIGHT)
 
     async def receive(self) -> Message:
-        """More of it. Raises BodyTooLarge and Busy."""
+        """Read the next part. Raises BodyTooLarge and Busy."""
         message = await self._receive()
         size = len(message.get("body", b""))
         self._unread = self._unread and message.get("more_body", False)
@@ -147,7 +148,7 @@ class _Body:
         return message
 
     def _count(self, size: int) -> None:
-        """Take the memory of what came. Bodies are read once the caller is known, so it counts for the tenant."""
+        """Take memory for what was read. It counts for the tenant too: bodies are read once the caller is known."""
         if not self._streams:
             self._share.take(size * BODY_WEIGHT)
         elif not self._buffered:
@@ -155,7 +156,7 @@ class _Body:
             self._buffered = True
 
     async def send(self, message: Message) -> None:
-        """Send the answer; one that comes early waits a moment for the rest of a small body."""
+        """Send the response. An early one first waits a moment for the rest of a small body."""
         if message["type"] == "http.response.start":
             if self._unread and 0 < self._announced_bytes <= SMALL_BODY_BYTES:
                 await self._read_on()
@@ -164,7 +165,7 @@ class _Body:
         await self._send(message)
 
     async def _read_on(self) -> None:
-        """Read what is left: a client that still sends takes a closed connection for a failure and reads no answer."""
+        """Read the rest: a client that is still sending would take the closed connection for a failure."""
         with suppress(TimeoutError):
             async with asyncio.timeout(READ_ON_SECONDS):
                 while self._unread:
@@ -173,7 +174,7 @@ class _Body:
 
 
 def body_caps(*, max_body_bytes: int, max_file_bytes: int) -> Callable[[str], int]:
-    """The cap of each path: files may be large, everything else is a single request."""
+    """Return the function from path to largest body: files may be large, all else is a single request."""
     return lambda path: max_file_bytes + FORM_OVERHEAD_BYTES if path.rstrip("/") in FILE_PATHS else max_body_bytes
 
 

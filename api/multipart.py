@@ -1,6 +1,6 @@
-"""A multipart form as it streams by: fields small and whole, one file piece by piece.
+"""Parses a multipart form as a stream: fields small and whole, one file piece by piece.
 
-Holds one network read at most.
+Holds at most one network read.
 """
 
 from collections.abc import AsyncIterator
@@ -19,7 +19,7 @@ MOST_PARTS = 100
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A small value of the form."""
+    """A small field of the form."""
 
     name: str
     value: str
@@ -27,7 +27,7 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class FileBegins:
-    """From here on, until it ends, the pieces of this file follow."""
+    """A file starts; its pieces follow."""
 
     name: str
     filename: str
@@ -35,21 +35,21 @@ class FileBegins:
 
 @dataclass(frozen=True, slots=True)
 class FilePiece:
-    """Some bytes of the file."""
+    """Bytes of the file."""
 
     data: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class FileEnds:
-    """The file is whole."""
+    """The file is complete."""
 
 
 Part: TypeAlias = Field | FileBegins | FilePiece | FileEnds
 
 
 async def parts_of(stream: AsyncIterator[bytes], content_type: str) -> AsyncIterator[Part]:
-    """The parts of a form in the order in which they come. Raises InvalidRequest for what is no such form."""
+    """Yield the parts of a form in order. Raises InvalidRequest for a malformed form."""
     reader = _Reader(_boundary(content_type))
     async for read in stream:
         for part in reader.feed(read):
@@ -66,7 +66,7 @@ def _boundary(content_type: str) -> bytes:
 
 
 class _Reader:
-    """The parser's callbacks, gathered into parts."""
+    """Turns the parser's callbacks into parts."""
 
     def __init__(self, boundary: bytes) -> None:
         self._out: list[Part] = []
@@ -149,7 +149,7 @@ class _Reader:
 
 
 def _disposition(header: bytes) -> dict[str, str]:
-    """Name and filename; browsers and SDKs write UTF-8 as it is or by RFC 2231, and both are read."""
+    """Return name and filename. Browsers and SDKs write UTF-8 unescaped or by RFC 2231; both are accepted."""
     message = Message()
     message["content-disposition"] = header.decode("utf-8", "replace").replace("\r", " ").replace("\n", " ")
     found: dict[str, str] = {}

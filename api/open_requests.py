@@ -1,4 +1,4 @@
-"""Counts the requests that each tenant has open in this process, from its key being known to the end of the answer."""
+"""Counts each tenant's open requests in this process, from authentication to the end of the response."""
 
 from collections import Counter
 from typing import Any
@@ -8,21 +8,21 @@ from schemas.ids import TenantId
 from schemas.tenants import TenantShare
 
 COUNTED_FOR = "counted_for"
-"""Where in the state of a request stands the tenant that it is counted for."""
+"""Key in the request's state of the tenant that it is counted for."""
 
 
 RESERVED_SHARE = 0.1
-"""Part of all requests that only tenants with few of them may have open, as with places for calls."""
+"""Part of all requests that is reserved for tenants with few open ones, as with concurrent calls."""
 
 FEW_REQUESTS = 32
-"""So many open requests of a tenant are few: a client's usual pool of connections."""
+"""A tenant with at most this many open requests has few: a client's usual connection pool."""
 
 
 class OpenRequests:
-    """Counts requests by tenant, and refuses those beyond the share.
+    """Counts open requests by tenant, and refuses those beyond the share.
 
-    `most` is how many the process may have at once: one tenant alone may have all but a reserve, so that others find a
-    connection beside any number of slow ones.
+    `most` is the maximum of the process. One tenant alone may have all but a reserve, so that other tenants find a
+    connection beside any number of slow requests.
     """
 
     def __init__(self, most: int) -> None:
@@ -48,7 +48,7 @@ class OpenRequests:
         scope.setdefault("state", {})[COUNTED_FOR] = tenant_id
 
     def close(self, scope: Any) -> None:  # noqa: ANN401 - ASGI's
-        """Count no more a request whose answer has ended; one that was never counted is nothing."""
+        """Stop counting a request whose response has ended. Does nothing for one that was never counted."""
         tenant_id = scope.get("state", {}).pop(COUNTED_FOR, None)
         if tenant_id is not None:
             self._open[tenant_id] -= 1

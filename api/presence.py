@@ -1,4 +1,4 @@
-"""Work that is only worth doing while its client waits: it ends when the client leaves, and leaves no task behind."""
+"""Runs work while its client is connected; a disconnect cancels it and leaves no task behind."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -10,13 +10,13 @@ Answer = TypeVar("Answer")
 
 
 class ClientGone(Exception):  # noqa: N818 - reads as what happened
-    """Nobody waits for the answer any more."""
+    """The client disconnected before the response."""
 
 
 async def while_present(receive: Receive, work: Coroutine[Any, Any, Answer]) -> Answer:
-    """What the work returns. Raises ClientGone, and has cancelled the work, when the client went away before.
+    """Return the work's result. Cancels the work and raises ClientGone when the client disconnects first.
 
-    The body must have been read: what `receive` still brings is the disconnect.
+    The body must have been read before: from then on `receive` only brings the disconnect.
     """
     working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_gone(receive))
     try:

@@ -1,7 +1,7 @@
-"""Reading what a request carries: a JSON object from its body, and the things that the app holds. No rules of jobs.
+"""Reads what a request carries: the JSON object of its body, and the objects that the app holds.
 
-No body is read before its caller is known. Its values are counted before it is parsed: 4 MB within the bounds take at
-most 35 ms, so the loop parses them itself.
+No body is read before its caller is known. Its values are counted before parsing: 4 MB within the bounds parse in at
+most 35 ms, so the event loop does it itself.
 """
 
 from datetime import UTC, datetime
@@ -33,13 +33,13 @@ from tasks.wiring.web import WebServices
 
 
 class Body(BaseModel):
-    """A body whose fields are known; what else it holds is left alone."""
+    """A body with known fields; other fields are ignored."""
 
     model_config = ConfigDict(frozen=True, strict=True)
 
 
 class StrictBody(Body):
-    """A body in which an unknown field is a mistake."""
+    """A body in which an unknown field is an error."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
@@ -52,7 +52,7 @@ async def _json_object(request: Request, _: AnyCaller) -> JsonObject:
 
 
 async def _whole(request: Request) -> bytes:
-    """The body, which nothing keeps but who asked for it."""
+    """Return the body. Only the caller keeps it."""
     raw = bytearray()
     async for part in request.stream():
         raw += part
@@ -78,7 +78,7 @@ def _share(request: Request) -> MemoryShare:
 
 
 def parse(kind: type[Parsed], body: Any) -> Parsed:  # noqa: ANN401 - unparsed
-    """The body as its model. Raises InvalidRequest with the name of the first field that is wrong."""
+    """Validate the body as its model. Raises InvalidRequest with the name of the first wrong field."""
     try:
         return kind.model_validate(body)
     except ValidationError as error:
@@ -88,7 +88,7 @@ def parse(kind: type[Parsed], body: Any) -> Parsed:  # noqa: ANN401 - unparsed
 
 
 def documented(kind: type[Body]) -> JsonObject:
-    """The part of the OpenAPI document that describes a body which `parse` reads."""
+    """Return the part of the OpenAPI document that describes a body of this model."""
     schema = kind.model_json_schema(ref_template="#/components/schemas/{model}")
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
@@ -127,7 +127,7 @@ CHAT_BODY: JsonObject = {
         },
     }
 }
-"""What we read of a chat completion request; every other field travels to the provider as it is."""
+"""Fields of a chat completion request that we read; all others go to the provider unchanged."""
 
 
 async def _services(request: Request) -> WebServices:
@@ -172,7 +172,7 @@ def new_job(
     idempotency_key: str | None,
     deadline_seconds: float = DEFAULT_DEADLINE_SECONDS,
 ) -> NewJob:
-    """The job that a body asks for. Raises InvalidRequest, UnknownModel and LaneForbidden."""
+    """Build the job that a body asks for. Raises InvalidRequest, UnknownModel and LaneForbidden."""
     origin = Origin(
         tenant_id=caller.tenant_id,
         job_id=new_job_id(),
@@ -185,5 +185,5 @@ def new_job(
 
 
 def unchecked_parts(job: NewJob, services: WebServices) -> list[str]:
-    """What of the job's contract is sent to the provider and not checked here."""
+    """Return the parts of the job's contract that are sent to the provider but not checked here."""
     return [] if job.contract is None else list(services.vocabulary.unchecked(job.contract.schema))

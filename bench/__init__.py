@@ -1,1 +1,1 @@
-"""`penstock bench`: figures of this machine, each beside something that was run in the same minute."""
+"""Implements `penstock bench`; each figure has a reference run in the same minute."""

@@ -1,4 +1,4 @@
-"""CPU seconds and memory of processes as the kernel counts them, children included. Linux only, where /proc is."""
+"""Reads CPU seconds and memory of processes from /proc, children included. Linux only."""
 
 import os
 from pathlib import Path
@@ -18,14 +18,14 @@ class NoProc(PenstockError):  # noqa: N818 - reads as what is missing
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time of a process and of all that it started, living or reaped. Raises NoProc."""
+    """Return user and system time of a process and all its descendants, living or reaped. Raises NoProc."""
     if not PROC.is_dir():
         raise NoProc
     return sum(_own(found) for found in [pid, *_descendants(pid)])
 
 
 def resident_bytes(pid: int) -> int:
-    """Memory that a process and all that it started hold now. Raises NoProc."""
+    """Return the resident memory of a process and all its descendants. Raises NoProc."""
     if not PROC.is_dir():
         raise NoProc
     stats = (_stat(found) for found in [pid, *_descendants(pid)])

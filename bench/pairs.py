@@ -1,9 +1,9 @@
 """What a change costs: one `penstock bench` in another checkout and in this one, in turns, as ratios with an interval.
 
-Run by `python -m bench.pairs OTHER_CHECKOUT overhead --pairs 9 --jobs 4000`, after
-`scripts/setup` in both. Each pair runs within the same minutes, the order turns from pair to pair, and a figure is the
-median of the ratios this / other. The interval is the one of order statistics that holds the median with at least 95 %
-(for nine pairs the second smallest to the second largest). Nothing else may run beside it.
+Run by `python -m bench.pairs OTHER_CHECKOUT overhead --pairs 9 --jobs 4000`, after `scripts/setup` in both. Each pair
+runs within the same minutes, in alternating order. A figure is the median of the ratios this / other. Its interval lies
+between order statistics and holds the median with at least 95 % confidence (for nine pairs the second smallest to the
+second largest). Nothing else may run beside it.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 
 CONFIDENCE = 0.95
 FEWEST_PAIRS = 6
-"""Fewer pairs hold no median with so much confidence, not even between their extremes."""
+"""With fewer pairs, not even the extremes hold the median with this confidence."""
 
 LONGEST_RUN_SECONDS = 900.0
 HERE = Path(__file__).resolve().parents[1]
@@ -28,7 +28,7 @@ Figures: TypeAlias = Mapping[str, float]
 
 
 def overhead_figures(result: Any) -> Figures:  # noqa: ANN401 - parsed JSON
-    """Throughput and CPU of the stack, plain and beside the bare client of the same run."""
+    """Return throughput and CPU of the stack, absolute and relative to the bare client of the same run."""
     stack = result["stack"]
     return {
         "jobs per second": stack["jobs_per_second"],
@@ -39,7 +39,7 @@ def overhead_figures(result: Any) -> Figures:  # noqa: ANN401 - parsed JSON
 
 
 def gate_figures(result: Any) -> Figures:  # noqa: ANN401 - parsed JSON
-    """The used part of the quota, row by row."""
+    """Return the used part of the quota, by row."""
     return {f"used: {row['case']}": row["utilisation"] for row in result if row["utilisation"] > 0}
 
 
@@ -51,7 +51,7 @@ FIGURES: Mapping[str, Callable[[Any], Figures]] = {
 
 
 def measured(checkout: Path, name: str, words: Sequence[str]) -> Figures:
-    """One run in a checkout, by its own installation. A row that misses its promise still counts as measured."""
+    """Run once in a checkout, with its own installation. A row that misses its promise still counts."""
     command = [str(checkout / ".venv/bin/penstock"), "bench", name, *words, "--json"]
     run = subprocess.run(
         command,
@@ -61,14 +61,14 @@ def measured(checkout: Path, name: str, words: Sequence[str]) -> Figures:
         timeout=LONGEST_RUN_SECONDS,
         check=False,
     )
-    result = re.search(rb"^[{\[]$.*", run.stdout, re.DOTALL | re.MULTILINE)  # after what its steps may log
+    result = re.search(rb"^[{\[]$.*", run.stdout, re.DOTALL | re.MULTILINE)  # its steps may log before it
     if result is None:
         sys.exit(f"bench {name} in {checkout} ended with {run.returncode} and printed no figures")
     return FIGURES[name](json.loads(result[0]))
 
 
 def interval(ratios: Sequence[float]) -> tuple[float, float]:
-    """The tightest pair of order statistics that holds the median with `CONFIDENCE`, else the extremes."""
+    """Return the tightest order statistics that hold the median with `CONFIDENCE`, else the extremes."""
     ordered, count = sorted(ratios), len(ratios)
     outside, left_out = 0.0, 0
     while left_out < count // 2 and 2 * (outside + comb(count, left_out) / 2**count) <= 1 - CONFIDENCE:
@@ -84,7 +84,7 @@ def main() -> None:
     parser.add_argument("other", type=Path, help="another checkout, as the version before a change")
     parser.add_argument("name", choices=sorted(FIGURES))
     parser.add_argument("--pairs", type=int, default=9)
-    given, words = parser.parse_known_args()  # what is unknown here is for the benchmark
+    given, words = parser.parse_known_args()  # unknown arguments go to the benchmark
     if given.pairs < FEWEST_PAIRS:
         parser.error(f"at least {FEWEST_PAIRS} pairs are needed")
     pairs: list[tuple[Figures, Figures]] = []

@@ -1,4 +1,4 @@
-"""The simulator as the provider of a benchmark: a process of its own, with its own clock. Knows no caller."""
+"""Runs the simulator as a benchmark's provider, in a process with its own clock."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ from stack.home import free_port
 
 @contextmanager
 def provider(words: Sequence[str], env: Mapping[str, str]) -> Iterator[int]:
-    """Start it with these words of its command line; yields its port. Raises PenstockError where it does not listen."""
+    """Start the simulator; yields its port. Raises PenstockError where it does not listen."""
     port = free_port()
     process = subprocess.Popen(
         [sys.executable, "-m", "simulator", "--port", str(port), "--die-with-parent", *words],

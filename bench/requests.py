@@ -1,4 +1,4 @@
-"""The request that every benchmark sends, and the answer of two kilobytes that every benchmark gets."""
+"""The request that every benchmark sends, and the reply of about two kilobytes that it gets."""
 
 import json
 from typing import Any
@@ -34,7 +34,7 @@ SCHEMA: JsonObject = {
 
 
 def request_body(number: int) -> dict[str, Any]:
-    """A structured request as a caller writes it."""
+    """Return a structured request as a caller writes it."""
     return {
         "model": MODEL,
         "messages": [
@@ -50,7 +50,7 @@ def request_body(number: int) -> dict[str, Any]:
 
 
 def answer_text() -> str:
-    """An answer that meets the schema, of about two kilobytes."""
+    """Return a reply that meets the schema, of about two kilobytes."""
     answer: JsonObject = {
         "kind": "function",
         "summary": "Returns the value for a key, or a default. " * 8,
@@ -63,7 +63,7 @@ def answer_text() -> str:
 
 
 def batch_line(number: int) -> bytes:
-    """The request as a line of a batch file."""
+    """Return the request as a line of a batch file."""
     line = {
         "custom_id": f"bench-{number}",
         "method": "POST",

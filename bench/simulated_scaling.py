@@ -17,13 +17,13 @@ SEED = 7
 WORKERS, ACCOUNTS, WORKERS_PER_HOST = 10_000, 64, 32
 JOBS_PER_SECOND_PER_ACCOUNT = 500
 COMMAND_US = 14.0
-"""What the server spends on a command beside its script: reading, writing, the epoch's keys."""
+"""Server time per command beside its script: reading, writing, the epoch's keys."""
 
 SETTLES_AND_WAITS = 0.3
-"""Waits with a ticket per job, beside its one grant, while a quota is contended."""
+"""Waits with a ticket per job, besides its one grant, while a quota is contended."""
 
 HIGHEST_LOAD = 0.45
-"""Of a shard's core: what is left serves a burst, a replica's copy and the failover of a neighbour."""
+"""Highest load of a shard's core. The rest serves a burst, a replica's copy and the failover of a neighbour."""
 
 SECONDS = 4.0
 ESCROW_RUNS = 20
@@ -41,19 +41,19 @@ class Costs:
 
     @property
     def job_us(self) -> float:
-        """All calls of one job."""
+        """Core time of all calls of one job."""
         scripts = self.admit_us * (1 + SETTLES_AND_WAITS) + self.settle_us
         return scripts + COMMAND_US * (2 + SETTLES_AND_WAITS)
 
 
 def zipf(count: int, skew: float) -> list[float]:
-    """Shares of a total, the first the largest."""
+    """Return Zipf-distributed shares of a total, the largest first."""
     weights = [1 / (rank + 1) ** skew for rank in range(count)]
     return [weight / sum(weights) for weight in weights]
 
 
 def waits_us(chance: random.Random, jobs_per_second: float, costs: Costs, seconds: float) -> tuple[float, float]:
-    """Load of one shard, and the 99th percentile of what an admission waits there for its turn."""
+    """Return the load of one shard, and the 99th percentile of an admission's wait there."""
     calls = [costs.admit_us + COMMAND_US, costs.settle_us + COMMAND_US, costs.admit_us + COMMAND_US]
     weights = [1.0, 1.0, SETTLES_AND_WAITS]
     rate_per_us = jobs_per_second * sum(weights) / 1e6
@@ -70,7 +70,7 @@ def waits_us(chance: random.Random, jobs_per_second: float, costs: Costs, second
 
 
 def hashed(chance: random.Random, shares: Sequence[float], shards: int) -> list[float]:
-    """Load of each shard where a hash places accounts."""
+    """Return the load of each shard where a hash places accounts."""
     loads = [0.0] * shards
     for share in shares:
         loads[chance.randrange(shards)] += share
@@ -78,7 +78,7 @@ def hashed(chance: random.Random, shares: Sequence[float], shards: int) -> list[
 
 
 def mapped(shares: Sequence[float], shards: int) -> list[float]:
-    """Load of each shard where a map places accounts, the largest first and always on the least loaded."""
+    """Return the load of each shard where a map places accounts, largest first, each on the least loaded shard."""
     loads = [0.0] * shards
     heapify(loads)
     for share in sorted(shares, reverse=True):
@@ -87,7 +87,7 @@ def mapped(shares: Sequence[float], shards: int) -> list[float]:
 
 
 def lease(chance: random.Random, jobs_per_second: float, lease_seconds: float) -> tuple[float, float]:
-    """Calls per job and permits lent in vain, for one holder that borrows what it used to need."""
+    """Return calls per job, and the part of lent permits left unused, for a holder that borrows its recent use."""
     now, until, left, calls, jobs, lent, expected = 0.0, 0.0, 0, 0, 0, 0, jobs_per_second * lease_seconds
     used = 0
     while jobs < 4_000:
@@ -105,7 +105,10 @@ def lease(chance: random.Random, jobs_per_second: float, lease_seconds: float) -
 
 
 def escrow(chance: random.Random, chunks: int, shares: Sequence[float]) -> tuple[float, float]:
-    """Draws per 1,000 jobs and what is stranded in shards when the first is refused; money in 1/chunks of a budget."""
+    """Return draws per 1,000 jobs, and the part of the budget stranded in shards at the first refusal.
+
+    Shards draw money in chunks of 1/`chunks` of the budget.
+    """
     jobs, draws = 20_000, 0
     budget, chunk = float(jobs), jobs / chunks
     held = [0.0] * len(shares)
@@ -122,7 +125,7 @@ def escrow(chance: random.Random, chunks: int, shares: Sequence[float]) -> tuple
 
 
 def report(costs: Costs) -> Iterator[str]:
-    """The page's figures."""
+    """Yield the report's lines."""
     chance = random.Random(SEED)  # noqa: S311 - repeatable, guards nothing
     total = ACCOUNTS * JOBS_PER_SECOND_PER_ACCOUNT
     yield f"admit {costs.admit_us:.0f} us, settle {costs.settle_us:.0f} us, job {costs.job_us:.0f} us of one core"

@@ -1,1 +1,1 @@
-"""An outside world: an OpenAI-compatible provider with real limits, a meter and faults by name."""
+"""Simulates an OpenAI-compatible provider with real limits, a meter and faults by name."""

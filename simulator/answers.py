@@ -1,6 +1,6 @@
-"""What the model says, and how many tokens it took to say it: pure, and the same for the same seed and request.
+"""Makes the model's answers and counts their tokens. Pure: the same seed and request give the same answer.
 
-A token is four characters here, for prompts and answers alike; the provider's own word for it is the usage it sends.
+A token is four characters here, in prompts and answers alike; the usage that is sent counts this way.
 """
 
 import json
@@ -22,7 +22,7 @@ _ANSWER_MARKER = re.compile(r"\[\[answer:(.*?)\]\]", re.DOTALL)
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """One finished answer before it is put on the wire."""
+    """One finished answer before it is encoded."""
 
     content: str | None
     finish_reason: str
@@ -32,16 +32,16 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class Prompt:
-    """What the provider reads of a chat request."""
+    """The parts of a chat request that the provider reads."""
 
     last_user_text: str
     tokens: int
     max_tokens: int | None
-    schema: Json  # None: plain text is asked for
+    schema: Json  # None: plain text was requested
 
 
 def prompt_of(body: Mapping[str, Json]) -> Prompt:
-    """Read a chat request; raises ValueError, in words for its sender, where it is not one."""
+    """Read a chat request. Raises ValueError, with a message for its sender, where it is not one."""
     messages = body.get("messages")
     if not isinstance(messages, list) or not messages:
         raise ValueError("Missing required parameter: 'messages'.")
@@ -68,7 +68,7 @@ def tokens_in(text: str) -> int:
 
 
 def answer_to(prompt: Prompt, *, scenario: str, seed: int, cached_tokens: int = 0) -> Answer:
-    """Return the answer that the seed gives, spoiled as the scenario says."""
+    """Return the answer of this seed, spoiled as the scenario says."""
     usage = Usage(input_tokens=prompt.tokens, cached_input_tokens=min(cached_tokens, prompt.tokens))
     if scenario == "refusal":
         refusal = "I'm sorry, but I can't help with that request."
@@ -115,7 +115,7 @@ def _plain_text(prompt: Prompt, seed: int) -> str:
     chance = random.Random(seed)  # noqa: S311 - made-up answers, no secrets
     text = words(chance, chance.randint(8, 60)).capitalize() + "."
     most = len(text) if prompt.max_tokens is None else prompt.max_tokens * CHARS_PER_TOKEN
-    return text if len(text) <= most else text[: most - 1] + "."  # a model that was told to be brief
+    return text if len(text) <= most else text[: most - 1] + "."  # a model that was asked to be brief
 
 
 def _required(schema: Json) -> list[str]:

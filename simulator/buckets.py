@@ -1,8 +1,8 @@
 """Continuously refilling buckets of one key and model, and the headers that describe them. Reads no clock.
 
-A bucket holds `depth` units and refills at limit/60 a second. Its debt is what is missing from full; `remaining` is
-the limit of a minute less that debt, and `reset` is debt / rate, which is how recorded OpenAI headers add up.
-A call that is larger than the depth but not than the limit passes when the bucket is full and leaves it below zero.
+A bucket holds `depth` units and refills at limit/60 a second. Its debt is what is missing from full. `remaining` is the
+limit of a minute less that debt, and `reset` is debt / rate, which matches recorded OpenAI headers. A call larger than
+the depth but not than the limit passes when the bucket is full and leaves it below zero.
 """
 
 import math
@@ -12,7 +12,7 @@ from enum import StrEnum
 from simulator.settings import Remaining
 
 _MINUTE_SECONDS = 60
-_ROUNDING = 1e-6  # units; float refill may stop a hair short of what it owes
+_ROUNDING = 1e-6  # units; float refill may fall slightly short
 
 
 class Reason(StrEnum):
@@ -25,7 +25,7 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Refusal:
-    """A call that was not admitted: the figures that the error message quotes."""
+    """A call that was not admitted, with the figures for its error message."""
 
     reason: Reason
     limit: int
@@ -35,7 +35,7 @@ class Refusal:
 
 
 class Bucket:
-    """One refilling number."""
+    """One bucket."""
 
     def __init__(self, *, limit_per_minute: int, depth: float, now: float) -> None:
         self.limit = limit_per_minute
@@ -44,14 +44,14 @@ class Bucket:
         self._level, self._at = depth, now
 
     def level(self, now: float) -> float:
-        """Refill up to now. A clock that steps back changes nothing."""
+        """Refill up to now, and return the level. A clock that steps back changes nothing."""
         if now > self._at:
             self._level = min(self.depth, self._level + (now - self._at) * self.rate)
             self._at = now
         return self._level
 
     def wait_seconds(self, cost: float, now: float) -> float:
-        """Return how long until the cost fits; 0 when it fits now."""
+        """Return the seconds until the cost fits; 0 when it fits now."""
         missing = min(cost, self.depth) - self.level(now)
         return 0.0 if missing <= _ROUNDING else missing / self.rate
 
@@ -60,11 +60,11 @@ class Bucket:
         self._level = self.level(now) - cost
 
     def take_refused(self, now: float) -> None:
-        """Charge a refused call, never below empty."""
+        """Charge a refused call, but not below empty."""
         self._level = max(min(self.level(now), 0.0), self.level(now) - 1)
 
     def give_back(self, cost: float, now: float) -> None:
-        """Return units, never above full."""
+        """Return units, but not above full."""
         self._level = min(self.depth, self.level(now) + cost)
 
     def headers(self, unit: str, remaining: Remaining, now: float) -> dict[str, str]:
@@ -96,7 +96,7 @@ class Quota:
         self._refusals_count, self._remaining = refusals_count, remaining
 
     def admit(self, tokens: int, now: float) -> Refusal | None:
-        """Take one request and the tokens, or neither of the two; return why not."""
+        """Take one request and the tokens, or neither; return why not."""
         refusal = self._why_not(tokens, now)
         if refusal is not None:
             self.charge_refused(now)
@@ -108,7 +108,7 @@ class Quota:
         return None
 
     def charge_refused(self, now: float) -> None:
-        """Let a refused call count as a request, where refused calls count."""
+        """Count a refused call as a request, where refused calls count."""
         if self._refusals_count and self._requests is not None:
             self._requests.take_refused(now)
 
@@ -118,7 +118,7 @@ class Quota:
             self._tokens.give_back(tokens, now)
 
     def headers(self, now: float) -> dict[str, str]:
-        """Return the rate-limit headers of this moment; none for what is unlimited."""
+        """Return the current rate-limit headers; none for what is unlimited."""
         found: dict[str, str] = {}
         if self._requests is not None:
             found |= self._requests.headers("requests", self._remaining, now)
@@ -154,7 +154,7 @@ def _refusal(reason: Reason, bucket: Bucket, requested: int, now: float) -> Refu
 
 
 def go_duration(seconds: float) -> str:
-    """Print as Go does, truncated to milliseconds: 12ms, 3.114s, 6m0s, 14h29m11.04s."""
+    """Format a duration as Go does, truncated to milliseconds: 12ms, 3.114s, 6m0s, 14h29m11.04s."""
     ms = math.floor(seconds * 1000 + _ROUNDING)
     if ms <= 0:
         return "0s"

@@ -1,4 +1,4 @@
-"""Chance that repeats: a number in [0, 1) from a seed and what the draw is for. Knows no state and no clock."""
+"""Draws repeatable random numbers from a seed and a purpose, without state or clock."""
 
 from hashlib import blake2b
 
@@ -6,7 +6,7 @@ _SPAN = float(1 << 64)
 
 
 def draw(seed: int, *about: object) -> float:
-    """Return the same number for the same seed and words, in [0, 1)."""
+    """Return a number in [0, 1); the same for the same seed and words."""
     return seed_from(seed, *about) / _SPAN
 
 

@@ -1,4 +1,4 @@
-"""What is asked beside the calls: the models on offer, the meter, the bills, the shares of faults.
+"""Serves the routes beside the calls: models on offer, the meter, bills, shares of faults.
 
 GET /v1/models, /v1/models/{id}    GET /meter, /meter/bills?client_request_id=, /meter/hits, /meter/scripts
 POST /meter/reset    GET /scenarios    PUT /scenarios {name: share, ...} replaces all shares    GET /healthz
@@ -21,7 +21,7 @@ _CREATED_AT = 1_760_000_000
 def answer(
     provider: Provider, method: str, path: str, query: Mapping[str, str], *, raw: bytes, unix_now: float
 ) -> web.Response:
-    """Answer one question about the provider; raises Turned for an unknown path, model or scenario."""
+    """Answer one of these routes. Raises Turned for an unknown path, model or scenario."""
     match method, path:
         case "GET", _:
             found: object = _read(provider, path, query)

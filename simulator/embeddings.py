@@ -1,4 +1,4 @@
-"""Embeddings that repeat: a bag of hashed words as a unit vector, so that like texts lie near each other."""
+"""Makes repeatable embeddings: a bag of hashed words as a unit vector, so that similar texts are close."""
 
 import base64
 import math
@@ -22,5 +22,5 @@ def vector(text: str, dimensions: int) -> list[float]:
 
 
 def as_base64(values: list[float]) -> str:
-    """Return little-endian 32-bit floats, which is what the SDK asks for by default."""
+    """Return little-endian 32-bit floats, which the SDK requests by default."""
     return base64.b64encode(struct.pack(f"<{len(values)}f", *values)).decode()

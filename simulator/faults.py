@@ -1,8 +1,8 @@
-"""The faults of the outside world, by name: which one a call meets, and what it looks like.
+"""Chooses the fault of a call by name, and makes its error or spoiled answer.
 
 A fault is chosen by the header x-simulator-scenario, by a marker [[scenario:NAME]] in the last user message
-([[scenario:NAME*2]]: only the first two times this message is sent), or else drawn by share, so that the same body
-sent again gets a new draw and the same seed gives the same draws. `none` asks for no fault.
+([[scenario:NAME*2]]: only the first two times this message is sent), or else drawn by share. The same body sent again
+gets a new draw; the same seed gives the same draws. `none` asks for no fault.
 """
 
 import json
@@ -27,13 +27,13 @@ SCENARIOS: Mapping[str, str] = {
     "500": "500 server_error",
     "503": "503 server_is_overloaded",
     "reset_before": "the connection is closed before anything is billed",
-    # billed, and the answer does not arrive whole
+    # billed, and the answer does not arrive complete
     "reset_after": "billed, then the connection is closed without an answer",
     "hang": "billed, then nothing is ever sent",
     "cut": "billed; the stream ends half way without [DONE], a plain body is truncated",
     "stalled": "billed; half is sent, then silence",
     "stream_error": "billed; the stream carries an error event half way, a plain call gets a 500",
-    # billed and answered, and the answer is not what was asked for
+    # billed and answered, but not as requested
     "fenced": "the JSON stands in a markdown fence",
     "commentary": "prose around the JSON",
     "malformed_json": "JSON with a small mistake that can be mended",
@@ -61,13 +61,13 @@ class ErrorShape:
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def body(self) -> bytes:
-        """Return the JSON body; all four keys are always there."""
+        """Return the JSON body; all four keys are always present."""
         shape = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
         return json.dumps({"error": shape}).encode()
 
 
 def error_of(scenario: str, *, model: str, retry_after_seconds: int) -> ErrorShape | None:
-    """Return the error of a scenario that refuses, None for the others."""
+    """Return the error of a refusing scenario, None for the others."""
     match scenario:
         case "throttle":
             return ErrorShape(
@@ -138,7 +138,7 @@ def model_not_found(model: str) -> ErrorShape:
 
 
 def checked_shares(shares: Mapping[str, float]) -> dict[str, float]:
-    """Return the shares in the order of SCENARIOS, so that draws do not depend on how they were written."""
+    """Return the shares in the order of SCENARIOS, so that draws do not depend on the order of input."""
     for name, share in shares.items():
         if name not in SCENARIOS:
             raise BadSetting(f"no scenario is called {name!r}; there are {', '.join(SCENARIOS)}")
@@ -150,7 +150,7 @@ def checked_shares(shares: Mapping[str, float]) -> dict[str, float]:
 
 
 def drawn(shares: Mapping[str, float], chance: float) -> str:
-    """Return the scenario that a chance in [0, 1) falls into."""
+    """Return the scenario that a number in [0, 1) selects."""
     for name, share in shares.items():
         if chance < share:
             return name
@@ -159,7 +159,7 @@ def drawn(shares: Mapping[str, float], chance: float) -> str:
 
 
 def marked(last_user_text: str) -> tuple[str, int | None] | None:
-    """Return the scenario that a message asks for and how often, or None."""
+    """Return the scenario that a message requests and how often, or None."""
     found = _MARKER.search(last_user_text)
     if found is None:
         return None
@@ -167,14 +167,14 @@ def marked(last_user_text: str) -> tuple[str, int | None] | None:
 
 
 def known(scenario: str) -> str:
-    """Return the name if there is such a scenario, or refuse."""
+    """Return the name. Raises BadSetting for an unknown scenario."""
     if scenario != NONE and scenario not in SCENARIOS:
         raise BadSetting(f"no scenario is called {scenario!r}; there are {', '.join(SCENARIOS)}")
     return scenario
 
 
 def with_wrong_type(instance: Json, required: list[str]) -> Json:
-    """Return the instance with one value of another type, a required property where there is one."""
+    """Return the instance with one value of another type, of a required property if there is one."""
     if not isinstance(instance, dict) or not instance:
         return {"unexpected": True} if not isinstance(instance, dict) else []
     name = next((name for name in required if name in instance), next(iter(instance)))
@@ -184,7 +184,7 @@ def with_wrong_type(instance: Json, required: list[str]) -> Json:
 
 
 def with_missing_field(instance: Json, required: list[str]) -> Json:
-    """Return the instance without its first required property; something empty where none is required."""
+    """Return the instance without its first required property; an empty value where none is required."""
     if not isinstance(instance, dict):
         return None
     gone = next((name for name in required if name in instance), next(iter(instance), None))
@@ -192,7 +192,7 @@ def with_missing_field(instance: Json, required: list[str]) -> Json:
 
 
 def malformed(text: str, kind: int) -> str:
-    """Return JSON text with one of three mistakes that are easily mended."""
+    """Return JSON text with one of three mistakes that are easily repaired."""
     match kind % 3:
         case 0:
             return re.sub(r"([}\]])$", r",\1", text)

@@ -1,8 +1,8 @@
-"""Instances of a JSON Schema, by seed: the answers of a provider that keeps to the schema it was given.
+"""Generates instances of a JSON Schema by seed: the answers of a provider that follows the given schema.
 
 Covers what structured outputs may use: types, enum, const, $ref, allOf, anyOf, oneOf, nullable types, objects with
 required and optional properties, arrays with their bounds, numbers with theirs, strings with length, format and
-pattern. It does not obey `not`, `if`, `contains` or `patternProperties`.
+pattern. It ignores `not`, `if`, `contains` and `patternProperties`.
 """
 
 import json
@@ -15,7 +15,7 @@ from simulator.patterns import matching
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
-_DEEP = 5  # below this only what is required is written, so that a recursive schema ends
+_DEEP = 5  # below this only required properties are written, so that a recursive schema ends
 _PROSE = (
     "river harbour ledger signal quiet amber market garden notice bridge silver window coast margin forest "
     "cotton engine lantern valley paper station copper island orchard meadow summit canvas anchor"
@@ -36,9 +36,9 @@ _FORMATS = {
 
 
 _MOST_COUNT = 2_000
-"""The largest count of items, properties or characters that is met: a schema may ask for any."""
+"""The largest count of items, properties or characters that is followed: a schema may ask for any."""
 _MOST_VALUES = 20_000
-"""Values of one instance, after which it is closed with words whatever the schema says."""
+"""Values of one instance; beyond it, the instance is closed with words whatever the schema says."""
 
 
 def instance_of(schema: Json, seed: int) -> Json:
@@ -47,7 +47,7 @@ def instance_of(schema: Json, seed: int) -> Json:
 
 
 def words(chance: random.Random, count: int) -> str:
-    """Return that many words of prose."""
+    """Return this many words of prose."""
     return " ".join(chance.choices(_WORDS, k=count))
 
 
@@ -83,7 +83,7 @@ class _Maker:
         return self._string(schema)
 
     def _plain(self, schema: dict[str, Json], depth: int) -> dict[str, Json]:
-        """Return the schema without references, allOf and alternatives: follow, merge and choose."""
+        """Return the schema with references followed, allOf merged and an alternative chosen."""
         while True:
             if isinstance(reference := schema.get("$ref"), str):
                 rest = {key: value for key, value in schema.items() if key != "$ref"}

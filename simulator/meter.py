@@ -1,7 +1,7 @@
-"""The provider's own count of what it did and what it bills, kept apart from anything that a client believes.
+"""Counts what the provider did and bills, independently of any client's records.
 
-A call is billed the moment it is admitted and not faulted before; a client that hangs up pays all the same.
-A bill belongs to the client's x-client-request-id, or to our x-request-id where it named none.
+A call is billed at admission, unless a fault came before; a client that hangs up pays all the same. A bill belongs to
+the client's x-client-request-id, or to our x-request-id where there is none.
 """
 
 from collections import Counter
@@ -19,7 +19,7 @@ class Usage:
 
 @dataclass(kw_only=True)
 class Bill:
-    """What one client request id has cost so far."""
+    """Total cost of one client request id so far."""
 
     client_request_id: str
     model: str
@@ -29,7 +29,7 @@ class Bill:
     input_tokens: int = 0
     cached_input_tokens: int = 0
     output_tokens: int = 0
-    usage_told: bool = True  # False: some reply carried a usage of its script's making
+    usage_told: bool = True  # False: some reply carried a usage from its script
 
     def add(self, usage: Usage, nano_usd: int) -> None:
         """Add one billed call."""
@@ -61,17 +61,17 @@ class Meter:
     scripts: Counter[str] = field(default_factory=Counter)  # calls by the id of their script
 
     def begin(self) -> None:
-        """Count one call that is now inside."""
+        """Count a call as in progress."""
         self.totals["hits"] += 1
         self.concurrent += 1
         self.concurrent_peak = max(self.concurrent_peak, self.concurrent)
 
     def end(self) -> None:
-        """Count it out again, however it ended."""
+        """Count it as ended, whatever its result."""
         self.concurrent -= 1
 
     def accept(self, now: float) -> None:
-        """Count an admission, in its second."""
+        """Count an admission in its second."""
         self.accepted += 1
         self.admissions[int(now - self.started_at)] += 1
 
@@ -86,7 +86,7 @@ class Meter:
         body: int | None,
         usage_told: bool = True,
     ) -> None:
-        """Put one call on the bill."""
+        """Bill one call."""
         bill = self.bills.get(client_request_id)
         if bill is None:
             bill = self.bills[client_request_id] = Bill(client_request_id=client_request_id, model=model, job_id=job_id)
@@ -104,7 +104,7 @@ class Meter:
             counter["output_tokens"] += usage.output_tokens
 
     def report(self) -> dict[str, object]:
-        """Return everything but the single bills and hits, ready to be written as JSON."""
+        """Return everything but single bills and hits, ready for JSON."""
         return {
             "started_at": self.started_at,
             "hits": self.totals["hits"],
@@ -131,7 +131,7 @@ class Meter:
         }
 
     def bill_list(self, client_request_id: str | None = None) -> dict[str, object]:
-        """Return every bill, or the one that is asked for."""
+        """Return all bills, or the requested one."""
         if client_request_id is None:
             chosen = list(self.bills.values())
         else:

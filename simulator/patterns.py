@@ -1,7 +1,7 @@
-"""Text that matches a regular expression, for the `pattern` of a schema.
+"""Generates text that matches a regular expression, for the `pattern` of a schema.
 
-Knows literals, classes, groups, alternatives, the usual escapes and quantifiers. Look-around, back references and
-Unicode classes are beyond it: `matching` then returns None and the caller falls back.
+Supports literals, classes, groups, alternatives, the usual escapes and quantifiers. Not look-around, back references
+and Unicode classes: `matching` then returns None and the caller falls back.
 """
 
 import random
@@ -19,16 +19,16 @@ _CLASSES = {
 }
 _ANY = string.ascii_lowercase + string.digits
 _PRINTABLE = string.ascii_letters + string.digits + " -_.,:;/@#"
-_MOST_ATOMS = 500  # written for one pattern; a count may ask for any number of them
-_MORE = 3  # how far above the least an open quantifier may go
+_MOST_ATOMS = 500  # per pattern; a count may ask for any number of them
+_MORE = 3  # how far an open quantifier may exceed its minimum
 
 
 class _Unknown(ValueError):  # noqa: N818 - never leaves this module
-    """A construct that this writer does not know."""
+    """An unsupported construct."""
 
 
 def matching(pattern: str, chance: random.Random) -> str | None:
-    """Return a text that the pattern finds, or None where that is too hard."""
+    """Return a text that matches the pattern, or None where that is unsupported."""
     try:
         text = _Writer(pattern, chance).alternatives()
         finds = validator_for({"pattern": pattern}, pattern_options=RegexOptions())  # no backtracking: time is linear
@@ -38,14 +38,14 @@ def matching(pattern: str, chance: random.Random) -> str | None:
 
 
 class _Writer:
-    """A recursive descent over the pattern that writes while it reads."""
+    """A recursive descent over the pattern that writes text while it parses."""
 
     def __init__(self, pattern: str, chance: random.Random) -> None:
         self._left, self._chance = list(reversed(pattern)), chance
         self._atoms = 0
 
     def alternatives(self) -> str:
-        """Write one of the branches; read them all."""
+        """Write one of the branches; parse all."""
         branches = [self._branch()]
         while self._left and self._left[-1] == "|":
             self._left.pop()
@@ -59,7 +59,7 @@ class _Writer:
             self._atom()
             times = self._times()
             after = list(self._left)
-            for _ in range(times):  # read the atom anew for each time, so that each time draws anew
+            for _ in range(times):  # parse the atom again each time, so that each time draws anew
                 self._left = list(mark)
                 written.append(self._atom())
             self._left = after

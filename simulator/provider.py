@@ -1,8 +1,8 @@
-"""What the provider decides about one call, in order: key, body, model, fault, limits, bill. Knows no socket.
+"""Decides about one call, in order: key, body, model, fault, limits, bill. Opens no socket.
 
     arrive -> authorise -> read -> choose a scenario -> admit or refuse -> bill -> (server.py waits and sends)
 
-Raises Turned, which carries the whole error answer, wherever a call goes no further.
+Raises Turned, which carries the whole error answer, where a call is refused.
 """
 
 import math
@@ -33,7 +33,7 @@ _ANYONE = "anyone"
 
 
 class Turned(Exception):  # noqa: N818 - reads as what happened
-    """The call was turned away with an error answer."""
+    """The call was refused with an error answer."""
 
     def __init__(self, shape: ErrorShape, *, reason: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(reason)
@@ -41,12 +41,12 @@ class Turned(Exception):  # noqa: N818 - reads as what happened
 
 
 class ClosedBeforeBilling(Exception):  # noqa: N818 - reads as what happened
-    """The scenario reset_before: the connection goes, and nothing was billed."""
+    """The scenario reset_before: the connection is closed before anything was billed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arrival:
-    """A call as it came over the wire."""
+    """A call as received."""
 
     key: str | None
     client_request_id: str | None
@@ -57,7 +57,7 @@ class Arrival:
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """A call that was read and given its fate."""
+    """A call that was read, with its scenario."""
 
     arrival: Arrival
     request_id: str
@@ -71,7 +71,7 @@ class Call:
 
 
 class Provider:
-    """The state of the outside world: its buckets, its meter, its shares of faults."""
+    """The provider's state: buckets, meter, shares of faults."""
 
     def __init__(self, settings: Settings, *, unix_now: float) -> None:
         self.settings = settings
@@ -116,7 +116,7 @@ class Provider:
         )
 
     def with_scenario(self, call: Call, last_user_text: str) -> Call:
-        """Give the call its fate: by header, else by marker, else by share."""
+        """Choose the call's scenario: by header, else by marker, else by share."""
         try:
             scenario = self._chosen(call, last_user_text)
         except BadSetting as error:
@@ -126,7 +126,7 @@ class Provider:
         return replace(call, scenario=scenario)
 
     def admit(self, call: Call, tokens: int, *, now: float, unix_now: float) -> None:
-        """Take the call in, or turn it away by its scenario or by the limits."""
+        """Admit the call, or refuse it by its scenario or by the limits."""
         quota = self.quota(call.key, call.model, now)
         if call.scenario == "reset_before":
             raise ClosedBeforeBilling
@@ -142,7 +142,7 @@ class Provider:
         self.meter.accept(unix_now)
 
     def charged_tokens(self, prompt_tokens: int, max_tokens: int | None) -> int:
-        """Return what a call takes from the token bucket at admission."""
+        """Return the tokens that a call takes from the bucket at admission."""
         match self.settings.charge:
             case Charge.SUM:
                 return prompt_tokens + (max_tokens or 0)
@@ -151,12 +151,12 @@ class Provider:
         return prompt_tokens
 
     def answer(self, call: Call, prompt: Prompt) -> Answer:
-        """Return what the model says, with the cached part of the prompt counted."""
+        """Return the answer, with the cached part of the prompt counted."""
         cached = self._cached_tokens(call, prompt)
         return answers.answer_to(prompt, scenario=call.scenario, seed=call.seed, cached_tokens=cached)
 
     def scripted(self, call: Call, prompt: Prompt) -> tuple[Script | None, Answer]:
-        """Return the script of a call, from its message or its scenario, and the answer that it makes."""
+        """Return the script of a call, from its message or its scenario, and the resulting answer."""
         answer = self.answer(call, prompt)
         script = self._script(call, prompt, answer)
         if script is None or script.text is None:
@@ -165,13 +165,13 @@ class Provider:
         return script, replace(answer, content=script.text, usage=replace(answer.usage, output_tokens=tokens))
 
     def paced(self, call: Call, script: Script | None) -> Call:
-        """Give the call the latency that its script asks for."""
+        """Set the latency that the call's script asks for."""
         if script is None or script.delay_ms is None:
             return call
         return replace(call, latency_seconds=script.delay_ms / 1000)
 
     def bill(self, call: Call, usage: Usage, script: Script | None = None) -> None:
-        """Put the call on the bill: what was used, whatever usage a script says. A script's error is free."""
+        """Bill the actual usage, whatever usage a script reports. A script's error is free."""
         if script is not None and script.id is not None:
             self.meter.scripts[script.id] += 1
         if script is not None and script.is_error:
@@ -189,7 +189,7 @@ class Provider:
         )
 
     def settle(self, call: Call, charged_tokens: int, usage: Usage, *, now: float) -> None:
-        """Give back the tokens that were charged and not used, where this provider does so."""
+        """Return tokens that were charged and not used, where this provider does so."""
         if self.settings.refund:
             unused = charged_tokens - usage.input_tokens - usage.output_tokens
             self.quota(call.key, call.model, now).give_back(max(0, unused), now)
@@ -203,7 +203,7 @@ class Provider:
         )
 
     def quota(self, key: str, model: str, now: float) -> Quota:
-        """Return the buckets of a key and a model; they are full when first asked for."""
+        """Return the buckets of a key and a model; they start full."""
         quota = self._quotas.get((key, model))
         if quota is None:
             offer = self.settings.models[model]

@@ -30,20 +30,20 @@ from simulator.settings import BadSetting
 
 _MARKER = re.compile(r"\[\[script:([A-Za-z0-9_=-]+)\]\]")
 _SLICE_BYTES = 1 << 20
-_GZIP = 31  # zlib's word for the gzip container
+_GZIP = 31  # zlib's number for the gzip container
 
 NUL, HALF_CHARACTER = "\x00", "\ud83d"
 HUGE_INTEGER = 100_000_000_000_000_000_001  # 67 bits, so that no column and no int64 holds it
 ABSURD_TOKENS = 10**18
 ODD_DEPTH = 300
-"""Deeper than any parser of the field writes back."""
+"""Deeper than any of the usual parsers can write back."""
 
 Pieces = str | list[Any]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Script:
-    """What one reply is like; the fields are those of the module's docstring."""
+    """Describes one reply; the fields are those of the module's docstring."""
 
     id: str | None = None
     content: Pieces | None = None
@@ -63,7 +63,7 @@ class Script:
 
     @property
     def is_raw(self) -> bool:
-        """Whether the bytes differ from those of a completion whose text alone was chosen."""
+        """Whether the bytes differ from those of a completion with only its text scripted."""
         replaced = (self.message, self.usage, self.model, self.finish_reason, self.status, self.body)
         return any(part is not None for part in replaced) or bool(self.spaces or self.gzip or self.chunk_bytes)
 
@@ -89,7 +89,7 @@ class Script:
         return json.dumps(found).encode()
 
     def slices(self, body: bytes) -> Iterator[bytes]:
-        """Yield what goes over the wire, in pieces of `chunk_bytes`, or of a size that a socket likes."""
+        """Yield the body in pieces of `chunk_bytes`, or of a size suited to a socket."""
         if self.gzip:
             yield from _cut(_compressed(self.spaces, body), self.chunk_bytes or _SLICE_BYTES)
             return
@@ -100,7 +100,7 @@ class Script:
 
 
 def script_of(last_user_text: str) -> Script | None:
-    """Return the script that a message carries, or None. Raises BadSetting where it is not one."""
+    """Return the script in a message, or None. Raises BadSetting where it is not a valid one."""
     found = _MARKER.search(last_user_text)
     if found is None:
         return None
@@ -112,7 +112,7 @@ def script_of(last_user_text: str) -> Script | None:
 
 
 def directive(**values: object) -> str:
-    """Return the marker that makes a message carry this script. Refuses names that no script has."""
+    """Return the marker for a message with this script. Refuses unknown names."""
     unknown = values.keys() - {part.name for part in fields(Script)}
     if unknown:
         raise BadSetting(f"a script has no {', '.join(sorted(unknown))}")
@@ -138,12 +138,12 @@ def odd(seed: int, text: str) -> Script:
 
 
 def joined(pieces: Pieces) -> str:
-    """Return text, or pieces of it each repeated so many times."""
+    """Return text, or its pieces each repeated the given number of times."""
     return pieces if isinstance(pieces, str) else "".join(str(text) * int(times) for text, times in pieces)
 
 
 def _with_first_letter(text: str, odd_character: str) -> str:
-    """Put the character into the first string value; into the text itself where there is none."""
+    """Insert the character into the first string value, or into the text itself where there is none."""
     return re.sub(r'(:\s*")', lambda found: found[1] + odd_character, text, count=1)
 
 
@@ -154,7 +154,7 @@ def _cut(body: bytes, size: int) -> Iterator[bytes]:
 
 @lru_cache(maxsize=8)
 def _compressed(spaces: int, body: bytes) -> bytes:
-    """Compress slice by slice, so that a bomb takes memory where it goes off and not here."""
+    """Compress slice by slice, so that a decompression bomb takes memory in its reader and not here."""
     press = zlib.compressobj(level=9, wbits=_GZIP)
     whole = Script(spaces=spaces).slices(body)
     return b"".join(press.compress(part) for part in whole) + press.flush()

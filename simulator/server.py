@@ -1,7 +1,7 @@
-"""The wire: routes, the waiting, and the sending of whole, half and missing answers.
+"""Serves the routes, waits, and sends complete, partial and missing answers.
 
 One aiohttp low-level server, one process, one core. A handler is cancelled when its client hangs up; by then the call
-is billed, as it would be outside.
+is billed, as with a real provider.
 """
 
 import asyncio
@@ -53,7 +53,7 @@ class Server:
         self._web = web.Server(self.handle, request_factory=_request, access_log=None, handler_cancellation=True)
 
     async def serve(self, listening: socket.socket, stop: asyncio.Event) -> None:
-        """Serve on the socket until told to stop; what is still waiting is cut off."""
+        """Serve on the socket until stopped; calls still waiting are cut off."""
         loop = asyncio.get_running_loop()
         listener = await loop.create_server(self._web, sock=listening, backlog=4096)
         await stop.wait()
@@ -217,7 +217,7 @@ class Server:
         return web.Response(body=_embedding_body(call, texts, usage), headers=headers)
 
     async def _instant(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Serve the prebuilt answer: no limits, no latency, a fixed usage, metered all the same."""
+        """Serve the prebuilt answer: no limits, no latency, a fixed usage, but metered."""
         raw = await request.read()
         found = _MODEL_IN_BODY.search(raw)
         model = "" if found is None else found[1].decode()
@@ -291,7 +291,7 @@ def _heading(call: Call) -> Heading:
 
 
 def _closed(request: web.BaseRequest) -> web.Response:
-    """Close the connection at once; what is returned can no longer be sent."""
+    """Close the connection at once; the returned response can no longer be sent."""
     if request.transport is not None:
         request.transport.abort()
     return web.Response()
@@ -319,7 +319,7 @@ async def _wait(seconds: float, scenario: str) -> None:
 
 
 async def _for_ever() -> None:
-    """Wait until the client hangs up or the server stops; both cancel."""
+    """Wait until the client hangs up or the server stops, which both cancel."""
     with suppress(TimeoutError):
         await asyncio.Event().wait()
 
@@ -331,7 +331,7 @@ def _texts(given: Json) -> list[str]:
         case [*items] if all(isinstance(item, str) for item in items):
             return [str(item) for item in items]
         case [*items] if all(isinstance(item, int) for item in items):
-            return [" ".join(str(item) for item in items)]  # one text as token numbers
+            return [" ".join(str(item) for item in items)]  # one text, given as token numbers
     return []
 
 

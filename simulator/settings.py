@@ -1,7 +1,7 @@
-"""What one simulated provider is like: models and prices, limits, latency, shares of faults.
+"""Settings of a simulated provider: models and prices, limits, latency, shares of faults.
 
-Prices are written in USD per million tokens and kept as whole nano-dollars per million tokens, so a bill is
-exact: the cost of a call is ceil(sum(tokens x nano_per_million) / 1,000,000). The file of `--config` is TOML:
+Prices are written in USD per million tokens and kept as whole nano-dollars per million tokens, so a bill is exact: the
+cost of a call is ceil(sum(tokens x nano_per_million) / 1,000,000). The file of `--config` is TOML:
 
     latency = "lognormal:300,0.4"
     [scenarios]        throttle = 0.05
@@ -25,7 +25,7 @@ class BadSetting(ValueError):  # noqa: N818 - reads as what happened
 
 
 class Charge(StrEnum):
-    """How many tokens a call takes from the token bucket when it is admitted."""
+    """The tokens that a call takes from the token bucket at admission."""
 
     SUM = "sum"  # prompt estimate + max_completion_tokens
     MAX = "max"  # the larger of the two, as OpenAI's guide words it
@@ -33,10 +33,10 @@ class Charge(StrEnum):
 
 
 class Remaining(StrEnum):
-    """What x-ratelimit-remaining-* counts from."""
+    """The base of x-ratelimit-remaining-*."""
 
     LIMIT = "limit"  # the limit of a minute less what has not refilled yet, as recorded OpenAI headers show
-    LEVEL = "level"  # what the bucket would let pass at this moment
+    LEVEL = "level"  # what the bucket would admit now
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class Price:
 
     @classmethod
     def usd(cls, input_usd: object, cached_input_usd: object, output_usd: object) -> "Price":
-        """Build from USD per million tokens, written as decimal text or numbers."""
+        """Build from USD per million tokens, as decimal text or numbers."""
         return cls(
             input_nano=_nano(input_usd), cached_input_nano=_nano(cached_input_usd), output_nano=_nano(output_usd)
         )
@@ -76,7 +76,7 @@ def _nano(usd: object) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """One model on offer. A limit of None is the provider's general one, 0 is none at all."""
+    """One model on offer. A limit of None uses the provider's general one; 0 is no limit."""
 
     price: Price
     requests_per_minute: int | None = None
@@ -119,7 +119,7 @@ class Latency:
         raise BadSetting(f"latency must be fixed:MS, uniform:A-B or lognormal:MEDIAN,SIGMA, not {text!r}")
 
     def seconds(self, chance: float) -> float:
-        """Return the latency that belongs to a chance in [0, 1): the inverse of the distribution."""
+        """Return the latency for a number in [0, 1): the inverse of the distribution."""
         match self.kind:
             case "uniform":
                 ms = self.first + chance * (self.second - self.first)
@@ -140,16 +140,16 @@ def _at_least_zero(text: str) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Everything that decides how the provider behaves."""
+    """All settings of the provider."""
 
     seed: int = 1
-    keys: frozenset[str] = frozenset()  # empty: any key will do
+    keys: frozenset[str] = frozenset()  # empty: any key is accepted
     models: Mapping[str, Model] = field(default_factory=lambda: dict(DEFAULT_MODELS))
     requests_per_minute: int = 30_000  # 0: no limit. With 300 ms a demo of 1,000 jobs is a matter of a minute
     tokens_per_minute: int = 20_000_000
     burst_seconds: float = 1.0  # OpenAI may enforce 60,000 a minute as 1,000 a second
     charge: Charge = Charge.SUM
-    refund: bool = False  # whether tokens charged and not used come back after the answer
+    refund: bool = False  # whether tokens charged and not used are returned after the answer
     refusals_count: bool = True  # OpenAI: "unsuccessful requests contribute to your per-minute limit"
     remaining: Remaining = Remaining.LIMIT
     latency: Latency = field(default_factory=lambda: Latency(kind="lognormal", first=300, second=0.4))
@@ -157,11 +157,11 @@ class Settings:
     scenarios: Mapping[str, float] = field(default_factory=dict)
     prompt_cache: bool = True  # bill a long prefix that was seen before at the cached price
     instant: bool = False
-    instant_answer: str = ""  # what the prebuilt answer says; given, structured requests get it too
+    instant_answer: str = ""  # text of the prebuilt answer; if set, structured requests get it too
 
 
 def from_file(path: Path, start: Settings) -> Settings:
-    """Return the settings with what a TOML file says put over them. Unknown keys are refused by name."""
+    """Return the settings, overridden by a TOML file. Unknown keys are refused by name."""
     try:
         found = tomllib.loads(path.read_text())
     except (OSError, tomllib.TOMLDecodeError) as error:

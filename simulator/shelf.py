@@ -1,4 +1,4 @@
-"""Completions that were sent with `store: true`, so that a client can look for an answer it never received."""
+"""Stores completions sent with `store: true`, so that clients can find a lost answer."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Shelf:
         self._kept: dict[str, _Kept] = {}
 
     def keep(self, completion_id: str, *, model: str, metadata: object, body: bytes) -> None:
-        """Store one; the oldest goes when there are too many."""
+        """Store one; drop the oldest when there are too many."""
         found = metadata if isinstance(metadata, dict) else {}
         self._kept[completion_id] = _Kept(model=model, metadata=found, body=body)
         if len(self._kept) > _MOST_KEPT:
@@ -35,7 +35,7 @@ class Shelf:
         return None if kept is None else orjson.loads(kept.body)
 
     def page(self, query: Mapping[str, str]) -> dict[str, object]:
-        """Return a page of a list that `model`, `metadata[NAME]`, `after` and `limit` narrow."""
+        """Return a page of the list, filtered by `model`, `metadata[NAME]`, `after` and `limit`."""
         wanted = {name[9:-1]: value for name, value in query.items() if name.startswith("metadata[")}
         asked = query.get("limit", "")
         size = max(1, min(int(asked), _LARGEST_PAGE)) if asked.isdigit() else _PAGE

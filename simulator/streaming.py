@@ -1,7 +1,7 @@
-"""The bytes of a chat completion: one body, or the chunks of a stream. Knows the wire format and no socket.
+"""Encodes a chat completion: one body, or the chunks of a stream. Opens no socket.
 
-A stream is: a chunk with the role, chunks of content, a chunk with finish_reason, with include_usage a chunk of usage
-that has no choices, then [DONE]. With include_usage every other chunk carries usage: null.
+A stream has a chunk with the role, chunks of content, a chunk with finish_reason, with include_usage a chunk of usage
+without choices, then [DONE]. With include_usage every other chunk carries usage: null.
 """
 
 import json
@@ -20,7 +20,7 @@ _FINGERPRINT = "fp_simulator"
 
 @dataclass(frozen=True, kw_only=True)
 class Heading:
-    """What every object of one completion repeats."""
+    """Fields that every object of one completion repeats."""
 
     completion_id: str
     created: int
@@ -66,7 +66,7 @@ def usage_of(usage: Usage) -> dict[str, object]:
 
 
 def chunks(heading: Heading, answer: Answer, *, include_usage: bool) -> list[bytes]:
-    """Return every event of the stream, [DONE] included."""
+    """Return all events of the stream, [DONE] included."""
     found = [_chunk(heading, _choice({"role": "assistant", "content": "", "refusal": None}), include_usage)]
     field, text = ("content", answer.content) if answer.refusal is None else ("refusal", answer.refusal)
     found += [_chunk(heading, _choice({field: piece}), include_usage) for piece in _pieces(text or "")]
@@ -112,7 +112,7 @@ def _event(frame: dict[str, object]) -> bytes:
 
 
 def _written(value: object) -> bytes:
-    """Write JSON; half characters, which orjson refuses, go out as the escapes that providers send."""
+    """Write JSON. Lone surrogates, which orjson refuses, are written as escapes, as providers send them."""
     try:
         return orjson.dumps(value)
     except TypeError:

@@ -1,1 +1,1 @@
-"""The local stack: embedded Valkey and Postgres as our own children, and the Procfile under one supervisor."""
+"""Runs embedded Valkey and Postgres, and the Procfile, under one supervisor."""

@@ -1,4 +1,4 @@
-"""What wakes the supervisor: signals that ask it to stop, and children that end. Used by the main thread only."""
+"""Wakes the supervisor on stop signals and ends of children. Used by the main thread only."""
 
 import os
 import select
@@ -12,7 +12,7 @@ READ_BYTES = 4_096
 
 
 class Bell:
-    """Counts stop signals and interrupts a wait when any signal comes, so none is missed between two looks."""
+    """Counts stop signals and interrupts waits, so that no signal between two checks is missed."""
 
     def __init__(self) -> None:
         self.stops_asked = 0
@@ -23,7 +23,7 @@ class Bell:
     @classmethod
     @contextmanager
     def installed(cls) -> Iterator["Bell"]:
-        """Take over the stop signals and SIGCHLD; give them back at the end."""
+        """Take over the stop signals and SIGCHLD; restore their handlers at the end."""
         bell = cls()
         handlers = {wish: signal.signal(wish, bell._on_stop) for wish in STOP_SIGNALS}
         handlers[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, bell._on_child)
@@ -47,4 +47,4 @@ class Bell:
         self.stops_asked += 1
 
     def _on_child(self, _number: int, _frame: FrameType | None) -> None:
-        """Let the wake-up descriptor do the work; without a handler Python would not write to it."""
+        """Do nothing: the wake-up descriptor ends the wait, but Python only writes to it where there is a handler."""

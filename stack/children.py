@@ -1,11 +1,10 @@
-"""Starting and ending child processes that must not outlive us.
+"""Starts and ends child processes that must not outlive this process.
 
-Each child leads its own process group, so Ctrl-C on the terminal reaches the supervisor alone. It does not lead a
-session: Linux shares the cores out by session first (autogroup), and the Procfile's `nice` would mean nothing then.
-On Linux the kernel signals a child when the *thread* that started it ends (PR_SET_PDEATHSIG), hence: children start
-from the main thread.
-Elsewhere a killed supervisor leaves orphans, so each start first ends what the last one left (`end_leftover`).
-Output goes to files, never to pipes: a pipe whose reader died would stop the child too.
+Each child leads its own process group, so Ctrl-C on the terminal reaches the supervisor alone. It leads no session,
+because Linux shares the cores by session first (autogroup), which would make the Procfile's `nice` ineffective. On
+Linux the kernel signals a child when the *thread* that started it ends (PR_SET_PDEATHSIG), so children are started from
+the main thread. Elsewhere a killed supervisor leaves orphans, so each start first ends those of the last run
+(`end_leftover`). Output goes to files, never to pipes: a pipe whose reader died would stop the child too.
 """
 
 import contextlib
@@ -36,7 +35,7 @@ class ServerFailed(PenstockError):  # noqa: N818 - reads as what happened
 
 @dataclass(frozen=True, kw_only=True)
 class RunAs:
-    """The user and group a child runs as; (None, None) is our own."""
+    """The user and group that a child runs as; (None, None) means our own."""
 
     user: int | None = None
     group: int | None = None
@@ -54,7 +53,7 @@ def spawn(
     death_signal: signal.Signals = signal.SIGKILL,
     run_as: RunAs = OURSELVES,
 ) -> subprocess.Popen[bytes]:
-    """Start a child in its own group; the kernel sends it `death_signal` when we die. Main thread only."""
+    """Start a child in its own group. The kernel sends it `death_signal` when we die. Main thread only."""
     if threading.current_thread() is not threading.main_thread():
         raise RuntimeError("children start from the main thread: their life is tied to the thread that starts them")
     with log_path.open("ab") as log:
@@ -81,7 +80,7 @@ def _tie_to_parent(death_signal: signal.Signals) -> Callable[[], None] | None:
 
     def tie() -> None:
         prctl(PR_SET_PDEATHSIG, int(death_signal))
-        if os.getppid() != parent_pid:  # it died between our fork and the line above
+        if os.getppid() != parent_pid:  # the parent died between the fork and the line above
             os._exit(1)
 
     return tie
@@ -99,18 +98,18 @@ def end(process: subprocess.Popen[bytes], *, stop_signal: signal.Signals, grace_
 
 
 def kill_group(leader_pid: int) -> None:
-    """Kill whatever is left of the group that this child led."""
+    """Kill the remaining processes of the group that this child led."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(leader_pid, signal.SIGKILL)
 
 
 def remember(process: subprocess.Popen[bytes], pid_file: Path) -> None:
-    """Write down which process this is, so that a later start can recognise it and nobody else."""
+    """Record the identity of a process, so that a later start recognises it and no other."""
     write_private(pid_file, f"{process.pid} {birth_mark(process.pid)}")
 
 
 def end_leftover(pid_file: Path, *, stop_signal: signal.Signals) -> None:
-    """End the process that a supervisor which is dead by now remembered here, if it still lives."""
+    """End the process that a dead supervisor recorded here, if it still lives."""
     try:
         pid_text, mark = pid_file.read_text(encoding="utf-8").split(" ", 1)
     except (FileNotFoundError, ValueError):
@@ -125,7 +124,7 @@ def end_leftover(pid_file: Path, *, stop_signal: signal.Signals) -> None:
 
 
 def birth_mark(pid: int) -> str:
-    """Return when this process began, which tells it from a later one with the same pid; empty when it is gone."""
+    """Return when this process began, because pids are reused; empty if it has ended."""
     stat = Path(f"/proc/{pid}/stat")
     if Path("/proc/self/stat").exists():
         try:
@@ -140,7 +139,7 @@ def birth_mark(pid: int) -> str:
 
 
 def wait_until(question: Callable[[], bool], *, seconds: float) -> bool:
-    """Ask until the answer is yes or the time is over; return the last answer."""
+    """Poll until the answer is yes or the time is over; return the last answer."""
     give_up_at = time.monotonic() + seconds
     while not (answer := question()) and time.monotonic() < give_up_at:
         time.sleep(POLL_SECONDS)

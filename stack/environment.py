@@ -1,7 +1,7 @@
-"""What each process of the Procfile finds in its environment: no key that it does not use.
+"""Selects the environment of each Procfile process, so that none gets a key that it does not use.
 
-Flower and the simulator get a list of what they may have, because names of providers' keys are anybody's choice. The
-others call providers and read the caller's settings, so they get all but the keys of HTTP, which `web` alone checks.
+Flower and the simulator get an allow-list, because provider keys may have any names. The others call providers and read
+the caller's settings, so they get all but the HTTP keys, which only `web` checks.
 """
 
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ PREFIXES: Mapping[str, tuple[str, ...]] = {FLOWER: ("LC_", "FLOWER_"), SIMULATOR
 
 
 def environment_of(process: str, env: Mapping[str, str]) -> dict[str, str]:
-    """The part of the stack's environment that the process of this name may see."""
+    """Return the part of the stack's environment that the process of this name may see."""
     if process in ALLOWED:
         allowed, prefixes = ALLOWED[process], PREFIXES[process]
         return {name: value for name, value in env.items() if name in allowed or name.startswith(prefixes)}

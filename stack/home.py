@@ -1,9 +1,9 @@
-"""The home folder: everything one installation keeps on disk, and the lock that makes it one.
+"""The home folder: all files of one installation, and the lock against a second process tree.
 
     HOME/ (0700)   lock   ports.json   status.json   connection.json   secrets/   logs/   run/   valkey/   postgres/
 
-Invariant: at most one process tree writes below a home. Valkey does not lock its own folder, so the lock here is
-what keeps two servers off one append-only file. The lock is an flock: it ends with its holder, even at kill -9.
+Invariant: at most one process tree writes below a home. Valkey does not lock its own folder, so only this lock keeps
+two servers off one append-only file. It is an flock, which ends with its holder, even at kill -9.
 """
 
 import fcntl
@@ -32,7 +32,7 @@ class HomeInUse(PenstockError):  # noqa: N818 - reads as what happened
 
 
 class Home:
-    """One home folder. Building it touches nothing; entering `locked()` creates what is missing."""
+    """One home folder. Constructing it touches nothing; entering `locked()` creates what is missing."""
 
     def __init__(self, path: Path) -> None:
         self.root = path.absolute()
@@ -45,7 +45,7 @@ class Home:
 
     @contextmanager
     def locked(self) -> Iterator["Home"]:
-        """Hold this home alone. May be entered again by its holder; raises HomeInUse for anybody else."""
+        """Lock this home exclusively. Reentrant for its holder; raises HomeInUse for other processes."""
         if self._lock_depth:
             self._lock_depth += 1
             try:
@@ -81,9 +81,9 @@ class Home:
             return int(lock.read() or 0) or None
 
     def secret(self, name: str) -> str:
-        """Return the secret of this name, made up at first use and kept in a file that only its owner reads.
+        """Return the secret of this name, generated at first use and kept in a file that only its owner can read.
 
-        Raises InvalidSetting for one that somebody else has put there, or that others may read.
+        Raises InvalidSetting for a file that another user owns or can read.
         """
         path = self.secrets / name
         if not path.is_symlink() and not path.exists():
@@ -92,7 +92,7 @@ class Home:
         return path.read_text(encoding="utf-8").strip()
 
     def port_for(self, name: str, *, preferred: int | None = None) -> int:
-        """Return the port this name had last time if it is free, else the preferred one, else a new one."""
+        """Return the port that this name had last time if it is free, else the preferred one, else a new one."""
         ports = self._ports()
         wishes = [wish for wish in (ports.get(name), preferred) if wish is not None]
         port = next(free for wish in (*wishes, None) if (free := free_port(wish)) is not None)
@@ -100,7 +100,7 @@ class Home:
         return port
 
     def log_path(self, name: str) -> Path:
-        """Return where the output of the child with this name goes."""
+        """Return the log file of the child with this name."""
         return self.logs / f"{name}.log"
 
     def _ports(self) -> dict[str, int]:
@@ -125,7 +125,7 @@ class Home:
 
 
 def _require_private(path: Path) -> None:
-    """Only a file of our own that nobody else can read or write is a secret. Raises InvalidSetting."""
+    """Raise InvalidSetting for a secret's file that is not ours, or that others can read or write."""
     status = path.lstat()
     if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
         raise InvalidSetting(
@@ -149,19 +149,19 @@ def _try_lock(file: TextIO) -> bool:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner can read, in one step: readers see the old text or the new one."""
+    """Replace a file that only its owner can read, atomically: readers see the old text or the new one."""
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     fresh.unlink(missing_ok=True)
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE_MODE)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
-        os.fsync(file.fileno())  # a secret that a crash empties would lock us out of our own data
+        os.fsync(file.fileno())  # a secret emptied by a crash would lock us out of our own data
     fresh.replace(path)
 
 
 def free_port(wish: int | None = None) -> int | None:
-    """Return the wished port when nobody listens on it, None when somebody does; without a wish, any free one."""
+    """Return the wished port if it is free, else None. Without a wish, return any free port."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

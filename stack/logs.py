@@ -1,4 +1,4 @@
-"""Reading and bounding the children's logs. The children append; nothing stands between them and the file."""
+"""Follows and bounds the children's logs. The children append directly to the files."""
 
 import shutil
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ READ_BYTES = 1024 * 1024
 
 
 class Tails:
-    """Follows several logs from their present end and returns what was added, a line at a time with its name."""
+    """Follows several logs from their present ends and returns added lines with their names."""
 
     def __init__(self, logs: Mapping[str, Path]) -> None:
         self._logs = dict(logs)
@@ -17,13 +17,13 @@ class Tails:
         self._width = max((len(name) for name in logs), default=0)
 
     def fresh_lines(self) -> list[str]:
-        """Return the complete lines that were added since the last call, each as `name | line`."""
+        """Return the complete lines added since the last call, each as `name | line`."""
         return [f"{name:<{self._width}} | {line}" for name in self._logs for line in self._added(name)]
 
     def _added(self, name: str) -> list[str]:
         path, offset = self._logs[name], self._offsets[name]
         size = _size(path)
-        if size < offset:  # the log was cut
+        if size < offset:  # the log was truncated
             offset = 0
         if size == offset:
             return []
@@ -38,7 +38,7 @@ class Tails:
 
 
 def bound(path: Path, *, keep_bytes: int = KEEP_BYTES) -> None:
-    """Move a log that has grown too long to `NAME.1` and go on with an empty one; its writer does not notice."""
+    """Move a log that is too long to `NAME.1` and continue with an empty one. Its writer does not notice."""
     if _size(path) > keep_bytes:
         shutil.copyfile(path, path.with_name(f"{path.name}.1"))
         with path.open("r+b") as log:

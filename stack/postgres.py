@@ -1,8 +1,8 @@
-"""The embedded Postgres: the wheel's programs as our own child, reachable through TCP on this machine only.
+"""Runs the embedded Postgres: the wheel's programs as a child, reachable by TCP on this machine only.
 
-The cluster is made once, by a superuser `bootstrap`; the application's role is none (`stack.roles`). Their passwords
-live in the home folder's secrets. The wheel has pgvector and plpgsql and nothing of contrib; migrations must not need
-more.
+The superuser `bootstrap` creates the cluster once; the application's role is no superuser (`stack.roles`). Their
+passwords are secrets of the home folder. The wheel has pgvector and plpgsql and nothing of contrib; migrations must not
+need more.
 """
 
 import os
@@ -23,18 +23,18 @@ from stack.home import Home, write_private
 from stack.privileges import Privileges, choose_privileges, record_choice, was_made
 from stack.roles import APPLICATION, BOOTSTRAP, DATABASE, Cluster, demote_application, make_application
 
-MAX_CONNECTIONS = 200  # web, workers and upkeep with pools of their own, and room for psql
+MAX_CONNECTIONS = 200  # pools of web, workers and upkeep, and some for psql
 MAX_WAL_SIZE = "2GB"  # checkpoints by time, not by every gigabyte: each one writes whole pages anew
 SHARED_BUFFERS = "128MB"
 LOCALE = "C.UTF-8" if sys.platform == "linux" else "C"  # the build has no ICU; macOS knows no C.UTF-8
 START_TRIES = 10
 RETRY_PAUSE_SECONDS = 0.3
-READY_SECONDS = 120.0  # a long crash recovery comes before the first connection
+READY_SECONDS = 120.0  # crash recovery comes before the first connection and may be long
 STOP_SECONDS = 30.0
 
 
 class Postgres:
-    """One Postgres server over one home folder; `env` is what it finds beside the little that it needs."""
+    """One Postgres server over one home folder. `env` is added to the minimal environment that it gets."""
 
     name = "postgres"
     stop_signal = signal.SIGINT  # "fast" shutdown: sessions are ended, data is flushed
@@ -49,7 +49,7 @@ class Postgres:
         self._cluster = Cluster(port=0, application_password="", bootstrap_password="")
         self._log = home.log_path(self.name)
         self._pid_file = home.run / "postgres.pid"
-        self._bootstrapped = home.postgres / "bootstrapped"  # by a role of its own
+        self._bootstrapped = home.postgres / "bootstrapped"  # exists once the cluster has a bootstrap role of its own
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -59,17 +59,20 @@ class Postgres:
 
     @property
     def bootstrap_url(self) -> str:
-        """The superuser's address, for extensions and for tests that make databases; no process of ours gets it."""
+        """The superuser's address, for extensions and for tests that create databases.
+
+        No other process of ours gets it.
+        """
         return self._cluster.url(BOOTSTRAP, DATABASE)
 
     @property
     def port(self) -> int:
-        """Where it listens; 0 before the first start."""
+        """The port that it listens on; 0 before the first start."""
         return self._cluster.port
 
     @property
     def privileges(self) -> Privileges:
-        """As whom and over which folder it runs; chosen at the first start."""
+        """The user and folder that it runs with; chosen at the first start."""
         if self._privileges is None:
             self._privileges = choose_privileges(self._home)
         return self._privileges
@@ -84,7 +87,7 @@ class Postgres:
             self.stop()
 
     def start(self) -> None:
-        """Make the cluster if there is none, start, and return when it answers. Raises ServerFailed."""
+        """Create the cluster if there is none, start, and return when it answers. Raises ServerFailed."""
         self._cluster = replace(
             self._cluster,
             application_password=self._home.secret("postgres-password"),
@@ -97,7 +100,7 @@ class Postgres:
                 f"the Postgres data in {self.privileges.data} is gone; restore it, "
                 f"or delete {self._home.postgres} to begin with nothing"
             )
-        end_leftover(self._pid_file, stop_signal=self.stop_signal)  # before the port: it may still have ours
+        end_leftover(self._pid_file, stop_signal=self.stop_signal)  # before choosing a port: it may still hold ours
         for _ in range(START_TRIES):
             self._cluster = replace(self._cluster, port=self._home.port_for(self.name))
             self.launch()
@@ -109,10 +112,10 @@ class Postgres:
         raise ServerFailed(f"Postgres did not start; the end of {self._log}:\n{last_lines(self._log)}")
 
     def launch(self) -> subprocess.Popen[bytes]:
-        """Start the process on the port it has and return at once. Also how it is started again."""
+        """Start the process on its port and return at once. Also used to restart it."""
         end_leftover(self._pid_file, stop_signal=self.stop_signal)
-        # Whoever runs here was ended above and the home is locked, so the pid in this file is nobody of ours. Where
-        # pids start again at 1 (containers) it may name a stranger, for whom Postgres would wait for ever.
+        # The last server was ended above and the home is locked, so the pid in this file is not one of ours. Where
+        # pids start again at 1 (containers) it may belong to another process, for which Postgres would wait for ever.
         (self.privileges.data / "postmaster.pid").unlink(missing_ok=True)
         self.process = spawn(
             self.privileges.command("postgres", "-D", str(self.privileges.data), *self._settings()),
@@ -141,12 +144,12 @@ class Postgres:
             "max_wal_size": MAX_WAL_SIZE,
             "jit": "off",  # our statements are short; compiling one costs more than running it
             "log_min_messages": "warning",
-            "log_error_verbosity": "terse",  # the details of an error quote rows: prompts, replies and names
+            "log_error_verbosity": "terse",  # error details quote rows: prompts, replies and names
         }
         return [word for name, setting in settings.items() for word in ("-c", f"{name}={setting}")]
 
     def _make_cluster(self) -> None:
-        """Run initdb into an empty folder; `way.json` is written last, so a half-made cluster is made again."""
+        """Run initdb into an empty folder. `way.json` is written last, so a half-made cluster is made again."""
         privileges = self.privileges
         shutil.rmtree(privileges.data, ignore_errors=True)
         privileges.data.mkdir(mode=0o700)
@@ -162,7 +165,7 @@ class Postgres:
         record_choice(self._home, privileges)
 
     def _initdb(self, privileges: Privileges, password_file: Path) -> None:
-        # A file, not /dev/stdin: a pipe that root made cannot be opened again by the user who runs this.
+        # A file, not /dev/stdin: a pipe that root created cannot be reopened by the user who runs this.
         command = privileges.command(
             "initdb",
             *("-D", str(privileges.data), "-U", BOOTSTRAP, "-E", "UTF8", f"--locale={LOCALE}"),
@@ -187,7 +190,7 @@ class Postgres:
         return False
 
     def _prepare(self) -> None:
-        """Leave both roles and the database as they shall be, whichever version made them."""
+        """Bring both roles and the database to their current form, whichever version created them."""
         if not self._bootstrapped.exists():
             demote_application(self._cluster)
             self._note_bootstrap()
@@ -198,5 +201,5 @@ class Postgres:
 
 
 def _environment() -> dict[str, str]:
-    """Nothing of ours but the PATH: a PGDATA or a locale of this machine would leak into the cluster."""
+    """Keep only our PATH: a PGDATA or a locale of this machine would leak into the cluster."""
     return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": LOCALE, "TZ": "UTC"}

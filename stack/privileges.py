@@ -1,11 +1,11 @@
-"""As whom, from where and over which folder Postgres runs. It refuses to run as root, so root needs a way round.
+"""Chooses the user, programs and folder of Postgres, which refuses to run as root.
 
     ordinary user   as ourselves, data in the home folder
     root            in a user namespace that calls us `nobody`: data in the home folder, files stay ours
     root, refused   as the user `nobody`, who cannot enter a private home: data in a folder of its own, named in the
                     home; the programs are copied there too when `nobody` cannot reach them
 
-Invariant: the way is chosen once per data folder, because a cluster belongs to the user who made it.
+Invariant: the way is chosen once per data folder, because a cluster belongs to the user who created it.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ OUTSIDE = (Path("/var/lib"), Path(tempfile.gettempdir()))
 
 
 class Way(StrEnum):
-    """How the operating system is satisfied that Postgres is not root."""
+    """How Postgres runs without being root."""
 
     OURSELVES = "ourselves"
     NAMESPACE = "namespace"
@@ -45,7 +45,7 @@ class Way(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Privileges:
-    """Everything that running a Postgres program depends on."""
+    """What it takes to run a Postgres program: user, folder, programs."""
 
     way: Way
     place: Path  # holds `data` and, where they had to be copied, the programs
@@ -59,11 +59,11 @@ class Privileges:
         return self.place / "data"
 
     def command(self, program: str, *arguments: str) -> list[str]:
-        """Spell the command line that runs one of Postgres's programs this way."""
+        """Return the command line that runs one of Postgres's programs this way."""
         return [*self.prefix, str(self.programs / program), *arguments]
 
     def give(self, path: Path) -> None:
-        """Make this file or folder belong to the user who runs Postgres."""
+        """Give this file or folder to the user who runs Postgres."""
         if self.run_as.user is not None and self.run_as.group is not None:
             os.chown(path, self.run_as.user, self.run_as.group)
 
@@ -71,7 +71,7 @@ class Privileges:
 def choose_privileges(home: Home, *, ways: Sequence[Way] = tuple(Way), outside: Sequence[Path] = OUTSIDE) -> Privileges:
     """Return the way this home was made with, or the first of `ways` that works here. Raises InvalidSetting.
 
-    `outside` are the folders in which a place is sought that `nobody` can reach when the home is private.
+    `outside` are the folders to search for a place that `nobody` can reach when the home is private.
     """
     made = _recorded(home)
     if made is None:
@@ -96,12 +96,12 @@ def choose_privileges(home: Home, *, ways: Sequence[Way] = tuple(Way), outside: 
 
 
 def was_made(home: Home) -> bool:
-    """Tell whether this home's cluster was made to the end."""
+    """Whether this home's cluster was created completely."""
     return (home.postgres / "way.json").exists()
 
 
 def record_choice(home: Home, privileges: Privileges) -> None:
-    """Write down how the cluster of this home is run and where it lies; the last step of making it."""
+    """Record how and where this home's cluster runs. This is the last step of creating it."""
     note = {"way": privileges.way.value, "place": str(privileges.place)}
     write_private(home.postgres / "way.json", json.dumps(note, indent=2))
 
@@ -169,7 +169,7 @@ def _offer_dropped(places: Iterable[Path]) -> Privileges | None:
 
 
 def shipped_programs() -> Path:
-    """Find the programs inside the wheel through its spec: importing it has side effects."""
+    """Find the programs inside the wheel by its spec, because importing it has side effects."""
     spec = find_spec(PACKAGE)
     programs = None if spec is None or spec.origin is None else Path(spec.origin).parent / PROGRAMS / "bin"
     if programs is None or not (programs / "postgres").exists():
@@ -181,7 +181,7 @@ def shipped_programs() -> Path:
 
 
 def _works(offer: Privileges) -> bool:
-    """Run `postgres --version` this way: proves the programs, their libraries and the path to them at once."""
+    """Run `postgres --version` this way, to test programs, libraries and path at once."""
     try:
         probe = subprocess.run(  # noqa: S603 - a program we ship
             offer.command("postgres", "--version"),
@@ -199,7 +199,7 @@ def _works(offer: Privileges) -> bool:
 
 
 def _places_outside(home: Home, parents: Sequence[Path]) -> Iterator[Path]:
-    """Yield folders of ours that any user may pass through; one that somebody else made is never used."""
+    """Yield folders of ours that any user may traverse. A folder that another user created is never used."""
     name = "penstock-" + hashlib.sha256(str(home.root).encode()).hexdigest()[:12]
     for parent in parents:
         place = parent / name

@@ -1,7 +1,7 @@
-"""Reading a Procfile: `name: command`, one a line. Knows nothing about starting anything.
+"""Parses a Procfile: one `name: command` per line. Starts nothing.
 
-`release` is special: it runs once, to its end, before the others. A process of which several are wanted is called
-`name-1`, `name-2`, …; each command finds its own name in PENSTOCK_PROCESS.
+`release` is special: it runs once, to its end, before the others. Several processes of one name are called `name-1`,
+`name-2`, …; each command finds its own name in PENSTOCK_PROCESS.
 """
 
 import re
@@ -31,7 +31,7 @@ class Procfile:
 
 
 def parse_procfile(text: str) -> Procfile:
-    """Parse a Procfile. Raises InvalidSetting with the number of the line that is wrong."""
+    """Parse a Procfile. Raises InvalidSetting with the number of the wrong line."""
     lines = [
         _parse_line(number, line.strip())
         for number, line in enumerate(text.splitlines(), start=1)
@@ -55,7 +55,7 @@ def _parse_line(number: int, line: str) -> ProcessLine:
 
 
 def multiply(processes: Sequence[ProcessLine], counts: Mapping[str, int]) -> tuple[ProcessLine, ...]:
-    """Repeat the named processes as often as wanted, as `name-1` to `name-N`; the others stay as they are."""
+    """Repeat the named processes as `name-1` to `name-N`; the others stay as they are."""
     return tuple(
         ProcessLine(name=name, command=line.command)
         for line in processes

@@ -1,10 +1,10 @@
-"""Roles of the embedded Postgres: one that makes the cluster, and the application's, which is no superuser.
+"""Creates the roles of the embedded Postgres: a superuser, and the application's, which is no superuser.
 
     bootstrap   superuser; creates the database, later the extensions; only `stack` knows its password
     penstock    owns the database and what is in it; may not read files, run programs or make roles
 
-A cluster of an earlier version was made by `penstock` itself. Postgres keeps its first role a superuser for ever, so
-that one is renamed to `bootstrap` and a new `penstock` gets its database and everything in it, in one transaction.
+In earlier versions `penstock` itself created the cluster. Postgres keeps its first role a superuser for ever, so that
+role is renamed to `bootstrap`, and a new `penstock` gets its database and everything in it, in one transaction.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ APPLICATION = "penstock"
 BOOTSTRAP = "bootstrap"
 DATABASE = "penstock"
 MOVER = "penstock_mover"
-"""Renames the first role, which cannot rename itself; gone when that is done."""
+"""Temporary role that renames the first role, which cannot rename itself."""
 
 IS_SUPERUSER = "SELECT rolsuper FROM pg_roles WHERE rolname = current_user"
 
@@ -26,7 +26,7 @@ WHERE n.nspname = 'public' AND c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f')
   AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.objid = c.oid AND d.classid = 'pg_class'::regclass
                   AND d.deptype IN ('e', 'a', 'i'))
 """
-"""All but what belongs to an extension, and sequences that follow their table."""
+"""All relations but those of an extension and sequences that follow their table."""
 
 ROUTINES = """
 SELECT p.oid::regprocedure::text AS name FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
@@ -47,25 +47,25 @@ OWNED_AS = {"r": "TABLE", "p": "TABLE", "v": "VIEW", "m": "MATERIALIZED VIEW", "
 
 @dataclass(frozen=True, kw_only=True)
 class Cluster:
-    """Where it listens, and the passwords of both roles."""
+    """The port of a cluster, and the passwords of both roles."""
 
     port: int
     application_password: str
     bootstrap_password: str
 
     def url(self, role: str, database: str) -> str:
-        """The address for one of the two roles."""
+        """Return the address for one of the two roles."""
         password = self.bootstrap_password if role == BOOTSTRAP else self.application_password
         return address(role, password, self.port, database)
 
 
 def address(role: str, password: str, port: int, database: str) -> str:
-    """`postgresql://…` on this machine."""
+    """Return `postgresql://…` on this machine."""
     return f"postgresql://{role}:{password}@127.0.0.1:{port}/{database}"
 
 
 def make_application(cluster: Cluster) -> None:
-    """Give a cluster of `bootstrap` the application's role and its database. Safe to call twice."""
+    """Create the application's role and database in a cluster of `bootstrap`. Safe to call twice."""
     with psycopg.connect(cluster.url(BOOTSTRAP, "postgres"), autocommit=True) as connection:
         if _missing(connection, "SELECT 1 FROM pg_roles WHERE rolname = %s", APPLICATION):
             _make_role(connection, APPLICATION, cluster.application_password)
@@ -74,10 +74,10 @@ def make_application(cluster: Cluster) -> None:
 
 
 def demote_application(cluster: Cluster) -> None:
-    """Take the superuser's rights from the role that made this cluster. Safe to call again after any interruption."""
+    """Take superuser rights from the role that created this cluster. Safe to repeat after any interruption."""
     with psycopg.connect(cluster.url(APPLICATION, "postgres"), autocommit=True) as connection:
         if connection.execute(IS_SUPERUSER).fetchone() == (False,):
-            _forget_mover(cluster)  # it was done, and nobody had the time to write that down
+            _forget_mover(cluster)  # it was demoted before, but that was not recorded
             return
         if _missing(connection, "SELECT 1 FROM pg_database WHERE datname = %s", DATABASE):
             connection.execute(f"CREATE DATABASE {DATABASE}")
@@ -108,7 +108,7 @@ def _give_everything(connection: psycopg.Connection) -> None:
 
 
 def _own(connection: psycopg.Connection, kind: str, name: str) -> None:
-    """`name` is quoted already: the catalogue writes it so."""
+    """Change the owner of an object. `name` is already quoted by the catalogue."""
     words = sql.SQL("ALTER {} {} OWNER TO {}")
     connection.execute(words.format(sql.SQL(kind), sql.SQL(name), sql.Identifier(APPLICATION)))
 

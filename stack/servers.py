@@ -1,4 +1,4 @@
-"""Both embedded servers together: what tests and a single-machine run need, and nothing about who uses them."""
+"""Runs both embedded servers together, for tests and for a single machine."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -27,7 +27,7 @@ class EmbeddedServers:
 
     @property
     def bootstrap_url(self) -> str:
-        """The same for the superuser, who makes databases and extensions."""
+        """The superuser's address, to create databases and extensions."""
         return self.postgres.bootstrap_url
 
     @classmethod

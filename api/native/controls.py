@@ -13,7 +13,7 @@ from schemas.lanes import Lane
 router = APIRouter(prefix="/controls", tags=["operators"])
 
 MOST_CHARACTERS = 256
-"""Longer than any id, tenant or model that a job can have."""
+"""Longer than any id, tenant name or model name of a job."""
 
 
 class Named(StrictBody):
@@ -24,7 +24,7 @@ class Named(StrictBody):
 
     @property
     def subject(self) -> Subject:
-        """The same in our words."""
+        """Return the subject of the control."""
         return Subject(kind=self.kind, name=self.name)
 
 
@@ -75,7 +75,7 @@ async def cancel(operator: Operator, body: JsonBody, services: OfServices) -> Js
 
 
 def control_object(control: Control) -> JsonObject:
-    """A control as a listing shows it."""
+    """Return a control as a listing shows it."""
     return {
         "id": f"{control.verb}/{control.subject.kind}/{control.subject.name}",
         "object": "control",

@@ -1,4 +1,4 @@
-"""`/dead-letters`: what could not be saved, why, and the way back to work. An operator reaches those of all tenants."""
+"""`/dead-letters`: jobs that failed for good, and their replay. Operators reach all tenants."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -36,10 +36,10 @@ router = APIRouter(prefix="/dead-letters", tags=["dead letters"])
 
 JSON_LINES = "application/x-ndjson"
 MAX_LINE_BYTES = MAX_LETTER_BYTES + 1_000_000
-"""A line of an export or an import: what was said in a letter, and what is told of it besides."""
+"""A line of an export or an import: the content of a letter, and the fields around it."""
 
 MAX_LINE_NODES = 5 * MAX_NODES
-"""JSON values of such a line; parsed, some 50 MB."""
+"""JSON values of such a line; parsed, they take some 50 MB."""
 
 
 UNWRITABLE = "This letter cannot be written as JSON; an operator finds why in the log under its id."
@@ -156,7 +156,7 @@ async def _lines(services: WebServices, which: DeadLetters, *, content: bool) ->
 
 
 def _line(letter: WholeLetter, *, content: bool) -> bytes:
-    """One line of an export, as an import takes it. One that cannot be written ends no export: its line says so."""
+    """Return one line of an export, as an import takes it. An unwritable letter yields a line that says so."""
     try:
         line = _written(letter, content=content)
         if len(line) <= MAX_LINE_BYTES and fits(line, MAX_LINE_NODES):
@@ -173,7 +173,7 @@ def _written(letter: WholeLetter, *, content: bool) -> bytes:
 
 
 async def _split(parts: AsyncIterator[bytes], first_line: int) -> AsyncIterator[bytes]:
-    """The lines of a stream. Raises InvalidRequest with the number of one that is longer than any letter."""
+    """Yield the lines of a stream. Raises InvalidRequest with the number of a line longer than any letter."""
     rest, number = bytearray(), first_line
     async for part in parts:
         *lines, last = part.split(b"\n")

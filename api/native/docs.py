@@ -1,6 +1,6 @@
-"""`/docs`: the routes of the description as one page, without script and without anything from elsewhere.
+"""`/docs`: the routes of the OpenAPI description as one page, without scripts or external resources.
 
-FastAPI's own page loads its script from a third party, which could then read what is typed into it, keys above all.
+FastAPI's own page loads its script from a third party, which could read what is typed into the page, above all keys.
 """
 
 from html import escape
@@ -14,7 +14,7 @@ from schemas.jsons import JsonObject
 router = APIRouter(include_in_schema=False)
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-"""What a browser may load for it: the style within, and nothing else."""
+"""The page's content security policy: a browser may load its inline style and nothing else."""
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
@@ -29,7 +29,7 @@ async def docs(request: Request) -> HTMLResponse:
 
 
 def page_of(description: JsonObject) -> str:
-    """The page for an OpenAPI document."""
+    """Return the page for an OpenAPI document."""
     by_tag: dict[str, list[str]] = {}
     for path, methods in description["paths"].items():
         for method, operation in methods.items():

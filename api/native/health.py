@@ -1,4 +1,4 @@
-"""`/healthz` and `/readyz` for probes, which hold no key; `/metrics` for scrapers; and what `/` says."""
+"""`/healthz` and `/readyz` for probes, which have no key; `/metrics` for scrapers; and the answer of `/`."""
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response

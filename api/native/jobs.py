@@ -1,4 +1,4 @@
-"""`/jobs`: hand in a job for later, look at jobs, take one back."""
+"""`/jobs`: submit a job for later, read jobs, cancel one."""
 
 from typing import Annotated
 

@@ -1,4 +1,7 @@
-"""Which dead letters a request means: the same names in a query and in a body. Whose they may be is decided here."""
+"""Selects dead letters within the tenants that the caller may reach.
+
+A query and a body use the same names.
+"""
 
 from typing import Annotated
 
@@ -40,7 +43,10 @@ class Chosen(StrictBody):
 
 
 def meant(caller: Caller, wanted: Chosen) -> DeadLetters:
-    """The dead letters of a body. Raises InvalidRequest, NotFound for ids that can be none, and Forbidden."""
+    """Return the dead letters that a body selects.
+
+    Raises InvalidRequest, NotFound for ids of wrong form, and Forbidden.
+    """
     if (wanted.ids is None) == (wanted.filter is None):
         raise InvalidRequest("Say either ids or filter; an empty filter means all dead letters.", param="ids")
     if wanted.filter is not None:
@@ -50,7 +56,7 @@ def meant(caller: Caller, wanted: Chosen) -> DeadLetters:
 
 
 def filtered(caller: Caller, chosen: Filter) -> DeadLetters:
-    """The dead letters of a filter."""
+    """Return the dead letters of a filter."""
     for name, value in (("model", chosen.model), ("prompt", chosen.prompt)):
         if "\0" in (value or ""):
             raise InvalidRequest(f"{name} must not hold NUL characters.", param=name)

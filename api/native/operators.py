@@ -1,4 +1,4 @@
-"""`/budgets`, `/limits` and `/keys`: what an operator watches and hands out. Needs the operator scope."""
+"""`/budgets`, `/limits` and `/keys`: resources of an operator. Needs the operator scope."""
 
 from typing import Literal
 
@@ -17,11 +17,11 @@ router = APIRouter(tags=["operators"])
 
 
 MOST_CHARACTERS = 256
-"""Longer than any name of an account."""
+"""Longer than any account name."""
 
 
 Scope = Literal["operator", "submit", "lane:critical", "lane:high", "lane:normal", "lane:low"]
-"""A key that names lanes may use these alone, of those of its tenant."""
+"""A key that names lanes may use only these, and only those of them that its tenant may use."""
 
 
 class NewKey(StrictBody):

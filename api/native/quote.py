@@ -1,4 +1,4 @@
-"""`/quote`: what a request or a whole batch file may cost, and how long it takes, before anything is sent."""
+"""`/quote`: estimates cost and duration of a request or a batch file before anything is sent."""
 
 from fastapi import APIRouter
 

@@ -1,4 +1,4 @@
-"""`/replays`: dead letters back to work as something that can be tried, watched, paced and stopped."""
+"""`/replays`: replays of dead letters, with dry run, progress, pacing and stop."""
 
 from datetime import UTC, datetime
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""How our own resources are written: jobs, attempts, dead letters and keys. Amounts are decimal text, never floats."""
+"""Writes our own resources: jobs, attempts, dead letters and keys. Amounts are decimal text, never floats."""
 
 import orjson
 
@@ -16,7 +16,7 @@ from tasks.quotes.quote import Quoted
 
 
 def job_object(job: JobView) -> JsonObject:
-    """A job as a listing shows it."""
+    """Return a job as a listing shows it."""
     return {
         "id": job.id,
         "object": "job",
@@ -40,7 +40,7 @@ def job_object(job: JobView) -> JsonObject:
 
 
 def story_object(story: JobStory, *, content: bool = True) -> JsonObject:
-    """A job with its request, its answer and all its attempts; without `content`, not what the attempts said."""
+    """Return a job with request, reply and attempts; without `content`, omit the attempts' texts."""
     return job_object(story.job) | {
         "budget_steps": story.job.budget_steps,
         "request": story.body,
@@ -55,7 +55,7 @@ def story_object(story: JobStory, *, content: bool = True) -> JsonObject:
 
 
 def attempt_object(attempt: AttemptView, *, content: bool = True) -> JsonObject:
-    """One call: what was sent, what came back, what was wrong with it, what it cost."""
+    """Return one call: its request, reply, complaint and cost."""
     complaint = attempt.complaint
     hidden: JsonObject = {"request": None, "reply": None, "complaint": complaint and without_values(complaint)}
     if not content:
@@ -88,7 +88,7 @@ def _error_object(error: StoryError | None, *, content: bool) -> JsonObject | No
 
 
 def dead_letter_object(letter: DeadLetterView) -> JsonObject:
-    """A dead letter as a listing shows it; `attempts` counts them."""
+    """Return a dead letter as a listing shows it; `attempts` is their number."""
     return {
         "id": letter.id,
         "object": "dead_letter",
@@ -111,7 +111,7 @@ def dead_letter_object(letter: DeadLetterView) -> JsonObject:
 
 
 def group_object(group: DeadLetterGroup) -> JsonObject:
-    """How many died of one thing; `model` is the example's."""
+    """Return a group of dead letters with the same cause; `model` is that of the example."""
     return {
         "id": group.fingerprint,
         "object": "dead_letter_group",
@@ -129,7 +129,7 @@ ATTEMPTS_CUT = "Too large for one line: what was said in its attempts is left ou
 
 
 def whole_letter_object(whole: WholeLetter, *, content: bool) -> JsonObject:
-    """A dead letter as an export writes it, and an import reads it."""
+    """Return a dead letter as an export writes it and an import reads it."""
     ceiling = whole.max_cost_nano_usd
     return dead_letter_object(whole.letter) | {
         "endpoint": whole.endpoint,
@@ -146,7 +146,7 @@ def whole_letter_object(whole: WholeLetter, *, content: bool) -> JsonObject:
 
 
 def replay_object(replay: Replay) -> JsonObject:
-    """A replay: what was asked for, and how far it is."""
+    """Return a replay: its request and its progress."""
     patch = patch_json(replay.patch)
     ceiling = patch.pop("max_cost_nano_usd", None)
     return {
@@ -169,7 +169,7 @@ def replay_object(replay: Replay) -> JsonObject:
 
 
 def outcomes_object(outcomes: ReplayOutcomes) -> JsonObject:
-    """What became of the jobs of a replay."""
+    """Return the outcomes of a replay's jobs."""
     return {
         "jobs": outcomes.states,
         "canaries": outcomes.canaries,
@@ -178,7 +178,7 @@ def outcomes_object(outcomes: ReplayOutcomes) -> JsonObject:
 
 
 def estimate_object(estimate: Estimate) -> JsonObject:
-    """What a replay would move and may cost at most."""
+    """Return what a replay would move and its highest possible cost."""
     return {
         "object": "replay_estimate",
         "count": estimate.jobs,
@@ -191,7 +191,7 @@ def estimate_object(estimate: Estimate) -> JsonObject:
 
 
 def quote_object(quoted: Quoted) -> JsonObject:
-    """What requests may cost, and how long they take at the limits of now."""
+    """Return the possible cost of requests, and their duration at the current limits."""
     totals = quoted.totals
     return {
         "object": "quote",
@@ -210,7 +210,7 @@ def quote_object(quoted: Quoted) -> JsonObject:
 
 
 def summary_object(summary: BatchSummary) -> JsonObject:
-    """The counts of a batch."""
+    """Return the counts of a batch."""
     return {
         "object": "batch_summary",
         "lanes": summary.lanes,
@@ -222,7 +222,7 @@ def summary_object(summary: BatchSummary) -> JsonObject:
 
 
 def key_object(key: StoredKey) -> JsonObject:
-    """A key without its secret, which nobody has kept."""
+    """Return a key without its secret, which is not stored."""
     return {
         "id": key.id,
         "object": "api_key",

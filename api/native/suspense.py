@@ -1,4 +1,4 @@
-"""`/budgets/suspense`: calls that may have been billed, and the operator's word on them. Needs the operator scope."""
+"""`/budgets/suspense`: unresolved charges, and their resolution by an operator. Needs the operator scope."""
 
 from fastapi import APIRouter
 

@@ -1,4 +1,4 @@
-"""`/tenants`: what each tenant may have and uses now. Needs the operator scope."""
+"""`/tenants`: each tenant's limits and current use. Needs the operator scope."""
 
 from fastapi import APIRouter
 

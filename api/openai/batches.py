@@ -1,4 +1,4 @@
-"""`/v1/batches`: create, follow and stop batches. Their files are read by upkeep, so creating one returns at once."""
+"""`/v1/batches`: creating a batch returns at once, because upkeep reads its file later."""
 
 from typing import Annotated, Any, Literal
 
@@ -105,7 +105,7 @@ async def proceed_batch(batch_id: str, caller: AnyCaller, services: OfServices) 
 
 
 def batch_object(batch: StoredBatch) -> JsonObject:
-    """A batch as OpenAI tells of it. Times are whole Unix seconds."""
+    """Return a batch in OpenAI's shape. Times are whole Unix seconds."""
     told: JsonObject = {
         "id": batch.id,
         "object": "batch",

@@ -1,6 +1,7 @@
-"""`/v1/chat/completions`: a completion now, plain or streamed. Its job lives the same life as any other, here.
+"""`/v1/chat/completions`: a synchronous completion, plain or streamed.
 
-It is never answered with 202, which SDKs take for an empty completion; who wants it later posts to `/jobs`.
+Its job has the same states as any other and runs in this process. The status is never 202, which SDKs take for an empty
+completion. To get a completion later, post to `/jobs`.
 """
 
 import structlog
@@ -55,7 +56,7 @@ async def create_chat_completion(
 
 
 def telling_of(body: JsonObject) -> Telling | None:
-    """How the reply is to be streamed, or None where it is not. Raises InvalidRequest."""
+    """Return how the reply is streamed, or None where it is not. Raises InvalidRequest."""
     streamed, options = body.get("stream"), body.get("stream_options") or {}
     if not isinstance(streamed, bool | None):
         raise InvalidRequest("stream must be true or false.", param="stream")
@@ -66,7 +67,7 @@ def telling_of(body: JsonObject) -> Telling | None:
 
 
 def waiting_headers(rested: JobResult) -> dict[str, str]:
-    """What happened on the way, where the call waited."""
+    """Return headers about the wait, where the call waited."""
     if not rested.wait_ms:
         return {}
     told = {"x-penstock-wait-ms": str(rested.wait_ms), "x-penstock-lane": rested.lane.value}
@@ -92,7 +93,7 @@ def _streamed(job: NewJob, intake: Intake, telling: Telling) -> Response:
 
 
 async def _cancel(job: NewJob, intake: Intake) -> None:
-    """Rest the job of a client that went away; what it cost stays booked. A store that is away leaves it to rescue."""
+    """Cancel the job of a client that left; its cost stays booked. An unreachable store leaves it to rescue."""
     try:
         await intake.cancel(job.id, job.tenant_id)
     except Unavailable:

@@ -1,4 +1,4 @@
-"""Server-sent events of a chat completion, as bytes: chunks, heartbeats, errors, the end, a whole reply in chunks."""
+"""Encodes the server-sent events of a chat completion."""
 
 from collections.abc import Iterator
 
@@ -12,12 +12,12 @@ SHARED = ("id", "created", "model", "service_tier", "system_fingerprint")
 
 
 def event(value: JsonObject) -> bytes:
-    """One event; an error object is one too, and ends an SDK's iteration with an APIError."""
+    """Encode one event. An error object is an event too; an SDK then raises APIError from its iteration."""
     return b"data: " + dumps(value) + b"\n\n"
 
 
 def chunks_of(reply: JsonObject, *, include_usage: bool) -> Iterator[JsonObject]:
-    """A whole reply as the chunks that a stream would have brought: content, reasons to stop, usage if asked for."""
+    """Yield a whole reply as stream chunks: content, finish reasons, and usage if requested."""
     shared = {name: reply[name] for name in SHARED if name in reply} | {"object": "chat.completion.chunk"}
     usage: JsonObject = {"usage": None} if include_usage else {}
     for choice in reply.get("choices", []):

@@ -1,7 +1,7 @@
-"""`/v1/files`: uploads stream into the store and out of it; neither is ever whole in memory.
+"""`/v1/files`: uploads and downloads stream to and from the store; no file is ever whole in memory.
 
-A form may name its purpose after the file (the Node SDK does). The file is then stored under the usual terms, and
-copied within the store in the rare case that the fields behind it say something else.
+A form may name its purpose after the file (the Node SDK does). The file is then stored under the usual terms. It is
+copied within the store in the rare case that the later fields differ from them.
 """
 
 import re
@@ -62,7 +62,7 @@ FORM: JsonObject = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Terms:
-    """Under which a file is kept."""
+    """Purpose and lifetime under which a file is kept."""
 
     purpose: str
     life_seconds: int | None
@@ -128,7 +128,7 @@ async def delete_file(file_id: str, caller: AnyCaller, services: OfServices) -> 
 
 
 def file_object(stored: StoredFile) -> JsonObject:
-    """A file as OpenAI tells of it; ours is processed as soon as it is stored."""
+    """Return a file in OpenAI's shape. Its status is always processed."""
     return {
         "id": stored.id,
         "object": "file",
@@ -145,7 +145,7 @@ def file_object(stored: StoredFile) -> JsonObject:
 async def receive_upload(
     parts: AsyncIterator[Part], services: WebServices, caller: Caller, *, most_bytes: int
 ) -> StoredFile:
-    """Store the file of a form under the terms of its fields, wherever in the form these stand."""
+    """Store the file of a form under the terms of its fields, wherever in the form they are."""
     files = services.files
     fields: dict[str, str] = {}
     stored, kept_under = None, USUAL

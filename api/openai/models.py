@@ -32,7 +32,7 @@ ANNOUNCED_SHUTDOWNS: Mapping[str, str] = {
     **dict.fromkeys(("gpt-4o", "gpt-4o-mini", "gpt-4.1", "gpt-4.1-mini"), "2027-01-14"),
     **dict.fromkeys(("gpt-5.1", "gpt-5.4-nano"), "2027-04-01"),
 }
-"""As the docstring of `openai.types.shared.chat_model` (3.54.0) announces them; shown, never acted upon."""
+"""Dates from the docstring of `openai.types.shared.chat_model` (3.54.0). They are shown and change nothing."""
 
 
 @router.get("")
@@ -51,7 +51,10 @@ async def retrieve_model(model: str, request: Request, caller: AnyCaller) -> Jso
 
 
 def model_objects(catalogue: Catalogue, created: int) -> list[JsonObject]:
-    """All of them; an alias ends with the last of its chain, and only when every end is announced."""
+    """Return all models and aliases.
+
+    An alias ends with the last model of its chain, and its end is shown only when all models of the chain have one.
+    """
     models = [
         _object(name, table.provider, ANNOUNCED_SHUTDOWNS.get(name), created)
         for name, table in catalogue.models.items()

@@ -1,10 +1,10 @@
-"""A completion told while it is made. Nothing is sent before the first chunk: an error before it keeps its status.
+"""Streams a completion while it is made. An error before the first chunk keeps its HTTP status.
 
-A stream ends with `[DONE]` or with an error event, never silently. A reply of which nothing was sent on the way (it was
-validated first, or its idempotency key had named it before) is sent as chunks at the end.
+A stream ends with `[DONE]` or with an error event, never silently. A reply of which nothing was sent on the way
+(because it was validated first, or because its idempotency key already had a reply) is sent as chunks at the end.
 
-A client that reads slower than the provider sends holds its own call up, within that call's total time-out; one that
-reads nothing loses its connection by the write time-out, and its call ends as for any client that went away.
+A client that reads slower than the provider sends delays its own call, within that call's total time-out. One that
+reads nothing loses its connection by the write time-out; its call then ends as for any client that left.
 """
 
 import asyncio
@@ -26,14 +26,14 @@ from schemas.errors import PenstockError
 from tasks.execution.deps import OnChunk
 
 KEEP_ALIVE_SECONDS = 15.0
-"""Below the minute after which proxies close a silent connection."""
+"""Less than a minute, after which proxies close a silent connection."""
 
 Complete: TypeAlias = Callable[[OnChunk | None], Awaitable[JobResult]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Telling:
-    """How a stream is told. `live` sends chunks as they come; else the reply is sent once it is known to be valid."""
+    """How to stream. `live` sends chunks as they come; otherwise the reply is sent after it was validated."""
 
     live: bool
     include_usage: bool = False
@@ -41,7 +41,10 @@ class Telling:
 
 
 class EventStream(Response):
-    """Runs a completion and sends it as events. `about` makes headers of its end, or of None where it goes on."""
+    """Runs a completion and sends it as events.
+
+    `about` returns headers for its result, or for None while it still runs.
+    """
 
     media_type = "text/event-stream"
 
@@ -63,7 +66,7 @@ class EventStream(Response):
         self._started = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI gives three
-        """Send it all. Raises only before anything was sent, or for a bug."""
+        """Send the whole stream. Raises only before anything was sent, or for a bug."""
         try:
             await while_present(receive, self._send_all(send))
         except ClientGone:
@@ -90,7 +93,7 @@ class EventStream(Response):
 
 
 async def told(complete: Complete, telling: Telling) -> AsyncGenerator[bytes, None]:
-    """The events of one completion. Raises PenstockError before the first of them only."""
+    """Yield the events of one completion. Raises PenstockError only before the first of them."""
     waiting = WaitingEvents()
     sent = False
     async with _running(complete, waiting, telling) as run:
@@ -100,14 +103,14 @@ async def told(complete: Complete, telling: Telling) -> AsyncGenerator[bytes, No
         try:
             for data in await _ending(run, telling, sent=sent):
                 yield data
-        except Exception:  # a bug: who has heard something is told that it ends here, and the server logs the traceback
+        except Exception:  # a bug: the client gets an error event, and the server logs the traceback
             if sent:
                 yield event(BUG)
             raise
 
 
 async def _arriving(waiting: WaitingEvents, keep_alive_seconds: float) -> AsyncIterator[bytes]:
-    """Chunks as they come; once there has been one, heartbeats in the silence between them."""
+    """Yield chunks as they come, and after the first one heartbeats while there are none."""
     patience_seconds: float | None = None
     while True:
         try:

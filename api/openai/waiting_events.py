@@ -1,4 +1,4 @@
-"""Queues the events of one stream, bounded by bytes, so that a slow client holds up its call and fills no memory."""
+"""Queues the events of one stream, bounded by bytes: a slow client delays only its own call."""
 
 import asyncio
 from collections import deque
@@ -7,11 +7,11 @@ from api.openai.events import event
 from schemas.jsons import JsonObject
 
 MAX_WAITING_BYTES = 128_000
-"""Events that wait to be sent, for each stream: seconds of a fast model, and 70 MB for 550 streams."""
+"""Bound on queued events per stream: seconds of a fast model, and 70 MB for 550 streams."""
 
 
 class WaitingEvents:
-    """Events between the call that brings them and the client that takes them, bounded by bytes."""
+    """A queue of events between a call and its client, bounded by bytes."""
 
     def __init__(self, most_bytes: int = MAX_WAITING_BYTES) -> None:
         self._most_bytes = most_bytes
@@ -22,7 +22,7 @@ class WaitingEvents:
         self._left = asyncio.Event()
 
     async def put(self, chunk: JsonObject) -> None:
-        """Add a chunk; waits while more would wait than may. One larger than the bound waits alone."""
+        """Add a chunk; waits while the queue would exceed the bound. A larger chunk waits for an empty queue."""
         data = event(chunk)
         while self._bytes and self._bytes + len(data) > self._most_bytes:
             self._left.clear()
@@ -32,7 +32,7 @@ class WaitingEvents:
         self._arrived.set()
 
     async def get(self) -> bytes | None:
-        """The next event; None where there are no more."""
+        """Return the next event; None after the last."""
         while not self._events:
             if self._closed:
                 return None
@@ -44,6 +44,6 @@ class WaitingEvents:
         return data
 
     def close(self) -> None:
-        """Nothing more will come."""
+        """Mark the end of the events."""
         self._closed = True
         self._arrived.set()

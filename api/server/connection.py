@@ -1,7 +1,7 @@
-"""One HTTP connection: uvicorn's protocol over httptools, with time-outs and bounds on what a client may send.
+"""Adds time-outs and size bounds to uvicorn's httptools protocol.
 
-uvicorn has a time-out for idle connections only. Here a head, a body and an answer have one each; `Server.on_tick`
-looks at them ten times a second, which costs less than a timer for each.
+uvicorn has a time-out for idle connections only. Here reading a head, reading a body and writing a response have one
+each. `Server.on_tick` checks them ten times a second, which costs less than a timer for each.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ NEVER = float("inf")
 
 
 class _RefusedError(Exception):
-    """Ends parsing, because a bound is passed."""
+    """Ends parsing, because a bound was passed."""
 
     def __init__(self, reason: PenstockError) -> None:
         self.reason = reason
@@ -66,7 +66,7 @@ class Connection(HttpToolsProtocol):
         self._lingering_bytes: int | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
-        """Take a place, or say that there is none."""
+        """Register the connection, or refuse it where the process has no place left."""
         super().connection_made(transport)
         if not self._table.add(self):
             transport.write(refusals.refusal(refusals.FULL))
@@ -78,13 +78,13 @@ class Connection(HttpToolsProtocol):
         self._due_at = self.loop.time() + self._limits.head_seconds
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Give the place back."""
+        """Unregister the connection."""
         self._table.remove(self)
         self._due_at = self._write_due_at = NEVER
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came, and say until when more must come."""
+        """Parse what was received, and set the deadline for more."""
         if self._lingering_bytes is not None:
             self._throw_away(data)
             return
@@ -97,7 +97,7 @@ class Connection(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            pass  # nothing is upgraded to here, so it is answered as the request that it also is
+            pass  # no upgrade is supported, so it is answered as the plain request that it also is
         except httptools.HttpParserError as error:
             cause = error.__context__
             self._refuse(cause.reason if isinstance(cause, _RefusedError) else refusals.MALFORMED)
@@ -105,35 +105,35 @@ class Connection(HttpToolsProtocol):
         self._look_at_bounds()
 
     def on_message_begin(self) -> None:
-        """Start counting what this request costs. Raises within the parser."""
+        """Start counting the request's size. Raises within the parser."""
         if len(self.pipeline) >= MAX_PIPELINED_REQUESTS:
             raise _RefusedError(refusals.PIPELINED)
-        self._framed_bytes = min(self._read_bytes, MAX_FRAMING_BYTES)  # the rest of what was read may be its body
+        self._framed_bytes = min(self._read_bytes, MAX_FRAMING_BYTES)  # the rest of this read may be its body
         self._body_bytes = self._pieces = 0
         self._body = None
         self._due_at = NEVER
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header, or a trailer. Raises within the parser."""
+        """Count a header or trailer. Raises within the parser."""
         if len(self.headers) >= MAX_HEADERS:
             raise _RefusedError(refusals.LARGE_HEAD)
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """Start the request; its connection makes room for no other now."""
+        """Start the request. From now on its connection is not closed to admit another."""
         self._due_at = NEVER
         self._table.busy(self)
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        """End the request. Where its answer has already been sent, start the time-out of an idle connection."""
+        """End the request. Where its response was already sent, start the idle time-out."""
         super().on_message_complete()
         if self.cycle.response_complete:
             self._due_at = self.loop.time() + self._limits.idle_seconds
 
     def on_body(self, body: bytes) -> None:
-        """Take a piece of the body. Raises within the parser."""
+        """Receive a piece of the body. Raises within the parser."""
         self._pieces += 1
         self._body_bytes += len(body)
         if self._pieces > FREE_PIECES and self._body_bytes < self._pieces * MIN_AVERAGE_PIECE_BYTES:
@@ -141,7 +141,7 @@ class Connection(HttpToolsProtocol):
         super().on_body(body)
 
     def on_response_complete(self) -> None:
-        """Wait for the next request, for as long as an idle connection may."""
+        """Wait for the next request, up to the idle time-out."""
         if self._lingering_bytes is not None:
             self.server_state.total_requests += 1
             return
@@ -152,12 +152,12 @@ class Connection(HttpToolsProtocol):
             self._table.silent(self)
 
     def pause_writing(self) -> None:
-        """The client takes no more of an answer for now."""
+        """Stop writing: the client does not read fast enough."""
         self._write_due_at = self.loop.time() + self._limits.write_seconds
         super().pause_writing()
 
     def resume_writing(self) -> None:
-        """It has taken most of what waited."""
+        """Resume writing: the client has read most of the buffer."""
         self._write_due_at = NEVER
         super().resume_writing()
 
@@ -169,14 +169,14 @@ class Connection(HttpToolsProtocol):
         elif now >= self._due_at:
             self._expire_reading(now)
         elif self._write_due_at == NEVER and self.transport.is_closing():
-            self._write_due_at = now + self._limits.write_seconds  # what is left of the answer is still being sent
+            self._write_due_at = now + self._limits.write_seconds  # the rest of the response is still being sent
 
     def abort(self) -> None:
-        """Close at once; an application that still works for it is told that its client is gone."""
+        """Close at once. An application that still works for the connection receives a disconnect."""
         self.transport.abort()
 
     def end(self) -> None:
-        """Close after an answer; where its request is not whole, only after the client has had time to read it."""
+        """Close after a response; if the request is incomplete, first let the client read it."""
         if not self.cycle.more_body or self._lingering_bytes is not None:
             self.transport.close()
             return
@@ -187,7 +187,7 @@ class Connection(HttpToolsProtocol):
         self.flow.resume_reading()
 
     def _look_at_bounds(self) -> None:
-        """After each read: is the framing within its bound, and until when must more come."""
+        """Check the framing bound after each read, and set the deadline for more."""
         if self._framed_bytes > MAX_FRAMING_BYTES + 2 * self._body_bytes:
             self._refuse(refusals.LARGE_HEAD)
         elif self.cycle is None or self.cycle.response_complete:
@@ -222,7 +222,7 @@ class Connection(HttpToolsProtocol):
         said_nothing = self._framed_bytes == 0
         if said_nothing or self._lingering_bytes is not None or self.transport.is_closing():
             self.abort()
-        elif self._body is not None and self.flow.read_paused:  # we are the slow one
+        elif self._body is not None and self.flow.read_paused:  # the application reads slowly, not the client
             self._body = self._progress(now)
             self._due_at = self._body.due_at
         else:
@@ -230,7 +230,10 @@ class Connection(HttpToolsProtocol):
             self._refuse(self._late)
 
     def _refuse(self, reason: PenstockError) -> None:
-        """Say why, if nothing was said yet, and close; an application that waits for more is told that it ends."""
+        """Send an error if no response has begun, and close.
+
+        An application that waits for more receives a disconnect.
+        """
         cycle = self.cycle
         answering = cycle is not None and not cycle.response_complete
         if answering:
@@ -248,7 +251,7 @@ class Connection(HttpToolsProtocol):
 
 
 class _ResponseTransport:
-    """What uvicorn writes an answer to while its request is not whole: closes only when the answer can be read."""
+    """Transport of a response to an incomplete request: closes only once the client can have read it."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection

@@ -1,4 +1,4 @@
-"""All connections of the process: counts them, closes those that are due, and makes room for new ones."""
+"""Counts all connections of the process, closes overdue ones, and admits new ones."""
 
 import asyncio
 import time
@@ -9,12 +9,12 @@ from typing import Protocol
 from api.server.limits import SPARE_CONNECTIONS
 
 STRANGER_SECONDS = 0.5
-"""How long a new connection may take to send its first request before it makes room for others: a client that opens
-hundreds at once needs some time for each."""
+"""How long a new connection may take to send its first request before it may be closed to admit others: a client that
+opens hundreds at once needs some time for each."""
 
 
 class Closable(Protocol):
-    """A connection as this table sees it."""
+    """A connection as this table uses it."""
 
     def expire(self, now: float) -> None:
         """Close where a time-out has passed."""
@@ -24,10 +24,10 @@ class Closable(Protocol):
 
 
 class Connections:
-    """Connections that are open. Those without a request under way are silent, and make room for new ones.
+    """All open connections. Those without a request in progress are idle, and may be closed to admit new ones.
 
-    Strangers, which had no request yet, go first, but for those that have only just come; then the longest silent of
-    the others. `clock` gives seconds.
+    Those that have never sent a request are closed first, once they are `STRANGER_SECONDS` old; then those that have
+    been idle longest. `clock` returns seconds.
     """
 
     def __init__(self, most: int, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -42,7 +42,10 @@ class Connections:
         return len(self._open)
 
     def add(self, connection: Closable) -> bool:
-        """Count a new one, which is silent; closes a silent one beyond the cap. False where it has no place."""
+        """Register a new idle connection, and close an idle one beyond the cap.
+
+        Returns False where there is no place.
+        """
         if len(self._open) >= self._most and (gone := self._first_to_go()):
             self.remove(gone)
             gone.abort()
@@ -53,7 +56,7 @@ class Connections:
         return True
 
     async def room(self) -> None:
-        """Wait until a new connection has a place: callers beyond it wait in the kernel's queue meanwhile."""
+        """Wait until a new connection has a place. Meanwhile further clients wait in the kernel's queue."""
         while len(self._open) >= self._most and self._first_to_go() is None and not self._has_spare():
             self._changed.clear()
             with suppress(TimeoutError):
@@ -61,34 +64,34 @@ class Connections:
                     await self._changed.wait()
 
     def busy(self, connection: Closable) -> None:
-        """It has a request under way."""
+        """Note that the connection has a request in progress."""
         self._forget_silence(connection)
         self._changed.set()
 
     def silent(self, connection: Closable) -> None:
-        """Its request was answered."""
+        """Note that the connection's request was answered."""
         if connection in self._open:
             self._silent[connection] = None
             self._changed.set()
 
     def remove(self, connection: Closable) -> None:
-        """It is closed."""
+        """Unregister a closed connection."""
         self._open.pop(connection, None)
         self._forget_silence(connection)
         self._changed.set()
 
     def sweep(self, now: float) -> None:
-        """Close those whose time-outs have passed."""
+        """Close connections whose time-outs have passed."""
         for connection in tuple(self._open):
             connection.expire(now)
 
     def _has_spare(self) -> bool:
-        """Whether the places beyond the cap are free, and are not taken by those who have yet to say something."""
+        """Whether a place beyond the cap is free and no open connection still owes its first request."""
         return not self._strangers and len(self._open) < self._most + SPARE_CONNECTIONS
 
     def _first_to_go(self) -> Closable | None:
         for stranger, came_at in self._strangers.items():
-            return stranger if self._clock() - came_at >= STRANGER_SECONDS else None  # the others came later
+            return stranger if self._clock() - came_at >= STRANGER_SECONDS else None  # the others are younger
         return next(iter(self._silent), None)
 
     def _forget_silence(self, connection: Closable) -> None:

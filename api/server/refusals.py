@@ -1,4 +1,4 @@
-"""Answers to what is no request: the server gives them before, or instead of, an application."""
+"""Writes error responses that the server sends before, or instead of, calling the application."""
 
 import uuid
 from http import HTTPStatus
@@ -16,7 +16,7 @@ MALFORMED = InvalidRequest("This is no HTTP request.")
 
 
 def refusal(error: PenstockError) -> bytes:
-    """The whole answer as it goes over the wire; the connection ends with it."""
+    """Return the raw response; the connection closes after it."""
     response = answer(error)
     response.headers["x-request-id"] = f"req_{uuid.uuid4().hex}"
     response.headers["connection"] = "close"

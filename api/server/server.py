@@ -1,4 +1,4 @@
-"""uvicorn's server with our connections: looks at their time-outs, and takes no more of them than have a place."""
+"""Extends uvicorn's server with connection time-outs and a bound on connections."""
 
 import asyncio
 import functools
@@ -18,15 +18,15 @@ from api.server.limits import connection_limits
 from config.settings import Settings
 
 BACKLOG = 2_048
-"""Connections that wait in the kernel until they are taken: a burst of callers."""
+"""Connections that may wait in the kernel until they are accepted: enough for a burst of callers."""
 ACCEPT_PAUSE_SECONDS = 0.5
-"""After a connection that could not be taken, for want of descriptors or memory. Logged once per pause."""
+"""Pause after a failed accept, for lack of descriptors or memory. Logged once per pause."""
 
 log = structlog.get_logger()
 
 
 class Server(uvicorn.Server):
-    """A server that returns when it is told to stop, so that the services behind it are closed as well."""
+    """A server that returns when it is stopped, so that the services behind it are closed too."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         limits = connection_limits(settings)
@@ -56,7 +56,7 @@ class Server(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, and take connections one by one in place of asyncio's own loop, which takes them without a bound."""
+        """Listen, and accept connections one by one. asyncio's own loop would accept them without a bound."""
         await super().startup(sockets)
         loop = asyncio.get_running_loop()
         for listening in (own for server in self.servers for own in server.sockets):
@@ -67,7 +67,7 @@ class Server(uvicorn.Server):
             self._accepting.append(asyncio.create_task(self._accept(same)))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Take no more connections, and let requests under way finish."""
+        """Accept no more connections, and let requests in progress finish."""
         for accepting in self._accepting:
             accepting.cancel()
         await asyncio.gather(*self._accepting, return_exceptions=True)

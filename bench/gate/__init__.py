@@ -1,1 +1,1 @@
-"""Measures the gate alone, with light driver processes."""
+"""Measures the admission gate alone, with light driver processes."""

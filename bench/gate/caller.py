@@ -1,4 +1,4 @@
-"""The lightest client that speaks HTTP to a provider: the benchmark shares its cores with what it measures."""
+"""A minimal HTTP client for a provider, because the benchmark shares its cores with what it measures."""
 
 import asyncio
 from collections import deque
@@ -12,7 +12,7 @@ _HEAD_END = b"\r\n\r\n"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Status, headers by their names in lower case, and the body."""
+    """Status, headers by lower-case names, and the body."""
 
     status: int
     headers: Mapping[str, str]
@@ -20,7 +20,7 @@ class Answer:
 
 
 class Caller:
-    """Keeps connections and uses each for one call at a time."""
+    """Keeps connections open and uses each for one call at a time."""
 
     def __init__(self, host: str, port: int, *, path: str = "/v1/chat/completions", key: str = "bench") -> None:
         self._host, self._port = host, port
@@ -29,7 +29,7 @@ class Caller:
         self._free: deque[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = deque()
 
     async def post(self, body: bytes) -> Answer:
-        """Make one call. Raises OSError and PenstockError where the provider does not answer as HTTP wants it."""
+        """Make one call. Raises OSError and PenstockError where the provider does not answer in valid HTTP."""
         reader, writer = self._kept() or await asyncio.open_connection(self._host, self._port)
         writer.write(f"{self._head}content-length: {len(body)}\r\n\r\n".encode() + body)
         answer = await _read(reader)
@@ -37,7 +37,7 @@ class Caller:
         return answer
 
     def _kept(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
-        """A free connection that the other side has not closed, as servers do with idle ones."""
+        """Return a free connection that the server has not closed, as servers do with idle ones."""
         while self._free:
             reader, writer = self._free.pop()
             if not reader.at_eof():
@@ -46,7 +46,7 @@ class Caller:
         return None
 
     async def aclose(self) -> None:
-        """Hang up everywhere."""
+        """Close all connections."""
         for _, writer in self._free:
             writer.close()
         await asyncio.gather(*(writer.wait_closed() for _, writer in self._free), return_exceptions=True)

@@ -1,7 +1,7 @@
-"""`python -m bench.gate.drivers SPEC`: light processes that ask a gate, call a provider and settle, as workers do.
+"""`python -m bench.gate.drivers SPEC`: runs light processes that admit, call and settle.
 
-Each has its own gate, its own connections and its own clock. Every waiter waits for one grant after the other; the call
-goes on beside it. Prints one JSON list: what each process saw.
+Each process has its own gate, connections and clock. Every waiter waits for one grant after another; calls run beside
+it. Prints one JSON list: what each process measured.
 """
 
 import asyncio
@@ -40,14 +40,17 @@ from schemas.money import ZERO
 
 OK, TOO_MANY = 200, 429
 MOST_CALLS = 128
-"""Under way in one process: more than any limit here lets through, and what keeps the naive from drowning everybody."""
+"""Calls in flight per process: more than any limit here admits, and few enough to bound the naive limiters."""
 PATIENCE_SECONDS = 3_600.0
-"""Here everybody waits in place; whether a worker does is not the gate's business."""
+"""All jobs wait in place here. Whether a worker does is outside the gate."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
-    """Jobs of one lane in each process: so many always waiting, or so many a second, of these sizes in tokens."""
+    """The load of one lane in each process.
+
+    Either `waiters` jobs always waiting, or `per_second` new ones a second, each of a size drawn from `tokens`.
+    """
 
     lane: str
     waiters: int = 0
@@ -75,7 +78,7 @@ class Spec:
 
 @dataclass
 class Seen:
-    """What one process saw: every call by the moment at which it was sent, and critical waits in microseconds."""
+    """What one process measured: each call with its time of sending, and critical waits in microseconds."""
 
     calls: list[tuple[float, str, int, int]] = field(default_factory=list)
     critical_us: list[tuple[float, float]] = field(default_factory=list)
@@ -84,20 +87,20 @@ class Seen:
 
 
 class AnyGate(Protocol):
-    """What a driver needs of a gate."""
+    """The part of a gate that a driver uses."""
 
     async def wait_for_grant(self, ask: Ask, hold_seconds: float) -> Grant | Wait | Refusal:
         """Wait for a grant."""
 
     async def settle(self, settlement: Settlement, /) -> bool:
-        """Say what was used."""
+        """Report actual use."""
 
     async def penalize(self, target: Target, penalty: Penalty) -> None:
-        """Say what a 429 said."""
+        """Report a 429."""
 
 
 class CountedGate(Gate):
-    """Counts what it asks of Redis, and asks for the server's time in front of a critical job's first question."""
+    """Counts its calls of Redis, and reads the server's time before a critical job's first question."""
 
     def __init__(self, room: Admission, seen: Seen) -> None:
         super().__init__(room.wire, room.keys)
@@ -105,7 +108,7 @@ class CountedGate(Gate):
         self._first: dict[AttemptId, int] = {}
 
     async def admit(self, ask: Ask) -> Grant | Wait | Refusal:
-        """Ask; the server's clock measures from the first question to the slot that was granted."""
+        """Ask. A critical wait is measured by the server's clock, from the first question to the granted slot."""
         self._seen.asks.append(time.time())
         if not ask.attempt_id.startswith("critical"):
             return await super().admit(ask)
@@ -116,13 +119,13 @@ class CountedGate(Gate):
         return answer
 
     async def settle(self, settlement: Settlement) -> bool:
-        """Settle."""
+        """Settle, and count it."""
         self._seen.settles.append(time.time())
         return await super().settle(settlement)
 
 
 class Driver:
-    """One process of many."""
+    """One of the processes."""
 
     def __init__(self, spec: Spec, number: int, gate: AnyGate, seen: Seen) -> None:
         self._spec, self._number, self._gate, self._seen = spec, number, gate, seen
@@ -133,7 +136,7 @@ class Driver:
         self._target = Target(account="bench", model=spec.model)
 
     async def run(self) -> None:
-        """Keep up every load until the end, then let the calls under way be answered."""
+        """Generate all loads until the end, then let the calls in flight finish."""
         await asyncio.sleep(max(0.0, self._spec.start_at - time.time()))
         work = [asyncio.create_task(self._wait(load)) for load in self._spec.loads for _ in range(load.waiters)]
         work += [asyncio.create_task(self._arrive(load)) for load in self._spec.loads if load.per_second]
@@ -196,7 +199,7 @@ def _body(spec: Spec, size: int) -> bytes:
 
 
 def _penalty(answer: Answer) -> Penalty:
-    """What the pipeline hands on: the provider's wait, the limit that it names and its figures."""
+    """Return what the pipeline would report: the provider's wait, the limit that it names, and its figures."""
     error, now = orjson.loads(answer.body)["error"], datetime.now(UTC)
     message = error["message"]
     return Penalty(
@@ -238,7 +241,7 @@ def _process(spec: Spec, number: int, answer: Connection) -> None:
 
 
 def drive(spec: Spec) -> list[dict[str, Any]]:
-    """Fork the processes and collect what they saw. Raises PenstockError when one of them failed."""
+    """Fork the processes and collect their measurements. Raises PenstockError when one of them failed."""
     gc.freeze()
     forking = multiprocessing.get_context("fork")
     pipes = [forking.Pipe(duplex=False) for _ in range(spec.processes)]
@@ -260,7 +263,7 @@ def drive(spec: Spec) -> list[dict[str, Any]]:
 
 
 def spec_of(given: Mapping[str, Any]) -> Spec:
-    """The run as it was written down."""
+    """Parse a run from its JSON form."""
     loads: Sequence[Mapping[str, Any]] = given["loads"]
     return Spec(**{**given, "loads": tuple(Load(**{**load, "tokens": tuple(load["tokens"])}) for load in loads)})
 

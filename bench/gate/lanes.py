@@ -1,4 +1,4 @@
-"""Who is let through when everybody waits: critical jobs, and the shares of the others, beside a gate without lanes."""
+"""Cases of lanes under contention, beside a gate without lanes."""
 
 from bench.gate.drivers import Load
 from bench.gate.stage import PROCESSES, Case

@@ -1,7 +1,7 @@
-"""The limiters that everybody writes first, for the benchmark alone: what they do to a quota is the point.
+"""Naive limiters whose use of a quota the benchmark compares with that of the gate.
 
-Both wait for their turn and know nothing of lanes. `OwnBucket` lives in each process, so that every process has the
-whole limit. `FixedWindow` is shared and counts a minute at a time, as limits are told; at its turn everybody rushes.
+Both wait for their turn and know no lanes. `OwnBucket` lives in each process, so every process has the whole limit.
+`FixedWindow` is shared and counts per minute, the unit of limits; when the minute turns, all waiters start at once.
 """
 
 import asyncio
@@ -36,14 +36,14 @@ def _granted(ask: Ask, number: int) -> Grant:
 
 
 class _Deaf:
-    """Settles nothing and hears no provider."""
+    """Ignores settlements and 429s."""
 
     async def settle(self, _: Settlement) -> bool:
-        """Nothing is given back."""
+        """Return nothing to the bucket."""
         return True
 
     async def penalize(self, target: Target, penalty: Penalty) -> None:
-        """A 429 changes nothing."""
+        """Change nothing after a 429."""
 
 
 class OwnBucket(_Deaf):
@@ -56,7 +56,7 @@ class OwnBucket(_Deaf):
         self._numbers = count(1)
 
     async def wait_for_grant(self, ask: Ask, _: float) -> Grant:
-        """Take the permits, sleeping until they are there."""
+        """Take the permits, sleeping until they are available."""
         while (wait := self._wait(ask.tokens)) > 0:  # noqa: ASYNC110 - what it waits for is the time
             await asyncio.sleep(wait)
         self._levels["requests"] -= 1
@@ -76,7 +76,7 @@ class OwnBucket(_Deaf):
 
 @dataclass
 class FixedWindow(_Deaf):
-    """INCRBY on a key of the minute that runs; whoever comes too late waits for the next one."""
+    """Counts by INCRBY on a key of the current minute; waiters beyond the limit wait for the next one."""
 
     wire: Wire
     rate: Rate
@@ -85,7 +85,7 @@ class FixedWindow(_Deaf):
     _numbers: "count[int]" = field(default_factory=count)
 
     async def wait_for_grant(self, ask: Ask, _: float) -> Grant:
-        """Count oneself in, or sleep until the window turns and try again."""
+        """Count the job, or sleep until the window turns and try again."""
         while not await self._fits(ask.tokens):  # noqa: ASYNC110 - the same
             await asyncio.sleep(WINDOW_SECONDS - time.time() % WINDOW_SECONDS)
         return _granted(ask, next(self._numbers))

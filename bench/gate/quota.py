@@ -1,4 +1,4 @@
-"""How much of a provider's quota is used, and how often it says no: sixteen processes, beside the naive limiters."""
+"""Cases of quota use and refusals with sixteen processes, beside naive limiters."""
 
 from bench.gate.drivers import Load
 from bench.gate.stage import Case

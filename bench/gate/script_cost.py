@@ -1,8 +1,8 @@
-"""What a decision of the gate costs beside a script that does nothing, on one core of a server of its own.
+"""Compares a decision of the gate with a script that does nothing, on one core of a server of its own.
 
-Run by `python -m bench.gate.script_cost`. Prints ratios of one run and asserts nothing: the server, the
-client and whatever else the machine does share its cores, so only the ratios mean something. In-server time is what
-the server itself counted per call, in the turn that was disturbed least.
+Run by `python -m bench.gate.script_cost`. Prints ratios of one run and asserts nothing. The server, the client and
+other work of the machine share its cores, so only the ratios are meaningful. In-server time is the server's own count
+per call, in the least disturbed round.
 """
 
 import asyncio
@@ -45,12 +45,12 @@ Command = tuple[Word, ...]
 
 
 class Recording(Wire):
-    """Turns the gate's question into the words that it would send, so that both sides of a ratio travel alike."""
+    """Records the command that the gate would send, so that both sides of a ratio are sent in the same way."""
 
     words: Command = ()
 
     async def run(self, script: Script, keys: object, args: object) -> tuple[int, int, bytes]:
-        """Remember the words and answer as if granted."""
+        """Record the command and answer as if granted."""
         assert isinstance(keys, list)
         assert isinstance(args, list)
         self.words = ("EVALSHA", script.sha, len(keys), *keys, *args)
@@ -68,7 +68,7 @@ class Row:
 
 
 class Bench:
-    """One server, one bucket with room for everything."""
+    """One server, and one bucket without an effective limit."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -77,7 +77,7 @@ class Bench:
         self._numbers = count(1)
 
     async def rows(self) -> list[Row]:
-        """Measure everything: all operations of a depth take turns, so that none has the quieter minute."""
+        """Measure everything. All operations of a depth take turns, so that none has the quieter minute."""
         async with Wire(self._url) as wire:
             await self._prepare(wire)
         found = []
@@ -94,7 +94,7 @@ class Bench:
         return found
 
     async def _operations(self) -> dict[str, Iterator[Command]]:
-        """By name, the commands of as many calls as all turns of one depth make."""
+        """Return by name the commands for all calls of one depth."""
         operations: dict[str, Iterator[Command]] = {"EVALSHA that does nothing": repeat(self._nothing)}
         for counters in ((), BUDGETS):
             operations[f"admit, {len(counters)} budgets"] = iter(await self._commands(counters))
@@ -141,7 +141,7 @@ class Bench:
         return words
 
     async def _settles(self, counters: tuple[BudgetCounter, ...]) -> list[Command]:
-        """Real grants first: only a live stamp costs what a settlement costs."""
+        """Return settlements of real grants, because only a live stamp costs what a settlement costs."""
         async with Wire(self._url) as wire:
             gate = Gate(wire, Keys("bench"))
             asks = [self._ask(counters) for _ in range(ROUNDS * CALLS_PER_ROUND)]
@@ -154,7 +154,7 @@ class Bench:
         return words
 
     async def _turn(self, depth: int, words: list[Command]) -> tuple[float, float]:
-        """Calls per second, and the microseconds that the server counted for each."""
+        """Return calls per second, and the server's microseconds per call."""
         async with Redis.from_url(self._url, protocol=2) as admin:
             await admin.config_resetstat()
             per_second = await self._round(depth, words)
@@ -189,7 +189,7 @@ def _posted(grant: Grant) -> Settlement:
 
 
 def table(rows: list[Row]) -> str:
-    """Each row beside the empty script of its depth."""
+    """Return the table: each row beside the empty script of its depth."""
     empty = {row.depth: row.per_second for row in rows if row.name.startswith("EVALSHA")}
     lines = [f"{'operation':28} {'depth':>5} {'calls/s':>9} {'of empty':>9} {'server us':>10}"]
     for row in rows:
@@ -199,7 +199,7 @@ def table(rows: list[Row]) -> str:
 
 
 def _four_counters(depth: int, rows: list[Row]) -> str:
-    """What money costs in the decision: the promise is at most twice the time of one without."""
+    """Return what budgets add to a decision. The promise is at most twice the time of one without."""
     script_us = {row.name: row.server_us for row in rows if row.depth == depth}
     ratio = script_us[f"admit, {len(BUDGETS)} budgets"] / script_us["admit, 0 budgets"]
     return f"script time of admit with {len(BUDGETS)} counters, of that with none, depth {depth}: {ratio:.2f}x"

@@ -1,7 +1,7 @@
-"""One run of the driver processes against a provider of their own, and what it came to.
+"""Runs the driver processes against a provider of their own, and computes the results.
 
-The provider is a process with its own clock and its own bucket of one second's depth; it starts anew for every row.
-Utilisation is what it accepted over what it refilled in the window; the seconds before the window are warm-up.
+The provider is a process with its own clock and a bucket one second deep; it starts anew for every row. Utilisation is
+what it accepted over what it refilled in the window, which begins after the warm-up.
 """
 
 import asyncio
@@ -29,13 +29,13 @@ from stack.valkey import Valkey
 MODEL = "gpt-4.1-mini"
 PROCESSES = 16
 START_SECONDS = 3.0
-"""Sixteen processes are forked and connected within this time."""
+"""Time for sixteen processes to fork and connect."""
 WARM_UP_SECONDS = 4.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One row: the provider's limits, what we are told of them, and who comes. 0 is no limit."""
+    """One row: the provider's limits, the limits that we configure, and the load. 0 is no limit."""
 
     name: str
     requests_per_minute: int = 0
@@ -51,7 +51,7 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What a row came to. Shares are of accepted tokens, waits in milliseconds."""
+    """The result of a row. Shares are of accepted tokens, waits in milliseconds."""
 
     utilisation: float
     refused: float
@@ -64,7 +64,7 @@ class Result:
 
 
 def measure(case: Case, redis_url: str, env: Mapping[str, str], *, seconds: float) -> Result:
-    """Run one row. Raises PenstockError when something of it does not start."""
+    """Run one row. Raises PenstockError when a process does not start."""
     with provider(_words(case), env) as port:
         spec = _spec(case, redis_url, port, seconds)
         asyncio.run(_prepare(case, spec))
@@ -77,7 +77,7 @@ def measure(case: Case, redis_url: str, env: Mapping[str, str], *, seconds: floa
 
 
 def measure_all(home: Path, env: Mapping[str, str], cases: Sequence[Case], *, seconds: float) -> Iterator[Result]:
-    """Run rows one after the other against one Redis of their own."""
+    """Run rows one after another against one Redis of their own."""
     place = Home(home)
     with place.locked(), Valkey(place).running() as server:
         for case in cases:
@@ -112,7 +112,7 @@ def _spec(case: Case, redis_url: str, port: int, seconds: float) -> Spec:
 
 
 def _prompt_tokens(port: int) -> int:
-    """What the provider counts for the drivers' prompt: it is asked once."""
+    """Ask the provider once how many tokens the drivers' prompt has."""
     body = {"model": MODEL, "max_completion_tokens": 8, "messages": [{"role": "user", "content": "Say something."}]}
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}/v1/chat/completions",

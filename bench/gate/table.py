@@ -1,4 +1,4 @@
-"""The rows of a benchmark of the gate for people: each figure beside its promise. Knows no process and no store."""
+"""Writes the gate benchmark's rows for people, each figure beside its promise."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -16,7 +16,7 @@ Row = tuple[Case, Result]
 
 
 def misses(case: Case, result: Result) -> list[str]:
-    """What of its promise a row does not keep; a naive row promises nothing."""
+    """Return the promises that a row does not keep; a naive row promises nothing."""
     word, _, share = case.promise.partition(" ")
     match word:
         case "tight":
@@ -41,7 +41,7 @@ def _quota(result: Result, utilised: float, refused: float) -> list[str]:
 
 
 def lines_of(rows: Sequence[Row]) -> Iterator[str]:
-    """The table."""
+    """Yield the table."""
     heads = ("used", "429s", "calls", "crit p50", "crit p99", "low", "asks/job", "Redis/job")
     yield f"{'':<46}" + "".join(f"{head:>10}" for head in heads)
     for case, result in rows:
@@ -67,10 +67,10 @@ def _cells(result: Result) -> tuple[str, ...]:
 
 
 def as_rows(rows: Sequence[Row]) -> list[Mapping[str, Any]]:
-    """The same for programs."""
+    """Return the rows for programs."""
     return [{"case": case.name, **asdict(result), "missed": misses(case, result)} for case, result in rows]
 
 
 def chosen(cases: Sequence[Case], word: str | None) -> list[Case]:
-    """The cases whose name contains the word."""
+    """Return the cases whose name contains the word."""
     return [case for case in cases if word is None or word in case.name]

@@ -1,8 +1,8 @@
-"""The whole stack with a thousand and with a million low jobs queued: the same work in the same minutes.
+"""Compares a stack with a thousand and with a million low jobs queued: the same work in the same minutes.
 
-shallow → deep → shallow in one stack, each with rounds of two models: one whose provider answers at once, so that the
-cores bind, and one with a limit, so that the quota binds and the cores do not. Depth is kept filled by the same
-statement in every round, and the two shallow parts together are what the deep one is compared with.
+One stack goes shallow → deep → shallow. Each part has rounds of two models: the provider of one answers at once, so
+that the cores bind; the other has a limit, so that the quota binds. The same statement keeps the depth filled in every
+round. The deep part is compared with both shallow parts together.
 """
 
 import time
@@ -15,7 +15,7 @@ from bench.stack.rig import LOOK_SECONDS, Rig, Upstream, opened_rig
 
 SHALLOW_JOBS = 1_000
 PER_MINUTE = 4_800
-"""80 a second: a quarter of what two cores get through, so that the limit binds."""
+"""80 a second: a quarter of the throughput of two cores, so that the limit binds."""
 
 CORES = Upstream(model="gpt-4.1-mini", requests_per_minute=0, provider_words=("--instant",))
 QUOTA = Upstream(
@@ -24,7 +24,7 @@ QUOTA = Upstream(
     provider_words=("--latency", "fixed:300", "--burst-seconds", "1"),
 )
 WARM_UP_SECONDS = 5.0
-"""Before each round: run-ahead is published and slots are full. The first one's is longer: processes import."""
+"""Time before each round to fill prefetch windows and slots. The first one is longer: processes import."""
 FIRST_WARM_UP_SECONDS = 15.0
 KEPT_THROUGHPUT = 0.95
 LONGEST_PATH = 1.2
@@ -33,7 +33,7 @@ FLAT_MEMORY = 1.1
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One depth: jobs answered per second by what binds, critical jobs beside nothing and beside the low ones."""
+    """One depth: jobs answered per second, by what binds, and times of critical jobs beside the low ones."""
 
     jobs: int
     by_cores: float
@@ -45,7 +45,7 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class Backlog:
-    """One run. `idle` is no job but the critical ones, measured in the shallow parts."""
+    """One run. `idle` has only critical jobs, measured in the shallow parts."""
 
     jobs: int
     seconds: float
@@ -57,22 +57,22 @@ class Backlog:
 
     @property
     def cores_ratio(self) -> float:
-        """Throughput kept where the cores bind."""
+        """Throughput at depth over the shallow one, where the cores bind."""
         return self.deep.by_cores / (sum(part.by_cores for part in self.shallow) / 2)
 
     @property
     def quota_ratio(self) -> float:
-        """Throughput kept where the quota binds."""
+        """Throughput at depth over the shallow one, where the quota binds."""
         return self.deep.by_quota / (sum(part.by_quota for part in self.shallow) / 2)
 
     @property
     def redis_ratio(self) -> float:
-        """Memory of Redis with the deep backlog over that with the shallow ones."""
+        """Redis memory with the deep backlog over that with the shallow ones."""
         return self.deep.redis_bytes / max(part.redis_bytes for part in self.shallow)
 
     @property
     def path_ratios(self) -> Mapping[str, float]:
-        """A critical job's whole path beside the deep backlog over its path in an idle system."""
+        """A critical job's whole time beside the deep backlog over that in an idle system."""
         return {
             "sync p50": self.deep.sync.p50_ms / self.idle_sync.p50_ms,
             "sync p99": self.deep.sync.p99_ms / self.idle_sync.p99_ms,
@@ -82,7 +82,7 @@ class Backlog:
 
 
 def measure(home: Path, env: Mapping[str, str], *, jobs: int, seconds: float, processes: int, slots: int) -> Backlog:
-    """Run it. Raises PenstockError when something does not start or does not end."""
+    """Run the comparison. Raises PenstockError when something does not start or does not end."""
     with opened_rig(home, env, (CORES, QUOTA), workers=processes, slots=slots) as rig:
         empty, idle = rig.redis_bytes(), Criticals()
         rig.fill(CORES.model, SHALLOW_JOBS)
@@ -153,7 +153,7 @@ def _warm_round(rig: Rig, upstream: Upstream, seconds: float) -> tuple[float, in
 
 
 def _keep_filled(rig: Rig, upstream: Upstream, seconds: float) -> tuple[float, int]:
-    """Low jobs answered per second, and the most memory that Redis used."""
+    """Return low jobs answered per second, and the larger memory of Redis at start and end."""
     since, began, filled, memory = rig.last_entry(), time.perf_counter(), 0, rig.redis_bytes()
     while (passed := time.perf_counter() - began) < seconds:
         time.sleep(min(LOOK_SECONDS, seconds - passed))
@@ -165,7 +165,7 @@ def _keep_filled(rig: Rig, upstream: Upstream, seconds: float) -> tuple[float, i
 
 
 def misses(result: Backlog) -> dict[str, list[str]]:
-    """What of its promises each line does not keep, by the line's name."""
+    """Return the promises that each line does not keep, by the line's name."""
     ratios = {"cores": result.cores_ratio, "quota": result.quota_ratio}
     found = {name: [f"< {KEPT_THROUGHPUT}"] * (ratio < KEPT_THROUGHPUT) for name, ratio in ratios.items()}
     found["redis"] = [f"> {FLAT_MEMORY}"] * (result.redis_ratio > FLAT_MEMORY)
@@ -174,7 +174,7 @@ def misses(result: Backlog) -> dict[str, list[str]]:
 
 
 def lines_of(result: Backlog) -> Iterator[str]:
-    """The table for people."""
+    """Yield the table for people."""
     deep, missed = result.deep, misses(result)
     yield f"{'':<44}{'reference':>12}{f'{result.jobs:,}':>12}{'ratio':>8}"
     for name, kind, before, ratio in (
@@ -202,7 +202,7 @@ def lines_of(result: Backlog) -> Iterator[str]:
 
 
 def _both(parts: Sequence[Part], kind: str) -> str:
-    """The means of the parts: what the load does to a critical job, and depth does not."""
+    """Return the mean of the parts: the load's effect on a critical job, without that of depth."""
     spreads = [getattr(part, kind) for part in parts]
     middle, slow = (sum(getattr(spread, cut) for spread in spreads) / len(spreads) for cut in ("p50_ms", "p99_ms"))
     return f"{middle:.0f} and {slow:.0f}"

@@ -1,7 +1,7 @@
-"""`python -m bench.stack.bare_loop BASE_URL CALLS IN_FLIGHT`: the loop that everybody writes first, as a yardstick.
+"""`python -m bench.stack.bare_loop BASE_URL CALLS IN_FLIGHT`: loops the official client.
 
-The official client as it comes, its own transport, so many calls in flight. Prints one JSON line: calls, wall seconds,
-CPU seconds of this process.
+The yardstick for a stack: the client's own transport and defaults, with IN_FLIGHT calls at once. Prints one JSON line:
+calls, wall seconds, CPU seconds of this process.
 """
 
 import asyncio

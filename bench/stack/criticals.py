@@ -1,7 +1,7 @@
-"""Critical jobs at a steady pace beside everything else: how long each takes from the caller's request to its result.
+"""Times critical jobs at a steady pace beside other load, from the caller's request to the result.
 
 sync    a synchronous chat completion, on the caller's clock
-lanes   a job handed in at `/jobs`, from its row to its rest on Postgres's clock: through queue, slot and gate
+lanes   a job submitted at `/jobs`, from its row to its terminal state on Postgres's clock: queue, slot and gate
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from bench.stack.rig import Rig
 from schemas.errors import PenstockError
 
 PER_SECOND = 8.0
-"""Of each kind: a fifth of the limit together, so that critical jobs alone never fill it."""
+"""Calls of each kind: a fifth of the limit together, so that critical jobs alone never fill it."""
 
 SLOWEST_SECONDS = 60.0
 FINE = 200
@@ -37,7 +37,7 @@ SELECT EXISTS (SELECT 1 FROM jobs WHERE tenant_id = 'default' AND created_at > %
 
 @dataclass(frozen=True, kw_only=True)
 class Spread:
-    """The middle and the slow end of many, in milliseconds."""
+    """Median and slow end of many times, in milliseconds."""
 
     p50_ms: float
     p99_ms: float
@@ -45,7 +45,7 @@ class Spread:
 
     @classmethod
     def of(cls, taken_ms: list[float]) -> "Spread":
-        """Raises PenstockError for fewer than two."""
+        """Compute the spread. Raises PenstockError for fewer than two times."""
         if len(taken_ms) < 2:
             raise PenstockError("too few critical jobs were answered to say how long they take")
         cuts = quantiles(taken_ms, n=100, method="inclusive")
@@ -54,7 +54,7 @@ class Spread:
 
 @dataclass
 class Criticals:
-    """What the callers saw while they called."""
+    """Times that the callers measured."""
 
     sync_ms: list[float] = field(default_factory=list)
     lanes_ms: list[float] = field(default_factory=list)
@@ -62,7 +62,7 @@ class Criticals:
 
 @contextmanager
 def calling(rig: Rig, model: str) -> Iterator[Criticals]:
-    """Call from a thread while the block runs; what was asked then is complete after it. Raises PenstockError."""
+    """Call from a thread while the block runs; after the block all results are in. Raises PenstockError."""
     seen, stop, since = Criticals(), threading.Event(), rig.ask(NOW)[0][0]
     failed: list[Exception] = []
 

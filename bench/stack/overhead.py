@@ -1,8 +1,10 @@
-"""What a job costs, beside what the bare call costs: the same requests, the same instant upstream, the same minute.
+"""Compares the cost of a job with that of a bare call: same requests, same provider, same minute.
 
-bare    processes of the plain loop of the official client      calls/s, CPU per call
-steps   one process walks through the steps of a job's life     CPU per job and step
-stack   a whole penstock works off a batch                      jobs/s, CPU per job and process
+The provider answers instantly.
+
+bare    processes of a plain loop of the official client     calls/s, CPU per call
+steps   one process walks through the steps of a job         CPU per job and step
+stack   a whole stack processes a batch                      jobs/s, CPU per job and process
 """
 
 import asyncio
@@ -40,14 +42,14 @@ window = "day"
 limit_usd = "1000000"
 """
 SETTLED_SHARE = 0.1
-"""The first tenth of a batch is warm-up: processes import, pools open, plans are made."""
+"""The first tenth of a batch is warm-up: imports, connection pools, query plans."""
 LOOK_SECONDS = 0.25
 LONGEST_SECONDS = 600.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class BareCost:
-    """What the plain loop came to, all its processes together."""
+    """The result of the plain loop, over all its processes."""
 
     calls_per_second: float
     cpu_ms_per_call: float
@@ -55,20 +57,20 @@ class BareCost:
 
 @dataclass(frozen=True, kw_only=True)
 class StackCost:
-    """What the whole stack came to; CPU milliseconds per job by process."""
+    """The result of the whole stack; CPU milliseconds per job by process."""
 
     jobs_per_second: float
     cpu_ms_per_job: Mapping[str, float]
 
     @property
     def worker_cpu_ms_per_job(self) -> float:
-        """All worker processes together."""
+        """Sum over all worker processes."""
         return sum(cost for name, cost in self.cpu_ms_per_job.items() if is_worker(name))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Overhead:
-    """Everything, of one run."""
+    """All results of one run."""
 
     jobs: int
     in_flight: int
@@ -94,7 +96,7 @@ def is_worker(name: str) -> bool:
 
 
 def measure(home: Path, env: Mapping[str, str], *, jobs: int, in_flight: int, processes: int) -> Overhead:
-    """Run all three. Raises PenstockError when something of it does not start or does not end."""
+    """Run all three. Raises PenstockError when something does not start or does not end."""
     home.mkdir(parents=True, exist_ok=True)
     config = home / "bench.toml"
     config.write_text(CONFIG)
@@ -145,7 +147,7 @@ def _stack(home: Path, env: Mapping[str, str], *, jobs: int, processes: int) -> 
     with running_stack(home, env, workers=processes) as stack:
         file = home / "bench.jsonl"
         file.write_bytes(b"".join(batch_line(number) for number in range(jobs)))
-        plain = DefaultHttpxClient(trust_env=False)  # no proxy stands before this machine
+        plain = DefaultHttpxClient(trust_env=False)  # no proxy is used on this machine
         with OpenAI(base_url=f"{stack.connection.url}/v1", api_key=stack.key, http_client=plain) as client:
             uploaded = client.files.create(file=file, purpose="batch")
             batch = client.batches.create(
@@ -164,7 +166,7 @@ class _Sample:
 
     @classmethod
     def when_done(cls, home: Path, client: OpenAI, batch_id: str, wanted: int) -> "_Sample":
-        """The moment at which so many jobs of the batch are at rest."""
+        """Wait until so many jobs of the batch are terminal, and take a sample."""
         done = 0
 
         def enough() -> bool:
@@ -193,7 +195,7 @@ class _Sample:
 
 
 def lines_of(result: Overhead) -> list[str]:
-    """The table for people."""
+    """Return the table for people."""
     cores, stack = os.cpu_count(), result.stack
     lines = [
         f"{result.jobs} jobs, {result.in_flight} in flight per process, {result.processes} processes, {cores} cores",

@@ -1,6 +1,6 @@
-"""A whole stack under measurement: its own servers, a provider for each of two models, and a backlog filled by SQL.
+"""Runs a stack to measure, with a provider per model and a backlog filled by SQL.
 
-Work is counted as ledger entries, one for each job that was answered, above an id: no count reads the backlog.
+Work is counted in ledger entries above an id, one per answered job, so that no count reads the backlog.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ from stack.status import read_status
 
 LOOK_SECONDS = 0.25
 QUIET_SECONDS = 120.0
-"""What is under way ends within this time, or the benchmark gives up."""
+"""Time for work in progress to end; then the benchmark gives up."""
 
 FILL = """
 WITH numbered AS (SELECT n, format('job_%%s_%%s', %(tag)s::text, lpad(n::text, 9, '0')) AS id
@@ -55,14 +55,14 @@ HELD = "SELECT model, count(*) FROM jobs WHERE lease_until IS NOT NULL GROUP BY 
 
 @dataclass(frozen=True, kw_only=True)
 class Upstream:
-    """One model and the provider that serves it alone. 0 is no limit."""
+    """One model and the provider that serves only it. 0 is no limit."""
 
     model: str
     requests_per_minute: int
     provider_words: tuple[str, ...]
 
     def config(self, base_url: str) -> str:
-        """Its part of `penstock.toml`."""
+        """Return its part of `penstock.toml`."""
         told = self.requests_per_minute or 6_000_000
         return (
             f'[providers.{self.account}]\nbase_url = "{base_url}"\napi_key_env = "OPENAI_API_KEY"\n'
@@ -72,17 +72,17 @@ class Upstream:
 
     @property
     def account(self) -> str:
-        """Its provider's name."""
+        """The provider account's name."""
         return self.model.replace(".", "_").replace("-", "_")
 
     @property
     def target(self) -> Target:
-        """What the gate knows it by."""
+        """The target's name at the gate."""
         return Target(account=self.account, model=self.model)
 
 
 class Rig:
-    """A running stack, and hands on its stores."""
+    """A running stack with access to its stores."""
 
     def __init__(self, home: Path, stack: RunningStack, database: psycopg.Connection[Any]) -> None:
         self.stack = stack
@@ -90,57 +90,57 @@ class Rig:
         self._fills = 0
 
     def ask(self, query: str, **terms: object) -> list[tuple[Any, ...]]:
-        """Run one statement; the rows of one that has rows."""
+        """Run one statement; return its rows, if it has any."""
         cursor = self._database.execute(query, terms)
         return cursor.fetchall() if cursor.description else []
 
     def fill(self, model: str, jobs: int) -> None:
-        """Queue so many low jobs that can be run."""
+        """Queue this many runnable low jobs."""
         if jobs > 0:
             self._fills += 1
             self.ask(FILL, tag=f"bench{self._fills:05}", model=model, jobs=jobs)
 
     def tidy(self) -> None:
-        """What the server does by itself minutes after so many rows came in, done now and not while we measure."""
+        """Vacuum and checkpoint now, which the server would do minutes after a large load, during the measurement."""
         self.ask("VACUUM (ANALYZE) jobs, job_bodies")
         self.ask("CHECKPOINT")
 
     def answered(self, model: str, since: int) -> int:
-        """Low jobs of a model that were answered after this ledger entry."""
+        """Count low jobs of a model that were answered after this ledger entry."""
         return int(self.ask(ANSWERED, model=model, since=since)[0][0])
 
     def last_entry(self) -> int:
-        """The newest ledger entry."""
+        """Return the id of the newest ledger entry."""
         return int(self.ask(LAST_ENTRY)[0][0])
 
     def pause(self, model: str) -> None:
-        """Let no job of a model start."""
+        """Start no more jobs of a model."""
         asyncio.run(_posted(self.stack, "/controls/pause", {"kind": "model", "name": model}))
 
     def resume(self, model: str) -> None:
-        """Let jobs of a model start again."""
+        """Start jobs of a model again."""
         asyncio.run(_posted(self.stack, "/controls/resume", {"kind": "model", "name": model}))
 
     def wait_idle(self, *, empty: bool) -> None:
-        """Wait until nothing runs, and nothing is left where `empty`. Raises PenstockError."""
+        """Wait until nothing runs and, if `empty`, no jobs are left. Raises PenstockError."""
         query = LEFT if empty else AT_WORK
         if not wait_until(lambda: _after_a_look(not self.ask(query)[0][0]), seconds=QUIET_SECONDS):
             raise PenstockError("the work under way did not end")
 
     def held(self) -> dict[str, int]:
-        """Jobs that workers hold now, by model."""
+        """Count claimed jobs by model."""
         return {model: int(jobs) for model, jobs in self.ask(HELD)}
 
     def redis_bytes(self) -> int:
-        """Memory that Redis uses."""
+        """Return the memory that Redis uses."""
         return asyncio.run(_redis_bytes(self._redis_url))
 
     def freeze(self, target: Target, seconds: float) -> None:
-        """Tell everybody what a worker tells them after a 429 with this retry-after."""
+        """Penalise a target as a worker does after a 429 with this retry-after."""
         asyncio.run(_freeze(self._redis_url, target, seconds))
 
     def worker_bytes(self) -> int:
-        """Resident memory of all worker processes."""
+        """Return the resident memory of all worker processes."""
         status = read_status(self._home)
         processes = status.processes if status else ()
         return sum(resident_bytes(one.pid) for one in processes if one.pid is not None and is_worker(one.name))

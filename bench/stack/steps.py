@@ -1,7 +1,6 @@
-"""A job's life walked step by step: all jobs take one step before any takes the next, so each step's CPU is its own.
+"""Measures the CPU of each step of a job: all jobs take one step before any takes the next.
 
-The steps are those of `tasks.execution.pipeline.attempt` over the same
-ports and real stores, many of them in flight at once.
+The steps are those of `tasks.execution.pipeline.attempt` over the same ports and real stores, many in flight at once.
 """
 
 import asyncio
@@ -51,13 +50,13 @@ class StepCost:
 
 @dataclass
 class Walk:
-    """Takes every item one step further, a bounded number at once, and notes what the step cost each."""
+    """Runs one step for all items, a bounded number at once, and records its cost per item."""
 
     in_flight: int
     costs: list[StepCost]
 
     async def step(self, name: str, items: Sequence[Item], act: Callable[[Item], Awaitable[Result]]) -> list[Result]:
-        """The results in the order of the items."""
+        """Return the results in the order of the items."""
         turns = asyncio.Semaphore(self.in_flight)
 
         async def in_turn(item: Item) -> Result:
@@ -73,7 +72,7 @@ class Walk:
 async def walk(
     config: Path, urls: Mapping[str, str], env: Mapping[str, str], *, jobs: int, in_flight: int
 ) -> tuple[StepCost, ...]:
-    """Walk so many jobs through their lives. The stores must be released and empty."""
+    """Run this many jobs through all steps. The stores must be migrated and empty."""
     settings = Settings(
         redis_url=urls["PENSTOCK_REDIS_URL"],  # type: ignore[arg-type]  # parsed by pydantic
         database_url=urls["PENSTOCK_DATABASE_URL"],  # type: ignore[arg-type]  # the same
@@ -86,7 +85,7 @@ async def walk(
     ):
         await _prepare(upkeep)
         steps = Walk(in_flight=in_flight, costs=[])
-        await _live(services, jobs=in_flight, steps=Walk(in_flight=in_flight, costs=[]))  # pools open, plans are made
+        await _live(services, jobs=in_flight, steps=Walk(in_flight=in_flight, costs=[]))  # opens pools and makes plans
         await _live(services, jobs=jobs, steps=steps)
         return tuple(steps.costs)
 

@@ -1,7 +1,7 @@
-"""What waits takes no room: ten thousand jobs of a model that may not be called, beside one that may.
+"""Measures memory and slots that ten thousand waiting jobs of a frozen model take.
 
-Both models have a backlog and a limit that binds. Then one is frozen for everybody, as a 429 with a retry-after does,
-and the other goes on. Memory is that of all worker processes, held is what they have in slots.
+Both models have a backlog and a limit that binds. Then one is frozen, as by a 429 with a retry-after, and the other
+goes on. Memory is that of all worker processes; held jobs are those in their slots.
 """
 
 import time
@@ -22,12 +22,12 @@ OTHER_WORKERS = 2
 KEPT_THROUGHPUT = 0.95
 FLAT_MEMORY = 1.05
 STOPPED_AFTER_SECONDS = 3.0
-"""What was admitted before the freeze has been answered by then."""
+"""By then, calls admitted before the freeze have been answered."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """One stretch of time: jobs of the other model per second, the most memory, the most jobs held, by model."""
+    """One stretch of time: jobs of the other model per second, peak memory, and most held jobs by model."""
 
     per_second: float
     worker_bytes: int
@@ -102,7 +102,7 @@ def _watch(rig: Rig, seconds: float) -> Seen:
 
 
 def misses(result: Waiting) -> dict[str, list[str]]:
-    """What of its promises each line does not keep, by the line's name."""
+    """Return the promises that each line does not keep, by the line's name."""
     held = max(seen.held for seen in (result.before, result.during, result.after))
     return {
         "other": [f"< {KEPT_THROUGHPUT}"] * (result.throughput_ratio < KEPT_THROUGHPUT),
@@ -112,7 +112,7 @@ def misses(result: Waiting) -> dict[str, list[str]]:
 
 
 def lines_of(result: Waiting) -> Iterator[str]:
-    """The table for people."""
+    """Yield the table for people."""
     stretches, missed = (result.before, result.during, result.after), misses(result)
     yield f"{'':<40}{'before':>10}{'frozen':>10}{'after':>10}{'ratio':>8}"
     other = [f"{seen.per_second:.1f}" for seen in stretches]

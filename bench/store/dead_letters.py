@@ -1,10 +1,11 @@
-"""How long operators wait before a million dead letters: `python -m bench.store.dead_letters DATABASE_URL`.
+"""Times queries over a million dead letters.
 
-Fills an empty database of its own name with a million of 200 causes, and asks each question three times; the worst
-counts. Groups need a look at every letter (Parallel Seq Scan of 55,000 pages, or Parallel Index Only Scan of half as
-many where other jobs are the most), whose time is that of its pages. "first" comes right after the load: whoever is
-first to see a page marks what is committed there, and the marks of 25,000 pages are logged as well. "fresh" is before
-the table was vacuumed. On two cores that others use too: first 0.65 to 0.83 s, fresh 0.4 s, then 0.4 s.
+Run by `python -m bench.store.dead_letters DATABASE_URL`. Fills an empty database of its own name with a million dead
+letters of 200 causes, and runs each query three times; the worst counts. Grouping reads every letter (Parallel Seq Scan
+of 55,000 pages, or Parallel Index Only Scan of half as many where most jobs are others), so page reads dominate its
+time. "first" comes right after the load: the first reader of a page marks what is committed there, and the marks of
+25,000 pages are logged as well. "fresh" is before the table was vacuumed. On two cores that others use too: first 0.65
+to 0.83 s, fresh 0.4 s, then 0.4 s.
 """
 
 import asyncio
@@ -66,7 +67,7 @@ async def measure(url: str) -> None:
 
 
 async def worst(ask: Callable[[], Awaitable[object]], *, times: int = TIMES) -> float:
-    """The longest of a few times that a question took."""
+    """Return the longest time of several runs."""
     took = []
     for _ in range(times):
         began = time.perf_counter()
@@ -76,7 +77,7 @@ async def worst(ask: Callable[[], Awaitable[object]], *, times: int = TIMES) -> 
 
 
 def main() -> None:
-    """Make a database, measure, drop it."""
+    """Create a database, measure, drop it."""
     base, _, _ = sys.argv[1].rpartition("/")
     name = f"bench{uuid.uuid4().hex}"
     with psycopg.connect(sys.argv[1], autocommit=True) as connection:

@@ -1,11 +1,11 @@
-"""What a deep backlog costs dispatch, and what fairness gives quiet tenants beside a noisy one. One run, ratios.
+"""Measures what a deep backlog costs dispatch, and how fairness serves quiet tenants beside a noisy one.
 
-Run by `python -m bench.store.dispatch [JOBS]` (default 1,000,000). Prints and asserts nothing:
+Run by `python -m bench.store.dispatch [JOBS]` (default 1,000,000). Prints ratios of one run and asserts nothing:
 
     depth      jobs dispatched per second with 1,000 and with JOBS queued, and the memory of Redis before and after
     fairness   the wait of 20 quiet tenants beside one with JOBS / 10 queued, in the order of dispatch and as FIFO;
                a wait is counted in jobs that went before, because a provider's limit serves so many per second
-    controls   from the word to the first refusal: pause, resume and cancel of a batch that is the whole deep backlog
+    controls   from the request to the first refusal: pause, resume and cancel of a batch that is the whole backlog
 """
 
 import asyncio
@@ -71,7 +71,7 @@ class Bench:
         self.redis: Redis = Redis.from_url(redis_url)
 
     async def run(self, query: str, **parameters: object) -> None:
-        """One statement."""
+        """Run one statement."""
         async with self.engine.begin() as connection:
             await connection.execute(text(query), parameters)
 
@@ -82,19 +82,19 @@ class Bench:
         await self.run("ANALYZE jobs")
 
     async def memory(self) -> int:
-        """Bytes that Redis uses."""
+        """Return the bytes that Redis uses."""
         info = await self.redis.info("memory")
         return int(info["used_memory"])
 
     async def consume(self) -> None:
-        """Stand in for workers: take every message away and every published job out of the run-ahead."""
+        """Simulate workers: remove all messages, and all published jobs from the prefetch window."""
         await self.redis.delete(*(lane.queue for lane in Lane))
         await self.run(FORGET_RUN_AHEAD)
 
 
 @asynccontextmanager
 async def opened() -> AsyncIterator[Bench]:
-    """Servers for this run alone."""
+    """Start servers for this run alone."""
     with (
         tempfile.TemporaryDirectory() as folder,
         EmbeddedServers.started(Home(Path(folder))) as servers,
@@ -114,7 +114,7 @@ async def opened() -> AsyncIterator[Bench]:
 
 
 async def dispatched_per_second(bench: Bench) -> float:
-    """Rounds of dispatch over the whole way to Redis; only dispatch is timed. What was taken is queued no more."""
+    """Return the rate of dispatch rounds, Redis included. Only dispatch is timed; taken jobs are consumed."""
     jobs, seconds = 0, 0.0
     for _ in range(ROUNDS):
         started = time.perf_counter()

@@ -1,11 +1,11 @@
-"""What group commit gives: jobs claimed and finished per second, beside one commit per job. Servers of their own.
+"""Compares claiming and finishing jobs in grouped commits with one commit per job.
 
-Run by `python -m bench.store.finish [IN_FLIGHT]` (default 64, in one process, as in a worker). Postgres is
-as the product starts it, durable, and that is looked up and printed. Rounds are interleaved and the best of each
-counts. Fails where finishing is less than five times as fast.
+Run by `python -m bench.store.finish [IN_FLIGHT]` (default 64, in one process, as in a worker), on servers of its own.
+Postgres is durable, as the product starts it; the settings are queried and printed. Rounds are interleaved and the best
+of each counts. Fails where finishing in groups is less than five times as fast.
 
-    grouped        what the pipeline calls: `GroupedJobs`, so whatever gathers while a flush is under way is one commit
-    one by one     the same statements, one transaction for each job, so many in flight on the same pool
+    grouped        what the pipeline calls: `GroupedJobs` makes one commit of what gathers during a flush
+    one by one     the same statements, one transaction per job, as many in flight on the same pool
 """
 
 import asyncio
@@ -39,7 +39,7 @@ from tasks.execution.heartbeats import LeaseKeeper
 
 IN_FLIGHT = 64
 JOBS = 500
-"""Per round and way."""
+"""Jobs per round and way."""
 
 ROUNDS = 5
 LEAST_RATIO = 5.0
@@ -70,8 +70,8 @@ class Way:
 
 
 def ways(table: JobTable) -> dict[str, Way]:
-    """Both ways over one table, by name."""
-    grouped = GroupedJobs(table, LeaseKeeper(table.renew, every_seconds=60))  # leases outlast the run
+    """Return both ways over one table, by name."""
+    grouped = GroupedJobs(table, LeaseKeeper(table.renew, every_seconds=60))  # the leases outlast the run
 
     async def claim_grouped(job_id: JobId) -> bool:
         return await grouped.hold(job_id, 0) is not None
@@ -91,7 +91,7 @@ def ways(table: JobTable) -> dict[str, Way]:
 
 
 async def per_second(works: Sequence[Callable[[], Awaitable[bool]]], in_flight: int) -> float:
-    """Do all of it, so many at once."""
+    """Do all works, `in_flight` at once; return works per second."""
     left = iter(works)
 
     async def slot() -> None:
@@ -104,14 +104,14 @@ async def per_second(works: Sequence[Callable[[], Awaitable[bool]]], in_flight: 
 
 
 async def queued(table: JobTable) -> list[NewJob]:
-    """Jobs to be claimed."""
+    """Queue jobs and return them."""
     jobs = [new_job() for _ in range(JOBS)]
     await table.insert(jobs)
     return jobs
 
 
 async def answered(table: JobTable) -> list[tuple[Lease, ClosedAttempt]]:
-    """Jobs in mid-call whose replies have just come."""
+    """Return jobs in mid-call whose replies have just come."""
     held = await table.hold([(job.id, 0) for job in await queued(table)])
     leases = [one.lease for one in held if one is not None]
     attempts = [opened(lease) for lease in leases]
@@ -120,7 +120,7 @@ async def answered(table: JobTable) -> list[tuple[Lease, ClosedAttempt]]:
 
 
 async def measured(engine: AsyncEngine, in_flight: int) -> dict[tuple[str, str], float]:
-    """The best rate of each step in each way."""
+    """Return the best rate of each step in each way."""
     table = JobTable(engine, holder="bench", lease_seconds=LEASE_SECONDS)
     best: dict[tuple[str, str], float] = defaultdict(float)
     for _ in range(ROUNDS):
@@ -133,7 +133,7 @@ async def measured(engine: AsyncEngine, in_flight: int) -> dict[tuple[str, str],
 
 
 async def main(url: str, in_flight: int) -> float:
-    """Print the table; returns how many times as fast grouped finishing is."""
+    """Print the table; return by what factor grouped finishing is faster."""
     engine = open_engine(url, application="bench")
     try:
         async with engine.connect() as connection:

@@ -1,7 +1,7 @@
-"""What an audit and a rebuild read when a month has seen a million attempts: with everything sealed, and with nothing.
+"""Times audit and rebuild of a month of a million attempts, sealed and unsealed.
 
-Run by `python -m bench.store.reconciliation [ATTEMPTS]`, on servers of its own. Both are timed in the same run. Fails
-where either, once sealed, takes more than a tenth of what it takes unsealed.
+Run by `python -m bench.store.reconciliation [ATTEMPTS]`, on servers of its own. Both are timed in one run. Fails where
+either takes sealed more than a tenth of its unsealed time.
 """
 
 import asyncio
@@ -51,7 +51,7 @@ FROM generate_series(1, :attempts) AS n
 
 
 async def fill(engine: AsyncEngine, attempts: int) -> None:
-    """Attempts that count in four budgets each, all posted."""
+    """Insert posted attempts that count in four budgets each."""
     terms = {"attempts": attempts, "tenants": TENANTS, "users": USERS}
     async with engine.begin() as connection:
         await connection.execute(text("SET LOCAL statement_timeout = 0"))
@@ -60,15 +60,15 @@ async def fill(engine: AsyncEngine, attempts: int) -> None:
 
 
 async def seal(engine: AsyncEngine) -> float:
-    """Everything; returns seconds."""
+    """Seal everything; return seconds."""
     began, quiet = time.perf_counter(), 0
-    while quiet < 2:  # a mark, and nothing above it
+    while quiet < 2:  # one round marks, the next finds nothing above the mark
         quiet = 0 if await SealTable(engine).seal() else quiet + 1
     return time.perf_counter() - began
 
 
 async def timed(engine: AsyncEngine) -> dict[str, float]:
-    """The best of some rounds of each, in seconds."""
+    """Return the best time of each over some rounds, in seconds."""
     table, now, best = LedgerTable(engine), datetime.now(UTC), dict[str, float]()
     for _ in range(ROUNDS):
         for name, work in (
@@ -82,7 +82,7 @@ async def timed(engine: AsyncEngine) -> dict[str, float]:
 
 
 async def measured(engine: AsyncEngine, attempts: int) -> float:
-    """Fill, time, seal, time, print; the larger of the parts that are left."""
+    """Fill, time, seal, time, print; return the larger of the sealed-to-unsealed ratios."""
     await fill(engine, attempts)
     before = await timed(engine)
     seconds = await seal(engine)
@@ -95,7 +95,7 @@ async def measured(engine: AsyncEngine, attempts: int) -> float:
 
 
 def main() -> int:
-    """Measure; returns the exit code."""
+    """Measure; return the exit code."""
     attempts = int(sys.argv[1]) if len(sys.argv) > 1 else ATTEMPTS
 
     async def run(url: str) -> float:

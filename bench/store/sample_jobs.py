@@ -1,4 +1,4 @@
-"""Jobs and attempts to store in tests: valid, distinct, and differing only where a test says so."""
+"""Builds valid, distinct jobs and attempts to store; tests and benchmarks vary single fields."""
 
 import uuid
 from datetime import UTC, datetime, timedelta
@@ -16,7 +16,7 @@ PRICE = Price(input_nano_usd=1_000_000, cached_input_nano_usd=0, output_nano_usd
 
 
 def new_job(**changes: object) -> NewJob:
-    """A job that has an hour to live."""
+    """Return a job with a deadline in an hour."""
     facts: dict[str, object] = {
         "id": JobId(f"job_{uuid.uuid4().hex}"),
         "tenant_id": TenantId("default"),
@@ -31,7 +31,7 @@ def new_job(**changes: object) -> NewJob:
 
 
 def opened(lease: Lease, *, epoch: int = 1) -> OpenedAttempt:
-    """An attempt of a held job with 500 nano-dollars reserved."""
+    """Return an attempt of a leased job with 500 nano-dollars reserved."""
     attempt_id = AttemptId(f"att_{uuid.uuid4().hex}")
     grant = Grant(stamp=attempt_id, wait_ms=0, tokens=100, cost_nano_usd=NanoUsd(500), target=TARGET, epoch=epoch)
     return OpenedAttempt(
@@ -47,7 +47,7 @@ def opened(lease: Lease, *, epoch: int = 1) -> OpenedAttempt:
 
 
 def closed(attempt: OpenedAttempt, *, cost: int = 42, state: AttemptState = AttemptState.POSTED) -> ClosedAttempt:
-    """The end of an attempt that cost 42 nano-dollars."""
+    """Return the end of an attempt that cost 42 nano-dollars."""
     return ClosedAttempt(
         id=attempt.id,
         state=state,

@@ -1,4 +1,4 @@
-"""How long a year of a million ledger entries takes to answer by tenant and day, on a server of its own.
+"""Times a spend report by tenant and day over a year of a million ledger entries, on a server of its own.
 
 Run by `python -m bench.store.spend`. Fails where the slowest of five takes longer than a second.
 """
@@ -34,7 +34,7 @@ FROM generate_series(1, :entries) AS n
 
 
 async def measured(engine: AsyncEngine) -> float:
-    """Fill, ask, print; the slowest answer by tenant and day."""
+    """Fill, ask, print; return the slowest time by tenant and day."""
     async with engine.begin() as connection:
         await connection.execute(text(FILL), {"tenants": TENANTS, "now": NOW, "entries": ENTRIES})
         await connection.execute(text("ANALYZE ledger"))
@@ -50,7 +50,7 @@ async def measured(engine: AsyncEngine) -> float:
 
 
 def main() -> int:
-    """Measure; returns the exit code."""
+    """Measure; return the exit code."""
 
     async def run(url: str) -> float:
         engine = open_engine(url, application="bench")

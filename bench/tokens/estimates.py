@@ -1,8 +1,9 @@
-"""How good estimates of prompts are, and what they cost: predict, then learn, over generated prompts of 13 kinds.
+"""Measures error and time of prompt estimates over generated prompts of 13 kinds.
 
-Run by `python -m bench.tokens.estimates`. Judged by the simulator's rule of four characters, by the tests'
-own counter, and by real vocabularies where the package bpe-openai, which ships them, is installed. The prompts are
-generated: real ones are more varied, so the order of the rows means more than their figures.
+Run by `python -m bench.tokens.estimates`. Each prompt is predicted, then learned. True counts come from the simulator's
+rule of four characters, from the tests' own counter, and from real vocabularies where the package bpe-openai, which
+ships them, is installed. Real prompts are more varied than these, so the order of the rows means more than their
+figures.
 """
 
 import statistics
@@ -26,7 +27,7 @@ Rule = Callable[[str], int]
 
 
 def rules() -> Iterator[tuple[str, Rule]]:
-    """What a provider might count."""
+    """Yield the rules by which a provider might count."""
     yield "four characters", lambda text: -(-len(text) // 4)
     yield "pieces", tokens_in
     if find_spec("bpe_openai"):
@@ -40,12 +41,12 @@ def _vocabulary(name: str) -> Rule:
 
 
 def body_of(document: Document) -> JsonObject:
-    """A chat request with this text."""
+    """Return a chat request with this text."""
     return {"model": "m", "messages": [{"role": "user", "content": document.text}]}
 
 
 def judged(name: str, rule: Rule, found: list[Document]) -> str:
-    """One line: errors after so many calls, and what the margin covers and costs."""
+    """Return one line: errors after so many calls, and the margin's coverage and cost."""
     estimates = Estimates(lambda _: None)
     errors: list[float] = []
     over: list[float] = []
@@ -77,7 +78,7 @@ def judged(name: str, rule: Rule, found: list[Document]) -> str:
 
 
 def ratio_of_bytes(name: str, rule: Rule, found: list[Document]) -> str:
-    """What a quarter of the bytes, and the bound by bytes that was asked for before, would say."""
+    """Return the errors of a quarter of the bytes, and of the byte bound."""
     rest = found[CALIBRATING:]
     true = [rule(document.text) + FRAME_TOKENS for document in rest]
     bounds = [prompt_bound(body_of(document)) for document in rest]
@@ -87,7 +88,7 @@ def ratio_of_bytes(name: str, rule: Rule, found: list[Document]) -> str:
 
 
 def cost(found: list[Document]) -> str:
-    """Microseconds per call, for prompts of about 2 kB and for one of 2 MB."""
+    """Return microseconds per call, for prompts of about 2 kB and for one of 2 MB."""
     estimates = Estimates(lambda _: None)
     bodies = [body_of(document) for document in found if document.kind in {"english", "json", "code", "de"}]
     size = statistics.mean(len(body["messages"][0]["content"].encode()) for body in bodies)

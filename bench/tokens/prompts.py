@@ -1,6 +1,7 @@
-"""Prompts of thirteen kinds, made anew from a seed: the standard library's docstrings and sources, and word lists.
+"""Generates prompts of thirteen kinds from a seed, out of the standard library's texts and word lists.
 
-No text is copied here: prose is this Python's own, or put together by chance from the common words of `words.txt`.
+No text is copied here: prose comes from this Python's docstrings and sources, or is composed at random from the common
+words of `words.txt`.
 """
 
 import base64
@@ -32,14 +33,14 @@ _EMOJI = [chr(point) for start, end in _EMOJI_BLOCKS for point in range(start, e
 
 @dataclass(frozen=True)
 class Document:
-    """One prompt's text and what kind it is."""
+    """One prompt's text and its kind."""
 
     kind: str
     text: str
 
 
 def _cut(chance: random.Random, text: str, length: int) -> str:
-    """A piece of a long text, from some line's beginning."""
+    """Return a piece of a long text that begins at a line."""
     start = chance.randrange(max(1, len(text) - length))
     return text[text.rfind("\n", 0, start) + 1 :][:length]
 
@@ -64,7 +65,7 @@ def _code(chance: random.Random, length: int) -> str:
 
 
 def _sentences(chance: random.Random, length: int, words: Sequence[str], joint: str, stop: str) -> str:
-    """Sentences of words, the first of the list oftenest, a comma here and there, a paragraph after some."""
+    """Return sentences of words, the first of the list most often, with some commas and paragraphs."""
     weights = [1 / (rank + 3) for rank in range(len(words))]
     parts: list[str] = []
     size = 0
@@ -154,7 +155,7 @@ KINDS: dict[str, Callable[[random.Random, int], str]] = {
 
 
 def documents(count: int, seed: int) -> Iterator[Document]:
-    """So many documents, kinds in turn and shuffled; the same for the same seed on one Python."""
+    """Yield prompts, kinds in turn and shuffled; the same for the same seed on one Python."""
     chance = random.Random(seed)  # noqa: S311 - repeatable, guards nothing
     kinds = [list(KINDS)[number % len(KINDS)] for number in range(count)]
     chance.shuffle(kinds)

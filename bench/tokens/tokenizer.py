@@ -1,8 +1,8 @@
-"""A counter of tokens in the manner of byte-pair vocabularies, without any vocabulary: for judging estimates only.
+"""Counts tokens like a byte-pair vocabulary, without a vocabulary; only for judging estimates.
 
-Words of common length are one token, longer ones one per six letters; digits go by threes; scripts pay per character
-what public vocabularies roughly charge. It is nobody's tokenizer: what it has in common with them is that words,
-groups of digits and scripts count, and not characters.
+Words of common length are one token, longer ones one per six letters. Digits are grouped by threes. Scripts cost per
+character about what public vocabularies charge. It matches no real tokenizer; it shares only that words, groups of
+digits and scripts count, not characters.
 """
 
 import re
@@ -14,7 +14,7 @@ _CASE_CHANGES = re.compile(r"[a-z][A-Z]")
 
 
 def tokens_in(text: str) -> int:
-    """Tokens of a text, at least one."""
+    """Return the tokens of a text, at least one."""
     return max(1, round(sum(_tokens(piece) for piece in _PIECES.findall(text))))
 
 

@@ -1,11 +1,11 @@
-"""Errors of the client, besides those that the API answers with.
+"""Errors of the client, besides those that the API returns.
 
 PenstockError
 ├── Unavailable
-│   └── ApiUnreachable       nobody answers at the address
-├── ApiFailed                an answer that is none: a bug there, or not a penstock at all
-├── BatchIncomplete           a batch has ended, and not all of its jobs have completed
-└── ReplayStopped             too few of its canaries completed
+│   └── ApiUnreachable       no server answers at the address
+├── ApiFailed                an unreadable response: a bug of the server, or another kind of server
+├── BatchIncomplete          a batch has ended, and not all of its jobs have completed
+└── ReplayStopped            too few of its canaries completed
 """
 
 from schemas.errors import PenstockError, Unavailable

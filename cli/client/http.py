@@ -1,6 +1,6 @@
-"""Speaking HTTP to a running penstock: native resources as JSON, `/v1` through the official SDK.
+"""Speaks HTTP to a running Penstock: native resources as JSON, `/v1` through the official SDK.
 
-Statuses become the errors of `schemas.errors` here; the commands see no status and no exception of a library.
+Statuses become the errors of `schemas.errors` here; commands see no statuses and no library exceptions.
 """
 
 import http.client
@@ -37,14 +37,14 @@ ERROR_OF_STATUS: dict[int, type[PenstockError]] = {
 
 
 class ApiClient:
-    """One penstock, spoken to as one key."""
+    """A client of one Penstock with one key."""
 
     def __init__(self, address: Address) -> None:
         self.address = address
         self._opener: OpenerDirector = build_opener(*([ProxyHandler({})] if address.is_loopback else []))
 
     def get(self, *path: str, **query: object) -> JsonObject:
-        """Ask for a resource; `None` values of the query are left out."""
+        """Read a resource. `None` values of the query are omitted."""
         chosen = {name: value for name, value in query.items() if value is not None}
         return self._exchange("GET", _path(path) + (f"?{urlencode(chosen)}" if chosen else ""))
 
@@ -57,7 +57,7 @@ class ApiClient:
         return self._exchange("POST", _path(path) + (f"?{urlencode(query)}" if query else ""), lines)
 
     def lines(self, *path: str, **query: object) -> Iterator[bytes]:
-        """Yield the lines of a streamed answer as they come; one that ends early raises ApiFailed."""
+        """Yield the lines of a streamed response as they come. Raises ApiFailed for one that ends early."""
         chosen = {name: value for name, value in query.items() if value is not None}
         request = self._request("GET", _path(path) + (f"?{urlencode(chosen)}" if chosen else ""), None)
         with self._answered(request) as answer:
@@ -67,7 +67,7 @@ class ApiClient:
                 yield line
 
     def delete(self, *path: str) -> JsonObject:
-        """End a resource."""
+        """Delete a resource."""
         return self._exchange("DELETE", _path(path))
 
     def rows(self, *path: str, at_most: int | None = None, **query: object) -> Iterator[JsonObject]:
@@ -84,7 +84,7 @@ class ApiClient:
                 return
 
     def is_ready(self) -> bool:
-        """Whether it would do work now. Raises nothing when nobody answers."""
+        """Whether the server is ready. Returns False where none answers."""
         try:
             self._exchange("GET", "/readyz")
         except PenstockError:
@@ -93,7 +93,7 @@ class ApiClient:
 
     @contextmanager
     def sdk(self) -> Iterator["OpenAI"]:
-        """Open the official client; what it raises inside comes out as one of our errors."""
+        """Open the official client. Its exceptions leave this block as our errors."""
         import openai  # noqa: PLC0415 - loading it takes a second, which `penstock status` should not pay
 
         http_client = openai.DefaultHttpxClient(trust_env=not self.address.is_loopback)
@@ -162,7 +162,7 @@ def _loads(text: bytes) -> Any:  # noqa: ANN401 - unparsed
 
 
 def _error_of(status: int, body: object) -> PenstockError:
-    """The error that a refusing answer means; `body` is OpenAI's error object, wrapped or not, or nothing."""
+    """Return the error that a response means. `body` is OpenAI's error object, wrapped or not, or nothing."""
     found = body.get("error", body) if isinstance(body, dict) else {}
     message = found.get("message") if isinstance(found, dict) else None
     param = found.get("param") if isinstance(found, dict) else None
