@@ -39,7 +39,7 @@ WITH given AS (
         tier = g.tier, price = COALESCE(g.price::json, a.price)
     FROM given g JOIN attempts named ON named.id = g.id JOIN jobs j ON j.id = named.job_id
     WHERE a.id = g.id AND (a.state IN ('opened', 'suspense')
-        OR (a.outcome = 'late' AND g.by_fence = j.fence AND j.state = 'running'))
+        OR (a.outcome IN ('late', 'post') AND g.by_fence = j.fence AND j.state = 'running'))
     RETURNING a.id, a.job_id, g.by_fence, a.account, a.model, a.outcome, a.tier, g.booked_nano_usd, g.closed_at
 ), booked AS (
     INSERT INTO ledger (attempt_id, kind, nano_usd, tenant_id, end_user, batch_id, account, model, at, lane, prompt,

@@ -17,12 +17,14 @@ from schemas.decision import AskAgain, Complete, DeadLetter, DeadReason, Decisio
 from schemas.errors import IdempotencyConflict
 from schemas.ids import JobId, TenantId
 from schemas.job import Lease, LeasedJob
+from schemas.money import NanoUsd
 from schemas.reply import Reply
 from schemas.states import JobState
 from storage.jobs.group_jobs import GroupedJobs
 from storage.jobs.hand_back import hand_back
 from storage.jobs.record import Record
 from storage.jobs.writes import OPENED_WITHIN_SECONDS, JobTable
+from storage.ledger.ledger import LedgerTable
 from tasks.execution.heartbeats import LeaseKeeper
 
 REPLY = Reply(
@@ -235,6 +237,29 @@ async def test_a_late_answer_that_the_successor_found_at_the_provider_is_its_val
     )
     assert await table.record([zombie]) == [False]
     assert await table.record([found]) == [True]
+
+    kept = await row(engine, "SELECT state, outcome FROM attempts WHERE id = :id", id=attempt.id)
+    assert (kept["state"], kept["outcome"]) == ("posted", "valid")
+    booked = await row(
+        engine, "SELECT count(*) AS n, sum(nano_usd) AS nano FROM ledger WHERE attempt_id = :id", id=attempt.id
+    )
+    assert (booked["n"], booked["nano"]) == (1, 42)
+    assert (await job_row(engine, held.job.id))["spent_nano_usd"] == 42
+
+
+async def test_a_charge_that_was_looked_up_meanwhile_is_the_successors_valid_attempt(
+    table: JobTable, engine: AsyncEngine
+) -> None:
+    held = await held_job(table)
+    attempt = opened(held.lease)
+    await table.open([attempt])
+    await hand_back(engine, [held.lease])
+    [successor] = await table.hold([(held.job.id, 1)])
+    assert successor is not None
+
+    assert await LedgerTable(engine).post(attempt.id, NanoUsd(42))
+    result = Record(lease=successor.lease, closed=closed(attempt), decision=Complete(reply=REPLY))
+    assert await table.record([result]) == [True]
 
     kept = await row(engine, "SELECT state, outcome FROM attempts WHERE id = :id", id=attempt.id)
     assert (kept["state"], kept["outcome"]) == ("posted", "valid")
