@@ -21,10 +21,10 @@ class Figures:
 
     rows: list[Figure] = field(default_factory=list)
 
-    def note(self, trial: str, measure: str, value: object, bar: str = "") -> None:
+    def note(self, trial: str, measure: str, value: object, bar: object = "") -> None:
         """Add a row; floats are shown with three digits."""
         shown = f"{value:.3g}" if isinstance(value, float) else str(value)
-        self.rows.append(Figure(trial=trial, measure=measure, value=shown, bar=bar))
+        self.rows.append(Figure(trial=trial, measure=measure, value=shown, bar=str(bar)))
 
     def table(self) -> list[str]:
         """Return the lines of the table, its columns aligned."""
