@@ -51,7 +51,7 @@ def overhead(
     as_json: AsJson = False,
 ) -> None:
     """Compare a job's whole life with the bare call of the official client, at the same number in flight."""
-    from bench.stack.overhead import lines_of, measure  # noqa: PLC0415 - loads every room, which other commands need not
+    from bench.stack.overhead import lines_of, measure  # noqa: PLC0415 - loads every package, which other commands need not
 
     remark("three parts, each under way for some tens of seconds …")
     with tempfile.TemporaryDirectory(prefix="penstock-bench-") as home:
@@ -93,7 +93,7 @@ def backlog(
     as_json: AsJson = False,
 ) -> None:
     """Work with a million low jobs queued and with a thousand; see what critical jobs notice of it."""
-    from bench.stack.backlog import lines_of, measure, misses  # noqa: PLC0415 - loads every room
+    from bench.stack.backlog import lines_of, measure, misses  # noqa: PLC0415 - loads every package
 
     remark(f"rounds of {seconds:.0f} seconds, seven of them; {jobs:,} rows are stored in between …")
     with tempfile.TemporaryDirectory(prefix="penstock-bench-") as home:

@@ -97,7 +97,7 @@ class Calibration:
     def send(self) -> Sums:
         """Return the sums that others lack; only this process counts them until `sent`.
 
-        Call `unheard` if they did not arrive.
+        Call `not_sent` if they did not arrive.
         """
         self._absorb()
         self._sending, self._unsent = self._sending.followed_by(self._unsent, self.kept), self._nothing
@@ -109,7 +109,7 @@ class Calibration:
             self._shared, self._sending = shared, self._nothing
             self._solve()
 
-    def unheard(self) -> None:
+    def not_sent(self) -> None:
         """Keep sums that did not arrive, to be sent again with later ones."""
         self._unsent, self._sending = self._sending.followed_by(self._unsent, self.kept), self._nothing
 

@@ -68,19 +68,19 @@ class Estimates:
             self._calibration(measured.topic).learn(measured.features, tokens)
 
     def lessons(self) -> list[Lesson]:
-        """Return the lessons to share; each needs a later call of `told` or `untold`."""
+        """Return the lessons to share; each needs a later call of `shared` or `not_shared`."""
         worth = {topic: one for topic, one in self._calibrations.items() if one.is_worth_telling(MOST_TOLD_AT_ONCE)}
         return [_lesson(topic, calibration) for topic, calibration in worth.items()]
 
-    def told(self, known: Mapping[Topic, Sums]) -> None:
+    def shared(self, known: Mapping[Topic, Sums]) -> None:
         """Take over the shared sums of all processes."""
         for topic, sums in known.items():
             self._calibration(topic).sent(sums)
 
-    def untold(self, lessons: Iterable[Lesson]) -> None:
+    def not_shared(self, lessons: Iterable[Lesson]) -> None:
         """Keep lessons that did not arrive, to be sent again."""
         for lesson in lessons:
-            self._calibrations[lesson.topic].unheard()
+            self._calibrations[lesson.topic].not_sent()
 
     def _measured(self, target: Target, prompt: Prompt) -> Measured:
         counter = self._counter(target.model)

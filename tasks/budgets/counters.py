@@ -133,7 +133,7 @@ def _hour_ends_at(zone: ZoneInfo, now: datetime) -> datetime:
 def counters_for(
     job: NewJob, budgets: Sequence[Budget], now: datetime, lanes: Mapping[Lane, tuple[Step, ...]] | None = None
 ) -> tuple[BudgetCounter, ...]:
-    """Return every counter that must have room for this job. Raises InvalidSetting beyond eight."""
+    """Return every counter whose budget must cover this job. Raises InvalidSetting beyond eight."""
     lane_steps = (lanes or {}).get(job.lane, PARKED)
     counters = tuple(
         BudgetCounter(

@@ -1,7 +1,7 @@
-"""Decides what follows when a budget has no room for a job, and how long the job waits. Pure.
+"""Decides what follows when a budget cannot cover a job, and how long the job waits. Pure.
 
 A job that names a model, not an alias, has a chain of one: it never changes to a cheaper model. With an exhausted
-budget a job waits until the next window; ahead of the pace, until the pace has room.
+budget a job waits until the next window; ahead of the pace, until the pace allows it.
 """
 
 from collections.abc import Sequence

@@ -70,7 +70,7 @@ class Effective:
     shares: Shares = field(default_factory=Shares)
 
     def counters(self, job: NewJob, target: Target, now: datetime) -> tuple[BudgetCounter, ...]:
-        """Return every counter that must have room for a call of this job. Raises InvalidSetting beyond eight."""
+        """Return every counter whose budget must cover a call of this job. Raises InvalidSetting beyond eight."""
         steps = self.on_exhausted.get(job.lane, PARKED)
         counters = (
             *counters_for(job, self.budgets, now, self.on_exhausted),

@@ -17,7 +17,7 @@ MOST_UNCLAIMED = 32
 """Limit of a tenant's published and unclaimed urgent jobs per lane: a fraction of a second of work."""
 
 RECOUNT_SECONDS = 0.1
-"""How long a process assumes that a tenant has no room, so that a flood costs at most ten counts a second."""
+"""How long a process assumes that a tenant has no allowance left, so that a flood costs at most ten counts a second."""
 
 MOST_REMEMBERED = 10_000
 """Tenants and lanes remembered; beyond this, all are dropped and counted again."""

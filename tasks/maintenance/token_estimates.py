@@ -29,10 +29,10 @@ async def exchange(learned: Estimates, table: Exchanged) -> bool:
     try:
         known = await table.exchange(lessons)
     except Unavailable as error:
-        learned.untold(lessons)
+        learned.not_shared(lessons)
         log.debug("estimates_not_exchanged", reason=error.message)
         return False
-    learned.told(known)
+    learned.shared(known)
     return True
 
 

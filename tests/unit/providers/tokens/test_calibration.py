@@ -96,7 +96,7 @@ def test_two_processes_together_know_nearly_what_one_would_have_learned(one: lis
 def test_a_lesson_that_did_not_arrive_is_sent_again_with_what_followed() -> None:
     calibration = taught([(100.0, 40)] * 3)
     calibration.send()
-    calibration.unheard()
+    calibration.not_sent()
     calibration.learn((100.0, 1.0), 40)
 
     assert calibration.send().calls == 4
@@ -206,7 +206,7 @@ def test_a_busy_process_tells_others_once_per_many_calls() -> None:
         for lesson in learned.lessons():
             told.append(lesson.sums.calls)
             before = Sums(calls=sum(told[:-1]), values=(0.0,) * len(lesson.sums.values))
-            learned.told({lesson.topic: Sums(calls=before.calls + lesson.sums.calls, values=lesson.sums.values)})
+            learned.shared({lesson.topic: Sums(calls=before.calls + lesson.sums.calls, values=lesson.sums.values)})
 
     assert sum(told) <= 400
     assert told[0] == 1
