@@ -225,14 +225,14 @@ class ReplayTable:
         return [_letter(row, bodies.get(row["id"])) for row in rows if row["id"] in first]
 
     async def move(
-        self, replay: Replay, patched_job: Sequence[PatchedJob], refused: Sequence[Refused]
+        self, replay: Replay, patched_jobs: Sequence[PatchedJob], refused: Sequence[Refused]
     ) -> Sequence[JobId] | None:
         """One round: queue patched jobs and store refused ones; returns the moved, None where the version is stale."""
-        step = {"id": replay.id, "version": replay.version, "cursor_at": _cursor(patched_job, refused)}
+        step = {"id": replay.id, "version": replay.version, "cursor_at": _cursor(patched_jobs, refused)}
         async with transaction(self._engine) as connection:
             if not await fetch(connection, STEP, step):
                 return None
-            moved = await _moved(connection, replay, patched_job)
+            moved = await _moved(connection, replay, patched_jobs)
             if refused:
                 await run(connection, REFUSE, _refusals(replay.id, refused))
             counts = {"moved": len(moved), "refused": len(refused), "burst_seconds": BURST_SECONDS}
@@ -298,8 +298,8 @@ def _same(wanted: NewReplay, found: Replay) -> Replay:
     return found
 
 
-async def _moved(connection: AsyncConnection, replay: Replay, patched_job: Sequence[PatchedJob]) -> list[JobId]:
-    if not patched_job:
+async def _moved(connection: AsyncConnection, replay: Replay, patched_jobs: Sequence[PatchedJob]) -> list[JobId]:
+    if not patched_jobs:
         return []
     terms = {
         "replay_id": replay.id,
@@ -308,7 +308,7 @@ async def _moved(connection: AsyncConnection, replay: Replay, patched_job: Seque
         "deadline_seconds": replay.patch.deadline_seconds,
         "max_cost_nano_usd": replay.patch.max_cost_nano_usd,
     }
-    rows = await fetch(connection, MOVE, columns([mended_parameters(one) for one in patched_job]) | terms)
+    rows = await fetch(connection, MOVE, columns([mended_parameters(one) for one in patched_jobs]) | terms)
     await ring(connection)
     return [JobId(row["id"]) for row in rows]
 
@@ -322,9 +322,9 @@ def _refusals(replay_id: ReplayId, refused: Sequence[Refused]) -> dict[str, Any]
     }
 
 
-def _cursor(patched_job: Sequence[PatchedJob], refused: Sequence[Refused]) -> datetime | None:
+def _cursor(patched_jobs: Sequence[PatchedJob], refused: Sequence[Refused]) -> datetime | None:
     """Where the next round starts. Letters of equal time are told apart by their entries in `replay_jobs`."""
-    looked_at = [one.letter for one in patched_job] + [one.letter for one in refused]
+    looked_at = [one.letter for one in patched_jobs] + [one.letter for one in refused]
     return max((letter.rested_at for letter in looked_at), default=None)
 
 

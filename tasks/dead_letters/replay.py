@@ -111,25 +111,25 @@ class Replays:
         if not letters:
             return await self._run_dry(replay)
         tried = [_patched(letter, replay) for letter in letters]
-        patched_job = [one for one in tried if isinstance(one, PatchedJob)]
+        patched_jobs = [one for one in tried if isinstance(one, PatchedJob)]
         refused = [one for one in tried if isinstance(one, Refused)]
         try:
-            moved = await self._rows.move(replay, patched_job, refused)
+            moved = await self._rows.move(replay, patched_jobs, refused)
         except Unavailable:
             raise
         except Exception:  # one letter's value: that letter stays dead with the reason
             log.exception("replay_round_failed", replay_id=replay.id, letters=len(letters))
-            return await self._move_apart(replay.id, patched_job, refused)
+            return await self._move_apart(replay.id, patched_jobs, refused)
         return 0 if moved is None else len(letters)
 
     async def _move_apart(
-        self, replay_id: ReplayId, patched_job: Sequence[PatchedJob], refused: Sequence[Refused]
+        self, replay_id: ReplayId, patched_jobs: Sequence[PatchedJob], refused: Sequence[Refused]
     ) -> int:
         """Move the round letter by letter; return how many were handled.
 
         The replay's version is read again before each letter.
         """
-        letters: list[PatchedJob | Refused] = [*refused, *patched_job]
+        letters: list[PatchedJob | Refused] = [*refused, *patched_jobs]
         for number, letter in enumerate(letters):
             replay = await self._rows.find(replay_id, None)
             if replay is None or replay.state not in {ReplayState.CANARY, ReplayState.RUNNING}:
@@ -138,7 +138,7 @@ class Replays:
                 await self._rows.move(replay, [], [letter])
             else:
                 await self._move_one(replay, letter)
-        return len(patched_job) + len(refused)
+        return len(patched_jobs) + len(refused)
 
     async def _move_one(self, replay: Replay, patched_job: PatchedJob) -> None:
         try:
