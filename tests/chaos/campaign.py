@@ -62,7 +62,8 @@ MOST_SECONDS = {
     "greedy tenant": 15.0,
 }
 """How long the system may stand still: after the kill of a worker, until its jobs are given back and others come to
-rest, and after a store is back. What is given back then has its turn in its lane like others. After messages were lost
+rest, and after a store is back. What is given back then has its turn in its lane like others. Beside a greedy tenant it
+is until another's jobs of all lanes but low are at rest. After messages were lost
 it does not stand still at all; their own jobs may wait for the outbox to be swept."""
 
 
@@ -140,7 +141,7 @@ def report(verdict: Verdict, faults: Faults) -> tuple[str, ...]:
         "taken over when the holder came back": faults.taken_over,
         "messages gone with the worker that took them in": faults.messages_gone,
     }
-    turn = {"longest until a job given back had its turn, seconds": round(faults.longest_turn, 1)}
+    turn = {"longest until a job that waited for others had its turn, seconds": round(faults.longest_turn, 1)}
     _print({**faced, **verdict.figures, "longest stall, seconds": stood_still, **turn})
     gone = ["messages gone with the worker that took them in"] * bool(faults.messages_gone)
     wrong = (*verdict.wrong, *gone, *(f"stall: {kind}" for kind in too_long))

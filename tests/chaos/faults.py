@@ -101,7 +101,7 @@ class Faults:
     longest: dict[str, float] = field(default_factory=dict)
     turns: list[Stall] = field(default_factory=list)
     longest_turn: float = 0.0
-    """Until a job that was given back was held again: a rescue, and then its turn in its lane."""
+    """Until a job had its turn in its lane: one that was given back after a death, or a low one beside a flood."""
     messages_lost: int = 0
     messages_doubled: int = 0
     taken_over: int = 0
@@ -324,8 +324,9 @@ class Faults:
         self._after(GREEDY_SECONDS, self.greedy.stop)
 
     def _hand_in_beside(self) -> None:
-        over = handed_in_beside(self.site.api)
+        over, low_over = handed_in_beside(self.site.api)
         self.stalls.append(Stall(kind="greedy tenant", since=time.monotonic(), over=over))
+        self.turns.append(Stall(kind="greedy tenant", since=time.monotonic(), over=low_over))
 
     def _past_lease(self) -> float:
         return self.lease_seconds + self.chance.uniform(*AFTER_LEASE_SECONDS)

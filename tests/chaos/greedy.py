@@ -74,12 +74,20 @@ class GreedyTenant:
             self.sent += 1
 
 
-def handed_in_beside(api: ApiClient) -> Callable[[psycopg.Connection], bool]:
-    """Hand in quick jobs of the first tenant in every lane; returns the question whether all have come to rest."""
+def handed_in_beside(api: ApiClient) -> tuple[Callable[[psycopg.Connection], bool], Callable[[psycopg.Connection], bool]]:
+    """Hand in quick jobs of the first tenant in every lane.
+
+    Returns two questions: whether those of all lanes but low have come to rest, and whether the low ones have. A low
+    job waits for what is more urgent, its own tenant's backlog of the flood too.
+    """
     with ThreadPoolExecutor(len(LANES)) as callers:
         bodies = [quick(number) | {"lane": lane} for lane in LANES for number in range(PROBES_PER_LANE)]
         ids = [str(accepted["id"]) for accepted in callers.map(lambda body: api.post("jobs", body=body), bodies)]
+    low = [job_id for job_id, body in zip(ids, bodies, strict=True) if body["lane"] == "low"]
+    return _all_at_rest([job_id for job_id in ids if job_id not in low]), _all_at_rest(low)
 
+
+def _all_at_rest(ids: list[str]) -> Callable[[psycopg.Connection], bool]:
     def over(connection: psycopg.Connection) -> bool:
         row = connection.execute(AT_REST, [ids]).fetchone()
         return row is not None and row[0] == 0
