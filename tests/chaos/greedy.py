@@ -24,6 +24,7 @@ SLOW_MS, HUGE_CHARACTERS = 12_000, 200_000
 """Longer than a lease, so that it has to be renewed, and as long as a reply may well be."""
 
 PROBES_PER_LANE = 3
+Question = Callable[[psycopg.Connection], bool]
 AT_REST = "SELECT count(*) FROM jobs WHERE id = ANY(%s) AND rested_at IS NULL"
 
 
@@ -74,7 +75,7 @@ class GreedyTenant:
             self.sent += 1
 
 
-def handed_in_beside(api: ApiClient) -> tuple[Callable[[psycopg.Connection], bool], Callable[[psycopg.Connection], bool]]:
+def handed_in_beside(api: ApiClient) -> tuple[Question, Question]:
     """Hand in quick jobs of the first tenant in every lane.
 
     Returns two questions: whether those of all lanes but low have come to rest, and whether the low ones have. A low
@@ -87,7 +88,7 @@ def handed_in_beside(api: ApiClient) -> tuple[Callable[[psycopg.Connection], boo
     return _all_at_rest([job_id for job_id in ids if job_id not in low]), _all_at_rest(low)
 
 
-def _all_at_rest(ids: list[str]) -> Callable[[psycopg.Connection], bool]:
+def _all_at_rest(ids: list[str]) -> Question:
     def over(connection: psycopg.Connection) -> bool:
         row = connection.execute(AT_REST, [ids]).fetchone()
         return row is not None and row[0] == 0
