@@ -108,8 +108,8 @@ class Answers(Protocol):
 class Deps:
     """The dependencies of `run_job`.
 
-    `now` is UTC, `pause` sleeps for seconds, `jitter` is uniform in [0, 1). `marking` is entered for a job with
-    synchronous steps to mark (`config.marks`).
+    `now` is UTC, `clock` gives monotonic seconds, `pause` sleeps for seconds, `jitter` is uniform in [0, 1). `marking`
+    is entered for a job with synchronous steps to mark (`config.marks`).
     """
 
     jobs: Jobs
@@ -117,6 +117,7 @@ class Deps:
     models: Models
     answers: Answers
     now: Callable[[], datetime]
+    clock: Callable[[], float]
     pause: Callable[[float], Awaitable[None]]
     jitter: Callable[[], float]
     attempt_id: Callable[[], AttemptId]

@@ -8,7 +8,7 @@ lease, the job would meet the bug, and pay, again.
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import assert_never
 
@@ -29,6 +29,7 @@ from tasks.execution.decide import decide
 from tasks.execution.deps import Deps, OnChunk
 from tasks.execution.faults import dead_of_a_fault, guarded
 from tasks.execution.progress import Progress
+from tasks.execution.results import AttemptResult, LeaseEnd
 from tasks.execution.settlement import (
     AttemptClose,
     close_with_fault,
@@ -42,15 +43,6 @@ from tasks.execution.stream_sink import StreamSink
 UNCHECKED = "The reply could not be checked against its contract."
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AttemptResult:
-    """One attempt's outcome, row and settlement; the latter two are None when nothing was sent."""
-
-    outcome: Outcome
-    closed: ClosedAttempt | None = None
-    settlement: Settlement | None = None
-
-
 async def run_job(job_id: JobId, generation: int, deps: Deps) -> None:
     """Run a job for one lease. Safe to call twice: a taken, stale or terminal job is left alone."""
     claim = asyncio.ensure_future(deps.jobs.hold(job_id, generation))
@@ -61,10 +53,8 @@ async def run_job(job_id: JobId, generation: int, deps: Deps) -> None:
                 await live(held, deps)
 
 
-async def live(
-    held: LeasedJob, deps: Deps, on_chunk: OnChunk | None = None, patience_seconds: float = 0.0
-) -> tuple[Outcome, Decision]:
-    """Attempt, decide and record until the lease ends; return the last outcome and decision.
+async def live(held: LeasedJob, deps: Deps, on_chunk: OnChunk | None = None, patience_seconds: float = 0.0) -> LeaseEnd:
+    """Attempt, decide and record until the lease ends.
 
     For a synchronous caller, `on_chunk` receives the stream, and retries and waits that end within `patience_seconds`
     happen here instead of in Postgres.
@@ -73,9 +63,7 @@ async def live(
         return await _live(held, deps, on_chunk, patience_seconds)
 
 
-async def _live(
-    held: LeasedJob, deps: Deps, on_chunk: OnChunk | None, patience_seconds: float
-) -> tuple[Outcome, Decision]:
+async def _live(held: LeasedJob, deps: Deps, on_chunk: OnChunk | None, patience_seconds: float) -> LeaseEnd:
     job, sink = held.job, StreamSink(on_chunk)
     progress = Progress(
         body=job.body,
@@ -87,17 +75,21 @@ async def _live(
     found = await guarded(_recall(job, deps), _faulty, "recall_failed", job_id=job.id) if job.in_suspense else None
     while True:
         tried, found = found or await attempt(job, progress, held.lease.fence, deps, sink.callback), None
-        job, progress = _charged(job, tried.closed), replace(progress, streamed=sink.has_heard)
+        job = _charged(job, tried.closed)
+        waited_seconds = progress.waited_seconds + tried.waited_seconds
+        progress = replace(progress, streamed=sink.has_heard, waited_seconds=waited_seconds)
         decision = await guarded(
             _decide(job, tried.outcome, progress, deps), dead_of_a_fault, "decision_failed", job_id=job.id
         )
         kept, decision = await run_shielded(_write_down(held.lease, tried, decision, deps))
         if not kept or not isinstance(decision, AskAgain | WaitInPlace):
-            return tried.outcome, decision
+            return LeaseEnd(outcome=tried.outcome, decision=decision, waited_ms=int(waited_seconds * 1_000))
         progress = progress.after(tried.outcome, decision)
         if isinstance(decision, WaitInPlace):
             job = replace(job, tries=job.tries + decision.costs_try)
-            await deps.pause(max(0.0, (decision.until_at - deps.now()).total_seconds()))
+            pause_seconds = max(0.0, (decision.until_at - deps.now()).total_seconds())
+            await deps.pause(pause_seconds)
+            progress = replace(progress, waited_seconds=waited_seconds + pause_seconds)
 
 
 @asynccontextmanager
@@ -166,26 +158,25 @@ async def _attempt(job: Job, progress: Progress, fence: int, deps: Deps, on_chun
         plan = deps.models.plan(job, progress.target, progress.body, deps.now())
     if isinstance(plan, Refusal):
         return AttemptResult(outcome=NotAllowed(refusal=plan))
-    asked_at = deps.now()
+    asked_at, began = deps.now(), deps.clock()
     ask = ask_of(job, plan, progress, deps)
     admitted = await deps.gate.admit(ask)
+    waited_seconds = deps.clock() - began
     match admitted:
-        case Wait():
-            return AttemptResult(outcome=not_admitted(admitted, progress.waited(admitted.reason, asked_at), deps.now()))
-        case Refusal(reason=RefusalReason.STALE_WINDOW, waited_for=waited_for):
-            waited = progress if waited_for is None else progress.waited(waited_for, asked_at)
-            return await _attempt(job, waited, fence, deps, on_chunk)
-        case Refusal():
-            return await _without_grant(job, progress, admitted, deps, on_chunk)
         case Grant():
             opened = opened_attempt(job, plan, ask, admitted, fence=fence, now=deps.now())
+            tried = await _open_and_call(job, plan, opened, deps, on_chunk)
+        case Wait():
+            waited = progress.waited(admitted.reason, asked_at)
+            tried = AttemptResult(outcome=not_admitted(admitted, waited, deps.now()))
+        case Refusal(reason=RefusalReason.STALE_WINDOW, waited_for=waited_for):
+            waited = progress if waited_for is None else progress.waited(waited_for, asked_at)
+            tried = await _attempt(job, waited, fence, deps, on_chunk)
+        case Refusal():
+            tried = await _without_grant(job, progress, admitted, deps, on_chunk)
         case _:
             assert_never(admitted)
-    is_open = await guarded(deps.jobs.open(opened), _nothing, "opening_failed", job_id=job.id)
-    if not is_open:
-        await deps.gate.settle(Settlement(grant=admitted, kind=SettleKind.RELEASE))
-        return _faulty() if is_open is None else AttemptResult(outcome=Voided())
-    return await _answer(job, plan, opened, deps, on_chunk)
+    return replace(tried, waited_seconds=tried.waited_seconds + waited_seconds)
 
 
 async def _without_grant(
@@ -209,7 +200,13 @@ def _quoted(job: Job, target: Target, progress: Progress, deps: Deps) -> NanoUsd
     return plan.quote.cost_nano_usd if isinstance(plan, Plan) else None
 
 
-async def _answer(job: Job, plan: Plan, opened: OpenedAttempt, deps: Deps, on_chunk: OnChunk | None) -> AttemptResult:
+async def _open_and_call(
+    job: Job, plan: Plan, opened: OpenedAttempt, deps: Deps, on_chunk: OnChunk | None
+) -> AttemptResult:
+    is_open = await guarded(deps.jobs.open(opened), _nothing, "opening_failed", job_id=job.id)
+    if not is_open:
+        await deps.gate.settle(Settlement(grant=opened.grant, kind=SettleKind.RELEASE))
+        return _faulty() if is_open is None else AttemptResult(outcome=Voided())
     seconds_left = (job.expires_at - deps.now()).total_seconds()
     answer = await guarded(
         deps.models.call(plan, opened.id, deadline_seconds=max(seconds_left, 0.001), on_chunk=on_chunk),

@@ -19,6 +19,7 @@ class Progress:
 
     `streamed`: the caller has received a chunk, which cannot be taken back. `patient_until`: the end of a synchronous
     caller's wait within the lease. `waiting_since` and `wait_reason`: start and limit of the current wait.
+    `waited_seconds`: time spent so far in admission and in pauses.
     """
 
     body: JsonObject
@@ -31,6 +32,7 @@ class Progress:
     patient_until: datetime | None = None
     waiting_since: datetime | None = None
     wait_reason: str | None = None
+    waited_seconds: float = 0.0
 
     @property
     def target(self) -> Target:

@@ -28,7 +28,6 @@ from tasks.batches.terms import checked_endpoint, stop_loss, window_seconds
 from tasks.dispatch.publisher import Published
 from tasks.dispatch.refill import Outlet
 from tasks.execution.deps import Deps, OnChunk
-from tasks.execution.layers.stopwatch import Stopwatch
 from tasks.execution.pipeline import live
 from tasks.intake.call_places import CallPlaces
 from tasks.intake.urgent_allowances import Allowances
@@ -129,14 +128,12 @@ class Intake:
         held = await self._jobs.insert_running(job)
         if isinstance(held, Submission):
             return await self._known(held)
-        watch = Stopwatch(self._deps.gate, self._deps.pause, clock=time.monotonic)
-        deps = replace(self._deps, gate=watch, pause=watch.pause)
         async with self._deps.jobs.renewing(held.lease):
-            outcome, decision = await live(held, deps, on_chunk, patience_seconds)
-        if not isinstance(decision, Complete | DeadLetter):
+            end = await live(held, self._deps, on_chunk, patience_seconds)
+        if not isinstance(end.decision, Complete | DeadLetter):
             await self._jobs.cancel(job.id, job.tenant_id)
         rested = await self._jobs.rested(job.id)
-        return _with_cause(rested or _unfinished(job.id, job.lane), outcome, watch.waited_ms)
+        return _with_cause(rested or _unfinished(job.id, job.lane), end.outcome, end.waited_ms)
 
     async def create_batch(
         self,

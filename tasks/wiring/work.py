@@ -142,6 +142,7 @@ async def working(
             models=BudgetedModels(models, infra.configuration),
             answers=StoredAnswers(infra.storage.answers),
             now=infra.clock.now,
+            clock=time.monotonic,
             pause=asyncio.sleep,
             jitter=chance.random,
             attempt_id=new_attempt_id,

@@ -147,6 +147,7 @@ async def _drive(terms: Terms) -> None:
             models=BudgetedModels(TillModels(terms), configuration),
             answers=NoAnswers(),
             now=lambda: datetime.now(UTC),
+            clock=time.monotonic,
             pause=asyncio.sleep,
             jitter=chance.random,
             attempt_id=new_attempt_id,

@@ -1,5 +1,6 @@
 """Fakes of the pipeline's protocols: in memory, obedient, and scripted by what the provider shall say next."""
 
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
@@ -239,6 +240,7 @@ def deps_of(  # noqa: PLR0917 - each is a fake, told apart by its type
     now: Callable[[], datetime] = lambda: NOW,
     pause: Callable[[float], Awaitable[None]] = no_pause,
     answers: FakeAnswers | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Deps:
     """Deps over fakes, with attempt ids att_1, att_2, … and no jitter."""
     numbers = count(1)
@@ -248,6 +250,7 @@ def deps_of(  # noqa: PLR0917 - each is a fake, told apart by its type
         models=models,
         answers=answers or FakeAnswers(),
         now=now,
+        clock=clock,
         pause=pause,
         jitter=lambda: 0.0,
         attempt_id=lambda: AttemptId(f"att_{next(numbers)}"),

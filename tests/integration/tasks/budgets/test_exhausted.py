@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 import uuid
 from collections import Counter
 from dataclasses import dataclass, field
@@ -123,6 +124,7 @@ class World:
             models=self.provider,
             answers=StoredAnswers(AnswerReads(self.engine)),
             now=lambda: datetime.now(UTC),
+            clock=time.monotonic,
             pause=no_pause,
             jitter=random.random,
             attempt_id=new_attempt_id,

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from inspect import iscoroutinefunction
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -198,14 +199,27 @@ async def test_a_caller_who_waits_gets_its_retry_within_the_lease() -> None:
     assert len(pauses) == 2
 
 
+async def test_the_end_of_a_lease_counts_admission_and_pauses() -> None:
+    jobs, ticks = FakeJobs(a_job()), count(step=2)
+    later = Wait(retry_after_ms=5_000, reason=WaitReason.TOKENS)
+    held = await jobs.hold(JOB, 0)
+    assert held is not None
+
+    deps = deps_of(jobs, FakeGate(answers=[later]), FakeModels([a_reply()]), clock=lambda: float(next(ticks)))
+    end = await live(held, deps, patience_seconds=30)
+
+    assert isinstance(end.decision, Complete)
+    assert end.waited_ms == 2_000 + 5_000 + 2_000
+
+
 async def test_a_wait_beyond_the_callers_patience_is_not_waited_for() -> None:
     jobs, gate = FakeJobs(a_job()), FakeGate(answers=[Wait(retry_after_ms=60_000, reason=WaitReason.TOKENS)])
     held = await jobs.hold(JOB, 0)
     assert held is not None
 
-    _, decision = await live(held, deps_of(jobs, gate, FakeModels([])), patience_seconds=30)
+    end = await live(held, deps_of(jobs, gate, FakeModels([])), patience_seconds=30)
 
-    assert isinstance(decision, Park)
+    assert isinstance(end.decision, Park)
 
 
 async def test_a_stream_is_retried_until_its_caller_has_heard_something() -> None:
@@ -219,7 +233,7 @@ async def test_a_stream_is_retried_until_its_caller_has_heard_something() -> Non
         held = await jobs.hold(JOB, 0)
         assert held is not None
         deps = deps_of(jobs, FakeGate(), FakeModels(answers, chunks=chunks))
-        return (await live(held, deps, listen, patience_seconds=30))[1]
+        return (await live(held, deps, listen, patience_seconds=30)).decision
 
     assert isinstance(await lived([trouble(TroubleKind.CUT), a_reply()], chunks=0), Complete)
     assert isinstance(await lived([trouble(TroubleKind.CUT), a_reply()], chunks=1), DeadLetter)
