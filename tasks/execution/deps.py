@@ -104,6 +104,19 @@ class Answers(Protocol):
         """The valid answer to the same whole request of the same tenant, or None."""
 
 
+class Observer(Protocol):
+    """Learns what the pipeline did, for metrics. It changes nothing and must not raise."""
+
+    def admitted(self, ask: Ask, answer: Grant | Wait | Refusal, seconds: float) -> None:
+        """The gate answered after so many seconds."""
+
+    def called(self, target: Target, answer: Reply | Trouble, seconds: float) -> None:
+        """A call ended after so many seconds."""
+
+    def recorded(self, closed: ClosedAttempt | None, decision: Decision, *, kept: bool) -> None:
+        """Outcome and decision were written; without `kept`, the fence was lost."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Deps:
     """The dependencies of `run_job`.
@@ -116,6 +129,7 @@ class Deps:
     gate: Gate
     models: Models
     answers: Answers
+    observer: Observer
     now: Callable[[], datetime]
     clock: Callable[[], float]
     pause: Callable[[float], Awaitable[None]]

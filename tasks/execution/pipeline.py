@@ -137,12 +137,12 @@ async def _write_down(lease: Lease, tried: AttemptResult, decision: Decision, de
 
     An unwritable record is replaced by a dead letter with the cost of its call.
     """
-    kept = await guarded(
-        deps.jobs.record(lease, tried.closed, decision), _nothing, "record_failed", job_id=lease.job_id
-    )
+    closed = tried.closed
+    kept = await guarded(deps.jobs.record(lease, closed, decision), _nothing, "record_failed", job_id=lease.job_id)
     if kept is None:
-        decision = dead_of_a_fault()
-        kept = await deps.jobs.record(lease, None if tried.closed is None else without_content(tried.closed), decision)
+        closed, decision = closed and without_content(closed), dead_of_a_fault()
+        kept = await deps.jobs.record(lease, closed, decision)
+    deps.observer.recorded(closed, decision, kept=kept)
     if tried.settlement is not None:
         await deps.gate.settle(tried.settlement)
     return kept, decision
@@ -162,6 +162,7 @@ async def _attempt(job: Job, progress: Progress, fence: int, deps: Deps, on_chun
     ask = ask_of(job, plan, progress, deps)
     admitted = await deps.gate.admit(ask)
     waited_seconds = deps.clock() - began
+    deps.observer.admitted(ask, admitted, waited_seconds)
     match admitted:
         case Grant():
             opened = opened_attempt(job, plan, ask, admitted, fence=fence, now=deps.now())
@@ -207,7 +208,7 @@ async def _open_and_call(
     if not is_open:
         await deps.gate.settle(Settlement(grant=opened.grant, kind=SettleKind.RELEASE))
         return _faulty() if is_open is None else AttemptResult(outcome=Voided())
-    seconds_left = (job.expires_at - deps.now()).total_seconds()
+    seconds_left, began = (job.expires_at - deps.now()).total_seconds(), deps.clock()
     answer = await guarded(
         deps.models.call(plan, opened.id, deadline_seconds=max(seconds_left, 0.001), on_chunk=on_chunk),
         _nothing,
@@ -215,16 +216,13 @@ async def _open_and_call(
         job_id=job.id,
         attempt_id=opened.id,
     )
-    match answer:
-        case None:
-            return _closed(InternalFault(), close_with_fault(opened, deps.now(), answered=False))
-        case Reply():
-            return await _replied(job, opened, answer, deps)
-        case Trouble():
-            await _warn_others(job.id, plan.target, answer, deps)
-            return _closed(Failed(trouble=answer), close_with_trouble(opened, answer, deps.now()))
-        case _:
-            assert_never(answer)
+    if answer is None:
+        return _closed(InternalFault(), close_with_fault(opened, deps.now(), answered=False))
+    deps.observer.called(plan.target, answer, deps.clock() - began)
+    if isinstance(answer, Reply):
+        return await _replied(job, opened, answer, deps)
+    await _warn_others(job.id, plan.target, answer, deps)
+    return _closed(Failed(trouble=answer), close_with_trouble(opened, answer, deps.now()))
 
 
 async def _replied(job: Job, opened: OpenedAttempt, reply: Reply, deps: Deps) -> AttemptResult:

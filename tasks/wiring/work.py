@@ -5,7 +5,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from admission.local_gate import LocalGate
 from config.catalogue import Catalogue
@@ -22,10 +22,10 @@ from tasks.dispatch.publisher import Published
 from tasks.execution.deps import Deps
 from tasks.execution.heartbeats import LeaseKeeper
 from tasks.execution.layers.budgets import BudgetedModels
-from tasks.execution.layers.metrics import observed
 from tasks.execution.layers.postgres_outage import PatientJobs
 from tasks.execution.layers.redaction import DiscreetJobs
 from tasks.execution.layers.settling import SettlingGate
+from tasks.execution.observer import MetricsObserver
 from tasks.execution.pipeline import run_job
 from tasks.intake.call_places import CallPlaces
 from tasks.intake.celery_messages import CallerMessage, job_from_message
@@ -136,19 +136,20 @@ async def working(
         in_background("heartbeats", lease_keeper.run()),
         in_background("estimates", keep_exchanging(models.estimates, infra.storage.estimates)),
     ):
-        deps = Deps(
-            jobs=jobs if catalogue.privacy.store_content else DiscreetJobs(jobs),
-            gate=SettlingGate(gate),
-            models=BudgetedModels(models, infra.configuration),
-            answers=StoredAnswers(infra.storage.answers),
-            now=infra.clock.now,
-            clock=time.monotonic,
-            pause=asyncio.sleep,
-            jitter=chance.random,
-            attempt_id=new_attempt_id,
-        )
         with marks_of(settings.home, infra.storage.holder) as marking:
-            yield replace(observed(deps, metrics, time.monotonic), marking=marking)
+            yield Deps(
+                jobs=jobs if catalogue.privacy.store_content else DiscreetJobs(jobs),
+                gate=SettlingGate(gate),
+                models=BudgetedModels(models, infra.configuration),
+                answers=StoredAnswers(infra.storage.answers),
+                observer=MetricsObserver(metrics),
+                now=infra.clock.now,
+                clock=time.monotonic,
+                pause=asyncio.sleep,
+                jitter=chance.random,
+                attempt_id=new_attempt_id,
+                marking=marking,
+            )
         await gate.aclose()
 
 

@@ -38,6 +38,7 @@ from tasks.execution.pipeline import run_job
 from tasks.ledger.reconciliation import LedgerReconciler
 from tasks.requests.new_ids import new_attempt_id, new_job_id
 from tests.chaos.till import asked
+from tests.support.fakes import SilentObserver
 
 TARGET = Target(account="till", model="m")
 PRICE = Price(input_nano_usd=1_000_000, cached_input_nano_usd=1_000_000, output_nano_usd=1_000_000, source="test")
@@ -146,6 +147,7 @@ async def _drive(terms: Terms) -> None:
             gate=SettlingGate(gate),
             models=BudgetedModels(TillModels(terms), configuration),
             answers=NoAnswers(),
+            observer=SilentObserver(),
             now=lambda: datetime.now(UTC),
             clock=time.monotonic,
             pause=asyncio.sleep,

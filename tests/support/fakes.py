@@ -208,6 +208,19 @@ class FakeAnswers:
         return self.known.get(job.id)
 
 
+class SilentObserver:
+    """Counts nothing."""
+
+    def admitted(self, ask: Ask, answer: Grant | Wait | Refusal, seconds: float) -> None:
+        pass
+
+    def called(self, target: Target, answer: Reply | Trouble, seconds: float) -> None:
+        pass
+
+    def recorded(self, closed: ClosedAttempt | None, decision: Decision, *, kept: bool) -> None:
+        pass
+
+
 @dataclass
 class FakeUsage:
     """What every tenant uses, and how often somebody counted."""
@@ -249,6 +262,7 @@ def deps_of(  # noqa: PLR0917 - each is a fake, told apart by its type
         gate=gate,
         models=models,
         answers=answers or FakeAnswers(),
+        observer=SilentObserver(),
         now=now,
         clock=clock,
         pause=pause,

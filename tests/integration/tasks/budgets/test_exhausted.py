@@ -35,7 +35,7 @@ from tasks.execution.pipeline import run_job
 from tasks.requests.new_ids import new_attempt_id
 from tasks.wiring.adapters import StoredAnswers
 from tests.support.admission_fixture import START_US, Clock, moment_of
-from tests.support.fakes import no_pause
+from tests.support.fakes import SilentObserver, no_pause
 
 JOBS, AT_ONCE = 1_000, 100
 LIMIT = NanoUsd(333 * 150)
@@ -123,6 +123,7 @@ class World:
             gate=await LocalGate(self.room.gate, jitter=random.random).refresh_epoch(),
             models=self.provider,
             answers=StoredAnswers(AnswerReads(self.engine)),
+            observer=SilentObserver(),
             now=lambda: datetime.now(UTC),
             clock=time.monotonic,
             pause=no_pause,
