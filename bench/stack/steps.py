@@ -137,8 +137,8 @@ async def _hold(deps: Deps, job: NewJob) -> LeasedJob:
 
 
 async def _plan(deps: Deps, held: LeasedJob) -> tuple[Plan, Ask]:
-    [target, *_] = deps.models.chain(MODEL)
-    plan = deps.models.plan(held.job, target, held.job.body, deps.now())
+    [target, *_] = deps.planner.chain(MODEL)
+    plan = deps.planner.plan(held.job, target, held.job.body, deps.now())
     if not isinstance(plan, Plan):
         raise PenstockError(f"no plan was made: {plan.reason}")
     ask = ask_of(held.job, plan, Progress(body=held.job.body, chain=(target,)), deps)

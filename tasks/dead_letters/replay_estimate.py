@@ -15,7 +15,8 @@ from schemas.money import ZERO, NanoUsd
 from schemas.replay import DeadBody, DeadLetters, Estimate, Patch, PatchedJob
 from schemas.states import JobState
 from tasks.dead_letters.patch import patched
-from tasks.quotes.quote import PricedModels, dearest_call, worst_case
+from tasks.execution.deps import Planner
+from tasks.quotes.quote import dearest_call, worst_case
 
 log = structlog.get_logger()
 
@@ -36,9 +37,9 @@ class Letters(Protocol):
 class ReplayPrices:
     """Estimates replays."""
 
-    def __init__(self, letters: Letters, models: PricedModels) -> None:
+    def __init__(self, letters: Letters, planner: Planner) -> None:
         self._letters = letters
-        self._models = models
+        self._planner = planner
 
     async def estimate(self, which: DeadLetters, patch: Patch, now: datetime) -> Estimate:
         """Count and price what the replay would move."""
@@ -68,7 +69,7 @@ class ReplayPrices:
             patched_job = _again(job, patch, now)
             if patched_job is None:
                 return None
-            quoted = dearest_call(self._models, patched_job, now)
+            quoted = dearest_call(self._planner, patched_job, now)
             return _Price(quoted, worst_case(patched_job, quoted or ZERO))
         except Exception:  # a body that an older version accepted: the replay refuses only that letter
             log.exception("letter_cannot_be_priced", job_id=job.id)

@@ -70,14 +70,18 @@ class Gate(Protocol):
         """
 
 
-class Models(Protocol):
-    """Resolves model aliases, calls models and checks their replies."""
+class Planner(Protocol):
+    """Resolves model aliases and plans calls."""
 
     def chain(self, model: str) -> tuple[Target, ...]:
         """Targets to try in order. Raises UnknownModel."""
 
     def plan(self, job: Job, target: Target, body: JsonObject, now: datetime) -> Plan | Refusal:
         """Final body, price and quote; a refusal where the price is unknown and a budget applies."""
+
+
+class Models(Protocol):
+    """Calls models and checks their replies."""
 
     async def call(
         self, plan: Plan, attempt_id: AttemptId, *, deadline_seconds: float, on_chunk: OnChunk | None
@@ -127,6 +131,7 @@ class Deps:
 
     jobs: Jobs
     gate: Gate
+    planner: Planner
     models: Models
     answers: Answers
     observer: Observer

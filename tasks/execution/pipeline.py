@@ -67,7 +67,7 @@ async def _live(held: LeasedJob, deps: Deps, on_chunk: OnChunk | None, patience_
     job, sink = held.job, StreamSink(on_chunk)
     progress = Progress(
         body=job.body,
-        chain=deps.models.chain(job.model),
+        chain=deps.planner.chain(job.model),
         patient_until=_until(deps, patience_seconds),
         waiting_since=job.waiting_since,
         wait_reason=job.wait_reason,
@@ -155,7 +155,7 @@ async def attempt(job: Job, progress: Progress, fence: int, deps: Deps, on_chunk
 
 async def _attempt(job: Job, progress: Progress, fence: int, deps: Deps, on_chunk: OnChunk | None) -> AttemptResult:
     with synchronous_step():
-        plan = deps.models.plan(job, progress.target, progress.body, deps.now())
+        plan = deps.planner.plan(job, progress.target, progress.body, deps.now())
     if isinstance(plan, Refusal):
         return AttemptResult(outcome=NotAllowed(refusal=plan))
     asked_at, began = deps.now(), deps.clock()
@@ -197,7 +197,7 @@ async def _without_grant(
 
 def _quoted(job: Job, target: Target, progress: Progress, deps: Deps) -> NanoUsd | None:
     with synchronous_step():
-        plan = deps.models.plan(job, target, progress.body, deps.now())
+        plan = deps.planner.plan(job, target, progress.body, deps.now())
     return plan.quote.cost_nano_usd if isinstance(plan, Plan) else None
 
 

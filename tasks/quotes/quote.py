@@ -17,13 +17,13 @@ from schemas.admission import Refusal
 from schemas.errors import InvalidRequest, UnknownModel
 from schemas.ids import BatchId, FileId, JobId, TenantId
 from schemas.job import CHAT_COMPLETIONS, Job, NewJob, Target
-from schemas.jsons import JsonObject
 from schemas.lanes import Lane
 from schemas.money import ZERO, NanoUsd, Usage
 from schemas.plan import Plan
 from schemas.states import JobState
 from tasks.batches.lines import MAX_REPORTED_ERRORS, BatchTerms, LineError, LineReader
 from tasks.execution.decide import MAX_EXTENSIONS
+from tasks.execution.deps import Planner
 from tasks.maintenance.slices import Clock
 from tasks.requests.chat import MAX_DEADLINE_SECONDS, Vocabulary
 
@@ -38,16 +38,6 @@ QUOTE_WORK_SECONDS, QUOTE_REST_SECONDS = 0.01, 0.01
 waits long for it."""
 
 MINUTE_SECONDS, DAY_SECONDS = 60.0, 86_400.0
-
-
-class PricedModels(Protocol):
-    """The pricing part of `tasks.execution.deps.Models`."""
-
-    def chain(self, model: str) -> tuple[Target, ...]:
-        """Targets to try in order. Raises UnknownModel."""
-
-    def plan(self, job: Job, target: Target, body: JsonObject, now: datetime) -> Plan | Refusal:
-        """Return the final body, price and worst case of one call."""
 
 
 class QuotedFiles(Protocol):
@@ -109,7 +99,7 @@ class Quotes:
 
     def __init__(
         self,
-        models: PricedModels,
+        planner: Planner,
         files: QuotedFiles,
         limits: Limits,
         lengths: AnswerLengths,
@@ -121,7 +111,7 @@ class Quotes:
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
         clock: Clock = time.monotonic,
     ) -> None:
-        self._models = models
+        self._planner = planner
         self._files = files
         self._limits = limits
         self._lengths = lengths
@@ -136,7 +126,7 @@ class Quotes:
     async def request(self, job: NewJob) -> Quoted:
         """Quote one request. Raises InvalidRequest where it could not run."""
         totals, lengths = Totals(), await self._lengths.answer_tokens()
-        complaint = add(totals, self._models, job, lengths, self._now())
+        complaint = add(totals, self._planner, job, lengths, self._now())
         if complaint is not None:
             raise InvalidRequest(complaint)
         return await self._timed(totals)
@@ -165,7 +155,7 @@ class Quotes:
         return await self._timed(totals)
 
     def _add(self, totals: Totals, job: NewJob, number: int, lengths: Mapping[Target, float]) -> LineError | None:
-        complaint = add(totals, self._models, job, lengths, self._now())
+        complaint = add(totals, self._planner, job, lengths, self._now())
         return None if complaint is None else LineError(code="cannot_run", message=complaint, line=number)
 
     async def _read(self, tenant_id: TenantId, file_id: FileId) -> AsyncIterator[tuple[int, NewJob | LineError]]:
@@ -207,12 +197,10 @@ class Quotes:
         return Quoted(totals=totals, seconds=seconds, held_by=held_by)
 
 
-def add(
-    totals: Totals, models: PricedModels, job: NewJob, lengths: Mapping[Target, float], now: datetime
-) -> str | None:
+def add(totals: Totals, planner: Planner, job: NewJob, lengths: Mapping[Target, float], now: datetime) -> str | None:
     """Add one request to the totals; returns why it could not run, or None."""
     queued = as_queued(job, now)
-    plans = _plans(models, queued, now)
+    plans = _plans(planner, queued, now)
     plan = plans[0]
     if isinstance(plan, Refusal):
         return f"This request could not run: {plan.reason.value} {plan.scope or ''}".rstrip()
@@ -243,16 +231,16 @@ def as_queued(job: NewJob, now: datetime) -> Job:
     return Job(**facts, state=JobState.QUEUED, generation=0, fence=0, tries=0, created_at=now)
 
 
-def dearest_call(models: PricedModels, job: Job, now: datetime) -> NanoUsd | None:
+def dearest_call(planner: Planner, job: Job, now: datetime) -> NanoUsd | None:
     """Return the cost of the dearest call that the job's chain allows; None where no price is known."""
     try:
-        return _dearest(_plans(models, job, now))
+        return _dearest(_plans(planner, job, now))
     except UnknownModel:
         return None
 
 
-def _plans(models: PricedModels, job: Job, now: datetime) -> list[Plan | Refusal]:
-    return [models.plan(job, target, job.body, now) for target in models.chain(job.model)]
+def _plans(planner: Planner, job: Job, now: datetime) -> list[Plan | Refusal]:
+    return [planner.plan(job, target, job.body, now) for target in planner.chain(job.model)]
 
 
 def _dearest(plans: Sequence[Plan | Refusal]) -> NanoUsd | None:

@@ -81,7 +81,7 @@ async def open_web_services(
             stop_losses=infra.storage.stop_losses,
             keys=infra.storage.keys,
             replay=Replays(infra.storage.replay, infra.storage.letters),
-            prices=ReplayPrices(StoredLetters(infra.storage.dead_letters), deps.models),
+            prices=ReplayPrices(StoredLetters(infra.storage.dead_letters), deps.planner),
             quotes=_quotes(infra, deps),
             imports=Imports(infra.storage.letters),
             controls=Controls(
@@ -127,7 +127,7 @@ def _repricing(infra: Infrastructure, catalogue: Catalogue, env: Mapping[str, st
 
 def _quotes(infra: Infrastructure, deps: Deps) -> Quotes:
     return Quotes(
-        deps.models,
+        deps.planner,
         infra.storage.files,
         infra.admission.gate,
         infra.storage.reads,

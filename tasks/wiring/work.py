@@ -21,12 +21,12 @@ from storage.jobs.group_jobs import GroupedJobs
 from tasks.dispatch.publisher import Published
 from tasks.execution.deps import Deps
 from tasks.execution.heartbeats import LeaseKeeper
-from tasks.execution.layers.budgets import BudgetedModels
 from tasks.execution.layers.postgres_outage import PatientJobs
 from tasks.execution.layers.redaction import DiscreetJobs
 from tasks.execution.layers.settling import SettlingGate
 from tasks.execution.observer import MetricsObserver
 from tasks.execution.pipeline import run_job
+from tasks.execution.planner import BudgetedPlanner
 from tasks.intake.call_places import CallPlaces
 from tasks.intake.celery_messages import CallerMessage, job_from_message
 from tasks.intake.result_backend import ResultBackend
@@ -140,7 +140,8 @@ async def working(
             yield Deps(
                 jobs=jobs if catalogue.privacy.store_content else DiscreetJobs(jobs),
                 gate=SettlingGate(gate),
-                models=BudgetedModels(models, infra.configuration),
+                planner=BudgetedPlanner(models, infra.configuration),
+                models=models,
                 answers=StoredAnswers(infra.storage.answers),
                 observer=MetricsObserver(metrics),
                 now=infra.clock.now,

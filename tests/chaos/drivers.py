@@ -32,9 +32,9 @@ from storage.jobs.writes import JobTable
 from tasks.configuration.effective import Configuration
 from tasks.execution.deps import Deps, OnChunk
 from tasks.execution.heartbeats import LeaseKeeper
-from tasks.execution.layers.budgets import BudgetedModels
 from tasks.execution.layers.settling import SettlingGate
 from tasks.execution.pipeline import run_job
+from tasks.execution.planner import BudgetedPlanner
 from tasks.ledger.reconciliation import LedgerReconciler
 from tasks.requests.new_ids import new_attempt_id, new_job_id
 from tests.chaos.till import asked
@@ -78,7 +78,7 @@ class Terms:
 
 
 class TillModels:
-    """`tasks.execution.layers.budgets.UnbudgetedModels`: one model, whose calls go to the till."""
+    """One model without budgets, whose calls go to the till."""
 
     def __init__(self, terms: Terms) -> None:
         self._port = terms.till_port
@@ -142,10 +142,12 @@ async def _drive(terms: Terms) -> None:
         lease_keeper = LeaseKeeper(storage.jobs.renew, every_seconds=terms.lease_seconds / 4)
         gate = LocalGate(admission.gate, jitter=chance.random)
         await gate.refresh_epoch()
+        models = TillModels(terms)
         deps = Deps(
             jobs=HesitantJobs(GroupedJobs(storage.jobs, lease_keeper), terms.pause_seconds, chance),
             gate=SettlingGate(gate),
-            models=BudgetedModels(TillModels(terms), configuration),
+            planner=BudgetedPlanner(models, configuration),
+            models=models,
             answers=NoAnswers(),
             observer=SilentObserver(),
             now=lambda: datetime.now(UTC),

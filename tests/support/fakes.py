@@ -160,7 +160,7 @@ class FakeGate:
 
 @dataclass
 class FakeModels:
-    """Says what it is told to say; a text that begins with `bad` breaks every contract."""
+    """Plans, and says what it is told to say; a text that begins with `bad` breaks every contract."""
 
     answers: list[Reply | Trouble]
     targets: tuple[Target, ...] = (TARGET,)
@@ -260,6 +260,7 @@ def deps_of(  # noqa: PLR0917 - each is a fake, told apart by its type
     return Deps(
         jobs=jobs,
         gate=gate,
+        planner=models,
         models=models,
         answers=answers or FakeAnswers(),
         observer=SilentObserver(),

@@ -38,8 +38,7 @@ class HangingModels:
     """`tasks.execution.deps.Models`, all but the judgement as it is."""
 
     def __init__(self, models: Models) -> None:
-        self.chain, self.plan, self.call = models.chain, models.plan, models.call
-        self.look_up, self.served_price = models.look_up, models.served_price
+        self.call, self.look_up, self.served_price = models.call, models.look_up, models.served_price
         self._judge = models.judge
 
     async def judge(self, reply: Reply, contract: OutputContract | None, tenant_id: TenantId) -> Judged:

@@ -163,7 +163,7 @@ class World:
         odd = {job.id: raw for raw, job in read.items()}
         deps = deps_of(FakeJobs(a_job()), FakeGate(), FakeModels([]), now=lambda: datetime.now(UTC))
         grouped = GroupedJobs(self.table, LeaseKeeper(self.table.renew, every_seconds=600))
-        deps = replace(deps, jobs=grouped, models=self.models, attempt_id=new_attempt_id)
+        deps = replace(deps, jobs=grouped, planner=self.models, models=self.models, attempt_id=new_attempt_id)
         await asyncio.gather(*(run_job(job_id, 0, deps) for job_id in [*odd, *(job.id for job in bystanders)]))
         for job in bystanders:
             self.check_bystander(await self.story(job.id))

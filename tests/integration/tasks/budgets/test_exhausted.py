@@ -121,6 +121,7 @@ class World:
         deps = Deps(
             jobs=grouped,
             gate=await LocalGate(self.room.gate, jitter=random.random).refresh_epoch(),
+            planner=self.provider,
             models=self.provider,
             answers=StoredAnswers(AnswerReads(self.engine)),
             observer=SilentObserver(),

@@ -1,4 +1,4 @@
-"""Adds to each plan the budgets and the tenant share that it counts against.
+"""Plans calls, with the budgets and the tenant share that each counts against.
 
 Invariant: a job that a budget counts never runs at an unknown price.
 """
@@ -8,24 +8,17 @@ from datetime import datetime
 from typing import Protocol
 
 from schemas.admission import Refusal, RefusalReason
-from schemas.attempt import OpenedAttempt
-from schemas.contract import OutputContract
 from schemas.errors import InvalidSetting, UnknownModel
-from schemas.ids import AttemptId, TenantId
 from schemas.job import Job, Target
 from schemas.jsons import JsonObject
-from schemas.money import Price
-from schemas.outcome import Judged
 from schemas.plan import Plan
-from schemas.reply import Reply, Trouble
 from tasks.configuration.effective import Configuration
-from tasks.execution.deps import OnChunk
 
 NO_ACCOUNT = ""
 """The account of an unconfigured target; no provider section can have this name."""
 
 
-class UnbudgetedModels(Protocol):
+class PricedModels(Protocol):
     """Models with prices but without budgets."""
 
     def chain(self, model: str) -> tuple[Target, ...]:
@@ -34,31 +27,13 @@ class UnbudgetedModels(Protocol):
     def plan(self, job: Job, target: Target, body: JsonObject, now: datetime) -> Plan:
         """Final body, price and quote."""
 
-    async def call(
-        self, plan: Plan, attempt_id: AttemptId, *, deadline_seconds: float, on_chunk: OnChunk | None
-    ) -> Reply | Trouble:
-        """Make the call. Trouble is returned, not raised."""
 
-    async def look_up(self, target: Target, attempt_id: AttemptId) -> Reply | None:
-        """The provider's stored reply to a call that lost its answer; None where it has none."""
+class BudgetedPlanner:
+    """`tasks.execution.deps.Planner` under the budgets in force."""
 
-    def served_price(self, opened: OpenedAttempt, reply: Reply) -> Price:
-        """Price per million tokens of this reply."""
-
-    async def judge(self, reply: Reply, contract: OutputContract | None, tenant_id: TenantId) -> Judged:
-        """Check the reply against the contract."""
-
-
-class BudgetedModels:
-    """`tasks.execution.deps.Models` with the budgets in force."""
-
-    def __init__(self, models: UnbudgetedModels, configuration: Configuration) -> None:
+    def __init__(self, models: PricedModels, configuration: Configuration) -> None:
         self._models = models
         self._configuration = configuration
-        self.call = models.call
-        self.look_up = models.look_up
-        self.served_price = models.served_price
-        self.judge = models.judge
 
     def chain(self, model: str) -> tuple[Target, ...]:
         """Targets to try in order; for a model no longer configured, one target without an account."""

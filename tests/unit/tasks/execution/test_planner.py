@@ -11,7 +11,7 @@ from schemas.jsons import JsonObject
 from schemas.money import UNKNOWN_PRICE, NanoUsd, Price, Quote
 from schemas.plan import Plan
 from tasks.configuration.effective import Configuration
-from tasks.execution.layers.budgets import BudgetedModels
+from tasks.execution.planner import BudgetedPlanner
 from tests.support.fakes import NOW, PRICE, TARGET, FakeModels, a_job
 from tests.unit.tasks.configuration.test_effective import Rows, rows_of
 
@@ -36,8 +36,8 @@ class Models(FakeModels):
 async def planned(models: Models, catalogue: Catalogue, job: Job) -> Plan | Refusal:
     configuration = Configuration(Rows(rows_of(catalogue)))
     await configuration.refresh()
-    budgeted = BudgetedModels(models, configuration)
-    return budgeted.plan(job, budgeted.chain(job.model)[0], job.body, NOW)
+    planner = BudgetedPlanner(models, configuration)
+    return planner.plan(job, planner.chain(job.model)[0], job.body, NOW)
 
 
 async def test_a_plan_names_every_budget_that_counts_the_job() -> None:
@@ -65,6 +65,6 @@ async def test_a_model_that_was_taken_out_of_the_configuration_is_refused() -> N
 
 
 async def test_nothing_is_planned_before_the_budgets_are_known() -> None:
-    budgeted = BudgetedModels(Models(), Configuration(Rows([])))
+    planner = BudgetedPlanner(Models(), Configuration(Rows([])))
 
-    assert budgeted.plan(a_job(), TARGET, {}, NOW) == Refusal(reason=RefusalReason.NOT_READY)
+    assert planner.plan(a_job(), TARGET, {}, NOW) == Refusal(reason=RefusalReason.NOT_READY)
