@@ -7,11 +7,12 @@ budgets is refused as stale, so that its caller asks in the new window.
 
 import asyncio
 from collections.abc import Callable, Collection, Coroutine
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Protocol, Self, TypeAlias
+from typing import Protocol, Self
 
 from admission.recall import Recall
+from admission.remembered_waits import RememberedWaits
 from schemas.admission import (
     TENANT_REASONS,
     Ask,
@@ -25,11 +26,8 @@ from schemas.admission import (
     WaitReason,
 )
 from schemas.errors import RedisUnavailable
-from schemas.ids import AttemptId, JobId, TenantId
+from schemas.ids import AttemptId, JobId
 from schemas.job import Target
-from schemas.lanes import Lane
-
-_Flow: TypeAlias = tuple[Target | TenantId, Lane]
 
 HOLD_SECONDS = 2.0
 DEFAULT_SLOTS = 500
@@ -42,8 +40,6 @@ HORIZON_MS = 50
 """A grant that starts within this time saves a second round trip; the gate cuts it to the lane's floor."""
 TICKET_HORIZON_MS = 150
 """The same for an ask with a ticket: it gets a slightly later grant rather than a new place at the end of the queue."""
-LONGEST_MEMORY_SECONDS = 1.0
-"""How long a process trusts a long wait, so that a raised limit takes effect within a second."""
 
 
 class SharedGate(Protocol):
@@ -68,15 +64,6 @@ class SharedGate(Protocol):
         """The ledger's epoch; None while it is closed."""
 
 
-@dataclass(slots=True)
-class _Shut:
-    """A lane of a target, or of a tenant, whose last answer was a long wait."""
-
-    ask_again_at: float
-    opens_at: float
-    reason: WaitReason
-
-
 class LocalGate:
     """Wraps the shared gate for one process. `jitter` is uniform in [0, 1)."""
 
@@ -98,7 +85,7 @@ class LocalGate:
         self._recall = Recall(gate)
         self._jitter = jitter
         self._hold_seconds = hold_seconds
-        self._shut: dict[_Flow, _Shut] = {}
+        self._waits = RememberedWaits(jitter)
         self._releases: set[asyncio.Task[bool]] = set()
         self._epoch = 0
 
@@ -119,7 +106,7 @@ class LocalGate:
     async def wait_for_grant(self, ask: Ask, hold_seconds: float) -> Grant | Wait | Refusal:
         """Wait for each ticket's slot and ask again; a returned grant may start at once."""
         ask = replace(ask, family=self._family_of(ask.target))
-        remembered = self._remembered(ask)
+        remembered = self._waits.of(ask)
         if remembered is not None:
             return remembered
         started = _now()
@@ -128,7 +115,7 @@ class LocalGate:
         while isinstance(answer, Wait):
             wait_seconds = (answer.retry_after_ms + self._jitter() * LONGEST_JITTER_MS) / 1_000
             if _now() - started + wait_seconds > hold_seconds:
-                self._remember(ask, answer, hold_seconds)
+                self._waits.remember(ask, answer, hold_seconds)
                 return answer
             if not await self._waited_in_place(wait_seconds, answer.reason):
                 return replace(answer, retry_after_ms=max(answer.retry_after_ms, round(hold_seconds * 1_000)))
@@ -232,38 +219,11 @@ class LocalGate:
         if not release.cancelled():
             release.exception()
 
-    def _remembered(self, ask: Ask) -> Wait | None:
-        return next((wait for flow in _flows(ask) if (wait := self._remembered_of(flow)) is not None), None)
-
-    def _remembered_of(self, flow: _Flow) -> Wait | None:
-        shut = self._shut.get(flow)
-        if shut is None:
-            return None
-        if shut.ask_again_at <= _now():
-            del self._shut[flow]
-            return None
-        spread_seconds = self._jitter() * LONGEST_MEMORY_SECONDS
-        return Wait(retry_after_ms=int((shut.opens_at - _now() + spread_seconds) * 1_000), reason=shut.reason)
-
-    def _remember(self, ask: Ask, wait: Wait, hold_seconds: float) -> None:
-        """Remember a long wait: of the tenant alone where its share is used up, else of the target's lane."""
-        opens_at = _now() + wait.retry_after_ms / 1_000
-        ask_again_at = min(opens_at - hold_seconds, _now() + LONGEST_MEMORY_SECONDS)
-        if ask_again_at > _now():
-            flow = _flows(ask)[-1 if wait.reason in TENANT_REASONS else 0]
-            self._shut[flow] = _Shut(ask_again_at, opens_at, wait.reason)
-
 
 def _with_ticket(ask: Ask, wait: Wait) -> Ask:
     if wait.reason in TENANT_REASONS:
         return replace(ask, has_share_ticket=True)
     return replace(ask, has_ticket=True)
-
-
-def _flows(ask: Ask) -> tuple[_Flow, ...]:
-    """The keys under which a wait may be remembered: the target's lane, and the tenant's where it has a share."""
-    of_target: _Flow = (ask.bucket, ask.lane)
-    return (of_target,) if ask.share is None else (of_target, (ask.share.tenant_id, ask.lane))
 
 
 def _now() -> float:

@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from admission.local_gate import HOLD_SECONDS, LONGEST_JITTER_MS, LONGEST_MEMORY_SECONDS, SHARE_WAITERS_PART, LocalGate
+from admission.local_gate import HOLD_SECONDS, LONGEST_JITTER_MS, SHARE_WAITERS_PART, LocalGate
+from admission.remembered_waits import LONGEST_MEMORY_SECONDS
 from schemas.admission import Ask, Grant, Penalty, Refusal, RefusalReason, SettleKind, Settlement, Wait, WaitReason
 from schemas.errors import RedisUnavailable
 from schemas.ids import AttemptId, JobId, TenantId

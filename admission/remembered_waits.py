@@ -1,0 +1,65 @@
+"""Remembers long waits, so that a process skips round trips that must end in the same wait."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from schemas.admission import TENANT_REASONS, Ask, Wait, WaitReason
+from schemas.ids import TenantId
+from schemas.job import Target
+from schemas.lanes import Lane
+
+_Flow: TypeAlias = tuple[Target | TenantId, Lane]
+
+LONGEST_MEMORY_SECONDS = 1.0
+"""How long a process trusts a long wait, so that a raised limit takes effect within a second."""
+
+
+@dataclass(slots=True)
+class _Shut:
+    """A lane of a target, or of a tenant, whose last answer was a long wait."""
+
+    ask_again_at: float
+    opens_at: float
+    reason: WaitReason
+
+
+class RememberedWaits:
+    """The long waits of one process. `jitter` is uniform in [0, 1)."""
+
+    def __init__(self, jitter: Callable[[], float]) -> None:
+        self._jitter = jitter
+        self._shut: dict[_Flow, _Shut] = {}
+
+    def of(self, ask: Ask) -> Wait | None:
+        """The wait that the gate would answer to this ask; None where none is remembered."""
+        return next((wait for flow in _flows(ask) if (wait := self._of(flow)) is not None), None)
+
+    def remember(self, ask: Ask, wait: Wait, hold_seconds: float) -> None:
+        """Remember a long wait: of the tenant alone where its share is used up, else of the target's lane."""
+        opens_at = _now() + wait.retry_after_ms / 1_000
+        ask_again_at = min(opens_at - hold_seconds, _now() + LONGEST_MEMORY_SECONDS)
+        if ask_again_at > _now():
+            flow = _flows(ask)[-1 if wait.reason in TENANT_REASONS else 0]
+            self._shut[flow] = _Shut(ask_again_at, opens_at, wait.reason)
+
+    def _of(self, flow: _Flow) -> Wait | None:
+        shut = self._shut.get(flow)
+        if shut is None:
+            return None
+        if shut.ask_again_at <= _now():
+            del self._shut[flow]
+            return None
+        spread_seconds = self._jitter() * LONGEST_MEMORY_SECONDS
+        return Wait(retry_after_ms=int((shut.opens_at - _now() + spread_seconds) * 1_000), reason=shut.reason)
+
+
+def _flows(ask: Ask) -> tuple[_Flow, ...]:
+    """The keys under which a wait may be remembered: the target's lane, and the tenant's where it has a share."""
+    of_target: _Flow = (ask.bucket, ask.lane)
+    return (of_target,) if ask.share is None else (of_target, (ask.share.tenant_id, ask.lane))
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
