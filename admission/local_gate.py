@@ -1,5 +1,8 @@
 """Waits for admission in a worker process, with a ticket, and skips round trips that must fail.
 
+Without Redis nothing is admitted, and a settlement fails no job: Postgres knows how the attempt ended, and upkeep
+settles it in Redis when its reservation expires.
+
 It keeps the ledger epoch of its process and adopts a newer one when the gate names it; Postgres checks the epoch again
 before a call is sent. Invariants: a local answer is never a grant; an ask that outlives the window of one of its
 budgets is refused as stale, so that its caller asks in the new window.
@@ -10,6 +13,8 @@ from collections.abc import Callable, Collection, Coroutine
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Protocol, Self
+
+import structlog
 
 from admission.recall import Recall
 from admission.remembered_waits import RememberedWaits
@@ -28,6 +33,9 @@ from schemas.admission import (
 from schemas.errors import RedisUnavailable
 from schemas.ids import AttemptId, JobId
 from schemas.job import Target
+from schemas.money import usd_text
+
+log = structlog.get_logger()
 
 HOLD_SECONDS = 2.0
 DEFAULT_SLOTS = 500
@@ -88,6 +96,7 @@ class LocalGate:
         self._waits = RememberedWaits(jitter)
         self._releases: set[asyncio.Task[bool]] = set()
         self._epoch = 0
+        self._settlements_wait = False
 
     @property
     def epoch(self) -> int:
@@ -100,11 +109,15 @@ class LocalGate:
         return self
 
     async def admit(self, ask: Ask) -> Grant | Wait | Refusal:
-        """Ask, and wait in place up to the hold time. Raises RedisUnavailable."""
-        return await self.wait_for_grant(ask, self._hold_seconds)
+        """Ask, and wait in place up to the hold time. Without Redis nothing is admitted."""
+        try:
+            return await self.wait_for_grant(ask, self._hold_seconds)
+        except RedisUnavailable as error:
+            log.debug("gate_away", reason=error.message)
+            return Refusal(reason=RefusalReason.NOT_READY)
 
     async def wait_for_grant(self, ask: Ask, hold_seconds: float) -> Grant | Wait | Refusal:
-        """Wait for each ticket's slot and ask again; a returned grant may start at once."""
+        """Wait for each ticket's slot and ask again; a returned grant may start at once. Raises RedisUnavailable."""
         ask = replace(ask, family=self._family_of(ask.target))
         remembered = self._waits.of(ask)
         if remembered is not None:
@@ -126,17 +139,42 @@ class LocalGate:
         return replace(answer, waited_for=waited_for)
 
     async def settle(self, settlement: Settlement) -> bool:
-        """Replace the reservation by the actual usage, once per stamp."""
-        return await self._gate.settle(settlement)
+        """Replace the reservation by the actual usage, once per stamp; False also without Redis."""
+        if settlement.actual_nano_usd > settlement.grant.cost_nano_usd:
+            _warn_of_excess(settlement)
+        try:
+            settled = await self._gate.settle(settlement)
+        except RedisUnavailable as error:
+            if not self._settlements_wait:
+                log.warning("settlements_wait_for_redis", stamp=settlement.grant.stamp, reason=error.message)
+            self._settlements_wait = True
+            return False
+        self._settlements_wait = False
+        return settled
 
     async def penalize(self, target: Target, penalty: Penalty) -> None:
-        """Freeze the target, or the family whose limits it shares, for all workers."""
+        """Freeze the target, or its family, for all workers. Without Redis, each learns it from its own refusal."""
         family = self._family_of(target)
-        await self._gate.penalize(target if family is None else replace(target, model=family), penalty)
+        try:
+            await self._gate.penalize(target if family is None else replace(target, model=family), penalty)
+        except RedisUnavailable as error:
+            log.warning("penalty_lost", target=str(target), reason=error.message)
 
     async def doubt_account(self, account: str, reason: str, job_id: JobId) -> bool:
-        """Count a refusal of this account; a second job's stops it until an operator opens it."""
-        return await self._gate.doubt_account(account, reason, job_id)
+        """Count a refusal of this account; a second job's stops it until an operator opens it.
+
+        Without Redis, the next job's refusal is counted.
+        """
+        try:
+            stopped = await self._gate.doubt_account(account, reason, job_id)
+        except RedisUnavailable as error:
+            log.warning("doubt_lost", account=account, reason=error.message)
+            return False
+        if stopped:
+            log.error("account_stopped", account=account, reason=reason)
+        else:
+            log.warning("account_doubted", account=account, reason=reason)
+        return stopped
 
     async def aclose(self) -> None:
         """Wait until pending releases have reached Redis."""
@@ -224,6 +262,21 @@ def _with_ticket(ask: Ask, wait: Wait) -> Ask:
     if wait.reason in TENANT_REASONS:
         return replace(ask, has_share_ticket=True)
     return replace(ask, has_ticket=True)
+
+
+def _warn_of_excess(settlement: Settlement) -> None:
+    """Log a cost above its reservation, which is booked in full.
+
+    Causes: a dearer tier than configured, or tokens beyond the output limit.
+    """
+    grant = settlement.grant
+    log.warning(
+        "cost_beyond_reservation",
+        stamp=grant.stamp,
+        target=str(grant.target),
+        reserved_usd=usd_text(grant.cost_nano_usd),
+        cost_usd=usd_text(settlement.actual_nano_usd),
+    )
 
 
 def _now() -> float:

@@ -55,10 +55,10 @@ class Gate(Protocol):
         """The ledger epoch that this process knows."""
 
     async def admit(self, ask: Ask) -> Grant | Wait | Refusal:
-        """Ask for admission; wait in place with a ticket up to `hold_seconds`. Raises RedisUnavailable."""
+        """Ask for admission; wait in place with a ticket up to `hold_seconds`. Without Redis nothing is admitted."""
 
     async def settle(self, settlement: Settlement) -> bool:
-        """Replace the reservation by the actual usage and cost, exactly once per stamp."""
+        """Replace the reservation by the actual usage and cost, exactly once per stamp; False also without Redis."""
 
     async def penalize(self, target: Target, penalty: Penalty) -> None:
         """Freeze the target for all workers."""

@@ -23,7 +23,6 @@ from tasks.execution.deps import Deps
 from tasks.execution.heartbeats import LeaseKeeper
 from tasks.execution.layers.postgres_outage import PatientJobs
 from tasks.execution.layers.redaction import DiscreetJobs
-from tasks.execution.layers.settling import SettlingGate
 from tasks.execution.observer import MetricsObserver
 from tasks.execution.pipeline import run_job
 from tasks.execution.planner import BudgetedPlanner
@@ -139,7 +138,7 @@ async def working(
         with marks_of(settings.home, infra.storage.holder) as marking:
             yield Deps(
                 jobs=jobs if catalogue.privacy.store_content else DiscreetJobs(jobs),
-                gate=SettlingGate(gate),
+                gate=gate,
                 planner=BudgetedPlanner(models, infra.configuration),
                 models=models,
                 answers=StoredAnswers(infra.storage.answers),

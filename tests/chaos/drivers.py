@@ -32,7 +32,6 @@ from storage.jobs.writes import JobTable
 from tasks.configuration.effective import Configuration
 from tasks.execution.deps import Deps, OnChunk
 from tasks.execution.heartbeats import LeaseKeeper
-from tasks.execution.layers.settling import SettlingGate
 from tasks.execution.pipeline import run_job
 from tasks.execution.planner import BudgetedPlanner
 from tasks.ledger.reconciliation import LedgerReconciler
@@ -145,7 +144,7 @@ async def _drive(terms: Terms) -> None:
         models = TillModels(terms)
         deps = Deps(
             jobs=HesitantJobs(GroupedJobs(storage.jobs, lease_keeper), terms.pause_seconds, chance),
-            gate=SettlingGate(gate),
+            gate=gate,
             planner=BudgetedPlanner(models, configuration),
             models=models,
             answers=NoAnswers(),

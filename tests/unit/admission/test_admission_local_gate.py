@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from structlog.testing import capture_logs
 
 from admission.local_gate import HOLD_SECONDS, LONGEST_JITTER_MS, SHARE_WAITERS_PART, LocalGate
 from admission.remembered_waits import LONGEST_MEMORY_SECONDS
@@ -14,10 +15,12 @@ from schemas.errors import RedisUnavailable
 from schemas.ids import AttemptId, JobId, TenantId
 from schemas.job import Target
 from schemas.lanes import Lane
+from schemas.money import NanoUsd
 from schemas.tenants import TenantShare
 from tests.support.admission_fixture import a_counter, an_ask
 from tests.support.virtual_time import in_virtual_time
 
+TARGET = Target(account="acme", model="m")
 BUSY = WaitReason.TOKENS
 OF_GREEDY = TenantShare(tenant_id=TenantId("greedy"), tokens_per_minute=1)
 
@@ -76,6 +79,11 @@ class ScriptedGate:
 
 def a_gate(shared: ScriptedGate, jitter: Callable[[], float] = lambda: 0.0) -> LocalGate:
     return LocalGate(shared, jitter=jitter)
+
+
+def a_settlement(actual: int = 7) -> Settlement:
+    grant = Grant(stamp="s", wait_ms=0, tokens=1, cost_nano_usd=NanoUsd(7), target=TARGET, epoch=1)
+    return Settlement(grant=grant, kind=SettleKind.POST, actual_nano_usd=NanoUsd(actual))
 
 
 def now() -> float:
@@ -354,8 +362,87 @@ def test_a_refusal_is_neither_waited_for_nor_remembered() -> None:
 
 
 def test_a_redis_that_is_away_grants_nothing() -> None:
-    with pytest.raises(RedisUnavailable):
-        in_virtual_time(a_gate(ScriptedGate([RedisUnavailable()])).admit(an_ask()))
+    gate = a_gate(ScriptedGate([RedisUnavailable()]))
+
+    async def admit() -> Grant | Wait | Refusal:
+        answer = await gate.admit(an_ask())
+        await asyncio.sleep(1)
+        await gate.aclose()
+        return answer
+
+    assert in_virtual_time(admit()) == Refusal(reason=RefusalReason.NOT_READY)
+
+
+@dataclass
+class AwayGate(ScriptedGate):
+    """A shared gate without Redis, as long as it is away."""
+
+    away: bool = True
+    stops: bool = False
+
+    async def settle(self, settlement: Settlement) -> bool:
+        self._reach()
+        return await super().settle(settlement)
+
+    async def penalize(self, target: Target, penalty: Penalty) -> None:
+        self._reach()
+
+    async def doubt_account(self, account: str, reason: str, job_id: JobId) -> bool:
+        self._reach()
+        return self.stops
+
+    def _reach(self) -> None:
+        if self.away:
+            raise RedisUnavailable
+
+
+async def test_settlements_wait_for_redis_and_one_says_so() -> None:
+    shared, settlement = AwayGate(), a_settlement()
+    gate = a_gate(shared)
+
+    with capture_logs() as logs:
+        settled = [await gate.settle(settlement), await gate.settle(settlement)]
+        shared.away = False
+        settled.append(await gate.settle(settlement))
+        shared.away = True
+        settled.append(await gate.settle(settlement))
+
+    assert settled == [False, False, True, False]
+    assert [event["event"] for event in logs] == ["settlements_wait_for_redis"] * 2
+
+
+async def test_a_cost_beyond_its_reservation_is_logged_and_settled() -> None:
+    shared = ScriptedGate()
+
+    with capture_logs() as logs:
+        assert await a_gate(shared).settle(a_settlement(actual=8))
+
+    [event] = logs
+    assert (event["event"], event["reserved_usd"], event["cost_usd"]) == (
+        "cost_beyond_reservation",
+        "0.000000007",
+        "0.000000008",
+    )
+
+
+async def test_penalties_and_doubts_are_lost_without_redis() -> None:
+    gate = a_gate(AwayGate())
+
+    with capture_logs() as logs:
+        await gate.penalize(TARGET, Penalty(wait_ms=1))
+        assert not await gate.doubt_account("acme", "invalid_api_key", JobId("job_1"))
+
+    assert [event["event"] for event in logs] == ["penalty_lost", "doubt_lost"]
+
+
+@pytest.mark.parametrize(("stops", "said"), [(False, "account_doubted"), (True, "account_stopped")])
+async def test_a_doubted_account_is_logged(*, stops: bool, said: str) -> None:
+    gate = a_gate(AwayGate(away=False, stops=stops))
+
+    with capture_logs() as logs:
+        assert await gate.doubt_account("acme", "invalid_api_key", JobId("job_1")) is stops
+
+    assert [event["event"] for event in logs] == [said]
 
 
 def test_a_reservation_whose_grant_was_never_heard_is_given_back_soon() -> None:
@@ -364,7 +451,7 @@ def test_a_reservation_whose_grant_was_never_heard_is_given_back_soon() -> None:
 
     async def lose() -> None:
         with pytest.raises(RedisUnavailable):
-            await gate.admit(an_ask(1))
+            await gate.wait_for_grant(an_ask(1), HOLD_SECONDS)
         await asyncio.sleep(1)
         await gate.aclose()
 
