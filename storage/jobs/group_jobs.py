@@ -11,6 +11,7 @@ from schemas.job import Lease, LeasedJob
 from storage.database.group_commit import GroupCommitter
 from storage.jobs.claims import Claim
 from storage.jobs.record import Record
+from storage.jobs.redaction import without_replies, without_request
 from storage.jobs.writes import JobTable
 
 
@@ -25,15 +26,19 @@ class LeaseRenewal(Protocol):
 
 
 class GroupedJobs:
-    """The pipeline's storage. A recorded lease is renewed no longer, even where its block still runs."""
+    """The pipeline's storage. A recorded lease is renewed no longer, even where its block still runs.
 
-    def __init__(self, table: JobTable, lease_keeper: LeaseRenewal) -> None:
+    Without `store_content`, attempts are stored without requests and replies.
+    """
+
+    def __init__(self, table: JobTable, lease_keeper: LeaseRenewal, *, store_content: bool = True) -> None:
         self._holds = GroupCommitter[Claim, LeasedJob | None](table.hold)
         self._opens = GroupCommitter[OpenedAttempt, bool](table.open)
         self._records = GroupCommitter[Record, bool](table.record)
         self._returns = GroupCommitter[Lease, bool](table.hand_back)
         self._table = table
         self._lease_keeper = lease_keeper
+        self._store_content = store_content
 
     async def hold(self, job_id: JobId, generation: int, claim: str | None = None) -> LeasedJob | None:
         """Claim the job; None when it is claimed, stale, stopped, past its deadline or terminal.
@@ -44,11 +49,12 @@ class GroupedJobs:
 
     async def open(self, attempt: OpenedAttempt) -> bool:
         """Make the attempt durable; False when the epoch or the fence is stale, or the grant too old."""
-        return await self._opens.submit(attempt)
+        return await self._opens.submit(attempt if self._store_content else without_request(attempt))
 
     async def record(self, lease: Lease, closed: ClosedAttempt | None, decision: Decision) -> bool:
         """Write outcome and decision; False when the fence was lost."""
-        kept = await self._records.submit(Record(lease=lease, closed=closed, decision=decision))
+        record = Record(lease=lease, closed=closed, decision=decision)
+        kept = await self._records.submit(record if self._store_content else without_replies(record))
         if not (kept and isinstance(decision, AskAgain | WaitInPlace)):
             self._lease_keeper.stop_renewing(lease)
         return kept

@@ -22,7 +22,6 @@ from tasks.dispatch.publisher import Published
 from tasks.execution.deps import Deps
 from tasks.execution.heartbeats import LeaseKeeper
 from tasks.execution.layers.postgres_outage import PatientJobs
-from tasks.execution.layers.redaction import DiscreetJobs
 from tasks.execution.observer import MetricsObserver
 from tasks.execution.pipeline import run_job
 from tasks.execution.planner import BudgetedPlanner
@@ -117,7 +116,7 @@ async def working(
     lease_keeper = LeaseKeeper(infra.storage.jobs.renew, every_seconds=settings.heartbeat_seconds)
     metrics.held_leases.set_function(lambda: lease_keeper.leases)
     jobs = PatientJobs(
-        GroupedJobs(infra.storage.jobs, lease_keeper),
+        GroupedJobs(infra.storage.jobs, lease_keeper, store_content=catalogue.privacy.store_content),
         pause=asyncio.sleep,
         jitter=chance.random,
         most_seconds=most_seconds,
@@ -137,7 +136,7 @@ async def working(
     ):
         with marks_of(settings.home, infra.storage.holder) as marking:
             yield Deps(
-                jobs=jobs if catalogue.privacy.store_content else DiscreetJobs(jobs),
+                jobs=jobs,
                 gate=gate,
                 planner=BudgetedPlanner(models, infra.configuration),
                 models=models,

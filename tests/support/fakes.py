@@ -53,6 +53,21 @@ def a_reply(text: str = "fine", usage: Usage | None = None) -> Reply:
     return Reply(body={"t": text}, text=text, finish_reason="stop", refusal=None, usage=used, model="m")
 
 
+def an_opened(request: JsonObject | None = None) -> OpenedAttempt:
+    """An attempt of the running job."""
+    grant = Grant(stamp="s", wait_ms=0, tokens=100, cost_nano_usd=NanoUsd(300), target=TARGET, epoch=1)
+    return OpenedAttempt(
+        id=AttemptId("att_lost"),
+        job_id=JobId("job_1"),
+        fence=1,
+        target=TARGET,
+        grant=grant,
+        price=PRICE,
+        request=request or {},
+        opened_at=NOW,
+    )
+
+
 @dataclass
 class FakeJobs:
     """Remembers what was written, in order; with `fence_lost` the fence is lost while the first call is out."""

@@ -6,20 +6,17 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from schemas.admission import Grant
-from schemas.attempt import OpenedAttempt
 from schemas.decision import Complete, DeadLetter, DeadReason, Expire
 from schemas.errors import PostgresUnavailable
 from schemas.ids import AttemptId, JobId
 from schemas.job import Lease, LeasedJob, Target
-from schemas.money import NanoUsd
 from schemas.plan import Plan
 from schemas.reply import Reply, Trouble
 from tasks.execution.layers.postgres_outage import PatientJobs
 from tasks.execution.pipeline import run_job
 from tasks.execution.shielded import run_shielded
 from tasks.wiring.database_clock import StoreClock
-from tests.support.fakes import NOW, PRICE, TARGET, FakeGate, FakeJobs, FakeModels, a_job, a_reply, deps_of
+from tests.support.fakes import FakeGate, FakeJobs, FakeModels, a_job, a_reply, an_opened, deps_of
 
 LEASE = Lease(job_id=JobId("job_1"), fence=1, holder="w", until_at=datetime(2026, 1, 1, tzinfo=UTC))
 
@@ -209,17 +206,3 @@ async def test_where_nothing_is_kept_the_call_is_made_again() -> None:
     await run_job(job.id, 0, deps_of(jobs, FakeGate(), models))
 
     assert len(models.bodies) == 1
-
-
-def an_opened() -> OpenedAttempt:
-    grant = Grant(stamp="s", wait_ms=0, tokens=100, cost_nano_usd=NanoUsd(300), target=TARGET, epoch=1)
-    return OpenedAttempt(
-        id=AttemptId("att_lost"),
-        job_id=JobId("job_1"),
-        fence=1,
-        target=TARGET,
-        grant=grant,
-        price=PRICE,
-        request={},
-        opened_at=NOW,
-    )
