@@ -1,5 +1,13 @@
-"""Offers `JobTable` for single jobs: collects them into group commits."""
+"""Offers `JobTable` for single jobs: collects them into group commits, and repeats them while Postgres is unavailable.
 
+A finished reply waits in its slot, so it is neither lost nor paid for twice; the slots bound the buffer. Waiting is
+safe, because the fence is checked when Postgres is back. Writes may be repeated when their result was lost: a claim has
+a name, an attempt its id, a record its fence. Exception: the job's `tries` may count a retry within a synchronous
+caller's lease twice. Each job repeats its own write: the limit of its wait, its cancellation and a locked row concern
+no other job of the group.
+"""
+
+import itertools
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
@@ -9,6 +17,7 @@ from schemas.decision import AskAgain, Decision, WaitInPlace
 from schemas.ids import JobId
 from schemas.job import Lease, LeasedJob
 from storage.database.group_commit import GroupCommitter
+from storage.database.outage import OutageRetry
 from storage.jobs.claims import Claim
 from storage.jobs.record import Record
 from storage.jobs.redaction import without_replies, without_request
@@ -28,43 +37,53 @@ class LeaseRenewal(Protocol):
 class GroupedJobs:
     """The pipeline's storage. A recorded lease is renewed no longer, even where its block still runs.
 
-    Without `store_content`, attempts are stored without requests and replies.
+    Without `retry`, an unavailable Postgres is not waited for. Without `store_content`, attempts are stored without
+    requests and replies.
     """
 
-    def __init__(self, table: JobTable, lease_keeper: LeaseRenewal, *, store_content: bool = True) -> None:
+    def __init__(
+        self,
+        table: JobTable,
+        lease_keeper: LeaseRenewal,
+        *,
+        retry: OutageRetry | None = None,
+        store_content: bool = True,
+    ) -> None:
         self._holds = GroupCommitter[Claim, LeasedJob | None](table.hold)
         self._opens = GroupCommitter[OpenedAttempt, bool](table.open)
         self._records = GroupCommitter[Record, bool](table.record)
         self._returns = GroupCommitter[Lease, bool](table.hand_back)
         self._table = table
         self._lease_keeper = lease_keeper
+        self._retry = retry or OutageRetry(most_seconds=0.0)
         self._store_content = store_content
+        self._claims = itertools.count(1)
 
-    async def hold(self, job_id: JobId, generation: int, claim: str | None = None) -> LeasedJob | None:
-        """Claim the job; None when it is claimed, stale, stopped, past its deadline or terminal.
-
-        A named claim may be repeated.
-        """
-        return await self._holds.submit(Claim(job_id, generation, claim))
+    async def hold(self, job_id: JobId, generation: int) -> LeasedJob | None:
+        """Claim the job; None when it is claimed, stale, stopped, past its deadline or terminal."""
+        return await self._retry.run(self._holds.submit, Claim(job_id, generation, str(next(self._claims))))
 
     async def open(self, attempt: OpenedAttempt) -> bool:
         """Make the attempt durable; False when the epoch or the fence is stale, or the grant too old."""
-        return await self._opens.submit(attempt if self._store_content else without_request(attempt))
+        return await self._retry.run(self._opens.submit, attempt if self._store_content else without_request(attempt))
 
     async def record(self, lease: Lease, closed: ClosedAttempt | None, decision: Decision) -> bool:
         """Write outcome and decision; False when the fence was lost."""
         record = Record(lease=lease, closed=closed, decision=decision)
-        kept = await self._records.submit(record if self._store_content else without_replies(record))
+        kept = await self._retry.run(self._records.submit, record if self._store_content else without_replies(record))
         if not (kept and isinstance(decision, AskAgain | WaitInPlace)):
             self._lease_keeper.stop_renewing(lease)
         return kept
 
     async def suspended(self, job_id: JobId) -> Sequence[OpenedAttempt]:
         """The job's attempts of unknown outcome, latest first."""
-        return await self._table.suspended(job_id)
+        return await self._retry.run(self._table.suspended, job_id)
 
     async def hand_back(self, lease: Lease) -> bool:
-        """Give up the lease at once; False when it was lost or the job is synchronous."""
+        """Give up the lease at once; False when it was lost or the job is synchronous.
+
+        Does not wait for Postgres: an ending process has no time, and leases expire.
+        """
         return await self._returns.submit(lease)
 
     def renewing(self, lease: Lease) -> AbstractAsyncContextManager[None]:

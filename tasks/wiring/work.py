@@ -17,11 +17,11 @@ from schemas.accepted import Submission
 from schemas.ids import JobId, TenantId
 from schemas.tenants import TenantShare
 from storage.connect import Storage
+from storage.database.outage import OutageRetry
 from storage.jobs.group_jobs import GroupedJobs
 from tasks.dispatch.publisher import Published
 from tasks.execution.deps import Deps
 from tasks.execution.heartbeats import LeaseKeeper
-from tasks.execution.layers.postgres_outage import PatientJobs
 from tasks.execution.observer import MetricsObserver
 from tasks.execution.pipeline import run_job
 from tasks.execution.planner import BudgetedPlanner
@@ -115,11 +115,11 @@ async def working(
     settings, chance = infra.settings, random.Random()  # noqa: S311 - spreads retries; not for security
     lease_keeper = LeaseKeeper(infra.storage.jobs.renew, every_seconds=settings.heartbeat_seconds)
     metrics.held_leases.set_function(lambda: lease_keeper.leases)
-    jobs = PatientJobs(
-        GroupedJobs(infra.storage.jobs, lease_keeper, store_content=catalogue.privacy.store_content),
-        pause=asyncio.sleep,
-        jitter=chance.random,
-        most_seconds=most_seconds,
+    jobs = GroupedJobs(
+        infra.storage.jobs,
+        lease_keeper,
+        retry=OutageRetry(most_seconds=most_seconds, jitter=chance.random),
+        store_content=catalogue.privacy.store_content,
     )
     gate = LocalGate(
         infra.admission.gate,

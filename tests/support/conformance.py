@@ -30,8 +30,7 @@ from schemas.lanes import Lane
 from schemas.money import NanoUsd
 from schemas.states import JobState
 from schemas.tenants import TenantShare
-from tasks.execution.deps import Gate
-from tasks.execution.layers.postgres_outage import NamedClaims
+from tasks.execution.deps import Gate, Jobs
 from tests.support.fakes import NOW, PRICE, TARGET, a_reply
 
 COUNTERS = (
@@ -140,7 +139,7 @@ class GateConformance:
 class JobsCase:
     """Jobs with one queued job, and how to take its fence away or to raise the ledger's epoch behind its back."""
 
-    jobs: NamedClaims
+    jobs: Jobs
     job_id: JobId
     epoch: int
     lose_fence: Callable[[], Awaitable[None]]
@@ -199,17 +198,6 @@ class JobsConformance:
         assert await case.jobs.hold(JobId("job_nobody"), 0) is None
         await case.held()
         assert await case.jobs.hold(case.job_id, 0) is None
-
-    async def test_a_claim_is_repeated_under_its_name_alone_and_while_it_holds(self, case: JobsCase) -> None:
-        held = await case.jobs.hold(case.job_id, 0, "first")
-        assert held is not None
-
-        assert await case.jobs.hold(case.job_id, 0, "second") is None
-        again = await case.jobs.hold(case.job_id, 0, "first")
-        assert again is not None
-        assert again.lease.fence == held.lease.fence
-        assert await case.jobs.record(again.lease, None, Expire())
-        assert await case.jobs.hold(case.job_id, 0, "first") is None
 
     async def test_asking_again_keeps_the_job(self, case: JobsCase) -> None:
         held = await case.held()

@@ -78,16 +78,14 @@ class FakeJobs:
     returned: list[Lease] = field(default_factory=list)
     in_suspense: list[OpenedAttempt] = field(default_factory=list)
     taken: bool = False
-    claim: str | None = None
     fence_lost: bool = False
     epoch_passed: bool = False
     over: bool = False
 
-    async def hold(self, job_id: JobId, generation: int, claim: str | None = None) -> LeasedJob | None:
-        again = claim is not None and claim == self.claim
-        if (self.taken and not again) or self.over or generation != self.job.generation or job_id != self.job.id:
+    async def hold(self, job_id: JobId, generation: int) -> LeasedJob | None:
+        if self.taken or self.over or generation != self.job.generation or job_id != self.job.id:
             return None
-        self.taken, self.claim = True, claim
+        self.taken = True
         return LeasedJob(job=self.job, lease=Lease(job_id=job_id, fence=1, holder="w", until_at=NOW))
 
     async def open(self, attempt: OpenedAttempt) -> bool:

@@ -20,6 +20,7 @@ from schemas.job import Lease, LeasedJob
 from schemas.money import NanoUsd
 from schemas.reply import Reply
 from schemas.states import JobState
+from storage.jobs.claims import Claim
 from storage.jobs.group_jobs import GroupedJobs
 from storage.jobs.hand_back import hand_back
 from storage.jobs.record import Record
@@ -299,6 +300,21 @@ async def test_what_is_in_suspense_books_nothing_yet(table: JobTable, engine: As
 
     booked = await row(engine, "SELECT count(*) AS n FROM ledger WHERE attempt_id = :id", id=attempt.id)
     assert booked["n"] == 0
+
+
+async def test_a_claim_is_repeated_under_its_name_alone_and_while_it_holds(table: JobTable) -> None:
+    job = new_job()
+    await table.insert([job])
+    first, second = Claim(job.id, 0, "first"), Claim(job.id, 0, "second")
+    [held] = await table.hold([first])
+    assert held is not None
+
+    assert await table.hold([second]) == [None]
+    [again] = await table.hold([first])
+    assert again is not None
+    assert again.lease.fence == held.lease.fence
+    assert await table.record([Record(lease=again.lease, closed=None, decision=Expire())]) == [True]
+    assert await table.hold([first]) == [None]
 
 
 async def test_only_the_holder_renews(table: JobTable) -> None:

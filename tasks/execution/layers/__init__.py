@@ -1,1 +1,0 @@
-"""Adds budgets, metrics, redaction and outage handling to the pipeline's dependencies."""
