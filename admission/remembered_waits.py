@@ -1,4 +1,4 @@
-"""Remembers long waits, so that a process skips round trips that must end in the same wait."""
+"""Remembers long waits, so that a process skips round trips that must fail."""
 
 import asyncio
 from collections.abc import Callable

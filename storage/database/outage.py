@@ -45,21 +45,15 @@ class OutageRetry:
             except PostgresUnavailable as error:
                 if self._most_seconds is not None and waited_seconds >= self._most_seconds:
                     raise
-                self._say_away(error)
+                if not self._away:
+                    log.warning("jobs_wait_for_postgres", reason=error.message)
+                self._away = True
             else:
-                self._say_back()
+                if self._away:
+                    log.info("jobs_have_postgres")
+                self._away = False
                 return result
             spread_seconds = pause_seconds * (0.5 + self._jitter())
             await self._pause(spread_seconds)
             waited_seconds += spread_seconds
             pause_seconds = min(pause_seconds * 2, LONGEST_PAUSE_SECONDS)
-
-    def _say_away(self, error: PostgresUnavailable) -> None:
-        if not self._away:
-            self._away = True
-            log.warning("jobs_wait_for_postgres", reason=error.message)
-
-    def _say_back(self) -> None:
-        if self._away:
-            self._away = False
-            log.info("jobs_have_postgres")

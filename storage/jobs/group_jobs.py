@@ -1,4 +1,4 @@
-"""Offers `JobTable` for single jobs: collects them into group commits, and repeats them while Postgres is unavailable.
+"""Writes single jobs in group commits, and waits while Postgres is unavailable.
 
 A finished reply waits in its slot, so it is neither lost nor paid for twice; the slots bound the buffer. Waiting is
 safe, because the fence is checked when Postgres is back. Writes may be repeated when their result was lost: a claim has
