@@ -158,8 +158,8 @@ async def _attempt(job: Job, progress: Progress, fence: int, deps: Deps, on_chun
         plan = deps.planner.plan(job, progress.target, progress.body, deps.now())
     if isinstance(plan, Refusal):
         return AttemptResult(outcome=NotAllowed(refusal=plan))
-    asked_at, began = deps.now(), deps.clock()
-    ask = ask_of(job, plan, progress, deps)
+    asked_at = deps.now()
+    ask, began = ask_of(job, plan, progress, deps), deps.clock()
     admitted = await deps.gate.admit(ask)
     waited_seconds = deps.clock() - began
     deps.observer.admitted(ask, admitted, waited_seconds)
