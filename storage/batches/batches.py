@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from schemas.batch import BatchTerms, RestedJob
 from schemas.control import Kind, Subject, Verb
 from schemas.ids import BatchId, FileId, JobId, TenantId
 from schemas.jsons import JsonObject
@@ -18,6 +19,7 @@ from schemas.lanes import Lane
 from schemas.money import NanoUsd
 from schemas.states import JobState
 from schemas.stop_loss import NO_STOP_LOSS, Phase, StopLoss
+from schemas.tenants import EVERY_LANE
 from storage.database.engine import dumps, transaction
 from storage.database.listings import Listings, cursor_moment
 from storage.database.statements import Row, by_bytes, fetch
@@ -96,15 +98,10 @@ REPLIES = "SELECT job_id, reply::text AS reply FROM job_results WHERE job_id = A
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class StoredBatch:
+class StoredBatch(BatchTerms):
     """A batch and its number of jobs by state."""
 
-    id: BatchId
-    tenant_id: TenantId
-    endpoint: str
-    lane: Lane
     completion_window: str
-    window_seconds: float
     input_file_id: FileId
     output_file_id: FileId | None
     error_file_id: FileId | None
@@ -115,23 +112,10 @@ class StoredBatch:
     created_at: datetime
     moments: dict[str, datetime | None]
     jobs_by_state: dict[JobState, int]
-    lanes: frozenset[Lane] | None = None
     stop_loss: StopLoss = NO_STOP_LOSS
     phase: Phase | None = None
     projected_nano_usd: NanoUsd | None = None
     stopped: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RestedRow:
-    """A terminal job of a batch, for a result file. `reply` is JSON text."""
-
-    job_id: JobId
-    custom_id: str
-    state: JobState
-    reply: str | None
-    dead_reason: str | None
-    message: str | None
 
 
 _MOMENTS = (
@@ -233,7 +217,7 @@ class BatchTable:
             await _cancel_jobs(connection, batch_id)
         return True
 
-    async def rested(self, batch_id: BatchId, *, completed: bool) -> AsyncIterator[RestedRow]:
+    async def rested(self, batch_id: BatchId, *, completed: bool) -> AsyncIterator[RestedJob]:
         """Completed jobs of a batch, or all its others, page by page with bounded bytes of replies.
 
         Call it when all jobs are terminal; it does not test that.
@@ -247,7 +231,7 @@ class BatchTable:
                 return
             after = page[-1]["id"]
 
-    async def _with_replies(self, page: Sequence[Row]) -> AsyncIterator[RestedRow]:
+    async def _with_replies(self, page: Sequence[Row]) -> AsyncIterator[RestedJob]:
         rows = {row["id"]: row for row in page}
         sizes = {row["job_id"]: row["bytes"] for row in await self._rows(REPLY_BYTES, ids=list(rows))}
         for ids in by_bytes({name: sizes.get(name, 0) for name in rows}):
@@ -301,7 +285,7 @@ def _batch_from(row: Row, jobs_by_state: dict[JobState, int]) -> StoredBatch:
         created_at=row["created_at"],
         moments={name: row[name] for name in _MOMENTS},
         jobs_by_state=jobs_by_state,
-        lanes=None if row["lanes"] is None else frozenset(map(Lane, row["lanes"])),
+        lanes=EVERY_LANE if row["lanes"] is None else frozenset(map(Lane, row["lanes"])),
         stop_loss=StopLoss(
             max_cost_nano_usd=row["max_cost_nano_usd"], max_error_rate=row["max_error_rate"], canary=row["canary"]
         ),
@@ -311,13 +295,13 @@ def _batch_from(row: Row, jobs_by_state: dict[JobState, int]) -> StoredBatch:
     )
 
 
-async def _without_replies(page: Sequence[Row]) -> AsyncIterator[RestedRow]:
+async def _without_replies(page: Sequence[Row]) -> AsyncIterator[RestedJob]:
     for row in page:
         yield _rested_from(row, None)
 
 
-def _rested_from(row: Row, reply: str | None) -> RestedRow:
-    return RestedRow(
+def _rested_from(row: Row, reply: str | None) -> RestedJob:
+    return RestedJob(
         job_id=JobId(row["id"]),
         custom_id=row["custom_id"],
         state=JobState(row["state"]),

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from schemas.control import Kind, Subject, Verb
 from schemas.ids import BatchId, TenantId
 from schemas.money import NanoUsd
-from schemas.stop_loss import Phase, StopLoss, Tally
+from schemas.stop_loss import Phase, StopLoss, Tally, Watched
 from storage.database.engine import dumps, transaction
 from storage.database.notify import ring
 from storage.database.statements import Row, fetch
@@ -81,7 +81,7 @@ class StopLossTable:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
-    async def watched(self, most: int = MOST_WATCHED) -> list[tuple[BatchId, StopLoss, Phase, Tally]]:
+    async def watched(self, most: int = MOST_WATCHED) -> list[Watched]:
         """Batches in progress with a stop-loss, the oldest of each tenant first, with current counts."""
         return [_watched(row) for row in await self._rows(WATCHED, most=most)]
 
@@ -118,7 +118,7 @@ class StopLossTable:
             return await fetch(connection, query, parameters)
 
 
-def _watched(row: Row) -> tuple[BatchId, StopLoss, Phase, Tally]:
+def _watched(row: Row) -> Watched:
     terms = StopLoss(
         max_cost_nano_usd=row["max_cost_nano_usd"], max_error_rate=row["max_error_rate"], canary=row["canary"]
     )
@@ -130,4 +130,4 @@ def _watched(row: Row) -> tuple[BatchId, StopLoss, Phase, Tally]:
         held=row["held"],
         spent_nano_usd=NanoUsd(row["spent"]),
     )
-    return BatchId(row["id"]), terms, Phase(row["phase"]), tally
+    return Watched(batch_id=BatchId(row["id"]), terms=terms, phase=Phase(row["phase"]), tally=tally)

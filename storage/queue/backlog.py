@@ -8,13 +8,13 @@ counts the backlog or reads more than `MOST_LOOKED_AT` rows of it; a job is take
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.ids import JobId
-from schemas.lanes import Lane
+from schemas.job import Published
+from schemas.lanes import Flow, Lane
 from storage.database.engine import transaction
 from storage.database.statements import fetch
 
@@ -142,25 +142,16 @@ RETURNING tenant_id
 """
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DueFlow:
-    """A flow with unpublished jobs; `run_ahead` is how many are published and not claimed."""
-
-    lane: Lane
-    model: str
-    run_ahead: int
-
-
 class BacklogTable:
     """Queued, unpublished jobs."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
-    async def flows(self) -> list[DueFlow]:
+    async def flows(self) -> list[Flow]:
         """Flows with unpublished jobs, by an index skip scan, without counting the backlog."""
         rows = await self._rows(FLOWS)
-        return [DueFlow(lane=Lane(row["lane"]), model=row["model"], run_ahead=row["run_ahead"]) for row in rows]
+        return [Flow(lane=Lane(row["lane"]), model=row["model"], run_ahead=row["run_ahead"]) for row in rows]
 
     async def take(
         self,
@@ -170,14 +161,14 @@ class BacklogTable:
         *,
         most_groups: int = MOST_GROUPS,
         most_looked_at: int = MOST_LOOKED_AT,
-    ) -> list[tuple[JobId, int]]:
-        """Mark the next jobs of a flow as dispatched; returns ids and generations in fair order.
+    ) -> list[Published]:
+        """Mark the next jobs of a flow as dispatched; returns them in fair order.
 
         It may return fewer than there are; the next call continues. Jobs that an operator has stopped are not taken.
         """
         terms = {"lane": lane.value, "model": model, "most": most, "intake_seconds": INTAKE_SECONDS}
         bounds = {"most_groups": most_groups, "most_looked_at": most_looked_at}
-        return [(JobId(row["id"]), row["generation"]) for row in await self._rows(TAKE, **terms, **bounds)]
+        return [Published(JobId(row["id"]), row["generation"]) for row in await self._rows(TAKE, **terms, **bounds)]
 
     async def give_back(self, jobs: Sequence[JobId]) -> int:
         """Mark jobs as unpublished because publishing failed; their tenants stay charged."""

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from admission.limits import DimensionSnapshot, LimitsSnapshot
 from schemas.admission import Refusal
+from schemas.batch import BatchTerms
 from schemas.errors import InvalidRequest, UnknownModel
 from schemas.ids import BatchId, FileId, JobId, TenantId
 from schemas.job import CHAT_COMPLETIONS, Job, NewJob, Target
@@ -22,7 +23,7 @@ from schemas.lanes import Lane
 from schemas.money import ZERO, NanoUsd, Usage
 from schemas.plan import Plan
 from schemas.states import JobState
-from tasks.batches.lines import MAX_REPORTED_ERRORS, BatchTerms, LineError, LineReader
+from tasks.batches.lines import MAX_REPORTED_ERRORS, LineError, LineReader
 from tasks.execution.decide import MAX_EXTENSIONS
 from tasks.maintenance.slices import Clock
 from tasks.requests.chat import MAX_DEADLINE_SECONDS, Vocabulary
@@ -170,7 +171,7 @@ class Quotes:
 
     async def _read(self, tenant_id: TenantId, file_id: FileId) -> AsyncIterator[tuple[int, NewJob | LineError]]:
         terms = BatchTerms(
-            batch_id=BatchId("batch_quoted"),
+            id=BatchId("batch_quoted"),
             tenant_id=tenant_id,
             endpoint=CHAT_COMPLETIONS,
             lane=Lane.NORMAL,

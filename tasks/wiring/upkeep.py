@@ -25,7 +25,6 @@ from tasks.intake.result_delivery import Deliveries
 from tasks.ledger.reconciliation import LedgerReconciler
 from tasks.ledger.unresolved import LookUps, keeping
 from tasks.requests.new_ids import new_job_id
-from tasks.wiring.adapters import StoredBatches, StoredJobs, WatchedBatches
 from tasks.wiring.infrastructure import Infrastructure, open_infrastructure
 
 log = structlog.get_logger()
@@ -66,11 +65,13 @@ async def open_maintenance_services(
     ):
         storage = infra.storage
         batches = Batches(
-            StoredBatches(storage.batches, storage.files, infra.configuration.share),
-            StoredJobs(storage.jobs, storage.reads),
+            storage.batches,
+            storage.files,
+            storage.jobs,
             infra.vocabulary,
             now=infra.clock.now,
             new_job_id=new_job_id,
+            share_of=infra.configuration.share,
             max_line_bytes=settings.max_line_bytes,
         )
         closing.push_async_callback(batches.aclose)
@@ -88,7 +89,7 @@ async def open_maintenance_services(
                 now=infra.clock.now,
             ),
             batches=batches,
-            stop_losses=StopLosses(WatchedBatches(storage.stop_losses)),
+            stop_losses=StopLosses(storage.stop_losses),
             deliveries=Deliveries(storage.deliveries, storage.reads, infra.results),
             replays=Replays(storage.replay, storage.letters),
             dead_letter_days=catalogue.dead_letters.retention_days,

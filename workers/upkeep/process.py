@@ -39,7 +39,6 @@ from tasks.maintenance.rescue_guard import RescueGuard
 from tasks.maintenance.schedule import SWEEP_SECONDS, Duty, Rounds, run_maintenance
 from tasks.startup import refusing_settings
 from tasks.tenancy.quotas import add_up_bytes
-from tasks.wiring.adapters import StoredBacklog
 from tasks.wiring.upkeep import MaintenanceServices, open_maintenance_services
 from workers.upkeep.isolated_job import started
 from workers.upkeep.leader import Leader
@@ -60,7 +59,7 @@ def duties_of(
     services: MaintenanceServices, suspects: Suspects, rescue_guard: RescueGuard
 ) -> dict[str, tuple[Duty, ...]]:
     """Return the duties by group, in the order in which they run."""
-    backlog, due, reconciler = StoredBacklog(services.storage.backlog), services.storage.due, services.reconciler
+    backlog, due, reconciler = services.storage.backlog, services.storage.due, services.reconciler
     controls, limits = services.storage.controls, LimitKeeper(services.admission.gate, services.configuration)
 
     flows, sweeps, wakes = Isolation("dispatch"), Isolation("sweep"), Isolation("wake_early")

@@ -32,7 +32,6 @@ from tasks.execution.deps import Deps, OnChunk
 from tasks.execution.heartbeats import LeaseKeeper
 from tasks.execution.pipeline import run_job
 from tasks.requests.new_ids import new_attempt_id
-from tasks.wiring.adapters import StoredAnswers
 from tests.support.admission_fixture import START_US, Clock, moment_of
 from tests.support.fakes import no_pause
 
@@ -121,7 +120,7 @@ class World:
             jobs=grouped,
             gate=await LocalGate(self.room.gate, jitter=random.random).refresh_epoch(),
             models=self.provider,
-            answers=StoredAnswers(AnswerReads(self.engine)),
+            answers=AnswerReads(self.engine),
             now=lambda: datetime.now(UTC),
             pause=no_pause,
             jitter=random.random,
