@@ -17,6 +17,7 @@ from schemas.job import Published
 from schemas.lanes import Flow, Lane
 from storage.database.engine import transaction
 from storage.database.statements import fetch
+from storage.queue.isolation import SUSPECT_DEATHS
 
 INTAKE_SECONDS = 2.0
 """Intake publishes urgent jobs itself right after their commit; dispatch takes those it left or failed to publish."""
@@ -30,14 +31,14 @@ MOST_GROUPS = 1_000
 MOST_FORGOTTEN = 1_000
 """Virtual times that one round deletes."""
 
-FLOWS = """
+FLOWS = f"""
 WITH RECURSIVE flows AS (
-    (SELECT lane, model FROM jobs WHERE state = 'queued' AND dispatched_at IS NULL AND deaths < 2
+    (SELECT lane, model FROM jobs WHERE state = 'queued' AND dispatched_at IS NULL AND deaths < {SUSPECT_DEATHS}
      ORDER BY lane, model LIMIT 1)
     UNION ALL
     SELECT n.lane, n.model FROM flows f CROSS JOIN LATERAL (
         SELECT j.lane, j.model FROM jobs j
-        WHERE j.state = 'queued' AND j.dispatched_at IS NULL AND j.deaths < 2
+        WHERE j.state = 'queued' AND j.dispatched_at IS NULL AND j.deaths < {SUSPECT_DEATHS}
           AND (j.lane, j.model) > (f.lane, f.model)
         ORDER BY j.lane, j.model LIMIT 1
     ) n
@@ -47,9 +48,9 @@ SELECT f.lane, f.model, (
     WHERE j.state = 'queued' AND j.dispatched_at IS NOT NULL AND j.lane = f.lane AND j.model = f.model
 ) AS run_ahead
 FROM flows f
-"""
+"""  # noqa: S608 - a constant
 
-TAKE = """
+TAKE = f"""
 WITH RECURSIVE stopped AS MATERIALIZED (
     SELECT kind, name FROM controls WHERE verb = 'pause' OR (sweeping AND (verb = 'cancel' OR lane <> :lane))
 ), flow AS MATERIALIZED (
@@ -83,7 +84,7 @@ WITH RECURSIVE stopped AS MATERIALIZED (
             row_number() OVER (ORDER BY j.expires_at, j.created_at) AS place
         FROM jobs j
         WHERE j.state = 'queued' AND j.dispatched_at IS NULL AND j.lane = :lane AND j.model = :model
-          AND j.tenant_id = o.tenant_id AND COALESCE(j.batch_id, '') = o.batch AND j.deaths < 2
+          AND j.tenant_id = o.tenant_id AND COALESCE(j.batch_id, '') = o.batch AND j.deaths < {SUSPECT_DEATHS}
           AND (j.lane IN ('normal', 'low') OR j.left_to_dispatch
                OR j.created_at < statement_timestamp() - make_interval(secs => :intake_seconds))
           AND NOT EXISTS (SELECT 1 FROM stopped s WHERE s.kind = 'job' AND s.name = j.id)
@@ -122,7 +123,7 @@ WITH RECURSIVE stopped AS MATERIALIZED (
         seen_tenant = EXCLUDED.seen_tenant, seen_batch = EXCLUDED.seen_batch
 )
 SELECT t.id, t.generation FROM taken t JOIN chosen c USING (id) ORDER BY c.begins_at, c.id
-"""
+"""  # noqa: S608 - a constant
 
 GIVE_BACK = """
 WITH unsent AS (

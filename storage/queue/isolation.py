@@ -16,7 +16,7 @@ from storage.database.statements import fetch
 from storage.queue.controls import STOPPED
 
 SUSPECT_DEATHS = 2
-"""Deaths among other jobs after which a job runs alone. The index and every statement repeat it as a literal."""
+"""Deaths among other jobs after which a job runs alone. The index `jobs_suspected` has it as a literal."""
 
 UNCLAIMED_SECONDS = 60.0
 """A process started for a suspect that has not claimed it by then never will."""
@@ -27,7 +27,7 @@ WITH ready AS (
         + COALESCE(u.under_way, 0) AS place, j.created_at
     FROM jobs j LEFT JOIN unnest(CAST(:tenants AS text[]), CAST(:under_way AS int[])) AS u (tenant_id, under_way)
         ON u.tenant_id = j.tenant_id
-    WHERE j.deaths >= 2 AND j.state IN ('queued', 'waiting') AND j.expires_at > statement_timestamp()
+    WHERE j.deaths >= {SUSPECT_DEATHS} AND j.state IN ('queued', 'waiting') AND j.expires_at > statement_timestamp()
       AND CASE WHEN j.state = 'waiting' THEN j.wait_reason = 'suspect' OR j.wake_at <= statement_timestamp()
                ELSE j.dispatched_at IS NULL
                     OR j.dispatched_at < statement_timestamp() - make_interval(secs => :unclaimed_seconds) END
@@ -36,7 +36,7 @@ WITH ready AS (
     SELECT j.id FROM jobs j JOIN (
         SELECT id FROM ready WHERE place <= :most_of_tenant ORDER BY place, created_at LIMIT :most
     ) r USING (id)
-    WHERE j.deaths >= 2 AND j.state IN ('queued', 'waiting') FOR NO KEY UPDATE OF j SKIP LOCKED
+    WHERE j.deaths >= {SUSPECT_DEATHS} AND j.state IN ('queued', 'waiting') FOR NO KEY UPDATE OF j SKIP LOCKED
 )
 UPDATE jobs j SET state = 'queued', generation = j.generation + 1, dispatched_at = clock_timestamp(), wake_at = NULL,
     wait_reason = NULL
