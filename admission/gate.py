@@ -4,8 +4,7 @@ Invariants: a grant has its money reserved in every counter; a stamp is settled 
 granted. A counter's limit is the one pinned in Redis (`Ledger.pin_limits`), else the ask's.
 """
 
-from asyncio import gather
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -20,8 +19,8 @@ from admission.snapshots import read_snapshot
 from admission.stamps import bucket_of, read_stamp, stamp_name, tenant_of
 from admission.state import ORIGIN_SECONDS
 from admission.wire import Wire, Word
+from config.amounts import MAX_BUDGETS_OF_A_JOB
 from schemas.admission import (
-    MAX_BUDGET_COUNTERS,
     Ask,
     BudgetCounter,
     Grant,
@@ -74,10 +73,6 @@ class Gate:
         if verdict == 0:
             return Wait(retry_after_ms=max(1, _ms(second)), reason=WaitReason(third.decode()))
         return _refusal(ask, RefusalReason(second.decode()), third.decode())
-
-    async def admit_many(self, asks: Iterable[Ask]) -> list[Grant | Wait | Refusal]:
-        """Decide each, in one pipeline and in this order."""
-        return list(await gather(*map(self.admit, asks)))
 
     async def settle(self, settlement: Settlement) -> bool:
         """Replace the reservation by the actual usage; False for a stamp that was settled before or is unknown."""
@@ -249,8 +244,8 @@ def _counted_once(ask: Ask) -> Ask:
         same = strictest.setdefault((counter.scope, counter.window), counter)
         if counter.limit_nano_usd < same.limit_nano_usd:
             strictest[counter.scope, counter.window] = counter
-    if len(strictest) > MAX_BUDGET_COUNTERS:
-        raise InvalidRequest(f"A job may count against {MAX_BUDGET_COUNTERS} budgets, not {len(strictest)}.")
+    if len(strictest) > MAX_BUDGETS_OF_A_JOB:
+        raise InvalidRequest(f"A job may count against {MAX_BUDGETS_OF_A_JOB} budgets, not {len(strictest)}.")
     return ask if len(strictest) == len(ask.counters) else replace(ask, counters=tuple(strictest.values()))
 
 

@@ -24,7 +24,7 @@ from pydantic import (
     model_validator,
 )
 
-from config.amounts import SMALLEST_USD
+from config.amounts import MAX_BUDGETS_OF_A_JOB, SMALLEST_USD
 from config.places import line_of
 from config.tenants import LaneName, TenantName, TenantTable
 
@@ -48,9 +48,6 @@ BUDGET_SCOPES = ("global", "tenant", "user", "batch", "prompt")
 KINDS_WITHIN_TENANTS = frozenset({"user", "prompt"})
 """Kinds of which a tenant chooses the names: their scopes are `KIND:TENANT/NAME`. No tenant's id holds a slash, so the
 first one ends it, whatever the name holds."""
-
-MAX_BUDGETS_OF_A_JOB = 8
-"""The one admission call reads and writes every counter of a job."""
 
 ServiceTier: TypeAlias = Literal["default", "flex", "scale", "priority", "fast", "batch"]
 """Service tiers of providers, each at its own price."""

@@ -16,8 +16,9 @@ from pydantic import ValidationError
 
 from admission.days import DayResets
 from admission.limits import TargetLimits, fitting_shares
+from config.amounts import MAX_BUDGETS_OF_A_JOB
 from config.catalogue import DEFAULT_AHEAD, BudgetTable, Catalogue, ModelTable, RuleTable, check_budgets
-from schemas.admission import MAX_BUDGET_COUNTERS, BudgetCounter, Step
+from schemas.admission import BudgetCounter, Step
 from schemas.errors import InvalidRequest, InvalidSetting
 from schemas.ids import TenantId
 from schemas.job import NewJob, Target
@@ -76,8 +77,8 @@ class Effective:
             *counters_for(job, self.budgets, now, self.on_exhausted),
             *ruling(self.rules, job.lane, target.model, now, steps),
         )
-        if len(counters) > MAX_BUDGET_COUNTERS:
-            raise InvalidSetting(f"More than {MAX_BUDGET_COUNTERS} budgets and rules count this job.")
+        if len(counters) > MAX_BUDGETS_OF_A_JOB:
+            raise InvalidSetting(f"More than {MAX_BUDGETS_OF_A_JOB} budgets and rules count this job.")
         return counters
 
 
