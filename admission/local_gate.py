@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Collection, Coroutine
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Protocol, Self, TypeAlias
+from typing import Protocol, TypeAlias
 
 from admission.recall import Recall
 from schemas.admission import (
@@ -64,9 +64,6 @@ class SharedGate(Protocol):
     async def doubt_account(self, account: str, reason: str, job_id: JobId) -> bool:
         """Count a refusal of an account; a second job's stops the account."""
 
-    async def current_epoch(self) -> int | None:
-        """The ledger's epoch; None while it is closed."""
-
 
 @dataclass(slots=True)
 class _Shut:
@@ -104,13 +101,8 @@ class LocalGate:
 
     @property
     def epoch(self) -> int:
-        """The ledger epoch that this process uses; 0 before the first refresh."""
+        """The ledger epoch that this process uses; 0 before the gate has named one."""
         return self._epoch
-
-    async def refresh_epoch(self) -> Self:
-        """Read the epoch in force; keeps the previous one while the ledger is closed."""
-        self._epoch = await self._gate.current_epoch() or self._epoch
-        return self
 
     async def admit(self, ask: Ask) -> Grant | Wait | Refusal:
         """Ask, and wait in place up to the hold time. Raises RedisUnavailable."""

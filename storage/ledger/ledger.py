@@ -270,10 +270,6 @@ class LedgerTable:
         """Resolve an unresolved charge at a cost that was looked up; False when it was resolved before."""
         return await self._resolve(attempt_id, AttemptState.POSTED, "post", cost_nano_usd)
 
-    async def release(self, attempt_id: AttemptId) -> bool:
-        """Resolve an unresolved charge that was never billed; False when it was resolved before."""
-        return await self._resolve(attempt_id, AttemptState.RELEASED, "release", NanoUsd(0))
-
     async def presume(self, unsettled: Unsettled) -> bool:
         """Resolve an unresolved charge at its reservation, as nothing more is known; an adjustment may follow.
 

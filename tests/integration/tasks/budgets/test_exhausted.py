@@ -118,7 +118,7 @@ class World:
         await self.room.ledger.rebuild(epoch, [], []) if epoch != await self.room.gate.current_epoch() else None
         deps = Deps(
             jobs=grouped,
-            gate=await LocalGate(self.room.gate, jitter=random.random).refresh_epoch(),
+            gate=LocalGate(self.room.gate, jitter=random.random),
             models=self.provider,
             answers=AnswerReads(self.engine),
             now=lambda: datetime.now(UTC),
