@@ -14,12 +14,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from schemas.errors import IdempotencyConflict
 from schemas.ids import JobId, ReplayId, TenantId
-from schemas.jsons import JsonObject
 from schemas.replay import DeadBody, NewReplay, PatchedJob, Refused, Replay, ReplayOutcomes, ReplayState
 from storage.database.engine import transaction
 from storage.database.listings import Listings, cursor_moment
+from storage.database.mapping import read_as
 from storage.database.notify import ring
-from storage.database.statements import Row, by_bytes, columns, fetch, run
+from storage.database.statements import by_bytes, columns, fetch, fetch_once, run
 from storage.dead_letters.reads import COUNT, EACH_TENANT, MEANT, conditions
 from storage.dead_letters.replay_rows import mended_parameters, replay_from, replay_parameters
 
@@ -30,7 +30,7 @@ MOST_REFUSALS_SHOWN = 20
 
 ALLOWED = """
     CASE WHEN r.per_second IS NULL THEN 2147483647
-         ELSE LEAST(GREATEST(1, r.per_second * :burst_seconds),
+         ELSE LEAST(GREATEST(1, r.per_second * {BURST_SECONDS}),
                     r.per_second * extract(epoch FROM clock_timestamp() - r.paced_at))::numeric END
 """
 
@@ -121,14 +121,14 @@ FROM unnest(CAST(:id AS text[]), CAST(:generation AS int[]), CAST(:why AS text[]
 ON CONFLICT DO NOTHING
 """
 
-NOTE = """
+NOTE = f"""
 UPDATE replays r SET replayed = replayed + :moved, refused = refused + :refused,
     state = CASE WHEN state = 'canary' AND (replayed + :moved >= canary) THEN 'judging' ELSE state END,
     paced_at = CASE WHEN per_second IS NULL THEN paced_at
         ELSE GREATEST(paced_at + make_interval(secs => :moved / per_second),
-                      clock_timestamp() - make_interval(secs => GREATEST(:burst_seconds, 1 / per_second))) END
+                      clock_timestamp() - make_interval(secs => GREATEST({BURST_SECONDS}, 1 / per_second))) END
 WHERE id = :id
-"""
+"""  # noqa: S608 - a constant
 
 ENTER = """
 UPDATE replays r SET state = :state, detail = COALESCE(CAST(:detail AS text), detail),
@@ -182,7 +182,7 @@ class ReplayTable:
     async def create(self, replay: NewReplay) -> Replay:
         """Store a replay, idempotently by (tenant, key). Raises IdempotencyConflict for another one under the key."""
         given = replay_parameters(replay)
-        owner = {"owner_id": given.pop("tenant_id"), "burst_seconds": BURST_SECONDS}
+        owner = {"owner_id": given.pop("tenant_id")}
         async with transaction(self._engine) as connection:
             await run(connection, INSERT, conditions(replay.which) | owner | given)
             found = await fetch(connection, FIND, {"id": replay.id} | owner)
@@ -193,7 +193,7 @@ class ReplayTable:
 
     async def find(self, replay_id: ReplayId, tenant_scope: TenantId | None) -> Replay | None:
         """A replay of this tenant; None is the operator, who sees all tenants."""
-        rows = await self._rows(FIND, {"id": replay_id, "owner_id": tenant_scope})
+        rows = await fetch_once(self._engine, FIND, id=replay_id, owner_id=tenant_scope)
         return replay_from(rows[0]) if rows else None
 
     async def newest(self, tenant_scope: TenantId | None, *, after: ReplayId | None, most: int) -> Sequence[Replay]:
@@ -201,13 +201,13 @@ class ReplayTable:
         owner = {"owner_id": tenant_scope}
         async with self._listings.transaction(tenant_scope) as connection:
             at = await cursor_moment(connection, NEWEST_CURSOR, after, owner)
-            page = {"after": after, "after_at": at, "most": most, "burst_seconds": BURST_SECONDS}
+            page = {"after": after, "after_at": at, "most": most}
             rows = await fetch(connection, NEWEST, owner | page)
         return [replay_from(row) for row in rows]
 
     async def under_way(self) -> dict[ReplayId, str]:
         """Unfinished replays, oldest first: replay id -> tenant; '' is the operator."""
-        return {ReplayId(row["id"]): row["owner"] for row in await self._rows(UNDER_WAY, {})}
+        return {ReplayId(row["id"]): row["owner"] for row in await fetch_once(self._engine, UNDER_WAY)}
 
     async def next(self, replay: Replay, most: int) -> Sequence[DeadBody]:
         """The next letters of a replay, the longest dead first, with bodies where its patch changes them.
@@ -215,14 +215,14 @@ class ReplayTable:
         Large bodies make them fewer.
         """
         terms = {"replay_id": replay.id, "before_at": replay.created_at, "cursor_at": replay.cursor_at, "most": most}
-        rows = await self._rows(NEXT, conditions(replay.which) | terms)
+        rows = await fetch_once(self._engine, NEXT, **conditions(replay.which), **terms)
         if not replay.patch.changes_bodies or not rows:
-            return [_letter(row, None) for row in rows]
+            return [read_as(DeadBody, row, body=None) for row in rows]
         ids = [row["id"] for row in rows]
-        sizes = {row["job_id"]: row["bytes"] for row in await self._rows(BODY_BYTES, {"ids": ids})}
+        sizes = {row["job_id"]: row["bytes"] for row in await fetch_once(self._engine, BODY_BYTES, ids=ids)}
         first = set(next(by_bytes({name: sizes.get(name, 0) for name in ids})))
-        bodies = {row["job_id"]: row["body"] for row in await self._rows(BODIES, {"ids": list(first)})}
-        return [_letter(row, bodies.get(row["id"])) for row in rows if row["id"] in first]
+        bodies = {row["job_id"]: row["body"] for row in await fetch_once(self._engine, BODIES, ids=list(first))}
+        return [read_as(DeadBody, row, body=bodies.get(row["id"])) for row in rows if row["id"] in first]
 
     async def move(
         self, replay: Replay, patched_jobs: Sequence[PatchedJob], refused: Sequence[Refused]
@@ -235,34 +235,34 @@ class ReplayTable:
             moved = await _moved(connection, replay, patched_jobs)
             if refused:
                 await run(connection, REFUSE, _refusals(replay.id, refused))
-            counts = {"moved": len(moved), "refused": len(refused), "burst_seconds": BURST_SECONDS}
+            counts = {"moved": len(moved), "refused": len(refused)}
             await run(connection, NOTE, {"id": replay.id} | counts)
         return moved
 
     async def enter(self, replay: Replay, state: ReplayState, detail: str | None = None) -> bool:
         """Change the replay's state; False where the version is stale."""
-        given = {"id": replay.id, "version": replay.version, "from_state": replay.state.value}
-        return bool(await self._rows(ENTER, given | {"state": state.value, "detail": detail}))
+        known = {"id": replay.id, "version": replay.version, "from_state": replay.state.value}
+        return bool(await fetch_once(self._engine, ENTER, **known, state=state.value, detail=detail))
 
     async def cancel(self, replay_id: ReplayId, tenant_scope: TenantId | None) -> bool:
         """Cancel it: replayed jobs go on, the rest stays dead. False where it cannot be cancelled."""
-        return bool(await self._rows(CANCEL, {"id": replay_id, "owner_id": tenant_scope}))
+        return bool(await fetch_once(self._engine, CANCEL, id=replay_id, owner_id=tenant_scope))
 
     async def stop(self, replay_id: ReplayId, reason: str) -> bool:
         """Stop an unfinished replay, with a reason for its owner; False where it is not under way."""
-        return bool(await self._rows(STOP, {"id": replay_id, "reason": reason}))
+        return bool(await fetch_once(self._engine, STOP, id=replay_id, reason=reason))
 
     async def forget_empty(self, replay_id: ReplayId) -> bool:
         """Delete a completed replay that found no letters; False for any other."""
-        return bool(await self._rows(FORGET_EMPTY, {"id": replay_id}))
+        return bool(await fetch_once(self._engine, FORGET_EMPTY, id=replay_id))
 
     async def resume(self, replay_id: ReplayId, tenant_scope: TenantId | None) -> bool:
         """Continue a stopped replay although its canaries failed; False where it is not stopped."""
-        return bool(await self._rows(RESUME, {"id": replay_id, "owner_id": tenant_scope}))
+        return bool(await fetch_once(self._engine, RESUME, id=replay_id, owner_id=tenant_scope))
 
     async def canaries(self, replay_id: ReplayId) -> Mapping[str, int]:
         """The number of canaries by current state."""
-        rows = await self._rows(STATES, {"id": replay_id, "canaries_only": True})
+        rows = await fetch_once(self._engine, STATES, id=replay_id, canaries_only=True)
         return {row["state"]: row["jobs"] for row in rows}
 
     async def outcomes(self, replay_id: ReplayId) -> ReplayOutcomes:
@@ -281,11 +281,7 @@ class ReplayTable:
 
     async def replayed(self, replay_id: ReplayId) -> list[JobId]:
         """The jobs that it queued again."""
-        return [JobId(row["job_id"]) for row in await self._rows(REPLAYED, {"id": replay_id})]
-
-    async def _rows(self, query: str, parameters: Mapping[str, Any]) -> Sequence[Row]:
-        async with transaction(self._engine) as connection:
-            return await fetch(connection, query, {"burst_seconds": BURST_SECONDS, **parameters})
+        return [JobId(row["job_id"]) for row in await fetch_once(self._engine, REPLAYED, id=replay_id)]
 
 
 def _same(wanted: NewReplay, found: Replay) -> Replay:
@@ -326,13 +322,3 @@ def _cursor(patched_jobs: Sequence[PatchedJob], refused: Sequence[Refused]) -> d
     """Where the next round starts. Letters of equal time are told apart by their entries in `replay_jobs`."""
     looked_at = [one.letter for one in patched_jobs] + [one.letter for one in refused]
     return max((letter.rested_at for letter in looked_at), default=None)
-
-
-def _letter(row: Row, body: JsonObject | None) -> DeadBody:
-    return DeadBody(
-        id=JobId(row["id"]),
-        tenant_id=TenantId(row["tenant_id"]),
-        generation=row["generation"],
-        rested_at=row["rested_at"],
-        body=body,
-    )

@@ -12,7 +12,8 @@ from schemas.ids import JobId
 from schemas.job import Lease
 from storage.database.engine import transaction
 from storage.database.notify import ring
-from storage.database.statements import fetch
+from storage.database.statements import fetch, fetch_once
+from storage.jobs.claims import fences
 from storage.queue.isolation import SUSPECT_DEATHS
 from storage.rows import opened_from
 
@@ -47,8 +48,7 @@ FROM attempts WHERE job_id = :job_id AND state = 'suspense' ORDER BY opened_at D
 
 async def suspended(engine: AsyncEngine, job_id: JobId) -> list[OpenedAttempt]:
     """The job's unresolved charges, latest first. Raises PostgresUnavailable."""
-    async with transaction(engine) as connection:
-        return [opened_from(row) for row in await fetch(connection, SUSPENDED, {"job_id": job_id})]
+    return [opened_from(row) for row in await fetch_once(engine, SUSPENDED, job_id=job_id)]
 
 
 async def hand_back(engine: AsyncEngine, leases: Sequence[Lease]) -> list[bool]:
@@ -56,9 +56,8 @@ async def hand_back(engine: AsyncEngine, leases: Sequence[Lease]) -> list[bool]:
 
     False where the lease was lost or the job is synchronous.
     """
-    given = {"id": [lease.job_id for lease in leases], "fence": [lease.fence for lease in leases]}
     async with transaction(engine) as connection:
-        rows = await fetch(connection, HAND_BACK, given)
+        rows = await fetch(connection, HAND_BACK, fences(leases))
         await ring(connection)
     returned = {row["id"] for row in rows}
     return [lease.job_id in returned for lease in leases]

@@ -10,8 +10,7 @@ from schemas.job import Job
 from schemas.outcome import CACHED, Valid
 from schemas.reply import Reply
 from schemas.storable import storable_name
-from storage.database.engine import transaction
-from storage.database.statements import Row, fetch
+from storage.database.statements import Row, fetch_once
 
 SAME = """
 SELECT r.reply, r.output
@@ -29,9 +28,7 @@ class AnswerReads:
 
     async def same(self, job: Job) -> Valid | None:
         """The latest answer to this job's request, without usage. Raises PostgresUnavailable."""
-        terms = {"tenant_id": job.tenant_id, "digest": job.request_digest}
-        async with transaction(self._engine) as connection:
-            rows = await fetch(connection, SAME, terms)
+        rows = await fetch_once(self._engine, SAME, tenant_id=job.tenant_id, digest=job.request_digest)
         return _answer(rows[0], job.model) if rows else None
 
 

@@ -7,7 +7,6 @@ its own kind, even where nothing was billed, so that it stays visible and is nev
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -18,7 +17,8 @@ from schemas.money import NanoUsd
 from schemas.states import JobState
 from storage.database.engine import transaction
 from storage.database.listings import Listings, cursor_moment
-from storage.database.statements import Row, fetch, run
+from storage.database.mapping import read_as
+from storage.database.statements import fetch, fetch_once, run
 from storage.ledger.ledger import LOCK_JOB
 from storage.rows import grant_from, opened_from
 
@@ -32,7 +32,7 @@ ATTEMPT = """
 """All of an attempt but what was said in it, which may be megabytes."""
 
 OLDEST = f"""
-SELECT {ATTEMPT}, j.tenant_id, j.state AS job_state
+SELECT {ATTEMPT}, COALESCE(a.closed_at, a.opened_at) AS since_at, j.tenant_id, j.state AS job_state
 FROM attempts a JOIN jobs j ON j.id = a.job_id
 WHERE a.state = 'suspense'
   AND (CAST(:after AS text) IS NULL OR (a.opened_at, a.id) > (CAST(:after_at AS timestamptz), CAST(:after AS text)))
@@ -127,14 +127,11 @@ class SuspenseTable:
         async with self._listings.transaction(None) as connection:
             at = await cursor_moment(connection, OLDEST_CURSOR, after, {})
             rows = await fetch(connection, OLDEST, {"after": after, "after_at": at, "most": most})
-        return [_view(row) for row in rows]
+        return [read_as(SuspenseView, row, grant=grant_from(row)) for row in rows]
 
     async def totals(self) -> list[SuspenseTotal]:
         """Unresolved charges by account; accounts without any are missing."""
-        return [
-            SuspenseTotal(account=row["account"], attempts=row["attempts"], nano_usd=NanoUsd(row["nano_usd"]))
-            for row in await self._rows(TOTALS)
-        ]
+        return [read_as(SuspenseTotal, row) for row in await fetch_once(self._engine, TOTALS)]
 
     async def left_behind(
         self, account: str, since: Sequence[Span], *, behind: OpenedAttempt | None = None, most: int = 50
@@ -143,7 +140,8 @@ class SuspenseTable:
 
         One page of at most `most`, after `behind`. Jobs that will run again resolve their own.
         """
-        rows = await self._rows(
+        rows = await fetch_once(
+            self._engine,
             LEFT_BEHIND,
             account=account,
             afters=[span.after for span in since],
@@ -169,35 +167,4 @@ class SuspenseTable:
             await run(connection, LOCK_JOB, {"id": attempt_id})  # jobs before attempts, as everywhere
             await run(connection, RESOLVE, word)
             found = await fetch(connection, STANDS, {"id": attempt_id})
-        return _standing(found[0]) if found else None
-
-    async def _rows(self, query: str, **parameters: Any) -> Sequence[Row]:  # noqa: ANN401 - bind values
-        async with transaction(self._engine) as connection:
-            return await fetch(connection, query, parameters)
-
-
-def _since(row: Row) -> datetime:
-    since: datetime = row["closed_at"] or row["opened_at"]
-    return since
-
-
-def _view(row: Row) -> SuspenseView:
-    return SuspenseView(
-        id=AttemptId(row["id"]),
-        job_id=JobId(row["job_id"]),
-        job_state=JobState(row["job_state"]),
-        tenant_id=TenantId(row["tenant_id"]),
-        outcome=row["outcome"],
-        grant=grant_from(row),
-        opened_at=row["opened_at"],
-        since_at=_since(row),
-    )
-
-
-def _standing(row: Row) -> ResolvedCharge:
-    return ResolvedCharge(
-        state=AttemptState(row["state"]),
-        outcome=row["outcome"],
-        cost_nano_usd=NanoUsd(row["cost_nano_usd"]),
-        grant=grant_from(row),
-    )
+        return read_as(ResolvedCharge, found[0], grant=grant_from(found[0])) if found else None

@@ -8,15 +8,14 @@ counts the backlog or reads more than `MOST_LOOKED_AT` rows of it; a job is take
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.ids import JobId
 from schemas.job import Published
 from schemas.lanes import Flow, Lane
-from storage.database.engine import transaction
-from storage.database.statements import fetch
+from storage.database.mapping import read_as
+from storage.database.statements import fetch_once
 from storage.queue.isolation import SUSPECT_DEATHS
 
 INTAKE_SECONDS = 2.0
@@ -151,8 +150,7 @@ class BacklogTable:
 
     async def flows(self) -> list[Flow]:
         """Flows with unpublished jobs, by an index skip scan, without counting the backlog."""
-        rows = await self._rows(FLOWS)
-        return [Flow(lane=Lane(row["lane"]), model=row["model"], run_ahead=row["run_ahead"]) for row in rows]
+        return [read_as(Flow, row) for row in await fetch_once(self._engine, FLOWS)]
 
     async def take(
         self,
@@ -169,16 +167,13 @@ class BacklogTable:
         """
         terms = {"lane": lane.value, "model": model, "most": most, "intake_seconds": INTAKE_SECONDS}
         bounds = {"most_groups": most_groups, "most_looked_at": most_looked_at}
-        return [Published(JobId(row["id"]), row["generation"]) for row in await self._rows(TAKE, **terms, **bounds)]
+        rows = await fetch_once(self._engine, TAKE, **terms, **bounds)
+        return [Published(JobId(row["id"]), row["generation"]) for row in rows]
 
     async def give_back(self, jobs: Sequence[JobId]) -> int:
         """Mark jobs as unpublished because publishing failed; their tenants stay charged."""
-        return len(await self._rows(GIVE_BACK, id=list(jobs)))
+        return len(await fetch_once(self._engine, GIVE_BACK, id=list(jobs)))
 
     async def forget_times(self, most: int = MOST_FORGOTTEN) -> int:
         """Delete virtual times below the flow's own: their tenants would start at that anyway."""
-        return len(await self._rows(FORGET_TIMES, most=most))
-
-    async def _rows(self, query: str, **parameters: Any) -> Sequence[Any]:  # noqa: ANN401 - bind values
-        async with transaction(self._engine) as connection:
-            return await fetch(connection, query, parameters)
+        return len(await fetch_once(self._engine, FORGET_TIMES, most=most))

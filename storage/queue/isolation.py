@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.ids import JobId, TenantId
-from storage.database.engine import transaction
-from storage.database.statements import fetch
+from storage.database.statements import fetch_once
 from storage.queue.controls import STOPPED
 
 SUSPECT_DEATHS = 2
@@ -80,20 +79,19 @@ class SuspectTable:
 
         No tenant gets more than `most_of_tenant`, including those `under_way`, of which none is taken again.
         """
-        terms = {"most": most, "most_of_tenant": most_of_tenant, "unclaimed_seconds": unclaimed_seconds}
         by_tenant = Counter(under_way.values())
-        counts = {
-            "tenants": list(by_tenant),
-            "under_way": list(by_tenant.values()),
-            "job_ids": list(under_way),
-        }
-        async with transaction(self._engine) as connection:
-            rows = await fetch(connection, NEXT_ALONE, terms | counts)
+        rows = await fetch_once(
+            self._engine,
+            NEXT_ALONE,
+            most=most,
+            most_of_tenant=most_of_tenant,
+            unclaimed_seconds=unclaimed_seconds,
+            tenants=list(by_tenant),
+            under_way=list(by_tenant.values()),
+            job_ids=list(under_way),
+        )
         return [(JobId(row["id"]), row["generation"], TenantId(row["tenant_id"])) for row in rows]
 
     async def quarantine(self, job_id: JobId, generation: int, message: str) -> bool:
         """Set a job to dead as poison whose process died running it alone; False where it had ended or moved on."""
-        async with transaction(self._engine) as connection:
-            return bool(
-                await fetch(connection, QUARANTINE, {"id": job_id, "generation": generation, "message": message})
-            )
+        return bool(await fetch_once(self._engine, QUARANTINE, id=job_id, generation=generation, message=message))

@@ -4,7 +4,7 @@ Every statement takes a bounded number of rows with SKIP LOCKED, may be run by t
 once, because it tests the job's state.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -14,8 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from schemas.attempt import Unsettled
 from schemas.ids import JobId
 from schemas.lanes import Lane
-from storage.database.engine import transaction
-from storage.database.statements import fetch
+from storage.database.statements import fetch_once
 from storage.queue.isolation import SUSPECT_DEATHS
 from storage.rows import unsettled_from
 
@@ -159,7 +158,7 @@ class DueTable:
         either.
         """
         terms = {"most": MOST_PER_ROUND, "most_deaths": MOST_DEATHS, "most_unexplained": MOST_UNEXPLAINED}
-        rows = await self._rows(RESCUE, asked_at=asked_at, renewal_seconds=renewal_seconds, **terms)
+        rows = await fetch_once(self._engine, RESCUE, asked_at=asked_at, renewal_seconds=renewal_seconds, **terms)
         return Rescued(
             jobs=frozenset(JobId(row["rescued_id"]) for row in rows),
             suspended=tuple(unsettled_from(row) for row in rows if row["stamp"] is not None),
@@ -180,11 +179,7 @@ class DueTable:
 
     async def forget_all_messages(self) -> int:
         """Mark every published job as unpublished after Redis was wiped; the prefetch window bounds their number."""
-        return len(await self._rows(FORGET_LOST_MESSAGES, lost_seconds=0, lanes=None, most=None))
+        return len(await fetch_once(self._engine, FORGET_LOST_MESSAGES, lost_seconds=0, lanes=None, most=None))
 
     async def _move(self, query: str, **parameters: Any) -> int:  # noqa: ANN401 - bind values
-        return len(await self._rows(query, most=MOST_PER_ROUND, **parameters))
-
-    async def _rows(self, query: str, **parameters: Any) -> Sequence[Any]:  # noqa: ANN401 - bind values
-        async with transaction(self._engine) as connection:
-            return await fetch(connection, query, parameters)
+        return len(await fetch_once(self._engine, query, most=MOST_PER_ROUND, **parameters))

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.ids import TenantId
 from storage.database.engine import transaction
-from storage.database.statements import fetch, run
+from storage.database.statements import fetch, fetch_once, run
 
 SLICE_JOBS = 5_000
 """Jobs whose bytes one slice adds up: some tens of milliseconds."""
@@ -147,7 +147,6 @@ class UsageTable:
             return int(new["jobs"] + old["jobs"])
 
     async def _used(self, query: str, **parameters: object) -> int:
-        async with transaction(self._engine) as connection:
-            [row] = await fetch(connection, query, parameters)
+        [row] = await fetch_once(self._engine, query, **parameters)
         used: int = row["used"]
         return used
