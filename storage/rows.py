@@ -10,7 +10,7 @@ from schemas.job import Job, NewJob, Target
 from schemas.jsons import JsonObject
 from schemas.money import NanoUsd, Price, Usage
 from storage.database.engine import dumps
-from storage.database.mapping import read_as
+from storage.database.mapping import read_as, values_of
 from storage.database.statements import Row
 
 CHARACTERS_PER_TOKEN = 4
@@ -29,24 +29,11 @@ def job_from(row: Row) -> Job:
 
 def parameters_of(job: NewJob) -> JsonObject:
     """Column values of a new job."""
-    return {
-        "id": job.id,
-        "tenant_id": job.tenant_id,
-        "batch_id": job.batch_id,
-        "custom_id": job.custom_id,
-        "lane": job.lane.value,
-        "model": job.model,
-        "endpoint": job.endpoint,
+    body = dumps(job.body)
+    return values_of(job) | {
         "end_user": job.user,
-        "prompt": job.prompt,
-        "expires_at": job.expires_at,
-        "max_tries": job.max_tries,
-        "max_reprompts": job.max_reprompts,
-        "max_cost_nano_usd": job.max_cost_nano_usd,
-        "idempotency_key": job.idempotency_key,
-        "request_digest": job.request_digest,
         "contract": dumps(contract_json(job.contract)),
-        "body": (body := dumps(job.body)),
+        "body": body,
         "work_tokens": work_tokens(job.body, len(body or "")),
     }
 
@@ -94,21 +81,11 @@ def opened_parameters(opened: OpenedAttempt) -> JsonObject:
 
 def closed_parameters(closed: ClosedAttempt) -> JsonObject:
     """Column values of an attempt whose end is known."""
-    return {
-        "id": closed.id,
-        "state": closed.state.value,
-        "outcome": closed.outcome,
-        "cost_nano_usd": closed.cost_nano_usd,
+    return values_of(closed) | {
         "booked_nano_usd": closed.cost_nano_usd if closed.state is AttemptState.POSTED else None,
         "usage": dumps(_usage_json(closed.usage)),
         "reply": dumps(closed.reply),
         "error": dumps(closed.error),
-        "recovery": closed.recovery,
-        "complaint": closed.complaint,
-        "provider_request_id": closed.provider_request_id,
-        "latency_ms": closed.latency_ms,
-        "closed_at": closed.closed_at,
-        "tier": closed.tier,
         "price": None if closed.price is None else dumps(_price_json(closed.price)),
     }
 

@@ -1,4 +1,4 @@
-"""Builds dataclasses from rows, by the names of their fields."""
+"""Builds dataclasses from rows, and parameters from dataclasses, by the names of their fields."""
 
 from collections.abc import Callable
 from dataclasses import fields
@@ -23,6 +23,11 @@ def read_as(kind: type[T], row: Row, **others: Any) -> T:  # noqa: ANN401 - valu
     """
     values = {name: _converted(row[name], made) for name, made in _conversions(kind) if name not in others}
     return kind(**values, **others)
+
+
+def values_of(value: "DataclassInstance") -> dict[str, Any]:
+    """Values by field name, as the parameters of a statement; a statement ignores those that it does not name."""
+    return {field.name: getattr(value, field.name) for field in fields(value)}
 
 
 def _converted(value: Any, made: Kind | None) -> Any:  # noqa: ANN401 - a column

@@ -19,7 +19,7 @@ from schemas.money import NanoUsd
 from schemas.replay import DeadLetters
 from storage.database.engine import transaction
 from storage.database.listings import Listings, cursor_moment
-from storage.database.mapping import read_as
+from storage.database.mapping import read_as, values_of
 from storage.database.statements import Row, by_bytes, fetch, fetch_once
 from storage.jobs.attempt_reads import AttemptView, attempt_text
 
@@ -219,14 +219,4 @@ async def _page(
 
 def conditions(which: DeadLetters) -> dict[str, Any]:
     """Bind values of `MEANT` and of the tenant."""
-    return {
-        "tenant_id": which.tenant_id,
-        "ids": None if which.ids is None else list(which.ids),
-        "reason": which.reason.value if which.reason else None,
-        "fingerprint": which.fingerprint,
-        "batch_id": which.batch_id,
-        "model": which.model,
-        "prompt": which.prompt,
-        "since_at": which.since_at,
-        "until_at": which.until_at,
-    }
+    return values_of(which) | {"ids": None if which.ids is None else list(which.ids)}

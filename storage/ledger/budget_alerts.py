@@ -10,7 +10,7 @@ from datetime import datetime
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.money import NanoUsd
-from storage.database.mapping import read_as
+from storage.database.mapping import read_as, values_of
 from storage.database.statements import Row, columns, fetch_once
 from storage.ledger.counted_scope import SCOPE_OF_TENANT
 
@@ -89,7 +89,7 @@ class ThresholdTable:
         """Store these and return the new ones. Safe to call twice."""
         if not passed:
             return []
-        rows = [{name: getattr(each, name) for name in ThresholdReached.__dataclass_fields__} for each in passed]
+        rows = [values_of(threshold) for threshold in passed]
         return [_stored(row) for row in await fetch_once(self._engine, RECORD, **columns(rows))]
 
     async def due(self, most: int = MOST_PER_ROUND) -> list[StoredThreshold]:
