@@ -11,13 +11,13 @@ from datetime import datetime
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from schemas.attempt import AttemptState, SettledEnd, Unsettled
-from schemas.errors import NotFound
 from schemas.ids import AttemptId
 from schemas.money import NanoUsd
 from storage.database.engine import transaction
 from storage.database.mapping import read_as
 from storage.database.statements import Row, fetch, fetch_once, run
 from storage.ledger.counted_scope import SCOPE_OF_TENANT
+from storage.ledger.resolutions import adjust, resolve
 from storage.rows import grant_from, unsettled_from
 
 MOST_PER_ROUND = 1_000
@@ -105,47 +105,6 @@ UPDATE attempts a SET state = 'suspense', outcome = 'worker_lost', cost_nano_usd
     closed_at = clock_timestamp()
 FROM orphans o WHERE a.id = o.id
 RETURNING a.id
-"""
-
-RESOLVE = """
-WITH resolved AS (
-    UPDATE attempts a SET state = :state, outcome = :kind, cost_nano_usd = :nano_usd, closed_at = clock_timestamp()
-    WHERE a.id = :id AND a.state = 'suspense'
-    RETURNING a.id, a.job_id, a.account, a.model
-), booked AS (
-    INSERT INTO ledger (attempt_id, kind, nano_usd, tenant_id, end_user, batch_id, account, model, at, lane, prompt,
-        cause)
-    SELECT r.id, :kind, :nano_usd, j.tenant_id, j.end_user, j.batch_id, r.account, r.model, clock_timestamp(),
-        j.lane, j.prompt, 'duplicate'
-    FROM resolved r JOIN jobs j ON j.id = r.job_id WHERE CAST(:state AS text) = 'posted'
-    ON CONFLICT (attempt_id, kind, seq) DO NOTHING
-    RETURNING attempt_id, nano_usd
-), spent AS (
-    UPDATE jobs j SET spent_nano_usd = j.spent_nano_usd + b.nano_usd
-    FROM booked b JOIN resolved r ON r.id = b.attempt_id WHERE j.id = r.job_id
-)
-SELECT id FROM resolved
-"""
-
-LOCK_JOB = """
-SELECT j.id FROM jobs j JOIN attempts a ON a.job_id = j.id WHERE a.id = :id FOR NO KEY UPDATE OF j
-"""
-
-ADJUST = """
-WITH entry AS (
-    INSERT INTO ledger (attempt_id, kind, seq, nano_usd, tenant_id, end_user, batch_id, account, model, at, lane,
-        prompt, tier, cause)
-    SELECT a.id, 'adjust',
-        (SELECT COALESCE(max(seq) + 1, 0) FROM ledger WHERE attempt_id = a.id AND kind = 'adjust'),
-        :nano_usd, j.tenant_id, j.end_user, j.batch_id, a.account, a.model, clock_timestamp(), j.lane, j.prompt,
-        a.tier, (SELECT cause FROM ledger WHERE attempt_id = a.id ORDER BY id LIMIT 1)
-    FROM attempts a JOIN jobs j ON j.id = a.job_id WHERE a.id = :id
-    RETURNING attempt_id, seq, nano_usd
-), spent AS (
-    UPDATE jobs j SET spent_nano_usd = j.spent_nano_usd + e.nano_usd
-    FROM entry e JOIN attempts a ON a.id = e.attempt_id WHERE j.id = a.job_id
-)
-SELECT seq FROM entry
 """
 
 
@@ -267,29 +226,23 @@ class LedgerTable:
 
     async def post(self, attempt_id: AttemptId, cost_nano_usd: NanoUsd) -> bool:
         """Resolve an unresolved charge at a cost that was looked up; False when it was resolved before."""
-        return await self._resolve(attempt_id, AttemptState.POSTED, "post", cost_nano_usd)
+        return await self._post(attempt_id, "post", cost_nano_usd)
 
     async def presume(self, unsettled: Unsettled) -> bool:
         """Resolve an unresolved charge at its reservation, as nothing more is known; an adjustment may follow.
 
         False when it was resolved before.
         """
-        return await self._resolve(unsettled.attempt_id, AttemptState.POSTED, "presumed", unsettled.grant.cost_nano_usd)
+        return await self._post(unsettled.attempt_id, "presumed", unsettled.grant.cost_nano_usd)
 
     async def adjust(self, attempt_id: AttemptId, nano_usd: int) -> int:
         """Add a positive or negative correction to an attempt; returns its number. Raises NotFound."""
         async with transaction(self._engine) as connection:
-            await run(connection, LOCK_JOB, {"id": attempt_id})
-            rows = await fetch(connection, ADJUST, {"id": attempt_id, "nano_usd": nano_usd})
-        if not rows:
-            raise NotFound(f"There is no attempt {attempt_id!r}.")
-        return int(rows[0]["seq"])
+            return await adjust(connection, attempt_id, nano_usd)
 
-    async def _resolve(self, attempt_id: AttemptId, state: AttemptState, kind: str, cost: NanoUsd) -> bool:
-        end = {"id": attempt_id, "state": state.value, "kind": kind, "nano_usd": cost}
+    async def _post(self, attempt_id: AttemptId, kind: str, cost: NanoUsd) -> bool:
         async with transaction(self._engine) as connection:
-            await run(connection, LOCK_JOB, {"id": attempt_id})  # jobs before attempts, as everywhere
-            return bool(await fetch(connection, RESOLVE, end))
+            return await resolve(connection, attempt_id, AttemptState.POSTED, kind, cost)
 
 
 async def _sealed_to(connection: AsyncConnection) -> dict[str, int]:

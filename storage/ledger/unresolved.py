@@ -13,13 +13,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from schemas.admission import Grant
 from schemas.attempt import AttemptState, OpenedAttempt
 from schemas.ids import AttemptId, JobId, TenantId
-from schemas.money import NanoUsd
+from schemas.money import ZERO, NanoUsd
 from schemas.states import JobState
 from storage.database.engine import transaction
 from storage.database.listings import Listings, cursor_moment
 from storage.database.mapping import read_as
-from storage.database.statements import fetch, fetch_once, run
-from storage.ledger.ledger import LOCK_JOB
+from storage.database.statements import fetch, fetch_once
+from storage.ledger.resolutions import resolve
 from storage.rows import grant_from, opened_from
 
 OPERATORS_WORD = "operator"
@@ -56,21 +56,6 @@ WHERE a.state = 'suspense' AND a.account = :account AND j.state IN ('completed',
     OR (a.opened_at, a.id) > (CAST(:behind_at AS timestamptz), CAST(:behind_id AS text)))
 ORDER BY a.opened_at, a.id LIMIT :most
 """  # noqa: S608 - the same
-
-RESOLVE = """
-WITH resolved AS (
-    UPDATE attempts a SET state = :state, outcome = :word, cost_nano_usd = :nano_usd, closed_at = clock_timestamp()
-    WHERE a.id = :id AND a.state = 'suspense'
-    RETURNING a.id, a.job_id, a.account, a.model
-), booked AS (
-    INSERT INTO ledger (attempt_id, kind, nano_usd, tenant_id, end_user, batch_id, account, model, at, lane, prompt,
-        cause)
-    SELECT r.id, :word, :nano_usd, j.tenant_id, j.end_user, j.batch_id, r.account, r.model, clock_timestamp(),
-        j.lane, j.prompt, CASE WHEN CAST(:state AS text) = 'posted' THEN 'duplicate' END
-    FROM resolved r JOIN jobs j ON j.id = r.job_id
-)
-UPDATE jobs j SET spent_nano_usd = j.spent_nano_usd + :nano_usd FROM resolved r WHERE j.id = r.job_id
-"""
 
 STANDS = f"SELECT {ATTEMPT} FROM attempts a WHERE a.id = :id"  # noqa: S608 - the same
 
@@ -157,14 +142,8 @@ class SuspenseTable:
 
         A charge that was resolved before is left unchanged. None where there is no such attempt.
         """
-        word = {
-            "id": attempt_id,
-            "word": OPERATORS_WORD,
-            "state": (AttemptState.RELEASED if billed_nano_usd is None else AttemptState.POSTED).value,
-            "nano_usd": billed_nano_usd or 0,
-        }
+        state = AttemptState.RELEASED if billed_nano_usd is None else AttemptState.POSTED
         async with transaction(self._engine) as connection:
-            await run(connection, LOCK_JOB, {"id": attempt_id})  # jobs before attempts, as everywhere
-            await run(connection, RESOLVE, word)
+            await resolve(connection, attempt_id, state, OPERATORS_WORD, billed_nano_usd or ZERO)
             found = await fetch(connection, STANDS, {"id": attempt_id})
         return read_as(ResolvedCharge, found[0], grant=grant_from(found[0])) if found else None
