@@ -12,7 +12,7 @@ from typing import assert_never
 from zoneinfo import ZoneInfo
 
 from config.amounts import MAX_BUDGETS_OF_A_JOB
-from config.catalogue import KINDS_WITHIN_TENANTS
+from config.budgets import KINDS_WITHIN_TENANTS
 from schemas.admission import BudgetCounter, Pace, Step
 from schemas.errors import InvalidSetting
 from schemas.job import NewJob

@@ -17,7 +17,8 @@ from pydantic import ValidationError
 from admission.days import DayResets
 from admission.limits import TargetLimits, fitting_shares
 from config.amounts import MAX_BUDGETS_OF_A_JOB
-from config.catalogue import DEFAULT_AHEAD, BudgetTable, Catalogue, ModelTable, RuleTable, check_budgets
+from config.budgets import DEFAULT_AHEAD, BudgetTable, RuleTable, check_budgets
+from config.catalogue import Catalogue, ModelTable
 from schemas.admission import BudgetCounter, Step
 from schemas.errors import InvalidRequest, InvalidSetting
 from schemas.ids import TenantId

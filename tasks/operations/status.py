@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from admission.connect import Admission
 from admission.health import complaints
 from admission.limits import Balance
-from config.catalogue import KINDS_WITHIN_TENANTS
+from config.budgets import KINDS_WITHIN_TENANTS
 from schemas.admission import BudgetCounter
 from schemas.errors import PostgresUnavailable, Unavailable
 from schemas.ids import TenantId

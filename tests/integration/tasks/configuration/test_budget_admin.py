@@ -9,7 +9,8 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from bench.store.sample_jobs import closed, new_job, opened
-from config.catalogue import BudgetTable, Catalogue
+from config.budgets import BudgetTable
+from config.catalogue import Catalogue
 from schemas.admission import Refusal, RefusalReason
 from schemas.decision import AskAgain, Complete, DeadLetter, DeadReason, Park
 from schemas.errors import InvalidRequest
