@@ -6,12 +6,12 @@ budgets is refused as stale, so that its caller asks in the new window.
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Protocol, TypeAlias
 
-from admission.recall import Recall
+from admission.recall import Recall, Reservations
 from schemas.admission import (
     TENANT_REASONS,
     Ask,
@@ -25,7 +25,7 @@ from schemas.admission import (
     WaitReason,
 )
 from schemas.errors import RedisUnavailable
-from schemas.ids import AttemptId, JobId, TenantId
+from schemas.ids import JobId, TenantId
 from schemas.job import Target
 from schemas.lanes import Lane
 
@@ -46,17 +46,11 @@ LONGEST_MEMORY_SECONDS = 1.0
 """How long a process trusts a long wait, so that a raised limit takes effect within a second."""
 
 
-class SharedGate(Protocol):
+class SharedGate(Reservations, Protocol):
     """The gate that all processes share."""
 
     async def admit(self, ask: Ask) -> Grant | Wait | Refusal:
         """Decide now."""
-
-    async def settle(self, settlement: Settlement) -> bool:
-        """Replace a reservation by the actual usage."""
-
-    async def stamps_of(self, bucket: Target, attempts: Collection[AttemptId]) -> list[tuple[AttemptId, str]]:
-        """Live stamps of these attempts."""
 
     async def penalize(self, target: Target, penalty: Penalty) -> None:
         """Freeze a target."""

@@ -53,7 +53,7 @@ class ConfigRows(Protocol):
         """Return every value with its version."""
 
 
-class BudgetRows(ConfigRows, Protocol):
+class SettingRows(ConfigRows, Protocol):
     """Reads and changes the effective values."""
 
     async def set(self, name: str, value: Any) -> ConfigRow:  # noqa: ANN401 - any JSON value
@@ -135,7 +135,7 @@ def budget_row_name(table: BudgetTable) -> str:
     return f"{BUDGET_OF}{table.window}/{table.timezone}/{table.scope}"
 
 
-async def set_budget(rows: BudgetRows, given: JsonObject) -> ConfigRow:
+async def set_budget(rows: SettingRows, given: JsonObject) -> ConfigRow:
     """Store an operator's change; it applies within seconds. Raises InvalidSetting for an invalid budget."""
     try:
         table = BudgetTable.model_validate(given)

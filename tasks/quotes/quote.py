@@ -24,6 +24,7 @@ from schemas.money import ZERO, NanoUsd, Usage
 from schemas.plan import Plan
 from schemas.states import JobState
 from tasks.batches.lines import MAX_REPORTED_ERRORS, LineError, LineReader
+from tasks.dispatch.windows import Buckets
 from tasks.execution.decide import MAX_EXTENSIONS
 from tasks.maintenance.slices import Clock
 from tasks.requests.chat import MAX_DEADLINE_SECONDS, Vocabulary
@@ -56,13 +57,6 @@ class QuotedFiles(Protocol):
 
     def lines(self, file_id: FileId, *, most_bytes: int) -> AsyncIterator[bytes]:
         """Yield lines without line ends; one longer than `most_bytes` is cut to one byte more than that."""
-
-
-class Limits(Protocol):
-    """Reads the limits in force."""
-
-    async def snapshot(self, target: Target) -> LimitsSnapshot | None:
-        """Return a bucket's state, or None. Raises RedisUnavailable."""
 
 
 class AnswerLengths(Protocol):
@@ -112,7 +106,7 @@ class Quotes:
         self,
         models: PricedModels,
         files: QuotedFiles,
-        limits: Limits,
+        limits: Buckets,
         lengths: AnswerLengths,
         vocabulary: Vocabulary,
         *,

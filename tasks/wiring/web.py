@@ -17,7 +17,7 @@ from storage.dead_letters.reads import DeadLetterReads
 from storage.jobs.reads import Reads
 from storage.tenancy.keys import KeyTable
 from tasks.configuration.budget_admin import BudgetAdmin
-from tasks.dead_letters.importing import Imports, StoredLetters
+from tasks.dead_letters.importing import Imports
 from tasks.dead_letters.replay import Replays
 from tasks.dead_letters.replay_estimate import ReplayPrices
 from tasks.execution.deps import Deps
@@ -81,7 +81,7 @@ async def open_web_services(
             stop_losses=infra.storage.stop_losses,
             keys=infra.storage.keys,
             replay=Replays(infra.storage.replay, infra.storage.letters),
-            prices=ReplayPrices(StoredLetters(infra.storage.dead_letters), deps.models),
+            prices=ReplayPrices(infra.storage.dead_letters, deps.models),
             quotes=_quotes(infra, deps),
             imports=Imports(infra.storage.letters),
             controls=Controls(
