@@ -18,12 +18,12 @@ from storage.database.listings import Listings, cursor_moment
 from storage.database.mapping import read_as
 from storage.database.statements import by_bytes, fetch, fetch_once, run
 from storage.dead_letters.reads import COUNT, EACH_TENANT, MEANT, conditions
-from storage.dead_letters.replay_rounds import move
+from storage.dead_letters.replay_rounds import BURST_SECONDS, move
 from storage.dead_letters.replay_rows import replay_from, replay_parameters
 
 MOST_REFUSALS_SHOWN = 20
 
-ALLOWED = """
+ALLOWED = f"""
     CASE WHEN r.per_second IS NULL THEN 2147483647
          ELSE LEAST(GREATEST(1, r.per_second * {BURST_SECONDS}),
                     r.per_second * extract(epoch FROM clock_timestamp() - r.paced_at))::numeric END

@@ -93,14 +93,7 @@ async def open_maintenance_services(
             deliveries=Deliveries(storage.deliveries, storage.reads, infra.results),
             replays=Replays(storage.replay, storage.letters),
             dead_letter_days=catalogue.dead_letters.retention_days,
-            openings=Openings(
-                infra.admission.gate,
-                infra.vocabulary.chain,
-                bucket_of=infra.configuration.bucket_of,
-                run_ahead=settings.run_ahead_jobs,
-                hold_seconds=settings.hold_seconds,
-                clock=time.monotonic,
-            ),
+            openings=_openings(infra, settings),
             thresholds=Thresholds(
                 redis=infra.admission.ledger,
                 rows=storage.thresholds,
@@ -115,6 +108,17 @@ async def open_maintenance_services(
                 names_leading_to((*catalogue.models, *catalogue.aliases), infra.vocabulary.chain),
             ),
         )
+
+
+def _openings(infra: Infrastructure, settings: Settings) -> Openings:
+    return Openings(
+        infra.admission.gate,
+        infra.vocabulary.chain,
+        bucket_of=infra.configuration.bucket_of,
+        run_ahead=settings.run_ahead_jobs,
+        hold_seconds=settings.hold_seconds,
+        clock=time.monotonic,
+    )
 
 
 @asynccontextmanager
