@@ -20,7 +20,7 @@ from schemas.states import JobState
 from schemas.stop_loss import NO_STOP_LOSS, Phase, StopLoss
 from schemas.tenants import EVERY_LANE
 from storage.database.engine import dumps, transaction
-from storage.database.listings import Listings, cursor_moment
+from storage.database.listings import Listings, page
 from storage.database.mapping import read_as
 from storage.database.statements import Row, by_bytes, fetch, fetch_once
 from storage.queue.controls import begin
@@ -180,10 +180,8 @@ class BatchTable:
 
     async def newest(self, tenant_id: TenantId, *, after: BatchId | None, most: int) -> Sequence[StoredBatch]:
         """Batches of a tenant, newest first, after cursor `after`. Raises NotFound for another tenant's cursor."""
-        owner = {"tenant_id": tenant_id}
         async with self._listings.transaction(tenant_id) as connection:
-            at = await cursor_moment(connection, NEWEST_CURSOR, after, owner)
-            rows = await fetch(connection, NEWEST, owner | {"after": after, "after_at": at, "most": most})
+            rows = await page(connection, NEWEST, NEWEST_CURSOR, after=after, most=most, tenant_id=tenant_id)
             return await _counted(connection, rows)
 
     async def validating(self) -> Sequence[StoredBatch]:

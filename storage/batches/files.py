@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.ids import FileId, TenantId
 from storage.database.engine import transaction
-from storage.database.listings import Listings, cursor_moment
+from storage.database.listings import Listings, page
 from storage.database.mapping import read_as
 from storage.database.statements import fetch, fetch_once, run
 
@@ -100,11 +100,10 @@ class FileTable:
         self, tenant_id: TenantId, *, after: FileId | None = None, most: int = 100, purpose: str | None = None
     ) -> Sequence[StoredFile]:
         """Files of a tenant, newest first, after cursor `after`. Raises NotFound for another tenant's cursor."""
-        owner = {"tenant_id": tenant_id}
+        terms = {"tenant_id": tenant_id, "purpose": purpose}
         async with self._listings.transaction(tenant_id) as connection:
-            at = await cursor_moment(connection, NEWEST_CURSOR, after, owner)
-            terms = owner | {"after": after, "after_at": at, "most": most, "purpose": purpose}
-            return [read_as(StoredFile, row) for row in await fetch(connection, NEWEST, terms)]
+            rows = await page(connection, NEWEST, NEWEST_CURSOR, after=after, most=most, **terms)
+        return [read_as(StoredFile, row) for row in rows]
 
     async def content(self, file_id: FileId) -> AsyncIterator[bytes]:
         """The bytes of a file, chunk by chunk; no transaction stays open between two."""

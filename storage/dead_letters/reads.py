@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.ids import BatchId, JobId, TenantId
 from schemas.jsons import JsonObject
@@ -18,7 +18,7 @@ from schemas.lanes import Lane
 from schemas.money import NanoUsd
 from schemas.replay import DeadLetters
 from storage.database.engine import transaction
-from storage.database.listings import Listings, cursor_moment
+from storage.database.listings import Listings, page
 from storage.database.mapping import read_as, values_of
 from storage.database.statements import Row, by_bytes, fetch, fetch_once
 from storage.jobs.attempt_reads import AttemptView, attempt_text
@@ -167,8 +167,8 @@ class DeadLetterReads:
     ) -> Sequence[DeadLetterView]:
         """The latest dead first, after cursor `after`. Raises NotFound for another owner's cursor."""
         async with self._listings.transaction(which.tenant_id) as connection:
-            at = await cursor_moment(connection, NEWEST_CURSOR, after, {"tenant_id": which.tenant_id})
-            return await _page(connection, which, after, at, most)
+            rows = await page(connection, NEWEST, NEWEST_CURSOR, after=after, most=most, **conditions(which))
+        return [read_as(DeadLetterView, row) for row in rows]
 
     async def groups(self, which: DeadLetters) -> Sequence[DeadLetterGroup]:
         """Groups by cause, the most frequent first."""
@@ -195,9 +195,10 @@ class DeadLetterReads:
                     yield read_as(WholeLetter, row, letter=letters[row["id"]], attempts=own, is_cut=is_cut)
 
     async def _next(self, which: DeadLetters, last: DeadLetterView | None) -> Sequence[DeadLetterView]:
-        async with transaction(self._engine) as connection:
-            after, after_at = (None, None) if last is None else (last.id, last.rested_at)
-            return await _page(connection, which, after, after_at, PAGE_LETTERS)
+        after, after_at = (None, None) if last is None else (last.id, last.rested_at)
+        place = {"after": after, "after_at": after_at, "most": PAGE_LETTERS}
+        rows = await fetch_once(self._engine, NEWEST, **conditions(which), **place)
+        return [read_as(DeadLetterView, row) for row in rows]
 
     async def _texts(
         self, ids: Sequence[str], *, attempts: bool, content: bool
@@ -208,13 +209,6 @@ class DeadLetterReads:
             parts = await fetch(connection, ATTEMPTS, terms) if attempts else ()
         views = [(part["job_id"], attempt_text(part)) for part in parts]
         return [(rows[name], tuple(view for of, view in views if of == name)) for name in ids if name in rows]
-
-
-async def _page(
-    connection: AsyncConnection, which: DeadLetters, after: JobId | None, after_at: datetime | None, most: int
-) -> list[DeadLetterView]:
-    page = {"after": after, "after_at": after_at, "most": most}
-    return [read_as(DeadLetterView, row) for row in await fetch(connection, NEWEST, conditions(which) | page)]
 
 
 def conditions(which: DeadLetters) -> dict[str, Any]:

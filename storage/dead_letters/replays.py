@@ -14,7 +14,7 @@ from schemas.errors import IdempotencyConflict
 from schemas.ids import JobId, ReplayId, TenantId
 from schemas.replay import DeadBody, NewReplay, PatchedJob, Refused, Replay, ReplayOutcomes, ReplayState
 from storage.database.engine import transaction
-from storage.database.listings import Listings, cursor_moment
+from storage.database.listings import Listings, page
 from storage.database.mapping import read_as
 from storage.database.statements import by_bytes, fetch, fetch_once, run
 from storage.dead_letters.reads import COUNT, EACH_TENANT, MEANT, conditions
@@ -140,11 +140,8 @@ class ReplayTable:
 
     async def newest(self, tenant_scope: TenantId | None, *, after: ReplayId | None, most: int) -> Sequence[Replay]:
         """Replays of this tenant, newest first. Raises NotFound for another owner's cursor."""
-        owner = {"owner_id": tenant_scope}
         async with self._listings.transaction(tenant_scope) as connection:
-            at = await cursor_moment(connection, NEWEST_CURSOR, after, owner)
-            page = {"after": after, "after_at": at, "most": most}
-            rows = await fetch(connection, NEWEST, owner | page)
+            rows = await page(connection, NEWEST, NEWEST_CURSOR, after=after, most=most, owner_id=tenant_scope)
         return [replay_from(row) for row in rows]
 
     async def under_way(self) -> dict[ReplayId, str]:

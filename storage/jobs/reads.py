@@ -16,8 +16,8 @@ from schemas.money import NanoUsd
 from schemas.states import JobState
 from storage.batches.progress import BatchSummary, summary_of
 from storage.database.engine import transaction
-from storage.database.listings import Listings, cursor_moment
-from storage.database.mapping import read_as
+from storage.database.listings import Listings, page
+from storage.database.mapping import read_as, values_of
 from storage.database.statements import Row, fetch, fetch_once
 from storage.jobs.attempt_reads import AttemptView, StoryError, attempt_view, errors_of
 
@@ -128,11 +128,8 @@ class Reads:
 
     async def jobs(self, tenant_id: TenantId, wanted: JobFilter) -> Sequence[JobView]:
         """Jobs of a tenant, newest first. Raises NotFound for a cursor that is not one of its jobs."""
-        terms = {"tenant_id": tenant_id, "state": wanted.state, "lane": wanted.lane, "batch_id": wanted.batch_id}
         async with self._listings.transaction(tenant_id) as connection:
-            at = await cursor_moment(connection, JOBS_CURSOR, wanted.after, {"tenant_id": tenant_id})
-            page = {"after": wanted.after, "after_at": at, "most": wanted.most}
-            rows = await fetch(connection, JOBS, terms | page)
+            rows = await page(connection, JOBS, JOBS_CURSOR, **values_of(wanted), tenant_id=tenant_id)
         return [_job_view(row) for row in rows]
 
     async def story(self, job_id: JobId, tenant_id: TenantId) -> JobStory | None:

@@ -16,7 +16,7 @@ from schemas.ids import AttemptId, JobId, TenantId
 from schemas.money import ZERO, NanoUsd
 from schemas.states import JobState
 from storage.database.engine import transaction
-from storage.database.listings import Listings, cursor_moment
+from storage.database.listings import Listings, page
 from storage.database.mapping import read_as
 from storage.database.statements import fetch, fetch_once
 from storage.ledger.resolutions import resolve
@@ -110,8 +110,7 @@ class SuspenseTable:
     async def oldest(self, *, after: AttemptId | None = None, most: int = 50) -> list[SuspenseView]:
         """Unresolved charges, oldest first, after cursor `after`. Raises NotFound for an unknown cursor."""
         async with self._listings.transaction(None) as connection:
-            at = await cursor_moment(connection, OLDEST_CURSOR, after, {})
-            rows = await fetch(connection, OLDEST, {"after": after, "after_at": at, "most": most})
+            rows = await page(connection, OLDEST, OLDEST_CURSOR, after=after, most=most)
         return [read_as(SuspenseView, row, grant=grant_from(row)) for row in rows]
 
     async def totals(self) -> list[SuspenseTotal]:

@@ -16,6 +16,7 @@ from schemas.job import Published
 from schemas.lanes import Flow, Lane
 from storage.database.mapping import read_as
 from storage.database.statements import fetch_once
+from storage.queue.flows import FLOW, UNPUBLISHED, flows
 from storage.queue.isolation import SUSPECT_DEATHS
 
 INTAKE_SECONDS = 2.0
@@ -31,17 +32,7 @@ MOST_FORGOTTEN = 1_000
 """Virtual times that one round deletes."""
 
 FLOWS = f"""
-WITH RECURSIVE flows AS (
-    (SELECT lane, model FROM jobs WHERE state = 'queued' AND dispatched_at IS NULL AND deaths < {SUSPECT_DEATHS}
-     ORDER BY lane, model LIMIT 1)
-    UNION ALL
-    SELECT n.lane, n.model FROM flows f CROSS JOIN LATERAL (
-        SELECT j.lane, j.model FROM jobs j
-        WHERE j.state = 'queued' AND j.dispatched_at IS NULL AND j.deaths < {SUSPECT_DEATHS}
-          AND (j.lane, j.model) > (f.lane, f.model)
-        ORDER BY j.lane, j.model LIMIT 1
-    ) n
-)
+WITH RECURSIVE {flows("flows", f"{UNPUBLISHED} AND deaths < {SUSPECT_DEATHS}", FLOW)}
 SELECT f.lane, f.model, (
     SELECT count(*) FROM jobs j
     WHERE j.state = 'queued' AND j.dispatched_at IS NOT NULL AND j.lane = f.lane AND j.model = f.model
