@@ -4,28 +4,36 @@ Invariants: a grant has its money reserved in every counter; a stamp is settled 
 granted. A counter's limit is the one pinned in Redis (`Ledger.pin_limits`), else the ask's.
 """
 
-from asyncio import gather
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-import orjson
-
 from admission.balances import HIGHEST_LIMIT_NANO_USD, read_balances, retention_seconds
 from admission.keys import Keys
-from admission.learning import Reading, read_penalty, read_requests, read_tokens
+from admission.learning import read_penalty, read_requests, read_tokens
 from admission.limits import Balance, LimitsSnapshot, TargetLimits
 from admission.scripts import ADMIT, CONFIGURE, DOUBT, EXPIRE, PENALIZE, SETTLE
 from admission.snapshots import read_snapshot
 from admission.stamps import bucket_of, read_stamp, stamp_name, tenant_of
-from admission.state import ORIGIN_SECONDS
 from admission.wire import Wire, Word
+from admission.words import (
+    ORIGIN,
+    grant_of,
+    limit_words,
+    milliseconds,
+    moment_us,
+    pace_word,
+    reading_words,
+    refusal_of,
+    share_word,
+    target_name,
+    target_named,
+)
+from config.amounts import MAX_BUDGETS_OF_A_JOB
 from schemas.admission import (
-    MAX_BUDGET_COUNTERS,
     Ask,
     BudgetCounter,
     Grant,
-    Pace,
     Penalty,
     Refusal,
     RefusalReason,
@@ -44,8 +52,6 @@ DEFAULT_LIFETIME_SECONDS = 660.0
 DOUBT_SECONDS = 600
 """How long a job's refusal counts towards a stop of its account. A second job meets an account without money within
 minutes; two odd requests of different hours are a coincidence."""
-
-ORIGIN = datetime.fromtimestamp(ORIGIN_SECONDS, UTC)
 
 
 class Gate:
@@ -70,14 +76,10 @@ class Gate:
         keys, args = self._asked(ask)
         verdict, second, third = await self._wire.run(ADMIT, keys, args)
         if verdict == 1:
-            return _grant(ask, wait_us=second, stamp=third.decode())
+            return grant_of(ask, wait_us=second, stamp=third.decode())
         if verdict == 0:
-            return Wait(retry_after_ms=max(1, _ms(second)), reason=WaitReason(third.decode()))
-        return _refusal(ask, RefusalReason(second.decode()), third.decode())
-
-    async def admit_many(self, asks: Iterable[Ask]) -> list[Grant | Wait | Refusal]:
-        """Decide each, in one pipeline and in this order."""
-        return list(await gather(*map(self.admit, asks)))
+            return Wait(retry_after_ms=max(1, milliseconds(second)), reason=WaitReason(third.decode()))
+        return refusal_of(ask, RefusalReason(second.decode()), third.decode())
 
     async def settle(self, settlement: Settlement) -> bool:
         """Replace the reservation by the actual usage; False for a stamp that was settled before or is unknown."""
@@ -98,7 +100,7 @@ class Gate:
         interval = "" if lesson.interval_us is None else repr(lesson.interval_us)
         ramp = int(penalty.ramp)
         args: list[Word] = [
-            _named(target),
+            target_name(target),
             penalty.wait_ms * 1_000,
             lesson.dimension,
             interval,
@@ -128,7 +130,7 @@ class Gate:
         keys = [self._keys.bucket(limits.target), self._keys.targets]
         return bool(
             await self._wire.run(
-                CONFIGURE, keys, [*_configured(limits, version), *self._day_ends(limits), self.clock_word()]
+                CONFIGURE, keys, [*limit_words(limits, version), *self._day_ends(limits), self.clock_word()]
             )
         )
 
@@ -145,7 +147,7 @@ class Gate:
 
     async def know(self, target: Target) -> None:
         """Add a target to the index by which expiry finds its reservations."""
-        await self._wire.command("SADD", self._keys.targets, _named(target))
+        await self._wire.command("SADD", self._keys.targets, target_name(target))
 
     async def stamps_of(self, bucket: Target, attempts: Collection[AttemptId]) -> list[tuple[AttemptId, str]]:
         """Live stamps of these attempts. Reads all stamps in flight, as only a rare lost reply needs it."""
@@ -156,7 +158,7 @@ class Gate:
     async def targets(self) -> list[Target]:
         """Every target that was configured or asked for."""
         members = await self._wire.command("SMEMBERS", self._keys.targets)
-        return sorted(map(_target, members), key=str)
+        return sorted(map(target_named, members), key=str)
 
     async def calls_of(self, tenant_id: TenantId) -> int:
         """Running calls of a tenant with a share; without one they are not counted."""
@@ -197,13 +199,13 @@ class Gate:
             ask.waited_ms * 1_000,
             int(ask.has_ticket),
             ask.horizon_ms * 1_000,
-            _named(ask.bucket),
+            target_name(ask.bucket),
             self.clock_word(),
-            _shared(ask),
+            share_word(ask),
         ]
         for counter in ask.counters:
             limit = min(counter.limit_nano_usd, HIGHEST_LIMIT_NANO_USD)
-            args += [limit, retention_seconds(counter.window), _paced(counter.pace)]
+            args += [limit, retention_seconds(counter.window), pace_word(counter.pace)]
         return keys, args
 
     def _share_keys(self, tenant_id: TenantId | None) -> list[str]:
@@ -219,8 +221,8 @@ class Gate:
             0 if released else settlement.actual_tokens,
             0 if released else settlement.actual_nano_usd,
             int(settlement.refund_permits),
-            *_words(read_requests(settlement.headers)),
-            *_words(read_tokens(settlement.headers)),
+            *reading_words(read_requests(settlement.headers)),
+            *reading_words(read_tokens(settlement.headers)),
             self.clock_word(),
             int(tenant_of(settlement.grant) is not None),
         ]
@@ -234,7 +236,7 @@ class Gate:
             return 0, 0
         clock = self._clock_us
         now = ORIGIN + timedelta(microseconds=clock()) if clock else datetime.now(UTC)
-        first, second = map(_moment_us, limits.day_resets.ends_after(now))
+        first, second = map(moment_us, limits.day_resets.ends_after(now))
         return first, second
 
     def clock_word(self) -> Word:
@@ -249,81 +251,6 @@ def _counted_once(ask: Ask) -> Ask:
         same = strictest.setdefault((counter.scope, counter.window), counter)
         if counter.limit_nano_usd < same.limit_nano_usd:
             strictest[counter.scope, counter.window] = counter
-    if len(strictest) > MAX_BUDGET_COUNTERS:
-        raise InvalidRequest(f"A job may count against {MAX_BUDGET_COUNTERS} budgets, not {len(strictest)}.")
+    if len(strictest) > MAX_BUDGETS_OF_A_JOB:
+        raise InvalidRequest(f"A job may count against {MAX_BUDGETS_OF_A_JOB} budgets, not {len(strictest)}.")
     return ask if len(strictest) == len(ask.counters) else replace(ask, counters=tuple(strictest.values()))
-
-
-def _moment_us(moment: datetime) -> int:
-    """Microseconds since the scripts' origin."""
-    return round((moment - ORIGIN) / timedelta(microseconds=1))
-
-
-def _shared(ask: Ask) -> str:
-    if ask.share is None:
-        return ""
-    limits = (ask.share.requests_per_minute, ask.share.tokens_per_minute, ask.share.calls_in_flight)
-    return f"{' '.join(str(limit or 0) for limit in limits)} {int(ask.has_share_ticket)}"
-
-
-def _paced(pace: Pace | None) -> str:
-    return "" if pace is None else f"{_moment_us(pace.starts_at)} {_moment_us(pace.ends_at)} {pace.ahead!r}"
-
-
-def _words(reading: Reading) -> tuple[Word, Word, Word]:
-    remaining = "" if reading.remaining is None else reading.remaining
-    return reading.dimension, remaining, "" if reading.limit is None else reading.limit
-
-
-def _configured(limits: TargetLimits, version: int) -> list[Word]:
-    return [
-        _named(limits.target),
-        version,
-        limits.burst_ms * 1_000,
-        limits.max_in_flight or 0,
-        repr(-1.0 if limits.refund_share is None else limits.refund_share),
-        limits.requests_per_minute or 0,
-        limits.tokens_per_minute or 0,
-        limits.requests_per_day or 0,
-        limits.tokens_per_day or 0,
-        *map(repr, limits.floors),
-        *map(repr, limits.shares),
-    ]
-
-
-def _named(target: Target) -> bytes:
-    return orjson.dumps([target.account, target.model])
-
-
-def _target(member: bytes) -> Target:
-    account, model = orjson.loads(member)
-    return Target(account=account, model=model)
-
-
-def _grant(ask: Ask, *, wait_us: int, stamp: str) -> Grant:
-    return Grant(
-        stamp=stamp,
-        wait_ms=_ms(wait_us),
-        tokens=ask.tokens,
-        cost_nano_usd=ask.cost_nano_usd,
-        target=ask.target,
-        epoch=ask.epoch,
-        counters=ask.counters,
-    )
-
-
-def _refusal(ask: Ask, reason: RefusalReason, detail: str) -> Refusal:
-    match reason:
-        case RefusalReason.BUDGET:
-            counter = ask.counters[int(detail)]
-            return Refusal(reason=reason, scope=counter.scope, counter=counter, asked_nano_usd=ask.cost_nano_usd)
-        case RefusalReason.PACE:
-            number, opens_in_us = map(int, detail.split())
-            spent = _refusal(ask, RefusalReason.BUDGET, str(number))
-            return replace(spent, reason=reason, opens_in_ms=_ms(opens_in_us))
-        case _:
-            return Refusal(reason=reason, scope=detail or None)
-
-
-def _ms(microseconds: int) -> int:
-    return -(-microseconds // 1_000)

@@ -9,14 +9,14 @@ budgets is refused as stale, so that its caller asks in the new window.
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Protocol, Self
+from typing import Protocol
 
 import structlog
 
-from admission.recall import Recall
+from admission.recall import Recall, Reservations
 from admission.remembered_waits import RememberedWaits
 from schemas.admission import (
     TENANT_REASONS,
@@ -31,7 +31,7 @@ from schemas.admission import (
     WaitReason,
 )
 from schemas.errors import RedisUnavailable
-from schemas.ids import AttemptId, JobId
+from schemas.ids import JobId
 from schemas.job import Target
 from schemas.money import usd_text
 
@@ -50,26 +50,17 @@ TICKET_HORIZON_MS = 150
 """The same for an ask with a ticket: it gets a slightly later grant rather than a new place at the end of the queue."""
 
 
-class SharedGate(Protocol):
+class SharedGate(Reservations, Protocol):
     """The gate that all processes share."""
 
     async def admit(self, ask: Ask) -> Grant | Wait | Refusal:
         """Decide now."""
-
-    async def settle(self, settlement: Settlement) -> bool:
-        """Replace a reservation by the actual usage."""
-
-    async def stamps_of(self, bucket: Target, attempts: Collection[AttemptId]) -> list[tuple[AttemptId, str]]:
-        """Live stamps of these attempts."""
 
     async def penalize(self, target: Target, penalty: Penalty) -> None:
         """Freeze a target."""
 
     async def doubt_account(self, account: str, reason: str, job_id: JobId) -> bool:
         """Count a refusal of an account; a second job's stops the account."""
-
-    async def current_epoch(self) -> int | None:
-        """The ledger's epoch; None while it is closed."""
 
 
 class LocalGate:
@@ -100,13 +91,8 @@ class LocalGate:
 
     @property
     def epoch(self) -> int:
-        """The ledger epoch that this process uses; 0 before the first refresh."""
+        """The ledger epoch that this process uses; 0 before the gate has named one."""
         return self._epoch
-
-    async def refresh_epoch(self) -> Self:
-        """Read the epoch in force; keeps the previous one while the ledger is closed."""
-        self._epoch = await self._gate.current_epoch() or self._epoch
-        return self
 
     async def admit(self, ask: Ask) -> Grant | Wait | Refusal:
         """Ask, and wait in place up to the hold time. Without Redis nothing is admitted."""

@@ -6,13 +6,13 @@ Its lifespan opens the services.
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from fastapi import FastAPI
 from pydantic import SecretStr
 
 from api.auth import Authenticator
-from api.errors import ERROR_ANSWER, install
+from api.errors import install
 from api.gauges import ServiceGauges
 from api.memory import MemoryBudget
 from api.metrics import Metrics
@@ -43,6 +43,32 @@ ROUTERS = (
     health.router,
     docs.router,
 )
+
+
+ERROR_ANSWER: dict[str, Any] = {
+    "description": "An error in OpenAI's shape",
+    "content": {
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "required": ["error"],
+                "properties": {
+                    "error": {
+                        "type": "object",
+                        "required": ["message", "type", "param", "code"],
+                        "properties": {
+                            "message": {"type": "string"},
+                            "type": {"type": "string"},
+                            "param": {"type": ["string", "null"]},
+                            "code": {"type": ["string", "null"]},
+                        },
+                    }
+                },
+            }
+        }
+    },
+}
+"""Describes every error response in the OpenAPI document."""
 
 
 def create_app(settings: Settings, catalogue: Catalogue, open_services: OpenServices) -> FastAPI:

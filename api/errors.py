@@ -6,7 +6,6 @@ false` where a retry would change nothing or be paid twice. No response shows a 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -189,32 +188,6 @@ BUG: JsonObject = {
     }
 }
 """The response to a bug: it reveals as little as possible."""
-
-
-ERROR_ANSWER: dict[str, Any] = {
-    "description": "An error in OpenAI's shape",
-    "content": {
-        "application/json": {
-            "schema": {
-                "type": "object",
-                "required": ["error"],
-                "properties": {
-                    "error": {
-                        "type": "object",
-                        "required": ["message", "type", "param", "code"],
-                        "properties": {
-                            "message": {"type": "string"},
-                            "type": {"type": "string"},
-                            "param": {"type": ["string", "null"]},
-                            "code": {"type": ["string", "null"]},
-                        },
-                    }
-                },
-            }
-        }
-    },
-}
-"""Describes every error response in the OpenAPI document."""
 
 
 def kind_of(error: PenstockError) -> Kind:

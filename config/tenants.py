@@ -2,7 +2,9 @@
 
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, Strict
+from pydantic import Field, Strict
+
+from config.tables import Table
 
 LaneName: TypeAlias = Literal["critical", "high", "normal", "low"]
 
@@ -19,7 +21,7 @@ TenantName: TypeAlias = Annotated[str, Field(pattern=r"^(\*|[A-Za-z0-9._-]{1,128
 TenantLimit: TypeAlias = Annotated[int, Field(ge=1)] | Literal["unlimited"] | None
 
 
-class TenantTable(BaseModel):
+class TenantTable(Table):
     """Limits of one tenant.
 
     An omitted limit is that of `[tenants."*"]`. Omitted there too, it is unlimited, except `waiting_batches`
@@ -27,8 +29,6 @@ class TenantTable(BaseModel):
 
     Calls, requests and tokens count over all models and all processes; connections count in each web process.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     calls_in_flight: TenantLimit = None
     requests_per_minute: TenantLimit = None

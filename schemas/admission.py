@@ -10,7 +10,6 @@ from schemas.lanes import Lane
 from schemas.money import ZERO, NanoUsd
 from schemas.tenants import TenantShare
 
-MAX_BUDGET_COUNTERS = 8
 RULE_SCOPE = "rule:"
 """Prefix of the counter scope of a time-of-day rule; the rule's name follows."""
 

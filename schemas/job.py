@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from schemas.contract import OutputContract
 from schemas.ids import BatchId, JobId, TenantId
@@ -81,6 +82,13 @@ class Lease:
     fence: int
     holder: str
     until_at: datetime
+
+
+class Published(NamedTuple):
+    """A job as a message names it."""
+
+    job_id: JobId
+    generation: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,5 +1,6 @@
 """The four priority classes. A lane is one Celery queue; its name is public interface."""
 
+from dataclasses import dataclass
 from enum import StrEnum
 
 
@@ -24,3 +25,12 @@ class Lane(StrEnum):
 
 PUBLISHED_BY_INTAKE = frozenset({Lane.CRITICAL, Lane.HIGH})
 """Lanes whose jobs intake publishes itself; the dispatcher publishes the others."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Flow:
+    """The jobs of one lane for one model or alias. `run_ahead` of them are published and not yet claimed."""
+
+    lane: Lane
+    model: str
+    run_ahead: int

@@ -7,6 +7,7 @@ any of them ──▶ stopped                                   too expensive, o
 from dataclasses import dataclass
 from enum import StrEnum
 
+from schemas.ids import BatchId
 from schemas.money import NanoUsd
 
 
@@ -59,3 +60,13 @@ class Tally:
     def projected_nano_usd(self) -> NanoUsd:
         """The cost of the whole batch if the remaining jobs cost the same as the finished ones."""
         return NanoUsd(-(-self.spent_nano_usd * self.total // max(self.rested, 1)))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Watched:
+    """A batch with a stop-loss, its phase and its counts."""
+
+    batch_id: BatchId
+    terms: StopLoss
+    phase: Phase
+    tally: Tally

@@ -6,10 +6,12 @@ gets a new draw; the same seed gives the same draws. `none` asks for no fault.
 """
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from simulator.buckets import Reason, Refusal, go_duration
 from simulator.instances import Json
 from simulator.settings import BadSetting
 
@@ -199,3 +201,23 @@ def malformed(text: str, kind: int) -> str:
         case 1:
             return text.replace('"', "'")
     return text[:-1]
+
+
+def too_many(refusal: Refusal, model: str) -> ErrorShape:
+    """The 429 of a limit, in OpenAI's words."""
+    unit = "requests" if refusal.reason is Reason.REQUESTS else "tokens"
+    short = "RPM" if unit == "requests" else "TPM"
+    where = f"{model} in organization org-simulator on {unit} per min ({short})"
+    if refusal.reason is Reason.TOO_LARGE:
+        text = (
+            f"Request too large for {where}: Limit {refusal.limit}, Requested {refusal.requested}. "
+            "The input or output tokens must be reduced in order to run successfully."
+        )
+        return ErrorShape(status=429, type="tokens", code="rate_limit_exceeded", message=text)
+    wait_ms = math.ceil(refusal.wait_seconds * 1000)
+    text = (
+        f"Rate limit reached for {where}: Limit {refusal.limit}, Used {refusal.used}, "
+        f"Requested {refusal.requested}. Please try again in {go_duration(wait_ms / 1000)}."
+    )
+    headers = {"retry-after": str(max(1, math.ceil(wait_ms / 1000))), "retry-after-ms": str(wait_ms)}
+    return ErrorShape(status=429, type=unit, code="rate_limit_exceeded", message=text, headers=headers)

@@ -5,7 +5,6 @@
 Raises Turned, which carries the whole error answer, where a call is refused.
 """
 
-import math
 import secrets
 import sys
 from collections import Counter
@@ -18,7 +17,7 @@ import orjson
 
 from simulator import answers, faults, scripted
 from simulator.answers import Answer, Prompt
-from simulator.buckets import Quota, Reason, Refusal, go_duration
+from simulator.buckets import Quota
 from simulator.chance import draw, seed_from
 from simulator.faults import ErrorShape
 from simulator.instances import Json
@@ -137,7 +136,7 @@ class Provider:
             raise self.turned(shape, call.scenario, quota.headers(now))
         refusal = quota.admit(tokens, now)
         if refusal is not None:
-            shape = _too_many(refusal, call.model)
+            shape = faults.too_many(refusal, call.model)
             raise self.turned(shape, refusal.reason.value, quota.headers(now))
         self.meter.accept(unix_now)
 
@@ -283,22 +282,3 @@ class Provider:
             return _CACHE_LEAST_TOKENS // _CACHE_STEP_TOKENS * _CACHE_STEP_TOKENS
         self._prefixes.add(prefix)
         return 0
-
-
-def _too_many(refusal: Refusal, model: str) -> ErrorShape:
-    unit = "requests" if refusal.reason is Reason.REQUESTS else "tokens"
-    short = "RPM" if unit == "requests" else "TPM"
-    where = f"{model} in organization org-simulator on {unit} per min ({short})"
-    if refusal.reason is Reason.TOO_LARGE:
-        text = (
-            f"Request too large for {where}: Limit {refusal.limit}, Requested {refusal.requested}. "
-            "The input or output tokens must be reduced in order to run successfully."
-        )
-        return ErrorShape(status=429, type="tokens", code="rate_limit_exceeded", message=text)
-    wait_ms = math.ceil(refusal.wait_seconds * 1000)
-    text = (
-        f"Rate limit reached for {where}: Limit {refusal.limit}, Used {refusal.used}, "
-        f"Requested {refusal.requested}. Please try again in {go_duration(wait_ms / 1000)}."
-    )
-    headers = {"retry-after": str(max(1, math.ceil(wait_ms / 1000))), "retry-after-ms": str(wait_ms)}
-    return ErrorShape(status=429, type=unit, code="rate_limit_exceeded", message=text, headers=headers)

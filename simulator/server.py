@@ -5,14 +5,12 @@ is billed, as with a real provider.
 """
 
 import asyncio
-import re
 import socket
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from http import HTTPStatus
 
-import orjson
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_parser import RawRequestMessage
@@ -23,7 +21,7 @@ from multidict import CIMultiDict
 from simulator import desk, embeddings, faults, streaming
 from simulator.answers import Answer, tokens_in
 from simulator.faults import ErrorShape
-from simulator.instances import Json
+from simulator.instant import InstantAnswers
 from simulator.meter import Usage
 from simulator.provider import Arrival, Call, ClosedBeforeBilling, Provider, Turned
 from simulator.scripted import Script
@@ -31,9 +29,6 @@ from simulator.streaming import Heading
 
 CHAT, EMBEDDINGS = "/v1/chat/completions", "/v1/embeddings"
 _JSON, _EVENTS = "application/json", "text/event-stream; charset=utf-8"
-_INSTANT_USAGE = Usage(input_tokens=20, output_tokens=10)
-_MODEL_IN_BODY = re.compile(rb'"model"\s*:\s*"([^"]+)"')
-_MOST_DIMENSIONS = 1536
 _MOST_BYTES = 64 * 1024 * 1024  # of one request body
 _STOP_WITHIN_SECONDS = 0.3
 
@@ -46,10 +41,10 @@ class Server:
     def __init__(self, provider: Provider) -> None:
         self.provider = provider
         self._routes: dict[tuple[str, str], Route] = {
-            ("POST", CHAT): self._instant if provider.settings.instant else self._counted(self._chat),
+            ("POST", CHAT): self._instant_or_chat if provider.settings.instant else self._counted(self._chat),
             ("POST", EMBEDDINGS): self._counted(self._embeddings),
         }
-        self._instant_bodies: dict[str, tuple[bytes, int]] = {}
+        self._instant = InstantAnswers(provider)
         self._web = web.Server(self.handle, request_factory=_request, access_log=None, handler_cancellation=True)
 
     async def serve(self, listening: socket.socket, stop: asyncio.Event) -> None:
@@ -198,7 +193,7 @@ class Server:
     async def _embeddings(self, request: web.BaseRequest, request_id: str) -> web.StreamResponse:
         provider, arrived_at = self.provider, time.monotonic()
         call = provider.read(await self._arrival(request), request_id)
-        texts = _texts(call.body.get("input"))
+        texts = embeddings.texts_in(call.body.get("input"))
         if not texts:
             shape = ErrorShape(
                 status=400, type="invalid_request_error", code=None, message="'input' must be text.", param="input"
@@ -214,44 +209,11 @@ class Server:
         headers["openai-processing-ms"] = str(round((time.monotonic() - arrived_at) * 1000))
         headers["content-type"] = _JSON
         provider.meter.answered += 1
-        return web.Response(body=_embedding_body(call, texts, usage), headers=headers)
+        return web.Response(body=embeddings.body_of(call.body, call.model, texts, usage.input_tokens), headers=headers)
 
-    async def _instant(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Serve the prebuilt answer: no limits, no latency, a fixed usage, but metered."""
-        raw = await request.read()
-        found = _MODEL_IN_BODY.search(raw)
-        model = "" if found is None else found[1].decode()
-        settings = self.provider.settings
-        composed = b'"stream"' in raw or (b'"response_format"' in raw and not settings.instant_answer)
-        if composed or model not in settings.models:
-            return await self._counted(self._chat)(request)
-        body, nano_usd = self._instant_bodies.get(model) or self._prepare_instant(model)
-        meter, request_id = self.provider.meter, self.provider.next_request_id()
-        meter.begin()
-        meter.accept(time.time())
-        client_request_id = request.headers.get("x-client-request-id")
-        if client_request_id is not None:
-            meter.hits[client_request_id] += 1
-        meter.charge(
-            _INSTANT_USAGE,
-            nano_usd,
-            model=model,
-            client_request_id=client_request_id or request_id,
-            job_id=None,
-            body=None,
-        )
-        meter.answered += 1
-        meter.end()
-        headers = {"content-type": _JSON, "x-request-id": request_id, "openai-processing-ms": "0"}
-        return web.Response(body=b'{"id":"chatcmpl-' + request_id[4:].encode() + body, headers=headers)
-
-    def _prepare_instant(self, model: str) -> tuple[bytes, int]:
-        content = self.provider.settings.instant_answer or "A prebuilt answer of the simulator."
-        answer = Answer(content=content, finish_reason="stop", usage=_INSTANT_USAGE)
-        whole = streaming.plain(Heading(completion_id="", created=int(time.time()), model=model), answer)
-        rest = whole.removeprefix(b'{"id":"')
-        self._instant_bodies[model] = rest, self.provider.cost_nano_usd(model, _INSTANT_USAGE)
-        return self._instant_bodies[model]
+    async def _instant_or_chat(self, request: web.BaseRequest) -> web.StreamResponse:
+        instant = self._instant.answer(await request.read(), request.headers.get("x-client-request-id"))
+        return await self._counted(self._chat)(request) if instant is None else instant
 
     async def _arrival(self, request: web.BaseRequest) -> Arrival:
         headers = request.headers
@@ -322,30 +284,3 @@ async def _for_ever() -> None:
     """Wait until the client hangs up or the server stops, which both cancel."""
     with suppress(TimeoutError):
         await asyncio.Event().wait()
-
-
-def _texts(given: Json) -> list[str]:
-    match given:
-        case str() if given:
-            return [given]
-        case [*items] if all(isinstance(item, str) for item in items):
-            return [str(item) for item in items]
-        case [*items] if all(isinstance(item, int) for item in items):
-            return [" ".join(str(item) for item in items)]  # one text, given as token numbers
-    return []
-
-
-def _embedding_body(call: Call, texts: list[str], usage: Usage) -> bytes:
-    asked = call.body.get("dimensions")
-    dimensions = min(asked, _MOST_DIMENSIONS) if isinstance(asked, int) and asked > 0 else _MOST_DIMENSIONS
-    vectors = [embeddings.vector(text, dimensions) for text in texts]
-    packed = call.body.get("encoding_format") == "base64"
-    found = [embeddings.as_base64(values) if packed else values for values in vectors]
-    return orjson.dumps(
-        {
-            "object": "list",
-            "model": call.model,
-            "data": [{"object": "embedding", "index": index, "embedding": item} for index, item in enumerate(found)],
-            "usage": {"prompt_tokens": usage.input_tokens, "total_tokens": usage.input_tokens},
-        }
-    )

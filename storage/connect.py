@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -10,10 +9,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from storage.batches.batches import BatchTable
 from storage.batches.files import FileTable
 from storage.batches.stop_losses import StopLossTable
-from storage.database.engine import POOL_SIZE, open_engine, transaction
+from storage.database.engine import POOL_SIZE, open_engine
 from storage.database.leadership import Leadership
 from storage.database.listings import Listings, open_listings_engine
-from storage.database.statements import fetch
+from storage.database.statements import fetch_once
 from storage.dead_letters.reads import DeadLetterReads
 from storage.dead_letters.replays import ReplayTable
 from storage.dead_letters.writes import LetterTable
@@ -41,45 +40,43 @@ from storage.tenancy.token_estimates import EstimateTable
 from storage.tenancy.usage import UsageTable
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Storage:
     """All tables of Postgres. `holder` is the name under which this process holds leases."""
 
-    holder: str
-    jobs: JobTable
-    reads: Reads
-    due: DueTable
-    deaths: DeathTable
-    backlog: BacklogTable
-    controls: ControlTable
-    parked: ParkedTable
-    batches: BatchTable
-    files: FileTable
-    keys: KeyTable
-    dead_letters: DeadLetterReads
-    replay: ReplayTable
-    letters: LetterTable
-    deliveries: DeliveryTable
-    ledger: LedgerTable
-    seals: SealTable
-    config: ConfigTable
-    suspects: SuspectTable
-    suspense: SuspenseTable
-    estimates: EstimateTable
-    answers: AnswerReads
-    thresholds: ThresholdTable
-    waiting: WaitingReads
-    urgent: UrgentTable
-    usage: UsageTable
-    spend: SpendReads
-    stop_losses: StopLossTable
-    reprice: RepriceTable
-    engine: AsyncEngine
+    def __init__(self, engine: AsyncEngine, listings: Listings, *, holder: str, lease_seconds: float) -> None:
+        self.engine, self.holder = engine, holder
+        self.jobs = JobTable(engine, holder=holder, lease_seconds=lease_seconds)
+        self.reads = Reads(engine, listings)
+        self.due = DueTable(engine)
+        self.deaths = DeathTable(engine)
+        self.backlog = BacklogTable(engine)
+        self.controls = ControlTable(engine)
+        self.parked = ParkedTable(engine)
+        self.batches = BatchTable(engine, listings)
+        self.files = FileTable(engine, listings)
+        self.keys = KeyTable(engine)
+        self.dead_letters = DeadLetterReads(engine, listings)
+        self.replay = ReplayTable(engine, listings)
+        self.letters = LetterTable(engine)
+        self.deliveries = DeliveryTable(engine)
+        self.ledger = LedgerTable(engine)
+        self.seals = SealTable(engine)
+        self.config = ConfigTable(engine)
+        self.suspects = SuspectTable(engine)
+        self.suspense = SuspenseTable(engine, listings)
+        self.estimates = EstimateTable(engine)
+        self.answers = AnswerReads(engine)
+        self.thresholds = ThresholdTable(engine)
+        self.waiting = WaitingReads(engine)
+        self.urgent = UrgentTable(engine)
+        self.usage = UsageTable(engine)
+        self.spend = SpendReads(engine)
+        self.stop_losses = StopLossTable(engine)
+        self.reprice = RepriceTable(engine)
 
     async def now(self) -> datetime:
         """Postgres's clock, by which leases and wake-ups are judged. Raises PostgresUnavailable."""
-        async with transaction(self.engine) as connection:
-            [row] = await fetch(connection, "SELECT clock_timestamp() AS now", {})
+        [row] = await fetch_once(self.engine, "SELECT clock_timestamp() AS now")
         found: datetime = row["now"]
         return found
 
@@ -95,40 +92,8 @@ async def opened(
     """Open storage on this event loop. Connects at the first use, so Postgres may still be down."""
     engine = open_engine(database_url, application=application, pool_size=pool_size)
     listings_engine = open_listings_engine(database_url, application=application)
-    listings = Listings(listings_engine)
     try:
-        yield Storage(
-            holder=holder,
-            jobs=JobTable(engine, holder=holder, lease_seconds=lease_seconds),
-            reads=Reads(engine, listings),
-            due=DueTable(engine),
-            deaths=DeathTable(engine),
-            backlog=BacklogTable(engine),
-            controls=ControlTable(engine),
-            parked=ParkedTable(engine),
-            batches=BatchTable(engine, listings),
-            files=FileTable(engine, listings),
-            keys=KeyTable(engine),
-            dead_letters=DeadLetterReads(engine, listings),
-            replay=ReplayTable(engine, listings),
-            letters=LetterTable(engine),
-            deliveries=DeliveryTable(engine),
-            ledger=LedgerTable(engine),
-            seals=SealTable(engine),
-            config=ConfigTable(engine),
-            suspects=SuspectTable(engine),
-            suspense=SuspenseTable(engine, listings),
-            estimates=EstimateTable(engine),
-            answers=AnswerReads(engine),
-            thresholds=ThresholdTable(engine),
-            waiting=WaitingReads(engine),
-            urgent=UrgentTable(engine),
-            usage=UsageTable(engine),
-            spend=SpendReads(engine),
-            stop_losses=StopLossTable(engine),
-            reprice=RepriceTable(engine),
-            engine=engine,
-        )
+        yield Storage(engine, Listings(listings_engine), holder=holder, lease_seconds=lease_seconds)
     finally:
         await listings_engine.dispose()
         await engine.dispose()

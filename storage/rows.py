@@ -6,13 +6,11 @@ from schemas.accepted import Submission
 from schemas.admission import BudgetCounter, Grant
 from schemas.attempt import AttemptState, ClosedAttempt, OpenedAttempt, Unsettled
 from schemas.contract import OutputContract
-from schemas.ids import AttemptId, BatchId, JobId, TenantId
 from schemas.job import Job, NewJob, Target
 from schemas.jsons import JsonObject
-from schemas.lanes import Lane
 from schemas.money import NanoUsd, Price, Usage
-from schemas.states import JobState
 from storage.database.engine import dumps
+from storage.database.mapping import read_as, values_of
 from storage.database.statements import Row
 
 CHARACTERS_PER_TOKEN = 4
@@ -25,56 +23,17 @@ MOST_WORK_TOKENS = 10_000_000
 
 def job_from(row: Row) -> Job:
     """A job from a row of `jobs` joined with its body."""
-    return Job(
-        id=JobId(row["id"]),
-        tenant_id=TenantId(row["tenant_id"]),
-        lane=Lane(row["lane"]),
-        model=row["model"],
-        body=row["body"],
-        request_digest=row["request_digest"],
-        expires_at=row["expires_at"],
-        endpoint=row["endpoint"],
-        contract=contract_from(row["contract"]),
-        idempotency_key=row["idempotency_key"],
-        batch_id=BatchId(row["batch_id"]) if row["batch_id"] else None,
-        custom_id=row["custom_id"],
-        user=row["end_user"],
-        prompt=row["prompt"],
-        max_tries=row["max_tries"],
-        max_reprompts=row["max_reprompts"],
-        max_cost_nano_usd=row["max_cost_nano_usd"],
-        state=JobState(row["state"]),
-        generation=row["generation"],
-        fence=row["fence"],
-        tries=row["tries"],
-        created_at=row["created_at"],
-        spent_nano_usd=NanoUsd(row["spent_nano_usd"]),
-        waiting_since=row["waiting_since"],
-        wait_reason=row["wait_reason"],
-        in_suspense=bool(row.get("in_suspense")),
-    )
+    others = {"user": row["end_user"], "contract": contract_from(row["contract"])}
+    return read_as(Job, row, **others, in_suspense=bool(row.get("in_suspense")))
 
 
 def parameters_of(job: NewJob) -> JsonObject:
     """Column values of a new job."""
-    return {
-        "id": job.id,
-        "tenant_id": job.tenant_id,
-        "batch_id": job.batch_id,
-        "custom_id": job.custom_id,
-        "lane": job.lane.value,
-        "model": job.model,
-        "endpoint": job.endpoint,
+    body = dumps(job.body)
+    return values_of(job) | {
         "end_user": job.user,
-        "prompt": job.prompt,
-        "expires_at": job.expires_at,
-        "max_tries": job.max_tries,
-        "max_reprompts": job.max_reprompts,
-        "max_cost_nano_usd": job.max_cost_nano_usd,
-        "idempotency_key": job.idempotency_key,
-        "request_digest": job.request_digest,
         "contract": dumps(contract_json(job.contract)),
-        "body": (body := dumps(job.body)),
+        "body": body,
         "work_tokens": work_tokens(job.body, len(body or "")),
     }
 
@@ -90,13 +49,7 @@ def work_tokens(body: JsonObject, characters: int) -> int:
 
 def accepted_from(row: Row, *, repeated: bool) -> Submission:
     """A submission from a row of `jobs`."""
-    return Submission(
-        job_id=JobId(row["id"]),
-        state=JobState(row["state"]),
-        generation=row["generation"],
-        lane=Lane(row["lane"]),
-        repeated=repeated,
-    )
+    return read_as(Submission, row, job_id=row["id"], repeated=repeated)
 
 
 def contract_from(value: JsonObject | None) -> OutputContract | None:
@@ -128,21 +81,11 @@ def opened_parameters(opened: OpenedAttempt) -> JsonObject:
 
 def closed_parameters(closed: ClosedAttempt) -> JsonObject:
     """Column values of an attempt whose end is known."""
-    return {
-        "id": closed.id,
-        "state": closed.state.value,
-        "outcome": closed.outcome,
-        "cost_nano_usd": closed.cost_nano_usd,
+    return values_of(closed) | {
         "booked_nano_usd": closed.cost_nano_usd if closed.state is AttemptState.POSTED else None,
         "usage": dumps(_usage_json(closed.usage)),
         "reply": dumps(closed.reply),
         "error": dumps(closed.error),
-        "recovery": closed.recovery,
-        "complaint": closed.complaint,
-        "provider_request_id": closed.provider_request_id,
-        "latency_ms": closed.latency_ms,
-        "closed_at": closed.closed_at,
-        "tier": closed.tier,
         "price": None if closed.price is None else dumps(_price_json(closed.price)),
     }
 
@@ -170,11 +113,10 @@ def grant_from(row: Row) -> Grant:
 def opened_from(row: Row) -> OpenedAttempt:
     """An attempt as it was before its call."""
     price = row["price"]
-    return OpenedAttempt(
-        id=AttemptId(row["id"]),
-        job_id=JobId(row["job_id"]),
-        fence=row["fence"],
-        target=Target(account=row["account"], model=row["model"]),
+    return read_as(
+        OpenedAttempt,
+        row,
+        target=read_as(Target, row),
         grant=grant_from(row),
         price=Price(
             input_nano_usd=price["input"],
@@ -183,20 +125,12 @@ def opened_from(row: Row) -> OpenedAttempt:
             output_nano_usd=price["output"],
             source=price["source"],
         ),
-        request=row["request"],
-        opened_at=row["opened_at"],
     )
 
 
 def unsettled_from(row: Row) -> Unsettled:
     """An attempt of unknown cost."""
-    return Unsettled(
-        attempt_id=AttemptId(row["attempt_id"]),
-        job_id=JobId(row["job_id"]),
-        state=AttemptState(row["attempt_state"]),
-        grant=grant_from(row),
-        opened_at=row["opened_at"],
-    )
+    return read_as(Unsettled, row, state=AttemptState(row["attempt_state"]), grant=grant_from(row))
 
 
 def contract_json(contract: OutputContract | None) -> JsonObject | None:

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from schemas.accepted import Submission
 from schemas.ids import JobId
-from tasks.dispatch.publisher import Published
+from schemas.job import Published
 from tasks.intake.celery_messages import CallerMessage
 
 

@@ -18,7 +18,8 @@ from celery.exceptions import Reject
 
 from schemas.accepted import Submission
 from schemas.errors import InvalidRequest, PenstockError, ShareUsedUp, Unavailable
-from tasks.dispatch.publisher import RUN_TASK, Published
+from schemas.job import Published
+from tasks.dispatch.publisher import RUN_TASK
 from tasks.intake.celery_messages import CallerMessage, lane_of, run_slice
 from workers.broker.message_strategy import ETA_NOTE, SIZE_NOTE
 from workers.broker.worker_app import WorkerApp

@@ -34,7 +34,6 @@ from tasks.dispatch.celery_app import celery_app
 from tasks.dispatch.publisher import Publisher
 from tasks.dispatch.refill import dispatch
 from tasks.maintenance.items import Isolation
-from tasks.wiring.adapters import StoredBacklog
 from tests.support.outlet import Open
 
 WINDOW = 1_200
@@ -65,7 +64,7 @@ class Bench:
 
     def __init__(self, engine: AsyncEngine, redis_url: str) -> None:
         self.engine = engine
-        self.backlog = StoredBacklog(BacklogTable(engine))
+        self.backlog = BacklogTable(engine)
         self.app = celery_app(redis_url)
         self.publisher = Publisher(self.app)
         self.redis: Redis = Redis.from_url(redis_url)

@@ -7,20 +7,22 @@ of a large batch wait for every other.
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from schemas.batch import BatchTerms, RestedJob
 from schemas.control import Kind, Subject, Verb
-from schemas.ids import BatchId, FileId, JobId, TenantId
+from schemas.ids import BatchId, FileId, TenantId
 from schemas.jsons import JsonObject
 from schemas.lanes import Lane
 from schemas.money import NanoUsd
 from schemas.states import JobState
 from schemas.stop_loss import NO_STOP_LOSS, Phase, StopLoss
+from schemas.tenants import EVERY_LANE
 from storage.database.engine import dumps, transaction
-from storage.database.listings import Listings, cursor_moment
-from storage.database.statements import Row, by_bytes, fetch
+from storage.database.listings import Listings, page
+from storage.database.mapping import read_as
+from storage.database.statements import Row, by_bytes, fetch, fetch_once
 from storage.queue.controls import begin
 
 PAGE_JOBS = 500
@@ -96,15 +98,10 @@ REPLIES = "SELECT job_id, reply::text AS reply FROM job_results WHERE job_id = A
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class StoredBatch:
+class StoredBatch(BatchTerms):
     """A batch and its number of jobs by state."""
 
-    id: BatchId
-    tenant_id: TenantId
-    endpoint: str
-    lane: Lane
     completion_window: str
-    window_seconds: float
     input_file_id: FileId
     output_file_id: FileId | None
     error_file_id: FileId | None
@@ -115,23 +112,10 @@ class StoredBatch:
     created_at: datetime
     moments: dict[str, datetime | None]
     jobs_by_state: dict[JobState, int]
-    lanes: frozenset[Lane] | None = None
     stop_loss: StopLoss = NO_STOP_LOSS
     phase: Phase | None = None
     projected_nano_usd: NanoUsd | None = None
     stopped: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RestedRow:
-    """A terminal job of a batch, for a result file. `reply` is JSON text."""
-
-    job_id: JobId
-    custom_id: str
-    state: JobState
-    reply: str | None
-    dead_reason: str | None
-    message: str | None
 
 
 _MOMENTS = (
@@ -167,7 +151,8 @@ class BatchTable:
         lanes: frozenset[Lane] | None = None,
     ) -> StoredBatch:
         """Store a batch for upkeep to read its file. `lanes` are those its lines may name; None: its tenant's."""
-        rows = await self._rows(
+        rows = await fetch_once(
+            self._engine,
             CREATE,
             id=batch_id,
             tenant_id=tenant_id,
@@ -195,10 +180,8 @@ class BatchTable:
 
     async def newest(self, tenant_id: TenantId, *, after: BatchId | None, most: int) -> Sequence[StoredBatch]:
         """Batches of a tenant, newest first, after cursor `after`. Raises NotFound for another tenant's cursor."""
-        owner = {"tenant_id": tenant_id}
         async with self._listings.transaction(tenant_id) as connection:
-            at = await cursor_moment(connection, NEWEST_CURSOR, after, owner)
-            rows = await fetch(connection, NEWEST, owner | {"after": after, "after_at": at, "most": most})
+            rows = await page(connection, NEWEST, NEWEST_CURSOR, after=after, most=most, tenant_id=tenant_id)
             return await _counted(connection, rows)
 
     async def validating(self) -> Sequence[StoredBatch]:
@@ -219,11 +202,11 @@ class BatchTable:
 
     async def start(self, batch_id: BatchId, total: int) -> bool:
         """Set a batch to in_progress once all its jobs are stored."""
-        return bool(await self._rows(START, id=batch_id, total=total))
+        return bool(await fetch_once(self._engine, START, id=batch_id, total=total))
 
     async def finish(self, batch_id: BatchId, output: FileId | None, errors: FileId | None) -> bool:
         """Set the result files and the final status; False when another process did."""
-        return bool(await self._rows(FINISH, id=batch_id, output=output, errors=errors))
+        return bool(await fetch_once(self._engine, FINISH, id=batch_id, output=output, errors=errors))
 
     async def cancel(self, batch_id: BatchId, tenant_id: TenantId) -> bool:
         """Stop a batch: none of its jobs starts, running ones may finish, and upkeep cancels the rest."""
@@ -233,30 +216,30 @@ class BatchTable:
             await _cancel_jobs(connection, batch_id)
         return True
 
-    async def rested(self, batch_id: BatchId, *, completed: bool) -> AsyncIterator[RestedRow]:
+    async def rested(self, batch_id: BatchId, *, completed: bool) -> AsyncIterator[RestedJob]:
         """Completed jobs of a batch, or all its others, page by page with bounded bytes of replies.
 
         Call it when all jobs are terminal; it does not test that.
         """
         after = ""
         while True:
-            page = await self._rows(RESTED, id=batch_id, after=after, completed=completed, most=PAGE_JOBS)
+            page = await fetch_once(self._engine, RESTED, id=batch_id, after=after, completed=completed, most=PAGE_JOBS)
             async for row in self._with_replies(page) if completed else _without_replies(page):
                 yield row
             if len(page) < PAGE_JOBS:
                 return
             after = page[-1]["id"]
 
-    async def _with_replies(self, page: Sequence[Row]) -> AsyncIterator[RestedRow]:
+    async def _with_replies(self, page: Sequence[Row]) -> AsyncIterator[RestedJob]:
         rows = {row["id"]: row for row in page}
-        sizes = {row["job_id"]: row["bytes"] for row in await self._rows(REPLY_BYTES, ids=list(rows))}
+        sizes = {row["job_id"]: row["bytes"] for row in await fetch_once(self._engine, REPLY_BYTES, ids=list(rows))}
         for ids in by_bytes({name: sizes.get(name, 0) for name in rows}):
-            replies = {row["job_id"]: row["reply"] for row in await self._rows(REPLIES, ids=ids)}
+            replies = {row["job_id"]: row["reply"] for row in await fetch_once(self._engine, REPLIES, ids=ids)}
             for name in ids:
                 yield _rested_from(rows[name], replies.get(name))
 
     async def _fair(self, query: str) -> list[StoredBatch]:
-        rows = await self._rows(query, most=MOST_AT_ONCE, most_of_tenant=MOST_OF_TENANT)
+        rows = await fetch_once(self._engine, query, most=MOST_AT_ONCE, most_of_tenant=MOST_OF_TENANT)
         return [_batch_from(row, {}) for row in rows]
 
     async def _fail(self, batch_id: BatchId, errors: Sequence[JsonObject], statuses: Sequence[str]) -> bool:
@@ -265,10 +248,6 @@ class BatchTable:
             failed = await fetch(connection, FAIL, terms)
             await _cancel_jobs(connection, batch_id)
         return bool(failed)
-
-    async def _rows(self, query: str, **parameters: Any) -> Sequence[Row]:  # noqa: ANN401 - bind values
-        async with transaction(self._engine) as connection:
-            return await fetch(connection, query, parameters)
 
 
 async def _counted(connection: AsyncConnection, rows: Sequence[Row]) -> list[StoredBatch]:
@@ -284,44 +263,22 @@ async def _cancel_jobs(connection: AsyncConnection, batch_id: BatchId) -> None:
 
 
 def _batch_from(row: Row, jobs_by_state: dict[JobState, int]) -> StoredBatch:
-    return StoredBatch(
-        id=BatchId(row["id"]),
-        tenant_id=TenantId(row["tenant_id"]),
-        endpoint=row["endpoint"],
-        lane=Lane(row["lane"]),
-        completion_window=row["completion_window"],
-        window_seconds=row["window_seconds"],
-        input_file_id=FileId(row["input_file_id"]),
-        output_file_id=row["output_file_id"],
-        error_file_id=row["error_file_id"],
-        status=row["status"],
+    stop_loss = read_as(StopLoss, row)
+    return read_as(
+        StoredBatch,
+        row,
         errors=row["errors"] or [],
-        metadata=row["metadata"],
-        total=row["total"],
-        created_at=row["created_at"],
         moments={name: row[name] for name in _MOMENTS},
         jobs_by_state=jobs_by_state,
-        lanes=None if row["lanes"] is None else frozenset(map(Lane, row["lanes"])),
-        stop_loss=StopLoss(
-            max_cost_nano_usd=row["max_cost_nano_usd"], max_error_rate=row["max_error_rate"], canary=row["canary"]
-        ),
-        phase=Phase(row["phase"]) if row["phase"] else None,
-        projected_nano_usd=row["projected_nano_usd"],
-        stopped=row["stopped"],
+        lanes=EVERY_LANE if row["lanes"] is None else frozenset(map(Lane, row["lanes"])),
+        stop_loss=stop_loss,
     )
 
 
-async def _without_replies(page: Sequence[Row]) -> AsyncIterator[RestedRow]:
+async def _without_replies(page: Sequence[Row]) -> AsyncIterator[RestedJob]:
     for row in page:
         yield _rested_from(row, None)
 
 
-def _rested_from(row: Row, reply: str | None) -> RestedRow:
-    return RestedRow(
-        job_id=JobId(row["id"]),
-        custom_id=row["custom_id"],
-        state=JobState(row["state"]),
-        reply=reply,
-        dead_reason=row["dead_reason"],
-        message=row["message"],
-    )
+def _rested_from(row: Row, reply: str | None) -> RestedJob:
+    return read_as(RestedJob, row, job_id=row["id"], reply=reply)

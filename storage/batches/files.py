@@ -11,8 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.ids import FileId, TenantId
 from storage.database.engine import transaction
-from storage.database.listings import Listings, cursor_moment
-from storage.database.statements import Row, fetch, run
+from storage.database.listings import Listings, page
+from storage.database.mapping import read_as
+from storage.database.statements import fetch, fetch_once, run
 
 CHUNK_BYTES = 1_000_000
 LONGEST_UPLOAD_SECONDS = 24 * 3600.0
@@ -87,25 +88,22 @@ class FileTable:
         except BaseException:
             await self.delete(file_id, tenant_id)
             raise
-        async with transaction(self._engine) as connection:
-            [row] = await fetch(connection, COMPLETE, {"id": file_id, "bytes": size})
-        return _file_from(row)
+        [row] = await fetch_once(self._engine, COMPLETE, id=file_id, bytes=size)
+        return read_as(StoredFile, row)
 
     async def find(self, file_id: FileId, tenant_id: TenantId) -> StoredFile | None:
         """A complete file of this tenant."""
-        async with transaction(self._engine) as connection:
-            rows = await fetch(connection, FIND, {"id": file_id, "tenant_id": tenant_id})
-        return _file_from(rows[0]) if rows else None
+        rows = await fetch_once(self._engine, FIND, id=file_id, tenant_id=tenant_id)
+        return read_as(StoredFile, rows[0]) if rows else None
 
     async def newest(
         self, tenant_id: TenantId, *, after: FileId | None = None, most: int = 100, purpose: str | None = None
     ) -> Sequence[StoredFile]:
         """Files of a tenant, newest first, after cursor `after`. Raises NotFound for another tenant's cursor."""
-        owner = {"tenant_id": tenant_id}
+        terms = {"tenant_id": tenant_id, "purpose": purpose}
         async with self._listings.transaction(tenant_id) as connection:
-            at = await cursor_moment(connection, NEWEST_CURSOR, after, owner)
-            terms = owner | {"after": after, "after_at": at, "most": most, "purpose": purpose}
-            return [_file_from(row) for row in await fetch(connection, NEWEST, terms)]
+            rows = await page(connection, NEWEST, NEWEST_CURSOR, after=after, most=most, **terms)
+        return [read_as(StoredFile, row) for row in rows]
 
     async def content(self, file_id: FileId) -> AsyncIterator[bytes]:
         """The bytes of a file, chunk by chunk; no transaction stays open between two."""
@@ -135,14 +133,11 @@ class FileTable:
 
     async def delete(self, file_id: FileId, tenant_id: TenantId | None) -> bool:
         """Delete a file and its bytes; False where there is none."""
-        async with transaction(self._engine) as connection:
-            return bool(await fetch(connection, DELETE, {"id": file_id, "tenant_id": tenant_id}))
+        return bool(await fetch_once(self._engine, DELETE, id=file_id, tenant_id=tenant_id))
 
     async def prune(self) -> int:
         """Delete expired files and aborted uploads; returns how many."""
-        terms = {"upload_seconds": LONGEST_UPLOAD_SECONDS, "most": PRUNED_PER_ROUND}
-        async with transaction(self._engine) as connection:
-            return len(await fetch(connection, PRUNE, terms))
+        return len(await fetch_once(self._engine, PRUNE, upload_seconds=LONGEST_UPLOAD_SECONDS, most=PRUNED_PER_ROUND))
 
     async def _append_all(self, file_id: FileId, parts: AsyncIterator[bytes]) -> int:
         size, seq, waiting = 0, 0, bytearray()
@@ -160,15 +155,3 @@ class FileTable:
     async def _append(self, file_id: FileId, seq: int, data: bytes) -> None:
         async with transaction(self._engine) as connection:
             await run(connection, APPEND, {"id": file_id, "seq": seq, "data": data})
-
-
-def _file_from(row: Row) -> StoredFile:
-    return StoredFile(
-        id=FileId(row["id"]),
-        tenant_id=TenantId(row["tenant_id"]),
-        filename=row["filename"],
-        purpose=row["purpose"],
-        bytes=row["bytes"],
-        created_at=row["created_at"],
-        expires_at=row["expires_at"],
-    )

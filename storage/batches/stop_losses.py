@@ -4,18 +4,16 @@ Invariant: a held job is `waiting` with the reason `canary` and no time to wake,
 its deadline ends the wait. A release is one bounded round; the phase changes when a round finds no more jobs.
 """
 
-from collections.abc import Sequence
-from typing import Any
-
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.control import Kind, Subject, Verb
 from schemas.ids import BatchId, TenantId
 from schemas.money import NanoUsd
-from schemas.stop_loss import Phase, StopLoss, Tally
+from schemas.stop_loss import StopLoss, Tally, Watched
 from storage.database.engine import dumps, transaction
+from storage.database.mapping import read_as
 from storage.database.notify import ring
-from storage.database.statements import Row, fetch
+from storage.database.statements import Row, fetch, fetch_once
 from storage.queue.controls import begin
 
 MOST_WATCHED = 100
@@ -34,7 +32,7 @@ FROM (
         count(*) FILTER (WHERE j.state IN ('queued', 'running')
             OR (j.state = 'waiting' AND j.wait_reason IS DISTINCT FROM 'canary')) AS alive,
         count(*) FILTER (WHERE j.state = 'waiting' AND j.wait_reason = 'canary') AS held,
-        COALESCE(sum(j.spent_nano_usd), 0)::bigint AS spent
+        COALESCE(sum(j.spent_nano_usd), 0)::bigint AS spent_nano_usd
     FROM jobs j WHERE j.batch_id = b.id
 ) t
 ORDER BY b.place, b.created_at
@@ -81,9 +79,9 @@ class StopLossTable:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
-    async def watched(self, most: int = MOST_WATCHED) -> list[tuple[BatchId, StopLoss, Phase, Tally]]:
+    async def watched(self, most: int = MOST_WATCHED) -> list[Watched]:
         """Batches in progress with a stop-loss, the oldest of each tenant first, with current counts."""
-        return [_watched(row) for row in await self._rows(WATCHED, most=most)]
+        return [_watched(row) for row in await fetch_once(self._engine, WATCHED, most=most)]
 
     async def stop(self, batch_id: BatchId, reason: str) -> bool:
         """Cancel jobs that have not begun, and store the reason; upkeep cancels what the first round left."""
@@ -96,11 +94,11 @@ class StopLossTable:
 
     async def hold(self, batch_id: BatchId, projected: NanoUsd) -> bool:
         """Hold the batch after its canary until it may proceed; False where it is in another phase."""
-        return bool(await self._rows(HOLD, id=batch_id, projected=projected))
+        return bool(await fetch_once(self._engine, HOLD, id=batch_id, projected=projected))
 
     async def proceed(self, batch_id: BatchId, tenant_id: TenantId) -> bool:
         """Release the batch after its canary, or during it; False in any other phase."""
-        return bool(await self._rows(PROCEED, id=batch_id, tenant_id=tenant_id))
+        return bool(await fetch_once(self._engine, PROCEED, id=batch_id, tenant_id=tenant_id))
 
     async def release(self, batch_id: BatchId, projected: NanoUsd | None, most: int = MOST_PER_ROUND) -> int:
         """Queue one round of held jobs; returns how many."""
@@ -113,21 +111,6 @@ class StopLossTable:
             await ring(connection)
         return len(released)
 
-    async def _rows(self, query: str, **parameters: Any) -> Sequence[Row]:  # noqa: ANN401 - bind values
-        async with transaction(self._engine) as connection:
-            return await fetch(connection, query, parameters)
 
-
-def _watched(row: Row) -> tuple[BatchId, StopLoss, Phase, Tally]:
-    terms = StopLoss(
-        max_cost_nano_usd=row["max_cost_nano_usd"], max_error_rate=row["max_error_rate"], canary=row["canary"]
-    )
-    tally = Tally(
-        total=row["total"],
-        completed=row["completed"],
-        failed=row["failed"],
-        alive=row["alive"],
-        held=row["held"],
-        spent_nano_usd=NanoUsd(row["spent"]),
-    )
-    return BatchId(row["id"]), terms, Phase(row["phase"]), tally
+def _watched(row: Row) -> Watched:
+    return read_as(Watched, row, batch_id=row["id"], terms=read_as(StopLoss, row), tally=read_as(Tally, row))

@@ -3,7 +3,7 @@
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from storage.database.engine import transaction
-from storage.database.statements import fetch
+from storage.database.statements import fetch, fetch_once
 
 LEADER_LEASE_SECONDS = 5.0
 
@@ -32,8 +32,7 @@ class Leadership:
 
     async def lead(self) -> bool:
         """Take or renew the lease; False while another process's lease runs."""
-        async with transaction(self._engine) as connection:
-            return bool(await fetch(connection, LEAD, {**self._terms, "lease_seconds": self._lease_seconds}))
+        return bool(await fetch_once(self._engine, LEAD, **self._terms, lease_seconds=self._lease_seconds))
 
     async def resign(self) -> None:
         """Let the next candidate lead at once."""

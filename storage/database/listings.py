@@ -5,9 +5,8 @@ connections, and one tenant cannot take all of the tenants' part.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -17,7 +16,7 @@ from schemas.errors import ListingsBusy, ListingTooSlow, NotFound, PostgresBusy,
 from schemas.ids import TenantId
 from schemas.permits import TenantPermits
 from storage.database.engine import open_engine, transaction
-from storage.database.statements import fetch
+from storage.database.statements import Row, fetch
 
 LISTING_CONNECTIONS = 3
 """Concurrent listings of tenants per process. Most take a millisecond; slow ones delay only each other."""
@@ -91,17 +90,23 @@ class Listings:
             raise
 
 
-async def cursor_moment(
-    connection: AsyncConnection, query: str, after: str | None, owner: Mapping[str, Any]
-) -> datetime | None:
-    """The sort time of cursor `after`, which `query` finds among the rows of `owner`; None without a cursor.
+async def page(
+    connection: AsyncConnection,
+    query: str,
+    cursor_query: str,
+    *,
+    after: str | None,
+    most: int,
+    **terms: Any,  # noqa: ANN401 - bind values
+) -> Sequence[Row]:
+    """At most `most` rows of a listing, after cursor `after`, whose sort time `cursor_query` finds under these terms.
 
     Raises NotFound for a cursor that does not exist or belongs to another owner.
     """
-    if after is None:
-        return None
-    rows = await fetch(connection, query, {"after": after, **owner})
-    moment: datetime | None = rows[0]["at"] if rows else None
-    if moment is None:
-        raise NotFound(f"There is nothing with the id '{after}' in this listing.", param="after")
-    return moment
+    after_at: Any = None
+    if after is not None:
+        rows = await fetch(connection, cursor_query, {"after": after, **terms})
+        after_at = rows[0]["at"] if rows else None
+        if after_at is None:
+            raise NotFound(f"There is nothing with the id '{after}' in this listing.", param="after")
+    return await fetch(connection, query, {"after": after, "after_at": after_at, "most": most, **terms})

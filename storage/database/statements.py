@@ -5,7 +5,9 @@ from functools import lru_cache
 from typing import Any, TypeVar
 
 from sqlalchemy import TextClause, text
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from storage.database.engine import transaction
 
 Item = TypeVar("Item")
 
@@ -39,6 +41,12 @@ async def fetch(connection: AsyncConnection, query: str, parameters: Mapping[str
     """All rows of a query, by column name."""
     result = await connection.execute(_parsed(query), dict(parameters))
     return result.mappings().all()
+
+
+async def fetch_once(engine: AsyncEngine, query: str, **parameters: Any) -> Sequence[Row]:  # noqa: ANN401 - bind values
+    """All rows of a query that is a transaction of its own. Raises PostgresUnavailable."""
+    async with transaction(engine) as connection:
+        return await fetch(connection, query, parameters)
 
 
 async def run(connection: AsyncConnection, query: str, parameters: Mapping[str, Any]) -> None:

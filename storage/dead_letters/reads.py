@@ -5,12 +5,12 @@ their own. Groups read every letter once, by the index `jobs_dead_by_cause` wher
 letters take less than a second (`bench/store/dead_letters.py`).
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.ids import BatchId, JobId, TenantId
 from schemas.jsons import JsonObject
@@ -18,8 +18,9 @@ from schemas.lanes import Lane
 from schemas.money import NanoUsd
 from schemas.replay import DeadLetters
 from storage.database.engine import transaction
-from storage.database.listings import Listings, cursor_moment
-from storage.database.statements import Row, by_bytes, fetch
+from storage.database.listings import Listings, page
+from storage.database.mapping import read_as, values_of
+from storage.database.statements import Row, by_bytes, fetch, fetch_once
 from storage.jobs.attempt_reads import AttemptView, attempt_text
 
 MOST_GROUPS = 1_000
@@ -51,8 +52,8 @@ EACH_TENANT = "(SELECT id FROM tenants WHERE CAST(:tenant_id AS text) IS NULL OR
 NEWEST = f"""
 SELECT p.*, (SELECT count(*) FROM attempts a WHERE a.job_id = p.id) AS attempts
 FROM {EACH_TENANT} t CROSS JOIN LATERAL (
-    SELECT j.id, j.tenant_id, j.batch_id, j.custom_id, j.lane, j.model, j.prompt, j.dead_reason, j.fingerprint, j.cause,
-        j.message, j.tries, j.spent_nano_usd, j.created_at, j.rested_at
+    SELECT j.id, j.tenant_id, j.batch_id, j.custom_id, j.lane, j.model, j.prompt, j.dead_reason AS reason,
+        j.fingerprint, j.cause, j.message, j.tries, j.spent_nano_usd, j.created_at, j.rested_at
     FROM jobs j
     WHERE j.tenant_id = t.id AND {MEANT}
       AND (CAST(:after AS text) IS NULL
@@ -77,7 +78,7 @@ WITH counted AS MATERIALIZED (
     FROM jobs j WHERE {MEANT} AND {OF_TENANT}
     GROUP BY j.fingerprint ORDER BY jobs DESC, j.fingerprint LIMIT :most
 )
-SELECT c.*, e.dead_reason, e.cause, e.model FROM counted c JOIN jobs e ON e.id = c.example COLLATE "default"
+SELECT c.*, e.dead_reason AS reason, e.cause, e.model FROM counted c JOIN jobs e ON e.id = c.example COLLATE "default"
 ORDER BY c.jobs DESC, c.fingerprint
 """  # noqa: S608 - the same
 
@@ -88,7 +89,7 @@ SELECT b.job_id, octet_length(b.body::text) + COALESCE((
 FROM job_bodies b WHERE b.job_id = ANY(CAST(:ids AS text[]))
 """
 WHOLE = """
-SELECT j.id, j.endpoint, j.end_user, j.contract, j.max_tries, j.max_reprompts, j.max_cost_nano_usd,
+SELECT j.id, j.endpoint, j.end_user AS "user", j.contract, j.max_tries, j.max_reprompts, j.max_cost_nano_usd,
     b.body::text AS body
 FROM jobs j JOIN job_bodies b ON b.job_id = j.id WHERE j.id = ANY(CAST(:ids AS text[]))
 """
@@ -166,18 +167,18 @@ class DeadLetterReads:
     ) -> Sequence[DeadLetterView]:
         """The latest dead first, after cursor `after`. Raises NotFound for another owner's cursor."""
         async with self._listings.transaction(which.tenant_id) as connection:
-            at = await cursor_moment(connection, NEWEST_CURSOR, after, {"tenant_id": which.tenant_id})
-            return await _page(connection, which, after, at, most)
+            rows = await page(connection, NEWEST, NEWEST_CURSOR, after=after, most=most, **conditions(which))
+        return [read_as(DeadLetterView, row) for row in rows]
 
     async def groups(self, which: DeadLetters) -> Sequence[DeadLetterGroup]:
         """Groups by cause, the most frequent first."""
         async with self._listings.transaction(which.tenant_id) as connection:
             rows = await fetch(connection, GROUPS, conditions(which) | {"most": MOST_GROUPS})
-        return [_group(row) for row in rows]
+        return [read_as(DeadLetterGroup, row) for row in rows]
 
     async def count(self, which: DeadLetters) -> int:
         """The number of these dead letters."""
-        [row] = await self._rows(COUNT, conditions(which))
+        [row] = await fetch_once(self._engine, COUNT, **conditions(which))
         return int(row["jobs"])
 
     async def whole(self, which: DeadLetters, *, attempts: bool = True) -> AsyncIterator[WholeLetter]:
@@ -186,17 +187,18 @@ class DeadLetterReads:
         while page := await self._next(which, last):
             last = page[-1]
             letters = {letter.id: letter for letter in page}
-            rows = await self._rows(SIZES, {"ids": list(letters), "attempts": attempts})
+            rows = await fetch_once(self._engine, SIZES, ids=list(letters), attempts=attempts)
             sizes = {row["job_id"]: row["bytes"] for row in rows}
             for ids in by_bytes({letter.id: sizes[letter.id] for letter in page if letter.id in sizes}):
                 is_cut = sizes[ids[0]] > MAX_LETTER_BYTES
                 for row, own in await self._texts(ids, attempts=attempts, content=not is_cut):
-                    yield _whole(letters[row["id"]], row, own, is_cut=is_cut)
+                    yield read_as(WholeLetter, row, letter=letters[row["id"]], attempts=own, is_cut=is_cut)
 
     async def _next(self, which: DeadLetters, last: DeadLetterView | None) -> Sequence[DeadLetterView]:
-        async with transaction(self._engine) as connection:
-            after, after_at = (None, None) if last is None else (last.id, last.rested_at)
-            return await _page(connection, which, after, after_at, PAGE_LETTERS)
+        after, after_at = (None, None) if last is None else (last.id, last.rested_at)
+        place = {"after": after, "after_at": after_at, "most": PAGE_LETTERS}
+        rows = await fetch_once(self._engine, NEWEST, **conditions(which), **place)
+        return [read_as(DeadLetterView, row) for row in rows]
 
     async def _texts(
         self, ids: Sequence[str], *, attempts: bool, content: bool
@@ -208,77 +210,7 @@ class DeadLetterReads:
         views = [(part["job_id"], attempt_text(part)) for part in parts]
         return [(rows[name], tuple(view for of, view in views if of == name)) for name in ids if name in rows]
 
-    async def _rows(self, query: str, parameters: Mapping[str, Any]) -> Sequence[Row]:
-        async with transaction(self._engine) as connection:
-            return await fetch(connection, query, parameters)
-
-
-async def _page(
-    connection: AsyncConnection, which: DeadLetters, after: JobId | None, after_at: datetime | None, most: int
-) -> list[DeadLetterView]:
-    page = {"after": after, "after_at": after_at, "most": most}
-    return [_view(row) for row in await fetch(connection, NEWEST, conditions(which) | page)]
-
 
 def conditions(which: DeadLetters) -> dict[str, Any]:
     """Bind values of `MEANT` and of the tenant."""
-    return {
-        "tenant_id": which.tenant_id,
-        "ids": None if which.ids is None else list(which.ids),
-        "reason": which.reason.value if which.reason else None,
-        "fingerprint": which.fingerprint,
-        "batch_id": which.batch_id,
-        "model": which.model,
-        "prompt": which.prompt,
-        "since_at": which.since_at,
-        "until_at": which.until_at,
-    }
-
-
-def _view(row: Row) -> DeadLetterView:
-    return DeadLetterView(
-        id=JobId(row["id"]),
-        tenant_id=TenantId(row["tenant_id"]),
-        batch_id=row["batch_id"],
-        custom_id=row["custom_id"],
-        lane=Lane(row["lane"]),
-        model=row["model"],
-        prompt=row["prompt"],
-        reason=row["dead_reason"],
-        fingerprint=row["fingerprint"],
-        cause=row["cause"],
-        message=row["message"],
-        tries=row["tries"],
-        attempts=row["attempts"],
-        spent_nano_usd=NanoUsd(row["spent_nano_usd"]),
-        created_at=row["created_at"],
-        rested_at=row["rested_at"],
-    )
-
-
-def _group(row: Row) -> DeadLetterGroup:
-    return DeadLetterGroup(
-        fingerprint=row["fingerprint"],
-        reason=row["dead_reason"],
-        cause=row["cause"],
-        jobs=row["jobs"],
-        example=JobId(row["example"]),
-        model=row["model"],
-        latest_at=row["latest_at"],
-        spent_nano_usd=NanoUsd(row["spent_nano_usd"]),
-    )
-
-
-def _whole(letter: DeadLetterView, row: Row, attempts: tuple[AttemptView, ...], *, is_cut: bool) -> WholeLetter:
-    return WholeLetter(
-        letter=letter,
-        body=row["body"],
-        endpoint=row["endpoint"],
-        user=row["end_user"],
-        contract=row["contract"],
-        max_tries=row["max_tries"],
-        max_reprompts=row["max_reprompts"],
-        max_cost_nano_usd=row["max_cost_nano_usd"],
-        attempts=attempts,
-        is_cut=is_cut,
-    )
+    return values_of(which) | {"ids": None if which.ids is None else list(which.ids)}

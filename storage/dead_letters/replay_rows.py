@@ -4,11 +4,12 @@ from dataclasses import asdict
 from datetime import datetime
 
 from schemas.decision import DeadReason
-from schemas.ids import BatchId, JobId, ReplayId, TenantId
+from schemas.ids import BatchId, JobId, TenantId
 from schemas.jsons import JsonObject
 from schemas.lanes import Lane
-from schemas.replay import DeadLetters, NewReplay, Patch, PatchedJob, Replay, ReplayState
+from schemas.replay import DeadLetters, NewReplay, Patch, PatchedJob, Replay
 from storage.database.engine import dumps
+from storage.database.mapping import read_as
 from storage.database.statements import Row
 from storage.rows import contract_from, contract_json
 
@@ -29,26 +30,7 @@ def replay_parameters(replay: NewReplay) -> JsonObject:
 
 def replay_from(row: Row) -> Replay:
     """A replay from its row, with the number of letters that it may move now."""
-    return Replay(
-        id=ReplayId(row["id"]),
-        tenant_id=TenantId(row["tenant_id"]) if row["tenant_id"] else None,
-        which=_filter_from(row["filter"]),
-        patch=_patch_from(row["patch"]),
-        canary=row["canary"],
-        threshold=row["threshold"],
-        per_second=row["per_second"],
-        idempotency_key=row["idempotency_key"],
-        state=ReplayState(row["state"]),
-        detail=row["detail"],
-        version=row["version"],
-        total=row["total"],
-        replayed=row["replayed"],
-        refused=row["refused"],
-        cursor_at=row["cursor_at"],
-        allowed=row["allowed"],
-        created_at=row["created_at"],
-        finished_at=row["finished_at"],
-    )
+    return read_as(Replay, row, which=_filter_from(row["filter"]), patch=_patch_from(row["patch"]))
 
 
 def mended_parameters(patched_job: PatchedJob) -> JsonObject:

@@ -7,30 +7,25 @@ digest is marked: it neither gives nor gets a cached answer of the original.
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
-from typing import Any
 
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.errors import IdempotencyConflict
 from schemas.ids import JobId, ReplayId, TenantId
-from schemas.jsons import JsonObject
 from schemas.replay import DeadBody, NewReplay, PatchedJob, Refused, Replay, ReplayOutcomes, ReplayState
 from storage.database.engine import transaction
-from storage.database.listings import Listings, cursor_moment
-from storage.database.notify import ring
-from storage.database.statements import Row, by_bytes, columns, fetch, run
+from storage.database.listings import Listings, page
+from storage.database.mapping import read_as
+from storage.database.statements import by_bytes, fetch, fetch_once, run
 from storage.dead_letters.reads import COUNT, EACH_TENANT, MEANT, conditions
-from storage.dead_letters.replay_rows import mended_parameters, replay_from, replay_parameters
-
-BURST_SECONDS = 1.0
-"""How much a delayed replay may catch up on at once, in seconds of its rate."""
+from storage.dead_letters.replay_rounds import BURST_SECONDS, move
+from storage.dead_letters.replay_rows import replay_from, replay_parameters
 
 MOST_REFUSALS_SHOWN = 20
 
-ALLOWED = """
+ALLOWED = f"""
     CASE WHEN r.per_second IS NULL THEN 2147483647
-         ELSE LEAST(GREATEST(1, r.per_second * :burst_seconds),
+         ELSE LEAST(GREATEST(1, r.per_second * {BURST_SECONDS}),
                     r.per_second * extract(epoch FROM clock_timestamp() - r.paced_at))::numeric END
 """
 
@@ -76,59 +71,6 @@ BODY_BYTES = """
 SELECT job_id, octet_length(body::text) AS bytes FROM job_bodies WHERE job_id = ANY(CAST(:ids AS text[]))
 """
 BODIES = "SELECT job_id, body FROM job_bodies WHERE job_id = ANY(CAST(:ids AS text[]))"
-
-STEP = """
-UPDATE replays r SET version = version + 1, cursor_at = :cursor_at
-WHERE r.id = :id AND r.version = :version AND r.state IN ('canary', 'running')
-RETURNING r.id
-"""
-
-MOVE = """
-WITH given AS (
-    SELECT * FROM unnest(CAST(:id AS text[]), CAST(:generation AS int[]), CAST(:model AS text[]),
-        CAST(:contract AS text[]), CAST(:body AS text[])) AS g (id, generation, model, contract, body)
-), locked AS (
-    SELECT j.id FROM jobs j JOIN given g ON j.id = g.id
-    WHERE j.state = 'dead' AND j.discarded_at IS NULL AND j.generation = g.generation
-    ORDER BY j.id FOR NO KEY UPDATE OF j
-), moved AS (
-    UPDATE jobs j SET state = 'queued', generation = j.generation + 1, tries = 0, deaths = 0, dead_reason = NULL,
-        message = NULL, fingerprint = NULL, cause = NULL, dead_nano_usd = NULL, rested_at = NULL,
-        dispatched_at = NULL, wake_at = NULL, synchronous = false,
-        model = COALESCE(g.model, j.model), contract = COALESCE(g.contract::json, j.contract),
-        lane = COALESCE(CAST(:lane AS text), j.lane),
-        request_digest = CASE WHEN g.body IS NULL THEN j.request_digest
-            ELSE 'patched:' || CAST(:replay_id AS text) || ':' || j.request_digest END,
-        expires_at = clock_timestamp() + make_interval(secs => :deadline_seconds),
-        max_cost_nano_usd = COALESCE(CAST(:max_cost_nano_usd AS bigint), j.max_cost_nano_usd)
-    FROM locked l JOIN given g ON g.id = l.id
-    WHERE j.id = l.id AND j.state = 'dead' AND j.generation = g.generation
-    RETURNING j.id, j.generation
-), bodies AS (
-    UPDATE job_bodies b SET body = g.body::json
-    FROM given g JOIN moved ON moved.id = g.id WHERE b.job_id = g.id AND g.body IS NOT NULL
-), noted AS (
-    INSERT INTO replay_jobs (replay_id, job_id, generation, canary)
-    SELECT :replay_id, id, generation, :canary FROM moved
-)
-SELECT id FROM moved
-"""
-
-REFUSE = """
-INSERT INTO replay_jobs (replay_id, job_id, generation, refusal)
-SELECT :replay_id, g.id, g.generation, g.why
-FROM unnest(CAST(:id AS text[]), CAST(:generation AS int[]), CAST(:why AS text[])) AS g (id, generation, why)
-ON CONFLICT DO NOTHING
-"""
-
-NOTE = """
-UPDATE replays r SET replayed = replayed + :moved, refused = refused + :refused,
-    state = CASE WHEN state = 'canary' AND (replayed + :moved >= canary) THEN 'judging' ELSE state END,
-    paced_at = CASE WHEN per_second IS NULL THEN paced_at
-        ELSE GREATEST(paced_at + make_interval(secs => :moved / per_second),
-                      clock_timestamp() - make_interval(secs => GREATEST(:burst_seconds, 1 / per_second))) END
-WHERE id = :id
-"""
 
 ENTER = """
 UPDATE replays r SET state = :state, detail = COALESCE(CAST(:detail AS text), detail),
@@ -182,7 +124,7 @@ class ReplayTable:
     async def create(self, replay: NewReplay) -> Replay:
         """Store a replay, idempotently by (tenant, key). Raises IdempotencyConflict for another one under the key."""
         given = replay_parameters(replay)
-        owner = {"owner_id": given.pop("tenant_id"), "burst_seconds": BURST_SECONDS}
+        owner = {"owner_id": given.pop("tenant_id")}
         async with transaction(self._engine) as connection:
             await run(connection, INSERT, conditions(replay.which) | owner | given)
             found = await fetch(connection, FIND, {"id": replay.id} | owner)
@@ -193,21 +135,18 @@ class ReplayTable:
 
     async def find(self, replay_id: ReplayId, tenant_scope: TenantId | None) -> Replay | None:
         """A replay of this tenant; None is the operator, who sees all tenants."""
-        rows = await self._rows(FIND, {"id": replay_id, "owner_id": tenant_scope})
+        rows = await fetch_once(self._engine, FIND, id=replay_id, owner_id=tenant_scope)
         return replay_from(rows[0]) if rows else None
 
     async def newest(self, tenant_scope: TenantId | None, *, after: ReplayId | None, most: int) -> Sequence[Replay]:
         """Replays of this tenant, newest first. Raises NotFound for another owner's cursor."""
-        owner = {"owner_id": tenant_scope}
         async with self._listings.transaction(tenant_scope) as connection:
-            at = await cursor_moment(connection, NEWEST_CURSOR, after, owner)
-            page = {"after": after, "after_at": at, "most": most, "burst_seconds": BURST_SECONDS}
-            rows = await fetch(connection, NEWEST, owner | page)
+            rows = await page(connection, NEWEST, NEWEST_CURSOR, after=after, most=most, owner_id=tenant_scope)
         return [replay_from(row) for row in rows]
 
     async def under_way(self) -> dict[ReplayId, str]:
         """Unfinished replays, oldest first: replay id -> tenant; '' is the operator."""
-        return {ReplayId(row["id"]): row["owner"] for row in await self._rows(UNDER_WAY, {})}
+        return {ReplayId(row["id"]): row["owner"] for row in await fetch_once(self._engine, UNDER_WAY)}
 
     async def next(self, replay: Replay, most: int) -> Sequence[DeadBody]:
         """The next letters of a replay, the longest dead first, with bodies where its patch changes them.
@@ -215,54 +154,45 @@ class ReplayTable:
         Large bodies make them fewer.
         """
         terms = {"replay_id": replay.id, "before_at": replay.created_at, "cursor_at": replay.cursor_at, "most": most}
-        rows = await self._rows(NEXT, conditions(replay.which) | terms)
+        rows = await fetch_once(self._engine, NEXT, **conditions(replay.which), **terms)
         if not replay.patch.changes_bodies or not rows:
-            return [_letter(row, None) for row in rows]
+            return [read_as(DeadBody, row, body=None) for row in rows]
         ids = [row["id"] for row in rows]
-        sizes = {row["job_id"]: row["bytes"] for row in await self._rows(BODY_BYTES, {"ids": ids})}
+        sizes = {row["job_id"]: row["bytes"] for row in await fetch_once(self._engine, BODY_BYTES, ids=ids)}
         first = set(next(by_bytes({name: sizes.get(name, 0) for name in ids})))
-        bodies = {row["job_id"]: row["body"] for row in await self._rows(BODIES, {"ids": list(first)})}
-        return [_letter(row, bodies.get(row["id"])) for row in rows if row["id"] in first]
+        bodies = {row["job_id"]: row["body"] for row in await fetch_once(self._engine, BODIES, ids=list(first))}
+        return [read_as(DeadBody, row, body=bodies.get(row["id"])) for row in rows if row["id"] in first]
 
     async def move(
         self, replay: Replay, patched_jobs: Sequence[PatchedJob], refused: Sequence[Refused]
     ) -> Sequence[JobId] | None:
         """One round: queue patched jobs and store refused ones; returns the moved, None where the version is stale."""
-        step = {"id": replay.id, "version": replay.version, "cursor_at": _cursor(patched_jobs, refused)}
-        async with transaction(self._engine) as connection:
-            if not await fetch(connection, STEP, step):
-                return None
-            moved = await _moved(connection, replay, patched_jobs)
-            if refused:
-                await run(connection, REFUSE, _refusals(replay.id, refused))
-            counts = {"moved": len(moved), "refused": len(refused), "burst_seconds": BURST_SECONDS}
-            await run(connection, NOTE, {"id": replay.id} | counts)
-        return moved
+        return await move(self._engine, replay, patched_jobs, refused)
 
     async def enter(self, replay: Replay, state: ReplayState, detail: str | None = None) -> bool:
         """Change the replay's state; False where the version is stale."""
-        given = {"id": replay.id, "version": replay.version, "from_state": replay.state.value}
-        return bool(await self._rows(ENTER, given | {"state": state.value, "detail": detail}))
+        known = {"id": replay.id, "version": replay.version, "from_state": replay.state.value}
+        return bool(await fetch_once(self._engine, ENTER, **known, state=state.value, detail=detail))
 
     async def cancel(self, replay_id: ReplayId, tenant_scope: TenantId | None) -> bool:
         """Cancel it: replayed jobs go on, the rest stays dead. False where it cannot be cancelled."""
-        return bool(await self._rows(CANCEL, {"id": replay_id, "owner_id": tenant_scope}))
+        return bool(await fetch_once(self._engine, CANCEL, id=replay_id, owner_id=tenant_scope))
 
     async def stop(self, replay_id: ReplayId, reason: str) -> bool:
         """Stop an unfinished replay, with a reason for its owner; False where it is not under way."""
-        return bool(await self._rows(STOP, {"id": replay_id, "reason": reason}))
+        return bool(await fetch_once(self._engine, STOP, id=replay_id, reason=reason))
 
     async def forget_empty(self, replay_id: ReplayId) -> bool:
         """Delete a completed replay that found no letters; False for any other."""
-        return bool(await self._rows(FORGET_EMPTY, {"id": replay_id}))
+        return bool(await fetch_once(self._engine, FORGET_EMPTY, id=replay_id))
 
     async def resume(self, replay_id: ReplayId, tenant_scope: TenantId | None) -> bool:
         """Continue a stopped replay although its canaries failed; False where it is not stopped."""
-        return bool(await self._rows(RESUME, {"id": replay_id, "owner_id": tenant_scope}))
+        return bool(await fetch_once(self._engine, RESUME, id=replay_id, owner_id=tenant_scope))
 
     async def canaries(self, replay_id: ReplayId) -> Mapping[str, int]:
         """The number of canaries by current state."""
-        rows = await self._rows(STATES, {"id": replay_id, "canaries_only": True})
+        rows = await fetch_once(self._engine, STATES, id=replay_id, canaries_only=True)
         return {row["state"]: row["jobs"] for row in rows}
 
     async def outcomes(self, replay_id: ReplayId) -> ReplayOutcomes:
@@ -281,11 +211,7 @@ class ReplayTable:
 
     async def replayed(self, replay_id: ReplayId) -> list[JobId]:
         """The jobs that it queued again."""
-        return [JobId(row["job_id"]) for row in await self._rows(REPLAYED, {"id": replay_id})]
-
-    async def _rows(self, query: str, parameters: Mapping[str, Any]) -> Sequence[Row]:
-        async with transaction(self._engine) as connection:
-            return await fetch(connection, query, {"burst_seconds": BURST_SECONDS, **parameters})
+        return [JobId(row["job_id"]) for row in await fetch_once(self._engine, REPLAYED, id=replay_id)]
 
 
 def _same(wanted: NewReplay, found: Replay) -> Replay:
@@ -296,43 +222,3 @@ def _same(wanted: NewReplay, found: Replay) -> Replay:
             param="idempotency_key",
         )
     return found
-
-
-async def _moved(connection: AsyncConnection, replay: Replay, patched_jobs: Sequence[PatchedJob]) -> list[JobId]:
-    if not patched_jobs:
-        return []
-    terms = {
-        "replay_id": replay.id,
-        "canary": replay.state is ReplayState.CANARY,
-        "lane": replay.patch.lane.value if replay.patch.lane else None,
-        "deadline_seconds": replay.patch.deadline_seconds,
-        "max_cost_nano_usd": replay.patch.max_cost_nano_usd,
-    }
-    rows = await fetch(connection, MOVE, columns([mended_parameters(one) for one in patched_jobs]) | terms)
-    await ring(connection)
-    return [JobId(row["id"]) for row in rows]
-
-
-def _refusals(replay_id: ReplayId, refused: Sequence[Refused]) -> dict[str, Any]:
-    return {
-        "replay_id": replay_id,
-        "id": [one.letter.id for one in refused],
-        "generation": [one.letter.generation for one in refused],
-        "why": [one.why for one in refused],
-    }
-
-
-def _cursor(patched_jobs: Sequence[PatchedJob], refused: Sequence[Refused]) -> datetime | None:
-    """Where the next round starts. Letters of equal time are told apart by their entries in `replay_jobs`."""
-    looked_at = [one.letter for one in patched_jobs] + [one.letter for one in refused]
-    return max((letter.rested_at for letter in looked_at), default=None)
-
-
-def _letter(row: Row, body: JsonObject | None) -> DeadBody:
-    return DeadBody(
-        id=JobId(row["id"]),
-        tenant_id=TenantId(row["tenant_id"]),
-        generation=row["generation"],
-        rested_at=row["rested_at"],
-        body=body,
-    )

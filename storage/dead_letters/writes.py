@@ -13,7 +13,7 @@ from schemas.ids import JobId
 from schemas.job import NewJob
 from schemas.replay import DeadLetters
 from storage.database.engine import transaction
-from storage.database.statements import Row, columns, fetch, run
+from storage.database.statements import Row, columns, fetch, fetch_once, run
 from storage.dead_letters.reads import MEANT, OF_TENANT, conditions
 from storage.rows import parameters_of
 
@@ -96,13 +96,11 @@ class LetterTable:
 
     async def discard(self, which: DeadLetters, *, most: int = MOST_PER_ROUND) -> list[JobId]:
         """Discard up to `most` of them: they stay dead and are no longer listed or replayed."""
-        async with transaction(self._engine) as connection:
-            return _ids(await fetch(connection, DISCARD, conditions(which) | {"most": most}))
+        return _ids(await fetch_once(self._engine, DISCARD, **conditions(which), most=most))
 
     async def retire(self, *, older_than_days: int) -> int:
         """Discard a round of letters dead for more than `older_than_days`; returns how many."""
-        async with transaction(self._engine) as connection:
-            return len(await fetch(connection, RETIRE, {"days": older_than_days, "most": MOST_PER_ROUND}))
+        return len(await fetch_once(self._engine, RETIRE, days=older_than_days, most=MOST_PER_ROUND))
 
     async def name(self) -> int:
         """Set the cause of a round of letters that have none: from a rescue, or from a version without causes."""
@@ -122,8 +120,7 @@ class LetterTable:
             return []
         first = {job.id: (job, reason, message) for job, reason, message in reversed(letters)}
         rows = [parameters_of(job) | _death(reason, message) for job, reason, message in first.values()]
-        async with transaction(self._engine) as connection:
-            return _ids(await fetch(connection, IMPORT, columns(rows)))
+        return _ids(await fetch_once(self._engine, IMPORT, **columns(rows)))
 
 
 def _named(row: Row) -> dict[str, str]:

@@ -10,6 +10,7 @@ import orjson
 from schemas.ids import AttemptId
 from schemas.jsons import JsonObject, on_one_line
 from schemas.money import NanoUsd
+from storage.database.mapping import read_as
 from storage.database.statements import Row
 
 Content: TypeAlias = JsonObject | orjson.Fragment
@@ -86,30 +87,12 @@ def errors_of(attempts: Sequence[AttemptView]) -> Iterator[StoryError]:
 
 def attempt_view(row: Row) -> AttemptView:
     """An attempt from its row."""
-    return AttemptView(
-        id=AttemptId(row["id"]),
-        account=row["account"],
-        model=row["model"],
-        state=row["state"],
-        outcome=row["outcome"],
-        cost_nano_usd=NanoUsd(row["cost_nano_usd"]),
-        reserved_nano_usd=NanoUsd(row["reserved_nano_usd"]),
-        usage=row["usage"],
-        request=row["request"],
-        reply=row["reply"],
-        error=row["error"],
-        recovery=row["recovery"],
-        complaint=row["complaint"],
-        provider_request_id=row["provider_request_id"],
-        latency_ms=row["latency_ms"],
-        opened_at=row["opened_at"],
-        closed_at=row["closed_at"],
-    )
+    return read_as(AttemptView, row)
 
 
 def attempt_text(row: Row) -> AttemptView:
     """An attempt from a row whose request and reply are JSON text."""
-    return attempt_view({**row, "request": _text(row["request"]), "reply": _text(row["reply"])})
+    return read_as(AttemptView, row, request=_text(row["request"]), reply=_text(row["reply"]))
 
 
 def _text(value: str | None) -> orjson.Fragment | None:

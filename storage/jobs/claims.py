@@ -1,5 +1,6 @@
 """Claims jobs by compare-and-set, and renews their leases."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -43,6 +44,11 @@ FROM held h
 WHERE j.id = h.id AND j.fence = h.fence AND j.state = 'running'
 RETURNING j.id
 """
+
+
+def fences(leases: Sequence[Lease]) -> dict[str, Any]:
+    """Jobs and fences of leases, as the parameters of statements over them."""
+    return {"id": [lease.job_id for lease in leases], "fence": [lease.fence for lease in leases]}
 
 
 class Claim(NamedTuple):

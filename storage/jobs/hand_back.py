@@ -12,19 +12,22 @@ from schemas.ids import JobId
 from schemas.job import Lease
 from storage.database.engine import transaction
 from storage.database.notify import ring
-from storage.database.statements import fetch
+from storage.database.statements import fetch, fetch_once
+from storage.jobs.claims import fences
+from storage.queue.isolation import SUSPECT_DEATHS
 from storage.rows import opened_from
 
-HAND_BACK = """
+HAND_BACK = f"""
 WITH given AS (
     SELECT j.id, g.fence
     FROM jobs j JOIN unnest(CAST(:id AS text[]), CAST(:fence AS bigint[])) AS g (id, fence) ON j.id = g.id
     WHERE j.fence = g.fence AND j.state = 'running'
     ORDER BY j.id FOR NO KEY UPDATE OF j
 ), returned AS (
-    UPDATE jobs j SET state = CASE WHEN j.deaths >= 2 THEN 'waiting' ELSE 'queued' END,
-        wait_reason = CASE WHEN j.deaths >= 2 THEN 'suspect' WHEN j.waiting_since IS NOT NULL THEN j.wait_reason END,
-        wake_at = CASE WHEN j.deaths >= 2 THEN j.expires_at END,
+    UPDATE jobs j SET state = CASE WHEN j.deaths >= {SUSPECT_DEATHS} THEN 'waiting' ELSE 'queued' END,
+        wait_reason = CASE WHEN j.deaths >= {SUSPECT_DEATHS} THEN 'suspect'
+                           WHEN j.waiting_since IS NOT NULL THEN j.wait_reason END,
+        wake_at = CASE WHEN j.deaths >= {SUSPECT_DEATHS} THEN j.expires_at END,
         generation = j.generation + 1, fence = j.fence + 1, holder = NULL, lease_until = NULL, dispatched_at = NULL
     FROM given g WHERE j.id = g.id AND j.fence = g.fence AND j.state = 'running' AND NOT j.synchronous
     RETURNING j.id
@@ -34,7 +37,7 @@ WITH given AS (
     FROM returned r WHERE a.job_id = r.id AND a.state = 'opened'
 )
 SELECT id FROM returned
-"""
+"""  # noqa: S608 - a constant
 
 SUSPENDED = """
 SELECT id, job_id, fence, account, model, epoch, stamp, counters, reserved_tokens, reserved_nano_usd, price, request,
@@ -45,8 +48,7 @@ FROM attempts WHERE job_id = :job_id AND state = 'suspense' ORDER BY opened_at D
 
 async def suspended(engine: AsyncEngine, job_id: JobId) -> list[OpenedAttempt]:
     """The job's unresolved charges, latest first. Raises PostgresUnavailable."""
-    async with transaction(engine) as connection:
-        return [opened_from(row) for row in await fetch(connection, SUSPENDED, {"job_id": job_id})]
+    return [opened_from(row) for row in await fetch_once(engine, SUSPENDED, job_id=job_id)]
 
 
 async def hand_back(engine: AsyncEngine, leases: Sequence[Lease]) -> list[bool]:
@@ -54,9 +56,8 @@ async def hand_back(engine: AsyncEngine, leases: Sequence[Lease]) -> list[bool]:
 
     False where the lease was lost or the job is synchronous.
     """
-    given = {"id": [lease.job_id for lease in leases], "fence": [lease.fence for lease in leases]}
     async with transaction(engine) as connection:
-        rows = await fetch(connection, HAND_BACK, given)
+        rows = await fetch(connection, HAND_BACK, fences(leases))
         await ring(connection)
     returned = {row["id"] for row in rows}
     return [lease.job_id in returned for lease in leases]

@@ -16,8 +16,9 @@ from schemas.money import NanoUsd
 from schemas.states import JobState
 from storage.batches.progress import BatchSummary, summary_of
 from storage.database.engine import transaction
-from storage.database.listings import Listings, cursor_moment
-from storage.database.statements import Row, fetch
+from storage.database.listings import Listings, page
+from storage.database.mapping import read_as, values_of
+from storage.database.statements import Row, fetch, fetch_once
 from storage.jobs.attempt_reads import AttemptView, StoryError, attempt_view, errors_of
 
 JOBS = """
@@ -127,11 +128,8 @@ class Reads:
 
     async def jobs(self, tenant_id: TenantId, wanted: JobFilter) -> Sequence[JobView]:
         """Jobs of a tenant, newest first. Raises NotFound for a cursor that is not one of its jobs."""
-        terms = {"tenant_id": tenant_id, "state": wanted.state, "lane": wanted.lane, "batch_id": wanted.batch_id}
         async with self._listings.transaction(tenant_id) as connection:
-            at = await cursor_moment(connection, JOBS_CURSOR, wanted.after, {"tenant_id": tenant_id})
-            page = {"after": wanted.after, "after_at": at, "most": wanted.most}
-            rows = await fetch(connection, JOBS, terms | page)
+            rows = await page(connection, JOBS, JOBS_CURSOR, **values_of(wanted), tenant_id=tenant_id)
         return [_job_view(row) for row in rows]
 
     async def story(self, job_id: JobId, tenant_id: TenantId) -> JobStory | None:
@@ -155,7 +153,7 @@ class Reads:
 
     async def rested(self, job_id: JobId) -> JobResult | None:
         """The job's result; None while it is not terminal."""
-        rows = await self._rows(RESTED, id=job_id)
+        rows = await fetch_once(self._engine, RESTED, id=job_id)
         return _rested_from(rows[0]) if rows else None
 
     async def summary(self, batch_id: BatchId, tenant_id: TenantId) -> BatchSummary:
@@ -165,50 +163,19 @@ class Reads:
 
     async def depths(self) -> dict[tuple[Lane, JobState], int]:
         """The number of non-terminal jobs by lane and state."""
-        rows = await self._rows(DEPTHS)
+        rows = await fetch_once(self._engine, DEPTHS)
         return {(Lane(row["lane"]), JobState(row["state"])): row["jobs"] for row in rows}
 
     async def answer_tokens(self, most: int = LATEST_ATTEMPTS) -> dict[Target, float]:
         """Mean output tokens of the latest answers, by target."""
-        rows = await self._rows(ANSWER_TOKENS, most=most)
+        rows = await fetch_once(self._engine, ANSWER_TOKENS, most=most)
         return {Target(account=row["account"], model=row["model"]): row["tokens"] for row in rows}
-
-    async def _rows(self, query: str, **parameters: Any) -> Sequence[Row]:  # noqa: ANN401 - bind values
-        async with transaction(self._engine) as connection:
-            return await fetch(connection, query, parameters)
 
 
 def _job_view(row: Row) -> JobView:
-    return JobView(
-        id=JobId(row["id"]),
-        tenant_id=TenantId(row["tenant_id"]),
-        batch_id=row["batch_id"],
-        custom_id=row["custom_id"],
-        lane=Lane(row["lane"]),
-        model=row["model"],
-        state=JobState(row["state"]),
-        tries=row["tries"],
-        deaths=row["deaths"],
-        wait_reason=row["wait_reason"] if row["state"] == JobState.WAITING else None,  # else it is kept for its ticket
-        wake_at=row["wake_at"],
-        expires_at=row["expires_at"],
-        dead_reason=row["dead_reason"],
-        message=row["message"],
-        spent_nano_usd=NanoUsd(row["spent_nano_usd"]),
-        created_at=row["created_at"],
-        rested_at=row["rested_at"],
-        budget_steps=tuple(row["budget_steps"]),
-    )
+    is_waiting = row["state"] == JobState.WAITING  # else the reason is kept for its ticket
+    return read_as(JobView, row, wait_reason=row["wait_reason"] if is_waiting else None)
 
 
 def _rested_from(row: Row) -> JobResult:
-    return JobResult(
-        job_id=JobId(row["id"]),
-        state=JobState(row["state"]),
-        lane=Lane(row["lane"]),
-        reply=row["reply"],
-        dead_reason=row["dead_reason"],
-        message=row["message"],
-        served_by=row["served_by"],
-        cost_nano_usd=NanoUsd(row["spent_nano_usd"]),
-    )
+    return read_as(JobResult, row, job_id=row["id"], wait_ms=0, cost_nano_usd=row["spent_nano_usd"])

@@ -1,8 +1,9 @@
 """Records outcomes of attempts: closes them, books their cost, and changes the states of their jobs."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import assert_never
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -12,8 +13,8 @@ from schemas.decision import AskAgain, Complete, DeadLetter, Decision, Expire, P
 from schemas.fingerprint import cause_of
 from schemas.ids import JobId
 from schemas.job import Lease
-from schemas.jsons import JsonObject
 from storage.database.engine import dumps, transaction
+from storage.database.mapping import values_of
 from storage.database.statements import columns, fetch, run
 from storage.rows import closed_parameters
 
@@ -140,14 +141,6 @@ class DecisionRow:
     waiting_since: datetime | None = None
     served_by: str | None = None
 
-    @property
-    def parameters(self) -> JsonObject:
-        """Values by the statement's parameter names."""
-        return {name: getattr(self, name) for name in _COLUMNS}
-
-
-_COLUMNS = tuple(field.name for field in fields(DecisionRow))
-
 
 async def record(engine: AsyncEngine, records: Sequence[Record]) -> list[bool]:
     """Close attempts, book costs and change states in one transaction; False where the fence was lost."""
@@ -159,7 +152,7 @@ async def record(engine: AsyncEngine, records: Sequence[Record]) -> list[bool]:
         rows = await fetch(connection, CLOSE, columns(closed)) if closed else ()
         booked: dict[str, int] = {row["job_id"]: row["nano_usd"] for row in rows}
         decided = [
-            decision_row(each.lease, each.decision, booked.get(each.lease.job_id, 0)).parameters for each in records
+            values_of(decision_row(each.lease, each.decision, booked.get(each.lease.job_id, 0))) for each in records
         ]
         kept = {row["id"] for row in await fetch(connection, DECIDE, columns(decided))}
         lost = {job_id: nano_usd for job_id, nano_usd in booked.items() if job_id not in kept}
@@ -170,46 +163,22 @@ async def record(engine: AsyncEngine, records: Sequence[Record]) -> list[bool]:
 
 def decision_row(lease: Lease, decision: Decision, booked: int) -> DecisionRow:
     """The changes of a decision to its job."""
-    job_id, fence = lease.job_id, lease.fence
+    row = partial(DecisionRow, id=lease.job_id, fence=lease.fence, booked=booked)
     match decision:
         case Complete(reply=reply, output=output, note=note):
-            return DecisionRow(
-                id=job_id,
-                fence=fence,
-                booked=booked,
-                state="completed",
-                reply=dumps(reply.body),
-                output=dumps(output),
-                served_by=reply.model,
-                note=note,
-            )
+            body = dumps(reply.body)
+            return row(state="completed", reply=body, output=dumps(output), served_by=reply.model, note=note)
         case AskAgain(note=note):
-            return DecisionRow(id=job_id, fence=fence, booked=booked, state="running", note=note)
+            return row(state="running", note=note)
         case WaitInPlace(costs_try=costs_try, waiting_since=since):
-            return DecisionRow(
-                id=job_id, fence=fence, booked=booked, state="running", costs_try=costs_try, waiting_since=since
-            )
+            return row(state="running", costs_try=costs_try, waiting_since=since)
         case RetryAt(at=at, reason=reason):
-            return DecisionRow(
-                id=job_id, fence=fence, booked=booked, state="waiting", wake_at=at, reason=reason, costs_try=True
-            )
+            return row(state="waiting", wake_at=at, reason=reason, costs_try=True)
         case Park(until_at=until_at, reason=reason, waiting_since=since, note=note):
-            return DecisionRow(
-                id=job_id,
-                fence=fence,
-                booked=booked,
-                state="waiting",
-                wake_at=until_at,
-                reason=reason,
-                waiting_since=since,
-                note=note,
-            )
+            return row(state="waiting", wake_at=until_at, reason=reason, waiting_since=since, note=note)
         case DeadLetter(reason=dead_reason, message=message, note=note):
             cause = cause_of(dead_reason.value, message)
-            return DecisionRow(
-                id=job_id,
-                fence=fence,
-                booked=booked,
+            return row(
                 state="dead",
                 reason=dead_reason.value,
                 message=message,
@@ -218,6 +187,6 @@ def decision_row(lease: Lease, decision: Decision, booked: int) -> DecisionRow:
                 note=note,
             )
         case Expire():
-            return DecisionRow(id=job_id, fence=fence, booked=booked, state="expired")
+            return row(state="expired")
         case _:
             assert_never(decision)

@@ -4,31 +4,20 @@ The cache is the completed jobs themselves, by the digest of their canonical req
 answer met its contract, which is part of the request. Nothing is written, so no copy can grow stale.
 """
 
-from dataclasses import dataclass
-from typing import Any
-
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from schemas.ids import JobId, TenantId
-from schemas.jsons import JsonObject
-from storage.database.engine import transaction
-from storage.database.statements import fetch
+from schemas.job import Job
+from schemas.outcome import CACHED, Valid
+from schemas.reply import Reply
+from schemas.storable import storable_name
+from storage.database.statements import Row, fetch_once
 
 SAME = """
-SELECT j.id, r.reply, r.output
+SELECT r.reply, r.output
 FROM jobs j JOIN job_results r ON r.job_id = j.id
 WHERE j.tenant_id = :tenant_id AND j.request_digest = :digest AND j.state = 'completed'
 ORDER BY j.rested_at DESC LIMIT 1
 """
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StoredAnswer:
-    """A reply that met its contract, and its job."""
-
-    job_id: JobId
-    reply: JsonObject
-    output: Any
 
 
 class AnswerReads:
@@ -37,10 +26,14 @@ class AnswerReads:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
-    async def same(self, tenant_id: TenantId, request_digest: str) -> StoredAnswer | None:
-        """The latest answer to this request. Raises PostgresUnavailable."""
-        async with transaction(self._engine) as connection:
-            rows = await fetch(connection, SAME, {"tenant_id": tenant_id, "digest": request_digest})
-        if not rows:
-            return None
-        return StoredAnswer(job_id=JobId(rows[0]["id"]), reply=rows[0]["reply"], output=rows[0]["output"])
+    async def same(self, job: Job) -> Valid | None:
+        """The latest answer to this job's request, without usage. Raises PostgresUnavailable."""
+        rows = await fetch_once(self._engine, SAME, tenant_id=job.tenant_id, digest=job.request_digest)
+        return _answer(rows[0], job.model) if rows else None
+
+
+def _answer(row: Row, model: str) -> Valid:
+    body = row["reply"]
+    served = storable_name(str(body.get("model", model))) or model
+    reply = Reply(body=body, text=None, finish_reason="stop", refusal=None, usage=None, model=served)
+    return Valid(reply=reply, output=row["output"], recovery=CACHED)

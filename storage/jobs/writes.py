@@ -18,8 +18,8 @@ from schemas.lanes import PUBLISHED_BY_INTAKE
 from schemas.states import JobState
 from storage.database.engine import transaction
 from storage.database.notify import ring
-from storage.database.statements import columns, fetch, run
-from storage.jobs.claims import HOLD, RENEW, Claim, leased_job
+from storage.database.statements import columns, fetch, fetch_once, run
+from storage.jobs.claims import HOLD, RENEW, Claim, fences, leased_job
 from storage.jobs.hand_back import hand_back, suspended
 from storage.jobs.insert import insert_rows, submitted_before
 from storage.jobs.record import Record, record
@@ -138,13 +138,7 @@ class JobTable:
 
     async def renew(self, leases: Sequence[Lease]) -> Collection[JobId]:
         """Extend leases; returns the ids of jobs still held."""
-        parameters = {
-            "id": [lease.job_id for lease in leases],
-            "fence": [lease.fence for lease in leases],
-            "lease_seconds": self._lease_seconds,
-        }
-        async with transaction(self._engine) as connection:
-            rows = await fetch(connection, RENEW, parameters)
+        rows = await fetch_once(self._engine, RENEW, **fences(leases), lease_seconds=self._lease_seconds)
         return {JobId(row["id"]) for row in rows}
 
     async def open(self, attempts: Sequence[OpenedAttempt]) -> list[bool]:
@@ -174,8 +168,7 @@ class JobTable:
 
     async def cancel(self, job_id: JobId, tenant_id: TenantId | None) -> bool:
         """Cancel a non-terminal job; a tenant of None is the operator."""
-        async with transaction(self._engine) as connection:
-            return bool(await fetch(connection, CANCEL, {"id": job_id, "tenant_id": tenant_id}))
+        return bool(await fetch_once(self._engine, CANCEL, id=job_id, tenant_id=tenant_id))
 
     async def mark_dispatched(self, job_ids: Sequence[JobId]) -> None:
         """Mark these jobs as published."""

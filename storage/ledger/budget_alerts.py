@@ -6,13 +6,12 @@ The unique key guarantees that; the rest of a row is the state of delivery.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.money import NanoUsd
-from storage.database.engine import transaction
-from storage.database.statements import Row, columns, fetch
+from storage.database.mapping import read_as, values_of
+from storage.database.statements import Row, columns, fetch_once
 from storage.ledger.counted_scope import SCOPE_OF_TENANT
 
 MOST_PER_ROUND = 100
@@ -90,42 +89,27 @@ class ThresholdTable:
         """Store these and return the new ones. Safe to call twice."""
         if not passed:
             return []
-        rows = [{name: getattr(each, name) for name in ThresholdReached.__dataclass_fields__} for each in passed]
-        return [_stored(row) for row in await self._rows(RECORD, **columns(rows))]
+        rows = [values_of(threshold) for threshold in passed]
+        return [_stored(row) for row in await fetch_once(self._engine, RECORD, **columns(rows))]
 
     async def due(self, most: int = MOST_PER_ROUND) -> list[StoredThreshold]:
         """Thresholds to deliver now."""
-        return [_stored(row) for row in await self._rows(DUE, most=most, within_seconds=DELIVERED_WITHIN_SECONDS)]
+        rows = await fetch_once(self._engine, DUE, most=most, within_seconds=DELIVERED_WITHIN_SECONDS)
+        return [_stored(row) for row in rows]
 
     async def sent(self, number: int, *, heard: bool, again_seconds: float = 0.0) -> None:
         """Record a delivery, or when to send again."""
-        await self._rows(SENT, id=number, heard=heard, again_seconds=again_seconds)
+        await fetch_once(self._engine, SENT, id=number, heard=heard, again_seconds=again_seconds)
 
     async def counts(self) -> dict[tuple[str, int], int]:
         """How often each scope passed each percentage; users, batches and prompts as one scope each."""
-        return {(row["counted"], row["percent"]): row["times"] for row in await self._rows(COUNTS)}
+        return {(row["counted"], row["percent"]): row["times"] for row in await fetch_once(self._engine, COUNTS)}
 
     async def burn(self, seconds: float) -> dict[tuple[str, str], NanoUsd]:
         """Recent spend by scope and window."""
-        rows = await self._rows(BURN, seconds=seconds)
+        rows = await fetch_once(self._engine, BURN, seconds=seconds)
         return {(row["scope"], row["time_window"]): NanoUsd(row["nano_usd"]) for row in rows}
-
-    async def _rows(self, query: str, **parameters: Any) -> Sequence[Row]:  # noqa: ANN401 - bind values
-        async with transaction(self._engine) as connection:
-            return await fetch(connection, query, parameters)
 
 
 def _stored(row: Row) -> StoredThreshold:
-    return StoredThreshold(
-        id=row["id"],
-        passed=ThresholdReached(
-            scope=row["scope"],
-            window=row["time_window"],
-            limit_nano_usd=NanoUsd(row["limit_nano_usd"]),
-            percent=row["percent"],
-            settled_nano_usd=NanoUsd(row["settled_nano_usd"]),
-            full_at=row["full_at"],
-        ),
-        passed_at=row["passed_at"],
-        sends=row["sends"],
-    )
+    return read_as(StoredThreshold, row, passed=read_as(ThresholdReached, row, window=row["time_window"]))

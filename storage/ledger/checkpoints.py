@@ -12,7 +12,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from storage.database.engine import StatementFailed, transaction
-from storage.database.statements import fetch, run
+from storage.database.statements import fetch, fetch_once, run
 from storage.ledger.counted_scope import SCOPE_OF_TENANT
 
 log = structlog.get_logger()
@@ -108,8 +108,7 @@ class SealTable:
         return sealed
 
     async def _skip(self, after: int) -> int:
-        async with transaction(self._engine) as connection:
-            return len(await fetch(connection, SKIP, {"after": after}))
+        return len(await fetch_once(self._engine, SKIP, after=after))
 
     async def _round(self, most: int) -> int:
         after: int | None = None

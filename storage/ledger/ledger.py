@@ -7,17 +7,17 @@ in the statement, so that two processes that resolve the same charge book it onc
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from schemas.attempt import AttemptState, SettledEnd, Unsettled
-from schemas.errors import NotFound
 from schemas.ids import AttemptId
 from schemas.money import NanoUsd
 from storage.database.engine import transaction
-from storage.database.statements import Row, fetch, run
+from storage.database.mapping import read_as
+from storage.database.statements import Row, fetch, fetch_once, run
 from storage.ledger.counted_scope import SCOPE_OF_TENANT
+from storage.ledger.resolutions import adjust, resolve
 from storage.rows import grant_from, unsettled_from
 
 MOST_PER_ROUND = 1_000
@@ -51,8 +51,8 @@ WITH parts AS (
     UNION ALL
     SELECT COALESCE(long_scope, scope), time_window, nano_usd, 0 FROM tenant_sealed_sums WHERE last_at >= :since
 )
-SELECT scope, time_window, LEAST(sum(settled), 9223372036854775807)::bigint AS settled,
-    LEAST(sum(reserved), 9223372036854775807)::bigint AS reserved
+SELECT scope, time_window AS "window", LEAST(sum(settled), 9223372036854775807)::bigint AS settled_nano_usd,
+    LEAST(sum(reserved), 9223372036854775807)::bigint AS reserved_nano_usd
 FROM parts GROUP BY 1, 2
 """  # noqa: S608 - constants inside another
 """Reserved money counts under the scope as its stamp has it, by which Redis settles it."""
@@ -67,8 +67,8 @@ WITH parts AS (
     SELECT COALESCE(long_scope, scope), time_window, nano_usd, nano_usd FROM tenant_sealed_sums
     WHERE time_window = ANY(CAST(:windows AS text[]))
 )
-SELECT scope, time_window, LEAST(sum(nano_usd), 9223372036854775807)::bigint AS settled,
-    LEAST(sum(before), 9223372036854775807)::bigint AS settled_before
+SELECT scope, time_window AS "window", LEAST(sum(nano_usd), 9223372036854775807)::bigint AS settled_nano_usd,
+    LEAST(sum(before), 9223372036854775807)::bigint AS settled_before_nano_usd
 FROM parts GROUP BY 1, 2
 """  # noqa: S608 - constants inside another
 
@@ -105,47 +105,6 @@ UPDATE attempts a SET state = 'suspense', outcome = 'worker_lost', cost_nano_usd
     closed_at = clock_timestamp()
 FROM orphans o WHERE a.id = o.id
 RETURNING a.id
-"""
-
-RESOLVE = """
-WITH resolved AS (
-    UPDATE attempts a SET state = :state, outcome = :kind, cost_nano_usd = :nano_usd, closed_at = clock_timestamp()
-    WHERE a.id = :id AND a.state = 'suspense'
-    RETURNING a.id, a.job_id, a.account, a.model
-), booked AS (
-    INSERT INTO ledger (attempt_id, kind, nano_usd, tenant_id, end_user, batch_id, account, model, at, lane, prompt,
-        cause)
-    SELECT r.id, :kind, :nano_usd, j.tenant_id, j.end_user, j.batch_id, r.account, r.model, clock_timestamp(),
-        j.lane, j.prompt, 'duplicate'
-    FROM resolved r JOIN jobs j ON j.id = r.job_id WHERE CAST(:state AS text) = 'posted'
-    ON CONFLICT (attempt_id, kind, seq) DO NOTHING
-    RETURNING attempt_id, nano_usd
-), spent AS (
-    UPDATE jobs j SET spent_nano_usd = j.spent_nano_usd + b.nano_usd
-    FROM booked b JOIN resolved r ON r.id = b.attempt_id WHERE j.id = r.job_id
-)
-SELECT id FROM resolved
-"""
-
-LOCK_JOB = """
-SELECT j.id FROM jobs j JOIN attempts a ON a.job_id = j.id WHERE a.id = :id FOR NO KEY UPDATE OF j
-"""
-
-ADJUST = """
-WITH entry AS (
-    INSERT INTO ledger (attempt_id, kind, seq, nano_usd, tenant_id, end_user, batch_id, account, model, at, lane,
-        prompt, tier, cause)
-    SELECT a.id, 'adjust',
-        (SELECT COALESCE(max(seq) + 1, 0) FROM ledger WHERE attempt_id = a.id AND kind = 'adjust'),
-        :nano_usd, j.tenant_id, j.end_user, j.batch_id, a.account, a.model, clock_timestamp(), j.lane, j.prompt,
-        a.tier, (SELECT cause FROM ledger WHERE attempt_id = a.id ORDER BY id LIMIT 1)
-    FROM attempts a JOIN jobs j ON j.id = a.job_id WHERE a.id = :id
-    RETURNING attempt_id, seq, nano_usd
-), spent AS (
-    UPDATE jobs j SET spent_nano_usd = j.spent_nano_usd + e.nano_usd
-    FROM entry e JOIN attempts a ON a.id = e.attempt_id WHERE j.id = a.job_id
-)
-SELECT seq FROM entry
 """
 
 
@@ -195,12 +154,12 @@ class LedgerTable:
 
     async def epoch(self) -> int:
         """The current epoch; grants of any other may not be sent."""
-        [row] = await self._rows(EPOCH)
+        [row] = await fetch_once(self._engine, EPOCH)
         return int(row["epoch"])
 
     async def counters_carried(self) -> bool:
         """Whether Redis was rebuilt since users and prompts are counted per tenant."""
-        [row] = await self._rows(COUNTERS_CARRIED)
+        [row] = await fetch_once(self._engine, COUNTERS_CARRIED)
         return bool(row["counters_carried"])
 
     async def balances(self, since: datetime) -> list[Balance]:
@@ -215,8 +174,7 @@ class LedgerTable:
         Raising waits for opens under the old epoch, so every attempt that may be sent is in the snapshot. The caller
         writes Redis and sets the epoch key there last.
         """
-        async with transaction(self._engine) as connection:
-            [raised] = await fetch(connection, RAISE_EPOCH, {})
+        [raised] = await fetch_once(self._engine, RAISE_EPOCH)
         async with transaction(self._engine) as connection:
             await run(connection, SNAPSHOT, {})
             balances = await _balances(connection, since)
@@ -229,7 +187,7 @@ class LedgerTable:
 
     async def moment(self) -> datetime:
         """Postgres's clock."""
-        [row] = await self._rows(MOMENT)
+        [row] = await fetch_once(self._engine, MOMENT)
         moment: datetime = row["at"]
         return moment
 
@@ -247,58 +205,44 @@ class LedgerTable:
             open_before = await fetch(connection, OPEN_BEFORE, {"before": before})
             ends = await fetch(connection, ENDS, {"ids": list(attempt_ids)})
         return AuditedLedger(
-            sums=[_audited(row) for row in sums],
+            sums=[read_as(AuditedSum, row) for row in sums],
             open_before=frozenset(AttemptId(row["id"]) for row in open_before),
             ends={AttemptId(row["id"]): _end(row) for row in ends},
         )
 
     async def suspense(self, *, older_seconds: float = 0.0, most: int = MOST_PER_ROUND) -> list[Unsettled]:
         """Attempts whose outcome is unknown, oldest first."""
-        rows = await self._rows(SUSPENSE, older_seconds=older_seconds, most=most)
+        rows = await fetch_once(self._engine, SUSPENSE, older_seconds=older_seconds, most=most)
         return [unsettled_from(row) for row in rows]
 
     async def ends(self, attempt_ids: Sequence[AttemptId]) -> dict[AttemptId, SettledEnd]:
         """The state of these attempts; those that were never opened are missing."""
-        rows = await self._rows(ENDS, ids=list(attempt_ids))
+        rows = await fetch_once(self._engine, ENDS, ids=list(attempt_ids))
         return {AttemptId(row["id"]): _end(row) for row in rows}
 
     async def suspend_orphans(self, *, older_seconds: float = ORPHANED_AFTER_SECONDS) -> int:
         """Suspend old open attempts whose job no longer runs under their fence; returns how many."""
-        return len(await self._rows(SUSPEND_ORPHANS, older_seconds=older_seconds, most=MOST_PER_ROUND))
+        return len(await fetch_once(self._engine, SUSPEND_ORPHANS, older_seconds=older_seconds, most=MOST_PER_ROUND))
 
     async def post(self, attempt_id: AttemptId, cost_nano_usd: NanoUsd) -> bool:
         """Resolve an unresolved charge at a cost that was looked up; False when it was resolved before."""
-        return await self._resolve(attempt_id, AttemptState.POSTED, "post", cost_nano_usd)
-
-    async def release(self, attempt_id: AttemptId) -> bool:
-        """Resolve an unresolved charge that was never billed; False when it was resolved before."""
-        return await self._resolve(attempt_id, AttemptState.RELEASED, "release", NanoUsd(0))
+        return await self._post(attempt_id, "post", cost_nano_usd)
 
     async def presume(self, unsettled: Unsettled) -> bool:
         """Resolve an unresolved charge at its reservation, as nothing more is known; an adjustment may follow.
 
         False when it was resolved before.
         """
-        return await self._resolve(unsettled.attempt_id, AttemptState.POSTED, "presumed", unsettled.grant.cost_nano_usd)
+        return await self._post(unsettled.attempt_id, "presumed", unsettled.grant.cost_nano_usd)
 
     async def adjust(self, attempt_id: AttemptId, nano_usd: int) -> int:
         """Add a positive or negative correction to an attempt; returns its number. Raises NotFound."""
         async with transaction(self._engine) as connection:
-            await run(connection, LOCK_JOB, {"id": attempt_id})
-            rows = await fetch(connection, ADJUST, {"id": attempt_id, "nano_usd": nano_usd})
-        if not rows:
-            raise NotFound(f"There is no attempt {attempt_id!r}.")
-        return int(rows[0]["seq"])
+            return await adjust(connection, attempt_id, nano_usd)
 
-    async def _resolve(self, attempt_id: AttemptId, state: AttemptState, kind: str, cost: NanoUsd) -> bool:
-        end = {"id": attempt_id, "state": state.value, "kind": kind, "nano_usd": cost}
+    async def _post(self, attempt_id: AttemptId, kind: str, cost: NanoUsd) -> bool:
         async with transaction(self._engine) as connection:
-            await run(connection, LOCK_JOB, {"id": attempt_id})  # jobs before attempts, as everywhere
-            return bool(await fetch(connection, RESOLVE, end))
-
-    async def _rows(self, query: str, **parameters: Any) -> Sequence[Row]:  # noqa: ANN401 - bind values
-        async with transaction(self._engine) as connection:
-            return await fetch(connection, query, parameters)
+            return await resolve(connection, attempt_id, AttemptState.POSTED, kind, cost)
 
 
 async def _sealed_to(connection: AsyncConnection) -> dict[str, int]:
@@ -308,32 +252,10 @@ async def _sealed_to(connection: AsyncConnection) -> dict[str, int]:
 
 async def _balances(connection: AsyncConnection, since: datetime) -> list[Balance]:
     rows = await fetch(connection, BALANCES, {"since": since} | await _sealed_to(connection))
-    return [_balance(row) for row in rows]
-
-
-def _balance(row: Row) -> Balance:
-    return Balance(
-        scope=row["scope"],
-        window=row["time_window"],
-        settled_nano_usd=NanoUsd(row["settled"]),
-        reserved_nano_usd=NanoUsd(row["reserved"]),
-    )
-
-
-def _audited(row: Row) -> AuditedSum:
-    return AuditedSum(
-        scope=row["scope"],
-        window=row["time_window"],
-        settled_nano_usd=NanoUsd(row["settled"]),
-        settled_before_nano_usd=NanoUsd(row["settled_before"]),
-    )
+    return [read_as(Balance, row) for row in rows]
 
 
 def _end(row: Row) -> SettledEnd:
     usage = row["usage"]
-    return SettledEnd(
-        state=AttemptState(row["state"]),
-        grant=grant_from(row),
-        cost_nano_usd=NanoUsd(row["cost_nano_usd"]),
-        tokens=usage["input_tokens"] + usage["output_tokens"] if usage else None,
-    )
+    tokens = usage["input_tokens"] + usage["output_tokens"] if usage else None
+    return read_as(SettledEnd, row, grant=grant_from(row), tokens=tokens)

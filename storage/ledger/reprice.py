@@ -7,7 +7,6 @@ prices twice adds nothing. Corrections by an invoice (`adjust`) are facts, and s
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -15,7 +14,8 @@ from schemas.ids import AttemptId
 from schemas.job import Target
 from schemas.money import NanoUsd, Usage
 from storage.database.engine import transaction
-from storage.database.statements import Row, fetch, run
+from storage.database.mapping import read_as
+from storage.database.statements import fetch, fetch_once, run
 from storage.rows import usage_from
 
 MOST_PER_ROUND = 1_000
@@ -90,9 +90,10 @@ class RepriceTable:
         self, *, since: datetime, model: str | None, after: str, most: int = MOST_PER_ROUND
     ) -> list[PostedAttempt]:
         """The next attempts whose cost came from a provider's usage, in the order of their ids."""
-        asked: dict[str, Any] = {"since": since, "model": model, "after": after, "most": most}
-        async with transaction(self._engine) as connection:
-            return [_posted(row) for row in await fetch(connection, POSTED, asked)]
+        rows = await fetch_once(self._engine, POSTED, since=since, model=model, after=after, most=most)
+        return [
+            read_as(PostedAttempt, row, target=read_as(Target, row), usage=usage_from(row["usage"])) for row in rows
+        ]
 
     async def correct(self, costs: Mapping[AttemptId, NanoUsd], *, dry_run: bool) -> Sequence[NanoUsd]:
         """Book differences between these costs and the booked ones; returns those that are not zero.
@@ -107,14 +108,3 @@ class RepriceTable:
                 await run(connection, LOCK_JOBS, {"id": list(costs)})
                 rows = await fetch(connection, CORRECT, given)
         return [NanoUsd(row["nano_usd"]) for row in rows]
-
-
-def _posted(row: Row) -> PostedAttempt:
-    return PostedAttempt(
-        id=AttemptId(row["id"]),
-        target=Target(account=row["account"], model=row["model"]),
-        usage=usage_from(row["usage"]),
-        tier=row["tier"],
-        served=row["served"],
-        opened_at=row["opened_at"],
-    )

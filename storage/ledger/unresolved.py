@@ -7,19 +7,19 @@ its own kind, even where nothing was billed, so that it stays visible and is nev
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.admission import Grant
 from schemas.attempt import AttemptState, OpenedAttempt
 from schemas.ids import AttemptId, JobId, TenantId
-from schemas.money import NanoUsd
+from schemas.money import ZERO, NanoUsd
 from schemas.states import JobState
 from storage.database.engine import transaction
-from storage.database.listings import Listings, cursor_moment
-from storage.database.statements import Row, fetch, run
-from storage.ledger.ledger import LOCK_JOB
+from storage.database.listings import Listings, page
+from storage.database.mapping import read_as
+from storage.database.statements import fetch, fetch_once
+from storage.ledger.resolutions import resolve
 from storage.rows import grant_from, opened_from
 
 OPERATORS_WORD = "operator"
@@ -32,7 +32,7 @@ ATTEMPT = """
 """All of an attempt but what was said in it, which may be megabytes."""
 
 OLDEST = f"""
-SELECT {ATTEMPT}, j.tenant_id, j.state AS job_state
+SELECT {ATTEMPT}, COALESCE(a.closed_at, a.opened_at) AS since_at, j.tenant_id, j.state AS job_state
 FROM attempts a JOIN jobs j ON j.id = a.job_id
 WHERE a.state = 'suspense'
   AND (CAST(:after AS text) IS NULL OR (a.opened_at, a.id) > (CAST(:after_at AS timestamptz), CAST(:after AS text)))
@@ -56,21 +56,6 @@ WHERE a.state = 'suspense' AND a.account = :account AND j.state IN ('completed',
     OR (a.opened_at, a.id) > (CAST(:behind_at AS timestamptz), CAST(:behind_id AS text)))
 ORDER BY a.opened_at, a.id LIMIT :most
 """  # noqa: S608 - the same
-
-RESOLVE = """
-WITH resolved AS (
-    UPDATE attempts a SET state = :state, outcome = :word, cost_nano_usd = :nano_usd, closed_at = clock_timestamp()
-    WHERE a.id = :id AND a.state = 'suspense'
-    RETURNING a.id, a.job_id, a.account, a.model
-), booked AS (
-    INSERT INTO ledger (attempt_id, kind, nano_usd, tenant_id, end_user, batch_id, account, model, at, lane, prompt,
-        cause)
-    SELECT r.id, :word, :nano_usd, j.tenant_id, j.end_user, j.batch_id, r.account, r.model, clock_timestamp(),
-        j.lane, j.prompt, CASE WHEN CAST(:state AS text) = 'posted' THEN 'duplicate' END
-    FROM resolved r JOIN jobs j ON j.id = r.job_id
-)
-UPDATE jobs j SET spent_nano_usd = j.spent_nano_usd + :nano_usd FROM resolved r WHERE j.id = r.job_id
-"""
 
 STANDS = f"SELECT {ATTEMPT} FROM attempts a WHERE a.id = :id"  # noqa: S608 - the same
 
@@ -125,16 +110,12 @@ class SuspenseTable:
     async def oldest(self, *, after: AttemptId | None = None, most: int = 50) -> list[SuspenseView]:
         """Unresolved charges, oldest first, after cursor `after`. Raises NotFound for an unknown cursor."""
         async with self._listings.transaction(None) as connection:
-            at = await cursor_moment(connection, OLDEST_CURSOR, after, {})
-            rows = await fetch(connection, OLDEST, {"after": after, "after_at": at, "most": most})
-        return [_view(row) for row in rows]
+            rows = await page(connection, OLDEST, OLDEST_CURSOR, after=after, most=most)
+        return [read_as(SuspenseView, row, grant=grant_from(row)) for row in rows]
 
     async def totals(self) -> list[SuspenseTotal]:
         """Unresolved charges by account; accounts without any are missing."""
-        return [
-            SuspenseTotal(account=row["account"], attempts=row["attempts"], nano_usd=NanoUsd(row["nano_usd"]))
-            for row in await self._rows(TOTALS)
-        ]
+        return [read_as(SuspenseTotal, row) for row in await fetch_once(self._engine, TOTALS)]
 
     async def left_behind(
         self, account: str, since: Sequence[Span], *, behind: OpenedAttempt | None = None, most: int = 50
@@ -143,7 +124,8 @@ class SuspenseTable:
 
         One page of at most `most`, after `behind`. Jobs that will run again resolve their own.
         """
-        rows = await self._rows(
+        rows = await fetch_once(
+            self._engine,
             LEFT_BEHIND,
             account=account,
             afters=[span.after for span in since],
@@ -159,45 +141,8 @@ class SuspenseTable:
 
         A charge that was resolved before is left unchanged. None where there is no such attempt.
         """
-        word = {
-            "id": attempt_id,
-            "word": OPERATORS_WORD,
-            "state": (AttemptState.RELEASED if billed_nano_usd is None else AttemptState.POSTED).value,
-            "nano_usd": billed_nano_usd or 0,
-        }
+        state = AttemptState.RELEASED if billed_nano_usd is None else AttemptState.POSTED
         async with transaction(self._engine) as connection:
-            await run(connection, LOCK_JOB, {"id": attempt_id})  # jobs before attempts, as everywhere
-            await run(connection, RESOLVE, word)
+            await resolve(connection, attempt_id, state, OPERATORS_WORD, billed_nano_usd or ZERO)
             found = await fetch(connection, STANDS, {"id": attempt_id})
-        return _standing(found[0]) if found else None
-
-    async def _rows(self, query: str, **parameters: Any) -> Sequence[Row]:  # noqa: ANN401 - bind values
-        async with transaction(self._engine) as connection:
-            return await fetch(connection, query, parameters)
-
-
-def _since(row: Row) -> datetime:
-    since: datetime = row["closed_at"] or row["opened_at"]
-    return since
-
-
-def _view(row: Row) -> SuspenseView:
-    return SuspenseView(
-        id=AttemptId(row["id"]),
-        job_id=JobId(row["job_id"]),
-        job_state=JobState(row["job_state"]),
-        tenant_id=TenantId(row["tenant_id"]),
-        outcome=row["outcome"],
-        grant=grant_from(row),
-        opened_at=row["opened_at"],
-        since_at=_since(row),
-    )
-
-
-def _standing(row: Row) -> ResolvedCharge:
-    return ResolvedCharge(
-        state=AttemptState(row["state"]),
-        outcome=row["outcome"],
-        cost_nano_usd=NanoUsd(row["cost_nano_usd"]),
-        grant=grant_from(row),
-    )
+        return read_as(ResolvedCharge, found[0], grant=grant_from(found[0])) if found else None

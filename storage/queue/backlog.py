@@ -8,15 +8,16 @@ counts the backlog or reads more than `MOST_LOOKED_AT` rows of it; a job is take
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.ids import JobId
-from schemas.lanes import Lane
-from storage.database.engine import transaction
-from storage.database.statements import fetch
+from schemas.job import Published
+from schemas.lanes import Flow, Lane
+from storage.database.mapping import read_as
+from storage.database.statements import fetch_once
+from storage.queue.flows import FLOW, UNPUBLISHED, flows
+from storage.queue.isolation import SUSPECT_DEATHS
 
 INTAKE_SECONDS = 2.0
 """Intake publishes urgent jobs itself right after their commit; dispatch takes those it left or failed to publish."""
@@ -30,26 +31,16 @@ MOST_GROUPS = 1_000
 MOST_FORGOTTEN = 1_000
 """Virtual times that one round deletes."""
 
-FLOWS = """
-WITH RECURSIVE flows AS (
-    (SELECT lane, model FROM jobs WHERE state = 'queued' AND dispatched_at IS NULL AND deaths < 2
-     ORDER BY lane, model LIMIT 1)
-    UNION ALL
-    SELECT n.lane, n.model FROM flows f CROSS JOIN LATERAL (
-        SELECT j.lane, j.model FROM jobs j
-        WHERE j.state = 'queued' AND j.dispatched_at IS NULL AND j.deaths < 2
-          AND (j.lane, j.model) > (f.lane, f.model)
-        ORDER BY j.lane, j.model LIMIT 1
-    ) n
-)
+FLOWS = f"""
+WITH RECURSIVE {flows("flows", f"{UNPUBLISHED} AND deaths < {SUSPECT_DEATHS}", FLOW)}
 SELECT f.lane, f.model, (
     SELECT count(*) FROM jobs j
     WHERE j.state = 'queued' AND j.dispatched_at IS NOT NULL AND j.lane = f.lane AND j.model = f.model
 ) AS run_ahead
 FROM flows f
-"""
+"""  # noqa: S608 - a constant
 
-TAKE = """
+TAKE = f"""
 WITH RECURSIVE stopped AS MATERIALIZED (
     SELECT kind, name FROM controls WHERE verb = 'pause' OR (sweeping AND (verb = 'cancel' OR lane <> :lane))
 ), flow AS MATERIALIZED (
@@ -83,7 +74,7 @@ WITH RECURSIVE stopped AS MATERIALIZED (
             row_number() OVER (ORDER BY j.expires_at, j.created_at) AS place
         FROM jobs j
         WHERE j.state = 'queued' AND j.dispatched_at IS NULL AND j.lane = :lane AND j.model = :model
-          AND j.tenant_id = o.tenant_id AND COALESCE(j.batch_id, '') = o.batch AND j.deaths < 2
+          AND j.tenant_id = o.tenant_id AND COALESCE(j.batch_id, '') = o.batch AND j.deaths < {SUSPECT_DEATHS}
           AND (j.lane IN ('normal', 'low') OR j.left_to_dispatch
                OR j.created_at < statement_timestamp() - make_interval(secs => :intake_seconds))
           AND NOT EXISTS (SELECT 1 FROM stopped s WHERE s.kind = 'job' AND s.name = j.id)
@@ -122,7 +113,7 @@ WITH RECURSIVE stopped AS MATERIALIZED (
         seen_tenant = EXCLUDED.seen_tenant, seen_batch = EXCLUDED.seen_batch
 )
 SELECT t.id, t.generation FROM taken t JOIN chosen c USING (id) ORDER BY c.begins_at, c.id
-"""
+"""  # noqa: S608 - a constant
 
 GIVE_BACK = """
 WITH unsent AS (
@@ -142,25 +133,15 @@ RETURNING tenant_id
 """
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DueFlow:
-    """A flow with unpublished jobs; `run_ahead` is how many are published and not claimed."""
-
-    lane: Lane
-    model: str
-    run_ahead: int
-
-
 class BacklogTable:
     """Queued, unpublished jobs."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
-    async def flows(self) -> list[DueFlow]:
+    async def flows(self) -> list[Flow]:
         """Flows with unpublished jobs, by an index skip scan, without counting the backlog."""
-        rows = await self._rows(FLOWS)
-        return [DueFlow(lane=Lane(row["lane"]), model=row["model"], run_ahead=row["run_ahead"]) for row in rows]
+        return [read_as(Flow, row) for row in await fetch_once(self._engine, FLOWS)]
 
     async def take(
         self,
@@ -170,23 +151,20 @@ class BacklogTable:
         *,
         most_groups: int = MOST_GROUPS,
         most_looked_at: int = MOST_LOOKED_AT,
-    ) -> list[tuple[JobId, int]]:
-        """Mark the next jobs of a flow as dispatched; returns ids and generations in fair order.
+    ) -> list[Published]:
+        """Mark the next jobs of a flow as dispatched; returns them in fair order.
 
         It may return fewer than there are; the next call continues. Jobs that an operator has stopped are not taken.
         """
         terms = {"lane": lane.value, "model": model, "most": most, "intake_seconds": INTAKE_SECONDS}
         bounds = {"most_groups": most_groups, "most_looked_at": most_looked_at}
-        return [(JobId(row["id"]), row["generation"]) for row in await self._rows(TAKE, **terms, **bounds)]
+        rows = await fetch_once(self._engine, TAKE, **terms, **bounds)
+        return [Published(JobId(row["id"]), row["generation"]) for row in rows]
 
     async def give_back(self, jobs: Sequence[JobId]) -> int:
         """Mark jobs as unpublished because publishing failed; their tenants stay charged."""
-        return len(await self._rows(GIVE_BACK, id=list(jobs)))
+        return len(await fetch_once(self._engine, GIVE_BACK, id=list(jobs)))
 
     async def forget_times(self, most: int = MOST_FORGOTTEN) -> int:
         """Delete virtual times below the flow's own: their tenants would start at that anyway."""
-        return len(await self._rows(FORGET_TIMES, most=most))
-
-    async def _rows(self, query: str, **parameters: Any) -> Sequence[Any]:  # noqa: ANN401 - bind values
-        async with transaction(self._engine) as connection:
-            return await fetch(connection, query, parameters)
+        return len(await fetch_once(self._engine, FORGET_TIMES, most=most))

@@ -5,17 +5,9 @@ batch all, also those still being stored. Published jobs come first, because the
 """
 
 from schemas.control import Kind
+from storage.queue.flows import FLOW, UNPUBLISHED, flows
 
-_FLOWS = """
-RECURSIVE flows AS (
-    (SELECT lane, model FROM jobs WHERE state = 'queued' AND dispatched_at IS NULL ORDER BY lane, model LIMIT 1)
-    UNION ALL
-    SELECT n.lane, n.model FROM flows f CROSS JOIN LATERAL (
-        SELECT j.lane, j.model FROM jobs j
-        WHERE j.state = 'queued' AND j.dispatched_at IS NULL AND (j.lane, j.model) > (f.lane, f.model)
-        ORDER BY j.lane, j.model LIMIT 1
-    ) n
-), """
+_FLOWS = f"RECURSIVE {flows('flows', UNPUBLISHED, FLOW)}, "
 
 _SPREAD_OVER_FLOWS = """meant AS MATERIALIZED (
     (SELECT j.id FROM jobs j WHERE j.state = 'queued' AND j.dispatched_at IS NOT NULL AND {which} LIMIT :most)

@@ -5,17 +5,17 @@ rounds of `MOST_PER_ROUND`, the first in the same transaction, the others by upk
 lock; terminal and running jobs are left alone, and a running one is met when it returns from a failed call.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from schemas.control import Control, Kind, Subject, Verb
+from schemas.control import Control, Subject, Verb
 from schemas.lanes import Lane
 from storage.database.engine import transaction
+from storage.database.mapping import read_as
 from storage.database.notify import ring
-from storage.database.statements import Row, RunEach, fetch, in_order, run
+from storage.database.statements import Row, RunEach, fetch, fetch_once, in_order, run
 from storage.queue.control_sweeps import ALIVE, CANCEL_SOME, EXISTS, MOVE_SOME
 
 MOST_PER_ROUND = 2_000
@@ -126,22 +126,22 @@ class ControlTable:
 
     async def all(self) -> list[Control]:
         """Every control in force, oldest first."""
-        return [_control_from(row) for row in await self._rows(ALL)]
+        return [_control_from(row) for row in await fetch_once(self._engine, ALL)]
 
     async def exists(self, subject: Subject) -> bool:
         """Whether this subject exists or has existed."""
-        return bool(await self._rows(EXISTS[subject.kind], name=subject.name))
+        return bool(await fetch_once(self._engine, EXISTS[subject.kind], name=subject.name))
 
     async def put_back(self, most: int = MOST_PER_ROUND) -> int:
         """Unpublish jobs that were published while their pause was being stored."""
-        return len(await self._rows(PUT_BACK, most=most))
+        return len(await fetch_once(self._engine, PUT_BACK, most=most))
 
     async def sweep(
         self, most: int = MOST_PER_ROUND, *, linger_seconds: float = LINGER_SECONDS, run_each: RunEach[Row] = in_order
     ) -> int:
         """Run one round of each unfinished control; returns how many jobs were moved or cancelled."""
         return await run_each(
-            await self._rows(UNFINISHED),
+            await fetch_once(self._engine, UNFINISHED),
             lambda row: f"{row['verb']} {row['kind']} {row['name']}",
             lambda row: self._sweep_one(row, most, linger_seconds),
         )
@@ -153,10 +153,6 @@ class ControlTable:
             if moved < most:
                 await _finish(connection, control, linger_seconds)
         return moved
-
-    async def _rows(self, query: str, **parameters: Any) -> Sequence[Row]:  # noqa: ANN401 - bind values
-        async with transaction(self._engine) as connection:
-            return await fetch(connection, query, parameters)
 
 
 async def begin(connection: AsyncConnection, verb: Verb, subject: Subject, lane: Lane | None = None) -> ControlStarted:
@@ -196,10 +192,4 @@ def _exactly(control: Control) -> dict[str, Any]:
 
 
 def _control_from(row: Row) -> Control:
-    return Control(
-        verb=Verb(row["verb"]),
-        subject=Subject(kind=Kind(row["kind"]), name=row["name"]),
-        lane=Lane(row["lane"]) if row["lane"] else None,
-        sweeping=row["sweeping"],
-        created_at=row["created_at"],
-    )
+    return read_as(Control, row, subject=read_as(Subject, row))

@@ -11,7 +11,8 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from storage.database.engine import transaction
-from storage.database.statements import Row, RunEach, columns, fetch, in_order, run
+from storage.database.mapping import read_as
+from storage.database.statements import Row, RunEach, columns, fetch, fetch_once, in_order, run
 
 MOST_PER_ROUND = 1_000
 SPREAD_SECONDS = 1.0
@@ -92,10 +93,7 @@ class ParkedTable:
 
     async def changes(self) -> list[Change]:
         """Changes since the last `note`."""
-        return [
-            Change(name=row["name"], version=row["version"], before=row["before"], after=row["after"])
-            for row in await self._rows(CHANGES)
-        ]
+        return [read_as(Change, row) for row in await fetch_once(self._engine, CHANGES)]
 
     async def note(self, changes: Sequence[Change], waiters: Collection[Waiters]) -> None:
         """Store these changes as seen, and request an early wake of these jobs, in one transaction."""
@@ -117,7 +115,7 @@ class ParkedTable:
         run_each: RunEach[Row] = in_order,
     ) -> int:
         """Run one round for each requested early wake; returns how many jobs wake sooner."""
-        asked = await self._rows(ASKED, after_seconds=after_seconds)
+        asked = await fetch_once(self._engine, ASKED, after_seconds=after_seconds)
         return await run_each(
             asked,
             lambda row: f"{row['reason']} {row['model']}",
@@ -133,7 +131,3 @@ class ParkedTable:
             if len(woken) < most:
                 await run(connection, DONE, dict(row))
         return len(woken)
-
-    async def _rows(self, query: str, **parameters: Any) -> Sequence[Row]:  # noqa: ANN401 - bind values
-        async with transaction(self._engine) as connection:
-            return await fetch(connection, query, parameters)

@@ -11,12 +11,11 @@ from collections.abc import Mapping
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.ids import JobId, TenantId
-from storage.database.engine import transaction
-from storage.database.statements import fetch
+from storage.database.statements import fetch_once
 from storage.queue.controls import STOPPED
 
 SUSPECT_DEATHS = 2
-"""Deaths among other jobs after which a job runs alone. The index and every statement repeat it as a literal."""
+"""Deaths among other jobs after which a job runs alone. The index `jobs_suspected` has it as a literal."""
 
 UNCLAIMED_SECONDS = 60.0
 """A process started for a suspect that has not claimed it by then never will."""
@@ -27,7 +26,7 @@ WITH ready AS (
         + COALESCE(u.under_way, 0) AS place, j.created_at
     FROM jobs j LEFT JOIN unnest(CAST(:tenants AS text[]), CAST(:under_way AS int[])) AS u (tenant_id, under_way)
         ON u.tenant_id = j.tenant_id
-    WHERE j.deaths >= 2 AND j.state IN ('queued', 'waiting') AND j.expires_at > statement_timestamp()
+    WHERE j.deaths >= {SUSPECT_DEATHS} AND j.state IN ('queued', 'waiting') AND j.expires_at > statement_timestamp()
       AND CASE WHEN j.state = 'waiting' THEN j.wait_reason = 'suspect' OR j.wake_at <= statement_timestamp()
                ELSE j.dispatched_at IS NULL
                     OR j.dispatched_at < statement_timestamp() - make_interval(secs => :unclaimed_seconds) END
@@ -36,7 +35,7 @@ WITH ready AS (
     SELECT j.id FROM jobs j JOIN (
         SELECT id FROM ready WHERE place <= :most_of_tenant ORDER BY place, created_at LIMIT :most
     ) r USING (id)
-    WHERE j.deaths >= 2 AND j.state IN ('queued', 'waiting') FOR NO KEY UPDATE OF j SKIP LOCKED
+    WHERE j.deaths >= {SUSPECT_DEATHS} AND j.state IN ('queued', 'waiting') FOR NO KEY UPDATE OF j SKIP LOCKED
 )
 UPDATE jobs j SET state = 'queued', generation = j.generation + 1, dispatched_at = clock_timestamp(), wake_at = NULL,
     wait_reason = NULL
@@ -80,20 +79,19 @@ class SuspectTable:
 
         No tenant gets more than `most_of_tenant`, including those `under_way`, of which none is taken again.
         """
-        terms = {"most": most, "most_of_tenant": most_of_tenant, "unclaimed_seconds": unclaimed_seconds}
         by_tenant = Counter(under_way.values())
-        counts = {
-            "tenants": list(by_tenant),
-            "under_way": list(by_tenant.values()),
-            "job_ids": list(under_way),
-        }
-        async with transaction(self._engine) as connection:
-            rows = await fetch(connection, NEXT_ALONE, terms | counts)
+        rows = await fetch_once(
+            self._engine,
+            NEXT_ALONE,
+            most=most,
+            most_of_tenant=most_of_tenant,
+            unclaimed_seconds=unclaimed_seconds,
+            tenants=list(by_tenant),
+            under_way=list(by_tenant.values()),
+            job_ids=list(under_way),
+        )
         return [(JobId(row["id"]), row["generation"], TenantId(row["tenant_id"])) for row in rows]
 
     async def quarantine(self, job_id: JobId, generation: int, message: str) -> bool:
         """Set a job to dead as poison whose process died running it alone; False where it had ended or moved on."""
-        async with transaction(self._engine) as connection:
-            return bool(
-                await fetch(connection, QUARANTINE, {"id": job_id, "generation": generation, "message": message})
-            )
+        return bool(await fetch_once(self._engine, QUARANTINE, id=job_id, generation=generation, message=message))

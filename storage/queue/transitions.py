@@ -4,7 +4,7 @@ Every statement takes a bounded number of rows with SKIP LOCKED, may be run by t
 once, because it tests the job's state.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -14,8 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from schemas.attempt import Unsettled
 from schemas.ids import JobId
 from schemas.lanes import Lane
-from storage.database.engine import transaction
-from storage.database.statements import fetch
+from storage.database.statements import fetch_once
+from storage.queue.isolation import SUSPECT_DEATHS
 from storage.rows import unsettled_from
 
 MOST_PER_ROUND = 1_000
@@ -28,18 +28,18 @@ costs one stale claim, so this may be shorter than the longest queue. A wiped Re
 LOST_FROM_EMPTY_SECONDS = 5.0
 """The same where the lane's queue is empty: a worker took the message and has not claimed the job since."""
 
-STAGE_DUE = """
+STAGE_DUE = f"""
 WITH due AS (
-    SELECT id FROM jobs WHERE state = 'waiting' AND wake_at <= statement_timestamp() AND deaths < 2
+    SELECT id FROM jobs WHERE state = 'waiting' AND wake_at <= statement_timestamp() AND deaths < {SUSPECT_DEATHS}
     ORDER BY wake_at LIMIT :most FOR UPDATE SKIP LOCKED
 )
 UPDATE jobs j SET state = 'queued', generation = j.generation + 1, dispatched_at = NULL, wake_at = NULL,
     wait_reason = CASE WHEN j.waiting_since IS NOT NULL THEN j.wait_reason END
 FROM due WHERE j.id = due.id
 RETURNING j.id
-"""
+"""  # noqa: S608 - a constant
 
-RESCUE = """
+RESCUE = f"""
 WITH lost AS (
     SELECT j.id, j.holder AS lost_holder, j.lease_until AS lost_at, COALESCE(d.job_id = j.id, false) AS is_culprit,
         CASE WHEN d.holder IS NULL OR d.job_id = j.id THEN 1
@@ -61,10 +61,11 @@ WITH lost AS (
 ), rescued AS (
     UPDATE jobs j SET
         state = CASE WHEN j.synchronous OR j.deaths + lost.deaths >= :most_deaths THEN 'dead'
-                     WHEN j.deaths + lost.deaths >= 2 THEN 'waiting' ELSE 'queued' END,
-        wait_reason = CASE WHEN j.deaths + lost.deaths >= 2 AND NOT j.synchronous THEN 'suspect'
+                     WHEN j.deaths + lost.deaths >= {SUSPECT_DEATHS} THEN 'waiting' ELSE 'queued' END,
+        wait_reason = CASE WHEN j.deaths + lost.deaths >= {SUSPECT_DEATHS} AND NOT j.synchronous THEN 'suspect'
                            WHEN j.waiting_since IS NOT NULL THEN j.wait_reason END,
-        wake_at = CASE WHEN j.deaths + lost.deaths >= 2 AND NOT j.synchronous AND j.deaths + lost.deaths < :most_deaths
+        wake_at = CASE WHEN j.deaths + lost.deaths >= {SUSPECT_DEATHS} AND NOT j.synchronous
+                            AND j.deaths + lost.deaths < :most_deaths
                        THEN j.expires_at END,
         dead_reason = CASE WHEN j.synchronous THEN 'caller_lost'
                            WHEN j.deaths + lost.deaths >= :most_deaths THEN 'poison' END,
@@ -83,7 +84,7 @@ WITH lost AS (
     UPDATE pending_results p SET ready = true FROM rescued r WHERE p.job_id = r.id AND r.state = 'dead'
 )
 SELECT r.id AS rescued_id, r.lost_holder, r.lost_at, s.* FROM rescued r LEFT JOIN suspended s ON s.job_id = r.id
-"""
+"""  # noqa: S608 - a constant
 
 EXPIRE = """
 WITH late AS (
@@ -100,17 +101,17 @@ WITH late AS (
 SELECT id FROM expired
 """
 
-FORGET_LOST_MESSAGES = """
+FORGET_LOST_MESSAGES = f"""
 WITH lost AS (
     SELECT id FROM jobs
-    WHERE state = 'queued' AND deaths < 2
+    WHERE state = 'queued' AND deaths < {SUSPECT_DEATHS}
       AND dispatched_at < statement_timestamp() - make_interval(secs => :lost_seconds)
       AND (CAST(:lanes AS text[]) IS NULL OR lane = ANY(CAST(:lanes AS text[])))
     LIMIT CAST(:most AS bigint) FOR UPDATE SKIP LOCKED
 )
 UPDATE jobs j SET dispatched_at = NULL FROM lost WHERE j.id = lost.id
 RETURNING j.id
-"""
+"""  # noqa: S608 - a constant
 
 RENEWAL_SECONDS = 6.0
 """No job is rescued for this long after Postgres starts: leases ran out while workers could not renew them, and each
@@ -157,7 +158,7 @@ class DueTable:
         either.
         """
         terms = {"most": MOST_PER_ROUND, "most_deaths": MOST_DEATHS, "most_unexplained": MOST_UNEXPLAINED}
-        rows = await self._rows(RESCUE, asked_at=asked_at, renewal_seconds=renewal_seconds, **terms)
+        rows = await fetch_once(self._engine, RESCUE, asked_at=asked_at, renewal_seconds=renewal_seconds, **terms)
         return Rescued(
             jobs=frozenset(JobId(row["rescued_id"]) for row in rows),
             suspended=tuple(unsettled_from(row) for row in rows if row["stamp"] is not None),
@@ -178,11 +179,7 @@ class DueTable:
 
     async def forget_all_messages(self) -> int:
         """Mark every published job as unpublished after Redis was wiped; the prefetch window bounds their number."""
-        return len(await self._rows(FORGET_LOST_MESSAGES, lost_seconds=0, lanes=None, most=None))
+        return len(await fetch_once(self._engine, FORGET_LOST_MESSAGES, lost_seconds=0, lanes=None, most=None))
 
     async def _move(self, query: str, **parameters: Any) -> int:  # noqa: ANN401 - bind values
-        return len(await self._rows(query, most=MOST_PER_ROUND, **parameters))
-
-    async def _rows(self, query: str, **parameters: Any) -> Sequence[Any]:  # noqa: ANN401 - bind values
-        async with transaction(self._engine) as connection:
-            return await fetch(connection, query, parameters)
+        return len(await fetch_once(self._engine, query, most=MOST_PER_ROUND, **parameters))

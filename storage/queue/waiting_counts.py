@@ -14,18 +14,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from schemas.lanes import Lane
 from storage.database.engine import transaction
 from storage.database.statements import Row, fetch, run
+from storage.queue.flows import FLOW, UNPUBLISHED, flows
 
 MOST_COUNTED = 10_000
 """Where a count ends: an index yields this many entries in two milliseconds, and more exact numbers are no use."""
-
-_FLOWS = """
-    (SELECT {columns} FROM jobs WHERE {which} ORDER BY {columns} LIMIT 1)
-    UNION ALL
-    SELECT n.* FROM {name} f CROSS JOIN LATERAL (
-        SELECT {columns} FROM jobs WHERE {which} AND ({columns}) > ({found}) ORDER BY {columns} LIMIT 1
-    ) n
-"""
-"""A skip scan: finds each value of the columns by one descent of the index."""
 
 BY_INDEX = ("SET LOCAL enable_seqscan = off", "SET LOCAL enable_bitmapscan = off")
 """Disables plans that read a flow to its end, and the rows themselves, before a count meets its bound."""
@@ -37,27 +29,21 @@ _COUNTED = """
 """
 
 
-def _flows(name: str, which: str, columns: Sequence[str]) -> str:
-    found = ", ".join(f"f.{column}" for column in columns)
-    return f"{name} AS ({_FLOWS.format(name=name, which=which, columns=', '.join(columns), found=found)})"
-
-
 def _counted(place: str, name: str, which: str, columns: Sequence[str]) -> str:
     same = " AND ".join(f"j.{column} = f.{column}" for column in columns)
     return _COUNTED.format(place=place, name=name, which=which, same=same)
 
 
-_FLOW, _PARKED_FLOW = ("lane", "model"), ("lane", "model", "wait_reason")
-_UNPUBLISHED = "state = 'queued' AND dispatched_at IS NULL"
+_PARKED_FLOW = (*FLOW, "wait_reason")
 _PUBLISHED = "state = 'queued' AND dispatched_at IS NOT NULL"
 _PARKED = "state = 'waiting'"
 
 WAITING = f"""
-WITH RECURSIVE {_flows("unpublished", _UNPUBLISHED, _FLOW)},
-{_flows("published", _PUBLISHED, _FLOW)},
-{_flows("parked", _PARKED, _PARKED_FLOW)}
-{_counted("queued", "unpublished", _UNPUBLISHED, _FLOW)}
-UNION ALL {_counted("queued", "published", _PUBLISHED, _FLOW)}
+WITH RECURSIVE {flows("unpublished", UNPUBLISHED, FLOW)},
+{flows("published", _PUBLISHED, FLOW)},
+{flows("parked", _PARKED, _PARKED_FLOW)}
+{_counted("queued", "unpublished", UNPUBLISHED, FLOW)}
+UNION ALL {_counted("queued", "published", _PUBLISHED, FLOW)}
 UNION ALL {_counted("parked", "parked", _PARKED, _PARKED_FLOW)} WHERE f.wait_reason <> 'canary'
 UNION ALL
 SELECT 'in_place', j.lane, j.model, count(*) FROM jobs j

@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.ids import JobId
-from storage.database.engine import transaction
-from storage.database.statements import Row, fetch
+from storage.database.mapping import read_as
+from storage.database.statements import fetch_once
 
 MOST_PER_ROUND = 500
 
@@ -61,16 +60,16 @@ class DeliveryTable:
 
     async def expect(self, task_id: str, job_id: JobId, reply_to: str | None = None) -> bool:
         """Register the job's result for a task id; False when that id was registered before."""
-        return bool(await self._rows(EXPECT, task_id=task_id, job_id=job_id, reply_to=reply_to))
+        return bool(await fetch_once(self._engine, EXPECT, task_id=task_id, job_id=job_id, reply_to=reply_to))
 
     async def promised(self, task_ids: Sequence[str]) -> list[JobId]:
         """Jobs whose results these task ids still await."""
-        return [JobId(row["job_id"]) for row in await self._rows(PROMISED, task_ids=list(task_ids))]
+        return [JobId(row["job_id"]) for row in await fetch_once(self._engine, PROMISED, task_ids=list(task_ids))]
 
     async def ready(self, most: int = MOST_PER_ROUND) -> list[Delivery]:
         """Undelivered results of terminal jobs."""
-        rows = await self._rows(READY, most=most)
-        return [Delivery(task_id=row["task_id"], job_id=JobId(row["job_id"]), reply_to=row["reply_to"]) for row in rows]
+        rows = await fetch_once(self._engine, READY, most=most)
+        return [read_as(Delivery, row) for row in rows]
 
     async def notice_rested(self) -> int:
         """Make results ready whose jobs ended unnoticed.
@@ -78,12 +77,8 @@ class DeliveryTable:
         A registration that commits while its job's end is being written is not in that statement's snapshot, and a
         cancellation does not look for registrations; this duty finds both.
         """
-        return len(await self._rows(NOTICE_RESTED, most=MOST_PER_ROUND))
+        return len(await fetch_once(self._engine, NOTICE_RESTED, most=MOST_PER_ROUND))
 
     async def delivered(self, task_ids: Sequence[str]) -> int:
         """Mark these as delivered."""
-        return len(await self._rows(DELIVERED, task_ids=list(task_ids)))
-
-    async def _rows(self, query: str, **parameters: Any) -> Sequence[Row]:  # noqa: ANN401 - bind values
-        async with transaction(self._engine) as connection:
-            return await fetch(connection, query, parameters)
+        return len(await fetch_once(self._engine, DELIVERED, task_ids=list(task_ids)))

@@ -11,7 +11,8 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from storage.database.engine import dumps, transaction
-from storage.database.statements import Row, fetch
+from storage.database.mapping import read_as
+from storage.database.statements import fetch, fetch_once
 
 FROM_FILE, FROM_OPERATOR = "file", "operator"
 
@@ -79,36 +80,22 @@ class ConfigTable:
 
     async def set(self, name: str, value: Any) -> ConfigRow:  # noqa: ANN401 - any JSON value
         """Apply an operator's change."""
-        [row] = await self._rows(SET, name=name, value=_text(value))
-        return _config(row)
+        [row] = await fetch_once(self._engine, SET, name=name, value=_text(value))
+        return read_as(ConfigRow, row)
 
     async def all(self) -> Sequence[ConfigRow]:
         """Every effective value, by name."""
-        return [_config(row) for row in await self._rows(ALL)]
+        return [read_as(ConfigRow, row) for row in await fetch_once(self._engine, ALL)]
 
     async def get(self, name: str) -> ConfigRow | None:
         """One effective value, or None."""
-        rows = await self._rows(ONE, name=name)
-        return _config(rows[0]) if rows else None
+        rows = await fetch_once(self._engine, ONE, name=name)
+        return read_as(ConfigRow, rows[0]) if rows else None
 
     async def forget(self, name: str) -> bool:
         """Remove a value; the file's comes back with the next release."""
-        return bool(await self._rows(FORGET, name=name))
-
-    async def _rows(self, query: str, **parameters: Any) -> Sequence[Row]:  # noqa: ANN401 - bind values
-        async with transaction(self._engine) as connection:
-            return await fetch(connection, query, parameters)
+        return bool(await fetch_once(self._engine, FORGET, name=name))
 
 
 def _text(value: Any) -> str:  # noqa: ANN401 - any JSON value
     return dumps(value) or "null"
-
-
-def _config(row: Row) -> ConfigRow:
-    return ConfigRow(
-        name=row["name"],
-        version=row["version"],
-        value=row["value"],
-        source=row["source"],
-        changed_at=row["changed_at"],
-    )

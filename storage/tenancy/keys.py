@@ -4,13 +4,12 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.ids import KeyId, TenantId
-from storage.database.engine import transaction
-from storage.database.statements import Row, fetch
+from storage.database.mapping import read_as
+from storage.database.statements import fetch_once
 
 SHOWN_CHARACTERS = 10
 
@@ -47,7 +46,8 @@ class KeyTable:
 
     async def create(self, key_id: KeyId, secret: str, tenant_id: TenantId, scopes: Sequence[str]) -> StoredKey:
         """Store a key, and its tenant where it is new. Safe to call twice."""
-        rows = await self._rows(
+        rows = await fetch_once(
+            self._engine,
             CREATE,
             id=key_id,
             tenant_id=tenant_id,
@@ -55,40 +55,25 @@ class KeyTable:
             prefix=secret[:SHOWN_CHARACTERS],
             scopes=list(scopes),
         )
-        return _key_from(rows[0])
+        return read_as(StoredKey, rows[0])
 
     async def find(self, secret: str) -> StoredKey | None:
         """The key with this secret, unless it was revoked."""
-        rows = await self._rows(FIND, digest=_digest(secret))
-        return _key_from(rows[0]) if rows else None
+        rows = await fetch_once(self._engine, FIND, digest=_digest(secret))
+        return read_as(StoredKey, rows[0]) if rows else None
 
     async def all(self) -> Sequence[StoredKey]:
         """Every key, including revoked ones, oldest first."""
-        return [_key_from(row) for row in await self._rows(LIST)]
+        return [read_as(StoredKey, row) for row in await fetch_once(self._engine, LIST)]
 
     async def revoke(self, key_id: KeyId) -> bool:
         """Revoke this key; False where there is none."""
-        return bool(await self._rows(REVOKE, id=key_id))
+        return bool(await fetch_once(self._engine, REVOKE, id=key_id))
 
     async def tenants(self) -> frozenset[str]:
         """All tenants."""
-        return frozenset(row["id"] for row in await self._rows(TENANTS))
-
-    async def _rows(self, query: str, **parameters: Any) -> Sequence[Row]:  # noqa: ANN401 - bind values
-        async with transaction(self._engine) as connection:
-            return await fetch(connection, query, parameters)
+        return frozenset(row["id"] for row in await fetch_once(self._engine, TENANTS))
 
 
 def _digest(secret: str) -> bytes:
     return hashlib.sha256(secret.encode()).digest()
-
-
-def _key_from(row: Row) -> StoredKey:
-    return StoredKey(
-        id=KeyId(row["id"]),
-        tenant_id=TenantId(row["tenant_id"]),
-        prefix=row["prefix"],
-        scopes=frozenset(row["scopes"]),
-        created_at=row["created_at"],
-        revoked_at=row["revoked_at"],
-    )

@@ -8,7 +8,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.ids import TenantId
 from storage.database.engine import transaction
-from storage.database.statements import fetch, run
+from storage.database.statements import fetch, fetch_once, run
+from storage.queue.flows import FLOW, UNPUBLISHED, flows
 
 SLICE_JOBS = 5_000
 """Jobs whose bytes one slice adds up: some tens of milliseconds."""
@@ -19,16 +20,8 @@ SETTLE_SECONDS = 60.0
 ANEW_SECONDS = 3_600.0
 """How long bytes of deleted jobs may count."""
 
-OPEN_JOBS = """
-WITH RECURSIVE flows AS (
-    (SELECT lane, model FROM jobs WHERE state = 'queued' AND dispatched_at IS NULL ORDER BY lane, model LIMIT 1)
-    UNION ALL
-    SELECT n.lane, n.model FROM flows f CROSS JOIN LATERAL (
-        SELECT j.lane, j.model FROM jobs j
-        WHERE j.state = 'queued' AND j.dispatched_at IS NULL AND (j.lane, j.model) > (f.lane, f.model)
-        ORDER BY j.lane, j.model LIMIT 1
-    ) n
-), open AS (
+OPEN_JOBS = f"""
+WITH RECURSIVE {flows("flows", UNPUBLISHED, FLOW)}, open AS (
     (SELECT 1 FROM flows f CROSS JOIN LATERAL (
         SELECT 1 FROM jobs j
         WHERE j.state = 'queued' AND j.dispatched_at IS NULL AND j.lane = f.lane AND j.model = f.model
@@ -43,7 +36,7 @@ WITH RECURSIVE flows AS (
     (SELECT 1 FROM jobs WHERE state = 'waiting' AND tenant_id = :tenant_id LIMIT :most)
 )
 SELECT count(*) AS used FROM (SELECT 1 FROM open LIMIT :most) counted
-"""
+"""  # noqa: S608 - constants
 
 WAITING_BATCHES = "SELECT count(*) AS used FROM batches WHERE status = 'validating' AND tenant_id = :tenant_id"
 
@@ -147,7 +140,6 @@ class UsageTable:
             return int(new["jobs"] + old["jobs"])
 
     async def _used(self, query: str, **parameters: object) -> int:
-        async with transaction(self._engine) as connection:
-            [row] = await fetch(connection, query, parameters)
+        [row] = await fetch_once(self._engine, query, **parameters)
         used: int = row["used"]
         return used

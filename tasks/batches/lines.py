@@ -13,15 +13,14 @@ from typing import Any
 import orjson
 import structlog
 
+from schemas.batch import BatchTerms, RestedJob
 from schemas.bounds import check_nodes
 from schemas.errors import InvalidRequest
-from schemas.ids import BatchId, JobId, TenantId
+from schemas.ids import JobId
 from schemas.job import CHAT_COMPLETIONS, NewJob
 from schemas.jsons import NEW_LINE, JsonObject, MalformedJson, dumps, on_one_line, parse
-from schemas.lanes import Lane
 from schemas.states import JobState
 from schemas.storable import refuse_long_name
-from schemas.tenants import EVERY_LANE
 from tasks.requests.chat import Origin, Vocabulary, parse_chat_request
 
 log = structlog.get_logger()
@@ -49,21 +48,6 @@ class LineError:
     param: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BatchTerms:
-    """The terms that all lines of a batch share."""
-
-    batch_id: BatchId
-    tenant_id: TenantId
-    endpoint: str
-    lane: Lane
-    window_seconds: float
-    lanes: frozenset[Lane] = EVERY_LANE
-    canary: int | None = None
-    stopped: str | None = None
-    """Why the batch stopped itself; None if it did not."""
-
-
 class LineReader:
     """Turns lines into jobs, and remembers custom ids to refuse duplicates."""
 
@@ -84,7 +68,7 @@ class LineReader:
         except Exception:  # a bug over one line must not fail the others
             if not self._has_logged:  # once per file: each of its lines may have the same fault
                 self._has_logged = True
-                log.exception("line_unreadable", batch_id=self._terms.batch_id, line=number)
+                log.exception("line_unreadable", batch_id=self._terms.id, line=number)
             message = "This line met an error of this service, which its log describes under the batch and the line."
             return LineError(code="internal_error", message=message, line=number)
 
@@ -130,8 +114,8 @@ class LineReader:
             tenant_id=self._terms.tenant_id,
             job_id=self._new_job_id(),
             default_lane=self._terms.lane,
-            idempotency_key=f"{self._terms.batch_id}/{entry['custom_id']}",
-            batch_id=self._terms.batch_id,
+            idempotency_key=f"{self._terms.id}/{entry['custom_id']}",
+            batch_id=self._terms.id,
             custom_id=entry["custom_id"],
             default_deadline_seconds=self._terms.window_seconds,
             lanes=self._terms.lanes,
@@ -140,18 +124,6 @@ class LineReader:
             return parse_chat_request(entry.get("body"), origin, self._vocabulary, self._now)
         except InvalidRequest as error:
             return LineError(code=error.code, message=error.message, line=number, param=error.param)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RestedJob:
-    """A terminal job's part of its batch's files. `reply` is JSON text, copied without parsing."""
-
-    job_id: JobId
-    custom_id: str
-    state: JobState
-    reply: str | None
-    dead_reason: str | None = None
-    message: str | None = None
 
 
 def output_line(job: RestedJob, stopped: str | None = None) -> bytes:

@@ -8,6 +8,7 @@ ends only that batch.
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import asdict, replace
 from datetime import datetime
 from functools import partial
 
@@ -15,13 +16,17 @@ import structlog
 
 from schemas.bounds import node_bound
 from schemas.errors import Unavailable
-from schemas.ids import BatchId, FileId, JobId
+from schemas.ids import BatchId, FileId, JobId, TenantId
 from schemas.job import NewJob
-from tasks.batches.lines import MAX_REPORTED_ERRORS, BatchTerms, LineError, LineReader, output_line
-from tasks.batches.stores import BatchJobs, BatchRows
+from schemas.tenants import TenantShare, no_limits
+from storage.batches.batches import BatchTable, StoredBatch
+from storage.batches.files import FileTable
+from storage.jobs.writes import JobTable
+from tasks.batches.lines import MAX_REPORTED_ERRORS, LineError, LineReader, output_line
 from tasks.maintenance.items import Isolation, reason_of
 from tasks.maintenance.slices import Clock, Slice, Turns, Work
 from tasks.requests.chat import Vocabulary
+from tasks.requests.new_ids import new_file_id
 
 log = structlog.get_logger()
 
@@ -31,6 +36,7 @@ MAX_FILE_LINES = 2 * MAX_BATCH_LINES
 """Limit of a file's lines including empty ones, which hold no request and still have to be read."""
 
 MAX_LINE_BYTES = 1_000_000
+RESULT_PURPOSE = "batch_output"
 
 NumberedJob = tuple[int, NewJob]
 Insert = Callable[[Sequence[NewJob]], Awaitable[object]]
@@ -49,20 +55,24 @@ class Batches:
 
     def __init__(
         self,
-        batches: BatchRows,
-        jobs: BatchJobs,
+        batches: BatchTable,
+        files: FileTable,
+        jobs: JobTable,
         vocabulary: Vocabulary,
         *,
         now: Callable[[], datetime],
         new_job_id: Callable[[], JobId],
+        share_of: Callable[[TenantId], TenantShare] = no_limits,
         max_line_bytes: int = MAX_LINE_BYTES,
         clock: Clock = time.monotonic,
     ) -> None:
         self._batches = batches
+        self._files = files
         self._jobs = jobs
         self._vocabulary = vocabulary
         self._now = now
         self._new_job_id = new_job_id
+        self._share_of = share_of
         self._max_line_bytes = max_line_bytes
         self._reading = Turns(Isolation("start_batches", end=self._refuse, clock=clock), clock)
         self._writing = Turns(Isolation("finish_batches", end=self._fail, clock=clock), clock)
@@ -71,8 +81,8 @@ class Batches:
         """Continue reading files of new batches, one turn per tenant with some."""
         return await self._reading.round(
             [
-                Work(tenant_id=terms.tenant_id, name=terms.batch_id, run=partial(self._start, terms, file_id))
-                for terms, file_id in await self._batches.validating()
+                Work(tenant_id=batch.tenant_id, name=batch.id, run=partial(self._start, self._with_lanes(batch)))
+                for batch in await self._batches.validating()
             ]
         )
 
@@ -80,8 +90,8 @@ class Batches:
         """Continue writing files of batches with only terminal jobs, one turn per tenant with some."""
         return await self._writing.round(
             [
-                Work(tenant_id=terms.tenant_id, name=terms.batch_id, run=partial(self._finish, terms))
-                for terms in await self._batches.all_at_rest()
+                Work(tenant_id=batch.tenant_id, name=batch.id, run=partial(self._finish, batch))
+                for batch in await self._batches.all_at_rest()
             ]
         )
 
@@ -90,30 +100,34 @@ class Batches:
         await self._reading.aclose()
         await self._writing.aclose()
 
-    async def _start(self, terms: BatchTerms, file_id: FileId, turn: Slice) -> None:
+    def _with_lanes(self, batch: StoredBatch) -> StoredBatch:
+        """The batch with the lanes that lines may name: those of both the creating key and the tenant."""
+        return replace(batch, lanes=self._share_of(batch.tenant_id).lanes & batch.lanes)
+
+    async def _start(self, batch: StoredBatch, turn: Slice) -> None:
         """Check every line, then store every line."""
-        total, errors = await self._check(terms, file_id, turn)
+        total, errors = await self._check(batch, turn)
         if not errors:
             try:
-                await self._store(terms, file_id, turn)
+                await self._store(batch, turn)
             except LineRefused as refused:
                 errors = [refused.error]
         if errors:
-            await self._batches.refuse(terms.batch_id, errors)
-            log.info("batch_refused", batch_id=terms.batch_id, errors=len(errors))
+            await self._batches.refuse(batch.id, [asdict(error) for error in errors])
+            log.info("batch_refused", batch_id=batch.id, errors=len(errors))
         else:
-            await self._batches.start(terms.batch_id, total)
-            log.info("batch_started", batch_id=terms.batch_id, jobs=total)
+            await self._batches.start(batch.id, total)
+            log.info("batch_started", batch_id=batch.id, jobs=total)
 
-    async def _finish(self, terms: BatchTerms, turn: Slice) -> None:
-        output = await self._file(terms, turn, completed=True)
-        errors = await self._file(terms, turn, completed=False)
-        await self._batches.finish(terms.batch_id, output, errors)
-        log.info("batch_finished", batch_id=terms.batch_id)
+    async def _finish(self, batch: StoredBatch, turn: Slice) -> None:
+        output = await self._file(batch, turn, completed=True)
+        errors = await self._file(batch, turn, completed=False)
+        await self._batches.finish(batch.id, output, errors)
+        log.info("batch_finished", batch_id=batch.id)
 
-    async def _check(self, terms: BatchTerms, file_id: FileId, turn: Slice) -> tuple[int, Sequence[LineError]]:
+    async def _check(self, batch: StoredBatch, turn: Slice) -> tuple[int, Sequence[LineError]]:
         total, errors = 0, list[LineError]()
-        async for number, read in self._read(terms, file_id, turn):
+        async for number, read in self._read(batch, turn):
             total += read is not None
             if isinstance(read, LineError):
                 errors.append(read)
@@ -129,29 +143,29 @@ class Batches:
             errors.append(LineError(code="empty_file", message="The input file holds no requests.", line=1))
         return total, errors
 
-    async def _store(self, terms: BatchTerms, file_id: FileId, turn: Slice) -> None:
+    async def _store(self, batch: StoredBatch, turn: Slice) -> None:
         """Store the jobs in file order: the canary in its lane, the jobs behind it as held.
 
         Raises LineRefused for a line that cannot be stored, or that is no longer a valid request.
         """
         waiting, stored = list[NumberedJob](), 0
-        async for number, read in self._read(terms, file_id, turn):
+        async for number, read in self._read(batch, turn):
             if isinstance(read, LineError):  # valid when checked: a lane was closed or a model removed meanwhile
                 raise LineRefused(read)
             if read is not None:
                 waiting.append((number, read))
-            if len(waiting) >= JOBS_PER_INSERT or len(waiting) + stored == terms.canary or turn.is_over:
-                await self._insert(terms, waiting, stored)
+            if len(waiting) >= JOBS_PER_INSERT or len(waiting) + stored == batch.stop_loss.canary or turn.is_over:
+                await self._insert(batch, waiting, stored)
                 stored += len(waiting)
                 waiting.clear()
             if turn.is_over:
                 await turn.end()
-        await self._insert(terms, waiting, stored)
+        await self._insert(batch, waiting, stored)
 
-    async def _insert(self, terms: BatchTerms, jobs: Sequence[NumberedJob], stored: int) -> None:
+    async def _insert(self, batch: StoredBatch, jobs: Sequence[NumberedJob], stored: int) -> None:
         """Store the jobs together; on failure one by one. Raises LineRefused with the faulty line."""
-        is_held = terms.canary is not None and stored >= terms.canary
-        insert = self._jobs.insert_held if is_held else self._jobs.insert
+        canary = batch.stop_loss.canary
+        insert = partial(self._jobs.insert, held=canary is not None and stored >= canary)
         if not jobs:
             return
         try:
@@ -159,7 +173,7 @@ class Batches:
         except Unavailable:
             raise
         except Exception:  # one line's value, or a bug: the batch reports which line it was
-            log.exception("batch_lines_not_stored", batch_id=terms.batch_id, first_line=jobs[0][0])
+            log.exception("batch_lines_not_stored", batch_id=batch.id, first_line=jobs[0][0])
             for number, job in jobs:
                 await self._insert_one(number, job, insert)
 
@@ -172,13 +186,11 @@ class Batches:
             message = f"This line cannot be stored. {reason_of(error)}"
             raise LineRefused(LineError(code="cannot_be_stored", message=message, line=number)) from error
 
-    async def _read(
-        self, terms: BatchTerms, file_id: FileId, turn: Slice
-    ) -> AsyncIterator[tuple[int, NewJob | LineError | None]]:
+    async def _read(self, batch: StoredBatch, turn: Slice) -> AsyncIterator[tuple[int, NewJob | LineError | None]]:
         """Every line with its number; an empty line is None."""
-        reader = LineReader(terms, self._vocabulary, now=self._now(), new_job_id=self._new_job_id)
+        reader = LineReader(batch, self._vocabulary, now=self._now(), new_job_id=self._new_job_id)
         number = 0
-        async for line in self._batches.lines(file_id, most_bytes=self._max_line_bytes):
+        async for line in self._files.lines(batch.input_file_id, most_bytes=self._max_line_bytes):
             number += 1
             turn.use(size_bytes=len(line) + 1)
             if len(line) > self._max_line_bytes:
@@ -193,23 +205,29 @@ class Batches:
         message = f"A line may have at most {self._max_line_bytes} bytes."
         return LineError(code="line_too_long", message=message, line=number)
 
-    async def _file(self, terms: BatchTerms, turn: Slice, *, completed: bool) -> FileId | None:
-        name = f"{terms.batch_id}_{'output' if completed else 'errors'}.jsonl"
-        return await self._batches.write_file(terms, name, self._lines(terms, turn, completed=completed))
+    async def _file(self, batch: StoredBatch, turn: Slice, *, completed: bool) -> FileId | None:
+        """Store a result file; without lines, store none and return None."""
+        name = f"{batch.id}_{'output' if completed else 'errors'}.jsonl"
+        lines = self._lines(batch, turn, completed=completed)
+        stored = await self._files.write(new_file_id(), batch.tenant_id, lines, filename=name, purpose=RESULT_PURPOSE)
+        if stored.bytes:
+            return stored.id
+        await self._files.delete(stored.id, batch.tenant_id)
+        return None
 
-    async def _lines(self, terms: BatchTerms, turn: Slice, *, completed: bool) -> AsyncIterator[bytes]:
-        async for job in self._batches.rested_jobs(terms.batch_id, completed=completed):
-            line = output_line(job, terms.stopped)
+    async def _lines(self, batch: StoredBatch, turn: Slice, *, completed: bool) -> AsyncIterator[bytes]:
+        async for job in self._batches.rested(batch.id, completed=completed):
+            line = output_line(job, batch.stopped)
             yield line
             turn.use(size_bytes=len(line))
             if turn.is_over:
                 await turn.end()
 
     async def _refuse(self, batch_id: str, error: Exception) -> None:
-        await self._batches.refuse(BatchId(batch_id), [_batch_error(error)])
+        await self._batches.refuse(BatchId(batch_id), [asdict(_batch_error(error))])
 
     async def _fail(self, batch_id: str, error: Exception) -> None:
-        await self._batches.fail(BatchId(batch_id), [_batch_error(error)])
+        await self._batches.fail(BatchId(batch_id), [asdict(_batch_error(error))])
 
 
 def _batch_error(error: Exception) -> LineError:

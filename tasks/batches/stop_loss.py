@@ -12,23 +12,13 @@ import structlog
 
 from schemas.ids import BatchId
 from schemas.money import NanoUsd, usd_text
-from schemas.stop_loss import Phase, StopLoss, Tally
+from schemas.stop_loss import Phase, StopLoss, Tally, Watched
 from tasks.maintenance.items import Isolation
 
 log = structlog.get_logger()
 
 LEAST_JUDGED = 20
 """Ended jobs needed before the error rate is judged. A canary is judged once it has ended, whatever its size."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Watched:
-    """A batch with a stop-loss, its phase and its counts."""
-
-    batch_id: BatchId
-    terms: StopLoss
-    phase: Phase
-    tally: Tally
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,9 @@ from enum import StrEnum
 from typing import assert_never
 from zoneinfo import ZoneInfo
 
-from config.catalogue import KINDS_WITHIN_TENANTS
-from schemas.admission import MAX_BUDGET_COUNTERS, BudgetCounter, Pace, Step
+from config.amounts import MAX_BUDGETS_OF_A_JOB
+from config.budgets import KINDS_WITHIN_TENANTS
+from schemas.admission import BudgetCounter, Pace, Step
 from schemas.errors import InvalidSetting
 from schemas.job import NewJob
 from schemas.lanes import Lane
@@ -147,10 +148,10 @@ def counters_for(
         for budget in budgets
         if (scope := _scope_of(job, budget.scope)) is not None
     )
-    if len(counters) > MAX_BUDGET_COUNTERS:
+    if len(counters) > MAX_BUDGETS_OF_A_JOB:
         named = ", ".join(f"{counter.scope} per {counter.window}" for counter in counters)
         raise InvalidSetting(
-            f"A job counts against {len(counters)} budgets; at most {MAX_BUDGET_COUNTERS} are possible: {named}."
+            f"A job counts against {len(counters)} budgets; at most {MAX_BUDGETS_OF_A_JOB} are possible: {named}."
         )
     return counters
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
-from config.catalogue import RuleTable
+from config.budgets import RuleTable
 from schemas.admission import RULE_SCOPE, BudgetCounter, Step
 from schemas.lanes import Lane
 from schemas.money import NanoUsd, nano_from_usd

@@ -2,40 +2,25 @@
 
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from typing import Protocol, get_args
+from typing import get_args
 from zoneinfo import ZoneInfo
 
 from schemas.errors import InvalidRequest, InvalidSetting
 from schemas.ids import TenantId
 from schemas.jsons import JsonObject
 from schemas.money import usd_text
-from storage.ledger.spend_reports import By, Spend
-from tasks.configuration.effective import BudgetRows, set_budget
+from storage.ledger.spend_reports import By, Spend, SpendReads
+from tasks.configuration.effective import SettingRows, set_budget
 
 KEYS: tuple[By, ...] = get_args(By)
 LONGEST_REPORT_DAYS = 400
 """Longest report: a year, and a month to compare it with."""
 
 
-class SpendRows(Protocol):
-    """Sums the ledger."""
-
-    async def report(
-        self,
-        by: Sequence[By],
-        *,
-        since: datetime,
-        until: datetime,
-        zone: str = "UTC",
-        tenant_id: TenantId | None = None,
-    ) -> Sequence[Spend]:
-        """Return the spend by these keys."""
-
-
 class BudgetAdmin:
     """Changes budgets and reports spend."""
 
-    def __init__(self, rows: BudgetRows, spend: SpendRows, *, now: Callable[[], datetime]) -> None:
+    def __init__(self, rows: SettingRows, spend: SpendReads, *, now: Callable[[], datetime]) -> None:
         self._rows = rows
         self._spend = spend
         self._now = now

@@ -16,8 +16,10 @@ from pydantic import ValidationError
 
 from admission.days import DayResets
 from admission.limits import TargetLimits, fitting_shares
-from config.catalogue import DEFAULT_AHEAD, BudgetTable, Catalogue, ModelTable, RuleTable, check_budgets
-from schemas.admission import MAX_BUDGET_COUNTERS, BudgetCounter, Step
+from config.amounts import MAX_BUDGETS_OF_A_JOB
+from config.budgets import DEFAULT_AHEAD, BudgetTable, RuleTable, check_budgets
+from config.catalogue import Catalogue, ModelTable
+from schemas.admission import BudgetCounter, Step
 from schemas.errors import InvalidRequest, InvalidSetting
 from schemas.ids import TenantId
 from schemas.job import NewJob, Target
@@ -51,7 +53,7 @@ class ConfigRows(Protocol):
         """Return every value with its version."""
 
 
-class BudgetRows(ConfigRows, Protocol):
+class SettingRows(ConfigRows, Protocol):
     """Reads and changes the effective values."""
 
     async def set(self, name: str, value: Any) -> ConfigRow:  # noqa: ANN401 - any JSON value
@@ -76,8 +78,8 @@ class Effective:
             *counters_for(job, self.budgets, now, self.on_exhausted),
             *ruling(self.rules, job.lane, target.model, now, steps),
         )
-        if len(counters) > MAX_BUDGET_COUNTERS:
-            raise InvalidSetting(f"More than {MAX_BUDGET_COUNTERS} budgets and rules count this job.")
+        if len(counters) > MAX_BUDGETS_OF_A_JOB:
+            raise InvalidSetting(f"More than {MAX_BUDGETS_OF_A_JOB} budgets and rules count this job.")
         return counters
 
 
@@ -133,7 +135,7 @@ def budget_row_name(table: BudgetTable) -> str:
     return f"{BUDGET_OF}{table.window}/{table.timezone}/{table.scope}"
 
 
-async def set_budget(rows: BudgetRows, given: JsonObject) -> ConfigRow:
+async def set_budget(rows: SettingRows, given: JsonObject) -> ConfigRow:
     """Store an operator's change; it applies within seconds. Raises InvalidSetting for an invalid budget."""
     try:
         table = BudgetTable.model_validate(given)

@@ -7,7 +7,7 @@ not be configured here, because a replay may change it.
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from schemas.bounds import MAX_NODES, check_nodes
 from schemas.contract import OutputContract
@@ -50,8 +50,7 @@ class Reader:
         return ()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Letter:
+class Letter(NamedTuple):
     """A job that died in another installation."""
 
     job: NewJob

@@ -1,4 +1,4 @@
-"""Imports dead letters from other installations, and reads stored ones for pricing."""
+"""Imports dead letters from other installations."""
 
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -12,12 +12,6 @@ import structlog
 from schemas.bounds import node_bound
 from schemas.errors import InvalidRequest, Unavailable
 from schemas.ids import JobId
-from schemas.job import Job, NewJob
-from schemas.jsons import parse
-from schemas.replay import DeadLetters
-from schemas.states import JobState
-from storage.dead_letters.reads import WholeLetter
-from storage.rows import contract_from
 from tasks.dead_letters.export_format import Letter, Reader, letter_from
 from tasks.maintenance.items import reason_of
 from tasks.maintenance.slices import Clock, Slice
@@ -38,38 +32,11 @@ MOST_WRONG_LINES = 20
 """Wrong lines named in one refusal: enough to show what they have in common."""
 
 
-class LetterReads(Protocol):
-    """Reads stored dead letters (`storage.dead_letters.reads`)."""
-
-    async def count(self, which: DeadLetters) -> int:
-        """The number of dead letters."""
-
-    def whole(self, which: DeadLetters, *, attempts: bool = True) -> AsyncIterator[WholeLetter]:
-        """Each dead letter with its request and, if `attempts`, its attempts."""
-
-
 class LetterRows(Protocol):
     """Stores imported dead letters (`storage.dead_letters.writes`)."""
 
-    async def bring(self, letters: Sequence[tuple[NewJob, str, str | None]]) -> list[JobId]:
+    async def bring(self, letters: Sequence[Letter]) -> list[JobId]:
         """Store the letters; return the ids of those that were not listed before."""
-
-
-class StoredLetters:
-    """`tasks.dead_letters.replay_estimate.Letters` over Postgres."""
-
-    def __init__(self, reads: LetterReads) -> None:
-        self._reads = reads
-        self.count = reads.count
-
-    async def jobs(self, which: DeadLetters, most: int) -> AsyncIterator[Job | None]:
-        """The first `most` dead letters as jobs; None for one that cannot be read."""
-        seen = 0
-        async for whole in self._reads.whole(which, attempts=False):
-            if seen == most:
-                return
-            seen += 1
-            yield _job_if_readable(whole)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -152,7 +119,7 @@ class Imports:
     async def _bring(self, letters: Sequence[tuple[int, Letter]]) -> int:
         """Store the letters together; on failure one by one. Raises InvalidRequest with the wrong line."""
         try:
-            return len(await self._rows.bring([_row(letter) for _, letter in letters]))
+            return len(await self._rows.bring([letter for _, letter in letters]))
         except Unavailable:
             raise
         except Exception:
@@ -160,17 +127,13 @@ class Imports:
         stored = 0
         for number, letter in letters:
             try:
-                stored += len(await self._rows.bring([_row(letter)]))
+                stored += len(await self._rows.bring([letter]))
             except Unavailable:
                 raise
             except Exception as error:
                 message = f"line {number}: it cannot be stored. {reason_of(error)} The lines before it were imported."
                 raise InvalidRequest(message) from error
         return stored
-
-
-def _row(letter: Letter) -> tuple[NewJob, str, str | None]:
-    return letter.job, letter.reason, letter.message
 
 
 def _letter(line: bytes, reader: Reader, now: datetime) -> Letter:
@@ -190,40 +153,4 @@ def _refusal(wrong: Sequence[tuple[int, InvalidRequest]]) -> InvalidRequest:
     return InvalidRequest(
         f"line {number}: {first.message}{f' Also wrong: {also}{more}.' if also else ''} Nothing was imported.",
         param=first.param,
-    )
-
-
-def _job_if_readable(whole: WholeLetter) -> Job | None:
-    try:
-        return _job(whole)
-    except Exception:  # a request that an older version accepted: only that letter has no price
-        log.exception("letter_unreadable", job_id=whole.letter.id)
-        return None
-
-
-def _job(whole: WholeLetter) -> Job:
-    letter = whole.letter
-    return Job(
-        id=letter.id,
-        tenant_id=letter.tenant_id,
-        lane=letter.lane,
-        model=letter.model,
-        body=parse(whole.body),
-        request_digest="",
-        expires_at=letter.rested_at,
-        endpoint=whole.endpoint,
-        contract=contract_from(whole.contract),
-        batch_id=letter.batch_id,
-        custom_id=letter.custom_id,
-        user=whole.user,
-        prompt=letter.prompt,
-        max_tries=whole.max_tries,
-        max_reprompts=whole.max_reprompts,
-        max_cost_nano_usd=whole.max_cost_nano_usd,
-        state=JobState.DEAD,
-        generation=0,
-        fence=0,
-        tries=letter.tries,
-        created_at=letter.created_at,
-        spent_nano_usd=letter.spent_nano_usd,
     )

@@ -6,7 +6,6 @@ job leaves `dead` once, however often that is requested. Dispatch publishes the 
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import structlog
 
@@ -15,6 +14,7 @@ from schemas.ids import JobId, ReplayId
 from schemas.replay import DeadBody, DeadLetters, NewReplay, PatchedJob, Refused, Replay, ReplayState
 from schemas.states import JobState
 from storage.dead_letters.replays import ReplayTable
+from storage.dead_letters.writes import LetterTable
 from tasks.dead_letters.patch import patched
 from tasks.maintenance.items import Isolation, reason_of
 from tasks.maintenance.slices import Rotation
@@ -32,19 +32,12 @@ MOST_OF_TENANT = 8
 """Replays of one tenant per round, so that no tenant waits behind a thousand replays of another."""
 
 
-class Discards(Protocol):
-    """Discards dead letters: hides them from listings (`storage.dead_letters.writes`)."""
-
-    async def discard(self, which: DeadLetters, *, most: int) -> list[JobId]:
-        """Discard one round of letters; return their ids."""
-
-
 class Replays:
     """Creates replays and moves their dead letters."""
 
-    def __init__(self, rows: ReplayTable, discards: Discards, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, rows: ReplayTable, letters: LetterTable, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._rows = rows
-        self._discards = discards
+        self._letters = letters
         self._isolation = Isolation("replay", end=self._stop, clock=clock)
         self._rotation = Rotation(MOST_OF_TENANT)
         self.find = rows.find
@@ -154,7 +147,7 @@ class Replays:
         """Discard all of these letters; return their ids."""
         moved: list[JobId] = []
         while True:
-            part = await self._discards.discard(which, most=MOST_PER_ROUND)
+            part = await self._letters.discard(which, most=MOST_PER_ROUND)
             moved += part
             if len(part) < MOST_PER_ROUND:
                 return moved

@@ -11,9 +11,12 @@ from typing import NamedTuple, Protocol
 import structlog
 
 from schemas.job import Job
+from schemas.jsons import parse
 from schemas.money import ZERO, NanoUsd
 from schemas.replay import DeadBody, DeadLetters, Estimate, Patch, PatchedJob
 from schemas.states import JobState
+from storage.dead_letters.reads import WholeLetter
+from storage.rows import contract_from
 from tasks.dead_letters.patch import patched
 from tasks.execution.deps import Planner
 from tasks.quotes.quote import dearest_call, worst_case
@@ -24,27 +27,27 @@ MOST_PRICED = 2_000
 """Letters priced one by one: a second or two of work, and enough for their mean to represent the rest."""
 
 
-class Letters(Protocol):
-    """Counts dead letters and reads them as jobs."""
+class LetterReads(Protocol):
+    """Reads stored dead letters (`storage.dead_letters.reads`)."""
 
     async def count(self, which: DeadLetters) -> int:
         """The number of dead letters."""
 
-    def jobs(self, which: DeadLetters, most: int) -> AsyncIterator[Job | None]:
-        """The first `most` letters as the jobs that they were; None for one that cannot be read."""
+    def whole(self, which: DeadLetters, *, attempts: bool = True) -> AsyncIterator[WholeLetter]:
+        """Each dead letter with its request and, if `attempts`, its attempts."""
 
 
 class ReplayPrices:
     """Estimates replays."""
 
-    def __init__(self, letters: Letters, planner: Planner) -> None:
+    def __init__(self, letters: LetterReads, planner: Planner) -> None:
         self._letters = letters
         self._planner = planner
 
     async def estimate(self, which: DeadLetters, patch: Patch, now: datetime) -> Estimate:
         """Count and price what the replay would move."""
         jobs, priced, unpriced, refused, one_call, worst = await self._letters.count(which), 0, 0, 0, 0, 0
-        async for job in self._letters.jobs(which, MOST_PRICED):
+        async for job in first_jobs(self._letters, which, MOST_PRICED):
             priced += 1
             price = None if job is None else self._price(job, patch, now)
             if price is None:
@@ -76,6 +79,16 @@ class ReplayPrices:
             return None
 
 
+async def first_jobs(letters: LetterReads, which: DeadLetters, most: int) -> AsyncIterator[Job | None]:
+    """The first `most` letters as the jobs that they were; None for one that cannot be read."""
+    seen = 0
+    async for whole in letters.whole(which, attempts=False):
+        if seen == most:
+            return
+        seen += 1
+        yield _job_if_readable(whole)
+
+
 class _Price(NamedTuple):
     one_call: NanoUsd | None
     worst_case: int
@@ -99,4 +112,40 @@ def _again(job: Job, patch: Patch, now: datetime) -> Job | None:
         tries=0,
         max_cost_nano_usd=patch.max_cost_nano_usd or job.max_cost_nano_usd,
         expires_at=now + timedelta(seconds=patch.deadline_seconds),
+    )
+
+
+def _job_if_readable(whole: WholeLetter) -> Job | None:
+    try:
+        return _job(whole)
+    except Exception:  # a request that an older version accepted: only that letter has no price
+        log.exception("letter_unreadable", job_id=whole.letter.id)
+        return None
+
+
+def _job(whole: WholeLetter) -> Job:
+    letter = whole.letter
+    return Job(
+        id=letter.id,
+        tenant_id=letter.tenant_id,
+        lane=letter.lane,
+        model=letter.model,
+        body=parse(whole.body),
+        request_digest="",
+        expires_at=letter.rested_at,
+        endpoint=whole.endpoint,
+        contract=contract_from(whole.contract),
+        batch_id=letter.batch_id,
+        custom_id=letter.custom_id,
+        user=whole.user,
+        prompt=letter.prompt,
+        max_tries=whole.max_tries,
+        max_reprompts=whole.max_reprompts,
+        max_cost_nano_usd=whole.max_cost_nano_usd,
+        state=JobState.DEAD,
+        generation=0,
+        fence=0,
+        tries=letter.tries,
+        created_at=letter.created_at,
+        spent_nano_usd=letter.spent_nano_usd,
     )

@@ -6,7 +6,6 @@ publishes a lost job again, and a doubled one has a stale generation.
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from celery import Celery
@@ -14,6 +13,7 @@ from kombu.exceptions import KombuError, OperationalError
 
 from schemas.errors import RedisUnavailable
 from schemas.ids import ID, JobId
+from schemas.job import Published
 from schemas.lanes import Lane
 
 RUN_TASK = "completions.run"
@@ -27,14 +27,6 @@ PIPELINE_MESSAGES = 500
 
 HIDDEN_ARGUMENTS = "(…)"
 """Replaces the arguments in events and logs, which would otherwise show up to 1,024 characters of them."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Published:
-    """A job as a message names it."""
-
-    job_id: JobId
-    generation: int
 
 
 class Publisher:

@@ -6,14 +6,14 @@ jobs come next, the flow's window how many.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
 
 from schemas.errors import RedisUnavailable
-from schemas.lanes import PUBLISHED_BY_INTAKE, Lane
-from tasks.dispatch.publisher import Published
+from schemas.ids import JobId
+from schemas.job import Published
+from schemas.lanes import PUBLISHED_BY_INTAKE, Flow, Lane
 from tasks.maintenance.items import Isolation
 
 log = structlog.get_logger()
@@ -30,26 +30,17 @@ MOST_URGENT_AHEAD = 128
 own. Workers claim as many within one or two rounds of dispatch."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Flow:
-    """The jobs of one lane for one model. `run_ahead` of them are published and not yet claimed."""
-
-    lane: Lane
-    model: str
-    run_ahead: int
-
-
 class Backlog(Protocol):
     """The queued jobs in Postgres."""
 
     async def flows(self) -> Sequence[Flow]:
         """Flows with queued jobs that are not published."""
 
-    async def take(self, flow: Flow, most: int) -> Sequence[Published]:
+    async def take(self, lane: Lane, model: str, most: int) -> Sequence[Published]:
         """Mark up to `most` jobs of a flow as dispatched, fairly among tenants, and return them."""
 
-    async def give_back(self, jobs: Sequence[Published]) -> None:
-        """Mark these as not published."""
+    async def give_back(self, jobs: Sequence[JobId]) -> int:
+        """Mark these as not published; return how many were."""
 
 
 class Windows(Protocol):
@@ -78,7 +69,7 @@ async def dispatch(backlog: Backlog, outlet: Outlet, windows: Windows, *, slice_
         if flow.lane in PUBLISHED_BY_INTAKE:
             window = min(window, MOST_URGENT_AHEAD)
         room = window - flow.run_ahead
-        jobs = await backlog.take(flow, room) if room > 0 and room * REFILL_SHARE >= window else ()
+        jobs = await backlog.take(flow.lane, flow.model, room) if room > 0 and room * REFILL_SHARE >= window else ()
         return await _send(backlog, outlet, flow, jobs, slice_size) if jobs else 0
 
     return await isolation.each(await backlog.flows(), lambda flow: f"{flow.lane} {flow.model}", refill)
@@ -90,6 +81,6 @@ async def _send(backlog: Backlog, outlet: Outlet, flow: Flow, jobs: Sequence[Pub
         await outlet.publish(flow.lane, jobs, size)
     except RedisUnavailable:
         log.warning("publish_failed", lane=flow.lane, jobs=len(jobs))
-        await backlog.give_back(jobs)
+        await backlog.give_back([job.job_id for job in jobs])
         return 0
     return len(jobs)

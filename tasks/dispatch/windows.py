@@ -11,7 +11,7 @@ from typing import Protocol
 from admission.limits import DimensionSnapshot, LimitsSnapshot
 from schemas.errors import UnknownModel
 from schemas.job import Target
-from schemas.lanes import Lane
+from schemas.lanes import Flow, Lane
 
 DAY_MS = 86_400_000
 LINE_SHARE = 0.75
@@ -30,22 +30,6 @@ PROBE_SECONDS = 5.0
 
 FRESH_SECONDS = 0.1
 """How long a snapshot of a bucket serves all flows that share it."""
-
-
-class Flow(Protocol):
-    """Jobs of one lane for one model."""
-
-    @property
-    def lane(self) -> Lane:
-        """The jobs' priority class."""
-
-    @property
-    def model(self) -> str:
-        """A model or an alias."""
-
-    @property
-    def run_ahead(self) -> int:
-        """Jobs that are published and not yet claimed."""
 
 
 class Buckets(Protocol):

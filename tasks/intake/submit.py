@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
-from typing import assert_never
+from typing import Protocol, assert_never
 
 import structlog
 
@@ -17,19 +17,18 @@ from schemas.admission import TENANT_REASONS, Refusal, RefusalReason
 from schemas.decision import Complete, DeadLetter
 from schemas.errors import QuotaReached, RedisUnavailable, ShareUsedUp, Unavailable
 from schemas.ids import BatchId, FileId, JobId, TenantId
-from schemas.job import NewJob
+from schemas.job import LeasedJob, NewJob, Published
 from schemas.lanes import PUBLISHED_BY_INTAKE, Lane
 from schemas.money import ZERO
 from schemas.outcome import Failed, NotAdmitted, NotAllowed, Outcome
 from schemas.states import JobState
-from storage.batches.batches import StoredBatch
-from tasks.batches.stores import JobRows, NewBatches
+from storage.batches.batches import BatchTable, StoredBatch
 from tasks.batches.terms import checked_endpoint, stop_loss, window_seconds
-from tasks.dispatch.publisher import Published
 from tasks.dispatch.refill import Outlet
 from tasks.execution.deps import Deps, OnChunk
 from tasks.execution.pipeline import live
 from tasks.intake.call_places import CallPlaces
+from tasks.intake.result_delivery import Ends
 from tasks.intake.urgent_allowances import Allowances
 from tasks.requests.new_ids import new_batch_id
 from tasks.tenancy.quotas import Quotas
@@ -56,13 +55,33 @@ class TenantLimits:
 USED_UP = "The share of this tenant is used up."
 
 
+class JobRows(Protocol):
+    """Writes jobs."""
+
+    async def insert(self, jobs: Sequence[NewJob]) -> Sequence[Submission]:
+        """Store jobs in one transaction, idempotently by (tenant, key). Raises IdempotencyConflict."""
+
+    async def insert_running(self, job: NewJob) -> LeasedJob | Submission:
+        """Store a job as running in this process, or return the job with its idempotency key."""
+
+    async def named_by_key(self, job: NewJob) -> Submission | None:
+        """The stored job with this one's idempotency key, if any. Raises IdempotencyConflict."""
+
+    async def mark_dispatched(self, job_ids: Sequence[JobId]) -> None:
+        """Mark these as published."""
+
+    async def cancel(self, job_id: JobId, tenant_id: TenantId | None) -> bool:
+        """Cancel a job that is not terminal; False where there is none."""
+
+
 class Intake:
     """Accepts jobs from HTTP, Celery and batches."""
 
     def __init__(  # noqa: PLR0917 - each is one collaborator, told apart by its type
         self,
         jobs: JobRows,
-        batches: NewBatches,
+        ends: Ends,
+        batches: BatchTable,
         outlet: Outlet,
         deps: Deps,
         limits: TenantLimits,
@@ -70,6 +89,7 @@ class Intake:
     ) -> None:
         """`check` raises InvalidRequest for a job that could never run."""
         self._jobs = jobs
+        self._ends = ends
         self._batches = batches
         self._outlet = outlet
         self._deps = deps
@@ -132,7 +152,7 @@ class Intake:
             end = await live(held, self._deps, on_chunk, patience_seconds)
         if not isinstance(end.decision, Complete | DeadLetter):
             await self._jobs.cancel(job.id, job.tenant_id)
-        rested = await self._jobs.rested(job.id)
+        rested = await self._ends.rested(job.id)
         return _with_cause(rested or _unfinished(job.id, job.lane), end.outcome, end.waited_ms)
 
     async def create_batch(
@@ -184,17 +204,16 @@ class Intake:
             log.exception("publish_left_to_dispatch", job_id=accepted.job_id, lane=accepted.lane)
 
     async def _publish(self, accepted: Submission) -> None:
-        one = [Published(job_id=accepted.job_id, generation=accepted.generation)]
         try:
-            await self._outlet.publish(accepted.lane, one)
+            await self._outlet.publish(accepted.lane, [Published(accepted.job_id, accepted.generation)])
         except RedisUnavailable:
             self._publish_again_at = time.monotonic() + SILENT_SECONDS
             log.warning("publish_failed", job_id=accepted.job_id, lane=accepted.lane)
             return
-        await self._jobs.mark_dispatched(one)
+        await self._jobs.mark_dispatched([accepted.job_id])
 
     async def _known(self, accepted: Submission) -> JobResult:
-        rested = await self._jobs.rested(accepted.job_id)
+        rested = await self._ends.rested(accepted.job_id)
         return rested or _unfinished(accepted.job_id, accepted.lane)
 
 

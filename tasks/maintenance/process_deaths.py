@@ -2,12 +2,13 @@
 
 import asyncio
 from pathlib import Path
-from typing import NoReturn, Protocol
+from typing import NoReturn
 
 import structlog
 
-from config.marks import LastMark, last_marks
+from config.marks import last_marks
 from schemas.errors import Unavailable
+from storage.queue.process_deaths import DeathTable
 
 log = structlog.get_logger()
 
@@ -16,14 +17,7 @@ LOOK_SECONDS = 0.5
 earliest: 15 s after the last heartbeat, which may have been 4 s before. The report must be stored by then."""
 
 
-class Deaths(Protocol):
-    """Stores reports of deaths."""
-
-    async def report(self, marks: list[LastMark]) -> None:
-        """Store them. Raises PostgresUnavailable."""
-
-
-async def keep_reporting(home: Path, deaths: Deaths) -> NoReturn:
+async def keep_reporting(home: Path, deaths: DeathTable) -> NoReturn:
     """Report deaths until cancelled. While Postgres is away, the marks stay in place."""
     while True:
         try:
@@ -33,7 +27,7 @@ async def keep_reporting(home: Path, deaths: Deaths) -> NoReturn:
         await asyncio.sleep(LOOK_SECONDS)
 
 
-async def report_deaths(home: Path, deaths: Deaths) -> int:
+async def report_deaths(home: Path, deaths: DeathTable) -> int:
     """Report the marks of dead processes below this home; returns how many. Raises PostgresUnavailable."""
     with last_marks(home) as marks:
         if marks:

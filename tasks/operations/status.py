@@ -5,9 +5,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from admission.connect import Admission
-from admission.health import inspect
+from admission.health import complaints
 from admission.limits import Balance
-from config.catalogue import KINDS_WITHIN_TENANTS
+from config.budgets import KINDS_WITHIN_TENANTS
 from schemas.admission import BudgetCounter
 from schemas.errors import PostgresUnavailable, Unavailable
 from schemas.ids import TenantId
@@ -138,11 +138,11 @@ class Watch:
 
     async def _redis(self) -> str | None:
         try:
-            health = await inspect(self._admission.wire)
+            found = await complaints(self._admission.wire)
             epoch = await self._admission.gate.current_epoch()
         except Unavailable:
             return "Redis cannot be reached."
-        return " ".join(health.complaints) or (CLOSED_LEDGER if epoch is None else None)
+        return " ".join(found) or (CLOSED_LEDGER if epoch is None else None)
 
 
 def _scopes(budget: Budget, tenants: Sequence[TenantId]) -> list[str]:

@@ -1,7 +1,6 @@
 """Lists and changes the limits of tenants, and shows their current use, for operators."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol
 
 from pydantic import ValidationError
 
@@ -11,8 +10,8 @@ from schemas.errors import InvalidRequest
 from schemas.ids import TenantId
 from schemas.jsons import JsonObject
 from schemas.tenants import TenantShare
-from storage.tenancy.configuration import ConfigRow
-from tasks.configuration.effective import Configuration
+from storage.tenancy.keys import KeyTable
+from tasks.configuration.effective import Configuration, SettingRows
 from tasks.tenancy.quotas import Usage
 from tasks.tenancy.shares import LIMITS, TENANT_OF
 
@@ -20,25 +19,11 @@ MOST_OPEN_JOBS = 100_000
 """Where counting open jobs ends for a tenant without a quota of them."""
 
 
-class ShareRows(Protocol):
-    """Stores shares."""
-
-    async def set(self, name: str, value: Any) -> ConfigRow:  # noqa: ANN401 - any JSON value
-        """Write one value under a new version."""
-
-
-class TenantNames(Protocol):
-    """Reads which tenants exist."""
-
-    async def tenants(self) -> frozenset[str]:
-        """Return the names of all tenants."""
-
-
 class Tenants:
     """Lists and changes shares."""
 
     def __init__(
-        self, rows: ShareRows, configuration: Configuration, names: TenantNames, usage: Usage, calls: Gate
+        self, rows: SettingRows, configuration: Configuration, names: KeyTable, usage: Usage, calls: Gate
     ) -> None:
         self._rows = rows
         self._configuration = configuration

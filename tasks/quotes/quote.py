@@ -14,6 +14,7 @@ from typing import Protocol
 
 from admission.limits import DimensionSnapshot, LimitsSnapshot
 from schemas.admission import Refusal
+from schemas.batch import BatchTerms
 from schemas.errors import InvalidRequest, UnknownModel
 from schemas.ids import BatchId, FileId, JobId, TenantId
 from schemas.job import CHAT_COMPLETIONS, Job, NewJob, Target
@@ -21,7 +22,8 @@ from schemas.lanes import Lane
 from schemas.money import ZERO, NanoUsd, Usage
 from schemas.plan import Plan
 from schemas.states import JobState
-from tasks.batches.lines import MAX_REPORTED_ERRORS, BatchTerms, LineError, LineReader
+from tasks.batches.lines import MAX_REPORTED_ERRORS, LineError, LineReader
+from tasks.dispatch.windows import Buckets
 from tasks.execution.decide import MAX_EXTENSIONS
 from tasks.execution.deps import Planner
 from tasks.maintenance.slices import Clock
@@ -45,13 +47,6 @@ class QuotedFiles(Protocol):
 
     def lines(self, file_id: FileId, *, most_bytes: int) -> AsyncIterator[bytes]:
         """Yield lines without line ends; one longer than `most_bytes` is cut to one byte more than that."""
-
-
-class Limits(Protocol):
-    """Reads the limits in force."""
-
-    async def snapshot(self, target: Target) -> LimitsSnapshot | None:
-        """Return a bucket's state, or None. Raises RedisUnavailable."""
 
 
 class AnswerLengths(Protocol):
@@ -101,7 +96,7 @@ class Quotes:
         self,
         planner: Planner,
         files: QuotedFiles,
-        limits: Limits,
+        limits: Buckets,
         lengths: AnswerLengths,
         vocabulary: Vocabulary,
         *,
@@ -160,7 +155,7 @@ class Quotes:
 
     async def _read(self, tenant_id: TenantId, file_id: FileId) -> AsyncIterator[tuple[int, NewJob | LineError]]:
         terms = BatchTerms(
-            batch_id=BatchId("batch_quoted"),
+            id=BatchId("batch_quoted"),
             tenant_id=tenant_id,
             endpoint=CHAT_COMPLETIONS,
             lane=Lane.NORMAL,

@@ -3,54 +3,75 @@
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 
 import structlog
 
-from admission.connect import Admission
 from config.catalogue import Catalogue
 from config.settings import Settings
 from schemas.errors import InvalidSetting
-from storage.connect import Storage
 from tasks.alerts.thresholds import Thresholds
-from tasks.alerts.webhooks import Webhooks, receiver_from
+from tasks.alerts.webhooks import Receiver, Webhooks, receiver_from
 from tasks.batches.process import Batches
 from tasks.batches.stop_loss import StopLosses
 from tasks.configuration.apply_limits import EarlyWakes, names_leading_to
-from tasks.configuration.effective import Configuration
 from tasks.dead_letters.replay import Replays
-from tasks.dispatch.publisher import Publisher
 from tasks.dispatch.windows import Openings
 from tasks.intake.result_delivery import Deliveries
 from tasks.ledger.reconciliation import LedgerReconciler
 from tasks.ledger.unresolved import LookUps, keeping
 from tasks.requests.new_ids import new_job_id
-from tasks.wiring.adapters import StoredBatches, StoredJobs, WatchedBatches
 from tasks.wiring.infrastructure import Infrastructure, open_infrastructure
 
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
 class MaintenanceServices:
     """The services that upkeep's duties use."""
 
-    settings: Settings
-    storage: Storage
-    admission: Admission
-    configuration: Configuration
-    publisher: Publisher
-    reconciler: LedgerReconciler
-    batches: Batches
-    stop_losses: StopLosses
-    deliveries: Deliveries
-    replays: Replays
-    dead_letter_days: int | None
-    openings: Openings
-    wakes: EarlyWakes
-    thresholds: Thresholds
-    webhooks: Webhooks
-    look_ups: LookUps | None
+    def __init__(
+        self, infra: Infrastructure, catalogue: Catalogue, receiver: Receiver | None, look_ups: LookUps | None
+    ) -> None:
+        storage, admission, now = infra.storage, infra.admission, infra.clock.now
+        self.settings = infra.settings
+        self.storage = storage
+        self.admission = admission
+        self.configuration = infra.configuration
+        self.publisher = infra.publisher
+        self.look_ups = look_ups
+        self.dead_letter_days = catalogue.dead_letters.retention_days
+        self.reconciler = LedgerReconciler(
+            table=storage.ledger, due=storage.due, redis=admission.ledger, configuration=infra.configuration, now=now
+        )
+        self.batches = Batches(
+            storage.batches,
+            storage.files,
+            storage.jobs,
+            infra.vocabulary,
+            now=now,
+            new_job_id=new_job_id,
+            share_of=infra.configuration.share,
+            max_line_bytes=infra.settings.max_line_bytes,
+        )
+        self.stop_losses = StopLosses(storage.stop_losses)
+        self.deliveries = Deliveries(storage.deliveries, storage.reads, infra.results)
+        self.replays = Replays(storage.replay, storage.letters)
+        self.openings = Openings(
+            admission.gate,
+            infra.vocabulary.chain,
+            bucket_of=infra.configuration.bucket_of,
+            run_ahead=infra.settings.run_ahead_jobs,
+            hold_seconds=infra.settings.hold_seconds,
+            clock=time.monotonic,
+        )
+        self.thresholds = Thresholds(
+            redis=admission.ledger, rows=storage.thresholds, configuration=infra.configuration, now=now
+        )
+        self.webhooks = Webhooks(storage.thresholds, receiver, now=now)
+        self.wakes = EarlyWakes(
+            storage.parked,
+            storage.config,
+            names_leading_to((*catalogue.models, *catalogue.aliases), infra.vocabulary.chain),
+        )
 
 
 @asynccontextmanager
@@ -62,58 +83,12 @@ async def open_maintenance_services(
     async with (
         open_infrastructure(settings, catalogue, process="upkeep") as infra,
         _look_ups(infra, settings, catalogue, env) as look_ups,
-        AsyncExitStack() as closing,
     ):
-        storage = infra.storage
-        batches = Batches(
-            StoredBatches(storage.batches, storage.files, infra.configuration.share),
-            StoredJobs(storage.jobs, storage.reads),
-            infra.vocabulary,
-            now=infra.clock.now,
-            new_job_id=new_job_id,
-            max_line_bytes=settings.max_line_bytes,
-        )
-        closing.push_async_callback(batches.aclose)
-        yield MaintenanceServices(
-            settings=settings,
-            storage=storage,
-            admission=infra.admission,
-            configuration=infra.configuration,
-            publisher=infra.publisher,
-            reconciler=LedgerReconciler(
-                table=storage.ledger,
-                due=storage.due,
-                redis=infra.admission.ledger,
-                configuration=infra.configuration,
-                now=infra.clock.now,
-            ),
-            batches=batches,
-            stop_losses=StopLosses(WatchedBatches(storage.stop_losses)),
-            deliveries=Deliveries(storage.deliveries, storage.reads, infra.results),
-            replays=Replays(storage.replay, storage.letters),
-            dead_letter_days=catalogue.dead_letters.retention_days,
-            openings=Openings(
-                infra.admission.gate,
-                infra.vocabulary.chain,
-                bucket_of=infra.configuration.bucket_of,
-                run_ahead=settings.run_ahead_jobs,
-                hold_seconds=settings.hold_seconds,
-                clock=time.monotonic,
-            ),
-            thresholds=Thresholds(
-                redis=infra.admission.ledger,
-                rows=storage.thresholds,
-                configuration=infra.configuration,
-                now=infra.clock.now,
-            ),
-            webhooks=Webhooks(storage.thresholds, receiver, now=infra.clock.now),
-            look_ups=look_ups,
-            wakes=EarlyWakes(
-                storage.parked,
-                storage.config,
-                names_leading_to((*catalogue.models, *catalogue.aliases), infra.vocabulary.chain),
-            ),
-        )
+        services = MaintenanceServices(infra, catalogue, receiver, look_ups)
+        try:
+            yield services
+        finally:
+            await services.batches.aclose()
 
 
 @asynccontextmanager

@@ -1,27 +1,16 @@
 """Builds the services of a web process, which also runs synchronous completions."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
 from config.catalogue import Catalogue
 from config.metrics import Metrics
 from config.settings import Settings
-from providers.vocabulary import Vocabulary
-from schemas.ids import TenantId
-from schemas.tenants import TenantShare
-from storage.batches.batches import BatchTable
-from storage.batches.files import FileTable
-from storage.batches.stop_losses import StopLossTable
-from storage.dead_letters.reads import DeadLetterReads
-from storage.jobs.reads import Reads
-from storage.tenancy.keys import KeyTable
 from tasks.configuration.budget_admin import BudgetAdmin
-from tasks.dead_letters.importing import Imports, StoredLetters
+from tasks.dead_letters.importing import Imports
 from tasks.dead_letters.replay import Replays
 from tasks.dead_letters.replay_estimate import ReplayPrices
 from tasks.execution.deps import Deps
-from tasks.intake.submit import Intake
 from tasks.ledger.reprice import Repricing
 from tasks.ledger.unresolved import Suspense, keeping
 from tasks.operations.accounts import Accounts
@@ -29,36 +18,52 @@ from tasks.operations.controls import Controls
 from tasks.operations.status import Watch
 from tasks.operations.tenants import Tenants
 from tasks.quotes.quote import Quotes
-from tasks.tenancy.quotas import Quotas
 from tasks.wiring.infrastructure import Infrastructure, open_infrastructure
 from tasks.wiring.work import intake_of, quotas_of, working
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
 class WebServices:
     """The services that the routes of the API use."""
 
-    vocabulary: Vocabulary
-    intake: Intake
-    reads: Reads
-    dead_letters: DeadLetterReads
-    files: FileTable
-    batches: BatchTable
-    stop_losses: StopLossTable
-    keys: KeyTable
-    replay: Replays
-    prices: ReplayPrices
-    quotes: Quotes
-    imports: Imports
-    watch: Watch
-    budget_admin: BudgetAdmin
-    repricing: Repricing
-    suspense: Suspense
-    controls: Controls
-    accounts: Accounts
-    quotas: Quotas
-    tenants: Tenants
-    share: Callable[[TenantId], TenantShare]
+    def __init__(self, infra: Infrastructure, deps: Deps, catalogue: Catalogue, env: Mapping[str, str]) -> None:
+        storage, admission, configuration = infra.storage, infra.admission, infra.configuration
+        chain, now = infra.vocabulary.chain, infra.clock.now
+        self.quotas = quotas_of(infra)
+        self.vocabulary = infra.vocabulary
+        self.intake = intake_of(infra, deps, self.quotas)
+        self.reads = storage.reads
+        self.dead_letters = storage.dead_letters
+        self.files = storage.files
+        self.batches = storage.batches
+        self.stop_losses = storage.stop_losses
+        self.keys = storage.keys
+        self.replay = Replays(storage.replay, storage.letters)
+        self.prices = ReplayPrices(storage.dead_letters, deps.planner)
+        self.quotes = _quotes(infra, deps)
+        self.imports = Imports(storage.letters)
+        self.controls = Controls(storage.controls, chain=chain, cancel_job=storage.jobs.cancel)
+        self.share = configuration.share
+        self.tenants = Tenants(storage.config, configuration, storage.keys, storage.usage, admission.gate)
+        self.accounts = Accounts(
+            admission.gate,
+            storage.parked,
+            names=(*catalogue.models, *catalogue.aliases),
+            chain=chain,
+        )
+        self.budget_admin = BudgetAdmin(storage.config, storage.spend, now=now)
+        self.repricing = _repricing(infra, catalogue, env)
+        self.suspense = Suspense(storage.suspense, admission.ledger.resolve, keeping=keeping(catalogue), now=now)
+        self.watch = Watch(
+            admission,
+            configuration,
+            keys=storage.keys,
+            reads=storage.reads,
+            waiting=storage.waiting,
+            chain=chain,
+            passed=storage.thresholds,
+            suspense=storage.suspense,
+            now=now,
+        )
 
 
 @asynccontextmanager
@@ -70,51 +75,7 @@ async def open_web_services(
         open_infrastructure(settings, catalogue, process="web") as infra,
         working(infra, catalogue, env, metrics, most_seconds=settings.lease_seconds) as deps,
     ):
-        quotas = quotas_of(infra)
-        yield WebServices(
-            vocabulary=infra.vocabulary,
-            intake=intake_of(infra, deps, quotas),
-            reads=infra.storage.reads,
-            dead_letters=infra.storage.dead_letters,
-            files=infra.storage.files,
-            batches=infra.storage.batches,
-            stop_losses=infra.storage.stop_losses,
-            keys=infra.storage.keys,
-            replay=Replays(infra.storage.replay, infra.storage.letters),
-            prices=ReplayPrices(StoredLetters(infra.storage.dead_letters), deps.planner),
-            quotes=_quotes(infra, deps),
-            imports=Imports(infra.storage.letters),
-            controls=Controls(
-                infra.storage.controls, chain=infra.vocabulary.chain, cancel_job=infra.storage.jobs.cancel
-            ),
-            quotas=quotas,
-            share=infra.configuration.share,
-            tenants=Tenants(
-                infra.storage.config, infra.configuration, infra.storage.keys, infra.storage.usage, infra.admission.gate
-            ),
-            accounts=Accounts(
-                infra.admission.gate,
-                infra.storage.parked,
-                names=(*catalogue.models, *catalogue.aliases),
-                chain=infra.vocabulary.chain,
-            ),
-            budget_admin=BudgetAdmin(infra.storage.config, infra.storage.spend, now=infra.clock.now),
-            repricing=_repricing(infra, catalogue, env),
-            suspense=Suspense(
-                infra.storage.suspense, infra.admission.ledger.resolve, keeping=keeping(catalogue), now=infra.clock.now
-            ),
-            watch=Watch(
-                infra.admission,
-                infra.configuration,
-                keys=infra.storage.keys,
-                reads=infra.storage.reads,
-                waiting=infra.storage.waiting,
-                chain=infra.vocabulary.chain,
-                passed=infra.storage.thresholds,
-                suspense=infra.storage.suspense,
-                now=infra.clock.now,
-            ),
-        )
+        yield WebServices(infra, deps, catalogue, env)
 
 
 def _repricing(infra: Infrastructure, catalogue: Catalogue, env: Mapping[str, str]) -> Repricing:

@@ -15,11 +15,11 @@ from config.settings import Settings
 from providers.vocabulary import Vocabulary
 from schemas.accepted import Submission
 from schemas.ids import JobId, TenantId
+from schemas.job import Published
 from schemas.tenants import TenantShare
 from storage.connect import Storage
 from storage.database.outage import OutageRetry
 from storage.jobs.group_jobs import GroupedJobs
-from tasks.dispatch.publisher import Published
 from tasks.execution.deps import Deps
 from tasks.execution.heartbeats import LeaseKeeper
 from tasks.execution.observer import MetricsObserver
@@ -33,7 +33,6 @@ from tasks.intake.urgent_allowances import Allowances
 from tasks.maintenance.token_estimates import keep_exchanging
 from tasks.requests.new_ids import new_attempt_id, new_job_id
 from tasks.tenancy.quotas import Quotas
-from tasks.wiring.adapters import StoredAnswers, StoredJobs
 from tasks.wiring.infrastructure import Infrastructure, in_background, open_infrastructure
 
 
@@ -140,7 +139,7 @@ async def working(
                 gate=gate,
                 planner=BudgetedPlanner(models, infra.configuration),
                 models=models,
-                answers=StoredAnswers(infra.storage.answers),
+                answers=infra.storage.answers,
                 observer=MetricsObserver(metrics),
                 now=infra.clock.now,
                 clock=time.monotonic,
@@ -166,5 +165,6 @@ def intake_of(infra: Infrastructure, deps: Deps, quotas: Quotas) -> Intake:
         places=CallPlaces(infra.settings.call_places),
         leave_to_dispatch=storage.urgent.leave_to_dispatch,
     )
-    jobs = StoredJobs(storage.jobs, storage.reads)
-    return Intake(jobs, storage.batches, infra.publisher, deps, limits, infra.configuration.check)
+    return Intake(
+        storage.jobs, storage.reads, storage.batches, infra.publisher, deps, limits, infra.configuration.check
+    )

@@ -140,7 +140,6 @@ async def _drive(terms: Terms) -> None:
     async with _infra(terms) as (storage, admission, configuration):
         lease_keeper = LeaseKeeper(storage.jobs.renew, every_seconds=terms.lease_seconds / 4)
         gate = LocalGate(admission.gate, jitter=chance.random)
-        await gate.refresh_epoch()
         models = TillModels(terms)
         deps = Deps(
             jobs=HesitantJobs(GroupedJobs(storage.jobs, lease_keeper), terms.pause_seconds, chance),

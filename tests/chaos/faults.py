@@ -18,11 +18,12 @@ import psycopg
 import redis
 
 from schemas.ids import JobId
+from schemas.job import Published
 from schemas.lanes import Lane
 from stack.postgres import Postgres
 from stack.valkey import Valkey
 from tasks.dispatch.celery_app import celery_app
-from tasks.dispatch.publisher import RUN_TASK, Published, message
+from tasks.dispatch.publisher import RUN_TASK, message
 from tasks.maintenance.rescue_guard import RENEWAL_SECONDS
 from tests.chaos.entrusted import gone_with_a_worker
 from tests.chaos.greedy import GreedyTenant, handed_in_beside

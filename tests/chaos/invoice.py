@@ -7,6 +7,7 @@ from schemas.ids import AttemptId
 from schemas.money import NanoUsd
 from storage.database.engine import open_engine
 from storage.ledger.ledger import LedgerTable
+from storage.ledger.unresolved import SuspenseTable
 
 MOST = 100_000
 
@@ -16,13 +17,13 @@ def resolve_by_bill(database_url: str, bills: Mapping[AttemptId, NanoUsd]) -> in
 
     async def resolve() -> int:
         engine = open_engine(database_url, application="invoice")
-        ledger = LedgerTable(engine)
+        ledger, unresolved = LedgerTable(engine), SuspenseTable(engine)
         await ledger.suspend_orphans(older_seconds=0)
         unknown = await ledger.suspense(most=MOST)
         for unsettled in unknown:
             cost = bills.get(unsettled.attempt_id)
             if cost is None:
-                await ledger.release(unsettled.attempt_id)
+                await unresolved.resolve(unsettled.attempt_id, None)
             else:
                 await ledger.post(unsettled.attempt_id, cost)
         await engine.dispose()

@@ -10,9 +10,10 @@ import pytest
 from config.broker import QUEUES
 from schemas.errors import InvalidRequest
 from schemas.ids import DEFAULT_TENANT, JobId
+from schemas.job import Published
 from schemas.jsons import JsonObject
 from schemas.lanes import Lane
-from tasks.dispatch.publisher import RUN_TASK, Published, message, parse_message
+from tasks.dispatch.publisher import RUN_TASK, message, parse_message
 from tasks.intake.celery_messages import CallerMessage, job_from_message
 from tasks.requests.chat import EXTRAS, MAX_DEADLINE_SECONDS, MAX_KEY_CHARACTERS, MAX_MESSAGES, MAX_PROMPT_CHARACTERS
 from workers.tasks import COMPLETE_TASK, SUBMIT_TASK

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from schemas.errors import RedisUnavailable
-from schemas.lanes import Lane
-from tasks.dispatch.publisher import Published
-from tasks.dispatch.windows import Flow
+from schemas.job import Published
+from schemas.lanes import Flow, Lane
 
 
 @dataclass

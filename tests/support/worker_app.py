@@ -25,10 +25,10 @@ from config.settings import load_settings
 from schemas.accepted import Submission
 from schemas.errors import InvalidRequest, PostgresUnavailable
 from schemas.ids import JobId
+from schemas.job import Published
 from schemas.lanes import Lane
 from schemas.states import JobState
 from tasks.dispatch.celery_app import celery_app
-from tasks.dispatch.publisher import Published
 from tasks.intake.celery_messages import CallerMessage, lane_of
 from tasks.intake.result_backend import ResultBackend
 from workers.build import assemble

@@ -13,9 +13,10 @@ from typing import IO, Any, Self
 import redis
 
 from schemas.ids import JobId
+from schemas.job import Published
 from schemas.lanes import Lane
 from tasks.dispatch.celery_app import celery_app
-from tasks.dispatch.publisher import RUN_TASK, Published, message
+from tasks.dispatch.publisher import RUN_TASK, message
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 DEADLINE_SECONDS = 20.0

@@ -17,7 +17,7 @@ from config.metrics import Metrics
 from config.settings import Settings, load_settings
 from config.watchdog import watched
 from schemas.ids import JobId
-from tasks.dispatch.publisher import Published
+from schemas.job import Published
 from tasks.startup import refusing_settings
 from tasks.wiring.work import open_worker_services
 

@@ -19,6 +19,7 @@ import os
 import signal
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 
 import structlog
 
@@ -29,6 +30,7 @@ from config.memory import keep_what_started
 from config.settings import Settings, load_settings
 from config.watchdog import watched
 from schemas.ids import JobId, TenantId
+from storage.connect import Storage
 from storage.database.notify import listen
 from storage.queue.transitions import LOST_FROM_EMPTY_SECONDS
 from tasks.configuration.apply_limits import LimitKeeper
@@ -39,7 +41,6 @@ from tasks.maintenance.rescue_guard import RescueGuard
 from tasks.maintenance.schedule import SWEEP_SECONDS, Duty, Rounds, run_maintenance
 from tasks.startup import refusing_settings
 from tasks.tenancy.quotas import add_up_bytes
-from tasks.wiring.adapters import StoredBacklog
 from tasks.wiring.upkeep import MaintenanceServices, open_maintenance_services
 from workers.upkeep.isolated_job import started
 from workers.upkeep.leader import Leader
@@ -60,85 +61,97 @@ def duties_of(
     services: MaintenanceServices, suspects: Suspects, rescue_guard: RescueGuard
 ) -> dict[str, tuple[Duty, ...]]:
     """Return the duties by group, in the order in which they run."""
-    backlog, due, reconciler = StoredBacklog(services.storage.backlog), services.storage.due, services.reconciler
-    controls, limits = services.storage.controls, LimitKeeper(services.admission.gate, services.configuration)
-
-    flows, sweeps, wakes = Isolation("dispatch"), Isolation("sweep"), Isolation("wake_early")
-    sums = Isolation("add_up_bytes")
-
-    async def sweep() -> int:
-        return await controls.sweep(run_each=sweeps.each)
-
-    async def wake_early() -> int:
-        return await services.storage.parked.wake_early(run_each=wakes.each)
-
-    async def republish() -> int:
-        lost = await due.forget_lost_messages()
-        return lost + await due.forget_lost_messages(LOST_FROM_EMPTY_SECONDS, await services.publisher.empty_lanes())
-
-    async def refill() -> int:
-        size = services.settings.slice_size
-        return await dispatch(backlog, services.publisher, services.openings, slice_size=size, isolation=flows)
-
-    async def apply_configuration() -> int:
-        return await limits.apply() + await services.wakes.notice()
-
-    async def retire_letters() -> int:
-        days = services.dead_letter_days
-        return 0 if days is None else await services.storage.letters.retire(older_than_days=days)
-
-    async def add_up() -> int:
-        tenants = sorted(map(TenantId, await services.storage.keys.tenants()))
-        return await add_up_bytes(services.storage.usage, tenants, services.configuration.share, sums)
-
-    async def expire_reservations() -> int:
-        return len(await services.admission.gate.expire())
-
     return {
-        "dispatch": (Duty(name="dispatch", every_seconds=0, run=refill),),
+        "dispatch": _dispatch_duties(services),
         "batches": (
             Duty(name="start_batches", every_seconds=0, run=services.batches.start_new),
             Duty(name="finish_batches", every_seconds=0, run=services.batches.finish_rested),
         ),
         "stop-losses": (Duty(name="watch_batches", every_seconds=1, run=services.stop_losses.look),),
-        "controls": (
-            Duty(name="put_back", every_seconds=0.25, run=controls.put_back),
-            Duty(name="sweep", every_seconds=0, run=sweep),
-            Duty(name="wake_early", every_seconds=0.25, run=wake_early),
-            Duty(name="forget_times", every_seconds=60, run=services.storage.backlog.forget_times),
-        ),
-        "letters": (
-            Duty(name="replay", every_seconds=0, run=services.replays.advance_all),
-            Duty(name="name_causes", every_seconds=1, run=services.storage.letters.name),
-            Duty(name="retire_letters", every_seconds=60, run=retire_letters),
-            Duty(name="add_up_bytes", every_seconds=5, run=add_up, goes_on=True),
-        ),
+        "controls": _control_duties(services.storage),
+        "letters": _letter_duties(services),
         "suspects": (Duty(name="try_alone", every_seconds=1, run=suspects.try_alone),),
         "money": (
             Duty(name="take_thresholds", every_seconds=1, run=services.thresholds.take),
             Duty(name="look_for_thresholds", every_seconds=1, run=services.thresholds.look),
             Duty(name="send_webhooks", every_seconds=1, run=services.webhooks.deliver),
-            Duty(name="audit", every_seconds=60, run=reconciler.audit),
+            Duty(name="audit", every_seconds=60, run=services.reconciler.audit),
             Duty(name="seal", every_seconds=10, run=services.storage.seals.seal),
         ),
         "look-ups": tuple(
             Duty(name="look_up", every_seconds=5, run=look_ups.look) for look_ups in [services.look_ups] if look_ups
         ),
-        "core": (
-            Duty(name="open_ledger", every_seconds=1, run=reconciler.keep_open),
-            Duty(name="configure", every_seconds=2, run=apply_configuration),
-            Duty(name="stage", every_seconds=0.25, run=due.stage_due),
-            Duty(name="rescue", every_seconds=1, run=rescue_guard.rescue),
-            Duty(name="expire_jobs", every_seconds=1, run=due.expire),
-            Duty(name="deliver", every_seconds=0.25, run=services.deliveries.deliver),
-            Duty(name="republish", every_seconds=5, run=republish),
-            Duty(name="expire_reservations", every_seconds=5, run=expire_reservations),
-            Duty(name="reconcile", every_seconds=5, run=reconciler.reconcile),
-            Duty(name="suspend_orphans", every_seconds=60, run=services.storage.ledger.suspend_orphans),
-            Duty(name="presume", every_seconds=60, run=reconciler.presume),
-            Duty(name="prune_files", every_seconds=60, run=services.storage.files.prune),
-        ),
+        "core": _core_duties(services, rescue_guard),
     }
+
+
+def _dispatch_duties(services: MaintenanceServices) -> tuple[Duty, ...]:
+    flows = Isolation("dispatch")
+
+    async def refill() -> int:
+        backlog, size = services.storage.backlog, services.settings.slice_size
+        return await dispatch(backlog, services.publisher, services.openings, slice_size=size, isolation=flows)
+
+    return (Duty(name="dispatch", every_seconds=0, run=refill),)
+
+
+def _control_duties(storage: Storage) -> tuple[Duty, ...]:
+    sweeps, wakes = Isolation("sweep"), Isolation("wake_early")
+    return (
+        Duty(name="put_back", every_seconds=0.25, run=storage.controls.put_back),
+        Duty(name="sweep", every_seconds=0, run=partial(storage.controls.sweep, run_each=sweeps.each)),
+        Duty(name="wake_early", every_seconds=0.25, run=partial(storage.parked.wake_early, run_each=wakes.each)),
+        Duty(name="forget_times", every_seconds=60, run=storage.backlog.forget_times),
+    )
+
+
+def _letter_duties(services: MaintenanceServices) -> tuple[Duty, ...]:
+    storage, sums = services.storage, Isolation("add_up_bytes")
+
+    async def retire_letters() -> int:
+        days = services.dead_letter_days
+        return 0 if days is None else await storage.letters.retire(older_than_days=days)
+
+    async def add_up() -> int:
+        tenants = sorted(map(TenantId, await storage.keys.tenants()))
+        return await add_up_bytes(storage.usage, tenants, services.configuration.share, sums)
+
+    return (
+        Duty(name="replay", every_seconds=0, run=services.replays.advance_all),
+        Duty(name="name_causes", every_seconds=1, run=storage.letters.name),
+        Duty(name="retire_letters", every_seconds=60, run=retire_letters),
+        Duty(name="add_up_bytes", every_seconds=5, run=add_up, goes_on=True),
+    )
+
+
+def _core_duties(services: MaintenanceServices, rescue_guard: RescueGuard) -> tuple[Duty, ...]:
+    storage, reconciler = services.storage, services.reconciler
+    due, limits = storage.due, LimitKeeper(services.admission.gate, services.configuration)
+
+    async def apply_configuration() -> int:
+        return await limits.apply() + await services.wakes.notice()
+
+    async def republish() -> int:
+        lost = await due.forget_lost_messages()
+        return lost + await due.forget_lost_messages(LOST_FROM_EMPTY_SECONDS, await services.publisher.empty_lanes())
+
+    async def expire_reservations() -> int:
+        return len(await services.admission.gate.expire())
+
+    return (
+        Duty(name="open_ledger", every_seconds=1, run=reconciler.keep_open),
+        Duty(name="configure", every_seconds=2, run=apply_configuration),
+        Duty(name="stage", every_seconds=0.25, run=due.stage_due),
+        Duty(name="rescue", every_seconds=1, run=rescue_guard.rescue),
+        Duty(name="expire_jobs", every_seconds=1, run=due.expire),
+        Duty(name="deliver", every_seconds=0.25, run=services.deliveries.deliver),
+        Duty(name="republish", every_seconds=5, run=republish),
+        Duty(name="expire_reservations", every_seconds=5, run=expire_reservations),
+        Duty(name="reconcile", every_seconds=5, run=reconciler.reconcile),
+        Duty(name="suspend_orphans", every_seconds=60, run=storage.ledger.suspend_orphans),
+        Duty(name="presume", every_seconds=60, run=reconciler.presume),
+        Duty(name="prune_files", every_seconds=60, run=storage.files.prune),
+    )
 
 
 async def keep(settings: Settings) -> None:

@@ -5,25 +5,29 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 import config.amounts
+import config.budgets
 import config.catalogue
 import config.settings
+import config.tables
 import config.tenants
 from config.catalogue import Catalogue
 from config.settings import Settings
+from config.tables import Table
 from tests.contract.reference import source
 from tests.contract.reference.json_schema import Schema, constraint_of, default_of, type_of
 from tests.contract.reference.markdown import code, codes, heading, item, items, page, prose, table
 
 PREFIX = str(Settings.model_config["env_prefix"])
 COLUMNS = ("key", "type", "default", "constraint")
-FILE_MODULES = (config.catalogue, config.tenants, config.amounts)
-SCALARS = (int, float, str, tuple)
+FILE_MODULES = (config.catalogue, config.budgets, config.tables, config.tenants, config.amounts)
+SCALARS = (int, float, str, tuple, Decimal)
 BESIDE = ("bench", "simulator")
 """Packages that a running service does not use."""
 
@@ -126,8 +130,8 @@ def _model_section(
 def _model_docs(model: type[BaseModel]) -> list[str]:
     """Docstrings of the model and of those that it extends, the most general first."""
     ours = {module.__name__ for module in FILE_MODULES}
-    docs = [kind.__dict__.get("__doc__") for kind in reversed(model.__mro__) if kind.__module__ in ours]
-    return [text for text in docs if text]
+    kinds = [kind for kind in reversed(model.__mro__) if kind.__module__ in ours and kind is not Table]
+    return [text for kind in kinds if (text := kind.__dict__.get("__doc__"))]
 
 
 def _cells(schema: Schema, key: str) -> tuple[str, str, str]:
@@ -154,22 +158,24 @@ def _key_docs(model: type[BaseModel]) -> dict[str, str]:
         for statement in node.body:
             if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
                 name = statement.target.id
-                text = own.get(name) or " ".join(_alias_docs(statement.annotation, tree))
+                text = own.get(name) or " ".join(_alias_docs(statement.annotation))
                 docs |= {name: text} if text else {}
     return docs
 
 
-def _alias_docs(annotation: ast.expr, tree: ast.Module) -> list[str]:
-    docs = source.attribute_docs(tree)
+def _alias_docs(annotation: ast.expr) -> list[str]:
+    trees = [source.tree_of(module) for module in FILE_MODULES]
+    docs = {name: text for tree in trees for name, text in source.attribute_docs(tree).items()}
     values = {
         node.target.id: node.value
+        for tree in trees
         for node in tree.body
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None
     }
     found = list[str]()
     for node in ast.walk(annotation):
         if isinstance(node, ast.Name) and node.id in docs and node.id in values:
-            found += [docs[node.id], *_alias_docs(values[node.id], tree)]
+            found += [docs[node.id], *_alias_docs(values[node.id])]
     return found
 
 
@@ -189,8 +195,8 @@ def _documented_constants() -> Iterator[tuple[str, str]]:
     for module in FILE_MODULES:
         for name, text in source.attribute_docs(source.tree_of(module)).items():
             value = getattr(module, name)
-            if name.isupper() and (isinstance(value, SCALARS) or module is config.amounts):
-                shown = format(value, "f") if module is config.amounts else json.dumps(value)
+            if name.isupper() and isinstance(value, SCALARS):
+                shown = format(value, "f") if isinstance(value, Decimal) else json.dumps(value)
                 yield f"{code(name)} ({code(shown)})", text
 
 

@@ -15,6 +15,6 @@ class TestLocalGate(GateConformance):
     async def gate(self, redis_url: str) -> AsyncIterator[LocalGate]:
         async with connected(redis_url, namespace=f"t{uuid.uuid4().hex}") as room:
             await room.ledger.rebuild(3, [], [])
-            gate = await LocalGate(room.gate, jitter=lambda: 0.0).refresh_epoch()
+            gate = LocalGate(room.gate, jitter=lambda: 0.0)
             yield gate
             await gate.aclose()

@@ -10,11 +10,12 @@ import redis
 
 from schemas.errors import RedisUnavailable
 from schemas.ids import JobId
+from schemas.job import Published
 from schemas.lanes import Lane
 from stack.home import Home
 from stack.valkey import Valkey
 from tasks.dispatch.celery_app import celery_app
-from tasks.dispatch.publisher import Published, Publisher
+from tasks.dispatch.publisher import Publisher
 from tests.support.worker_process import Broker, WorkerProcess, until
 
 JOBS = [Published(job_id=JobId("job_1"), generation=0)]

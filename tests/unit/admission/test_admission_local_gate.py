@@ -73,9 +73,6 @@ class ScriptedGate:
     async def doubt_account(self, account: str, reason: str, job_id: JobId) -> bool:
         raise NotImplementedError
 
-    async def current_epoch(self) -> int | None:
-        return self.epoch or None
-
 
 def a_gate(shared: ScriptedGate, jitter: Callable[[], float] = lambda: 0.0) -> LocalGate:
     return LocalGate(shared, jitter=jitter)
@@ -334,18 +331,6 @@ def test_an_older_epoch_is_a_redis_that_lost_its_memory_and_is_not_adopted() -> 
 
     assert answer == Refusal(reason=RefusalReason.STALE_EPOCH, scope="3")
     assert gate.epoch == 0
-
-
-def test_a_closed_ledger_leaves_the_known_epoch_alone() -> None:
-    shared = ScriptedGate(epoch=5)
-    gate = a_gate(shared)
-
-    async def asked_twice() -> int:
-        await gate.refresh_epoch()
-        shared.epoch = 0
-        return (await gate.refresh_epoch()).epoch
-
-    assert in_virtual_time(asked_twice()) == 5
 
 
 def test_a_refusal_is_neither_waited_for_nor_remembered() -> None:

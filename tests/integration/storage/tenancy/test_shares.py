@@ -9,6 +9,7 @@ from schemas.decision import Expire
 from schemas.ids import BatchId, FileId, TenantId
 from schemas.job import NewJob
 from schemas.lanes import Lane
+from schemas.tenants import EVERY_LANE
 from storage.batches.batches import BatchTable
 from storage.batches.files import FileTable
 from storage.jobs.record import Record
@@ -176,4 +177,4 @@ async def test_the_lanes_of_a_key_stay_with_its_batch(engine: AsyncEngine) -> No
     )
     of_tenant = await batches.create(BatchId("all"), tenant_id, lane=Lane.LOW, metadata=None, **terms)  # type: ignore[arg-type]
 
-    assert (few.lanes, of_tenant.lanes) == (frozenset({Lane.LOW}), None)
+    assert (few.lanes, of_tenant.lanes) == (frozenset({Lane.LOW}), EVERY_LANE)

@@ -21,7 +21,6 @@ from schemas.reply import Reply
 from storage.batches.batches import BatchTable, StoredBatch
 from storage.batches.files import FileTable
 from storage.database.engine import transaction
-from storage.jobs.reads import Reads
 from storage.jobs.record import Record
 from storage.jobs.writes import JobTable
 from storage.queue.backlog import BacklogTable
@@ -32,7 +31,6 @@ from tasks.maintenance.items import Isolation
 from tasks.maintenance.slices import SLICE_NODES, Slice
 from tasks.requests.chat import Vocabulary
 from tasks.requests.new_ids import new_batch_id, new_file_id, new_job_id
-from tasks.wiring.adapters import StoredBacklog, StoredBatches, StoredJobs
 from tests.support.outlet import Open, Wire
 
 TENANT = TenantId("default")
@@ -57,9 +55,14 @@ def line(custom_id: str) -> bytes:
 
 
 def batches_over(engine: AsyncEngine, words: Vocabulary | None = None) -> Batches:
-    jobs = StoredJobs(JobTable(engine, holder="upkeep", lease_seconds=30), Reads(engine))
-    stored = StoredBatches(BatchTable(engine), FileTable(engine))
-    return Batches(stored, jobs, words or Words(), now=lambda: datetime.now(UTC), new_job_id=new_job_id)
+    return Batches(
+        BatchTable(engine),
+        FileTable(engine),
+        JobTable(engine, holder="upkeep", lease_seconds=30),
+        words or Words(),
+        now=lambda: datetime.now(UTC),
+        new_job_id=new_job_id,
+    )
 
 
 async def all_turns(duty: Callable[[], Awaitable[int]]) -> None:
@@ -114,9 +117,7 @@ async def test_a_batch_goes_from_its_file_to_its_files(engine: AsyncEngine) -> N
     table = JobTable(engine, holder="w", lease_seconds=30)
 
     await all_turns(batches_over(engine).start_new)
-    await dispatch(
-        StoredBacklog(BacklogTable(engine)), wire, Open(5_000), slice_size=32, isolation=Isolation("dispatch")
-    )
+    await dispatch(BacklogTable(engine), wire, Open(5_000), slice_size=32, isolation=Isolation("dispatch"))
     holds = await table.hold([(job.job_id, job.generation) for job in wire.jobs])
     held = [one for one in holds if one is not None]
     assert len(held) == (await found(engine, batch_id)).total == 1200
@@ -139,11 +140,11 @@ async def test_a_batch_goes_from_its_file_to_its_files(engine: AsyncEngine) -> N
 async def test_storing_twice_after_a_crash_makes_no_second_job(engine: AsyncEngine) -> None:
     batch_id = await uploaded(engine, line("a"), line("b"))
     batches = batches_over(engine)
-    [(terms, file_id)] = await StoredBatches(BatchTable(engine), FileTable(engine)).validating()
+    [batch] = await BatchTable(engine).validating()
 
     turn = Slice(time.monotonic)
     turn.begin()
-    await batches._store(terms, file_id, turn)  # noqa: SLF001 - what ran before the crash
+    await batches._store(batch, turn)  # noqa: SLF001 - what ran before the crash
     await all_turns(batches.start_new)
 
     assert sum((await found(engine, batch_id)).jobs_by_state.values()) == 2
@@ -254,16 +255,16 @@ async def test_one_line_of_b_starts_while_a_has_a_hundred_huge_files(engine: Asy
         await BatchTable(engine).refuse(batch_id, [])
 
 
-class CountingJobs(StoredJobs):
+class CountingJobs(JobTable):
     """The stored jobs, and how many lists each insert had in memory."""
 
     def __init__(self, engine: AsyncEngine) -> None:
-        super().__init__(JobTable(engine, holder="upkeep", lease_seconds=30), Reads(engine))
+        super().__init__(engine, holder="upkeep", lease_seconds=30)
         self.lists: list[int] = []
 
-    async def insert(self, jobs: Sequence[NewJob]) -> Sequence[Submission]:
+    async def insert(self, jobs: Sequence[NewJob], *, held: bool = False) -> list[Submission]:
         self.lists.append(sum(len(job.body["extra"]) for job in jobs))
-        return await super().insert(jobs)
+        return await super().insert(jobs, held=held)
 
 
 async def test_a_dense_file_is_held_in_memory_a_slice_at_a_time(engine: AsyncEngine) -> None:
@@ -272,7 +273,8 @@ async def test_a_dense_file_is_held_in_memory_a_slice_at_a_time(engine: AsyncEng
     dense = [line_with(f"c{n}", body=body("x", extra=[[]] * 20_000)) for n in range(20)]
     batch_id = await uploaded(engine, *dense, tenant=a)
     standing_still = Batches(
-        StoredBatches(BatchTable(engine), FileTable(engine)),
+        BatchTable(engine),
+        FileTable(engine),
         jobs,
         Words(),
         now=lambda: datetime.now(UTC),

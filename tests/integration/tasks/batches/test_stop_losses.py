@@ -19,7 +19,6 @@ from schemas.stop_loss import Phase, StopLoss
 from storage.batches.batches import BatchTable, StoredBatch
 from storage.batches.files import FileTable
 from storage.batches.stop_losses import StopLossTable
-from storage.jobs.reads import Reads
 from storage.jobs.record import Record
 from storage.jobs.writes import JobTable
 from storage.queue.backlog import BacklogTable
@@ -28,7 +27,6 @@ from tasks.batches.stop_loss import StopLosses
 from tasks.dispatch.refill import dispatch
 from tasks.maintenance.items import Isolation
 from tasks.requests.new_ids import new_batch_id, new_file_id, new_job_id
-from tasks.wiring.adapters import StoredBacklog, StoredBatches, StoredJobs, WatchedBatches
 from tests.support.outlet import Open, Wire
 
 TENANT = TenantId("default")
@@ -52,10 +50,15 @@ class Yard:
         self.batch_id = batch_id
         self._engine = engine
         self._table = JobTable(engine, holder="w", lease_seconds=30)
-        jobs = StoredJobs(self._table, Reads(engine))
-        stored = StoredBatches(BatchTable(engine), FileTable(engine))
-        self.batches = Batches(stored, jobs, Words(), now=lambda: datetime.now(UTC), new_job_id=new_job_id)
-        self.watcher = StopLosses(WatchedBatches(StopLossTable(engine)))
+        self.batches = Batches(
+            BatchTable(engine),
+            FileTable(engine),
+            self._table,
+            Words(),
+            now=lambda: datetime.now(UTC),
+            new_job_id=new_job_id,
+        )
+        self.watcher = StopLosses(StopLossTable(engine))
 
     @classmethod
     async def of(cls, engine: AsyncEngine, terms: StopLoss) -> "Yard":
@@ -85,9 +88,7 @@ class Yard:
     async def run(self, *, fail: int = 0, cost: int = 10) -> int:
         """Run everything of it that is published; the first of them fail."""
         wire = Wire()
-        await dispatch(
-            StoredBacklog(BacklogTable(self._engine)), wire, Open(5_000), slice_size=32, isolation=Isolation("dispatch")
-        )
+        await dispatch(BacklogTable(self._engine), wire, Open(5_000), slice_size=32, isolation=Isolation("dispatch"))
         holds = await self._table.hold([(job.job_id, job.generation) for job in wire.jobs])
         held = [one for one in holds if one is not None and one.job.batch_id == self.batch_id]
         if not held:

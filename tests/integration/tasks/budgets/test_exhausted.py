@@ -33,7 +33,6 @@ from tasks.execution.deps import Deps, OnChunk
 from tasks.execution.heartbeats import LeaseKeeper
 from tasks.execution.pipeline import run_job
 from tasks.requests.new_ids import new_attempt_id
-from tasks.wiring.adapters import StoredAnswers
 from tests.support.admission_fixture import START_US, Clock, moment_of
 from tests.support.fakes import SilentObserver, no_pause
 
@@ -120,10 +119,10 @@ class World:
         await self.room.ledger.rebuild(epoch, [], []) if epoch != await self.room.gate.current_epoch() else None
         deps = Deps(
             jobs=grouped,
-            gate=await LocalGate(self.room.gate, jitter=random.random).refresh_epoch(),
+            gate=LocalGate(self.room.gate, jitter=random.random),
             planner=self.provider,
             models=self.provider,
-            answers=StoredAnswers(AnswerReads(self.engine)),
+            answers=AnswerReads(self.engine),
             observer=SilentObserver(),
             now=lambda: datetime.now(UTC),
             clock=time.monotonic,

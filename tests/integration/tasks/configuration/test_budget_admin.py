@@ -9,7 +9,8 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from bench.store.sample_jobs import closed, new_job, opened
-from config.catalogue import BudgetTable, Catalogue
+from config.budgets import BudgetTable
+from config.catalogue import Catalogue
 from schemas.admission import Refusal, RefusalReason
 from schemas.decision import AskAgain, Complete, DeadLetter, DeadReason, Park
 from schemas.errors import InvalidRequest
@@ -113,16 +114,16 @@ async def test_only_the_same_request_of_the_same_tenant_finds_its_old_answer(eng
     [held] = await table.hold([(job.id, 0)])
     assert held is not None
     answers = AnswerReads(engine)
-    before = await answers.same(job.tenant_id, digest)
+    before = await answers.same(job)
     await table.record([Record(lease=held.lease, closed=None, decision=Complete(reply=REPLY, output={"a": 1}))])
 
-    found = await answers.same(job.tenant_id, digest)
+    found = await answers.same(job)
 
     assert before is None
     assert found is not None
-    assert (found.job_id, found.output) == (job.id, {"a": 1})
-    assert await answers.same(TenantId("other"), digest) is None
-    assert await answers.same(job.tenant_id, "another") is None
+    assert (found.reply.body, found.output) == (REPLY.body, {"a": 1})
+    assert await answers.same(replace(job, tenant_id=TenantId("other"))) is None
+    assert await answers.same(replace(job, request_digest="another")) is None
 
 
 @pytest.mark.parametrize(("by", "days"), [([""], 1), (["planet"], 1), (["tenant", "tenant"], 1), (["tenant"], 0)])

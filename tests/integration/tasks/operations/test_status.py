@@ -11,7 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from admission.connect import Admission, connected
 from admission.limits import TargetLimits
 from bench.store.sample_jobs import new_job
-from config.catalogue import BudgetTable, Catalogue, ModelTable
+from config.budgets import BudgetTable
+from config.catalogue import Catalogue, ModelTable
 from providers.vocabulary import Vocabulary
 from schemas.errors import RedisUnavailable
 from schemas.job import Target

@@ -5,16 +5,17 @@ from datetime import UTC, datetime
 import orjson
 import pytest
 
+from schemas.batch import BatchTerms, RestedJob
 from schemas.errors import UnknownModel
 from schemas.ids import BatchId, JobId, TenantId
 from schemas.job import CHAT_COMPLETIONS, NewJob
 from schemas.jsons import JsonObject
 from schemas.lanes import Lane
 from schemas.states import JobState
-from tasks.batches.lines import BatchTerms, LineError, LineReader, RestedJob, output_line
+from tasks.batches.lines import LineError, LineReader, output_line
 
 TERMS = BatchTerms(
-    batch_id=BatchId("batch_1"),
+    id=BatchId("batch_1"),
     tenant_id=TenantId("default"),
     endpoint=CHAT_COMPLETIONS,
     lane=Lane.LOW,

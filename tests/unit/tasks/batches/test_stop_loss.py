@@ -5,8 +5,8 @@ import pytest
 from schemas.errors import InvalidRequest
 from schemas.ids import BatchId
 from schemas.money import NanoUsd
-from schemas.stop_loss import Phase, StopLoss, Tally
-from tasks.batches.stop_loss import LEAST_JUDGED, GoOn, Hold, Release, Stop, StopLosses, Verdict, Watched, judge
+from schemas.stop_loss import Phase, StopLoss, Tally, Watched
+from tasks.batches.stop_loss import LEAST_JUDGED, GoOn, Hold, Release, Stop, StopLosses, Verdict, judge
 from tasks.batches.terms import stop_loss
 
 CAP = StopLoss(max_cost_nano_usd=NanoUsd(1_000))

@@ -5,7 +5,8 @@ from decimal import Decimal
 
 import pytest
 
-from config.catalogue import BudgetTable, Catalogue, ModelTable, RuleTable
+from config.budgets import BudgetTable, RuleTable
+from config.catalogue import Catalogue, ModelTable
 from schemas.admission import BudgetCounter, Refusal, RefusalReason, Step
 from schemas.decision import Park
 from schemas.job import Target

@@ -10,7 +10,8 @@ import pytest
 
 from admission.days import DayResets
 from admission.limits import TargetLimits
-from config.catalogue import BudgetTable, Catalogue, LaneTable, ModelTable
+from config.budgets import BudgetTable
+from config.catalogue import Catalogue, LaneTable, ModelTable
 from schemas.errors import InvalidRequest, InvalidSetting
 from schemas.job import Target
 from schemas.money import NanoUsd

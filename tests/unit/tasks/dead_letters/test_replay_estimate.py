@@ -11,8 +11,7 @@ from schemas.money import ZERO
 from schemas.plan import Plan
 from schemas.replay import DeadLetters, Estimate, Patch
 from storage.dead_letters.reads import DeadLetterView, WholeLetter
-from tasks.dead_letters.importing import StoredLetters
-from tasks.dead_letters.replay_estimate import ReplayPrices
+from tasks.dead_letters.replay_estimate import ReplayPrices, first_jobs
 from tests.support.fakes import NOW, FakeModels
 
 WHICH = DeadLetters(tenant_id=None)
@@ -65,12 +64,12 @@ class Picky(FakeModels):
 
 
 async def estimate(*bodies: str, patch: Patch | None = None) -> Estimate:
-    prices = ReplayPrices(StoredLetters(Reads(bodies)), Picky([]))
+    prices = ReplayPrices(Reads(bodies), Picky([]))
     return await prices.estimate(WHICH, patch or Patch(deadline_seconds=60), NOW)
 
 
 async def test_numbers_of_a_letter_keep_their_digits() -> None:
-    jobs = StoredLetters(Reads((f'{{"seed": {2**64}, "top_p": 1e400}}',))).jobs(WHICH, 10)
+    jobs = first_jobs(Reads((f'{{"seed": {2**64}, "top_p": 1e400}}',)), WHICH, 10)
 
     [job] = [job async for job in jobs]
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 import pytest
 
 from schemas.ids import JobId
-from schemas.lanes import Lane
-from tasks.dispatch.publisher import Published, message, parse_message
-from tasks.dispatch.refill import MOST_URGENT_AHEAD, Flow, dispatch
+from schemas.job import Published
+from schemas.lanes import Flow, Lane
+from tasks.dispatch.publisher import message, parse_message
+from tasks.dispatch.refill import MOST_URGENT_AHEAD, dispatch
 from tasks.maintenance.items import Isolation
 from tests.support.outlet import Open, Wire
 
@@ -17,7 +18,7 @@ from tests.support.outlet import Open, Wire
 class Rows:
     waiting: dict[tuple[Lane, str], int]
     ahead: dict[tuple[Lane, str], int] = field(default_factory=dict)
-    given_back: list[Published] = field(default_factory=list)
+    given_back: list[JobId] = field(default_factory=list)
 
     async def flows(self) -> Sequence[Flow]:
         return [
@@ -26,15 +27,16 @@ class Rows:
             if depth
         ]
 
-    async def take(self, flow: Flow, most: int) -> Sequence[Published]:
-        key = (flow.lane, flow.model)
+    async def take(self, lane: Lane, model: str, most: int) -> Sequence[Published]:
+        key = (lane, model)
         taken = min(most, self.waiting[key])
         self.waiting[key] -= taken
         self.ahead[key] = self.ahead.get(key, 0) + taken
-        return [Published(job_id=JobId(f"{flow.model}{n}"), generation=0) for n in range(taken)]
+        return [Published(job_id=JobId(f"{model}{n}"), generation=0) for n in range(taken)]
 
-    async def give_back(self, jobs: Sequence[Published]) -> None:
+    async def give_back(self, jobs: Sequence[JobId]) -> int:
         self.given_back.extend(jobs)
+        return len(jobs)
 
 
 async def test_a_million_queued_jobs_publish_only_the_run_ahead() -> None:
@@ -121,10 +123,10 @@ async def test_a_deep_flow_is_refilled_by_the_quarter_so_that_it_travels_in_full
 class OddRows(Rows):
     """A backlog of which one flow cannot be taken."""
 
-    async def take(self, flow: Flow, most: int) -> Sequence[Published]:
-        if flow.model == "odd":
+    async def take(self, lane: Lane, model: str, most: int) -> Sequence[Published]:
+        if model == "odd":
             raise OverflowError
-        return await super().take(flow, most)
+        return await super().take(lane, model, most)
 
 
 async def test_a_flow_that_cannot_be_taken_holds_up_no_other() -> None:

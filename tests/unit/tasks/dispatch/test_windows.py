@@ -7,8 +7,7 @@ import pytest
 from admission.limits import DimensionSnapshot, LimitsSnapshot
 from schemas.errors import RedisUnavailable, UnknownModel
 from schemas.job import Target
-from schemas.lanes import Lane
-from tasks.dispatch.refill import Flow
+from schemas.lanes import Flow, Lane
 from tasks.dispatch.windows import PROBE_SECONDS, SHORTEST_LINE_SECONDS, Openings
 
 TARGET = Target(account="a", model="m")

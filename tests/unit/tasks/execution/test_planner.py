@@ -3,7 +3,8 @@
 from datetime import datetime
 from decimal import Decimal
 
-from config.catalogue import BudgetTable, Catalogue
+from config.budgets import BudgetTable
+from config.catalogue import Catalogue
 from schemas.admission import Refusal, RefusalReason
 from schemas.errors import UnknownModel
 from schemas.job import Job, Target

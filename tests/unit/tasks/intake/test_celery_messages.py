@@ -9,10 +9,11 @@ import pytest
 
 from schemas.errors import InvalidRequest, LaneForbidden
 from schemas.ids import JobId, TenantId
+from schemas.job import Published
 from schemas.jsons import JsonObject
 from schemas.lanes import Lane
 from schemas.tenants import TenantShare, no_limits
-from tasks.dispatch.publisher import Published, message
+from tasks.dispatch.publisher import message
 from tasks.intake.celery_messages import CallerMessage, job_from_message, run_slice
 
 MOST_BYTES = 1_000

@@ -18,7 +18,6 @@ from schemas.states import JobState
 from schemas.tenants import TenantShare
 from storage.batches.batches import StoredBatch
 from storage.database.engine import StatementFailed
-from tasks.dispatch.publisher import Published
 from tasks.intake.call_places import CallPlaces
 from tasks.intake.submit import Intake, TenantLimits
 from tasks.intake.urgent_allowances import MOST_UNCLAIMED, Allowances
@@ -32,7 +31,7 @@ from tests.support.virtual_time import in_virtual_time
 class Rows:
     """Rows of jobs in memory."""
 
-    dispatched: list[Published] = field(default_factory=list)
+    dispatched: list[JobId] = field(default_factory=list)
     cancelled: list[JobId] = field(default_factory=list)
     end: JobResult | None = None
     inserted: int = 0
@@ -48,8 +47,8 @@ class Rows:
         self.inserted += 1
         return LeasedJob(job=a_job(), lease=Lease(job_id=job.id, fence=1, holder="web", until_at=NOW))
 
-    async def mark_dispatched(self, jobs: Sequence[Published]) -> None:
-        self.dispatched.extend(jobs)
+    async def mark_dispatched(self, job_ids: Sequence[JobId]) -> None:
+        self.dispatched.extend(job_ids)
 
     async def cancel(self, job_id: JobId, tenant_id: TenantId | None) -> bool:
         self.cancelled.append(job_id)
@@ -63,7 +62,7 @@ class Rows:
 class Unmarkable(Rows):
     """Rows of a Postgres that went away after the insert."""
 
-    async def mark_dispatched(self, jobs: Sequence[Published]) -> None:
+    async def mark_dispatched(self, job_ids: Sequence[JobId]) -> None:
         raise PostgresUnavailable
 
 
@@ -79,7 +78,7 @@ class NoBatches:
 
 def intake_of(rows: Rows, wire: Wire, gate: FakeGate | None = None, limits: TenantLimits | None = None) -> Intake:
     deps = deps_of(FakeJobs(a_job()), gate or FakeGate(), FakeModels([a_reply()]))
-    return Intake(rows, NoBatches(), wire, deps, limits or no_limits())
+    return Intake(rows, rows, NoBatches(), wire, deps, limits or no_limits())
 
 
 def no_limits(
@@ -112,7 +111,7 @@ async def test_an_urgent_job_is_published_and_marked() -> None:
 
     await intake_of(rows, wire).submit(urgent(1))
 
-    assert [job.job_id for job in rows.dispatched] == ["job_1"]
+    assert rows.dispatched == ["job_1"]
     assert wire.sent == [(Lane.HIGH, 1, 1)]
 
 

@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
+from schemas.batch import BatchTerms
 from schemas.errors import InvalidRequest
 from schemas.ids import DEFAULT_TENANT, BatchId, JobId
 from schemas.job import CHAT_COMPLETIONS, NewJob
 from schemas.jsons import JsonObject, dumps, parse
 from schemas.lanes import Lane
-from tasks.batches.lines import BatchTerms, LineError, LineReader
+from tasks.batches.lines import LineError, LineReader
 from tasks.dead_letters.export_format import Reader, letter_from
 from tasks.intake.celery_messages import CallerMessage, job_from_message
 from tasks.requests.chat import Origin, parse_chat_request
@@ -21,7 +22,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 JOB = JobId("job_1")
 BODY: JsonObject = {"model": "small", "messages": [{"role": "user", "content": "hi"}]}
 TERMS = BatchTerms(
-    batch_id=BatchId("batch_1"),
+    id=BatchId("batch_1"),
     tenant_id=DEFAULT_TENANT,
     endpoint=CHAT_COMPLETIONS,
     lane=Lane.LOW,

@@ -1,0 +1,99 @@
+"""Translates asks and limits into the words of scripts, and their replies into grants and refusals. Pure."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import orjson
+
+from admission.learning import Reading
+from admission.limits import TargetLimits
+from admission.state import ORIGIN_SECONDS
+from admission.wire import Word
+from schemas.admission import Ask, Grant, Pace, Refusal, RefusalReason
+from schemas.job import Target
+
+ORIGIN = datetime.fromtimestamp(ORIGIN_SECONDS, UTC)
+
+
+def moment_us(moment: datetime) -> int:
+    """Microseconds since the scripts' origin."""
+    return round((moment - ORIGIN) / timedelta(microseconds=1))
+
+
+def share_word(ask: Ask) -> str:
+    """The limits of a tenant's share as one word; empty without a share."""
+    if ask.share is None:
+        return ""
+    limits = (ask.share.requests_per_minute, ask.share.tokens_per_minute, ask.share.calls_in_flight)
+    return f"{' '.join(str(limit or 0) for limit in limits)} {int(ask.has_share_ticket)}"
+
+
+def pace_word(pace: Pace | None) -> str:
+    """A budget's window and pace as one word; empty without pacing."""
+    return "" if pace is None else f"{moment_us(pace.starts_at)} {moment_us(pace.ends_at)} {pace.ahead!r}"
+
+
+def reading_words(reading: Reading) -> tuple[Word, Word, Word]:
+    """A reading of headers as three words."""
+    remaining = "" if reading.remaining is None else reading.remaining
+    return reading.dimension, remaining, "" if reading.limit is None else reading.limit
+
+
+def limit_words(limits: TargetLimits, version: int) -> list[Word]:
+    """A target's limits as words."""
+    return [
+        target_name(limits.target),
+        version,
+        limits.burst_ms * 1_000,
+        limits.max_in_flight or 0,
+        repr(-1.0 if limits.refund_share is None else limits.refund_share),
+        limits.requests_per_minute or 0,
+        limits.tokens_per_minute or 0,
+        limits.requests_per_day or 0,
+        limits.tokens_per_day or 0,
+        *map(repr, limits.floors),
+        *map(repr, limits.shares),
+    ]
+
+
+def target_name(target: Target) -> bytes:
+    """A target as a member of the index."""
+    return orjson.dumps([target.account, target.model])
+
+
+def target_named(member: bytes) -> Target:
+    """The target of a member of the index."""
+    account, model = orjson.loads(member)
+    return Target(account=account, model=model)
+
+
+def grant_of(ask: Ask, *, wait_us: int, stamp: str) -> Grant:
+    """The grant of an ask."""
+    return Grant(
+        stamp=stamp,
+        wait_ms=milliseconds(wait_us),
+        tokens=ask.tokens,
+        cost_nano_usd=ask.cost_nano_usd,
+        target=ask.target,
+        epoch=ask.epoch,
+        counters=ask.counters,
+    )
+
+
+def refusal_of(ask: Ask, reason: RefusalReason, detail: str) -> Refusal:
+    """The refusal of an ask; `detail` depends on the reason."""
+    match reason:
+        case RefusalReason.BUDGET:
+            counter = ask.counters[int(detail)]
+            return Refusal(reason=reason, scope=counter.scope, counter=counter, asked_nano_usd=ask.cost_nano_usd)
+        case RefusalReason.PACE:
+            number, opens_in_us = map(int, detail.split())
+            spent = refusal_of(ask, RefusalReason.BUDGET, str(number))
+            return replace(spent, reason=reason, opens_in_ms=milliseconds(opens_in_us))
+        case _:
+            return Refusal(reason=reason, scope=detail or None)
+
+
+def milliseconds(microseconds: int) -> int:
+    """Milliseconds, rounded up."""
+    return -(-microseconds // 1_000)

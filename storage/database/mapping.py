@@ -1,0 +1,48 @@
+"""Builds dataclasses from rows, and parameters from dataclasses, by the names of their fields."""
+
+from collections.abc import Callable
+from dataclasses import fields
+from enum import Enum
+from functools import cache
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from storage.database.statements import Row
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
+Kind: TypeAlias = Callable[[Any], Any]
+
+
+def read_as(kind: type[T], row: Row, **others: Any) -> T:  # noqa: ANN401 - values of any fields
+    """A `kind` from the columns with its fields' names; `others` are the fields that no column holds as they are.
+
+    A value for an enum, a tuple or a frozen set becomes one. Raises KeyError for a field without a column.
+    """
+    values = {name: _converted(row[name], made) for name, made in _conversions(kind) if name not in others}
+    return kind(**values, **others)
+
+
+def values_of(value: "DataclassInstance") -> dict[str, Any]:
+    """Values by field name, as the parameters of a statement; a statement ignores those that it does not name."""
+    return {field.name: getattr(value, field.name) for field in fields(value)}
+
+
+def _converted(value: Any, made: Kind | None) -> Any:  # noqa: ANN401 - a column
+    return value if made is None or value is None else made(value)
+
+
+@cache
+def _conversions(kind: "type[DataclassInstance]") -> tuple[tuple[str, Kind | None], ...]:
+    hints = get_type_hints(kind)
+    return tuple((field.name, _conversion(hints[field.name])) for field in fields(kind))
+
+
+def _conversion(hint: Any) -> Kind | None:  # noqa: ANN401 - an annotation
+    if get_origin(hint) in {Union, UnionType}:
+        hint = next(part for part in get_args(hint) if part is not NoneType)
+    made = get_origin(hint) or hint
+    is_made = made in {tuple, frozenset} or (isinstance(made, type) and issubclass(made, Enum))
+    return made if is_made else None

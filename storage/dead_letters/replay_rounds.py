@@ -1,0 +1,119 @@
+"""Moves one round of a replay: letters back to the queue, and those that its patch does not fit to the refused.
+
+A round is one transaction, fenced by the replay's version.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from schemas.ids import JobId, ReplayId
+from schemas.replay import PatchedJob, Refused, Replay, ReplayState
+from storage.database.engine import transaction
+from storage.database.notify import ring
+from storage.database.statements import columns, fetch, run
+from storage.dead_letters.replay_rows import mended_parameters
+
+BURST_SECONDS = 1.0
+"""How much a delayed replay may catch up on at once, in seconds of its rate."""
+
+STEP = """
+UPDATE replays r SET version = version + 1, cursor_at = :cursor_at
+WHERE r.id = :id AND r.version = :version AND r.state IN ('canary', 'running')
+RETURNING r.id
+"""
+
+MOVE = """
+WITH given AS (
+    SELECT * FROM unnest(CAST(:id AS text[]), CAST(:generation AS int[]), CAST(:model AS text[]),
+        CAST(:contract AS text[]), CAST(:body AS text[])) AS g (id, generation, model, contract, body)
+), locked AS (
+    SELECT j.id FROM jobs j JOIN given g ON j.id = g.id
+    WHERE j.state = 'dead' AND j.discarded_at IS NULL AND j.generation = g.generation
+    ORDER BY j.id FOR NO KEY UPDATE OF j
+), moved AS (
+    UPDATE jobs j SET state = 'queued', generation = j.generation + 1, tries = 0, deaths = 0, dead_reason = NULL,
+        message = NULL, fingerprint = NULL, cause = NULL, dead_nano_usd = NULL, rested_at = NULL,
+        dispatched_at = NULL, wake_at = NULL, synchronous = false,
+        model = COALESCE(g.model, j.model), contract = COALESCE(g.contract::json, j.contract),
+        lane = COALESCE(CAST(:lane AS text), j.lane),
+        request_digest = CASE WHEN g.body IS NULL THEN j.request_digest
+            ELSE 'patched:' || CAST(:replay_id AS text) || ':' || j.request_digest END,
+        expires_at = clock_timestamp() + make_interval(secs => :deadline_seconds),
+        max_cost_nano_usd = COALESCE(CAST(:max_cost_nano_usd AS bigint), j.max_cost_nano_usd)
+    FROM locked l JOIN given g ON g.id = l.id
+    WHERE j.id = l.id AND j.state = 'dead' AND j.generation = g.generation
+    RETURNING j.id, j.generation
+), bodies AS (
+    UPDATE job_bodies b SET body = g.body::json
+    FROM given g JOIN moved ON moved.id = g.id WHERE b.job_id = g.id AND g.body IS NOT NULL
+), noted AS (
+    INSERT INTO replay_jobs (replay_id, job_id, generation, canary)
+    SELECT :replay_id, id, generation, :canary FROM moved
+)
+SELECT id FROM moved
+"""
+
+REFUSE = """
+INSERT INTO replay_jobs (replay_id, job_id, generation, refusal)
+SELECT :replay_id, g.id, g.generation, g.why
+FROM unnest(CAST(:id AS text[]), CAST(:generation AS int[]), CAST(:why AS text[])) AS g (id, generation, why)
+ON CONFLICT DO NOTHING
+"""
+
+NOTE = f"""
+UPDATE replays r SET replayed = replayed + :moved, refused = refused + :refused,
+    state = CASE WHEN state = 'canary' AND (replayed + :moved >= canary) THEN 'judging' ELSE state END,
+    paced_at = CASE WHEN per_second IS NULL THEN paced_at
+        ELSE GREATEST(paced_at + make_interval(secs => :moved / per_second),
+                      clock_timestamp() - make_interval(secs => GREATEST({BURST_SECONDS}, 1 / per_second))) END
+WHERE id = :id
+"""  # noqa: S608 - a constant
+
+
+async def move(
+    engine: AsyncEngine, replay: Replay, patched_jobs: Sequence[PatchedJob], refused: Sequence[Refused]
+) -> list[JobId] | None:
+    """One round: queue patched jobs and store refused ones; returns the moved, None where the version is stale."""
+    step = {"id": replay.id, "version": replay.version, "cursor_at": _cursor(patched_jobs, refused)}
+    async with transaction(engine) as connection:
+        if not await fetch(connection, STEP, step):
+            return None
+        moved = await _moved(connection, replay, patched_jobs)
+        if refused:
+            await run(connection, REFUSE, _refusals(replay.id, refused))
+        counts = {"moved": len(moved), "refused": len(refused)}
+        await run(connection, NOTE, {"id": replay.id} | counts)
+    return moved
+
+
+async def _moved(connection: AsyncConnection, replay: Replay, patched_jobs: Sequence[PatchedJob]) -> list[JobId]:
+    if not patched_jobs:
+        return []
+    terms = {
+        "replay_id": replay.id,
+        "canary": replay.state is ReplayState.CANARY,
+        "lane": replay.patch.lane.value if replay.patch.lane else None,
+        "deadline_seconds": replay.patch.deadline_seconds,
+        "max_cost_nano_usd": replay.patch.max_cost_nano_usd,
+    }
+    rows = await fetch(connection, MOVE, columns([mended_parameters(one) for one in patched_jobs]) | terms)
+    await ring(connection)
+    return [JobId(row["id"]) for row in rows]
+
+
+def _refusals(replay_id: ReplayId, refused: Sequence[Refused]) -> dict[str, Any]:
+    return {
+        "replay_id": replay_id,
+        "id": [one.letter.id for one in refused],
+        "generation": [one.letter.generation for one in refused],
+        "why": [one.why for one in refused],
+    }
+
+
+def _cursor(patched_jobs: Sequence[PatchedJob], refused: Sequence[Refused]) -> datetime | None:
+    """Where the next round starts. Letters of equal time are told apart by their entries in `replay_jobs`."""
+    looked_at = [one.letter for one in patched_jobs] + [one.letter for one in refused]
+    return max((letter.rested_at for letter in looked_at), default=None)

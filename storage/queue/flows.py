@@ -1,0 +1,21 @@
+"""Builds the part of a statement that finds the flows of the queue: its pairs of lane and model."""
+
+from collections.abc import Sequence
+
+FLOW = ("lane", "model")
+UNPUBLISHED = "state = 'queued' AND dispatched_at IS NULL"
+
+_FLOWS = """
+    (SELECT {columns} FROM jobs WHERE {which} ORDER BY {columns} LIMIT 1)
+    UNION ALL
+    SELECT n.* FROM {name} f CROSS JOIN LATERAL (
+        SELECT {columns} FROM jobs WHERE {which} AND ({columns}) > ({found}) ORDER BY {columns} LIMIT 1
+    ) n
+"""
+"""A skip scan: finds each value of the columns by one descent of the index."""
+
+
+def flows(name: str, which: str, columns: Sequence[str]) -> str:
+    """The common table `name` of a recursive query: each value of the columns among the jobs `which`."""
+    found = ", ".join(f"f.{column}" for column in columns)
+    return f"{name} AS ({_FLOWS.format(name=name, which=which, columns=', '.join(columns), found=found)})"
