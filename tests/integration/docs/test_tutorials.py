@@ -12,7 +12,7 @@ from tests.support.simulator_process import CHECKOUT
 from tests.support.stack_process import StackProcess
 
 TUTORIALS = CHECKOUT / "docs" / "tutorials"
-PAGES = ("first-batch", "contract-and-reprompt")
+PAGES = ("first-batch", "contract-and-reprompt", "budget")
 
 
 @pytest.fixture(scope="module")
