@@ -12,7 +12,7 @@ from tests.support.simulator_process import CHECKOUT
 from tests.support.stack_process import StackProcess
 
 TUTORIALS = CHECKOUT / "docs" / "tutorials"
-PAGES = ("first-batch", "contract-and-reprompt", "budget")
+PAGES = ("first-batch", "contract-and-reprompt", "budget", "dead-letter-to-replay")
 
 
 @pytest.fixture(scope="module")
