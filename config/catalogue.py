@@ -84,6 +84,7 @@ class LaneTable(Table):
 
     share: float = Field(ge=0, le=1)
     max_wait_seconds: float | None = Field(default=None, gt=0)
+    """Accepted, and not used yet."""
     on_exhausted: Steps = ("park",)
 
 

@@ -1,6 +1,6 @@
 """Logging of every process: structlog to stderr, JSON lines outside development, readable lines in development.
 
-The standard library's loggers (Celery, uvicorn, Alembic) use the same renderer. Ids are bound per job by
+The standard library's loggers (Celery, uvicorn, Alembic) use the same renderer. The id of an HTTP request is bound by
 `structlog.contextvars`. Secrets are not logged, because `redact` checks names and values. Neither are prompts and
 replies: a traceback names classes and places, not values (`config.tracebacks`). Celery does not replace this
 configuration, because workers handle its `setup_logging` signal.

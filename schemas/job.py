@@ -18,7 +18,7 @@ DEFAULT_MAX_REPROMPTS = 2
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Target:
-    """One model at one provider account; buckets and circuit breakers are per target."""
+    """One model at one provider account; buckets are per target."""
 
     account: str
     model: str

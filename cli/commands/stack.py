@@ -65,7 +65,7 @@ def status(*, home: HomeFolder = DEFAULT_HOME, as_json: AsJson = False) -> None:
 
 
 def check(ctx: typer.Context, *, as_json: AsJson = False) -> None:
-    """Check before a deployment: configuration, settings, whether Redis and Postgres answer, and the schema fits."""
+    """Check before a deployment: configuration, settings, open ports of Redis and Postgres, and the schema."""
     env = environment(ctx)
     path = Path(env.get("PENSTOCK_CONFIG") or "penstock.toml")
     catalogue = load_catalogue(path)

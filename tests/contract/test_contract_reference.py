@@ -4,6 +4,8 @@ import ast
 
 import pytest
 
+from tests.chaos.faults import Faults
+from tests.chaos.verdict import ZEROS
 from tests.contract.reference.log_events import Event, events_in
 from tests.contract.reference.pages import FILES, path_of
 
@@ -25,6 +27,12 @@ def test_every_page_is_linked_from_the_list() -> None:
     pages = [path_of(name).name for name in FILES]
 
     assert [page for page in pages if f"{page})" not in linked] == []
+
+
+def test_the_page_of_the_campaign_names_every_fault_and_figure() -> None:
+    text = path_of("tests/chaos/README.md").read_text(encoding="utf-8")
+
+    assert [name for name in (*Faults.KINDS, *ZEROS) if f"`{name}`" not in text] == []
 
 
 def test_an_event_that_a_function_logs_for_its_caller_is_the_callers() -> None:

@@ -59,13 +59,14 @@ class StackProcess:
         cls,
         home: Path,
         *,
-        provider: SimulatorProcess,
+        provider: SimulatorProcess | None,
         config: str = CONFIG,
         env: Mapping[str, str] | None = None,
         descriptors: int | None = None,
     ) -> Iterator["StackProcess"]:
         """Start everything, wait until it is ready, stop it cleanly at the end.
 
+        Without a provider, the simulator that `penstock up` starts where it is given none.
         `descriptors` is the limit of open files, soft and hard, under which all of it runs.
         """
         home.mkdir(parents=True, exist_ok=True)
@@ -143,11 +144,11 @@ class StackProcess:
         return last_lines(self.home / "logs" / f"{name}.log")
 
 
-def _environment(home: Path, provider: SimulatorProcess) -> dict[str, str]:
+def _environment(home: Path, provider: SimulatorProcess | None) -> dict[str, str]:
     return {
         "PENSTOCK_CONFIG": str(home / "test.toml"),
-        "OPENAI_BASE_URL": provider.base_url,
-        "OPENAI_API_KEY": "simulated",
+        "OPENAI_BASE_URL": provider.base_url if provider else "",
+        "OPENAI_API_KEY": "simulated" if provider else "",
         "PENSTOCK_LEASE_SECONDS": "3",
         "PENSTOCK_HEARTBEAT_SECONDS": "1",
     }

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from tests.contract.reference.celery_tasks import celery_page
 from tests.contract.reference.command_line import command_line_page
 from tests.contract.reference.configuration import configuration_page
 from tests.contract.reference.error_codes import error_codes_page
@@ -15,6 +16,7 @@ FILES: Mapping[str, Callable[[], str]] = {
     "docs/reference/configuration.md": configuration_page,
     "docs/reference/cli.md": command_line_page,
     "docs/reference/http.md": http_page,
+    "docs/reference/celery.md": celery_page,
     "docs/reference/metrics.md": metrics_page,
     "docs/reference/log-events.md": log_events_page,
     "docs/reference/error-codes.md": error_codes_page,
