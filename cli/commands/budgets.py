@@ -1,22 +1,18 @@
-"""`penstock budgets`, `limits` and `keys`: what the operator watches and hands out."""
+"""`penstock budgets`: what may be spent, what has been, and what unresolved charges came to."""
 
 import csv
 import sys
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from cli.options import DEFAULT_HOME, AsJson, HomeFolder, Url, open_api
-from cli.output import remark, say, show_json, show_object, show_rows
+from cli.options import DEFAULT_HOME, DEFAULT_LIMIT, AsJson, HomeFolder, Limit, Url, open_api
+from cli.output import remark, show_json, show_object, show_rows
+from schemas.jsons import JsonObject
 from schemas.money import NanoUsd, nano_from_usd, usd_text
 
-if TYPE_CHECKING:
-    from schemas.jsons import JsonObject
-
-budgets = typer.Typer(no_args_is_help=True, help="See what may be spent and what has been.")
-limits = typer.Typer(invoke_without_command=True, help="See the provider's limits, who waits, and why nothing is sent.")
-keys = typer.Typer(no_args_is_help=True, help="Create, list and revoke API keys.")
+app = typer.Typer(no_args_is_help=True, help="See what may be spent and what has been.")
 
 BUDGET_COLUMNS = (
     "scope",
@@ -30,22 +26,14 @@ BUDGET_COLUMNS = (
     "resets_at",
 )
 SPEND_COLUMNS = ("entries", "spent_usd", "wasted_usd")
-LIMIT_COLUMNS = (
-    "target",
-    "limit",
-    "configured",
-    "learned",
-    "effective",
-    "used",
-    "waiting",
-    "frozen_until",
-    "shut_by",
-    "stopped",
-)
-KEY_COLUMNS = ("id", "tenant_id", "scopes", "prefix", "created_at", "revoked_at")
+SUSPENSE_COLUMNS = ("id", "job_id", "target", "counters", "reserved_usd", "since", "why", "resolved_by", "resolved_at")
+
+Resolve = Annotated[str | None, typer.Option("--resolve", metavar="ATTEMPT", help="Say what this one came to.")]
+Billed = Annotated[str | None, typer.Option("--billed", metavar="USD", help="The invoice has it, at so much.")]
+Released = Annotated[bool, typer.Option("--released", help="It was never billed.")]
 
 
-@budgets.command("list")
+@app.command("list")
 def list_budgets(
     ctx: typer.Context,
     *,
@@ -57,7 +45,7 @@ def list_budgets(
     show_rows(open_api(ctx, url, home, as_operator=True).rows("budgets"), BUDGET_COLUMNS, as_json=as_json)
 
 
-@budgets.command("show")
+@app.command("show")
 def show_budget(
     ctx: typer.Context, *, scope: str, as_json: AsJson = False, url: Url = None, home: HomeFolder = DEFAULT_HOME
 ) -> None:
@@ -66,7 +54,7 @@ def show_budget(
     show_rows((row for row in rows if row["scope"] == scope), BUDGET_COLUMNS, as_json=as_json)
 
 
-@budgets.command("set")
+@app.command("set")
 def set_budget(
     ctx: typer.Context,
     *,
@@ -99,7 +87,7 @@ def set_budget(
     remark(f"{scope} may spend {changed['limit_usd']} USD per {window} in {timezone}, within seconds")
 
 
-@budgets.command("report")
+@app.command("report")
 def report(
     ctx: typer.Context,
     *,
@@ -126,7 +114,7 @@ def report(
     show_rows(rows, columns, as_json=as_json)
 
 
-@budgets.command("reprice")
+@app.command("reprice")
 def reprice(
     ctx: typer.Context,
     *,
@@ -153,82 +141,35 @@ def reprice(
     show_object(told, as_json=as_json)
 
 
-@limits.callback()
-def list_limits(
+@app.command("suspense")
+def suspense(
     ctx: typer.Context,
     *,
+    resolve: Resolve = None,
+    billed: Billed = None,
+    released: Released = False,
+    limit: Limit = DEFAULT_LIMIT,
     as_json: AsJson = False,
     url: Url = None,
     home: HomeFolder = DEFAULT_HOME,
 ) -> None:
-    """See the provider's limits: configured, learned, effective and used; who waits, and why nothing is sent."""
-    if ctx.invoked_subcommand is not None:
+    """List what may have been billed and nobody knows, oldest first; or resolve one of them. Safe to run twice."""
+    api = open_api(ctx, url, home, as_operator=True)
+    if resolve is None:
+        if billed is not None or released:
+            raise typer.BadParameter("--billed and --released say something of the attempt that --resolve names")
+        rows = api.rows("budgets", "suspense", at_most=limit)
+        show_rows(rows if as_json else map(_in_a_line, rows), SUSPENSE_COLUMNS, as_json=as_json)
         return
-    rows = open_api(ctx, url, home, as_operator=True).rows("limits")
-    told = rows if as_json else (row | {"waiting": waiting_in_words(row["waiting"])} for row in rows)
-    show_rows(told, LIMIT_COLUMNS, as_json=as_json)
-
-
-@limits.command("open")
-def open_account(
-    ctx: typer.Context,
-    *,
-    account: Annotated[str, typer.Argument(help="The part of its targets before the slash.")],
-    as_json: AsJson = False,
-    url: Url = None,
-    home: HomeFolder = DEFAULT_HOME,
-) -> None:
-    """Open an account that its provider's word has stopped; jobs that wait for it wake. Safe to run twice."""
-    opened = open_api(ctx, url, home, as_operator=True).post("limits", "open", body={"account": account})
+    if (billed is None) != released:
+        raise typer.BadParameter("--resolve wants either --billed USD or --released")
+    word: JsonObject = {"released": True} if released else {"billed_usd": billed}
+    done = api.post("budgets", "suspense", resolve, body=word)
     if as_json:
-        show_json(opened)
+        show_object(done, as_json=True)
         return
-    reason = opened["was_stopped_for"]
-    said = "it was not stopped" if reason is None else f"it was stopped for {reason}; its jobs wake within seconds"
-    remark(f"{account} is open: {said}")
+    remark(f"{done['id']} is {done['state']} at {done['billed_usd']} USD; {done['reserved_usd']} were reserved")
 
 
-def waiting_in_words(lanes: "JsonObject | None") -> str | None:
-    """Jobs by lane, `high 2, low >=10000`; nobody waits for `0`, and None is unknown."""
-    if lanes is None:
-        return None
-    return ", ".join(f"{lane} {'>=' if one['capped'] else ''}{one['jobs']}" for lane, one in lanes.items()) or "0"
-
-
-@keys.command("create")
-def create_key(
-    ctx: typer.Context,
-    *,
-    tenant: Annotated[str, typer.Option("--tenant", help="The tenant that it acts for.")] = "default",
-    operator: Annotated[bool, typer.Option("--operator", help="Let it act for every tenant.")] = False,
-    as_json: AsJson = False,
-    url: Url = None,
-    home: HomeFolder = DEFAULT_HOME,
-) -> None:
-    """Create a key and print it; it cannot be shown again."""
-    body = {"tenant_id": tenant, "scopes": ["operator", "submit"] if operator else ["submit"]}
-    created = open_api(ctx, url, home, as_operator=True).post("keys", body=body)
-    if as_json:
-        show_json(created)
-        return
-    say(str(created["key"]))
-    remark(f"{created['id']} for the tenant {tenant}; this is the only time that the key is shown")
-
-
-@keys.command("list")
-def list_keys(
-    ctx: typer.Context,
-    *,
-    as_json: AsJson = False,
-    url: Url = None,
-    home: HomeFolder = DEFAULT_HOME,
-) -> None:
-    """List keys; the secrets are not kept and cannot be listed."""
-    show_rows(open_api(ctx, url, home, as_operator=True).rows("keys"), KEY_COLUMNS, as_json=as_json)
-
-
-@keys.command("revoke")
-def revoke_key(ctx: typer.Context, *, key_id: str, url: Url = None, home: HomeFolder = DEFAULT_HOME) -> None:
-    """Revoke a key: requests with it are refused from now on."""
-    open_api(ctx, url, home, as_operator=True).delete("keys", key_id)
-    remark(f"{key_id} is revoked")
+def _in_a_line(row: JsonObject) -> JsonObject:
+    return row | {"counters": ", ".join(row["counters"]) or None}
