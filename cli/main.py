@@ -11,8 +11,10 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from cli.client.errors import BatchIncomplete, ReplayStopped
+from cli.command_group import CommandGroup
 from cli.commands import batches, bench, budgets, controls, dead_letters, jobs, keys, limits, quote, replays, stack
 from cli.demo import command as demo
+from cli.options import Output, Server
 from config.exit_codes import ExitCode
 from schemas.errors import (
     Forbidden,
@@ -40,7 +42,7 @@ EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
     (OSError, ExitCode.FAILURE),
 )
 
-app = typer.Typer(
+app = CommandGroup(
     name="penstock",
     no_args_is_help=True,
     add_completion=False,
@@ -48,6 +50,14 @@ app = typer.Typer(
     epilog=EPILOG,
     help="Runs LLM completion jobs at the full speed of a provider quota and never past a budget.",
 )
+
+
+@app.callback()
+def penstock(server: Server, output: Output) -> None:
+    """Take the options that stand before the verb; `cli.options.typed_nearest` hands them to its command."""
+    _ = server, output
+
+
 app.command()(stack.up)
 app.command()(stack.down)
 app.command()(stack.status)

@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from cli.options import DEFAULT_HOME, DEFAULT_LIMIT, AsJson, HomeFolder, Limit, Url, open_api
-from cli.output import remark, show_json, show_object, show_rows
+from cli.command_group import CommandGroup
+from cli.options import DEFAULT_LIMIT, Limit, Output, Server
 from schemas.jsons import JsonObject
 from schemas.money import NanoUsd, nano_from_usd, usd_text
 
-app = typer.Typer(no_args_is_help=True, help="See what may be spent and what has been.")
+app = CommandGroup(no_args_is_help=True, help="See what may be spent and what has been.")
 
 BUDGET_COLUMNS = (
     "scope",
@@ -34,29 +34,22 @@ Released = Annotated[bool, typer.Option("--released", help="It was never billed.
 
 
 @app.command("list")
-def list_budgets(
-    ctx: typer.Context,
-    *,
-    as_json: AsJson = False,
-    url: Url = None,
-    home: HomeFolder = DEFAULT_HOME,
-) -> None:
+def list_budgets(server: Server, output: Output) -> None:
     """List budgets with what is settled and reserved in the window that runs now."""
-    show_rows(open_api(ctx, url, home, as_operator=True).rows("budgets"), BUDGET_COLUMNS, as_json=as_json)
+    output.rows(server.operator().rows("budgets"), BUDGET_COLUMNS)
 
 
 @app.command("show")
-def show_budget(
-    ctx: typer.Context, *, scope: str, as_json: AsJson = False, url: Url = None, home: HomeFolder = DEFAULT_HOME
-) -> None:
+def show_budget(server: Server, output: Output, *, scope: str) -> None:
     """Show the budgets of one scope."""
-    rows = open_api(ctx, url, home, as_operator=True).rows("budgets")
-    show_rows((row for row in rows if row["scope"] == scope), BUDGET_COLUMNS, as_json=as_json)
+    rows = server.operator().rows("budgets")
+    output.rows((row for row in rows if row["scope"] == scope), BUDGET_COLUMNS)
 
 
 @app.command("set")
 def set_budget(
-    ctx: typer.Context,
+    server: Server,
+    output: Output,
     *,
     scope: Annotated[str, typer.Argument(help="global, tenant, user, batch, prompt, or KIND:NAME.")],
     window: Annotated[str, typer.Argument(help="hour, day or month.")],
@@ -71,25 +64,20 @@ def set_budget(
     ahead: Annotated[
         float | None, typer.Option("--pacing-ahead", help="So much of the limit ahead of the pace; default 0.1.")
     ] = None,
-    as_json: AsJson = False,
-    url: Url = None,
-    home: HomeFolder = DEFAULT_HOME,
 ) -> None:
     """Change one budget; it stands until penstock.toml says something new of it."""
     body: JsonObject = {"scope": scope, "window": window, "limit_usd": limit, "timezone": timezone}
     if on_exhausted:
         body["on_exhausted"] = on_exhausted
     body |= {name: value for name, value in (("pacing", pacing), ("pacing_ahead", ahead)) if value is not None}
-    changed = open_api(ctx, url, home, as_operator=True).post("budgets", body=body)
-    if as_json:
-        show_json(changed)
-        return
-    remark(f"{scope} may spend {changed['limit_usd']} USD per {window} in {timezone}, within seconds")
+    changed = server.operator().post("budgets", body=body)
+    output.result(changed, f"{scope} may spend {changed['limit_usd']} USD per {window} in {timezone}, within seconds")
 
 
 @app.command("report")
 def report(
-    ctx: typer.Context,
+    server: Server,
+    output: Output,
     *,
     by: Annotated[
         str, typer.Option("--by", help="tenant, user, model, prompt, lane, tier, batch, day, cause; commas between.")
@@ -98,12 +86,9 @@ def report(
     timezone: Annotated[str, typer.Option("--timezone", help="Whose days.")] = "UTC",
     tenant: Annotated[str, typer.Option("--tenant", help="Of one tenant only.")] = "",
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
-    as_json: AsJson = False,
-    url: Url = None,
-    home: HomeFolder = DEFAULT_HOME,
 ) -> None:
     """Show what was spent on what, and what of it bought nothing."""
-    api = open_api(ctx, url, home, as_operator=True)
+    api = server.operator()
     rows = api.get("budgets", "report", by=by, days=days, timezone=timezone, tenant=tenant)["data"]
     columns = (*by.split(","), *SPEND_COLUMNS)
     if as_csv:
@@ -111,24 +96,22 @@ def report(
         writer.writeheader()
         writer.writerows(rows)
         return
-    show_rows(rows, columns, as_json=as_json)
+    output.rows(rows, columns)
 
 
 @app.command("reprice")
 def reprice(
-    ctx: typer.Context,
+    server: Server,
+    output: Output,
     *,
     since: Annotated[
         datetime, typer.Option("--since", formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"], help="From, in UTC.")
     ],
     model: Annotated[str | None, typer.Option("--model", help="Of one model only.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be adjusted.")] = False,
-    as_json: AsJson = False,
-    url: Url = None,
-    home: HomeFolder = DEFAULT_HOME,
 ) -> None:
     """Price history again as of its moments; differences become adjusting entries. Safe to run twice."""
-    api = open_api(ctx, url, home, as_operator=True)
+    api = server.operator()
     body: JsonObject = {"since": since.replace(tzinfo=UTC).isoformat(), "model": model, "dry_run": dry_run}
     counts, adjusted = dict.fromkeys(("checked", "unpriced", "adjusted"), 0), NanoUsd(0)
     after: str | None = ""
@@ -138,37 +121,34 @@ def reprice(
         adjusted = NanoUsd(adjusted + nano_from_usd(done["adjusted_usd"]))
         after = done["after"]
     told: JsonObject = {**counts, "adjusted_usd": usd_text(adjusted), "dry_run": dry_run}
-    show_object(told, as_json=as_json)
+    output.object(told)
 
 
 @app.command("suspense")
 def suspense(
-    ctx: typer.Context,
+    server: Server,
+    output: Output,
     *,
     resolve: Resolve = None,
     billed: Billed = None,
     released: Released = False,
     limit: Limit = DEFAULT_LIMIT,
-    as_json: AsJson = False,
-    url: Url = None,
-    home: HomeFolder = DEFAULT_HOME,
 ) -> None:
     """List what may have been billed and nobody knows, oldest first; or resolve one of them. Safe to run twice."""
-    api = open_api(ctx, url, home, as_operator=True)
+    api = server.operator()
     if resolve is None:
         if billed is not None or released:
             raise typer.BadParameter("--billed and --released say something of the attempt that --resolve names")
         rows = api.rows("budgets", "suspense", at_most=limit)
-        show_rows(rows if as_json else map(_in_a_line, rows), SUSPENSE_COLUMNS, as_json=as_json)
+        output.rows(rows if output.as_json else map(_in_a_line, rows), SUSPENSE_COLUMNS)
         return
     if (billed is None) != released:
         raise typer.BadParameter("--resolve wants either --billed USD or --released")
     word: JsonObject = {"released": True} if released else {"billed_usd": billed}
     done = api.post("budgets", "suspense", resolve, body=word)
-    if as_json:
-        show_object(done, as_json=True)
-        return
-    remark(f"{done['id']} is {done['state']} at {done['billed_usd']} USD; {done['reserved_usd']} were reserved")
+    output.result(
+        done, f"{done['id']} is {done['state']} at {done['billed_usd']} USD; {done['reserved_usd']} were reserved"
+    )
 
 
 def _in_a_line(row: JsonObject) -> JsonObject:

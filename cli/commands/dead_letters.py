@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from cli.client.following import follow
+from cli.command_group import CommandGroup
 from cli.commands.dead_letter_options import Group, Model, Prompt, Reason, Since, Tenant, Until, chosen
 from cli.commands.replay_options import (
     Appended,
@@ -25,12 +26,12 @@ from cli.commands.replay_options import (
     ToLane,
     patch_of,
 )
-from cli.options import DEFAULT_HOME, DEFAULT_LIMIT, AsJson, BatchOf, HomeFolder, Limit, Url, open_api
-from cli.output import remark, say, show_object, show_rows
+from cli.options import DEFAULT_LIMIT, BatchOf, Limit, Output, Server
+from cli.output import remark, say
 from schemas.jsons import NEW_LINE, JsonObject, MalformedJson, dumps, parse
 from schemas.replay import DEFAULT_THRESHOLD
 
-app = typer.Typer(no_args_is_help=True, help="Look at dead letters; replay, discard, export and import them.")
+app = CommandGroup(no_args_is_help=True, help="Look at dead letters; replay, discard, export and import them.")
 
 COLUMNS = ("id", "reason", "cause", "lane", "model", "custom_id", "tries", "attempts", "cost_usd", "rested_at")
 GROUP_COLUMNS = ("count", "reason", "cause", "cost_usd", "latest_at", "example", "id")
@@ -44,7 +45,8 @@ Everything = Annotated[bool, typer.Option("--all", help="Every dead letter there
 
 @app.command("list")
 def list_dead_letters(
-    ctx: typer.Context,
+    server: Server,
+    output: Output,
     *,
     reason: Reason = None,
     group: Group = None,
@@ -55,20 +57,18 @@ def list_dead_letters(
     since: Since = None,
     until: Until = None,
     limit: Limit = DEFAULT_LIMIT,
-    as_json: AsJson = False,
-    url: Url = None,
-    home: HomeFolder = DEFAULT_HOME,
 ) -> None:
     """List dead letters, newest first."""
     which = chosen(
         reason=reason, group=group, batch=batch, model=model, prompt=prompt, tenant=tenant, since=since, until=until
     )
-    show_rows(open_api(ctx, url, home).rows("dead-letters", at_most=limit, **which), COLUMNS, as_json=as_json)
+    output.rows(server.client().rows("dead-letters", at_most=limit, **which), COLUMNS)
 
 
 @app.command("groups")
 def group_dead_letters(
-    ctx: typer.Context,
+    server: Server,
+    output: Output,
     *,
     reason: Reason = None,
     batch: BatchOf = None,
@@ -77,36 +77,27 @@ def group_dead_letters(
     tenant: Tenant = None,
     since: Since = None,
     until: Until = None,
-    as_json: AsJson = False,
-    url: Url = None,
-    home: HomeFolder = DEFAULT_HOME,
 ) -> None:
     """Count dead letters by their cause, most frequent first."""
     which = chosen(
         reason=reason, group=None, batch=batch, model=model, prompt=prompt, tenant=tenant, since=since, until=until
     )
-    groups = open_api(ctx, url, home).get("dead-letters", "groups", **which)["data"]
-    show_rows(groups, GROUP_COLUMNS, as_json=as_json)
-    if groups and not as_json:
+    groups = server.client().get("dead-letters", "groups", **which)["data"]
+    output.rows(groups, GROUP_COLUMNS)
+    if groups and not output.as_json:
         remark(f"{sum(row['count'] for row in groups)} jobs, {_causes(len(groups))}")
 
 
 @app.command("show")
-def show_dead_letter(
-    ctx: typer.Context,
-    *,
-    job_id: str,
-    as_json: AsJson = False,
-    url: Url = None,
-    home: HomeFolder = DEFAULT_HOME,
-) -> None:
+def show_dead_letter(server: Server, output: Output, *, job_id: str) -> None:
     """Show one dead letter with its whole story: every attempt, reply, complaint and cost."""
-    show_object(open_api(ctx, url, home).get("dead-letters", job_id), as_json=as_json)
+    output.object(server.client().get("dead-letters", job_id))
 
 
 @app.command("replay")
 def replay_dead_letters(
-    ctx: typer.Context,
+    server: Server,
+    output: Output,
     *,
     job_ids: Ids = None,
     reason: Reason = None,
@@ -131,9 +122,6 @@ def replay_dead_letters(
     per_second: PerSecond = None,
     key: Key = None,
     no_wait: NoWait = False,
-    as_json: AsJson = False,
-    url: Url = None,
-    home: HomeFolder = DEFAULT_HOME,
 ) -> None:
     """Give dead letters back to their lanes: by id, by filter, or --all. Ctrl-C stops watching, not the replay."""
     which = chosen(
@@ -154,21 +142,21 @@ def replay_dead_letters(
         "per_second": per_second,
         "dry_run": dry_run,
     }
-    api = open_api(ctx, url, home, as_operator=True)
+    api = server.operator()
     begun = api.post("replays", body=wanted, headers={"idempotency-key": key} if key else None)
     if dry_run:
-        show_object(begun, as_json=as_json)
+        output.object(begun)
         return
-    if not as_json:
+    if not output.as_json:
         say(str(begun["id"]))
     ended = begun if no_wait else follow(api, begun)
-    if as_json:
-        show_object(ended, as_json=True)
+    if output.as_json:
+        output.object(ended)
 
 
 @app.command("discard")
 def discard_dead_letters(
-    ctx: typer.Context,
+    server: Server,
     *,
     job_ids: Ids = None,
     reason: Reason = None,
@@ -180,21 +168,19 @@ def discard_dead_letters(
     since: Since = None,
     until: Until = None,
     everything: Everything = False,
-    url: Url = None,
-    home: HomeFolder = DEFAULT_HOME,
 ) -> None:
     """Put dead letters aside: they stay dead, and are no longer listed nor replayed."""
     which = chosen(
         reason=reason, group=group, batch=batch, model=model, prompt=prompt, tenant=tenant, since=since, until=until
     )
     body = _meant(job_ids, which, everything=everything)
-    discarded = open_api(ctx, url, home, as_operator=True).post("dead-letters", "discard", body=body)
+    discarded = server.operator().post("dead-letters", "discard", body=body)
     remark(f"{len(discarded.get('discarded', []))} discarded")
 
 
 @app.command("export")
 def export_dead_letters(
-    ctx: typer.Context,
+    server: Server,
     *,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Where to; default: stdout.")] = None,
     reason: Reason = None,
@@ -205,28 +191,24 @@ def export_dead_letters(
     tenant: Tenant = None,
     since: Since = None,
     until: Until = None,
-    url: Url = None,
-    home: HomeFolder = DEFAULT_HOME,
 ) -> None:
     """Write dead letters as JSON lines, each with its request and all its attempts."""
     which = chosen(
         reason=reason, group=group, batch=batch, model=model, prompt=prompt, tenant=tenant, since=since, until=until
     )
-    lines = open_api(ctx, url, home).lines("dead-letters", "export", **which)
+    lines = server.client().lines("dead-letters", "export", **which)
     count = _copy(lines, output)
     remark(f"{count} exported")
 
 
 @app.command("import")
 def import_dead_letters(
-    ctx: typer.Context,
+    server: Server,
     *,
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="Lines of an export.")],
-    url: Url = None,
-    home: HomeFolder = DEFAULT_HOME,
 ) -> None:
     """Take the lines of an export in, all or none. Attempts stay behind; what is here already is left as it is."""
-    api = open_api(ctx, url, home, as_operator=True)
+    api = server.operator()
     for first_line, lines in _posts(file):
         api.post_lines("dead-letters", "import", lines=lines, dry_run="true", first_line=first_line)
     imported = known = 0

@@ -4,11 +4,11 @@ from typing import Annotated
 
 import typer
 
-from cli.options import DEFAULT_HOME, AsJson, HomeFolder, Url, open_api
-from cli.output import remark, show_json, show_rows
+from cli.command_group import CommandGroup
+from cli.options import Output, Server
 from schemas.jsons import JsonObject
 
-app = typer.Typer(invoke_without_command=True, help="See the provider's limits, who waits, and why nothing is sent.")
+app = CommandGroup(invoke_without_command=True, help="See the provider's limits, who waits, and why nothing is sent.")
 
 COLUMNS = (
     "target",
@@ -25,38 +25,27 @@ COLUMNS = (
 
 
 @app.callback()
-def list_limits(
-    ctx: typer.Context,
-    *,
-    as_json: AsJson = False,
-    url: Url = None,
-    home: HomeFolder = DEFAULT_HOME,
-) -> None:
+def list_limits(server: Server, output: Output) -> None:
     """See the provider's limits: configured, learned, effective and used; who waits, and why nothing is sent."""
-    if ctx.invoked_subcommand is not None:
+    if server.ctx.invoked_subcommand is not None:
         return
-    rows = open_api(ctx, url, home, as_operator=True).rows("limits")
-    told = rows if as_json else (row | {"waiting": waiting_in_words(row["waiting"])} for row in rows)
-    show_rows(told, COLUMNS, as_json=as_json)
+    rows = server.operator().rows("limits")
+    told = rows if output.as_json else (row | {"waiting": waiting_in_words(row["waiting"])} for row in rows)
+    output.rows(told, COLUMNS)
 
 
 @app.command("open")
 def open_account(
-    ctx: typer.Context,
+    server: Server,
+    output: Output,
     *,
     account: Annotated[str, typer.Argument(help="The part of its targets before the slash.")],
-    as_json: AsJson = False,
-    url: Url = None,
-    home: HomeFolder = DEFAULT_HOME,
 ) -> None:
     """Open an account that its provider's word has stopped; jobs that wait for it wake. Safe to run twice."""
-    opened = open_api(ctx, url, home, as_operator=True).post("limits", "open", body={"account": account})
-    if as_json:
-        show_json(opened)
-        return
+    opened = server.operator().post("limits", "open", body={"account": account})
     reason = opened["was_stopped_for"]
     said = "it was not stopped" if reason is None else f"it was stopped for {reason}; its jobs wake within seconds"
-    remark(f"{account} is open: {said}")
+    output.result(opened, f"{account} is open: {said}")
 
 
 def waiting_in_words(lanes: JsonObject | None) -> str | None:
