@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -9,27 +10,11 @@ import typer
 
 from cli.client.following import follow
 from cli.command_group import CommandGroup
-from cli.commands.dead_letter_options import Group, Model, Prompt, Reason, Since, Tenant, Until, chosen
-from cli.commands.replay_options import (
-    Appended,
-    Canary,
-    ContractFile,
-    DeadlineSeconds,
-    DryRun,
-    Key,
-    MaxCost,
-    NewModel,
-    NoWait,
-    Parameters,
-    PerSecond,
-    Threshold,
-    ToLane,
-    patch_of,
-)
-from cli.options import DEFAULT_LIMIT, BatchOf, Limit, Output, Server
+from cli.commands.dead_letter_options import DeadLetterFilter, GroupFilter, ReplayFilter
+from cli.commands.replay_options import PatchOptions, Rollout
+from cli.options import DEFAULT_LIMIT, Limit, Output, Server
 from cli.output import remark, say
 from schemas.jsons import NEW_LINE, JsonObject, MalformedJson, dumps, parse
-from schemas.replay import DEFAULT_THRESHOLD
 
 app = CommandGroup(no_args_is_help=True, help="Look at dead letters; replay, discard, export and import them.")
 
@@ -44,45 +29,15 @@ Everything = Annotated[bool, typer.Option("--all", help="Every dead letter there
 
 
 @app.command("list")
-def list_dead_letters(
-    server: Server,
-    output: Output,
-    *,
-    reason: Reason = None,
-    group: Group = None,
-    batch: BatchOf = None,
-    model: Model = None,
-    prompt: Prompt = None,
-    tenant: Tenant = None,
-    since: Since = None,
-    until: Until = None,
-    limit: Limit = DEFAULT_LIMIT,
-) -> None:
+def list_dead_letters(which: DeadLetterFilter, server: Server, output: Output, *, limit: Limit = DEFAULT_LIMIT) -> None:
     """List dead letters, newest first."""
-    which = chosen(
-        reason=reason, group=group, batch=batch, model=model, prompt=prompt, tenant=tenant, since=since, until=until
-    )
-    output.rows(server.client().rows("dead-letters", at_most=limit, **which), COLUMNS)
+    output.rows(server.client().rows("dead-letters", at_most=limit, **which.as_json()), COLUMNS)
 
 
 @app.command("groups")
-def group_dead_letters(
-    server: Server,
-    output: Output,
-    *,
-    reason: Reason = None,
-    batch: BatchOf = None,
-    model: Model = None,
-    prompt: Prompt = None,
-    tenant: Tenant = None,
-    since: Since = None,
-    until: Until = None,
-) -> None:
+def group_dead_letters(which: GroupFilter, server: Server, output: Output) -> None:
     """Count dead letters by their cause, most frequent first."""
-    which = chosen(
-        reason=reason, group=None, batch=batch, model=model, prompt=prompt, tenant=tenant, since=since, until=until
-    )
-    groups = server.client().get("dead-letters", "groups", **which)["data"]
+    groups = server.client().get("dead-letters", "groups", **which.as_json())["data"]
     output.rows(groups, GROUP_COLUMNS)
     if groups and not output.as_json:
         remark(f"{sum(row['count'] for row in groups)} jobs, {_causes(len(groups))}")
@@ -96,55 +51,26 @@ def show_dead_letter(server: Server, output: Output, *, job_id: str) -> None:
 
 @app.command("replay")
 def replay_dead_letters(
+    which: ReplayFilter,
+    patch: PatchOptions,
+    rollout: Rollout,
     server: Server,
     output: Output,
     *,
     job_ids: Ids = None,
-    reason: Reason = None,
-    group: Group = None,
-    batch: BatchOf = None,
-    of_model: Annotated[str | None, typer.Option("--of-model", help="Only those that asked this model.")] = None,
-    prompt: Prompt = None,
-    tenant: Tenant = None,
-    since: Since = None,
-    until: Until = None,
     everything: Everything = False,
-    model: NewModel = None,
-    lane: ToLane = None,
-    parameter: Parameters = None,
-    contract: ContractFile = None,
-    message: Appended = None,
-    deadline_seconds: DeadlineSeconds = None,
-    max_cost_usd: MaxCost = None,
-    dry_run: DryRun = False,
-    canary: Canary = 0,
-    threshold: Threshold = DEFAULT_THRESHOLD,
-    per_second: PerSecond = None,
-    key: Key = None,
-    no_wait: NoWait = False,
+    key: Annotated[
+        str | None, typer.Option("--key", help="An idempotency key: the same command again is one replay.")
+    ] = None,
+    no_wait: Annotated[
+        bool, typer.Option("--no-wait", help="Begin it and return; `replays show` tells how far it is.")
+    ] = False,
 ) -> None:
     """Give dead letters back to their lanes: by id, by filter, or --all. Ctrl-C stops watching, not the replay."""
-    which = chosen(
-        reason=reason, group=group, batch=batch, model=of_model, prompt=prompt, tenant=tenant, since=since, until=until
-    )
-    wanted = _meant(job_ids, which, everything=everything) | {
-        "patch": patch_of(
-            model=model,
-            lane=lane,
-            parameters=parameter,
-            contract=contract,
-            message=message,
-            deadline_seconds=deadline_seconds,
-            max_cost_usd=max_cost_usd,
-        ),
-        "canary": canary,
-        "threshold": threshold,
-        "per_second": per_second,
-        "dry_run": dry_run,
-    }
+    body = _selection(job_ids, which, everything=everything) | asdict(rollout) | {"patch": patch.as_json()}
     api = server.operator()
-    begun = api.post("replays", body=wanted, headers={"idempotency-key": key} if key else None)
-    if dry_run:
+    begun = api.post("replays", body=body, headers={"idempotency-key": key} if key else None)
+    if rollout.dry_run:
         output.object(begun)
         return
     if not output.as_json:
@@ -156,47 +82,23 @@ def replay_dead_letters(
 
 @app.command("discard")
 def discard_dead_letters(
-    server: Server,
-    *,
-    job_ids: Ids = None,
-    reason: Reason = None,
-    group: Group = None,
-    batch: BatchOf = None,
-    model: Model = None,
-    prompt: Prompt = None,
-    tenant: Tenant = None,
-    since: Since = None,
-    until: Until = None,
-    everything: Everything = False,
+    which: DeadLetterFilter, server: Server, *, job_ids: Ids = None, everything: Everything = False
 ) -> None:
     """Put dead letters aside: they stay dead, and are no longer listed nor replayed."""
-    which = chosen(
-        reason=reason, group=group, batch=batch, model=model, prompt=prompt, tenant=tenant, since=since, until=until
-    )
-    body = _meant(job_ids, which, everything=everything)
+    body = _selection(job_ids, which, everything=everything)
     discarded = server.operator().post("dead-letters", "discard", body=body)
     remark(f"{len(discarded.get('discarded', []))} discarded")
 
 
 @app.command("export")
 def export_dead_letters(
+    which: DeadLetterFilter,
     server: Server,
     *,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Where to; default: stdout.")] = None,
-    reason: Reason = None,
-    group: Group = None,
-    batch: BatchOf = None,
-    model: Model = None,
-    prompt: Prompt = None,
-    tenant: Tenant = None,
-    since: Since = None,
-    until: Until = None,
 ) -> None:
     """Write dead letters as JSON lines, each with its request and all its attempts."""
-    which = chosen(
-        reason=reason, group=group, batch=batch, model=model, prompt=prompt, tenant=tenant, since=since, until=until
-    )
-    lines = server.client().lines("dead-letters", "export", **which)
+    lines = server.client().lines("dead-letters", "export", **which.as_json())
     count = _copy(lines, output)
     remark(f"{count} exported")
 
@@ -218,10 +120,11 @@ def import_dead_letters(
     remark(f"{imported} imported, {known} were here before")
 
 
-def _meant(job_ids: list[str] | None, which: JsonObject, *, everything: bool) -> JsonObject:
-    if bool(job_ids) + bool(which) + everything != 1:
+def _selection(job_ids: list[str] | None, which: DeadLetterFilter, *, everything: bool) -> JsonObject:
+    chosen = which.as_json()
+    if bool(job_ids) + bool(chosen) + everything != 1:
         raise typer.BadParameter("name ids, or a filter such as --reason and --group, or --all")
-    return {"ids": job_ids} if job_ids else {"filter": which}
+    return {"ids": job_ids} if job_ids else {"filter": chosen}
 
 
 def _causes(number: int) -> str:

@@ -1,16 +1,18 @@
 """Converts replays to rows and back, with filter and patch as JSON. Runs no query."""
 
 from dataclasses import asdict
-from datetime import datetime
 
-from schemas.decision import DeadReason
-from schemas.ids import BatchId, JobId, ReplayId, TenantId
+from pydantic import TypeAdapter
+
+from schemas.ids import ReplayId, TenantId
 from schemas.jsons import JsonObject
-from schemas.lanes import Lane
 from schemas.replay import DeadLetters, NewReplay, Patch, PatchedJob, Replay, ReplayState
 from storage.database.engine import dumps
 from storage.database.statements import Row
-from storage.rows import contract_from, contract_json
+from storage.rows import contract_json
+
+FILTER = TypeAdapter(DeadLetters)
+PATCH = TypeAdapter(Patch)
 
 
 def replay_parameters(replay: NewReplay) -> JsonObject:
@@ -32,8 +34,8 @@ def replay_from(row: Row) -> Replay:
     return Replay(
         id=ReplayId(row["id"]),
         tenant_id=TenantId(row["tenant_id"]) if row["tenant_id"] else None,
-        which=_filter_from(row["filter"]),
-        patch=_patch_from(row["patch"]),
+        which=FILTER.validate_python(row["filter"]),
+        patch=PATCH.validate_python(row["patch"]),
         canary=row["canary"],
         threshold=row["threshold"],
         per_second=row["per_second"],
@@ -69,39 +71,7 @@ def filter_json(which: DeadLetters) -> JsonObject:
 
 def patch_json(patch: Patch) -> JsonObject:
     """A patch as JSON without unset fields."""
-    told = asdict(patch) | {"contract": contract_json(patch.contract)}
-    return {name: value for name, value in told.items() if value not in (None, {})}
-
-
-def _filter_from(value: JsonObject) -> DeadLetters:
-    ids, reason = value.get("ids"), value.get("reason")
-    tenant, batch = value.get("tenant_id"), value.get("batch_id")
-    return DeadLetters(
-        tenant_id=TenantId(tenant) if tenant else None,
-        ids=None if ids is None else tuple(JobId(one) for one in ids),
-        reason=None if reason is None else DeadReason(reason),
-        fingerprint=value.get("fingerprint"),
-        batch_id=BatchId(batch) if batch else None,
-        model=value.get("model"),
-        prompt=value.get("prompt"),
-        since_at=_moment(value.get("since_at")),
-        until_at=_moment(value.get("until_at")),
-    )
-
-
-def _patch_from(value: JsonObject) -> Patch:
-    lane = value.get("lane")
-    return Patch(
-        deadline_seconds=value["deadline_seconds"],
-        body=value.get("body"),
-        model=value.get("model"),
-        lane=None if lane is None else Lane(lane),
-        parameters=value.get("parameters", {}),
-        contract=contract_from(value.get("contract")),
-        message=value.get("message"),
-        max_cost_nano_usd=value.get("max_cost_nano_usd"),
-    )
-
-
-def _moment(value: str | None) -> datetime | None:
-    return None if value is None else datetime.fromisoformat(value)
+    fields = asdict(patch) | {
+        "deadline_seconds": float(patch.deadline_seconds)
+    }  # as it is read: two texts are compared
+    return {name: value for name, value in fields.items() if value not in (None, {})}
