@@ -20,6 +20,7 @@ from storage.dead_letters.writes import LetterTable
 from storage.jobs.reads import Reads
 from storage.jobs.response_cache import AnswerReads
 from storage.jobs.writes import JobTable
+from storage.ledger.adjustments import AdjustmentTable
 from storage.ledger.budget_alerts import ThresholdTable
 from storage.ledger.checkpoints import SealTable
 from storage.ledger.ledger import LedgerTable
@@ -74,6 +75,7 @@ class Storage:
     spend: SpendReads
     stop_losses: StopLossTable
     reprice: RepriceTable
+    adjustments: AdjustmentTable
     engine: AsyncEngine
 
     async def now(self) -> datetime:
@@ -127,6 +129,7 @@ async def opened(
             spend=SpendReads(engine),
             stop_losses=StopLossTable(engine),
             reprice=RepriceTable(engine),
+            adjustments=AdjustmentTable(engine),
             engine=engine,
         )
     finally:

@@ -10,12 +10,12 @@ from api.auth import AnyCaller, Caller
 from api.native.jobs import USUAL_ROWS, Limit
 from api.native.letter_filters import Chosen, meant
 from api.native.shapes import estimate_object, outcomes_object, replay_object
-from api.requests import IdempotencyKey, JsonBody, OfServices, documented, parse
+from api.requests import IdempotencyKey, JsonBody, OfServices, checked_key, documented, parse
 from schemas.errors import InvalidRequest
 from schemas.ids import ReplayId
 from schemas.replay import DEFAULT_THRESHOLD, NewReplay, Replay
 from tasks.dead_letters.patch_request import Changes, patch_from
-from tasks.requests.chat import MAX_KEY_CHARACTERS, checked_lane
+from tasks.requests.chat import checked_lane
 from tasks.requests.new_ids import new_replay_id
 from tasks.wiring.web import WebServices
 
@@ -86,10 +86,6 @@ async def resume_replay(replay_id: str, caller: AnyCaller, services: OfServices)
 
 
 def _new(wanted: WantedReplay, caller: Caller, services: WebServices, key: str | None) -> NewReplay:
-    if key is not None and not 0 < len(key) <= MAX_KEY_CHARACTERS:
-        raise InvalidRequest(
-            f"idempotency_key must be a string of 1 to {MAX_KEY_CHARACTERS} characters.", param="idempotency_key"
-        )
     if wanted.patch.lane is not None:
         checked_lane(wanted.patch.lane, caller.lanes_of(services.share(caller.tenant_id)))
     return NewReplay(
@@ -100,7 +96,7 @@ def _new(wanted: WantedReplay, caller: Caller, services: WebServices, key: str |
         canary=wanted.canary,
         threshold=wanted.threshold,
         per_second=wanted.per_second,
-        idempotency_key=key,
+        idempotency_key=checked_key(key),
     )
 
 

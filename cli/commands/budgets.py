@@ -124,6 +124,24 @@ def reprice(
     output.object(told)
 
 
+@app.command("adjust")
+def adjust(
+    server: Server,
+    output: Output,
+    *,
+    attempt_id: Annotated[str, typer.Argument(help="The attempt, as `jobs show` names it.")],
+    amount: Annotated[
+        str, typer.Option("--amount", metavar="USD", help="What the invoice adds; negative, what it takes away.")
+    ],
+    note: Annotated[str, typer.Option("--note", help="Why, such as the number of the invoice.")],
+    key: Annotated[str, typer.Option("--key", help="An idempotency key: the same command again is one entry.")],
+) -> None:
+    """Book what an invoice says beyond the ledger, in the budget windows of the call. Safe to run twice."""
+    body: JsonObject = {"attempt_id": attempt_id, "amount_usd": amount, "note": note}
+    done = server.operator().post("budgets", "adjust", body=body, headers={"idempotency-key": key})
+    output.result(done, f"{attempt_id} is adjusted by {done['amount_usd']} USD to {done['booked_usd']} USD")
+
+
 @app.command("suspense")
 def suspense(
     server: Server,

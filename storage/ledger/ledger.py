@@ -1,4 +1,4 @@
-"""Reads and corrects money in Postgres: epoch, balances for a rebuild of Redis, unresolved charges, adjustments.
+"""Reads and resolves money in Postgres: epoch, balances for a rebuild of Redis, unresolved charges.
 
 Invariants: ledger rows are never changed or deleted, so a balance is a sum. An attempt is closed once, by a state test
 in the statement, so that two processes that resolve the same charge book it once.
@@ -12,7 +12,6 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from schemas.attempt import AttemptState, SettledEnd, Unsettled
-from schemas.errors import NotFound
 from schemas.ids import AttemptId
 from schemas.money import NanoUsd
 from storage.database.engine import transaction
@@ -129,23 +128,6 @@ SELECT id FROM resolved
 
 LOCK_JOB = """
 SELECT j.id FROM jobs j JOIN attempts a ON a.job_id = j.id WHERE a.id = :id FOR NO KEY UPDATE OF j
-"""
-
-ADJUST = """
-WITH entry AS (
-    INSERT INTO ledger (attempt_id, kind, seq, nano_usd, tenant_id, end_user, batch_id, account, model, at, lane,
-        prompt, tier, cause)
-    SELECT a.id, 'adjust',
-        (SELECT COALESCE(max(seq) + 1, 0) FROM ledger WHERE attempt_id = a.id AND kind = 'adjust'),
-        :nano_usd, j.tenant_id, j.end_user, j.batch_id, a.account, a.model, clock_timestamp(), j.lane, j.prompt,
-        a.tier, (SELECT cause FROM ledger WHERE attempt_id = a.id ORDER BY id LIMIT 1)
-    FROM attempts a JOIN jobs j ON j.id = a.job_id WHERE a.id = :id
-    RETURNING attempt_id, seq, nano_usd
-), spent AS (
-    UPDATE jobs j SET spent_nano_usd = j.spent_nano_usd + e.nano_usd
-    FROM entry e JOIN attempts a ON a.id = e.attempt_id WHERE j.id = a.job_id
-)
-SELECT seq FROM entry
 """
 
 
@@ -280,15 +262,6 @@ class LedgerTable:
         False when it was resolved before.
         """
         return await self._resolve(unsettled.attempt_id, AttemptState.POSTED, "presumed", unsettled.grant.cost_nano_usd)
-
-    async def adjust(self, attempt_id: AttemptId, nano_usd: int) -> int:
-        """Add a positive or negative correction to an attempt; returns its number. Raises NotFound."""
-        async with transaction(self._engine) as connection:
-            await run(connection, LOCK_JOB, {"id": attempt_id})
-            rows = await fetch(connection, ADJUST, {"id": attempt_id, "nano_usd": nano_usd})
-        if not rows:
-            raise NotFound(f"There is no attempt {attempt_id!r}.")
-        return int(rows[0]["seq"])
 
     async def _resolve(self, attempt_id: AttemptId, state: AttemptState, kind: str, cost: NanoUsd) -> bool:
         end = {"id": attempt_id, "state": state.value, "kind": kind, "nano_usd": cost}

@@ -22,6 +22,7 @@ from tasks.dead_letters.replay import Replays
 from tasks.dead_letters.replay_estimate import ReplayPrices
 from tasks.execution.deps import Deps
 from tasks.intake.submit import Intake
+from tasks.ledger.adjustments import Adjustments
 from tasks.ledger.reprice import Repricing
 from tasks.ledger.unresolved import Suspense, keeping
 from tasks.operations.accounts import Accounts
@@ -54,6 +55,7 @@ class WebServices:
     budget_admin: BudgetAdmin
     repricing: Repricing
     suspense: Suspense
+    adjustments: Adjustments
     controls: Controls
     accounts: Accounts
     quotas: Quotas
@@ -103,6 +105,7 @@ async def open_web_services(
             suspense=Suspense(
                 infra.storage.suspense, infra.admission.ledger.resolve, keeping=keeping(catalogue), now=infra.clock.now
             ),
+            adjustments=Adjustments(infra.storage.adjustments),
             watch=Watch(
                 infra.admission,
                 infra.configuration,
