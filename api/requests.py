@@ -163,6 +163,15 @@ OfAuthenticator = Annotated[Authenticator, Depends(_authenticator)]
 IdempotencyKey = Annotated[str | None, Header()]
 
 
+def checked_key(key: str | None) -> str | None:
+    """Return an idempotency key of valid length. Raises InvalidRequest."""
+    if key is not None and not 0 < len(key) <= MAX_KEY_CHARACTERS:
+        raise InvalidRequest(
+            f"idempotency_key must be a string of 1 to {MAX_KEY_CHARACTERS} characters.", param="idempotency_key"
+        )
+    return key
+
+
 def new_job(
     body: JsonObject,
     caller: Caller,

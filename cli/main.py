@@ -11,11 +11,10 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from cli.client.errors import BatchIncomplete, ReplayStopped
-from cli.commands import batches, bench, controls, dead_letters, jobs, quote, replays
-from cli.commands import operations as operator
-from cli.commands import stack as running
-from cli.commands import unresolved as suspense
+from cli.command_group import CommandGroup
+from cli.commands import batches, bench, budgets, controls, dead_letters, jobs, keys, limits, quote, replays, stack
 from cli.demo import command as demo
+from cli.options import Output, Server
 from config.exit_codes import ExitCode
 from schemas.errors import (
     Forbidden,
@@ -43,7 +42,7 @@ EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
     (OSError, ExitCode.FAILURE),
 )
 
-app = typer.Typer(
+app = CommandGroup(
     name="penstock",
     no_args_is_help=True,
     add_completion=False,
@@ -51,10 +50,18 @@ app = typer.Typer(
     epilog=EPILOG,
     help="Runs LLM completion jobs at the full speed of a provider quota and never past a budget.",
 )
-app.command()(running.up)
-app.command()(running.down)
-app.command()(running.status)
-app.command()(running.check)
+
+
+@app.callback()
+def penstock(server: Server, output: Output) -> None:
+    """Take the options that stand before the verb; `cli.options.typed_nearest` hands them to its command."""
+    _ = server, output
+
+
+app.command()(stack.up)
+app.command()(stack.down)
+app.command()(stack.status)
+app.command()(stack.check)
 app.command()(demo.demo)
 app.command()(quote.quote)
 app.command()(batches.submit)
@@ -69,10 +76,9 @@ app.command()(controls.controls)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(replays.app, name="replays")
-operator.budgets.command("suspense")(suspense.suspense)
-app.add_typer(operator.budgets, name="budgets")
-app.add_typer(operator.limits, name="limits")
-app.add_typer(operator.keys, name="keys")
+app.add_typer(budgets.app, name="budgets")
+app.add_typer(limits.app, name="limits")
+app.add_typer(keys.app, name="keys")
 app.add_typer(bench.app, name="bench")
 
 

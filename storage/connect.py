@@ -19,6 +19,7 @@ from storage.dead_letters.writes import LetterTable
 from storage.jobs.reads import Reads
 from storage.jobs.response_cache import AnswerReads
 from storage.jobs.writes import JobTable
+from storage.ledger.adjustments import AdjustmentTable
 from storage.ledger.budget_alerts import ThresholdTable
 from storage.ledger.checkpoints import SealTable
 from storage.ledger.ledger import LedgerTable
@@ -73,6 +74,7 @@ class Storage:
         self.spend = SpendReads(engine)
         self.stop_losses = StopLossTable(engine)
         self.reprice = RepriceTable(engine)
+        self.adjustments = AdjustmentTable(engine)
 
     async def now(self) -> datetime:
         """Postgres's clock, by which leases and wake-ups are judged. Raises PostgresUnavailable."""

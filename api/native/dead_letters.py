@@ -25,7 +25,7 @@ from schemas.jsons import NEW_LINE, JsonObject, dumps
 from schemas.replay import DeadLetters, NewReplay
 from storage.dead_letters.reads import MAX_LETTER_BYTES, WholeLetter
 from tasks.dead_letters.export_format import Reader
-from tasks.dead_letters.patch_request import Wanted, patch_from
+from tasks.dead_letters.patch_request import Changes, patch_from
 from tasks.requests.chat import DEFAULT_DEADLINE_SECONDS, MAX_DEADLINE_SECONDS
 from tasks.requests.new_ids import new_replay_id
 from tasks.wiring.web import WebServices
@@ -123,12 +123,12 @@ async def show_dead_letter(job_id: str, caller: AnyCaller, services: OfServices,
 async def replay_dead_letters(caller: AnyCaller, body: JsonBody, services: OfServices) -> Json:
     """Give dead letters back to their lanes at once, with a new count of tries and a new deadline."""
     wanted = parse(SmallReplay, body)
-    terms = Wanted(deadline_seconds=wanted.deadline_seconds, body=wanted.body, max_cost_usd=wanted.max_cost_usd)
+    changes = Changes(deadline_seconds=wanted.deadline_seconds, body=wanted.body, max_cost_usd=wanted.max_cost_usd)
     new = NewReplay(
         id=new_replay_id(),
         tenant_id=caller.tenant_scope,
         which=meant(caller, wanted),
-        patch=patch_from(terms, services.vocabulary, datetime.now(UTC)),
+        patch=patch_from(changes, services.vocabulary, datetime.now(UTC)),
     )
     if caller.tenant_scope is not None:
         await services.quotas.room_for_jobs(caller.tenant_scope)

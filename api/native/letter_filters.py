@@ -5,8 +5,8 @@ A query and a body use the same names.
 
 from typing import Annotated
 
-from fastapi import Depends
-from pydantic import AwareDatetime, Field
+from fastapi import Depends, Query
+from pydantic import AwareDatetime, ConfigDict, Field
 
 from api.answers import checked_id
 from api.auth import AnyCaller, Caller
@@ -33,6 +33,12 @@ class Filter(StrictBody):
     tenant_id: str | None = None
     since: AwareDatetime | None = Field(default=None, strict=False)
     until: AwareDatetime | None = Field(default=None, strict=False)
+
+
+class QueryFilter(Filter):
+    """The filter in a query, where it stands beside other parameters."""
+
+    model_config = ConfigDict(extra="ignore")
 
 
 class Chosen(StrictBody):
@@ -72,28 +78,7 @@ def filtered(caller: Caller, chosen: Filter) -> DeadLetters:
     )
 
 
-async def _of_query(
-    caller: AnyCaller,
-    *,
-    reason: DeadReason | None = None,
-    group: str | None = None,
-    batch_id: str | None = None,
-    model: str | None = None,
-    prompt: str | None = None,
-    tenant_id: str | None = None,
-    since: AwareDatetime | None = None,
-    until: AwareDatetime | None = None,
-) -> DeadLetters:
-    chosen = Filter(
-        reason=reason,
-        group=group,
-        batch_id=batch_id,
-        model=model,
-        prompt=prompt,
-        tenant_id=tenant_id,
-        since=since,
-        until=until,
-    )
+async def _of_query(caller: AnyCaller, chosen: Annotated[QueryFilter, Query()]) -> DeadLetters:
     return filtered(caller, chosen)
 
 

@@ -8,8 +8,18 @@ from pydantic import AwareDatetime, Field
 from api.answers import Json, checked_id, known, whole
 from api.auth import Operator
 from api.native.shapes import key_object
-from api.requests import JsonBody, OfAuthenticator, OfServices, StrictBody, documented, parse
-from schemas.ids import DEFAULT_TENANT, ID, KeyId, TenantId
+from api.requests import (
+    IdempotencyKey,
+    JsonBody,
+    OfAuthenticator,
+    OfServices,
+    StrictBody,
+    checked_key,
+    documented,
+    parse,
+)
+from schemas.errors import InvalidRequest
+from schemas.ids import DEFAULT_TENANT, ID, AttemptId, KeyId, TenantId
 from schemas.money import usd_text
 from tasks.requests.new_ids import new_key_id, new_key_secret
 
@@ -18,6 +28,8 @@ router = APIRouter(tags=["operators"])
 
 MOST_CHARACTERS = 256
 """Longer than any account name."""
+
+MOST_NOTE_CHARACTERS = 1_000
 
 
 Scope = Literal["operator", "submit", "lane:critical", "lane:high", "lane:normal", "lane:low"]
@@ -58,6 +70,14 @@ class NewRepricing(StrictBody):
     dry_run: bool = False
 
 
+class NewAdjustment(StrictBody):
+    """What an invoice adds to what a call has cost, or with a negative amount takes away; and why."""
+
+    attempt_id: str
+    amount_usd: str
+    note: str = Field(min_length=1, max_length=MOST_NOTE_CHARACTERS)
+
+
 @router.get("/budgets")
 async def list_budgets(operator: Operator, services: OfServices) -> Json:
     """List budgets with what is settled and reserved in the window that runs now."""
@@ -90,6 +110,22 @@ async def reprice(operator: Operator, body: JsonBody, services: OfServices) -> J
             "after": done.after,
         }
     )
+
+
+@router.post("/budgets/adjust", openapi_extra=documented(NewAdjustment))
+async def adjust_charge(
+    operator: Operator, body: JsonBody, services: OfServices, *, idempotency_key: IdempotencyKey = None
+) -> Json:
+    """Book what an invoice says beyond the ledger, in the budget windows of the call. Needs an idempotency key."""
+    _ = operator
+    wanted = parse(NewAdjustment, body)
+    key = checked_key(idempotency_key)
+    if key is None:
+        raise InvalidRequest(
+            "An adjustment needs an idempotency-key, so that it is booked once.", param="idempotency_key"
+        )
+    attempt_id = AttemptId(checked_id(wanted.attempt_id, "attempt"))
+    return Json(await services.adjustments.book(key, attempt_id, wanted.amount_usd, wanted.note))
 
 
 @router.get("/budgets/report")

@@ -1,7 +1,6 @@
 """`/replays`: replays of dead letters, with dry run, progress, pacing and stop."""
 
 from datetime import UTC, datetime
-from typing import Annotated
 
 from fastapi import APIRouter
 from pydantic import Field
@@ -11,14 +10,12 @@ from api.auth import AnyCaller, Caller
 from api.native.jobs import USUAL_ROWS, Limit
 from api.native.letter_filters import Chosen, meant
 from api.native.shapes import estimate_object, outcomes_object, replay_object
-from api.requests import IdempotencyKey, JsonBody, OfServices, StrictBody, documented, parse
+from api.requests import IdempotencyKey, JsonBody, OfServices, checked_key, documented, parse
 from schemas.errors import InvalidRequest
 from schemas.ids import ReplayId
-from schemas.jsons import JsonObject
-from schemas.lanes import Lane
 from schemas.replay import DEFAULT_THRESHOLD, NewReplay, Replay
-from tasks.dead_letters.patch_request import Wanted, patch_from
-from tasks.requests.chat import DEFAULT_DEADLINE_SECONDS, MAX_DEADLINE_SECONDS, MAX_KEY_CHARACTERS, checked_lane
+from tasks.dead_letters.patch_request import Changes, patch_from
+from tasks.requests.chat import checked_lane
 from tasks.requests.new_ids import new_replay_id
 from tasks.wiring.web import WebServices
 
@@ -26,19 +23,6 @@ router = APIRouter(prefix="/replays", tags=["dead letters"])
 
 MOST_CANARIES = 10_000
 MOST_PER_SECOND = 100_000
-
-
-class Changes(StrictBody):
-    """What is changed about each. `body` replaces its request first; `parameters` are merged into it."""
-
-    body: JsonObject | None = None
-    model: str | None = None
-    lane: Lane | None = Field(default=None, strict=False)
-    parameters: JsonObject = Field(default_factory=dict)
-    contract: JsonObject | None = None
-    message: Annotated[str, Field(min_length=1)] | JsonObject | None = None
-    deadline_seconds: float = Field(default=DEFAULT_DEADLINE_SECONDS, gt=0, le=MAX_DEADLINE_SECONDS)
-    max_cost_usd: str | int | float | None = None
 
 
 class WantedReplay(Chosen):
@@ -102,22 +86,17 @@ async def resume_replay(replay_id: str, caller: AnyCaller, services: OfServices)
 
 
 def _new(wanted: WantedReplay, caller: Caller, services: WebServices, key: str | None) -> NewReplay:
-    if key is not None and not 0 < len(key) <= MAX_KEY_CHARACTERS:
-        raise InvalidRequest(
-            f"idempotency_key must be a string of 1 to {MAX_KEY_CHARACTERS} characters.", param="idempotency_key"
-        )
     if wanted.patch.lane is not None:
         checked_lane(wanted.patch.lane, caller.lanes_of(services.share(caller.tenant_id)))
-    changes = {name: getattr(wanted.patch, name) for name in Changes.model_fields}
     return NewReplay(
         id=new_replay_id(),
         tenant_id=caller.tenant_scope,
         which=meant(caller, wanted),
-        patch=patch_from(Wanted(**changes), services.vocabulary, datetime.now(UTC)),
+        patch=patch_from(wanted.patch, services.vocabulary, datetime.now(UTC)),
         canary=wanted.canary,
         threshold=wanted.threshold,
         per_second=wanted.per_second,
-        idempotency_key=key,
+        idempotency_key=checked_key(key),
     )
 
 

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from cli.client.errors import BatchIncomplete
 from cli.client.http import ApiClient
 from cli.commands.quote import quote_file
-from cli.options import DEFAULT_HOME, AsJson, HomeFolder, Url, open_api
+from cli.options import Output, Server
 from cli.output import remark, say, show_json
 from schemas.errors import InvalidRequest
 from schemas.lanes import Lane
@@ -31,7 +31,8 @@ CHUNK_BYTES = 1 << 16
 
 
 def submit(
-    ctx: typer.Context,
+    server: Server,
+    output: Output,
     *,
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="A batch file: JSON lines.")],
     lane: Annotated[Lane, typer.Option("--lane", help="The priority class of its jobs.")] = Lane.NORMAL,
@@ -45,17 +46,14 @@ def submit(
         int | None, typer.Option("--canary", min=1, help="Run so many first; hold the rest for the price they project.")
     ] = None,
     follow: Annotated[bool, typer.Option("--watch", help="Watch it until it ends.")] = False,
-    as_json: AsJson = False,
-    url: Url = None,
-    home: HomeFolder = DEFAULT_HOME,
 ) -> None:
     """Submit a batch file and print the batch's id."""
-    api = open_api(ctx, url, home)
+    api = server.client()
     cap = quote_file(api, file)["one_call_usd"] if max_cost == "quote" else max_cost
     terms = {"max_cost_usd": cap, "max_error_rate": max_error_rate, "canary": str(canary or "")}
     with api.sdk() as client:
         batch = checked(client, submit_file(client, file, lane=lane, terms=terms))
-    if as_json:
+    if output.as_json:
         show_json(batch.to_dict(mode="json"))
     else:
         say(batch.id)
@@ -63,28 +61,26 @@ def submit(
         _watch(api, batch.id)
 
 
-def proceed(ctx: typer.Context, *, batch_id: str, url: Url = None, home: HomeFolder = DEFAULT_HOME) -> None:
+def proceed(server: Server, *, batch_id: str) -> None:
     """Let a batch go on that its canary holds."""
-    open_api(ctx, url, home).post("v1", "batches", batch_id, "proceed")
+    server.client().post("v1", "batches", batch_id, "proceed")
     remark(f"{batch_id} goes on")
 
 
-def watch(ctx: typer.Context, *, batch_id: str, url: Url = None, home: HomeFolder = DEFAULT_HOME) -> None:
+def watch(server: Server, *, batch_id: str) -> None:
     """Watch a batch until it ends. Ctrl-C stops watching, not the batch."""
-    _watch(open_api(ctx, url, home), batch_id)
+    _watch(server.client(), batch_id)
 
 
 def results(
-    ctx: typer.Context,
+    server: Server,
     *,
     batch_id: str,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Where to; default: stdout.")] = None,
     errors: Annotated[Path | None, typer.Option("--errors", help="Where the lines that failed go.")] = None,
-    url: Url = None,
-    home: HomeFolder = DEFAULT_HOME,
 ) -> None:
     """Fetch the results of a batch that has ended."""
-    with open_api(ctx, url, home).sdk() as client:
+    with server.client().sdk() as client:
         batch = client.batches.retrieve(batch_id)
         if batch.status not in ENDED:
             raise InvalidRequest(f"{batch_id} is {batch.status}; wait for its end with `penstock watch {batch_id}`")

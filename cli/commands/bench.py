@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.options import AsJson, environment
+from cli.command_group import CommandGroup
+from cli.options import Output, environment
 from cli.output import remark, say, show_json
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from bench.stack.backlog import Backlog
     from bench.stack.waiting import Waiting
 
-app = typer.Typer(no_args_is_help=True, help="Measure this machine; every figure beside one of the same minute.")
+app = CommandGroup(no_args_is_help=True, help="Measure this machine; every figure beside one of the same minute.")
 
 DEFAULT_JOBS, DEFAULT_IN_FLIGHT, DEFAULT_PROCESSES = 8_000, 256, 2
 
@@ -34,21 +35,16 @@ DEFAULT_WAITING, DEFAULT_FREEZE_SECONDS, DEFAULT_WAITING_SLOTS = 10_000, 60.0, 1
 NOT_KEPT = 1
 
 
-@app.callback()
-def bench() -> None:
-    """Measure this machine; every figure beside one of the same minute."""
-
-
 @app.command("overhead")
 def overhead(
     ctx: typer.Context,
+    output: Output,
     *,
     jobs: Annotated[int, typer.Option("--jobs", min=400, help="Jobs in the batch, and bare calls.")] = DEFAULT_JOBS,
     in_flight: Annotated[int, typer.Option("--in-flight", min=1, help="Per process.")] = DEFAULT_IN_FLIGHT,
     processes: Annotated[int, typer.Option("--processes", min=1, help="Worker processes, bare loops.")] = (
         DEFAULT_PROCESSES
     ),
-    as_json: AsJson = False,
 ) -> None:
     """Compare a job's whole life with the bare call of the official client, at the same number in flight."""
     from bench.stack.overhead import lines_of, measure  # noqa: PLC0415 - loads every package, which other commands need not
@@ -56,7 +52,7 @@ def overhead(
     remark("three parts, each under way for some tens of seconds …")
     with tempfile.TemporaryDirectory(prefix="penstock-bench-") as home:
         result = measure(Path(home), environment(ctx), jobs=jobs, in_flight=in_flight, processes=processes)
-    if as_json:
+    if output.as_json:
         show_json(asdict(result) | {"cpu_ratio": result.cpu_ratio, "throughput_ratio": result.throughput_ratio})
         return
     for line in lines_of(result):
@@ -64,33 +60,29 @@ def overhead(
 
 
 @app.command("quota")
-def quota(
-    ctx: typer.Context, *, seconds: Seconds = DEFAULT_SECONDS, only: Only = None, as_json: AsJson = False
-) -> None:
+def quota(ctx: typer.Context, output: Output, *, seconds: Seconds = DEFAULT_SECONDS, only: Only = None) -> None:
     """See sixteen processes use up a provider's quota without tripping it, beside naive limiters that do trip it."""
     from bench.gate.quota import CASES  # noqa: PLC0415 - loads Redis and the provider's reader
 
-    _gate_rows(ctx, CASES, seconds=seconds, only=only, as_json=as_json)
+    _gate_rows(ctx, output, CASES, seconds=seconds, only=only)
 
 
 @app.command("lanes")
-def lanes(
-    ctx: typer.Context, *, seconds: Seconds = DEFAULT_SECONDS, only: Only = None, as_json: AsJson = False
-) -> None:
+def lanes(ctx: typer.Context, output: Output, *, seconds: Seconds = DEFAULT_SECONDS, only: Only = None) -> None:
     """See who is let through while 2,048 jobs wait, beside limiters that know no lanes."""
     from bench.gate.lanes import CASES  # noqa: PLC0415 - the same
 
-    _gate_rows(ctx, CASES, seconds=seconds, only=only, as_json=as_json)
+    _gate_rows(ctx, output, CASES, seconds=seconds, only=only)
 
 
 @app.command("backlog")
 def backlog(
     ctx: typer.Context,
+    output: Output,
     *,
     jobs: Annotated[int, typer.Option("--jobs", min=4_000, help="Low jobs queued in the deep part.")] = DEFAULT_DEEP,
     seconds: Seconds = DEFAULT_ROUND_SECONDS,
     processes: Processes = DEFAULT_STANDARD,
-    as_json: AsJson = False,
 ) -> None:
     """Work with a million low jobs queued and with a thousand; see what critical jobs notice of it."""
     from bench.stack.backlog import lines_of, measure, misses  # noqa: PLC0415 - loads every package
@@ -100,18 +92,18 @@ def backlog(
         result = measure(
             Path(home), environment(ctx), jobs=jobs, seconds=seconds, processes=processes, slots=DEFAULT_SLOTS
         )
-    _told(result, lines_of(result), misses(result), as_json=as_json)
+    _told(output, result, lines_of(result), misses(result))
 
 
 @app.command("waiting")
 def waiting(
     ctx: typer.Context,
+    output: Output,
     *,
     jobs: Annotated[int, typer.Option("--jobs", min=1_000, help="Jobs of each of two models.")] = DEFAULT_WAITING,
     seconds: Seconds = DEFAULT_FREEZE_SECONDS,
     processes: Processes = DEFAULT_PROCESSES,
     slots: Annotated[int, typer.Option("--slots", min=64, help="Per worker process.")] = DEFAULT_WAITING_SLOTS,
-    as_json: AsJson = False,
 ) -> None:
     """Freeze one of two models; see that its jobs hold no slot and no memory, and that the other goes on."""
     from bench.stack.waiting import lines_of, measure, misses  # noqa: PLC0415 - the same
@@ -119,13 +111,13 @@ def waiting(
     remark(f"three stretches of {seconds:.0f} seconds …")
     with tempfile.TemporaryDirectory(prefix="penstock-bench-") as home:
         result = measure(Path(home), environment(ctx), jobs=jobs, seconds=seconds, processes=processes, slots=slots)
-    _told(result, lines_of(result), misses(result), as_json=as_json)
+    _told(output, result, lines_of(result), misses(result))
 
 
 def _told(
-    result: "Backlog | Waiting", lines: "Iterable[str]", missed: "Mapping[str, Sequence[str]]", *, as_json: bool
+    output: Output, result: "Backlog | Waiting", lines: "Iterable[str]", missed: "Mapping[str, Sequence[str]]"
 ) -> None:
-    if as_json:
+    if output.as_json:
         show_json(asdict(result) | {"missed": missed})
     else:
         for line in lines:
@@ -134,7 +126,9 @@ def _told(
         raise typer.Exit(NOT_KEPT)
 
 
-def _gate_rows(ctx: typer.Context, cases: "Sequence[Case]", *, seconds: float, only: str | None, as_json: bool) -> None:
+def _gate_rows(
+    ctx: typer.Context, output: Output, cases: "Sequence[Case]", *, seconds: float, only: str | None
+) -> None:
     from bench.gate.stage import measure_all  # noqa: PLC0415 - the same
     from bench.gate.table import as_rows, chosen, lines_of, misses  # noqa: PLC0415 - the same
 
@@ -146,7 +140,7 @@ def _gate_rows(ctx: typer.Context, cases: "Sequence[Case]", *, seconds: float, o
         ):
             rows.append((case, result))
             remark(f"{case.name}: used {result.utilisation:.3f}, refused {result.refused:.2%}")
-    if as_json:
+    if output.as_json:
         show_json(as_rows(rows))
     else:
         for line in lines_of(rows):

@@ -1,46 +1,53 @@
 """Which dead letters a command means: the same options for listing, grouping, replaying, exporting and discarding."""
 
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
+from cli.options import BatchOf
 from schemas.decision import DeadReason
 from schemas.errors import InvalidRequest
 from schemas.jsons import JsonObject
 
-Reason = Annotated[DeadReason | None, typer.Option("--reason", help="Only those that died of this.")]
-Group = Annotated[str | None, typer.Option("--group", help="Only those of one cause: an id of `dead-letters groups`.")]
-Model = Annotated[str | None, typer.Option("--model", help="Only those that asked this model.")]
-Prompt = Annotated[str | None, typer.Option("--prompt", help="Only those whose requests bear this prompt's name.")]
-Tenant = Annotated[str | None, typer.Option("--tenant", help="Only those of this tenant (operators).")]
-Since = Annotated[str | None, typer.Option("--since", help="Dead since then: 2026-11-24T10:00, UTC unless it says.")]
-Until = Annotated[str | None, typer.Option("--until", help="Dead before then.")]
+
+@dataclass(frozen=True, kw_only=True)
+class GroupFilter:
+    """The filter without a group, for a listing of groups. Fields have the names of the API."""
+
+    reason: Annotated[DeadReason | None, typer.Option("--reason", help="Only those that died of this.")] = None
+    batch_id: BatchOf = None
+    model: Annotated[str | None, typer.Option("--model", help="Only those that asked this model.")] = None
+    prompt: Annotated[
+        str | None, typer.Option("--prompt", help="Only those whose requests bear this prompt's name.")
+    ] = None
+    tenant_id: Annotated[str | None, typer.Option("--tenant", help="Only those of this tenant (operators).")] = None
+    since: Annotated[
+        str | None, typer.Option("--since", help="Dead since then: 2026-11-24T10:00, UTC unless it says.")
+    ] = None
+    until: Annotated[str | None, typer.Option("--until", help="Dead before then.")] = None
+
+    def as_json(self) -> JsonObject:
+        """The filter as the API reads it. Raises InvalidRequest for what is no moment."""
+        moments = {"since": _moment("--since", self.since), "until": _moment("--until", self.until)}
+        return {name: value for name, value in (asdict(self) | moments).items() if value is not None}
 
 
-def chosen(
-    *,
-    reason: DeadReason | None,
-    group: str | None,
-    batch: str | None,
-    model: str | None,
-    prompt: str | None,
-    tenant: str | None,
-    since: str | None,
-    until: str | None,
-) -> JsonObject:
-    """The filter that the options say, as the API reads it."""
-    said = {
-        "reason": reason.value if reason else None,
-        "group": group,
-        "batch_id": batch,
-        "model": model,
-        "prompt": prompt,
-        "tenant_id": tenant,
-        "since": _moment("--since", since),
-        "until": _moment("--until", until),
-    }
-    return {name: value for name, value in said.items() if value is not None}
+@dataclass(frozen=True, kw_only=True)
+class DeadLetterFilter(GroupFilter):
+    """The filter of dead letters."""
+
+    group: Annotated[
+        str | None, typer.Option("--group", help="Only those of one cause: an id of `dead-letters groups`.")
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplayFilter(DeadLetterFilter):
+    """The filter of a replay, where `--model` is the model that is asked instead."""
+
+    model: Annotated[str | None, typer.Option("--of-model", help="Only those that asked this model.")] = None
 
 
 def _moment(option: str, value: str | None) -> str | None:

@@ -2,35 +2,21 @@
 
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cli.client.following import follow
-from cli.commands.dead_letter_options import Group, Model, Prompt, Reason, Since, Tenant, Until, chosen
-from cli.commands.replay_options import (
-    Appended,
-    Canary,
-    ContractFile,
-    DeadlineSeconds,
-    DryRun,
-    Key,
-    MaxCost,
-    NewModel,
-    NoWait,
-    Parameters,
-    PerSecond,
-    Threshold,
-    ToLane,
-    patch_of,
-)
-from cli.options import DEFAULT_HOME, DEFAULT_LIMIT, AsJson, BatchOf, HomeFolder, Limit, Url, open_api
-from cli.output import remark, say, show_object, show_rows
+from cli.command_group import CommandGroup
+from cli.commands.dead_letter_options import DeadLetterFilter, GroupFilter, ReplayFilter
+from cli.commands.replay_options import PatchOptions, Rollout
+from cli.options import DEFAULT_LIMIT, Limit, Output, Server
+from cli.output import remark, say
 from schemas.jsons import NEW_LINE, JsonObject, MalformedJson, dumps, parse
-from schemas.replay import DEFAULT_THRESHOLD
 
-app = typer.Typer(no_args_is_help=True, help="Look at dead letters; replay, discard, export and import them.")
+app = CommandGroup(no_args_is_help=True, help="Look at dead letters; replay, discard, export and import them.")
 
 COLUMNS = ("id", "reason", "cause", "lane", "model", "custom_id", "tries", "attempts", "cost_usd", "rested_at")
 GROUP_COLUMNS = ("count", "reason", "cause", "cost_usd", "latest_at", "example", "id")
@@ -43,190 +29,88 @@ Everything = Annotated[bool, typer.Option("--all", help="Every dead letter there
 
 
 @app.command("list")
-def list_dead_letters(
-    ctx: typer.Context,
-    *,
-    reason: Reason = None,
-    group: Group = None,
-    batch: BatchOf = None,
-    model: Model = None,
-    prompt: Prompt = None,
-    tenant: Tenant = None,
-    since: Since = None,
-    until: Until = None,
-    limit: Limit = DEFAULT_LIMIT,
-    as_json: AsJson = False,
-    url: Url = None,
-    home: HomeFolder = DEFAULT_HOME,
-) -> None:
+def list_dead_letters(which: DeadLetterFilter, server: Server, output: Output, *, limit: Limit = DEFAULT_LIMIT) -> None:
     """List dead letters, newest first."""
-    which = chosen(
-        reason=reason, group=group, batch=batch, model=model, prompt=prompt, tenant=tenant, since=since, until=until
-    )
-    show_rows(open_api(ctx, url, home).rows("dead-letters", at_most=limit, **which), COLUMNS, as_json=as_json)
+    output.rows(server.client().rows("dead-letters", at_most=limit, **which.as_json()), COLUMNS)
 
 
 @app.command("groups")
-def group_dead_letters(
-    ctx: typer.Context,
-    *,
-    reason: Reason = None,
-    batch: BatchOf = None,
-    model: Model = None,
-    prompt: Prompt = None,
-    tenant: Tenant = None,
-    since: Since = None,
-    until: Until = None,
-    as_json: AsJson = False,
-    url: Url = None,
-    home: HomeFolder = DEFAULT_HOME,
-) -> None:
+def group_dead_letters(which: GroupFilter, server: Server, output: Output) -> None:
     """Count dead letters by their cause, most frequent first."""
-    which = chosen(
-        reason=reason, group=None, batch=batch, model=model, prompt=prompt, tenant=tenant, since=since, until=until
-    )
-    groups = open_api(ctx, url, home).get("dead-letters", "groups", **which)["data"]
-    show_rows(groups, GROUP_COLUMNS, as_json=as_json)
-    if groups and not as_json:
+    groups = server.client().get("dead-letters", "groups", **which.as_json())["data"]
+    output.rows(groups, GROUP_COLUMNS)
+    if groups and not output.as_json:
         remark(f"{sum(row['count'] for row in groups)} jobs, {_causes(len(groups))}")
 
 
 @app.command("show")
-def show_dead_letter(
-    ctx: typer.Context,
-    *,
-    job_id: str,
-    as_json: AsJson = False,
-    url: Url = None,
-    home: HomeFolder = DEFAULT_HOME,
-) -> None:
+def show_dead_letter(server: Server, output: Output, *, job_id: str) -> None:
     """Show one dead letter with its whole story: every attempt, reply, complaint and cost."""
-    show_object(open_api(ctx, url, home).get("dead-letters", job_id), as_json=as_json)
+    output.object(server.client().get("dead-letters", job_id))
 
 
 @app.command("replay")
 def replay_dead_letters(
-    ctx: typer.Context,
+    which: ReplayFilter,
+    patch: PatchOptions,
+    rollout: Rollout,
+    server: Server,
+    output: Output,
     *,
     job_ids: Ids = None,
-    reason: Reason = None,
-    group: Group = None,
-    batch: BatchOf = None,
-    of_model: Annotated[str | None, typer.Option("--of-model", help="Only those that asked this model.")] = None,
-    prompt: Prompt = None,
-    tenant: Tenant = None,
-    since: Since = None,
-    until: Until = None,
     everything: Everything = False,
-    model: NewModel = None,
-    lane: ToLane = None,
-    parameter: Parameters = None,
-    contract: ContractFile = None,
-    message: Appended = None,
-    deadline_seconds: DeadlineSeconds = None,
-    max_cost_usd: MaxCost = None,
-    dry_run: DryRun = False,
-    canary: Canary = 0,
-    threshold: Threshold = DEFAULT_THRESHOLD,
-    per_second: PerSecond = None,
-    key: Key = None,
-    no_wait: NoWait = False,
-    as_json: AsJson = False,
-    url: Url = None,
-    home: HomeFolder = DEFAULT_HOME,
+    key: Annotated[
+        str | None, typer.Option("--key", help="An idempotency key: the same command again is one replay.")
+    ] = None,
+    no_wait: Annotated[
+        bool, typer.Option("--no-wait", help="Begin it and return; `replays show` tells how far it is.")
+    ] = False,
 ) -> None:
     """Give dead letters back to their lanes: by id, by filter, or --all. Ctrl-C stops watching, not the replay."""
-    which = chosen(
-        reason=reason, group=group, batch=batch, model=of_model, prompt=prompt, tenant=tenant, since=since, until=until
-    )
-    wanted = _meant(job_ids, which, everything=everything) | {
-        "patch": patch_of(
-            model=model,
-            lane=lane,
-            parameters=parameter,
-            contract=contract,
-            message=message,
-            deadline_seconds=deadline_seconds,
-            max_cost_usd=max_cost_usd,
-        ),
-        "canary": canary,
-        "threshold": threshold,
-        "per_second": per_second,
-        "dry_run": dry_run,
-    }
-    api = open_api(ctx, url, home, as_operator=True)
-    begun = api.post("replays", body=wanted, headers={"idempotency-key": key} if key else None)
-    if dry_run:
-        show_object(begun, as_json=as_json)
+    body = _selection(job_ids, which, everything=everything) | asdict(rollout) | {"patch": patch.as_json()}
+    api = server.operator()
+    begun = api.post("replays", body=body, headers={"idempotency-key": key} if key else None)
+    if rollout.dry_run:
+        output.object(begun)
         return
-    if not as_json:
+    if not output.as_json:
         say(str(begun["id"]))
     ended = begun if no_wait else follow(api, begun)
-    if as_json:
-        show_object(ended, as_json=True)
+    if output.as_json:
+        output.object(ended)
 
 
 @app.command("discard")
 def discard_dead_letters(
-    ctx: typer.Context,
-    *,
-    job_ids: Ids = None,
-    reason: Reason = None,
-    group: Group = None,
-    batch: BatchOf = None,
-    model: Model = None,
-    prompt: Prompt = None,
-    tenant: Tenant = None,
-    since: Since = None,
-    until: Until = None,
-    everything: Everything = False,
-    url: Url = None,
-    home: HomeFolder = DEFAULT_HOME,
+    which: DeadLetterFilter, server: Server, *, job_ids: Ids = None, everything: Everything = False
 ) -> None:
     """Put dead letters aside: they stay dead, and are no longer listed nor replayed."""
-    which = chosen(
-        reason=reason, group=group, batch=batch, model=model, prompt=prompt, tenant=tenant, since=since, until=until
-    )
-    body = _meant(job_ids, which, everything=everything)
-    discarded = open_api(ctx, url, home, as_operator=True).post("dead-letters", "discard", body=body)
+    body = _selection(job_ids, which, everything=everything)
+    discarded = server.operator().post("dead-letters", "discard", body=body)
     remark(f"{len(discarded.get('discarded', []))} discarded")
 
 
 @app.command("export")
 def export_dead_letters(
-    ctx: typer.Context,
+    which: DeadLetterFilter,
+    server: Server,
     *,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Where to; default: stdout.")] = None,
-    reason: Reason = None,
-    group: Group = None,
-    batch: BatchOf = None,
-    model: Model = None,
-    prompt: Prompt = None,
-    tenant: Tenant = None,
-    since: Since = None,
-    until: Until = None,
-    url: Url = None,
-    home: HomeFolder = DEFAULT_HOME,
 ) -> None:
     """Write dead letters as JSON lines, each with its request and all its attempts."""
-    which = chosen(
-        reason=reason, group=group, batch=batch, model=model, prompt=prompt, tenant=tenant, since=since, until=until
-    )
-    lines = open_api(ctx, url, home).lines("dead-letters", "export", **which)
+    lines = server.client().lines("dead-letters", "export", **which.as_json())
     count = _copy(lines, output)
     remark(f"{count} exported")
 
 
 @app.command("import")
 def import_dead_letters(
-    ctx: typer.Context,
+    server: Server,
     *,
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="Lines of an export.")],
-    url: Url = None,
-    home: HomeFolder = DEFAULT_HOME,
 ) -> None:
     """Take the lines of an export in, all or none. Attempts stay behind; what is here already is left as it is."""
-    api = open_api(ctx, url, home, as_operator=True)
+    api = server.operator()
     for first_line, lines in _posts(file):
         api.post_lines("dead-letters", "import", lines=lines, dry_run="true", first_line=first_line)
     imported = known = 0
@@ -236,10 +120,11 @@ def import_dead_letters(
     remark(f"{imported} imported, {known} were here before")
 
 
-def _meant(job_ids: list[str] | None, which: JsonObject, *, everything: bool) -> JsonObject:
-    if bool(job_ids) + bool(which) + everything != 1:
+def _selection(job_ids: list[str] | None, which: DeadLetterFilter, *, everything: bool) -> JsonObject:
+    chosen = which.as_json()
+    if bool(job_ids) + bool(chosen) + everything != 1:
         raise typer.BadParameter("name ids, or a filter such as --reason and --group, or --all")
-    return {"ids": job_ids} if job_ids else {"filter": which}
+    return {"ids": job_ids} if job_ids else {"filter": chosen}
 
 
 def _causes(number: int) -> str:

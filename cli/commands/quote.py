@@ -7,23 +7,21 @@ from typing import Annotated
 import typer
 
 from cli.client.http import ApiClient
-from cli.options import DEFAULT_HOME, AsJson, HomeFolder, Url, open_api
+from cli.options import Output, Server
 from cli.output import dollars, say, show_json
 from schemas.jsons import JsonObject
 from schemas.money import nano_from_usd
 
 
 def quote(
-    ctx: typer.Context,
+    server: Server,
+    output: Output,
     *,
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="A batch file: JSON lines.")],
-    as_json: AsJson = False,
-    url: Url = None,
-    home: HomeFolder = DEFAULT_HOME,
 ) -> None:
     """Say what a batch file may cost and how long it takes; nothing is sent to a provider."""
-    found = quote_file(open_api(ctx, url, home), file)
-    if as_json:
+    found = quote_file(server.client(), file)
+    if output.as_json:
         show_json(found)
         return
     for line in sentences(found):

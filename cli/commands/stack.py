@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 import typer
 
-from cli.options import DEFAULT_HOME, AsJson, HomeFolder, environment
-from cli.output import remark, say, show_json, show_rows
+from cli.options import DEFAULT_HOME, HomeFolder, Output, environment
+from cli.output import remark, say, show_json
 from config.catalogue import load_catalogue
 from config.descriptors import needed_by_web, require_descriptors
 from config.settings import SettingError, Settings
@@ -49,22 +49,22 @@ def down(home: HomeFolder = DEFAULT_HOME) -> None:
     remark("stopped")
 
 
-def status(*, home: HomeFolder = DEFAULT_HOME, as_json: AsJson = False) -> None:
+def status(output: Output, *, home: HomeFolder = DEFAULT_HOME) -> None:
     """Show the stack of a home folder and each of its processes."""
     found = stack_status.read_status(home)
     if found is None:
         raise NotFound(f"no penstock runs in {home}; start one with `penstock up`")
-    if as_json:
+    if output.as_json:
         show_json(found.model_dump(mode="json"))
         return
     connection = stack_status.read_connection(home)
     if connection is not None:
         say(f"{found.phase} at {connection.url}, Flower at {connection.flower_url or '-'}")
         say(f"the provider is {'the simulator' if connection.simulator_url else 'a real one'}")
-    show_rows([_row(process) for process in found.processes], COLUMNS, as_json=False)
+    output.rows([_row(process) for process in found.processes], COLUMNS)
 
 
-def check(ctx: typer.Context, *, as_json: AsJson = False) -> None:
+def check(ctx: typer.Context, output: Output) -> None:
     """Check before a deployment: configuration, settings, open ports of Redis and Postgres, and the schema."""
     env = environment(ctx)
     path = Path(env.get("PENSTOCK_CONFIG") or "penstock.toml")
@@ -89,7 +89,7 @@ def check(ctx: typer.Context, *, as_json: AsJson = False) -> None:
         "descriptors": f"{limit} allowed, {needed} needed by web",
         "provider": "real" if env.get("OPENAI_API_KEY") or env.get("OPENAI_BASE_URL") else "simulator",
     }
-    if as_json:
+    if output.as_json:
         show_json(findings)
         return
     for name, value in findings.items():

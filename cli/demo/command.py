@@ -24,7 +24,7 @@ from cli.commands.batches import checked, ends, submit_file
 from cli.commands.quote import quote_file, sentences
 from cli.demo.reading import Reading, block, last_line, line, quota_used, settled_nano_usd
 from cli.demo.stack import build_batch, calls_a_real_provider, running
-from cli.options import environment
+from cli.options import environment, typed_nearest
 from cli.output import cell, say
 from schemas.errors import NotFound, PenstockError
 from schemas.jsons import JsonObject
@@ -48,7 +48,9 @@ def demo(
     ctx: typer.Context,
     *,
     count: Annotated[int, typer.Option("--count", min=1, help="Requests in the batch.")] = DEFAULT_COUNT,
-    home: Annotated[Path, typer.Option("--home", help="A home folder of the demo's own.")] = DEMO_HOME,
+    home: Annotated[
+        Path, typer.Option("--home", callback=typed_nearest, help="A home folder of the demo's own.")
+    ] = DEMO_HOME,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before spending money.")] = False,
 ) -> None:
     """Run a batch of real requests through the whole stack and show what happens."""

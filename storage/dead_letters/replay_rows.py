@@ -1,17 +1,18 @@
 """Converts replays to rows and back, with filter and patch as JSON. Runs no query."""
 
 from dataclasses import asdict
-from datetime import datetime
 
-from schemas.decision import DeadReason
-from schemas.ids import BatchId, JobId, TenantId
+from pydantic import TypeAdapter
+
 from schemas.jsons import JsonObject
-from schemas.lanes import Lane
 from schemas.replay import DeadLetters, NewReplay, Patch, PatchedJob, Replay
 from storage.database.engine import dumps
 from storage.database.mapping import read_as
 from storage.database.statements import Row
-from storage.rows import contract_from, contract_json
+from storage.rows import contract_json
+
+FILTER = TypeAdapter(DeadLetters)
+PATCH = TypeAdapter(Patch)
 
 
 def replay_parameters(replay: NewReplay) -> JsonObject:
@@ -30,7 +31,7 @@ def replay_parameters(replay: NewReplay) -> JsonObject:
 
 def replay_from(row: Row) -> Replay:
     """A replay from its row, with the number of letters that it may move now."""
-    return read_as(Replay, row, which=_filter_from(row["filter"]), patch=_patch_from(row["patch"]))
+    return read_as(Replay, row, which=FILTER.validate_python(row["filter"]), patch=PATCH.validate_python(row["patch"]))
 
 
 def mended_parameters(patched_job: PatchedJob) -> JsonObject:
@@ -51,39 +52,7 @@ def filter_json(which: DeadLetters) -> JsonObject:
 
 def patch_json(patch: Patch) -> JsonObject:
     """A patch as JSON without unset fields."""
-    told = asdict(patch) | {"contract": contract_json(patch.contract)}
-    return {name: value for name, value in told.items() if value not in (None, {})}
-
-
-def _filter_from(value: JsonObject) -> DeadLetters:
-    ids, reason = value.get("ids"), value.get("reason")
-    tenant, batch = value.get("tenant_id"), value.get("batch_id")
-    return DeadLetters(
-        tenant_id=TenantId(tenant) if tenant else None,
-        ids=None if ids is None else tuple(JobId(one) for one in ids),
-        reason=None if reason is None else DeadReason(reason),
-        fingerprint=value.get("fingerprint"),
-        batch_id=BatchId(batch) if batch else None,
-        model=value.get("model"),
-        prompt=value.get("prompt"),
-        since_at=_moment(value.get("since_at")),
-        until_at=_moment(value.get("until_at")),
-    )
-
-
-def _patch_from(value: JsonObject) -> Patch:
-    lane = value.get("lane")
-    return Patch(
-        deadline_seconds=value["deadline_seconds"],
-        body=value.get("body"),
-        model=value.get("model"),
-        lane=None if lane is None else Lane(lane),
-        parameters=value.get("parameters", {}),
-        contract=contract_from(value.get("contract")),
-        message=value.get("message"),
-        max_cost_nano_usd=value.get("max_cost_nano_usd"),
-    )
-
-
-def _moment(value: str | None) -> datetime | None:
-    return None if value is None else datetime.fromisoformat(value)
+    fields = asdict(patch) | {
+        "deadline_seconds": float(patch.deadline_seconds)
+    }  # as it is read: two texts are compared
+    return {name: value for name, value in fields.items() if value not in (None, {})}

@@ -1,4 +1,4 @@
-"""Reads and corrects money in Postgres: epoch, balances for a rebuild of Redis, unresolved charges, adjustments.
+"""Reads and resolves money in Postgres: epoch, balances for a rebuild of Redis, unresolved charges.
 
 Invariants: ledger rows are never changed or deleted, so a balance is a sum. An attempt is closed once, by a state test
 in the statement, so that two processes that resolve the same charge book it once.
@@ -17,7 +17,7 @@ from storage.database.engine import transaction
 from storage.database.mapping import read_as
 from storage.database.statements import Row, fetch, fetch_once, run
 from storage.ledger.counted_scope import SCOPE_OF_TENANT
-from storage.ledger.resolutions import adjust, resolve
+from storage.ledger.resolutions import resolve
 from storage.rows import grant_from, unsettled_from
 
 MOST_PER_ROUND = 1_000
@@ -234,11 +234,6 @@ class LedgerTable:
         False when it was resolved before.
         """
         return await self._post(unsettled.attempt_id, "presumed", unsettled.grant.cost_nano_usd)
-
-    async def adjust(self, attempt_id: AttemptId, nano_usd: int) -> int:
-        """Add a positive or negative correction to an attempt; returns its number. Raises NotFound."""
-        async with transaction(self._engine) as connection:
-            return await adjust(connection, attempt_id, nano_usd)
 
     async def _post(self, attempt_id: AttemptId, kind: str, cost: NanoUsd) -> bool:
         async with transaction(self._engine) as connection:

@@ -1,4 +1,4 @@
-"""Books the ends of unresolved charges, and corrections of booked ones, each as a ledger entry and spend of its job.
+"""Books the ends of unresolved charges, each as a ledger entry and spend of its job.
 
 Invariant: an attempt is resolved once, by a test of its state in the statement. Jobs are locked before attempts, as
 everywhere.
@@ -7,7 +7,6 @@ everywhere.
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schemas.attempt import AttemptState
-from schemas.errors import NotFound
 from schemas.ids import AttemptId
 from schemas.money import NanoUsd
 from storage.database.statements import fetch, run
@@ -36,23 +35,6 @@ LOCK_JOB = """
 SELECT j.id FROM jobs j JOIN attempts a ON a.job_id = j.id WHERE a.id = :id FOR NO KEY UPDATE OF j
 """
 
-ADJUST = """
-WITH entry AS (
-    INSERT INTO ledger (attempt_id, kind, seq, nano_usd, tenant_id, end_user, batch_id, account, model, at, lane,
-        prompt, tier, cause)
-    SELECT a.id, 'adjust',
-        (SELECT COALESCE(max(seq) + 1, 0) FROM ledger WHERE attempt_id = a.id AND kind = 'adjust'),
-        :nano_usd, j.tenant_id, j.end_user, j.batch_id, a.account, a.model, clock_timestamp(), j.lane, j.prompt,
-        a.tier, (SELECT cause FROM ledger WHERE attempt_id = a.id ORDER BY id LIMIT 1)
-    FROM attempts a JOIN jobs j ON j.id = a.job_id WHERE a.id = :id
-    RETURNING attempt_id, seq, nano_usd
-), spent AS (
-    UPDATE jobs j SET spent_nano_usd = j.spent_nano_usd + e.nano_usd
-    FROM entry e JOIN attempts a ON a.id = e.attempt_id WHERE j.id = a.job_id
-)
-SELECT seq FROM entry
-"""
-
 
 async def resolve(
     connection: AsyncConnection, attempt_id: AttemptId, state: AttemptState, kind: str, cost: NanoUsd
@@ -61,12 +43,3 @@ async def resolve(
     await run(connection, LOCK_JOB, {"id": attempt_id})
     end = {"id": attempt_id, "state": state.value, "kind": kind, "nano_usd": cost}
     return bool(await fetch(connection, RESOLVE, end))
-
-
-async def adjust(connection: AsyncConnection, attempt_id: AttemptId, nano_usd: int) -> int:
-    """Add a positive or negative correction to an attempt; returns its number. Raises NotFound."""
-    await run(connection, LOCK_JOB, {"id": attempt_id})
-    rows = await fetch(connection, ADJUST, {"id": attempt_id, "nano_usd": nano_usd})
-    if not rows:
-        raise NotFound(f"There is no attempt {attempt_id!r}.")
-    return int(rows[0]["seq"])

@@ -1,8 +1,9 @@
-"""Checks the patch of a replay request, and names the field that must change."""
+"""Reads and checks the patch of a replay request, and names the field that must change."""
 
-from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.contract import OutputContract
 from schemas.errors import InvalidRequest
@@ -11,45 +12,55 @@ from schemas.job import NewJob
 from schemas.jsons import JsonObject
 from schemas.lanes import Lane
 from schemas.replay import Patch
-from tasks.requests.chat import EXTRAS, Origin, Vocabulary, digest, max_cost, parse_chat_request
+from tasks.requests.chat import (
+    DEFAULT_DEADLINE_SECONDS,
+    EXTRAS,
+    MAX_DEADLINE_SECONDS,
+    Origin,
+    Vocabulary,
+    digest,
+    max_cost,
+    parse_chat_request,
+)
 from tasks.requests.new_ids import new_job_id
 
 SAID_OTHERWISE = {"model": "model", "messages": "message or body", "response_format": "contract"}
 """Fields that `parameters` must not hold, and the fields of the patch that set them."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Wanted:
-    """The requested changes: types are checked, values are not."""
+class Changes(BaseModel):
+    """What is changed about each. `body` replaces its request first; `parameters` are merged into it."""
 
-    deadline_seconds: float
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
     body: JsonObject | None = None
     model: str | None = None
-    lane: Lane | None = None
-    parameters: JsonObject = field(default_factory=dict)
+    lane: Lane | None = Field(default=None, strict=False)
+    parameters: JsonObject = Field(default_factory=dict)
     contract: JsonObject | None = None
-    message: str | JsonObject | None = None
-    max_cost_usd: str | float | None = None
+    message: Annotated[str, Field(min_length=1)] | JsonObject | None = None
+    deadline_seconds: float = Field(default=DEFAULT_DEADLINE_SECONDS, gt=0, le=MAX_DEADLINE_SECONDS)
+    max_cost_usd: str | int | float | None = None
 
 
-def patch_from(wanted: Wanted, vocabulary: Vocabulary, now: datetime) -> Patch:
+def patch_from(changes: Changes, vocabulary: Vocabulary, now: datetime) -> Patch:
     """Check the request and return its patch. Raises InvalidRequest and UnknownModel."""
-    replaced = None if wanted.body is None else _request(wanted.body, vocabulary, now)
-    if wanted.model is not None:
-        vocabulary.chain(wanted.model)
-    contract = None if wanted.contract is None else _contract(wanted.contract, vocabulary)
+    replaced = None if changes.body is None else _request(changes.body, vocabulary, now)
+    if changes.model is not None:
+        vocabulary.chain(changes.model)
+    contract = None if changes.contract is None else _contract(changes.contract, vocabulary)
     body = dict(replaced.body) if replaced else None
     if body is not None and contract is not None:
         body.pop("response_format", None)
     return Patch(
-        deadline_seconds=wanted.deadline_seconds,
+        deadline_seconds=changes.deadline_seconds,
         body=body,
-        model=wanted.model,
-        lane=wanted.lane,
-        parameters=_parameters(wanted.parameters),
+        model=changes.model,
+        lane=changes.lane,
+        parameters=_parameters(changes.parameters),
         contract=contract or (replaced.contract if replaced else None),
-        message=_message(wanted.message),
-        max_cost_nano_usd=None if wanted.max_cost_usd is None else max_cost({"max_cost_usd": wanted.max_cost_usd}),
+        message=_message(changes.message),
+        max_cost_nano_usd=None if changes.max_cost_usd is None else max_cost({"max_cost_usd": changes.max_cost_usd}),
     )
 
 

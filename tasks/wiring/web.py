@@ -11,6 +11,7 @@ from tasks.dead_letters.importing import Imports
 from tasks.dead_letters.replay import Replays
 from tasks.dead_letters.replay_estimate import ReplayPrices
 from tasks.execution.deps import Deps
+from tasks.ledger.adjustments import Adjustments
 from tasks.ledger.reprice import Repricing
 from tasks.ledger.unresolved import Suspense, keeping
 from tasks.operations.accounts import Accounts
@@ -53,6 +54,7 @@ class WebServices:
         self.budget_admin = BudgetAdmin(storage.config, storage.spend, now=now)
         self.repricing = _repricing(infra, catalogue, env)
         self.suspense = Suspense(storage.suspense, admission.ledger.resolve, keeping=keeping(catalogue), now=now)
+        self.adjustments = Adjustments(storage.adjustments)
         self.watch = Watch(
             admission,
             configuration,

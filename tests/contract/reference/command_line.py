@@ -25,6 +25,7 @@ def command_line_page() -> str:
         prose(cli.main.EPILOG.removeprefix("Exit codes: ")),
         _exit_codes(),
         heading("Options of many commands"),
+        prose("They may also stand before the verb."),
         items((code(declaration), help_text) for declaration, help_text in shared),
         heading("Commands"),
         *(_section(context, shared) for context in commands),

@@ -29,6 +29,7 @@ GUARDED = (
     ("POST", "/dead-letters/replay"),
     ("POST", "/dead-letters/discard"),
     ("GET", "/budgets"),
+    ("POST", "/budgets/adjust"),
     ("GET", "/limits"),
     ("POST", "/limits/open"),
     ("GET", "/tenants"),

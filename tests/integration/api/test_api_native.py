@@ -4,7 +4,8 @@ import httpx2
 import pytest
 
 from cli.commands import jobs as jobs_cli
-from cli.commands import operations as operator_cli
+from cli.commands import keys as keys_cli
+from cli.commands import limits as limits_cli
 from schemas.jsons import JsonObject
 from tests.support.web_process import MESSAGES, error_of
 
@@ -97,7 +98,7 @@ def test_limits_have_what_the_command_line_shows(operator: httpx2.Client) -> Non
 
     assert {row["configured"] for row in limits["data"] if row["limit"] == "requests_per_minute"} >= {6_000}
     assert {"requests_per_minute", "in_flight"} <= {row["limit"] for row in limits["data"]}
-    assert all(set(operator_cli.LIMIT_COLUMNS) <= set(row) for row in limits["data"])
+    assert all(set(limits_cli.COLUMNS) <= set(row) for row in limits["data"])
     assert not limits["has_more"]
 
 
@@ -111,7 +112,7 @@ def test_a_key_is_shown_once_and_works_until_it_is_revoked(operator: httpx2.Clie
     again = operator.delete(f"/keys/{made['id']}")
 
     assert made["key"].startswith("pk_")
-    assert set(operator_cli.KEY_COLUMNS) <= set(made)
+    assert set(keys_cli.COLUMNS) <= set(made)
     assert made["key"] not in listed.text
     assert (before.status_code, revoked.json()["revoked"]) == (200, True)
     assert (after.status_code, again.status_code) == (401, 404)

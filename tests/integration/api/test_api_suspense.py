@@ -10,7 +10,7 @@ from decimal import Decimal
 import httpx2
 import pytest
 
-from cli.commands.unresolved import COLUMNS
+from cli.commands.budgets import SUSPENSE_COLUMNS
 from config.exit_codes import ExitCode
 from schemas.jsons import JsonObject
 from tasks.ledger.reconciliation import PRESUME_AFTER_SECONDS
@@ -73,7 +73,7 @@ def test_suspense_says_what_is_held_why_and_who_will_resolve_it_when(row: JsonOb
     assert (row["resolved_by"], row["resolved_at"]) == ("presumption", row["presumed_at"])
     assert presumed_at - opened_at == timedelta(seconds=PRESUME_AFTER_SECONDS)
     assert opened_at <= datetime.fromisoformat(row["since"])
-    assert set(COLUMNS) <= set(row)
+    assert set(SUSPENSE_COLUMNS) <= set(row)
 
 
 def test_an_operators_word_is_booked_once_in_both_stores_and_seen_in_the_ledger(
@@ -141,7 +141,7 @@ def test_the_command_lists_and_resolves(row: JsonObject, premises: Premises, ope
     otherwise = penstock(premises, "--resolve", row["id"], "--released", code=ExitCode.FAILURE).stderr
 
     header, *lines = listed.splitlines()
-    assert tuple(header.split("\t")) == COLUMNS
+    assert tuple(header.split("\t")) == SUSPENSE_COLUMNS
     assert [line for line in lines if line.startswith(row["id"]) and "no answer came" in line]
     assert "either --billed USD or --released" in wrong
     assert said == [f"{row['id']} is posted at 0.000100000 USD; {row['reserved_usd']} were reserved\n"] * 2

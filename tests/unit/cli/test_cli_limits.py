@@ -2,7 +2,7 @@
 
 import pytest
 
-from cli.commands.operations import waiting_in_words
+from cli.commands.limits import waiting_in_words
 from schemas.jsons import JsonObject
 
 

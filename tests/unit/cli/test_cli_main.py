@@ -71,6 +71,25 @@ def test_status_of_an_empty_home_is_not_found(tmp_path: Path, capsys: pytest.Cap
     assert "penstock up" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("typed", "home"),
+    [
+        (["status"], "of-env"),
+        (["--home", "before", "status"], "before"),
+        (["status", "--home", "after"], "after"),
+        (["--home", "before", "status", "--home", "after"], "after"),
+    ],
+)
+def test_an_option_after_the_verb_wins_over_one_before_it(
+    typed: list[str], home: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PENSTOCK_HOME", "of-env")
+
+    assert main(typed, {}) == 3
+
+    assert f"no penstock runs in {home};" in capsys.readouterr().err
+
+
 def test_check_names_the_line_of_a_wrong_setting(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = tmp_path / "penstock.toml"
     config.write_text('[models."gpt-4.1"]\nrequests_per_minit = 5\n')

@@ -18,6 +18,7 @@ from storage.jobs.record import Record
 from storage.jobs.writes import JobTable
 from storage.ledger.checkpoints import KEPT_DAYS, SealTable
 from storage.ledger.ledger import LedgerTable
+from tests.support.adjustments import adjust
 
 WAIT_SECONDS = 20.0
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
@@ -79,7 +80,7 @@ async def test_a_balance_is_the_same_before_and_after_the_mark_and_the_seal(
     for _ in range(3):
         await seals.seal()
         seen.append(await settled(engine, "w-same"))
-    await LedgerTable(engine).adjust(attempt.id, -2)
+    await adjust(engine, attempt.id, -2)
 
     assert seen == [(42, 42)] * 4
     assert await settled(engine, "w-same") == (40, 40)
@@ -102,7 +103,7 @@ async def test_an_entry_with_a_lower_id_that_is_committed_later_is_waited_for(
     await seal_all(engine)
     async with engine.begin() as slow:
         await slow.execute(text(BOOK), {"id": attempt.id, "seq": 0, "nano_usd": 10})
-        await LedgerTable(engine).adjust((await posted(engine, "w-late", cost=100)).id, 1_000)
+        await adjust(engine, (await posted(engine, "w-late", cost=100)).id, 1_000)
         assert [await seals.seal() for _ in range(4)] == [0] * 4
     await seal_all(engine)
 

@@ -12,14 +12,15 @@ from bench.store.sample_jobs import closed, new_job, opened
 from schemas.admission import BudgetCounter
 from schemas.attempt import AttemptState, OpenedAttempt
 from schemas.decision import DeadLetter, DeadReason
-from schemas.errors import NotFound
 from schemas.ids import AttemptId
 from schemas.job import LeasedJob
 from schemas.money import NanoUsd
 from storage.jobs.record import Record
 from storage.jobs.writes import JobTable
+from storage.ledger.adjustments import Adjustment, AdjustmentTable
 from storage.ledger.ledger import LedgerTable
 from storage.ledger.unresolved import SuspenseTable
+from tests.support.adjustments import adjust
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 DEAD = DeadLetter(reason=DeadReason.UNKNOWN, message="over")
@@ -145,16 +146,57 @@ async def test_an_unknown_outcome_is_presumed_at_its_reservation_and_then_adjust
     [unknown] = [one for one in await ledger.suspense() if one.attempt_id == attempt.id]
 
     assert await ledger.presume(unknown)
-    numbers = [await ledger.adjust(attempt.id, -100), await ledger.adjust(attempt.id, -50)]
+    charges = [await adjust(engine, attempt.id, nano_usd) for nano_usd in (-100, -50)]
 
-    assert numbers == [0, 1]
+    assert [charge and charge.booked_nano_usd for charge in charges] == [400, 350]
     assert await balance(ledger, "t:presumed") == (350, 0)
     assert await spent(engine, holder.job.id) == 350
 
 
-async def test_an_unknown_attempt_cannot_be_adjusted(ledger: LedgerTable) -> None:
-    with pytest.raises(NotFound):
-        await ledger.adjust(AttemptId("att_nobody"), 1)
+async def test_an_adjustment_is_booked_once_by_its_key(
+    engine: AsyncEngine, table: JobTable, ledger: LedgerTable
+) -> None:
+    holder, attempt = await suspended(table, ledger, "t:adjusted-once")
+    assert await ledger.post(attempt.id, NanoUsd(77))
+    invoice = Adjustment(key="inv-1", attempt_id=attempt.id, nano_usd=NanoUsd(-70), note="an invoice")
+
+    charges = await asyncio.gather(*(AdjustmentTable(engine).book(invoice) for _ in range(4)))
+    other = await AdjustmentTable(engine).book(replace(invoice, nano_usd=NanoUsd(5)))
+
+    found = [charge and (charge.booked_nano_usd, charge.adjustment) for charge in (*charges, other)]
+    assert found == [(7, invoice)] * 5
+    assert await balance(ledger, "t:adjusted-once") == (7, 0)
+    assert await spent(engine, holder.job.id) == 7
+
+
+async def test_an_adjustment_takes_away_no_more_than_was_booked(
+    engine: AsyncEngine, table: JobTable, ledger: LedgerTable
+) -> None:
+    _, attempt = await suspended(table, ledger, "t:adjusted-below")
+    assert await ledger.post(attempt.id, NanoUsd(77))
+
+    below = await adjust(engine, attempt.id, -78)
+
+    assert below is not None
+    assert (below.booked_nano_usd, below.adjustment) == (77, None)
+    assert await balance(ledger, "t:adjusted-below") == (77, 0)
+
+
+async def test_a_charge_that_was_released_can_be_adjusted_and_an_unresolved_one_cannot(
+    engine: AsyncEngine, table: JobTable, ledger: LedgerTable
+) -> None:
+    _, attempt = await suspended(table, ledger, "t:adjusted-late")
+
+    unresolved = await adjust(engine, attempt.id, 9)
+    assert await ledger.release(attempt.id)
+    released = await adjust(engine, attempt.id, 9)
+
+    assert unresolved is not None
+    assert (unresolved.state, unresolved.adjustment) == (AttemptState.SUSPENSE, None)
+    assert released is not None
+    assert (released.state, released.booked_nano_usd) == (AttemptState.RELEASED, 9)
+    assert await balance(ledger, "t:adjusted-late") == (9, 0)
+    assert await adjust(engine, AttemptId("att_nobody"), 1) is None
 
 
 async def test_a_cancelled_jobs_open_attempt_goes_to_suspense_in_the_end(table: JobTable, ledger: LedgerTable) -> None:

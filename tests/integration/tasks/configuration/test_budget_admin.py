@@ -19,11 +19,11 @@ from schemas.reply import Reply
 from storage.jobs.record import Record
 from storage.jobs.response_cache import AnswerReads
 from storage.jobs.writes import JobTable
-from storage.ledger.ledger import LedgerTable
 from storage.ledger.spend_reports import SpendReads
 from storage.tenancy.configuration import ConfigTable
 from tasks.configuration.budget_admin import BudgetAdmin
 from tasks.configuration.effective import OWNED, effective_from, values_of
+from tests.support.adjustments import adjust
 
 REPLY = Reply(body={"id": "c", "model": "m"}, text="", finish_reason="stop", refusal=None, usage=None, model="m")
 OVER = DeadLetter(reason=DeadReason.REFUSED, message="no")
@@ -96,7 +96,7 @@ async def test_a_report_says_what_was_spent_at_which_tier(engine: AsyncEngine) -
         end = replace(closed(attempt, cost=cost), tier=tier, price=price if tier else None)
         await table.record([Record(lease=held.lease, closed=end, decision=Complete(reply=REPLY))])
 
-    await LedgerTable(engine).adjust(attempt.id, 4)
+    await adjust(engine, attempt.id, 4)
     rows = await budget_admin(engine).report(["prompt", "tier"], days=1)
 
     of_prompt = {row["tier"]: row["spent_usd"] for row in rows if row["prompt"] == prompt}

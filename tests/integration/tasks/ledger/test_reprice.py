@@ -14,9 +14,9 @@ from schemas.reply import Reply
 from storage.jobs.reads import Reads
 from storage.jobs.record import Record
 from storage.jobs.writes import JobTable
-from storage.ledger.ledger import LedgerTable
 from storage.ledger.reprice import RepriceTable
 from tasks.ledger.reprice import Repricing, Round
+from tests.support.adjustments import adjust
 
 REPLY = Reply(body={"id": "c", "model": "m"}, text="", finish_reason="stop", refusal=None, usage=None, model="m")
 LONG_AGO = datetime.now(UTC) - timedelta(days=1)
@@ -79,7 +79,7 @@ async def test_differences_are_booked_once_and_a_dry_run_books_nothing(engine: A
 async def test_an_invoice_stands_and_what_nobody_can_price_is_left_alone(engine: AsyncEngine) -> None:
     model = f"n-{datetime.now(UTC).timestamp()}"
     job_id, attempt_id = await spent_42(engine, model)
-    await LedgerTable(engine).adjust(attempt_id, 8)
+    await adjust(engine, attempt_id, 8)
     same, unknown = (Repricing(RepriceTable(engine), OnePrice(1_000_000, name)) for name in (model, "another"))
 
     found, unpriced = await whole(same, model), await whole(unknown, model)
