@@ -19,7 +19,7 @@ from typing import Self
 
 from stack.children import kill_group
 
-BLOCK_SECONDS = 60.0
+BLOCK_SECONDS = 120.0
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE_NAME = re.compile(r"^# (\w+\.py)$", re.MULTILINE)
 ANYTHING = "…"
