@@ -11,14 +11,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import psycopg
 
-from stack.children import POLL_SECONDS, ServerFailed, end, end_leftover, last_lines, remember, spawn
+from stack.children import POLL_SECONDS, ServerFailed, last_lines, spawn
+from stack.embedded import EmbeddedServer
 from stack.home import Home, write_private
 from stack.privileges import Privileges, choose_privileges, record_choice, was_made
 from stack.roles import APPLICATION, BOOTSTRAP, DATABASE, Cluster, demote_application, make_application
@@ -30,10 +30,9 @@ LOCALE = "C.UTF-8" if sys.platform == "linux" else "C"  # the build has no ICU; 
 START_TRIES = 10
 RETRY_PAUSE_SECONDS = 0.3
 READY_SECONDS = 120.0  # crash recovery comes before the first connection and may be long
-STOP_SECONDS = 30.0
 
 
-class Postgres:
+class Postgres(EmbeddedServer):
     """One Postgres server over one home folder. `env` is added to the minimal environment that it gets."""
 
     name = "postgres"
@@ -42,15 +41,10 @@ class Postgres:
     def __init__(
         self, home: Home, *, privileges: Privileges | None = None, env: Mapping[str, str] | None = None
     ) -> None:
-        self._home = home
-        self._more_env = dict(env or {})
-        self._given_privileges = privileges
+        super().__init__(home, env)
         self._privileges: Privileges | None = privileges
         self._cluster = Cluster(port=0, application_password="", bootstrap_password="")
-        self._log = home.log_path(self.name)
-        self._pid_file = home.run / "postgres.pid"
         self._bootstrapped = home.postgres / "bootstrapped"  # exists once the cluster has a bootstrap role of its own
-        self.process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
@@ -77,15 +71,6 @@ class Postgres:
             self._privileges = choose_privileges(self._home)
         return self._privileges
 
-    @contextmanager
-    def running(self) -> Iterator["Postgres"]:
-        """Start, wait until it answers, and stop at the end."""
-        try:
-            self.start()
-            yield self
-        finally:
-            self.stop()
-
     def start(self) -> None:
         """Create the cluster if there is none, start, and return when it answers. Raises ServerFailed."""
         self._cluster = replace(
@@ -100,7 +85,7 @@ class Postgres:
                 f"the Postgres data in {self.privileges.data} is gone; restore it, "
                 f"or delete {self._home.postgres} to begin with nothing"
             )
-        end_leftover(self._pid_file, stop_signal=self.stop_signal)  # before choosing a port: it may still hold ours
+        self._end_leftover()  # before choosing a port: it may still hold ours
         for _ in range(START_TRIES):
             self._cluster = replace(self._cluster, port=self._home.port_for(self.name))
             self.launch()
@@ -113,26 +98,12 @@ class Postgres:
 
     def launch(self) -> subprocess.Popen[bytes]:
         """Start the process on its port and return at once. Also used to restart it."""
-        end_leftover(self._pid_file, stop_signal=self.stop_signal)
+        self._end_leftover()
         # The last server was ended above and the home is locked, so the pid in this file is not one of ours. Where
         # pids start again at 1 (containers) it may belong to another process, for which Postgres would wait for ever.
         (self.privileges.data / "postmaster.pid").unlink(missing_ok=True)
-        self.process = spawn(
-            self.privileges.command("postgres", "-D", str(self.privileges.data), *self._settings()),
-            env=_environment() | self._more_env,
-            log_path=self._log,
-            death_signal=self.stop_signal,
-            run_as=self.privileges.run_as,
-        )
-        remember(self.process, self._pid_file)
-        return self.process
-
-    def stop(self) -> None:
-        """Stop it if it runs. Safe to call twice."""
-        if self.process is not None:
-            end(self.process, stop_signal=self.stop_signal, grace_seconds=STOP_SECONDS)
-            self.process = None
-            self._pid_file.unlink(missing_ok=True)
+        command = self.privileges.command("postgres", "-D", str(self.privileges.data), *self._settings())
+        return self._spawn(command, _environment(), self.privileges.run_as)
 
     def _settings(self) -> list[str]:
         settings = {

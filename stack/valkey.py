@@ -9,8 +9,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -19,12 +18,12 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from schemas.errors import InvalidSetting
-from stack.children import POLL_SECONDS, ServerFailed, end, end_leftover, last_lines, remember, spawn
+from stack.children import POLL_SECONDS, ServerFailed, last_lines
+from stack.embedded import EmbeddedServer
 from stack.home import Home, write_private
 
 START_TRIES = 10
 READY_SECONDS = 60.0  # loading a large append-only file comes before the first PONG
-STOP_SECONDS = 30.0
 
 CONFIGURATION = """\
 bind 127.0.0.1
@@ -41,39 +40,26 @@ auto-aof-rewrite-min-size 64mb
 """
 
 
-class Valkey:
+class Valkey(EmbeddedServer):
     """One Valkey server over one home folder. `env` is added to the minimal environment that it gets."""
 
     name = "valkey"
     stop_signal = signal.SIGTERM
 
     def __init__(self, home: Home, *, env: Mapping[str, str] | None = None) -> None:
-        self._home = home
-        self._more_env = dict(env or {})
+        super().__init__(home, env)
         self._password = ""
-        self._log = home.log_path(self.name)
-        self._pid_file = home.run / "valkey.pid"
         self.port = 0
-        self.process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
         """The address with its password; stays the same over restarts."""
         return f"redis://:{self._password}@127.0.0.1:{self.port}/0"
 
-    @contextmanager
-    def running(self) -> Iterator["Valkey"]:
-        """Start, wait until it answers, and stop at the end."""
-        try:
-            self.start()
-            yield self
-        finally:
-            self.stop()
-
     def start(self) -> None:
         """Start on the port of last time or a new one; return when it answers. Raises ServerFailed."""
         self._password = self._home.secret("valkey-password")
-        end_leftover(self._pid_file, stop_signal=self.stop_signal)  # before choosing a port: it may still hold ours
+        self._end_leftover()  # before choosing a port: it may still hold ours
         for _ in range(START_TRIES):
             self.port = self._home.port_for(self.name)
             self.launch()
@@ -84,25 +70,12 @@ class Valkey:
 
     def launch(self) -> subprocess.Popen[bytes]:
         """Start the process on its port and return at once. Also used to restart it."""
-        end_leftover(self._pid_file, stop_signal=self.stop_signal)
+        self._end_leftover()
         configuration = self._home.run / "valkey.conf"
         folder = str(self._home.valkey).replace("\\", "\\\\").replace('"', '\\"')
         write_private(configuration, CONFIGURATION.format(port=self.port, folder=folder, password=self._password))
-        self.process = spawn(
-            [str(server_binary()), str(configuration)],
-            env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"} | self._more_env,
-            log_path=self._log,
-            death_signal=signal.SIGTERM,
-        )
-        remember(self.process, self._pid_file)
-        return self.process
-
-    def stop(self) -> None:
-        """Stop it if it runs. Safe to call twice."""
-        if self.process is not None:
-            end(self.process, stop_signal=self.stop_signal, grace_seconds=STOP_SECONDS)
-            self.process = None
-            self._pid_file.unlink(missing_ok=True)
+        environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}
+        return self._spawn([str(server_binary()), str(configuration)], environment)
 
     def _answers(self) -> bool:
         assert self.process is not None  # noqa: S101 - called after launch

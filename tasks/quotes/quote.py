@@ -89,39 +89,26 @@ class Quoted:
     held_by: str | None
 
 
+@dataclass(kw_only=True, slots=True)
 class Quotes:
     """Quotes single requests and whole files."""
 
-    def __init__(
-        self,
-        planner: Planner,
-        files: QuotedFiles,
-        limits: Buckets,
-        lengths: AnswerLengths,
-        vocabulary: Vocabulary,
-        *,
-        now: Callable[[], datetime],
-        bucket_of: Callable[[Target], Target] = lambda target: target,
-        most_bytes: int = 1_000_000,
-        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        clock: Clock = time.monotonic,
-    ) -> None:
-        self._planner = planner
-        self._files = files
-        self._limits = limits
-        self._lengths = lengths
-        self._vocabulary = vocabulary
-        self._now = now
-        self._bucket_of = bucket_of
-        self._most_bytes = most_bytes
-        self._pause = pause
-        self._clock = clock
-        self._places = asyncio.Semaphore(MOST_FILES_AT_ONCE)
+    planner: Planner
+    files: QuotedFiles
+    limits: Buckets
+    lengths: AnswerLengths
+    vocabulary: Vocabulary
+    now: Callable[[], datetime]
+    bucket_of: Callable[[Target], Target] = lambda target: target
+    most_bytes: int = 1_000_000
+    pause: Callable[[float], Awaitable[None]] = asyncio.sleep
+    clock: Clock = time.monotonic
+    _places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MOST_FILES_AT_ONCE))
 
     async def request(self, job: NewJob) -> Quoted:
         """Quote one request. Raises InvalidRequest where it could not run."""
-        totals, lengths = Totals(), await self._lengths.answer_tokens()
-        complaint = add(totals, self._planner, job, lengths, self._now())
+        totals, lengths = Totals(), await self.lengths.answer_tokens()
+        complaint = add(totals, self.planner, job, lengths, self.now())
         if complaint is not None:
             raise InvalidRequest(complaint)
         return await self._timed(totals)
@@ -132,17 +119,17 @@ class Quotes:
             return await self._file(tenant_id, file_id)
 
     async def _file(self, tenant_id: TenantId, file_id: FileId) -> Quoted:
-        totals, errors, lengths = Totals(), list[LineError](), await self._lengths.answer_tokens()
-        worked_until = self._clock() + QUOTE_WORK_SECONDS
+        totals, errors, lengths = Totals(), list[LineError](), await self.lengths.answer_tokens()
+        worked_until = self.clock() + QUOTE_WORK_SECONDS
         async for number, read in self._read(tenant_id, file_id):
             complaint = read if isinstance(read, LineError) else self._add(totals, read, number, lengths)
             if complaint is not None:
                 errors.append(complaint)
             if len(errors) >= MAX_REPORTED_ERRORS:
                 break
-            if self._clock() >= worked_until:
-                await self._pause(QUOTE_REST_SECONDS)
-                worked_until = self._clock() + QUOTE_WORK_SECONDS
+            if self.clock() >= worked_until:
+                await self.pause(QUOTE_REST_SECONDS)
+                worked_until = self.clock() + QUOTE_WORK_SECONDS
         if errors:
             raise InvalidRequest(_sentence(errors), param="input_file_id")
         if totals.requests == 0:
@@ -150,7 +137,7 @@ class Quotes:
         return await self._timed(totals)
 
     def _add(self, totals: Totals, job: NewJob, number: int, lengths: Mapping[Target, float]) -> LineError | None:
-        complaint = add(totals, self._planner, job, lengths, self._now())
+        complaint = add(totals, self.planner, job, lengths, self.now())
         return None if complaint is None else LineError(code="cannot_run", message=complaint, line=number)
 
     async def _read(self, tenant_id: TenantId, file_id: FileId) -> AsyncIterator[tuple[int, NewJob | LineError]]:
@@ -161,16 +148,16 @@ class Quotes:
             lane=Lane.NORMAL,
             window_seconds=MAX_DEADLINE_SECONDS,
         )
-        reader = LineReader(terms, self._vocabulary, now=self._now(), new_job_id=lambda: JobId("job_quoted"))
+        reader = LineReader(terms, self.vocabulary, now=self.now(), new_job_id=lambda: JobId("job_quoted"))
         number = 0
-        async for line in self._files.lines(file_id, most_bytes=self._most_bytes):
+        async for line in self.files.lines(file_id, most_bytes=self.most_bytes):
             number += 1
             if number > MAX_QUOTED_LINES:
                 message = f"A batch may hold at most {MAX_QUOTED_LINES} requests."
                 yield number, LineError(code="too_many_requests", message=message, line=number)
                 return
-            if len(line) > self._most_bytes:
-                message = f"A line may have at most {self._most_bytes} bytes."
+            if len(line) > self.most_bytes:
+                message = f"A line may have at most {self.most_bytes} bytes."
                 yield number, LineError(code="line_too_long", message=message, line=number)
             elif line.strip():
                 yield number, reader.read(number, line)
@@ -179,13 +166,13 @@ class Quotes:
         """Add the time of the bucket that takes longest; the others end before."""
         together: dict[Target, Work] = {}
         for target, work in totals.work.items():
-            shared = together.setdefault(self._bucket_of(target), Work())
+            shared = together.setdefault(self.bucket_of(target), Work())
             shared.requests += work.requests
             shared.tokens += work.tokens
         found = [
             longest
             for bucket, work in together.items()
-            if (snapshot := await self._limits.snapshot(bucket)) is not None
+            if (snapshot := await self.limits.snapshot(bucket)) is not None
             and (longest := longest_of(snapshot, work)) is not None
         ]
         seconds, held_by = max(found, default=(None, None), key=lambda each: each[0] or 0.0)

@@ -90,11 +90,11 @@ def _repricing(infra: Infrastructure, catalogue: Catalogue, env: Mapping[str, st
 
 def _quotes(infra: Infrastructure, deps: Deps) -> Quotes:
     return Quotes(
-        deps.planner,
-        infra.storage.files,
-        infra.admission.gate,
-        infra.storage.reads,
-        infra.vocabulary,
+        planner=deps.planner,
+        files=infra.storage.files,
+        limits=infra.admission.gate,
+        lengths=infra.storage.reads,
+        vocabulary=infra.vocabulary,
         now=infra.clock.now,
         bucket_of=infra.configuration.bucket_of,
         most_bytes=infra.settings.max_line_bytes,

@@ -80,7 +80,15 @@ def line(number: int, model: str = "one", **more: object) -> bytes:
 
 async def quoted(world: World, most_bytes: int = 10_000) -> Quoted:
     models = TwoModels()
-    quotes = Quotes(models, world, world, world, models, now=lambda: NOW, most_bytes=most_bytes)
+    quotes = Quotes(
+        planner=models,
+        files=world,
+        limits=world,
+        lengths=world,
+        vocabulary=models,
+        now=lambda: NOW,
+        most_bytes=most_bytes,
+    )
     return await quotes.file(TENANT, FileId("file_1"))
 
 
