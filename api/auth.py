@@ -221,12 +221,13 @@ async def _scraper(
     await authenticator.check_scraper(credentials.credentials, address=_address(request))
 
 
-async def _operator(caller: Annotated[Caller, Depends(_caller)]) -> Caller:
+async def _require_operator(caller: Annotated[Caller, Depends(_caller)]) -> None:
     if not caller.is_operator:
         raise Forbidden("This needs a key with the operator scope.")
-    return caller
 
 
 AnyCaller = Annotated[Caller, Depends(_caller)]
-Operator = Annotated[Caller, Depends(_operator)]
 Scraper = Annotated[None, Depends(_scraper)]
+
+FOR_OPERATORS = [Depends(_require_operator)]
+"""The dependencies of a router whose routes need the operator scope."""

@@ -10,7 +10,7 @@ import typer
 
 from cli.client.address import find_address
 from cli.client.http import ApiClient
-from cli.output import remark, show_json, show_object, show_rows
+from cli.output import remark, say, show_json, show_object, show_rows
 from schemas.jsons import JsonObject
 from schemas.lanes import Lane
 
@@ -88,9 +88,17 @@ class Output:
         """Print a listing."""
         show_rows(rows, columns, as_json=self.as_json)
 
-    def object(self, shown: JsonObject) -> None:
+    def resource(self, shown: JsonObject) -> None:
         """Print one resource with all its fields."""
         show_object(shown, as_json=self.as_json)
+
+    def lines(self, shown: object, lines: Iterable[str]) -> None:
+        """Print a document as JSON, or its lines for people."""
+        if self.as_json:
+            show_json(shown)
+        else:
+            for line in lines:
+                say(line)
 
     def result(self, shown: JsonObject, sentence: str) -> None:
         """Print what was changed as JSON, or remark it in a sentence."""

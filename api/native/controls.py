@@ -4,13 +4,13 @@ from fastapi import APIRouter
 from pydantic import Field
 
 from api.answers import Json, whole
-from api.auth import Operator
+from api.auth import FOR_OPERATORS
 from api.requests import JsonBody, OfServices, StrictBody, documented, parse
 from schemas.control import Control, Kind, Subject
 from schemas.jsons import JsonObject
 from schemas.lanes import Lane
 
-router = APIRouter(prefix="/controls", tags=["operators"])
+router = APIRouter(prefix="/controls", tags=["operators"], dependencies=FOR_OPERATORS)
 
 MOST_CHARACTERS = 256
 """Longer than any id, tenant name or model name of a job."""
@@ -35,41 +35,36 @@ class Move(Named):
 
 
 @router.get("")
-async def list_controls(operator: Operator, services: OfServices) -> Json:
+async def list_controls(services: OfServices) -> Json:
     """List what is paused, and what is being moved or cancelled."""
-    _ = operator
     return whole([control_object(control) for control in await services.controls.all()])
 
 
 @router.post("/pause", openapi_extra=documented(Named))
-async def pause(operator: Operator, body: JsonBody, services: OfServices) -> Json:
+async def pause(body: JsonBody, services: OfServices) -> Json:
     """Let nothing more of it start; calls under way go on. Safe to call twice."""
-    _ = operator
     begun = await services.controls.pause(parse(Named, body).subject)
     return Json(control_object(begun.control) | {"jobs": begun.jobs})
 
 
 @router.post("/resume", openapi_extra=documented(Named))
-async def resume(operator: Operator, body: JsonBody, services: OfServices) -> Json:
+async def resume(body: JsonBody, services: OfServices) -> Json:
     """Let it start again."""
-    _ = operator
     resumed = await services.controls.resume(parse(Named, body).subject)
     return Json(control_object(resumed) | {"verb": "resume"})
 
 
 @router.post("/move", openapi_extra=documented(Move))
-async def move(operator: Operator, body: JsonBody, services: OfServices) -> Json:
+async def move(body: JsonBody, services: OfServices) -> Json:
     """Put what waits of it into another lane; `jobs` of them are there already, the others follow."""
-    _ = operator
     wanted = parse(Move, body)
     begun = await services.controls.move(wanted.subject, wanted.lane)
     return Json(control_object(begun.control) | {"jobs": begun.jobs})
 
 
 @router.post("/cancel", openapi_extra=documented(Named))
-async def cancel(operator: Operator, body: JsonBody, services: OfServices) -> Json:
+async def cancel(body: JsonBody, services: OfServices) -> Json:
     """Rest what waits of it as cancelled; `jobs` of them are already, the others follow and none of them starts."""
-    _ = operator
     begun = await services.controls.cancel(parse(Named, body).subject)
     return Json(control_object(begun.control) | {"jobs": begun.jobs})
 

@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from pydantic import AwareDatetime, Field
 
 from api.answers import Json, checked_id, known, whole
-from api.auth import Operator
+from api.auth import FOR_OPERATORS
 from api.native.shapes import key_object
 from api.requests import (
     IdempotencyKey,
@@ -23,7 +23,7 @@ from schemas.ids import DEFAULT_TENANT, ID, AttemptId, KeyId, TenantId
 from schemas.money import usd_text
 from tasks.requests.new_ids import new_key_id, new_key_secret
 
-router = APIRouter(tags=["operators"])
+router = APIRouter(tags=["operators"], dependencies=FOR_OPERATORS)
 
 
 MOST_CHARACTERS = 256
@@ -79,23 +79,20 @@ class NewAdjustment(StrictBody):
 
 
 @router.get("/budgets")
-async def list_budgets(operator: Operator, services: OfServices) -> Json:
+async def list_budgets(services: OfServices) -> Json:
     """List budgets with what is settled and reserved in the window that runs now."""
-    _ = operator
     return whole(await services.watch.budgets())
 
 
 @router.post("/budgets", openapi_extra=documented(NewBudget))
-async def set_budget(operator: Operator, body: JsonBody, services: OfServices) -> Json:
+async def set_budget(body: JsonBody, services: OfServices) -> Json:
     """Change one budget; it is in force within seconds, and stands until the file says something new of it."""
-    _ = operator
     return Json(await services.budget_admin.set_budget(parse(NewBudget, body).model_dump(exclude_none=True)))
 
 
 @router.post("/budgets/reprice", openapi_extra=documented(NewRepricing))
-async def reprice(operator: Operator, body: JsonBody, services: OfServices) -> Json:
+async def reprice(body: JsonBody, services: OfServices) -> Json:
     """Price a round of history as of its moments, and book what differs. Safe to call twice."""
-    _ = operator
     wanted = parse(NewRepricing, body)
     done = await services.repricing.round(
         since=wanted.since, model=wanted.model, after=wanted.after, dry_run=wanted.dry_run
@@ -113,11 +110,8 @@ async def reprice(operator: Operator, body: JsonBody, services: OfServices) -> J
 
 
 @router.post("/budgets/adjust", openapi_extra=documented(NewAdjustment))
-async def adjust_charge(
-    operator: Operator, body: JsonBody, services: OfServices, *, idempotency_key: IdempotencyKey = None
-) -> Json:
+async def adjust_charge(body: JsonBody, services: OfServices, *, idempotency_key: IdempotencyKey = None) -> Json:
     """Book what an invoice says beyond the ledger, in the budget windows of the call. Needs an idempotency key."""
-    _ = operator
     wanted = parse(NewAdjustment, body)
     key = checked_key(idempotency_key)
     if key is None:
@@ -129,8 +123,7 @@ async def adjust_charge(
 
 
 @router.get("/budgets/report")
-async def report_spending(  # noqa: PLR0917 - FastAPI reads the query from the signature
-    operator: Operator,
+async def report_spending(
     services: OfServices,
     by: str = "tenant",
     days: int = 30,
@@ -138,29 +131,25 @@ async def report_spending(  # noqa: PLR0917 - FastAPI reads the query from the s
     tenant: str = "",
 ) -> Json:
     """What the last days have cost, by keys with commas between them, and what of it bought nothing."""
-    _ = operator
     tenant_id = TenantId(tenant) if tenant else None
     return whole(await services.budget_admin.report(by.split(","), days=days, zone=timezone, tenant_id=tenant_id))
 
 
 @router.get("/limits")
-async def list_limits(operator: Operator, services: OfServices) -> Json:
+async def list_limits(services: OfServices) -> Json:
     """List the providers' limits: configured, learned, effective, used; who waits by lane, and why nothing is sent."""
-    _ = operator
     return whole(await services.watch.limits())
 
 
 @router.post("/limits/open", openapi_extra=documented(StoppedAccount))
-async def open_account(operator: Operator, body: JsonBody, services: OfServices) -> Json:
+async def open_account(body: JsonBody, services: OfServices) -> Json:
     """Open an account that its provider's word has stopped; jobs that wait for it wake early. Safe to call twice."""
-    _ = operator
     return Json(await services.accounts.open(parse(StoppedAccount, body).account))
 
 
 @router.post("/keys", openapi_extra=documented(NewKey))
-async def create_key(operator: Operator, body: JsonBody, services: OfServices) -> Json:
+async def create_key(body: JsonBody, services: OfServices) -> Json:
     """Create a key; this answer is the only one that ever shows its secret."""
-    _ = operator
     wanted = parse(NewKey, body)
     secret = new_key_secret()
     key = await services.keys.create(new_key_id(), secret, TenantId(wanted.tenant_id), sorted(set(wanted.scopes)))
@@ -168,16 +157,14 @@ async def create_key(operator: Operator, body: JsonBody, services: OfServices) -
 
 
 @router.get("/keys")
-async def list_keys(operator: Operator, services: OfServices) -> Json:
+async def list_keys(services: OfServices) -> Json:
     """List keys, revoked ones too, without their secrets."""
-    _ = operator
     return whole([key_object(key) for key in await services.keys.all()])
 
 
 @router.delete("/keys/{key_id}")
-async def revoke_key(key_id: str, operator: Operator, services: OfServices, authenticator: OfAuthenticator) -> Json:
+async def revoke_key(key_id: str, services: OfServices, authenticator: OfAuthenticator) -> Json:
     """Let a key in no more: here at once, elsewhere within a second."""
-    _ = operator
     revoked = await services.keys.revoke(KeyId(checked_id(key_id, "key")))
     known(revoked or None, "key in force", key_id)
     authenticator.forget()

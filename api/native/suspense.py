@@ -3,14 +3,14 @@
 from fastapi import APIRouter
 
 from api.answers import Json, checked_id, page
-from api.auth import Operator
+from api.auth import FOR_OPERATORS
 from api.native.jobs import USUAL_ROWS, Limit
 from api.requests import JsonBody, OfServices, StrictBody, documented, parse
 from schemas.errors import InvalidRequest
 from schemas.ids import AttemptId
 from schemas.jsons import JsonObject
 
-router = APIRouter(prefix="/budgets/suspense", tags=["operators"])
+router = APIRouter(prefix="/budgets/suspense", tags=["operators"], dependencies=FOR_OPERATORS)
 
 
 class Word(StrictBody):
@@ -21,19 +21,15 @@ class Word(StrictBody):
 
 
 @router.get("")
-async def list_suspense(
-    operator: Operator, services: OfServices, *, after: str | None = None, limit: Limit = USUAL_ROWS
-) -> Json:
+async def list_suspense(services: OfServices, *, after: str | None = None, limit: Limit = USUAL_ROWS) -> Json:
     """List what lies in suspense, the oldest first, with who will resolve it and when."""
-    _ = operator
     cursor = None if after is None else AttemptId(checked_id(after, "attempt"))
     return page(await services.suspense.oldest(after=cursor, most=limit + 1), limit, _as_it_is)
 
 
 @router.post("/{attempt_id}", openapi_extra=documented(Word))
-async def resolve_suspense(attempt_id: str, operator: Operator, body: JsonBody, services: OfServices) -> Json:
+async def resolve_suspense(attempt_id: str, body: JsonBody, services: OfServices) -> Json:
     """Say what a call was billed: booked in the ledger as an operator's word. Safe to call twice."""
-    _ = operator
     word = parse(Word, body)
     if (word.billed_usd is None) != word.released:
         raise InvalidRequest("Say either billed_usd or released.", param="billed_usd")

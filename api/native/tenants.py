@@ -3,25 +3,23 @@
 from fastapi import APIRouter
 
 from api.answers import Json, checked_id, whole
-from api.auth import Operator
+from api.auth import FOR_OPERATORS
 from api.requests import JsonBody, OfServices
 from config.tenants import EVERY_TENANT
 
-router = APIRouter(prefix="/tenants", tags=["operators"])
+router = APIRouter(prefix="/tenants", tags=["operators"], dependencies=FOR_OPERATORS)
 
 LIMITS_BODY = {"requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}}
 
 
 @router.get("")
-async def list_tenants(operator: Operator, services: OfServices) -> Json:
+async def list_tenants(services: OfServices) -> Json:
     """List tenants with their limits and what they use of them."""
-    _ = operator
     return whole(await services.tenants.all())
 
 
 @router.post("/{name}", openapi_extra=LIMITS_BODY)
-async def set_tenant_limits(name: str, operator: Operator, body: JsonBody, services: OfServices) -> Json:
+async def set_tenant_limits(name: str, body: JsonBody, services: OfServices) -> Json:
     """Replace the limits of a tenant, of all without a table of their own under `*`; in force within seconds."""
-    _ = operator
     named = name if name == EVERY_TENANT else checked_id(name, "tenant")
     return Json(await services.tenants.set_share(named, body))

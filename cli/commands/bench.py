@@ -9,7 +9,7 @@ import typer
 
 from cli.command_group import CommandGroup
 from cli.options import Output, environment
-from cli.output import remark, say, show_json
+from cli.output import remark
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -52,11 +52,8 @@ def overhead(
     remark("three parts, each under way for some tens of seconds …")
     with tempfile.TemporaryDirectory(prefix="penstock-bench-") as home:
         result = measure(Path(home), environment(ctx), jobs=jobs, in_flight=in_flight, processes=processes)
-    if output.as_json:
-        show_json(asdict(result) | {"cpu_ratio": result.cpu_ratio, "throughput_ratio": result.throughput_ratio})
-        return
-    for line in lines_of(result):
-        say(line)
+    ratios = {"cpu_ratio": result.cpu_ratio, "throughput_ratio": result.throughput_ratio}
+    output.lines(asdict(result) | ratios, lines_of(result))
 
 
 @app.command("quota")
@@ -117,11 +114,7 @@ def waiting(
 def _told(
     output: Output, result: "Backlog | Waiting", lines: "Iterable[str]", missed: "Mapping[str, Sequence[str]]"
 ) -> None:
-    if output.as_json:
-        show_json(asdict(result) | {"missed": missed})
-    else:
-        for line in lines:
-            say(line)
+    output.lines(asdict(result) | {"missed": missed}, lines)
     if any(missed.values()):
         raise typer.Exit(NOT_KEPT)
 
@@ -140,10 +133,6 @@ def _gate_rows(
         ):
             rows.append((case, result))
             remark(f"{case.name}: used {result.utilisation:.3f}, refused {result.refused:.2%}")
-    if output.as_json:
-        show_json(as_rows(rows))
-    else:
-        for line in lines_of(rows):
-            say(line)
+    output.lines(as_rows(rows), lines_of(rows))
     if any(misses(case, result) for case, result in rows):
         raise typer.Exit(NOT_KEPT)

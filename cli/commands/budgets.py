@@ -121,7 +121,7 @@ def reprice(
         adjusted = NanoUsd(adjusted + nano_from_usd(done["adjusted_usd"]))
         after = done["after"]
     told: JsonObject = {**counts, "adjusted_usd": usd_text(adjusted), "dry_run": dry_run}
-    output.object(told)
+    output.resource(told)
 
 
 @app.command("adjust")

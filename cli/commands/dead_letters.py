@@ -46,7 +46,7 @@ def group_dead_letters(which: GroupFilter, server: Server, output: Output) -> No
 @app.command("show")
 def show_dead_letter(server: Server, output: Output, *, job_id: str) -> None:
     """Show one dead letter with its whole story: every attempt, reply, complaint and cost."""
-    output.object(server.client().get("dead-letters", job_id))
+    output.resource(server.client().get("dead-letters", job_id))
 
 
 @app.command("replay")
@@ -71,13 +71,13 @@ def replay_dead_letters(
     api = server.operator()
     begun = api.post("replays", body=body, headers={"idempotency-key": key} if key else None)
     if rollout.dry_run:
-        output.object(begun)
+        output.resource(begun)
         return
     if not output.as_json:
         say(str(begun["id"]))
     ended = begun if no_wait else follow(api, begun)
     if output.as_json:
-        output.object(ended)
+        output.resource(ended)
 
 
 @app.command("discard")

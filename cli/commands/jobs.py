@@ -32,7 +32,7 @@ def list_jobs(
 @app.command("show")
 def show_job(server: Server, output: Output, *, job_id: str) -> None:
     """Show one job with all that is known of it."""
-    output.object(server.client().get("jobs", job_id))
+    output.resource(server.client().get("jobs", job_id))
 
 
 @app.command("cancel")

@@ -8,7 +8,7 @@ import typer
 
 from cli.client.http import ApiClient
 from cli.options import Output, Server
-from cli.output import dollars, say, show_json
+from cli.output import dollars
 from schemas.jsons import JsonObject
 from schemas.money import nano_from_usd
 
@@ -21,11 +21,7 @@ def quote(
 ) -> None:
     """Say what a batch file may cost and how long it takes; nothing is sent to a provider."""
     found = quote_file(server.client(), file)
-    if output.as_json:
-        show_json(found)
-        return
-    for line in sentences(found):
-        say(line)
+    output.lines(found, sentences(found))
 
 
 def quote_file(api: ApiClient, file: Path) -> JsonObject:

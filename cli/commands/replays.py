@@ -18,7 +18,7 @@ def list_replays(server: Server, output: Output, *, limit: Limit = DEFAULT_LIMIT
 @app.command("show")
 def show_replay(server: Server, output: Output, *, replay_id: str) -> None:
     """Show how far a replay is, and what became of its jobs."""
-    output.object(server.client().get("replays", replay_id))
+    output.resource(server.client().get("replays", replay_id))
 
 
 @app.command("cancel")

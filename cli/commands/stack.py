@@ -89,11 +89,7 @@ def check(ctx: typer.Context, output: Output) -> None:
         "descriptors": f"{limit} allowed, {needed} needed by web",
         "provider": "real" if env.get("OPENAI_API_KEY") or env.get("OPENAI_BASE_URL") else "simulator",
     }
-    if output.as_json:
-        show_json(findings)
-        return
-    for name, value in findings.items():
-        say(f"ok  {name}: {value}")
+    output.lines(findings, (f"ok  {name}: {value}" for name, value in findings.items()))
 
 
 def _row(process: stack_status.ProcessStatus) -> JsonObject:

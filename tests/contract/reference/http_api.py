@@ -24,11 +24,11 @@ from tests.contract.reference.markdown import code, codes, heading, items, page,
 BODY_SCHEMA = source.ROOT / "docs" / "contract" / "completions.body.schema.json"
 HEADER = "x-penstock-"
 KEYS: tuple[tuple[Any, str], ...] = (
-    (api.auth.Operator, "operator"),
-    (api.auth.Scraper, "scrape or operator"),
-    (api.auth.AnyCaller, "any"),
+    (api.auth.FOR_OPERATORS[0], "operator"),
+    (get_args(api.auth.Scraper)[1], "scrape or operator"),
+    (get_args(api.auth.AnyCaller)[1], "any"),
 )
-"""The parameters by which routes ask for a key, the narrower ones first."""
+"""The dependencies by which routes ask for a key, the narrower ones first."""
 
 
 def http_page() -> str:
@@ -86,7 +86,7 @@ def _name(route: APIRoute) -> str:
 def _key(route: APIRoute) -> str:
     """The key that a route asks for, told from its dependencies."""
     calls = set(_dependencies(route.dependant))
-    return next((name for parameter, name in KEYS if get_args(parameter)[1].dependency in calls), "none")
+    return next((name for asked, name in KEYS if asked.dependency in calls), "none")
 
 
 def _dependencies(dependant: Dependant) -> Iterator[Any]:
