@@ -1,7 +1,7 @@
-"""Maps every error to its HTTP status and to OpenAI's error object with all four keys.
+"""Maps errors to HTTP statuses and OpenAI's error object.
 
-No other module knows statuses. SDKs retry 408, 409, 429 and 5xx by themselves, so a response carries `x-should-retry:
-false` where a retry would change nothing or be paid twice. No response shows a traceback or an address.
+SDKs retry 408, 409, 429 and 5xx, so `x-should-retry: false` marks responses whose retry would be useless or paid twice.
+No response shows a traceback or an address.
 """
 
 from collections.abc import Mapping
@@ -39,15 +39,15 @@ from schemas.reply import TroubleKind
 from schemas.states import JobState
 
 CLIENT_GONE = 499
-"""The client has left, so this status is only seen in metrics."""
+"""Seen only in metrics, because the client has left."""
 STORE_AWAY_SECONDS = 5
 LIMIT_SECONDS = 2
 STILL_RUNNING_SECONDS = 1
 BUSY_SECONDS = 2
-"""Short requests end within it, which frees their connections and memory."""
+"""Short requests end within it, which frees connections and memory."""
 FAILURES_SECONDS = 1
 QUOTA_SECONDS = 5
-"""Longer than for calls, because jobs and batches end slower. Counts are cached for a second."""
+"""Jobs and batches end slower than calls."""
 
 REQUEST, QUOTA, LIMIT = "invalid_request_error", "insufficient_quota", "rate_limit_error"
 SERVER, OVERLOADED, OUTPUT = "server_error", "service_unavailable_error", "invalid_output_error"
@@ -86,7 +86,7 @@ class NotCompleted(PenstockError):  # noqa: N818 - reads as what became of the j
 
 
 def reply_of(rested: JobResult) -> JsonObject:
-    """Return the reply of a completed job. Raises NotCompleted for every other end."""
+    """Return the reply of a completed job. Raises NotCompleted for other states."""
     if rested.state is not JobState.COMPLETED or rested.reply is None:
         raise NotCompleted(rested)
     return rested.reply
@@ -94,7 +94,7 @@ def reply_of(rested: JobResult) -> JsonObject:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """How a family of errors is reported. `code` None: use the error's own code."""
+    """How a family of errors is reported. `code` None means the error's own code."""
 
     status: int
     type: str
@@ -135,7 +135,7 @@ UNUSABLE = Kind(422, OUTPUT, retry=NEVER)
 UPSTREAM = Kind(502, SERVER, retry=NEVER)
 
 ACCOUNT_REFUSED = Kind(503, OVERLOADED, "provider_account_refused", retry=NEVER)
-"""The provider refuses our account's key or payment. The caller can neither fix it nor wait for it."""
+"""The provider refuses our key or payment, which the caller cannot fix."""
 
 BY_REASON: Mapping[str, Kind] = {
     DeadReason.INVALID_OUTPUT: UNUSABLE,
@@ -165,7 +165,7 @@ BY_REASON: Mapping[str, Kind] = {
     RefusalReason.STALE_WINDOW: Kind(503, OVERLOADED, retry_after_seconds=STORE_AWAY_SECONDS),
     RefusalReason.NOT_READY: Kind(503, OVERLOADED, retry_after_seconds=STORE_AWAY_SECONDS),
 }
-"""Why a synchronous job ended without a reply. An ambiguous one may have been billed, so SDKs must not retry it."""
+"""Why a synchronous job has no reply. An ambiguous one may have been billed."""
 
 BY_STATE: Mapping[JobState, Kind] = {
     JobState.EXPIRED: Kind(504, SERVER, "deadline_exceeded", retry=NEVER),
@@ -187,11 +187,10 @@ BUG: JsonObject = {
         "code": "internal_error",
     }
 }
-"""The response to a bug: it reveals as little as possible."""
 
 
 def kind_of(error: PenstockError) -> Kind:
-    """Return how errors of this family are reported."""
+    """Return how this error is reported."""
     if isinstance(error, NotCompleted):
         return _kind_of_rest(error.rested)
     return next(kind for family, kind in BY_FAMILY if isinstance(error, family))
@@ -205,13 +204,13 @@ def error_object(error: PenstockError) -> JsonObject:
 
 
 def answer(error: PenstockError) -> Json:
-    """Return the complete error response."""
+    """Return the error response."""
     kind = kind_of(error)
     return Json(error_object(error), status_code=kind.status, headers=_headers(kind))
 
 
 def unready(checks: Mapping[str, str | None]) -> Json:
-    """Return a failed readiness probe's response. `checks` maps each check to its complaint, or None."""
+    """Return a failed readiness probe's response. `checks` maps a check to its complaint, or None."""
     wrong = " ".join(f"{name}: {complaint}" for name, complaint in checks.items() if complaint)
     told = _object(wrong, OVERLOADED, None, "not_ready")
     headers = {"retry-after": str(STORE_AWAY_SECONDS)}
@@ -219,7 +218,7 @@ def unready(checks: Mapping[str, str | None]) -> Json:
 
 
 def install(app: FastAPI) -> None:
-    """Make every error end in OpenAI's shape."""
+    """Register handlers that answer every error in OpenAI's shape."""
     app.add_exception_handler(PenstockError, _penstock_error)
     app.add_exception_handler(RequestValidationError, _wrong_parameter)
     app.add_exception_handler(HTTPException, _http_error)
@@ -251,7 +250,7 @@ async def _http_error(request: Request, error: Exception) -> Json:
 
 
 async def _bug(request: Request, _: Exception) -> Json:
-    """Answer a bug. The server logs its traceback afterwards."""
+    """Answer a bug; the server logs its traceback."""
     request_id = request.scope.get("state", {}).get("request_id", "")
     return Json(BUG, status_code=500, headers={"x-request-id": request_id, "x-should-retry": "false"})
 
@@ -265,7 +264,7 @@ def _kind_of_rest(rested: JobResult) -> Kind:
 
 
 def _told(error: PenstockError) -> str:
-    """Return the message; for Unavailable its class's docstring, because a store's text may contain an address."""
+    """Return the message, or Unavailable's docstring: a store's text may contain an address."""
     return (type(error).__doc__ or "") if isinstance(error, Unavailable) else error.message
 
 

@@ -1,7 +1,4 @@
-"""Parses a multipart form as a stream: fields small and whole, one file piece by piece.
-
-Holds at most one network read.
-"""
+"""Parses a multipart form as a stream. Holds at most one network read."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -66,8 +63,6 @@ def _boundary(content_type: str) -> bytes:
 
 
 class _Reader:
-    """Turns the parser's callbacks into parts."""
-
     def __init__(self, boundary: bytes) -> None:
         self._out: list[Part] = []
         self._count = 0
@@ -149,7 +144,7 @@ class _Reader:
 
 
 def _disposition(header: bytes) -> dict[str, str]:
-    """Return name and filename. Browsers and SDKs write UTF-8 unescaped or by RFC 2231; both are accepted."""
+    """Return name and filename, in plain UTF-8 or RFC 2231."""
     message = Message()
     message["content-disposition"] = header.decode("utf-8", "replace").replace("\r", " ").replace("\n", " ")
     found: dict[str, str] = {}

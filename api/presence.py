@@ -1,4 +1,4 @@
-"""Runs work while its client is connected; a disconnect cancels it and leaves no task behind."""
+"""Runs work while its client is connected."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -14,9 +14,9 @@ class ClientGone(Exception):  # noqa: N818 - reads as what happened
 
 
 async def while_present(receive: Receive, work: Coroutine[Any, Any, Answer]) -> Answer:
-    """Return the work's result. Cancels the work and raises ClientGone when the client disconnects first.
+    """Return the work's result. Raises ClientGone and cancels the work at a disconnect.
 
-    The body must have been read before: from then on `receive` only brings the disconnect.
+    The body must have been read, because `receive` takes any message.
     """
     working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_gone(receive))
     try:

@@ -1,4 +1,4 @@
-"""`/controls`: pause, resume, move and cancel a job, batch, tenant, model or lane. Needs the operator scope."""
+"""`/controls`: pause, resume, move and cancel jobs."""
 
 from fastapi import APIRouter
 from pydantic import Field
@@ -13,37 +13,37 @@ from schemas.lanes import Lane
 router = APIRouter(prefix="/controls", tags=["operators"])
 
 MOST_CHARACTERS = 256
-"""Longer than any id, tenant name or model name of a job."""
+"""Longer than any id, tenant or model name."""
 
 
 class Named(StrictBody):
-    """What is meant."""
+    """The subject of a control."""
 
     kind: Kind = Field(strict=False)
     name: str = Field(min_length=1, max_length=MOST_CHARACTERS)
 
     @property
     def subject(self) -> Subject:
-        """Return the subject of the control."""
+        """The same as a domain value."""
         return Subject(kind=self.kind, name=self.name)
 
 
 class Move(Named):
-    """What is meant, and where it goes."""
+    """A subject and its new lane."""
 
     lane: Lane = Field(strict=False)
 
 
 @router.get("")
 async def list_controls(operator: Operator, services: OfServices) -> Json:
-    """List what is paused, and what is being moved or cancelled."""
+    """List pauses, and moves and cancellations in progress."""
     _ = operator
     return whole([control_object(control) for control in await services.controls.all()])
 
 
 @router.post("/pause", openapi_extra=documented(Named))
 async def pause(operator: Operator, body: JsonBody, services: OfServices) -> Json:
-    """Let nothing more of it start; calls under way go on. Safe to call twice."""
+    """Pause a job, batch, tenant, model or lane; running calls continue. Safe to call twice."""
     _ = operator
     begun = await services.controls.pause(parse(Named, body).subject)
     return Json(control_object(begun.control) | {"jobs": begun.jobs})
@@ -51,7 +51,7 @@ async def pause(operator: Operator, body: JsonBody, services: OfServices) -> Jso
 
 @router.post("/resume", openapi_extra=documented(Named))
 async def resume(operator: Operator, body: JsonBody, services: OfServices) -> Json:
-    """Let it start again."""
+    """Resume it."""
     _ = operator
     resumed = await services.controls.resume(parse(Named, body).subject)
     return Json(control_object(resumed) | {"verb": "resume"})
@@ -59,7 +59,7 @@ async def resume(operator: Operator, body: JsonBody, services: OfServices) -> Js
 
 @router.post("/move", openapi_extra=documented(Move))
 async def move(operator: Operator, body: JsonBody, services: OfServices) -> Json:
-    """Put what waits of it into another lane; `jobs` of them are there already, the others follow."""
+    """Move waiting jobs to another lane. `jobs` have moved already, the others follow."""
     _ = operator
     wanted = parse(Move, body)
     begun = await services.controls.move(wanted.subject, wanted.lane)
@@ -68,14 +68,14 @@ async def move(operator: Operator, body: JsonBody, services: OfServices) -> Json
 
 @router.post("/cancel", openapi_extra=documented(Named))
 async def cancel(operator: Operator, body: JsonBody, services: OfServices) -> Json:
-    """Rest what waits of it as cancelled; `jobs` of them are already, the others follow and none of them starts."""
+    """Cancel waiting jobs. `jobs` are cancelled already, the others follow and none of them starts."""
     _ = operator
     begun = await services.controls.cancel(parse(Named, body).subject)
     return Json(control_object(begun.control) | {"jobs": begun.jobs})
 
 
 def control_object(control: Control) -> JsonObject:
-    """Return a control as a listing shows it."""
+    """Return a control for a listing."""
     return {
         "id": f"{control.verb}/{control.subject.kind}/{control.subject.name}",
         "object": "control",

@@ -1,4 +1,4 @@
-"""`/dead-letters`: jobs that failed for good, and their replay. Operators reach all tenants."""
+"""`/dead-letters`: jobs that failed for good. Operators reach all tenants."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -36,17 +36,17 @@ router = APIRouter(prefix="/dead-letters", tags=["dead letters"])
 
 JSON_LINES = "application/x-ndjson"
 MAX_LINE_BYTES = MAX_LETTER_BYTES + 1_000_000
-"""A line of an export or an import: the content of a letter, and the fields around it."""
+"""A letter's content and its other fields."""
 
 MAX_LINE_NODES = 5 * MAX_NODES
-"""JSON values of such a line; parsed, they take some 50 MB."""
+"""JSON values of a line; parsed, they take some 50 MB."""
 
 
 UNWRITABLE = "This letter cannot be written as JSON; an operator finds why in the log under its id."
 
 
 class SmallReplay(Chosen):
-    """What goes back to work at once, and under which new terms. `body` replaces the request of each."""
+    """Dead letters to replay at once. `body` replaces each request."""
 
     body: JsonObject | None = None
     max_cost_usd: str | int | float | None = None
@@ -57,14 +57,14 @@ class SmallReplay(Chosen):
 async def list_dead_letters(
     which: MeantByQuery, services: OfServices, *, after: str | None = None, limit: Limit = USUAL_ROWS
 ) -> Json:
-    """List dead letters, the latest first."""
+    """List dead letters, newest first."""
     cursor = None if after is None else JobId(checked_id(after, "dead letter"))
     return page(await services.dead_letters.newest(which, after=cursor, most=limit + 1), limit, dead_letter_object)
 
 
 @router.get("/groups")
 async def group_dead_letters(which: MeantByQuery, services: OfServices) -> Json:
-    """Count dead letters by their cause, the most frequent first."""
+    """Count dead letters by cause, the most frequent first."""
     return whole([group_object(group) for group in await services.dead_letters.groups(which)])
 
 
@@ -72,7 +72,7 @@ async def group_dead_letters(which: MeantByQuery, services: OfServices) -> Json:
 async def export_dead_letters(
     which: MeantByQuery, services: OfServices, privacy: OfPrivacy, memory: OfMemory
 ) -> StreamingResponse:
-    """Stream dead letters as JSON lines, each with its request and all its attempts, the latest first."""
+    """Stream dead letters with requests and attempts as JSON lines, newest first."""
     memory.take_buffers(EXPORT_BYTES)
     return StreamingResponse(_lines(services, which, content=privacy.store_content), media_type=JSON_LINES)
 
@@ -86,9 +86,9 @@ async def import_dead_letters(
     dry_run: bool = False,
     first_line: Annotated[int, Query(ge=1)] = 1,
 ) -> Json:
-    """Take the lines of an export in, or none where one is wrong; lines are numbered from `first_line`.
+    """Import the lines of an export, or none if any is invalid.
 
-    A dry run only checks them. A letter that is here already is left as it is, so they may be sent again.
+    Lines are numbered from `first_line`. A dry run only checks them. Known letters are skipped.
     """
     reader = Reader(
         tenant_id=caller.tenant_scope,
@@ -109,7 +109,7 @@ async def import_dead_letters(
 
 @router.get("/{job_id}")
 async def show_dead_letter(job_id: str, caller: AnyCaller, services: OfServices, privacy: OfPrivacy) -> Json:
-    """Tell the whole story: every attempt, request, reply, complaint and cost."""
+    """Show a dead letter with its attempts, requests, replies, complaints and costs."""
     wanted = DeadLetters(tenant_id=caller.tenant_scope, ids=(JobId(checked_id(job_id, "dead letter")),))
     found = await services.dead_letters.newest(wanted, most=1)
     letter = known(found[0] if found else None, "dead letter", job_id)
@@ -121,7 +121,7 @@ async def show_dead_letter(job_id: str, caller: AnyCaller, services: OfServices,
 
 @router.post("/replay", openapi_extra=documented(SmallReplay))
 async def replay_dead_letters(caller: AnyCaller, body: JsonBody, services: OfServices) -> Json:
-    """Give dead letters back to their lanes at once, with a new count of tries and a new deadline."""
+    """Return dead letters to their lanes at once, with new tries and a new deadline."""
     wanted = parse(SmallReplay, body)
     changes = Changes(deadline_seconds=wanted.deadline_seconds, body=wanted.body, max_cost_usd=wanted.max_cost_usd)
     new = NewReplay(
@@ -137,7 +137,7 @@ async def replay_dead_letters(caller: AnyCaller, body: JsonBody, services: OfSer
 
 @router.post("/discard", openapi_extra=documented(Chosen))
 async def discard_dead_letters(caller: AnyCaller, body: JsonBody, services: OfServices) -> Json:
-    """Put dead letters aside: they stay dead, and are no longer listed nor replayed."""
+    """Discard dead letters: they stay dead, and are neither listed nor replayed."""
     wanted = parse(Chosen, body)
     return _moved("discarded", await services.replay.discard(meant(caller, wanted)), wanted)
 
@@ -156,7 +156,7 @@ async def _lines(services: WebServices, which: DeadLetters, *, content: bool) ->
 
 
 def _line(letter: WholeLetter, *, content: bool) -> bytes:
-    """Return one line of an export, as an import takes it. An unwritable letter yields a line that says so."""
+    """Return one line of an export; an unwritable letter yields a notice."""
     try:
         line = _written(letter, content=content)
         if len(line) <= MAX_LINE_BYTES and fits(line, MAX_LINE_NODES):
@@ -173,7 +173,7 @@ def _written(letter: WholeLetter, *, content: bool) -> bytes:
 
 
 async def _split(parts: AsyncIterator[bytes], first_line: int) -> AsyncIterator[bytes]:
-    """Yield the lines of a stream. Raises InvalidRequest with the number of a line longer than any letter."""
+    """Yield lines. Raises InvalidRequest with the number of a line that is too long."""
     rest, number = bytearray(), first_line
     async for part in parts:
         *lines, last = part.split(b"\n")

@@ -1,4 +1,4 @@
-"""`/jobs`: submit a job for later, read jobs, cancel one."""
+"""`/jobs`: submit, read and cancel jobs."""
 
 from typing import Annotated
 
@@ -26,7 +26,7 @@ Limit = Annotated[int, Query(ge=1, le=MOST_ROWS)]
 async def submit_job(
     caller: AnyCaller, body: JsonBody, services: OfServices, *, idempotency_key: IdempotencyKey = None
 ) -> Json:
-    """Hand in a chat completion for later. Safe to call twice under one idempotency key."""
+    """Submit a chat completion to run later. Safe to call twice under one idempotency key."""
     job = new_job(body, caller, services, lane=Lane.NORMAL, idempotency_key=idempotency_key)
     accepted = await services.intake.submit(job)
     return Json(
@@ -75,13 +75,13 @@ async def summarise_batch(batch_id: str, caller: AnyCaller, services: OfServices
 
 @router.get("/{job_id}")
 async def show_job(job_id: str, caller: AnyCaller, services: OfServices, privacy: OfPrivacy) -> Json:
-    """Tell all that is known of a job."""
+    """Show a job with its attempts."""
     return Json(story_object(await _found(job_id, caller, services.reads), content=privacy.store_content))
 
 
 @router.post("/{job_id}/cancel")
 async def cancel_job(job_id: str, caller: AnyCaller, services: OfServices) -> Json:
-    """Cancel a job that is not at rest; what it cost stays booked. Safe to call twice."""
+    """Cancel a job that is not terminal; its cost stays booked. Safe to call twice."""
     cancelled = await services.intake.cancel(JobId(checked_id(job_id, "job")), caller.tenant_id)
     story = await _found(job_id, caller, services.reads)
     if not cancelled and story.job.state is not JobState.CANCELLED:

@@ -1,4 +1,4 @@
-"""`/quote`: estimates cost and duration of a request or a batch file before anything is sent."""
+"""`/quote`: estimates cost and duration before anything is sent."""
 
 from fastapi import APIRouter
 
@@ -14,7 +14,7 @@ router = APIRouter(tags=["quotes"])
 
 
 class QuotedFile(StrictBody):
-    """A batch file that was uploaded."""
+    """An uploaded batch file."""
 
     input_file_id: str
 
@@ -28,7 +28,7 @@ QUOTE_BODY: JsonObject = {
 
 @router.post("/quote", openapi_extra=QUOTE_BODY)
 async def quote(caller: AnyCaller, body: JsonBody, services: OfServices) -> Json:
-    """Quote an uploaded batch file (`input_file_id`), or the chat completion that the body is."""
+    """Quote an uploaded batch file (`input_file_id`) or a chat completion."""
     if "input_file_id" not in body:
         job = new_job(body, caller, services, lane=Lane.NORMAL, idempotency_key=None)
         quoted = quote_object(await services.quotes.request(job))

@@ -1,4 +1,4 @@
-"""`/replays`: replays of dead letters, with dry run, progress, pacing and stop."""
+"""`/replays`: replays of dead letters, with dry run, pacing and canaries."""
 
 from datetime import UTC, datetime
 
@@ -26,7 +26,7 @@ MOST_PER_SECOND = 100_000
 
 
 class WantedReplay(Chosen):
-    """Which dead letters, what is changed, and how carefully. A dry run moves nothing and tells the price."""
+    """Dead letters to replay, changes and pace. A dry run returns the price only."""
 
     patch: Changes = Field(default_factory=Changes)
     canary: int = Field(default=0, ge=0, le=MOST_CANARIES)
@@ -39,7 +39,7 @@ class WantedReplay(Chosen):
 async def start_replay(
     caller: AnyCaller, body: JsonBody, services: OfServices, *, idempotency_key: IdempotencyKey = None
 ) -> Json:
-    """Begin a replay; upkeep moves it. Safe to call twice under one idempotency key."""
+    """Start a replay, which upkeep carries out. Safe to call twice under one idempotency key."""
     wanted = parse(WantedReplay, body)
     new = _new(wanted, caller, services, idempotency_key)
     if wanted.dry_run:
@@ -60,14 +60,14 @@ async def list_replays(
 
 @router.get("/{replay_id}")
 async def show_replay(replay_id: str, caller: AnyCaller, services: OfServices) -> Json:
-    """Tell how far it is, and what became of its jobs."""
+    """Show a replay's progress and its jobs' outcomes."""
     found = await _found(replay_id, caller, services)
     return Json(replay_object(found) | outcomes_object(await services.replay.outcomes(found.id)))
 
 
 @router.post("/{replay_id}/cancel")
 async def cancel_replay(replay_id: str, caller: AnyCaller, services: OfServices) -> Json:
-    """Stop it: what was replayed goes on, the rest stays dead. Safe to call twice."""
+    """Stop a replay; jobs replayed already continue. Safe to call twice."""
     cancelled = await services.replay.cancel(ReplayId(checked_id(replay_id, "replay")), caller.tenant_scope)
     found = await _found(replay_id, caller, services)
     if not cancelled and found.state != "cancelled":
@@ -77,7 +77,7 @@ async def cancel_replay(replay_id: str, caller: AnyCaller, services: OfServices)
 
 @router.post("/{replay_id}/resume")
 async def resume_replay(replay_id: str, caller: AnyCaller, services: OfServices) -> Json:
-    """Go on with a replay that its canaries have stopped."""
+    """Resume a replay that its canaries stopped."""
     resumed = await services.replay.resume(ReplayId(checked_id(replay_id, "replay")), caller.tenant_scope)
     found = await _found(replay_id, caller, services)
     if not resumed and not found.state.under_way:

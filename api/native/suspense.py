@@ -1,4 +1,4 @@
-"""`/budgets/suspense`: unresolved charges, and their resolution by an operator. Needs the operator scope."""
+"""`/budgets/suspense`: unresolved charges, for operators."""
 
 from fastapi import APIRouter
 
@@ -14,7 +14,7 @@ router = APIRouter(prefix="/budgets/suspense", tags=["operators"])
 
 
 class Word(StrictBody):
-    """What the provider's invoice says: an amount that was billed, or that nothing was."""
+    """A billed amount, or `released` where nothing was billed."""
 
     billed_usd: str | int | float | None = None
     released: bool = False
@@ -24,7 +24,7 @@ class Word(StrictBody):
 async def list_suspense(
     operator: Operator, services: OfServices, *, after: str | None = None, limit: Limit = USUAL_ROWS
 ) -> Json:
-    """List what lies in suspense, the oldest first, with who will resolve it and when."""
+    """List unresolved charges, oldest first."""
     _ = operator
     cursor = None if after is None else AttemptId(checked_id(after, "attempt"))
     return page(await services.suspense.oldest(after=cursor, most=limit + 1), limit, _as_it_is)
@@ -32,7 +32,7 @@ async def list_suspense(
 
 @router.post("/{attempt_id}", openapi_extra=documented(Word))
 async def resolve_suspense(attempt_id: str, operator: Operator, body: JsonBody, services: OfServices) -> Json:
-    """Say what a call was billed: booked in the ledger as an operator's word. Safe to call twice."""
+    """Book a call's billed amount. Safe to call twice."""
     _ = operator
     word = parse(Word, body)
     if (word.billed_usd is None) != word.released:

@@ -1,4 +1,4 @@
-"""`/tenants`: each tenant's limits and current use. Needs the operator scope."""
+"""`/tenants`: limits and use, for operators."""
 
 from fastapi import APIRouter
 
@@ -14,14 +14,14 @@ LIMITS_BODY = {"requestBody": {"required": True, "content": {"application/json":
 
 @router.get("")
 async def list_tenants(operator: Operator, services: OfServices) -> Json:
-    """List tenants with their limits and what they use of them."""
+    """List tenants with their limits and use."""
     _ = operator
     return whole(await services.tenants.all())
 
 
 @router.post("/{name}", openapi_extra=LIMITS_BODY)
 async def set_tenant_limits(name: str, operator: Operator, body: JsonBody, services: OfServices) -> Json:
-    """Replace the limits of a tenant, of all without a table of their own under `*`; in force within seconds."""
+    """Replace a tenant's limits within seconds; `*` means tenants without their own table."""
     _ = operator
     named = name if name == EVERY_TENANT else checked_id(name, "tenant")
     return Json(await services.tenants.set_share(named, body))

@@ -1,4 +1,4 @@
-"""`/v1/batches`: creating a batch returns at once, because upkeep reads its file later."""
+"""`/v1/batches`: upkeep reads a new batch's file later."""
 
 from typing import Annotated, Any, Literal
 
@@ -25,14 +25,14 @@ FAILED = (JobState.DEAD, JobState.EXPIRED, JobState.CANCELLED)
 
 
 class ExpiresAfter(Body):
-    """When the result files end."""
+    """Lifetime of the result files."""
 
     anchor: Literal["created_at"]
     seconds: int = Field(ge=3_600, le=2_592_000)
 
 
 class NewBatch(Body):
-    """What a batch is made of. `lane` may also stand in the metadata."""
+    """A batch request. `lane` may also stand in the metadata."""
 
     input_file_id: str
     endpoint: str
@@ -78,13 +78,13 @@ async def list_batches(
 
 @router.get("/{batch_id}")
 async def retrieve_batch(batch_id: str, caller: AnyCaller, services: OfServices) -> Json:
-    """Tell of a batch."""
+    """Show a batch."""
     return Json(batch_object(await _found(batch_id, caller, services.batches)))
 
 
 @router.post("/{batch_id}/cancel")
 async def cancel_batch(batch_id: str, caller: AnyCaller, services: OfServices) -> Json:
-    """Stop a batch: what has not begun is cancelled, what runs may finish. Safe to call twice."""
+    """Stop a batch; running jobs may finish. Safe to call twice."""
     before = await _found(batch_id, caller, services.batches)
     stopped = await services.intake.cancel_batch(before.id, caller.tenant_id)
     after = await _found(batch_id, caller, services.batches)
@@ -95,7 +95,7 @@ async def cancel_batch(batch_id: str, caller: AnyCaller, services: OfServices) -
 
 @router.post("/{batch_id}/proceed")
 async def proceed_batch(batch_id: str, caller: AnyCaller, services: OfServices) -> Json:
-    """Let a batch go on that its canary holds. Safe to call twice."""
+    """Release a batch that its canary holds. Safe to call twice."""
     before = await _found(batch_id, caller, services.batches)
     released = await services.stop_losses.proceed(before.id, caller.tenant_id)
     after = await _found(batch_id, caller, services.batches)
@@ -105,7 +105,7 @@ async def proceed_batch(batch_id: str, caller: AnyCaller, services: OfServices) 
 
 
 def batch_object(batch: StoredBatch) -> JsonObject:
-    """Return a batch in OpenAI's shape. Times are whole Unix seconds."""
+    """Return a batch in OpenAI's shape."""
     told: JsonObject = {
         "id": batch.id,
         "object": "batch",

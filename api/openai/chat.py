@@ -1,7 +1,6 @@
-"""`/v1/chat/completions`: a synchronous completion, plain or streamed.
+"""`/v1/chat/completions`: synchronous completions, plain or streamed.
 
-Its job has the same states as any other and runs in this process. The status is never 202, which SDKs take for an empty
-completion. To get a completion later, post to `/jobs`.
+The job runs in this process. The status is never 202, which SDKs take for an empty completion.
 """
 
 import structlog
@@ -39,7 +38,7 @@ async def create_chat_completion(
     *,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
-    """Complete a chat and wait for it; `stream` sends it as server-sent events."""
+    """Complete a chat; `stream` sends server-sent events."""
     telling = telling_of(body)
     kept = body if telling is not None and telling.live else _without(body, STREAMING)
     job = new_job(
@@ -56,7 +55,7 @@ async def create_chat_completion(
 
 
 def telling_of(body: JsonObject) -> Telling | None:
-    """Return how the reply is streamed, or None where it is not. Raises InvalidRequest."""
+    """Return how to stream, or None. Raises InvalidRequest."""
     streamed, options = body.get("stream"), body.get("stream_options") or {}
     if not isinstance(streamed, bool | None):
         raise InvalidRequest("stream must be true or false.", param="stream")
@@ -67,7 +66,7 @@ def telling_of(body: JsonObject) -> Telling | None:
 
 
 def waiting_headers(rested: JobResult) -> dict[str, str]:
-    """Return headers about the wait, where the call waited."""
+    """Return headers about the wait for admission, if any."""
     if not rested.wait_ms:
         return {}
     told = {"x-penstock-wait-ms": str(rested.wait_ms), "x-penstock-lane": rested.lane.value}
@@ -93,7 +92,7 @@ def _streamed(job: NewJob, intake: Intake, telling: Telling) -> Response:
 
 
 async def _cancel(job: NewJob, intake: Intake) -> None:
-    """Cancel the job of a client that left; its cost stays booked. An unreachable store leaves it to rescue."""
+    """Cancel a disconnected client's job. Rescue ends it if the store is unreachable."""
     try:
         await intake.cancel(job.id, job.tenant_id)
     except Unavailable:

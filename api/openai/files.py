@@ -1,7 +1,7 @@
-"""`/v1/files`: uploads and downloads stream to and from the store; no file is ever whole in memory.
+"""`/v1/files`: uploads and downloads stream to and from the store.
 
-A form may name its purpose after the file (the Node SDK does). The file is then stored under the usual terms. It is
-copied within the store in the rare case that the later fields differ from them.
+A form may name its purpose after the file, as the Node SDK does. The file is then stored under default terms, and
+copied if the fields differ.
 """
 
 import re
@@ -62,7 +62,7 @@ FORM: JsonObject = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Terms:
-    """Purpose and lifetime under which a file is kept."""
+    """Purpose and lifetime of a file."""
 
     purpose: str
     life_seconds: int | None
@@ -99,7 +99,7 @@ async def list_files(
 
 @router.get("/{file_id}")
 async def retrieve_file(file_id: str, caller: AnyCaller, services: OfServices) -> Json:
-    """Tell of a file."""
+    """Show a file."""
     return Json(file_object(await _found(file_id, caller, services.files)))
 
 
@@ -120,7 +120,7 @@ async def file_content(file_id: str, caller: AnyCaller, services: OfServices, me
 
 @router.delete("/{file_id}")
 async def delete_file(file_id: str, caller: AnyCaller, services: OfServices) -> Json:
-    """Remove a file."""
+    """Delete a file."""
     wanted = FileId(checked_id(file_id, "file"))
     deleted = await services.files.delete(wanted, caller.tenant_id)
     known(deleted or None, "file", file_id)
@@ -128,7 +128,7 @@ async def delete_file(file_id: str, caller: AnyCaller, services: OfServices) -> 
 
 
 def file_object(stored: StoredFile) -> JsonObject:
-    """Return a file in OpenAI's shape. Its status is always processed."""
+    """Return a file in OpenAI's shape."""
     return {
         "id": stored.id,
         "object": "file",
@@ -145,7 +145,7 @@ def file_object(stored: StoredFile) -> JsonObject:
 async def receive_upload(
     parts: AsyncIterator[Part], services: WebServices, caller: Caller, *, most_bytes: int
 ) -> StoredFile:
-    """Store the file of a form under the terms of its fields, wherever in the form they are."""
+    """Store the file of a form, whose fields may stand before or after it."""
     files = services.files
     fields: dict[str, str] = {}
     stored, kept_under = None, USUAL

@@ -1,4 +1,4 @@
-"""`/v1/models`: the configured models and the aliases that stand for chains of them."""
+"""`/v1/models`: configured models and aliases."""
 
 from collections.abc import Mapping
 
@@ -32,7 +32,7 @@ ANNOUNCED_SHUTDOWNS: Mapping[str, str] = {
     **dict.fromkeys(("gpt-4o", "gpt-4o-mini", "gpt-4.1", "gpt-4.1-mini"), "2027-01-14"),
     **dict.fromkeys(("gpt-5.1", "gpt-5.4-nano"), "2027-04-01"),
 }
-"""Dates from the docstring of `openai.types.shared.chat_model` (3.54.0). They are shown and change nothing."""
+"""Copied from the docstring of `openai.types.shared.chat_model` (3.54.0), for information only."""
 
 
 @router.get("")
@@ -44,17 +44,14 @@ async def list_models(request: Request, caller: AnyCaller) -> Json:
 
 @router.get("/{model:path}")
 async def retrieve_model(model: str, request: Request, caller: AnyCaller) -> Json:
-    """Tell of a model or an alias."""
+    """Show a model or an alias."""
     _ = caller
     told = model_objects(request.app.state.catalogue, request.app.state.started_at)
     return Json(known(next((one for one in told if one["id"] == model), None), "model", model))
 
 
 def model_objects(catalogue: Catalogue, created: int) -> list[JsonObject]:
-    """Return all models and aliases.
-
-    An alias ends with the last model of its chain, and its end is shown only when all models of the chain have one.
-    """
+    """Return all models and aliases. An alias ends with the last model of its chain, once all of them have an end."""
     models = [
         _object(name, table.provider, ANNOUNCED_SHUTDOWNS.get(name), created)
         for name, table in catalogue.models.items()
