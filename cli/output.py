@@ -1,6 +1,6 @@
-"""What a command prints: tables for people, tab-separated lines for pipes, JSON when asked. No colours in a pipe.
+"""Prints tables for people, tab-separated lines for pipes, or JSON.
 
-Results go to stdout, remarks to stderr, so that `$(penstock submit FILE)` is a batch id and nothing else.
+Only results go to stdout, so that `$(penstock submit FILE)` is a batch id.
 """
 
 import json
@@ -15,7 +15,7 @@ from schemas.money import NanoUsd, usd_text
 
 
 def show_rows(rows: Iterable[JsonObject], columns: Sequence[str], *, as_json: bool) -> None:
-    """Print a listing. JSON has every field; a table has the named columns that any row knows."""
+    """Print a listing. Tables omit columns that no row has."""
     listed = list(rows)
     if as_json:
         show_json(listed)
@@ -35,7 +35,7 @@ def show_rows(rows: Iterable[JsonObject], columns: Sequence[str], *, as_json: bo
 
 
 def show_object(shown: JsonObject, *, as_json: bool) -> None:
-    """Print one resource: as JSON, or a line per field with nested values indented below."""
+    """Print one resource, as JSON or one line per field."""
     if as_json:
         show_json(shown)
         return
@@ -54,7 +54,7 @@ def show_json(value: object) -> None:
 
 
 def cell(value: object) -> str:
-    """One value as a word on one line."""
+    """Format one value on one line."""
     match value:
         case None:
             return "-"
@@ -67,7 +67,7 @@ def cell(value: object) -> str:
 
 
 def dollars(amount_nano_usd: int) -> str:
-    """Dollars with four places for people; the JSON has all nine."""
+    """Format dollars with four decimal places."""
     return usd_text(NanoUsd(amount_nano_usd))[:-5]
 
 
@@ -77,7 +77,7 @@ def say(line: str) -> None:
 
 
 def remark(line: str) -> None:
-    """Print a remark for people, apart from the results."""
+    """Print a remark to stderr."""
     print(line, file=sys.stderr, flush=True)  # noqa: T201 - the same
 
 

@@ -1,4 +1,4 @@
-"""Follows a replay until it ends, in plain lines on stderr. Interrupting it does not stop the replay."""
+"""Follows a replay and prints its progress to stderr."""
 
 import time
 from collections.abc import Callable
@@ -14,7 +14,7 @@ LINE_SECONDS = 2.0
 
 
 def follow(api: ApiClient, begun: JsonObject, *, pause: Callable[[float], None] = time.sleep) -> JsonObject:
-    """Print progress until the replay ends, and return it. Raises ReplayStopped where its canaries stopped it."""
+    """Return the ended replay. Raises ReplayStopped if its canaries stopped it."""
     replay, said, said_at = begun, "", float("-inf")
     while ReplayState(replay["state"]).under_way:
         line = _line(replay)

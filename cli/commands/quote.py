@@ -1,4 +1,4 @@
-"""`penstock quote`: what a batch file may cost, and how long it takes at the limits of now, before anything is sent."""
+"""`penstock quote`."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -19,7 +19,7 @@ def quote(
     *,
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="A batch file: JSON lines.")],
 ) -> None:
-    """Say what a batch file may cost and how long it takes; nothing is sent to a provider."""
+    """Estimate cost and duration of a batch file without sending it to a provider."""
     found = quote_file(server.client(), file)
     if output.as_json:
         show_json(found)
@@ -29,7 +29,7 @@ def quote(
 
 
 def quote_file(api: ApiClient, file: Path) -> JsonObject:
-    """Have the API price a file; its copy there is removed again. Raises InvalidRequest, naming the lines."""
+    """Have the API price a file, and delete its copy there. Raises InvalidRequest."""
     with api.sdk() as client:
         uploaded = client.files.create(file=file, purpose="batch")
         try:
@@ -39,7 +39,7 @@ def quote_file(api: ApiClient, file: Path) -> JsonObject:
 
 
 def sentences(quote: JsonObject) -> list[str]:
-    """A quote in words."""
+    """Describe a quote to people."""
     told = [
         f"{quote['requests']} requests",
         f"tokens in   {quote['likely_input_tokens']} likely, {quote['most_input_tokens']} at most",

@@ -1,4 +1,4 @@
-"""`penstock demo`: a fresh checkout to a finished batch, told as it happens.
+"""`penstock demo`: runs a batch on a stack of its own and shows it.
 
 build -> start the stack -> quote and ask, if it costs money -> submit -> progress -> summary -> one replay -> stop
 """
@@ -53,7 +53,7 @@ def demo(
     ] = DEMO_HOME,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before spending money.")] = False,
 ) -> None:
-    """Run a batch of real requests through the whole stack and show what happens."""
+    """Run a batch of real requests through the whole stack."""
     env = environment(ctx)
     say("Building a batch from the documentation on this machine …")
     with ThreadPoolExecutor(max_workers=2) as beside:  # the stack takes seconds to start, mostly on one core
@@ -116,13 +116,11 @@ def _run_batch(api: ApiClient, file: Path) -> _Ended:
 
 
 def batch_summary(api: ApiClient, batch_id: str) -> JsonObject:
-    """Counts over a batch's jobs: lanes, attempts by outcome, recoveries, dead by reason, how many were reprompted."""
+    """Return a batch's jobs by lane, outcome, recovery and reason of death."""
     return api.get("jobs", "summary", batch_id=batch_id)
 
 
 class _Watcher:
-    """Turns answers of the API into readings."""
-
     def __init__(self, api: ApiClient, batch_id: str, *, started_at: float, spent_before_nano_usd: int) -> None:
         self._api = api
         self._batch_id = batch_id
