@@ -1,4 +1,4 @@
-"""Wakes the supervisor on stop signals and ends of children. Used by the main thread only."""
+"""Wakes the supervisor on stop signals and ends of children. Main thread only."""
 
 import os
 import select
@@ -12,7 +12,7 @@ READ_BYTES = 4_096
 
 
 class Bell:
-    """Counts stop signals and interrupts waits, so that no signal between two checks is missed."""
+    """Counts stop signals and interrupts waits, so that none is missed between checks."""
 
     def __init__(self) -> None:
         self.stops_asked = 0
@@ -23,7 +23,7 @@ class Bell:
     @classmethod
     @contextmanager
     def installed(cls) -> Iterator["Bell"]:
-        """Take over the stop signals and SIGCHLD; restore their handlers at the end."""
+        """Handle the stop signals and SIGCHLD until the end of the block."""
         bell = cls()
         handlers = {wish: signal.signal(wish, bell._on_stop) for wish in STOP_SIGNALS}
         handlers[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, bell._on_child)
@@ -47,4 +47,4 @@ class Bell:
         self.stops_asked += 1
 
     def _on_child(self, _number: int, _frame: FrameType | None) -> None:
-        """Do nothing: the wake-up descriptor ends the wait, but Python only writes to it where there is a handler."""
+        """Make Python write to the wake-up descriptor, which needs a handler."""

@@ -1,8 +1,6 @@
-"""Runs the embedded Postgres: the wheel's programs as a child, reachable by TCP on this machine only.
+"""Runs the embedded Postgres as a child, for this machine only.
 
-The superuser `bootstrap` creates the cluster once; the application's role is no superuser (`stack.roles`). Their
-passwords are secrets of the home folder. The wheel has pgvector and plpgsql and nothing of contrib; migrations must not
-need more.
+The wheel has pgvector and plpgsql and nothing of contrib, so migrations must not need more.
 """
 
 import os
@@ -34,7 +32,7 @@ STOP_SECONDS = 30.0
 
 
 class Postgres:
-    """One Postgres server over one home folder. `env` is added to the minimal environment that it gets."""
+    """One Postgres server. `env` is added to its minimal environment."""
 
     name = "postgres"
     stop_signal = signal.SIGINT  # "fast" shutdown: sessions are ended, data is flushed
@@ -54,32 +52,29 @@ class Postgres:
 
     @property
     def url(self) -> str:
-        """The application's address with its password; stays the same over restarts."""
+        """The application's address with its password."""
         return self._cluster.url(APPLICATION, DATABASE)
 
     @property
     def bootstrap_url(self) -> str:
-        """The superuser's address, for extensions and for tests that create databases.
-
-        No other process of ours gets it.
-        """
+        """The superuser's address, for extensions and tests. No other process gets it."""
         return self._cluster.url(BOOTSTRAP, DATABASE)
 
     @property
     def port(self) -> int:
-        """The port that it listens on; 0 before the first start."""
+        """The port; 0 before the first start."""
         return self._cluster.port
 
     @property
     def privileges(self) -> Privileges:
-        """The user and folder that it runs with; chosen at the first start."""
+        """The server's user and folder, chosen at the first start."""
         if self._privileges is None:
             self._privileges = choose_privileges(self._home)
         return self._privileges
 
     @contextmanager
     def running(self) -> Iterator["Postgres"]:
-        """Start, wait until it answers, and stop at the end."""
+        """Run until the end of the block."""
         try:
             self.start()
             yield self
@@ -87,7 +82,7 @@ class Postgres:
             self.stop()
 
     def start(self) -> None:
-        """Create the cluster if there is none, start, and return when it answers. Raises ServerFailed."""
+        """Create the cluster if needed, start, and wait for an answer. Raises ServerFailed."""
         self._cluster = replace(
             self._cluster,
             application_password=self._home.secret("postgres-password"),
@@ -112,7 +107,7 @@ class Postgres:
         raise ServerFailed(f"Postgres did not start; the end of {self._log}:\n{last_lines(self._log)}")
 
     def launch(self) -> subprocess.Popen[bytes]:
-        """Start the process on its port and return at once. Also used to restart it."""
+        """Start or restart the process and return at once."""
         end_leftover(self._pid_file, stop_signal=self.stop_signal)
         # The last server was ended above and the home is locked, so the pid in this file is not one of ours. Where
         # pids start again at 1 (containers) it may belong to another process, for which Postgres would wait for ever.
@@ -149,7 +144,7 @@ class Postgres:
         return [word for name, setting in settings.items() for word in ("-c", f"{name}={setting}")]
 
     def _make_cluster(self) -> None:
-        """Run initdb into an empty folder. `way.json` is written last, so a half-made cluster is made again."""
+        """Run initdb. `way.json` is written last, so a half-made cluster is made again."""
         privileges = self.privileges
         shutil.rmtree(privileges.data, ignore_errors=True)
         privileges.data.mkdir(mode=0o700)
@@ -190,7 +185,7 @@ class Postgres:
         return False
 
     def _prepare(self) -> None:
-        """Bring both roles and the database to their current form, whichever version created them."""
+        """Update roles and database of a cluster from any version."""
         if not self._bootstrapped.exists():
             demote_application(self._cluster)
             self._note_bootstrap()
@@ -201,5 +196,5 @@ class Postgres:
 
 
 def _environment() -> dict[str, str]:
-    """Keep only our PATH: a PGDATA or a locale of this machine would leak into the cluster."""
+    """Keep only PATH: this machine's PGDATA or locale would leak into the cluster."""
     return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": LOCALE, "TZ": "UTC"}
