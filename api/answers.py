@@ -46,7 +46,7 @@ def page(rows: Sequence[Row], limit: int, show: Callable[[Row], JsonObject]) -> 
     )
 
 
-def whole(rows: Sequence[JsonObject]) -> Json:
+def listing(rows: Sequence[JsonObject]) -> Json:
     """Return a list without pagination."""
     return Json({"object": "list", "data": list(rows), "has_more": False})
 
@@ -56,13 +56,13 @@ def unix(moment: datetime | None) -> int | None:
     return None if moment is None else int(moment.timestamp())
 
 
-def known(found: Row | None, what: str, name: str) -> Row:
+def require(row: Row | None, what: str, name: str) -> Row:
     """Return the row. Raises NotFound where there is none."""
-    if found is None:
+    if row is None:
         raise NotFound(f"There is no {what} with the id '{name}'.", param="id")
-    return found
+    return row
 
 
 def checked_id(name: str, what: str) -> str:
     """Return an id of valid form. Raises NotFound for other text."""
-    return known(name if ID.fullmatch(name) else None, what, name.encode("ascii", "replace").decode()[:128])
+    return require(name if ID.fullmatch(name) else None, what, name.encode("ascii", "replace").decode()[:128])

@@ -89,7 +89,7 @@ class Authenticator:
         self._failures = Failures()
         self._unknown = Semaphore(UNKNOWN_LOOK_UPS)
 
-    async def caller(self, secret: str, wanted_tenant: str | None = None, *, address: str = "") -> Caller:
+    async def caller(self, secret: str, requested_tenant: str | None = None, *, address: str = "") -> Caller:
         """Return the holder of this secret.
 
         Raises Unauthenticated, TooManyFailures, Forbidden, NotFound and PostgresUnavailable.
@@ -97,12 +97,12 @@ class Authenticator:
         if not 0 < len(secret) <= MOST_SECRET_CHARACTERS:
             raise Unauthenticated
         caller = await self._holder(secret, address)
-        if wanted_tenant is None or wanted_tenant == caller.tenant_id:
+        if requested_tenant is None or requested_tenant == caller.tenant_id:
             return caller
-        if not caller.is_operator or not ID.fullmatch(wanted_tenant):
+        if not caller.is_operator or not ID.fullmatch(requested_tenant):
             raise Forbidden("Only an operator may act for another tenant.", param=TENANT_HEADER)
-        await self._check_tenant(wanted_tenant)
-        return Caller(tenant_id=TenantId(wanted_tenant), is_operator=True, named=True)
+        await self._check_tenant(requested_tenant)
+        return Caller(tenant_id=TenantId(requested_tenant), is_operator=True, named=True)
 
     async def check_scraper(self, secret: str, *, address: str = "") -> None:
         """Accept the scrape key and operators' keys.
@@ -131,40 +131,38 @@ class Authenticator:
             return Caller(tenant_id=DEFAULT_TENANT, is_operator=True)
         until, caller = self._believed.get(digest, (0.0, None))
         if caller is None:
-            return await self._stranger(secret, digest, address)
+            return await self._uncached_holder(secret, digest, address)
         if self._clock() < until:
             return caller
         return await self._look_up(secret, digest)
 
-    async def _stranger(self, secret: str, digest: bytes, address: str) -> Caller:
+    async def _uncached_holder(self, secret: str, digest: bytes, address: str) -> Caller:
         now = self._clock()
         if self._failures.too_many(address, now):
             raise TooManyFailures
         try:
-            return await self._first_look(secret, digest, now)
+            return await self._look_up_uncached(secret, digest, now)
         except Unauthenticated:
             self._failures.add(address, now)
             raise
 
-    async def _first_look(self, secret: str, digest: bytes, now: float) -> Caller:
+    async def _look_up_uncached(self, secret: str, digest: bytes, now: float) -> Caller:
         if now < self._wrong.get(digest, 0.0):
             raise Unauthenticated
         async with self._unknown:
             return await self._look_up(secret, digest)
 
     async def _look_up(self, secret: str, digest: bytes) -> Caller:
-        asked_at = self._clock()
-        found = await self._keys.find(secret)
-        if found is None or found.revoked_at is not None:
+        started_at = self._clock()
+        key = await self._keys.find(secret)
+        if key is None or key.revoked_at is not None:
             self._believed.pop(digest, None)
             _make_room(self._wrong)
-            self._wrong[digest] = asked_at + DISBELIEVED_SECONDS
+            self._wrong[digest] = started_at + DISBELIEVED_SECONDS
             raise Unauthenticated
-        caller = Caller(
-            tenant_id=found.tenant_id, is_operator=OPERATOR in found.scopes, key_lanes=_key_lanes(found.scopes)
-        )
+        caller = Caller(tenant_id=key.tenant_id, is_operator=OPERATOR in key.scopes, key_lanes=_key_lanes(key.scopes))
         _make_room(self._believed)
-        self._believed[digest] = (asked_at + BELIEVED_SECONDS, caller)
+        self._believed[digest] = (started_at + BELIEVED_SECONDS, caller)
         return caller
 
 
@@ -200,8 +198,8 @@ async def _caller(
     if credentials is None:
         raise Unauthenticated
     authenticator: Authenticator = request.app.state.authenticator
-    wanted_tenant = request.headers.get(TENANT_HEADER)
-    caller = await authenticator.caller(credentials.credentials, wanted_tenant, address=_address(request))
+    requested_tenant = request.headers.get(TENANT_HEADER)
+    caller = await authenticator.caller(credentials.credentials, requested_tenant, address=_address(request))
     if not caller.is_operator:
         share: TenantShare = request.app.state.services.share(caller.tenant_id)
         request.app.state.open_requests.open(share, request.scope)

@@ -80,16 +80,16 @@ class Busy(Unavailable):
 class NotCompleted(PenstockError):  # noqa: N818 - reads as what became of the job
     """The job came to rest without an answer."""
 
-    def __init__(self, rested: JobResult) -> None:
-        self.rested = rested
-        super().__init__(rested.message or _sentence(rested))
+    def __init__(self, result: JobResult) -> None:
+        self.result = result
+        super().__init__(result.message or _sentence(result))
 
 
-def reply_of(rested: JobResult) -> JsonObject:
+def reply_of(result: JobResult) -> JsonObject:
     """Return the reply of a completed job. Raises NotCompleted for other states."""
-    if rested.state is not JobState.COMPLETED or rested.reply is None:
-        raise NotCompleted(rested)
-    return rested.reply
+    if result.state is not JobState.COMPLETED or result.reply is None:
+        raise NotCompleted(result)
+    return result.reply
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,15 +192,15 @@ BUG: JsonObject = {
 def kind_of(error: PenstockError) -> Kind:
     """Return how this error is reported."""
     if isinstance(error, NotCompleted):
-        return _kind_of_rest(error.rested)
+        return _kind_of_result(error.result)
     return next(kind for family, kind in BY_FAMILY if isinstance(error, family))
 
 
 def error_object(error: PenstockError) -> JsonObject:
     """Return OpenAI's error object, for a body or an SSE event."""
     kind = kind_of(error)
-    code = kind.code or (error.rested.dead_reason if isinstance(error, NotCompleted) else error.code)
-    return _object(_told(error), kind.type, error.param, code)
+    code = kind.code or (error.result.dead_reason if isinstance(error, NotCompleted) else error.code)
+    return _object(_message(error), kind.type, error.param, code)
 
 
 def answer(error: PenstockError) -> Json:
@@ -212,9 +212,9 @@ def answer(error: PenstockError) -> Json:
 def unready(checks: Mapping[str, str | None]) -> Json:
     """Return a failed readiness probe's response. `checks` maps a check to its complaint, or None."""
     wrong = " ".join(f"{name}: {complaint}" for name, complaint in checks.items() if complaint)
-    told = _object(wrong, OVERLOADED, None, "not_ready")
+    error = _object(wrong, OVERLOADED, None, "not_ready")
     headers = {"retry-after": str(STORE_AWAY_SECONDS)}
-    return Json({"status": "unavailable", "checks": dict(checks)} | told, status_code=503, headers=headers)
+    return Json({"status": "unavailable", "checks": dict(checks)} | error, status_code=503, headers=headers)
 
 
 def install(app: FastAPI) -> None:
@@ -245,8 +245,8 @@ async def _wrong_parameter(_: Request, error: Exception) -> Json:
 async def _http_error(request: Request, error: Exception) -> Json:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class
     message = f"{error.detail}: {request.method} {request.url.path}"
-    told = _object(message, REQUEST, None, BY_STATUS.get(error.status_code, "invalid_request"))
-    return Json(told, status_code=error.status_code, headers=error.headers)
+    body = _object(message, REQUEST, None, BY_STATUS.get(error.status_code, "invalid_request"))
+    return Json(body, status_code=error.status_code, headers=error.headers)
 
 
 async def _bug(request: Request, _: Exception) -> Json:
@@ -255,21 +255,21 @@ async def _bug(request: Request, _: Exception) -> Json:
     return Json(BUG, status_code=500, headers={"x-request-id": request_id, "x-should-retry": "false"})
 
 
-def _kind_of_rest(rested: JobResult) -> Kind:
-    if rested.dead_reason is not None and rested.dead_reason in BY_REASON:
-        return BY_REASON[rested.dead_reason]
-    if not rested.state.at_rest:
+def _kind_of_result(result: JobResult) -> Kind:
+    if result.dead_reason is not None and result.dead_reason in BY_REASON:
+        return BY_REASON[result.dead_reason]
+    if not result.state.at_rest:
         return STILL_RUNNING
-    return BY_STATE.get(rested.state, UPSTREAM)
+    return BY_STATE.get(result.state, UPSTREAM)
 
 
-def _told(error: PenstockError) -> str:
+def _message(error: PenstockError) -> str:
     """Return the message, or Unavailable's docstring: a store's text may contain an address."""
     return (type(error).__doc__ or "") if isinstance(error, Unavailable) else error.message
 
 
-def _sentence(rested: JobResult) -> str:
-    return f"The request ended without an answer: {rested.dead_reason or rested.state}."
+def _sentence(result: JobResult) -> str:
+    return f"The request ended without an answer: {result.dead_reason or result.state}."
 
 
 def _object(message: str, kind: str, param: str | None, code: str | None) -> JsonObject:

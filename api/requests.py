@@ -48,10 +48,10 @@ Parsed = TypeVar("Parsed", bound=Body)
 
 
 async def _json_object(request: Request, _: AnyCaller) -> JsonObject:
-    return _object_of(await _whole(request), _share(request))
+    return _object_of(await _read_body(request), _share(request))
 
 
-async def _whole(request: Request) -> bytes:
+async def _read_body(request: Request) -> bytes:
     """Return the body without keeping a reference to it."""
     raw = bytearray()
     async for part in request.stream():

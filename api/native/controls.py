@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 from pydantic import Field
 
-from api.answers import Json, whole
+from api.answers import Json, listing
 from api.auth import Operator
 from api.requests import JsonBody, OfServices, StrictBody, documented, parse
 from schemas.control import Control, Kind, Subject
@@ -38,7 +38,7 @@ class Move(Named):
 async def list_controls(operator: Operator, services: OfServices) -> Json:
     """List pauses, and moves and cancellations in progress."""
     _ = operator
-    return whole([control_object(control) for control in await services.controls.all()])
+    return listing([control_object(control) for control in await services.controls.all()])
 
 
 @router.post("/pause", openapi_extra=documented(Named))
@@ -61,8 +61,8 @@ async def resume(operator: Operator, body: JsonBody, services: OfServices) -> Js
 async def move(operator: Operator, body: JsonBody, services: OfServices) -> Json:
     """Move waiting jobs to another lane. `jobs` have moved already, the others follow."""
     _ = operator
-    wanted = parse(Move, body)
-    begun = await services.controls.move(wanted.subject, wanted.lane)
+    request = parse(Move, body)
+    begun = await services.controls.move(request.subject, request.lane)
     return Json(control_object(begun.control) | {"jobs": begun.jobs})
 
 

@@ -45,13 +45,13 @@ class Chosen(StrictBody):
     filter: Filter | None = None
 
 
-def meant(caller: Caller, wanted: Chosen) -> DeadLetters:
+def selected(caller: Caller, selection: Chosen) -> DeadLetters:
     """Return the selection of a body. Raises InvalidRequest, NotFound for malformed ids, and Forbidden."""
-    if (wanted.ids is None) == (wanted.filter is None):
+    if (selection.ids is None) == (selection.filter is None):
         raise InvalidRequest("Say either ids or filter; an empty filter means all dead letters.", param="ids")
-    if wanted.filter is not None:
-        return filtered(caller, wanted.filter)
-    ids = dict.fromkeys(JobId(checked_id(job_id, "dead letter")) for job_id in wanted.ids or [])
+    if selection.filter is not None:
+        return filtered(caller, selection.filter)
+    ids = dict.fromkeys(JobId(checked_id(job_id, "dead letter")) for job_id in selection.ids or [])
     return DeadLetters(tenant_id=caller.tenant_scope, ids=tuple(ids))
 
 
@@ -76,7 +76,7 @@ async def _of_query(caller: AnyCaller, chosen: Annotated[QueryFilter, Query()]) 
     return filtered(caller, chosen)
 
 
-MeantByQuery = Annotated[DeadLetters, Depends(_of_query)]
+SelectedByQuery = Annotated[DeadLetters, Depends(_of_query)]
 
 
 def _tenant(caller: Caller, named: str | None) -> TenantId | None:

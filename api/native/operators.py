@@ -5,7 +5,7 @@ from typing import Literal
 from fastapi import APIRouter
 from pydantic import AwareDatetime, Field
 
-from api.answers import Json, checked_id, known, whole
+from api.answers import Json, checked_id, listing, require
 from api.auth import Operator
 from api.native.shapes import key_object
 from api.requests import (
@@ -82,7 +82,7 @@ class NewAdjustment(StrictBody):
 async def list_budgets(operator: Operator, services: OfServices) -> Json:
     """List budgets with settled and reserved amounts of the current window."""
     _ = operator
-    return whole(await services.watch.budgets())
+    return listing(await services.watch.budgets())
 
 
 @router.post("/budgets", openapi_extra=documented(NewBudget))
@@ -96,9 +96,9 @@ async def set_budget(operator: Operator, body: JsonBody, services: OfServices) -
 async def reprice(operator: Operator, body: JsonBody, services: OfServices) -> Json:
     """Price one page of history again and book the differences. Safe to call twice."""
     _ = operator
-    wanted = parse(NewRepricing, body)
+    request = parse(NewRepricing, body)
     done = await services.repricing.round(
-        since=wanted.since, model=wanted.model, after=wanted.after, dry_run=wanted.dry_run
+        since=request.since, model=request.model, after=request.after, dry_run=request.dry_run
     )
     return Json(
         {
@@ -118,14 +118,14 @@ async def adjust_charge(
 ) -> Json:
     """Book an invoice's difference in the budget windows of the call. Needs an idempotency key."""
     _ = operator
-    wanted = parse(NewAdjustment, body)
+    adjustment = parse(NewAdjustment, body)
     key = checked_key(idempotency_key)
     if key is None:
         raise InvalidRequest(
             "An adjustment needs an idempotency-key, so that it is booked once.", param="idempotency_key"
         )
-    attempt_id = AttemptId(checked_id(wanted.attempt_id, "attempt"))
-    return Json(await services.adjustments.book(key, attempt_id, wanted.amount_usd, wanted.note))
+    attempt_id = AttemptId(checked_id(adjustment.attempt_id, "attempt"))
+    return Json(await services.adjustments.book(key, attempt_id, adjustment.amount_usd, adjustment.note))
 
 
 @router.get("/budgets/report")
@@ -140,14 +140,14 @@ async def report_spending(  # noqa: PLR0917 - FastAPI reads the query from the s
     """Report spending of the last days, and what of it bought nothing. `by` takes keys separated by commas."""
     _ = operator
     tenant_id = TenantId(tenant) if tenant else None
-    return whole(await services.budget_admin.report(by.split(","), days=days, zone=timezone, tenant_id=tenant_id))
+    return listing(await services.budget_admin.report(by.split(","), days=days, zone=timezone, tenant_id=tenant_id))
 
 
 @router.get("/limits")
 async def list_limits(operator: Operator, services: OfServices) -> Json:
     """List provider limits, waiting jobs by lane, and why a target receives nothing."""
     _ = operator
-    return whole(await services.watch.limits())
+    return listing(await services.watch.limits())
 
 
 @router.post("/limits/open", openapi_extra=documented(StoppedAccount))
@@ -161,9 +161,9 @@ async def open_account(operator: Operator, body: JsonBody, services: OfServices)
 async def create_key(operator: Operator, body: JsonBody, services: OfServices) -> Json:
     """Create a key. Only this response shows its secret."""
     _ = operator
-    wanted = parse(NewKey, body)
+    request = parse(NewKey, body)
     secret = new_key_secret()
-    key = await services.keys.create(new_key_id(), secret, TenantId(wanted.tenant_id), sorted(set(wanted.scopes)))
+    key = await services.keys.create(new_key_id(), secret, TenantId(request.tenant_id), sorted(set(request.scopes)))
     return Json(key_object(key) | {"key": secret})
 
 
@@ -171,7 +171,7 @@ async def create_key(operator: Operator, body: JsonBody, services: OfServices) -
 async def list_keys(operator: Operator, services: OfServices) -> Json:
     """List keys, including revoked ones."""
     _ = operator
-    return whole([key_object(key) for key in await services.keys.all()])
+    return listing([key_object(key) for key in await services.keys.all()])
 
 
 @router.delete("/keys/{key_id}")
@@ -179,6 +179,6 @@ async def revoke_key(key_id: str, operator: Operator, services: OfServices, auth
     """Revoke a key: here at once, elsewhere within a second."""
     _ = operator
     revoked = await services.keys.revoke(KeyId(checked_id(key_id, "key")))
-    known(revoked or None, "key in force", key_id)
+    require(revoked or None, "key in force", key_id)
     authenticator.forget()
     return Json({"id": key_id, "object": "api_key", "revoked": True})

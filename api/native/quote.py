@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from api.answers import Json, checked_id, known
+from api.answers import Json, checked_id, require
 from api.auth import AnyCaller
 from api.native.shapes import quote_object
 from api.requests import CHAT_BODY, JsonBody, OfServices, StrictBody, new_job, parse, unchecked_parts
@@ -34,5 +34,5 @@ async def quote(caller: AnyCaller, body: JsonBody, services: OfServices) -> Json
         quoted = quote_object(await services.quotes.request(job))
         return Json(quoted | {"unchecked": unchecked_parts(job, services)})
     file_id = FileId(checked_id(parse(QuotedFile, body).input_file_id, "file"))
-    known(await services.files.find(file_id, caller.tenant_id), "file", file_id)
+    require(await services.files.find(file_id, caller.tenant_id), "file", file_id)
     return Json(quote_object(await services.quotes.file(caller.tenant_id, file_id)))

@@ -83,8 +83,8 @@ def attempt_object(attempt: AttemptView, *, content: bool = True) -> JsonObject:
 def _error_object(error: StoryError | None, *, content: bool) -> JsonObject | None:
     if error is None:
         return None
-    said = error.message if content or error.message is None else without_values(error.message)
-    return {"attempt_id": error.attempt_id, "outcome": error.outcome, "message": said, "at": error.at}
+    message = error.message if content or error.message is None else without_values(error.message)
+    return {"attempt_id": error.attempt_id, "outcome": error.outcome, "message": message, "at": error.at}
 
 
 def dead_letter_object(letter: DeadLetterView) -> JsonObject:
@@ -128,20 +128,20 @@ def group_object(group: DeadLetterGroup) -> JsonObject:
 ATTEMPTS_CUT = "Too large for one line: what was said in its attempts is left out; ask for the letter by its id."
 
 
-def whole_letter_object(whole: WholeLetter, *, content: bool) -> JsonObject:
+def whole_letter_object(letter: WholeLetter, *, content: bool) -> JsonObject:
     """Return a dead letter in the export format."""
-    ceiling = whole.max_cost_nano_usd
-    return dead_letter_object(whole.letter) | {
-        "endpoint": whole.endpoint,
-        "user": whole.user,
-        "request": orjson.Fragment(on_one_line(whole.body)) if content else None,
-        "contract": whole.contract,
-        "max_tries": whole.max_tries,
-        "max_reprompts": whole.max_reprompts,
+    ceiling = letter.max_cost_nano_usd
+    return dead_letter_object(letter.letter) | {
+        "endpoint": letter.endpoint,
+        "user": letter.user,
+        "request": orjson.Fragment(on_one_line(letter.body)) if content else None,
+        "contract": letter.contract,
+        "max_tries": letter.max_tries,
+        "max_reprompts": letter.max_reprompts,
         "max_cost_usd": None if ceiling is None else usd_text(ceiling),
-        "attempts": [attempt_object(attempt, content=content) for attempt in whole.attempts],
-        "attempt_count": whole.letter.attempts,
-        **({"attempts_cut": ATTEMPTS_CUT} if whole.is_cut else {}),
+        "attempts": [attempt_object(attempt, content=content) for attempt in letter.attempts],
+        "attempt_count": letter.letter.attempts,
+        **({"attempts_cut": ATTEMPTS_CUT} if letter.is_cut else {}),
     }
 
 

@@ -34,10 +34,10 @@ async def list_suspense(
 async def resolve_suspense(attempt_id: str, operator: Operator, body: JsonBody, services: OfServices) -> Json:
     """Book a call's billed amount. Safe to call twice."""
     _ = operator
-    word = parse(Word, body)
-    if (word.billed_usd is None) != word.released:
+    resolution = parse(Word, body)
+    if (resolution.billed_usd is None) != resolution.released:
         raise InvalidRequest("Say either billed_usd or released.", param="billed_usd")
-    return Json(await services.suspense.resolve(AttemptId(checked_id(attempt_id, "attempt")), word.billed_usd))
+    return Json(await services.suspense.resolve(AttemptId(checked_id(attempt_id, "attempt")), resolution.billed_usd))
 
 
 def _as_it_is(row: JsonObject) -> JsonObject:

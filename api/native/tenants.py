@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from api.answers import Json, checked_id, whole
+from api.answers import Json, checked_id, listing
 from api.auth import Operator
 from api.requests import JsonBody, OfServices
 from config.tenants import EVERY_TENANT
@@ -16,7 +16,7 @@ LIMITS_BODY = {"requestBody": {"required": True, "content": {"application/json":
 async def list_tenants(operator: Operator, services: OfServices) -> Json:
     """List tenants with their limits and use."""
     _ = operator
-    return whole(await services.tenants.all())
+    return listing(await services.tenants.all())
 
 
 @router.post("/{name}", openapi_extra=LIMITS_BODY)

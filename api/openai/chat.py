@@ -40,9 +40,9 @@ async def create_chat_completion(
 ) -> Response:
     """Complete a chat; `stream` sends server-sent events."""
     telling = telling_of(body)
-    kept = body if telling is not None and telling.live else _without(body, STREAMING)
+    request_body = body if telling is not None and telling.live else _without(body, STREAMING)
     job = new_job(
-        kept,
+        request_body,
         caller,
         services,
         lane=Lane.CRITICAL,
@@ -65,26 +65,26 @@ def telling_of(body: JsonObject) -> Telling | None:
     return Telling(live=not validated, include_usage=options.get("include_usage") is True) if streamed else None
 
 
-def waiting_headers(rested: JobResult) -> dict[str, str]:
+def waiting_headers(result: JobResult) -> dict[str, str]:
     """Return headers about the wait for admission, if any."""
-    if not rested.wait_ms:
+    if not result.wait_ms:
         return {}
-    told = {"x-penstock-wait-ms": str(rested.wait_ms), "x-penstock-lane": rested.lane.value}
-    return told | ({"x-penstock-tier": header_value(rested.served_by)} if rested.served_by else {})
+    headers = {"x-penstock-wait-ms": str(result.wait_ms), "x-penstock-lane": result.lane.value}
+    return headers | ({"x-penstock-tier": header_value(result.served_by)} if result.served_by else {})
 
 
 async def _plain(request: Request, job: NewJob, intake: Intake) -> Response:
     try:
-        rested = await while_present(request.receive, intake.complete(job))
+        result = await while_present(request.receive, intake.complete(job))
     except ClientGone:
         await _cancel(job, intake)
         raise
-    return Json(reply_of(rested), headers=waiting_headers(rested))
+    return Json(reply_of(result), headers=waiting_headers(result))
 
 
 def _streamed(job: NewJob, intake: Intake, telling: Telling) -> Response:
-    def about(rested: JobResult | None) -> dict[str, str]:
-        return {"x-penstock-lane": job.lane.value} | (waiting_headers(rested) if rested else {})
+    def about(result: JobResult | None) -> dict[str, str]:
+        return {"x-penstock-lane": job.lane.value} | (waiting_headers(result) if result else {})
 
     return EventStream(
         lambda on_chunk: intake.complete(job, on_chunk), telling, about=about, on_gone=lambda: _cancel(job, intake)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from fastapi import APIRouter, Request
 
-from api.answers import Json, known, whole
+from api.answers import Json, listing, require
 from api.auth import AnyCaller
 from config.catalogue import Catalogue
 from schemas.jsons import JsonObject
@@ -39,15 +39,15 @@ ANNOUNCED_SHUTDOWNS: Mapping[str, str] = {
 async def list_models(request: Request, caller: AnyCaller) -> Json:
     """List models and aliases."""
     _ = caller
-    return whole(model_objects(request.app.state.catalogue, request.app.state.started_at))
+    return listing(model_objects(request.app.state.catalogue, request.app.state.started_at))
 
 
 @router.get("/{model:path}")
 async def retrieve_model(model: str, request: Request, caller: AnyCaller) -> Json:
     """Show a model or an alias."""
     _ = caller
-    told = model_objects(request.app.state.catalogue, request.app.state.started_at)
-    return Json(known(next((one for one in told if one["id"] == model), None), "model", model))
+    models = model_objects(request.app.state.catalogue, request.app.state.started_at)
+    return Json(require(next((candidate for candidate in models if candidate["id"] == model), None), "model", model))
 
 
 def model_objects(catalogue: Catalogue, created: int) -> list[JsonObject]:

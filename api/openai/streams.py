@@ -59,7 +59,7 @@ class EventStream(Response):
         self._telling = telling
         self._about = about
         self._on_gone = on_gone
-        self._rested: JobResult | None = None
+        self._result: JobResult | None = None
         self._started = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI gives three
@@ -81,11 +81,11 @@ class EventStream(Response):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _ending_noted(self, on_chunk: OnChunk | None) -> JobResult:
-        self._rested = await self._complete(on_chunk)
-        return self._rested
+        self._result = await self._complete(on_chunk)
+        return self._result
 
     def _start(self) -> Message:
-        self.headers.update(self._about(self._rested))
+        self.headers.update(self._about(self._result))
         return {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
 
 
@@ -129,8 +129,8 @@ async def _ending(run: "asyncio.Task[JobResult]", telling: Telling, *, sent: boo
         if not sent:
             raise
         return [event(error_object(error))]
-    whole = () if sent else map(event, chunks_of(reply, include_usage=telling.include_usage))
-    return chain(whole, (DONE,))
+    events = () if sent else map(event, chunks_of(reply, include_usage=telling.include_usage))
+    return chain(events, (DONE,))
 
 
 @asynccontextmanager

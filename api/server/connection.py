@@ -71,9 +71,9 @@ class Connection(HttpToolsProtocol):
             transport.write(refusals.refusal(refusals.FULL))
             transport.close()
             return
-        own = transport.get_extra_info("socket")
-        if own is not None and own.family in {socket.AF_INET, socket.AF_INET6}:
-            own.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
+        sock = transport.get_extra_info("socket")
+        if sock is not None and sock.family in {socket.AF_INET, socket.AF_INET6}:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
         self._due_at = self.loop.time() + self._limits.head_seconds
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -217,8 +217,8 @@ class Connection(HttpToolsProtocol):
         )
 
     def _expire_reading(self, now: float) -> None:
-        said_nothing = self._framed_bytes == 0
-        if said_nothing or self._lingering_bytes is not None or self.transport.is_closing():
+        received_nothing = self._framed_bytes == 0
+        if received_nothing or self._lingering_bytes is not None or self.transport.is_closing():
             self.abort()
         elif self._body is not None and self.flow.read_paused:  # the application reads slowly, not the client
             self._body = self._progress(now)

@@ -33,7 +33,7 @@ class Connections:
         self._most = most
         self._clock = clock
         self._open: dict[Closable, None] = {}
-        self._strangers: dict[Closable, float] = {}
+        self._new: dict[Closable, float] = {}
         self._silent: dict[Closable, None] = {}
         self._changed = asyncio.Event()
 
@@ -42,18 +42,18 @@ class Connections:
 
     def add(self, connection: Closable) -> bool:
         """Register a connection, possibly in place of an idle one. Returns False if there is no place."""
-        if len(self._open) >= self._most and (gone := self._first_to_go()):
-            self.remove(gone)
-            gone.abort()
+        if len(self._open) >= self._most and (evicted := self._next_to_evict()):
+            self.remove(evicted)
+            evicted.abort()
         if len(self._open) >= self._most + SPARE_CONNECTIONS:
             return False
         self._open[connection] = None
-        self._strangers[connection] = self._clock()
+        self._new[connection] = self._clock()
         return True
 
     async def room(self) -> None:
         """Wait for a place; further clients wait in the kernel's queue."""
-        while len(self._open) >= self._most and self._first_to_go() is None and not self._has_spare():
+        while len(self._open) >= self._most and self._next_to_evict() is None and not self._has_spare():
             self._changed.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(STRANGER_SECONDS):
@@ -83,13 +83,13 @@ class Connections:
 
     def _has_spare(self) -> bool:
         """Whether a spare place is free, and no connection still owes its first request."""
-        return not self._strangers and len(self._open) < self._most + SPARE_CONNECTIONS
+        return not self._new and len(self._open) < self._most + SPARE_CONNECTIONS
 
-    def _first_to_go(self) -> Closable | None:
-        for stranger, came_at in self._strangers.items():
-            return stranger if self._clock() - came_at >= STRANGER_SECONDS else None  # the others are younger
+    def _next_to_evict(self) -> Closable | None:
+        for connection, opened_at in self._new.items():
+            return connection if self._clock() - opened_at >= STRANGER_SECONDS else None  # the others are younger
         return next(iter(self._silent), None)
 
     def _forget_silence(self, connection: Closable) -> None:
-        self._strangers.pop(connection, None)
+        self._new.pop(connection, None)
         self._silent.pop(connection, None)

@@ -59,12 +59,12 @@ class Server(uvicorn.Server):
         """Listen, and accept connections one by one, because asyncio's loop has no bound."""
         await super().startup(sockets)
         loop = asyncio.get_running_loop()
-        for listening in (own for server in self.servers for own in server.sockets):
+        for listening in (sock for server in self.servers for sock in server.sockets):
             loop.remove_reader(listening.fileno())
             # with its protocol: asyncio sends small packets at once on TCP alone
-            same = socket.fromfd(listening.fileno(), listening.family, listening.type, listening.proto)
-            same.setblocking(False)
-            self._accepting.append(asyncio.create_task(self._accept(same)))
+            duplicate = socket.fromfd(listening.fileno(), listening.family, listening.type, listening.proto)
+            duplicate.setblocking(False)
+            self._accepting.append(asyncio.create_task(self._accept(duplicate)))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept no more connections and let requests finish."""
@@ -75,9 +75,9 @@ class Server(uvicorn.Server):
 
     async def _accept(self, listening: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        made: Any = self.config.http_protocol_class  # a class to uvicorn, and here our partial
+        make_protocol: Any = self.config.http_protocol_class  # a class to uvicorn, and here our partial
         protocol = functools.partial(
-            made,
+            make_protocol,
             config=self.config,
             server_state=self.server_state,
             app_state=self.lifespan.state,
