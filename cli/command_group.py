@@ -33,23 +33,23 @@ def _expanding(register: Callable[[Callable[..., Any]], Any]) -> Callable[[Comma
 
 def expanded(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return the function with its dataclasses replaced by their fields as keyword parameters."""
-    own: list[Parameter] = []
-    shared: list[Parameter] = []
+    own_parameters: list[Parameter] = []
+    option_parameters: list[Parameter] = []
     objects: dict[str, tuple[type, list[str]]] = {}
     for parameter in signature(function, eval_str=True).parameters.values():
         kind = parameter.annotation
         if isinstance(kind, type) and is_dataclass(kind):
             fields = signature(kind, eval_str=True).parameters
             objects[parameter.name] = (kind, list(fields))
-            shared += fields.values()
+            option_parameters += fields.values()
         else:
-            own.append(parameter.replace(kind=Parameter.KEYWORD_ONLY))
+            own_parameters.append(parameter.replace(kind=Parameter.KEYWORD_ONLY))
 
     @wraps(function)
-    def command(**given: Any) -> Any:  # noqa: ANN401 - what the options hold
+    def command(**options: Any) -> Any:  # noqa: ANN401 - what the options hold
         for name, (kind, fields) in objects.items():
-            given[name] = kind(**{field: given.pop(field) for field in fields})
-        return function(**given)
+            options[name] = kind(**{field: options.pop(field) for field in fields})
+        return function(**options)
 
-    command.__signature__ = Signature(own + shared)  # type: ignore[attr-defined]  # read by `inspect.signature`
+    command.__signature__ = Signature(own_parameters + option_parameters)  # type: ignore[attr-defined]  # read by `inspect.signature`
     return command

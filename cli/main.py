@@ -99,7 +99,7 @@ def main(argv: Sequence[str], env: Mapping[str, str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has left; say no more
         return ExitCode.OK
     except tuple(kind for kind, _ in EXIT_CODES) as error:
-        _complain(_words(error))
+        _complain(_message(error))
         return next(code for kind, code in EXIT_CODES if isinstance(error, kind))
     return ended if isinstance(ended, int) else ExitCode.OK
 
@@ -111,7 +111,7 @@ def _usage(error: TyperException) -> int:
     return int(getattr(error, "exit_code", ExitCode.USAGE))
 
 
-def _words(error: Exception) -> str:
+def _message(error: Exception) -> str:
     if isinstance(error, PenstockError):
         return error.message
     if isinstance(error, OSError) and error.strerror:

@@ -20,18 +20,18 @@ def show_rows(rows: Iterable[JsonObject], columns: Sequence[str], *, as_json: bo
     if as_json:
         show_json(listed)
         return
-    known = [name for name in columns if any(name in row for row in listed)]
+    present = [name for name in columns if any(name in row for row in listed)]
     if not listed:
         remark("nothing to show")
     elif sys.stdout.isatty():
-        table = Table(*known, box=None, header_style="bold", pad_edge=False)
+        table = Table(*present, box=None, header_style="bold", pad_edge=False)
         for row in listed:
-            table.add_row(*(cell(row.get(name)) for name in known))
+            table.add_row(*(cell(row.get(name)) for name in present))
         Console().print(table)
     else:
-        say("\t".join(known))
+        say("\t".join(present))
         for row in listed:
-            say("\t".join(cell(row.get(name)) for name in known))
+            say("\t".join(cell(row.get(name)) for name in present))
 
 
 def show_object(shown: JsonObject, *, as_json: bool) -> None:

@@ -15,12 +15,12 @@ LINE_SECONDS = 2.0
 
 def follow(api: ApiClient, begun: JsonObject, *, pause: Callable[[float], None] = time.sleep) -> JsonObject:
     """Return the ended replay. Raises ReplayStopped if its canaries stopped it."""
-    replay, said, said_at = begun, "", float("-inf")
+    replay, printed, printed_at = begun, "", float("-inf")
     while ReplayState(replay["state"]).under_way:
         line = _line(replay)
-        if line != said and time.monotonic() - said_at >= LINE_SECONDS:
+        if line != printed and time.monotonic() - printed_at >= LINE_SECONDS:
             remark(line)
-            said, said_at = line, time.monotonic()
+            printed, printed_at = line, time.monotonic()
         pause(LOOK_SECONDS)
         replay = api.get("replays", str(begun["id"]))
     remark(_line(replay))

@@ -71,8 +71,8 @@ class ApiClient:
         """Yield the rows of all pages, up to `at_most`."""
         after, seen = None, 0
         while True:
-            wanted = PAGE_ROWS if at_most is None else min(PAGE_ROWS, at_most - seen)
-            page = self.get(*path, **query, limit=wanted, after=after)
+            limit = PAGE_ROWS if at_most is None else min(PAGE_ROWS, at_most - seen)
+            page = self.get(*path, **query, limit=limit, after=after)
             rows = page.get("data", [])
             yield from rows
             seen += len(rows)
@@ -160,8 +160,8 @@ def _loads(text: bytes) -> Any:  # noqa: ANN401 - unparsed
 
 def _error_of(status: int, body: object) -> PenstockError:
     """Return the error of a response. `body` is OpenAI's error object, possibly wrapped."""
-    found = body.get("error", body) if isinstance(body, dict) else {}
-    message = found.get("message") if isinstance(found, dict) else None
-    param = found.get("param") if isinstance(found, dict) else None
+    error = body.get("error", body) if isinstance(body, dict) else {}
+    message = error.get("message") if isinstance(error, dict) else None
+    param = error.get("param") if isinstance(error, dict) else None
     kind = ERROR_OF_STATUS.get(status, ApiFailed)
     return kind(str(message) if message else f"the API answered with status {status}", param=param)

@@ -151,13 +151,13 @@ class _Bar:
 
 class _Lines:
     def __init__(self) -> None:
-        self._said, self._said_at = "", 0.0
+        self._printed, self._printed_at = "", 0.0
 
     def show(self, batch: "Batch") -> None:
         line, now = _counts(batch), time.monotonic()
-        if line != self._said and (now - self._said_at >= LINE_SECONDS or batch.status in ENDED):
+        if line != self._printed and (now - self._printed_at >= LINE_SECONDS or batch.status in ENDED):
             remark(line)
-            self._said, self._said_at = line, now
+            self._printed, self._printed_at = line, now
 
 
 @contextmanager
@@ -189,12 +189,12 @@ def _held(batch: "Batch") -> str:
 
 
 def _complaints(batch: "Batch") -> str:
-    found = (batch.errors and batch.errors.data) or []
-    if not found:
+    errors = (batch.errors and batch.errors.data) or []
+    if not errors:
         return "no reason was given"
-    first = found[0]
+    first = errors[0]
     place = f"line {first.line}: " if first.line is not None else ""
-    more = f" (and {len(found) - 1} more; `--json` has them)" if len(found) > 1 else ""
+    more = f" (and {len(errors) - 1} more; `--json` has them)" if len(errors) > 1 else ""
     return f"{place}{first.message}{more}"
 
 

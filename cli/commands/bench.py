@@ -92,7 +92,7 @@ def backlog(
         result = measure(
             Path(home), environment(ctx), jobs=jobs, seconds=seconds, processes=processes, slots=DEFAULT_SLOTS
         )
-    _told(output, result, lines_of(result), misses(result))
+    _show_result(output, result, lines_of(result), misses(result))
 
 
 @app.command("waiting")
@@ -111,10 +111,10 @@ def waiting(
     remark(f"three stretches of {seconds:.0f} seconds …")
     with tempfile.TemporaryDirectory(prefix="penstock-bench-") as home:
         result = measure(Path(home), environment(ctx), jobs=jobs, seconds=seconds, processes=processes, slots=slots)
-    _told(output, result, lines_of(result), misses(result))
+    _show_result(output, result, lines_of(result), misses(result))
 
 
-def _told(
+def _show_result(
     output: Output, result: "Backlog | Waiting", lines: "Iterable[str]", missed: "Mapping[str, Sequence[str]]"
 ) -> None:
     if output.as_json:
@@ -132,11 +132,11 @@ def _gate_rows(
     from bench.gate.stage import measure_all  # noqa: PLC0415 - the same
     from bench.gate.table import as_rows, chosen, lines_of, misses  # noqa: PLC0415 - the same
 
-    rows, wanted = [], chosen(cases, only)
-    remark(f"{len(wanted)} rows, each under way for about {seconds + 10:.0f} seconds …")
+    rows, selected = [], chosen(cases, only)
+    remark(f"{len(selected)} rows, each under way for about {seconds + 10:.0f} seconds …")
     with tempfile.TemporaryDirectory(prefix="penstock-bench-") as home:
         for case, result in zip(
-            wanted, measure_all(Path(home), environment(ctx), wanted, seconds=seconds), strict=True
+            selected, measure_all(Path(home), environment(ctx), selected, seconds=seconds), strict=True
         ):
             rows.append((case, result))
             remark(f"{case.name}: used {result.utilisation:.3f}, refused {result.refused:.2%}")

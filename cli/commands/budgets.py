@@ -120,8 +120,8 @@ def reprice(
         counts = {name: number + int(done[name]) for name, number in counts.items()}
         adjusted = NanoUsd(adjusted + nano_from_usd(done["adjusted_usd"]))
         after = done["after"]
-    told: JsonObject = {**counts, "adjusted_usd": usd_text(adjusted), "dry_run": dry_run}
-    output.object(told)
+    totals: JsonObject = {**counts, "adjusted_usd": usd_text(adjusted), "dry_run": dry_run}
+    output.object(totals)
 
 
 @app.command("adjust")
@@ -162,8 +162,8 @@ def suspense(
         return
     if (billed is None) != released:
         raise typer.BadParameter("--resolve wants either --billed USD or --released")
-    word: JsonObject = {"released": True} if released else {"billed_usd": billed}
-    done = api.post("budgets", "suspense", resolve, body=word)
+    resolution: JsonObject = {"released": True} if released else {"billed_usd": billed}
+    done = api.post("budgets", "suspense", resolve, body=resolution)
     output.result(
         done, f"{done['id']} is {done['state']} at {done['billed_usd']} USD; {done['reserved_usd']} were reserved"
     )

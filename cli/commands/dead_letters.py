@@ -113,11 +113,11 @@ def import_dead_letters(
     api = server.operator()
     for first_line, lines in _posts(file):
         api.post_lines("dead-letters", "import", lines=lines, dry_run="true", first_line=first_line)
-    imported = known = 0
+    imported = skipped = 0
     for first_line, lines in _posts(file):
         taken = api.post_lines("dead-letters", "import", lines=lines, first_line=first_line)
-        imported, known = imported + taken["imported"], known + taken["known"]
-    remark(f"{imported} imported, {known} were here before")
+        imported, skipped = imported + taken["imported"], skipped + taken["known"]
+    remark(f"{imported} imported, {skipped} were here before")
 
 
 def _selection(job_ids: list[str] | None, which: DeadLetterFilter, *, everything: bool) -> JsonObject:

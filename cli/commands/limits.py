@@ -30,8 +30,8 @@ def list_limits(server: Server, output: Output) -> None:
     if server.ctx.invoked_subcommand is not None:
         return
     rows = server.operator().rows("limits")
-    told = rows if output.as_json else (row | {"waiting": waiting_in_words(row["waiting"])} for row in rows)
-    output.rows(told, COLUMNS)
+    shown = rows if output.as_json else (row | {"waiting": waiting_in_words(row["waiting"])} for row in rows)
+    output.rows(shown, COLUMNS)
 
 
 @app.command("open")
@@ -44,12 +44,12 @@ def open_account(
     """Open an account that its provider's error stopped; waiting jobs wake early. Safe to run twice."""
     opened = server.operator().post("limits", "open", body={"account": account})
     reason = opened["was_stopped_for"]
-    said = "it was not stopped" if reason is None else f"it was stopped for {reason}; its jobs wake within seconds"
-    output.result(opened, f"{account} is open: {said}")
+    detail = "it was not stopped" if reason is None else f"it was stopped for {reason}; its jobs wake within seconds"
+    output.result(opened, f"{account} is open: {detail}")
 
 
 def waiting_in_words(lanes: JsonObject | None) -> str | None:
     """Return jobs by lane, such as `high 2, low >=10000`. None means unknown."""
     if lanes is None:
         return None
-    return ", ".join(f"{lane} {'>=' if one['capped'] else ''}{one['jobs']}" for lane, one in lanes.items()) or "0"
+    return ", ".join(f"{lane} {'>=' if row['capped'] else ''}{row['jobs']}" for lane, row in lanes.items()) or "0"

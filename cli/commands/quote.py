@@ -20,11 +20,11 @@ def quote(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="A batch file: JSON lines.")],
 ) -> None:
     """Estimate cost and duration of a batch file without sending it to a provider."""
-    found = quote_file(server.client(), file)
+    estimate = quote_file(server.client(), file)
     if output.as_json:
-        show_json(found)
+        show_json(estimate)
         return
-    for line in sentences(found):
+    for line in sentences(estimate):
         say(line)
 
 
@@ -40,7 +40,7 @@ def quote_file(api: ApiClient, file: Path) -> JsonObject:
 
 def sentences(quote: JsonObject) -> list[str]:
     """Describe a quote to people."""
-    told = [
+    lines = [
         f"{quote['requests']} requests",
         f"tokens in   {quote['likely_input_tokens']} likely, {quote['most_input_tokens']} at most",
         f"tokens out  {quote['likely_output_tokens']} likely, {quote['most_output_tokens']} at most",
@@ -49,8 +49,8 @@ def sentences(quote: JsonObject) -> list[str]:
         f"time        {_time(quote)}",
     ]
     if quote["unpriced"]:
-        told.append(f"{quote['unpriced']} requests have no known price and are in no amount")
-    return told
+        lines.append(f"{quote['unpriced']} requests have no known price and are in no amount")
+    return lines
 
 
 def _usd(amount: str) -> str:

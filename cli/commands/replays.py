@@ -24,15 +24,15 @@ def show_replay(server: Server, output: Output, *, replay_id: str) -> None:
 @app.command("cancel")
 def cancel_replay(server: Server, *, replay_id: str) -> None:
     """Stop a replay; jobs replayed already continue."""
-    _tell(server.operator().post("replays", replay_id, "cancel"))
+    _show(server.operator().post("replays", replay_id, "cancel"))
 
 
 @app.command("resume")
 def resume_replay(server: Server, *, replay_id: str) -> None:
     """Resume a replay that its canaries stopped."""
-    _tell(server.operator().post("replays", replay_id, "resume"))
+    _show(server.operator().post("replays", replay_id, "resume"))
 
 
-def _tell(replay: dict[str, object]) -> None:
+def _show(replay: dict[str, object]) -> None:
     say(str(replay["id"]))
     remark(f"{replay['state']}: {replay['replayed']} of {replay['total']} replayed")

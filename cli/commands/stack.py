@@ -51,17 +51,17 @@ def down(home: HomeFolder = DEFAULT_HOME) -> None:
 
 def status(output: Output, *, home: HomeFolder = DEFAULT_HOME) -> None:
     """Show the processes of a home folder's stack."""
-    found = stack_status.read_status(home)
-    if found is None:
+    stack = stack_status.read_status(home)
+    if stack is None:
         raise NotFound(f"no penstock runs in {home}; start one with `penstock up`")
     if output.as_json:
-        show_json(found.model_dump(mode="json"))
+        show_json(stack.model_dump(mode="json"))
         return
     connection = stack_status.read_connection(home)
     if connection is not None:
-        say(f"{found.phase} at {connection.url}, Flower at {connection.flower_url or '-'}")
+        say(f"{stack.phase} at {connection.url}, Flower at {connection.flower_url or '-'}")
         say(f"the provider is {'the simulator' if connection.simulator_url else 'a real one'}")
-    output.rows([_row(process) for process in found.processes], COLUMNS)
+    output.rows([_row(process) for process in stack.processes], COLUMNS)
 
 
 def check(ctx: typer.Context, output: Output) -> None:

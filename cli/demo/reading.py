@@ -59,13 +59,13 @@ def nano_usd(amount: object) -> int:
 
 def counters(metrics: str, name: str, label: str | None = None) -> dict[str, float]:
     """Sum a metric of Prometheus text by the values of a label."""
-    found: dict[str, float] = {}
+    sums: dict[str, float] = {}
     for family in text_string_to_metric_families(metrics):
         for sample in family.samples:
             if sample.name == name:
                 key = sample.labels.get(label, "") if label else ""
-                found[key] = found.get(key, 0.0) + sample.value
-    return found
+                sums[key] = sums.get(key, 0.0) + sample.value
+    return sums
 
 
 def line(reading: Reading) -> str:
