@@ -113,11 +113,11 @@ def end_leftover(pid_file: Path, *, stop_signal: signal.Signals) -> None:
     except (FileNotFoundError, ValueError):
         return
     pid = int(pid_text)
-    for wish in (stop_signal, signal.SIGKILL):
+    for number in (stop_signal, signal.SIGKILL):
         if mark == "" or birth_mark(pid) != mark:
             return
         with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, wish)
+            os.kill(pid, number)
         wait_until(lambda: birth_mark(pid) != mark, seconds=LEFTOVER_GRACE_SECONDS)
 
 

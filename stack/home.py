@@ -90,8 +90,8 @@ class Home:
     def port_for(self, name: str, *, preferred: int | None = None) -> int:
         """Return this name's last port if free, else the preferred one, else a new one."""
         ports = self._ports()
-        wishes = [wish for wish in (ports.get(name), preferred) if wish is not None]
-        port = next(free for wish in (*wishes, None) if (free := free_port(wish)) is not None)
+        candidates = [candidate for candidate in (ports.get(name), preferred) if candidate is not None]
+        port = next(free for candidate in (*candidates, None) if (free := free_port(candidate)) is not None)
         write_private(self.root / "ports.json", json.dumps(ports | {name: port}, indent=2))
         return port
 
@@ -155,12 +155,12 @@ def write_private(path: Path, text: str) -> None:
     fresh.replace(path)
 
 
-def free_port(wish: int | None = None) -> int | None:
+def free_port(wished: int | None = None) -> int | None:
     """Return the wished port if free, else None; any free port without a wish."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", wish or 0))
+            probe.bind(("127.0.0.1", wished or 0))
         except OSError:
             return None
         port: int = probe.getsockname()[1]

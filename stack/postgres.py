@@ -141,7 +141,7 @@ class Postgres:
             "log_min_messages": "warning",
             "log_error_verbosity": "terse",  # error details quote rows: prompts, replies and names
         }
-        return [word for name, setting in settings.items() for word in ("-c", f"{name}={setting}")]
+        return [argument for name, setting in settings.items() for argument in ("-c", f"{name}={setting}")]
 
     def _make_cluster(self) -> None:
         """Run initdb. `way.json` is written last, so a half-made cluster is made again."""

@@ -72,19 +72,19 @@ def choose_privileges(home: Home, *, ways: Sequence[Way] = tuple(Way), outside: 
 
     `nobody` can reach the folders `outside`.
     """
-    made = _recorded(home)
-    if made is None:
+    recorded = _recorded(home)
+    if recorded is None:
         places: Iterable[Path] = _places_outside(home, outside)
     else:
-        ways, places = (made.way,), (made.place,)
+        ways, places = (recorded.way,), (recorded.place,)
     for way in ways:
         privileges = _offer(way, home, places)
         if privileges is not None:
             return privileges
-    if made is not None:
+    if recorded is not None:
         raise InvalidSetting(
-            f"the Postgres data of {home.root} was made to run by way of '{made.way}', which does not work for "
-            f"{_own_name()} here; start as the user who made it, or set PENSTOCK_DATABASE_URL",
+            f"the Postgres data of {home.root} was made to run by way of '{recorded.way}', which does not work for "
+            f"{_user_name()} here; start as the user who made it, or set PENSTOCK_DATABASE_URL",
             param="home",
         )
     raise InvalidSetting(
@@ -242,7 +242,7 @@ def _nobody() -> pwd.struct_passwd | None:
         return None
 
 
-def _own_name() -> str:
+def _user_name() -> str:
     try:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:

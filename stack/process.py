@@ -38,9 +38,9 @@ def running_stack(home: Path, env: Mapping[str, str], *, workers: int = 1) -> It
     port, log_path = free_port(PREFERRED_PORT) or free_port(), home / "up.log"
     if port is None:
         raise ServerFailed("no port is free on this machine")
-    words = ["up", "--home", str(home.absolute()), "--port", str(port), "--workers", str(workers), "--quiet"]
+    arguments = ["up", "--home", str(home.absolute()), "--port", str(port), "--workers", str(workers), "--quiet"]
     with ExitStack() as endings:
-        process = started(["-m", "cli", *words], env=env, log_path=log_path, endings=endings)
+        process = started(["-m", "cli", *arguments], env=env, log_path=log_path, endings=endings)
         connection = _wait_ready(process, home, port, log_path)
         yield RunningStack(port=port, key=_key(connection, env), connection=connection)
 

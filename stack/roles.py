@@ -100,17 +100,17 @@ def _forget_mover(cluster: Cluster) -> None:
 
 def _give_everything(connection: psycopg.Connection) -> None:
     for name, kind in connection.execute(RELATIONS).fetchall():
-        _own(connection, OWNED_AS[kind], name)
+        _change_owner(connection, OWNED_AS[kind], name)
     for (name,) in connection.execute(ROUTINES).fetchall():
-        _own(connection, "ROUTINE", name)
+        _change_owner(connection, "ROUTINE", name)
     for (name,) in connection.execute(TYPES).fetchall():
-        _own(connection, "TYPE", name)
+        _change_owner(connection, "TYPE", name)
 
 
-def _own(connection: psycopg.Connection, kind: str, name: str) -> None:
+def _change_owner(connection: psycopg.Connection, kind: str, name: str) -> None:
     """Change an object's owner. `name` is already quoted by the catalogue."""
-    words = sql.SQL("ALTER {} {} OWNER TO {}")
-    connection.execute(words.format(sql.SQL(kind), sql.SQL(name), sql.Identifier(APPLICATION)))
+    statement = sql.SQL("ALTER {} {} OWNER TO {}")
+    connection.execute(statement.format(sql.SQL(kind), sql.SQL(name), sql.Identifier(APPLICATION)))
 
 
 def _make_role(connection: psycopg.Connection, name: str, password: str, rights: str = "NOSUPERUSER") -> None:
@@ -119,8 +119,8 @@ def _make_role(connection: psycopg.Connection, name: str, password: str, rights:
 
 
 def _set_password(connection: psycopg.Connection, name: str, password: str) -> None:
-    words = sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(name), sql.Literal(password))
-    connection.execute(words)
+    statement = sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(name), sql.Literal(password))
+    connection.execute(statement)
 
 
 def _missing(connection: psycopg.Connection, question: str, name: str) -> bool:

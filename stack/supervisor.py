@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from signal import SIGALRM, SIGTERM, Signals
 
-from stack.bell import Bell
 from stack.children import end, kill_group, last_lines
 from stack.home import Home
 from stack.logs import Tails, bound
+from stack.signals import SignalWaiter
 from stack.status import Phase, ProcessState, ProcessStatus, StackStatus, write_status
 
 FIRST_PAUSE_SECONDS = 0.2
@@ -112,9 +112,9 @@ def words_for(exit_status: int) -> str:
 class Supervisor:
     """Keeps services alive until a stop signal, then stops them in order."""
 
-    def __init__(self, home: Home, *, bell: Bell, say: Say, follow: bool = False) -> None:
+    def __init__(self, home: Home, *, signals: SignalWaiter, say: Say, follow: bool = False) -> None:
         self._home = home
-        self._bell = bell
+        self._signals = signals
         self._say = say
         self._follow = follow
         self._watches: list[Watch] = []
@@ -131,8 +131,8 @@ class Supervisor:
         """Run a command and return its exit status; a stop signal ends it."""
         tails = Tails({service.name: service.log_path})
         process = service.launch()
-        while (status := process.poll()) is None and not self._bell.stops_asked:
-            self._bell.wait(FOLLOW_SECONDS)
+        while (status := process.poll()) is None and not self._signals.stops_requested:
+            self._signals.wait(FOLLOW_SECONDS)
             self._show(tails)
         if status is None:
             status = end(process, stop_signal=service.stop_signal, grace_seconds=service.grace_seconds)
@@ -144,10 +144,10 @@ class Supervisor:
         self._watches += [Watch(service=service) for service in services]
         self._tails = Tails({watch.service.name: watch.service.log_path for watch in self._watches})
         try:
-            while not self._bell.stops_asked:
+            while not self._signals.stops_requested:
                 self._look(time.monotonic())
                 self._show(self._tails)
-                self._bell.wait(self._pause_seconds(time.monotonic()))
+                self._signals.wait(self._pause_seconds(time.monotonic()))
         finally:
             self.stop()
 
@@ -164,7 +164,7 @@ class Supervisor:
             exit_status = watch.has_ended()
             if exit_status is not None:
                 changed = True
-                self._mourn(watch, exit_status, watch.back_off(now, exit_status))
+                self._report_end(watch, exit_status, watch.back_off(now, exit_status))
             if watch.is_due(now):
                 changed = True
                 self._launch(watch, now)
@@ -179,7 +179,7 @@ class Supervisor:
             self._say(f"{watch.service.name} could not be started: {trouble}")
             watch.back_off(now)
 
-    def _mourn(self, watch: Watch, exit_status: int, pause_seconds: float) -> None:
+    def _report_end(self, watch: Watch, exit_status: int, pause_seconds: float) -> None:
         self._say(
             f"{watch.service.name} ended with {words_for(exit_status)}; starting it again in {pause_seconds:.1f} s"
         )
@@ -188,16 +188,16 @@ class Supervisor:
 
     def _stop_rank(self, watches: Sequence[Watch]) -> None:
         running = [watch for watch in watches if watch.process is not None]
-        stops_before = self._bell.stops_asked
+        stops_before = self._signals.stops_requested
         for watch in running:
             assert watch.process is not None  # noqa: S101 - chosen above
             if watch.process.poll() is None:
                 watch.process.send_signal(watch.service.stop_signal)
         give_up_at = time.monotonic() + max((watch.service.grace_seconds for watch in running), default=0.0)
         while any(watch.has_ended() is None for watch in running):
-            if time.monotonic() >= give_up_at or self._bell.stops_asked > max(stops_before, 1):
+            if time.monotonic() >= give_up_at or self._signals.stops_requested > max(stops_before, 1):
                 break
-            self._bell.wait(FOLLOW_SECONDS)
+            self._signals.wait(FOLLOW_SECONDS)
             self._show(self._tails)
         for watch in running:
             assert watch.process is not None  # noqa: S101 - chosen above

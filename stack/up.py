@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from schemas.errors import InvalidSetting, PenstockError
-from stack.bell import Bell
 from stack.children import end_leftover, last_lines, remember, spawn, wait_until
 from stack.environment import environment_of
 from stack.home import Home, free_port
 from stack.postgres import Postgres
 from stack.procfile import RELEASE, ProcessLine, Procfile, multiply, parse_procfile
+from stack.signals import SignalWaiter
 from stack.status import Connection, forget_connection, write_connection
 from stack.supervisor import Say, Service, Supervisor
 from stack.valkey import Valkey
@@ -71,10 +71,10 @@ def up(
         raise InvalidSetting("--workers must be at least 1", param="workers")
     procfile = parse_procfile(procfile_path.read_text(encoding="utf-8"))
     home = Home(home_path)
-    with home.locked(), Bell.installed() as bell, ExitStack() as servers:
+    with home.locked(), SignalWaiter.installed() as signals, ExitStack() as servers:
         forget_connection(home)
         _require_free(port)
-        supervisor = Supervisor(home, bell=bell, say=say, follow=follow)
+        supervisor = Supervisor(home, signals=signals, say=say, follow=follow)
         servers.callback(supervisor.stop)
         redis_url, database_url = _open_stores(home, env, servers, supervisor, say)
         around = _surroundings(home, env, port=port, workers=workers, redis_url=redis_url, database_url=database_url)
@@ -82,7 +82,7 @@ def up(
         for note in around.notes:
             say(note)
         exit_status = _release(home, procfile, around, supervisor)
-        if bell.stops_asked:
+        if signals.stops_requested:
             return
         if exit_status != 0:
             raise ReleaseFailed(
