@@ -105,7 +105,7 @@ async def _take_in(
     try:
         _refuse_canvas(request)
         message = CallerMessage(
-            body=_one_body(task.name, args, kwargs),
+            body=_body(task.name, args, kwargs),
             task_id=request.id,
             queue=_queue(request),
             size_bytes=request.get(SIZE_NOTE) or 0,
@@ -156,14 +156,14 @@ async def _expect(services: WorkerServices, task_id: str, accepted: Submission) 
 
 
 def _refuse_canvas(request: Any) -> None:  # noqa: ANN401 - Celery's
-    words = [word for field, word in REFUSED.items() if request.get(field)]
+    names = [name for field, name in REFUSED.items() if request.get(field)]
     for field in REFUSED:
         setattr(request, field, None)  # else the tracer would publish them nevertheless
-    if words:
-        raise InvalidRequest(f"{', '.join(words)}: not supported here. Send the body alone and wait for its result.")
+    if names:
+        raise InvalidRequest(f"{', '.join(names)}: not supported here. Send the body alone and wait for its result.")
 
 
-def _one_body(name: str, args: tuple[object, ...], kwargs: Mapping[str, object]) -> object:
+def _body(name: str, args: tuple[object, ...], kwargs: Mapping[str, object]) -> object:
     if len(args) != 1 or kwargs:
         raise InvalidRequest(f"{name} takes one positional argument, the body, and no others.")
     return args[0]

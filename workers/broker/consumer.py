@@ -60,20 +60,20 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]  # Celery ships no type
 
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:  # noqa: ANN401, ARG002 - Celery's
         """Refuse a message with an unregistered task."""
-        name, task_id = _word(message, "task"), _word(message, "id")
+        name, task_id = _header(message, "task"), _header(message, "id")
         log.warning("message_refused", reason="unknown task", task=name, task_id=task_id, queue=_queue(message))
         message.reject_log_error(_celery_log, self.connection_errors)
         signals.task_unknown.send(sender=self, message=message, exc=exc, name=name, id=task_id)
 
     def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:  # noqa: ANN401, ARG002 - Celery's
         """Refuse a message with an incomplete envelope."""
-        task = _word(message, "task")
+        task = _header(message, "task")
         log.warning("message_refused", reason="invalid envelope", task=task, queue=_queue(message))
         self._refuse(message, exc)
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:  # noqa: ANN401 - Celery's
         """Refuse a message that is not JSON."""
-        task = _word(message, "task")
+        task = _header(message, "task")
         log.warning("message_refused", reason=type(exc).__name__, task=task, queue=_queue(message))
         self._refuse(message, exc)
 
@@ -82,7 +82,7 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]  # Celery ships no type
         signals.task_rejected.send(sender=self, message=message, exc=exc)
 
 
-def _word(message: Any, name: str) -> str | None:  # noqa: ANN401 - kombu's
+def _header(message: Any, name: str) -> str | None:  # noqa: ANN401 - kombu's
     """Return a shortened header, or None for other values, which may be content."""
     value = (message.headers or {}).get(name)
     return value[:MOST_SHOWN_CHARACTERS] if isinstance(value, str) else None

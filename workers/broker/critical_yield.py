@@ -31,9 +31,9 @@ class CriticalYield:
 
     def open_lanes(self, lanes: Sequence[Lane]) -> Sequence[Lane]:
         """Return the lanes to ask, in the same order."""
-        found = self._open_lanes(lanes)
-        self._leaves_it = Lane.CRITICAL in found and not LOWER.isdisjoint(lanes) and not self._helps and self._is_busy()
-        return [lane for lane in found if lane is not Lane.CRITICAL] if self._leaves_it else found
+        free = self._open_lanes(lanes)
+        self._leaves_it = Lane.CRITICAL in free and not LOWER.isdisjoint(lanes) and not self._helps and self._is_busy()
+        return [lane for lane in free if lane is not Lane.CRITICAL] if self._leaves_it else free
 
     def look(self) -> None:
         """Check for queued critical messages. Call it every LOOK_SECONDS."""

@@ -22,7 +22,7 @@ class LaneOrder:
 
     def __init__(self) -> None:
         self._lanes: tuple[Lane, ...] = ()
-        self._asked = 0
+        self._brpops = 0
         self.last_used = ""
         self.open_lanes: OpenLanes = _all
 
@@ -32,7 +32,7 @@ class LaneOrder:
 
     def consume(self, _count: int) -> list[str]:
         """Return the queues of the next BRPOP; none while no lane has room."""
-        self._asked += 1
+        self._brpops += 1
         return [lane.queue for lane in self.open_lanes(self._in_turn())]
 
     def rotate(self, last_used: str) -> str:
@@ -42,6 +42,6 @@ class LaneOrder:
 
     def _in_turn(self) -> Sequence[Lane]:
         for lane in reversed(self._lanes):
-            if lane in TURNS and self._asked % TURNS[lane] == 0:
+            if lane in TURNS and self._brpops % TURNS[lane] == 0:
                 return (lane, *(other for other in self._lanes if other is not lane))
         return self._lanes

@@ -40,8 +40,8 @@ class LaneMessage(Message):
 def _check_envelope(message: Any) -> None:  # noqa: ANN401 - kombu's
     """Raise where kombu or Celery would fail later, on an unacknowledged message."""
     info = message.delivery_info
-    words = (message.delivery_tag, info["exchange"], info["routing_key"])
-    if not all(isinstance(word, str) for word in words) or not message.delivery_tag:
+    parts = (message.delivery_tag, info["exchange"], info["routing_key"])
+    if not all(isinstance(part, str) for part in parts) or not message.delivery_tag:
         raise TypeError("an envelope without a tag or an address")
     if not isinstance(message.headers, dict) or not isinstance(message.body, bytes | str):
         raise TypeError("an envelope without headers or a body")

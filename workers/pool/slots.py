@@ -68,7 +68,7 @@ class Slots:
     def begin(self) -> None:
         """Count a message whose jobs now hold or await slots. Loop thread only."""
         self._begun += 1
-        self._tell()
+        self._wake_if_room()
 
     def open_lanes(self, lanes: Sequence[Lane]) -> list[Lane]:
         """Return the lanes with room, in the same order."""
@@ -79,8 +79,8 @@ class Slots:
         """Whether the slots for a message of this lane are free."""
         if lane is Lane.CRITICAL:
             return self._free(lane) > self.arriving
-        wanted = self._slice_size if lane in SLICED else 1
-        return self._free(lane) - len(self._waiting) - self.arriving * self._slice_size >= wanted
+        slots = self._slice_size if lane in SLICED else 1
+        return self._free(lane) - len(self._waiting) - self.arriving * self._slice_size >= slots
 
     def _free(self, lane: Lane) -> int:
         free = self._total - self._critical - self._others
@@ -109,13 +109,13 @@ class Slots:
             if not granted.done():
                 self._count(next_lane, 1)
                 granted.set_result(None)
-        self._tell()
+        self._wake_if_room()
 
     def _forget(self, entry: tuple[int, int, Lane, asyncio.Future[None]]) -> None:
         if entry in self._waiting:
             self._waiting.remove(entry)
             heapq.heapify(self._waiting)
-            self._tell()
+            self._wake_if_room()
 
     def _count(self, lane: Lane, change: int) -> None:
         if lane is Lane.CRITICAL:
@@ -123,7 +123,7 @@ class Slots:
         else:
             self._others += change
 
-    def _tell(self) -> None:
+    def _wake_if_room(self) -> None:
         if any(self.has_room(lane) for lane in self._left_out):
             self._left_out = ()
             self.wake()

@@ -32,11 +32,11 @@ HAND_BACK_SECONDS = 10.0
 
 async def run_alone(settings: Settings, job_id: JobId, generation: int) -> int:
     """Run the job and return the exit code. Raises CatalogueError and InvalidSetting."""
-    loop, work, asked = asyncio.get_running_loop(), asyncio.current_task(), asyncio.Event()
+    loop, work, ending = asyncio.get_running_loop(), asyncio.current_task(), asyncio.Event()
 
     def end() -> None:
         assert work is not None  # noqa: S101 - a coroutine runs in a task
-        asked.set()
+        ending.set()
         work.cancel()
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -49,7 +49,7 @@ async def run_alone(settings: Settings, job_id: JobId, generation: int) -> int:
             watchdog.has_started()
             await services.run(Published(job_id=job_id, generation=generation))
     except asyncio.CancelledError:
-        if not asked.is_set():
+        if not ending.is_set():
             raise
         log.info("suspect_handed_back", job_id=job_id)
         return HANDED_BACK
@@ -62,11 +62,11 @@ async def started(job_id: JobId, generation: int, most_seconds: float, stopping:
     Beyond `most_seconds` the child is killed, because a job handed back would take as long again. Once `stopping` is
     set, the result is HANDED_BACK, never a death.
     """
-    words = ("-m", "workers.upkeep.isolated_job", job_id, str(generation))
-    child = await asyncio.create_subprocess_exec(sys.executable, *words, stdin=asyncio.subprocess.DEVNULL)
-    ended, told = asyncio.create_task(child.wait()), asyncio.create_task(stopping.wait())
-    await asyncio.wait((ended, told), timeout=most_seconds, return_when=asyncio.FIRST_COMPLETED)
-    told.cancel()
+    arguments = ("-m", "workers.upkeep.isolated_job", job_id, str(generation))
+    child = await asyncio.create_subprocess_exec(sys.executable, *arguments, stdin=asyncio.subprocess.DEVNULL)
+    ended, stop = asyncio.create_task(child.wait()), asyncio.create_task(stopping.wait())
+    await asyncio.wait((ended, stop), timeout=most_seconds, return_when=asyncio.FIRST_COMPLETED)
+    stop.cancel()
     if ended.done():
         return ended.result()
     if stopping.is_set():

@@ -19,8 +19,8 @@ class Leader:
 
     async def leads(self) -> bool:
         """Whether this process leads now. Raises PostgresUnavailable."""
-        asked_at = self._clock()
-        if asked_at - self._led_at < RENEW_SECONDS:
+        now = self._clock()
+        if now - self._led_at < RENEW_SECONDS:
             return True
-        self._led_at = asked_at if await self._lead() else float("-inf")
-        return self._led_at == asked_at
+        self._led_at = now if await self._lead() else float("-inf")
+        return self._led_at == now

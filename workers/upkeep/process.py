@@ -180,7 +180,7 @@ async def keep(settings: Settings) -> None:
         watchdog.has_started()
         log_descriptors(settings, BESIDE_CALLS)
         log.info("upkeep_started", holder=services.storage.holder)
-        bell = asyncio.create_task(listen(settings.database_url.get_secret_value(), woken["dispatch"].set))
+        listener = asyncio.create_task(listen(settings.database_url.get_secret_value(), woken["dispatch"].set))
         try:
             groups = duties_of(services, suspects, rescue_guard).items()
             await until_one_fails(
@@ -192,8 +192,8 @@ async def keep(settings: Settings) -> None:
             )
         finally:
             await suspects.aclose()
-            bell.cancel()
-            await asyncio.wait([bell])
+            listener.cancel()
+            await asyncio.wait([listener])
 
 
 async def until_one_fails(groups: Iterable[Awaitable[None]], stop: Callable[[], None]) -> None:
