@@ -1,4 +1,4 @@
-"""`python -m api`: the web process. A wrong setting ends it with one line and exit code 6."""
+"""`python -m api`: the web process."""
 
 import asyncio
 import os
@@ -21,7 +21,7 @@ from tasks.wiring.web import open_web_services
 
 
 async def serve(settings: Settings, catalogue: Catalogue, env: Mapping[str, str]) -> None:
-    """Serve until a signal, then let requests under way finish within the grace. Raises InvalidSetting."""
+    """Serve until a signal, then let open requests finish. Raises InvalidSetting."""
     metrics = Metrics(REGISTRY)
     async with (
         watched(settings.watchdog_seconds, metrics.loop_delay_seconds.observe) as watchdog,

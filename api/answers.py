@@ -1,4 +1,4 @@
-"""Writes JSON responses: times, pages and objects."""
+"""Writes JSON responses."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -18,7 +18,7 @@ PRINTABLE = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "%")
 
 
 class Json(Response):
-    """A JSON response that keeps stored digits as they are; also writes datetimes and string enums."""
+    """A JSON response that keeps stored digits as they are."""
 
     media_type = "application/json"
 
@@ -28,15 +28,12 @@ class Json(Response):
 
 
 def header_value(text: str) -> str:
-    """Percent-encode what is not printable ASCII, so that any text can be a header value."""
+    """Percent-encode all but printable ASCII, for a header value."""
     return quote(text, safe=PRINTABLE)
 
 
 def page(rows: Sequence[Row], limit: int, show: Callable[[Row], JsonObject]) -> Json:
-    """Return a cursor page of up to `limit` rows.
-
-    The caller queries one row more than `limit`, which shows whether there is a next page.
-    """
+    """Return a page of up to `limit` rows; one more row means a next page."""
     shown = [show(row) for row in rows[:limit]]
     return Json(
         {
@@ -49,23 +46,23 @@ def page(rows: Sequence[Row], limit: int, show: Callable[[Row], JsonObject]) -> 
     )
 
 
-def whole(rows: Sequence[JsonObject]) -> Json:
+def listing(rows: Sequence[JsonObject]) -> Json:
     """Return a list without pagination."""
     return Json({"object": "list", "data": list(rows), "has_more": False})
 
 
 def unix(moment: datetime | None) -> int | None:
-    """Convert to whole Unix seconds, as OpenAI writes times."""
+    """Convert to whole Unix seconds."""
     return None if moment is None else int(moment.timestamp())
 
 
-def known(found: Row | None, what: str, name: str) -> Row:
-    """Return the row. Raises NotFound where there is none, or where it belongs to another tenant."""
-    if found is None:
+def require(row: Row | None, what: str, name: str) -> Row:
+    """Return the row. Raises NotFound where there is none."""
+    if row is None:
         raise NotFound(f"There is no {what} with the id '{name}'.", param="id")
-    return found
+    return row
 
 
 def checked_id(name: str, what: str) -> str:
-    """Return an id of valid form. Raises NotFound for other text, so that no store is queried with it."""
-    return known(name if ID.fullmatch(name) else None, what, name.encode("ascii", "replace").decode()[:128])
+    """Return an id of valid form. Raises NotFound for other text."""
+    return require(name if ID.fullmatch(name) else None, what, name.encode("ascii", "replace").decode()[:128])

@@ -1,7 +1,4 @@
-"""Builds the ASGI application, which starts even while a store is unreachable.
-
-Its lifespan opens the services.
-"""
+"""Builds the ASGI application, which starts even while a store is unreachable."""
 
 import time
 from collections.abc import AsyncIterator, Callable
@@ -68,11 +65,10 @@ ERROR_ANSWER: dict[str, Any] = {
         }
     },
 }
-"""Describes every error response in the OpenAPI document."""
 
 
 def create_app(settings: Settings, catalogue: Catalogue, open_services: OpenServices) -> FastAPI:
-    """Build the ASGI application over the services that `open_services` opens."""
+    """Build the ASGI application; its lifespan opens the services."""
     metrics = Metrics()
 
     @asynccontextmanager

@@ -1,9 +1,7 @@
-"""Authenticates callers: a bearer key becomes a tenant and its rights.
+"""Authenticates callers by bearer key.
 
-Keys are looked up by digest, so neither timing nor the error reveals how much of a guess was right. A valid key is
-cached for `BELIEVED_SECONDS`; a revocation takes effect within that time. So that guessing costs other callers nothing,
-wrong keys are cached for a few seconds, counted by source address, and looked up a few at a time. A key that was valid
-before is looked up even when its address has too many failures.
+Keys are looked up by digest, so that timing reveals nothing. Wrong keys are cached, counted by address and looked up a
+few at a time; keys that were valid before are exempt.
 """
 
 import hashlib
@@ -31,9 +29,9 @@ BELIEVED_SECONDS = 1.0
 MOST_BELIEVED = 10_000
 MOST_SECRET_CHARACTERS = 512
 DISBELIEVED_SECONDS = 5.0
-"""How long a wrong key is rejected without a look-up: about the time in which a client retries."""
+"""How long a wrong key is rejected without a look-up: a client's retry interval."""
 UNKNOWN_LOOK_UPS = 2
-"""Connections that look-ups of unknown keys may use at once, of the pool's eight."""
+"""Connections for look-ups of unknown keys, of the pool's eight."""
 
 
 class Keys(Protocol):
@@ -48,9 +46,9 @@ class Keys(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Caller:
-    """The caller of a request. `named`: an operator chose the tenant for this request.
+    """The caller of a request.
 
-    `key_lanes` are the lanes that the key's scopes name; None where they name none.
+    `named`: an operator chose the tenant. `key_lanes`: the lanes of the key's scopes, or None.
     """
 
     tenant_id: TenantId
@@ -60,18 +58,18 @@ class Caller:
 
     @property
     def tenant_scope(self) -> TenantId | None:
-        """Tenant whose resources the caller may change; None (all) for an operator who named no tenant."""
+        """Tenant whose resources the caller may change; None means all."""
         return None if self.is_operator and not self.named else self.tenant_id
 
     def lanes_of(self, share: TenantShare) -> frozenset[Lane]:
-        """Return the usable lanes: those of the key that the tenant may use too; all for an operator."""
+        """Return the lanes that both the key and the tenant may use."""
         if self.is_operator:
             return EVERY_LANE
         return share.lanes if self.key_lanes is None else share.lanes & self.key_lanes
 
 
 class Authenticator:
-    """Turns secrets into callers. The operator's first key comes from the settings and needs no database."""
+    """Turns secrets into callers. The operator's first key needs no database."""
 
     def __init__(
         self,
@@ -91,20 +89,20 @@ class Authenticator:
         self._failures = Failures()
         self._unknown = Semaphore(UNKNOWN_LOOK_UPS)
 
-    async def caller(self, secret: str, wanted_tenant: str | None = None, *, address: str = "") -> Caller:
-        """Return the caller that holds this secret.
+    async def caller(self, secret: str, requested_tenant: str | None = None, *, address: str = "") -> Caller:
+        """Return the holder of this secret.
 
         Raises Unauthenticated, TooManyFailures, Forbidden, NotFound and PostgresUnavailable.
         """
         if not 0 < len(secret) <= MOST_SECRET_CHARACTERS:
             raise Unauthenticated
         caller = await self._holder(secret, address)
-        if wanted_tenant is None or wanted_tenant == caller.tenant_id:
+        if requested_tenant is None or requested_tenant == caller.tenant_id:
             return caller
-        if not caller.is_operator or not ID.fullmatch(wanted_tenant):
+        if not caller.is_operator or not ID.fullmatch(requested_tenant):
             raise Forbidden("Only an operator may act for another tenant.", param=TENANT_HEADER)
-        await self._check_tenant(wanted_tenant)
-        return Caller(tenant_id=TenantId(wanted_tenant), is_operator=True, named=True)
+        await self._check_tenant(requested_tenant)
+        return Caller(tenant_id=TenantId(requested_tenant), is_operator=True, named=True)
 
     async def check_scraper(self, secret: str, *, address: str = "") -> None:
         """Accept the scrape key and operators' keys.
@@ -117,11 +115,11 @@ class Authenticator:
             raise Forbidden("Metrics need the scrape key, or a key with the operator scope.")
 
     def forget(self) -> None:
-        """Expire all cached keys, because a key was revoked."""
+        """Expire all cached keys after a revocation."""
         self._believed = {digest: (0.0, caller) for digest, (_, caller) in self._believed.items()}
 
     async def _check_tenant(self, name: str) -> None:
-        """Raise NotFound for an unknown tenant. Seen names are cached: tenants are never removed."""
+        """Raise NotFound for an unknown tenant. Tenants are never removed."""
         if name not in self._seen_tenants:
             self._seen_tenants = await self._keys.tenants()
         if name not in self._seen_tenants:
@@ -133,41 +131,38 @@ class Authenticator:
             return Caller(tenant_id=DEFAULT_TENANT, is_operator=True)
         until, caller = self._believed.get(digest, (0.0, None))
         if caller is None:
-            return await self._stranger(secret, digest, address)
+            return await self._uncached_holder(secret, digest, address)
         if self._clock() < until:
             return caller
         return await self._look_up(secret, digest)
 
-    async def _stranger(self, secret: str, digest: bytes, address: str) -> Caller:
-        """Look up a key that is not cached. A wrong key counts against its address."""
+    async def _uncached_holder(self, secret: str, digest: bytes, address: str) -> Caller:
         now = self._clock()
         if self._failures.too_many(address, now):
             raise TooManyFailures
         try:
-            return await self._first_look(secret, digest, now)
+            return await self._look_up_uncached(secret, digest, now)
         except Unauthenticated:
             self._failures.add(address, now)
             raise
 
-    async def _first_look(self, secret: str, digest: bytes, now: float) -> Caller:
+    async def _look_up_uncached(self, secret: str, digest: bytes, now: float) -> Caller:
         if now < self._wrong.get(digest, 0.0):
             raise Unauthenticated
         async with self._unknown:
             return await self._look_up(secret, digest)
 
     async def _look_up(self, secret: str, digest: bytes) -> Caller:
-        asked_at = self._clock()
-        found = await self._keys.find(secret)
-        if found is None or found.revoked_at is not None:
+        started_at = self._clock()
+        key = await self._keys.find(secret)
+        if key is None or key.revoked_at is not None:
             self._believed.pop(digest, None)
             _make_room(self._wrong)
-            self._wrong[digest] = asked_at + DISBELIEVED_SECONDS
+            self._wrong[digest] = started_at + DISBELIEVED_SECONDS
             raise Unauthenticated
-        caller = Caller(
-            tenant_id=found.tenant_id, is_operator=OPERATOR in found.scopes, key_lanes=_key_lanes(found.scopes)
-        )
+        caller = Caller(tenant_id=key.tenant_id, is_operator=OPERATOR in key.scopes, key_lanes=_key_lanes(key.scopes))
         _make_room(self._believed)
-        self._believed[digest] = (asked_at + BELIEVED_SECONDS, caller)
+        self._believed[digest] = (started_at + BELIEVED_SECONDS, caller)
         return caller
 
 
@@ -182,7 +177,7 @@ def _key_lanes(scopes: frozenset[str]) -> frozenset[Lane] | None:
 
 
 def lane_scope(lane: Lane) -> str:
-    """The scope by which a key may use a lane; a key with none of these may use the lanes of its tenant."""
+    """Return the scope that permits a lane. A key without any may use all lanes of its tenant."""
     return f"lane:{lane}"
 
 
@@ -203,8 +198,8 @@ async def _caller(
     if credentials is None:
         raise Unauthenticated
     authenticator: Authenticator = request.app.state.authenticator
-    wanted_tenant = request.headers.get(TENANT_HEADER)
-    caller = await authenticator.caller(credentials.credentials, wanted_tenant, address=_address(request))
+    requested_tenant = request.headers.get(TENANT_HEADER)
+    caller = await authenticator.caller(credentials.credentials, requested_tenant, address=_address(request))
     if not caller.is_operator:
         share: TenantShare = request.app.state.services.share(caller.tenant_id)
         request.app.state.open_requests.open(share, request.scope)

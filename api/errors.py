@@ -1,7 +1,7 @@
-"""Maps every error to its HTTP status and to OpenAI's error object with all four keys.
+"""Maps errors to HTTP statuses and OpenAI's error object.
 
-No other module knows statuses. SDKs retry 408, 409, 429 and 5xx by themselves, so a response carries `x-should-retry:
-false` where a retry would change nothing or be paid twice. No response shows a traceback or an address.
+SDKs retry 408, 409, 429 and 5xx, so `x-should-retry: false` marks responses whose retry would be useless or paid twice.
+No response shows a traceback or an address.
 """
 
 from collections.abc import Mapping
@@ -39,15 +39,15 @@ from schemas.reply import TroubleKind
 from schemas.states import JobState
 
 CLIENT_GONE = 499
-"""The client has left, so this status is only seen in metrics."""
+"""Seen only in metrics, because the client has left."""
 STORE_AWAY_SECONDS = 5
 LIMIT_SECONDS = 2
 STILL_RUNNING_SECONDS = 1
 BUSY_SECONDS = 2
-"""Short requests end within it, which frees their connections and memory."""
+"""Short requests end within it, which frees connections and memory."""
 FAILURES_SECONDS = 1
 QUOTA_SECONDS = 5
-"""Longer than for calls, because jobs and batches end slower. Counts are cached for a second."""
+"""Jobs and batches end slower than calls."""
 
 REQUEST, QUOTA, LIMIT = "invalid_request_error", "insufficient_quota", "rate_limit_error"
 SERVER, OVERLOADED, OUTPUT = "server_error", "service_unavailable_error", "invalid_output_error"
@@ -80,21 +80,21 @@ class Busy(Unavailable):
 class NotCompleted(PenstockError):  # noqa: N818 - reads as what became of the job
     """The job came to rest without an answer."""
 
-    def __init__(self, rested: JobResult) -> None:
-        self.rested = rested
-        super().__init__(rested.message or _sentence(rested))
+    def __init__(self, result: JobResult) -> None:
+        self.result = result
+        super().__init__(result.message or _sentence(result))
 
 
-def reply_of(rested: JobResult) -> JsonObject:
-    """Return the reply of a completed job. Raises NotCompleted for every other end."""
-    if rested.state is not JobState.COMPLETED or rested.reply is None:
-        raise NotCompleted(rested)
-    return rested.reply
+def reply_of(result: JobResult) -> JsonObject:
+    """Return the reply of a completed job. Raises NotCompleted for other states."""
+    if result.state is not JobState.COMPLETED or result.reply is None:
+        raise NotCompleted(result)
+    return result.reply
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """How a family of errors is reported. `code` None: use the error's own code."""
+    """How a family of errors is reported. `code` None means the error's own code."""
 
     status: int
     type: str
@@ -135,7 +135,7 @@ UNUSABLE = Kind(422, OUTPUT, retry=NEVER)
 UPSTREAM = Kind(502, SERVER, retry=NEVER)
 
 ACCOUNT_REFUSED = Kind(503, OVERLOADED, "provider_account_refused", retry=NEVER)
-"""The provider refuses our account's key or payment. The caller can neither fix it nor wait for it."""
+"""The provider refuses our key or payment, which the caller cannot fix."""
 
 BY_REASON: Mapping[str, Kind] = {
     DeadReason.INVALID_OUTPUT: UNUSABLE,
@@ -165,7 +165,7 @@ BY_REASON: Mapping[str, Kind] = {
     RefusalReason.STALE_WINDOW: Kind(503, OVERLOADED, retry_after_seconds=STORE_AWAY_SECONDS),
     RefusalReason.NOT_READY: Kind(503, OVERLOADED, retry_after_seconds=STORE_AWAY_SECONDS),
 }
-"""Why a synchronous job ended without a reply. An ambiguous one may have been billed, so SDKs must not retry it."""
+"""Why a synchronous job has no reply. An ambiguous one may have been billed."""
 
 BY_STATE: Mapping[JobState, Kind] = {
     JobState.EXPIRED: Kind(504, SERVER, "deadline_exceeded", retry=NEVER),
@@ -187,39 +187,38 @@ BUG: JsonObject = {
         "code": "internal_error",
     }
 }
-"""The response to a bug: it reveals as little as possible."""
 
 
 def kind_of(error: PenstockError) -> Kind:
-    """Return how errors of this family are reported."""
+    """Return how this error is reported."""
     if isinstance(error, NotCompleted):
-        return _kind_of_rest(error.rested)
+        return _kind_of_result(error.result)
     return next(kind for family, kind in BY_FAMILY if isinstance(error, family))
 
 
 def error_object(error: PenstockError) -> JsonObject:
     """Return OpenAI's error object, for a body or an SSE event."""
     kind = kind_of(error)
-    code = kind.code or (error.rested.dead_reason if isinstance(error, NotCompleted) else error.code)
-    return _object(_told(error), kind.type, error.param, code)
+    code = kind.code or (error.result.dead_reason if isinstance(error, NotCompleted) else error.code)
+    return _object(_message(error), kind.type, error.param, code)
 
 
 def answer(error: PenstockError) -> Json:
-    """Return the complete error response."""
+    """Return the error response."""
     kind = kind_of(error)
     return Json(error_object(error), status_code=kind.status, headers=_headers(kind))
 
 
 def unready(checks: Mapping[str, str | None]) -> Json:
-    """Return a failed readiness probe's response. `checks` maps each check to its complaint, or None."""
+    """Return a failed readiness probe's response. `checks` maps a check to its complaint, or None."""
     wrong = " ".join(f"{name}: {complaint}" for name, complaint in checks.items() if complaint)
-    told = _object(wrong, OVERLOADED, None, "not_ready")
+    error = _object(wrong, OVERLOADED, None, "not_ready")
     headers = {"retry-after": str(STORE_AWAY_SECONDS)}
-    return Json({"status": "unavailable", "checks": dict(checks)} | told, status_code=503, headers=headers)
+    return Json({"status": "unavailable", "checks": dict(checks)} | error, status_code=503, headers=headers)
 
 
 def install(app: FastAPI) -> None:
-    """Make every error end in OpenAI's shape."""
+    """Register handlers that answer every error in OpenAI's shape."""
     app.add_exception_handler(PenstockError, _penstock_error)
     app.add_exception_handler(RequestValidationError, _wrong_parameter)
     app.add_exception_handler(HTTPException, _http_error)
@@ -246,31 +245,31 @@ async def _wrong_parameter(_: Request, error: Exception) -> Json:
 async def _http_error(request: Request, error: Exception) -> Json:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class
     message = f"{error.detail}: {request.method} {request.url.path}"
-    told = _object(message, REQUEST, None, BY_STATUS.get(error.status_code, "invalid_request"))
-    return Json(told, status_code=error.status_code, headers=error.headers)
+    body = _object(message, REQUEST, None, BY_STATUS.get(error.status_code, "invalid_request"))
+    return Json(body, status_code=error.status_code, headers=error.headers)
 
 
 async def _bug(request: Request, _: Exception) -> Json:
-    """Answer a bug. The server logs its traceback afterwards."""
+    """Answer a bug; the server logs its traceback."""
     request_id = request.scope.get("state", {}).get("request_id", "")
     return Json(BUG, status_code=500, headers={"x-request-id": request_id, "x-should-retry": "false"})
 
 
-def _kind_of_rest(rested: JobResult) -> Kind:
-    if rested.dead_reason is not None and rested.dead_reason in BY_REASON:
-        return BY_REASON[rested.dead_reason]
-    if not rested.state.at_rest:
+def _kind_of_result(result: JobResult) -> Kind:
+    if result.dead_reason is not None and result.dead_reason in BY_REASON:
+        return BY_REASON[result.dead_reason]
+    if not result.state.at_rest:
         return STILL_RUNNING
-    return BY_STATE.get(rested.state, UPSTREAM)
+    return BY_STATE.get(result.state, UPSTREAM)
 
 
-def _told(error: PenstockError) -> str:
-    """Return the message; for Unavailable its class's docstring, because a store's text may contain an address."""
+def _message(error: PenstockError) -> str:
+    """Return the message, or Unavailable's docstring: a store's text may contain an address."""
     return (type(error).__doc__ or "") if isinstance(error, Unavailable) else error.message
 
 
-def _sentence(rested: JobResult) -> str:
-    return f"The request ended without an answer: {rested.dead_reason or rested.state}."
+def _sentence(result: JobResult) -> str:
+    return f"The request ended without an answer: {result.dead_reason or result.state}."
 
 
 def _object(message: str, kind: str, param: str | None, code: str | None) -> JsonObject:

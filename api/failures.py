@@ -1,18 +1,18 @@
-"""Counts wrong API keys by source address, so that guessing is slow and costs no look-ups."""
+"""Counts wrong API keys by source address, which slows guessing."""
 
 import ipaddress
 
 FAILURES_PER_SECOND = 20
-"""More than a broken client's retries, and too few to load the database (310 a second delayed other callers)."""
+"""Above a broken client's retries; 310 a second delayed other callers."""
 FAILURE_BURST = 20
 MOST_ADDRESSES = 10_000
-"""About 2 MB. Beyond it, the address whose last failure is oldest is forgotten."""
+"""About 2 MB. Beyond it, the address with the oldest failure is dropped."""
 IPV6_NETWORK_BITS = 64
-"""The part of an IPv6 address that one subscriber cannot choose freely."""
+"""A subscriber can choose the other bits freely."""
 
 
 class Failures:
-    """A leaking count per address. Clients of a proxy share one, unless the proxy forwards theirs."""
+    """A leaking count per address; clients behind a proxy share one."""
 
     def __init__(self) -> None:
         self._counts: dict[str, tuple[float, float]] = {}
@@ -21,11 +21,11 @@ class Failures:
         return len(self._counts)
 
     def too_many(self, address: str, now: float) -> bool:
-        """Whether this address must wait before it may try another key."""
+        """Whether this address must wait before it tries another key."""
         return self._count(network_of(address), now) >= FAILURE_BURST
 
     def add(self, address: str, now: float) -> None:
-        """Count a wrong key from this address."""
+        """Count a wrong key."""
         network = network_of(address)
         count = self._count(network, now) + 1
         self._counts.pop(network, None)
@@ -39,7 +39,7 @@ class Failures:
 
 
 def network_of(address: str) -> str:
-    """Return an IPv4 address as it is, and the /64 network of an IPv6 address."""
+    """Return an IPv4 address unchanged, or the /64 network of an IPv6 address."""
     if ":" not in address:
         return address
     try:

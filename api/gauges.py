@@ -1,8 +1,7 @@
-"""How deep the lanes are, what limits grant and budgets have spent, for scrapers; asked once in a while at most.
+"""Collects gauges of lanes, limits and budgets for scrapers.
 
-A store that is away costs its own gauges, never the scrape: `penstock_part_ready` tells of it. Labels are closed sets
-and configured names, so that there are never more series than targets, budgets and tenants ask for; unknown is no
-sample. Users, batches and prompts are no labels: they are persons' names, and there is no end of them.
+An unreachable store omits only its own gauges, and unknown values have no sample. Labels are closed sets and configured
+names, which bounds the number of series. Users, batches and prompts are unbounded and name persons.
 """
 
 import time
@@ -23,39 +22,39 @@ from storage.ledger.unresolved import SuspenseTotal
 from storage.queue.waiting_counts import MOST_COUNTED
 
 BELIEVED_SECONDS = 10.0
-"""Counting a backlog of a million takes a good part of a second, so scrapers share a reading for this long."""
+"""Counting a million waiting jobs takes a good part of a second, so scrapers share a reading."""
 
 UNLABELLED_KINDS = frozenset({"user", "batch", "prompt"})
-"""Scope kinds whose names must not become labels."""
+"""Scope kinds that must not become labels."""
 
 AMOUNTS = ("limit_usd", "settled_usd", "reserved_usd")
 FIGURES = ("configured", "learned", "effective", "used")
 
 
 class Watch(Protocol):
-    """What the gauges read: limits and budgets as of now, and readiness."""
+    """Reads limits, budgets and readiness."""
 
     async def check(self) -> Mapping[str, str | None]:
         """Map each dependency to its complaint, or None."""
 
     async def limits(self) -> Sequence[JsonObject]:
-        """Per target and limit: configured, learned, effective, used, and waiting jobs. Raises RedisUnavailable."""
+        """Return rows per target and limit. Raises RedisUnavailable."""
 
     async def budgets(self) -> Sequence[JsonObject]:
-        """Per scope and window: limit, settled, reserved. Raises RedisUnavailable."""
+        """Return rows per scope and window. Raises RedisUnavailable."""
 
     async def suspense(self) -> Sequence[SuspenseTotal]:
-        """Unresolved charges by account. Raises PostgresUnavailable."""
+        """Return unresolved charges by account. Raises PostgresUnavailable."""
 
     async def thresholds(self) -> Mapping[tuple[str, int], int]:
-        """How often each scope passed each percentage. Raises PostgresUnavailable."""
+        """Return how often each scope passed each percentage. Raises PostgresUnavailable."""
 
     async def depths(self) -> Mapping[tuple[Lane, JobState], int]:
-        """Count jobs that are not terminal, by lane and state. Raises PostgresUnavailable."""
+        """Count jobs that are not terminal. Raises PostgresUnavailable."""
 
 
 class ServiceGauges:
-    """Caches the last reading as text, for `BELIEVED_SECONDS`."""
+    """Caches the last reading for `BELIEVED_SECONDS`."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -63,7 +62,7 @@ class ServiceGauges:
         self._stale_at = float("-inf")
 
     async def text(self, watch: Watch) -> bytes:
-        """Return the gauges in Prometheus' text format. Concurrent scrapers share one reading."""
+        """Return the gauges in Prometheus' text format."""
         if self._clock() >= self._stale_at:
             self._stale_at = self._clock() + BELIEVED_SECONDS
             self._text = _text_of([metric async for metric in _read(watch)])
@@ -71,8 +70,6 @@ class ServiceGauges:
 
 
 class _Known(Collector):
-    """Collects metrics that were read before."""
-
     def __init__(self, metrics: Iterable[Metric]) -> None:
         self._metrics = metrics
 

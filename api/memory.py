@@ -1,7 +1,6 @@
-"""Counts the memory that requests take, and refuses requests beyond the budget of the process.
+"""Bounds the memory that requests take in this process.
 
-A tenant may take at most half of the budget, and at most half of what other tenants left. So no tenant can cause
-refusals for others. Operators may take all of it.
+A tenant may take at most half of the budget, and half of what other tenants left. Operators may take all of it.
 """
 
 from collections import Counter
@@ -11,19 +10,19 @@ from schemas.ids import TenantId
 from storage.dead_letters.reads import MAX_LETTER_BYTES
 
 BODY_WEIGHT = 2
-"""A body and the strings parsed from it are in memory at the same time."""
+"""A body and its parsed strings are in memory at the same time."""
 VALUE_BYTES = 128
-"""Memory of a parsed value beyond its text: an empty object or list takes 64 to 88, one with an entry about 230."""
+"""Memory per parsed value beyond its text, from 64 for an empty object to 230 for one with an entry."""
 DOWNLOAD_BYTES = 2_000_000
-"""Per download: a chunk of a megabyte, once from the database and once on its way out."""
+"""A chunk of a megabyte, read and written at the same time."""
 UPLOAD_BYTES = 2_000_000
-"""Per upload: a chunk being gathered, and the same on its way to the database."""
+"""A chunk of a megabyte, gathered and stored at the same time."""
 EXPORT_BYTES = 3 * MAX_LETTER_BYTES
-"""Per export of dead letters: the text of one from the database, its values, and its line."""
+"""A dead letter's text, its values and its line."""
 
 
 class MemoryBudget:
-    """Memory that all requests of the process take together, and those of each tenant."""
+    """Memory taken by all requests, in total and per tenant."""
 
     def __init__(self, most_bytes: int) -> None:
         self.most_bytes = most_bytes
@@ -43,7 +42,7 @@ class MemoryBudget:
             raise Busy
 
     def change(self, size: int, tenant_id: TenantId | None) -> None:
-        """Count bytes as taken; a negative size gives them back."""
+        """Count bytes as taken; a negative size releases them."""
         self._taken_bytes += size
         if tenant_id is None:
             return
@@ -53,7 +52,7 @@ class MemoryBudget:
 
 
 class MemoryShare:
-    """Memory that one request takes, until it is answered."""
+    """Memory of one request until its response."""
 
     def __init__(self, budget: MemoryBudget) -> None:
         self._budget = budget
@@ -61,22 +60,19 @@ class MemoryShare:
         self._tenant_id: TenantId | None = None
 
     def count_for(self, tenant_id: TenantId) -> None:
-        """From now on, count what the request takes for this tenant as well as for the process."""
+        """Count the request's memory for this tenant too."""
         self._budget.change(-self._bytes, self._tenant_id)
         self._tenant_id = tenant_id
         self._budget.change(self._bytes, tenant_id)
 
     def take(self, size: int) -> None:
-        """Take more. Raises Busy, and takes nothing, where the budget or the tenant's part of it is exhausted."""
+        """Take more. Raises Busy and takes nothing beyond the limits."""
         self.check(size)
         self._budget.change(size, self._tenant_id)
         self._bytes += size
 
     def take_buffers(self, size: int) -> None:
-        """Take a stream's buffers, or all that the tenant may take where that is less. Raises Busy.
-
-        So a small budget serves streams one after another instead of refusing them for ever.
-        """
+        """Take a stream's buffers, at most all that the tenant may take. Raises Busy."""
         self.take(min(size, self._budget.most_bytes // (1 if self._tenant_id is None else 2)))
 
     def check(self, size: int) -> None:
@@ -84,6 +80,6 @@ class MemoryShare:
         self._budget.check(size, self._tenant_id)
 
     def release(self) -> None:
-        """Give everything back."""
+        """Release all of it."""
         self._budget.change(-self._bytes, self._tenant_id)
         self._bytes = 0

@@ -1,4 +1,4 @@
-"""Metrics of the API, in a registry of their own; `/metrics` shows them beside those of the process."""
+"""Metrics of the API, in a registry of their own."""
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -6,7 +6,7 @@ BUCKETS_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 
 
 
 class Metrics:
-    """Latency per route and status, and requests in flight. Labelled by route template, so ids create no series."""
+    """Latency and requests in flight. Labelled by route template, so ids create no series."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -27,9 +27,9 @@ class Metrics:
         self._seconds.labels(method=method, route=route, status=str(status)).observe(seconds)
 
     def abandoned(self) -> None:
-        """Count a request whose client left before the response."""
+        """Count a request whose client left early."""
         self._abandoned.inc()
 
     def text(self) -> bytes:
-        """Return all metrics in Prometheus' text format."""
+        """Return the metrics of API and process in Prometheus' text format."""
         return generate_latest(self._registry) + generate_latest(REGISTRY)

@@ -1,7 +1,6 @@
 """Adds an id to every request, bounds its body and memory, measures it.
 
-Pure ASGI, so that streams pass. The id is generated here and never taken from the caller, because support searches the
-logs by it.
+Pure ASGI, so that streams pass. Callers cannot choose the id, because support searches the logs by it.
 """
 
 import asyncio
@@ -22,22 +21,22 @@ from schemas.errors import PenstockError
 log = structlog.get_logger()
 
 FORM_OVERHEAD_BYTES = 1_000_000
-"""Bytes that a form may have besides its file."""
+"""Bytes of a form besides its file."""
 FILE_PATHS = frozenset({"/v1/files", "/dead-letters/import"})
-"""Paths whose bodies are streams of lines, never held whole."""
+"""Paths whose bodies are streamed."""
 PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
-"""Polled every few seconds; logged at debug level only, because they would bury other lines."""
+"""Polled every few seconds, so logged at debug level only."""
 SMALL_BODY_BYTES, READ_ON_SECONDS = 64_000, 1.0
-"""A body up to this size is read to its end, for at most this long, before a response that does not need it."""
+"""A small body is read this long at most before an early response."""
 SHARE = "memory"
-"""Key of the request's memory share in its state."""
+"""Key of the memory share in the request's state."""
 METHODS = frozenset({"GET", "POST", "DELETE", "PUT", "PATCH", "HEAD", "OPTIONS"})
 
 
 class Frame:
-    """The outermost middleware. `cap_bytes` returns the largest body of a path.
+    """The outermost middleware.
 
-    `closed` is called with the scope of each request whose response has ended.
+    `cap_bytes` returns the largest body of a path; `closed` receives the scope of finished requests.
     """
 
     def __init__(
@@ -108,10 +107,7 @@ class Frame:
 
 
 class _Body:
-    """The body of one request as it is read, with bounds on its size and memory.
-
-    Where the response begins before all of the body was read, the connection closes after the response.
-    """
+    """Reads the body of a request, with bounds on size and memory. An early response closes the connection."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, share: MemoryShare, *, most_bytes: int) -> None:
         headers = Headers(scope=scope)
@@ -148,7 +144,6 @@ class _Body:
         return message
 
     def _count(self, size: int) -> None:
-        """Take memory for what was read. It counts for the tenant too: bodies are read once the caller is known."""
         if not self._streams:
             self._share.take(size * BODY_WEIGHT)
         elif not self._buffered:
@@ -156,7 +151,7 @@ class _Body:
             self._buffered = True
 
     async def send(self, message: Message) -> None:
-        """Send the response. An early one first waits a moment for the rest of a small body."""
+        """Send the response; an early one first reads a small body's rest."""
         if message["type"] == "http.response.start":
             if self._unread and 0 < self._announced_bytes <= SMALL_BODY_BYTES:
                 await self._read_on()
@@ -165,7 +160,7 @@ class _Body:
         await self._send(message)
 
     async def _read_on(self) -> None:
-        """Read the rest: a client that is still sending would take the closed connection for a failure."""
+        """Read the rest: a client that still sends would take the closed connection for a failure."""
         with suppress(TimeoutError):
             async with asyncio.timeout(READ_ON_SECONDS):
                 while self._unread:
@@ -174,7 +169,7 @@ class _Body:
 
 
 def body_caps(*, max_body_bytes: int, max_file_bytes: int) -> Callable[[str], int]:
-    """Return the function from path to largest body: files may be large, all else is a single request."""
+    """Return the function from path to largest body in bytes."""
     return lambda path: max_file_bytes + FORM_OVERHEAD_BYTES if path.rstrip("/") in FILE_PATHS else max_body_bytes
 
 

@@ -1,7 +1,4 @@
-"""Parses a multipart form as a stream: fields small and whole, one file piece by piece.
-
-Holds at most one network read.
-"""
+"""Parses a multipart form as a stream. Holds at most one network read."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -66,12 +63,10 @@ def _boundary(content_type: str) -> bytes:
 
 
 class _Reader:
-    """Turns the parser's callbacks into parts."""
-
     def __init__(self, boundary: bytes) -> None:
         self._out: list[Part] = []
         self._count = 0
-        self._whole = False
+        self._is_complete = False
         self._header_name = self._header_value = b""
         self._disposition = b""
         self._name = ""
@@ -103,7 +98,7 @@ class _Reader:
         return self._out
 
     def finish(self) -> None:
-        if not self._whole:
+        if not self._is_complete:
             raise InvalidRequest("The form breaks off before its end.", param="file")
 
     def _part_begins(self) -> None:
@@ -145,18 +140,18 @@ class _Reader:
         self._out.append(FileEnds() if self._is_file else Field(self._name, self._value.decode("utf-8", "replace")))
 
     def _form_ends(self) -> None:
-        self._whole = True
+        self._is_complete = True
 
 
 def _disposition(header: bytes) -> dict[str, str]:
-    """Return name and filename. Browsers and SDKs write UTF-8 unescaped or by RFC 2231; both are accepted."""
+    """Return name and filename, in plain UTF-8 or RFC 2231."""
     message = Message()
     message["content-disposition"] = header.decode("utf-8", "replace").replace("\r", " ").replace("\n", " ")
-    found: dict[str, str] = {}
+    parameters: dict[str, str] = {}
     name = message.get_param("name", header="content-disposition")
     if isinstance(name, str):
-        found["name"] = name
+        parameters["name"] = name
     filename = message.get_filename()
     if filename is not None:
-        found["filename"] = filename
-    return found
+        parameters["filename"] = filename
+    return parameters

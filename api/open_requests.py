@@ -1,4 +1,4 @@
-"""Counts each tenant's open requests in this process, from authentication to the end of the response."""
+"""Counts each tenant's open requests in this process."""
 
 from collections import Counter
 from typing import Any
@@ -8,21 +8,20 @@ from schemas.ids import TenantId
 from schemas.tenants import TenantShare
 
 COUNTED_FOR = "counted_for"
-"""Key in the request's state of the tenant that it is counted for."""
+"""Key in the request's state: the tenant that it counts for."""
 
 
 RESERVED_SHARE = 0.1
-"""Part of all requests that is reserved for tenants with few open ones, as with concurrent calls."""
+"""Part of all requests that is reserved for tenants with few open ones."""
 
 FEW_REQUESTS = 32
-"""A tenant with at most this many open requests has few: a client's usual connection pool."""
+"""Up to this many open requests are few: a client's usual connection pool."""
 
 
 class OpenRequests:
-    """Counts open requests by tenant, and refuses those beyond the share.
+    """Bounds open requests by tenant, below `most` in this process.
 
-    `most` is the maximum of the process. One tenant alone may have all but a reserve, so that other tenants find a
-    connection beside any number of slow requests.
+    A reserve keeps connections for other tenants beside any number of slow requests.
     """
 
     def __init__(self, most: int) -> None:
@@ -31,7 +30,7 @@ class OpenRequests:
         self._open = Counter[TenantId]()
 
     def open(self, share: TenantShare, scope: Any) -> None:  # noqa: ANN401 - ASGI's
-        """Count a request until `close` is called with its scope. Raises QuotaReached."""
+        """Count a request until `close`. Raises QuotaReached."""
         tenant_id, most = share.tenant_id, share.connections
         if most is not None and self._open[tenant_id] >= most:
             raise QuotaReached(
@@ -48,7 +47,7 @@ class OpenRequests:
         scope.setdefault("state", {})[COUNTED_FOR] = tenant_id
 
     def close(self, scope: Any) -> None:  # noqa: ANN401 - ASGI's
-        """Stop counting a request whose response has ended. Does nothing for one that was never counted."""
+        """Stop counting a request. Does nothing if it was not counted."""
         tenant_id = scope.get("state", {}).pop(COUNTED_FOR, None)
         if tenant_id is not None:
             self._open[tenant_id] -= 1

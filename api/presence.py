@@ -1,4 +1,4 @@
-"""Runs work while its client is connected; a disconnect cancels it and leaves no task behind."""
+"""Runs work while its client is connected."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -14,26 +14,26 @@ class ClientGone(Exception):  # noqa: N818 - reads as what happened
 
 
 async def while_present(receive: Receive, work: Coroutine[Any, Any, Answer]) -> Answer:
-    """Return the work's result. Cancels the work and raises ClientGone when the client disconnects first.
+    """Return the work's result. Raises ClientGone and cancels the work at a disconnect.
 
-    The body must have been read before: from then on `receive` only brings the disconnect.
+    The body must have been read, because other messages are discarded.
     """
-    working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_gone(receive))
+    working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_wait_for_disconnect(receive))
     try:
         await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
             raise ClientGone
         return working.result()
     finally:
-        await _ended(working, leaving)
+        await _cancel(working, leaving)
 
 
-async def _gone(receive: Receive) -> None:
+async def _wait_for_disconnect(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
-async def _ended(*tasks: "asyncio.Future[Any]") -> None:
+async def _cancel(*tasks: "asyncio.Future[Any]") -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,7 +1,7 @@
-"""Reads what a request carries: the JSON object of its body, and the objects that the app holds.
+"""Reads request bodies and the application's objects.
 
-No body is read before its caller is known. Its values are counted before parsing: 4 MB within the bounds parse in at
-most 35 ms, so the event loop does it itself.
+No body is read before its caller is known. JSON values are counted before parsing: 4 MB within the bounds parse in at
+most 35 ms.
 """
 
 from datetime import UTC, datetime
@@ -33,13 +33,13 @@ from tasks.wiring.web import WebServices
 
 
 class Body(BaseModel):
-    """A body with known fields; other fields are ignored."""
+    """A body that ignores unknown fields."""
 
     model_config = ConfigDict(frozen=True, strict=True)
 
 
 class StrictBody(Body):
-    """A body in which an unknown field is an error."""
+    """A body that refuses unknown fields."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
@@ -48,11 +48,11 @@ Parsed = TypeVar("Parsed", bound=Body)
 
 
 async def _json_object(request: Request, _: AnyCaller) -> JsonObject:
-    return _object_of(await _whole(request), _share(request))
+    return _object_of(await _read_body(request), _share(request))
 
 
-async def _whole(request: Request) -> bytes:
-    """Return the body. Only the caller keeps it."""
+async def _read_body(request: Request) -> bytes:
+    """Return the body without keeping a reference to it."""
     raw = bytearray()
     async for part in request.stream():
         raw += part
@@ -78,7 +78,7 @@ def _share(request: Request) -> MemoryShare:
 
 
 def parse(kind: type[Parsed], body: Any) -> Parsed:  # noqa: ANN401 - unparsed
-    """Validate the body as its model. Raises InvalidRequest with the name of the first wrong field."""
+    """Validate the body. Raises InvalidRequest with the first wrong field."""
     try:
         return kind.model_validate(body)
     except ValidationError as error:
@@ -88,7 +88,7 @@ def parse(kind: type[Parsed], body: Any) -> Parsed:  # noqa: ANN401 - unparsed
 
 
 def documented(kind: type[Body]) -> JsonObject:
-    """Return the part of the OpenAPI document that describes a body of this model."""
+    """Return the OpenAPI description of a body."""
     schema = kind.model_json_schema(ref_template="#/components/schemas/{model}")
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
@@ -127,7 +127,7 @@ CHAT_BODY: JsonObject = {
         },
     }
 }
-"""Fields of a chat completion request that we read; all others go to the provider unchanged."""
+"""Fields that we read; all others go to the provider unchanged."""
 
 
 async def _services(request: Request) -> WebServices:
@@ -164,7 +164,7 @@ IdempotencyKey = Annotated[str | None, Header()]
 
 
 def checked_key(key: str | None) -> str | None:
-    """Return an idempotency key of valid length. Raises InvalidRequest."""
+    """Return the key. Raises InvalidRequest for a wrong length."""
     if key is not None and not 0 < len(key) <= MAX_KEY_CHARACTERS:
         raise InvalidRequest(
             f"idempotency_key must be a string of 1 to {MAX_KEY_CHARACTERS} characters.", param="idempotency_key"
@@ -181,7 +181,7 @@ def new_job(
     idempotency_key: str | None,
     deadline_seconds: float = DEFAULT_DEADLINE_SECONDS,
 ) -> NewJob:
-    """Build the job that a body asks for. Raises InvalidRequest, UnknownModel and LaneForbidden."""
+    """Build the job of a body. Raises InvalidRequest, UnknownModel and LaneForbidden."""
     origin = Origin(
         tenant_id=caller.tenant_id,
         job_id=new_job_id(),
@@ -194,5 +194,5 @@ def new_job(
 
 
 def unchecked_parts(job: NewJob, services: WebServices) -> list[str]:
-    """Return the parts of the job's contract that are sent to the provider but not checked here."""
+    """Return the parts of the contract that only the provider checks."""
     return [] if job.contract is None else list(services.vocabulary.unchecked(job.contract.schema))

@@ -1,4 +1,4 @@
-"""`python -m cli` is `penstock`, also where the script is not on the path."""
+"""`python -m cli` is `penstock`."""
 
 from cli.main import run
 

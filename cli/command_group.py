@@ -1,4 +1,4 @@
-"""Lets commands share options: a parameter whose type is a dataclass stands for one option per field."""
+"""Lets commands share options: a dataclass parameter means one option per field."""
 
 from collections.abc import Callable
 from dataclasses import is_dataclass
@@ -12,14 +12,14 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class CommandGroup(typer.Typer):
-    """A group of commands whose parameters may be dataclasses of options."""
+    """Commands whose parameters may be dataclasses of options."""
 
     def command(self, name: str | None = None, **settings: Any) -> Callable[[Command], Command]:  # noqa: ANN401 - Typer's
-        """Register a function as a command, its dataclasses as options. Returns the function unchanged."""
+        """Register a command and return it unchanged."""
         return _expanding(super().command(name, **settings))
 
     def callback(self, **settings: Any) -> Callable[[Command], Command]:  # noqa: ANN401 - Typer's
-        """Register what the group itself does, its dataclasses as options. Returns the function unchanged."""
+        """Register the group's own function and return it unchanged."""
         return _expanding(super().callback(**settings))
 
 
@@ -32,24 +32,24 @@ def _expanding(register: Callable[[Callable[..., Any]], Any]) -> Callable[[Comma
 
 
 def expanded(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the function with the fields of its dataclasses as keyword parameters, after its own."""
-    own: list[Parameter] = []
-    shared: list[Parameter] = []
+    """Return the function with its dataclasses replaced by their fields as keyword parameters."""
+    own_parameters: list[Parameter] = []
+    option_parameters: list[Parameter] = []
     objects: dict[str, tuple[type, list[str]]] = {}
     for parameter in signature(function, eval_str=True).parameters.values():
         kind = parameter.annotation
         if isinstance(kind, type) and is_dataclass(kind):
             fields = signature(kind, eval_str=True).parameters
             objects[parameter.name] = (kind, list(fields))
-            shared += fields.values()
+            option_parameters += fields.values()
         else:
-            own.append(parameter.replace(kind=Parameter.KEYWORD_ONLY))
+            own_parameters.append(parameter.replace(kind=Parameter.KEYWORD_ONLY))
 
     @wraps(function)
-    def command(**given: Any) -> Any:  # noqa: ANN401 - what the options hold
+    def command(**options: Any) -> Any:  # noqa: ANN401 - what the options hold
         for name, (kind, fields) in objects.items():
-            given[name] = kind(**{field: given.pop(field) for field in fields})
-        return function(**given)
+            options[name] = kind(**{field: options.pop(field) for field in fields})
+        return function(**options)
 
-    command.__signature__ = Signature(own + shared)  # type: ignore[attr-defined]  # read by `inspect.signature`
+    command.__signature__ = Signature(own_parameters + option_parameters)  # type: ignore[attr-defined]  # read by `inspect.signature`
     return command

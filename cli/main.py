@@ -1,7 +1,4 @@
-"""The command line's outer wall: the commands, and which error ends with which exit code. Nobody else knows these.
-
-A person reads one line on stderr, a script reads the code; a traceback is a bug of ours.
-"""
+"""Assembles the commands and maps errors to exit codes."""
 
 import os
 import sys
@@ -54,7 +51,7 @@ app = CommandGroup(
 
 @app.callback()
 def penstock(server: Server, output: Output) -> None:
-    """Take the options that stand before the verb; `cli.options.typed_nearest` hands them to its command."""
+    """Accept options before the verb, which `cli.options.typed_nearest` reads."""
     _ = server, output
 
 
@@ -83,7 +80,7 @@ app.add_typer(bench.app, name="bench")
 
 
 def run() -> None:
-    """Run the command that was typed, and leave with its exit code."""
+    """Run the typed command and exit with its code."""
     sys.exit(main(sys.argv[1:], os.environ))
 
 
@@ -102,7 +99,7 @@ def main(argv: Sequence[str], env: Mapping[str, str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has left; say no more
         return ExitCode.OK
     except tuple(kind for kind, _ in EXIT_CODES) as error:
-        _complain(_words(error))
+        _complain(_message(error))
         return next(code for kind, code in EXIT_CODES if isinstance(error, kind))
     return ended if isinstance(ended, int) else ExitCode.OK
 
@@ -114,7 +111,7 @@ def _usage(error: TyperException) -> int:
     return int(getattr(error, "exit_code", ExitCode.USAGE))
 
 
-def _words(error: Exception) -> str:
+def _message(error: Exception) -> str:
     if isinstance(error, PenstockError):
         return error.message
     if isinstance(error, OSError) and error.strerror:

@@ -1,4 +1,4 @@
-"""Options that many commands share, and the API client and the output that they choose."""
+"""Options that commands share."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ DEFAULT_LIMIT = 50
 
 
 def typed_nearest(ctx: typer.Context, param: typer.CallbackParam, value: Any) -> Any:  # noqa: ANN401 - of any option
-    """Return what was typed after the verb, else what was typed before it, else the default."""
+    """Return the value typed after the verb, else before it, else the default."""
     if _is_typed(ctx.get_parameter_source(param.name)):
         return value
     above = ctx.parent
@@ -56,31 +56,31 @@ BatchOf = Annotated[str | None, typer.Option("--batch", help="Only those of this
 
 
 def environment(ctx: typer.Context) -> Mapping[str, str]:
-    """The environment that `run` was given; no command reads the process's own."""
+    """Return the environment passed to `run`; commands do not read the process's own."""
     env: Mapping[str, str] = ctx.find_root().obj
     return env
 
 
 @dataclass(frozen=True, kw_only=True)
 class Server:
-    """The options that name a running penstock."""
+    """Options that select a running Penstock."""
 
     ctx: typer.Context
     url: Url = None
     home: HomeFolder = DEFAULT_HOME
 
     def client(self) -> ApiClient:
-        """A client with the submitter's key. Raises InvalidSetting and Unauthenticated."""
+        """Return a client with the submitter's key. Raises InvalidSetting and Unauthenticated."""
         return ApiClient(find_address(self.url, self.home, environment(self.ctx)))
 
     def operator(self) -> ApiClient:
-        """A client with the operator's key. Raises InvalidSetting and Unauthenticated."""
+        """Return a client with the operator's key. Raises InvalidSetting and Unauthenticated."""
         return ApiClient(find_address(self.url, self.home, environment(self.ctx), as_operator=True))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Output:
-    """The option that chooses between text and JSON."""
+    """Chooses between text and JSON."""
 
     as_json: AsJson = False
 
@@ -89,7 +89,7 @@ class Output:
         show_rows(rows, columns, as_json=self.as_json)
 
     def resource(self, shown: JsonObject) -> None:
-        """Print one resource with all its fields."""
+        """Print one resource."""
         show_object(shown, as_json=self.as_json)
 
     def lines(self, shown: object, lines: Iterable[str]) -> None:
@@ -101,7 +101,7 @@ class Output:
                 say(line)
 
     def result(self, shown: JsonObject, sentence: str) -> None:
-        """Print what was changed as JSON, or remark it in a sentence."""
+        """Print a change as JSON, or remark it in a sentence."""
         if self.as_json:
             show_json(shown)
         else:

@@ -1,6 +1,6 @@
-"""What a command prints: tables for people, tab-separated lines for pipes, JSON when asked. No colours in a pipe.
+"""Prints tables for people, tab-separated lines for pipes, or JSON.
 
-Results go to stdout, remarks to stderr, so that `$(penstock submit FILE)` is a batch id and nothing else.
+Only results go to stdout, so that `$(penstock submit FILE)` is a batch id.
 """
 
 import json
@@ -15,27 +15,27 @@ from schemas.money import NanoUsd, usd_text
 
 
 def show_rows(rows: Iterable[JsonObject], columns: Sequence[str], *, as_json: bool) -> None:
-    """Print a listing. JSON has every field; a table has the named columns that any row knows."""
+    """Print a listing. Tables omit columns that no row has."""
     listed = list(rows)
     if as_json:
         show_json(listed)
         return
-    known = [name for name in columns if any(name in row for row in listed)]
+    present = [name for name in columns if any(name in row for row in listed)]
     if not listed:
         remark("nothing to show")
     elif sys.stdout.isatty():
-        table = Table(*known, box=None, header_style="bold", pad_edge=False)
+        table = Table(*present, box=None, header_style="bold", pad_edge=False)
         for row in listed:
-            table.add_row(*(cell(row.get(name)) for name in known))
+            table.add_row(*(cell(row.get(name)) for name in present))
         Console().print(table)
     else:
-        say("\t".join(known))
+        say("\t".join(present))
         for row in listed:
-            say("\t".join(cell(row.get(name)) for name in known))
+            say("\t".join(cell(row.get(name)) for name in present))
 
 
 def show_object(shown: JsonObject, *, as_json: bool) -> None:
-    """Print one resource: as JSON, or a line per field with nested values indented below."""
+    """Print one resource, as JSON or one line per field."""
     if as_json:
         show_json(shown)
         return
@@ -54,7 +54,7 @@ def show_json(value: object) -> None:
 
 
 def cell(value: object) -> str:
-    """One value as a word on one line."""
+    """Format one value on one line."""
     match value:
         case None:
             return "-"
@@ -67,7 +67,7 @@ def cell(value: object) -> str:
 
 
 def dollars(amount_nano_usd: int) -> str:
-    """Dollars with four places for people; the JSON has all nine."""
+    """Format dollars with four decimal places."""
     return usd_text(NanoUsd(amount_nano_usd))[:-5]
 
 
@@ -77,7 +77,7 @@ def say(line: str) -> None:
 
 
 def remark(line: str) -> None:
-    """Print a remark for people, apart from the results."""
+    """Print a remark to stderr."""
     print(line, file=sys.stderr, flush=True)  # noqa: T201 - the same
 
 

@@ -1,1 +1,1 @@
-"""Runs embedded Valkey and Postgres, and the Procfile, under one supervisor."""
+"""Runs embedded Valkey, Postgres and the Procfile under one supervisor."""

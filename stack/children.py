@@ -1,10 +1,8 @@
 """Starts and ends child processes that must not outlive this process.
 
-Each child leads its own process group, so Ctrl-C on the terminal reaches the supervisor alone. It leads no session,
-because Linux shares the cores by session first (autogroup), which would make the Procfile's `nice` ineffective. On
-Linux the kernel signals a child when the *thread* that started it ends (PR_SET_PDEATHSIG), so children are started from
-the main thread. Elsewhere a killed supervisor leaves orphans, so each start first ends those of the last run
-(`end_leftover`). Output goes to files, never to pipes: a pipe whose reader died would stop the child too.
+Each child leads a process group, so that Ctrl-C reaches the supervisor alone, but no session: Linux's autogroup would
+make `nice` ineffective. Linux signals a child when the *thread* that started it ends; elsewhere the next start ends
+orphans (`end_leftover`). Output goes to files: a pipe without a reader would stop the child.
 """
 
 import contextlib
@@ -35,7 +33,7 @@ class ServerFailed(PenstockError):  # noqa: N818 - reads as what happened
 
 @dataclass(frozen=True, kw_only=True)
 class RunAs:
-    """The user and group that a child runs as; (None, None) means our own."""
+    """User and group of a child; None means our own."""
 
     user: int | None = None
     group: int | None = None
@@ -53,7 +51,7 @@ def spawn(
     death_signal: signal.Signals = signal.SIGKILL,
     run_as: RunAs = OURSELVES,
 ) -> subprocess.Popen[bytes]:
-    """Start a child in its own group. The kernel sends it `death_signal` when we die. Main thread only."""
+    """Start a child in its own group; the kernel sends it `death_signal` when we die. Main thread only."""
     if threading.current_thread() is not threading.main_thread():
         raise RuntimeError("children start from the main thread: their life is tied to the thread that starts them")
     with log_path.open("ab") as log:
@@ -87,7 +85,7 @@ def _tie_to_parent(death_signal: signal.Signals) -> Callable[[], None] | None:
 
 
 def end(process: subprocess.Popen[bytes], *, stop_signal: signal.Signals, grace_seconds: float) -> int:
-    """Ask a child to stop, wait, then kill its whole group; return its exit status."""
+    """Stop a child, then kill its group; return its exit status."""
     if process.poll() is None:
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(stop_signal)
@@ -98,13 +96,13 @@ def end(process: subprocess.Popen[bytes], *, stop_signal: signal.Signals, grace_
 
 
 def kill_group(leader_pid: int) -> None:
-    """Kill the remaining processes of the group that this child led."""
+    """Kill the remaining processes of a child's group."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(leader_pid, signal.SIGKILL)
 
 
 def remember(process: subprocess.Popen[bytes], pid_file: Path) -> None:
-    """Record the identity of a process, so that a later start recognises it and no other."""
+    """Record a process, so that a later start recognises it."""
     write_private(pid_file, f"{process.pid} {birth_mark(process.pid)}")
 
 
@@ -115,16 +113,16 @@ def end_leftover(pid_file: Path, *, stop_signal: signal.Signals) -> None:
     except (FileNotFoundError, ValueError):
         return
     pid = int(pid_text)
-    for wish in (stop_signal, signal.SIGKILL):
+    for number in (stop_signal, signal.SIGKILL):
         if mark == "" or birth_mark(pid) != mark:
             return
         with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, wish)
+            os.kill(pid, number)
         wait_until(lambda: birth_mark(pid) != mark, seconds=LEFTOVER_GRACE_SECONDS)
 
 
 def birth_mark(pid: int) -> str:
-    """Return when this process began, because pids are reused; empty if it has ended."""
+    """Return when this process began, because pids are reused; empty after its end."""
     stat = Path(f"/proc/{pid}/stat")
     if Path("/proc/self/stat").exists():
         try:
@@ -139,7 +137,7 @@ def birth_mark(pid: int) -> str:
 
 
 def wait_until(question: Callable[[], bool], *, seconds: float) -> bool:
-    """Poll until the answer is yes or the time is over; return the last answer."""
+    """Poll until the answer is true or the time is over; return the answer."""
     give_up_at = time.monotonic() + seconds
     while not (answer := question()) and time.monotonic() < give_up_at:
         time.sleep(POLL_SECONDS)
@@ -147,7 +145,7 @@ def wait_until(question: Callable[[], bool], *, seconds: float) -> bool:
 
 
 def last_lines(log_path: Path, *, count: int = 12) -> str:
-    """Return the end of a log, for an error message."""
+    """Return the end of a log."""
     try:
         with log_path.open("rb") as log:
             log.seek(max(0, log_path.stat().st_size - 8_192))

@@ -1,7 +1,7 @@
-"""Selects the environment of each Procfile process, so that none gets a key that it does not use.
+"""Selects the environment of each Procfile process.
 
-Flower and the simulator get an allow-list, because provider keys may have any names. The others call providers and read
-the caller's settings, so they get all but the HTTP keys, which only `web` checks.
+Flower and the simulator get an allow-list, because provider keys may have any names. The others get all but `web`'s
+HTTP keys.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ SIMULATOR = "simulator"
 WEB_KEYS = frozenset({"PENSTOCK_ADMIN_KEY", "PENSTOCK_METRICS_KEY"})
 
 BASIC = PYTHON_NEEDS | {"HOME", "USER", "TZ", "TMPDIR", "VIRTUAL_ENV", "PYTHONUNBUFFERED"}
-"""What flower and the simulator get beside their own settings."""
+"""Variables of Flower and the simulator besides their settings."""
 
 ALLOWED: Mapping[str, frozenset[str]] = {
     FLOWER: BASIC
@@ -33,7 +33,7 @@ PREFIXES: Mapping[str, tuple[str, ...]] = {FLOWER: ("LC_", "FLOWER_"), SIMULATOR
 
 
 def environment_of(process: str, env: Mapping[str, str]) -> dict[str, str]:
-    """Return the part of the stack's environment that the process of this name may see."""
+    """Return the variables that this process may see."""
     if process in ALLOWED:
         allowed, prefixes = ALLOWED[process], PREFIXES[process]
         return {name: value for name, value in env.items() if name in allowed or name.startswith(prefixes)}

@@ -1,9 +1,8 @@
-"""The home folder: all files of one installation, and the lock against a second process tree.
+"""The home folder: all files of one installation, and its lock.
 
     HOME/ (0700)   lock   ports.json   status.json   connection.json   secrets/   logs/   run/   valkey/   postgres/
 
-Invariant: at most one process tree writes below a home. Valkey does not lock its own folder, so only this lock keeps
-two servers off one append-only file. It is an flock, which ends with its holder, even at kill -9.
+At most one process tree writes below a home: Valkey does not lock its own folder. An flock ends with its holder.
 """
 
 import fcntl
@@ -32,7 +31,7 @@ class HomeInUse(PenstockError):  # noqa: N818 - reads as what happened
 
 
 class Home:
-    """One home folder. Constructing it touches nothing; entering `locked()` creates what is missing."""
+    """One home folder, which `locked()` creates."""
 
     def __init__(self, path: Path) -> None:
         self.root = path.absolute()
@@ -45,7 +44,7 @@ class Home:
 
     @contextmanager
     def locked(self) -> Iterator["Home"]:
-        """Lock this home exclusively. Reentrant for its holder; raises HomeInUse for other processes."""
+        """Lock this home. Reentrant for its holder; raises HomeInUse for other processes."""
         if self._lock_depth:
             self._lock_depth += 1
             try:
@@ -70,7 +69,7 @@ class Home:
                 self._lock_depth = 0
 
     def holder_pid(self) -> int | None:
-        """Return the process that holds the lock now, this one included; None when none does."""
+        """Return the process that holds the lock, this one included."""
         path = self.root / "lock"
         if not path.exists():
             return None
@@ -81,10 +80,7 @@ class Home:
             return int(lock.read() or 0) or None
 
     def secret(self, name: str) -> str:
-        """Return the secret of this name, generated at first use and kept in a file that only its owner can read.
-
-        Raises InvalidSetting for a file that another user owns or can read.
-        """
+        """Return a secret, generated at first use. Raises InvalidSetting for a file that others own or can read."""
         path = self.secrets / name
         if not path.is_symlink() and not path.exists():
             write_private(path, secrets.token_hex(SECRET_BYTES))
@@ -92,15 +88,15 @@ class Home:
         return path.read_text(encoding="utf-8").strip()
 
     def port_for(self, name: str, *, preferred: int | None = None) -> int:
-        """Return the port that this name had last time if it is free, else the preferred one, else a new one."""
+        """Return this name's last port if free, else the preferred one, else a new one."""
         ports = self._ports()
-        wishes = [wish for wish in (ports.get(name), preferred) if wish is not None]
-        port = next(free for wish in (*wishes, None) if (free := free_port(wish)) is not None)
+        candidates = [candidate for candidate in (ports.get(name), preferred) if candidate is not None]
+        port = next(free for candidate in (*candidates, None) if (free := free_port(candidate)) is not None)
         write_private(self.root / "ports.json", json.dumps(ports | {name: port}, indent=2))
         return port
 
     def log_path(self, name: str) -> Path:
-        """Return the log file of the child with this name."""
+        """Return the log of a child."""
         return self.logs / f"{name}.log"
 
     def _ports(self) -> dict[str, int]:
@@ -125,7 +121,6 @@ class Home:
 
 
 def _require_private(path: Path) -> None:
-    """Raise InvalidSetting for a secret's file that is not ours, or that others can read or write."""
     status = path.lstat()
     if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
         raise InvalidSetting(
@@ -149,7 +144,7 @@ def _try_lock(file: TextIO) -> bool:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Replace a file that only its owner can read, atomically: readers see the old text or the new one."""
+    """Replace a file atomically; only its owner can read it."""
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     fresh.unlink(missing_ok=True)
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE_MODE)
@@ -160,12 +155,12 @@ def write_private(path: Path, text: str) -> None:
     fresh.replace(path)
 
 
-def free_port(wish: int | None = None) -> int | None:
-    """Return the wished port if it is free, else None. Without a wish, return any free port."""
+def free_port(wished: int | None = None) -> int | None:
+    """Return the wished port if free, else None; any free port without a wish."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", wish or 0))
+            probe.bind(("127.0.0.1", wished or 0))
         except OSError:
             return None
         port: int = probe.getsockname()[1]

@@ -1,4 +1,4 @@
-"""Follows and bounds the children's logs. The children append directly to the files."""
+"""Follows and bounds the children's logs, to which they append directly."""
 
 import shutil
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ READ_BYTES = 1024 * 1024
 
 
 class Tails:
-    """Follows several logs from their present ends and returns added lines with their names."""
+    """Follows several logs from their present ends."""
 
     def __init__(self, logs: Mapping[str, Path]) -> None:
         self._logs = dict(logs)
@@ -17,7 +17,7 @@ class Tails:
         self._width = max((len(name) for name in logs), default=0)
 
     def fresh_lines(self) -> list[str]:
-        """Return the complete lines added since the last call, each as `name | line`."""
+        """Return the complete lines added since the last call, each as `name line`."""
         return [f"{name:<{self._width}} | {line}" for name in self._logs for line in self._added(name)]
 
     def _added(self, name: str) -> list[str]:
@@ -38,7 +38,7 @@ class Tails:
 
 
 def bound(path: Path, *, keep_bytes: int = KEEP_BYTES) -> None:
-    """Move a log that is too long to `NAME.1` and continue with an empty one. Its writer does not notice."""
+    """Move a long log to `NAME.1`; its writer continues in the emptied file."""
     if _size(path) > keep_bytes:
         shutil.copyfile(path, path.with_name(f"{path.name}.1"))
         with path.open("r+b") as log:

@@ -1,8 +1,6 @@
-"""Runs the embedded Postgres: the wheel's programs as a child, reachable by TCP on this machine only.
+"""Runs the embedded Postgres as a child, for this machine only.
 
-The superuser `bootstrap` creates the cluster once; the application's role is no superuser (`stack.roles`). Their
-passwords are secrets of the home folder. The wheel has pgvector and plpgsql and nothing of contrib; migrations must not
-need more.
+The wheel has pgvector and plpgsql and nothing of contrib, so migrations must not need more.
 """
 
 import os
@@ -33,7 +31,7 @@ READY_SECONDS = 120.0  # crash recovery comes before the first connection and ma
 
 
 class Postgres(EmbeddedServer):
-    """One Postgres server over one home folder. `env` is added to the minimal environment that it gets."""
+    """One Postgres server. `env` is added to its minimal environment."""
 
     name = "postgres"
     stop_signal = signal.SIGINT  # "fast" shutdown: sessions are ended, data is flushed
@@ -48,31 +46,28 @@ class Postgres(EmbeddedServer):
 
     @property
     def url(self) -> str:
-        """The application's address with its password; stays the same over restarts."""
+        """The application's address with its password."""
         return self._cluster.url(APPLICATION, DATABASE)
 
     @property
     def bootstrap_url(self) -> str:
-        """The superuser's address, for extensions and for tests that create databases.
-
-        No other process of ours gets it.
-        """
+        """The superuser's address, for extensions and tests. No other process gets it."""
         return self._cluster.url(BOOTSTRAP, DATABASE)
 
     @property
     def port(self) -> int:
-        """The port that it listens on; 0 before the first start."""
+        """The port; 0 before the first start."""
         return self._cluster.port
 
     @property
     def privileges(self) -> Privileges:
-        """The user and folder that it runs with; chosen at the first start."""
+        """The server's user and folder, chosen at the first start."""
         if self._privileges is None:
             self._privileges = choose_privileges(self._home)
         return self._privileges
 
     def start(self) -> None:
-        """Create the cluster if there is none, start, and return when it answers. Raises ServerFailed."""
+        """Create the cluster if needed, start, and wait for an answer. Raises ServerFailed."""
         self._cluster = replace(
             self._cluster,
             application_password=self._home.secret("postgres-password"),
@@ -97,7 +92,7 @@ class Postgres(EmbeddedServer):
         raise ServerFailed(f"Postgres did not start; the end of {self._log}:\n{last_lines(self._log)}")
 
     def launch(self) -> subprocess.Popen[bytes]:
-        """Start the process on its port and return at once. Also used to restart it."""
+        """Start or restart the process and return at once."""
         self._end_leftover()
         # The last server was ended above and the home is locked, so the pid in this file is not one of ours. Where
         # pids start again at 1 (containers) it may belong to another process, for which Postgres would wait for ever.
@@ -117,10 +112,10 @@ class Postgres(EmbeddedServer):
             "log_min_messages": "warning",
             "log_error_verbosity": "terse",  # error details quote rows: prompts, replies and names
         }
-        return [word for name, setting in settings.items() for word in ("-c", f"{name}={setting}")]
+        return [argument for name, setting in settings.items() for argument in ("-c", f"{name}={setting}")]
 
     def _make_cluster(self) -> None:
-        """Run initdb into an empty folder. `way.json` is written last, so a half-made cluster is made again."""
+        """Run initdb. `way.json` is written last, so a half-made cluster is made again."""
         privileges = self.privileges
         shutil.rmtree(privileges.data, ignore_errors=True)
         privileges.data.mkdir(mode=0o700)
@@ -161,7 +156,7 @@ class Postgres(EmbeddedServer):
         return False
 
     def _prepare(self) -> None:
-        """Bring both roles and the database to their current form, whichever version created them."""
+        """Update roles and database of a cluster from any version."""
         if not self._bootstrapped.exists():
             demote_application(self._cluster)
             self._note_bootstrap()
@@ -172,5 +167,5 @@ class Postgres(EmbeddedServer):
 
 
 def _environment() -> dict[str, str]:
-    """Keep only our PATH: a PGDATA or a locale of this machine would leak into the cluster."""
+    """Keep only PATH: this machine's PGDATA or locale would leak into the cluster."""
     return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": LOCALE, "TZ": "UTC"}

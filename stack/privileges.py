@@ -1,11 +1,10 @@
 """Chooses the user, programs and folder of Postgres, which refuses to run as root.
 
     ordinary user   as ourselves, data in the home folder
-    root            in a user namespace that calls us `nobody`: data in the home folder, files stay ours
-    root, refused   as the user `nobody`, who cannot enter a private home: data in a folder of its own, named in the
-                    home; the programs are copied there too when `nobody` cannot reach them
+    root            in a user namespace that maps us to `nobody`, data in the home folder
+    root, refused   as the user `nobody`, data and if needed programs outside of the home
 
-Invariant: the way is chosen once per data folder, because a cluster belongs to the user who created it.
+The way is chosen once per data folder, because its user owns the cluster.
 """
 
 import hashlib
@@ -45,7 +44,7 @@ class Way(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Privileges:
-    """What it takes to run a Postgres program: user, folder, programs."""
+    """User, folder and programs of Postgres."""
 
     way: Way
     place: Path  # holds `data` and, where they had to be copied, the programs
@@ -59,33 +58,33 @@ class Privileges:
         return self.place / "data"
 
     def command(self, program: str, *arguments: str) -> list[str]:
-        """Return the command line that runs one of Postgres's programs this way."""
+        """Return the command line of a Postgres program."""
         return [*self.prefix, str(self.programs / program), *arguments]
 
     def give(self, path: Path) -> None:
-        """Give this file or folder to the user who runs Postgres."""
+        """Change the owner to the user of Postgres."""
         if self.run_as.user is not None and self.run_as.group is not None:
             os.chown(path, self.run_as.user, self.run_as.group)
 
 
 def choose_privileges(home: Home, *, ways: Sequence[Way] = tuple(Way), outside: Sequence[Path] = OUTSIDE) -> Privileges:
-    """Return the way this home was made with, or the first of `ways` that works here. Raises InvalidSetting.
+    """Return the recorded way, or the first of `ways` that works here. Raises InvalidSetting.
 
-    `outside` are the folders to search for a place that `nobody` can reach when the home is private.
+    `nobody` can reach the folders `outside`.
     """
-    made = _recorded(home)
-    if made is None:
+    recorded = _recorded(home)
+    if recorded is None:
         places: Iterable[Path] = _places_outside(home, outside)
     else:
-        ways, places = (made.way,), (made.place,)
+        ways, places = (recorded.way,), (recorded.place,)
     for way in ways:
         privileges = _offer(way, home, places)
         if privileges is not None:
             return privileges
-    if made is not None:
+    if recorded is not None:
         raise InvalidSetting(
-            f"the Postgres data of {home.root} was made to run by way of '{made.way}', which does not work for "
-            f"{_own_name()} here; start as the user who made it, or set PENSTOCK_DATABASE_URL",
+            f"the Postgres data of {home.root} was made to run by way of '{recorded.way}', which does not work for "
+            f"{_user_name()} here; start as the user who made it, or set PENSTOCK_DATABASE_URL",
             param="home",
         )
     raise InvalidSetting(
@@ -101,7 +100,7 @@ def was_made(home: Home) -> bool:
 
 
 def record_choice(home: Home, privileges: Privileges) -> None:
-    """Record how and where this home's cluster runs. This is the last step of creating it."""
+    """Record how this home's cluster runs, as the last step of creating it."""
     note = {"way": privileges.way.value, "place": str(privileges.place)}
     write_private(home.postgres / "way.json", json.dumps(note, indent=2))
 
@@ -169,7 +168,7 @@ def _offer_dropped(places: Iterable[Path]) -> Privileges | None:
 
 
 def shipped_programs() -> Path:
-    """Find the programs inside the wheel by its spec, because importing it has side effects."""
+    """Find the wheel's programs by its spec, because importing it has side effects."""
     spec = find_spec(PACKAGE)
     programs = None if spec is None or spec.origin is None else Path(spec.origin).parent / PROGRAMS / "bin"
     if programs is None or not (programs / "postgres").exists():
@@ -181,7 +180,7 @@ def shipped_programs() -> Path:
 
 
 def _works(offer: Privileges) -> bool:
-    """Run `postgres --version` this way, to test programs, libraries and path at once."""
+    """Whether `postgres --version` runs this way."""
     try:
         probe = subprocess.run(  # noqa: S603 - a program we ship
             offer.command("postgres", "--version"),
@@ -199,7 +198,7 @@ def _works(offer: Privileges) -> bool:
 
 
 def _places_outside(home: Home, parents: Sequence[Path]) -> Iterator[Path]:
-    """Yield folders of ours that any user may traverse. A folder that another user created is never used."""
+    """Yield folders that any user may traverse, never one that another user created."""
     name = "penstock-" + hashlib.sha256(str(home.root).encode()).hexdigest()[:12]
     for parent in parents:
         place = parent / name
@@ -214,7 +213,7 @@ def _places_outside(home: Home, parents: Sequence[Path]) -> Iterator[Path]:
 
 
 def _copy_programs(programs: Path, place: Path) -> Path:
-    """Copy the programs and the libraries beside the package, in the same layout, once per version."""
+    """Copy programs and libraries in the same layout, once per version."""
     package = programs.parent.parent
     copy = place / f"programs-{version(PACKAGE.replace('_', '-'))}"
     if not copy.exists():
@@ -243,7 +242,7 @@ def _nobody() -> pwd.struct_passwd | None:
         return None
 
 
-def _own_name() -> str:
+def _user_name() -> str:
     try:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:

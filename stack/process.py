@@ -1,4 +1,4 @@
-"""Runs `penstock up` as a child process, for demos and benchmarks of a whole stack."""
+"""Runs `penstock up` as a child process."""
 
 import http.client
 import os
@@ -24,7 +24,7 @@ PROBE_SECONDS = 10.0
 
 @dataclass(frozen=True, kw_only=True)
 class RunningStack:
-    """The API address and the operator's key of a stack that is ready."""
+    """A ready stack and its operator's key."""
 
     port: int
     key: str
@@ -33,14 +33,14 @@ class RunningStack:
 
 @contextmanager
 def running_stack(home: Path, env: Mapping[str, str], *, workers: int = 1) -> Iterator[RunningStack]:
-    """Start a stack, yield when ready, stop at the end. Raises ServerFailed with the end of its log."""
+    """Run a stack until the end of the block. Raises ServerFailed."""
     home.mkdir(parents=True, exist_ok=True)
     port, log_path = free_port(PREFERRED_PORT) or free_port(), home / "up.log"
     if port is None:
         raise ServerFailed("no port is free on this machine")
-    words = ["up", "--home", str(home.absolute()), "--port", str(port), "--workers", str(workers), "--quiet"]
+    arguments = ["up", "--home", str(home.absolute()), "--port", str(port), "--workers", str(workers), "--quiet"]
     with ExitStack() as endings:
-        process = started(["-m", "cli", *words], env=env, log_path=log_path, endings=endings)
+        process = started(["-m", "cli", *arguments], env=env, log_path=log_path, endings=endings)
         connection = _wait_ready(process, home, port, log_path)
         yield RunningStack(port=port, key=_key(connection, env), connection=connection)
 
@@ -48,7 +48,7 @@ def running_stack(home: Path, env: Mapping[str, str], *, workers: int = 1) -> It
 def started(
     arguments: list[str], *, env: Mapping[str, str], log_path: Path, endings: ExitStack
 ) -> subprocess.Popen[bytes]:
-    """Start Python with these arguments. It is stopped when `endings` closes, and when this process is killed."""
+    """Start Python, and stop it when `endings` closes or this process is killed."""
     log_path.unlink(missing_ok=True)
     process = spawn([sys.executable, *arguments], env=env, log_path=log_path, cwd=CHECKOUT, death_signal=SIGTERM)
     endings.callback(end, process, stop_signal=SIGTERM, grace_seconds=STOP_SECONDS)
@@ -74,7 +74,6 @@ def _wait_ready(process: subprocess.Popen[bytes], home: Path, port: int, log_pat
 
 
 def _answers(port: int) -> bool:
-    """Whether the web process reports itself as ready."""
     probe = http.client.HTTPConnection("127.0.0.1", port, timeout=PROBE_SECONDS)
     try:
         probe.request("GET", "/readyz")

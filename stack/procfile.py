@@ -1,7 +1,6 @@
-"""Parses a Procfile: one `name: command` per line. Starts nothing.
+"""Parses a Procfile: one `name: command` per line.
 
-`release` is special: it runs once, to its end, before the others. Several processes of one name are called `name-1`,
-`name-2`, …; each command finds its own name in PENSTOCK_PROCESS.
+`release` runs once before the others. Each command finds its name in PENSTOCK_PROCESS.
 """
 
 import re
@@ -24,7 +23,7 @@ class ProcessLine:
 
 @dataclass(frozen=True, kw_only=True)
 class Procfile:
-    """The release command, if any, and the processes in the order of the file."""
+    """The release command, if any, and the processes."""
 
     release: ProcessLine | None
     processes: tuple[ProcessLine, ...]
@@ -55,7 +54,7 @@ def _parse_line(number: int, line: str) -> ProcessLine:
 
 
 def multiply(processes: Sequence[ProcessLine], counts: Mapping[str, int]) -> tuple[ProcessLine, ...]:
-    """Repeat the named processes as `name-1` to `name-N`; the others stay as they are."""
+    """Repeat the named processes as `name-1` to `name-N`."""
     return tuple(
         ProcessLine(name=name, command=line.command)
         for line in processes

@@ -1,10 +1,10 @@
-"""Creates the roles of the embedded Postgres: a superuser, and the application's, which is no superuser.
+"""Creates the roles of the embedded Postgres.
 
-    bootstrap   superuser; creates the database, later the extensions; only `stack` knows its password
-    penstock    owns the database and what is in it; may not read files, run programs or make roles
+    bootstrap   superuser; creates the database and extensions; only `stack` knows its password
+    penstock    owns the database; may not read files, run programs or make roles
 
-In earlier versions `penstock` itself created the cluster. Postgres keeps its first role a superuser for ever, so that
-role is renamed to `bootstrap`, and a new `penstock` gets its database and everything in it, in one transaction.
+In earlier versions `penstock` created the cluster. Postgres keeps its first role a superuser, so that role becomes
+`bootstrap`, and a new `penstock` gets its objects in one transaction.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ WHERE n.nspname = 'public' AND c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f')
   AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.objid = c.oid AND d.classid = 'pg_class'::regclass
                   AND d.deptype IN ('e', 'a', 'i'))
 """
-"""All relations but those of an extension and sequences that follow their table."""
+"""All relations except those of extensions, and sequences that follow their table."""
 
 ROUTINES = """
 SELECT p.oid::regprocedure::text AS name FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
@@ -47,14 +47,14 @@ OWNED_AS = {"r": "TABLE", "p": "TABLE", "v": "VIEW", "m": "MATERIALIZED VIEW", "
 
 @dataclass(frozen=True, kw_only=True)
 class Cluster:
-    """The port of a cluster, and the passwords of both roles."""
+    """A cluster's port, and the passwords of both roles."""
 
     port: int
     application_password: str
     bootstrap_password: str
 
     def url(self, role: str, database: str) -> str:
-        """Return the address for one of the two roles."""
+        """Return a role's address."""
         password = self.bootstrap_password if role == BOOTSTRAP else self.application_password
         return address(role, password, self.port, database)
 
@@ -65,7 +65,7 @@ def address(role: str, password: str, port: int, database: str) -> str:
 
 
 def make_application(cluster: Cluster) -> None:
-    """Create the application's role and database in a cluster of `bootstrap`. Safe to call twice."""
+    """Create the application's role and database. Safe to call twice."""
     with psycopg.connect(cluster.url(BOOTSTRAP, "postgres"), autocommit=True) as connection:
         if _missing(connection, "SELECT 1 FROM pg_roles WHERE rolname = %s", APPLICATION):
             _make_role(connection, APPLICATION, cluster.application_password)
@@ -74,7 +74,7 @@ def make_application(cluster: Cluster) -> None:
 
 
 def demote_application(cluster: Cluster) -> None:
-    """Take superuser rights from the role that created this cluster. Safe to repeat after any interruption."""
+    """Demote the role that created this cluster. Safe to repeat after any interruption."""
     with psycopg.connect(cluster.url(APPLICATION, "postgres"), autocommit=True) as connection:
         if connection.execute(IS_SUPERUSER).fetchone() == (False,):
             _forget_mover(cluster)  # it was demoted before, but that was not recorded
@@ -100,17 +100,17 @@ def _forget_mover(cluster: Cluster) -> None:
 
 def _give_everything(connection: psycopg.Connection) -> None:
     for name, kind in connection.execute(RELATIONS).fetchall():
-        _own(connection, OWNED_AS[kind], name)
+        _change_owner(connection, OWNED_AS[kind], name)
     for (name,) in connection.execute(ROUTINES).fetchall():
-        _own(connection, "ROUTINE", name)
+        _change_owner(connection, "ROUTINE", name)
     for (name,) in connection.execute(TYPES).fetchall():
-        _own(connection, "TYPE", name)
+        _change_owner(connection, "TYPE", name)
 
 
-def _own(connection: psycopg.Connection, kind: str, name: str) -> None:
-    """Change the owner of an object. `name` is already quoted by the catalogue."""
-    words = sql.SQL("ALTER {} {} OWNER TO {}")
-    connection.execute(words.format(sql.SQL(kind), sql.SQL(name), sql.Identifier(APPLICATION)))
+def _change_owner(connection: psycopg.Connection, kind: str, name: str) -> None:
+    """Change an object's owner. `name` is already quoted by the catalogue."""
+    statement = sql.SQL("ALTER {} {} OWNER TO {}")
+    connection.execute(statement.format(sql.SQL(kind), sql.SQL(name), sql.Identifier(APPLICATION)))
 
 
 def _make_role(connection: psycopg.Connection, name: str, password: str, rights: str = "NOSUPERUSER") -> None:
@@ -119,8 +119,8 @@ def _make_role(connection: psycopg.Connection, name: str, password: str, rights:
 
 
 def _set_password(connection: psycopg.Connection, name: str, password: str) -> None:
-    words = sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(name), sql.Literal(password))
-    connection.execute(words)
+    statement = sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(name), sql.Literal(password))
+    connection.execute(statement)
 
 
 def _missing(connection: psycopg.Connection, question: str, name: str) -> bool:

@@ -1,4 +1,4 @@
-"""Runs both embedded servers together, for tests and for a single machine."""
+"""Runs both embedded servers."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from stack.valkey import Valkey
 
 
 class EmbeddedServers:
-    """A running Valkey and a running Postgres of one home."""
+    """A running Valkey and a running Postgres."""
 
     def __init__(self, *, valkey: Valkey, postgres: Postgres) -> None:
         self.valkey = valkey
@@ -22,18 +22,18 @@ class EmbeddedServers:
 
     @property
     def database_url(self) -> str:
-        """`postgresql://…`, with its password and without a driver's name."""
+        """`postgresql://…`, with its password and without a driver."""
         return self.postgres.url
 
     @property
     def bootstrap_url(self) -> str:
-        """The superuser's address, to create databases and extensions."""
+        """The superuser's address."""
         return self.postgres.bootstrap_url
 
     @classmethod
     @contextmanager
     def started(cls, home: Home, *, env: Mapping[str, str] | None = None) -> Iterator["EmbeddedServers"]:
-        """Lock the home, start both and wait until both answer; at the end stop Postgres, then Valkey."""
+        """Run both in a locked home until the end of the block."""
         valkey, postgres = Valkey(home, env=env), Postgres(home, env=env)
         with home.locked(), valkey.running(), postgres.running():
             yield cls(valkey=valkey, postgres=postgres)

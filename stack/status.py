@@ -1,6 +1,6 @@
-"""Writes the status files of a running stack into its home; other commands read them, and ask it to stop.
+"""Writes and reads the status of a running stack in its home.
 
-Whether it runs is decided by the lock, not by the file: after a kill -9 the file stays and shows the last state.
+Only the lock shows whether it runs; the files survive a kill -9.
 """
 
 import contextlib
@@ -45,7 +45,7 @@ class StackStatus(BaseModel):
 
 
 class Connection(BaseModel):
-    """Addresses of a running stack. Holds passwords, so the file is private."""
+    """Addresses with passwords, so the file is private."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -63,7 +63,7 @@ def write_status(home: Home, status: StackStatus) -> None:
 
 
 def forget_connection(home: Home) -> None:
-    """Remove the predecessor's file, so that its addresses are not taken for ours."""
+    """Remove the predecessor's addresses."""
     (home.root / CONNECTION_FILE).unlink(missing_ok=True)
 
 
@@ -73,7 +73,7 @@ def write_connection(home: Home, connection: Connection) -> None:
 
 
 def read_status(home_path: Path) -> StackStatus | None:
-    """Return the status of the stack that runs in this home; None when none does or it has only just begun."""
+    """Return the status of this home's running stack."""
     home = Home(home_path)
     holder_pid = home.holder_pid()
     try:
@@ -84,7 +84,7 @@ def read_status(home_path: Path) -> StackStatus | None:
 
 
 def read_connection(home_path: Path) -> Connection | None:
-    """Return the addresses of this home's stack, also after it stopped; None before it has opened its stores."""
+    """Return the addresses of this home's stack, also after it stopped."""
     try:
         return Connection.model_validate_json((Home(home_path).root / CONNECTION_FILE).read_bytes())
     except (FileNotFoundError, ValidationError):
@@ -92,7 +92,7 @@ def read_connection(home_path: Path) -> Connection | None:
 
 
 def down(home_path: Path, *, wait_seconds: float = 60.0) -> bool:
-    """Ask the stack of this home to stop, and wait for it. Returns False when none ran or it still runs."""
+    """Stop this home's stack and wait. Returns False when none ran or it still runs."""
     home = Home(home_path)
     holder_pid = home.holder_pid()
     if holder_pid is None:

@@ -1,9 +1,7 @@
-"""Keeps processes alive: restarts those that end, with growing pauses, and stops all in order when asked.
+"""Restarts processes that end, with growing pauses, and stops all in order.
 
-    launched ──ends──▶ backing off ──pause over──▶ launched        stop: rank 0 first, then 1, …; each rank gets its
-        └── stays up HEALTHY_SECONDS: pauses begin small again           grace, then its whole process group is killed
-
-Embedded servers and Procfile lines are kept alive in the same way.
+launched ──ends──▶ backing off ──pause over──▶ launched        stop: rank 0 first, then 1, …; each rank gets its
+    └── stays up HEALTHY_SECONDS: pauses begin small again           grace, then its whole process group is killed
 """
 
 import os
@@ -14,17 +12,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from signal import SIGALRM, SIGTERM, Signals
 
-from stack.bell import Bell
 from stack.children import end, kill_group, last_lines
 from stack.home import Home
 from stack.logs import Tails, bound
+from stack.signals import SignalWaiter
 from stack.status import Phase, ProcessState, ProcessStatus, StackStatus, write_status
 
 FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 10.0
 LONGEST_SIGNALLED_PAUSE_SECONDS = 1.0
-"""Longest pause after an end by a signal (its watchdog, the kernel for lack of memory, a crash). The process had
-started, so one request that ends it again and again must not delay the others by ten seconds each time."""
+"""Longest pause after an end by a signal: one request that kills its process repeatedly must not delay others by ten
+seconds."""
 
 HEALTHY_SECONDS = 10.0
 GRACE_SECONDS = 30.0
@@ -36,7 +34,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Service:
-    """How to start and stop one process. Lower ranks stop first; `launch` returns without waiting."""
+    """How to run one process. Lower ranks stop first; `launch` returns at once."""
 
     name: str
     launch: Callable[[], subprocess.Popen[bytes]]
@@ -63,17 +61,17 @@ class Watch:
         return self.process is None and now >= self.start_at
 
     def launch(self, now: float) -> None:
-        """Launch the process and count the restart."""
+        """Launch the process."""
         self.process = self.service.launch()
         self.launched_at, self.up_since = now, time.time()
         self.restarts += 1
 
     def has_ended(self) -> int | None:
-        """Return the exit status if the process has ended since it was launched, else None."""
+        """Return the exit status, or None while it runs."""
         return None if self.process is None else self.process.poll()
 
     def back_off(self, now: float, exit_status: int = 0) -> float:
-        """Record the end of the process; return the seconds until the next launch."""
+        """Record the process's end; return the seconds until the next launch."""
         if self.process is not None:
             kill_group(self.process.pid)
         self.failures = 1 if now - self.launched_at >= HEALTHY_SECONDS else self.failures + 1
@@ -94,14 +92,14 @@ class Watch:
 
 
 def pause_after(failures: int, *, signalled: bool = False) -> float:
-    """Return the pause in seconds after this many failures in a row: 0.2, 0.4, 0.8, … up to 10, or 1 after a signal."""
+    """Return the pause in seconds: 0.2, 0.4, 0.8, … up to 10, or 1 after a signal."""
     doublings = min(failures - 1, 16)
     longest_seconds = LONGEST_SIGNALLED_PAUSE_SECONDS if signalled else LONGEST_PAUSE_SECONDS
     return min(FIRST_PAUSE_SECONDS * 2.0**doublings, longest_seconds)
 
 
 def words_for(exit_status: int) -> str:
-    """Describe how a process ended."""
+    """Describe an exit status."""
     if exit_status >= 0:
         return str(exit_status)
     try:
@@ -112,11 +110,11 @@ def words_for(exit_status: int) -> str:
 
 
 class Supervisor:
-    """Keeps services alive until a stop signal comes, then stops them in order."""
+    """Keeps services alive until a stop signal, then stops them in order."""
 
-    def __init__(self, home: Home, *, bell: Bell, say: Say, follow: bool = False) -> None:
+    def __init__(self, home: Home, *, signals: SignalWaiter, say: Say, follow: bool = False) -> None:
         self._home = home
-        self._bell = bell
+        self._signals = signals
         self._say = say
         self._follow = follow
         self._watches: list[Watch] = []
@@ -124,17 +122,17 @@ class Supervisor:
         self._started_at = time.time()
 
     def adopt(self, service: Service, process: subprocess.Popen[bytes]) -> None:
-        """From now on, keep a process alive that was already started."""
+        """Keep a running process alive."""
         watch = Watch(service=service, process=process, launched_at=time.monotonic(), up_since=time.time(), restarts=0)
         self._watches.append(watch)
         self._publish("starting")
 
     def run_once(self, service: Service) -> int:
-        """Run a command to its end and return its exit status; a stop signal ends it."""
+        """Run a command and return its exit status; a stop signal ends it."""
         tails = Tails({service.name: service.log_path})
         process = service.launch()
-        while (status := process.poll()) is None and not self._bell.stops_asked:
-            self._bell.wait(FOLLOW_SECONDS)
+        while (status := process.poll()) is None and not self._signals.stops_requested:
+            self._signals.wait(FOLLOW_SECONDS)
             self._show(tails)
         if status is None:
             status = end(process, stop_signal=service.stop_signal, grace_seconds=service.grace_seconds)
@@ -142,22 +140,19 @@ class Supervisor:
         return status
 
     def run(self, services: Sequence[Service]) -> None:
-        """Launch these services, and keep them and the adopted ones alive.
-
-        Returns after a stop signal, when all have ended.
-        """
+        """Launch the services and keep all alive until a stop signal has ended them."""
         self._watches += [Watch(service=service) for service in services]
         self._tails = Tails({watch.service.name: watch.service.log_path for watch in self._watches})
         try:
-            while not self._bell.stops_asked:
+            while not self._signals.stops_requested:
                 self._look(time.monotonic())
                 self._show(self._tails)
-                self._bell.wait(self._pause_seconds(time.monotonic()))
+                self._signals.wait(self._pause_seconds(time.monotonic()))
         finally:
             self.stop()
 
     def stop(self) -> None:
-        """Stop everything, rank by rank. A second stop signal cuts the grace short. Safe to call twice."""
+        """Stop everything by rank; a second stop signal ends the grace. Safe to call twice."""
         self._publish("stopping")
         for rank in sorted({watch.service.rank for watch in self._watches}):
             self._stop_rank([watch for watch in self._watches if watch.service.rank == rank])
@@ -169,7 +164,7 @@ class Supervisor:
             exit_status = watch.has_ended()
             if exit_status is not None:
                 changed = True
-                self._mourn(watch, exit_status, watch.back_off(now, exit_status))
+                self._report_end(watch, exit_status, watch.back_off(now, exit_status))
             if watch.is_due(now):
                 changed = True
                 self._launch(watch, now)
@@ -184,7 +179,7 @@ class Supervisor:
             self._say(f"{watch.service.name} could not be started: {trouble}")
             watch.back_off(now)
 
-    def _mourn(self, watch: Watch, exit_status: int, pause_seconds: float) -> None:
+    def _report_end(self, watch: Watch, exit_status: int, pause_seconds: float) -> None:
         self._say(
             f"{watch.service.name} ended with {words_for(exit_status)}; starting it again in {pause_seconds:.1f} s"
         )
@@ -193,16 +188,16 @@ class Supervisor:
 
     def _stop_rank(self, watches: Sequence[Watch]) -> None:
         running = [watch for watch in watches if watch.process is not None]
-        stops_before = self._bell.stops_asked
+        stops_before = self._signals.stops_requested
         for watch in running:
             assert watch.process is not None  # noqa: S101 - chosen above
             if watch.process.poll() is None:
                 watch.process.send_signal(watch.service.stop_signal)
         give_up_at = time.monotonic() + max((watch.service.grace_seconds for watch in running), default=0.0)
         while any(watch.has_ended() is None for watch in running):
-            if time.monotonic() >= give_up_at or self._bell.stops_asked > max(stops_before, 1):
+            if time.monotonic() >= give_up_at or self._signals.stops_requested > max(stops_before, 1):
                 break
-            self._bell.wait(FOLLOW_SECONDS)
+            self._signals.wait(FOLLOW_SECONDS)
             self._show(self._tails)
         for watch in running:
             assert watch.process is not None  # noqa: S101 - chosen above

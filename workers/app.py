@@ -1,7 +1,4 @@
-"""Builds the Celery app of `celery -A workers.app worker` and `celery -A workers.app flower`.
-
-Only Celery imports this module. It reads the environment once. A wrong setting ends the process with one line.
-"""
+"""Builds the Celery app of workers and Flower from the environment. Only Celery imports it."""
 
 import os
 import sys
@@ -22,7 +19,7 @@ from workers.services import WorkerServices
 
 
 def build() -> WorkerApp:
-    """Build the app from the environment. Raises SettingError, CatalogueError and InvalidSetting."""
+    """Build the app. Raises SettingError, CatalogueError and InvalidSetting."""
     settings = load_settings()
     configure_logs(settings.env)  # before Celery and Flower would set up their own
     is_flower = "flower" in sys.argv[1:]

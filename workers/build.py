@@ -1,4 +1,4 @@
-"""Assembles a worker's Celery app: tasks, logs, metrics, signals."""
+"""Assembles a worker's Celery app."""
 
 import logging
 import time
@@ -26,13 +26,13 @@ from workers.tasks import add_tasks, tell_revoked
 log = structlog.get_logger()
 
 SILENT_SECONDS = 10.0
-"""Pause between log lines about dropped items, so that many of them do not fill the disk."""
+"""Pause between log lines about dropped items, which could fill the disk."""
 
 
 def assemble(
     settings: Settings, open_services: Callable[[], AbstractAsyncContextManager[WorkerServices]], metrics: Metrics
 ) -> WorkerApp:
-    """Build the app. Call it once per process, because Celery's signals are process-wide."""
+    """Build the app once per process, because Celery's signals are process-wide."""
     app = WorkerApp(settings, open_services, metrics)
     add_tasks(app)
     signals.setup_logging.connect(partial(_set_up_logs, settings), weak=False)
@@ -58,7 +58,7 @@ def _require_our_pool(*, sender: Any, **_: object) -> None:  # noqa: ANN401 - Ce
 
 
 class UnreadableItems:
-    """Counts dropped list items that were no messages, and logs them at most every SILENT_SECONDS."""
+    """Counts dropped list items, and logs them at most every SILENT_SECONDS."""
 
     def __init__(self, metrics: Metrics, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._metrics = metrics

@@ -1,4 +1,4 @@
-"""Requires a password for Flower outside development, because Flower shows and controls every worker."""
+"""Requires a password for Flower outside development, because Flower controls every worker."""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal
@@ -11,12 +11,12 @@ PASSWORD_FLAGS = ("--basic-auth", "--basic_auth", "--auth")
 
 
 def require_password(
-    env: Literal["development", "staging", "production"], environ: Mapping[str, str], words: Sequence[str]
+    env: Literal["development", "staging", "production"], environ: Mapping[str, str], arguments: Sequence[str]
 ) -> None:
-    """Check the environment and the arguments of `celery … flower …`. Raises InvalidSetting."""
+    """Check environment and arguments of Flower. Raises InvalidSetting."""
     if env == "development":
         return
-    if not environ.get(PASSWORD) and not any(word.startswith(PASSWORD_FLAGS) for word in words):
+    if not environ.get(PASSWORD) and not any(argument.startswith(PASSWORD_FLAGS) for argument in arguments):
         raise InvalidSetting(f"{PASSWORD}=user:password must be set: Flower controls every worker (PENSTOCK_ENV={env})")
     if environ.get(OPEN_API):
         raise InvalidSetting(f"{OPEN_API} must not be set outside development (PENSTOCK_ENV={env})")

@@ -1,4 +1,4 @@
-"""Declares the services of Celery tasks; `tasks.wiring` builds them once per worker process."""
+"""Declares the services of Celery tasks, which `tasks.wiring` builds."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -10,7 +10,7 @@ from tasks.intake.celery_messages import CallerMessage
 
 
 class Results(Protocol):
-    """Stores results where callers read them."""
+    """Stores results for callers."""
 
     async def succeed(self, task_id: str, value: object) -> None:
         """Store a result. Raises RedisUnavailable."""
@@ -29,13 +29,13 @@ class WorkerServices(Protocol):
         """Run a job under one lease. Safe to call twice."""
 
     async def submit(self, message: CallerMessage) -> Submission:
-        """Make a caller's job durable. Raises InvalidRequest, IdempotencyConflict and PostgresUnavailable."""
+        """Store a caller's job. Raises InvalidRequest, IdempotencyConflict and PostgresUnavailable."""
 
     async def expect(self, task_id: str, job_id: JobId) -> None:
-        """Deliver the job's result to this task id once the job is terminal. Raises PostgresUnavailable."""
+        """Deliver the job's result to this task id once terminal. Raises PostgresUnavailable."""
 
     async def cancel(self, task_ids: Sequence[str]) -> int:
-        """Cancel the jobs expected by these task ids; returns how many were not terminal."""
+        """Cancel the jobs of these task ids; returns how many were not terminal."""
 
     @property
     def results(self) -> Results:

@@ -1,12 +1,10 @@
-"""Defines the three Celery tasks.
-
-The names, the one positional argument and the queue as the lane are a fixed interface.
+"""Defines the three Celery tasks, a fixed interface.
 
     completions.run       internal: a slice of ids, each run when it gets its slot
     completions.submit    a caller's body; the result is the job's id, at once
     completions.complete  a caller's body; the result is the completed job, once it is terminal
 
-Celery's tracer stores nothing; our own backend writes the results, off the loop.
+Our own backend writes the results, off the loop.
 """
 
 import asyncio
@@ -34,7 +32,7 @@ SUBMIT_TASK = "completions.submit"
 COMPLETE_TASK = "completions.complete"
 
 PAUSES_SECONDS = (0.2, 0.5, 1.0, 2.0, 4.0)
-"""Pauses between attempts to accept a job while a store is away; then the message is requeued."""
+"""Pauses between attempts while a store is unreachable; then the message is requeued."""
 
 FAULT = "The job was not taken in because of a fault of ours. It is logged; sending it again is safe."
 
@@ -45,11 +43,11 @@ REFUSED: Mapping[str, str] = {
     "chord": "chord",
     ETA_NOTE: "eta and countdown",
 }
-"""Celery features that messages may not use: the envelope's name, and the callers'."""
+"""Celery features that messages may not use, by the envelope's name."""
 
 
 class LaneTask(AsyncTask):
-    """A coroutine task. Celery stores no result of it."""
+    """A coroutine task without results in Celery."""
 
     abstract = True
     ignore_result = True
@@ -107,7 +105,7 @@ async def _take_in(
     try:
         _refuse_canvas(request)
         message = CallerMessage(
-            body=_one_body(task.name, args, kwargs),
+            body=_body(task.name, args, kwargs),
             task_id=request.id,
             queue=_queue(request),
             size_bytes=request.get(SIZE_NOTE) or 0,
@@ -130,10 +128,7 @@ async def _take_in(
 
 
 def tell_revoked(app: WorkerApp, *, sender: LaneTask, request: Any, expired: bool = False, **_: object) -> None:  # noqa: ANN401 - Celery's
-    """End a caller's `get` when its message was revoked or expired before it was accepted. Main thread.
-
-    Handles Celery's `task_revoked` signal. A later revoke finds no running task.
-    """
+    """End a caller's `get` when its message was revoked or expired before acceptance. Main thread."""
     if sender.name in {SUBMIT_TASK, COMPLETE_TASK} and not request.ignore_result:
         app.lifespan.soon(_revoke(app, request.id, "expired" if expired else "revoked"))
 
@@ -161,21 +156,21 @@ async def _expect(services: WorkerServices, task_id: str, accepted: Submission) 
 
 
 def _refuse_canvas(request: Any) -> None:  # noqa: ANN401 - Celery's
-    words = [word for field, word in REFUSED.items() if request.get(field)]
+    names = [name for field, name in REFUSED.items() if request.get(field)]
     for field in REFUSED:
         setattr(request, field, None)  # else the tracer would publish them nevertheless
-    if words:
-        raise InvalidRequest(f"{', '.join(words)}: not supported here. Send the body alone and wait for its result.")
+    if names:
+        raise InvalidRequest(f"{', '.join(names)}: not supported here. Send the body alone and wait for its result.")
 
 
-def _one_body(name: str, args: tuple[object, ...], kwargs: Mapping[str, object]) -> object:
+def _body(name: str, args: tuple[object, ...], kwargs: Mapping[str, object]) -> object:
     if len(args) != 1 or kwargs:
         raise InvalidRequest(f"{name} takes one positional argument, the body, and no others.")
     return args[0]
 
 
 async def _patiently(step: Callable[[], Awaitable[T]], pauses_seconds: Sequence[float] = PAUSES_SECONDS) -> T:
-    """Repeat the step while a store is away, then requeue the message. Every step is safe to repeat."""
+    """Repeat the step while a store is unreachable, then requeue the message."""
     for pause_seconds in pauses_seconds:
         try:
             return await step()

@@ -1,1 +1,1 @@
-"""Serves native resources: jobs, dead letters, budgets, limits, keys and health."""
+"""Serves Penstock's own resources."""

@@ -1,4 +1,4 @@
-"""`/dead-letters`: jobs that failed for good, and their replay. Operators reach all tenants."""
+"""`/dead-letters`: jobs that failed for good. Operators reach all tenants."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -11,11 +11,11 @@ from fastapi import APIRouter, Query, Request
 from pydantic import Field
 from starlette.responses import StreamingResponse
 
-from api.answers import Json, checked_id, known, page, whole
+from api.answers import Json, checked_id, listing, page, require
 from api.auth import AnyCaller
 from api.memory import EXPORT_BYTES
 from api.native.jobs import USUAL_ROWS, Limit
-from api.native.letter_filters import Chosen, MeantByQuery, meant
+from api.native.letter_filters import Chosen, SelectedByQuery, selected
 from api.native.shapes import dead_letter_object, group_object, story_object, whole_letter_object
 from api.requests import JsonBody, OfMemory, OfPrivacy, OfServices, documented, parse
 from schemas.bounds import MAX_NODES, fits
@@ -36,17 +36,17 @@ router = APIRouter(prefix="/dead-letters", tags=["dead letters"])
 
 JSON_LINES = "application/x-ndjson"
 MAX_LINE_BYTES = MAX_LETTER_BYTES + 1_000_000
-"""A line of an export or an import: the content of a letter, and the fields around it."""
+"""A letter's content and its other fields."""
 
 MAX_LINE_NODES = 5 * MAX_NODES
-"""JSON values of such a line; parsed, they take some 50 MB."""
+"""JSON values of a line; parsed, they take some 50 MB."""
 
 
 UNWRITABLE = "This letter cannot be written as JSON; an operator finds why in the log under its id."
 
 
 class SmallReplay(Chosen):
-    """What goes back to work at once, and under which new terms. `body` replaces the request of each."""
+    """Dead letters to replay at once. `body` replaces each request."""
 
     body: JsonObject | None = None
     max_cost_usd: str | int | float | None = None
@@ -55,24 +55,24 @@ class SmallReplay(Chosen):
 
 @router.get("")
 async def list_dead_letters(
-    which: MeantByQuery, services: OfServices, *, after: str | None = None, limit: Limit = USUAL_ROWS
+    which: SelectedByQuery, services: OfServices, *, after: str | None = None, limit: Limit = USUAL_ROWS
 ) -> Json:
-    """List dead letters, the latest first."""
+    """List dead letters, newest first."""
     cursor = None if after is None else JobId(checked_id(after, "dead letter"))
     return page(await services.dead_letters.newest(which, after=cursor, most=limit + 1), limit, dead_letter_object)
 
 
 @router.get("/groups")
-async def group_dead_letters(which: MeantByQuery, services: OfServices) -> Json:
-    """Count dead letters by their cause, the most frequent first."""
-    return whole([group_object(group) for group in await services.dead_letters.groups(which)])
+async def group_dead_letters(which: SelectedByQuery, services: OfServices) -> Json:
+    """Count dead letters by cause, the most frequent first."""
+    return listing([group_object(group) for group in await services.dead_letters.groups(which)])
 
 
 @router.get("/export")
 async def export_dead_letters(
-    which: MeantByQuery, services: OfServices, privacy: OfPrivacy, memory: OfMemory
+    which: SelectedByQuery, services: OfServices, privacy: OfPrivacy, memory: OfMemory
 ) -> StreamingResponse:
-    """Stream dead letters as JSON lines, each with its request and all its attempts, the latest first."""
+    """Stream dead letters with requests and attempts as JSON lines, newest first."""
     memory.take_buffers(EXPORT_BYTES)
     return StreamingResponse(_lines(services, which, content=privacy.store_content), media_type=JSON_LINES)
 
@@ -86,9 +86,9 @@ async def import_dead_letters(
     dry_run: bool = False,
     first_line: Annotated[int, Query(ge=1)] = 1,
 ) -> Json:
-    """Take the lines of an export in, or none where one is wrong; lines are numbered from `first_line`.
+    """Import the lines of an export, or none if any is invalid.
 
-    A dry run only checks them. A letter that is here already is left as it is, so they may be sent again.
+    Lines are numbered from `first_line`. A dry run only checks them. Known letters are skipped.
     """
     reader = Reader(
         tenant_id=caller.tenant_scope,
@@ -109,44 +109,44 @@ async def import_dead_letters(
 
 @router.get("/{job_id}")
 async def show_dead_letter(job_id: str, caller: AnyCaller, services: OfServices, privacy: OfPrivacy) -> Json:
-    """Tell the whole story: every attempt, request, reply, complaint and cost."""
-    wanted = DeadLetters(tenant_id=caller.tenant_scope, ids=(JobId(checked_id(job_id, "dead letter")),))
-    found = await services.dead_letters.newest(wanted, most=1)
-    letter = known(found[0] if found else None, "dead letter", job_id)
-    story = known(await services.reads.story(letter.id, letter.tenant_id), "dead letter", job_id)
-    told = story_object(story, content=privacy.store_content)
+    """Show a dead letter with its attempts, requests, replies, complaints and costs."""
+    selection = DeadLetters(tenant_id=caller.tenant_scope, ids=(JobId(checked_id(job_id, "dead letter")),))
+    letters = await services.dead_letters.newest(selection, most=1)
+    letter = require(letters[0] if letters else None, "dead letter", job_id)
+    story = require(await services.reads.story(letter.id, letter.tenant_id), "dead letter", job_id)
+    shown = story_object(story, content=privacy.store_content)
     hidden: JsonObject = {} if privacy.store_content else {"request": None}
-    return Json(dead_letter_object(letter) | told | hidden | {"object": "dead_letter"})
+    return Json(dead_letter_object(letter) | shown | hidden | {"object": "dead_letter"})
 
 
 @router.post("/replay", openapi_extra=documented(SmallReplay))
 async def replay_dead_letters(caller: AnyCaller, body: JsonBody, services: OfServices) -> Json:
-    """Give dead letters back to their lanes at once, with a new count of tries and a new deadline."""
-    wanted = parse(SmallReplay, body)
-    changes = Changes(deadline_seconds=wanted.deadline_seconds, body=wanted.body, max_cost_usd=wanted.max_cost_usd)
+    """Return dead letters to their lanes at once, with new tries and a new deadline."""
+    request = parse(SmallReplay, body)
+    changes = Changes(deadline_seconds=request.deadline_seconds, body=request.body, max_cost_usd=request.max_cost_usd)
     new = NewReplay(
         id=new_replay_id(),
         tenant_id=caller.tenant_scope,
-        which=meant(caller, wanted),
+        which=selected(caller, request),
         patch=patch_from(changes, services.vocabulary, datetime.now(UTC)),
     )
     if caller.tenant_scope is not None:
         await services.quotas.room_for_jobs(caller.tenant_scope)
-    return _moved("replayed", await services.replay.replay_now(new), wanted)
+    return _moved("replayed", await services.replay.replay_now(new), request)
 
 
 @router.post("/discard", openapi_extra=documented(Chosen))
 async def discard_dead_letters(caller: AnyCaller, body: JsonBody, services: OfServices) -> Json:
-    """Put dead letters aside: they stay dead, and are no longer listed nor replayed."""
-    wanted = parse(Chosen, body)
-    return _moved("discarded", await services.replay.discard(meant(caller, wanted)), wanted)
+    """Discard dead letters: they stay dead, and are neither listed nor replayed."""
+    selection = parse(Chosen, body)
+    return _moved("discarded", await services.replay.discard(selected(caller, selection)), selection)
 
 
-def _moved(word: str, moved: Sequence[JobId], wanted: Chosen) -> Json:
-    missing = [job_id for job_id in dict.fromkeys(wanted.ids or []) if job_id not in set(moved)]
-    if wanted.ids is not None and not moved:
-        known(None, "dead letter", ", ".join(missing[:3]))
-    return Json({word: list(moved), "not_found": missing})
+def _moved(key: str, moved: Sequence[JobId], selection: Chosen) -> Json:
+    missing = [job_id for job_id in dict.fromkeys(selection.ids or []) if job_id not in set(moved)]
+    if selection.ids is not None and not moved:
+        require(None, "dead letter", ", ".join(missing[:3]))
+    return Json({key: list(moved), "not_found": missing})
 
 
 async def _lines(services: WebServices, which: DeadLetters, *, content: bool) -> AsyncIterator[bytes]:
@@ -156,7 +156,7 @@ async def _lines(services: WebServices, which: DeadLetters, *, content: bool) ->
 
 
 def _line(letter: WholeLetter, *, content: bool) -> bytes:
-    """Return one line of an export, as an import takes it. An unwritable letter yields a line that says so."""
+    """Return one line of an export; an unwritable letter yields a notice."""
     try:
         line = _written(letter, content=content)
         if len(line) <= MAX_LINE_BYTES and fits(line, MAX_LINE_NODES):
@@ -173,7 +173,7 @@ def _written(letter: WholeLetter, *, content: bool) -> bytes:
 
 
 async def _split(parts: AsyncIterator[bytes], first_line: int) -> AsyncIterator[bytes]:
-    """Yield the lines of a stream. Raises InvalidRequest with the number of a line longer than any letter."""
+    """Yield lines. Raises InvalidRequest with the number of a line that is too long."""
     rest, number = bytearray(), first_line
     async for part in parts:
         *lines, last = part.split(b"\n")

@@ -1,6 +1,6 @@
-"""`/docs`: the routes of the OpenAPI description as one page, without scripts or external resources.
+"""`/docs`: the routes as one page, without scripts or external resources.
 
-FastAPI's own page loads its script from a third party, which could read what is typed into the page, above all keys.
+FastAPI's own page loads a third party's script, which could read typed keys.
 """
 
 from html import escape
@@ -14,7 +14,7 @@ from schemas.jsons import JsonObject
 router = APIRouter(include_in_schema=False)
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-"""The page's content security policy: a browser may load its inline style and nothing else."""
+"""Allows inline style and nothing else."""
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
@@ -24,7 +24,7 @@ td { padding: .2rem 1rem .2rem 0; vertical-align: top } code { font-size: .95em 
 
 @router.get("/docs")
 async def docs(request: Request) -> HTMLResponse:
-    """Show every route with what it does, by its tag; `/openapi.json` has the rest."""
+    """Show every route with its description."""
     return HTMLResponse(page_of(request.app.openapi()), headers={"content-security-policy": POLICY})
 
 

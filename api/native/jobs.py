@@ -1,10 +1,10 @@
-"""`/jobs`: submit a job for later, read jobs, cancel one."""
+"""`/jobs`: submit, read and cancel jobs."""
 
 from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from api.answers import Json, checked_id, known, page
+from api.answers import Json, checked_id, page, require
 from api.auth import AnyCaller, Caller
 from api.native.shapes import job_object, story_object, summary_object
 from api.requests import CHAT_BODY, IdempotencyKey, JsonBody, OfPrivacy, OfServices, new_job, unchecked_parts
@@ -26,7 +26,7 @@ Limit = Annotated[int, Query(ge=1, le=MOST_ROWS)]
 async def submit_job(
     caller: AnyCaller, body: JsonBody, services: OfServices, *, idempotency_key: IdempotencyKey = None
 ) -> Json:
-    """Hand in a chat completion for later. Safe to call twice under one idempotency key."""
+    """Submit a chat completion to run later. Safe to call twice under one idempotency key."""
     job = new_job(body, caller, services, lane=Lane.NORMAL, idempotency_key=idempotency_key)
     accepted = await services.intake.submit(job)
     return Json(
@@ -55,40 +55,40 @@ async def list_jobs(
     limit: Limit = USUAL_ROWS,
 ) -> Json:
     """List jobs, newest first."""
-    wanted = JobFilter(
+    job_filter = JobFilter(
         state=state,
         lane=lane,
         batch_id=None if batch_id is None else BatchId(checked_id(batch_id, "batch")),
         after=None if after is None else JobId(checked_id(after, "job")),
         most=limit + 1,
     )
-    return page(await services.reads.jobs(caller.tenant_id, wanted), limit, job_object)
+    return page(await services.reads.jobs(caller.tenant_id, job_filter), limit, job_object)
 
 
 @router.get("/summary")
 async def summarise_batch(batch_id: str, caller: AnyCaller, services: OfServices) -> Json:
     """Count the jobs of a batch and their attempts."""
-    wanted = BatchId(checked_id(batch_id, "batch"))
-    known(await services.batches.find(wanted, caller.tenant_id), "batch", batch_id)
-    return Json(summary_object(await services.reads.summary(wanted, caller.tenant_id)))
+    checked = BatchId(checked_id(batch_id, "batch"))
+    require(await services.batches.find(checked, caller.tenant_id), "batch", batch_id)
+    return Json(summary_object(await services.reads.summary(checked, caller.tenant_id)))
 
 
 @router.get("/{job_id}")
 async def show_job(job_id: str, caller: AnyCaller, services: OfServices, privacy: OfPrivacy) -> Json:
-    """Tell all that is known of a job."""
-    return Json(story_object(await _found(job_id, caller, services.reads), content=privacy.store_content))
+    """Show a job with its attempts."""
+    return Json(story_object(await _find_story(job_id, caller, services.reads), content=privacy.store_content))
 
 
 @router.post("/{job_id}/cancel")
 async def cancel_job(job_id: str, caller: AnyCaller, services: OfServices) -> Json:
-    """Cancel a job that is not at rest; what it cost stays booked. Safe to call twice."""
+    """Cancel a job that is not terminal; its cost stays booked. Safe to call twice."""
     cancelled = await services.intake.cancel(JobId(checked_id(job_id, "job")), caller.tenant_id)
-    story = await _found(job_id, caller, services.reads)
+    story = await _find_story(job_id, caller, services.reads)
     if not cancelled and story.job.state is not JobState.CANCELLED:
         raise InvalidRequest(f"A job that is {story.job.state} cannot be cancelled.", param="id")
     return Json(job_object(story.job))
 
 
-async def _found(job_id: str, caller: Caller, reads: Reads) -> JobStory:
-    wanted = JobId(checked_id(job_id, "job"))
-    return known(await reads.story(wanted, caller.tenant_id), "job", job_id)
+async def _find_story(job_id: str, caller: Caller, reads: Reads) -> JobStory:
+    checked = JobId(checked_id(job_id, "job"))
+    return require(await reads.story(checked, caller.tenant_id), "job", job_id)

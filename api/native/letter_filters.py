@@ -1,7 +1,4 @@
-"""Selects dead letters within the tenants that the caller may reach.
-
-A query and a body use the same names.
-"""
+"""Selects dead letters within the caller's tenants."""
 
 from typing import Annotated
 
@@ -20,7 +17,7 @@ MOST_IDS = 1_000
 
 
 class Filter(StrictBody):
-    """Which dead letters are meant; what is not said does not restrict.
+    """Fields that restrict dead letters.
 
     `group` is the id of a group of `/dead-letters/groups`; `since` and `until` are about the moment of death.
     """
@@ -36,7 +33,7 @@ class Filter(StrictBody):
 
 
 class QueryFilter(Filter):
-    """The filter in a query, where it stands beside other parameters."""
+    """The filter in a query, beside other parameters."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -48,21 +45,18 @@ class Chosen(StrictBody):
     filter: Filter | None = None
 
 
-def meant(caller: Caller, wanted: Chosen) -> DeadLetters:
-    """Return the dead letters that a body selects.
-
-    Raises InvalidRequest, NotFound for ids of wrong form, and Forbidden.
-    """
-    if (wanted.ids is None) == (wanted.filter is None):
+def selected(caller: Caller, selection: Chosen) -> DeadLetters:
+    """Return the selection of a body. Raises InvalidRequest, NotFound for malformed ids, and Forbidden."""
+    if (selection.ids is None) == (selection.filter is None):
         raise InvalidRequest("Say either ids or filter; an empty filter means all dead letters.", param="ids")
-    if wanted.filter is not None:
-        return filtered(caller, wanted.filter)
-    ids = dict.fromkeys(JobId(checked_id(job_id, "dead letter")) for job_id in wanted.ids or [])
+    if selection.filter is not None:
+        return filtered(caller, selection.filter)
+    ids = dict.fromkeys(JobId(checked_id(job_id, "dead letter")) for job_id in selection.ids or [])
     return DeadLetters(tenant_id=caller.tenant_scope, ids=tuple(ids))
 
 
 def filtered(caller: Caller, chosen: Filter) -> DeadLetters:
-    """Return the dead letters of a filter."""
+    """Return the selection of a filter. Raises InvalidRequest and Forbidden."""
     for name, value in (("model", chosen.model), ("prompt", chosen.prompt)):
         if "\0" in (value or ""):
             raise InvalidRequest(f"{name} must not hold NUL characters.", param=name)
@@ -82,7 +76,7 @@ async def _of_query(caller: AnyCaller, chosen: Annotated[QueryFilter, Query()]) 
     return filtered(caller, chosen)
 
 
-MeantByQuery = Annotated[DeadLetters, Depends(_of_query)]
+SelectedByQuery = Annotated[DeadLetters, Depends(_of_query)]
 
 
 def _tenant(caller: Caller, named: str | None) -> TenantId | None:

@@ -1,11 +1,11 @@
-"""`/budgets`, `/limits` and `/keys`: resources of an operator. Needs the operator scope."""
+"""`/budgets`, `/limits` and `/keys`, for operators."""
 
 from typing import Literal
 
 from fastapi import APIRouter
 from pydantic import AwareDatetime, Field
 
-from api.answers import Json, checked_id, known, whole
+from api.answers import Json, checked_id, listing, require
 from api.auth import FOR_OPERATORS
 from api.native.shapes import key_object
 from api.requests import (
@@ -33,18 +33,18 @@ MOST_NOTE_CHARACTERS = 1_000
 
 
 Scope = Literal["operator", "submit", "lane:critical", "lane:high", "lane:normal", "lane:low"]
-"""A key that names lanes may use only these, and only those of them that its tenant may use."""
+"""A key's lanes; the tenant must be allowed them too."""
 
 
 class NewKey(StrictBody):
-    """Whose key, and what it may do."""
+    """A key's tenant and scopes."""
 
     tenant_id: str = Field(default=DEFAULT_TENANT, pattern=f"^{ID.pattern}$")
     scopes: list[Scope] = Field(default=["submit"], min_length=1, max_length=6)
 
 
 class NewBudget(StrictBody):
-    """One budget; what may stand in it is said by `[[budgets]]` of penstock.toml."""
+    """One budget, with the fields of `[[budgets]]` in penstock.toml."""
 
     scope: str = "global"
     window: str = "day"
@@ -56,13 +56,13 @@ class NewBudget(StrictBody):
 
 
 class StoppedAccount(StrictBody):
-    """Which account; its name is that of its `[providers]` table, the part of a target before the slash."""
+    """An account by its name in `[providers]`."""
 
     account: str = Field(min_length=1, max_length=MOST_CHARACTERS)
 
 
 class NewRepricing(StrictBody):
-    """Which history is priced again; `after` is that of the answer before, until an answer has none."""
+    """The history to price again. `after` comes from the previous response, until that has none."""
 
     since: AwareDatetime = Field(strict=False)
     model: str | None = None
@@ -71,7 +71,7 @@ class NewRepricing(StrictBody):
 
 
 class NewAdjustment(StrictBody):
-    """What an invoice adds to what a call has cost, or with a negative amount takes away; and why."""
+    """An amount to add to a call's cost; negative amounts reduce it."""
 
     attempt_id: str
     amount_usd: str
@@ -80,22 +80,22 @@ class NewAdjustment(StrictBody):
 
 @router.get("/budgets")
 async def list_budgets(services: OfServices) -> Json:
-    """List budgets with what is settled and reserved in the window that runs now."""
-    return whole(await services.watch.budgets())
+    """List budgets with settled and reserved amounts of the current window."""
+    return listing(await services.watch.budgets())
 
 
 @router.post("/budgets", openapi_extra=documented(NewBudget))
 async def set_budget(body: JsonBody, services: OfServices) -> Json:
-    """Change one budget; it is in force within seconds, and stands until the file says something new of it."""
+    """Change one budget. It takes effect within seconds and stands until the file changes it."""
     return Json(await services.budget_admin.set_budget(parse(NewBudget, body).model_dump(exclude_none=True)))
 
 
 @router.post("/budgets/reprice", openapi_extra=documented(NewRepricing))
 async def reprice(body: JsonBody, services: OfServices) -> Json:
-    """Price a round of history as of its moments, and book what differs. Safe to call twice."""
-    wanted = parse(NewRepricing, body)
+    """Price one page of history again and book the differences. Safe to call twice."""
+    request = parse(NewRepricing, body)
     done = await services.repricing.round(
-        since=wanted.since, model=wanted.model, after=wanted.after, dry_run=wanted.dry_run
+        since=request.since, model=request.model, after=request.after, dry_run=request.dry_run
     )
     return Json(
         {
@@ -111,15 +111,15 @@ async def reprice(body: JsonBody, services: OfServices) -> Json:
 
 @router.post("/budgets/adjust", openapi_extra=documented(NewAdjustment))
 async def adjust_charge(body: JsonBody, services: OfServices, *, idempotency_key: IdempotencyKey = None) -> Json:
-    """Book what an invoice says beyond the ledger, in the budget windows of the call. Needs an idempotency key."""
-    wanted = parse(NewAdjustment, body)
+    """Book an invoice's difference in the budget windows of the call. Needs an idempotency key."""
+    adjustment = parse(NewAdjustment, body)
     key = checked_key(idempotency_key)
     if key is None:
         raise InvalidRequest(
             "An adjustment needs an idempotency-key, so that it is booked once.", param="idempotency_key"
         )
-    attempt_id = AttemptId(checked_id(wanted.attempt_id, "attempt"))
-    return Json(await services.adjustments.book(key, attempt_id, wanted.amount_usd, wanted.note))
+    attempt_id = AttemptId(checked_id(adjustment.attempt_id, "attempt"))
+    return Json(await services.adjustments.book(key, attempt_id, adjustment.amount_usd, adjustment.note))
 
 
 @router.get("/budgets/report")
@@ -130,42 +130,42 @@ async def report_spending(
     timezone: str = "UTC",
     tenant: str = "",
 ) -> Json:
-    """What the last days have cost, by keys with commas between them, and what of it bought nothing."""
+    """Report spending of the last days, and what of it bought nothing. `by` takes keys separated by commas."""
     tenant_id = TenantId(tenant) if tenant else None
-    return whole(await services.budget_admin.report(by.split(","), days=days, zone=timezone, tenant_id=tenant_id))
+    return listing(await services.budget_admin.report(by.split(","), days=days, zone=timezone, tenant_id=tenant_id))
 
 
 @router.get("/limits")
 async def list_limits(services: OfServices) -> Json:
-    """List the providers' limits: configured, learned, effective, used; who waits by lane, and why nothing is sent."""
-    return whole(await services.watch.limits())
+    """List provider limits, waiting jobs by lane, and why a target receives nothing."""
+    return listing(await services.watch.limits())
 
 
 @router.post("/limits/open", openapi_extra=documented(StoppedAccount))
 async def open_account(body: JsonBody, services: OfServices) -> Json:
-    """Open an account that its provider's word has stopped; jobs that wait for it wake early. Safe to call twice."""
+    """Open an account that its provider's error stopped; waiting jobs wake early. Safe to call twice."""
     return Json(await services.accounts.open(parse(StoppedAccount, body).account))
 
 
 @router.post("/keys", openapi_extra=documented(NewKey))
 async def create_key(body: JsonBody, services: OfServices) -> Json:
-    """Create a key; this answer is the only one that ever shows its secret."""
-    wanted = parse(NewKey, body)
+    """Create a key. Only this response shows its secret."""
+    request = parse(NewKey, body)
     secret = new_key_secret()
-    key = await services.keys.create(new_key_id(), secret, TenantId(wanted.tenant_id), sorted(set(wanted.scopes)))
+    key = await services.keys.create(new_key_id(), secret, TenantId(request.tenant_id), sorted(set(request.scopes)))
     return Json(key_object(key) | {"key": secret})
 
 
 @router.get("/keys")
 async def list_keys(services: OfServices) -> Json:
-    """List keys, revoked ones too, without their secrets."""
-    return whole([key_object(key) for key in await services.keys.all()])
+    """List keys, including revoked ones."""
+    return listing([key_object(key) for key in await services.keys.all()])
 
 
 @router.delete("/keys/{key_id}")
 async def revoke_key(key_id: str, services: OfServices, authenticator: OfAuthenticator) -> Json:
-    """Let a key in no more: here at once, elsewhere within a second."""
+    """Revoke a key: here at once, elsewhere within a second."""
     revoked = await services.keys.revoke(KeyId(checked_id(key_id, "key")))
-    known(revoked or None, "key in force", key_id)
+    require(revoked or None, "key in force", key_id)
     authenticator.forget()
     return Json({"id": key_id, "object": "api_key", "revoked": True})

@@ -1,8 +1,8 @@
-"""`/quote`: estimates cost and duration of a request or a batch file before anything is sent."""
+"""`/quote`: estimates cost and duration before anything is sent."""
 
 from fastapi import APIRouter
 
-from api.answers import Json, checked_id, known
+from api.answers import Json, checked_id, require
 from api.auth import AnyCaller
 from api.native.shapes import quote_object
 from api.requests import CHAT_BODY, JsonBody, OfServices, StrictBody, new_job, parse, unchecked_parts
@@ -14,7 +14,7 @@ router = APIRouter(tags=["quotes"])
 
 
 class QuotedFile(StrictBody):
-    """A batch file that was uploaded."""
+    """An uploaded batch file."""
 
     input_file_id: str
 
@@ -28,11 +28,11 @@ QUOTE_BODY: JsonObject = {
 
 @router.post("/quote", openapi_extra=QUOTE_BODY)
 async def quote(caller: AnyCaller, body: JsonBody, services: OfServices) -> Json:
-    """Quote an uploaded batch file (`input_file_id`), or the chat completion that the body is."""
+    """Quote an uploaded batch file (`input_file_id`) or a chat completion."""
     if "input_file_id" not in body:
         job = new_job(body, caller, services, lane=Lane.NORMAL, idempotency_key=None)
         quoted = quote_object(await services.quotes.request(job))
         return Json(quoted | {"unchecked": unchecked_parts(job, services)})
     file_id = FileId(checked_id(parse(QuotedFile, body).input_file_id, "file"))
-    known(await services.files.find(file_id, caller.tenant_id), "file", file_id)
+    require(await services.files.find(file_id, caller.tenant_id), "file", file_id)
     return Json(quote_object(await services.quotes.file(caller.tenant_id, file_id)))

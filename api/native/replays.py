@@ -1,14 +1,14 @@
-"""`/replays`: replays of dead letters, with dry run, progress, pacing and stop."""
+"""`/replays`: replays of dead letters, with dry run, pacing and canaries."""
 
 from datetime import UTC, datetime
 
 from fastapi import APIRouter
 from pydantic import Field
 
-from api.answers import Json, checked_id, known, page
+from api.answers import Json, checked_id, page, require
 from api.auth import AnyCaller, Caller
 from api.native.jobs import USUAL_ROWS, Limit
-from api.native.letter_filters import Chosen, meant
+from api.native.letter_filters import Chosen, selected
 from api.native.shapes import estimate_object, outcomes_object, replay_object
 from api.requests import IdempotencyKey, JsonBody, OfServices, checked_key, documented, parse
 from schemas.errors import InvalidRequest
@@ -26,7 +26,7 @@ MOST_PER_SECOND = 100_000
 
 
 class WantedReplay(Chosen):
-    """Which dead letters, what is changed, and how carefully. A dry run moves nothing and tells the price."""
+    """Dead letters to replay, changes and pace. A dry run returns the price only."""
 
     patch: Changes = Field(default_factory=Changes)
     canary: int = Field(default=0, ge=0, le=MOST_CANARIES)
@@ -39,10 +39,10 @@ class WantedReplay(Chosen):
 async def start_replay(
     caller: AnyCaller, body: JsonBody, services: OfServices, *, idempotency_key: IdempotencyKey = None
 ) -> Json:
-    """Begin a replay; upkeep moves it. Safe to call twice under one idempotency key."""
-    wanted = parse(WantedReplay, body)
-    new = _new(wanted, caller, services, idempotency_key)
-    if wanted.dry_run:
+    """Start a replay, which upkeep carries out. Safe to call twice under one idempotency key."""
+    request = parse(WantedReplay, body)
+    new = _new(request, caller, services, idempotency_key)
+    if request.dry_run:
         return Json(estimate_object(await services.prices.estimate(new.which, new.patch, datetime.now(UTC))))
     if caller.tenant_scope is not None:
         await services.quotas.room_for_jobs(caller.tenant_scope)
@@ -60,46 +60,46 @@ async def list_replays(
 
 @router.get("/{replay_id}")
 async def show_replay(replay_id: str, caller: AnyCaller, services: OfServices) -> Json:
-    """Tell how far it is, and what became of its jobs."""
-    found = await _found(replay_id, caller, services)
-    return Json(replay_object(found) | outcomes_object(await services.replay.outcomes(found.id)))
+    """Show a replay's progress and its jobs' outcomes."""
+    replay = await _find_replay(replay_id, caller, services)
+    return Json(replay_object(replay) | outcomes_object(await services.replay.outcomes(replay.id)))
 
 
 @router.post("/{replay_id}/cancel")
 async def cancel_replay(replay_id: str, caller: AnyCaller, services: OfServices) -> Json:
-    """Stop it: what was replayed goes on, the rest stays dead. Safe to call twice."""
+    """Stop a replay; jobs replayed already continue. Safe to call twice."""
     cancelled = await services.replay.cancel(ReplayId(checked_id(replay_id, "replay")), caller.tenant_scope)
-    found = await _found(replay_id, caller, services)
-    if not cancelled and found.state != "cancelled":
-        raise InvalidRequest(f"A replay that is {found.state} cannot be cancelled.", param="id")
-    return Json(replay_object(found))
+    replay = await _find_replay(replay_id, caller, services)
+    if not cancelled and replay.state != "cancelled":
+        raise InvalidRequest(f"A replay that is {replay.state} cannot be cancelled.", param="id")
+    return Json(replay_object(replay))
 
 
 @router.post("/{replay_id}/resume")
 async def resume_replay(replay_id: str, caller: AnyCaller, services: OfServices) -> Json:
-    """Go on with a replay that its canaries have stopped."""
+    """Resume a replay that its canaries stopped."""
     resumed = await services.replay.resume(ReplayId(checked_id(replay_id, "replay")), caller.tenant_scope)
-    found = await _found(replay_id, caller, services)
-    if not resumed and not found.state.under_way:
-        raise InvalidRequest(f"A replay that is {found.state} cannot be resumed.", param="id")
-    return Json(replay_object(found))
+    replay = await _find_replay(replay_id, caller, services)
+    if not resumed and not replay.state.under_way:
+        raise InvalidRequest(f"A replay that is {replay.state} cannot be resumed.", param="id")
+    return Json(replay_object(replay))
 
 
-def _new(wanted: WantedReplay, caller: Caller, services: WebServices, key: str | None) -> NewReplay:
-    if wanted.patch.lane is not None:
-        checked_lane(wanted.patch.lane, caller.lanes_of(services.share(caller.tenant_id)))
+def _new(request: WantedReplay, caller: Caller, services: WebServices, key: str | None) -> NewReplay:
+    if request.patch.lane is not None:
+        checked_lane(request.patch.lane, caller.lanes_of(services.share(caller.tenant_id)))
     return NewReplay(
         id=new_replay_id(),
         tenant_id=caller.tenant_scope,
-        which=meant(caller, wanted),
-        patch=patch_from(wanted.patch, services.vocabulary, datetime.now(UTC)),
-        canary=wanted.canary,
-        threshold=wanted.threshold,
-        per_second=wanted.per_second,
+        which=selected(caller, request),
+        patch=patch_from(request.patch, services.vocabulary, datetime.now(UTC)),
+        canary=request.canary,
+        threshold=request.threshold,
+        per_second=request.per_second,
         idempotency_key=checked_key(key),
     )
 
 
-async def _found(replay_id: str, caller: Caller, services: WebServices) -> Replay:
-    wanted = ReplayId(checked_id(replay_id, "replay"))
-    return known(await services.replay.find(wanted, caller.tenant_scope), "replay", replay_id)
+async def _find_replay(replay_id: str, caller: Caller, services: WebServices) -> Replay:
+    checked = ReplayId(checked_id(replay_id, "replay"))
+    return require(await services.replay.find(checked, caller.tenant_scope), "replay", replay_id)

@@ -1,4 +1,4 @@
-"""Writes our own resources: jobs, attempts, dead letters and keys. Amounts are decimal text, never floats."""
+"""Writes Penstock's own resources. Amounts are decimal text, never floats."""
 
 import orjson
 
@@ -16,7 +16,7 @@ from tasks.quotes.quote import Quoted
 
 
 def job_object(job: JobView) -> JsonObject:
-    """Return a job as a listing shows it."""
+    """Return a job for a listing."""
     return {
         "id": job.id,
         "object": "job",
@@ -40,7 +40,7 @@ def job_object(job: JobView) -> JsonObject:
 
 
 def story_object(story: JobStory, *, content: bool = True) -> JsonObject:
-    """Return a job with request, reply and attempts; without `content`, omit the attempts' texts."""
+    """Return a job with request, reply and attempts. Without `content`, texts of attempts are omitted."""
     return job_object(story.job) | {
         "budget_steps": story.job.budget_steps,
         "request": story.body,
@@ -55,7 +55,7 @@ def story_object(story: JobStory, *, content: bool = True) -> JsonObject:
 
 
 def attempt_object(attempt: AttemptView, *, content: bool = True) -> JsonObject:
-    """Return one call: its request, reply, complaint and cost."""
+    """Return one attempt."""
     complaint = attempt.complaint
     hidden: JsonObject = {"request": None, "reply": None, "complaint": complaint and without_values(complaint)}
     if not content:
@@ -83,12 +83,12 @@ def attempt_object(attempt: AttemptView, *, content: bool = True) -> JsonObject:
 def _error_object(error: StoryError | None, *, content: bool) -> JsonObject | None:
     if error is None:
         return None
-    said = error.message if content or error.message is None else without_values(error.message)
-    return {"attempt_id": error.attempt_id, "outcome": error.outcome, "message": said, "at": error.at}
+    message = error.message if content or error.message is None else without_values(error.message)
+    return {"attempt_id": error.attempt_id, "outcome": error.outcome, "message": message, "at": error.at}
 
 
 def dead_letter_object(letter: DeadLetterView) -> JsonObject:
-    """Return a dead letter as a listing shows it; `attempts` is their number."""
+    """Return a dead letter for a listing; `attempts` is their number."""
     return {
         "id": letter.id,
         "object": "dead_letter",
@@ -111,7 +111,7 @@ def dead_letter_object(letter: DeadLetterView) -> JsonObject:
 
 
 def group_object(group: DeadLetterGroup) -> JsonObject:
-    """Return a group of dead letters with the same cause; `model` is that of the example."""
+    """Return a group of dead letters; `model` is that of the example."""
     return {
         "id": group.fingerprint,
         "object": "dead_letter_group",
@@ -128,25 +128,25 @@ def group_object(group: DeadLetterGroup) -> JsonObject:
 ATTEMPTS_CUT = "Too large for one line: what was said in its attempts is left out; ask for the letter by its id."
 
 
-def whole_letter_object(whole: WholeLetter, *, content: bool) -> JsonObject:
-    """Return a dead letter as an export writes it and an import reads it."""
-    ceiling = whole.max_cost_nano_usd
-    return dead_letter_object(whole.letter) | {
-        "endpoint": whole.endpoint,
-        "user": whole.user,
-        "request": orjson.Fragment(on_one_line(whole.body)) if content else None,
-        "contract": whole.contract,
-        "max_tries": whole.max_tries,
-        "max_reprompts": whole.max_reprompts,
+def whole_letter_object(letter: WholeLetter, *, content: bool) -> JsonObject:
+    """Return a dead letter in the export format."""
+    ceiling = letter.max_cost_nano_usd
+    return dead_letter_object(letter.letter) | {
+        "endpoint": letter.endpoint,
+        "user": letter.user,
+        "request": orjson.Fragment(on_one_line(letter.body)) if content else None,
+        "contract": letter.contract,
+        "max_tries": letter.max_tries,
+        "max_reprompts": letter.max_reprompts,
         "max_cost_usd": None if ceiling is None else usd_text(ceiling),
-        "attempts": [attempt_object(attempt, content=content) for attempt in whole.attempts],
-        "attempt_count": whole.letter.attempts,
-        **({"attempts_cut": ATTEMPTS_CUT} if whole.is_cut else {}),
+        "attempts": [attempt_object(attempt, content=content) for attempt in letter.attempts],
+        "attempt_count": letter.letter.attempts,
+        **({"attempts_cut": ATTEMPTS_CUT} if letter.is_cut else {}),
     }
 
 
 def replay_object(replay: Replay) -> JsonObject:
-    """Return a replay: its request and its progress."""
+    """Return a replay's request and progress."""
     patch = patch_json(replay.patch)
     ceiling = patch.pop("max_cost_nano_usd", None)
     return {
@@ -178,7 +178,7 @@ def outcomes_object(outcomes: ReplayOutcomes) -> JsonObject:
 
 
 def estimate_object(estimate: Estimate) -> JsonObject:
-    """Return what a replay would move and its highest possible cost."""
+    """Return the number of jobs and the highest cost of a replay."""
     return {
         "object": "replay_estimate",
         "count": estimate.jobs,
@@ -191,7 +191,7 @@ def estimate_object(estimate: Estimate) -> JsonObject:
 
 
 def quote_object(quoted: Quoted) -> JsonObject:
-    """Return the possible cost of requests, and their duration at the current limits."""
+    """Return the cost and duration of requests."""
     totals = quoted.totals
     return {
         "object": "quote",
@@ -222,7 +222,7 @@ def summary_object(summary: BatchSummary) -> JsonObject:
 
 
 def key_object(key: StoredKey) -> JsonObject:
-    """Return a key without its secret, which is not stored."""
+    """Return a key without its secret."""
     return {
         "id": key.id,
         "object": "api_key",

@@ -1,8 +1,8 @@
-"""`/tenants`: each tenant's limits and current use. Needs the operator scope."""
+"""`/tenants`: limits and use, for operators."""
 
 from fastapi import APIRouter
 
-from api.answers import Json, checked_id, whole
+from api.answers import Json, checked_id, listing
 from api.auth import FOR_OPERATORS
 from api.requests import JsonBody, OfServices
 from config.tenants import EVERY_TENANT
@@ -14,12 +14,12 @@ LIMITS_BODY = {"requestBody": {"required": True, "content": {"application/json":
 
 @router.get("")
 async def list_tenants(services: OfServices) -> Json:
-    """List tenants with their limits and what they use of them."""
-    return whole(await services.tenants.all())
+    """List tenants with their limits and use."""
+    return listing(await services.tenants.all())
 
 
 @router.post("/{name}", openapi_extra=LIMITS_BODY)
 async def set_tenant_limits(name: str, body: JsonBody, services: OfServices) -> Json:
-    """Replace the limits of a tenant, of all without a table of their own under `*`; in force within seconds."""
+    """Replace a tenant's limits within seconds; `*` means tenants without their own table."""
     named = name if name == EVERY_TENANT else checked_id(name, "tenant")
     return Json(await services.tenants.set_share(named, body))

@@ -1,1 +1,1 @@
-"""Serves the resources of OpenAI's API under `/v1`, so that the official SDK works unchanged."""
+"""Serves OpenAI's API under `/v1` for the unchanged SDK."""

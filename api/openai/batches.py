@@ -1,11 +1,11 @@
-"""`/v1/batches`: creating a batch returns at once, because upkeep reads its file later."""
+"""`/v1/batches`: upkeep reads a new batch's file later."""
 
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
 from pydantic import Field
 
-from api.answers import Json, checked_id, known, page, unix
+from api.answers import Json, checked_id, page, require, unix
 from api.auth import AnyCaller, Caller
 from api.requests import Body, JsonBody, OfServices, documented, parse
 from schemas.errors import InvalidRequest
@@ -25,14 +25,14 @@ FAILED = (JobState.DEAD, JobState.EXPIRED, JobState.CANCELLED)
 
 
 class ExpiresAfter(Body):
-    """When the result files end."""
+    """Lifetime of the result files."""
 
     anchor: Literal["created_at"]
     seconds: int = Field(ge=3_600, le=2_592_000)
 
 
 class NewBatch(Body):
-    """What a batch is made of. `lane` may also stand in the metadata."""
+    """A batch request. `lane` may also stand in the metadata."""
 
     input_file_id: str
     endpoint: str
@@ -47,17 +47,17 @@ class NewBatch(Body):
 @router.post("", openapi_extra=documented(NewBatch))
 async def create_batch(caller: AnyCaller, body: JsonBody, services: OfServices) -> Json:
     """Create a batch from an uploaded file."""
-    wanted = parse(NewBatch, body)
-    file_id = FileId(checked_id(wanted.input_file_id, "file"))
-    known(await services.files.find(file_id, caller.tenant_id), "file", file_id)
+    request = parse(NewBatch, body)
+    file_id = FileId(checked_id(request.input_file_id, "file"))
+    require(await services.files.find(file_id, caller.tenant_id), "file", file_id)
     lanes = caller.lanes_of(services.share(caller.tenant_id))
     batch = await services.intake.create_batch(
         caller.tenant_id,
         file_id,
-        endpoint=wanted.endpoint,
-        completion_window=wanted.completion_window,
-        metadata=wanted.metadata,
-        lane=_lane(wanted, lanes),
+        endpoint=request.endpoint,
+        completion_window=request.completion_window,
+        metadata=request.metadata,
+        lane=_lane(request, lanes),
         lanes=None if caller.key_lanes is None else lanes,
     )
     return Json(batch_object(batch))
@@ -78,16 +78,16 @@ async def list_batches(
 
 @router.get("/{batch_id}")
 async def retrieve_batch(batch_id: str, caller: AnyCaller, services: OfServices) -> Json:
-    """Tell of a batch."""
-    return Json(batch_object(await _found(batch_id, caller, services.batches)))
+    """Show a batch."""
+    return Json(batch_object(await _find_batch(batch_id, caller, services.batches)))
 
 
 @router.post("/{batch_id}/cancel")
 async def cancel_batch(batch_id: str, caller: AnyCaller, services: OfServices) -> Json:
-    """Stop a batch: what has not begun is cancelled, what runs may finish. Safe to call twice."""
-    before = await _found(batch_id, caller, services.batches)
+    """Stop a batch; running jobs may finish. Safe to call twice."""
+    before = await _find_batch(batch_id, caller, services.batches)
     stopped = await services.intake.cancel_batch(before.id, caller.tenant_id)
-    after = await _found(batch_id, caller, services.batches)
+    after = await _find_batch(batch_id, caller, services.batches)
     if not stopped and after.status not in {"cancelling", "cancelled"}:
         raise InvalidRequest(f"A batch that is {after.status} cannot be cancelled.", param="id")
     return Json(batch_object(after))
@@ -95,18 +95,18 @@ async def cancel_batch(batch_id: str, caller: AnyCaller, services: OfServices) -
 
 @router.post("/{batch_id}/proceed")
 async def proceed_batch(batch_id: str, caller: AnyCaller, services: OfServices) -> Json:
-    """Let a batch go on that its canary holds. Safe to call twice."""
-    before = await _found(batch_id, caller, services.batches)
+    """Release a batch that its canary holds. Safe to call twice."""
+    before = await _find_batch(batch_id, caller, services.batches)
     released = await services.stop_losses.proceed(before.id, caller.tenant_id)
-    after = await _found(batch_id, caller, services.batches)
+    after = await _find_batch(batch_id, caller, services.batches)
     if not released and after.phase not in {Phase.RELEASING, Phase.WATCHED}:
         raise InvalidRequest("Nothing of this batch is held by a canary.", param="id")
     return Json(batch_object(after))
 
 
 def batch_object(batch: StoredBatch) -> JsonObject:
-    """Return a batch in OpenAI's shape. Times are whole Unix seconds."""
-    told: JsonObject = {
+    """Return a batch in OpenAI's shape."""
+    fields: JsonObject = {
         "id": batch.id,
         "object": "batch",
         "endpoint": batch.endpoint,
@@ -123,7 +123,7 @@ def batch_object(batch: StoredBatch) -> JsonObject:
         "metadata": batch.metadata,
     }
     moments = {name: unix(moment) for name, moment in batch.moments.items()}
-    return told | moments | ({} if batch.phase is None else {"stop_loss": _stop_loss(batch)})
+    return fields | moments | ({} if batch.phase is None else {"stop_loss": _stop_loss(batch)})
 
 
 def _stop_loss(batch: StoredBatch) -> JsonObject:
@@ -151,8 +151,8 @@ def _error(error: JsonObject) -> JsonObject:
     return {name: error.get(name) for name in ("code", "message", "param", "line")}
 
 
-def _lane(wanted: NewBatch, lanes: frozenset[Lane]) -> Lane:
-    named: Any = wanted.lane or (wanted.metadata or {}).get("lane")
+def _lane(request: NewBatch, lanes: frozenset[Lane]) -> Lane:
+    named: Any = request.lane or (request.metadata or {}).get("lane")
     if named is None:
         return usual_lane(Lane.NORMAL, lanes)
     if named not in tuple(Lane):
@@ -160,6 +160,6 @@ def _lane(wanted: NewBatch, lanes: frozenset[Lane]) -> Lane:
     return checked_lane(Lane(named), lanes)
 
 
-async def _found(batch_id: str, caller: Caller, batches: BatchTable) -> StoredBatch:
-    wanted = BatchId(checked_id(batch_id, "batch"))
-    return known(await batches.find(wanted, caller.tenant_id), "batch", batch_id)
+async def _find_batch(batch_id: str, caller: Caller, batches: BatchTable) -> StoredBatch:
+    checked = BatchId(checked_id(batch_id, "batch"))
+    return require(await batches.find(checked, caller.tenant_id), "batch", batch_id)

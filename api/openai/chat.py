@@ -1,7 +1,6 @@
-"""`/v1/chat/completions`: a synchronous completion, plain or streamed.
+"""`/v1/chat/completions`: synchronous completions, plain or streamed.
 
-Its job has the same states as any other and runs in this process. The status is never 202, which SDKs take for an empty
-completion. To get a completion later, post to `/jobs`.
+The job runs in this process. The status is never 202, which SDKs take for an empty completion.
 """
 
 import structlog
@@ -39,11 +38,11 @@ async def create_chat_completion(
     *,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
-    """Complete a chat and wait for it; `stream` sends it as server-sent events."""
+    """Complete a chat; `stream` sends server-sent events."""
     telling = telling_of(body)
-    kept = body if telling is not None and telling.live else _without(body, STREAMING)
+    request_body = body if telling is not None and telling.live else _without(body, STREAMING)
     job = new_job(
-        kept,
+        request_body,
         caller,
         services,
         lane=Lane.CRITICAL,
@@ -56,7 +55,7 @@ async def create_chat_completion(
 
 
 def telling_of(body: JsonObject) -> Telling | None:
-    """Return how the reply is streamed, or None where it is not. Raises InvalidRequest."""
+    """Return how to stream, or None. Raises InvalidRequest."""
     streamed, options = body.get("stream"), body.get("stream_options") or {}
     if not isinstance(streamed, bool | None):
         raise InvalidRequest("stream must be true or false.", param="stream")
@@ -66,26 +65,26 @@ def telling_of(body: JsonObject) -> Telling | None:
     return Telling(live=not validated, include_usage=options.get("include_usage") is True) if streamed else None
 
 
-def waiting_headers(rested: JobResult) -> dict[str, str]:
-    """Return headers about the wait, where the call waited."""
-    if not rested.wait_ms:
+def waiting_headers(result: JobResult) -> dict[str, str]:
+    """Return headers about the wait for admission, if any."""
+    if not result.wait_ms:
         return {}
-    told = {"x-penstock-wait-ms": str(rested.wait_ms), "x-penstock-lane": rested.lane.value}
-    return told | ({"x-penstock-tier": header_value(rested.served_by)} if rested.served_by else {})
+    headers = {"x-penstock-wait-ms": str(result.wait_ms), "x-penstock-lane": result.lane.value}
+    return headers | ({"x-penstock-tier": header_value(result.served_by)} if result.served_by else {})
 
 
 async def _plain(request: Request, job: NewJob, intake: Intake) -> Response:
     try:
-        rested = await while_present(request.receive, intake.complete(job))
+        result = await while_present(request.receive, intake.complete(job))
     except ClientGone:
         await _cancel(job, intake)
         raise
-    return Json(reply_of(rested), headers=waiting_headers(rested))
+    return Json(reply_of(result), headers=waiting_headers(result))
 
 
 def _streamed(job: NewJob, intake: Intake, telling: Telling) -> Response:
-    def about(rested: JobResult | None) -> dict[str, str]:
-        return {"x-penstock-lane": job.lane.value} | (waiting_headers(rested) if rested else {})
+    def about(result: JobResult | None) -> dict[str, str]:
+        return {"x-penstock-lane": job.lane.value} | (waiting_headers(result) if result else {})
 
     return EventStream(
         lambda on_chunk: intake.complete(job, on_chunk), telling, about=about, on_gone=lambda: _cancel(job, intake)
@@ -93,7 +92,7 @@ def _streamed(job: NewJob, intake: Intake, telling: Telling) -> Response:
 
 
 async def _cancel(job: NewJob, intake: Intake) -> None:
-    """Cancel the job of a client that left; its cost stays booked. An unreachable store leaves it to rescue."""
+    """Cancel a disconnected client's job. Rescue ends it if the store is unreachable."""
     try:
         await intake.cancel(job.id, job.tenant_id)
     except Unavailable:

@@ -1,4 +1,4 @@
-"""Encodes the server-sent events of a chat completion."""
+"""Encodes server-sent events of a chat completion."""
 
 from collections.abc import Iterator
 
@@ -8,16 +8,16 @@ KEEP_ALIVE = b": keep-alive\n\n"
 DONE = b"data: [DONE]\n\n"
 
 SHARED = ("id", "created", "model", "service_tier", "system_fingerprint")
-"""Fields of a reply that each of its chunks repeats."""
+"""Fields that every chunk repeats."""
 
 
 def event(value: JsonObject) -> bytes:
-    """Encode one event. An error object is an event too; an SDK then raises APIError from its iteration."""
+    """Encode one event. SDKs raise APIError for an error object."""
     return b"data: " + dumps(value) + b"\n\n"
 
 
 def chunks_of(reply: JsonObject, *, include_usage: bool) -> Iterator[JsonObject]:
-    """Yield a whole reply as stream chunks: content, finish reasons, and usage if requested."""
+    """Yield a reply as stream chunks."""
     shared = {name: reply[name] for name in SHARED if name in reply} | {"object": "chat.completion.chunk"}
     usage: JsonObject = {"usage": None} if include_usage else {}
     for choice in reply.get("choices", []):

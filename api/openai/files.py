@@ -1,7 +1,7 @@
-"""`/v1/files`: uploads and downloads stream to and from the store; no file is ever whole in memory.
+"""`/v1/files`: uploads and downloads stream to and from the store.
 
-A form may name its purpose after the file (the Node SDK does). The file is then stored under the usual terms. It is
-copied within the store in the rare case that the later fields differ from them.
+A form may name its purpose after the file, as the Node SDK does. The file is then stored under default terms, and
+copied if the fields differ.
 """
 
 import re
@@ -14,7 +14,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import StreamingResponse
 
-from api.answers import Json, checked_id, known, page, unix
+from api.answers import Json, checked_id, page, require, unix
 from api.auth import AnyCaller, Caller
 from api.errors import BodyTooLarge
 from api.memory import DOWNLOAD_BYTES
@@ -62,7 +62,7 @@ FORM: JsonObject = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Terms:
-    """Purpose and lifetime under which a file is kept."""
+    """Purpose and lifetime of a file."""
 
     purpose: str
     life_seconds: int | None
@@ -92,21 +92,21 @@ async def list_files(
     """List files, newest first."""
     _ = order
     cursor = None if after is None else FileId(checked_id(after, "file"))
-    asked = None if purpose is None else checked_id(purpose, "purpose")
-    rows = await services.files.newest(caller.tenant_id, after=cursor, most=limit + 1, purpose=asked)
+    checked_purpose = None if purpose is None else checked_id(purpose, "purpose")
+    rows = await services.files.newest(caller.tenant_id, after=cursor, most=limit + 1, purpose=checked_purpose)
     return page(rows, limit, file_object)
 
 
 @router.get("/{file_id}")
 async def retrieve_file(file_id: str, caller: AnyCaller, services: OfServices) -> Json:
-    """Tell of a file."""
-    return Json(file_object(await _found(file_id, caller, services.files)))
+    """Show a file."""
+    return Json(file_object(await _find_file(file_id, caller, services.files)))
 
 
 @router.get("/{file_id}/content")
 async def file_content(file_id: str, caller: AnyCaller, services: OfServices, memory: OfMemory) -> StreamingResponse:
     """Stream a file's bytes."""
-    stored = await _found(file_id, caller, services.files)
+    stored = await _find_file(file_id, caller, services.files)
     memory.take_buffers(DOWNLOAD_BYTES)
     return StreamingResponse(
         services.files.content(stored.id),
@@ -120,15 +120,15 @@ async def file_content(file_id: str, caller: AnyCaller, services: OfServices, me
 
 @router.delete("/{file_id}")
 async def delete_file(file_id: str, caller: AnyCaller, services: OfServices) -> Json:
-    """Remove a file."""
-    wanted = FileId(checked_id(file_id, "file"))
-    deleted = await services.files.delete(wanted, caller.tenant_id)
-    known(deleted or None, "file", file_id)
+    """Delete a file."""
+    checked = FileId(checked_id(file_id, "file"))
+    deleted = await services.files.delete(checked, caller.tenant_id)
+    require(deleted or None, "file", file_id)
     return Json({"id": file_id, "object": "file", "deleted": True})
 
 
 def file_object(stored: StoredFile) -> JsonObject:
-    """Return a file in OpenAI's shape. Its status is always processed."""
+    """Return a file in OpenAI's shape."""
     return {
         "id": stored.id,
         "object": "file",
@@ -145,24 +145,24 @@ def file_object(stored: StoredFile) -> JsonObject:
 async def receive_upload(
     parts: AsyncIterator[Part], services: WebServices, caller: Caller, *, most_bytes: int
 ) -> StoredFile:
-    """Store the file of a form under the terms of its fields, wherever in the form they are."""
+    """Store the file of a form, whose fields may stand before or after it."""
     files = services.files
     fields: dict[str, str] = {}
-    stored, kept_under = None, USUAL
+    stored, terms = None, USUAL
     try:
         async for part in parts:
             match part:
                 case Field(name, value):
                     fields[name] = value
                 case FileBegins(name="file", filename=filename) if stored is None:
-                    kept_under = _terms(fields) if "purpose" in fields else USUAL
+                    terms = _terms(fields) if "purpose" in fields else USUAL
                     content = services.quotas.counted(caller.tenant_id, _file_bytes(parts, most_bytes))
-                    stored = await _store(files, caller.tenant_id, content, _checked_name(filename), kept_under)
+                    stored = await _store(files, caller.tenant_id, content, _checked_name(filename), terms)
                 case FileBegins(name):
                     _refuse_file(name)
                 case _:
                     pass
-        return await _under_final_terms(stored, kept_under, fields, files)
+        return await _under_final_terms(stored, terms, fields, files)
     except BaseException:
         if stored is not None:
             await files.delete(stored.id, caller.tenant_id)
@@ -174,14 +174,14 @@ def _refuse_file(name: str) -> NoReturn:
 
 
 async def _under_final_terms(
-    stored: StoredFile | None, kept_under: Terms, fields: dict[str, str], files: FileTable
+    stored: StoredFile | None, terms: Terms, fields: dict[str, str], files: FileTable
 ) -> StoredFile:
-    terms = _terms(fields)
+    final_terms = _terms(fields)
     if stored is None:
         raise InvalidRequest("file is missing from the form.", param="file")
-    if terms == kept_under:
+    if final_terms == terms:
         return stored
-    copy = await _store(files, stored.tenant_id, files.content(stored.id), stored.filename, terms)
+    copy = await _store(files, stored.tenant_id, files.content(stored.id), stored.filename, final_terms)
     await files.delete(stored.id, stored.tenant_id)
     return copy
 
@@ -235,6 +235,6 @@ def _checked_name(filename: str) -> str:
     return filename
 
 
-async def _found(file_id: str, caller: Caller, files: FileTable) -> StoredFile:
-    wanted = FileId(checked_id(file_id, "file"))
-    return known(await files.find(wanted, caller.tenant_id), "file", file_id)
+async def _find_file(file_id: str, caller: Caller, files: FileTable) -> StoredFile:
+    checked = FileId(checked_id(file_id, "file"))
+    return require(await files.find(checked, caller.tenant_id), "file", file_id)

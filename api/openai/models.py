@@ -1,10 +1,10 @@
-"""`/v1/models`: the configured models and the aliases that stand for chains of them."""
+"""`/v1/models`: configured models and aliases."""
 
 from collections.abc import Mapping
 
 from fastapi import APIRouter, Request
 
-from api.answers import Json, known, whole
+from api.answers import Json, listing, require
 from api.auth import AnyCaller
 from config.catalogue import Catalogue
 from schemas.jsons import JsonObject
@@ -32,29 +32,26 @@ ANNOUNCED_SHUTDOWNS: Mapping[str, str] = {
     **dict.fromkeys(("gpt-4o", "gpt-4o-mini", "gpt-4.1", "gpt-4.1-mini"), "2027-01-14"),
     **dict.fromkeys(("gpt-5.1", "gpt-5.4-nano"), "2027-04-01"),
 }
-"""Dates from the docstring of `openai.types.shared.chat_model` (3.54.0). They are shown and change nothing."""
+"""Copied from the docstring of `openai.types.shared.chat_model` (3.54.0), for information only."""
 
 
 @router.get("")
 async def list_models(request: Request, caller: AnyCaller) -> Json:
     """List models and aliases."""
     _ = caller
-    return whole(model_objects(request.app.state.catalogue, request.app.state.started_at))
+    return listing(model_objects(request.app.state.catalogue, request.app.state.started_at))
 
 
 @router.get("/{model:path}")
 async def retrieve_model(model: str, request: Request, caller: AnyCaller) -> Json:
-    """Tell of a model or an alias."""
+    """Show a model or an alias."""
     _ = caller
-    told = model_objects(request.app.state.catalogue, request.app.state.started_at)
-    return Json(known(next((one for one in told if one["id"] == model), None), "model", model))
+    models = model_objects(request.app.state.catalogue, request.app.state.started_at)
+    return Json(require(next((candidate for candidate in models if candidate["id"] == model), None), "model", model))
 
 
 def model_objects(catalogue: Catalogue, created: int) -> list[JsonObject]:
-    """Return all models and aliases.
-
-    An alias ends with the last model of its chain, and its end is shown only when all models of the chain have one.
-    """
+    """Return all models and aliases. An alias ends with the last model of its chain, once all of them have an end."""
     models = [
         _object(name, table.provider, ANNOUNCED_SHUTDOWNS.get(name), created)
         for name, table in catalogue.models.items()

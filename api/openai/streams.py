@@ -1,10 +1,7 @@
-"""Streams a completion while it is made. An error before the first chunk keeps its HTTP status.
+"""Streams a completion. An error before the first chunk keeps its HTTP status.
 
-A stream ends with `[DONE]` or with an error event, never silently. A reply of which nothing was sent on the way
-(because it was validated first, or because its idempotency key already had a reply) is sent as chunks at the end.
-
-A client that reads slower than the provider sends delays its own call, within that call's total time-out. One that
-reads nothing loses its connection by the write time-out; its call then ends as for any client that left.
+A stream ends with `[DONE]` or an error event. A reply that was validated first or stored earlier is sent at the end. A
+slow client delays its own call; one that reads nothing loses its connection at the write time-out.
 """
 
 import asyncio
@@ -26,14 +23,14 @@ from schemas.errors import PenstockError
 from tasks.execution.deps import OnChunk
 
 KEEP_ALIVE_SECONDS = 15.0
-"""Less than a minute, after which proxies close a silent connection."""
+"""Proxies close a silent connection after a minute."""
 
 Complete: TypeAlias = Callable[[OnChunk | None], Awaitable[JobResult]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Telling:
-    """How to stream. `live` sends chunks as they come; otherwise the reply is sent after it was validated."""
+    """How to stream. `live` sends chunks as they come, otherwise after validation."""
 
     live: bool
     include_usage: bool = False
@@ -62,11 +59,11 @@ class EventStream(Response):
         self._telling = telling
         self._about = about
         self._on_gone = on_gone
-        self._rested: JobResult | None = None
+        self._result: JobResult | None = None
         self._started = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI gives three
-        """Send the whole stream. Raises only before anything was sent, or for a bug."""
+        """Send the stream. Raises only before the first event, or for a bug."""
         try:
             await while_present(receive, self._send_all(send))
         except ClientGone:
@@ -84,16 +81,16 @@ class EventStream(Response):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _ending_noted(self, on_chunk: OnChunk | None) -> JobResult:
-        self._rested = await self._complete(on_chunk)
-        return self._rested
+        self._result = await self._complete(on_chunk)
+        return self._result
 
     def _start(self) -> Message:
-        self.headers.update(self._about(self._rested))
+        self.headers.update(self._about(self._result))
         return {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
 
 
 async def told(complete: Complete, telling: Telling) -> AsyncGenerator[bytes, None]:
-    """Yield the events of one completion. Raises PenstockError only before the first of them."""
+    """Yield the events of one completion. Raises PenstockError only before the first."""
     waiting = WaitingEvents()
     sent = False
     async with _running(complete, waiting, telling) as run:
@@ -110,7 +107,7 @@ async def told(complete: Complete, telling: Telling) -> AsyncGenerator[bytes, No
 
 
 async def _arriving(waiting: WaitingEvents, keep_alive_seconds: float) -> AsyncIterator[bytes]:
-    """Yield chunks as they come, and after the first one heartbeats while there are none."""
+    """Yield chunks, and heartbeats after the first chunk."""
     patience_seconds: float | None = None
     while True:
         try:
@@ -132,8 +129,8 @@ async def _ending(run: "asyncio.Task[JobResult]", telling: Telling, *, sent: boo
         if not sent:
             raise
         return [event(error_object(error))]
-    whole = () if sent else map(event, chunks_of(reply, include_usage=telling.include_usage))
-    return chain(whole, (DONE,))
+    events = () if sent else map(event, chunks_of(reply, include_usage=telling.include_usage))
+    return chain(events, (DONE,))
 
 
 @asynccontextmanager

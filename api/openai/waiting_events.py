@@ -1,4 +1,4 @@
-"""Queues the events of one stream, bounded by bytes: a slow client delays only its own call."""
+"""Queues the events of one stream, bounded by bytes."""
 
 import asyncio
 from collections import deque
@@ -7,11 +7,11 @@ from api.openai.events import event
 from schemas.jsons import JsonObject
 
 MAX_WAITING_BYTES = 128_000
-"""Bound on queued events per stream: seconds of a fast model, and 70 MB for 550 streams."""
+"""Seconds of a fast model; 70 MB for 550 streams."""
 
 
 class WaitingEvents:
-    """A queue of events between a call and its client, bounded by bytes."""
+    """A queue of events between a call and its client."""
 
     def __init__(self, most_bytes: int = MAX_WAITING_BYTES) -> None:
         self._most_bytes = most_bytes
@@ -22,7 +22,7 @@ class WaitingEvents:
         self._left = asyncio.Event()
 
     async def put(self, chunk: JsonObject) -> None:
-        """Add a chunk; waits while the queue would exceed the bound. A larger chunk waits for an empty queue."""
+        """Add a chunk, waiting while the queue is full, or non-empty for an oversized chunk."""
         data = event(chunk)
         while self._bytes and self._bytes + len(data) > self._most_bytes:
             self._left.clear()

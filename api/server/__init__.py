@@ -1,1 +1,1 @@
-"""The HTTP server: connections with time-outs and a cap, in place of uvicorn's, which have neither."""
+"""The HTTP server: uvicorn with connection time-outs and caps."""

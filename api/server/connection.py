@@ -1,7 +1,6 @@
-"""Adds time-outs and size bounds to uvicorn's httptools protocol.
+"""Adds time-outs and size bounds to uvicorn's protocol.
 
-uvicorn has a time-out for idle connections only. Here reading a head, reading a body and writing a response have one
-each. `Server.on_tick` checks them ten times a second, which costs less than a timer for each.
+uvicorn bounds idle connections only. `Server.on_tick` costs less than timers.
 """
 
 import asyncio
@@ -36,7 +35,7 @@ NEVER = float("inf")
 
 
 class _RefusedError(Exception):
-    """Ends parsing, because a bound was passed."""
+    """Ends parsing at a passed bound."""
 
     def __init__(self, reason: PenstockError) -> None:
         self.reason = reason
@@ -66,15 +65,15 @@ class Connection(HttpToolsProtocol):
         self._lingering_bytes: int | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
-        """Register the connection, or refuse it where the process has no place left."""
+        """Register the connection, or refuse it beyond the cap."""
         super().connection_made(transport)
         if not self._table.add(self):
             transport.write(refusals.refusal(refusals.FULL))
             transport.close()
             return
-        own = transport.get_extra_info("socket")
-        if own is not None and own.family in {socket.AF_INET, socket.AF_INET6}:
-            own.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
+        sock = transport.get_extra_info("socket")
+        if sock is not None and sock.family in {socket.AF_INET, socket.AF_INET6}:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
         self._due_at = self.loop.time() + self._limits.head_seconds
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -84,7 +83,7 @@ class Connection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse what was received, and set the deadline for more."""
+        """Parse data and set the deadline for more."""
         if self._lingering_bytes is not None:
             self._throw_away(data)
             return
@@ -121,13 +120,13 @@ class Connection(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """Start the request. From now on its connection is not closed to admit another."""
+        """Start the request."""
         self._due_at = NEVER
         self._table.busy(self)
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        """End the request. Where its response was already sent, start the idle time-out."""
+        """End the request; start the idle time-out if its response was sent."""
         super().on_message_complete()
         if self.cycle.response_complete:
             self._due_at = self.loop.time() + self._limits.idle_seconds
@@ -141,7 +140,7 @@ class Connection(HttpToolsProtocol):
         super().on_body(body)
 
     def on_response_complete(self) -> None:
-        """Wait for the next request, up to the idle time-out."""
+        """Wait for the next request."""
         if self._lingering_bytes is not None:
             self.server_state.total_requests += 1
             return
@@ -152,12 +151,12 @@ class Connection(HttpToolsProtocol):
             self._table.silent(self)
 
     def pause_writing(self) -> None:
-        """Stop writing: the client does not read fast enough."""
+        """Stop writing to a slow client."""
         self._write_due_at = self.loop.time() + self._limits.write_seconds
         super().pause_writing()
 
     def resume_writing(self) -> None:
-        """Resume writing: the client has read most of the buffer."""
+        """Resume writing."""
         self._write_due_at = NEVER
         super().resume_writing()
 
@@ -172,11 +171,11 @@ class Connection(HttpToolsProtocol):
             self._write_due_at = now + self._limits.write_seconds  # the rest of the response is still being sent
 
     def abort(self) -> None:
-        """Close at once. An application that still works for the connection receives a disconnect."""
+        """Close at once and disconnect a waiting application."""
         self.transport.abort()
 
     def end(self) -> None:
-        """Close after a response; if the request is incomplete, first let the client read it."""
+        """Close after a response; an incomplete request first lets the client read it."""
         if not self.cycle.more_body or self._lingering_bytes is not None:
             self.transport.close()
             return
@@ -187,7 +186,6 @@ class Connection(HttpToolsProtocol):
         self.flow.resume_reading()
 
     def _look_at_bounds(self) -> None:
-        """Check the framing bound after each read, and set the deadline for more."""
         if self._framed_bytes > MAX_FRAMING_BYTES + 2 * self._body_bytes:
             self._refuse(refusals.LARGE_HEAD)
         elif self.cycle is None or self.cycle.response_complete:
@@ -219,8 +217,8 @@ class Connection(HttpToolsProtocol):
         )
 
     def _expire_reading(self, now: float) -> None:
-        said_nothing = self._framed_bytes == 0
-        if said_nothing or self._lingering_bytes is not None or self.transport.is_closing():
+        received_nothing = self._framed_bytes == 0
+        if received_nothing or self._lingering_bytes is not None or self.transport.is_closing():
             self.abort()
         elif self._body is not None and self.flow.read_paused:  # the application reads slowly, not the client
             self._body = self._progress(now)
@@ -230,10 +228,7 @@ class Connection(HttpToolsProtocol):
             self._refuse(self._late)
 
     def _refuse(self, reason: PenstockError) -> None:
-        """Send an error if no response has begun, and close.
-
-        An application that waits for more receives a disconnect.
-        """
+        """Send an error if no response has begun, and close. Disconnects a waiting application."""
         cycle = self.cycle
         answering = cycle is not None and not cycle.response_complete
         if answering:
@@ -251,7 +246,7 @@ class Connection(HttpToolsProtocol):
 
 
 class _ResponseTransport:
-    """Transport of a response to an incomplete request: closes only once the client can have read it."""
+    """Transport of an early response: closes once the client could read it."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection

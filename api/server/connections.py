@@ -1,4 +1,4 @@
-"""Counts all connections of the process, closes overdue ones, and admits new ones."""
+"""Counts the process's connections, closes overdue ones, and admits new ones."""
 
 import asyncio
 import time
@@ -9,12 +9,11 @@ from typing import Protocol
 from api.server.limits import SPARE_CONNECTIONS
 
 STRANGER_SECONDS = 0.5
-"""How long a new connection may take to send its first request before it may be closed to admit others: a client that
-opens hundreds at once needs some time for each."""
+"""A client that opens hundreds of connections needs some time for each."""
 
 
 class Closable(Protocol):
-    """A connection as this table uses it."""
+    """A connection that can be closed."""
 
     def expire(self, now: float) -> None:
         """Close where a time-out has passed."""
@@ -24,17 +23,17 @@ class Closable(Protocol):
 
 
 class Connections:
-    """All open connections. Those without a request in progress are idle, and may be closed to admit new ones.
+    """All open connections. Idle ones may be closed to admit new ones.
 
-    Those that have never sent a request are closed first, once they are `STRANGER_SECONDS` old; then those that have
-    been idle longest. `clock` returns seconds.
+    Those that never sent a request close first, once `STRANGER_SECONDS` old; then those idle longest. `clock` returns
+    seconds.
     """
 
     def __init__(self, most: int, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._most = most
         self._clock = clock
         self._open: dict[Closable, None] = {}
-        self._strangers: dict[Closable, float] = {}
+        self._new: dict[Closable, float] = {}
         self._silent: dict[Closable, None] = {}
         self._changed = asyncio.Event()
 
@@ -42,34 +41,31 @@ class Connections:
         return len(self._open)
 
     def add(self, connection: Closable) -> bool:
-        """Register a new idle connection, and close an idle one beyond the cap.
-
-        Returns False where there is no place.
-        """
-        if len(self._open) >= self._most and (gone := self._first_to_go()):
-            self.remove(gone)
-            gone.abort()
+        """Register a connection, possibly in place of an idle one. Returns False if there is no place."""
+        if len(self._open) >= self._most and (evicted := self._next_to_evict()):
+            self.remove(evicted)
+            evicted.abort()
         if len(self._open) >= self._most + SPARE_CONNECTIONS:
             return False
         self._open[connection] = None
-        self._strangers[connection] = self._clock()
+        self._new[connection] = self._clock()
         return True
 
     async def room(self) -> None:
-        """Wait until a new connection has a place. Meanwhile further clients wait in the kernel's queue."""
-        while len(self._open) >= self._most and self._first_to_go() is None and not self._has_spare():
+        """Wait for a place; further clients wait in the kernel's queue."""
+        while len(self._open) >= self._most and self._next_to_evict() is None and not self._has_spare():
             self._changed.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(STRANGER_SECONDS):
                     await self._changed.wait()
 
     def busy(self, connection: Closable) -> None:
-        """Note that the connection has a request in progress."""
+        """Mark the connection as having a request."""
         self._forget_silence(connection)
         self._changed.set()
 
     def silent(self, connection: Closable) -> None:
-        """Note that the connection's request was answered."""
+        """Mark the connection as idle."""
         if connection in self._open:
             self._silent[connection] = None
             self._changed.set()
@@ -86,14 +82,14 @@ class Connections:
             connection.expire(now)
 
     def _has_spare(self) -> bool:
-        """Whether a place beyond the cap is free and no open connection still owes its first request."""
-        return not self._strangers and len(self._open) < self._most + SPARE_CONNECTIONS
+        """Whether a spare place is free, and no connection still owes its first request."""
+        return not self._new and len(self._open) < self._most + SPARE_CONNECTIONS
 
-    def _first_to_go(self) -> Closable | None:
-        for stranger, came_at in self._strangers.items():
-            return stranger if self._clock() - came_at >= STRANGER_SECONDS else None  # the others are younger
+    def _next_to_evict(self) -> Closable | None:
+        for connection, opened_at in self._new.items():
+            return connection if self._clock() - opened_at >= STRANGER_SECONDS else None  # the others are younger
         return next(iter(self._silent), None)
 
     def _forget_silence(self, connection: Closable) -> None:
-        self._strangers.pop(connection, None)
+        self._new.pop(connection, None)
         self._silent.pop(connection, None)

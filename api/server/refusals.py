@@ -1,4 +1,4 @@
-"""Writes error responses that the server sends before, or instead of, calling the application."""
+"""Writes error responses without calling the application."""
 
 import uuid
 from http import HTTPStatus
@@ -16,7 +16,7 @@ MALFORMED = InvalidRequest("This is no HTTP request.")
 
 
 def refusal(error: PenstockError) -> bytes:
-    """Return the raw response; the connection closes after it."""
+    """Return the raw response, after which the connection closes."""
     response = answer(error)
     response.headers["x-request-id"] = f"req_{uuid.uuid4().hex}"
     response.headers["connection"] = "close"

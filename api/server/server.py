@@ -1,4 +1,4 @@
-"""Extends uvicorn's server with connection time-outs and a bound on connections."""
+"""Extends uvicorn's server with connection bounds."""
 
 import asyncio
 import functools
@@ -18,15 +18,15 @@ from api.server.limits import connection_limits
 from config.settings import Settings
 
 BACKLOG = 2_048
-"""Connections that may wait in the kernel until they are accepted: enough for a burst of callers."""
+"""Connections that may wait in the kernel: a burst of callers."""
 ACCEPT_PAUSE_SECONDS = 0.5
-"""Pause after a failed accept, for lack of descriptors or memory. Logged once per pause."""
+"""Pause after a failed accept, for lack of descriptors or memory."""
 
 log = structlog.get_logger()
 
 
 class Server(uvicorn.Server):
-    """A server that returns when it is stopped, so that the services behind it are closed too."""
+    """A server that returns when stopped, so that its services are closed too."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         limits = connection_limits(settings)
@@ -49,25 +49,25 @@ class Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Stop on SIGTERM and SIGINT; a second SIGINT does not wait for requests under way."""
+        """Stop on SIGTERM and SIGINT; a second SIGINT does not wait for requests."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.handle_exit, number, None)
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, and accept connections one by one. asyncio's own loop would accept them without a bound."""
+        """Listen, and accept connections one by one, because asyncio's loop has no bound."""
         await super().startup(sockets)
         loop = asyncio.get_running_loop()
-        for listening in (own for server in self.servers for own in server.sockets):
+        for listening in (sock for server in self.servers for sock in server.sockets):
             loop.remove_reader(listening.fileno())
             # with its protocol: asyncio sends small packets at once on TCP alone
-            same = socket.fromfd(listening.fileno(), listening.family, listening.type, listening.proto)
-            same.setblocking(False)
-            self._accepting.append(asyncio.create_task(self._accept(same)))
+            duplicate = socket.fromfd(listening.fileno(), listening.family, listening.type, listening.proto)
+            duplicate.setblocking(False)
+            self._accepting.append(asyncio.create_task(self._accept(duplicate)))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Accept no more connections, and let requests in progress finish."""
+        """Accept no more connections and let requests finish."""
         for accepting in self._accepting:
             accepting.cancel()
         await asyncio.gather(*self._accepting, return_exceptions=True)
@@ -75,9 +75,9 @@ class Server(uvicorn.Server):
 
     async def _accept(self, listening: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        made: Any = self.config.http_protocol_class  # a class to uvicorn, and here our partial
+        make_protocol: Any = self.config.http_protocol_class  # a class to uvicorn, and here our partial
         protocol = functools.partial(
-            made,
+            make_protocol,
             config=self.config,
             server_state=self.server_state,
             app_state=self.lifespan.state,

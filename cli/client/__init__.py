@@ -1,1 +1,1 @@
-"""Speaks HTTP to a running Penstock."""
+"""The client of Penstock's HTTP API."""

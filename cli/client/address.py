@@ -3,7 +3,7 @@
     address   --url, PENSTOCK_URL, the stack of --home, http://127.0.0.1:8080
     key       PENSTOCK_API_KEY or PENSTOCK_ADMIN_KEY, else the operator's key in the home folder
 
-Invariant: the key of a home folder is sent only to the stack of that folder.
+The key of a home folder is sent only to the stack of that folder.
 """
 
 from collections.abc import Mapping
@@ -22,19 +22,19 @@ OPERATOR_KEYS = ("PENSTOCK_ADMIN_KEY", "PENSTOCK_API_KEY")
 
 @dataclass(frozen=True, kw_only=True)
 class Address:
-    """A base URL without a trailing slash, and the bearer key."""
+    """A base URL without a trailing slash, and its key."""
 
     url: str
     key: str
 
     @property
     def is_loopback(self) -> bool:
-        """Whether the API is on this machine, so that no proxy is used."""
+        """Whether the API is on this machine and needs no proxy."""
         return urlsplit(self.url).hostname in LOOPBACK
 
 
 def find_address(url: str | None, home: Path, env: Mapping[str, str], *, as_operator: bool = False) -> Address:
-    """Find the address and the key. Raises InvalidSetting for a wrong URL, Unauthenticated without a key."""
+    """Find address and key. Raises InvalidSetting for a wrong URL, Unauthenticated without a key."""
     local = read_connection(home)
     chosen = _checked(url or env.get("PENSTOCK_URL") or (local.url if local else DEFAULT_URL))
     names = OPERATOR_KEYS if as_operator else SUBMITTER_KEYS

@@ -2,10 +2,10 @@
 
 PenstockError
 ├── Unavailable
-│   └── ApiUnreachable       no server answers at the address
-├── ApiFailed                an unreadable response: a bug of the server, or another kind of server
-├── BatchIncomplete          a batch has ended, and not all of its jobs have completed
-└── ReplayStopped            too few of its canaries completed
+│   └── ApiUnreachable
+├── ApiFailed            an unreadable response
+├── BatchIncomplete
+└── ReplayStopped
 """
 
 from schemas.errors import PenstockError, Unavailable

@@ -1,4 +1,4 @@
-"""Follows a replay until it ends, in plain lines on stderr. Interrupting it does not stop the replay."""
+"""Follows a replay and prints its progress to stderr."""
 
 import time
 from collections.abc import Callable
@@ -14,13 +14,13 @@ LINE_SECONDS = 2.0
 
 
 def follow(api: ApiClient, begun: JsonObject, *, pause: Callable[[float], None] = time.sleep) -> JsonObject:
-    """Print progress until the replay ends, and return it. Raises ReplayStopped where its canaries stopped it."""
-    replay, said, said_at = begun, "", float("-inf")
+    """Return the ended replay. Raises ReplayStopped if its canaries stopped it."""
+    replay, printed, printed_at = begun, "", float("-inf")
     while ReplayState(replay["state"]).under_way:
         line = _line(replay)
-        if line != said and time.monotonic() - said_at >= LINE_SECONDS:
+        if line != printed and time.monotonic() - printed_at >= LINE_SECONDS:
             remark(line)
-            said, said_at = line, time.monotonic()
+            printed, printed_at = line, time.monotonic()
         pause(LOOK_SECONDS)
         replay = api.get("replays", str(begun["id"]))
     remark(_line(replay))

@@ -1,7 +1,4 @@
-"""Speaks HTTP to a running Penstock: native resources as JSON, `/v1` through the official SDK.
-
-Statuses become the errors of `schemas.errors` here; commands see no statuses and no library exceptions.
-"""
+"""Speaks HTTP to a running Penstock. Statuses and library exceptions become `schemas.errors` here."""
 
 import http.client
 import json
@@ -37,7 +34,7 @@ ERROR_OF_STATUS: dict[int, type[PenstockError]] = {
 
 
 class ApiClient:
-    """A client of one Penstock with one key."""
+    """A client of one Penstock, with one key."""
 
     def __init__(self, address: Address) -> None:
         self.address = address
@@ -57,7 +54,7 @@ class ApiClient:
         return self._exchange("POST", _path(path) + (f"?{urlencode(query)}" if query else ""), lines)
 
     def lines(self, *path: str, **query: object) -> Iterator[bytes]:
-        """Yield the lines of a streamed response as they come. Raises ApiFailed for one that ends early."""
+        """Yield the lines of a stream. Raises ApiFailed if it ends within a line."""
         chosen = {name: value for name, value in query.items() if value is not None}
         request = self._request("GET", _path(path) + (f"?{urlencode(chosen)}" if chosen else ""), None)
         with self._answered(request) as answer:
@@ -71,11 +68,11 @@ class ApiClient:
         return self._exchange("DELETE", _path(path))
 
     def rows(self, *path: str, at_most: int | None = None, **query: object) -> Iterator[JsonObject]:
-        """Yield the rows of a listing, page by page, up to `at_most`."""
+        """Yield the rows of all pages, up to `at_most`."""
         after, seen = None, 0
         while True:
-            wanted = PAGE_ROWS if at_most is None else min(PAGE_ROWS, at_most - seen)
-            page = self.get(*path, **query, limit=wanted, after=after)
+            limit = PAGE_ROWS if at_most is None else min(PAGE_ROWS, at_most - seen)
+            page = self.get(*path, **query, limit=limit, after=after)
             rows = page.get("data", [])
             yield from rows
             seen += len(rows)
@@ -84,7 +81,7 @@ class ApiClient:
                 return
 
     def is_ready(self) -> bool:
-        """Whether the server is ready. Returns False where none answers."""
+        """Whether the server is ready; False if it is unreachable."""
         try:
             self._exchange("GET", "/readyz")
         except PenstockError:
@@ -93,7 +90,7 @@ class ApiClient:
 
     @contextmanager
     def sdk(self) -> Iterator["OpenAI"]:
-        """Open the official client. Its exceptions leave this block as our errors."""
+        """Open the official client. Its exceptions are raised as `schemas.errors`."""
         import openai  # noqa: PLC0415 - loading it takes a second, which `penstock status` should not pay
 
         http_client = openai.DefaultHttpxClient(trust_env=not self.address.is_loopback)
@@ -162,9 +159,9 @@ def _loads(text: bytes) -> Any:  # noqa: ANN401 - unparsed
 
 
 def _error_of(status: int, body: object) -> PenstockError:
-    """Return the error that a response means. `body` is OpenAI's error object, wrapped or not, or nothing."""
-    found = body.get("error", body) if isinstance(body, dict) else {}
-    message = found.get("message") if isinstance(found, dict) else None
-    param = found.get("param") if isinstance(found, dict) else None
+    """Return the error of a response. `body` is OpenAI's error object, possibly wrapped."""
+    error = body.get("error", body) if isinstance(body, dict) else {}
+    message = error.get("message") if isinstance(error, dict) else None
+    param = error.get("param") if isinstance(error, dict) else None
     kind = ERROR_OF_STATUS.get(status, ApiFailed)
     return kind(str(message) if message else f"the API answered with status {status}", param=param)

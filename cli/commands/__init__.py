@@ -1,1 +1,1 @@
-"""The commands of `penstock`, one module per group."""
+"""The commands of `penstock`."""

@@ -1,4 +1,4 @@
-"""`penstock submit`, `watch` and `results`: a batch from its file to its answers, through the official SDK."""
+"""`penstock submit`, `proceed`, `watch` and `results`."""
 
 import sys
 import time
@@ -62,7 +62,7 @@ def submit(
 
 
 def proceed(server: Server, *, batch_id: str) -> None:
-    """Let a batch go on that its canary holds."""
+    """Release a batch that its canary holds."""
     server.client().post("v1", "batches", batch_id, "proceed")
     remark(f"{batch_id} goes on")
 
@@ -91,7 +91,7 @@ def results(
 
 
 def submit_file(client: "OpenAI", file: Path, *, lane: Lane, terms: Mapping[str, str] | None = None) -> "Batch":
-    """Upload a file and create its batch, under the terms that are not empty."""
+    """Upload a file and create its batch; empty terms are omitted."""
     uploaded = client.files.create(file=file, purpose="batch")
     return client.batches.create(
         input_file_id=uploaded.id,
@@ -102,7 +102,7 @@ def submit_file(client: "OpenAI", file: Path, *, lane: Lane, terms: Mapping[str,
 
 
 def checked(client: "OpenAI", batch: "Batch", *, wait_seconds: float = CHECK_WAIT_SECONDS) -> "Batch":
-    """Wait until the lines have been checked. Raises InvalidRequest with the first complaint when one is wrong."""
+    """Wait until the lines are checked. Raises InvalidRequest with the first complaint."""
     give_up_at = time.monotonic() + wait_seconds
     while batch.status == "validating" and time.monotonic() < give_up_at:
         time.sleep(LOOK_SECONDS)
@@ -113,7 +113,7 @@ def checked(client: "OpenAI", batch: "Batch", *, wait_seconds: float = CHECK_WAI
 
 
 def ends(client: "OpenAI", batch_id: str) -> Iterator["Batch"]:
-    """Yield the batch as it is now, again and again; the last one has ended."""
+    """Poll the batch and yield each state; the last one is terminal."""
     while True:
         batch = client.batches.retrieve(batch_id)
         yield batch
@@ -151,13 +151,13 @@ class _Bar:
 
 class _Lines:
     def __init__(self) -> None:
-        self._said, self._said_at = "", 0.0
+        self._printed, self._printed_at = "", 0.0
 
     def show(self, batch: "Batch") -> None:
         line, now = _counts(batch), time.monotonic()
-        if line != self._said and (now - self._said_at >= LINE_SECONDS or batch.status in ENDED):
+        if line != self._printed and (now - self._printed_at >= LINE_SECONDS or batch.status in ENDED):
             remark(line)
-            self._said, self._said_at = line, now
+            self._printed, self._printed_at = line, now
 
 
 @contextmanager
@@ -182,7 +182,6 @@ def _counts(batch: "Batch") -> str:
 
 
 def _held(batch: "Batch") -> str:
-    """What a batch that stopped or holds itself waits for; the field is ours, so the SDK keeps it aside."""
     terms = (batch.model_extra or {}).get("stop_loss") or {}
     if terms.get("phase") == "held":
         return f"; held at a projected {terms['projected_usd']} USD, `penstock proceed {batch.id}` lets it go on"
@@ -190,17 +189,17 @@ def _held(batch: "Batch") -> str:
 
 
 def _complaints(batch: "Batch") -> str:
-    found = (batch.errors and batch.errors.data) or []
-    if not found:
+    errors = (batch.errors and batch.errors.data) or []
+    if not errors:
         return "no reason was given"
-    first = found[0]
+    first = errors[0]
     place = f"line {first.line}: " if first.line is not None else ""
-    more = f" (and {len(found) - 1} more; `--json` has them)" if len(found) > 1 else ""
+    more = f" (and {len(errors) - 1} more; `--json` has them)" if len(errors) > 1 else ""
     return f"{place}{first.message}{more}"
 
 
 def _fetch(client: "OpenAI", file_id: str | None, target: Path | None) -> None:
-    """Copy a file piece by piece; without one, an empty file says that there are no such lines."""
+    """Copy a file; a missing file becomes an empty target."""
     if file_id is None:
         if target is not None:
             target.write_bytes(b"")

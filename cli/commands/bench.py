@@ -1,4 +1,4 @@
-"""The commands under `penstock bench`."""
+"""`penstock bench`."""
 
 import tempfile
 from dataclasses import asdict
@@ -29,7 +29,7 @@ Processes = Annotated[int, typer.Option("--processes", min=1, help="Worker proce
 DEFAULT_SECONDS = 12.0
 DEFAULT_DEEP, DEFAULT_ROUND_SECONDS, DEFAULT_SLOTS = 1_000_000, 40.0, 288
 DEFAULT_STANDARD = 1
-"""As `penstock up` starts a stack: this one beside one for urgent lanes and one for the low lane."""
+"""As in `penstock up`, besides its processes for urgent lanes and the low lane."""
 
 DEFAULT_WAITING, DEFAULT_FREEZE_SECONDS, DEFAULT_WAITING_SLOTS = 10_000, 60.0, 128
 NOT_KEPT = 1
@@ -46,7 +46,7 @@ def overhead(
         DEFAULT_PROCESSES
     ),
 ) -> None:
-    """Compare a job's whole life with the bare call of the official client, at the same number in flight."""
+    """Compare a job's cost with a bare call of the official client, at equal concurrency."""
     from bench.stack.overhead import lines_of, measure  # noqa: PLC0415 - loads every package, which other commands need not
 
     remark("three parts, each under way for some tens of seconds …")
@@ -58,7 +58,7 @@ def overhead(
 
 @app.command("quota")
 def quota(ctx: typer.Context, output: Output, *, seconds: Seconds = DEFAULT_SECONDS, only: Only = None) -> None:
-    """See sixteen processes use up a provider's quota without tripping it, beside naive limiters that do trip it."""
+    """Show sixteen processes using a provider's quota without exceeding it, beside naive limiters."""
     from bench.gate.quota import CASES  # noqa: PLC0415 - loads Redis and the provider's reader
 
     _gate_rows(ctx, output, CASES, seconds=seconds, only=only)
@@ -66,7 +66,7 @@ def quota(ctx: typer.Context, output: Output, *, seconds: Seconds = DEFAULT_SECO
 
 @app.command("lanes")
 def lanes(ctx: typer.Context, output: Output, *, seconds: Seconds = DEFAULT_SECONDS, only: Only = None) -> None:
-    """See who is let through while 2,048 jobs wait, beside limiters that know no lanes."""
+    """Show which lanes are admitted while 2,048 jobs wait, beside limiters without lanes."""
     from bench.gate.lanes import CASES  # noqa: PLC0415 - the same
 
     _gate_rows(ctx, output, CASES, seconds=seconds, only=only)
@@ -81,7 +81,7 @@ def backlog(
     seconds: Seconds = DEFAULT_ROUND_SECONDS,
     processes: Processes = DEFAULT_STANDARD,
 ) -> None:
-    """Work with a million low jobs queued and with a thousand; see what critical jobs notice of it."""
+    """Compare critical jobs beside a million queued low jobs and beside a thousand."""
     from bench.stack.backlog import lines_of, measure, misses  # noqa: PLC0415 - loads every package
 
     remark(f"rounds of {seconds:.0f} seconds, seven of them; {jobs:,} rows are stored in between …")
@@ -89,7 +89,7 @@ def backlog(
         result = measure(
             Path(home), environment(ctx), jobs=jobs, seconds=seconds, processes=processes, slots=DEFAULT_SLOTS
         )
-    _told(output, result, lines_of(result), misses(result))
+    _show_result(output, result, lines_of(result), misses(result))
 
 
 @app.command("waiting")
@@ -102,16 +102,16 @@ def waiting(
     processes: Processes = DEFAULT_PROCESSES,
     slots: Annotated[int, typer.Option("--slots", min=64, help="Per worker process.")] = DEFAULT_WAITING_SLOTS,
 ) -> None:
-    """Freeze one of two models; see that its jobs hold no slot and no memory, and that the other goes on."""
+    """Freeze one of two models: its jobs hold no slot or memory, and the other continues."""
     from bench.stack.waiting import lines_of, measure, misses  # noqa: PLC0415 - the same
 
     remark(f"three stretches of {seconds:.0f} seconds …")
     with tempfile.TemporaryDirectory(prefix="penstock-bench-") as home:
         result = measure(Path(home), environment(ctx), jobs=jobs, seconds=seconds, processes=processes, slots=slots)
-    _told(output, result, lines_of(result), misses(result))
+    _show_result(output, result, lines_of(result), misses(result))
 
 
-def _told(
+def _show_result(
     output: Output, result: "Backlog | Waiting", lines: "Iterable[str]", missed: "Mapping[str, Sequence[str]]"
 ) -> None:
     output.lines(asdict(result) | {"missed": missed}, lines)
@@ -125,11 +125,11 @@ def _gate_rows(
     from bench.gate.stage import measure_all  # noqa: PLC0415 - the same
     from bench.gate.table import as_rows, chosen, lines_of, misses  # noqa: PLC0415 - the same
 
-    rows, wanted = [], chosen(cases, only)
-    remark(f"{len(wanted)} rows, each under way for about {seconds + 10:.0f} seconds …")
+    rows, selected = [], chosen(cases, only)
+    remark(f"{len(selected)} rows, each under way for about {seconds + 10:.0f} seconds …")
     with tempfile.TemporaryDirectory(prefix="penstock-bench-") as home:
         for case, result in zip(
-            wanted, measure_all(Path(home), environment(ctx), wanted, seconds=seconds), strict=True
+            selected, measure_all(Path(home), environment(ctx), selected, seconds=seconds), strict=True
         ):
             rows.append((case, result))
             remark(f"{case.name}: used {result.utilisation:.3f}, refused {result.refused:.2%}")

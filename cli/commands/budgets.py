@@ -1,4 +1,4 @@
-"""`penstock budgets`: what may be spent, what has been, and what unresolved charges came to."""
+"""`penstock budgets`."""
 
 import csv
 import sys
@@ -35,7 +35,7 @@ Released = Annotated[bool, typer.Option("--released", help="It was never billed.
 
 @app.command("list")
 def list_budgets(server: Server, output: Output) -> None:
-    """List budgets with what is settled and reserved in the window that runs now."""
+    """List budgets with settled and reserved amounts of the current window."""
     output.rows(server.operator().rows("budgets"), BUDGET_COLUMNS)
 
 
@@ -65,7 +65,7 @@ def set_budget(
         float | None, typer.Option("--pacing-ahead", help="So much of the limit ahead of the pace; default 0.1.")
     ] = None,
 ) -> None:
-    """Change one budget; it stands until penstock.toml says something new of it."""
+    """Change one budget, until penstock.toml changes it."""
     body: JsonObject = {"scope": scope, "window": window, "limit_usd": limit, "timezone": timezone}
     if on_exhausted:
         body["on_exhausted"] = on_exhausted
@@ -87,7 +87,7 @@ def report(
     tenant: Annotated[str, typer.Option("--tenant", help="Of one tenant only.")] = "",
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
 ) -> None:
-    """Show what was spent on what, and what of it bought nothing."""
+    """Show spending, and what of it bought nothing."""
     api = server.operator()
     rows = api.get("budgets", "report", by=by, days=days, timezone=timezone, tenant=tenant)["data"]
     columns = (*by.split(","), *SPEND_COLUMNS)
@@ -110,7 +110,7 @@ def reprice(
     model: Annotated[str | None, typer.Option("--model", help="Of one model only.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be adjusted.")] = False,
 ) -> None:
-    """Price history again as of its moments; differences become adjusting entries. Safe to run twice."""
+    """Price history again and book the differences. Safe to run twice."""
     api = server.operator()
     body: JsonObject = {"since": since.replace(tzinfo=UTC).isoformat(), "model": model, "dry_run": dry_run}
     counts, adjusted = dict.fromkeys(("checked", "unpriced", "adjusted"), 0), NanoUsd(0)
@@ -120,8 +120,8 @@ def reprice(
         counts = {name: number + int(done[name]) for name, number in counts.items()}
         adjusted = NanoUsd(adjusted + nano_from_usd(done["adjusted_usd"]))
         after = done["after"]
-    told: JsonObject = {**counts, "adjusted_usd": usd_text(adjusted), "dry_run": dry_run}
-    output.resource(told)
+    totals: JsonObject = {**counts, "adjusted_usd": usd_text(adjusted), "dry_run": dry_run}
+    output.resource(totals)
 
 
 @app.command("adjust")
@@ -136,7 +136,7 @@ def adjust(
     note: Annotated[str, typer.Option("--note", help="Why, such as the number of the invoice.")],
     key: Annotated[str, typer.Option("--key", help="An idempotency key: the same command again is one entry.")],
 ) -> None:
-    """Book what an invoice says beyond the ledger, in the budget windows of the call. Safe to run twice."""
+    """Book an invoice's difference in the budget windows of the call. Safe to run twice."""
     body: JsonObject = {"attempt_id": attempt_id, "amount_usd": amount, "note": note}
     done = server.operator().post("budgets", "adjust", body=body, headers={"idempotency-key": key})
     output.result(done, f"{attempt_id} is adjusted by {done['amount_usd']} USD to {done['booked_usd']} USD")
@@ -152,7 +152,7 @@ def suspense(
     released: Released = False,
     limit: Limit = DEFAULT_LIMIT,
 ) -> None:
-    """List what may have been billed and nobody knows, oldest first; or resolve one of them. Safe to run twice."""
+    """List unresolved charges, oldest first, or resolve one. Safe to run twice."""
     api = server.operator()
     if resolve is None:
         if billed is not None or released:
@@ -162,8 +162,8 @@ def suspense(
         return
     if (billed is None) != released:
         raise typer.BadParameter("--resolve wants either --billed USD or --released")
-    word: JsonObject = {"released": True} if released else {"billed_usd": billed}
-    done = api.post("budgets", "suspense", resolve, body=word)
+    resolution: JsonObject = {"released": True} if released else {"billed_usd": billed}
+    done = api.post("budgets", "suspense", resolve, body=resolution)
     output.result(
         done, f"{done['id']} is {done['state']} at {done['billed_usd']} USD; {done['reserved_usd']} were reserved"
     )

@@ -1,4 +1,4 @@
-"""`penstock pause`, `resume`, `move`, `cancel` and `controls`: the operator's control of work that is under way."""
+"""`penstock pause`, `resume`, `move`, `cancel` and `controls`."""
 
 from typing import Annotated
 
@@ -16,13 +16,13 @@ Name = Annotated[str, typer.Argument(help="Its id or name.", metavar="NAME")]
 
 
 def pause(server: Server, output: Output, *, kind: KindName, name: Name) -> None:
-    """Let nothing more of a job, batch, tenant, model or lane start; calls under way go on."""
+    """Pause a job, batch, tenant, model or lane; running calls continue."""
     done = server.operator().post("controls", "pause", body={"kind": kind, "name": name})
     output.result(done, f"the {kind} {name} is paused; `penstock resume {kind} {name}` lets it go on")
 
 
 def resume(server: Server, output: Output, *, kind: KindName, name: Name) -> None:
-    """Let what was paused start again."""
+    """Resume what was paused."""
     done = server.operator().post("controls", "resume", body={"kind": kind, "name": name})
     output.result(done, f"the {kind} {name} goes on")
 
@@ -35,19 +35,19 @@ def move(
     name: Name,
     lane: Annotated[Lane, typer.Argument(help="The lane that its waiting jobs go to.", metavar="LANE")],
 ) -> None:
-    """Put the waiting jobs of a job, batch, tenant or model into another lane."""
+    """Move waiting jobs of a job, batch, tenant or model to another lane."""
     done = server.operator().post("controls", "move", body={"kind": kind, "name": name, "lane": lane})
     output.result(done, f"{done.get('jobs')} jobs moved to {lane}{_rest(done)}")
 
 
 def cancel(server: Server, output: Output, *, kind: KindName, name: Name) -> None:
-    """Cancel the waiting jobs of a job, batch, tenant or model."""
+    """Cancel waiting jobs of a job, batch, tenant or model."""
     done = server.operator().post("controls", "cancel", body={"kind": kind, "name": name})
     output.result(done, f"{done.get('jobs')} jobs cancelled{_rest(done)}")
 
 
 def controls(server: Server, output: Output) -> None:
-    """List what is paused, and what is being moved or cancelled."""
+    """List pauses, and moves and cancellations in progress."""
     output.rows(server.operator().rows("controls"), COLUMNS)
 
 

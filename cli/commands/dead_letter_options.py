@@ -1,4 +1,4 @@
-"""Which dead letters a command means: the same options for listing, grouping, replaying, exporting and discarding."""
+"""Options that select dead letters."""
 
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -14,7 +14,7 @@ from schemas.jsons import JsonObject
 
 @dataclass(frozen=True, kw_only=True)
 class GroupFilter:
-    """The filter without a group, for a listing of groups. Fields have the names of the API."""
+    """The filter without a group. Fields have the API's names."""
 
     reason: Annotated[DeadReason | None, typer.Option("--reason", help="Only those that died of this.")] = None
     batch_id: BatchOf = None
@@ -29,14 +29,14 @@ class GroupFilter:
     until: Annotated[str | None, typer.Option("--until", help="Dead before then.")] = None
 
     def as_json(self) -> JsonObject:
-        """The filter as the API reads it. Raises InvalidRequest for what is no moment."""
+        """Return the API's filter. Raises InvalidRequest for a malformed time."""
         moments = {"since": _moment("--since", self.since), "until": _moment("--until", self.until)}
         return {name: value for name, value in (asdict(self) | moments).items() if value is not None}
 
 
 @dataclass(frozen=True, kw_only=True)
 class DeadLetterFilter(GroupFilter):
-    """The filter of dead letters."""
+    """The filter with a group."""
 
     group: Annotated[
         str | None, typer.Option("--group", help="Only those of one cause: an id of `dead-letters groups`.")
@@ -45,7 +45,7 @@ class DeadLetterFilter(GroupFilter):
 
 @dataclass(frozen=True, kw_only=True)
 class ReplayFilter(DeadLetterFilter):
-    """The filter of a replay, where `--model` is the model that is asked instead."""
+    """The filter of a replay, where `--model` names the new model."""
 
     model: Annotated[str | None, typer.Option("--of-model", help="Only those that asked this model.")] = None
 

@@ -1,4 +1,4 @@
-"""`penstock dead-letters`: what could not be saved, why, and the way back to work."""
+"""`penstock dead-letters`."""
 
 import sys
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ COLUMNS = ("id", "reason", "cause", "lane", "model", "custom_id", "tries", "atte
 GROUP_COLUMNS = ("count", "reason", "cause", "cost_usd", "latest_at", "example", "id")
 
 BYTES_PER_POST = 1_000_000
-"""Lines sent together by an import; a longer line goes alone."""
+"""Size of an import's requests; a longer line is sent alone."""
 
 Ids = Annotated[list[str] | None, typer.Argument(help="Dead letters by their ids.")]
 Everything = Annotated[bool, typer.Option("--all", help="Every dead letter there is.")]
@@ -36,7 +36,7 @@ def list_dead_letters(which: DeadLetterFilter, server: Server, output: Output, *
 
 @app.command("groups")
 def group_dead_letters(which: GroupFilter, server: Server, output: Output) -> None:
-    """Count dead letters by their cause, most frequent first."""
+    """Count dead letters by cause, most frequent first."""
     groups = server.client().get("dead-letters", "groups", **which.as_json())["data"]
     output.rows(groups, GROUP_COLUMNS)
     if groups and not output.as_json:
@@ -45,7 +45,7 @@ def group_dead_letters(which: GroupFilter, server: Server, output: Output) -> No
 
 @app.command("show")
 def show_dead_letter(server: Server, output: Output, *, job_id: str) -> None:
-    """Show one dead letter with its whole story: every attempt, reply, complaint and cost."""
+    """Show a dead letter with its attempts, replies, complaints and costs."""
     output.resource(server.client().get("dead-letters", job_id))
 
 
@@ -66,7 +66,7 @@ def replay_dead_letters(
         bool, typer.Option("--no-wait", help="Begin it and return; `replays show` tells how far it is.")
     ] = False,
 ) -> None:
-    """Give dead letters back to their lanes: by id, by filter, or --all. Ctrl-C stops watching, not the replay."""
+    """Return dead letters to their lanes: by id, filter or --all. Ctrl-C stops watching only."""
     body = _selection(job_ids, which, everything=everything) | asdict(rollout) | {"patch": patch.as_json()}
     api = server.operator()
     begun = api.post("replays", body=body, headers={"idempotency-key": key} if key else None)
@@ -84,7 +84,7 @@ def replay_dead_letters(
 def discard_dead_letters(
     which: DeadLetterFilter, server: Server, *, job_ids: Ids = None, everything: Everything = False
 ) -> None:
-    """Put dead letters aside: they stay dead, and are no longer listed nor replayed."""
+    """Discard dead letters: they stay dead, and are neither listed nor replayed."""
     body = _selection(job_ids, which, everything=everything)
     discarded = server.operator().post("dead-letters", "discard", body=body)
     remark(f"{len(discarded.get('discarded', []))} discarded")
@@ -97,7 +97,7 @@ def export_dead_letters(
     *,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Where to; default: stdout.")] = None,
 ) -> None:
-    """Write dead letters as JSON lines, each with its request and all its attempts."""
+    """Write dead letters with requests and attempts as JSON lines."""
     lines = server.client().lines("dead-letters", "export", **which.as_json())
     count = _copy(lines, output)
     remark(f"{count} exported")
@@ -109,15 +109,15 @@ def import_dead_letters(
     *,
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="Lines of an export.")],
 ) -> None:
-    """Take the lines of an export in, all or none. Attempts stay behind; what is here already is left as it is."""
+    """Import an export's lines, all or none. Attempts are not imported and known letters are skipped."""
     api = server.operator()
     for first_line, lines in _posts(file):
         api.post_lines("dead-letters", "import", lines=lines, dry_run="true", first_line=first_line)
-    imported = known = 0
+    imported = skipped = 0
     for first_line, lines in _posts(file):
         taken = api.post_lines("dead-letters", "import", lines=lines, first_line=first_line)
-        imported, known = imported + taken["imported"], known + taken["known"]
-    remark(f"{imported} imported, {known} were here before")
+        imported, skipped = imported + taken["imported"], skipped + taken["known"]
+    remark(f"{imported} imported, {skipped} were here before")
 
 
 def _selection(job_ids: list[str] | None, which: DeadLetterFilter, *, everything: bool) -> JsonObject:
@@ -145,7 +145,7 @@ def _copy(lines: Iterator[bytes], output: Path | None) -> int:
 
 
 def _posts(file: Path) -> Iterator[tuple[int, bytes]]:
-    """The lines of a file in pieces for the API, each with the number of its first line."""
+    """Yield the API's requests, each with the number of its first line."""
     first_line, held = 1, bytearray()
     with file.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
@@ -159,7 +159,7 @@ def _posts(file: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def _slim(line: bytes) -> bytes:
-    """The line without the attempts that an import leaves behind; the API says what is wrong with one that is none."""
+    """Remove the attempts, which are not imported. Leaves an invalid line to the API."""
     try:
         letter = parse(line)
     except MalformedJson:

@@ -1,4 +1,4 @@
-"""`penstock jobs`: look at single jobs, and take one back."""
+"""`penstock jobs`."""
 
 from typing import Annotated
 
@@ -31,13 +31,13 @@ def list_jobs(
 
 @app.command("show")
 def show_job(server: Server, output: Output, *, job_id: str) -> None:
-    """Show one job with all that is known of it."""
+    """Show a job with its attempts."""
     output.resource(server.client().get("jobs", job_id))
 
 
 @app.command("cancel")
 def cancel_job(server: Server, *, job_id: str) -> None:
-    """Cancel a job that is not at rest yet."""
+    """Cancel a job that is not terminal."""
     cancelled = server.client().post("jobs", job_id, "cancel")
     say(str(cancelled.get("id", job_id)))
     remark(f"{job_id} is {cancelled.get('state', 'cancelled')}")

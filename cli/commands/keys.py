@@ -1,4 +1,4 @@
-"""`penstock keys`: creates, lists and revokes API keys."""
+"""`penstock keys`."""
 
 from typing import Annotated
 
@@ -21,7 +21,7 @@ def create_key(
     tenant: Annotated[str, typer.Option("--tenant", help="The tenant that it acts for.")] = "default",
     operator: Annotated[bool, typer.Option("--operator", help="Let it act for every tenant.")] = False,
 ) -> None:
-    """Create a key and print it; it cannot be shown again."""
+    """Create a key and print it; it is shown once."""
     body = {"tenant_id": tenant, "scopes": ["operator", "submit"] if operator else ["submit"]}
     created = server.operator().post("keys", body=body)
     if output.as_json:
@@ -33,12 +33,12 @@ def create_key(
 
 @app.command("list")
 def list_keys(server: Server, output: Output) -> None:
-    """List keys; the secrets are not kept and cannot be listed."""
+    """List keys without their secrets."""
     output.rows(server.operator().rows("keys"), COLUMNS)
 
 
 @app.command("revoke")
 def revoke_key(server: Server, *, key_id: str) -> None:
-    """Revoke a key: requests with it are refused from now on."""
+    """Revoke a key."""
     server.operator().delete("keys", key_id)
     remark(f"{key_id} is revoked")

@@ -1,4 +1,4 @@
-"""`penstock limits`: the provider's limits, who waits, and the opening of a stopped account."""
+"""`penstock limits`."""
 
 from typing import Annotated
 
@@ -26,12 +26,12 @@ COLUMNS = (
 
 @app.callback()
 def list_limits(server: Server, output: Output) -> None:
-    """See the provider's limits: configured, learned, effective and used; who waits, and why nothing is sent."""
+    """List provider limits, waiting jobs by lane, and why a target receives nothing."""
     if server.ctx.invoked_subcommand is not None:
         return
     rows = server.operator().rows("limits")
-    told = rows if output.as_json else (row | {"waiting": waiting_in_words(row["waiting"])} for row in rows)
-    output.rows(told, COLUMNS)
+    shown = rows if output.as_json else (row | {"waiting": waiting_in_words(row["waiting"])} for row in rows)
+    output.rows(shown, COLUMNS)
 
 
 @app.command("open")
@@ -41,15 +41,15 @@ def open_account(
     *,
     account: Annotated[str, typer.Argument(help="The part of its targets before the slash.")],
 ) -> None:
-    """Open an account that its provider's word has stopped; jobs that wait for it wake. Safe to run twice."""
+    """Open an account that its provider's error stopped; waiting jobs wake early. Safe to run twice."""
     opened = server.operator().post("limits", "open", body={"account": account})
     reason = opened["was_stopped_for"]
-    said = "it was not stopped" if reason is None else f"it was stopped for {reason}; its jobs wake within seconds"
-    output.result(opened, f"{account} is open: {said}")
+    detail = "it was not stopped" if reason is None else f"it was stopped for {reason}; its jobs wake within seconds"
+    output.result(opened, f"{account} is open: {detail}")
 
 
 def waiting_in_words(lanes: JsonObject | None) -> str | None:
-    """Jobs by lane, `high 2, low >=10000`; nobody waits for `0`, and None is unknown."""
+    """Return jobs by lane, such as `high 2, low >=10000`. None means unknown."""
     if lanes is None:
         return None
-    return ", ".join(f"{lane} {'>=' if one['capped'] else ''}{one['jobs']}" for lane, one in lanes.items()) or "0"
+    return ", ".join(f"{lane} {'>=' if row['capped'] else ''}{row['jobs']}" for lane, row in lanes.items()) or "0"

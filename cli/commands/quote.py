@@ -1,4 +1,4 @@
-"""`penstock quote`: what a batch file may cost, and how long it takes at the limits of now, before anything is sent."""
+"""`penstock quote`."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -19,13 +19,13 @@ def quote(
     *,
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="A batch file: JSON lines.")],
 ) -> None:
-    """Say what a batch file may cost and how long it takes; nothing is sent to a provider."""
-    found = quote_file(server.client(), file)
-    output.lines(found, sentences(found))
+    """Estimate cost and duration of a batch file without sending it to a provider."""
+    estimate = quote_file(server.client(), file)
+    output.lines(estimate, sentences(estimate))
 
 
 def quote_file(api: ApiClient, file: Path) -> JsonObject:
-    """Have the API price a file; its copy there is removed again. Raises InvalidRequest, naming the lines."""
+    """Have the API price a file, and delete its copy there. Raises InvalidRequest."""
     with api.sdk() as client:
         uploaded = client.files.create(file=file, purpose="batch")
         try:
@@ -35,8 +35,8 @@ def quote_file(api: ApiClient, file: Path) -> JsonObject:
 
 
 def sentences(quote: JsonObject) -> list[str]:
-    """A quote in words."""
-    told = [
+    """Describe a quote to people."""
+    lines = [
         f"{quote['requests']} requests",
         f"tokens in   {quote['likely_input_tokens']} likely, {quote['most_input_tokens']} at most",
         f"tokens out  {quote['likely_output_tokens']} likely, {quote['most_output_tokens']} at most",
@@ -45,8 +45,8 @@ def sentences(quote: JsonObject) -> list[str]:
         f"time        {_time(quote)}",
     ]
     if quote["unpriced"]:
-        told.append(f"{quote['unpriced']} requests have no known price and are in no amount")
-    return told
+        lines.append(f"{quote['unpriced']} requests have no known price and are in no amount")
+    return lines
 
 
 def _usd(amount: str) -> str:

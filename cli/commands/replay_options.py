@@ -1,4 +1,4 @@
-"""What `dead-letters replay` changes, and how carefully it goes."""
+"""Options of `dead-letters replay`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from schemas.replay import DEFAULT_THRESHOLD
 
 @dataclass(frozen=True, kw_only=True)
 class PatchOptions:
-    """What is changed about each dead letter."""
+    """Changes to each dead letter."""
 
     new_model: Annotated[str | None, typer.Option("--model", help="Ask this model or alias instead.")] = None
     lane: Annotated[Lane | None, typer.Option("--lane", help="Back into this lane instead of its own.")] = None
@@ -38,7 +38,7 @@ class PatchOptions:
     ] = None
 
     def as_json(self) -> JsonObject:
-        """The patch as the API reads it. Raises InvalidRequest for what is no JSON."""
+        """Return the API's patch. Raises InvalidRequest for malformed JSON."""
         patch = {
             "model": self.new_model,
             "lane": self.lane,
@@ -53,7 +53,7 @@ class PatchOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Rollout:
-    """How carefully a replay goes. Fields have the names of the API."""
+    """Pace and canaries of a replay. Fields have the API's names."""
 
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count and price them; move nothing.")] = False
     canary: Annotated[

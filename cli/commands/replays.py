@@ -1,4 +1,4 @@
-"""`penstock replays`: look at replays, stop one, or let one go on that its canaries have stopped."""
+"""`penstock replays`."""
 
 from cli.command_group import CommandGroup
 from cli.options import DEFAULT_LIMIT, Limit, Output, Server
@@ -17,22 +17,22 @@ def list_replays(server: Server, output: Output, *, limit: Limit = DEFAULT_LIMIT
 
 @app.command("show")
 def show_replay(server: Server, output: Output, *, replay_id: str) -> None:
-    """Show how far a replay is, and what became of its jobs."""
+    """Show a replay's progress and its jobs' outcomes."""
     output.resource(server.client().get("replays", replay_id))
 
 
 @app.command("cancel")
 def cancel_replay(server: Server, *, replay_id: str) -> None:
-    """Stop a replay: what was replayed goes on, the rest stays dead."""
-    _tell(server.operator().post("replays", replay_id, "cancel"))
+    """Stop a replay; jobs replayed already continue."""
+    _show(server.operator().post("replays", replay_id, "cancel"))
 
 
 @app.command("resume")
 def resume_replay(server: Server, *, replay_id: str) -> None:
-    """Go on with a replay that its canaries have stopped."""
-    _tell(server.operator().post("replays", replay_id, "resume"))
+    """Resume a replay that its canaries stopped."""
+    _show(server.operator().post("replays", replay_id, "resume"))
 
 
-def _tell(replay: dict[str, object]) -> None:
+def _show(replay: dict[str, object]) -> None:
     say(str(replay["id"]))
     remark(f"{replay['state']}: {replay['replayed']} of {replay['total']} replayed")

@@ -1,4 +1,4 @@
-"""`penstock up`, `down`, `status` and `check`: the stack on this machine."""
+"""`penstock up`, `down`, `status` and `check`."""
 
 import os
 import socket
@@ -33,7 +33,7 @@ def up(
     workers: Annotated[int, typer.Option("--workers", min=1, help="Worker processes of the standard lanes.")] = 1,
     quiet: Annotated[bool, typer.Option("--quiet", help="Do not show what the processes log.")] = False,
 ) -> None:
-    """Run everything in the foreground, kept alive; Ctrl-C stops it cleanly."""
+    """Run the whole stack in the foreground; Ctrl-C stops it."""
     from stack.up import up as run_stack  # noqa: PLC0415 - loads the servers, which no other command needs
 
     run_stack(home, port=port, workers=workers, env=environment(ctx), follow=not quiet)
@@ -50,22 +50,22 @@ def down(home: HomeFolder = DEFAULT_HOME) -> None:
 
 
 def status(output: Output, *, home: HomeFolder = DEFAULT_HOME) -> None:
-    """Show the stack of a home folder and each of its processes."""
-    found = stack_status.read_status(home)
-    if found is None:
+    """Show the processes of a home folder's stack."""
+    stack = stack_status.read_status(home)
+    if stack is None:
         raise NotFound(f"no penstock runs in {home}; start one with `penstock up`")
     if output.as_json:
-        show_json(found.model_dump(mode="json"))
+        show_json(stack.model_dump(mode="json"))
         return
     connection = stack_status.read_connection(home)
     if connection is not None:
-        say(f"{found.phase} at {connection.url}, Flower at {connection.flower_url or '-'}")
+        say(f"{stack.phase} at {connection.url}, Flower at {connection.flower_url or '-'}")
         say(f"the provider is {'the simulator' if connection.simulator_url else 'a real one'}")
-    output.rows([_row(process) for process in found.processes], COLUMNS)
+    output.rows([_row(process) for process in stack.processes], COLUMNS)
 
 
 def check(ctx: typer.Context, output: Output) -> None:
-    """Check before a deployment: configuration, settings, open ports of Redis and Postgres, and the schema."""
+    """Check configuration, settings, ports of Redis and Postgres, and schema before a deployment."""
     env = environment(ctx)
     path = Path(env.get("PENSTOCK_CONFIG") or "penstock.toml")
     catalogue = load_catalogue(path)

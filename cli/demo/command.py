@@ -1,4 +1,4 @@
-"""`penstock demo`: a fresh checkout to a finished batch, told as it happens.
+"""`penstock demo`: runs a batch on a stack of its own and shows it.
 
 build -> start the stack -> quote and ask, if it costs money -> submit -> progress -> summary -> one replay -> stop
 """
@@ -53,7 +53,7 @@ def demo(
     ] = DEMO_HOME,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before spending money.")] = False,
 ) -> None:
-    """Run a batch of real requests through the whole stack and show what happens."""
+    """Run a batch of real requests through the whole stack."""
     env = environment(ctx)
     say("Building a batch from the documentation on this machine …")
     with ThreadPoolExecutor(max_workers=2) as beside:  # the stack takes seconds to start, mostly on one core
@@ -91,8 +91,8 @@ class _Ended:
 
 def _agree(api: ApiClient, file: Path, *, yes: bool) -> None:
     say("This calls a real provider:")
-    for told in sentences(quote_file(api, file)):
-        say(f"  {told}")
+    for sentence in sentences(quote_file(api, file)):
+        say(f"  {sentence}")
     if not yes and not typer.confirm("Go on?"):
         raise typer.Exit(code=0)
 
@@ -116,13 +116,11 @@ def _run_batch(api: ApiClient, file: Path) -> _Ended:
 
 
 def batch_summary(api: ApiClient, batch_id: str) -> JsonObject:
-    """Counts over a batch's jobs: lanes, attempts by outcome, recoveries, dead by reason, how many were reprompted."""
+    """Return a batch's jobs by lane, outcome, recovery and reason of death."""
     return api.get("jobs", "summary", batch_id=batch_id)
 
 
 class _Watcher:
-    """Turns answers of the API into readings."""
-
     def __init__(self, api: ApiClient, batch_id: str, *, started_at: float, spent_before_nano_usd: int) -> None:
         self._api = api
         self._batch_id = batch_id
@@ -159,12 +157,12 @@ class _Terminal:
 
 class _Plain:
     def __init__(self) -> None:
-        self._said_at = float("-inf")
+        self._printed_at = float("-inf")
 
     def show(self, reading: Reading) -> None:
         now = time.monotonic()
-        if now - self._said_at >= LINE_SECONDS or reading.completed + reading.dead == reading.total:
-            self._said_at = now
+        if now - self._printed_at >= LINE_SECONDS or reading.completed + reading.dead == reading.total:
+            self._printed_at = now
             say(line(reading))
 
 
@@ -190,8 +188,8 @@ def _summarise(api: ApiClient, batch_id: str, reading: Reading, saved: Path | No
     say(f"\n{reading.completed} of {reading.total} answers satisfy their schema; they are in {saved or 'no file'}")
     for heading, name in (("Attempts", "attempts"), ("Saved by recovery", "recoveries"), ("Not saved", "dead")):
         counts = story.get(name) or {}
-        told = ", ".join(f"{count} {word}" for word, count in sorted(counts.items(), key=lambda item: -item[1]))
-        say(f"  {heading + ':':<19}{told or 'none'}")
+        listed = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items(), key=lambda item: -item[1]))
+        say(f"  {heading + ':':<19}{listed or 'none'}")
 
 
 def _replay_one(api: ApiClient, ended: _Ended) -> _Ended:
@@ -200,7 +198,7 @@ def _replay_one(api: ApiClient, ended: _Ended) -> _Ended:
         say("\nThere is no dead letter to show.")
         return ended
     job_id = str(letter["id"])
-    _tell(api.get("dead-letters", job_id))
+    _show_letter(api.get("dead-letters", job_id))
     api.post("dead-letters", "replay", body={"ids": [job_id]})
     state = _wait_for_rest(api, job_id)
     say(f"Replayed {job_id}: it is {state} now.")
@@ -210,7 +208,7 @@ def _replay_one(api: ApiClient, ended: _Ended) -> _Ended:
     return replace(ended, reading=reading)
 
 
-def _tell(letter: JsonObject) -> None:
+def _show_letter(letter: JsonObject) -> None:
     say("\nOne dead letter, with its story:")
     for name in SHOWN_STORY_FIELDS:
         if letter.get(name) is not None:

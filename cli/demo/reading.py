@@ -1,4 +1,4 @@
-"""What the demo reads while it runs, and the words for it. Reading is apart from showing; both are without I/O."""
+"""Reads and formats the demo's progress, without I/O."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ BAR_CELLS = 30
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """One moment of a running batch. Quota is used/limit by name of the limit; money is nano-dollars."""
+    """Progress of a batch. `quota` maps a limit to its used share."""
 
     elapsed_seconds: float
     status: str
@@ -28,12 +28,12 @@ class Reading:
 
     @property
     def jobs_per_second(self) -> float:
-        """Jobs at rest per second since the batch was submitted."""
+        """Terminal jobs per second since submission."""
         return (self.completed + self.dead) / self.elapsed_seconds if self.elapsed_seconds > 0 else 0.0
 
 
 def quota_used(limits: Sequence[JsonObject]) -> dict[str, float]:
-    """The highest share in use of each kind of limit, over all targets."""
+    """Return the highest used share of each limit over all targets."""
     shares: dict[str, float] = {}
     for row in limits:
         used, limit = row.get("used"), row.get("learned") or row.get("configured")
@@ -44,13 +44,13 @@ def quota_used(limits: Sequence[JsonObject]) -> dict[str, float]:
 
 
 def settled_nano_usd(budgets: Sequence[JsonObject]) -> int:
-    """What the widest budget has settled: the global one, else the highest."""
+    """Return what the global budget has settled, else the highest."""
     settled = [nano_usd(row.get("settled_usd")) for row in budgets if row.get("scope", "global") == "global"]
     return max(settled or [nano_usd(row.get("settled_usd")) for row in budgets] or [0])
 
 
 def nano_usd(amount: object) -> int:
-    """Dollars as decimal text in nano-dollars; 0 for what is none."""
+    """Convert decimal dollars; 0 for anything else."""
     try:
         return int(Decimal(str(amount)) * NANO_PER_USD)
     except (InvalidOperation, ValueError, OverflowError):
@@ -58,18 +58,18 @@ def nano_usd(amount: object) -> int:
 
 
 def counters(metrics: str, name: str, label: str | None = None) -> dict[str, float]:
-    """The samples of one metric in Prometheus text, summed by the values of a label."""
-    found: dict[str, float] = {}
+    """Sum a metric of Prometheus text by the values of a label."""
+    sums: dict[str, float] = {}
     for family in text_string_to_metric_families(metrics):
         for sample in family.samples:
             if sample.name == name:
                 key = sample.labels.get(label, "") if label else ""
-                found[key] = found.get(key, 0.0) + sample.value
-    return found
+                sums[key] = sums.get(key, 0.0) + sample.value
+    return sums
 
 
 def line(reading: Reading) -> str:
-    """The reading on one line."""
+    """Format the progress on one line."""
     parts = [
         f"{reading.elapsed_seconds:6.1f} s",
         reading.status,
@@ -84,7 +84,7 @@ def line(reading: Reading) -> str:
 
 
 def block(reading: Reading) -> str:
-    """The reading on a few lines, for a terminal that is drawn over."""
+    """Format the progress for a terminal that is redrawn."""
     done = (reading.completed + reading.dead) / reading.total if reading.total else 0.0
     filled = round(done * BAR_CELLS)
     bar = "█" * filled + "░" * (BAR_CELLS - filled)
@@ -102,7 +102,7 @@ def block(reading: Reading) -> str:
 
 
 def last_line(*, completed: int, dead: int, spent_nano_usd: int, jobs_per_second: float) -> str:
-    """The line that ends every demo; its form is fixed surface."""
+    """Return the demo's last line, whose format is fixed."""
     spent_usd = Decimal(spent_nano_usd) / NANO_PER_USD
     return f"demo: completed={completed} dead={dead} spent_usd={spent_usd:.6f} jobs_per_second={jobs_per_second:.1f}"
 

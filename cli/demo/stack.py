@@ -1,7 +1,7 @@
-"""The stack that `penstock demo` shows: its own home, its own port, a simulator with troubles, and a clean end.
+"""Runs the demo's stack with its own home and port.
 
-OPENAI_API_KEY or OPENAI_BASE_URL set    that provider, and the caller's own penstock.toml
-neither                                  the simulator, in scenarios that a provider has on a bad day
+OPENAI_API_KEY or OPENAI_BASE_URL set    that provider and the caller's penstock.toml
+neither                                  the simulator with typical errors
 """
 
 import json
@@ -30,16 +30,16 @@ SCENARIOS: Mapping[str, float] = {
     "refusal": 0.005,
     "reset_before": 0.01,
 }
-"""Share of calls that meet each trouble."""
+"""Share of calls per scenario."""
 
 
 def calls_a_real_provider(env: Mapping[str, str]) -> bool:
-    """Whether money would be spent."""
+    """Whether calls cost money."""
     return bool(env.get("OPENAI_API_KEY") or env.get("OPENAI_BASE_URL"))
 
 
 def build_batch(home: Path, *, count: int, model: str) -> Path:
-    """Build the batch file of real documentation with the script in `examples`."""
+    """Build the batch file with the script in `examples`."""
     home.mkdir(parents=True, exist_ok=True)
     file = home / "demo-batch.jsonl"
     built = subprocess.run(  # noqa: S603 - our own script
@@ -55,7 +55,7 @@ def build_batch(home: Path, *, count: int, model: str) -> Path:
 
 @contextmanager
 def running(home: Path, env: Mapping[str, str]) -> Iterator[RunningStack]:
-    """Start the stack, with a provider in trouble beside it when there is no other, and stop both at the end."""
+    """Run the stack, with a simulator unless the provider is real."""
     if Home(home).holder_pid() is not None:
         raise HomeInUse(f"another demo runs in {home.absolute()}; stop it, or choose another folder with --home")
     home.mkdir(parents=True, exist_ok=True)
@@ -65,7 +65,7 @@ def running(home: Path, env: Mapping[str, str]) -> Iterator[RunningStack]:
 
 
 def _simulated(home: Path, env: Mapping[str, str], endings: ExitStack) -> dict[str, str]:
-    """Start a provider in trouble; return the environment of a stack that calls it."""
+    """Start the simulator and return the environment of a stack that calls it."""
     port = free_port()
     limits = f"requests_per_minute = {REQUESTS_PER_MINUTE}\ntokens_per_minute = {TOKENS_PER_MINUTE}\n"
     scenarios = "".join(f"{json.dumps(name)} = {share}\n" for name, share in SCENARIOS.items())

@@ -1,1 +1,1 @@
-"""Receives messages from the broker: transport, consumer, order of queues."""
+"""Receives messages from the broker."""

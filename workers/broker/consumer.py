@@ -1,7 +1,6 @@
 """Refuses unreadable messages without logging their bodies, which may hold prompts.
 
-They are logged by task name and rejected, and never end the worker. A broker that accepts connections but refuses
-commands, as a demoted one does, is logged once and asked again after a pause.
+A broker that refuses commands, as a demoted one does, is retried after a pause.
 """
 
 import time
@@ -20,27 +19,27 @@ MOST_SHOWN_CHARACTERS = 256
 """Longest task name or id in a log line."""
 
 REFUSED_PAUSE_SECONDS = 1.0
-"""Pause before a refusing broker is asked again; connecting to it always succeeds at once."""
+"""Connecting to a broker that refuses commands succeeds at once."""
 
 
 class Strategies(dict[str, Any]):
-    """Maps task names to strategies. A key that is not a string is treated as unknown."""
+    """Maps task names to strategies."""
 
     def __getitem__(self, name: Any) -> Any:  # noqa: ANN401 - unchecked JSON
-        """Return a task's strategy. Raises KeyError, also for a list or an object, which Celery cannot look up."""
+        """Return a strategy. Raises KeyError, also for unhashable names."""
         if not isinstance(name, str):
             raise KeyError(type(name).__name__)
         return super().__getitem__(name)
 
 
 class Consumer(consumer.Consumer):  # type: ignore[misc]  # Celery ships no types
-    """Consumes messages; selected by `worker_consumer`."""
+    """Celery's consumer with our refusals."""
 
     Strategies = Strategies
     _is_refused = False
 
     def on_connection_error_before_connected(self, exc: Exception) -> None:
-        """Wait for a broker that refuses. Celery itself handles one that cannot be reached."""
+        """Pause if the broker refuses; Celery handles unreachable ones."""
         if not isinstance(exc, self.channel_errors):
             super().on_connection_error_before_connected(exc)
             return
@@ -50,7 +49,7 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]  # Celery ships no type
         time.sleep(REFUSED_PAUSE_SECONDS)
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
-        """Let Celery reconnect, and log the next refusal again."""
+        """Log the next refusal again and let Celery reconnect."""
         self._is_refused = False
         super().on_connection_error_after_connected(exc)
 
@@ -60,21 +59,21 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]  # Celery ships no type
         self._refuse(message)
 
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:  # noqa: ANN401, ARG002 - Celery's
-        """Refuse a message whose task is not registered here."""
-        name, task_id = _word(message, "task"), _word(message, "id")
+        """Refuse a message with an unregistered task."""
+        name, task_id = _header(message, "task"), _header(message, "id")
         log.warning("message_refused", reason="unknown task", task=name, task_id=task_id, queue=_queue(message))
         message.reject_log_error(_celery_log, self.connection_errors)
         signals.task_unknown.send(sender=self, message=message, exc=exc, name=name, id=task_id)
 
     def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:  # noqa: ANN401, ARG002 - Celery's
         """Refuse a message with an incomplete envelope."""
-        task = _word(message, "task")
+        task = _header(message, "task")
         log.warning("message_refused", reason="invalid envelope", task=task, queue=_queue(message))
         self._refuse(message, exc)
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:  # noqa: ANN401 - Celery's
         """Refuse a message that is not JSON."""
-        task = _word(message, "task")
+        task = _header(message, "task")
         log.warning("message_refused", reason=type(exc).__name__, task=task, queue=_queue(message))
         self._refuse(message, exc)
 
@@ -83,8 +82,8 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]  # Celery ships no type
         signals.task_rejected.send(sender=self, message=message, exc=exc)
 
 
-def _word(message: Any, name: str) -> str | None:  # noqa: ANN401 - kombu's
-    """A header that is a string, shortened; any other value may be content and is not logged."""
+def _header(message: Any, name: str) -> str | None:  # noqa: ANN401 - kombu's
+    """Return a shortened header, or None for other values, which may be content."""
     value = (message.headers or {}).get(name)
     return value[:MOST_SHOWN_CHARACTERS] if isinstance(value, str) else None
 

@@ -1,8 +1,7 @@
 """Leaves critical messages to idle processes while this one is busy with other lanes.
 
-BRPOP serves the longest-waiting client, even a busy one. A process with hundreds of lower-lane jobs in flight, which
-the machine may also schedule last, made one critical job in four take half as long again on two cores. So a busy
-process asks for critical messages only when it sees one queued: then no other process was free.
+BRPOP serves the longest-waiting client, even a busy one, which made one critical job in four take half as long again. A
+busy process asks for critical messages only when one is queued, because then no process was free.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,17 +9,14 @@ from collections.abc import Callable, Sequence
 from schemas.lanes import Lane
 
 LOOK_SECONDS = 0.025
-"""Longest that a critical message waits where all processes are busy with other lanes."""
+"""Longest wait of a critical message while all processes are busy."""
 
 LOWER = frozenset({Lane.NORMAL, Lane.LOW})
-"""Only processes that serve one of these lanes yield critical messages."""
+"""Only processes that serve one of these lanes yield."""
 
 
 class CriticalYield:
-    """Filters the lanes that the slots allow. Calls `wake` when the lane that it left out must be asked.
-
-    Used by the consumer thread alone.
-    """
+    """Filters open lanes, and calls `wake` to ask for an omitted one. Consumer thread only."""
 
     def __init__(
         self,
@@ -34,13 +30,13 @@ class CriticalYield:
         self._leaves_it = self._helps = False
 
     def open_lanes(self, lanes: Sequence[Lane]) -> Sequence[Lane]:
-        """Return the lanes to ask, in the given order."""
-        found = self._open_lanes(lanes)
-        self._leaves_it = Lane.CRITICAL in found and not LOWER.isdisjoint(lanes) and not self._helps and self._is_busy()
-        return [lane for lane in found if lane is not Lane.CRITICAL] if self._leaves_it else found
+        """Return the lanes to ask, in the same order."""
+        free = self._open_lanes(lanes)
+        self._leaves_it = Lane.CRITICAL in free and not LOWER.isdisjoint(lanes) and not self._helps and self._is_busy()
+        return [lane for lane in free if lane is not Lane.CRITICAL] if self._leaves_it else free
 
     def look(self) -> None:
-        """Check whether critical messages are queued at the broker. Call it every LOOK_SECONDS."""
+        """Check for queued critical messages. Call it every LOOK_SECONDS."""
         if not (self._leaves_it or self._helps):
             return
         self._helps = self._lying() > 0

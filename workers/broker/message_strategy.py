@@ -1,7 +1,7 @@
-"""Prepares each message between the broker and its task. Main thread.
+"""Prepares each message before Celery handles it. Main thread.
 
-Prompts are removed from what Celery shows (events, Flower, `inspect`). An eta or countdown, which Celery would obey
-before our task could refuse it, becomes a header for the task.
+Events, Flower and `inspect` show no prompts. Celery would obey an eta or countdown before our task can refuse it, so
+both become a header.
 """
 
 from collections.abc import Callable, MutableMapping
@@ -14,23 +14,23 @@ from celery.worker.strategy import default
 from tasks.dispatch.publisher import HIDDEN_ARGUMENTS
 
 ETA_NOTE = "penstock_eta"
-"""Header that marks a message whose caller set an eta or countdown."""
+"""Header that marks a message with an eta or countdown."""
 
 SIZE_NOTE = "penstock_size_bytes"
-"""Header with the received size; overwrites what the sender wrote there."""
+"""Header with the received size; overwrites the sender's."""
 
 
 class ClosedRequest(Request):  # type: ignore[misc]  # Celery ships no types
-    """A request that never shows its arguments."""
+    """A request that hides its arguments."""
 
     def info(self, safe: bool = False) -> dict[str, Any]:  # noqa: ARG002, FBT001, FBT002 - Celery's signature
-        """Describe the request to `inspect` and Flower, without its arguments."""
+        """Describe the request to `inspect` and Flower."""
         described: dict[str, Any] = super().info(safe=True)
         return described
 
 
 def strategy(task: Any, app: Any, consumer: Any) -> Callable[..., Any]:  # noqa: ANN401 - Celery's objects
-    """Return Celery's default strategy, preceded by our header changes. Named by the tasks' `Strategy`."""
+    """Return Celery's default strategy with our header changes. Named by the tasks' `Strategy`."""
     take = default(task, app, consumer)
 
     def look_and_take(message: Any, body: Any, *rest: Any) -> Any:  # noqa: ANN401 - kombu's objects

@@ -1,8 +1,7 @@
-"""Extends Celery's `revoke` to cancel the jobs of the revoked task ids.
+"""Extends Celery's `revoke` to cancel the jobs of the task ids.
 
-`completions.complete` ends once the delivery of its job's result is stored, so a later revoke finds no message and no
-running task. The stored delivery still names the job. Every worker process receives the revoke and cancels the job, by
-one compare-and-set.
+`completions.complete` ends early, so a later revoke finds its job only by the stored delivery. Every worker process
+tries to cancel it.
 """
 
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ log = structlog.get_logger()
 
 @control_command(name="revoke", variadic="task_id", signature="[id1 [id2 [... [idN]]]]")  # type: ignore[untyped-decorator]  # Celery ships no types
 def revoke(state: Any, task_id: str | Sequence[str], **options: Any) -> Any:  # noqa: ANN401 - Celery's
-    """Revoke as Celery does, and cancel the jobs expected by these task ids. Main thread."""
+    """Revoke as Celery does and cancel the tasks' jobs. Main thread."""
     task_ids = [task_id] if isinstance(task_id, str) else list(task_id)
     state.app.lifespan.soon(_cancel(state.app, task_ids))
     return celery_revoke(state, task_ids, **options)

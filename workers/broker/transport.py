@@ -1,8 +1,7 @@
-"""Extends kombu's Redis transport: fewer clients, interruptible BRPOP, unreadable items dropped.
+"""Extends kombu's Redis transport.
 
-URL and options stay kombu's. One client per channel instead of per acknowledgement gives 1.2 to 1.4 times the messages.
-A BRPOP that skips full lanes blocks up to 1 s, even if slots come free; `ask_again` ends it by CLIENT UNBLOCK from the
-other connection, which kombu takes for an empty BRPOP. Where the server forbids CLIENT, it blocks the whole second.
+One client per channel instead of per acknowledgement gives 1.2 to 1.4 times the messages. kombu takes a BRPOP that
+CLIENT UNBLOCK ended for an empty one; where CLIENT is forbidden, the BRPOP blocks for up to 1 s.
 """
 
 from contextlib import suppress
@@ -19,11 +18,11 @@ from kombu.transport.virtual.base import Message
 log = structlog.get_logger()
 
 unreadable_item = Signal(name="unreadable_item", providing_args={"reason"})
-"""Sent when a list item was no message and was dropped. `reason` is the error's class, without any content."""
+"""Sent for each dropped list item; `reason` is the error's class."""
 
 
 class UnreadableItemError(Exception):
-    """A list item is no message: kombu fails on it before any task has received it."""
+    """kombu could not read a list item."""
 
 
 class LaneMessage(Message):
@@ -39,10 +38,10 @@ class LaneMessage(Message):
 
 
 def _check_envelope(message: Any) -> None:  # noqa: ANN401 - kombu's
-    """Raise for a message on which kombu or Celery would fail later, when it counts as unacknowledged."""
+    """Raise where kombu or Celery would fail later, on an unacknowledged message."""
     info = message.delivery_info
-    words = (message.delivery_tag, info["exchange"], info["routing_key"])
-    if not all(isinstance(word, str) for word in words) or not message.delivery_tag:
+    parts = (message.delivery_tag, info["exchange"], info["routing_key"])
+    if not all(isinstance(part, str) for part in parts) or not message.delivery_tag:
         raise TypeError("an envelope without a tag or an address")
     if not isinstance(message.headers, dict) or not isinstance(message.body, bytes | str):
         raise TypeError("an envelope without headers or a body")
@@ -52,10 +51,9 @@ def _check_envelope(message: Any) -> None:  # noqa: ANN401 - kombu's
 
 
 class LaneChannel(redis.Channel):
-    """Reads lanes with BRPOP. Used by the consumer thread alone, as every channel is.
+    """Reads lanes with BRPOP. Consumer thread only.
 
-    A list item that is no message is dropped, because BRPOP has already removed it and an exception would end the
-    worker. It is counted, and logged without its content.
+    An unreadable item is dropped, because BRPOP has removed it and an exception would end the worker.
     """
 
     Message = LaneMessage
@@ -64,7 +62,7 @@ class LaneChannel(redis.Channel):
     _connection_id: int | None = None
 
     def ask_again(self) -> None:
-        """End a BRPOP under way, so that the next asks all lanes that have room."""
+        """End a BRPOP, so that the next asks all lanes with room."""
         if self._in_poll and self._connection_id is not None:
             with suppress(*self.connection_errors):  # the consumer notices a lost connection by itself
                 try:
@@ -74,7 +72,7 @@ class LaneChannel(redis.Channel):
                     self._go_without(refusal)
 
     def lying(self, queue: str) -> int:
-        """Count the messages in a queue; 0 when the connection is lost, which the consumer notices."""
+        """Count queued messages; 0 if the connection is lost."""
         with suppress(*self.connection_errors):
             return int(self._create_client().llen(queue))
         return 0
@@ -126,7 +124,7 @@ class LaneTransport(redis.Transport):
 
     Channel = LaneChannel
     deliveries = 0
-    """Items that were JSON and were delivered."""
+    """Delivered items, which were valid JSON."""
 
     def _deliver(self, message: Any, queue: str) -> None:  # noqa: ANN401 - kombu's
         self.deliveries += 1
@@ -134,15 +132,15 @@ class LaneTransport(redis.Transport):
 
 
 class LaneConnection(Connection):
-    """A connection that uses our transport in place of kombu's for Redis; its URL stays `redis://`."""
+    """A connection with our transport for `redis://`."""
 
     def get_transport_cls(self) -> Any:  # noqa: ANN401 - a class of kombu's
-        """Return kombu's choice of transport, or ours for Redis."""
+        """Return our transport for Redis, else kombu's."""
         chosen = super().get_transport_cls()  # type: ignore[no-untyped-call]
         return LaneTransport if chosen is redis.Transport else chosen
 
 
 class LaneAMQP(AMQP):  # type: ignore[misc]  # Celery ships no types
-    """Creates our connections; named by the app's `amqp_cls`."""
+    """Creates our connections. Named by `amqp_cls`."""
 
     Connection = LaneConnection

@@ -1,7 +1,4 @@
-"""Defines the Celery app of a worker process, with the state of our pool, lane order and tasks.
-
-It opens nothing before the worker starts.
-"""
+"""The Celery app of a worker process."""
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -21,7 +18,7 @@ from workers.services import WorkerServices
 
 
 class WorkerApp(Celery):  # type: ignore[misc]  # Celery ships no types
-    """A Celery app that enters `open_services` on the process's loop before its first task."""
+    """A Celery app that enters `open_services` on the loop before its first task."""
 
     amqp_cls = "workers.broker.transport:LaneAMQP"
 
@@ -44,11 +41,11 @@ class WorkerApp(Celery):  # type: ignore[misc]  # Celery ships no types
 
     @property
     def services(self) -> WorkerServices:
-        """The services; open while tasks run."""
+        """The services, open while tasks run."""
         return self.lifespan.value
 
     def observe_loop_delay(self, seconds: float) -> None:
-        """Record the delay of one tick of the loop's watchdog."""
+        """Record one delay of the loop."""
         self.metrics.loop_delay_seconds.observe(seconds)
 
 
@@ -58,7 +55,7 @@ class LanesFollowSlots(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
     def start(self, c: Any) -> None:  # noqa: ANN401 - Celery's consumer
-        """Make the channel skip full lanes, and make the slots wake it when a lane has room again."""
+        """Make the channel skip full lanes and wake when one has room."""
         slots, channel, hub = c.app.slots, c.task_consumer.channel, c.hub
         order = channel._queue_cycle  # noqa: SLF001 - kombu creates it by name and does not expose it
         critical_yield = CriticalYield(

@@ -1,10 +1,9 @@
-"""Runs our coroutine tasks under Celery's synchronous tracer.
+"""Runs coroutine tasks under Celery's synchronous tracer.
 
     loop:  drive ──switch──▶ greenlet: tracer ─▶ AsyncTask.__call__ ──switch(coroutine)──▶ drive awaits it
                              greenlet: tracer ◀──────── value or exception ◀────────────── drive
 
-The tracer runs unpatched inside a greenlet and calls a task's `__call__`, which is Celery's own hook. The coroutine
-runs in the driver, where Celery's request stack is empty, so a context variable holds the task's request.
+The coroutine runs in the driver, where Celery's request stack is empty, so a context variable holds the request.
 """
 
 import asyncio
@@ -25,7 +24,7 @@ class AsyncTask(Task):  # type: ignore[misc]  # Celery ships no types
     abstract = True
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - whatever the message carried
-        """Pass the coroutine to the driver and return its result. Raises RuntimeError outside our pool."""
+        """Pass the coroutine to the driver. Raises RuntimeError outside our pool."""
         driver = getcurrent().parent
         if driver is None:
             raise RuntimeError(
@@ -41,10 +40,10 @@ class AsyncTask(Task):  # type: ignore[misc]  # Celery ships no types
 
 
 async def drive(target: Callable[..., Any], args: tuple[Any, ...], begun: Callable[[], None]) -> Any:  # noqa: ANN401 - the tracer's
-    """Run the tracer to its end and return its result; call `begun` when the coroutine exists.
+    """Run the tracer and return its result; call `begun` when the coroutine exists.
 
-    Cancelling this task cancels the coroutine, runs the tracer's `finally` blocks and raises CancelledError, without a
-    result. A coroutine that ends in CancelledError without being cancelled has failed.
+    Cancelling cancels the coroutine, runs the tracer's `finally` blocks and raises CancelledError. A coroutine that
+    cancels itself has failed.
     """
     tracer = greenlet(target)
     tracer.gr_context = getcurrent().gr_context

@@ -1,7 +1,4 @@
-"""Keeps one async context of a worker process open from before its first task until after its last.
-
-It waits for a store that is away and logs that once. A wrong setting is raised to the starter of the process.
-"""
+"""Keeps an async context open while a worker process runs tasks."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -19,11 +16,11 @@ log = structlog.get_logger()
 
 FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 5.0
-"""Longest pause between two attempts to open, so that a restarted store is noticed soon."""
+"""Longest pause between attempts to open."""
 
 
 class Lifespan(Generic[T]):
-    """Holds the value of the factory's context while `stay_open` runs."""
+    """Holds the context's value while `stay_open` runs."""
 
     def __init__(self, factory: Callable[[], AbstractAsyncContextManager[T]]) -> None:
         self._factory = factory
@@ -32,25 +29,22 @@ class Lifespan(Generic[T]):
 
     @property
     def value(self) -> T:
-        """The open value. Raises RuntimeError when none is open; tasks run only while one is, so that is a bug."""
+        """The open value. Raises RuntimeError outside of `stay_open`."""
         if not self._open:
             raise RuntimeError("the lifespan is not open")
         return self._open[0]
 
     def soon(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run a coroutine on the loop, from another thread. It must log its own errors.
-
-        Raises RuntimeError before the lifespan was opened.
-        """
+        """Run a coroutine from another thread. It must log its errors. Raises RuntimeError before opening."""
         if self._loop is None:
             work.close()
             raise RuntimeError("the lifespan is not open")
         asyncio.run_coroutine_threadsafe(work, self._loop)
 
     async def stay_open(self, opened: Callable[[], None], ending: asyncio.Event) -> None:
-        """Open, call `opened`, and close when `ending` is set.
+        """Open, call `opened`, and close at `ending`.
 
-        Raises the factory's errors, except Unavailable and ConnectionError: then it tries again.
+        Retries on Unavailable and ConnectionError; raises the factory's other errors.
         """
         async with AsyncExitStack() as stack:
             self._loop = asyncio.get_running_loop()

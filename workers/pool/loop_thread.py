@@ -1,7 +1,4 @@
-"""Runs the one event loop of a worker process in a thread, with its lifespan and its watchdog.
-
-Independent of Celery. Only the owning thread calls its methods.
-"""
+"""Runs a worker process's event loop in a thread. Only the owning thread calls its methods."""
 
 import asyncio
 from collections.abc import Callable
@@ -17,11 +14,11 @@ from workers.pool.lifespan import Lifespan
 log = structlog.get_logger()
 
 CLOSE_SECONDS = 10.0
-"""How long the lifespan may take to close; then the process ends anyway, which the stores recover from."""
+"""Limit for closing the lifespan; then the process ends, and the stores recover."""
 
 
 class LoopThread:
-    """The loop and its thread: start, wait until open, use `loop`, stop. Cannot be started twice."""
+    """The loop and its thread, which start once."""
 
     def __init__(
         self, lifespan: Lifespan[Any], observe_delay: Callable[[float], object], *, watchdog_seconds: int
@@ -36,11 +33,11 @@ class LoopThread:
         self.loop = asyncio.new_event_loop()
 
     def start(self) -> None:
-        """Start the thread; returns at once."""
+        """Start the thread and return at once."""
         self._thread.start()
 
     def wait_open(self, seconds: float) -> bool:
-        """Wait for the lifespan; False when it is not open yet. Raises the lifespan's error."""
+        """Wait for the lifespan; False if not open in time. Raises its error."""
         try:
             self._opened.result(seconds)
         except TimeoutError:
@@ -50,7 +47,7 @@ class LoopThread:
         return True
 
     def stop(self) -> bool:
-        """Close the lifespan and end the thread; False when it did not end in time. Safe to call twice."""
+        """Close the lifespan and end the thread; False after CLOSE_SECONDS. Safe to call twice."""
         if self._thread.is_alive():
             self.loop.call_soon_threadsafe(self._end)
             self._thread.join(CLOSE_SECONDS)

@@ -1,11 +1,10 @@
-"""Runs Celery's tasks on one asyncio loop. Selected by `worker_pool`, Celery's own extension point.
+"""Runs Celery's tasks on one asyncio loop. Selected by `worker_pool`.
 
     main thread: kombu's hub: BRPOP, acknowledgements, events, control; owns all of Celery's state
     loop thread: one asyncio task per message, and the process's lifespan
 
-Messages go to the loop by `call_soon_threadsafe`, results return by `hub.call_soon`; Celery's callbacks run in the main
-thread. Celery's time limits are ignored: the pipeline keeps deadlines. Messages cancelled at a stop get no answer, so
-Celery requeues them when the channel closes.
+Celery's time limits are ignored: the pipeline keeps deadlines. Messages cancelled at a stop get no answer, so that
+Celery requeues them.
 """
 
 import asyncio
@@ -38,14 +37,14 @@ WAIT_SECONDS = 0.1
 """Longest single wait of the main thread, so that it still notices signals."""
 
 CANCEL_SECONDS = 5.0
-"""How long cancelled tasks may take to clean up at a stop."""
+"""How long cancelled tasks may take to clean up."""
 
 
 Answer: TypeAlias = Callable[[Any], object]
 
 
 class PoolApp(Protocol):
-    """The attributes of the Celery app that the pool uses."""
+    """Attributes of the Celery app that the pool uses."""
 
     lifespan: Lifespan[Any]
     slots: Slots
@@ -53,11 +52,11 @@ class PoolApp(Protocol):
     watchdog_seconds: int
 
     def observe_loop_delay(self, seconds: float) -> None:
-        """Record the delay of one tick of the loop's watchdog."""
+        """Record one delay of the loop."""
 
 
 class Running:
-    """One message in the pool. Celery keeps a weak reference to it and calls `terminate`."""
+    """One message in the pool. Celery keeps a weak reference and calls `terminate`."""
 
     def __init__(
         self,
@@ -73,11 +72,11 @@ class Running:
         self.begun = self.terminated = self.silent = False
 
     def terminate(self, signal: object = None) -> None:
-        """Do nothing: `terminate_job` has been called already."""
+        """Do nothing: `terminate_job` was called already."""
 
 
 class TaskPool(BasePool):  # type: ignore[misc]  # Celery ships no types
-    """The pool. Its methods run in the main thread, except those between the comments about threads."""
+    """The pool. Methods run in the main thread unless a comment says otherwise."""
 
     signal_safe = False
     body_can_be_buffer = True
@@ -106,7 +105,7 @@ class TaskPool(BasePool):  # type: ignore[misc]  # Celery ships no types
         return self._thread
 
     def on_start(self) -> None:
-        """Open the lifespan and wait for it, before any message is taken. A wrong setting ends the worker."""
+        """Open the lifespan first. Raises SystemExit for a wrong setting."""
         self._thread = LoopThread(
             self.app.lifespan, self.app.observe_loop_delay, watchdog_seconds=self.app.watchdog_seconds
         )
@@ -123,7 +122,7 @@ class TaskPool(BasePool):  # type: ignore[misc]  # Celery ships no types
             raise
 
     def register_with_event_loop(self, hub: Any) -> None:  # noqa: ANN401 - kombu's Hub
-        """Keep the hub. Called again at each reconnect, when the hub's pending callbacks may be lost."""
+        """Keep the hub. A reconnect calls it again and may lose pending callbacks."""
         self._hub, self._wakes_hub = hub, True
         hub.call_soon(self._drain)
 
@@ -149,16 +148,16 @@ class TaskPool(BasePool):  # type: ignore[misc]  # Celery ships no types
         return running
 
     def terminate_job(self, pid: int, signal: object = None) -> None:  # noqa: ARG002 - there is no process to signal
-        """Cancel one message, for revoke and cold shutdown; does nothing when it has ended."""
+        """Cancel one message, if it still runs."""
         running = self._running.get(pid)
         if running is not None:
             running.terminated = True
             self._loop_thread.loop.call_soon_threadsafe(self._cancel, running)
 
     def on_stop(self) -> None:
-        """Let messages in flight end within the grace, then cancel them. A second signal ends the grace.
+        """Let messages end within the grace, then cancel them.
 
-        A second signal from before this call counts too: Celery keeps a warm shutdown warm, so only this cuts it short.
+        A second signal ends the grace, even one before this call.
         """
         self._end(self.app.drain_grace_seconds)
 
@@ -255,11 +254,11 @@ class TaskPool(BasePool):  # type: ignore[misc]  # Celery ships no types
             log.exception("pool_callback_failed", pid=running.pid)
 
     def grow(self, n: int = 1) -> None:
-        """Raise the number of messages that run at once."""
+        """Raise the number of concurrent messages."""
         self.limit += n
 
     def shrink(self, n: int = 1) -> None:
-        """Lower the number of messages that run at once, to 1 at least; running ones go on."""
+        """Lower the number of concurrent messages, to 1 at least; running ones continue."""
         self.limit = max(1, self.limit - n)
 
     def _get_info(self) -> dict[str, Any]:

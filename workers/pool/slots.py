@@ -1,9 +1,8 @@
-"""Limits how many jobs of one worker process run at once, and reserves some slots for critical jobs.
+"""Limits the concurrent jobs of one worker process.
 
     in use <= total        in use by other lanes <= total - reserved        waiting only while no slot is free for it
 
-Only the loop thread takes and frees slots. The consumer thread passes messages over and asks which lanes have room.
-Each counter has one writing thread, and a message between the threads counts as a full slice.
+Each counter has one writing thread. A message between the threads counts as a full slice.
 """
 
 import asyncio
@@ -15,15 +14,14 @@ from itertools import count
 from schemas.lanes import Lane
 
 SLICED = frozenset({Lane.NORMAL, Lane.LOW})
-"""Lanes whose messages carry up to a full slice; the others carry one job."""
+"""Lanes whose messages carry a slice; the others carry one job."""
 
 
-def _wake_nobody() -> None:
-    """Placeholder for `wake` until the consumer is connected."""
+def _wake_nobody() -> None: ...
 
 
 class Slots:
-    """The slots. Calls `wake`, from the loop thread, when a lane that was left out has room again."""
+    """The slots. Calls `wake` from the loop thread when an omitted lane has room."""
 
     def __init__(self, total: int, reserved: int, slice_size: int) -> None:
         self._total, self._reserved, self._slice_size = total, reserved, slice_size
@@ -36,12 +34,12 @@ class Slots:
 
     @property
     def in_use(self) -> int:
-        """Jobs that hold a slot now."""
+        """Jobs that hold a slot."""
         return self._critical + self._others
 
     @property
     def others_in_use(self) -> int:
-        """Jobs of other lanes than critical that hold a slot now."""
+        """Jobs of other lanes than critical that hold a slot."""
         return self._others
 
     @property
@@ -56,7 +54,7 @@ class Slots:
 
     @asynccontextmanager
     async def held(self, lane: Lane) -> AsyncIterator[None]:
-        """Hold one slot for the block; waits for one, the most urgent lane first. Loop thread only."""
+        """Hold one slot; the most urgent lane goes first. Loop thread only."""
         await self._take(lane)
         try:
             yield
@@ -64,16 +62,16 @@ class Slots:
             self._give_back(lane)
 
     def hand_over(self) -> None:
-        """Count a message that the consumer thread passes to the loop."""
+        """Count a message on its way to the loop."""
         self._handed_over += 1
 
     def begin(self) -> None:
-        """Count a message whose jobs hold slots, or wait for them, from now on. Loop thread only."""
+        """Count a message whose jobs now hold or await slots. Loop thread only."""
         self._begun += 1
-        self._tell()
+        self._wake_if_room()
 
     def open_lanes(self, lanes: Sequence[Lane]) -> list[Lane]:
-        """Return the lanes that have room, in the given order; `wake` is called when one left out has room."""
+        """Return the lanes with room, in the same order."""
         self._left_out = tuple(lane for lane in lanes if not self.has_room(lane))
         return [lane for lane in lanes if self.has_room(lane)]  # checked again: a slot freed meanwhile wakes no one
 
@@ -81,8 +79,8 @@ class Slots:
         """Whether the slots for a message of this lane are free."""
         if lane is Lane.CRITICAL:
             return self._free(lane) > self.arriving
-        wanted = self._slice_size if lane in SLICED else 1
-        return self._free(lane) - len(self._waiting) - self.arriving * self._slice_size >= wanted
+        slots = self._slice_size if lane in SLICED else 1
+        return self._free(lane) - len(self._waiting) - self.arriving * self._slice_size >= slots
 
     def _free(self, lane: Lane) -> int:
         free = self._total - self._critical - self._others
@@ -111,13 +109,13 @@ class Slots:
             if not granted.done():
                 self._count(next_lane, 1)
                 granted.set_result(None)
-        self._tell()
+        self._wake_if_room()
 
     def _forget(self, entry: tuple[int, int, Lane, asyncio.Future[None]]) -> None:
         if entry in self._waiting:
             self._waiting.remove(entry)
             heapq.heapify(self._waiting)
-            self._tell()
+            self._wake_if_room()
 
     def _count(self, lane: Lane, change: int) -> None:
         if lane is Lane.CRITICAL:
@@ -125,7 +123,7 @@ class Slots:
         else:
             self._others += change
 
-    def _tell(self) -> None:
+    def _wake_if_room(self) -> None:
         if any(self.has_room(lane) for lane in self._left_out):
             self._left_out = ()
             self.wake()

@@ -1,1 +1,1 @@
-"""Runs the periodic duties, and suspect jobs in processes of their own."""
+"""Runs the periodic duties, and suspect jobs in their own processes."""

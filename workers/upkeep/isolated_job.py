@@ -1,6 +1,6 @@
-"""Runs one suspect job in its own process: `python -m workers.upkeep.isolated_job JOB GENERATION`.
+"""Runs one suspect job: `python -m workers.upkeep.isolated_job JOB GENERATION`.
 
-A process that is asked to end hands its job back and exits. Only a process that a signal killed makes its job poison.
+At SIGTERM the process hands its job back. Only a killing signal makes its job poison.
 """
 
 import asyncio
@@ -24,22 +24,19 @@ from tasks.wiring.work import open_worker_services
 log = structlog.get_logger()
 
 HANDED_BACK = os.EX_TEMPFAIL
-"""Exit code of a process that was asked to end before its job did."""
+"""Exit code of a process that handed its job back."""
 
 HAND_BACK_SECONDS = 10.0
-"""How long a process that is asked to end may take; then it is stuck and is killed."""
+"""How long handing back may take before the process is killed."""
 
 
 async def run_alone(settings: Settings, job_id: JobId, generation: int) -> int:
-    """Run the job under one lease; returns the exit code.
-
-    Raises CatalogueError and InvalidSetting before anything is done.
-    """
-    loop, work, asked = asyncio.get_running_loop(), asyncio.current_task(), asyncio.Event()
+    """Run the job and return the exit code. Raises CatalogueError and InvalidSetting."""
+    loop, work, ending = asyncio.get_running_loop(), asyncio.current_task(), asyncio.Event()
 
     def end() -> None:
         assert work is not None  # noqa: S101 - a coroutine runs in a task
-        asked.set()
+        ending.set()
         work.cancel()
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -52,7 +49,7 @@ async def run_alone(settings: Settings, job_id: JobId, generation: int) -> int:
             watchdog.has_started()
             await services.run(Published(job_id=job_id, generation=generation))
     except asyncio.CancelledError:
-        if not asked.is_set():
+        if not ending.is_set():
             raise
         log.info("suspect_handed_back", job_id=job_id)
         return HANDED_BACK
@@ -60,16 +57,16 @@ async def run_alone(settings: Settings, job_id: JobId, generation: int) -> int:
 
 
 async def started(job_id: JobId, generation: int, most_seconds: float, stopping: asyncio.Event) -> int:
-    """Run the job in a child process and return its exit status; a negative one is the signal that killed it.
+    """Run the job in a child and return its exit status; negative for a killing signal.
 
-    A child that exceeds `most_seconds` is killed: a job handed back would take as long again. When `stopping` is set,
-    the child is asked to end first, and HANDED_BACK is returned, so that its end never counts as a death.
+    Beyond `most_seconds` the child is killed, because a job handed back would take as long again. Once `stopping` is
+    set, the result is HANDED_BACK, never a death.
     """
-    words = ("-m", "workers.upkeep.isolated_job", job_id, str(generation))
-    child = await asyncio.create_subprocess_exec(sys.executable, *words, stdin=asyncio.subprocess.DEVNULL)
-    ended, told = asyncio.create_task(child.wait()), asyncio.create_task(stopping.wait())
-    await asyncio.wait((ended, told), timeout=most_seconds, return_when=asyncio.FIRST_COMPLETED)
-    told.cancel()
+    arguments = ("-m", "workers.upkeep.isolated_job", job_id, str(generation))
+    child = await asyncio.create_subprocess_exec(sys.executable, *arguments, stdin=asyncio.subprocess.DEVNULL)
+    ended, stop = asyncio.create_task(child.wait()), asyncio.create_task(stopping.wait())
+    await asyncio.wait((ended, stop), timeout=most_seconds, return_when=asyncio.FIRST_COMPLETED)
+    stop.cancel()
     if ended.done():
         return ended.result()
     if stopping.is_set():
@@ -82,7 +79,7 @@ async def started(job_id: JobId, generation: int, most_seconds: float, stopping:
 
 
 def main() -> int:
-    """Run the job that the command line names; returns the exit code."""
+    """Run the job of the command line and return the exit code."""
     job_id, generation = sys.argv[1:]
     with refusing_settings("alone"):
         settings = load_settings()

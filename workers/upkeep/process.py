@@ -3,15 +3,14 @@
     dispatch     keeps every flow's prefetch window full; woken by intake's NOTIFY
     batches      reads new batch files and writes result files, in turns between tenants
     stop-losses  holds and stops batches by their own terms
-    controls     moves and cancels in rounds, puts paused jobs back, wakes early the jobs that a raised limit lets run
-    letters      moves replays, names causes, retires old dead letters, adds up the bytes that tenants store
+    controls     moves and cancels, restores paused jobs, wakes jobs early when limits rise
+    letters      advances replays, names causes, retires old dead letters, sums stored bytes
     suspects     runs suspect jobs, each in its own process
-    money        budget thresholds and their webhooks, the audit of Redis against Postgres, sealed sums
+    money        budget thresholds and webhooks, the audit of Redis, sealed sums
     look-ups     asks accounts that keep completions about unresolved charges
     core         stage, rescue, expire, republish, the ledger, limits, deliveries, pruning
 
-The groups run concurrently, so that a batch of fifty thousand lines delays no other group. Within a duty, an item that
-fails is isolated (`tasks.maintenance.items`), and long work is done in slices (`tasks.maintenance.slices`).
+The groups run concurrently, so that a large batch delays no other group.
 """
 
 import asyncio
@@ -48,19 +47,18 @@ from workers.upkeep.leader import Leader
 log = structlog.get_logger()
 
 GROUPS = ("dispatch", "batches", "stop-losses", "controls", "letters", "suspects", "money", "look-ups", "core")
-"""Groups of duties; one process leads a whole group."""
 
 ALONE_START_SECONDS = 60.0
-"""How long a suspect's process may take in addition to its longest call."""
+"""A suspect's time beyond its longest call."""
 
 DISPATCH_SWEEP_SECONDS = 0.2
-"""A full worker process uses up a quarter of a flow's prefetch window in this time."""
+"""A full worker process uses a quarter of a flow's prefetch window in this time."""
 
 
 def duties_of(
     services: MaintenanceServices, suspects: Suspects, rescue_guard: RescueGuard
 ) -> dict[str, tuple[Duty, ...]]:
-    """Return the duties by group, in the order in which they run."""
+    """Return the duties by group, in their order."""
     return {
         "dispatch": _dispatch_duties(services),
         "batches": (
@@ -155,7 +153,7 @@ def _core_duties(services: MaintenanceServices, rescue_guard: RescueGuard) -> tu
 
 
 async def keep(settings: Settings) -> None:
-    """Run the duties until SIGTERM or SIGINT. Raises CatalogueError and InvalidSetting before anything is done."""
+    """Run the duties until SIGTERM or SIGINT. Raises CatalogueError and InvalidSetting."""
     stopping = asyncio.Event()
     woken = {name: asyncio.Event() for name in GROUPS}
 
@@ -182,7 +180,7 @@ async def keep(settings: Settings) -> None:
         watchdog.has_started()
         log_descriptors(settings, BESIDE_CALLS)
         log.info("upkeep_started", holder=services.storage.holder)
-        bell = asyncio.create_task(listen(settings.database_url.get_secret_value(), woken["dispatch"].set))
+        listener = asyncio.create_task(listen(settings.database_url.get_secret_value(), woken["dispatch"].set))
         try:
             groups = duties_of(services, suspects, rescue_guard).items()
             await until_one_fails(
@@ -194,14 +192,14 @@ async def keep(settings: Settings) -> None:
             )
         finally:
             await suspects.aclose()
-            bell.cancel()
-            await asyncio.wait([bell])
+            listener.cancel()
+            await asyncio.wait([listener])
 
 
 async def until_one_fails(groups: Iterable[Awaitable[None]], stop: Callable[[], None]) -> None:
-    """Run groups of duties until all end. When one fails, stop the others and raise its error.
+    """Run groups until all end or one fails, and then stop the others.
 
-    Without the stop, a suspect's process would keep this one until its longest call has timed out.
+    Otherwise a suspect's process would delay the end until its longest call has timed out.
     """
     try:
         await asyncio.gather(*groups)
