@@ -7,24 +7,27 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from stack.home import Home
 from stack.servers import EmbeddedServers
 
-TESTS = Path(__file__).resolve().parent
+SHARED = ("tests/acceptance/", "tests/integration/api/")
+"""Folders whose tests share one stack, and so run in one process of the test run."""
 
 
-SHARED = ("acceptance",)
-"""Folders whose tests run in one process of the test run."""
+class FolderScheduling(LoadScopeScheduling):
+    """Gives whole files to the processes of a test run, and the folders of `SHARED` as a whole."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return next((folder for folder in SHARED if file.startswith(folder)), file)
 
 
-@pytest.hookimpl(tryfirst=True)  # before the plugin that reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put each test into the group of its file, or of its folder."""
-    for item in items:
-        folder = item.path.relative_to(TESTS).parts[0]
-        group = folder if folder in SHARED else item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(group))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> FolderScheduling:
+    return FolderScheduling(config, log)
 
 
 @pytest.fixture(scope="session")
