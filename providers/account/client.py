@@ -1,8 +1,7 @@
-"""Makes one call to one account, whole or streamed.
+"""Makes one call to one account, whole or streamed, without retries and redirects.
 
-Failures of the call are returned; bugs and cancellation raise. One call is one request: the SDK does not retry,
-redirects are not followed, and Penstock sets every time-out. The SDK's documented low-level `post` builds no model of
-the reply, which halves the cost of a call.
+Failures are returned; bugs and cancellation raise. The SDK's low-level `post` builds no reply model, which halves the
+cost of a call.
 """
 
 import asyncio
@@ -34,28 +33,28 @@ from schemas.reply import Reply, Trouble
 OnChunk: TypeAlias = Callable[[JsonObject], Awaitable[None]]
 
 PATH = "chat/completions"
-"""Path below the base URL, which ends with a slash in the client."""
+"""Path below the base URL, which ends with a slash."""
 CLIENT_REQUEST_ID = "X-Client-Request-Id"
 DONE = b"[DONE]"
 DRAIN_SECONDS = 0.25
-"""How long the end of a stream is awaited after `[DONE]`, so that its connection can be reused."""
+"""Wait for a stream's end after `[DONE]`, so that its connection can be reused."""
 
 CONNECT_SHARE = 0.5
-"""Largest share of a call's time for connecting. Beyond it, the call ends while it is certain that nothing was sent."""
+"""Largest share of a call's time for connecting; until then it is certain that nothing was sent."""
 
 LARGE_REPLY_BYTES = 256_000
-"""A whole answer beyond this is read and parsed with a permit; text answers are smaller."""
+"""A larger answer needs a permit; text answers are smaller."""
 LARGE_STREAM_BYTES = 2_000_000
-"""A stream of which more than this is kept continues with a permit; the longest text output is smaller."""
+"""A larger stream continues with a permit; text output is smaller."""
 MAX_REPLY_VALUES = 1_000_000
-"""JSON values of one answer. A token with 20 log probabilities has 180 of them, so this is 5,500 tokens."""
+"""JSON values of one answer: 5,500 tokens with 20 log probabilities each."""
 
 _LOST = (APIConnectionError, httpx2.HTTPError, aiohttp.ClientError)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Account:
-    """One provider account: its client, and its key, which is redacted from messages."""
+    """One provider account; its key is redacted from messages."""
 
     name: str
     base_url: str
@@ -74,10 +73,7 @@ async def call(
     deadline_seconds: float,
     on_chunk: OnChunk | None,
 ) -> Reply | Trouble:
-    """Make the call within `deadline_seconds`.
-
-    Only a listener that delays its own cancellation can make it take longer.
-    """
+    """Make the call within `deadline_seconds`, unless a listener delays its own cancellation."""
     total_seconds = min(settings.total_timeout_seconds, deadline_seconds)
     patience = Patience(
         first_byte_seconds=settings.first_byte_timeout_seconds,
@@ -164,7 +160,7 @@ async def _read(exchange: Exchange, response: httpx2.Response, permit: LargeRepl
 
 
 class _Listener:
-    """Passes chunks to the caller, without the usage chunk unless the caller asked for it."""
+    """Passes chunks to the caller, with usage only on request."""
 
     def __init__(self, on_chunk: OnChunk, *, wants_usage: bool) -> None:
         self._on_chunk = on_chunk
@@ -240,12 +236,12 @@ async def _events(
 
 
 async def _parsed_apart(raw: bytes | bytearray) -> Any:  # noqa: ANN401 - unparsed
-    """Parse a value. A thread parses a large one, in steps of at most 40 ms of interpreter time."""
+    """A thread parses large values, in steps of at most 40 ms of interpreter time."""
     return _parsed(raw) if len(raw) <= LARGE_REPLY_BYTES else await asyncio.to_thread(_parsed, raw)
 
 
 def _parsed(raw: bytes | bytearray) -> Any:  # noqa: ANN401 - unparsed
-    """Parse a value; None if it is not JSON. Raises UnreadableReplyError beyond the bounds."""
+    """Returns None if it is not JSON. Raises UnreadableReplyError beyond the bounds."""
     if not fits(bytes(raw), MAX_REPLY_VALUES):
         raise UnreadableReplyError(f"The answer holds more than {MAX_REPLY_VALUES} JSON values.")
     try:
@@ -257,5 +253,5 @@ def _parsed(raw: bytes | bytearray) -> Any:  # noqa: ANN401 - unparsed
 
 
 def _headers(response: httpx2.Response) -> dict[str, str]:
-    """Return all headers by lower-case name; the SDK's mapping walks its list per look-up."""
+    """Lower-case names; the SDK's mapping walks its list per look-up."""
     return {name.lower().decode("latin-1"): value.decode("latin-1") for name, value in response.headers.raw}

@@ -1,8 +1,7 @@
 """Reads limits and waits from a provider's headers. Pure.
 
-The formats were collected from recorded replies. Invariant: missing, negative and unreadable values are unknown, never
-zero, and never cost a reply that was paid for. A reset is the time until the bucket is full; it is never used as the
-time to wait.
+Invariant: missing, negative and unreadable values are unknown, never zero. A reset is the time until full, never a
+wait.
 """
 
 import re
@@ -14,7 +13,7 @@ from schemas.admission import LimitHeaders
 
 MS_BY_UNIT = {"ns": 1e-6, "us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1_000.0, "m": 60_000.0, "h": 3_600_000.0}
 LONGEST_MS = 366 * 86_400_000
-"""A wait beyond a year is nonsense and would overflow where it is stored."""
+"""Longer waits are nonsense and would overflow where stored."""
 
 _PAIR = r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|h|m|s)"
 _PAIRS = re.compile(_PAIR)
@@ -27,7 +26,7 @@ _TRY_AGAIN = re.compile(r"try again in ([0-9.hmsnuµ]+?)\.?(?:\s|$)", re.IGNOREC
 def duration_ms(text: str | None, now: datetime) -> int | None:
     """Read a wait as milliseconds; None is unknown.
 
-    The text is a Go duration (`6m0s`), plain seconds, or an RFC 3339 time relative to `now`.
+    A Go duration (`6m0s`), seconds, or an RFC 3339 time relative to `now`.
     """
     if text is None:
         return None
@@ -43,10 +42,7 @@ def duration_ms(text: str | None, now: datetime) -> int | None:
 
 
 def retry_after_ms(headers: Mapping[str, str], message: str, now: datetime) -> int | None:
-    """Return the least wait, from the first source that has one.
-
-    The sources are `retry-after-ms`, `retry-after` (seconds or a date) and the message.
-    """
+    """Return the wait of `retry-after-ms`, else `retry-after` (seconds or date), else the message."""
     milliseconds = headers.get("retry-after-ms", "").strip()
     if _NUMBER.fullmatch(milliseconds):
         return _sane(float(milliseconds))
@@ -58,16 +54,13 @@ def retry_after_ms(headers: Mapping[str, str], message: str, now: datetime) -> i
 
 
 def wait_in_words_ms(message: str, now: datetime) -> int | None:
-    """Return the wait in a message (`Please try again in 6ms`).
-
-    It is finer than `retry-after`, which is whole seconds.
-    """
+    """Return the wait in a message (`Please try again in 6ms`), which is finer than `retry-after`."""
     said = _TRY_AGAIN.search(message)
     return duration_ms(said[1], now) if said else None
 
 
 def limits_of(headers: Mapping[str, str], now: datetime) -> LimitHeaders:
-    """Read the limits of a reply, the tighter of two token pools. Names are in lower case."""
+    """Read the limits of a reply, the tighter of two token pools. Names are lower case."""
     limit, remaining, reset = _tighter(_pool(headers, "tokens", now), _pool(headers, "project-tokens", now))
     limit_requests, remaining_requests, reset_requests = _pool(headers, "requests", now)
     return LimitHeaders(
@@ -92,7 +85,7 @@ def _pool(headers: Mapping[str, str], name: str, now: datetime) -> _Pool:
 
 
 def _tighter(whole: _Pool, project: _Pool) -> _Pool:
-    """Return the least limit and remainder; the reset only if both are of its pool."""
+    """Returns the reset only if limit and remainder are of its pool."""
     if project[0] is None and project[1] is None:
         return whole
     if whole[0] is None and whole[1] is None:

@@ -1,10 +1,7 @@
-"""Assembles the chunks of a stream into one chat completion. Pure: no socket, no clock.
+"""Assembles the chunks of a stream into one chat completion. Pure.
 
-Invariant: a stream is whole only if every choice has its `finish_reason` and `[DONE]` came; the reader checks the
-latter. Chunks without choices are normal; tool calls are joined by their index.
-
-What is kept of a stream is bounded in bytes of text and in values. Lists grow in place and strings are joined at the
-end, so the time is linear in the number of pieces.
+Invariant: a stream is whole only if every choice has its `finish_reason` and the reader saw `[DONE]`. Kept bytes and
+values are bounded.
 """
 
 from typing import Any
@@ -12,7 +9,7 @@ from typing import Any
 from schemas.jsons import JsonObject
 
 _SET_ONCE = frozenset({"role", "id", "type", "name"})
-"""Strings of a delta that come whole; all others come in pieces."""
+"""Strings of a delta that come whole; others come in pieces."""
 
 
 VALUES_PER_OBJECT = 8
@@ -20,15 +17,15 @@ VALUES_PER_OBJECT = 8
 
 
 class MalformedChunkError(Exception):
-    """The stream carries something that is not a chunk of a chat completion."""
+    """A part of the stream is no chunk of a chat completion."""
 
 
 class StreamTooLargeError(Exception):
-    """The stream exceeds the limits on what is kept of an answer."""
+    """The stream exceeds the limits on what is kept."""
 
 
 def as_chunk(completion: JsonObject) -> JsonObject:
-    """Turn a whole completion into one chunk, for a provider that answers a stream in one piece."""
+    """Turn a whole completion into one chunk, for a provider that does not stream."""
     choices = [
         {
             "index": choice.get("index", position),
@@ -41,7 +38,7 @@ def as_chunk(completion: JsonObject) -> JsonObject:
 
 
 class Accumulator:
-    """Joins chunks in order of arrival, within limits on bytes of text and on values."""
+    """Joins chunks within limits on bytes of text and values."""
 
     def __init__(self, *, most_bytes: int, most_values: int) -> None:
         self.most_bytes = most_bytes
@@ -53,12 +50,12 @@ class Accumulator:
 
     @property
     def finished(self) -> bool:
-        """Whether every choice that began has its `finish_reason`."""
+        """Whether every begun choice has its `finish_reason`."""
         return bool(self._choices) and all(choice.finish_reason for choice in self._choices.values())
 
     @property
     def usage(self) -> Any:  # noqa: ANN401 - unparsed
-        """The usage object as the provider sent it, or None so far."""
+        """The provider's usage object so far."""
         return self._usage
 
     @property
@@ -69,12 +66,12 @@ class Accumulator:
 
     @property
     def produced_bytes(self) -> int:
-        """Bytes of output in all choices: an upper bound of its visible tokens."""
+        """Bytes of output: an upper bound of visible tokens."""
         return sum(choice.produced_bytes for choice in self._choices.values())
 
     @property
     def kept_bytes(self) -> int:
-        """Bytes of text that it holds."""
+        """Bytes of text held."""
         return self._room.kept_bytes
 
     def add(self, chunk: Any) -> None:  # noqa: ANN401 - unparsed
@@ -91,7 +88,7 @@ class Accumulator:
         self.chunks += 1
 
     def completion(self) -> JsonObject:
-        """Return the whole completion, as a call without a stream would have."""
+        """Return the completion as without a stream."""
         choices = [choice.whole(index) for index, choice in sorted(self._choices.items())]
         return {**self._frame, "object": "chat.completion", "choices": choices, "usage": self._usage}
 
@@ -108,8 +105,6 @@ class Accumulator:
 
 
 class _Choice:
-    """One choice of a stream."""
-
     def __init__(self, room: "_Room") -> None:
         room.take(values=VALUES_PER_OBJECT)
         self._room = room
@@ -164,7 +159,7 @@ class _Choice:
 
 
 class _Pieces:
-    """An object whose strings come in pieces, joined once: joining each piece is quadratic."""
+    """Joins the strings once, because joining each piece is quadratic."""
 
     def __init__(self, room: "_Room") -> None:
         room.take(values=VALUES_PER_OBJECT)
@@ -174,7 +169,7 @@ class _Pieces:
         self._others: JsonObject = {}
 
     def add(self, name: str, value: Any) -> int:  # noqa: ANN401 - unparsed
-        """Add a field and return the bytes of text in it."""
+        """Returns the bytes of text added."""
         match value:
             case str() if name in _SET_ONCE:
                 if not self._others.get(name):
@@ -218,8 +213,6 @@ class _Pieces:
 
 
 class _Room:
-    """The remaining limits on what is kept of a stream."""
-
     def __init__(self, text_bytes: int, values: int) -> None:
         self._most_text_bytes = self._text_bytes = text_bytes
         self._values = values
@@ -229,14 +222,12 @@ class _Room:
         return self._most_text_bytes - self._text_bytes
 
     def take(self, *, text_bytes: int = 0, values: int = 0) -> None:
-        """Count this much as kept. Raises StreamTooLargeError."""
         self._text_bytes -= text_bytes
         self._values -= values
         if self._text_bytes < 0 or self._values < 0:
             raise StreamTooLargeError
 
     def take_value(self, value: Any) -> None:  # noqa: ANN401 - unparsed
-        """Count a value with everything in it as kept."""
         text_bytes = values = 0
         inside = [value]
         while inside:
@@ -252,7 +243,7 @@ class _Room:
         self.take(text_bytes=text_bytes, values=values)
 
     def replace(self, kept: JsonObject, name: str, value: Any) -> None:  # noqa: ANN401 - unparsed
-        """Keep a value under this name. A replaced value stays counted; an equal one is free."""
+        """A replaced value stays counted; an equal one is free."""
         if not isinstance(value, list | dict) and name in kept and kept[name] == value:
             return
         self.take_value(value)
