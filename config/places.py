@@ -1,4 +1,4 @@
-"""Finds the line of a key in a TOML file, for error messages. Knows no setting."""
+"""Finds the line of a key in a TOML file, for error messages."""
 
 import re
 import tomllib
@@ -22,7 +22,7 @@ def line_of(text: str, loc: tuple[str | int, ...]) -> int | None:
 
 
 def _sections(text: str) -> list[tuple[int, tuple[str | int, ...]]]:
-    """Return every table's line and path; the lines before all headers are a nameless table."""
+    """Lines before all headers form a nameless table."""
     found: list[tuple[int, tuple[str | int, ...]]] = [(0, ())]
     arrays: Counter[tuple[str, ...]] = Counter()
     for number, line in enumerate(text.splitlines(), 1):
