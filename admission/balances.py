@@ -31,7 +31,7 @@ def retention_seconds(window: str) -> int:
 
 async def read_balances(wire: Wire, keys: Keys, counters: Sequence[BudgetCounter]) -> list[Balance]:
     """Return the balances in this order; an unused counter is all zero."""
-    replies = await gather(*(wire.command("HMGET", keys.counter(each), "l", "s", "r") for each in counters))
+    replies = await gather(*(wire.command("HMGET", keys.counter(counter), "l", "s", "r") for counter in counters))
     return [_balance(counter, reply) for counter, reply in zip(counters, replies, strict=True)]
 
 

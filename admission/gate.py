@@ -8,6 +8,19 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from admission.arguments import (
+    ORIGIN,
+    grant_of,
+    limit_arguments,
+    milliseconds,
+    moment_us,
+    pace_argument,
+    reading_arguments,
+    refusal_of,
+    share_argument,
+    target_name,
+    target_named,
+)
 from admission.balances import HIGHEST_LIMIT_NANO_USD, read_balances, retention_seconds
 from admission.keys import Keys
 from admission.learning import read_penalty, read_requests, read_tokens
@@ -16,19 +29,6 @@ from admission.scripts import ADMIT, CONFIGURE, DOUBT, EXPIRE, PENALIZE, SETTLE
 from admission.snapshots import read_snapshot
 from admission.stamps import bucket_of, read_stamp, stamp_name, tenant_of
 from admission.wire import Wire, Word
-from admission.words import (
-    ORIGIN,
-    grant_of,
-    limit_words,
-    milliseconds,
-    moment_us,
-    pace_word,
-    reading_words,
-    refusal_of,
-    share_word,
-    target_name,
-    target_named,
-)
 from config.amounts import MAX_BUDGETS_OF_A_JOB
 from schemas.admission import (
     Ask,
@@ -73,7 +73,7 @@ class Gate:
     async def admit(self, ask: Ask) -> Grant | Wait | Refusal:
         """Decide now. Raises RedisUnavailable (then nothing may be sent) and InvalidRequest (too many budgets)."""
         ask = _counted_once(ask)
-        keys, args = self._asked(ask)
+        keys, args = self._admit_arguments(ask)
         verdict, second, third = await self._wire.run(ADMIT, keys, args)
         if verdict == 1:
             return grant_of(ask, wait_us=second, stamp=third.decode())
@@ -92,7 +92,7 @@ class Gate:
             *map(self._keys.counter, grant.counters),
             *self._share_keys(tenant_of(grant)),
         ]
-        return bool(await self._wire.run(SETTLE, keys, self._settled(settlement)))
+        return bool(await self._wire.run(SETTLE, keys, self._settle_arguments(settlement)))
 
     async def penalize(self, target: Target, penalty: Penalty) -> None:
         """Freeze the target for all workers after a 429; its figures teach the rate, a ramp halves it."""
@@ -105,7 +105,7 @@ class Gate:
             lesson.dimension,
             interval,
             ramp,
-            self.clock_word(),
+            self.clock_argument(),
         ]
         keys = [self._keys.bucket(target), self._keys.targets, self._keys.frozen_by(target)]
         await self._wire.run(PENALIZE, keys, args)
@@ -130,7 +130,7 @@ class Gate:
         keys = [self._keys.bucket(limits.target), self._keys.targets]
         return bool(
             await self._wire.run(
-                CONFIGURE, keys, [*limit_words(limits, version), *self._day_ends(limits), self.clock_word()]
+                CONFIGURE, keys, [*limit_arguments(limits, version), *self._day_ends(limits), self.clock_argument()]
             )
         )
 
@@ -139,7 +139,7 @@ class Gate:
         moved: list[str] = []
         for target in await self.targets():
             keys = [self._keys.in_flight(target), self._keys.suspense]
-            stamps = await self._wire.run(EXPIRE, keys, [limit - len(moved), self.clock_word()])
+            stamps = await self._wire.run(EXPIRE, keys, [limit - len(moved), self.clock_argument()])
             moved += [stamp.decode() for stamp in stamps]
             if len(moved) >= limit:
                 break
@@ -152,8 +152,8 @@ class Gate:
     async def stamps_of(self, bucket: Target, attempts: Collection[AttemptId]) -> list[tuple[AttemptId, str]]:
         """Return live stamps of these attempts. Reads all stamps; only a rare lost reply needs it."""
         live = await self._wire.command("ZRANGE", self._keys.in_flight(bucket), 0, -1)
-        named = ((read_stamp(stamp.decode()).attempt_id, stamp.decode()) for stamp in live)
-        return [(attempt_id, stamp) for attempt_id, stamp in named if attempt_id in attempts]
+        stamps = ((read_stamp(stamp.decode()).attempt_id, stamp.decode()) for stamp in live)
+        return [(attempt_id, stamp) for attempt_id, stamp in stamps if attempt_id in attempts]
 
     async def targets(self) -> list[Target]:
         """Return every target that was configured or asked for."""
@@ -178,7 +178,7 @@ class Gate:
         epoch = await self._wire.command("GET", self._keys.epoch)
         return int(epoch) if epoch is not None else None
 
-    def _asked(self, ask: Ask) -> tuple[list[str], list[Word]]:
+    def _admit_arguments(self, ask: Ask) -> tuple[list[str], list[Word]]:
         keys = [
             self._keys.epoch,
             self._keys.account(ask.target.account),
@@ -200,12 +200,12 @@ class Gate:
             int(ask.has_ticket),
             ask.horizon_ms * 1_000,
             target_name(ask.bucket),
-            self.clock_word(),
-            share_word(ask),
+            self.clock_argument(),
+            share_argument(ask),
         ]
         for counter in ask.counters:
             limit = min(counter.limit_nano_usd, HIGHEST_LIMIT_NANO_USD)
-            args += [limit, retention_seconds(counter.window), pace_word(counter.pace)]
+            args += [limit, retention_seconds(counter.window), pace_argument(counter.pace)]
         return keys, args
 
     def _share_keys(self, tenant_id: TenantId | None) -> list[str]:
@@ -213,7 +213,7 @@ class Gate:
             return []
         return [self._keys.tenant_rates(tenant_id), self._keys.tenant_in_flight(tenant_id)]
 
-    def _settled(self, settlement: Settlement) -> list[Word]:
+    def _settle_arguments(self, settlement: Settlement) -> list[Word]:
         released = settlement.kind is SettleKind.RELEASE
         args: list[Word] = [
             settlement.grant.stamp,
@@ -221,9 +221,9 @@ class Gate:
             0 if released else settlement.actual_tokens,
             0 if released else settlement.actual_nano_usd,
             int(settlement.refund_permits),
-            *reading_words(read_requests(settlement.headers)),
-            *reading_words(read_tokens(settlement.headers)),
-            self.clock_word(),
+            *reading_arguments(read_requests(settlement.headers)),
+            *reading_arguments(read_tokens(settlement.headers)),
+            self.clock_argument(),
             int(tenant_of(settlement.grant) is not None),
         ]
         for counter in settlement.grant.counters:
@@ -238,7 +238,7 @@ class Gate:
         first, second = map(moment_us, limits.day_resets.ends_after(now))
         return first, second
 
-    def clock_word(self) -> Word:
+    def clock_argument(self) -> Word:
         """The clock argument of scripts; empty means the server's clock."""
         return self._clock_us() if self._clock_us else ""
 

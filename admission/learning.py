@@ -54,26 +54,26 @@ def read_tokens(headers: LimitHeaders) -> Reading:
 
 def read_penalty(penalty: Penalty) -> Lesson:
     """Return the rate behind a refusal: wait / (used + requested - limit), or a matching known period."""
-    named = 0 if penalty.limit is None else DIMENSIONS.get(penalty.limit, 0)
+    dimension = 0 if penalty.limit is None else DIMENSIONS.get(penalty.limit, 0)
     figures = penalty.figures
-    if named == 0 or figures is None or figures.limit <= 0:
-        return Lesson(named)
-    beyond = figures.used + figures.requested - figures.limit
-    if beyond <= 0 or figures.requested > figures.limit:
-        return Lesson(named)
-    minute = 2 - named % 2
-    fitting = [period for period in (MINUTE_MS, DAY_MS) if _explains(period, figures, beyond)]
-    if fitting:
-        period = (MINUTE_MS if named <= 2 else DAY_MS) if len(fitting) > 1 else fitting[0]  # noqa: PLR2004 - dimensions
+    if dimension == 0 or figures is None or figures.limit <= 0:
+        return Lesson(dimension)
+    excess = figures.used + figures.requested - figures.limit
+    if excess <= 0 or figures.requested > figures.limit:
+        return Lesson(dimension)
+    minute = 2 - dimension % 2
+    periods = [period for period in (MINUTE_MS, DAY_MS) if _explains(period, figures, excess)]
+    if periods:
+        period = (MINUTE_MS if dimension <= 2 else DAY_MS) if len(periods) > 1 else periods[0]  # noqa: PLR2004 - dimensions
         return Lesson(minute if period == MINUTE_MS else minute + 2, period * 1_000 / figures.limit)
     if figures.wait_ms >= PRECISE_ENOUGH_MS:
-        return Lesson(minute + 2, figures.wait_ms * 1_000 / beyond)
-    return Lesson(named)
+        return Lesson(minute + 2, figures.wait_ms * 1_000 / excess)
+    return Lesson(dimension)
 
 
-def _explains(period_ms: float, figures: LimitFigures, beyond: int) -> bool:
-    shortest = max(figures.wait_ms - 1, 0) / (beyond + 1) * figures.limit
-    longest = (figures.wait_ms + 1) / max(beyond - 1, 0.5) * figures.limit
+def _explains(period_ms: float, figures: LimitFigures, excess: int) -> bool:
+    shortest = max(figures.wait_ms - 1, 0) / (excess + 1) * figures.limit
+    longest = (figures.wait_ms + 1) / max(excess - 1, 0.5) * figures.limit
     return shortest < period_ms * 1.05 and period_ms < longest * 1.05
 
 

@@ -71,7 +71,7 @@ class Ledger:
         for target_limits, version in limits:
             await self._gate.configure(target_limits, version)
         open_reservations = list(open_reservations)
-        for target in {bucket_of(each.grant) for each in open_reservations if not each.suspended}:
+        for target in {bucket_of(reservation.grant) for reservation in open_reservations if not reservation.suspended}:
             await self._gate.know(target)
         steps = [await self._wiped(epoch)]
         steps += [await self._count(epoch, balance) for balance in balances]
@@ -87,8 +87,8 @@ class Ledger:
 
         A stamp present during the whole turn is returned at least once.
         """
-        following, found = await self._wire.command("ZSCAN", self._keys.suspense, cursor, "COUNT", about)
-        return [stamp.decode() for stamp, _ in found], following
+        next_cursor, members = await self._wire.command("ZSCAN", self._keys.suspense, cursor, "COUNT", about)
+        return [stamp.decode() for stamp, _ in members], next_cursor
 
     async def balances(self, counters: Sequence[BudgetCounter]) -> list[Balance]:
         """Return the balances in this order."""
@@ -97,10 +97,10 @@ class Ledger:
     async def counters(self, windows: Collection[str]) -> list[BudgetCounter]:
         """Return every counter of these windows, with a limit of 0 because limits are not read."""
         names = [name.decode() for name in await self._wire.command("ZRANGE", self._keys.counters, 0, -1)]
-        named = map(self._keys.counter_named, names)
+        scopes = map(self._keys.counter_named, names)
         return [
             BudgetCounter(scope=scope, window=window, limit_nano_usd=NanoUsd(0))
-            for scope, window in named
+            for scope, window in scopes
             if window in windows
         ]
 
@@ -112,7 +112,9 @@ class Ledger:
         return Holdings(
             epoch=int(epoch) if epoch else None,
             stamps=tuple(read_stamp(stamp.decode()) for stamp in stamps),
-            balances=tuple(_held(*each) for each in zip(counters, money, strict=True) if each[1]),
+            balances=tuple(
+                _held(counter, amounts) for counter, amounts in zip(counters, money, strict=True) if amounts
+            ),
         )
 
     async def repair(self, epoch: int, counter: BudgetCounter, *, settled: int, reserved: int) -> bool:
@@ -124,7 +126,7 @@ class Ledger:
         """Put these limits in force over those of asks, because workers may ask with outdated ones."""
         for counter in counters:
             limit = _checked(counter.limit_nano_usd)
-            args: list[Word] = [limit, retention_seconds(counter.window), self._gate.clock_word()]
+            args: list[Word] = [limit, retention_seconds(counter.window), self._gate.clock_argument()]
             await self._wire.run(LIMIT, [self._keys.counter(counter), self._keys.counters], args)
 
     async def events(self, limit: int = 100) -> list[BudgetEvent]:
@@ -160,11 +162,11 @@ class Ledger:
 
     def _carried(self, reservations: Iterable[OpenReservation]) -> list[tuple[str, list[str]]]:
         by_key: dict[str, list[str]] = {}
-        for each in reservations:
-            key = self._keys.suspense if each.suspended else self._keys.in_flight(bucket_of(each.grant))
-            by_key.setdefault(key, []).append(each.grant.stamp)
-            if (tenant_id := tenant_of(each.grant)) is not None and not each.suspended:
-                by_key.setdefault(self._keys.tenant_in_flight(tenant_id), []).append(each.grant.stamp)
+        for reservation in reservations:
+            key = self._keys.suspense if reservation.suspended else self._keys.in_flight(bucket_of(reservation.grant))
+            by_key.setdefault(key, []).append(reservation.grant.stamp)
+            if (tenant_id := tenant_of(reservation.grant)) is not None and not reservation.suspended:
+                by_key.setdefault(self._keys.tenant_in_flight(tenant_id), []).append(reservation.grant.stamp)
         return list(by_key.items())
 
     async def _carry(self, epoch: int, key: str, stamps: list[str]) -> bool:
@@ -177,7 +179,7 @@ class Ledger:
 
     async def _step(self, epoch: int, step: str, keys: list[str], args: Sequence[Word] = ()) -> bool:
         every_key = [self._keys.epoch, self._keys.building, *keys]
-        return bool(await self._wire.run(REBUILD, every_key, [epoch, step, self._gate.clock_word(), *args]))
+        return bool(await self._wire.run(REBUILD, every_key, [epoch, step, self._gate.clock_argument(), *args]))
 
 
 def _checked(limit: NanoUsd) -> NanoUsd:
@@ -201,11 +203,11 @@ def _held(counter: BudgetCounter, money: Sequence[bytes]) -> Balance:
     )
 
 
-def _event(entry_id: str, named: dict[bytes, bytes]) -> BudgetEvent:
+def _event(entry_id: str, fields: dict[bytes, bytes]) -> BudgetEvent:
     return BudgetEvent(
         id=entry_id,
-        scope=named[b"scope"].decode(),
-        window=named[b"window"].decode(),
-        percent=int(named[b"percent"]),
-        limit_nano_usd=NanoUsd(int(named[b"limit"])),
+        scope=fields[b"scope"].decode(),
+        window=fields[b"window"].decode(),
+        percent=int(fields[b"percent"]),
+        limit_nano_usd=NanoUsd(int(fields[b"limit"])),
     )

@@ -17,9 +17,9 @@ HIGHEST_SUM_OF_SHARES = 0.9
 
 def fitting_shares(shares: dict[Lane, float]) -> tuple[float, float, float, float]:
     """Scale shares to a sum of at most 0.9, by lane. Critical needs no share and gets 0."""
-    wanted = [0.0 if lane is Lane.CRITICAL else max(0.0, shares.get(lane, 0.0)) for lane in Lane]
-    scale = min(1.0, HIGHEST_SUM_OF_SHARES / max(sum(wanted), HIGHEST_SUM_OF_SHARES))
-    critical, high, normal, low = (share * scale for share in wanted)
+    requested = [0.0 if lane is Lane.CRITICAL else max(0.0, shares.get(lane, 0.0)) for lane in Lane]
+    scale = min(1.0, HIGHEST_SUM_OF_SHARES / max(sum(requested), HIGHEST_SUM_OF_SHARES))
+    critical, high, normal, low = (share * scale for share in requested)
     return critical, high, normal, low
 
 
@@ -99,8 +99,8 @@ class LimitsSnapshot:
         """Return how many calls of this lane may start now; None is unlimited."""
         if self.max_in_flight is None:
             return None
-        kept = 0 if lane is Lane.CRITICAL else floor(self.max_in_flight * CRITICAL_SLOTS)
-        return max(0, self.max_in_flight - kept - self.in_flight)
+        reserved = 0 if lane is Lane.CRITICAL else floor(self.max_in_flight * CRITICAL_SLOTS)
+        return max(0, self.max_in_flight - reserved - self.in_flight)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -105,7 +105,7 @@ class LocalGate:
         if remembered is not None:
             return remembered
         started = _now()
-        answer = await self._asked(ask, started)
+        answer = await self._ask_gate(ask, started)
         waited_for: WaitReason | None = None
         while isinstance(answer, Wait):
             wait_seconds = (answer.retry_after_ms + self._jitter() * LONGEST_JITTER_MS) / 1_000
@@ -115,9 +115,9 @@ class LocalGate:
             if not await self._waited_in_place(wait_seconds, answer.reason):
                 return replace(answer, retry_after_ms=max(answer.retry_after_ms, round(hold_seconds * 1_000)))
             ask, waited_for = _with_ticket(ask, answer), answer.reason
-            answer = await self._asked(ask, started)
+            answer = await self._ask_gate(ask, started)
         if isinstance(answer, Grant):
-            return await self._slept(answer)
+            return await self._wait_for_start(answer)
         return replace(answer, waited_for=waited_for)
 
     async def settle(self, settlement: Settlement) -> bool:
@@ -174,42 +174,42 @@ class LocalGate:
             self._waiting_for_shares -= 1
         return True
 
-    async def _asked(self, ask: Ask, started: float) -> Grant | Wait | Refusal:
+    async def _ask_gate(self, ask: Ask, started: float) -> Grant | Wait | Refusal:
         waited_ms = ask.waited_ms + int((_now() - started) * 1_000)
         epoch = max(ask.epoch, self._epoch)
         if any(counter.ends_at is not None and counter.ends_at <= self._wall() for counter in ask.counters):
             return Refusal(reason=RefusalReason.STALE_WINDOW)
-        now_asked = replace(
+        current = replace(
             ask,
             waited_ms=waited_ms,
             epoch=epoch,
             horizon_ms=ask.horizon_ms or (TICKET_HORIZON_MS if ask.has_ticket else HORIZON_MS),
         )
-        answer = await self._heard(now_asked)
+        answer = await self._admit(current)
         if isinstance(answer, Refusal) and answer.reason is RefusalReason.STALE_EPOCH and self._adopt(answer, epoch):
-            return await self._heard(replace(now_asked, epoch=self._epoch))
+            return await self._admit(replace(current, epoch=self._epoch))
         return answer
 
-    async def _heard(self, ask: Ask) -> Grant | Wait | Refusal:
+    async def _admit(self, ask: Ask) -> Grant | Wait | Refusal:
         """Await the answer even if cancelled, and release a grant that came too late."""
-        asking = asyncio.create_task(self._gate.admit(ask))
+        admission = asyncio.create_task(self._gate.admit(ask))
         try:
-            return await asyncio.shield(asking)
+            return await asyncio.shield(admission)
         except RedisUnavailable:
             self._recall.lost(ask)
             raise
         except asyncio.CancelledError:
-            self._in_background(self._give_back_if_granted(asking))
+            self._in_background(self._give_back_if_granted(admission))
             raise
 
-    def _adopt(self, refusal: Refusal, asked_under: int) -> bool:
+    def _adopt(self, refusal: Refusal, epoch: int) -> bool:
         """Ignores an older epoch, which comes from a Redis that lost its memory."""
-        if refusal.scope is None or int(refusal.scope) <= asked_under:
+        if refusal.scope is None or int(refusal.scope) <= epoch:
             return False
         self._epoch = int(refusal.scope)
         return True
 
-    async def _slept(self, grant: Grant) -> Grant:
+    async def _wait_for_start(self, grant: Grant) -> Grant:
         try:
             await asyncio.sleep(grant.wait_ms / 1_000)
         except asyncio.CancelledError:
@@ -217,15 +217,15 @@ class LocalGate:
             raise
         return grant
 
-    async def _give_back_if_granted(self, asking: "asyncio.Task[Grant | Wait | Refusal]") -> bool:
-        answer = await asking
+    async def _give_back_if_granted(self, admission: "asyncio.Task[Grant | Wait | Refusal]") -> bool:
+        answer = await admission
         return isinstance(answer, Grant) and await self._give_back(answer)
 
     async def _give_back(self, grant: Grant) -> bool:
         return await self._gate.settle(Settlement(grant=grant, kind=SettleKind.RELEASE))
 
-    def _in_background(self, releasing: Coroutine[None, None, bool]) -> None:
-        release = asyncio.create_task(releasing)
+    def _in_background(self, release_call: Coroutine[None, None, bool]) -> None:
+        release = asyncio.create_task(release_call)
         self._releases.add(release)
         release.add_done_callback(self._released)
 

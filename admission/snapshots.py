@@ -100,11 +100,11 @@ def _factor(state: Fields, index: int, now: float) -> float:
     return cut * _ramp_factor(state, now)
 
 
-def _frozen_by(state: Fields, named: bytes | None, now: float) -> ShutBy | None:
+def _frozen_by(state: Fields, reason: bytes | None, now: float) -> ShutBy | None:
     """Unknown names count as a 429, because another version may run."""
     if state["frozen_until"][0] <= now:
         return None
-    return ShutBy.SLOW_DOWN if named == b"slow_down" else ShutBy.RETRY_AFTER
+    return ShutBy.SLOW_DOWN if reason == b"slow_down" else ShutBy.RETRY_AFTER
 
 
 def _rate_factor(state: Fields, now: float) -> float:

@@ -31,17 +31,17 @@ def stamp_name(ask: Ask) -> str:
 
     It resembles no id and no key.
     """
-    whose = ask.attempt_id if ask.family is None else f"{ask.attempt_id}@{ask.family}"
-    counters = [f"{_safe(each.scope)}/{_safe(each.window)}" for each in ask.counters]
-    return " ".join([whose, *counters, *([] if ask.share is None else [f"{SHARED_BY}/{_safe(ask.share.tenant_id)}"])])
+    owner = ask.attempt_id if ask.family is None else f"{ask.attempt_id}@{ask.family}"
+    counters = [f"{_safe(counter.scope)}/{_safe(counter.window)}" for counter in ask.counters]
+    return " ".join([owner, *counters, *([] if ask.share is None else [f"{SHARED_BY}/{_safe(ask.share.tenant_id)}"])])
 
 
 def read_stamp(stamp: str) -> Stamp:
     """Parse a stamp. Raises ValueError."""
     name, tokens, cost, _moment, _requests, _tokens, _refunded = stamp.rsplit("|", 6)
-    whose, *counters = name.split(" ")
-    named = tuple(_counter(counter) for counter in counters if not counter.startswith(f"{SHARED_BY}/"))
-    return Stamp(AttemptId(whose.partition("@")[0]), int(tokens), NanoUsd(int(cost)), named)
+    owner, *counters = name.split(" ")
+    pairs = tuple(_counter(counter) for counter in counters if not counter.startswith(f"{SHARED_BY}/"))
+    return Stamp(AttemptId(owner.partition("@")[0]), int(tokens), NanoUsd(int(cost)), pairs)
 
 
 def tenant_of(grant: Grant) -> TenantId | None:

@@ -88,8 +88,8 @@ _STARTS = dict(zip(FIELDS, accumulate((0, *FIELDS.values())), strict=False))
 def pack(values: Mapping[str, tuple[float, ...]]) -> bytes:
     """Pack fields into the string that Lua reads; missing fields are zero."""
     doubles = [0.0] * SIZE
-    for name, given in values.items():
-        doubles[_STARTS[name] : _STARTS[name] + FIELDS[name]] = given
+    for name, numbers in values.items():
+        doubles[_STARTS[name] : _STARTS[name] + FIELDS[name]] = numbers
     return struct.pack(FORMAT, *doubles)
 
 

@@ -54,7 +54,7 @@ class ScriptFailed(PenstockError):  # noqa: N818 - reads as what happened
 
 @dataclass(eq=False, slots=True)
 class _Call:
-    words: tuple[Word, ...]
+    arguments: tuple[Word, ...]
     answer: "asyncio.Future[Any]"
     script: Script | None = None
     reloaded: bool = field(default=False)
@@ -102,12 +102,12 @@ class Wire:
         """Run a script. Raises RedisUnavailable, and ScriptFailed for a bug."""
         return await self._ask(("EVALSHA", script.sha, len(keys), *keys, *args), script)
 
-    async def command(self, *words: Word) -> Any:  # noqa: ANN401 - the reply's type depends on the command
+    async def command(self, *arguments: Word) -> Any:  # noqa: ANN401 - the reply's type depends on the command
         """Run a command. Raises RedisUnavailable, and ScriptFailed for a bug."""
-        return await self._ask(words, None)
+        return await self._ask(arguments, None)
 
-    async def _ask(self, words: tuple[Word, ...], script: Script | None) -> Any:  # noqa: ANN401 - Redis types
-        call = _Call(words, asyncio.get_running_loop().create_future(), script)
+    async def _ask(self, arguments: tuple[Word, ...], script: Script | None) -> Any:  # noqa: ANN401 - Redis types
+        call = _Call(arguments, asyncio.get_running_loop().create_future(), script)
         self._waiting.append(call)
         self._wake()
         return await call.answer
@@ -147,7 +147,7 @@ class Wire:
             for script in lacking.values():
                 pipe.execute_command("SCRIPT LOAD", script.source)
             for call in batch:
-                pipe.execute_command(*call.words)
+                pipe.execute_command(*call.arguments)
             replies = await pipe.execute(raise_on_error=False)
         return list(replies[len(lacking) :])
 

@@ -20,7 +20,7 @@ def moment_us(moment: datetime) -> int:
     return round((moment - ORIGIN) / timedelta(microseconds=1))
 
 
-def share_word(ask: Ask) -> str:
+def share_argument(ask: Ask) -> str:
     """Encode the limits of a tenant's share; empty without one."""
     if ask.share is None:
         return ""
@@ -28,18 +28,18 @@ def share_word(ask: Ask) -> str:
     return f"{' '.join(str(limit or 0) for limit in limits)} {int(ask.has_share_ticket)}"
 
 
-def pace_word(pace: Pace | None) -> str:
+def pace_argument(pace: Pace | None) -> str:
     """Encode a budget's window and pace; empty without pacing."""
     return "" if pace is None else f"{moment_us(pace.starts_at)} {moment_us(pace.ends_at)} {pace.ahead!r}"
 
 
-def reading_words(reading: Reading) -> tuple[Word, Word, Word]:
+def reading_arguments(reading: Reading) -> tuple[Word, Word, Word]:
     """Encode a reading of headers."""
     remaining = "" if reading.remaining is None else reading.remaining
     return reading.dimension, remaining, "" if reading.limit is None else reading.limit
 
 
-def limit_words(limits: TargetLimits, version: int) -> list[Word]:
+def limit_arguments(limits: TargetLimits, version: int) -> list[Word]:
     """Encode a target's limits."""
     return [
         target_name(limits.target),
