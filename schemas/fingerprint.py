@@ -45,13 +45,13 @@ def _declined(message: str) -> str:
 
 
 def _in_words(message: str) -> str:
-    read = " ".join(message[:MAX_READ_CHARACTERS].split())
-    matches = [(found, say) for pattern, say in _RULES if (found := pattern.match(read))]
+    text = " ".join(message[:MAX_READ_CHARACTERS].split())
+    matches = [(match, describe) for pattern, describe in _RULES if (match := pattern.match(text))]
     if not matches:
-        return _plain(read)
-    found, say = min(matches, key=lambda match: match[0].end())
-    place = _place(found["path"])
-    return f"{place}: {say(found)}" if place else say(found)
+        return _with_gaps(text)
+    match, describe = min(matches, key=lambda pair: pair[0].end())
+    place = _place(match["path"])
+    return f"{place}: {describe(match)}" if place else describe(match)
 
 
 def _place(path: str | None) -> str:
@@ -75,27 +75,27 @@ _MARK = "\ue000{}\ue001"
 _MARKED = re.compile("\ue000(.*?)\ue001")
 
 
-def _plain(message: str) -> str:
-    kept = _NAMED.sub(lambda found: found[1] + _MARK.format(_place(found[2])), message)
-    bare = _WITH_DIGITS.sub(GAP, _QUOTED.sub(GAP, kept))
+def _with_gaps(message: str) -> str:
+    marked = _NAMED.sub(lambda match: match[1] + _MARK.format(_place(match[2])), message)
+    bare = _WITH_DIGITS.sub(GAP, _QUOTED.sub(GAP, marked))
     return _GAPS.sub(GAP, _MARKED.sub(r"\1", bare))[:MAX_WORDS_CHARACTERS].strip()
 
 
-Say: TypeAlias = Callable[[re.Match[str]], str]
+Describe: TypeAlias = Callable[[re.Match[str]], str]
 
 _PATH = r"""(?:(?P<path>[^'"{}]{1,300}?): )?"""
 _VALUE = rf"""(?P<value>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|['"].* {GAP} .*?|[\[{{\dTFN-].*?)"""
 """A value as Python writes it, possibly shortened in the middle."""
 
 
-def _rule(tail: str, say: Say | str, value: str = _VALUE) -> tuple[re.Pattern[str], Say]:
-    said: Say = (lambda _: say) if isinstance(say, str) else say
-    return re.compile(f"{_PATH}{value}{tail}"), said
+def _rule(tail: str, sentence: Describe | str, value: str = _VALUE) -> tuple[re.Pattern[str], Describe]:
+    describe: Describe = (lambda _: sentence) if isinstance(sentence, str) else sentence
+    return re.compile(f"{_PATH}{value}{tail}"), describe
 
 
-def _type(found: re.Match[str]) -> str:
-    wanted = " or ".join(_KINDS.get(name, name) for name in re.findall(r"'(\w+)'", found["types"]))
-    return f"{_kind(found['value'])} where {wanted} belongs"
+def _type(match: re.Match[str]) -> str:
+    expected = " or ".join(_KINDS.get(name, name) for name in re.findall(r"'(\w+)'", match["types"]))
+    return f"{_kind(match['value'])} where {expected} belongs"
 
 
 _KINDS = {
@@ -114,7 +114,7 @@ def _kind(value: str) -> str:
     return _KINDS[_FIRST.get(value[0], "number")]
 
 
-_RULES: tuple[tuple[re.Pattern[str], Say], ...] = (
+_RULES: tuple[tuple[re.Pattern[str], Describe], ...] = (
     _rule(r" is not of type (?P<types>'\w+'(?:, '\w+')*)", _type),
     _rule(r"(?P<name>'[^']*') is a required property", lambda found: f"the property {found['name']} is missing", ""),
     _rule(r"Additional properties are not allowed", "properties that the contract does not have", ""),

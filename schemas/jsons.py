@@ -133,8 +133,10 @@ def is_deeper(json_text: bytes | bytearray, most_levels: int) -> bool:
 
 def _brackets(json_text: bytes | bytearray) -> bytes:
     """Return the brackets outside of strings, as one kind."""
-    plain = json_text.replace(b"\\\\", b"").replace(b'\\"', b"") if b"\\" in json_text else json_text
-    marks = plain.translate(_ONE_KIND, _NO_NESTING).replace(b'""', b"")  # a pair of quotes holds nothing that counts
+    unescaped = json_text.replace(b"\\\\", b"").replace(b'\\"', b"") if b"\\" in json_text else json_text
+    marks = unescaped.translate(_ONE_KIND, _NO_NESTING).replace(
+        b'""', b""
+    )  # a pair of quotes holds nothing that counts
     return b"".join(marks.split(b'"')[::2])
 
 

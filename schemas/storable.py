@@ -34,14 +34,14 @@ def storable(value: Any) -> Any:  # noqa: ANN401 - any JSON value
     """
     if not _has_escapes(dumps(value)):
         return value
-    made = _replaced(value)
-    return value if made == value else made
+    replaced = _replaced(value)
+    return value if replaced == value else replaced
 
 
 def storable_text(text: str, most_characters: int | None = None) -> str:
     """Make a text storable, and cut it."""
-    plain = text if text.isascii() and "\0" not in text else _plain(text)
-    return plain[:most_characters]
+    clean = text if text.isascii() and "\0" not in text else _replace_unstorable(text)
+    return clean[:most_characters]
 
 
 def storable_name(text: str | None) -> str | None:
@@ -88,7 +88,7 @@ def _replaced(value: Any) -> Any:  # noqa: ANN401 - any JSON value
             return value
 
 
-def _plain(text: str) -> str:
+def _replace_unstorable(text: str) -> str:
     if not _is_whole(text):
         text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     return text.replace("\0", REPLACEMENT)
