@@ -119,9 +119,9 @@ class Models:
 
     def _tier(self, body: JsonObject, target: Target) -> str:
         """Falls back to the account's default tier."""
-        asked = body.get("service_tier")
-        if isinstance(asked, str) and asked != "auto":
-            return asked
+        requested = body.get("service_tier")
+        if isinstance(requested, str) and requested != "auto":
+            return requested
         return self._catalogue.providers[target.account].service_tier
 
     async def judge(self, reply: Reply, contract: OutputContract | None, tenant_id: TenantId) -> Judged:

@@ -69,7 +69,7 @@ class Exchange:
         if is_completion(body):
             return self._reply(body)  # type: ignore[arg-type]  # is_completion looked
         if isinstance(body, dict) and (error := error_object(body.get("error"))):
-            return self._told(error, kind_of_error(error, None))
+            return self._reported(error, kind_of_error(error, None))
         return self._trouble(TroubleKind.UNKNOWN, NOTHING_IN_IT.format(status=self._status))
 
     def refused(self, error: APIStatusError, headers: Mapping[str, str]) -> Trouble:
@@ -77,7 +77,7 @@ class Exchange:
         self.answered(error.status_code, headers)
         body_error = error_in(error.response.text if error.response.is_stream_consumed else "")
         message, now = str(body_error.get("message", "")), datetime.now(UTC)
-        trouble = self._told(
+        trouble = self._reported(
             body_error, kind_of_error(body_error, error.status_code), retry_after_ms(headers, message, now)
         )
         if trouble.kind is not TroubleKind.THROTTLE:
@@ -97,7 +97,7 @@ class Exchange:
         """
         error = error_object(event)
         kind = kind_of_error(error, None)
-        return self._told(error, TroubleKind.CUT if self._began and kind in _UNDECIDED else kind)
+        return self._reported(error, TroubleKind.CUT if self._began and kind in _UNDECIDED else kind)
 
     def broken(self, message: str) -> Trouble:
         """Return the trouble of an incomplete answer."""
@@ -138,7 +138,7 @@ class Exchange:
             log.warning("reply_characters_replaced", target=str(self.plan.target), request_id=reply.request_id)
         return reply
 
-    def _told(self, error: JsonObject, kind: TroubleKind, wait_ms: int | None = None) -> Trouble:
+    def _reported(self, error: JsonObject, kind: TroubleKind, wait_ms: int | None = None) -> Trouble:
         message = message_of(error, self._status, self._key)
         return self._trouble(kind, message, code=code_of(error), wait_ms=wait_ms)
 
@@ -161,5 +161,5 @@ class Exchange:
     def _counted(self, stream: Accumulator) -> Usage:
         """Falls back to the quoted prompt and one token per byte of output."""
         quote = self.plan.quote
-        said = min(stream.produced_bytes, quote.output_tokens)
-        return usage_of(stream.usage) or Usage(input_tokens=quote.input_tokens, output_tokens=said)
+        output_tokens = min(stream.produced_bytes, quote.output_tokens)
+        return usage_of(stream.usage) or Usage(input_tokens=quote.input_tokens, output_tokens=output_tokens)

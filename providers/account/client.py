@@ -99,14 +99,14 @@ async def call(
 async def _converse(
     account: Account, exchange: Exchange, attempt_id: AttemptId, settings: Settings, on_chunk: OnChunk | None
 ) -> Reply | Trouble:
-    asked = exchange.plan.body
-    streams = on_chunk is not None or asked.get("stream") is True
-    body = streaming(asked) if streams else asked
+    request = exchange.plan.body
+    streams = on_chunk is not None or request.get("stream") is True
+    body = streaming(request) if streams else request
     connect_seconds = min(settings.connect_timeout_seconds, exchange.patience.total_seconds * CONNECT_SHARE)
     async with _posted(account, encoded(body), attempt_id, connect_seconds) as response:
         exchange.answered(response.status_code, _headers(response))
         exchange.patience.for_next_chunk()
-        listener = None if on_chunk is None else _Listener(on_chunk, wants_usage=asks_for_usage(asked))
+        listener = None if on_chunk is None else _Listener(on_chunk, wants_usage=asks_for_usage(request))
         if streams and is_stream(response):
             stream = Accumulator(most_bytes=settings.max_reply_bytes, most_values=MAX_REPLY_VALUES)
             async with _permit(exchange, account) as permit:
@@ -117,7 +117,7 @@ async def _converse(
             answer = exchange.replied(body)
         if listener is not None and isinstance(answer, Reply):
             exchange.patience.for_listener()
-            await listener.hear(as_chunk(answer.body))
+            await listener.pass_on(as_chunk(answer.body))
         return answer
 
 
@@ -166,7 +166,7 @@ class _Listener:
         self._on_chunk = on_chunk
         self._wants_usage = wants_usage
 
-    async def hear(self, chunk: JsonObject) -> None:
+    async def pass_on(self, chunk: JsonObject) -> None:
         if not self._wants_usage and "usage" in chunk:
             if not chunk.get("choices"):
                 return
@@ -213,7 +213,7 @@ async def _take(exchange: Exchange, stream: Accumulator, event: bytes, listener:
             return exchange.unreadable(str(ReplyTooLargeError()))
     if listener is not None:
         exchange.patience.for_listener()
-        await listener.hear(chunk)
+        await listener.pass_on(chunk)
         exchange.patience.for_next_chunk()
     return None
 

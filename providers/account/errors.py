@@ -103,10 +103,10 @@ _REDACTED = "[redacted]"
 
 def kind_of_error(error: JsonObject, status: int | None) -> TroubleKind:
     """Classify an error object; `status` is None within a stream."""
-    kind = _by_words(_word(error, "code").lower(), _word(error, "type").lower(), status)
-    if kind is TroubleKind.MODEL_FORBIDDEN and _names_the_money(_word(error, "message")):
+    kind = _by_words(_field(error, "code").lower(), _field(error, "type").lower(), status)
+    if kind is TroubleKind.MODEL_FORBIDDEN and _names_the_money(_field(error, "message")):
         return TroubleKind.MONEY
-    if kind in {TroubleKind.THROTTLE, TroubleKind.BAD_REQUEST} and _TOO_LARGE.search(_word(error, "message")):
+    if kind in {TroubleKind.THROTTLE, TroubleKind.BAD_REQUEST} and _TOO_LARGE.search(_field(error, "message")):
         return TroubleKind.TOO_LARGE
     return kind
 
@@ -143,15 +143,15 @@ def error_in(text: str) -> JsonObject:
 
 def message_of(error: JsonObject, status: int | None, key: str) -> str:
     """Return the provider's message, cut and without keys, or one of ours."""
-    said = _word(error, "message")
-    if not said:
+    message = _field(error, "message")
+    if not message:
         return f"The provider answered {status} without saying why." if status else "The provider reported an error."
-    return redacted(said, key)
+    return redacted(message, key)
 
 
 def code_of(error: JsonObject) -> str | None:
     """Return the code, else the type, cut to 100 characters."""
-    return (_word(error, "code") or _word(error, "type"))[:100] or None
+    return (_field(error, "code") or _field(error, "type"))[:100] or None
 
 
 def redacted(text: str, key: str) -> str:
@@ -175,7 +175,7 @@ def _names_the_money(message: str) -> bool:
     return bool(_NO_MONEY.search(message[:NAMED_WITHIN_CHARACTERS])) and not _OF_ONE_MODEL.search(message)
 
 
-def _word(error: JsonObject, name: str) -> str:
+def _field(error: JsonObject, name: str) -> str:
     value = error.get(name)
     return str(value) if isinstance(value, str | int) else ""
 

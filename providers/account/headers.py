@@ -46,17 +46,17 @@ def retry_after_ms(headers: Mapping[str, str], message: str, now: datetime) -> i
     milliseconds = headers.get("retry-after-ms", "").strip()
     if _NUMBER.fullmatch(milliseconds):
         return _sane(float(milliseconds))
-    told = headers.get("retry-after")
-    found = duration_ms(told, now)
-    if found is None and told is not None:
-        found = _http_date_ms(told, now)
-    return wait_in_words_ms(message, now) if found is None else found
+    retry_after = headers.get("retry-after")
+    wait_ms = duration_ms(retry_after, now)
+    if wait_ms is None and retry_after is not None:
+        wait_ms = _http_date_ms(retry_after, now)
+    return wait_in_words_ms(message, now) if wait_ms is None else wait_ms
 
 
 def wait_in_words_ms(message: str, now: datetime) -> int | None:
     """Return the wait in a message (`Please try again in 6ms`), which is finer than `retry-after`."""
-    said = _TRY_AGAIN.search(message)
-    return duration_ms(said[1], now) if said else None
+    match = _TRY_AGAIN.search(message)
+    return duration_ms(match[1], now) if match else None
 
 
 def limits_of(headers: Mapping[str, str], now: datetime) -> LimitHeaders:
@@ -95,9 +95,9 @@ def _tighter(whole: _Pool, project: _Pool) -> _Pool:
     return limit, remaining, reset
 
 
-def _least(one: int | None, other: int | None) -> int | None:
-    known = [value for value in (one, other) if value is not None]
-    return min(known, default=None)
+def _least(first: int | None, second: int | None) -> int | None:
+    limits = [value for value in (first, second) if value is not None]
+    return min(limits, default=None)
 
 
 def _count(text: str | None) -> int | None:

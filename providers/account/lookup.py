@@ -27,10 +27,10 @@ LOOK_UP_SECONDS = 10.0
 def findable(body: JsonObject, attempt_id: AttemptId, most_pairs: int) -> JsonObject:
     """Return the body with the attempt id in its metadata, if a pair is free."""
     metadata = body.get("metadata")
-    given = dict(metadata) if isinstance(metadata, dict) else {}
-    if body.get("store") is not True or len(given) >= most_pairs:
+    pairs = dict(metadata) if isinstance(metadata, dict) else {}
+    if body.get("store") is not True or len(pairs) >= most_pairs:
         return body
-    return {**body, "metadata": {**given, ATTEMPT_METADATA: attempt_id}}
+    return {**body, "metadata": {**pairs, ATTEMPT_METADATA: attempt_id}}
 
 
 async def look_up(account: Account, model: str, attempt_id: AttemptId) -> Reply | None:
@@ -50,10 +50,10 @@ async def look_up(account: Account, model: str, attempt_id: AttemptId) -> Reply 
 
 
 def _reply(page: Any, model: str) -> Reply | None:  # noqa: ANN401 - unparsed
-    kept = page.get("data") if isinstance(page, dict) else None
-    if not isinstance(kept, list) or len(kept) != 1 or not is_completion(kept[0]):
+    completions = page.get("data") if isinstance(page, dict) else None
+    if not isinstance(completions, list) or len(completions) != 1 or not is_completion(completions[0]):
         return None
-    body: JsonObject = kept[0]
+    body: JsonObject = completions[0]
     return reply_of(body, asked_model=model, request_id=None, limits=LimitHeaders(), latency_ms=0, first_byte_ms=None)
 
 

@@ -23,16 +23,16 @@ _BY_NAME = {
 
 def limit_of(message: str, type_: object) -> WaitReason | None:
     """Return the limit by the message, else by the type, which names only the unit."""
-    named = _LIMIT.search(message)
-    if named is not None:
-        return _BY_NAME[named[1].lower(), named[2].lower()]
+    match = _LIMIT.search(message)
+    if match is not None:
+        return _BY_NAME[match[1].lower(), match[2].lower()]
     return _BY_NAME.get((type_, "min")) if isinstance(type_, str) else None
 
 
 def figures_of(message: str, now: datetime) -> LimitFigures | None:
     """Return the figures and the wait; None unless all four are there."""
-    found, wait_ms = _FIGURES.search(message), wait_in_words_ms(message, now)
-    if found is None or wait_ms is None:
+    match, wait_ms = _FIGURES.search(message), wait_in_words_ms(message, now)
+    if match is None or wait_ms is None:
         return None
-    limit, used, requested = (int(number.replace(",", "")) for number in found.groups())
+    limit, used, requested = (int(number.replace(",", "")) for number in match.groups())
     return LimitFigures(limit=limit, used=used, requested=requested, wait_ms=wait_ms)

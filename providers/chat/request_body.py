@@ -25,8 +25,8 @@ def final_body(
     edited = {**body, "model": model}
     if edited.get("max_completion_tokens") is None and edited.get("max_tokens") is None:
         edited["max_completion_tokens"] = default_max_output_tokens
-    if contract is not None and edited.get("response_format") is None and (wanted := response_format(contract)):
-        edited["response_format"] = wanted
+    if contract is not None and edited.get("response_format") is None and (json_format := response_format(contract)):
+        edited["response_format"] = json_format
     if lookup_as is not None:
         return _to_be_found(edited, lookup_as)
     if edited.get("store") is not True:
@@ -42,8 +42,8 @@ def without_streaming(body: JsonObject) -> JsonObject:
 def streaming(body: JsonObject) -> JsonObject:
     """Return the request for a stream that includes its usage."""
     options = body.get("stream_options")
-    given = options if isinstance(options, dict) else {}
-    return {**body, "stream": True, "stream_options": {**given, "include_usage": True}}
+    known = options if isinstance(options, dict) else {}
+    return {**body, "stream": True, "stream_options": {**known, "include_usage": True}}
 
 
 def asks_for_usage(body: JsonObject) -> bool:
@@ -53,8 +53,8 @@ def asks_for_usage(body: JsonObject) -> bool:
 
 
 def _to_be_found(body: JsonObject, job_id: JobId) -> JsonObject:
-    given = body.get("metadata")
-    metadata = dict(given) if isinstance(given, dict) else {}
+    caller_pairs = body.get("metadata")
+    metadata = dict(caller_pairs) if isinstance(caller_pairs, dict) else {}
     if len(metadata) < MAX_METADATA_PAIRS or JOB_METADATA in metadata:
         metadata[JOB_METADATA] = job_id
     return {**body, "store": True, "metadata": metadata}

@@ -42,7 +42,7 @@ class Accumulator:
 
     def __init__(self, *, most_bytes: int, most_values: int) -> None:
         self.most_bytes = most_bytes
-        self._room = _Room(most_bytes, most_values)
+        self._budget = _Budget(most_bytes, most_values)
         self._frame: JsonObject = {}
         self._usage: Any = None
         self._choices: dict[int, _Choice] = {}
@@ -72,7 +72,7 @@ class Accumulator:
     @property
     def kept_bytes(self) -> int:
         """Bytes of text held."""
-        return self._room.kept_bytes
+        return self._budget.kept_bytes
 
     def add(self, chunk: Any) -> None:  # noqa: ANN401 - unparsed
         """Add one chunk. Raises MalformedChunkError and StreamTooLargeError."""
@@ -84,7 +84,7 @@ class Accumulator:
             self._usage = chunk["usage"]  # one value of one event, which is bounded as such
         for name, value in chunk.items():
             if name not in {"choices", "usage", "object", "obfuscation"} and value is not None:
-                self._room.replace(self._frame, name, value)
+                self._budget.replace(self._frame, name, value)
         self.chunks += 1
 
     def completion(self) -> JsonObject:
@@ -98,19 +98,19 @@ class Accumulator:
         index = choice.get("index", position)
         if not isinstance(index, int):
             raise MalformedChunkError
-        known = self._choices.get(index)
-        if known is None:
-            known = self._choices[index] = _Choice(self._room)
-        known.add(choice)
+        assembled = self._choices.get(index)
+        if assembled is None:
+            assembled = self._choices[index] = _Choice(self._budget)
+        assembled.add(choice)
 
 
 class _Choice:
-    def __init__(self, room: "_Room") -> None:
-        room.take(values=VALUES_PER_OBJECT)
-        self._room = room
+    def __init__(self, budget: "_Budget") -> None:
+        budget.take(values=VALUES_PER_OBJECT)
+        self._budget = budget
         self.finish_reason: str | None = None
         self.produced_bytes = 0
-        self._message = _Pieces(room)
+        self._message = _Pieces(budget)
         self._calls: dict[int, _Pieces] = {}
         self._logprobs: JsonObject | None = None
 
@@ -126,7 +126,7 @@ class _Choice:
                 self.produced_bytes += self._message.add(name, value)
         reason = choice.get("finish_reason")
         if reason and reason != self.finish_reason:
-            self._room.take_value(reason)
+            self._budget.take_value(reason)
             self.finish_reason = reason
         self._add_logprobs(choice.get("logprobs"))
 
@@ -143,27 +143,27 @@ class _Choice:
             index = call.get("index", position)
             pieces = self._calls.get(index)
             if pieces is None:
-                pieces = self._calls[index] = _Pieces(self._room)
+                pieces = self._calls[index] = _Pieces(self._budget)
             self.produced_bytes += sum(pieces.add(name, value) for name, value in call.items() if name != "index")
 
     def _add_logprobs(self, logprobs: Any) -> None:  # noqa: ANN401 - unparsed
         if isinstance(logprobs, dict):
             self._logprobs = self._logprobs or {}
             for name, value in logprobs.items():
-                known = self._logprobs.get(name)
-                if isinstance(known, list) and isinstance(value, list):
-                    self._room.take_value(value)
-                    known.extend(value)
+                logged = self._logprobs.get(name)
+                if isinstance(logged, list) and isinstance(value, list):
+                    self._budget.take_value(value)
+                    logged.extend(value)
                 else:
-                    self._room.replace(self._logprobs, name, value)
+                    self._budget.replace(self._logprobs, name, value)
 
 
 class _Pieces:
     """Joins the strings once, because joining each piece is quadratic."""
 
-    def __init__(self, room: "_Room") -> None:
-        room.take(values=VALUES_PER_OBJECT)
-        self._room = room
+    def __init__(self, budget: "_Budget") -> None:
+        budget.take(values=VALUES_PER_OBJECT)
+        self._budget = budget
         self._strings: dict[str, list[str]] = {}
         self._objects: dict[str, _Pieces] = {}
         self._others: JsonObject = {}
@@ -173,46 +173,46 @@ class _Pieces:
         match value:
             case str() if name in _SET_ONCE:
                 if not self._others.get(name):
-                    self._room.replace(self._others, name, value)
+                    self._budget.replace(self._others, name, value)
             case str():
                 return self._add_text(name, value)
             case dict():
                 pieces = self._objects.get(name)
                 if pieces is None:
-                    pieces = self._objects[name] = _Pieces(self._room)
+                    pieces = self._objects[name] = _Pieces(self._budget)
                 return sum(pieces.add(inner, piece) for inner, piece in value.items())
             case list():
                 self._add_list(name, value)
             case None if name in self._others:
                 pass
             case _:
-                self._room.replace(self._others, name, value)
+                self._budget.replace(self._others, name, value)
         return 0
 
     def _add_text(self, name: str, value: str) -> int:
         size = len(value.encode("utf-8", "surrogatepass"))
-        self._room.take(text_bytes=size, values=1)
+        self._budget.take(text_bytes=size, values=1)
         self._strings.setdefault(name, []).append(value)
         return size
 
     def _add_list(self, name: str, value: list[Any]) -> None:
-        known = self._others.get(name)
-        if isinstance(known, list):
-            self._room.take_value(value)
-            known.extend(value)
+        items = self._others.get(name)
+        if isinstance(items, list):
+            self._budget.take_value(value)
+            items.extend(value)
         else:
-            self._room.replace(self._others, name, value)
+            self._budget.replace(self._others, name, value)
 
     def text(self, name: str) -> str | None:
-        found = self._strings.get(name)
-        return None if found is None else "".join(found)
+        pieces = self._strings.get(name)
+        return None if pieces is None else "".join(pieces)
 
     def whole(self) -> JsonObject:
         strings = {name: "".join(pieces) for name, pieces in self._strings.items()}
         return {**self._others, **strings, **{name: pieces.whole() for name, pieces in self._objects.items()}}
 
 
-class _Room:
+class _Budget:
     def __init__(self, text_bytes: int, values: int) -> None:
         self._most_text_bytes = self._text_bytes = text_bytes
         self._values = values
@@ -242,9 +242,9 @@ class _Room:
                 inside.extend(part.values())
         self.take(text_bytes=text_bytes, values=values)
 
-    def replace(self, kept: JsonObject, name: str, value: Any) -> None:  # noqa: ANN401 - unparsed
+    def replace(self, target: JsonObject, name: str, value: Any) -> None:  # noqa: ANN401 - unparsed
         """A replaced value stays counted; an equal one is free."""
-        if not isinstance(value, list | dict) and name in kept and kept[name] == value:
+        if not isinstance(value, list | dict) and name in target and target[name] == value:
             return
         self.take_value(value)
-        kept[name] = [*value] if isinstance(value, list) else value  # a copy, which may grow
+        target[name] = [*value] if isinstance(value, list) else value  # a copy, which may grow

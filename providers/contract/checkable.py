@@ -103,23 +103,23 @@ class _Reduction:
             return [part for part, _ in parts], any(loose for _, loose in parts)
         if not isinstance(node, dict):
             return node, False
-        kept: JsonObject = {}
+        checked: JsonObject = {}
         loose: set[str] = set()
         for name, value in node.items():
-            kept[name], is_loose = self._keyword(name, value, f"{place}/{name}")
+            checked[name], is_loose = self._keyword(name, value, f"{place}/{name}")
             if is_loose:
                 loose.add(name)
         if self.references_taint and any(isinstance(node.get(name), str) for name in REFERENCES):
             loose.add("$ref")
         if isinstance(node.get("pattern"), str) and not self._is_checked(node["pattern"], f"{place}/pattern"):
-            del kept["pattern"]
+            del checked["pattern"]
             loose.add("pattern")
         self.left_out += [
             f"{f'{place}/{name}'.removeprefix('/')}: depends on what is not checked"
             for name in _TURNS_LOOSE_INTO_STRICT
             if name in loose
         ]
-        return _loosened(kept, loose), bool(loose)
+        return _loosened(checked, loose), bool(loose)
 
     def _keyword(self, name: str, value: Any, place: str) -> tuple[Any, bool]:  # noqa: ANN401 - any part of a schema
         if name == "patternProperties" and isinstance(value, dict):
@@ -131,26 +131,26 @@ class _Reduction:
 
     def _keyed(self, value: JsonObject, place: str) -> tuple[JsonObject, bool]:
         """Replaces an unchecked key by one that fits every name, so that no name is unexpected."""
-        kept: JsonObject = {}
+        checked: JsonObject = {}
         is_loose = False
         for pattern, part in value.items():
             if self._is_checked(pattern, place):
-                kept[pattern], part_is_loose = self.reduced(part, f"{place}/{pattern[:MAX_SHOWN_CHARACTERS]}")
+                checked[pattern], part_is_loose = self.reduced(part, f"{place}/{pattern[:MAX_SHOWN_CHARACTERS]}")
                 is_loose = is_loose or part_is_loose
             else:
-                kept.setdefault("", True)
+                checked.setdefault("", True)
                 is_loose = True
         if "" in value:
-            kept[""] = self.reduced(value[""], f"{place}/")[0]
-        return kept, is_loose
+            checked[""] = self.reduced(value[""], f"{place}/")[0]
+        return checked, is_loose
 
     def _is_checked(self, pattern: str, place: str) -> bool:
-        known = self.patterns.get(pattern)
-        if known is None:
-            known = self.patterns[pattern] = self._fits_budget(pattern, place)
-        if not known:
+        is_checked = self.patterns.get(pattern)
+        if is_checked is None:
+            is_checked = self.patterns[pattern] = self._fits_budget(pattern, place)
+        if not is_checked:
             self.left_out.append(f"{place.removeprefix('/')}: the pattern {pattern[:MAX_SHOWN_CHARACTERS]!r}")
-        return known
+        return is_checked
 
     def _fits_budget(self, pattern: str, place: str) -> bool:
         if is_broken(pattern):

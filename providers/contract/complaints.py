@@ -92,8 +92,8 @@ def _place(path: list[str | int]) -> str:
 
 
 def _reason(error: ValidationError, part: Any, schema: JsonObject) -> str:  # noqa: ANN401 - any JSON value
-    say = _REASONS.get(type(error.kind).__name__)
-    return f"{shown(part)} does not meet {error.kind.name}" if say is None else say(error, part, schema)
+    describe = _REASONS.get(type(error.kind).__name__)
+    return f"{shown(part)} does not meet {error.kind.name}" if describe is None else describe(error, part, schema)
 
 
 def _type(error: ValidationError, part: Any, schema: JsonObject) -> str:  # noqa: ANN401 - any JSON value
@@ -112,20 +112,20 @@ def _property_name(error: ValidationError, _part: Any, schema: JsonObject) -> st
 
 
 def _unexpected(what: str) -> Callable[[ValidationError, Any, JsonObject], str]:
-    def say(error: ValidationError, part: Any, _schema: JsonObject) -> str:  # noqa: ANN401 - any JSON value
+    def describe(error: ValidationError, part: Any, _schema: JsonObject) -> str:  # noqa: ANN401 - any JSON value
         names: list[Any] = getattr(error.kind, "unexpected", None) or part[getattr(error.kind, "limit", 0) :]
         verb = "was" if len(names) == 1 else "were"
         return f"{what} are not allowed ({_few(map(shown, names), len(names), 1)} {verb} unexpected)"
 
-    return say
+    return describe
 
 
-def _limit(words: str, name: str = "limit") -> Callable[[ValidationError, Any, JsonObject], str]:
+def _limit(template: str, name: str = "limit") -> Callable[[ValidationError, Any, JsonObject], str]:
 
-    def say(error: ValidationError, part: Any, _schema: JsonObject) -> str:  # noqa: ANN401 - any JSON value
-        return f"{shown(part)} {words.format(shown(getattr(error.kind, name, None)))}"
+    def describe(error: ValidationError, part: Any, _schema: JsonObject) -> str:  # noqa: ANN401 - any JSON value
+        return f"{shown(part)} {template.format(shown(getattr(error.kind, name, None)))}"
 
-    return say
+    return describe
 
 
 _REASONS: dict[str, Callable[[ValidationError, Any, JsonObject], str]] = {

@@ -52,16 +52,16 @@ class Candidate:
 def candidates(text: str, work: Work) -> Iterator[Candidate]:
     """Yield possible JSON, the most literal first; lazy. Raises TooMuchWork."""
     work.spend(len(text) * PARSE_STEPS_PER_CHARACTER)
-    found, direct = _parsed(text)
-    if found:
+    is_json, direct = _parsed(text)
+    if is_json:
         yield Candidate(Step.DIRECT, direct, size_of(text))
         if isinstance(direct, dict | list):
             return
     work.spend(len(text) * PARSE_STEPS_PER_CHARACTER)
     blocks = [block.strip() for block in _FENCE.findall(text)]
     for block in blocks:
-        found, value = _parsed(block)
-        if found:
+        is_json, value = _parsed(block)
+        if is_json:
             yield Candidate(Step.FENCED, value, size_of(block))
     for value, size in _embedded(text, work):
         yield Candidate(Step.EMBEDDED, value, size)

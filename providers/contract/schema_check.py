@@ -45,12 +45,12 @@ _verdicts: OrderedDict[bytes, SchemaVerdict] = OrderedDict()
 def schema_verdict(schema: JsonObject) -> SchemaVerdict:
     """Return whether this schema can be a contract."""
     try:
-        plain = encoded(schema)
+        source = encoded(schema)
     except (TypeError, ValueError, RecursionError):
         return SchemaVerdict(complaint="it is not plain JSON.")
-    if len(plain) > MAX_SCHEMA_BYTES:
-        return SchemaVerdict(complaint=f"it has {len(plain)} bytes; at most {MAX_SCHEMA_BYTES} are allowed.")
-    digest = hashlib.sha256(plain).digest()
+    if len(source) > MAX_SCHEMA_BYTES:
+        return SchemaVerdict(complaint=f"it has {len(source)} bytes; at most {MAX_SCHEMA_BYTES} are allowed.")
+    digest = hashlib.sha256(source).digest()
     verdict = _verdicts.get(digest)
     if verdict is None:
         verdict = _verdicts[digest] = _verdict(schema)

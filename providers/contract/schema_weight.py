@@ -52,11 +52,11 @@ class _Weigher:
     def weight(self, node: Any) -> Weight:  # noqa: ANN401 - any part of a schema
         if not isinstance(node, dict | list):
             return Weight(1.0, 0.0)
-        known = self._known.get(id(node))
-        if known is None:
+        weight = self._known.get(id(node))
+        if weight is None:
             self._known[id(node)] = ENDLESS  # a part that is met again before it is weighed is recursive
-            known = self._known[id(node)] = self._weighed(node)
-        return known
+            weight = self._known[id(node)] = self._weighed(node)
+        return weight
 
     def _weighed(self, node: JsonObject | list[Any]) -> Weight:
         below = [self.weight(part) for part in (node.values() if isinstance(node, dict) else node)]

@@ -43,8 +43,8 @@ def response_format(contract: OutputContract) -> JsonObject | None:
         return None
     name = "".join(char if char.isascii() and (char.isalnum() or char in "_-") else "_" for char in contract.name)
     strict = contract.strict and "anyOf" not in schema and fits_strict(schema)
-    wanted = {"name": name[:MAX_NAME_CHARACTERS] or "answer", "schema": schema, "strict": strict}
-    return {"type": "json_schema", "json_schema": wanted}
+    json_schema = {"name": name[:MAX_NAME_CHARACTERS] or "answer", "schema": schema, "strict": strict}
+    return {"type": "json_schema", "json_schema": json_schema}
 
 
 def fits_strict(node: Any) -> bool:  # noqa: ANN401 - any part of a schema
@@ -65,5 +65,5 @@ def fits_strict(node: Any) -> bool:  # noqa: ANN401 - any part of a schema
 
 
 def _types(node: JsonObject) -> list[str]:
-    named = node.get("type", [])
-    return [named] if isinstance(named, str) else list(named)
+    types = node.get("type", [])
+    return [types] if isinstance(types, str) else list(types)

@@ -36,21 +36,21 @@ def unfolding_complaint(schema: JsonObject) -> str | None:
 
 
 def _unfolds_too_far(schema: JsonObject, anchors: dict[str, list[JsonObject]]) -> bool:
-    met = 0
-    way: list[int] = []
-    on_way: set[int] = set()
+    parts = 0
+    path: list[int] = []
+    on_path: set[int] = set()
     waiting: list[tuple[JsonObject, int]] = [(schema, 0)]
     while waiting:
         node, level = waiting.pop()
-        while len(way) > level:
-            on_way.discard(way.pop())
-        if id(node) in on_way:
+        while len(path) > level:
+            on_path.discard(path.pop())
+        if id(node) in on_path:
             continue
-        met += 1
-        if met > MAX_UNFOLDED_PARTS or len(waiting) > MAX_UNFOLDED_PARTS:
+        parts += 1
+        if parts > MAX_UNFOLDED_PARTS or len(waiting) > MAX_UNFOLDED_PARTS:
             return True
-        way.append(id(node))
-        on_way.add(id(node))
+        path.append(id(node))
+        on_path.add(id(node))
         waiting.extend((part, level + 1) for part in _below(schema, node, anchors))
     return False
 

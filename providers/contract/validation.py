@@ -99,10 +99,10 @@ class CompiledSchemas:
         """Return the compiled form of a schema that passed `schema_complaint`."""
         source = encoded(schema)
         digest = hashlib.sha256(source).digest()
-        found = self._by_digest.get(digest)
-        if found is not None:
+        cached = self._by_digest.get(digest)
+        if cached is not None:
             self._by_digest.move_to_end(digest)
-            return found[0]
+            return cached[0]
         compiled = CompiledSchema(schema)
         self._by_digest[digest] = compiled, len(source)
         self._source_bytes += len(source)
@@ -119,7 +119,7 @@ def _compiled(part: Checkable) -> tuple[Validator, Checkable]:
         return _validator(part.schema), part
     except ValidationError as error:
         if not part.unchecked and not _is_about_a_pattern(error):
-            raise UnusableSchema(_words(error)) from None
+            raise UnusableSchema(_message(error)) from None
     except (ReferencingError, ValueError, OverflowError, RecursionError) as error:
         raise UnusableSchema(f"the schema: {str(error)[:200]}") from None
     unchecked = Checkable(schema={}, unchecked=(*part.unchecked, WHOLE))
@@ -135,6 +135,6 @@ def _is_about_a_pattern(error: ValidationError) -> bool:
     return getattr(error.kind, "format", None) == "regex"
 
 
-def _words(error: ValidationError) -> str:
+def _message(error: ValidationError) -> str:
     place = "/".join(str(step) for step in error.instance_path)
     return f"{place[:100] or 'the schema'}: {error.message[:200]}"

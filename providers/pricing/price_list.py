@@ -46,8 +46,8 @@ def _provider(account: str, base_url: str) -> Provider | None:
 
 
 def _rates(model: ModelInfo, now: datetime, tier: str) -> Rates | None:
-    asked = {"processing": "batch"} if tier == "batch" else {"service_tier": tier}
-    prices = model.get_prices(now, asked)
+    parameters = {"processing": "batch"} if tier == "batch" else {"service_tier": tier}
+    prices = model.get_prices(now, parameters)
     if prices.input_mtok is None or prices.output_mtok is None:
         return None
     starts = sorted({0} | {start for value in vars(prices).values() for start in _starts(value)})

@@ -65,18 +65,18 @@ def _overriding(table: TierPriceTable) -> Price:
     )
 
 
-def dearer(one: Price, other: Price) -> Price:
+def dearer(first: Price, second: Price) -> Price:
     """Return the dearer of two prices, figure by figure."""
     written = [
         price.input_nano_usd if price.cache_write_nano_usd is None else price.cache_write_nano_usd
-        for price in (one, other)
+        for price in (first, second)
     ]
     return replace(
-        one,
-        input_nano_usd=max(one.input_nano_usd, other.input_nano_usd),
-        cached_input_nano_usd=max(one.cached_input_nano_usd, other.cached_input_nano_usd),
+        first,
+        input_nano_usd=max(first.input_nano_usd, second.input_nano_usd),
+        cached_input_nano_usd=max(first.cached_input_nano_usd, second.cached_input_nano_usd),
         cache_write_nano_usd=max(written),
-        output_nano_usd=max(one.output_nano_usd, other.output_nano_usd),
+        output_nano_usd=max(first.output_nano_usd, second.output_nano_usd),
     )
 
 
@@ -101,9 +101,9 @@ class Prices:
             return standard if tiered is None else dearer(tiered, standard)
         if tier not in STANDARD_TIERS | LISTED_TIERS:
             return UNKNOWN_PRICE
-        wanted = "" if tier in STANDARD_TIERS else tier
-        asked = self._remembered((target, wanted, _period(now)), lambda: self._dearest(target, now, wanted))
-        return UNKNOWN_PRICE if asked is None else asked.price(input_tokens)
+        listed_tier = "" if tier in STANDARD_TIERS else tier
+        rates = self._remembered((target, listed_tier, _period(now)), lambda: self._dearest(target, now, listed_tier))
+        return UNKNOWN_PRICE if rates is None else rates.price(input_tokens)
 
     def served(self, target: Target, now: datetime, *, tier: str | None, input_tokens: int) -> Price | None:
         """Return the price of the tier that served; None if unknown."""
@@ -116,20 +116,20 @@ class Prices:
         rates = self._remembered(key, lambda: self._listed(target, now, tier))
         return None if rates is None else rates.price(input_tokens)
 
-    def _remembered(self, key: tuple[Target, str, datetime], look: Callable[[], Rates | None]) -> Rates | None:
+    def _remembered(self, key: tuple[Target, str, datetime], load: Callable[[], Rates | None]) -> Rates | None:
         if key not in self._rates:
             if len(self._rates) >= MAX_REMEMBERED_RATES:
                 self._rates.clear()
-            self._rates[key] = look()
+            self._rates[key] = load()
         return self._rates[key]
 
     def _dearest(self, target: Target, now: datetime, tier: str) -> Rates | None:
         standard = self._listed(target, now, "default")
-        wanted = self._listed(target, now, tier) if tier else None
-        if standard is None or wanted is None:
+        tiered = self._listed(target, now, tier) if tier else None
+        if standard is None or tiered is None:
             return standard
-        starts = sorted({start for rates in (standard, wanted) for start, _ in rates.steps})
-        return Rates(steps=tuple((start, dearer(wanted.price(start), standard.price(start))) for start in starts))
+        starts = sorted({start for rates in (standard, tiered) for start, _ in rates.steps})
+        return Rates(steps=tuple((start, dearer(tiered.price(start), standard.price(start))) for start in starts))
 
 
 def _period(now: datetime) -> datetime:

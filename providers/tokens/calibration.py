@@ -60,7 +60,7 @@ class Calibration:
         self._prior = prior
         self.kept = _kept(len(prior.weights))
         self._shared = self._sending = self._unsent = self._nothing = Sums(calls=0, values=(0.0,) * len(self.kept))
-        self._heard: list[tuple[Sequence[float], int, float]] = []
+        self._observed: list[tuple[Sequence[float], int, float]] = []
         self._weights: Sequence[float] = prior.weights
         self._margin = prior.margin
         self._unsolved = self._skipped = 0
@@ -80,16 +80,16 @@ class Calibration:
         if calls >= CALIBRATED_CALLS and self._skipped < ONE_OF:
             return
         self._skipped = 0
-        self._heard.append((features, tokens, tokens / self.likely(features)))
-        if len(self._heard) > min(MOST_UNABSORBED - 1, calls // 8):
+        self._observed.append((features, tokens, tokens / self.likely(features)))
+        if len(self._observed) > min(MOST_UNABSORBED - 1, calls // 8):
             self._absorb()
             if self._unsolved >= min(CALLS_PER_SOLUTION, 1 + calls // 16):
                 self._solve()
 
-    def is_worth_telling(self, most: int) -> bool:
+    def is_worth_sending(self, most: int) -> bool:
         """Whether the unsent calls are 1 % of the shared ones, or `most`."""
-        untold = self._unsent.calls + len(self._heard)
-        return untold > 0 and untold >= min(most, self._shared.calls // 100)
+        unsent = self._unsent.calls + len(self._observed)
+        return unsent > 0 and unsent >= min(most, self._shared.calls // 100)
 
     def send(self) -> Sums:
         """Return the unsent sums; call `sent` or `not_sent` afterwards."""
@@ -108,15 +108,15 @@ class Calibration:
         self._unsent, self._sending = self._sending.followed_by(self._unsent, self.kept), self._nothing
 
     def _absorb(self) -> None:
-        if self._heard:
-            new = Sums(calls=len(self._heard), values=_sums(self._heard, len(self._weights)))
+        if self._observed:
+            new = Sums(calls=len(self._observed), values=_sums(self._observed, len(self._weights)))
             self._unsent = self._unsent.followed_by(new, self.kept)
             self._unsolved += new.calls
-            self._heard = []
+            self._observed = []
 
     def _solve(self) -> None:
-        told = self._shared.followed_by(self._sending, self.kept)
-        values = told.followed_by(self._unsent, self.kept).values
+        shared = self._shared.followed_by(self._sending, self.kept)
+        values = shared.followed_by(self._unsent, self.kept).values
         self._weights = _solution(values, self._prior.weights)
         self._margin = _quantile(values[-STEPS - 2 :], self._prior.margin)
         self._unsolved = 0
@@ -130,18 +130,18 @@ def _triangle(size: int) -> int:
     return size * (size + 1) // 2
 
 
-def _sums(heard: Sequence[tuple[Sequence[float], int, float]], size: int) -> tuple[float, ...]:
+def _sums(observed: Sequence[tuple[Sequence[float], int, float]], size: int) -> tuple[float, ...]:
     """Returns feature products (lower triangle), features over size, and histogram."""
-    products, over_size, missed = [0.0] * _triangle(size), [0.0] * size, [0.0] * (STEPS + 2)
-    for features, tokens, ratio in heard:
+    products, over_size, histogram = [0.0] * _triangle(size), [0.0] * size, [0.0] * (STEPS + 2)
+    for features, tokens, ratio in observed:
         present = [(place, count / tokens) for place, count in enumerate(features) if count]
         for number, (place, share) in enumerate(present, 1):
             row = _triangle(place)
             over_size[place] += share
             for other, other_share in present[:number]:
                 products[row + other] += share * other_share
-        missed[bisect_right(_EDGES, ratio)] += 1.0
-    return (*products, *over_size, *missed)
+        histogram[bisect_right(_EDGES, ratio)] += 1.0
+    return (*products, *over_size, *histogram)
 
 
 def _solution(values: Sequence[float], prior: Sequence[float]) -> list[float]:
@@ -162,21 +162,21 @@ def _solution(values: Sequence[float], prior: Sequence[float]) -> list[float]:
         right = values[_triangle(size) + i] + pull * believed
         halfway.append((right - sum(map(float.__mul__, row, halfway))) / row[i])
         lower.append(row)
-    found = [0.0] * size
+    weights = [0.0] * size
     for i in reversed(range(size)):
-        found[i] = (halfway[i] - sum(lower[k][i] * found[k] for k in range(i + 1, size))) / lower[i][i]
-    return found
+        weights[i] = (halfway[i] - sum(lower[k][i] * weights[k] for k in range(i + 1, size))) / lower[i][i]
+    return weights
 
 
-def _quantile(missed: Sequence[float], prior_margin: float) -> float:
+def _quantile(histogram: Sequence[float], prior_margin: float) -> float:
     """Interpolates the 95 % quantile within its histogram step."""
-    believed, empty = bisect_right(_EDGES, prior_margin), max(0.0, 1 - sum(missed) * (1 - MARGIN_REMEMBERED))
+    believed, empty = bisect_right(_EDGES, prior_margin), max(0.0, 1 - sum(histogram) * (1 - MARGIN_REMEMBERED))
     prior = MARGIN_BELIEF * empty**2 / believed
-    counts = [count + prior * (0 < step <= believed) for step, count in enumerate(missed)]
+    counts = [count + prior * (0 < step <= believed) for step, count in enumerate(histogram)]
     below = list(accumulate(counts))
-    wanted = COVERED * below[-1]
-    step = next(number for number, total in enumerate(below) if total >= wanted)
+    rank = COVERED * below[-1]
+    step = next(number for number, total in enumerate(below) if total >= rank)
     if step == 0 or step > STEPS:
         return LEAST_MARGIN if step == 0 else MOST_MARGIN
-    part = (wanted - below[step - 1]) / counts[step]
+    part = (rank - below[step - 1]) / counts[step]
     return _EDGES[step - 1] + part * (_EDGES[step] - _EDGES[step - 1])

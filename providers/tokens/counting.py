@@ -65,11 +65,11 @@ def counters(env: Mapping[str, str]) -> Callable[[str], Counter | None]:
             return None
         return Counter(name, import_module("tiktoken").get_encoding(name))
 
-    def found(model: str) -> Counter | None:
+    def counter_of(model: str) -> Counter | None:
         name = _encoding_name(model)
         return None if name is None else opened(name)
 
-    return found
+    return counter_of
 
 
 def is_sound(folder: Path, name: str) -> bool:

@@ -28,7 +28,7 @@ BY_BYTES = Prior(
 BY_COUNT = Prior(weights=(1.0, 1.0, 4.0, 3.0), margin=1.05)
 """Counted tokens, media, messages (each framed by three tokens and a role), and the request."""
 
-MOST_TOLD_AT_ONCE = 200
+MOST_UNSENT_CALLS = 200
 """Unsent calls that make a calibrated topic worth sharing, so that writes stay rare."""
 
 
@@ -68,8 +68,11 @@ class Estimates:
 
     def lessons(self) -> list[Lesson]:
         """Return lessons to share; call `shared` or `not_shared` afterwards."""
-        worth = {topic: one for topic, one in self._calibrations.items() if one.is_worth_telling(MOST_TOLD_AT_ONCE)}
-        return [_lesson(topic, calibration) for topic, calibration in worth.items()]
+        return [
+            _lesson(topic, calibration)
+            for topic, calibration in self._calibrations.items()
+            if calibration.is_worth_sending(MOST_UNSENT_CALLS)
+        ]
 
     def shared(self, known: Mapping[Topic, Sums]) -> None:
         """Adopt the shared sums of all processes."""
@@ -97,10 +100,10 @@ class Estimates:
         return self._counters[model]
 
     def _calibration(self, topic: Topic) -> Calibration:
-        found = self._calibrations.get(topic)
-        if found is None:
-            found = self._calibrations[topic] = Calibration(_PRIORS.get(topic.features, BY_COUNT))
-        return found
+        calibration = self._calibrations.get(topic)
+        if calibration is None:
+            calibration = self._calibrations[topic] = Calibration(_PRIORS.get(topic.features, BY_COUNT))
+        return calibration
 
 
 _PRIORS: Mapping[str, Prior] = {BYTE_CLASSES: BY_BYTES}

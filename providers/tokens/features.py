@@ -99,11 +99,11 @@ def _read_part(part: object, texts: list[str]) -> int:
 
 
 def _table(classes: Iterable[tuple[str, Iterable[int]]], default: str) -> bytes:
-    found = bytearray(default.encode() * 256)
+    table = bytearray(default.encode() * 256)
     for mark, codes in classes:
         for code in codes:
-            found[code] = ord(mark)
-    return bytes(found)
+            table[code] = ord(mark)
+    return bytes(table)
 
 
 def _ascii(keep: str) -> Iterator[int]:

@@ -43,8 +43,8 @@ def request_of(reply: Reply, schema: JsonObject) -> bytes:
 def judged_of(answer: bytes, reply: Reply) -> Judged:
     """Decode the verdict on this reply."""
     is_same, judged = pickle.loads(answer)  # noqa: S301 - written by `answer_to`, from a child of ours
-    whole: Judged = replace(judged, reply=reply) if is_same else judged
-    return whole
+    verdict: Judged = replace(judged, reply=reply) if is_same else judged
+    return verdict
 
 
 def answer_to(request: bytes, schemas: CompiledSchemas) -> bytes:
