@@ -100,8 +100,8 @@ def check_budgets(budgets: tuple[BudgetTable, ...], *, rules: int = 0) -> None:
         raise ValueError(f"{scope!r} has {times} budgets per {window} in {zone}; it can have one")
     most = sum(_most_of_kind(kind, keys) for kind in BUDGET_SCOPES) + rules
     if most > MAX_BUDGETS_OF_A_JOB:
-        named = f"{most} budgets and rules" if rules else f"{most} budgets"
-        raise ValueError(f"a job could count against {named}; at most {MAX_BUDGETS_OF_A_JOB} are possible")
+        counted = f"{most} budgets and rules" if rules else f"{most} budgets"
+        raise ValueError(f"a job could count against {counted}; at most {MAX_BUDGETS_OF_A_JOB} are possible")
 
 
 def _most_of_kind(kind: str, keys: Iterable[tuple[str, str, str]]) -> int:

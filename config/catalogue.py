@@ -118,8 +118,8 @@ _SMALL, _LARGE = ("gpt-4.1-mini", "gpt-5-mini"), ("gpt-4.1", "gpt-5")
 
 
 def _default_models() -> dict[str, ModelTable]:
-    known = ModelTable(requests_per_minute=30_000, tokens_per_minute=20_000_000)
-    return dict.fromkeys((*_SMALL, *_LARGE), known)
+    table = ModelTable(requests_per_minute=30_000, tokens_per_minute=20_000_000)
+    return dict.fromkeys((*_SMALL, *_LARGE), table)
 
 
 def _default_aliases() -> dict[str, tuple[str, ...]]:
@@ -197,9 +197,9 @@ def load_catalogue(path: Path) -> Catalogue:
 
 
 def _complaint(path: Path, text: str, part: object) -> str:
-    found = dict(part)  # type: ignore[call-overload]  # a TypedDict of pydantic's
-    steps = [str(step) for step in found["loc"]]
-    line = line_of(text, found["loc"])
+    details = dict(part)  # type: ignore[call-overload]  # a TypedDict of pydantic's
+    steps = [str(step) for step in details["loc"]]
+    line = line_of(text, details["loc"])
     place = f"{path}:{line}" if line else str(path)
-    message = found["msg"].removeprefix("Value error, ")
+    message = details["msg"].removeprefix("Value error, ")
     return f"{place}: {'.'.join(steps)}: {message}".replace(": :", ":")

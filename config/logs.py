@@ -88,18 +88,18 @@ def _redacted(name: str, value: Any) -> Any:  # noqa: ANN401 - whatever was logg
     if isinstance(value, str):
         return SECRET_VALUE.sub(_masked, value)
     if isinstance(value, Mapping):
-        return {inner: _redacted(str(inner), found) for inner, found in value.items()}
+        return {inner: _redacted(str(inner), item) for inner, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_redacted("", found) for found in value]
+        return [_redacted("", item) for item in value]
     if isinstance(value, BaseException):
         return type(value).__name__
     return value
 
 
-def _masked(found: re.Match[str]) -> str:
-    if found["scheme"]:
-        return f"{found['scheme']}{HIDDEN}@"
-    return f"{found['bearer'] or ''}{HIDDEN}"
+def _masked(match: re.Match[str]) -> str:
+    if match["scheme"]:
+        return f"{match['scheme']}{HIDDEN}@"
+    return f"{match['bearer'] or ''}{HIDDEN}"
 
 
 def _shared_processors() -> list[Processor]:

@@ -117,7 +117,7 @@ def load_settings() -> Settings:
 
 
 def _line(part: object) -> str:
-    found = dict(part)  # type: ignore[call-overload]  # a TypedDict of pydantic's
-    name = "_".join(str(step) for step in found["loc"]).upper()
+    details = dict(part)  # type: ignore[call-overload]  # a TypedDict of pydantic's
+    name = "_".join(str(step) for step in details["loc"]).upper()
     name = SPELLINGS.get(name, f"PENSTOCK_{name}" if name else "")
-    return f"{name}: {found['msg']}" if name else str(found["msg"]).removeprefix("Value error, ")
+    return f"{name}: {details['msg']}" if name else str(details["msg"]).removeprefix("Value error, ")

@@ -15,7 +15,7 @@ UNLIMITED = "unlimited"
 """Removes a limit that other tenants have."""
 
 WAITING_BATCHES = 1_000
-"""Default of unread batches of a tenant; a normal one is read within seconds."""
+"""Default limit of a tenant's unread batches; a normal one is read within seconds."""
 
 TenantName: TypeAlias = Annotated[str, Field(pattern=r"^(\*|[A-Za-z0-9._-]{1,128})$")]
 TenantLimit: TypeAlias = Annotated[int, Field(ge=1)] | Literal["unlimited"] | None
