@@ -1,4 +1,4 @@
-"""Reads budget counters and sets how long each is kept. Whole nano-dollars, never floats."""
+"""Reads budget counters and decides how long each is kept."""
 
 import re
 from asyncio import gather
@@ -12,16 +12,15 @@ from schemas.money import NanoUsd
 
 DAY_SECONDS = 86_400
 HIGHEST_LIMIT_NANO_USD = 9_000_000_000_000_000_000
-"""Below 2^63, beyond which HINCRBY would fail in the middle of a script."""
+"""Below 2^63, where HINCRBY would fail in the middle of a script."""
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}(@.*)?")
 _HOUR = re.compile(r"\d{4}-\d{2}-\d{2}T.*")
 
 
 def retention_seconds(window: str) -> int:
-    """How long to keep a counter: hours three days, days eight, all else 64 days.
+    """Return how long a counter is kept, so that no budget is spent twice.
 
-    That is longer than the window and the last unresolved charge in it. A name that is neither hour nor day may be a
-    month or anything: a counter that is dropped within its window would let its budget be spent again.
+    An unknown window may be a month.
     """
     if _HOUR.fullmatch(window):
         return 3 * DAY_SECONDS
@@ -31,8 +30,8 @@ def retention_seconds(window: str) -> int:
 
 
 async def read_balances(wire: Wire, keys: Keys, counters: Sequence[BudgetCounter]) -> list[Balance]:
-    """Limit, settled and reserved of each counter, in this order; all zero for an unused counter."""
-    replies = await gather(*(wire.command("HMGET", keys.counter(each), "l", "s", "r") for each in counters))
+    """Return the balances in this order; an unused counter is all zero."""
+    replies = await gather(*(wire.command("HMGET", keys.counter(counter), "l", "s", "r") for counter in counters))
     return [_balance(counter, reply) for counter, reply in zip(counters, replies, strict=True)]
 
 

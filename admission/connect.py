@@ -1,4 +1,4 @@
-"""Opens the gate and the ledger over one Redis connection pool, and closes them together."""
+"""Opens the gate and the ledger over one Redis connection pool."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -28,7 +28,7 @@ async def connected(
     lifetime_seconds: float = DEFAULT_LIFETIME_SECONDS,
     clock_us: Callable[[], int] | None = None,
 ) -> AsyncIterator[Admission]:
-    """Open admission on this event loop. Connects at the first call, so Redis may still be down."""
+    """Open admission. It connects at the first call, so Redis may be down."""
     async with Wire(redis_url) as wire:
         keys = Keys(namespace)
         gate = Gate(wire, keys, lifetime_seconds=lifetime_seconds, clock_us=clock_us)

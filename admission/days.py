@@ -1,6 +1,6 @@
-"""Computes when a provider's day ends: at an hour of a time zone, across clock changes. Pure.
+"""Computes when a provider's day ends, across clock changes. Pure.
 
-The Lua scripts have no calendar, so they get the ends of this day and of the next.
+The Lua scripts have no calendar, so they receive the ends of this day and the next.
 """
 
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ from zoneinfo import ZoneInfo
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DayResets:
-    """A daily reset at `at` in `zone`: 23, 24 or 25 hours after the previous one."""
+    """A daily reset at `at` in `zone`, 23, 24 or 25 hours apart."""
 
     at: time
     zone: ZoneInfo
 
     def ends_after(self, now: datetime) -> tuple[datetime, datetime]:
-        """The first two resets after `now`. A reset in an hour that the clock skips is placed as without the skip."""
+        """Return the first two resets after `now`; a skipped hour does not move its reset."""
         today = now.astimezone(self.zone).date()
         ends = [datetime.combine(today + timedelta(days=n), self.at, self.zone) for n in range(-1, 4)]
         coming = sorted(end for end in ends if end.timestamp() > now.timestamp())

@@ -1,13 +1,26 @@
 """Decides admission over all limits and budgets in one round trip, on the Redis server's clock.
 
-Invariants: a grant has its money reserved in every counter; a stamp is settled once; without the epoch key nothing is
-granted. A counter's limit is the one pinned in Redis (`Ledger.pin_limits`), else the ask's.
+Invariants: a grant's money is reserved in every counter; a stamp settles once; without the epoch key nothing is
+granted. A limit pinned in Redis (`Ledger.pin_limits`) overrides the ask's.
 """
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from admission.arguments import (
+    ORIGIN,
+    grant_of,
+    limit_arguments,
+    milliseconds,
+    moment_us,
+    pace_argument,
+    reading_arguments,
+    refusal_of,
+    share_argument,
+    target_name,
+    target_named,
+)
 from admission.balances import HIGHEST_LIMIT_NANO_USD, read_balances, retention_seconds
 from admission.keys import Keys
 from admission.learning import read_penalty, read_requests, read_tokens
@@ -16,19 +29,6 @@ from admission.scripts import ADMIT, CONFIGURE, DOUBT, EXPIRE, PENALIZE, SETTLE
 from admission.snapshots import read_snapshot
 from admission.stamps import bucket_of, read_stamp, stamp_name, tenant_of
 from admission.wire import Wire, Word
-from admission.words import (
-    ORIGIN,
-    grant_of,
-    limit_words,
-    milliseconds,
-    moment_us,
-    pace_word,
-    reading_words,
-    refusal_of,
-    share_word,
-    target_name,
-    target_named,
-)
 from config.amounts import MAX_BUDGETS_OF_A_JOB
 from schemas.admission import (
     Ask,
@@ -47,11 +47,11 @@ from schemas.ids import AttemptId, JobId, TenantId
 from schemas.job import Target
 
 DEFAULT_LIFETIME_SECONDS = 660.0
-"""Longer than the longest call (600 s), so a reservation that expires belongs to a dead worker."""
+"""Longer than the longest call (600 s), so an expired reservation belongs to a dead worker."""
 
 DOUBT_SECONDS = 600
-"""How long a job's refusal counts towards a stop of its account. A second job meets an account without money within
-minutes; two odd requests of different hours are a coincidence."""
+"""How long a job's refusal counts towards stopping its account. An empty account refuses a second job within
+minutes."""
 
 
 class Gate:
@@ -71,9 +71,9 @@ class Gate:
         self._clock_us = clock_us
 
     async def admit(self, ask: Ask) -> Grant | Wait | Refusal:
-        """Decide now. Raises RedisUnavailable; then nothing may be sent. Raises InvalidRequest for too many budgets."""
+        """Decide now. Raises RedisUnavailable (then nothing may be sent) and InvalidRequest (too many budgets)."""
         ask = _counted_once(ask)
-        keys, args = self._asked(ask)
+        keys, args = self._admit_arguments(ask)
         verdict, second, third = await self._wire.run(ADMIT, keys, args)
         if verdict == 1:
             return grant_of(ask, wait_us=second, stamp=third.decode())
@@ -82,7 +82,7 @@ class Gate:
         return refusal_of(ask, RefusalReason(second.decode()), third.decode())
 
     async def settle(self, settlement: Settlement) -> bool:
-        """Replace the reservation by the actual usage; False for a stamp that was settled before or is unknown."""
+        """Replace the reservation by the actual usage; False if the stamp is unknown or settled."""
         grant = settlement.grant
         keys = [
             self._keys.bucket(bucket_of(grant)),
@@ -92,10 +92,10 @@ class Gate:
             *map(self._keys.counter, grant.counters),
             *self._share_keys(tenant_of(grant)),
         ]
-        return bool(await self._wire.run(SETTLE, keys, self._settled(settlement)))
+        return bool(await self._wire.run(SETTLE, keys, self._settle_arguments(settlement)))
 
     async def penalize(self, target: Target, penalty: Penalty) -> None:
-        """Freeze the target for all workers after a 429. Its figures teach the rate; a ramp halves it for a while."""
+        """Freeze the target for all workers after a 429; its figures teach the rate, a ramp halves it."""
         lesson = read_penalty(penalty)
         interval = "" if lesson.interval_us is None else repr(lesson.interval_us)
         ramp = int(penalty.ramp)
@@ -105,80 +105,80 @@ class Gate:
             lesson.dimension,
             interval,
             ramp,
-            self.clock_word(),
+            self.clock_argument(),
         ]
         keys = [self._keys.bucket(target), self._keys.targets, self._keys.frozen_by(target)]
         await self._wire.run(PENALIZE, keys, args)
 
     async def doubt_account(self, account: str, reason: str, job_id: JobId) -> bool:
-        """Count a refusal of this account's key or money; returns whether it is stopped. Safe to call twice.
+        """Count a refusal of this account's key or money; True if it is stopped. Safe to call twice.
 
-        A second job's refusal within `DOUBT_SECONDS` of the first stops the account until it is opened. Jobs that have
-        stopped it count again only `DOUBT_SECONDS` after it was opened.
+        A second job's refusal within `DOUBT_SECONDS` stops it. Jobs that stopped it count again only `DOUBT_SECONDS`
+        after it was opened.
         """
         keys = [self._keys.account(account), self._keys.doubt(account)]
         return bool(await self._wire.run(DOUBT, keys, [reason, job_id, DOUBT_SECONDS]))
 
     async def open_account(self, account: str) -> str | None:
-        """Let calls through to this account again; returns why it was stopped, None when it was open."""
+        """Open the account again; returns why it was stopped, None if it was open."""
         await self._wire.command("EXPIRE", self._keys.doubt(account), DOUBT_SECONDS)
         reason = await self._wire.command("GETDEL", self._keys.account(account))
         return None if reason is None else str(reason.decode())
 
     async def configure(self, limits: TargetLimits, version: int) -> bool:
-        """Apply limits, keeping what was learned and spent; False when a newer version is in force."""
+        """Apply limits, keeping what was learned and spent; False if a newer version is in force."""
         keys = [self._keys.bucket(limits.target), self._keys.targets]
         return bool(
             await self._wire.run(
-                CONFIGURE, keys, [*limit_words(limits, version), *self._day_ends(limits), self.clock_word()]
+                CONFIGURE, keys, [*limit_arguments(limits, version), *self._day_ends(limits), self.clock_argument()]
             )
         )
 
     async def expire(self, limit: int = 100) -> list[str]:
-        """Turn expired reservations into unresolved charges, and return their stamps. Their money stays reserved."""
+        """Turn expired reservations into unresolved charges; returns their stamps. Money stays reserved."""
         moved: list[str] = []
         for target in await self.targets():
             keys = [self._keys.in_flight(target), self._keys.suspense]
-            stamps = await self._wire.run(EXPIRE, keys, [limit - len(moved), self.clock_word()])
+            stamps = await self._wire.run(EXPIRE, keys, [limit - len(moved), self.clock_argument()])
             moved += [stamp.decode() for stamp in stamps]
             if len(moved) >= limit:
                 break
         return moved
 
     async def know(self, target: Target) -> None:
-        """Add a target to the index by which expiry finds its reservations."""
+        """Add a target to the index that expiry scans."""
         await self._wire.command("SADD", self._keys.targets, target_name(target))
 
     async def stamps_of(self, bucket: Target, attempts: Collection[AttemptId]) -> list[tuple[AttemptId, str]]:
-        """Live stamps of these attempts. Reads all stamps in flight, as only a rare lost reply needs it."""
+        """Return live stamps of these attempts. Reads all stamps; only a rare lost reply needs it."""
         live = await self._wire.command("ZRANGE", self._keys.in_flight(bucket), 0, -1)
-        named = ((read_stamp(stamp.decode()).attempt_id, stamp.decode()) for stamp in live)
-        return [(attempt_id, stamp) for attempt_id, stamp in named if attempt_id in attempts]
+        stamps = ((read_stamp(stamp.decode()).attempt_id, stamp.decode()) for stamp in live)
+        return [(attempt_id, stamp) for attempt_id, stamp in stamps if attempt_id in attempts]
 
     async def targets(self) -> list[Target]:
-        """Every target that was configured or asked for."""
+        """Return every target that was configured or asked for."""
         members = await self._wire.command("SMEMBERS", self._keys.targets)
         return sorted(map(target_named, members), key=str)
 
     async def calls_of(self, tenant_id: TenantId) -> int:
-        """Running calls of a tenant with a share; without one they are not counted."""
+        """Count the running calls of a tenant with a share; others are not counted."""
         now = self._clock_us() if self._clock_us else round((datetime.now(UTC) - ORIGIN) / timedelta(microseconds=1))
         return int(await self._wire.command("ZCOUNT", self._keys.tenant_in_flight(tenant_id), f"({now}", "+inf"))
 
     async def snapshot(self, target: Target) -> LimitsSnapshot | None:
-        """A target's limits as configured, learned and used; None for a target that Redis does not know."""
+        """Return the target's limits as configured, learned and used; None if Redis does not know it."""
         return await read_snapshot(self._wire, self._keys, target, self._clock_us)
 
     async def budgets(self, counters: Sequence[BudgetCounter]) -> list[Balance]:
-        """Limit, settled and reserved of each counter, in this order."""
+        """Return the balances in this order."""
         return await read_balances(self._wire, self._keys, counters)
 
     async def current_epoch(self) -> int | None:
-        """The epoch that the ledger in Redis was built under; None while it is closed."""
+        """Return the ledger's epoch in Redis; None while it is closed."""
         epoch = await self._wire.command("GET", self._keys.epoch)
         return int(epoch) if epoch is not None else None
 
-    def _asked(self, ask: Ask) -> tuple[list[str], list[Word]]:
+    def _admit_arguments(self, ask: Ask) -> tuple[list[str], list[Word]]:
         keys = [
             self._keys.epoch,
             self._keys.account(ask.target.account),
@@ -200,12 +200,12 @@ class Gate:
             int(ask.has_ticket),
             ask.horizon_ms * 1_000,
             target_name(ask.bucket),
-            self.clock_word(),
-            share_word(ask),
+            self.clock_argument(),
+            share_argument(ask),
         ]
         for counter in ask.counters:
             limit = min(counter.limit_nano_usd, HIGHEST_LIMIT_NANO_USD)
-            args += [limit, retention_seconds(counter.window), pace_word(counter.pace)]
+            args += [limit, retention_seconds(counter.window), pace_argument(counter.pace)]
         return keys, args
 
     def _share_keys(self, tenant_id: TenantId | None) -> list[str]:
@@ -213,7 +213,7 @@ class Gate:
             return []
         return [self._keys.tenant_rates(tenant_id), self._keys.tenant_in_flight(tenant_id)]
 
-    def _settled(self, settlement: Settlement) -> list[Word]:
+    def _settle_arguments(self, settlement: Settlement) -> list[Word]:
         released = settlement.kind is SettleKind.RELEASE
         args: list[Word] = [
             settlement.grant.stamp,
@@ -221,9 +221,9 @@ class Gate:
             0 if released else settlement.actual_tokens,
             0 if released else settlement.actual_nano_usd,
             int(settlement.refund_permits),
-            *reading_words(read_requests(settlement.headers)),
-            *reading_words(read_tokens(settlement.headers)),
-            self.clock_word(),
+            *reading_arguments(read_requests(settlement.headers)),
+            *reading_arguments(read_tokens(settlement.headers)),
+            self.clock_argument(),
             int(tenant_of(settlement.grant) is not None),
         ]
         for counter in settlement.grant.counters:
@@ -231,7 +231,6 @@ class Gate:
         return args
 
     def _day_ends(self, limits: TargetLimits) -> tuple[int, int]:
-        """The ends of this day and the next by this process's calendar, as the scripts have none."""
         if limits.day_resets is None:
             return 0, 0
         clock = self._clock_us
@@ -239,13 +238,13 @@ class Gate:
         first, second = map(moment_us, limits.day_resets.ends_after(now))
         return first, second
 
-    def clock_word(self) -> Word:
-        """The clock argument of scripts: empty for the server's own."""
+    def clock_argument(self) -> Word:
+        """The clock argument of scripts; empty means the server's clock."""
         return self._clock_us() if self._clock_us else ""
 
 
 def _counted_once(ask: Ask) -> Ask:
-    """Keep one counter per scope and window, with the lower limit, so that two budgets count its money once."""
+    """Merge counters of one scope and window under the lower limit, so that money counts once."""
     strictest: dict[tuple[str, str], BudgetCounter] = {}
     for counter in ask.counters:
         same = strictest.setdefault((counter.scope, counter.window), counter)

@@ -1,4 +1,4 @@
-"""Names every key in Redis. One common hash tag lets one script touch any of them on a cluster.
+"""Names every key in Redis, under one hash tag so that a script can touch all on a cluster.
 
 Invariant: scripts build no key names; they receive them through KEYS.
 """
@@ -21,7 +21,7 @@ def _safe(part: str) -> str:
 
 
 class Keys:
-    """Key names under the common tag; `namespace` separates installations, and tests."""
+    """Key names; `namespace` separates installations and tests."""
 
     def __init__(self, namespace: str = "") -> None:
         self._root = f"{TAG}:{_safe(namespace)}:" if namespace else f"{TAG}:"
@@ -33,14 +33,11 @@ class Keys:
         self.budget_events = f"{self._root}budget-events"
 
     def bucket(self, target: Target) -> str:
-        """The packed state; its layout is part of the name."""
+        """Packed state; its layout is part of the name."""
         return f"{self._root}bucket{LAYOUT}:{_safe(target.account)}:{_safe(target.model)}"
 
     def frozen_by(self, target: Target) -> str:
-        """The refusal that froze the bucket, for people.
-
-        Beside the packed state, not in it: a new layout would give two versions that run together a bucket each.
-        """
+        """Reason of the freeze; outside the packed state, because its layout is part of the key."""
         return f"{self._root}frozen-by:{_safe(target.account)}:{_safe(target.model)}"
 
     def in_flight(self, target: Target) -> str:
@@ -48,7 +45,7 @@ class Keys:
         return f"{self._root}in-flight:{_safe(target.account)}:{_safe(target.model)}"
 
     def tenant_rates(self, tenant_id: TenantId) -> str:
-        """The packed state of one tenant's share of all targets; its layout is part of the name."""
+        """Packed state of the tenant's share; its layout is part of the name."""
         return f"{self._root}tenant-rates{tenants.LAYOUT}:{_safe(tenant_id)}"
 
     def tenant_in_flight(self, tenant_id: TenantId) -> str:
@@ -56,18 +53,18 @@ class Keys:
         return f"{self._root}tenant-in-flight:{_safe(tenant_id)}"
 
     def account(self, account: str) -> str:
-        """Holds the reason while the account is stopped."""
+        """Reason of the stop, while the account is stopped."""
         return f"{self._root}stopped:{_safe(account)}"
 
     def doubt(self, account: str) -> str:
-        """Hash of jobs that met a refusal of this account: 1 counts towards a stop, 0 was counted by a stop."""
+        """Hash of jobs refused by this account: 1 counts towards a stop, 0 was counted."""
         return f"{self._root}doubt:{_safe(account)}"
 
     def counter(self, counter: BudgetCounter) -> str:
-        """Hash of one scope in one window: l limit (where pinned), s settled, r reserved, th thresholds passed."""
+        """Hash: l limit (if pinned), s settled, r reserved, th thresholds passed."""
         return f"{self._root}budget:{_safe(counter.scope)}:{_safe(counter.window)}"
 
     def counter_named(self, name: str) -> tuple[str, str]:
-        """Scope and window of a key that `counter` made."""
+        """Return scope and window of a key made by `counter`."""
         scope, _, window = name.removeprefix(f"{self._root}budget:").partition(":")
         return unquote(scope), unquote(window)

@@ -1,8 +1,6 @@
-"""Tells whether a provider's headers mean a minute's limit or a day's. Pure.
+"""Decides whether a provider's headers mean a minute's limit or a day's. Pure.
 
-Labels can be wrong, arithmetic cannot: the time until the bucket is full, over what is missing from it, gives the
-period (facts: 519 tokens missing of 10,000 and a reset of 3.114 s make 60 s; 1 request of 10,000 and 8.64 s make a
-day).
+Labels can be wrong, so the period is computed: 519 of 10,000 tokens missing and a reset of 3.114 s make 60 s.
 """
 
 from dataclasses import dataclass
@@ -12,12 +10,12 @@ from schemas.admission import LimitFigures, LimitHeaders, Penalty, WaitReason
 MINUTE_MS = 60_000
 DAY_MS = 86_400_000
 SHORTEST_TELLING_RESET_MS = 5
-"""Resets are truncated to a millisecond; a shorter one says too little about the period."""
+"""Resets are truncated to a millisecond; shorter ones are too imprecise."""
 CLOSE_ENOUGH = 1.6
-"""Greatest factor between a computed and a known period; the known periods are far apart."""
+"""Greatest factor between a computed and a known period, which lie far apart."""
 
 PRECISE_ENOUGH_MS = 1_000
-"""From this wait on, errors of a millisecond and of one unit are small enough to trust a rate of no known period."""
+"""Shortest wait whose rounding error still allows a rate of no known period."""
 
 DIMENSIONS = {
     WaitReason.REQUESTS: 1,
@@ -29,7 +27,7 @@ DIMENSIONS = {
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """What a refusal teaches: its dimension (0 unknown) and its microseconds per permit (None unknown)."""
+    """Dimension (0 unknown) and microseconds per permit (None unknown) taught by a refusal."""
 
     dimension: int
     interval_us: float | None = None
@@ -37,7 +35,7 @@ class Lesson:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Dimension (1 requests/min, 2 tokens/min, 3 requests/day, 4 tokens/day), what remained, and a limit to learn."""
+    """Dimension (1 requests/min, 2 tokens/min, 3 requests/day, 4 tokens/day), remainder, and limit to learn."""
 
     dimension: int
     remaining: int | None = None
@@ -55,28 +53,27 @@ def read_tokens(headers: LimitHeaders) -> Reading:
 
 
 def read_penalty(penalty: Penalty) -> Lesson:
-    """The rate behind a refusal: wait / (used + requested - limit), or the known period that explains it."""
-    named = 0 if penalty.limit is None else DIMENSIONS.get(penalty.limit, 0)
+    """Return the rate behind a refusal: wait / (used + requested - limit), or a matching known period."""
+    dimension = 0 if penalty.limit is None else DIMENSIONS.get(penalty.limit, 0)
     figures = penalty.figures
-    if named == 0 or figures is None or figures.limit <= 0:
-        return Lesson(named)
-    beyond = figures.used + figures.requested - figures.limit
-    if beyond <= 0 or figures.requested > figures.limit:
-        return Lesson(named)
-    minute = 2 - named % 2
-    fitting = [period for period in (MINUTE_MS, DAY_MS) if _explains(period, figures, beyond)]
-    if fitting:
-        period = (MINUTE_MS if named <= 2 else DAY_MS) if len(fitting) > 1 else fitting[0]  # noqa: PLR2004 - dimensions
+    if dimension == 0 or figures is None or figures.limit <= 0:
+        return Lesson(dimension)
+    excess = figures.used + figures.requested - figures.limit
+    if excess <= 0 or figures.requested > figures.limit:
+        return Lesson(dimension)
+    minute = 2 - dimension % 2
+    periods = [period for period in (MINUTE_MS, DAY_MS) if _explains(period, figures, excess)]
+    if periods:
+        period = (MINUTE_MS if dimension <= 2 else DAY_MS) if len(periods) > 1 else periods[0]  # noqa: PLR2004 - dimensions
         return Lesson(minute if period == MINUTE_MS else minute + 2, period * 1_000 / figures.limit)
     if figures.wait_ms >= PRECISE_ENOUGH_MS:
-        return Lesson(minute + 2, figures.wait_ms * 1_000 / beyond)
-    return Lesson(named)
+        return Lesson(minute + 2, figures.wait_ms * 1_000 / excess)
+    return Lesson(dimension)
 
 
-def _explains(period_ms: float, figures: LimitFigures, beyond: int) -> bool:
-    """Whether this period explains the figures; waits are rounded to a millisecond, usage to a unit."""
-    shortest = max(figures.wait_ms - 1, 0) / (beyond + 1) * figures.limit
-    longest = (figures.wait_ms + 1) / max(beyond - 1, 0.5) * figures.limit
+def _explains(period_ms: float, figures: LimitFigures, excess: int) -> bool:
+    shortest = max(figures.wait_ms - 1, 0) / (excess + 1) * figures.limit
+    longest = (figures.wait_ms + 1) / max(excess - 1, 0.5) * figures.limit
     return shortest < period_ms * 1.05 and period_ms < longest * 1.05
 
 

@@ -1,10 +1,8 @@
-"""Maintains the money in Redis: epochs, rebuilds, unresolved charges, pinned limits, passed thresholds.
+"""Maintains the money in Redis: epochs, rebuilds, unresolved charges, pinned limits, thresholds.
 
-Postgres is the truth; these counters are its copy under an epoch. A rebuild raises the epoch in Postgres, reads there,
-and writes here with the epoch key last, so that every worker is either refused or right.
-
-Invariant: settled + reserved <= limit. A settlement between that read and write leaves its stamp carried: it expires
-into an unresolved charge, which is resolved from its attempt row. So money may be held too long, never too short.
+Postgres is the truth. A rebuild raises the epoch there, reads, and writes here with the epoch key last. Invariant:
+settled + reserved <= limit. A settlement during a rebuild leaves a stamp that expires: money may be held too long,
+never too short.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -25,7 +23,7 @@ STAMPS_PER_CALL = 500
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OpenReservation:
-    """An unsettled attempt from Postgres; `suspended` when its call is no longer awaited."""
+    """An unsettled attempt from Postgres; `suspended` if its call is no longer awaited."""
 
     grant: Grant
     suspended: bool = False
@@ -33,7 +31,7 @@ class OpenReservation:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BudgetEvent:
-    """A counter's settled money reached a percentage of its limit. `id` orders events and deletes them."""
+    """A counter passed a percentage of its limit; `id` orders and deletes events."""
 
     id: str
     scope: str
@@ -43,7 +41,7 @@ class BudgetEvent:
 
 
 class Ledger:
-    """The ledger for upkeep. One leader rebuilds at a time; a later epoch replaces an earlier one."""
+    """The ledger as upkeep sees it; a later rebuild replaces an earlier one."""
 
     def __init__(
         self, wire: Wire, keys: Keys, gate: Gate, *, lifetime_seconds: float = DEFAULT_LIFETIME_SECONDS
@@ -54,7 +52,7 @@ class Ledger:
         self._lifetime_us = int(lifetime_seconds * 1_000_000)
 
     async def epoch(self) -> int | None:
-        """The epoch in force; None when the ledger must be rebuilt."""
+        """Return the epoch in force; None if the ledger must be rebuilt."""
         return await self._gate.current_epoch()
 
     async def rebuild(
@@ -64,16 +62,16 @@ class Ledger:
         open_reservations: Iterable[OpenReservation],
         limits: Iterable[tuple[TargetLimits, int]] = (),
     ) -> bool:
-        """Write the whole ledger anew under `epoch`; False when a newer epoch is in force.
+        """Rewrite the whole ledger under `epoch`; False if a newer epoch is in force.
 
-        `reserved` of each balance must include the open reservations. Raises RedisUnavailable; call again then.
+        Each balance's `reserved` includes the open reservations. Raises RedisUnavailable; call again then.
         """
         if not await self._step(epoch, "close", []):
             return False
         for target_limits, version in limits:
             await self._gate.configure(target_limits, version)
         open_reservations = list(open_reservations)
-        for target in {bucket_of(each.grant) for each in open_reservations if not each.suspended}:
+        for target in {bucket_of(reservation.grant) for reservation in open_reservations if not reservation.suspended}:
             await self._gate.know(target)
         steps = [await self._wiped(epoch)]
         steps += [await self._count(epoch, balance) for balance in balances]
@@ -81,57 +79,58 @@ class Ledger:
         return all(steps) and await self._step(epoch, "open", [])
 
     async def resolve(self, settlement: Settlement) -> bool:
-        """Post or release an unresolved charge or a live reservation; False when that was done before."""
+        """Post or release an unresolved charge or live reservation; False if already done."""
         return await self._gate.settle(settlement)
 
     async def suspended(self, cursor: int = 0, *, about: int = STAMPS_PER_CALL) -> tuple[list[str], int]:
-        """About `about` stamps of unresolved charges, and the next cursor. A turn runs from cursor 0 to 0.
+        """Return some stamps of unresolved charges, and the next cursor; 0 starts and ends a turn.
 
-        A stamp that is there during a whole turn is returned in it, whatever comes and goes meanwhile; some may come
-        twice.
+        A stamp present during the whole turn is returned at least once.
         """
-        following, found = await self._wire.command("ZSCAN", self._keys.suspense, cursor, "COUNT", about)
-        return [stamp.decode() for stamp, _ in found], following
+        next_cursor, members = await self._wire.command("ZSCAN", self._keys.suspense, cursor, "COUNT", about)
+        return [stamp.decode() for stamp, _ in members], next_cursor
 
     async def balances(self, counters: Sequence[BudgetCounter]) -> list[Balance]:
-        """Limit, settled and reserved of each counter, in this order."""
+        """Return the balances in this order."""
         return await read_balances(self._wire, self._keys, counters)
 
     async def counters(self, windows: Collection[str]) -> list[BudgetCounter]:
-        """Every counter of these windows in Redis. Limits are not read and given as 0."""
+        """Return every counter of these windows, with a limit of 0 because limits are not read."""
         names = [name.decode() for name in await self._wire.command("ZRANGE", self._keys.counters, 0, -1)]
-        named = map(self._keys.counter_named, names)
+        scopes = map(self._keys.counter_named, names)
         return [
             BudgetCounter(scope=scope, window=window, limit_nano_usd=NanoUsd(0))
-            for scope, window in named
+            for scope, window in scopes
             if window in windows
         ]
 
     async def holdings(self, counters: Sequence[BudgetCounter]) -> Holdings:
-        """All stamps, and these counters, at the same moment."""
+        """Read all stamps and these counters at one moment."""
         in_flight = [self._keys.in_flight(target) for target in await self._gate.targets()]
         keys = [self._keys.epoch, self._keys.suspense, *in_flight, *map(self._keys.counter, counters)]
         epoch, stamps, money = await self._wire.run(HOLDINGS, keys, [len(in_flight)])
         return Holdings(
             epoch=int(epoch) if epoch else None,
             stamps=tuple(read_stamp(stamp.decode()) for stamp in stamps),
-            balances=tuple(_held(*each) for each in zip(counters, money, strict=True) if each[1]),
+            balances=tuple(
+                _held(counter, amounts) for counter, amounts in zip(counters, money, strict=True) if amounts
+            ),
         )
 
     async def repair(self, epoch: int, counter: BudgetCounter, *, settled: int, reserved: int) -> bool:
-        """Add an audit's correction to a counter, negative where it had too much; False under another epoch."""
+        """Add an audit's correction, which may be negative; False under another epoch."""
         keys = [self._keys.epoch, self._keys.counter(counter)]
         return bool(await self._wire.run(REPAIR, keys, [epoch, settled, reserved]))
 
     async def pin_limits(self, counters: Iterable[BudgetCounter]) -> None:
-        """Put these limits in force over those of asks: after a change, workers may still ask with the old ones."""
+        """Put these limits in force over those of asks, because workers may ask with outdated ones."""
         for counter in counters:
             limit = _checked(counter.limit_nano_usd)
-            args: list[Word] = [limit, retention_seconds(counter.window), self._gate.clock_word()]
+            args: list[Word] = [limit, retention_seconds(counter.window), self._gate.clock_argument()]
             await self._wire.run(LIMIT, [self._keys.counter(counter), self._keys.counters], args)
 
     async def events(self, limit: int = 100) -> list[BudgetEvent]:
-        """Thresholds passed and not yet deleted, oldest first: each is written once, and read at least once."""
+        """Return undeleted events, oldest first; each may be read more than once."""
         entries = await self._wire.command("XRANGE", self._keys.budget_events, "-", "+", "COUNT", limit)
         return [_event(entry_id.decode(), fields) for entry_id, fields in entries]
 
@@ -141,7 +140,7 @@ class Ledger:
             await self._wire.command("XDEL", self._keys.budget_events, *(event.id for event in events))
 
     async def _wiped(self, epoch: int) -> bool:
-        """Delete all counters and reservations. Nothing is admitted meanwhile, so the indexes name them all."""
+        """Nothing is admitted meanwhile, so the indexes are complete."""
         counters = [name.decode() for name in await self._wire.command("ZRANGE", self._keys.counters, 0, -1)]
         in_flight = [self._keys.in_flight(target) for target in await self._gate.targets()]
         done = await self._step(epoch, "wipe", [self._keys.suspense, self._keys.counters, *in_flight])
@@ -163,11 +162,11 @@ class Ledger:
 
     def _carried(self, reservations: Iterable[OpenReservation]) -> list[tuple[str, list[str]]]:
         by_key: dict[str, list[str]] = {}
-        for each in reservations:
-            key = self._keys.suspense if each.suspended else self._keys.in_flight(bucket_of(each.grant))
-            by_key.setdefault(key, []).append(each.grant.stamp)
-            if (tenant_id := tenant_of(each.grant)) is not None and not each.suspended:
-                by_key.setdefault(self._keys.tenant_in_flight(tenant_id), []).append(each.grant.stamp)
+        for reservation in reservations:
+            key = self._keys.suspense if reservation.suspended else self._keys.in_flight(bucket_of(reservation.grant))
+            by_key.setdefault(key, []).append(reservation.grant.stamp)
+            if (tenant_id := tenant_of(reservation.grant)) is not None and not reservation.suspended:
+                by_key.setdefault(self._keys.tenant_in_flight(tenant_id), []).append(reservation.grant.stamp)
         return list(by_key.items())
 
     async def _carry(self, epoch: int, key: str, stamps: list[str]) -> bool:
@@ -180,7 +179,7 @@ class Ledger:
 
     async def _step(self, epoch: int, step: str, keys: list[str], args: Sequence[Word] = ()) -> bool:
         every_key = [self._keys.epoch, self._keys.building, *keys]
-        return bool(await self._wire.run(REBUILD, every_key, [epoch, step, self._gate.clock_word(), *args]))
+        return bool(await self._wire.run(REBUILD, every_key, [epoch, step, self._gate.clock_argument(), *args]))
 
 
 def _checked(limit: NanoUsd) -> NanoUsd:
@@ -204,11 +203,11 @@ def _held(counter: BudgetCounter, money: Sequence[bytes]) -> Balance:
     )
 
 
-def _event(entry_id: str, named: dict[bytes, bytes]) -> BudgetEvent:
+def _event(entry_id: str, fields: dict[bytes, bytes]) -> BudgetEvent:
     return BudgetEvent(
         id=entry_id,
-        scope=named[b"scope"].decode(),
-        window=named[b"window"].decode(),
-        percent=int(named[b"percent"]),
-        limit_nano_usd=NanoUsd(int(named[b"limit"])),
+        scope=fields[b"scope"].decode(),
+        window=fields[b"window"].decode(),
+        percent=int(fields[b"percent"]),
+        limit_nano_usd=NanoUsd(int(fields[b"limit"])),
     )

@@ -1,4 +1,4 @@
-"""A target's configured limits, its snapshot for `penstock limits`, and budget counters."""
+"""Types for a target's limits, its snapshot and budget counters."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,14 +12,14 @@ from schemas.lanes import Lane
 from schemas.money import NanoUsd
 
 HIGHEST_SUM_OF_SHARES = 0.9
-"""Shares ignore floors, so their sum stays below the rate: the bucket must recover for critical."""
+"""Shares ignore floors; a lower sum lets the bucket recover for critical."""
 
 
 def fitting_shares(shares: dict[Lane, float]) -> tuple[float, float, float, float]:
-    """Scales shares down to a sum of at most 0.9, in the order of lanes. Critical gets 0: it needs no share."""
-    wanted = [0.0 if lane is Lane.CRITICAL else max(0.0, shares.get(lane, 0.0)) for lane in Lane]
-    scale = min(1.0, HIGHEST_SUM_OF_SHARES / max(sum(wanted), HIGHEST_SUM_OF_SHARES))
-    critical, high, normal, low = (share * scale for share in wanted)
+    """Scale shares to a sum of at most 0.9, by lane. Critical needs no share and gets 0."""
+    requested = [0.0 if lane is Lane.CRITICAL else max(0.0, shares.get(lane, 0.0)) for lane in Lane]
+    scale = min(1.0, HIGHEST_SUM_OF_SHARES / max(sum(requested), HIGHEST_SUM_OF_SHARES))
+    critical, high, normal, low = (share * scale for share in requested)
     return critical, high, normal, low
 
 
@@ -27,10 +27,9 @@ def fitting_shares(shares: dict[Lane, float]) -> tuple[float, float, float, floa
 class TargetLimits:
     """Configured limits of one target; None is unlimited until headers reveal a limit.
 
-    `day_resets` is for providers whose days end at a fixed hour; with None a day's limit refills continuously.
-    `burst_ms` is how much refill may be spent at once. It is less than a provider's own depth, because some enforce by
-    the second, and because a limit configured twice too high must not cause a burst of refusals. `refund_share` is the
-    part of unused tokens that the provider gives back; None learns it from headers.
+    With `day_resets` None a day's limit refills continuously. `burst_ms` is the refill that may be spent at once, small
+    because some providers enforce by the second. `refund_share` of unused tokens is returned by the provider; None
+    learns it.
     """
 
     target: Target
@@ -48,10 +47,10 @@ class TargetLimits:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DimensionSnapshot:
-    """One limit: permits per its period, and how full the bucket is (1 full, negative in debt). None: no limit.
+    """One limit: permits per period and bucket level (1 full, negative in debt). None: no limit.
 
-    `effective` is what the gate grants unless the target is frozen or stopped: the slower of configured and learned,
-    less what refusals have cut. `resets_in_ms` is set where a day's limit resets all at once.
+    `effective` is the slower of configured and learned, less cuts after refusals. `resets_in_ms` is set where a day's
+    limit resets at once.
     """
 
     configured: float | None
@@ -62,7 +61,7 @@ class DimensionSnapshot:
 
 
 class ShutBy(StrEnum):
-    """Why nothing is granted: a refusal that named a time, a rise that was too fast, or a stopped account."""
+    """Why nothing is granted: a named wait, too fast a rise, or a stopped account."""
 
     RETRY_AFTER = "retry_after"
     SLOW_DOWN = "slow_down"
@@ -73,9 +72,9 @@ class ShutBy(StrEnum):
 class LimitsSnapshot:
     """A target's bucket at one moment of the Redis server's clock.
 
-    `used_*_last_minute` are sliding estimates of what was admitted. `ticket_ms` is how far ahead each lane's last
-    ticket lies (0: no call waits). `stopped` is the reason for which the account is stopped. `rate_factor` below 1 is a
-    cut after unexplained refusals, `ramp_factor` one after too fast a rise; `effective` includes both.
+    `used_*_last_minute` are estimates. `ticket_ms` is the distance of each lane's last ticket (0: none waits).
+    `rate_factor` below 1 is a cut after unexplained refusals, `ramp_factor` after too fast a rise; `effective` includes
+    both.
     """
 
     target: Target
@@ -97,16 +96,16 @@ class LimitsSnapshot:
     ramp_factor: float = 1.0
 
     def free_slots(self, lane: Lane) -> int | None:
-        """Calls of this lane that may start before a running one ends; None is unlimited."""
+        """Return how many calls of this lane may start now; None is unlimited."""
         if self.max_in_flight is None:
             return None
-        kept = 0 if lane is Lane.CRITICAL else floor(self.max_in_flight * CRITICAL_SLOTS)
-        return max(0, self.max_in_flight - kept - self.in_flight)
+        reserved = 0 if lane is Lane.CRITICAL else floor(self.max_in_flight * CRITICAL_SLOTS)
+        return max(0, self.max_in_flight - reserved - self.in_flight)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Holdings:
-    """All money in Redis at one moment: every stamp, and each requested counter that exists."""
+    """All money in Redis at one moment; only existing counters are included."""
 
     epoch: int | None
     stamps: tuple[Stamp, ...]
@@ -115,7 +114,7 @@ class Holdings:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Balance:
-    """One budget counter; settled + reserved <= limit. With a limit of None each ask brings its own."""
+    """One budget counter; settled + reserved <= limit. With limit None each ask brings its own."""
 
     scope: str
     window: str

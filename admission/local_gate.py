@@ -1,11 +1,8 @@
-"""Waits for admission in a worker process, with a ticket, and skips round trips that must fail.
+"""Waits for admission in a worker process and skips round trips that must fail.
 
-Without Redis nothing is admitted, and a settlement fails no job: Postgres knows how the attempt ended, and upkeep
-settles it in Redis when its reservation expires.
-
-It keeps the ledger epoch of its process and adopts a newer one when the gate names it; Postgres checks the epoch again
-before a call is sent. Invariants: a local answer is never a grant; an ask that outlives the window of one of its
-budgets is refused as stale, so that its caller asks in the new window.
+Without Redis nothing is admitted; upkeep settles expired reservations from Postgres. A newer epoch is adopted, and
+Postgres checks it before a call. Invariants: a local answer is never a grant; an ask that outlives its budget window is
+refused as stale.
 """
 
 import asyncio
@@ -40,18 +37,17 @@ log = structlog.get_logger()
 HOLD_SECONDS = 2.0
 DEFAULT_SLOTS = 500
 SHARE_WAITERS_PART = 8
-"""One slot in this many may hold a job that waits for its tenant's share. Other such jobs wait in Postgres, so that a
-tenant beyond its share takes no slots from other tenants."""
+"""One slot in this many may hold a job that waits for its tenant's share; the others wait in Postgres."""
 LONGEST_JITTER_MS = 2.0
-"""Tickets are distinct already; the jitter only keeps processes out of lockstep."""
+"""Keeps processes out of lockstep."""
 HORIZON_MS = 50
-"""A grant that starts within this time saves a second round trip; the gate cuts it to the lane's floor."""
+"""A grant that starts this soon saves a second round trip; the lane's floor caps it."""
 TICKET_HORIZON_MS = 150
-"""The same for an ask with a ticket: it gets a slightly later grant rather than a new place at the end of the queue."""
+"""The same for an ask with a ticket: a slightly later grant beats asking again."""
 
 
 class SharedGate(Reservations, Protocol):
-    """The gate that all processes share."""
+    """The gate shared by all processes."""
 
     async def admit(self, ask: Ask) -> Grant | Wait | Refusal:
         """Decide now."""
@@ -60,7 +56,7 @@ class SharedGate(Reservations, Protocol):
         """Freeze a target."""
 
     async def doubt_account(self, account: str, reason: str, job_id: JobId) -> bool:
-        """Count a refusal of an account; a second job's stops the account."""
+        """Count a refusal of an account."""
 
 
 class LocalGate:
@@ -91,11 +87,11 @@ class LocalGate:
 
     @property
     def epoch(self) -> int:
-        """The ledger epoch that this process uses; 0 before the gate has named one."""
+        """Ledger epoch of this process; 0 before the gate named one."""
         return self._epoch
 
     async def admit(self, ask: Ask) -> Grant | Wait | Refusal:
-        """Ask, and wait in place up to the hold time. Without Redis nothing is admitted."""
+        """Ask, and wait up to the hold time; refuses as NOT_READY without Redis."""
         try:
             return await self.wait_for_grant(ask, self._hold_seconds)
         except RedisUnavailable as error:
@@ -103,13 +99,13 @@ class LocalGate:
             return Refusal(reason=RefusalReason.NOT_READY)
 
     async def wait_for_grant(self, ask: Ask, hold_seconds: float) -> Grant | Wait | Refusal:
-        """Wait for each ticket's slot and ask again; a returned grant may start at once. Raises RedisUnavailable."""
+        """Wait and ask again until granted or too late; a grant may start at once. Raises RedisUnavailable."""
         ask = replace(ask, family=self._family_of(ask.target))
         remembered = self._waits.of(ask)
         if remembered is not None:
             return remembered
         started = _now()
-        answer = await self._asked(ask, started)
+        answer = await self._ask_gate(ask, started)
         waited_for: WaitReason | None = None
         while isinstance(answer, Wait):
             wait_seconds = (answer.retry_after_ms + self._jitter() * LONGEST_JITTER_MS) / 1_000
@@ -119,13 +115,13 @@ class LocalGate:
             if not await self._waited_in_place(wait_seconds, answer.reason):
                 return replace(answer, retry_after_ms=max(answer.retry_after_ms, round(hold_seconds * 1_000)))
             ask, waited_for = _with_ticket(ask, answer), answer.reason
-            answer = await self._asked(ask, started)
+            answer = await self._ask_gate(ask, started)
         if isinstance(answer, Grant):
-            return await self._slept(answer)
+            return await self._wait_for_start(answer)
         return replace(answer, waited_for=waited_for)
 
     async def settle(self, settlement: Settlement) -> bool:
-        """Replace the reservation by the actual usage, once per stamp; False also without Redis."""
+        """Replace the reservation by the actual usage, once per stamp; False without Redis."""
         if settlement.actual_nano_usd > settlement.grant.cost_nano_usd:
             _warn_of_excess(settlement)
         try:
@@ -139,7 +135,7 @@ class LocalGate:
         return settled
 
     async def penalize(self, target: Target, penalty: Penalty) -> None:
-        """Freeze the target, or its family, for all workers. Without Redis, each learns it from its own refusal."""
+        """Freeze the target, or its family, for all workers; does nothing without Redis."""
         family = self._family_of(target)
         try:
             await self._gate.penalize(target if family is None else replace(target, model=family), penalty)
@@ -147,10 +143,7 @@ class LocalGate:
             log.warning("penalty_lost", target=str(target), reason=error.message)
 
     async def doubt_account(self, account: str, reason: str, job_id: JobId) -> bool:
-        """Count a refusal of this account; a second job's stops it until an operator opens it.
-
-        Without Redis, the next job's refusal is counted.
-        """
+        """Count a refusal; a second job's stops the account. Without Redis it is not counted."""
         try:
             stopped = await self._gate.doubt_account(account, reason, job_id)
         except RedisUnavailable as error:
@@ -168,7 +161,7 @@ class LocalGate:
         await asyncio.gather(*self._releases, return_exceptions=True)
 
     async def _waited_in_place(self, seconds: float, reason: WaitReason) -> bool:
-        """Sleep; False at once while too many jobs already wait for tenants' shares: their slots could serve others."""
+        """Returns False at once if too many jobs already wait for tenants' shares."""
         if reason not in TENANT_REASONS:
             await asyncio.sleep(seconds)
             return True
@@ -181,43 +174,42 @@ class LocalGate:
             self._waiting_for_shares -= 1
         return True
 
-    async def _asked(self, ask: Ask, started: float) -> Grant | Wait | Refusal:
+    async def _ask_gate(self, ask: Ask, started: float) -> Grant | Wait | Refusal:
         waited_ms = ask.waited_ms + int((_now() - started) * 1_000)
         epoch = max(ask.epoch, self._epoch)
         if any(counter.ends_at is not None and counter.ends_at <= self._wall() for counter in ask.counters):
             return Refusal(reason=RefusalReason.STALE_WINDOW)
-        now_asked = replace(
+        current = replace(
             ask,
             waited_ms=waited_ms,
             epoch=epoch,
             horizon_ms=ask.horizon_ms or (TICKET_HORIZON_MS if ask.has_ticket else HORIZON_MS),
         )
-        answer = await self._heard(now_asked)
+        answer = await self._admit(current)
         if isinstance(answer, Refusal) and answer.reason is RefusalReason.STALE_EPOCH and self._adopt(answer, epoch):
-            return await self._heard(replace(now_asked, epoch=self._epoch))
+            return await self._admit(replace(current, epoch=self._epoch))
         return answer
 
-    async def _heard(self, ask: Ask) -> Grant | Wait | Refusal:
-        """Await the answer even when the caller is cancelled, and release a grant that came too late for it."""
-        asking = asyncio.create_task(self._gate.admit(ask))
+    async def _admit(self, ask: Ask) -> Grant | Wait | Refusal:
+        """Await the answer even if cancelled, and release a grant that came too late."""
+        admission = asyncio.create_task(self._gate.admit(ask))
         try:
-            return await asyncio.shield(asking)
+            return await asyncio.shield(admission)
         except RedisUnavailable:
             self._recall.lost(ask)
             raise
         except asyncio.CancelledError:
-            self._in_background(self._give_back_if_granted(asking))
+            self._in_background(self._give_back_if_granted(admission))
             raise
 
-    def _adopt(self, refusal: Refusal, asked_under: int) -> bool:
-        """Adopt a newer epoch, which means a rebuilt ledger; an older one is from a Redis that lost its memory."""
-        if refusal.scope is None or int(refusal.scope) <= asked_under:
+    def _adopt(self, refusal: Refusal, epoch: int) -> bool:
+        """Ignores an older epoch, which comes from a Redis that lost its memory."""
+        if refusal.scope is None or int(refusal.scope) <= epoch:
             return False
         self._epoch = int(refusal.scope)
         return True
 
-    async def _slept(self, grant: Grant) -> Grant:
-        """Wait until a future grant starts; release it when cancelled meanwhile."""
+    async def _wait_for_start(self, grant: Grant) -> Grant:
         try:
             await asyncio.sleep(grant.wait_ms / 1_000)
         except asyncio.CancelledError:
@@ -225,20 +217,20 @@ class LocalGate:
             raise
         return grant
 
-    async def _give_back_if_granted(self, asking: "asyncio.Task[Grant | Wait | Refusal]") -> bool:
-        answer = await asking
+    async def _give_back_if_granted(self, admission: "asyncio.Task[Grant | Wait | Refusal]") -> bool:
+        answer = await admission
         return isinstance(answer, Grant) and await self._give_back(answer)
 
     async def _give_back(self, grant: Grant) -> bool:
         return await self._gate.settle(Settlement(grant=grant, kind=SettleKind.RELEASE))
 
-    def _in_background(self, releasing: Coroutine[None, None, bool]) -> None:
-        release = asyncio.create_task(releasing)
+    def _in_background(self, release_call: Coroutine[None, None, bool]) -> None:
+        release = asyncio.create_task(release_call)
         self._releases.add(release)
         release.add_done_callback(self._released)
 
     def _released(self, release: asyncio.Task[bool]) -> None:
-        """Retrieve the exception of a failed release; its reservation expires."""
+        """Retrieve a failed release's exception; its reservation expires."""
         self._releases.discard(release)
         if not release.cancelled():
             release.exception()
@@ -251,10 +243,7 @@ def _with_ticket(ask: Ask, wait: Wait) -> Ask:
 
 
 def _warn_of_excess(settlement: Settlement) -> None:
-    """Log a cost above its reservation, which is booked in full.
-
-    Causes: a dearer tier than configured, or tokens beyond the output limit.
-    """
+    """Causes: a dearer tier than configured, or tokens beyond the output limit."""
     grant = settlement.grant
     log.warning(
         "cost_beyond_reservation",

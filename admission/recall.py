@@ -1,7 +1,6 @@
 """Finds admit calls whose reply was lost and releases reservations that no caller knows it holds.
 
-A lost reply may have been a grant, and Redis may still run a request from a dead connection later. So each attempt is
-looked up several times while Redis answers. A reservation that is never found was never granted, or expires.
+Redis may still run a request from a dead connection, so each attempt is looked up several times.
 """
 
 import asyncio
@@ -14,24 +13,24 @@ from schemas.ids import AttemptId
 from schemas.job import Target
 
 PAUSES_SECONDS = (0.1, 0.4, 1.5, 8.0, 50.0)
-"""A minute in all: as long as a kernel may go on sending the buffer of a closed connection."""
+"""A minute in all: as long as a kernel may send the buffer of a closed connection."""
 
 MOST_LOST = 10_000
-"""Beyond this number reservations are left to expire: an outage must not fill the memory."""
+"""Beyond this number reservations expire, so that an outage does not fill the memory."""
 
 
 class Reservations(Protocol):
     """Finds and settles reservations."""
 
     async def stamps_of(self, bucket: Target, attempts: Collection[AttemptId]) -> list[tuple[AttemptId, str]]:
-        """Live stamps of these attempts. Raises RedisUnavailable."""
+        """Return live stamps of these attempts. Raises RedisUnavailable."""
 
     async def settle(self, settlement: Settlement) -> bool:
         """Replace a reservation by the actual usage."""
 
 
 class Recall:
-    """Releases reservations of lost replies in one task at most, however many were lost at once."""
+    """Releases reservations of lost replies in at most one task."""
 
     def __init__(self, gate: Reservations) -> None:
         self._gate = gate
@@ -39,14 +38,14 @@ class Recall:
         self._task: asyncio.Task[None] | None = None
 
     def lost(self, ask: Ask) -> None:
-        """Look for this ask's reservation, because its reply was lost."""
+        """Look for this ask's reservation."""
         if len(self._lost) < MOST_LOST:
             self._lost[ask.attempt_id] = ask
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._look())
 
     async def aclose(self) -> None:
-        """Stop looking; reservations that were not found expire."""
+        """Stop looking; reservations not found expire."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])

@@ -13,12 +13,12 @@ from schemas.lanes import Lane
 _Flow: TypeAlias = tuple[Target | TenantId, Lane]
 
 LONGEST_MEMORY_SECONDS = 1.0
-"""How long a process trusts a long wait, so that a raised limit takes effect within a second."""
+"""Limit of trust in a long wait, so that a raised limit takes effect within a second."""
 
 
 @dataclass(slots=True)
 class _Shut:
-    """A lane of a target, or of a tenant, whose last answer was a long wait."""
+    """A lane of a target or tenant with a long wait."""
 
     ask_again_at: float
     opens_at: float
@@ -33,11 +33,11 @@ class RememberedWaits:
         self._shut: dict[_Flow, _Shut] = {}
 
     def of(self, ask: Ask) -> Wait | None:
-        """The wait that the gate would answer to this ask; None where none is remembered."""
+        """Return the remembered wait for this ask, if any."""
         return next((wait for flow in _flows(ask) if (wait := self._of(flow)) is not None), None)
 
     def remember(self, ask: Ask, wait: Wait, hold_seconds: float) -> None:
-        """Remember a long wait: of the tenant alone where its share is used up, else of the target's lane."""
+        """Remember a long wait: for the tenant if its share is used up, else for the target's lane."""
         opens_at = _now() + wait.retry_after_ms / 1_000
         ask_again_at = min(opens_at - hold_seconds, _now() + LONGEST_MEMORY_SECONDS)
         if ask_again_at > _now():
@@ -56,7 +56,7 @@ class RememberedWaits:
 
 
 def _flows(ask: Ask) -> tuple[_Flow, ...]:
-    """The keys under which a wait may be remembered: the target's lane, and the tenant's where it has a share."""
+    """Keys of remembered waits: the target's lane, and the tenant's if it has a share."""
     of_target: _Flow = (ask.bucket, ask.lane)
     return (of_target,) if ask.share is None else (of_target, (ask.share.tenant_id, ask.lane))
 

@@ -1,4 +1,4 @@
-"""Loads the Lua scripts, each with the layouts and shared code that it uses in front."""
+"""Loads the Lua scripts with their layouts and shared code in front."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +13,7 @@ FOLDER = Path(__file__).with_name("lua")
 
 @dataclass(frozen=True)
 class Script:
-    """One script; `sha` is how Redis names it."""
+    """One script; Redis names it by `sha`."""
 
     name: str
     source: str

@@ -1,4 +1,4 @@
-"""Turns a bucket's packed state into the snapshot that operators see."""
+"""Unpacks a bucket's state into a snapshot for operators."""
 
 from asyncio import gather
 from collections.abc import Callable
@@ -26,7 +26,7 @@ FULLY_RAMPED_STEPS = 10
 async def read_snapshot(
     wire: Wire, keys: Keys, target: Target, clock_us: Callable[[], int] | None
 ) -> LimitsSnapshot | None:
-    """Five reads in one pipeline; not atomic, which suffices for display."""
+    """Read in one pipeline, not atomically, which suffices for display."""
     packed, frozen_by, in_flight, stopped, time = await gather(
         wire.command("GET", keys.bucket(target)),
         wire.command("GET", keys.frozen_by(target)),
@@ -87,7 +87,6 @@ def _dimension(state: Fields, index: int, now: float) -> DimensionSnapshot:
 
 
 def _used(state: Fields, what: str, now: float) -> int:
-    """This minute's count, and the part of the previous minute's that lies within the last 60 seconds."""
     passed = (now - state["minute_at"][0]) / MINUTE_US
     this, before = state[f"minute_{what}"][0], state[f"before_{what}"][0]
     if passed >= 1:
@@ -96,16 +95,16 @@ def _used(state: Fields, what: str, now: float) -> int:
 
 
 def _factor(state: Fields, index: int, now: float) -> float:
-    """What refusals leave of a minute's rate. A rate that the provider taught is cut only after too fast a rise."""
+    """A learned rate is cut only after too fast a rise."""
     cut = 1.0 if state["learned"][index] else _rate_factor(state, now)
     return cut * _ramp_factor(state, now)
 
 
-def _frozen_by(state: Fields, named: bytes | None, now: float) -> ShutBy | None:
-    """The refusal that froze the bucket; a 429 where its name is missing or unknown, as another version may run."""
+def _frozen_by(state: Fields, reason: bytes | None, now: float) -> ShutBy | None:
+    """Unknown names count as a 429, because another version may run."""
     if state["frozen_until"][0] <= now:
         return None
-    return ShutBy.SLOW_DOWN if named == b"slow_down" else ShutBy.RETRY_AFTER
+    return ShutBy.SLOW_DOWN if reason == b"slow_down" else ShutBy.RETRY_AFTER
 
 
 def _rate_factor(state: Fields, now: float) -> float:

@@ -1,7 +1,6 @@
-"""Writes and reads stamps: a reservation's attempt, counters and amounts. Lua appends the amounts, settle reads them.
+"""Writes and reads stamps, which name a reservation's attempt, counters and amounts.
 
-A stamp begins with the attempt and the counters that hold its money. So any process that finds the stamp can release
-the reservation, even where nothing else about it was stored.
+Lua appends the amounts. A stamp alone suffices to release its reservation.
 """
 
 from dataclasses import dataclass
@@ -24,29 +23,29 @@ class Stamp:
 
 
 SHARED_BY = "~"
-"""Stands where a scope would, with the tenant as the window, so that versions without shares ignore it."""
+"""Stands in place of a scope, with the tenant as window; versions without shares ignore it."""
 
 
 def stamp_name(ask: Ask) -> str:
-    """The start of a stamp: attempt, `@` and the family if any, counters, and the tenant if it has a share.
+    """Return the start of a stamp: attempt, `@family`, counters, and the tenant with a share.
 
-    It resembles no id and no key of ours.
+    It resembles no id and no key.
     """
-    whose = ask.attempt_id if ask.family is None else f"{ask.attempt_id}@{ask.family}"
-    counters = [f"{_safe(each.scope)}/{_safe(each.window)}" for each in ask.counters]
-    return " ".join([whose, *counters, *([] if ask.share is None else [f"{SHARED_BY}/{_safe(ask.share.tenant_id)}"])])
+    owner = ask.attempt_id if ask.family is None else f"{ask.attempt_id}@{ask.family}"
+    counters = [f"{_safe(counter.scope)}/{_safe(counter.window)}" for counter in ask.counters]
+    return " ".join([owner, *counters, *([] if ask.share is None else [f"{SHARED_BY}/{_safe(ask.share.tenant_id)}"])])
 
 
 def read_stamp(stamp: str) -> Stamp:
-    """Parse a stamp. Raises ValueError for any other string."""
+    """Parse a stamp. Raises ValueError."""
     name, tokens, cost, _moment, _requests, _tokens, _refunded = stamp.rsplit("|", 6)
-    whose, *counters = name.split(" ")
-    named = tuple(_counter(counter) for counter in counters if not counter.startswith(f"{SHARED_BY}/"))
-    return Stamp(AttemptId(whose.partition("@")[0]), int(tokens), NanoUsd(int(cost)), named)
+    owner, *counters = name.split(" ")
+    pairs = tuple(_counter(counter) for counter in counters if not counter.startswith(f"{SHARED_BY}/"))
+    return Stamp(AttemptId(owner.partition("@")[0]), int(tokens), NanoUsd(int(cost)), pairs)
 
 
 def tenant_of(grant: Grant) -> TenantId | None:
-    """The tenant whose share a grant counts against; None without one."""
+    """Return the tenant whose share a grant counts against, if any."""
     if f" {SHARED_BY}/" not in grant.stamp:
         return None
     name = grant.stamp.rsplit("|", 6)[0].rpartition(f" {SHARED_BY}/")[2]
@@ -54,13 +53,13 @@ def tenant_of(grant: Grant) -> TenantId | None:
 
 
 def bucket_of(grant: Grant) -> Target:
-    """The bucket of a grant's permits, read from the stamp, because the grant's target may come from a row."""
+    """Return the grant's bucket from its stamp, because its target may come from a row."""
     _, _, family = grant.stamp.rsplit("|", 6)[0].partition(" ")[0].partition("@")
     return Target(account=grant.target.account, model=family) if family else grant.target
 
 
 def moment_of(stamp: str) -> int:
-    """When the reservation's call may start: microseconds since the scripts' origin, on the server's clock."""
+    """Return when the call may start: microseconds since the scripts' origin, server clock."""
     return int(stamp.rsplit("|", 4)[1])
 
 

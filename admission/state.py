@@ -1,7 +1,6 @@
 """Describes the packed state of a bucket: one string of doubles per target.
 
-`lua_layout` writes the same offsets in front of every script. Invariant: a change to FIELDS raises LAYOUT, which is
-part of the bucket's key, so that no script reads a string of another layout.
+Invariant: a change to FIELDS raises LAYOUT, which is part of the bucket's key.
 """
 
 import struct
@@ -10,7 +9,7 @@ from itertools import accumulate
 
 LAYOUT = 3
 ORIGIN_SECONDS = 1_767_225_600
-"""2026-01-01: microseconds since then stay below 2^53 until the year 2311."""
+"""2026-01-01: microseconds since then stay below 2^53 until 2311."""
 
 FIELDS: Mapping[str, int] = {
     "version": 1,
@@ -53,10 +52,8 @@ FIELDS: Mapping[str, int] = {
     "floor": 4,
     "share": 4,
 }
-"""Field -> width. `day_ends` are the ends of this day and of the next, 0 where days roll.
-
-Other vectors run over dimensions (tat, configured, learned, vote, votes) or over lanes.
-"""
+"""Field -> width. `day_ends` are the next two ends, 0 where days roll. Other vectors run over dimensions (tat,
+configured, learned, vote, votes) or lanes."""
 
 MOMENTS = (
     "born_at",
@@ -72,18 +69,18 @@ MOMENTS = (
     "share_tat",
     "ticket",
 )
-"""Fields that are points in time and move when the clock was set back; `day_ends` follow the calendar and stay."""
+"""Points in time that move when the clock was set back; `day_ends` follow the calendar."""
 
 SIZE = sum(FIELDS.values())
 FORMAT = f"<{SIZE}d"
 DEFAULT_FLOORS = (0.0, 0.10, 0.20, 0.35)
-"""Part of the burst that a lane leaves to the lanes above it; critical leaves nothing."""
+"""Part of the burst that each lane leaves to the lanes above."""
 DEFAULT_SHARES = (0.0, 0.45, 0.25, 0.10)
-"""Part of the rate that a lane gets whatever the lanes above it use; the rest belongs to no lane."""
+"""Part of the rate that each lane gets in any case; the rest belongs to no lane."""
 CRITICAL_SLOTS = 0.05
-"""Part of the calls in flight that is reserved for critical, in whole slots."""
+"""Part of the calls in flight reserved for critical, in whole slots."""
 SHARE_MEMORY_US = 500_000
-"""How much unused share a lane may catch up on; more would let it empty the bucket at critical's expense."""
+"""Most unused share that a lane may catch up on, so that it cannot starve critical."""
 
 _STARTS = dict(zip(FIELDS, accumulate((0, *FIELDS.values())), strict=False))
 
@@ -91,19 +88,19 @@ _STARTS = dict(zip(FIELDS, accumulate((0, *FIELDS.values())), strict=False))
 def pack(values: Mapping[str, tuple[float, ...]]) -> bytes:
     """Pack fields into the string that Lua reads; missing fields are zero."""
     doubles = [0.0] * SIZE
-    for name, given in values.items():
-        doubles[_STARTS[name] : _STARTS[name] + FIELDS[name]] = given
+    for name, numbers in values.items():
+        doubles[_STARTS[name] : _STARTS[name] + FIELDS[name]] = numbers
     return struct.pack(FORMAT, *doubles)
 
 
 def unpack(packed: bytes) -> dict[str, tuple[float, ...]]:
-    """Field -> its values. Raises struct.error for a string of another layout."""
+    """Unpack fields. Raises struct.error for another layout."""
     doubles = struct.unpack(FORMAT, packed)
     return {name: doubles[start : start + FIELDS[name]] for name, start in _STARTS.items()}
 
 
 def lua_layout() -> str:
-    """Lua constants: an index for a scalar, the index before its first element for a vector."""
+    """Return Lua constants: a scalar's index, or the index before a vector."""
     lines = [f"local {name.upper()} = {start + (FIELDS[name] == 1)}" for name, start in _STARTS.items()]
     moments = [_STARTS[name] + 1 + step for name in MOMENTS for step in range(FIELDS[name])]
     lines += [

@@ -1,7 +1,7 @@
-"""Describes the packed state of one tenant's share of all targets: the layout of a string of doubles.
+"""Describes the packed state of a tenant's share of all targets, in microseconds of refill.
 
-Separate from the buckets, because two versions that run together must share one bucket. Unit: microseconds of refill,
-as in a bucket. Invariant: a change to FIELDS raises LAYOUT, which is part of the key.
+Separate from buckets, which two running versions share. Invariant: a change to FIELDS raises LAYOUT, which is part of
+the key.
 """
 
 import struct
@@ -10,9 +10,9 @@ from itertools import accumulate
 
 LAYOUT = 1
 BURST_US = 6_000_000
-"""A tenth of a minute's limit may be used at once: these limits are ours, so no provider objects to a burst."""
+"""A tenth of a minute's limit: these limits are ours, so no provider objects to a burst."""
 KEPT_SECONDS = 60
-"""A state is kept this long after its last use, when everything has been refilled."""
+"""Time after the last use until everything has been refilled."""
 
 FIELDS: Mapping[str, int] = {
     "last_at": 1,
@@ -23,10 +23,8 @@ FIELDS: Mapping[str, int] = {
     "interval": 2,
     "ticket": 4,
 }
-"""Field -> width. `tat` and `interval` run over requests and tokens, `ticket` over lanes.
-
-`interval` and `calls` are the limits under which tickets were drawn.
-"""
+"""Field -> width. `tat` and `interval` run over requests and tokens, `ticket` over lanes. `interval` and `calls` are
+the limits under which tickets were drawn."""
 
 SIZE = sum(FIELDS.values())
 _STARTS = dict(zip(FIELDS, accumulate((0, *FIELDS.values())), strict=False))
@@ -34,13 +32,13 @@ _NOT_MOMENTS = ("pace", "calls", "interval")
 
 
 def unpack(packed: bytes) -> dict[str, tuple[float, ...]]:
-    """Field -> its values. Raises struct.error for a string of another layout."""
+    """Unpack fields. Raises struct.error for another layout."""
     doubles = struct.unpack(f"<{SIZE}d", packed)
     return {name: doubles[start : start + FIELDS[name]] for name, start in _STARTS.items()}
 
 
 def lua_layout() -> str:
-    """Lua constants: an index for a scalar, the index before its first element for a vector."""
+    """Return Lua constants: a scalar's index, or the index before a vector."""
     lines = [f"local T_{name.upper()} = {start + (FIELDS[name] == 1)}" for name, start in _STARTS.items()]
     moving = (name for name in FIELDS if name not in _NOT_MOMENTS)
     moments = [str(_STARTS[name] + 1 + step) for name in moving for step in range(FIELDS[name])]

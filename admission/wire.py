@@ -1,7 +1,7 @@
 """Sends scripts and commands to Redis over a few connections, and translates its errors.
 
-Calls of the same moment share a pipeline. Nothing is retried: a lost reply may have been a grant, and running a script
-twice would reserve twice. Only NOSCRIPT, which proves that nothing ran, is sent again.
+Nothing is retried, because a lost reply may have been a grant. Only NOSCRIPT is sent again, because it proves that
+nothing ran.
 """
 
 import asyncio
@@ -41,9 +41,9 @@ REFUSING = (
     ReadOnlyError,
     TryAgainError,
 )
-"""Errors of a server that is up but cannot serve; any other error reply is a bug of ours."""
+"""Errors of a server that cannot serve; any other error reply is a bug."""
 REFUSING_IN_WORDS = re.compile(r"(^|-)(BUSY|MISCONF|NOREPLICAS|READONLY|OOM|MASTERDOWN|CLUSTERDOWN)\b")
-"""The same where the client has no class for it, or where Redis 6.2 wraps it in a script's error."""
+"""The same, where the client has no class or Redis 6.2 wraps it in a script's error."""
 
 
 class ScriptFailed(PenstockError):  # noqa: N818 - reads as what happened
@@ -54,7 +54,7 @@ class ScriptFailed(PenstockError):  # noqa: N818 - reads as what happened
 
 @dataclass(eq=False, slots=True)
 class _Call:
-    words: tuple[Word, ...]
+    arguments: tuple[Word, ...]
     answer: "asyncio.Future[Any]"
     script: Script | None = None
     reloaded: bool = field(default=False)
@@ -99,27 +99,26 @@ class Wire:
         await self._redis.aclose()
 
     async def run(self, script: Script, keys: Sequence[str], args: Sequence[Word]) -> Any:  # noqa: ANN401 - Redis types
-        """Run a script. Raises RedisUnavailable, or ScriptFailed for a bug."""
+        """Run a script. Raises RedisUnavailable, and ScriptFailed for a bug."""
         return await self._ask(("EVALSHA", script.sha, len(keys), *keys, *args), script)
 
-    async def command(self, *words: Word) -> Any:  # noqa: ANN401 - the reply's type depends on the command
-        """Run one plain command. Raises RedisUnavailable, or ScriptFailed for a bug."""
-        return await self._ask(words, None)
+    async def command(self, *arguments: Word) -> Any:  # noqa: ANN401 - the reply's type depends on the command
+        """Run a command. Raises RedisUnavailable, and ScriptFailed for a bug."""
+        return await self._ask(arguments, None)
 
-    async def _ask(self, words: tuple[Word, ...], script: Script | None) -> Any:  # noqa: ANN401 - Redis types
-        call = _Call(words, asyncio.get_running_loop().create_future(), script)
+    async def _ask(self, arguments: tuple[Word, ...], script: Script | None) -> Any:  # noqa: ANN401 - Redis types
+        call = _Call(arguments, asyncio.get_running_loop().create_future(), script)
         self._waiting.append(call)
         self._wake()
         return await call.answer
 
     def _wake(self) -> None:
-        """Start a sender unless one is about to run, or all connections are busy."""
         if self._woken == 0 and len(self._senders) < self._connections:
             self._woken += 1
             self._senders.add(asyncio.create_task(self._send_waiting()))
 
     async def _send_waiting(self) -> None:
-        """Send until nothing waits. Leaves the set before answered callers run: an ended sender is not busy."""
+        """Leaves the set before answered callers run, so that an ended sender does not count as busy."""
         self._woken -= 1
         try:
             while self._waiting:
@@ -143,13 +142,12 @@ class Wire:
             self._deliver(call, reply)
 
     async def _pipeline(self, batch: list[_Call]) -> list[Any]:
-        """Load missing scripts in the same pipeline, before the calls that need them."""
         lacking = {call.script.sha: call.script for call in batch if call.script and call.reloaded}
         async with self._redis.pipeline(transaction=False) as pipe:
             for script in lacking.values():
                 pipe.execute_command("SCRIPT LOAD", script.source)
             for call in batch:
-                pipe.execute_command(*call.words)
+                pipe.execute_command(*call.arguments)
             replies = await pipe.execute(raise_on_error=False)
         return list(replies[len(lacking) :])
 

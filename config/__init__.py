@@ -1,1 +1,1 @@
-"""Settings and other facts that are fixed when a process starts. Imports nothing of ours."""
+"""Settings and other facts fixed at a process's start. Imports nothing of ours."""

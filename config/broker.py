@@ -1,9 +1,7 @@
 """Broker and Celery options as plain data, each with its reason. Imports no Celery.
 
-All our processes share `CALLER_OPTIONS`; `worker_options` adds what only a worker needs. Never set here:
-`retry_on_timeout` and `retry` of the transport (they turn off pipelined publishing and can double a message),
-`worker_eta_task_limit` (its accounting drops the prefetch to 1 for good), and a result backend (the tracer would block
-the loop; `tasks.intake.result_backend` delivers results).
+Never set: the transport's `retry_on_timeout` and `retry` (they disable pipelining and can double a message),
+`worker_eta_task_limit` (drops the prefetch to 1), and a result backend (blocks the loop).
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,10 +15,10 @@ QUEUES: Sequence[str] = ("completions.critical", "completions.high", "completion
 DEFAULT_QUEUE = "completions.normal"
 
 RESULT_EXPIRES_SECONDS = 24 * 3600
-"""How long a result is kept for its caller: the default deadline of a job."""
+"""The default deadline of a job."""
 
 CALLER_MESSAGES = 64
-"""Messages beyond the job slots that a worker holds at once: callers' submits, which are short and take no slot."""
+"""Messages beyond the slots: callers' submits, which are short and take no slot."""
 
 TRANSPORT_OPTIONS: Mapping[str, Any] = {
     # Redelivery after a crash, without renewal: a redelivered message of a held job is acknowledged and dropped.
@@ -68,12 +66,12 @@ CALLER_OPTIONS: Mapping[str, Any] = {
 
 
 def caller_options(redis_url: str) -> dict[str, Any]:
-    """Return the options of a process that publishes messages and delivers results."""
+    """Return the options of a process that publishes and delivers results."""
     return {**CALLER_OPTIONS, "broker_url": redis_url, "broker_transport_options": dict(TRANSPORT_OPTIONS)}
 
 
 def worker_options(settings: Settings) -> dict[str, Any]:
-    """Return the options of a worker: those of a caller, and how to take and run messages."""
+    """Return the options of a worker."""
     return {
         **caller_options(settings.redis_url.get_secret_value()),
         "broker_transport_options": {

@@ -1,4 +1,4 @@
-"""`[[budgets]]` and `[[rules]]` of penstock.toml: how much may be spent, by whom, in which window."""
+"""`[[budgets]]` and `[[rules]]` of penstock.toml: who may spend how much, in which window."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -12,8 +12,8 @@ from config.tables import TIME_OF_DAY, Chain, Table, Zone
 from config.tenants import LaneName
 
 Step: TypeAlias = Literal["cheaper", "cached", "park", "reject"]
-"""A step for a job whose budget is exhausted: the next cheaper model of its chain, an earlier answer to the same
-request, waiting until the window turns, or a dead letter."""
+"""For a job with an exhausted budget: the next cheaper model of its chain, an earlier answer to the same request,
+waiting until the window turns, or a dead letter."""
 
 Steps: TypeAlias = Annotated[
     tuple[Step, ...],
@@ -21,27 +21,24 @@ Steps: TypeAlias = Annotated[
     Field(min_length=1),
     BeforeValidator(lambda value: (value,) if isinstance(value, str) else value),
 ]
-"""One step, or several to be tried in order."""
+"""One step, or several in order."""
 
 BUDGET_SCOPES = ("global", "tenant", "user", "batch", "prompt")
 KINDS_WITHIN_TENANTS = frozenset({"user", "prompt"})
-"""Kinds of which a tenant chooses the names: their scopes are `KIND:TENANT/NAME`. No tenant's id holds a slash, so the
-first one ends it, whatever the name holds."""
+"""Kinds named by tenants: their scopes are `KIND:TENANT/NAME`, split at the first slash."""
 
 HIGHEST_LIMIT_USD = 9_007_199
-"""2^53 nano-dollars: up to here the doubles of the scripts are exact."""
+"""2^53 nano-dollars: the scripts' doubles are exact up to here."""
 
 DEFAULT_AHEAD = 0.1
-"""A tenth of a day's budget may be spent at its start: two hours and a half of an even pace."""
+"""A tenth of a day's budget may be spent at its start."""
 
 
 class BudgetTable(Table):
-    """A spending limit for a scope in a window of its timezone. Its own steps precede those of the lane.
+    """A spending limit for a scope in a window; its steps precede those of the lane.
 
-    A user or a prompt belongs to a tenant: `user:carol` limits the user of that name in each tenant, `user:acme/carol`
-    in one.
-
-    With `pacing = "even"` the spent share of the limit may exceed the elapsed share of the window by `pacing_ahead`.
+    `user:carol` limits that user in each tenant, `user:acme/carol` in one. With `pacing = "even"` the spent share may
+    exceed the elapsed share of the window by `pacing_ahead`.
     """
 
     scope: str = "global"
@@ -72,10 +69,10 @@ Day: TypeAlias = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 
 
 class RuleTable(Table):
-    """The most that jobs of these lanes and models may spend per hour between two times of day.
+    """The most that jobs may spend per hour between two times of day.
 
-    Without lanes or without models, it applies to all of them. A range that ends earlier than it starts runs over
-    midnight, and belongs to the day on which it starts.
+    Without lanes or models it applies to all. A range that ends earlier than it starts runs over midnight and belongs
+    to the day of its start.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")
@@ -96,25 +93,19 @@ class RuleTable(Table):
 
 
 def check_budgets(budgets: tuple[BudgetTable, ...], *, rules: int = 0) -> None:
-    """Raise ValueError for two limits of the same money, or more than eight on one job.
-
-    Each rule may be in force besides the budgets.
-    """
+    """Raise ValueError for two limits of the same money, or more than eight on one job."""
     keys = Counter((budget.scope, budget.window, budget.timezone) for budget in budgets)
     (scope, window, zone), times = next(iter(keys.most_common(1)), (("", "", ""), 0))
     if times > 1:
         raise ValueError(f"{scope!r} has {times} budgets per {window} in {zone}; it can have one")
     most = sum(_most_of_kind(kind, keys) for kind in BUDGET_SCOPES) + rules
     if most > MAX_BUDGETS_OF_A_JOB:
-        named = f"{most} budgets and rules" if rules else f"{most} budgets"
-        raise ValueError(f"a job could count against {named}; at most {MAX_BUDGETS_OF_A_JOB} are possible")
+        counted = f"{most} budgets and rules" if rules else f"{most} budgets"
+        raise ValueError(f"a job could count against {counted}; at most {MAX_BUDGETS_OF_A_JOB} are possible")
 
 
 def _most_of_kind(kind: str, keys: Iterable[tuple[str, str, str]]) -> int:
-    """Return the most windows that one job meets in scopes of this kind.
-
-    These are the windows of the kind itself, plus those of the name that has most.
-    """
+    """Adds the windows of the kind itself to those of the name with most."""
     windows: dict[str, set[tuple[str, str]]] = {}
     for scope, window, zone in keys:
         if scope.partition(":")[0] == kind:

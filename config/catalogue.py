@@ -1,4 +1,4 @@
-"""Reads `penstock.toml` (providers, models, aliases, lanes, tenants, budgets) into frozen models.
+"""Reads `penstock.toml` into frozen models.
 
 Unknown keys and wrong types refuse to start and name the table, the key and the line.
 """
@@ -27,15 +27,15 @@ PROVIDER_DEFAULT = "openai"
 OPENAI_BASE_URL = "https://api.openai.com/v1"
 
 ServiceTier: TypeAlias = Literal["default", "flex", "scale", "priority", "fast", "batch"]
-"""Service tiers of providers, each at its own price."""
+"""Service tiers, each at its own price."""
 
 
 class CatalogueError(Exception):
-    """`penstock.toml` is not valid; the message names the place and says what to change."""
+    """`penstock.toml` is not valid; the message says what to change."""
 
 
 class TierPriceTable(Table):
-    """USD per million tokens. Zero is refused, because a model that costs nothing would pass every budget."""
+    """USD per million tokens. Zero is refused, because it would pass every budget."""
 
     input: Decimal = Field(ge=SMALLEST_USD, strict=False)
     cached_input: Decimal | None = Field(default=None, ge=SMALLEST_USD, strict=False)
@@ -44,13 +44,13 @@ class TierPriceTable(Table):
 
 
 class PriceTable(TierPriceTable):
-    """The default prices, and those of other service tiers; a tier that is not named costs the default."""
+    """Default prices, and those of other tiers; an unnamed tier costs the default."""
 
     tiers: dict[ServiceTier, TierPriceTable] = Field(default_factory=dict)
 
 
 class ProviderTable(Table):
-    """One account at a provider. `service_tier` is its tier for requests that name none or `auto`."""
+    """One account at a provider. `service_tier` applies to requests that name none or `auto`."""
 
     base_url: str | None = None
     api_key_env: str = "OPENAI_API_KEY"
@@ -60,10 +60,10 @@ class ProviderTable(Table):
 
 
 class ModelTable(Table):
-    """Limits and defaults of one model; a limit that is not set is not enforced until headers reveal it.
+    """Limits and defaults of one model; a missing limit is enforced once headers reveal it.
 
-    A day's limit refills continuously, unless `day_resets_at` ("00:00") is the time at which it resets, in the timezone
-    `day_resets_in`. Models of one `family` share their limits: the lowest that any of them sets.
+    A day's limit refills continuously, unless it resets at `day_resets_at` ("00:00") in `day_resets_in`. Models of one
+    `family` share the lowest limits of any of them.
     """
 
     provider: str = PROVIDER_DEFAULT
@@ -80,7 +80,7 @@ class ModelTable(Table):
 
 
 class LaneTable(Table):
-    """The share of a quota that a lane keeps while others want it, and the steps when its money is gone."""
+    """The share of a quota that a lane keeps, and its steps when its money is gone."""
 
     share: float = Field(ge=0, le=1)
     max_wait_seconds: float | None = Field(default=None, gt=0)
@@ -89,7 +89,7 @@ class LaneTable(Table):
 
 
 class WebhookTable(Table):
-    """The address that receives events, and the variable of the secret (`whsec_…`) that signs them."""
+    """The address of events, and the variable of the secret (`whsec_…`) that signs them."""
 
     url: str
     secret_env: str = "PENSTOCK_WEBHOOK_SECRET"  # noqa: S105 - the name of a variable
@@ -103,13 +103,13 @@ class WebhookTable(Table):
 
 
 class PrivacyTable(Table):
-    """The stored content of calls. Without it: no request, no reply, and no value quoted in a complaint."""
+    """Without stored content no request, reply or quoted value is kept."""
 
     store_content: bool = True
 
 
 class DeadLettersTable(Table):
-    """How long listings keep dead letters; without a number, until somebody discards them."""
+    """How long dead letters are listed; without a number, until they are discarded."""
 
     retention_days: int | None = Field(default=None, ge=1, le=36_500)
 
@@ -118,8 +118,8 @@ _SMALL, _LARGE = ("gpt-4.1-mini", "gpt-5-mini"), ("gpt-4.1", "gpt-5")
 
 
 def _default_models() -> dict[str, ModelTable]:
-    known = ModelTable(requests_per_minute=30_000, tokens_per_minute=20_000_000)
-    return dict.fromkeys((*_SMALL, *_LARGE), known)
+    table = ModelTable(requests_per_minute=30_000, tokens_per_minute=20_000_000)
+    return dict.fromkeys((*_SMALL, *_LARGE), table)
 
 
 def _default_aliases() -> dict[str, tuple[str, ...]]:
@@ -181,7 +181,7 @@ class Catalogue(Table):
 
 
 def load_catalogue(path: Path) -> Catalogue:
-    """Read the file, or return the built-in default if there is none. Raises CatalogueError."""
+    """Read the file, or return the default without one. Raises CatalogueError."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -197,9 +197,9 @@ def load_catalogue(path: Path) -> Catalogue:
 
 
 def _complaint(path: Path, text: str, part: object) -> str:
-    found = dict(part)  # type: ignore[call-overload]  # a TypedDict of pydantic's
-    steps = [str(step) for step in found["loc"]]
-    line = line_of(text, found["loc"])
+    details = dict(part)  # type: ignore[call-overload]  # a TypedDict of pydantic's
+    steps = [str(step) for step in details["loc"]]
+    line = line_of(text, details["loc"])
     place = f"{path}:{line}" if line else str(path)
-    message = found["msg"].removeprefix("Value error, ")
+    message = details["msg"].removeprefix("Value error, ")
     return f"{place}: {'.'.join(steps)}: {message}".replace(": :", ":")

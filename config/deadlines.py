@@ -1,8 +1,7 @@
 """Ends this process by SIGALRM unless its deadline is renewed in time.
 
-A regular expression or any other long call in C holds the interpreter lock, so no Python thread can notice it. The
-deadline is a timer of the kernel that calls C code: it writes the stacks of all threads to stderr (`faulthandler`) and
-then ends the process by SIGALRM.
+A long call in C holds the interpreter lock, so no Python thread could notice. The deadline is a kernel timer that
+writes all stacks to stderr first (`faulthandler`).
 """
 
 import ctypes
@@ -14,20 +13,20 @@ import time
 from typing import Protocol
 
 STDERR = 2
-"""The descriptor itself, because a replacement of `sys.stderr` may have none."""
+"""The descriptor, because a replaced `sys.stderr` may have none."""
 
 INIT_PID = 1
-"""The first process of a container. The kernel drops every signal to it that would end it by default."""
+"""First process of a container; the kernel drops signals that would end it by default."""
 
 
 class Deadline(Protocol):
-    """A timer that ends the process unless it is set again in time."""
+    """A timer that ends the process unless renewed."""
 
     def renew(self, seconds: int) -> None:
-        """Restart the timer with this many seconds."""
+        """Restart the timer."""
 
     def cancel(self) -> None:
-        """Stop the timer, so that a blocked loop no longer ends the process."""
+        """Stop the timer."""
 
 
 class NoDeadline:
@@ -43,11 +42,11 @@ class NoDeadline:
 class WallDeadline:
     """One timer over real time, for systems without POSIX timers (macOS).
 
-    It runs on while the process is suspended, so a process that was suspended for longer ends when it continues.
+    It runs on during a suspension, so a long-suspended process ends when it continues.
     """
 
     def renew(self, seconds: int) -> None:
-        """Restart the timer with this many seconds."""
+        """Restart the timer."""
         signal.setitimer(signal.ITIMER_REAL, seconds)
 
     def cancel(self) -> None:
@@ -69,22 +68,19 @@ class _SignalEvent(ctypes.Structure):
 
 
 class _TimerSetting(ctypes.Structure):
-    """`struct itimerspec`."""
-
     _fields_ = tuple(
         (name, ctypes.c_long) for name in ("interval_seconds", "interval_nanoseconds", "seconds", "nanoseconds")
     )
 
 
 class SuspensionSafeDeadline:
-    """Two timers in a row, so that a resumed process has the second one's time to renew.
+    """Two timers in a row, so that a resumed process has the second's time to renew.
 
-    The first (`timer_create`, SIGEV_THREAD) calls `alarm(grace)` of the C library when it is *handled*, which is after
-    a suspension and not during it. A single timer would expire during the suspension and end a healthy process.
+    A single timer would expire during a suspension. The first (SIGEV_THREAD) calls `alarm(grace)` after it.
     """
 
     GRACE_SHARE = 3
-    """The second timer has a third of the time, but at least the one second that `alarm` can count."""
+    """A third of the time, but at least the second that `alarm` can count."""
 
     def __init__(self, seconds: int) -> None:
         self._libc = ctypes.CDLL(None, use_errno=True)
@@ -100,7 +96,7 @@ class SuspensionSafeDeadline:
         self._none = _TimerSetting()
 
     def renew(self, seconds: int) -> None:
-        """Restart both timers with this many seconds, which must exceed those of the second timer."""
+        """Restart both timers; `seconds` must exceed the second timer's."""
         self._set(_TimerSetting(seconds=seconds - self._grace_seconds))
 
     def cancel(self) -> None:
@@ -113,9 +109,9 @@ class SuspensionSafeDeadline:
 
 
 def deadline_after(seconds: int) -> Deadline:
-    """Return the deadline of this process, not yet running; 0 is none.
+    """Return this process's deadline, not yet running; 0 is none.
 
-    Takes over SIGALRM, which no library of ours uses.
+    Takes over SIGALRM.
     """
     if seconds == 0:
         return NoDeadline()
@@ -129,10 +125,7 @@ def deadline_after(seconds: int) -> Deadline:
 
 
 def _stack_descriptor() -> int:
-    """Reopen stderr so that writing never blocks: a full pipe may be what blocks the loop.
-
-    If it cannot be reopened (a socket, another user's file, macOS), it is used as it is.
-    """
+    """Reopens stderr where possible, so that a full pipe cannot block."""
     try:
         return os.open(
             f"/proc/self/fd/{STDERR}", os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC

@@ -1,7 +1,6 @@
-"""Raises this process's limit of descriptors (sockets, files), and checks it for its slots.
+"""Raises this process's descriptor limit, and checks it against its slots.
 
-Many shells and systemd set a soft limit of 1,024, which a few hundred calls use up: then a process lives, but accepts
-and sends nothing.
+A usual soft limit of 1,024 is used up by a few hundred calls.
 """
 
 import resource
@@ -19,29 +18,28 @@ PER_CALL_IN_WEB = 2
 """Also the connection of the waiting caller."""
 
 BESIDE_CALLS = 256
-"""Connections to providers that are being closed (64), to Redis (at most 2 for the gate, 10 for messages, 50 for
-results) and Postgres (8, upkeep one more; 4 for listings), pipes of two check processes (6), connections of clients
-beyond the cap (32), and files."""
+"""Closing connections to providers (64), Redis (62), Postgres (13), pipes (6), clients beyond the cap (32), and
+files."""
 
 MOST_DESCRIPTORS = 1_048_576
-"""The default limit of Linux per process (`fs.nr_open`), used if the hard limit is infinite or larger."""
+"""Linux's default limit per process (`fs.nr_open`), where the hard limit is higher."""
 
 MACOS_DESCRIPTORS = 10_240
 """The same on macOS."""
 
 
 def needed_by_web(settings: Settings) -> int:
-    """Return the descriptors of a web process with as many calls as it may have."""
+    """Return a web process's need with all calls in flight."""
     return settings.call_places * PER_CALL_IN_WEB + BESIDE_CALLS
 
 
 def needed_by_worker(settings: Settings) -> int:
-    """Return the descriptors of a worker whose slots are full."""
+    """Return a worker's need with all slots full."""
     return settings.slots * PER_CALL + BESIDE_CALLS
 
 
 def raise_descriptor_limit() -> int:
-    """Raise the soft limit to the hard one and return the limit in force. Safe to call twice."""
+    """Raise the soft limit to the hard one; returns the limit. Safe to call twice."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     highest = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
     if soft == resource.RLIM_INFINITY or soft >= highest:
@@ -56,7 +54,7 @@ def raise_descriptor_limit() -> int:
 
 
 def require_descriptors(settings: Settings, needed: int) -> int:
-    """Raise the limit and return it. Raises SettingError if the process needs more."""
+    """Raise the limit and return it. Raises SettingError if it is too low."""
     limit = raise_descriptor_limit()
     if needed > limit:
         raise SettingError(
@@ -67,6 +65,6 @@ def require_descriptors(settings: Settings, needed: int) -> int:
 
 
 def log_descriptors(settings: Settings, needed: int) -> None:
-    """Log the figures after a process has started; a refused start logs only one line."""
+    """Log the figures of a started process."""
     limit = require_descriptors(settings, needed)
     log.info("descriptor_limit", limit=limit, needed=needed)

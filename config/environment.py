@@ -1,4 +1,4 @@
-"""Environment variables that a Python process needs to start. They hold no secrets."""
+"""Environment variables that a Python process needs. They hold no secrets."""
 
 PYTHON_NEEDS = frozenset({"PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "LANG", "LC_ALL"})
-"""The variables that a child gets if it does not inherit the whole environment."""
+"""Passed to a child that does not inherit the environment."""

@@ -4,7 +4,7 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What a process or command ends with."""
+    """How a process or command ended."""
 
     OK = 0
     FAILURE = 1

@@ -1,9 +1,7 @@
-"""Logging of every process: structlog to stderr, JSON lines outside development, readable lines in development.
+"""Configures logging: structlog to stderr, readable in development, JSON lines elsewhere.
 
-The standard library's loggers (Celery, uvicorn, Alembic) use the same renderer. The id of an HTTP request is bound by
-`structlog.contextvars`. Secrets are not logged, because `redact` checks names and values. Neither are prompts and
-replies: a traceback names classes and places, not values (`config.tracebacks`). Celery does not replace this
-configuration, because workers handle its `setup_logging` signal.
+`redact` hides secrets; tracebacks name places, not values (`config.tracebacks`). Celery keeps this configuration,
+because workers handle `setup_logging`.
 """
 
 import logging
@@ -22,10 +20,10 @@ from config.tracebacks import unquoted, without_values
 HIDDEN = "[hidden]"
 
 SECRET_NAME = re.compile(r"(key|password|passwd|token|secret|authorization|cookie)$", re.IGNORECASE)
-"""Names whose values are hidden. `max_tokens` and `custom_id` are shown; a plural is a count."""
+"""Names whose values are hidden; a plural such as `max_tokens` is a count."""
 
 HARMLESS_NAMES = frozenset({"idempotency_key"})
-"""The caller's name for its request, by which people search the logs."""
+"""The caller's name for its request, used to search logs."""
 
 SECRET_VALUE = re.compile(
     r"""
@@ -53,7 +51,7 @@ QUIET_LOGGERS: Mapping[str, str] = {
 
 
 def configure_logs(env: Literal["development", "staging", "production"], level: str = "INFO") -> None:
-    """Set up this process's logging. Safe to call twice; `level` is the standard library's."""
+    """Set up logging. Safe to call twice."""
     readable = env == "development"
     logging.config.dictConfig(_standard_library(readable, level))
     logging.captureWarnings(capture=True)
@@ -70,7 +68,7 @@ def configure_logs(env: Literal["development", "staging", "production"], level: 
 
 
 def redact(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Hide what looks like a secret by its name or value, at any depth. A structlog processor."""
+    """Hide secrets by name or value, at any depth. A structlog processor."""
     for name, value in event.items():
         event[name] = _redacted(name, value)
     return event
@@ -79,7 +77,7 @@ def redact(_logger: object, _method: str, event: MutableMapping[str, Any]) -> Mu
 def _without_quoted_exceptions(
     _logger: object, _method: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
-    """Process lines of libraries that end in the `repr` of an exception."""
+    """Processes library lines that end in an exception's `repr`."""
     event["event"] = unquoted(str(event.get("event", "")))
     return event
 
@@ -90,18 +88,18 @@ def _redacted(name: str, value: Any) -> Any:  # noqa: ANN401 - whatever was logg
     if isinstance(value, str):
         return SECRET_VALUE.sub(_masked, value)
     if isinstance(value, Mapping):
-        return {inner: _redacted(str(inner), found) for inner, found in value.items()}
+        return {inner: _redacted(str(inner), item) for inner, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_redacted("", found) for found in value]
+        return [_redacted("", item) for item in value]
     if isinstance(value, BaseException):
         return type(value).__name__
     return value
 
 
-def _masked(found: re.Match[str]) -> str:
-    if found["scheme"]:
-        return f"{found['scheme']}{HIDDEN}@"
-    return f"{found['bearer'] or ''}{HIDDEN}"
+def _masked(match: re.Match[str]) -> str:
+    if match["scheme"]:
+        return f"{match['scheme']}{HIDDEN}@"
+    return f"{match['bearer'] or ''}{HIDDEN}"
 
 
 def _shared_processors() -> list[Processor]:

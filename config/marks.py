@@ -1,8 +1,7 @@
 """Records in a file which job's synchronous step runs, to attribute a process's death.
 
-Each process that runs jobs has one small file below HOME/marks, mapped into memory: a mark costs two stores and no
-system call, and survives any end of the process. The process locks its file for life, so a file that can be locked is
-the last mark of a dead process. Only work between two awaits is marked, so two jobs are never marked at once.
+Each process maps and locks one file below HOME/marks; a mark costs two stores. An unlocked file is a dead process's.
+Only steps between two awaits are marked, so one at a time.
 """
 
 import fcntl
@@ -22,26 +21,26 @@ log = structlog.get_logger()
 
 FOLDER, SUFFIX = "marks", ".mark"
 FIELD_BYTES = 512
-"""Size of each of the two fields, the job's id and the holder's name: a length in two bytes and UTF-8."""
+"""Each of two fields (job id, holder): a length in two bytes and UTF-8."""
 
 LENGTH = struct.Struct("<H")
 NO_JOB = LENGTH.pack(0)
 
 Marking: TypeAlias = Callable[[str], AbstractContextManager[None]]
-"""Enters the context of a job, in which `synchronous_step` marks that job."""
+"""Enters a job's context, in which `synchronous_step` marks it."""
 
 _NOTHING: AbstractContextManager[None] = nullcontext()
 _step: ContextVar[AbstractContextManager[None]] = ContextVar("synchronous_step", default=_NOTHING)
 
 
 def synchronous_step() -> AbstractContextManager[None]:
-    """Mark this task's job as the running one within the block. No await inside."""
+    """Mark this task's job within the block. No await inside."""
     return _step.get()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LastMark:
-    """A dead process's last mark: its name as lease holder, and the job whose step ran, if any."""
+    """A dead process's lease holder name, and its running job, if any."""
 
     holder: str
     job_id: str | None
@@ -61,7 +60,7 @@ class _Mark:
 
 
 class _Marked:
-    """The context of one job. A class, because a generator would cost twice as much on every job."""
+    """A class, because a generator costs twice as much per job."""
 
     __slots__ = ("_mark", "_token")
 
@@ -76,13 +75,13 @@ class _Marked:
 
 
 def mark_no_job(_job_id: str) -> AbstractContextManager[None]:
-    """Mark nothing, because there is no file: a death then counts for every job of its process."""
+    """Mark nothing; a death then counts for every job of the process."""
     return _NOTHING
 
 
 @contextmanager
 def marks_of(home: Path, holder: str) -> Iterator[Marking]:
-    """Mark in a file of this process, deleted at the end. Without a file, log a warning."""
+    """Mark in a file of this process; without a file, log a warning."""
     try:
         path, descriptor = _created(home / FOLDER, holder)
     except OSError as error:
@@ -99,9 +98,9 @@ def marks_of(home: Path, holder: str) -> Iterator[Marking]:
 
 @contextmanager
 def last_marks(home: Path) -> Iterator[list[LastMark]]:
-    """Read the marks of dead processes here, locked within the block.
+    """Read the marks of dead processes, locked within the block. Safe to run twice.
 
-    Their files are deleted at its end unless it raises. Safe to run twice.
+    Their files are deleted at its end unless it raises.
     """
     left: dict[Path, int] = {}
     try:
@@ -118,7 +117,7 @@ def last_marks(home: Path) -> Iterator[list[LastMark]]:
 
 
 def _created(folder: Path, holder: str) -> tuple[Path, int]:
-    """Create the file, locked before another process can find it."""
+    """Locks the file before another process can find it."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / f"{holder.replace('/', '_')}{SUFFIX}"
     fresh = path.with_suffix(".new")
@@ -143,7 +142,7 @@ def _paths(folder: Path) -> list[Path]:
 
 
 def _locked(path: Path) -> int | None:
-    """Return a descriptor with the file's lock; None if another process has it or the file is gone."""
+    """Returns None if another process has the lock or the file is gone."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except OSError:

@@ -1,7 +1,6 @@
-"""The Prometheus metrics of a process, all named `penstock_*`. One registry per process.
+"""The Prometheus metrics of a process, all named `penstock_*`.
 
-A process has one or two asyncio threads and never forks, so a plain registry is enough. Labels are closed sets (lanes,
-outcomes, decisions) or configured names (targets); ids are never labels.
+Processes never fork, so a plain registry is enough. Labels are closed sets or configured names, never ids.
 """
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
@@ -41,7 +40,7 @@ class Metrics:
         self.slots_waited_for = self._gauge("penstock_slots_waited_for", "Jobs that are here and hold no slot yet")
 
     def serve(self, port: int) -> None:
-        """Serve Prometheus on this port from a separate thread. Raises OSError if the port is taken."""
+        """Serve Prometheus on this port from a thread. Raises OSError if it is taken."""
         start_http_server(port, registry=self.registry)
 
     def _counter(self, name: str, meaning: str, *labels: str) -> Counter:

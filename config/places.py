@@ -1,4 +1,4 @@
-"""Finds the line of a key in a TOML file, for error messages. Knows no setting."""
+"""Finds the line of a key in a TOML file, for error messages."""
 
 import re
 import tomllib
@@ -9,10 +9,10 @@ from typing import Any
 def line_of(text: str, loc: tuple[str | int, ...]) -> int | None:
     """Return the line of the key at `loc`, else of its table, else None."""
     sections = _sections(text)
-    fitting = [(len(head), number, head) for number, head in sections if loc[: len(head)] == head[: len(loc)]]
-    if not loc or not fitting:
+    matching = [(len(head), number, head) for number, head in sections if loc[: len(head)] == head[: len(loc)]]
+    if not loc or not matching:
         return None
-    length, start, head = max(fitting, key=lambda each: (min(each[0], len(loc)), -each[1]))
+    length, start, head = max(matching, key=lambda section: (min(section[0], len(loc)), -section[1]))
     if length >= len(loc):
         return start or None
     end = next((number for number, _ in sections if number > start), len(text.splitlines()) + 1)
@@ -22,8 +22,8 @@ def line_of(text: str, loc: tuple[str | int, ...]) -> int | None:
 
 
 def _sections(text: str) -> list[tuple[int, tuple[str | int, ...]]]:
-    """Return every table's line and path; the lines before all headers are a nameless table."""
-    found: list[tuple[int, tuple[str | int, ...]]] = [(0, ())]
+    """Lines before all headers form a nameless table."""
+    sections: list[tuple[int, tuple[str | int, ...]]] = [(0, ())]
     arrays: Counter[tuple[str, ...]] = Counter()
     for number, line in enumerate(text.splitlines(), 1):
         header = re.match(r"\s*(\[\[?[^\]]+\]\]?)\s*(#.*)?$", line)
@@ -31,11 +31,11 @@ def _sections(text: str) -> list[tuple[int, tuple[str | int, ...]]]:
         if header is None or names is None:
             continue
         if header[1].startswith("[["):
-            found.append((number, (*names, arrays[names])))
+            sections.append((number, (*names, arrays[names])))
             arrays[names] += 1
         else:
-            found.append((number, names))
-    return found
+            sections.append((number, names))
+    return sections
 
 
 def _names(header: str) -> tuple[str, ...] | None:

@@ -1,7 +1,6 @@
-"""The settings of a process, each with its unit and the reason for its default.
+"""The settings of a process, each with its unit and reason.
 
-`load_settings` reads them once into one frozen object, at the edge of a process, from where it is passed down. A wrong
-setting refuses to start, and the error names its environment variable and what to change.
+`load_settings` reads them once, at the edge of the process. An error names the environment variable and what to change.
 """
 
 import math
@@ -17,7 +16,7 @@ class SettingError(Exception):
 
 
 class Settings(BaseSettings):
-    """All settings of a process. Each environment variable is `PENSTOCK_` and the name."""
+    """All settings; each environment variable is `PENSTOCK_` and the name."""
 
     model_config = SettingsConfigDict(env_prefix="PENSTOCK_", frozen=True, extra="ignore", populate_by_name=True)
 
@@ -28,70 +27,62 @@ class Settings(BaseSettings):
     home: Path = Path(".penstock")
     admin_key: SecretStr | None = None
     metrics_key: SecretStr | None = None
-    """The key with which a scraper reads `/metrics`, and nothing else. None: only operators' keys read it."""
+    """Key for scraping `/metrics` only. None: only operators' keys read it."""
     host: str | None = None
-    """Address on which the web process listens. None: loopback in development, every interface elsewhere."""
+    """Listening address. None: loopback in development, else every interface."""
     port: int = Field(default=8080, ge=1, le=65535, validation_alias=AliasChoices("PENSTOCK_PORT", "PORT"))
     """`PORT` is what platforms set."""
     metrics_port: int = Field(default=0, ge=0, le=65535, description="0: no metrics server in a worker")
 
     slots: int = Field(default=500, ge=1, le=5_000)
-    """Jobs in flight per worker process: two processes of 500 to 1,000 fill a machine of two cores."""
+    """Jobs in flight per worker process: two of 500 to 1,000 fill two cores."""
     reserved_critical_slots: int = Field(default=32, ge=0)
-    """Slots that only critical jobs may take, so that none waits for a long call to end."""
+    """Slots for critical jobs only, so that none waits for a long call."""
     slice_size: int = Field(default=32, ge=1, le=500)
-    """Jobs per message on deep flows: beyond this the cost of Celery per job no longer falls."""
+    """Jobs per message on deep flows: larger slices save no more."""
     lease_seconds: float = Field(default=15, gt=0)
-    """Time after which a dead worker's job can be rescued; longer than any pause of a live process."""
+    """Time until a dead worker's job is rescued; longer than any pause of a live process."""
     heartbeat_seconds: float = Field(default=4, gt=0)
-    """Less than a third of the lease: two heartbeats may be missed."""
+    """Less than a third of the lease: two may be missed."""
     hold_seconds: float = Field(default=2, ge=0)
-    """How long a job waits for admission in its slot; beyond, it waits in Postgres."""
+    """How long a job waits for admission in its slot; then it waits in Postgres."""
     connect_timeout_seconds: float = Field(default=5, gt=0)
     first_byte_timeout_seconds: float = Field(default=120, gt=0)
-    """A long answer that is not streamed sends its first byte when it is finished."""
+    """An answer that is not streamed sends its first byte when finished."""
     between_chunks_timeout_seconds: float = Field(default=30, gt=0)
     total_timeout_seconds: float = Field(default=600, gt=0)
     drain_grace_seconds: float = Field(default=25, ge=0)
-    """Below the 30 s that most platforms wait between SIGTERM and SIGKILL."""
+    """Below the 30 s of most platforms between SIGTERM and SIGKILL."""
     watchdog_seconds: int = Field(default=10, ge=0, le=600)
     """How long an event loop may block before SIGALRM ends its process; 0: no limit. Below the lease, so that the
-    process is replaced, and its last job is recorded, before its jobs are rescued."""
+    process is replaced before its jobs are rescued."""
     max_file_bytes: int = Field(default=200_000_000, ge=1)
     """OpenAI's cap of a batch file."""
     max_line_bytes: int = Field(default=1_000_000, ge=1)
     max_body_bytes: int = Field(default=4_000_000, ge=1)
-    """A single request over HTTP."""
+    """A request over HTTP."""
     max_bytes_in_flight: int = Field(default=200_000_000, ge=1_000_000)
-    """Memory of the parsed bodies of all requests in a web process; beyond, 503. Some 20 of the largest.
-
-    A tenant may take as much as it leaves free: at most a half.
-    """
+    """Memory of all parsed bodies in a web process; beyond, 503. A tenant may take as much as it leaves free."""
     max_reply_bytes: int = Field(default=16_000_000, ge=10_000)
-    """Bytes read of a provider's answer, decompressed; the largest text answers have half a megabyte, images a few."""
+    """Decompressed bytes of an answer; text has half a megabyte at most, images a few."""
     max_connections: int | None = Field(default=None, ge=1)
-    """Connections of a web process. None: what its descriptors allow with one call per connection, at most 10,000."""
+    """Connections of a web process. None: what its descriptors allow, at most 10,000."""
     head_timeout_seconds: float = Field(default=10, gt=0)
-    """From a connection's start, or a request's first byte, to the end of its head, which any real client sends in one
-    packet."""
+    """From a connection's start, or a request's first byte, to the end of its head."""
     body_timeout_seconds: float = Field(default=20, gt=0)
-    """The longest gap in a body, and the grace before `min_body_bytes_per_second` holds: a mobile network's pause."""
+    """The longest gap in a body, and the grace before `min_body_bytes_per_second` holds."""
     min_body_bytes_per_second: int = Field(default=1_000, ge=1)
-    """Average, slower than any link over which a batch file would be sent."""
+    """Average, slower than any link that carries a batch file."""
     idle_timeout_seconds: float = Field(default=75, gt=0)
-    """Longer than proxies keep idle connections (60 s), so that they close first and never use a closed one."""
+    """Longer than proxies' 60 s, so that they close first and never use a closed one."""
     write_timeout_seconds: float = Field(default=30, gt=0)
-    """How long a client may read nothing of an answer before its connection and its call end."""
+    """How long a client may read nothing before its connection and call end."""
     run_ahead_jobs: int = Field(default=1_200, ge=1)
-    """The prefetch window: published and unclaimed jobs per flow, about two seconds of work of two full worker
-    processes."""
+    """Prefetch window: published, unclaimed jobs per flow, about two seconds of two full workers."""
 
     @property
     def call_places(self) -> int:
-        """Calls that one process may have at providers at once: one per slot, and a quarter more.
-
-        A tenth of them is kept for tenants with few calls, so that a tenant alone has more than there are slots.
-        """
+        """Calls in flight per process: one per slot and a quarter more, a tenth for tenants with few calls."""
         return self.slots + math.ceil(self.slots / 4)
 
     @property
@@ -126,7 +117,7 @@ def load_settings() -> Settings:
 
 
 def _line(part: object) -> str:
-    found = dict(part)  # type: ignore[call-overload]  # a TypedDict of pydantic's
-    name = "_".join(str(step) for step in found["loc"]).upper()
+    details = dict(part)  # type: ignore[call-overload]  # a TypedDict of pydantic's
+    name = "_".join(str(step) for step in details["loc"]).upper()
     name = SPELLINGS.get(name, f"PENSTOCK_{name}" if name else "")
-    return f"{name}: {found['msg']}" if name else str(found["msg"]).removeprefix("Value error, ")
+    return f"{name}: {details['msg']}" if name else str(details["msg"]).removeprefix("Value error, ")

@@ -1,4 +1,4 @@
-"""What all tables of `penstock.toml` share: unknown keys and wrong types are refused."""
+"""The common base of all tables: unknown keys and wrong types are refused."""
 
 from typing import Annotated, TypeAlias
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -15,7 +15,7 @@ class Table(BaseModel):
 
 
 def known_zone(name: str) -> str:
-    """The name of a timezone. Raises ValueError for an unknown one."""
+    """Return the name of a known timezone. Raises ValueError."""
     try:
         ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):

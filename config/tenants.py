@@ -1,4 +1,4 @@
-"""`[tenants.NAME]` of penstock.toml: the limits of one tenant in a shared installation."""
+"""`[tenants.NAME]` of penstock.toml: limits of one tenant."""
 
 from typing import Annotated, Literal, TypeAlias
 
@@ -9,13 +9,13 @@ from config.tables import Table
 LaneName: TypeAlias = Literal["critical", "high", "normal", "low"]
 
 EVERY_TENANT = "*"
-"""Name of the table that applies to every tenant. A tenant's own table overrides it, limit by limit."""
+"""The table for every tenant; a tenant's own table overrides it per limit."""
 
 UNLIMITED = "unlimited"
 """Removes a limit that other tenants have."""
 
 WAITING_BATCHES = 1_000
-"""Batches of a tenant that may wait to be read, if no table sets it: a normal one is read within seconds."""
+"""Default limit of a tenant's unread batches; a normal one is read within seconds."""
 
 TenantName: TypeAlias = Annotated[str, Field(pattern=r"^(\*|[A-Za-z0-9._-]{1,128})$")]
 TenantLimit: TypeAlias = Annotated[int, Field(ge=1)] | Literal["unlimited"] | None
@@ -24,10 +24,8 @@ TenantLimit: TypeAlias = Annotated[int, Field(ge=1)] | Literal["unlimited"] | No
 class TenantTable(Table):
     """Limits of one tenant.
 
-    An omitted limit is that of `[tenants."*"]`. Omitted there too, it is unlimited, except `waiting_batches`
-    (WAITING_BATCHES).
-
-    Calls, requests and tokens count over all models and all processes; connections count in each web process.
+    An omitted limit is that of `[tenants."*"]`, else unlimited, except `waiting_batches` (WAITING_BATCHES). Connections
+    count per web process, the others over all models and processes.
     """
 
     calls_in_flight: TenantLimit = None

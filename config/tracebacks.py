@@ -1,6 +1,6 @@
-"""Renders tracebacks for logs: places and exception classes, never values.
+"""Renders tracebacks for logs with places and classes, never values.
 
-The text of an exception quotes the value that it failed on, which may be a prompt or a reply.
+An exception's text may quote a prompt or a reply.
 """
 
 import re
@@ -9,16 +9,16 @@ from collections.abc import Iterator
 from typing import Any
 
 OURS = frozenset({"admission", "api", "cli", "config", "providers", "schemas", "stack", "storage", "tasks", "workers"})
-"""Packages whose exceptions have texts of ours."""
+"""Packages with exception texts of ours."""
 
 TELLS_NO_VALUES = (OSError, TypeError, AttributeError, NameError, ImportError, RecursionError, MemoryError)
-"""Built-in exceptions whose text holds only types, names and places."""
+"""Built-in exceptions without values in their text."""
 
 _QUOTED = re.compile(r"(exception=|raised unexpected: |raised exception: )(\w+)\(.*", re.DOTALL)
 
 
 def without_values(exc_info: Any) -> str:  # noqa: ANN401 - structlog's triple
-    """Return the traceback of an exception and of its causes."""
+    """Return the traceback of an exception and its causes."""
     error: BaseException | None = exc_info[1] if isinstance(exc_info, tuple) else exc_info
     if error is None:
         return "NoneType: None"
@@ -26,7 +26,7 @@ def without_values(exc_info: Any) -> str:  # noqa: ANN401 - structlog's triple
 
 
 def unquoted(message: str) -> str:
-    """Replace the `repr` at the end of an asyncio or Celery log message by its class."""
+    """Replace the final `repr` of a log message by its class."""
     return _QUOTED.sub(r"\1\2", message)
 
 

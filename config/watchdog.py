@@ -1,4 +1,4 @@
-"""Measures one event loop's delays; ends its process if it blocks (`config.deadlines`)."""
+"""Measures an event loop's delays; ends its process if it blocks (`config.deadlines`)."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -16,14 +16,14 @@ ALARM_SECONDS = 0.25
 """A delay that a critical job would notice."""
 
 SILENCE_SECONDS = 5.0
-"""Time between two warnings, so that minutes of overload do not log a thousand lines."""
+"""Time between two warnings, so that overload does not flood the log."""
 
 STARTING_SECONDS = 60
-"""How long the loop may block while a process starts, because libraries are loaded on it, perhaps from a cold disk."""
+"""Limit at start, because libraries are loaded on the loop, perhaps from a cold disk."""
 
 
 class Alarm:
-    """Logs the worst delay of the loop since the last time, every few seconds at most."""
+    """Logs the worst delay of the loop, every few seconds at most."""
 
     def __init__(self) -> None:
         self._worst_seconds = 0.0
@@ -47,15 +47,12 @@ class Watchdog:
         self.seconds = max(seconds, STARTING_SECONDS)
 
     def has_started(self) -> None:
-        """Apply the configured limit from now on, because the slow start is over."""
+        """Apply the configured limit, because the slow start is over."""
         self.seconds = self._seconds
 
 
 async def watch(observe: Callable[[float], object], watchdog: Watchdog, deadline: Deadline) -> NoReturn:
-    """Measure the running loop's delay at every tick and renew the deadline, until cancelled.
-
-    `observe` gets seconds.
-    """
+    """Measure the loop's delay in seconds and renew the deadline, until cancelled."""
     loop, alarm = asyncio.get_running_loop(), Alarm()
     try:
         while True:
@@ -70,15 +67,14 @@ async def watch(observe: Callable[[float], object], watchdog: Watchdog, deadline
 
 
 def _note_nothing(_seconds: float) -> None:
-    """Observe for a process that has no metrics."""
+    """Observe without metrics."""
 
 
 @asynccontextmanager
 async def watched(seconds: int, observe: Callable[[float], object] = _note_nothing) -> AsyncIterator[Watchdog]:
     """Watch the running loop; SIGALRM ends the process if it blocks for `seconds`.
 
-    Until the block calls `has_started`, the limit is at least `STARTING_SECONDS`. One per process, because the timer
-    and the signal belong to the process.
+    At least `STARTING_SECONDS` until `has_started`. One per process, which owns timer and signal.
     """
     watchdog = Watchdog(seconds)
     watching = asyncio.create_task(watch(observe, watchdog, deadline_after(seconds)), name="watchdog")

@@ -1,7 +1,4 @@
-"""Calls, prices and judges the models of the catalogue.
-
-Facade of the package: it decides only which part does what, and knows no budgets.
-"""
+"""Calls, prices and judges the models of the catalogue: the package's facade."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -52,14 +49,13 @@ class Models:
         self._prices = prices_of(catalogue, {name: account.base_url for name, account in accounts.items()})
 
     def chain(self, model: str) -> tuple[Target, ...]:
-        """Return the targets to try in order. Raises UnknownModel, which lists the known names."""
+        """Return the targets to try in order. Raises UnknownModel."""
         return self._routes.chain(model)
 
     def plan(self, job: Job, target: Target, body: JsonObject, now: datetime) -> Plan:
-        """Build one call: its final body, price and worst-case quote.
+        """Plan one call: final body, price and worst-case quote.
 
-        With UNKNOWN_PRICE the quoted cost is zero. A line of a batch has no listener, so it asks for one whole answer
-        even if its body asks for a stream.
+        UNKNOWN_PRICE quotes zero. A batch line never streams, because it has no listener.
         """
         default_tokens = self._catalogue.models[target.model].default_max_output_tokens
         final = final_body(
@@ -93,8 +89,7 @@ class Models:
     ) -> Reply | Trouble:
         """Make the call; trouble is returned.
 
-        Raises only for bugs, cancellation, and what `on_chunk` raises. The provider's token count of a reply improves
-        the next estimate.
+        Raises only for bugs, cancellation and `on_chunk`.
         """
         account = self._accounts[plan.target.account]
         if account.lookup:
@@ -112,28 +107,25 @@ class Models:
         return answer
 
     async def look_up(self, target: Target, attempt_id: AttemptId) -> Reply | None:
-        """Return the reply of an earlier call whose answer was lost, if its account still has it.
-
-        Raises AccountUnavailable.
-        """
+        """Return the stored reply of a lost answer, if any. Raises AccountUnavailable."""
         account = self._accounts.get(target.account)
         return None if account is None else await look_up(account, target.model, attempt_id)
 
     def served_price(self, opened: OpenedAttempt, reply: Reply) -> Price:
-        """Return the price of the tier that served this reply, else the reserved price. Pure."""
+        """Return the price of the tier that served, else the reserved price. Pure."""
         tokens = opened.grant.tokens if reply.usage is None else reply.usage.input_tokens
         served = self._prices.served(opened.target, opened.opened_at, tier=reply.service_tier, input_tokens=tokens)
         return opened.price if served is None else served
 
     def _tier(self, body: JsonObject, target: Target) -> str:
-        """Return the tier that a request asks for, else the one that the account serves by default."""
-        asked = body.get("service_tier")
-        if isinstance(asked, str) and asked != "auto":
-            return asked
+        """Falls back to the account's default tier."""
+        requested = body.get("service_tier")
+        if isinstance(requested, str) and requested != "auto":
+            return requested
         return self._catalogue.providers[target.account].service_tier
 
     async def judge(self, reply: Reply, contract: OutputContract | None, tenant_id: TenantId) -> Judged:
-        """Check the reply against the contract, in a child process if that is much work."""
+        """Check the reply, in a child process if that is much work."""
         try:
             with synchronous_step():
                 return judging.judge(reply, None if contract is None else self._schemas.of(contract.schema), Work())
@@ -150,7 +142,7 @@ class Models:
 
 @asynccontextmanager
 async def open_models(catalogue: Catalogue, settings: Settings, env: Mapping[str, str]) -> AsyncIterator[Models]:
-    """Open the accounts and their models. Raises InvalidSetting if a key is missing."""
+    """Open the accounts and their models. Raises InvalidSetting."""
     async with open_accounts(catalogue, settings, env) as accounts:
         models = Models(catalogue, settings, accounts, Estimates(counters(env)))
         try:

@@ -1,4 +1,4 @@
-"""Resolves an alias to its chain and a model to itself. Pure."""
+"""Resolves a model or alias to its chain. Pure."""
 
 from config.catalogue import Catalogue
 from schemas.errors import UnknownModel
@@ -8,7 +8,7 @@ MAX_NAMES_IN_MESSAGE = 20
 
 
 class Routes:
-    """Chains by name, computed once. An alias hides a model of the same name."""
+    """Chains by name; an alias hides a model of the same name."""
 
     def __init__(self, catalogue: Catalogue) -> None:
         single = {name: (_target(catalogue, name),) for name in catalogue.models}
@@ -18,7 +18,7 @@ class Routes:
         self._chains: dict[str, tuple[Target, ...]] = {**single, **chains}
 
     def chain(self, model: str) -> tuple[Target, ...]:
-        """Return the targets to try in order. Raises UnknownModel, which lists the known names."""
+        """Return the targets to try in order. Raises UnknownModel, listing the known names."""
         try:
             return self._chains[model]
         except KeyError:

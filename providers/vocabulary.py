@@ -1,6 +1,6 @@
-"""Tells request parsing which models exist and whether a schema can be a contract. Pure.
+"""Tells request parsing which models exist and which schemas can be contracts. Pure.
 
-It is separate from `Models` so that a process that only reads requests loads no client.
+Separate from `Models`, so that a process that only reads requests loads no client.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ class Vocabulary:
         self._routes = Routes(catalogue)
 
     def chain(self, model: str) -> tuple[Target, ...]:
-        """Return the targets to try in order. Raises UnknownModel, which lists the known names."""
+        """Return the targets to try in order. Raises UnknownModel."""
         return self._routes.chain(model)
 
     def schema_complaint(self, schema: JsonObject) -> str | None:
@@ -27,5 +27,5 @@ class Vocabulary:
         return schema_verdict(schema).complaint
 
     def unchecked(self, schema: JsonObject) -> Sequence[str]:
-        """Name the parts of this schema that are sent to the provider and not checked here."""
+        """Name the parts of this schema that are not checked here."""
         return schema_verdict(schema).unchecked

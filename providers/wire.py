@@ -1,4 +1,4 @@
-"""Encodes JSON as bytes. Pure. The bytes that are sent are the bytes that are counted."""
+"""Encodes JSON as bytes; the bytes sent are the bytes counted. Pure."""
 
 from typing import Any
 
@@ -6,5 +6,5 @@ from schemas.jsons import dumps
 
 
 def encoded(body: Any) -> bytes:  # noqa: ANN401 - any JSON value
-    """Encode as UTF-8 JSON, keeping all digits. Lone surrogates are escaped."""
+    """Encode as UTF-8 JSON, keeping digits and escaping lone surrogates."""
     return dumps(body)

@@ -1,4 +1,4 @@
-"""What a caller learns about a submitted job and about a terminal one."""
+"""Types returned to callers for submitted and terminal jobs."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from schemas.states import JobState
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Submission:
-    """A durably stored job. `repeated`: its idempotency key had named it before."""
+    """A stored job; `repeated` if its idempotency key was used before."""
 
     job_id: JobId
     state: JobState
@@ -22,7 +22,7 @@ class Submission:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobResult:
-    """A terminal job as its caller sees it. `reply` is the chat completion object, if any."""
+    """A terminal job for its caller; `reply` is the chat completion object."""
 
     job_id: JobId
     state: JobState

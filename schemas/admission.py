@@ -1,4 +1,4 @@
-"""Asks and answers of the gate. One ask is one atomic decision over all limits and budgets."""
+"""Types for the gate: one ask is one atomic decision over all limits and budgets."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,11 +11,11 @@ from schemas.money import ZERO, NanoUsd
 from schemas.tenants import TenantShare
 
 RULE_SCOPE = "rule:"
-"""Prefix of the counter scope of a time-of-day rule; the rule's name follows."""
+"""Prefix of a time-of-day rule's counter scope, before the rule's name."""
 
 
 class Step(StrEnum):
-    """What is done, in order, with a job whose budget is exhausted."""
+    """Steps, in order, for a job with an exhausted budget."""
 
     CHEAPER = "cheaper"
     CACHED = "cached"
@@ -25,7 +25,7 @@ class Step(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pace:
-    """A limit that grows in its window, from the share `ahead` (above 0) to all by `ends_at`."""
+    """A limit that grows in its window from the share `ahead` (above 0) to all."""
 
     starts_at: datetime
     ends_at: datetime
@@ -34,10 +34,7 @@ class Pace:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BudgetCounter:
-    """One scope in one window: `scope` such as `global` or `tenant:acme`, `window` such as `2026-11-24`.
-
-    The window's end, its pace and the steps on exhaustion are for the asker and do not identify the counter.
-    """
+    """One scope (`global`, `tenant:acme`) in one window (`2026-11-24`)."""
 
     scope: str
     window: str
@@ -49,10 +46,9 @@ class BudgetCounter:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ask:
-    """Asks whether this attempt may start now.
+    """Asks whether this attempt may start now; its tokens are the quote's permits.
 
-    Tokens are the quote's permits; waits are milliseconds. `share` limits the calls of the tenant; None if nothing
-    does. A ticket of the share is not one of the bucket.
+    A ticket of the `share` is not one of the bucket.
     """
 
     attempt_id: AttemptId
@@ -71,16 +67,13 @@ class Ask:
 
     @property
     def bucket(self) -> Target:
-        """The owner of the limits that count the ask: its model, or the family that shares them."""
+        """The target or family whose limits apply."""
         return self.target if self.family is None else Target(account=self.target.account, model=self.family)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Grant:
-    """Permission to start after `wait_ms`.
-
-    `stamp` names the reservation in Redis and settles it exactly once.
-    """
+    """Permission to start after `wait_ms`; `stamp` names the reservation and settles it once."""
 
     stamp: str
     wait_ms: int
@@ -106,12 +99,12 @@ class WaitReason(StrEnum):
 
 
 TENANT_REASONS = (WaitReason.TENANT_REQUESTS, WaitReason.TENANT_TOKENS, WaitReason.TENANT_IN_FLIGHT)
-"""Waits for the share of the job's tenant; the target may have capacity for other tenants."""
+"""Waits for the tenant's share; the target may have capacity for other tenants."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wait:
-    """Not now: ask again in `retry_after_ms` with the ticket, which precedes all newer ones."""
+    """Ask again in `retry_after_ms` with the ticket, which precedes all newer ones."""
 
     retry_after_ms: int
     reason: WaitReason
@@ -129,10 +122,9 @@ class LimitFigures:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Penalty:
-    """A pause for all calls to a target, because its provider refused one call.
+    """A pause for all calls to a target after a refusal.
 
-    `limit` is the one that the provider named, if any; `figures` improve the learned rate; `ramp` means that traffic
-    rose too fast, which no limit explains.
+    `limit` is the named limit; `figures` improve the learned rate; `ramp` means that traffic rose too fast.
     """
 
     wait_ms: int
@@ -159,11 +151,10 @@ class RefusalReason(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Refusal:
-    """The gate's no. `scope` names the budget that refused, if one did.
+    """The gate's refusal; `scope` names the budget, if any.
 
-    For a budget, `counter` is the full window, `asked_nano_usd` the amount asked for, and `cheaper_in` the number of
-    targets to the next cheaper one of the chain (0: there is none). `opens_in_ms` is when its pace allows the amount,
-    if nobody else takes it. `waited_for` is what an ask was waiting for when its window turned.
+    For a budget: `counter` is the full window, `cheaper_in` the distance to the next cheaper target of the chain (0:
+    none). `opens_in_ms` is when the pace allows the amount. `waited_for` is the limit awaited before.
     """
 
     reason: RefusalReason
@@ -177,7 +168,7 @@ class Refusal:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LimitHeaders:
-    """The limits in a provider's reply. None is unknown, never zero. Durations are milliseconds."""
+    """Limits in a provider's reply. None is unknown, never zero."""
 
     limit_requests: int | None = None
     remaining_requests: int | None = None
@@ -199,8 +190,8 @@ class SettleKind(StrEnum):
 class Settlement:
     """The actual figures that replace a reservation.
 
-    `actual_*` are zero for a release, and the reservation for an unresolved charge. `refund_permits` is false where the
-    provider keeps what it counted, as OpenAI does for a refused call.
+    `actual_*` are zero for a release, and the reserved amounts for an unresolved charge. `refund_permits` is false
+    where the provider keeps them.
     """
 
     grant: Grant

@@ -1,4 +1,4 @@
-"""An attempt: one call to one target, durable before anything is sent."""
+"""Types for attempts: one call to one target, stored before anything is sent."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,7 +12,7 @@ from schemas.money import NanoUsd, Price, Usage
 
 
 class AttemptState(StrEnum):
-    """`opened` may have been sent; `suspense` is unresolved until later; others are final."""
+    """`opened` may have been sent; `suspense` is unresolved; others are final."""
 
     OPENED = "opened"
     POSTED = "posted"
@@ -22,10 +22,7 @@ class AttemptState(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OpenedAttempt:
-    """An attempt as stored before the call, enough to charge it if its worker dies.
-
-    `request` is None if not kept.
-    """
+    """An attempt before its call, sufficient to charge it if its worker dies."""
 
     id: AttemptId
     job_id: JobId
@@ -39,10 +36,9 @@ class OpenedAttempt:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClosedAttempt:
-    """An attempt as stored after the call, in the transaction of the decision.
+    """An attempt after its call, stored in the decision's transaction.
 
-    `outcome` is a short word. `tier` is the tier that served it and `price` its price; None if unknown, and then the
-    call costs as reserved.
+    `tier` served it at `price`; if unknown, the call costs as reserved.
     """
 
     id: AttemptId
@@ -63,7 +59,7 @@ class ClosedAttempt:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Unsettled:
-    """An attempt of unknown cost: in flight or unresolved. Its grant settles it in Redis."""
+    """An attempt of unknown cost: in flight or unresolved."""
 
     attempt_id: AttemptId
     job_id: JobId
@@ -74,7 +70,7 @@ class Unsettled:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SettledEnd:
-    """How an attempt's reservation ended; `tokens` is None if nobody counted them."""
+    """How a reservation ended; `tokens` is None if not counted."""
 
     state: AttemptState
     grant: Grant

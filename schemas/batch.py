@@ -1,4 +1,4 @@
-"""What the lines of a batch share, and what its result files say about its jobs."""
+"""Types for the lines of a batch and for its result files."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from schemas.tenants import EVERY_LANE
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BatchTerms:
-    """The terms that all lines of a batch share. `lanes` are those that they may name."""
+    """Terms shared by all lines of a batch; lines may name only `lanes`."""
 
     id: BatchId
     tenant_id: TenantId
@@ -22,7 +22,7 @@ class BatchTerms:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RestedJob:
-    """A terminal job's part of its batch's files. `reply` is JSON text, copied without parsing."""
+    """A terminal job in its batch's files; `reply` is JSON text, copied unparsed."""
 
     job_id: JobId
     custom_id: str

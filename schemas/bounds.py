@@ -1,29 +1,28 @@
-"""Bounds the values of a JSON text before it is parsed, because memory grows with values.
+"""Bounds the number of values in a JSON text before parsing, to bound memory.
 
-A parsed `[]` takes some 25 times the two bytes of its text. Strings are not counted, because prose is full of commas.
+A parsed `[]` takes about 25 times its two bytes.
 """
 
 from schemas.errors import InvalidRequest
 
 MAX_NODES = 100_000
-"""Values of one JSON text (objects, lists, strings, numbers, literals): at most about 10 MB when parsed. The largest
-request seen in practice has a few thousand."""
+"""At most about 10 MB parsed. The largest request seen has a few thousand values."""
 
 MOST_QUOTES_OF_A_VALUE = 4
-"""A value has at most two strings, itself and its key, so a text with more quotes is refused without a full count."""
+"""A value has at most two strings, itself and its key; more quotes are refused without a full count."""
 
 _STRUCTURE = b'"[{,'
 _NO_STRUCTURE = bytes(byte for byte in range(256) if byte not in _STRUCTURE)
 
 
 def check_nodes(raw: bytes, most: int = MAX_NODES) -> None:
-    """Raises InvalidRequest if the text may hold more than `most` values."""
+    """Raise InvalidRequest for more than `most` values."""
     if not fits(raw, most):
         raise InvalidRequest(f"The JSON holds more than {most} values (objects, lists, strings and numbers).")
 
 
 def fits(raw: bytes, most: int = MAX_NODES) -> bool:
-    """Whether the text has at most `most` values. Cheap: strings are told apart only if in doubt."""
+    """Whether the text has at most `most` values."""
     if len(raw) <= most or _openings(raw) < most:
         return True
     structure = _structure(raw)
@@ -35,8 +34,8 @@ def fits(raw: bytes, most: int = MAX_NODES) -> bool:
 def node_bound(raw: bytes) -> int:
     """Return an upper bound of the values in the text, at most twice their number.
 
-    A value is the first of all, the first in its list or object, or follows a comma. For a text that is not JSON, the
-    count holds for the part before its first error, which is all that a parser builds.
+    A value is the first of all, the first in its container, or follows a comma. For invalid JSON the bound covers all
+    that a parser builds.
     """
     return _values(_structure(raw))
 

@@ -1,4 +1,4 @@
-"""The output contract, which an answer must satisfy before its job is completed."""
+"""The output contract of a job."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from schemas.jsons import JsonObject
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OutputContract:
-    """A JSON Schema that the parsed answer must meet. `name` is sent with the schema."""
+    """A JSON Schema for the parsed answer; `name` is sent with it."""
 
     schema: JsonObject
     name: str = "answer"

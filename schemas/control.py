@@ -1,4 +1,4 @@
-"""An operator's controls over active work: pause, move and cancel."""
+"""Types for an operator's controls: pause, move and cancel."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,7 +8,7 @@ from schemas.lanes import Lane
 
 
 class Kind(StrEnum):
-    """What a control applies to. Lanes can be paused only; the others also moved or cancelled."""
+    """What a control applies to; lanes can only be paused."""
 
     JOB = "job"
     BATCH = "batch"
@@ -18,7 +18,7 @@ class Kind(StrEnum):
 
 
 class Verb(StrEnum):
-    """The action of a control."""
+    """What a control does."""
 
     PAUSE = "pause"
     MOVE = "move"
@@ -27,7 +27,7 @@ class Verb(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Subject:
-    """One job, batch, tenant, model or lane, by its name."""
+    """One job, batch, tenant, model or lane."""
 
     kind: Kind
     name: str
@@ -35,7 +35,7 @@ class Subject:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Control:
-    """A control in force. While `sweeping`, its rows are being moved and none of them starts."""
+    """A control in force; while `sweeping` its rows are being moved and none starts."""
 
     verb: Verb
     subject: Subject

@@ -1,6 +1,6 @@
 """What is done about an outcome: a closed set of values.
 
-`storage.jobs.writes` records a decision. A `note` says what an exhausted budget did to the job, and is stored with it.
+A `note` says what an exhausted budget did to the job.
 """
 
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class DeadReason(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Complete:
-    """End as completed with this reply."""
+    """Complete the job with this reply."""
 
     reply: Reply
     output: Any = None
@@ -46,8 +46,7 @@ class Complete:
 class AskAgain:
     """Ask again at once, within this lease.
 
-    That is a reprompt, a higher output limit, or the next target of the chain. `skips` is how many targets are passed
-    over on the way to the next.
+    A reprompt, a higher output limit, or the next target of the chain; `skips` targets are passed over.
     """
 
     body: JsonObject
@@ -59,9 +58,9 @@ class AskAgain:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WaitInPlace:
-    """Wait within this lease and repeat the call, because a caller waits for the answer.
+    """Wait within this lease and repeat the call, because a caller waits.
 
-    Replaces a `RetryAt`, and then costs a try, or a `Park`.
+    Replaces a `RetryAt`, which costs a try, or a `Park`.
     """
 
     until_at: datetime
@@ -80,10 +79,7 @@ class RetryAt:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Park:
-    """Wait in Postgres without costing a try.
-
-    `waiting_since` is set if a limit is awaited: the ticket and its age remain.
-    """
+    """Wait in Postgres without costing a try; `waiting_since` keeps a ticket's age."""
 
     until_at: datetime
     reason: str
@@ -93,7 +89,7 @@ class Park:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DeadLetter:
-    """End as dead, with the last error in words."""
+    """End as dead, with the last error."""
 
     reason: DeadReason
     message: str
@@ -102,7 +98,7 @@ class DeadLetter:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Expire:
-    """End as expired, because the deadline has passed."""
+    """End as expired."""
 
 
 Decision: TypeAlias = Complete | AskAgain | WaitInPlace | RetryAt | Park | DeadLetter | Expire

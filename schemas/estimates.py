@@ -1,4 +1,4 @@
-"""The learned token counts of prompts, and how the sums of two processes are combined."""
+"""Types for learned token counts of prompts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from schemas.job import Target
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Topic:
-    """The scope of a lesson: one model, one shape of requests, and one set of features."""
+    """Scope of a lesson: model, request shape and feature set."""
 
     target: Target
     shape: str
@@ -17,7 +17,7 @@ class Topic:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measured:
-    """One prompt as an estimate sees it; the provider's count for it improves the next estimate."""
+    """One prompt's features, to learn from the provider's count."""
 
     topic: Topic
     features: tuple[float, ...]
@@ -25,16 +25,13 @@ class Measured:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sums:
-    """Sums over calls, in which older calls weigh less."""
+    """Sums over calls; older calls weigh less."""
 
     calls: int
     values: tuple[float, ...]
 
     def followed_by(self, later: "Sums", kept: Sequence[float]) -> "Sums":
-        """Add later calls to these; `kept` is the share that each value keeps per later call.
-
-        Associative. Swapping two operands changes only how much of each has faded.
-        """
+        """Add later calls; each value keeps `kept` per later call. Associative."""
         faded = (rate**later.calls for rate in kept)
         values = tuple(old * rate + new for old, rate, new in zip(self.values, faded, later.values, strict=True))
         return Sums(calls=self.calls + later.calls, values=values)
@@ -42,7 +39,7 @@ class Sums:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Lesson:
-    """What one process adds to a topic. `fading` is the factor for every earlier value."""
+    """One process's addition to a topic; `fading` multiplies every earlier value."""
 
     topic: Topic
     sums: Sums

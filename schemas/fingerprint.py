@@ -1,7 +1,6 @@
-"""Groups dead letters by cause: the reason, and the last complaint without its values.
+"""Groups dead letters by reason and by the last complaint without its values. Pure.
 
-Pure. Paths and names of the contract are kept; values, numbers, ids and quotations are dropped, so a cause holds
-nothing that a model or a caller wrote. Of several complaints the first decides, because it is nearest to the root.
+Of several complaints the first counts, because it is nearest to the root.
 """
 
 import hashlib
@@ -13,7 +12,7 @@ from typing import TypeAlias
 from schemas.decision import DeadReason
 
 MAX_READ_CHARACTERS = 400
-"""The first complaint has at most 240; the time of the patterns is quadratic in the text."""
+"""The first complaint has at most 240 characters; pattern time is quadratic in the text."""
 
 MAX_WORDS_CHARACTERS = 160
 DIGEST_CHARACTERS = 12
@@ -22,17 +21,14 @@ GAP = "…"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cause:
-    """A cause of death. Equal causes have one `fingerprint`, which begins with the reason.
-
-    `words` describe it to people.
-    """
+    """A cause of death; `fingerprint` begins with the reason, `words` are for people."""
 
     fingerprint: str
     words: str
 
 
 def cause_of(reason: str, message: str | None) -> Cause:
-    """Return the cause of a death from its reason and its last error."""
+    """Return the cause of a death."""
     words = _declined(message or "") if reason == DeadReason.REFUSED else _in_words(message or "")
     words = words or reason.replace("_", " ")
     digest = hashlib.sha256(f"{reason}\0{words}".encode()).hexdigest()
@@ -40,7 +36,7 @@ def cause_of(reason: str, message: str | None) -> Cause:
 
 
 def without_values(message: str) -> str:
-    """Return an error or a complaint without any text that a caller or a model wrote."""
+    """Remove all text of callers and models from an error or complaint."""
     return _in_words(message)
 
 
@@ -49,17 +45,17 @@ def _declined(message: str) -> str:
 
 
 def _in_words(message: str) -> str:
-    read = " ".join(message[:MAX_READ_CHARACTERS].split())
-    matches = [(found, say) for pattern, say in _RULES if (found := pattern.match(read))]
+    text = " ".join(message[:MAX_READ_CHARACTERS].split())
+    matches = [(match, describe) for pattern, describe in _RULES if (match := pattern.match(text))]
     if not matches:
-        return _plain(read)
-    found, say = min(matches, key=lambda match: match[0].end())
-    place = _place(found["path"])
-    return f"{place}: {say(found)}" if place else say(found)
+        return _with_gaps(text)
+    match, describe = min(matches, key=lambda pair: pair[0].end())
+    place = _place(match["path"])
+    return f"{place}: {describe(match)}" if place else describe(match)
 
 
 def _place(path: str | None) -> str:
-    """Drop indexes and id-like steps from a path: `lines[].sku`, `prices.*`."""
+    """Example: `lines[].sku`, `prices.*`."""
     if path is None:
         return ""
     steps = re.sub(r"\[\d+\]", "[]", path).split(".")
@@ -67,7 +63,7 @@ def _place(path: str | None) -> str:
 
 
 _ID_DIGITS = 3
-"""A name with this many digits is a key that a model wrote, not a field of a schema."""
+"""A name with this many digits is a model's key, not a schema's field."""
 
 _QUOTED = re.compile(r"""(?<!\w)'[^']*'(?!\w)|"[^"]*"|`[^`]*`|“[^”]*”""")
 _NAMED = re.compile(
@@ -79,28 +75,27 @@ _MARK = "\ue000{}\ue001"
 _MARKED = re.compile("\ue000(.*?)\ue001")
 
 
-def _plain(message: str) -> str:
-    """Replace quotations and words with digits by gaps, in a sentence that no rule matches."""
-    kept = _NAMED.sub(lambda found: found[1] + _MARK.format(_place(found[2])), message)
-    bare = _WITH_DIGITS.sub(GAP, _QUOTED.sub(GAP, kept))
+def _with_gaps(message: str) -> str:
+    marked = _NAMED.sub(lambda match: match[1] + _MARK.format(_place(match[2])), message)
+    bare = _WITH_DIGITS.sub(GAP, _QUOTED.sub(GAP, marked))
     return _GAPS.sub(GAP, _MARKED.sub(r"\1", bare))[:MAX_WORDS_CHARACTERS].strip()
 
 
-Say: TypeAlias = Callable[[re.Match[str]], str]
+Describe: TypeAlias = Callable[[re.Match[str]], str]
 
 _PATH = r"""(?:(?P<path>[^'"{}]{1,300}?): )?"""
 _VALUE = rf"""(?P<value>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|['"].* {GAP} .*?|[\[{{\dTFN-].*?)"""
-"""A value as Python writes it, whole or shortened in the middle. Its content is not read as a complaint."""
+"""A value as Python writes it, possibly shortened in the middle."""
 
 
-def _rule(tail: str, say: Say | str, value: str = _VALUE) -> tuple[re.Pattern[str], Say]:
-    said: Say = (lambda _: say) if isinstance(say, str) else say
-    return re.compile(f"{_PATH}{value}{tail}"), said
+def _rule(tail: str, sentence: Describe | str, value: str = _VALUE) -> tuple[re.Pattern[str], Describe]:
+    describe: Describe = (lambda _: sentence) if isinstance(sentence, str) else sentence
+    return re.compile(f"{_PATH}{value}{tail}"), describe
 
 
-def _type(found: re.Match[str]) -> str:
-    wanted = " or ".join(_KINDS.get(name, name) for name in re.findall(r"'(\w+)'", found["types"]))
-    return f"{_kind(found['value'])} where {wanted} belongs"
+def _type(match: re.Match[str]) -> str:
+    expected = " or ".join(_KINDS.get(name, name) for name in re.findall(r"'(\w+)'", match["types"]))
+    return f"{_kind(match['value'])} where {expected} belongs"
 
 
 _KINDS = {
@@ -119,7 +114,7 @@ def _kind(value: str) -> str:
     return _KINDS[_FIRST.get(value[0], "number")]
 
 
-_RULES: tuple[tuple[re.Pattern[str], Say], ...] = (
+_RULES: tuple[tuple[re.Pattern[str], Describe], ...] = (
     _rule(r" is not of type (?P<types>'\w+'(?:, '\w+')*)", _type),
     _rule(r"(?P<name>'[^']*') is a required property", lambda found: f"the property {found['name']} is missing", ""),
     _rule(r"Additional properties are not allowed", "properties that the contract does not have", ""),
@@ -141,5 +136,4 @@ _RULES: tuple[tuple[re.Pattern[str], Say], ...] = (
     _rule(r"the text has \d+ characters, too many for its pattern", "too long for its pattern", ""),
     _rule(r"False schema does not allow ", "nothing may stand here", ""),
 )
-"""The complaints of `providers.contract.validation`, and what remains of each without its values. If several match, the
-one that ends first is the first complaint."""
+"""Complaints of `providers.contract.validation`. The match that ends first is the first complaint."""

@@ -1,4 +1,4 @@
-"""Types for ids, so that they cannot be mixed up. `tasks.requests.new_ids` makes the values."""
+"""Types for ids, so that they cannot be mixed up."""
 
 import re
 from typing import NewType
@@ -15,4 +15,4 @@ DEFAULT_TENANT = TenantId("default")
 
 MOST_ID_CHARACTERS = 128
 ID = re.compile(rf"[A-Za-z0-9_.-]{{1,{MOST_ID_CHARACTERS}}}")
-"""The form of every id, whoever made it; an id of another form is in no table."""
+"""The form of every id; other ids are in no table."""

@@ -18,7 +18,7 @@ DEFAULT_MAX_REPROMPTS = 2
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Target:
-    """One model at one provider account; buckets are per target."""
+    """One model at one provider account, with one bucket."""
 
     account: str
     model: str
@@ -31,8 +31,8 @@ class Target:
 class NewJob:
     """A validated job that is not yet stored.
 
-    `idempotency_key` is unique per tenant; `request_digest` (hex sha256 of the canonical request) tells a repetition
-    from another request under the same key. `expires_at` is the deadline.
+    `idempotency_key` is unique per tenant; `request_digest` (hex sha256 of the canonical request) detects another
+    request under the same key.
     """
 
     id: JobId
@@ -59,8 +59,7 @@ class Job(NewJob):
     """A stored job as its worker sees it.
 
     `generation` grows with each wake-up, `fence` with each lease. `waiting_since` is when it first asked for the limit
-    that it waits for, else None; `wait_reason` is that limit, if known. `in_suspense` means that the charge of an
-    earlier call is unresolved.
+    `wait_reason`. `in_suspense`: the charge of an earlier call is unresolved.
     """
 
     state: JobState
@@ -85,7 +84,7 @@ class Lease:
 
 
 class Published(NamedTuple):
-    """A job as a message names it."""
+    """A job as named in a message."""
 
     job_id: JobId
     generation: int
@@ -93,7 +92,7 @@ class Published(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LeasedJob:
-    """A job and the right to write it."""
+    """A job with its lease."""
 
     job: Job
     lease: Lease

@@ -1,10 +1,7 @@
-"""Reads and writes JSON without losing digits. Pure.
+"""Reads and writes JSON of callers and models without losing digits. Pure.
 
-No other code reads or writes JSON of callers and models.
-
-orjson does nearly all of it. It rounds integers beyond 64 bits and long fractions to the nearest double, and refuses
-lone surrogates, so text that may hold one of these is read by the standard library: integers stay integers, and a
-number that a double cannot hold becomes a `Decimal` with its digits.
+The standard library reads texts that orjson would round or refuse. A number that a double cannot hold becomes a
+`Decimal`.
 """
 
 import json
@@ -17,19 +14,19 @@ import orjson
 JsonObject: TypeAlias = dict[str, Any]
 
 MAX_NUMBER_CHARACTERS = 4_300
-"""Characters of one number. The interpreter reads no longer integer, because the time grows with the square."""
+"""Characters of one number; Python reads no longer integer."""
 
 MAX_EXPONENT = 10_000
-"""Powers of ten of one number: an integer made of 1e999999999 would fill the memory."""
+"""Exponent of one number; 1e999999999 as an integer would fill the memory."""
 
 MAX_REQUEST_LEVELS = 64
-"""Levels of nesting of a request: far above normal ones, and every view of it nests a few levels deeper."""
+"""Far above normal nesting; views of a request nest a few levels deeper."""
 
 MAX_REPLY_LEVELS = 200
-"""Levels of nesting of a reply: with the levels of a view this stays below the 254 that orjson writes."""
+"""With a view's levels this stays below orjson's 254."""
 
 MAX_SAFE_CHARACTERS = 16
-"""Characters of a number that surely survives a double: fifteen digits do, and the other character is the point."""
+"""Characters that surely survive a double: fifteen digits and a point."""
 
 SORTED_KEYS: Final = orjson.OPT_SORT_KEYS
 NEW_LINE: Final = orjson.OPT_APPEND_NEWLINE
@@ -38,7 +35,7 @@ _NUMBERS_ONLY: Final = bytes(
     ord("0") if chr(code) in "0123456789." else ord("e") if chr(code) in "eE" else code for code in range(256)
 )
 _NO_NUMBER: Final = bytes(code for code in range(256) if chr(code) not in '0123456789.eE-,:"[]{}')
-"""Deleted before digits are counted: the remainder is short, and the marks between two numbers stay."""
+"""Deleted before digits are counted; the marks between numbers stay."""
 _ONE_KIND: Final = bytes.maketrans(b"{}", b"[]")
 _NO_NESTING: Final = bytes(code for code in range(256) if chr(code) not in '"[]{}')
 _MANY_DIGITS: Final = b"0" * (MAX_SAFE_CHARACTERS + 1)
@@ -47,7 +44,7 @@ _INFINITE: Final = {"Infinity": Decimal("1E+999"), "-Infinity": Decimal("-1E+999
 
 
 class MalformedJson(ValueError):  # noqa: N818 - says what the text is
-    """The text is not JSON, or nests too deeply, or holds a number that is too long.
+    """The text is no JSON, nests too deeply, or holds too long a number.
 
     `at` is the character at which reading ended, if known.
     """
@@ -58,24 +55,24 @@ class MalformedJson(ValueError):  # noqa: N818 - says what the text is
 
 
 class JsonBeyondBounds(MalformedJson):
-    """The text is JSON, but nests too deeply or holds a number that is too long."""
+    """The JSON nests too deeply or holds too long a number."""
 
 
 def parse(raw: bytes | bytearray | str, *, most_levels: int | None = None) -> Any:  # noqa: ANN401 - any JSON value
-    """Parse a JSON text. Escaped lone surrogates stay in the value. Raises MalformedJson."""
+    """Parse JSON, keeping escaped lone surrogates. Raises MalformedJson."""
     return _parsed(raw, _refused_constant, most_levels)
 
 
 def parse_reply(raw: bytes | bytearray | str) -> Any:  # noqa: ANN401 - any JSON value
-    """Parse a provider's JSON, which may also contain NaN and Infinity. Raises MalformedJson.
+    """Parse a provider's JSON with NaN and Infinity. Raises MalformedJson.
 
-    NaN becomes null. Infinity becomes 1E+999, which is JSON, and which every reader of doubles reads as infinity.
+    NaN becomes null; Infinity becomes 1E+999, which readers of doubles read as infinity.
     """
     return _parsed(raw, _INFINITE.__getitem__, MAX_REPLY_LEVELS)
 
 
 def parse_embedded(text: str, start: int) -> tuple[Any, int]:
-    """Return the JSON value that begins at `start`, and where it ends. Raises MalformedJson."""
+    """Return the JSON value at `start`, and its end. Raises MalformedJson."""
     try:
         value, end = _EMBEDDED.raw_decode(text, start)
     except (ValueError, RecursionError) as error:
@@ -86,10 +83,7 @@ def parse_embedded(text: str, start: int) -> tuple[Any, int]:
 
 
 def number(text: str) -> float | Decimal:
-    """Read a number with a point or an exponent, without losing digits.
-
-    It is a double if that keeps all digits, else a Decimal. Raises JsonBeyondBounds.
-    """
+    """Read a double, or a Decimal if digits would be lost. Raises JsonBeyondBounds."""
     double = float(text)
     if len(text) <= MAX_SAFE_CHARACTERS and _LEAST_NORMAL <= abs(double) <= _MOST:
         return double
@@ -107,9 +101,9 @@ def number(text: str) -> float | Decimal:
 
 
 def dumps(value: Any, option: int = 0) -> bytes:  # noqa: ANN401 - any JSON value
-    """Write what `parse` returns as UTF-8 JSON, digit for digit; lone surrogates are escaped.
+    """Write UTF-8 JSON digit for digit, escaping lone surrogates; `option` takes orjson's options.
 
-    `option` takes orjson's options. Raises TypeError for what is no JSON value.
+    Raises TypeError for other values.
     """
     try:
         return orjson.dumps(value, default=_fragment, option=option)
@@ -118,14 +112,14 @@ def dumps(value: Any, option: int = 0) -> bytes:  # noqa: ANN401 - any JSON valu
 
 
 def on_one_line(json_text: str) -> str:
-    """Return the same JSON without line ends, which can occur only between its values."""
+    """Remove line ends, which occur only between values."""
     return json_text.replace("\r", " ").replace("\n", " ") if "\n" in json_text or "\r" in json_text else json_text
 
 
 def is_deeper(json_text: bytes | bytearray, most_levels: int) -> bool:
-    """Whether a JSON text nests more than so many levels deep; a number or a string has none.
+    """Whether a JSON text nests more than so many levels deep.
 
-    Works on the brackets alone, one level per pass, because a loop over a million values would block the event loop.
+    Works on brackets, one level per pass, because a loop over a million values would block the event loop.
     """
     if json_text.count(b"[") + json_text.count(b"{") <= most_levels:
         return False
@@ -138,9 +132,11 @@ def is_deeper(json_text: bytes | bytearray, most_levels: int) -> bool:
 
 
 def _brackets(json_text: bytes | bytearray) -> bytes:
-    """Return the brackets outside of strings, all of one kind."""
-    plain = json_text.replace(b"\\\\", b"").replace(b'\\"', b"") if b"\\" in json_text else json_text
-    marks = plain.translate(_ONE_KIND, _NO_NESTING).replace(b'""', b"")  # a pair of quotes holds nothing that counts
+    """Return the brackets outside of strings, as one kind."""
+    unescaped = json_text.replace(b"\\\\", b"").replace(b'\\"', b"") if b"\\" in json_text else json_text
+    marks = unescaped.translate(_ONE_KIND, _NO_NESTING).replace(
+        b'""', b""
+    )  # a pair of quotes holds nothing that counts
     return b"".join(marks.split(b'"')[::2])
 
 
@@ -190,13 +186,11 @@ def _fragment(value: Any) -> orjson.Fragment:  # noqa: ANN401 - whatever orjson 
 
 
 class _Raw(str):
-    """Text that is written as it is."""
-
     __slots__ = ()
 
 
 def _written(value: Any, option: int) -> str:  # noqa: ANN401 - any JSON value
-    """Write what orjson refuses, as it would. Not recursive, so depth does not matter."""
+    """Write what orjson refuses. Not recursive, so depth does not matter."""
     pieces: list[str] = []
     todo = [value]
     while todo:

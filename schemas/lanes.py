@@ -1,11 +1,11 @@
-"""The four priority classes. A lane is one Celery queue; its name is public interface."""
+"""The four priority classes; a lane's name is public interface."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 
 class Lane(StrEnum):
-    """A priority class; the order of definition is the order of precedence."""
+    """A priority class, in order of precedence."""
 
     CRITICAL = "critical"
     HIGH = "high"
@@ -14,22 +14,22 @@ class Lane(StrEnum):
 
     @property
     def queue(self) -> str:
-        """The Celery queue of this lane, for example `completions.high`."""
+        """Celery queue, for example `completions.high`."""
         return f"completions.{self.value}"
 
     @property
     def rank(self) -> int:
-        """Precedence: 0 is the most urgent. Also the lane's index in the admission scripts."""
+        """Precedence, 0 first; also the index in admission scripts."""
         return tuple(Lane).index(self)
 
 
 PUBLISHED_BY_INTAKE = frozenset({Lane.CRITICAL, Lane.HIGH})
-"""Lanes whose jobs intake publishes itself; the dispatcher publishes the others."""
+"""Lanes that intake publishes; the dispatcher publishes the others."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Flow:
-    """The jobs of one lane for one model or alias. `run_ahead` of them are published and not yet claimed."""
+    """Jobs of one lane for one model or alias; `run_ahead` are published and unclaimed."""
 
     lane: Lane
     model: str

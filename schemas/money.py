@@ -1,7 +1,6 @@
 """Money in integer nano-dollars.
 
-0.05 USD per million tokens is exactly 50 nano-dollars per token. Invariant: no float ever holds money. A price is
-nano-dollars per million tokens; a cost is rounded up once, per call.
+Invariant: no float holds money. A cost is rounded up once, per call.
 """
 
 from dataclasses import dataclass
@@ -15,9 +14,9 @@ NanoUsd = NewType("NanoUsd", int)
 NANO_PER_USD = 1_000_000_000
 TOKENS_PER_PRICE_UNIT = 1_000_000
 LARGEST_READ_USD = 10**12
-"""Far above any amount, and a few digits beyond 64 bits of nano-dollars; each reader has its own lower limit."""
+"""Far above any amount; readers have their own lower limits."""
 MAX_AMOUNT_CHARACTERS = 64
-"""Nine decimal places and a million millions need 22."""
+"""Nine decimal places and 10^12 need 22."""
 ZERO = NanoUsd(0)
 UNKNOWN_SOURCE = "unknown"
 
@@ -28,9 +27,9 @@ def nano_from_usd(amount: Decimal | str | int) -> NanoUsd:
 
 
 def read_usd(value: object) -> Decimal | None:
-    """Read an amount of dollars from outside, as text or a number; None if it is not one.
+    """Read dollars from outside; None if no ledger can hold the amount.
 
-    None also stands for amounts that no ledger can hold: below a nano-dollar but not zero, infinite, or absurdly long.
+    That is: below a nano-dollar but not zero, infinite, or absurdly long.
     """
     if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
         return None
@@ -50,7 +49,7 @@ def read_usd(value: object) -> Decimal | None:
 
 
 def usd_text(amount: NanoUsd) -> str:
-    """Format dollars as plain decimal text with nine places, for people and for JSON."""
+    """Format dollars as decimal text with nine places."""
     return f"{Decimal(amount) / NANO_PER_USD:.9f}"
 
 
@@ -58,8 +57,7 @@ def usd_text(amount: NanoUsd) -> str:
 class Usage:
     """Tokens of one call as the provider counted them.
 
-    Input includes cached input and what was written to the provider's cache (None if unknown); output includes
-    reasoning.
+    Input includes cached input and cache writes (None if unknown); output includes reasoning.
     """
 
     input_tokens: int
@@ -70,15 +68,15 @@ class Usage:
 
     @property
     def total_tokens(self) -> int:
-        """Input plus output, which is what a tokens-per-minute limit counts."""
+        """Input plus output, as counted by a tokens-per-minute limit."""
         return self.input_tokens + self.output_tokens
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Price:
-    """The price of a million tokens in nano-dollars, and its source; stored with each attempt.
+    """Nano-dollars per million tokens, and their source.
 
-    `cache_write_nano_usd` is for input that is written to the provider's cache; None if it costs as other input.
+    `cache_write_nano_usd` is for input written to the provider's cache; None: as other input.
     """
 
     input_nano_usd: int
@@ -89,13 +87,13 @@ class Price:
 
     @property
     def is_known(self) -> bool:
-        """Whether the model's price is known; a job that counts against a budget may not run without."""
+        """Whether the price is known; budgeted jobs need one."""
         return self.source != UNKNOWN_SOURCE
 
     def cost(self, usage: Usage) -> NanoUsd:
-        """Return the cost of a call in nano-dollars, rounded up to a whole one.
+        """Return the cost of a call, rounded up.
 
-        If the tokens written to the cache are unknown, all input that was not read from it counts as written.
+        If the written tokens are unknown, all input not read from the cache counts as written.
         """
         fresh, written = usage.input_tokens - usage.cached_input_tokens, usage.cache_write_tokens
         write_price = self.input_nano_usd if self.cache_write_nano_usd is None else self.cache_write_nano_usd
@@ -112,16 +110,14 @@ class Price:
 
 
 UNKNOWN_PRICE = Price(input_nano_usd=0, cached_input_nano_usd=0, output_nano_usd=0, source=UNKNOWN_SOURCE)
-"""Stands for an unknown price: refused to budgeted jobs, and found again by its source for re-pricing."""
+"""Refused to budgeted jobs, and found by its source for re-pricing."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Quote:
-    """The worst case of one call, before it is made.
+    """The worst case of one call, reserved before it and replaced by the actual cost at settle.
 
-    Admission reserves it, and the actual cost replaces it at settle. Money is reserved for the worst case, so that no
-    budget can be exceeded. The bucket is asked for the likely prompt, because worst cases would leave it half empty;
-    tokens used beyond that are taken from it at settle.
+    The bucket is asked for the likely prompt, because worst cases would leave it half empty.
     """
 
     input_tokens: int
@@ -131,6 +127,6 @@ class Quote:
 
     @property
     def permits(self) -> int:
-        """Permits to ask the token bucket for; never more than the worst case."""
+        """Permits to ask for; at most the worst case."""
         likely = self.input_tokens if self.likely_input_tokens is None else self.likely_input_tokens
         return min(likely, self.input_tokens) + self.output_tokens

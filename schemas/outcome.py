@@ -1,7 +1,4 @@
-"""The outcome of an attempt: a closed set.
-
-`tasks.execution.decide` matches it, and mypy finds a missing case.
-"""
+"""The outcome of an attempt: a closed set, matched by `tasks.execution.decide`."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,12 +8,12 @@ from schemas.admission import Refusal, WaitReason
 from schemas.reply import Reply, Trouble
 
 CACHED = "cached"
-"""The `recovery` of a reply that was taken from an earlier identical request."""
+"""`recovery` of a reply taken from an earlier identical request."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Valid:
-    """The reply meets the contract. `output` is the parsed JSON, or None without a contract."""
+    """The reply meets the contract; `output` is the parsed JSON, None without a contract."""
 
     reply: Reply
     output: Any = None
@@ -25,7 +22,7 @@ class Valid:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Invalid:
-    """The reply breaks the contract; `complaint` says how, in words fit for the model."""
+    """The reply breaks the contract; `complaint` is fit for the model."""
 
     reply: Reply
     complaint: str
@@ -40,7 +37,7 @@ class Truncated:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Declined:
-    """The model refused, or a content filter cut the reply; Penstock does not rephrase."""
+    """The model refused, or a content filter cut the reply; not rephrased."""
 
     reply: Reply
     reason: str
@@ -48,7 +45,7 @@ class Declined:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Failed:
-    """The call brought trouble instead of a reply."""
+    """The call failed without a reply."""
 
     trouble: Trouble
 
@@ -57,8 +54,7 @@ class Failed:
 class NotAdmitted:
     """A limit is exhausted for longer than a worker waits. Costs no try.
 
-    `until_at` is when the ticket's turn comes. `since_at` is when the job first asked; it keeps its place in the queue
-    and ages from then.
+    `until_at` is the ticket's turn; `since_at` is when the job first asked, which keeps its place.
     """
 
     until_at: datetime
@@ -68,19 +64,19 @@ class NotAdmitted:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NotAllowed:
-    """The gate refused for good or until somebody changes something; nothing was sent."""
+    """The gate refused; nothing was sent."""
 
     refusal: Refusal
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Voided:
-    """The grant lost its epoch between admission and the attempt row; nothing was sent."""
+    """The grant lost its epoch before the attempt row; nothing was sent."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InternalFault:
-    """A bug of Penstock hit this job. A retry would hit it again, and pay again."""
+    """A bug of Penstock hit this job; a retry would hit it and pay again."""
 
     message: str = "A fault of Penstock ended this job; its log says more under the id of the job."
 

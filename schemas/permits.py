@@ -1,4 +1,4 @@
-"""Gives each tenant its own permits, so that one tenant's use delays no other."""
+"""Gives each tenant its own permits, so that no tenant delays another."""
 
 from asyncio import Semaphore, get_running_loop
 from collections.abc import AsyncIterator
@@ -10,7 +10,7 @@ from schemas.ids import TenantId
 
 @dataclass(eq=False, kw_only=True, slots=True)
 class _Permits:
-    """The permits of one tenant. `users` hold one or wait for one."""
+    """`users` hold a permit or wait for one."""
 
     semaphore: Semaphore
     users: int = 0
@@ -19,8 +19,7 @@ class _Permits:
 class TenantPermits:
     """The same number of permits for each tenant.
 
-    A tenant that neither holds nor awaits one takes no memory. A returned permit is blocked for `rest_seconds`, which
-    bounds how often a tenant gets one.
+    A returned permit is blocked for `rest_seconds`, which limits its rate.
     """
 
     def __init__(self, of_a_tenant: int, *, rest_seconds: float = 0.0) -> None:

@@ -13,10 +13,7 @@ from schemas.tenants import TenantShare
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """The target of a call, its final body, price and worst case, and the budgets that count it.
-
-    `measured` is what its prompt size was estimated from; `share` limits the calls of its tenant, if anything does.
-    """
+    """One planned call; `measured` is the basis of its prompt estimate."""
 
     target: Target
     body: JsonObject

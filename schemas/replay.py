@@ -1,4 +1,4 @@
-"""A replay: which dead letters run again, with which changes, how carefully, and its progress.
+"""A replay of dead letters: selection, changes, pace and progress.
 
 canary ──▶ judging ──▶ running ──▶ completed        the canaries are terminal; enough completed
                   └──▶ stopped ──resume──▶ running  too few completed
@@ -23,9 +23,9 @@ DEFAULT_THRESHOLD = 0.9
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DeadLetters:
-    """Selects dead letters; None does not restrict. A tenant of None is all tenants, for operators.
+    """Selects dead letters; None does not restrict, all tenants included.
 
-    `fingerprint` names a cause. `since_at` and `until_at` bound the time of death, the latter exclusively.
+    `until_at` bounds the time of death exclusively.
     """
 
     tenant_id: TenantId | None = None
@@ -43,8 +43,7 @@ class DeadLetters:
 class Patch:
     """Changes to each selected job; None leaves a field.
 
-    `body` replaces the request before the others apply. `parameters` are merged into the body; `message` is appended to
-    its messages.
+    `body` is replaced first, then `parameters` are merged into it and `message` is appended.
     """
 
     deadline_seconds: float
@@ -58,12 +57,12 @@ class Patch:
 
     @property
     def changes_bodies(self) -> bool:
-        """Whether the bodies of the jobs have to be read and written again."""
+        """Whether bodies must be rewritten."""
         return bool(self.body or self.model or self.parameters or self.contract or self.message)
 
 
 class ReplayState(StrEnum):
-    """The state of a replay; see the diagram above."""
+    """The state of a replay."""
 
     CANARY = "canary"
     JUDGING = "judging"
@@ -83,7 +82,7 @@ UNDER_WAY = frozenset({ReplayState.CANARY, ReplayState.JUDGING, ReplayState.RUNN
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NewReplay:
-    """A replay as submitted. A `canary` of 0 asks for none; `per_second` of None sets no rate."""
+    """A submitted replay; `canary` 0 is none, `per_second` None is no rate."""
 
     id: ReplayId
     tenant_id: TenantId | None
@@ -97,7 +96,7 @@ class NewReplay:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Replay(NewReplay):
-    """A stored replay. `version` grows with each round and fences it."""
+    """A stored replay; `version` grows with each round and fences it."""
 
     state: ReplayState
     detail: str | None
@@ -113,7 +112,7 @@ class Replay(NewReplay):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DeadBody:
-    """A dead letter as a round reads it; `body` is None if the patch leaves bodies alone."""
+    """A dead letter in a round; `body` is None if the patch leaves bodies alone."""
 
     id: JobId
     tenant_id: TenantId
@@ -124,7 +123,7 @@ class DeadBody:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PatchedJob:
-    """The changes with which a dead letter is queued again; None leaves what the job has."""
+    """Changes to a requeued dead letter; None leaves a field."""
 
     letter: DeadBody
     body: JsonObject | None = None
@@ -134,7 +133,7 @@ class PatchedJob:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Refused:
-    """A dead letter that the patch does not fit, and why; it stays dead."""
+    """A dead letter that the patch does not fit; it stays dead."""
 
     letter: DeadBody
     why: str
@@ -142,7 +141,7 @@ class Refused:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReplayOutcomes:
-    """The outcome of a replay: jobs per state, and a few of those that it refused."""
+    """Jobs per state, and a few refusals."""
 
     states: dict[str, int]
     canaries: dict[str, int]
@@ -151,10 +150,10 @@ class ReplayOutcomes:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Estimate:
-    """The jobs that a replay would move, and their worst-case cost.
+    """Jobs that a replay would move, and their worst-case cost.
 
-    `priced` of the `jobs` were priced; the others count as their mean. `unpriced` of the priced ones have a model
-    without a known price and count as zero.
+    Of the `jobs`, `priced` were priced; the others count as their mean. `unpriced` have no known price and count as
+    zero.
     """
 
     jobs: int

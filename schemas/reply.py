@@ -1,4 +1,4 @@
-"""A provider's raw reply, or the trouble that came instead."""
+"""A provider's reply, or the trouble that came instead."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -10,11 +10,7 @@ from schemas.money import Usage
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reply:
-    """A completed call.
-
-    `body` is the whole chat completion object; `text` is its first choice's content. `finish_reason` and `refusal` are
-    checked before the text. `usage` is None if the provider sent none.
-    """
+    """A completed call; `text` is the content of the first choice of `body`."""
 
     body: JsonObject
     text: str | None
@@ -30,7 +26,7 @@ class Reply:
 
 
 class TroubleKind(StrEnum):
-    """Errors grouped by what must be done about them, not by status (`providers.account.errors`)."""
+    """Errors grouped by remedy, not by status (`providers.account.errors`)."""
 
     THROTTLE = "throttle"
     RAMP = "ramp"
@@ -43,21 +39,20 @@ class TroubleKind(StrEnum):
     BAD_REQUEST = "bad_request"
     AUTH = "auth"
     FORBIDDEN = "forbidden"
-    """The provider refused this request: moderation, a block page, or a missing permission."""
+    """The request was refused: moderation, a block page or a missing permission."""
     MODEL_FORBIDDEN = "model_forbidden"
-    """The provider refused this model for this account: another target of the chain may serve."""
+    """The model was refused for this account; another target may serve."""
     MODEL_NOT_FOUND = "model_not_found"
     UNREADABLE = "unreadable"
-    """The answer is larger or deeper than the limits. Asking again would cost as much and bring the same."""
+    """The answer exceeds the size or depth limits; asking again would bring the same."""
     UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trouble:
-    """A call that brought no usable reply.
+    """A call without a usable reply.
 
-    `usage` is a local count if a stream was cut after it had begun. `limit` and `figures` come from the message of a
-    throttle; None is unknown.
+    `usage` is a local count if a stream was cut. `limit` and `figures` come from a throttle's message.
     """
 
     kind: TroubleKind

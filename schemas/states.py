@@ -7,7 +7,7 @@
                  │                   │ RetryAt · Park
               waiting ◀──────────────┘
 
-From any state but the terminal ones: the deadline passes ──▶ expired, an operator or caller cancels ──▶ cancelled.
+From any other state: deadline ──▶ expired, cancel ──▶ cancelled.
 """
 
 from enum import StrEnum
@@ -26,7 +26,7 @@ class JobState(StrEnum):
 
     @property
     def at_rest(self) -> bool:
-        """Whether the state is terminal: only a replay leaves it."""
+        """Whether the state is terminal."""
         return self in AT_REST
 
 

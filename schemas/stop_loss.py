@@ -23,7 +23,7 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StopLoss:
-    """A batch's own limits; None is none. `canary` jobs run first; the rest waits for them."""
+    """A batch's own limits; `canary` jobs run first."""
 
     max_cost_nano_usd: NanoUsd | None = None
     max_error_rate: float | None = None
@@ -31,7 +31,7 @@ class StopLoss:
 
     @property
     def first_phase(self) -> Phase | None:
-        """The first phase of a new batch; None if it has no limit."""
+        """The first phase; None without limits."""
         if self.canary is not None:
             return Phase.CANARY
         return None if self.max_cost_nano_usd is None and self.max_error_rate is None else Phase.WATCHED
@@ -42,7 +42,7 @@ NO_STOP_LOSS = StopLoss()
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tally:
-    """The progress of a batch: terminal jobs, those alive outside the held part, and spend."""
+    """Progress of a batch; `alive` jobs are outside the held part."""
 
     total: int
     completed: int
@@ -58,13 +58,13 @@ class Tally:
 
     @property
     def projected_nano_usd(self) -> NanoUsd:
-        """The cost of the whole batch if the remaining jobs cost the same as the finished ones."""
+        """Cost of the whole batch at the mean of its finished jobs."""
         return NanoUsd(-(-self.spent_nano_usd * self.total // max(self.rested, 1)))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Watched:
-    """A batch with a stop-loss, its phase and its counts."""
+    """A batch with a stop-loss."""
 
     batch_id: BatchId
     terms: StopLoss

@@ -1,7 +1,7 @@
-"""Makes values storable where they enter, so that none of their writes can fail. Pure.
+"""Makes values storable in Postgres where they enter. Pure.
 
-Postgres stores no NUL in text or in a `json` whose fields are read, and no half of a surrogate pair. In a provider's
-text they become a visible U+FFFD; a caller's request with one is refused, naming the field.
+Postgres stores no NUL and no lone surrogate. In a provider's text they become U+FFFD; a caller's request with one is
+refused.
 """
 
 from collections.abc import Iterator
@@ -13,48 +13,44 @@ from schemas.jsons import MAX_REQUEST_LEVELS, JsonObject, dumps, is_deeper
 REPLACEMENT = "\ufffd"
 
 MAX_NAME_CHARACTERS = 256
-"""Characters of an indexed name: a row of a btree holds 2,704 bytes, and a character takes up to 4."""
+"""A btree row holds 2,704 bytes, and a character takes up to 4."""
 
 MAX_CALL_TOKENS = 1_000_000_000
-"""Tokens that one call can possibly take, far above any model's context. Times any price they fit into 64 bits."""
+"""Far above any model's context; times any price it fits into 64 bits."""
 
 MAX_LATENCY_MS = 2_147_483_647
-"""The most that the column holds, which is 24 days."""
+"""The most that the column holds: 24 days."""
 
 MAX_PLACE_CHARACTERS = 200
-"""Characters of a field's path in a message. The end is shown, because keys may be of any length."""
+"""Shown from the end, because keys may be of any length."""
 
 _ESCAPE = b"\\u"
 
 
 def storable(value: Any) -> Any:  # noqa: ANN401 - any JSON value
-    """Return the value with U+FFFD for each NUL and lone surrogate, in strings and in keys.
+    """Replace each NUL and lone surrogate by U+FFFD, in strings and keys.
 
-    Separated halves of a pair are joined. Of two keys that become equal the last one wins, as in JSON. Returns the same
-    object if nothing was replaced.
+    Split pairs are joined. Of two keys that become equal the last wins. Returns the same object if nothing changed.
     """
     if not _has_escapes(dumps(value)):
         return value
-    made = _replaced(value)
-    return value if made == value else made
+    replaced = _replaced(value)
+    return value if replaced == value else replaced
 
 
 def storable_text(text: str, most_characters: int | None = None) -> str:
-    """Make a text storable in a column, and cut it to so many characters."""
-    plain = text if text.isascii() and "\0" not in text else _plain(text)
-    return plain[:most_characters]
+    """Make a text storable, and cut it."""
+    clean = text if text.isascii() and "\0" not in text else _replace_unstorable(text)
+    return clean[:most_characters]
 
 
 def storable_name(text: str | None) -> str | None:
-    """Make a provider's name storable in a column or a header."""
+    """Make a provider's name storable in a column or header."""
     return None if text is None else storable_text(text, MAX_NAME_CHARACTERS)
 
 
 def refuse_unstorable(value: Any, written: bytes | None = None) -> None:  # noqa: ANN401 - any JSON value
-    """Raise InvalidRequest, naming the field, for a NUL, half a character, or deep nesting.
-
-    `written` is the value as JSON, if the caller has it.
-    """
+    """Raise InvalidRequest, naming the field, for NUL, lone surrogates or deep nesting."""
     raw = dumps(value) if written is None else written
     if is_deeper(raw, MAX_REQUEST_LEVELS):
         raise InvalidRequest(f"A request may nest at most {MAX_REQUEST_LEVELS} levels deep.", param=_deepest(value))
@@ -68,7 +64,7 @@ def refuse_unstorable(value: Any, written: bytes | None = None) -> None:  # noqa
 
 
 def refuse_long_name(name: str, param: str, most_characters: int = MAX_NAME_CHARACTERS) -> None:
-    """Raise InvalidRequest if a name is too long for an index, or no column can store it."""
+    """Raise InvalidRequest if a name is too long or not storable."""
     if len(name) > most_characters or "\0" in name or not _is_whole(name):
         raise InvalidRequest(
             f"{param} must have at most {most_characters} characters, and no NUL or half characters among them.",
@@ -77,7 +73,6 @@ def refuse_long_name(name: str, param: str, most_characters: int = MAX_NAME_CHAR
 
 
 def _has_escapes(written: bytes) -> bool:
-    """Whether JSON text may hold a NUL or half a pair; the search for one character is fast."""
     return b"\\" in written and _ESCAPE in written
 
 
@@ -93,7 +88,7 @@ def _replaced(value: Any) -> Any:  # noqa: ANN401 - any JSON value
             return value
 
 
-def _plain(text: str) -> str:
+def _replace_unstorable(text: str) -> str:
     if not _is_whole(text):
         text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     return text.replace("\0", REPLACEMENT)
@@ -108,7 +103,7 @@ def _is_whole(text: str) -> bool:
 
 
 def _texts(value: Any) -> Iterator[tuple[str, str]]:  # noqa: ANN401 - any JSON value
-    """Yield every string and key of a value, each with the path of its field."""
+    """Yield every string and key with its field's path."""
     todo: list[tuple[str, Any]] = [("", value)]
     while todo:
         place, node = todo.pop()
@@ -129,6 +124,5 @@ def _texts(value: Any) -> Iterator[tuple[str, str]]:  # noqa: ANN401 - any JSON 
 
 
 def _deepest(value: JsonObject | list[Any]) -> str | None:
-    """Return the field of the body below which it nests too deeply."""
     members = value.items() if isinstance(value, dict) else ()
     return next((name for name, item in members if is_deeper(dumps(item), MAX_REQUEST_LEVELS - 1)), None)

@@ -1,4 +1,4 @@
-"""The limits of one tenant in a shared installation. None is no limit."""
+"""The limits of one tenant; None is no limit."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ EVERY_LANE = frozenset(Lane)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TenantShare:
-    """Limits of one tenant over all targets, all its keys and all processes; `connections` is per web process."""
+    """Limits over all targets, keys and processes; `connections` is per web process."""
 
     tenant_id: TenantId
     calls_in_flight: int | None = None
@@ -24,10 +24,10 @@ class TenantShare:
 
     @property
     def limits_calls(self) -> bool:
-        """Whether the gate has to count this tenant's calls."""
+        """Whether the gate must count this tenant's calls."""
         return (self.calls_in_flight, self.requests_per_minute, self.tokens_per_minute) != (None, None, None)
 
 
 def no_limits(tenant_id: TenantId) -> TenantShare:
-    """Return the share of a tenant without limits."""
+    """Return a share without limits."""
     return TenantShare(tenant_id=tenant_id)

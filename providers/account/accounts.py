@@ -1,7 +1,7 @@
-"""Opens one HTTP client per `[providers.NAME]`, with its key, address and connections.
+"""Opens one HTTP client per `[providers.NAME]`.
 
-The environment is an argument. Values that the SDK would read from the process environment are set here, so that no key
-and no organisation reaches the wrong provider.
+Values that the SDK would read from the environment are set here, so that no key or organisation reaches the wrong
+provider.
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -19,16 +19,16 @@ from providers.account.large_replies import LargeReplies
 from schemas.errors import InvalidSetting
 
 SPARE_CONNECTIONS = 64
-"""Connections beyond one per call, because those of abandoned calls are still closing."""
+"""Connections beyond one per call; those of abandoned calls are still closing."""
 
 KEEP_ALIVE_SECONDS = 20
-"""Shorter than the idle time-out of servers and balancers, so that a request seldom meets a closing connection."""
+"""Shorter than servers' idle time-outs, so that requests seldom meet a closing connection."""
 
 
 def base_url_of(name: str, table: ProviderTable, env: Mapping[str, str]) -> str:
     """Return the table's address, else a default. Raises InvalidSetting.
 
-    The default provider's is OPENAI_BASE_URL, else OpenAI's address; the others' is OpenAI's.
+    Only the default provider reads OPENAI_BASE_URL.
     """
     url = table.base_url or (env.get("OPENAI_BASE_URL") if name == PROVIDER_DEFAULT else None) or OPENAI_BASE_URL
     parts = urlsplit(url)
@@ -41,10 +41,7 @@ def base_url_of(name: str, table: ProviderTable, env: Mapping[str, str]) -> str:
 async def open_accounts(
     catalogue: Catalogue, settings: Settings, env: Mapping[str, str]
 ) -> AsyncIterator[Mapping[str, Account]]:
-    """Open one client per provider that a model names; close all at the end.
-
-    Raises InvalidSetting.
-    """
+    """Open one client per provider that a model names. Raises InvalidSetting."""
     needed = {model.provider for model in catalogue.models.values()}
     tables = {name: table for name, table in catalogue.providers.items() if name in needed}
     keys = {name: _key(name, table, env) for name, table in tables.items()}

@@ -1,8 +1,6 @@
-"""Caps the decompressed size of every answer.
+"""Caps the decompressed size of every answer, so that no provider fills the memory.
 
-So no provider decides how much memory a process takes. The cap covers whole answers, streams, look-ups and the bodies
-of errors, which the SDK reads whole by itself. An answer that is not read to its end closes its connection. httpx2
-inflates a mebibyte at a time, and aiohttp refuses heads of more than 128 fields or lines of more than 8 kB.
+The cap covers streams, look-ups and error bodies. An unfinished answer closes its connection.
 """
 
 import asyncio
@@ -15,15 +13,14 @@ import httpx2
 from openai import DefaultAioHttpClient
 
 MAX_ERROR_BYTES = 64_000
-"""Bytes read of an error's body: enough for a sentence and its figures. The rest is ignored, the status counts."""
+"""Enough for a sentence and its figures."""
 
 STREAM_FACTOR = 8
-"""A stream may have this many times the bytes of a whole answer, because an event takes some 300 bytes per token. What
-`providers.chat.streaming` keeps of it, and each of its events, has the cap of a whole answer."""
+"""Factor for streams, because an event takes about 300 bytes per token; `providers.chat.streaming` caps what is
+kept."""
 
 SLICE_BYTES = 64_000
-"""After this many bytes the event loop serves others: buffered data arrives without a pause, and an empty event costs a
-microsecond for two bytes."""
+"""After so many bytes the event loop serves others, because buffered data arrives without a pause."""
 
 
 class UnreadableReplyError(httpx2.HTTPError):
@@ -38,12 +35,12 @@ class ReplyTooLargeError(UnreadableReplyError):
 
 
 class BoundedResponse(httpx2.Response):
-    """A response that is read up to a cap."""
+    """A response read up to a cap."""
 
     most_bytes = 0
 
     async def aiter_bytes(self, chunk_size: int | None = None) -> AsyncGenerator[bytes, None]:
-        """Yield the decompressed body; an error's is cut. Raises ReplyTooLargeError."""
+        """Yield the decompressed body; cuts an error's. Raises ReplyTooLargeError."""
         failed = self.status_code >= HTTPStatus.MULTIPLE_CHOICES
         most = MAX_ERROR_BYTES if failed else self.most_bytes * (STREAM_FACTOR if is_stream(self) else 1)
         seen = since_pause = 0
@@ -67,7 +64,7 @@ class BoundedResponse(httpx2.Response):
 
 
 def is_stream(response: httpx2.Response) -> bool:
-    """Whether the answer is a stream of events."""
+    """Whether the answer is an event stream."""
     return "event-stream" in response.headers.get("content-type", "")
 
 

@@ -1,6 +1,6 @@
-"""Tracks one call while it runs, and turns its end into a reply or a trouble.
+"""Tracks one running call, and turns its end into a reply or a trouble.
 
-No message contains any of the prompt. A provider's message is cut and keys in it are redacted.
+Messages contain no prompt, are cut, and have keys redacted.
 """
 
 from collections.abc import Mapping
@@ -36,11 +36,11 @@ log = structlog.get_logger()
 NOTHING_IN_IT = "The provider answered {status} with what is no chat completion."
 
 _UNDECIDED = frozenset({TroubleKind.SERVER, TroubleKind.UNKNOWN})
-"""Errors within a stream that do not say that the call was refused, so the output produced so far is paid for."""
+"""Stream errors that do not prove a refusal, so the output so far is paid for."""
 
 
 _PRODUCED = frozenset({TroubleKind.CUT, TroubleKind.UNREADABLE})
-"""Troubles after which the output that a stream produced is paid for; its tokens are counted here."""
+"""Troubles after which a stream's output is paid for and counted here."""
 
 
 class Exchange:
@@ -58,7 +58,7 @@ class Exchange:
         self._first_byte_ms: int | None = None
 
     def answered(self, status: int, headers: Mapping[str, str]) -> None:
-        """Record the status and headers of the answer."""
+        """Record the answer's status and headers."""
         self._first_byte_ms = self.patience.elapsed_ms()
         self._status = status
         self._request_id = headers.get("x-request-id")
@@ -69,7 +69,7 @@ class Exchange:
         if is_completion(body):
             return self._reply(body)  # type: ignore[arg-type]  # is_completion looked
         if isinstance(body, dict) and (error := error_object(body.get("error"))):
-            return self._told(error, kind_of_error(error, None))
+            return self._reported(error, kind_of_error(error, None))
         return self._trouble(TroubleKind.UNKNOWN, NOTHING_IN_IT.format(status=self._status))
 
     def refused(self, error: APIStatusError, headers: Mapping[str, str]) -> Trouble:
@@ -77,7 +77,7 @@ class Exchange:
         self.answered(error.status_code, headers)
         body_error = error_in(error.response.text if error.response.is_stream_consumed else "")
         message, now = str(body_error.get("message", "")), datetime.now(UTC)
-        trouble = self._told(
+        trouble = self._reported(
             body_error, kind_of_error(body_error, error.status_code), retry_after_ms(headers, message, now)
         )
         if trouble.kind is not TroubleKind.THROTTLE:
@@ -85,30 +85,30 @@ class Exchange:
         return replace(trouble, limit=limit_of(message, body_error.get("type")), figures=figures_of(message, now))
 
     def streamed(self) -> Reply | Trouble:
-        """Turn a stream's end into a reply, or a trouble if a `finish_reason` or `[DONE]` is missing."""
+        """Turn a stream's end into a reply; a trouble without `finish_reason` or `[DONE]`."""
         if self.is_whole and self.stream is not None:
             return self._reply(self.stream.completion())
         return self.broken("The stream ended before it was finished.")
 
     def broken_by(self, event: JsonObject) -> Trouble:
-        """Turn an error event of a stream into a trouble.
+        """Turn a stream's error event into a trouble.
 
-        The output produced so far is paid for unless the error's code says otherwise.
+        Output so far is paid for unless the error's code says otherwise.
         """
         error = error_object(event)
         kind = kind_of_error(error, None)
-        return self._told(error, TroubleKind.CUT if self._began and kind in _UNDECIDED else kind)
+        return self._reported(error, TroubleKind.CUT if self._began and kind in _UNDECIDED else kind)
 
     def broken(self, message: str) -> Trouble:
-        """Return the trouble of a request that was sent and whose answer is incomplete."""
+        """Return the trouble of an incomplete answer."""
         return self._trouble(TroubleKind.CUT if self._began else TroubleKind.AMBIGUOUS, message)
 
     def unreadable(self, message: str) -> Trouble:
-        """Return the trouble of an answer that exceeds a limit on what is read."""
+        """Return the trouble of an answer beyond the limits."""
         return self._trouble(TroubleKind.UNREADABLE, message)
 
     def failed(self, error: Exception) -> Trouble:
-        """Turn a failed connection into a trouble; the exception shows whether anything was sent."""
+        """Turn a failed connection into a trouble; the exception tells whether anything was sent."""
         name = name_of_failure(error)
         if self._status is None and kind_of_failure(error) is TroubleKind.NOT_SENT:
             return self._trouble(TroubleKind.NOT_SENT, f"The provider could not be reached ({name}).")
@@ -120,7 +120,7 @@ class Exchange:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the stream is complete, so that a later failure of its connection does not matter."""
+        """Whether the stream is complete, so that a later failure does not matter."""
         return self.done and self.stream is not None and self.stream.finished
 
     def _reply(self, body: JsonObject) -> Reply:
@@ -138,7 +138,7 @@ class Exchange:
             log.warning("reply_characters_replaced", target=str(self.plan.target), request_id=reply.request_id)
         return reply
 
-    def _told(self, error: JsonObject, kind: TroubleKind, wait_ms: int | None = None) -> Trouble:
+    def _reported(self, error: JsonObject, kind: TroubleKind, wait_ms: int | None = None) -> Trouble:
         message = message_of(error, self._status, self._key)
         return self._trouble(kind, message, code=code_of(error), wait_ms=wait_ms)
 
@@ -159,7 +159,7 @@ class Exchange:
         )
 
     def _counted(self, stream: Accumulator) -> Usage:
-        """Return the provider's count, else the quoted prompt and one token per byte of output."""
+        """Falls back to the quoted prompt and one token per byte of output."""
         quote = self.plan.quote
-        said = min(stream.produced_bytes, quote.output_tokens)
-        return usage_of(stream.usage) or Usage(input_tokens=quote.input_tokens, output_tokens=said)
+        output_tokens = min(stream.produced_bytes, quote.output_tokens)
+        return usage_of(stream.usage) or Usage(input_tokens=quote.input_tokens, output_tokens=output_tokens)

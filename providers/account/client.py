@@ -1,8 +1,7 @@
-"""Makes one call to one account, whole or streamed.
+"""Makes one call to one account, whole or streamed, without retries and redirects.
 
-Failures of the call are returned; bugs and cancellation raise. One call is one request: the SDK does not retry,
-redirects are not followed, and Penstock sets every time-out. The SDK's documented low-level `post` builds no model of
-the reply, which halves the cost of a call.
+Failures are returned; bugs and cancellation raise. The SDK's low-level `post` builds no reply model, which halves the
+cost of a call.
 """
 
 import asyncio
@@ -34,28 +33,28 @@ from schemas.reply import Reply, Trouble
 OnChunk: TypeAlias = Callable[[JsonObject], Awaitable[None]]
 
 PATH = "chat/completions"
-"""Path below the base URL, which ends with a slash in the client."""
+"""Path below the base URL, which ends with a slash."""
 CLIENT_REQUEST_ID = "X-Client-Request-Id"
 DONE = b"[DONE]"
 DRAIN_SECONDS = 0.25
-"""How long the end of a stream is awaited after `[DONE]`, so that its connection can be reused."""
+"""Wait for a stream's end after `[DONE]`, so that its connection can be reused."""
 
 CONNECT_SHARE = 0.5
-"""Largest share of a call's time for connecting. Beyond it, the call ends while it is certain that nothing was sent."""
+"""Largest share of a call's time for connecting; until then it is certain that nothing was sent."""
 
 LARGE_REPLY_BYTES = 256_000
-"""A whole answer beyond this is read and parsed with a permit; text answers are smaller."""
+"""A larger answer needs a permit; text answers are smaller."""
 LARGE_STREAM_BYTES = 2_000_000
-"""A stream of which more than this is kept continues with a permit; the longest text output is smaller."""
+"""A larger stream continues with a permit; text output is smaller."""
 MAX_REPLY_VALUES = 1_000_000
-"""JSON values of one answer. A token with 20 log probabilities has 180 of them, so this is 5,500 tokens."""
+"""JSON values of one answer: 5,500 tokens with 20 log probabilities each."""
 
 _LOST = (APIConnectionError, httpx2.HTTPError, aiohttp.ClientError)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Account:
-    """One provider account: its client, and its key, which is redacted from messages."""
+    """One provider account; its key is redacted from messages."""
 
     name: str
     base_url: str
@@ -74,10 +73,7 @@ async def call(
     deadline_seconds: float,
     on_chunk: OnChunk | None,
 ) -> Reply | Trouble:
-    """Make the call within `deadline_seconds`.
-
-    Only a listener that delays its own cancellation can make it take longer.
-    """
+    """Make the call within `deadline_seconds`, unless a listener delays its own cancellation."""
     total_seconds = min(settings.total_timeout_seconds, deadline_seconds)
     patience = Patience(
         first_byte_seconds=settings.first_byte_timeout_seconds,
@@ -103,14 +99,14 @@ async def call(
 async def _converse(
     account: Account, exchange: Exchange, attempt_id: AttemptId, settings: Settings, on_chunk: OnChunk | None
 ) -> Reply | Trouble:
-    asked = exchange.plan.body
-    streams = on_chunk is not None or asked.get("stream") is True
-    body = streaming(asked) if streams else asked
+    request = exchange.plan.body
+    streams = on_chunk is not None or request.get("stream") is True
+    body = streaming(request) if streams else request
     connect_seconds = min(settings.connect_timeout_seconds, exchange.patience.total_seconds * CONNECT_SHARE)
     async with _posted(account, encoded(body), attempt_id, connect_seconds) as response:
         exchange.answered(response.status_code, _headers(response))
         exchange.patience.for_next_chunk()
-        listener = None if on_chunk is None else _Listener(on_chunk, wants_usage=asks_for_usage(asked))
+        listener = None if on_chunk is None else _Listener(on_chunk, wants_usage=asks_for_usage(request))
         if streams and is_stream(response):
             stream = Accumulator(most_bytes=settings.max_reply_bytes, most_values=MAX_REPLY_VALUES)
             async with _permit(exchange, account) as permit:
@@ -121,7 +117,7 @@ async def _converse(
             answer = exchange.replied(body)
         if listener is not None and isinstance(answer, Reply):
             exchange.patience.for_listener()
-            await listener.hear(as_chunk(answer.body))
+            await listener.pass_on(as_chunk(answer.body))
         return answer
 
 
@@ -164,13 +160,13 @@ async def _read(exchange: Exchange, response: httpx2.Response, permit: LargeRepl
 
 
 class _Listener:
-    """Passes chunks to the caller, without the usage chunk unless the caller asked for it."""
+    """Passes chunks to the caller, with usage only on request."""
 
     def __init__(self, on_chunk: OnChunk, *, wants_usage: bool) -> None:
         self._on_chunk = on_chunk
         self._wants_usage = wants_usage
 
-    async def hear(self, chunk: JsonObject) -> None:
+    async def pass_on(self, chunk: JsonObject) -> None:
         if not self._wants_usage and "usage" in chunk:
             if not chunk.get("choices"):
                 return
@@ -217,7 +213,7 @@ async def _take(exchange: Exchange, stream: Accumulator, event: bytes, listener:
             return exchange.unreadable(str(ReplyTooLargeError()))
     if listener is not None:
         exchange.patience.for_listener()
-        await listener.hear(chunk)
+        await listener.pass_on(chunk)
         exchange.patience.for_next_chunk()
     return None
 
@@ -240,12 +236,12 @@ async def _events(
 
 
 async def _parsed_apart(raw: bytes | bytearray) -> Any:  # noqa: ANN401 - unparsed
-    """Parse a value. A thread parses a large one, in steps of at most 40 ms of interpreter time."""
+    """A thread parses large values, in steps of at most 40 ms of interpreter time."""
     return _parsed(raw) if len(raw) <= LARGE_REPLY_BYTES else await asyncio.to_thread(_parsed, raw)
 
 
 def _parsed(raw: bytes | bytearray) -> Any:  # noqa: ANN401 - unparsed
-    """Parse a value; None if it is not JSON. Raises UnreadableReplyError beyond the bounds."""
+    """Returns None if it is not JSON. Raises UnreadableReplyError beyond the bounds."""
     if not fits(bytes(raw), MAX_REPLY_VALUES):
         raise UnreadableReplyError(f"The answer holds more than {MAX_REPLY_VALUES} JSON values.")
     try:
@@ -257,5 +253,5 @@ def _parsed(raw: bytes | bytearray) -> Any:  # noqa: ANN401 - unparsed
 
 
 def _headers(response: httpx2.Response) -> dict[str, str]:
-    """Return all headers by lower-case name; the SDK's mapping walks its list per look-up."""
+    """Lower-case names; the SDK's mapping walks its list per look-up."""
     return {name.lower().decode("latin-1"): value.decode("latin-1") for name, value in response.headers.raw}

@@ -1,11 +1,7 @@
-"""Classifies provider errors by `error.code`, then type, then status, then exception.
+"""Classifies provider errors by `error.code`, then type, status and exception.
 
-AUTH and MONEY stop an account for all tenants, so they need clear evidence about its key or its money: a code, a 401,
-or a 402 whose first words name the missing money. Every other refusal concerns the request, because the rest of a
-message may repeat the caller's own words.
-
-Invariant: `not_sent` is returned only where it is certain that no byte of the request left; a doubtful case is
-`ambiguous`. An error that no rule matches is `unknown`. No message, ours or a provider's, contains a key.
+AUTH and MONEY stop an account for all tenants, so they need a code, a 401, or a 402 whose first words name the money.
+Invariants: `not_sent` only if certainly no byte left, else `ambiguous`; no message contains a key.
 """
 
 import re
@@ -18,7 +14,7 @@ from schemas.jsons import JsonObject, MalformedJson, parse_reply
 from schemas.reply import TroubleKind
 
 MAX_MESSAGE_CHARACTERS = 300
-"""Enough for a provider's sentence and its figures, too little for a prompt that it might repeat."""
+"""Enough for a sentence and its figures, too little for a prompt."""
 
 KIND_BY_CODE: Mapping[str, TroubleKind] = {
     "rate_limit_exceeded": TroubleKind.THROTTLE,
@@ -60,7 +56,7 @@ KIND_BY_TYPE: Mapping[str, TroubleKind] = {
     "server_error": TroubleKind.SERVER,
     "service_unavailable_error": TroubleKind.SERVER,
 }
-"""Consulted only where the code is not known, and only for types with one meaning."""
+"""Consulted only for unknown codes; each type has one meaning."""
 
 KIND_BY_STATUS: Mapping[int, TroubleKind] = {
     HTTPStatus.BAD_REQUEST: TroubleKind.BAD_REQUEST,
@@ -84,14 +80,11 @@ NOT_SENT = (
     aiohttp.InvalidURL,
     aiohttp.NonHttpUrlClientError,
 )
-"""What aiohttp raises before a connection is established: DNS, refused, TLS, proxy, connect and pool time-outs.
-
-A connection lost later (`ServerDisconnectedError`, `ClientOSError`) is not among them, although the SDK's transport
-calls it a connect time-out: on a kept-alive socket the request had been written.
-"""
+"""aiohttp's errors before a connection exists. A connection lost later had the request written, although the SDK calls
+it a connect time-out."""
 
 NAMED_WITHIN_CHARACTERS = 80
-"""A 402 concerns the account's money if it says so within this many characters; otherwise it concerns the model."""
+"""A 402 concerns the account's money only if it says so this early; otherwise the model."""
 
 _NO_MONEY = re.compile(
     r"(insufficient|not enough|no|out of|too low) (account )?(balance|credits?|funds|quota)"
@@ -109,28 +102,28 @@ _REDACTED = "[redacted]"
 
 
 def kind_of_error(error: JsonObject, status: int | None) -> TroubleKind:
-    """Classify an error object; `status` is None for an error within a stream."""
-    kind = _by_words(_word(error, "code").lower(), _word(error, "type").lower(), status)
-    if kind is TroubleKind.MODEL_FORBIDDEN and _names_the_money(_word(error, "message")):
+    """Classify an error object; `status` is None within a stream."""
+    kind = _by_words(_field(error, "code").lower(), _field(error, "type").lower(), status)
+    if kind is TroubleKind.MODEL_FORBIDDEN and _names_the_money(_field(error, "message")):
         return TroubleKind.MONEY
-    if kind in {TroubleKind.THROTTLE, TroubleKind.BAD_REQUEST} and _TOO_LARGE.search(_word(error, "message")):
+    if kind in {TroubleKind.THROTTLE, TroubleKind.BAD_REQUEST} and _TOO_LARGE.search(_field(error, "message")):
         return TroubleKind.TOO_LARGE
     return kind
 
 
 def kind_of_failure(error: BaseException) -> TroubleKind:
-    """Classify a transport exception by the innermost aiohttp error in its chain of causes."""
+    """Classify a transport exception by its innermost aiohttp error."""
     causes = [cause for cause in _chain(error) if isinstance(cause, aiohttp.ClientError)]
     return TroubleKind.NOT_SENT if causes and isinstance(causes[-1], NOT_SENT) else TroubleKind.AMBIGUOUS
 
 
 def name_of_failure(error: BaseException) -> str:
-    """Return the class name of a transport failure, for a message without addresses or bodies."""
+    """Return the failure's class name, which holds no address or body."""
     return type(next((cause for cause in _chain(error) if isinstance(cause, aiohttp.ClientError)), error)).__name__
 
 
 def error_object(body: object) -> JsonObject:
-    """Return the error within a body, whatever its shape; empty if there is none."""
+    """Return the error within a body of any shape; empty if none."""
     inner = body.get("error", body) if isinstance(body, dict) else body
     if isinstance(inner, dict):
         return inner
@@ -140,7 +133,7 @@ def error_object(body: object) -> JsonObject:
 
 
 def error_in(text: str) -> JsonObject:
-    """Return the error in the text of a refusal: its object, or the title of an HTML page."""
+    """Return the error of a refusal: its object, or an HTML page's title."""
     try:
         return error_object(parse_reply(text))
     except MalformedJson:
@@ -149,20 +142,20 @@ def error_in(text: str) -> JsonObject:
 
 
 def message_of(error: JsonObject, status: int | None, key: str) -> str:
-    """Return the provider's message, cut and without keys, or one of ours if there is none."""
-    said = _word(error, "message")
-    if not said:
+    """Return the provider's message, cut and without keys, or one of ours."""
+    message = _field(error, "message")
+    if not message:
         return f"The provider answered {status} without saying why." if status else "The provider reported an error."
-    return redacted(said, key)
+    return redacted(message, key)
 
 
 def code_of(error: JsonObject) -> str | None:
     """Return the code, else the type, cut to 100 characters."""
-    return (_word(error, "code") or _word(error, "type"))[:100] or None
+    return (_field(error, "code") or _field(error, "type"))[:100] or None
 
 
 def redacted(text: str, key: str) -> str:
-    """Cut a text, and redact the key and whatever looks like one."""
+    """Cut a text, and redact the key and similar secrets."""
     hidden = text.replace(key, _REDACTED) if key else text
     return _SECRETS.sub(_REDACTED, hidden)[:MAX_MESSAGE_CHARACTERS]
 
@@ -182,7 +175,7 @@ def _names_the_money(message: str) -> bool:
     return bool(_NO_MONEY.search(message[:NAMED_WITHIN_CHARACTERS])) and not _OF_ONE_MODEL.search(message)
 
 
-def _word(error: JsonObject, name: str) -> str:
+def _field(error: JsonObject, name: str) -> str:
     value = error.get(name)
     return str(value) if isinstance(value, str | int) else ""
 

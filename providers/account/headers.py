@@ -1,8 +1,7 @@
 """Reads limits and waits from a provider's headers. Pure.
 
-The formats were collected from recorded replies. Invariant: missing, negative and unreadable values are unknown, never
-zero, and never cost a reply that was paid for. A reset is the time until the bucket is full; it is never used as the
-time to wait.
+Invariant: missing, negative and unreadable values are unknown, never zero. A reset is the time until full, never a
+wait.
 """
 
 import re
@@ -14,7 +13,7 @@ from schemas.admission import LimitHeaders
 
 MS_BY_UNIT = {"ns": 1e-6, "us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1_000.0, "m": 60_000.0, "h": 3_600_000.0}
 LONGEST_MS = 366 * 86_400_000
-"""A wait beyond a year is nonsense and would overflow where it is stored."""
+"""Longer waits are nonsense and would overflow where stored."""
 
 _PAIR = r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|h|m|s)"
 _PAIRS = re.compile(_PAIR)
@@ -27,7 +26,7 @@ _TRY_AGAIN = re.compile(r"try again in ([0-9.hmsnuµ]+?)\.?(?:\s|$)", re.IGNOREC
 def duration_ms(text: str | None, now: datetime) -> int | None:
     """Read a wait as milliseconds; None is unknown.
 
-    The text is a Go duration (`6m0s`), plain seconds, or an RFC 3339 time relative to `now`.
+    A Go duration (`6m0s`), seconds, or an RFC 3339 time relative to `now`.
     """
     if text is None:
         return None
@@ -43,31 +42,25 @@ def duration_ms(text: str | None, now: datetime) -> int | None:
 
 
 def retry_after_ms(headers: Mapping[str, str], message: str, now: datetime) -> int | None:
-    """Return the least wait, from the first source that has one.
-
-    The sources are `retry-after-ms`, `retry-after` (seconds or a date) and the message.
-    """
+    """Return the wait of `retry-after-ms`, else `retry-after` (seconds or date), else the message."""
     milliseconds = headers.get("retry-after-ms", "").strip()
     if _NUMBER.fullmatch(milliseconds):
         return _sane(float(milliseconds))
-    told = headers.get("retry-after")
-    found = duration_ms(told, now)
-    if found is None and told is not None:
-        found = _http_date_ms(told, now)
-    return wait_in_words_ms(message, now) if found is None else found
+    retry_after = headers.get("retry-after")
+    wait_ms = duration_ms(retry_after, now)
+    if wait_ms is None and retry_after is not None:
+        wait_ms = _http_date_ms(retry_after, now)
+    return wait_in_words_ms(message, now) if wait_ms is None else wait_ms
 
 
 def wait_in_words_ms(message: str, now: datetime) -> int | None:
-    """Return the wait in a message (`Please try again in 6ms`).
-
-    It is finer than `retry-after`, which is whole seconds.
-    """
-    said = _TRY_AGAIN.search(message)
-    return duration_ms(said[1], now) if said else None
+    """Return the wait in a message (`Please try again in 6ms`), which is finer than `retry-after`."""
+    match = _TRY_AGAIN.search(message)
+    return duration_ms(match[1], now) if match else None
 
 
 def limits_of(headers: Mapping[str, str], now: datetime) -> LimitHeaders:
-    """Read the limits of a reply, the tighter of two token pools. Names are in lower case."""
+    """Read the limits of a reply, the tighter of two token pools. Names are lower case."""
     limit, remaining, reset = _tighter(_pool(headers, "tokens", now), _pool(headers, "project-tokens", now))
     limit_requests, remaining_requests, reset_requests = _pool(headers, "requests", now)
     return LimitHeaders(
@@ -92,7 +85,7 @@ def _pool(headers: Mapping[str, str], name: str, now: datetime) -> _Pool:
 
 
 def _tighter(whole: _Pool, project: _Pool) -> _Pool:
-    """Return the least limit and remainder; the reset only if both are of its pool."""
+    """Returns the reset only if limit and remainder are of its pool."""
     if project[0] is None and project[1] is None:
         return whole
     if whole[0] is None and whole[1] is None:
@@ -102,9 +95,9 @@ def _tighter(whole: _Pool, project: _Pool) -> _Pool:
     return limit, remaining, reset
 
 
-def _least(one: int | None, other: int | None) -> int | None:
-    known = [value for value in (one, other) if value is not None]
-    return min(known, default=None)
+def _least(first: int | None, second: int | None) -> int | None:
+    limits = [value for value in (first, second) if value is not None]
+    return min(limits, default=None)
 
 
 def _count(text: str | None) -> int | None:

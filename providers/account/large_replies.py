@@ -1,6 +1,6 @@
-"""Limits how many large replies a process reads at once, which bounds their memory.
+"""Limits how many large replies a process reads at once, to bound memory.
 
-A reply that waits for a slow client keeps its permit, so one tenant may hold only part of the permits.
+A slow client's reply keeps its permit.
 """
 
 from asyncio import Semaphore
@@ -13,14 +13,14 @@ from schemas.ids import TenantId
 from schemas.permits import TenantPermits
 
 LARGE_REPLIES_AT_ONCE = 4
-"""Per process, over all accounts: with their parsed values some 130 MB."""
+"""Per process: about 130 MB with parsed values."""
 
 LARGE_REPLIES_OF_A_TENANT = 2
-"""Most that one tenant reads at once, so that its slow clients leave permits to other tenants."""
+"""Leaves permits to other tenants while a tenant's clients are slow."""
 
 
 class LargeReplies:
-    """The permits of a process for large replies."""
+    """The permits of a process."""
 
     def __init__(self) -> None:
         self._permits = Semaphore(LARGE_REPLIES_AT_ONCE)
@@ -28,13 +28,13 @@ class LargeReplies:
 
     @asynccontextmanager
     async def permit(self, tenant_id: TenantId) -> AsyncIterator[None]:
-        """Wait for a permit of the tenant, then for one of the process, and hold both."""
+        """Hold a permit of the tenant and one of the process."""
         async with self._of_tenants.permit(tenant_id), self._permits:
             yield
 
 
 class LargeReplyPermit:
-    """The permit of one reply, taken once the reply is large, and held until it is read."""
+    """The permit of one reply, taken when it becomes large."""
 
     def __init__(self, large_replies: LargeReplies, tenant_id: TenantId, patience: Patience) -> None:
         self._large_replies = large_replies
@@ -43,7 +43,7 @@ class LargeReplyPermit:
         self._held: AsyncExitStack | None = None
 
     async def take(self) -> None:
-        """Wait for the permit. Only the total time-out runs, because the provider is not silent."""
+        """Wait for the permit under the total time-out only; the provider is not silent."""
         if self._held is None:
             self._patience.for_listener()
             held = AsyncExitStack()

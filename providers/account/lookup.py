@@ -1,7 +1,6 @@
-"""Looks up a completion whose answer was lost, if its account has `lookup = true`.
+"""Looks up a completion whose answer was lost, by the attempt id in its metadata.
 
-Such an account stores completions. Each call has its attempt id in the metadata, by which the provider's list is
-filtered. An empty result proves nothing: the call may still run, or the list may lag behind.
+An empty result proves nothing: the call may still run.
 """
 
 from typing import Any
@@ -22,20 +21,20 @@ log = structlog.get_logger()
 
 ATTEMPT_METADATA = "attempt_id"
 LOOK_UP_SECONDS = 10.0
-"""A look-up may save a call, so it may not delay one for longer."""
+"""A look-up may save a call, so it may not delay one longer."""
 
 
 def findable(body: JsonObject, attempt_id: AttemptId, most_pairs: int) -> JsonObject:
-    """Return the body with the attempt id in its metadata, if a pair is free there. Pure."""
+    """Return the body with the attempt id in its metadata, if a pair is free."""
     metadata = body.get("metadata")
-    given = dict(metadata) if isinstance(metadata, dict) else {}
-    if body.get("store") is not True or len(given) >= most_pairs:
+    pairs = dict(metadata) if isinstance(metadata, dict) else {}
+    if body.get("store") is not True or len(pairs) >= most_pairs:
         return body
-    return {**body, "metadata": {**given, ATTEMPT_METADATA: attempt_id}}
+    return {**body, "metadata": {**pairs, ATTEMPT_METADATA: attempt_id}}
 
 
 async def look_up(account: Account, model: str, attempt_id: AttemptId) -> Reply | None:
-    """Return the stored completion of this attempt, or None. Raises AccountUnavailable."""
+    """Return the stored completion, if any. Raises AccountUnavailable."""
     if not account.lookup:
         return None
     try:
@@ -51,10 +50,10 @@ async def look_up(account: Account, model: str, attempt_id: AttemptId) -> Reply 
 
 
 def _reply(page: Any, model: str) -> Reply | None:  # noqa: ANN401 - unparsed
-    kept = page.get("data") if isinstance(page, dict) else None
-    if not isinstance(kept, list) or len(kept) != 1 or not is_completion(kept[0]):
+    completions = page.get("data") if isinstance(page, dict) else None
+    if not isinstance(completions, list) or len(completions) != 1 or not is_completion(completions[0]):
         return None
-    body: JsonObject = kept[0]
+    body: JsonObject = completions[0]
     return reply_of(body, asked_model=model, request_id=None, limits=LimitHeaders(), latency_ms=0, first_byte_ms=None)
 
 

@@ -1,8 +1,7 @@
-"""Reads the message of a 429: which limit was hit, and its figures. Pure.
+"""Reads which limit a 429's message names, and its figures. Pure.
 
 Seen: "Rate limit reached for gpt-4o in organization org-x on tokens per min (TPM): Limit 100000, Used 99918, Requested
-2094. Please try again in 14h29m11.04s." The unit is reliable; whether the window is a minute or a day is found out by
-the gate from the figures. Whatever the message lacks is unknown.
+2094. Please try again in 14h29m11.04s." The unit is reliable, the window is not.
 """
 
 import re
@@ -23,17 +22,17 @@ _BY_NAME = {
 
 
 def limit_of(message: str, type_: object) -> WaitReason | None:
-    """Return the exceeded limit, by the message, else by the type, which names only the unit."""
-    named = _LIMIT.search(message)
-    if named is not None:
-        return _BY_NAME[named[1].lower(), named[2].lower()]
+    """Return the limit by the message, else by the type, which names only the unit."""
+    match = _LIMIT.search(message)
+    if match is not None:
+        return _BY_NAME[match[1].lower(), match[2].lower()]
     return _BY_NAME.get((type_, "min")) if isinstance(type_, str) else None
 
 
 def figures_of(message: str, now: datetime) -> LimitFigures | None:
-    """Return Limit, Used, Requested and the wait; None unless the message has all four."""
-    found, wait_ms = _FIGURES.search(message), wait_in_words_ms(message, now)
-    if found is None or wait_ms is None:
+    """Return the figures and the wait; None unless all four are there."""
+    match, wait_ms = _FIGURES.search(message), wait_in_words_ms(message, now)
+    if match is None or wait_ms is None:
         return None
-    limit, used, requested = (int(number.replace(",", "")) for number in found.groups())
+    limit, used, requested = (int(number.replace(",", "")) for number in match.groups())
     return LimitFigures(limit=limit, used=used, requested=requested, wait_ms=wait_ms)

@@ -1,19 +1,18 @@
-"""Splits a server-sent event stream into the data of its events. Pure; does not parse it.
+"""Splits a server-sent event stream into events' data, unparsed. Pure.
 
-Comment lines are the server's heartbeat and yield nothing. A read may end within a line, even after each byte; pieces
-of a line are joined once, when it ends.
+Comment lines (heartbeats) yield nothing. Pieces of a line are joined once, because a read may end anywhere.
 """
 
 LINE_BYTES = 48
-"""Memory of one line of an event besides its bytes, so that empty lines count as well."""
+"""Memory per line besides its bytes, so that empty lines count."""
 
 
 class EventTooLargeError(Exception):
-    """An event, or a line of one, exceeds the size limit."""
+    """An event or line exceeds the size limit."""
 
 
 class EventDecoder:
-    """Takes bytes as they arrive and returns the data of each complete event."""
+    """Returns the data of each event that arriving bytes complete."""
 
     def __init__(self, most_bytes: int) -> None:
         self._most_bytes = most_bytes
@@ -27,7 +26,7 @@ class EventDecoder:
         return len(self._rest) + self._data_bytes
 
     def feed(self, part: bytes) -> list[bytes]:
-        """Return the data of all events that these bytes complete. Raises EventTooLargeError."""
+        """Return the data of completed events. Raises EventTooLargeError."""
         first, *others = part.split(b"\n")
         if not others:
             self._rest += first
@@ -38,7 +37,7 @@ class EventDecoder:
         return [event for line in lines if (event := self._line(line.removesuffix(b"\r"))) is not None]
 
     def finish(self) -> list[bytes]:
-        """Return the data of a last event that lacks its blank line."""
+        """Return a last event that lacks its blank line."""
         return self.feed(b"\n\n")
 
     def _line(self, line: bytes) -> bytes | None:

@@ -1,7 +1,6 @@
-"""Runs the time-outs of one call on one timer: first byte, between chunks, total.
+"""Runs a call's time-outs on one timer: first byte, between chunks, total.
 
-It fires even if no chunk comes, and `reason` names the time-out. Only the total runs while a listener is served,
-because a slow listener is not a silent provider.
+Only the total runs while a listener is served, because a slow listener is no silent provider.
 """
 
 import asyncio
@@ -30,15 +29,15 @@ class Patience:
 
     @property
     def reason(self) -> str:
-        """The message of the time-out that fired."""
+        """Message of the fired time-out."""
         return self._total_reason if self._clock() >= self._ends_at else self._reason
 
     def elapsed_ms(self) -> int:
-        """Milliseconds since the timer started, just before the request was sent."""
+        """Milliseconds since just before the request was sent."""
         return round((self._clock() - self.started_at) * 1_000)
 
     def for_next_chunk(self) -> None:
-        """Restart the time-out between chunks, because something came."""
+        """Restart the time-out between chunks."""
         self._reason = self._silence
         self._wait_until(self._clock() + self._between_seconds)
 
@@ -47,7 +46,7 @@ class Patience:
         self._wait_until(self._ends_at)
 
     def for_the_rest(self, seconds: float) -> None:
-        """Wait this long for the connection to end, because the stream is complete."""
+        """Wait this long for the connection to end."""
         self._wait_until(self._clock() + seconds)
 
     def _wait_until(self, moment: float) -> None:

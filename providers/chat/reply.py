@@ -1,6 +1,6 @@
 """Turns a chat completion object into a reply. Pure.
 
-The shape is checked, because an SDK accepts a 202 or an error page as a completion.
+The shape is checked, because an SDK accepts an error page as a completion.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ from schemas.storable import MAX_CALL_TOKENS, MAX_LATENCY_MS, storable, storable
 
 
 def is_completion(body: Any) -> bool:  # noqa: ANN401 - unparsed
-    """Whether this is a chat completion: at least one choice, each with a message."""
+    """Whether this is a chat completion with at least one message."""
     if not isinstance(body, dict):
         return False
     choices = body.get("choices")
@@ -31,7 +31,7 @@ def reply_of(
     latency_ms: int,
     first_byte_ms: int | None,
 ) -> Reply:
-    """Read a body that `is_completion`, made storable; the first choice gives the text."""
+    """Read a body that `is_completion`; the first choice gives the text."""
     body = storable(body)
     choice = body["choices"][0]
     message = choice["message"]
@@ -51,11 +51,7 @@ def reply_of(
 
 
 def usage_of(raw: Any) -> Usage | None:  # noqa: ANN401 - unparsed
-    """Return the provider's count; None if it is missing or nonsense.
-
-    Nonsense must not become a price of zero. More tokens than a call can take are nonsense too: such a call costs its
-    quote.
-    """
+    """Return the provider's count; None if missing or nonsense, so that the call costs its quote."""
     if not isinstance(raw, dict):
         return None
     prompt, completion = _count(raw.get("prompt_tokens")), _count(raw.get("completion_tokens"))

@@ -1,8 +1,6 @@
 """Edits a request body before it is sent. Pure.
 
-All other fields pass as they are, so new fields of the API work. The edits: the target's model; an output limit if none
-is set; the contract as `response_format` if none is set; `store` and the job's id if the account supports look-ups,
-else the removal of metadata that would be refused.
+Other fields pass unchanged, so new fields of the API work.
 """
 
 from providers.contract.strict_mode import response_format
@@ -12,7 +10,7 @@ from schemas.jsons import JsonObject
 
 JOB_METADATA = "job_id"
 MAX_METADATA_PAIRS = 16
-"""OpenAI's limit. A job whose caller uses all pairs keeps them and cannot be looked up."""
+"""OpenAI's limit. A job that uses all pairs cannot be looked up."""
 
 
 def final_body(
@@ -23,12 +21,12 @@ def final_body(
     contract: OutputContract | None,
     lookup_as: JobId | None,
 ) -> JsonObject:
-    """Return the body of one call; `lookup_as` is the job's id if the account has look-ups."""
+    """Return the body of one call; `lookup_as` is the job's id for look-ups."""
     edited = {**body, "model": model}
     if edited.get("max_completion_tokens") is None and edited.get("max_tokens") is None:
         edited["max_completion_tokens"] = default_max_output_tokens
-    if contract is not None and edited.get("response_format") is None and (wanted := response_format(contract)):
-        edited["response_format"] = wanted
+    if contract is not None and edited.get("response_format") is None and (json_format := response_format(contract)):
+        edited["response_format"] = json_format
     if lookup_as is not None:
         return _to_be_found(edited, lookup_as)
     if edited.get("store") is not True:
@@ -44,19 +42,19 @@ def without_streaming(body: JsonObject) -> JsonObject:
 def streaming(body: JsonObject) -> JsonObject:
     """Return the request for a stream that includes its usage."""
     options = body.get("stream_options")
-    given = options if isinstance(options, dict) else {}
-    return {**body, "stream": True, "stream_options": {**given, "include_usage": True}}
+    known = options if isinstance(options, dict) else {}
+    return {**body, "stream": True, "stream_options": {**known, "include_usage": True}}
 
 
 def asks_for_usage(body: JsonObject) -> bool:
-    """Whether the caller wants the chunk with the usage."""
+    """Whether the caller wants the usage chunk."""
     options = body.get("stream_options")
     return isinstance(options, dict) and options.get("include_usage") is True
 
 
 def _to_be_found(body: JsonObject, job_id: JobId) -> JsonObject:
-    given = body.get("metadata")
-    metadata = dict(given) if isinstance(given, dict) else {}
+    caller_pairs = body.get("metadata")
+    metadata = dict(caller_pairs) if isinstance(caller_pairs, dict) else {}
     if len(metadata) < MAX_METADATA_PAIRS or JOB_METADATA in metadata:
         metadata[JOB_METADATA] = job_id
     return {**body, "store": True, "metadata": metadata}

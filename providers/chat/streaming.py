@@ -1,10 +1,7 @@
-"""Assembles the chunks of a stream into one chat completion. Pure: no socket, no clock.
+"""Assembles the chunks of a stream into one chat completion. Pure.
 
-Invariant: a stream is whole only if every choice has its `finish_reason` and `[DONE]` came; the reader checks the
-latter. Chunks without choices are normal; tool calls are joined by their index.
-
-What is kept of a stream is bounded in bytes of text and in values. Lists grow in place and strings are joined at the
-end, so the time is linear in the number of pieces.
+Invariant: a stream is whole only if every choice has its `finish_reason` and the reader saw `[DONE]`. Kept bytes and
+values are bounded.
 """
 
 from typing import Any
@@ -12,7 +9,7 @@ from typing import Any
 from schemas.jsons import JsonObject
 
 _SET_ONCE = frozenset({"role", "id", "type", "name"})
-"""Strings of a delta that come whole; all others come in pieces."""
+"""Strings of a delta that come whole; others come in pieces."""
 
 
 VALUES_PER_OBJECT = 8
@@ -20,15 +17,15 @@ VALUES_PER_OBJECT = 8
 
 
 class MalformedChunkError(Exception):
-    """The stream carries something that is not a chunk of a chat completion."""
+    """A part of the stream is no chunk of a chat completion."""
 
 
 class StreamTooLargeError(Exception):
-    """The stream exceeds the limits on what is kept of an answer."""
+    """The stream exceeds the limits on what is kept."""
 
 
 def as_chunk(completion: JsonObject) -> JsonObject:
-    """Turn a whole completion into one chunk, for a provider that answers a stream in one piece."""
+    """Turn a whole completion into one chunk, for a provider that does not stream."""
     choices = [
         {
             "index": choice.get("index", position),
@@ -41,11 +38,11 @@ def as_chunk(completion: JsonObject) -> JsonObject:
 
 
 class Accumulator:
-    """Joins chunks in order of arrival, within limits on bytes of text and on values."""
+    """Joins chunks within limits on bytes of text and values."""
 
     def __init__(self, *, most_bytes: int, most_values: int) -> None:
         self.most_bytes = most_bytes
-        self._room = _Room(most_bytes, most_values)
+        self._budget = _Budget(most_bytes, most_values)
         self._frame: JsonObject = {}
         self._usage: Any = None
         self._choices: dict[int, _Choice] = {}
@@ -53,12 +50,12 @@ class Accumulator:
 
     @property
     def finished(self) -> bool:
-        """Whether every choice that began has its `finish_reason`."""
+        """Whether every begun choice has its `finish_reason`."""
         return bool(self._choices) and all(choice.finish_reason for choice in self._choices.values())
 
     @property
     def usage(self) -> Any:  # noqa: ANN401 - unparsed
-        """The usage object as the provider sent it, or None so far."""
+        """The provider's usage object so far."""
         return self._usage
 
     @property
@@ -69,13 +66,13 @@ class Accumulator:
 
     @property
     def produced_bytes(self) -> int:
-        """Bytes of output in all choices: an upper bound of its visible tokens."""
+        """Bytes of output: an upper bound of visible tokens."""
         return sum(choice.produced_bytes for choice in self._choices.values())
 
     @property
     def kept_bytes(self) -> int:
-        """Bytes of text that it holds."""
-        return self._room.kept_bytes
+        """Bytes of text held."""
+        return self._budget.kept_bytes
 
     def add(self, chunk: Any) -> None:  # noqa: ANN401 - unparsed
         """Add one chunk. Raises MalformedChunkError and StreamTooLargeError."""
@@ -87,11 +84,11 @@ class Accumulator:
             self._usage = chunk["usage"]  # one value of one event, which is bounded as such
         for name, value in chunk.items():
             if name not in {"choices", "usage", "object", "obfuscation"} and value is not None:
-                self._room.replace(self._frame, name, value)
+                self._budget.replace(self._frame, name, value)
         self.chunks += 1
 
     def completion(self) -> JsonObject:
-        """Return the whole completion, as a call without a stream would have."""
+        """Return the completion as without a stream."""
         choices = [choice.whole(index) for index, choice in sorted(self._choices.items())]
         return {**self._frame, "object": "chat.completion", "choices": choices, "usage": self._usage}
 
@@ -101,21 +98,19 @@ class Accumulator:
         index = choice.get("index", position)
         if not isinstance(index, int):
             raise MalformedChunkError
-        known = self._choices.get(index)
-        if known is None:
-            known = self._choices[index] = _Choice(self._room)
-        known.add(choice)
+        assembled = self._choices.get(index)
+        if assembled is None:
+            assembled = self._choices[index] = _Choice(self._budget)
+        assembled.add(choice)
 
 
 class _Choice:
-    """One choice of a stream."""
-
-    def __init__(self, room: "_Room") -> None:
-        room.take(values=VALUES_PER_OBJECT)
-        self._room = room
+    def __init__(self, budget: "_Budget") -> None:
+        budget.take(values=VALUES_PER_OBJECT)
+        self._budget = budget
         self.finish_reason: str | None = None
         self.produced_bytes = 0
-        self._message = _Pieces(room)
+        self._message = _Pieces(budget)
         self._calls: dict[int, _Pieces] = {}
         self._logprobs: JsonObject | None = None
 
@@ -131,7 +126,7 @@ class _Choice:
                 self.produced_bytes += self._message.add(name, value)
         reason = choice.get("finish_reason")
         if reason and reason != self.finish_reason:
-            self._room.take_value(reason)
+            self._budget.take_value(reason)
             self.finish_reason = reason
         self._add_logprobs(choice.get("logprobs"))
 
@@ -148,78 +143,76 @@ class _Choice:
             index = call.get("index", position)
             pieces = self._calls.get(index)
             if pieces is None:
-                pieces = self._calls[index] = _Pieces(self._room)
+                pieces = self._calls[index] = _Pieces(self._budget)
             self.produced_bytes += sum(pieces.add(name, value) for name, value in call.items() if name != "index")
 
     def _add_logprobs(self, logprobs: Any) -> None:  # noqa: ANN401 - unparsed
         if isinstance(logprobs, dict):
             self._logprobs = self._logprobs or {}
             for name, value in logprobs.items():
-                known = self._logprobs.get(name)
-                if isinstance(known, list) and isinstance(value, list):
-                    self._room.take_value(value)
-                    known.extend(value)
+                logged = self._logprobs.get(name)
+                if isinstance(logged, list) and isinstance(value, list):
+                    self._budget.take_value(value)
+                    logged.extend(value)
                 else:
-                    self._room.replace(self._logprobs, name, value)
+                    self._budget.replace(self._logprobs, name, value)
 
 
 class _Pieces:
-    """An object whose strings come in pieces, joined once: joining each piece is quadratic."""
+    """Joins the strings once, because joining each piece is quadratic."""
 
-    def __init__(self, room: "_Room") -> None:
-        room.take(values=VALUES_PER_OBJECT)
-        self._room = room
+    def __init__(self, budget: "_Budget") -> None:
+        budget.take(values=VALUES_PER_OBJECT)
+        self._budget = budget
         self._strings: dict[str, list[str]] = {}
         self._objects: dict[str, _Pieces] = {}
         self._others: JsonObject = {}
 
     def add(self, name: str, value: Any) -> int:  # noqa: ANN401 - unparsed
-        """Add a field and return the bytes of text in it."""
+        """Returns the bytes of text added."""
         match value:
             case str() if name in _SET_ONCE:
                 if not self._others.get(name):
-                    self._room.replace(self._others, name, value)
+                    self._budget.replace(self._others, name, value)
             case str():
                 return self._add_text(name, value)
             case dict():
                 pieces = self._objects.get(name)
                 if pieces is None:
-                    pieces = self._objects[name] = _Pieces(self._room)
+                    pieces = self._objects[name] = _Pieces(self._budget)
                 return sum(pieces.add(inner, piece) for inner, piece in value.items())
             case list():
                 self._add_list(name, value)
             case None if name in self._others:
                 pass
             case _:
-                self._room.replace(self._others, name, value)
+                self._budget.replace(self._others, name, value)
         return 0
 
     def _add_text(self, name: str, value: str) -> int:
         size = len(value.encode("utf-8", "surrogatepass"))
-        self._room.take(text_bytes=size, values=1)
+        self._budget.take(text_bytes=size, values=1)
         self._strings.setdefault(name, []).append(value)
         return size
 
     def _add_list(self, name: str, value: list[Any]) -> None:
-        known = self._others.get(name)
-        if isinstance(known, list):
-            self._room.take_value(value)
-            known.extend(value)
+        items = self._others.get(name)
+        if isinstance(items, list):
+            self._budget.take_value(value)
+            items.extend(value)
         else:
-            self._room.replace(self._others, name, value)
+            self._budget.replace(self._others, name, value)
 
     def text(self, name: str) -> str | None:
-        found = self._strings.get(name)
-        return None if found is None else "".join(found)
+        pieces = self._strings.get(name)
+        return None if pieces is None else "".join(pieces)
 
     def whole(self) -> JsonObject:
         strings = {name: "".join(pieces) for name, pieces in self._strings.items()}
         return {**self._others, **strings, **{name: pieces.whole() for name, pieces in self._objects.items()}}
 
 
-class _Room:
-    """The remaining limits on what is kept of a stream."""
-
+class _Budget:
     def __init__(self, text_bytes: int, values: int) -> None:
         self._most_text_bytes = self._text_bytes = text_bytes
         self._values = values
@@ -229,14 +222,12 @@ class _Room:
         return self._most_text_bytes - self._text_bytes
 
     def take(self, *, text_bytes: int = 0, values: int = 0) -> None:
-        """Count this much as kept. Raises StreamTooLargeError."""
         self._text_bytes -= text_bytes
         self._values -= values
         if self._text_bytes < 0 or self._values < 0:
             raise StreamTooLargeError
 
     def take_value(self, value: Any) -> None:  # noqa: ANN401 - unparsed
-        """Count a value with everything in it as kept."""
         text_bytes = values = 0
         inside = [value]
         while inside:
@@ -251,9 +242,9 @@ class _Room:
                 inside.extend(part.values())
         self.take(text_bytes=text_bytes, values=values)
 
-    def replace(self, kept: JsonObject, name: str, value: Any) -> None:  # noqa: ANN401 - unparsed
-        """Keep a value under this name. A replaced value stays counted; an equal one is free."""
-        if not isinstance(value, list | dict) and name in kept and kept[name] == value:
+    def replace(self, target: JsonObject, name: str, value: Any) -> None:  # noqa: ANN401 - unparsed
+        """A replaced value stays counted; an equal one is free."""
+        if not isinstance(value, list | dict) and name in target and target[name] == value:
             return
         self.take_value(value)
-        kept[name] = [*value] if isinstance(value, list) else value  # a copy, which may grow
+        target[name] = [*value] if isinstance(value, list) else value  # a copy, which may grow

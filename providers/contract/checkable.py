@@ -1,7 +1,7 @@
 """Reduces a schema to the part that is checked here, and names the rest. Pure.
 
-Patterns that the engine cannot run are removed. The reduced schema accepts every value that the whole schema accepts: a
-keyword that would become stricter without the pattern (`not`, `if`, `oneOf`, `contains`) is loosened too.
+Patterns that the engine cannot run are removed. Keywords that would become stricter without them (`not`, `if`, `oneOf`,
+`contains`) are loosened, so that all valid values stay valid.
 """
 
 from dataclasses import dataclass, field
@@ -12,13 +12,10 @@ from schemas.jsons import JsonObject
 
 MAX_PATTERNS = 32
 MAX_LARGE_PATTERNS = 3
-"""Most patterns of one schema that are compiled, and most of those that are large or fail; more are left out.
-
-Together they cost the event loop less than 20 ms.
-"""
+"""Most compiled patterns of one schema, and most large or failing ones: under 20 ms of the event loop."""
 
 MAX_UNCHECKED_NAMED = 20
-"""Most left-out parts that are named individually."""
+"""Most left-out parts that are named."""
 
 MAX_SHOWN_CHARACTERS = 80
 
@@ -47,12 +44,12 @@ _TURNS_LOOSE_INTO_STRICT = ("not", "if", "oneOf", "contains")
 
 
 class BrokenPatternError(Exception):
-    """A pattern that no engine can read; the message names the place."""
+    """No engine can read the pattern; the message names the place."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Checkable:
-    """The checked part of a schema; the sentences of `unchecked` name the other parts."""
+    """The checked part of a schema; `unchecked` names the others."""
 
     schema: JsonObject
     unchecked: tuple[str, ...] = ()
@@ -72,7 +69,6 @@ def checkable(schema: JsonObject) -> Checkable:
 
 
 def _has_patterns(schema: JsonObject) -> bool:
-    """Whether the schema may hold a pattern; most hold none and are not walked further."""
     waiting: list[Any] = [schema]
     while waiting:
         part = waiting.pop()
@@ -93,7 +89,7 @@ def _named(left_out: list[str]) -> tuple[str, ...]:
 
 @dataclass(kw_only=True, slots=True)
 class _Reduction:
-    """One walk over a schema. `references_taint`: references may lead to left-out patterns."""
+    """`references_taint`: references may lead to left-out patterns."""
 
     references_taint: bool = False
     left_out: list[str] = field(default_factory=list)
@@ -101,29 +97,29 @@ class _Reduction:
     large: int = 0
 
     def reduced(self, node: Any, place: str) -> tuple[Any, bool]:  # noqa: ANN401 - any part of a schema
-        """Return the checked part, and whether anything in it accepts more than before."""
+        """Returns the checked part, and whether it accepts more than before."""
         if isinstance(node, list):
             parts = [self.reduced(part, f"{place}/{index}") for index, part in enumerate(node)]
             return [part for part, _ in parts], any(loose for _, loose in parts)
         if not isinstance(node, dict):
             return node, False
-        kept: JsonObject = {}
+        checked: JsonObject = {}
         loose: set[str] = set()
         for name, value in node.items():
-            kept[name], is_loose = self._keyword(name, value, f"{place}/{name}")
+            checked[name], is_loose = self._keyword(name, value, f"{place}/{name}")
             if is_loose:
                 loose.add(name)
         if self.references_taint and any(isinstance(node.get(name), str) for name in REFERENCES):
             loose.add("$ref")
         if isinstance(node.get("pattern"), str) and not self._is_checked(node["pattern"], f"{place}/pattern"):
-            del kept["pattern"]
+            del checked["pattern"]
             loose.add("pattern")
         self.left_out += [
             f"{f'{place}/{name}'.removeprefix('/')}: depends on what is not checked"
             for name in _TURNS_LOOSE_INTO_STRICT
             if name in loose
         ]
-        return _loosened(kept, loose), bool(loose)
+        return _loosened(checked, loose), bool(loose)
 
     def _keyword(self, name: str, value: Any, place: str) -> tuple[Any, bool]:  # noqa: ANN401 - any part of a schema
         if name == "patternProperties" and isinstance(value, dict):
@@ -134,27 +130,27 @@ class _Reduction:
         return self.reduced(value, place) if name in _SCHEMAS else (value, False)
 
     def _keyed(self, value: JsonObject, place: str) -> tuple[JsonObject, bool]:
-        """Replace an unchecked key by one that fits every name, so that no name becomes unexpected."""
-        kept: JsonObject = {}
+        """Replaces an unchecked key by one that fits every name, so that no name is unexpected."""
+        checked: JsonObject = {}
         is_loose = False
         for pattern, part in value.items():
             if self._is_checked(pattern, place):
-                kept[pattern], part_is_loose = self.reduced(part, f"{place}/{pattern[:MAX_SHOWN_CHARACTERS]}")
+                checked[pattern], part_is_loose = self.reduced(part, f"{place}/{pattern[:MAX_SHOWN_CHARACTERS]}")
                 is_loose = is_loose or part_is_loose
             else:
-                kept.setdefault("", True)
+                checked.setdefault("", True)
                 is_loose = True
         if "" in value:
-            kept[""] = self.reduced(value[""], f"{place}/")[0]
-        return kept, is_loose
+            checked[""] = self.reduced(value[""], f"{place}/")[0]
+        return checked, is_loose
 
     def _is_checked(self, pattern: str, place: str) -> bool:
-        known = self.patterns.get(pattern)
-        if known is None:
-            known = self.patterns[pattern] = self._fits_budget(pattern, place)
-        if not known:
+        is_checked = self.patterns.get(pattern)
+        if is_checked is None:
+            is_checked = self.patterns[pattern] = self._fits_budget(pattern, place)
+        if not is_checked:
             self.left_out.append(f"{place.removeprefix('/')}: the pattern {pattern[:MAX_SHOWN_CHARACTERS]!r}")
-        return known
+        return is_checked
 
     def _fits_budget(self, pattern: str, place: str) -> bool:
         if is_broken(pattern):
@@ -169,7 +165,6 @@ class _Reduction:
 
 
 def _loosened(node: JsonObject, loose: set[str]) -> JsonObject:
-    """Return the node without the keywords that a looser part would make stricter."""
     if "not" in loose:
         del node["not"]
     loosest: list[JsonObject] = []

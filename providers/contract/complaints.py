@@ -1,7 +1,6 @@
 """Describes validation errors to a model. Pure.
 
-A complaint names the place, a bounded part of the value, and the reason. The wording is that of the Python package
-`jsonschema`, by which `schemas.fingerprint` groups causes.
+`schemas.fingerprint` groups causes by this wording.
 """
 
 from collections.abc import Callable, Iterable
@@ -13,7 +12,7 @@ from schemas.jsons import JsonObject
 
 MAX_COMPLAINT_CHARACTERS = 240
 MAX_SHOWN_CHARACTERS = 200
-"""Most characters shown of one value, and of one list of allowed values."""
+"""Most characters of one value, and of a list of allowed values."""
 
 MAX_SHOWN_ITEMS = 10
 MAX_SHOWN_LEVELS = 3
@@ -21,7 +20,7 @@ MAX_SHOWN_DIGITS = 40
 
 
 def in_words(error: ValidationError, value: Any, schema: JsonObject) -> str:  # noqa: ANN401 - any JSON value
-    """Describe one error in one sentence, of little more than `MAX_COMPLAINT_CHARACTERS`."""
+    """Describe one error in about `MAX_COMPLAINT_CHARACTERS`."""
     deepest = _deepest(error)
     part = _at(value, deepest.instance_path)
     reason = _reason(deepest, part, schema)
@@ -34,7 +33,7 @@ def in_words(error: ValidationError, value: Any, schema: JsonObject) -> str:  # 
 
 
 def shown(value: Any) -> str:  # noqa: ANN401 - any JSON value
-    """Return the start and end of a value as Python writes it, with bounded work."""
+    """Return a value as Python writes it, cut in the middle, with bounded work."""
     text = _shown(value, MAX_SHOWN_LEVELS)
     if len(text) <= MAX_SHOWN_CHARACTERS:
         return text
@@ -71,7 +70,7 @@ def _few(parts: Iterable[str], number: int, levels: int) -> str:
 
 
 def _deepest(error: ValidationError) -> ValidationError:
-    """Return the deepest error among alternatives: the one that got furthest was likely meant."""
+    """Returns the alternative's error that got furthest, which was likely meant."""
     while branches := getattr(error.kind, "context", None):
         inner = [problem for branch in branches for problem in branch]
         furthest = max(inner, key=lambda problem: len(problem.instance_path), default=error)
@@ -93,12 +92,12 @@ def _place(path: list[str | int]) -> str:
 
 
 def _reason(error: ValidationError, part: Any, schema: JsonObject) -> str:  # noqa: ANN401 - any JSON value
-    say = _REASONS.get(type(error.kind).__name__)
-    return f"{shown(part)} does not meet {error.kind.name}" if say is None else say(error, part, schema)
+    describe = _REASONS.get(type(error.kind).__name__)
+    return f"{shown(part)} does not meet {error.kind.name}" if describe is None else describe(error, part, schema)
 
 
 def _type(error: ValidationError, part: Any, schema: JsonObject) -> str:  # noqa: ANN401 - any JSON value
-    """Name the types in the schema's order, if the error's path leads to them."""
+    """Names the types in the schema's order where the path leads to them."""
     types: list[str] = error.kind.types  # type: ignore[attr-defined]  # of its kind
     declared: Any = schema
     for step in error.schema_path:
@@ -113,21 +112,20 @@ def _property_name(error: ValidationError, _part: Any, schema: JsonObject) -> st
 
 
 def _unexpected(what: str) -> Callable[[ValidationError, Any, JsonObject], str]:
-    def say(error: ValidationError, part: Any, _schema: JsonObject) -> str:  # noqa: ANN401 - any JSON value
+    def describe(error: ValidationError, part: Any, _schema: JsonObject) -> str:  # noqa: ANN401 - any JSON value
         names: list[Any] = getattr(error.kind, "unexpected", None) or part[getattr(error.kind, "limit", 0) :]
         verb = "was" if len(names) == 1 else "were"
         return f"{what} are not allowed ({_few(map(shown, names), len(names), 1)} {verb} unexpected)"
 
-    return say
+    return describe
 
 
-def _limit(words: str, name: str = "limit") -> Callable[[ValidationError, Any, JsonObject], str]:
-    """Return a reason that shows the value and, from the error, the argument that it breaks."""
+def _limit(template: str, name: str = "limit") -> Callable[[ValidationError, Any, JsonObject], str]:
 
-    def say(error: ValidationError, part: Any, _schema: JsonObject) -> str:  # noqa: ANN401 - any JSON value
-        return f"{shown(part)} {words.format(shown(getattr(error.kind, name, None)))}"
+    def describe(error: ValidationError, part: Any, _schema: JsonObject) -> str:  # noqa: ANN401 - any JSON value
+        return f"{shown(part)} {template.format(shown(getattr(error.kind, name, None)))}"
 
-    return say
+    return describe
 
 
 _REASONS: dict[str, Callable[[ValidationError, Any, JsonObject], str]] = {

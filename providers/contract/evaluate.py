@@ -1,9 +1,7 @@
 """Judges a reply against its contract. Pure.
 
-The finish reason is checked first, then a refusal, then that there is content; only then is JSON searched. The first
-candidate that meets the contract wins. Otherwise the complaint is about the first candidate, which the model most
-probably meant. All work is taken from a budget (`providers.contract.work`); TooMuchWork is raised before it is
-exceeded.
+The first candidate that meets the contract wins; otherwise the complaint is about the first. TooMuchWork is raised
+before the budget is exceeded.
 """
 
 from collections.abc import Iterator
@@ -20,45 +18,41 @@ from schemas.reply import Reply
 
 MAX_REASON_CHARACTERS = 500
 MAX_CHECKED_CHARACTERS = 1_000_000
-"""JSON of one choice: several times what the largest output limit of a model today can hold."""
+"""JSON of one choice: several times the largest output limit of a model."""
 
 NO_CONTENT = "The reply has no content."
 NO_JSON = "The reply contains no JSON."
 
 
 def judge(reply: Reply, schema: CompiledSchema | None, work: Work) -> Judged:
-    """Judge all choices: the first that is not valid decides, else the first is the output.
-
-    Raises TooMuchWork.
-    """
-    judged = [_judge_choice(reply, choice, schema, work) for choice in _choices(reply)]
-    met = [one for one in judged if isinstance(one, Valid)]
-    if len(met) < len(judged):
-        return next(one for one in judged if not isinstance(one, Valid))
-    return replace(met[0], reply=_plain(reply, met))
+    """Judge all choices; the first that is not valid decides. Raises TooMuchWork."""
+    verdicts = [_judge_choice(reply, choice, schema, work) for choice in _choices(reply)]
+    valid = [verdict for verdict in verdicts if isinstance(verdict, Valid)]
+    if len(valid) < len(verdicts):
+        return next(verdict for verdict in verdicts if not isinstance(verdict, Valid))
+    return replace(valid[0], reply=_with_recovered_json(reply, valid))
 
 
 def _choices(reply: Reply) -> list[JsonObject]:
-    found: list[JsonObject] = reply.body["choices"]
-    return found
+    choices: list[JsonObject] = reply.body["choices"]
+    return choices
 
 
-def _plain(reply: Reply, met: list[Valid]) -> Reply:
-    """Return the reply for its caller: recovered content is replaced by its JSON alone.
-
-    The attempt keeps the original text.
-    """
-    if all(one.recovery == Step.DIRECT for one in met):
+def _with_recovered_json(reply: Reply, valid: list[Valid]) -> Reply:
+    """Replaces recovered content by its JSON; the attempt keeps the original text."""
+    if all(verdict.recovery == Step.DIRECT for verdict in valid):
         return reply
-    choices = [_plain_choice(choice, one) for choice, one in zip(_choices(reply), met, strict=True)]
+    choices = [
+        _choice_with_recovered_json(choice, verdict) for choice, verdict in zip(_choices(reply), valid, strict=True)
+    ]
     return replace(reply, body={**reply.body, "choices": choices}, text=choices[0]["message"].get("content"))
 
 
-def _plain_choice(choice: JsonObject, met: Valid) -> JsonObject:
+def _choice_with_recovered_json(choice: JsonObject, valid: Valid) -> JsonObject:
     message = choice["message"]
-    if met.recovery == Step.DIRECT or not isinstance(message.get("content"), str):
+    if valid.recovery == Step.DIRECT or not isinstance(message.get("content"), str):
         return choice
-    return {**choice, "message": {**message, "content": encoded(met.output).decode()}}
+    return {**choice, "message": {**message, "content": encoded(valid.output).decode()}}
 
 
 def _judge_choice(reply: Reply, choice: JsonObject, schema: CompiledSchema | None, work: Work) -> Judged:
@@ -76,7 +70,7 @@ def _judge_choice(reply: Reply, choice: JsonObject, schema: CompiledSchema | Non
 
 
 def _texts(message: JsonObject) -> Iterator[str]:
-    """Yield the texts that may be the answer: the content, else the arguments of the tool calls."""
+    """Yields the content, else the arguments of tool calls."""
     content = message.get("content")
     if isinstance(content, str):
         yield content

@@ -1,7 +1,7 @@
-"""Classifies regular expressions by their cost on an engine without backtracking. Pure.
+"""Classifies regular expressions by cost on an engine without backtracking. Pure.
 
-The engine's time is linear in the text, times the size of the compiled pattern. It cannot run look-around, back
-references, or patterns that compile to more than `LARGE_PATTERN_BYTES`; no other engine runs them instead.
+Time is linear in text times compiled size. Look-around, back references and patterns beyond `LARGE_PATTERN_BYTES`
+cannot run.
 """
 
 from functools import lru_cache
@@ -9,18 +9,18 @@ from functools import lru_cache
 from jsonschema_rs import Draft202012Validator, RegexOptions, ValidationError
 
 MAX_PATTERN_CHARACTERS = 400
-"""A longer pattern is not compiled: reading one costs up to 15 microseconds a character before its size is known."""
+"""A longer pattern is not compiled: reading costs up to 15 microseconds a character."""
 
 SMALL_PATTERN_BYTES = 10_000
 LARGE_PATTERN_BYTES = 100_000
-"""Compiled sizes. Beyond the larger one a character of text can cost ten times as much, and compiling 5 ms."""
+"""Compiled sizes. Beyond the larger, a character of text can cost ten times as much."""
 
 SMALL_PATTERN_COST = 100
 LARGE_PATTERN_COST = 700
-"""Steps of `providers.contract.work` per character of text: measured at worst 0.6 and 3.5 microseconds."""
+"""Steps (`providers.contract.work`) per character: measured 0.6 and 3.5 microseconds at worst."""
 
 MAX_REMEMBERED_PATTERNS = 1_024
-"""At worst 2 MB of text; schemas of one service repeat their patterns."""
+"""At worst 2 MB of text."""
 
 PATTERN_OPTIONS = RegexOptions(size_limit=LARGE_PATTERN_BYTES)
 _SMALL = RegexOptions(size_limit=SMALL_PATTERN_BYTES)
@@ -28,7 +28,7 @@ _SMALL = RegexOptions(size_limit=SMALL_PATTERN_BYTES)
 
 @lru_cache(MAX_REMEMBERED_PATTERNS)
 def pattern_cost(pattern: str) -> int | None:
-    """Return the steps per character of matched text; None if the engine cannot run the pattern."""
+    """Return the steps per character of text; None if the engine cannot run the pattern."""
     if len(pattern) > MAX_PATTERN_CHARACTERS:
         return None
     if not _compiles(pattern, PATTERN_OPTIONS):
@@ -37,7 +37,7 @@ def pattern_cost(pattern: str) -> int | None:
 
 
 def is_broken(pattern: str) -> bool:
-    """Whether no dialect can read it: a bracket without its partner, or a backslash at the end."""
+    """Whether no dialect can read it: an unmatched bracket or a final backslash."""
     depth, position, in_class = 0, 0, False
     while position < len(pattern):
         character = pattern[position]

@@ -1,9 +1,6 @@
 """Finds the intended JSON in a reply. Pure.
 
-The steps are direct, fenced block, embedded JSON and repair, in this order. Every candidate is offered, because only
-the contract can show which one was meant; the step that found it is recorded. Each step keeps the digits of numbers,
-makes its result storable, and takes its work from a budget (`providers.contract.work`). Replies that were cut at their
-output limit are excluded before.
+All candidates are offered, because only the contract shows which was meant. Results keep digits and are storable.
 """
 
 import re
@@ -20,14 +17,13 @@ from schemas.jsons import MAX_REPLY_LEVELS, MalformedJson, number, parse, parse_
 from schemas.storable import storable
 
 MAX_EMBEDDED = 64
-"""Openings that are tried: a reply with more is prose with brackets, and each costs a parse."""
+"""Openings tried: a reply with more is prose, and each costs a parse."""
 
 MAX_REPAIRED_CHARACTERS = 100_000
-"""All pieces of one reply together. Repair is slow Python, half a second for this many; a longer reply costs less to
-reprompt."""
+"""Characters of all pieces: half a second of slow Python. Reprompting a longer reply is cheaper."""
 
 MAX_REPAIRED_DEPTH = 64
-"""Repairing brackets that never close costs a tenth of a millisecond per opening, and yields nothing."""
+"""Unclosed brackets cost a tenth of a millisecond each and yield nothing."""
 
 _FENCE = re.compile(r"```[ \t]*[\w+-]*[ \t]*\r?\n?(.*?)(?:```|\Z)", re.DOTALL)
 _OPENING = re.compile(r"[{\[]")
@@ -36,7 +32,7 @@ _STEP = {"{": 1, "[": 1, "}": -1, "]": -1}
 
 
 class Step(StrEnum):
-    """The way in which a candidate was found."""
+    """How a candidate was found."""
 
     DIRECT = "direct"
     FENCED = "fenced"
@@ -46,7 +42,7 @@ class Step(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A JSON value that the model may have meant."""
+    """JSON that the model may have meant."""
 
     step: Step
     value: Any
@@ -54,21 +50,18 @@ class Candidate:
 
 
 def candidates(text: str, work: Work) -> Iterator[Candidate]:
-    """Yield the possible JSON of a reply, the most literal first. Lazy: later steps cost more.
-
-    Raises TooMuchWork.
-    """
+    """Yield possible JSON, the most literal first; lazy. Raises TooMuchWork."""
     work.spend(len(text) * PARSE_STEPS_PER_CHARACTER)
-    found, direct = _parsed(text)
-    if found:
+    is_json, direct = _parsed(text)
+    if is_json:
         yield Candidate(Step.DIRECT, direct, size_of(text))
         if isinstance(direct, dict | list):
             return
     work.spend(len(text) * PARSE_STEPS_PER_CHARACTER)
     blocks = [block.strip() for block in _FENCE.findall(text)]
     for block in blocks:
-        found, value = _parsed(block)
-        if found:
+        is_json, value = _parsed(block)
+        if is_json:
             yield Candidate(Step.FENCED, value, size_of(block))
     for value, size in _embedded(text, work):
         yield Candidate(Step.EMBEDDED, value, size)
@@ -89,7 +82,6 @@ def _parsed(text: str) -> tuple[bool, Any]:
 
 
 def _embedded(text: str, work: Work) -> Iterator[tuple[Any, Size]]:
-    """Yield each object or array that is whole and not inside another that was found."""
     position = 0
     for _ in range(MAX_EMBEDDED):
         opening = _OPENING.search(text, position)
@@ -122,19 +114,18 @@ def _repaired(text: str, work: Work) -> Any:  # noqa: ANN401 - whatever JSON it 
 
 
 def _depth(text: str) -> int:
-    """Return the depth of a text's brackets, including those in strings; an upper bound is enough."""
+    """Includes brackets in strings; an upper bound is enough."""
     depths = accumulate(_BRACKET.findall(text), lambda depth, bracket: max(depth + _STEP[bracket], 0), initial=0)
     return max(depths)
 
 
 class _Repairer(JSONParser):
-    """json_repair with numbers that keep their digits."""
+    """json_repair without losing digits."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text, None, logging=False)
 
     def parse_number(self) -> Any:  # noqa: ANN401 - a number, or a text that began like one
-        """Read one number; what json_repair reads as a double is read again from its characters."""
         start = self.index
         value = super().parse_number()
         return number(self.json_str[start : self.index].replace("_", "")) if isinstance(value, float) else value

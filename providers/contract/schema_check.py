@@ -1,8 +1,7 @@
-"""Checks whether a JSON Schema may be a contract. Pure.
+"""Checks whether a JSON Schema may be a contract: small, valid and self-contained. Pure.
 
-It must be small, valid, and without external references. Cheap bounds come first, so that no schema costs the event
-loop more than 20 ms; verdicts are cached by digest. A schema is not refused for parts that the engine cannot check:
-`SchemaVerdict.unchecked` names them, and the provider gets the whole schema.
+Cheap bounds come first, so that no schema costs the event loop more than 20 ms. Parts that the engine cannot check are
+named, not refused.
 """
 
 import hashlib
@@ -23,10 +22,10 @@ MAX_SCHEMA_BYTES = 100_000
 MAX_SCHEMA_DEPTH = 64
 MAX_SCHEMA_PARTS = 1_000
 MAX_SCHEMA_VALUES = 5_000
-"""Most objects within a schema, and values of all kinds: reading so many takes 10 to 20 ms, with the metaschema."""
+"""Most objects and values of a schema: 10 to 20 ms of reading."""
 
 MAX_UNEVALUATED_LEVELS = 12
-"""Nested `unevaluatedProperties` double the work at each level, on every engine that we know."""
+"""Nesting doubles the work at each level, on every known engine."""
 
 MAX_REMEMBERED = 4_096
 """Verdicts, a few hundred bytes each."""
@@ -34,7 +33,7 @@ MAX_REMEMBERED = 4_096
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SchemaVerdict:
-    """Why a schema cannot be a contract (one sentence), and its parts not checked here."""
+    """Why a schema cannot be a contract, and its parts not checked here."""
 
     complaint: str | None = None
     unchecked: tuple[str, ...] = ()
@@ -44,14 +43,14 @@ _verdicts: OrderedDict[bytes, SchemaVerdict] = OrderedDict()
 
 
 def schema_verdict(schema: JsonObject) -> SchemaVerdict:
-    """Return whether this schema can be a contract, and which of its parts are not checked here."""
+    """Return whether this schema can be a contract."""
     try:
-        plain = encoded(schema)
+        source = encoded(schema)
     except (TypeError, ValueError, RecursionError):
         return SchemaVerdict(complaint="it is not plain JSON.")
-    if len(plain) > MAX_SCHEMA_BYTES:
-        return SchemaVerdict(complaint=f"it has {len(plain)} bytes; at most {MAX_SCHEMA_BYTES} are allowed.")
-    digest = hashlib.sha256(plain).digest()
+    if len(source) > MAX_SCHEMA_BYTES:
+        return SchemaVerdict(complaint=f"it has {len(source)} bytes; at most {MAX_SCHEMA_BYTES} are allowed.")
+    digest = hashlib.sha256(source).digest()
     verdict = _verdicts.get(digest)
     if verdict is None:
         verdict = _verdicts[digest] = _verdict(schema)
@@ -65,7 +64,7 @@ def schema_verdict(schema: JsonObject) -> SchemaVerdict:
 
 
 def schema_complaint(schema: JsonObject) -> str | None:
-    """Return why this schema cannot be a contract, in one sentence; None if it can."""
+    """Return why this schema cannot be a contract; None if it can."""
     return schema_verdict(schema).complaint
 
 

@@ -1,7 +1,6 @@
 """Bounds the cost of validating a value, from the schema alone. Pure.
 
-Every reference counts as its target. A recursive schema, or one whose references are more than plain pointers, has no
-bound: its values are checked in a child process, which can be killed.
+Recursive schemas and unusual references have no bound: their values are checked in a child process.
 """
 
 from dataclasses import dataclass
@@ -15,12 +14,12 @@ from providers.contract.work import ERROR_CHARACTER_STEPS, ERROR_VALUE_STEPS, PA
 from schemas.jsons import JsonObject
 
 UNEVALUATED_FACTOR = 3
-"""`unevaluatedProperties` and `unevaluatedItems` evaluate their neighbours again, at each level."""
+"""These keywords evaluate their neighbours again, at each level."""
 
 
 @dataclass(frozen=True, slots=True)
 class Weight:
-    """Most parts that one value may meet, and most steps of each of its characters in patterns."""
+    """Most parts that a value meets, and pattern steps per character."""
 
     parts: float
     character_steps: float
@@ -30,7 +29,7 @@ class Weight:
         return self.parts * PAIR_STEPS * size.values + self.character_steps * size.characters
 
     def error_steps(self, size: Size) -> float:
-        """Return the most steps of one value's errors; the engine copies it into each error."""
+        """Return the most steps of one value's errors, each of which copies the value."""
         return self.parts * (ERROR_VALUE_STEPS * size.values + ERROR_CHARACTER_STEPS * size.characters)
 
 
@@ -46,8 +45,6 @@ def weight_of(schema: JsonObject) -> Weight:
 
 
 class _Weigher:
-    """Weighs each part of one schema once, however many references lead to it."""
-
     def __init__(self, root: JsonObject) -> None:
         self._root = root
         self._known: dict[int, Weight] = {}
@@ -55,11 +52,11 @@ class _Weigher:
     def weight(self, node: Any) -> Weight:  # noqa: ANN401 - any part of a schema
         if not isinstance(node, dict | list):
             return Weight(1.0, 0.0)
-        known = self._known.get(id(node))
-        if known is None:
+        weight = self._known.get(id(node))
+        if weight is None:
             self._known[id(node)] = ENDLESS  # a part that is met again before it is weighed is recursive
-            known = self._known[id(node)] = self._weighed(node)
-        return known
+            weight = self._known[id(node)] = self._weighed(node)
+        return weight
 
     def _weighed(self, node: JsonObject | list[Any]) -> Weight:
         below = [self.weight(part) for part in (node.values() if isinstance(node, dict) else node)]
@@ -71,7 +68,7 @@ class _Weigher:
         return Weight(parts * factor, steps * factor)
 
     def _target(self, reference: str) -> Weight:
-        """Return the weight of a plain pointer's target; others, even `#`, may be recursive."""
+        """Other references, even `#`, may be recursive."""
         schemas = referred(self._root, reference, {}) if reference.startswith("#/") else []
         return self.weight(schemas[0]) if schemas else ENDLESS
 

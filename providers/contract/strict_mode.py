@@ -1,7 +1,7 @@
-"""Decides whether to request strict structured output for a schema. Pure.
+"""Decides whether to request strict structured output. Pure.
 
-Strict output demands an object at the root, `additionalProperties: false` and every property required, at every level
-(OpenAI, "Structured outputs", supported schemas). Any other schema is sent with `strict` false.
+It needs an object at the root, `additionalProperties: false` and every property required, at every level (OpenAI,
+"Structured outputs").
 """
 
 from typing import Any
@@ -37,21 +37,18 @@ _NOT_IN_STRICT = frozenset(
 
 
 def response_format(contract: OutputContract) -> JsonObject | None:
-    """Return the contract as `response_format`; None if its root is no object.
-
-    No provider accepts another root.
-    """
+    """Return the contract as `response_format`; None for a root that no provider accepts."""
     schema = contract.schema
     if schema.get("type") != "object":
         return None
     name = "".join(char if char.isascii() and (char.isalnum() or char in "_-") else "_" for char in contract.name)
     strict = contract.strict and "anyOf" not in schema and fits_strict(schema)
-    wanted = {"name": name[:MAX_NAME_CHARACTERS] or "answer", "schema": schema, "strict": strict}
-    return {"type": "json_schema", "json_schema": wanted}
+    json_schema = {"name": name[:MAX_NAME_CHARACTERS] or "answer", "schema": schema, "strict": strict}
+    return {"type": "json_schema", "json_schema": json_schema}
 
 
 def fits_strict(node: Any) -> bool:  # noqa: ANN401 - any part of a schema
-    """Whether this part and all below it keep the rules of strict output."""
+    """Whether this part and all below it fit strict output."""
     if not isinstance(node, dict):
         return False
     if not node or _NOT_IN_STRICT & node.keys():
@@ -68,5 +65,5 @@ def fits_strict(node: Any) -> bool:  # noqa: ANN401 - any part of a schema
 
 
 def _types(node: JsonObject) -> list[str]:
-    named = node.get("type", [])
-    return [named] if isinstance(named, str) else list(named)
+    types = node.get("type", [])
+    return [types] if isinstance(types, str) else list(types)

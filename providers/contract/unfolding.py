@@ -1,7 +1,6 @@
 """Bounds the cost of compiling a schema. Pure.
 
-The engine unfolds the references below `unevaluatedProperties` and `unevaluatedItems` when it compiles, so n parts can
-become 2 to the power of n. Elsewhere each reference is compiled once, and no bound is needed.
+The engine unfolds references below `unevaluatedProperties` and `unevaluatedItems`, so n parts can become 2^n.
 """
 
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from providers.contract.checkable import REFERENCES
 from schemas.jsons import JsonObject
 
 MAX_UNFOLDED_PARTS = 5_000
-"""Parts with all references unfolded: compiling so many takes some milliseconds."""
+"""Parts with references unfolded: some milliseconds of compiling."""
 
 UNEVALUATED = ("unevaluatedProperties", "unevaluatedItems")
 _ANCHORS = ("$anchor", "$dynamicAnchor")
@@ -37,22 +36,21 @@ def unfolding_complaint(schema: JsonObject) -> str | None:
 
 
 def _unfolds_too_far(schema: JsonObject, anchors: dict[str, list[JsonObject]]) -> bool:
-    """Whether walking every path through the schema, each until it repeats, meets too many parts."""
-    met = 0
-    way: list[int] = []
-    on_way: set[int] = set()
+    parts = 0
+    path: list[int] = []
+    on_path: set[int] = set()
     waiting: list[tuple[JsonObject, int]] = [(schema, 0)]
     while waiting:
         node, level = waiting.pop()
-        while len(way) > level:
-            on_way.discard(way.pop())
-        if id(node) in on_way:
+        while len(path) > level:
+            on_path.discard(path.pop())
+        if id(node) in on_path:
             continue
-        met += 1
-        if met > MAX_UNFOLDED_PARTS or len(waiting) > MAX_UNFOLDED_PARTS:
+        parts += 1
+        if parts > MAX_UNFOLDED_PARTS or len(waiting) > MAX_UNFOLDED_PARTS:
             return True
-        way.append(id(node))
-        on_way.add(id(node))
+        path.append(id(node))
+        on_path.add(id(node))
         waiting.extend((part, level + 1) for part in _below(schema, node, anchors))
     return False
 
@@ -68,7 +66,7 @@ def _below(schema: JsonObject, node: JsonObject, anchors: dict[str, list[JsonObj
 
 
 def referred(schema: JsonObject, reference: str, anchors: dict[str, list[JsonObject]]) -> list[JsonObject]:
-    """Return the objects that a reference may lead to; the whole document if unclear."""
+    """Return the objects that a reference may mean; the whole document if unclear."""
     fragment = unquote(reference.partition("#")[2])
     if fragment in anchors:
         return anchors[fragment]

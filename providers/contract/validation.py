@@ -1,7 +1,6 @@
-"""Compiles output contracts and says why a value breaks one, in words for the model.
+"""Compiles output contracts and describes what breaks them. Pure.
 
-Pure: references reach nothing outside their schema, and patterns run on an engine without backtracking. Parts of a
-schema that this engine cannot check are left out. Work is counted before it is done (`providers.contract.work`).
+References stay within the schema; patterns run without backtracking. Work is counted before it is done.
 """
 
 import hashlib
@@ -21,19 +20,17 @@ from schemas.jsons import MAX_REPLY_LEVELS, JsonObject, dumps, is_deeper
 from schemas.storable import storable
 
 MAX_COMPILED = 512
-"""Compiled schemas that are kept. A batch uses one, so this is as many batches as a process sees at once."""
+"""One per batch that a process sees at once."""
 
 MAX_COMPILED_SOURCE_BYTES = 4_000_000
-"""JSON of all compiled schemas that are kept. They take about 20 times as much memory: 80 MB at worst."""
+"""Compiled, it takes about 20 times as much: 80 MB at worst."""
 
 MAX_COMPLAINTS = 3
-"""A model fixes a few things at a time; more complaints only cost tokens."""
+"""A model fixes a few things at a time; more cost tokens."""
 
 MAX_ENUMERATED_PAIRS = 2_000
-"""Parts of a schema times values of a reply up to which all errors are collected, at 13 microseconds each: 26 ms.
-
-Beyond, the first error is the complaint.
-"""
+"""Schema parts times reply values for which all errors are collected: 13 microseconds each, 26 ms. Beyond, the first
+error counts."""
 
 TOO_DEEP = "The value is too deeply nested to be checked."
 UNREADABLE = "The value cannot be checked: {}."
@@ -41,11 +38,11 @@ WHOLE = "the whole schema: it refers to a part that is not checked"
 
 
 class UnusableSchema(Exception):  # noqa: N818 - says what it is
-    """The schema is invalid, or a reference has no target; the message names the place."""
+    """The schema is invalid or a reference has no target."""
 
 
 class CompiledSchema:
-    """One schema, ready to validate values. Raises UnusableSchema."""
+    """A schema ready to validate values. Raises UnusableSchema."""
 
     def __init__(self, schema: JsonObject) -> None:
         try:
@@ -62,10 +59,7 @@ class CompiledSchema:
         self.unchecked = part.unchecked
 
     def complaint(self, value: Any, size: Size, work: Work) -> str | None:  # noqa: ANN401 - any JSON value
-        """Return a few paths and reasons of what is wrong; None if the value meets the schema.
-
-        `size` is that of the text that the value was read from. Raises TooMuchWork.
-        """
+        """Return what is wrong with a value, None if nothing; `size` is its text's. Raises TooMuchWork."""
         work.spend(self._weight.steps(size))
         if size.openings > MAX_REPLY_LEVELS and is_deeper(dumps(value), MAX_REPLY_LEVELS):
             return TOO_DEEP  # some thousands of levels overflow the engine's stack, which ends the process
@@ -95,7 +89,7 @@ class CompiledSchema:
 
 
 class CompiledSchemas:
-    """Caches compiled schemas by digest, and drops the least recently used."""
+    """Caches compiled schemas by digest, least recently used out first."""
 
     def __init__(self) -> None:
         self._by_digest: OrderedDict[bytes, tuple[CompiledSchema, int]] = OrderedDict()
@@ -105,10 +99,10 @@ class CompiledSchemas:
         """Return the compiled form of a schema that passed `schema_complaint`."""
         source = encoded(schema)
         digest = hashlib.sha256(source).digest()
-        found = self._by_digest.get(digest)
-        if found is not None:
+        cached = self._by_digest.get(digest)
+        if cached is not None:
             self._by_digest.move_to_end(digest)
-            return found[0]
+            return cached[0]
         compiled = CompiledSchema(schema)
         self._by_digest[digest] = compiled, len(source)
         self._source_bytes += len(source)
@@ -125,7 +119,7 @@ def _compiled(part: Checkable) -> tuple[Validator, Checkable]:
         return _validator(part.schema), part
     except ValidationError as error:
         if not part.unchecked and not _is_about_a_pattern(error):
-            raise UnusableSchema(_words(error)) from None
+            raise UnusableSchema(_message(error)) from None
     except (ReferencingError, ValueError, OverflowError, RecursionError) as error:
         raise UnusableSchema(f"the schema: {str(error)[:200]}") from None
     unchecked = Checkable(schema={}, unchecked=(*part.unchecked, WHOLE))
@@ -137,13 +131,10 @@ def _validator(schema: JsonObject) -> Validator:
 
 
 def _is_about_a_pattern(error: ValidationError) -> bool:
-    """Whether the error is about a pattern that the engine cannot run.
-
-    A reference may lead to such a pattern in a place that holds no schemas.
-    """
+    """A reference may lead to such a pattern where no schema is expected."""
     return getattr(error.kind, "format", None) == "regex"
 
 
-def _words(error: ValidationError) -> str:
+def _message(error: ValidationError) -> str:
     place = "/".join(str(step) for step in error.instance_path)
     return f"{place[:100] or 'the schema'}: {error.message[:200]}"

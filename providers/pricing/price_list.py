@@ -1,6 +1,6 @@
-"""Reads rates from the public price list (`genai-prices`) as packaged; nothing is fetched.
+"""Reads rates from the packaged price list (`genai-prices`); fetches nothing.
 
-It is separate from `providers.pricing.pricing` because importing the package loads its updater and an HTTP library.
+Separate from `providers.pricing.pricing`, because importing the package loads an HTTP library.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ SOURCE = f"genai-prices {version('genai-prices')}"
 
 
 def listed_prices(base_urls: Mapping[str, str]) -> Listed:
-    """Return the price list for these accounts, found by their address, else their name."""
+    """Return these accounts' price list, found by address, else by name."""
     providers = {account: _provider(account, url) for account, url in base_urls.items()}
 
     def listed(target: Target, now: datetime, tier: str) -> Rates | None:
@@ -32,7 +32,7 @@ def listed_prices(base_urls: Mapping[str, str]) -> Listed:
 
 
 def prices_of(catalogue: Catalogue, base_urls: Mapping[str, str]) -> Prices:
-    """Return the prices of a catalogue whose accounts have these addresses."""
+    """Return the prices of a catalogue with these addresses."""
     overrides = {name: table.price for name, table in catalogue.models.items() if table.price is not None}
     return Prices(overrides, listed_prices(base_urls))
 
@@ -46,8 +46,8 @@ def _provider(account: str, base_url: str) -> Provider | None:
 
 
 def _rates(model: ModelInfo, now: datetime, tier: str) -> Rates | None:
-    asked = {"processing": "batch"} if tier == "batch" else {"service_tier": tier}
-    prices = model.get_prices(now, asked)
+    parameters = {"processing": "batch"} if tier == "batch" else {"service_tier": tier}
+    prices = model.get_prices(now, parameters)
     if prices.input_mtok is None or prices.output_mtok is None:
         return None
     starts = sorted({0} | {start for value in vars(prices).values() for start in _starts(value)})

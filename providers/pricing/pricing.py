@@ -1,9 +1,6 @@
-"""Finds the price of a model at a time. Pure.
+"""Finds the price of a model at a time; an unknown price is never zero. Pure.
 
-The operator's price goes before the public list's; without either it is unknown, never zero.
-
-Rates are steps by prompt size, because beyond a threshold the whole request costs more. Before a call the dearest tier
-that may serve it is used, so that a reservation is never too small; after it, the tier that served.
+Before a call the dearest tier that may serve counts; afterwards the tier that served.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,36 +15,36 @@ from schemas.money import UNKNOWN_PRICE, Price, nano_from_usd
 
 MAX_REMEMBERED_RATES = 4_096
 MINUTES_PER_PERIOD = 30
-"""Prices change at midnight, and some at half hours; within a period one look-up serves all jobs."""
+"""Prices change at midnight and some at half hours."""
 
 STANDARD_TIERS = frozenset({"", "auto", "default", "flex", "scale", "batch"})
-"""Tiers at the standard price or below: a request for one may be served, and billed, as standard."""
+"""Tiers at the standard price or below; they may be billed as standard."""
 
 LISTED_TIERS = frozenset({"default", "flex", "scale", "priority", "fast", "batch"})
-"""Tiers that the list prices separately. For any other tier it returns the standard price."""
+"""Tiers listed separately; the list gives others the standard price."""
 
 OVERRIDE_SOURCE = "penstock.toml"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rates:
-    """Prices by prompt size: (from that many input tokens, price), the first from 0."""
+    """Prices by prompt size: (from input tokens, price), the first from 0."""
 
     steps: tuple[tuple[int, Price], ...]
 
     def price(self, input_tokens: int) -> Price:
-        """Return the price of a whole request with this prompt size."""
+        """Return the price for this prompt size."""
         return next(price for start, price in reversed(self.steps) if input_tokens >= start)
 
 
 Listed: TypeAlias = Callable[[Target, datetime, str], Rates | None]
-"""A public price list: target, time and tier to rates; None if they are not listed."""
+"""Target, time and tier to listed rates, if any."""
 
 
 def price_from_usd(
     *, input_usd: Decimal, cached_usd: Decimal | None, written_usd: Decimal | None, output_usd: Decimal, source: str
 ) -> Price:
-    """Make a price from USD per million tokens; None is the price of other input."""
+    """Make a price from USD per million tokens; None costs as other input."""
     fresh = nano_from_usd(input_usd)
     return Price(
         input_nano_usd=fresh,
@@ -68,18 +65,18 @@ def _overriding(table: TierPriceTable) -> Price:
     )
 
 
-def dearer(one: Price, other: Price) -> Price:
+def dearer(first: Price, second: Price) -> Price:
     """Return the dearer of two prices, figure by figure."""
     written = [
         price.input_nano_usd if price.cache_write_nano_usd is None else price.cache_write_nano_usd
-        for price in (one, other)
+        for price in (first, second)
     ]
     return replace(
-        one,
-        input_nano_usd=max(one.input_nano_usd, other.input_nano_usd),
-        cached_input_nano_usd=max(one.cached_input_nano_usd, other.cached_input_nano_usd),
+        first,
+        input_nano_usd=max(first.input_nano_usd, second.input_nano_usd),
+        cached_input_nano_usd=max(first.cached_input_nano_usd, second.cached_input_nano_usd),
         cache_write_nano_usd=max(written),
-        output_nano_usd=max(one.output_nano_usd, other.output_nano_usd),
+        output_nano_usd=max(first.output_nano_usd, second.output_nano_usd),
     )
 
 
@@ -97,19 +94,19 @@ class Prices:
         self._rates: dict[tuple[Target, str, datetime], Rates | None] = {}
 
     def price(self, target: Target, now: datetime, *, tier: str, input_tokens: int) -> Price:
-        """Return the dearest price at which a request of this size may be served, or UNKNOWN_PRICE."""
+        """Return the dearest price that may apply, or UNKNOWN_PRICE."""
         standard = self._overrides.get(target.model)
         if standard is not None:
             tiered = self._overridden_tiers.get((target.model, tier))
             return standard if tiered is None else dearer(tiered, standard)
         if tier not in STANDARD_TIERS | LISTED_TIERS:
             return UNKNOWN_PRICE
-        wanted = "" if tier in STANDARD_TIERS else tier
-        asked = self._remembered((target, wanted, _period(now)), lambda: self._dearest(target, now, wanted))
-        return UNKNOWN_PRICE if asked is None else asked.price(input_tokens)
+        listed_tier = "" if tier in STANDARD_TIERS else tier
+        rates = self._remembered((target, listed_tier, _period(now)), lambda: self._dearest(target, now, listed_tier))
+        return UNKNOWN_PRICE if rates is None else rates.price(input_tokens)
 
     def served(self, target: Target, now: datetime, *, tier: str | None, input_tokens: int) -> Price | None:
-        """Return the price of the tier that served a request of this size; None if it is not known."""
+        """Return the price of the tier that served; None if unknown."""
         standard = self._overrides.get(target.model)
         if standard is not None:
             return self._overridden_tiers.get((target.model, tier), standard)
@@ -119,20 +116,20 @@ class Prices:
         rates = self._remembered(key, lambda: self._listed(target, now, tier))
         return None if rates is None else rates.price(input_tokens)
 
-    def _remembered(self, key: tuple[Target, str, datetime], look: Callable[[], Rates | None]) -> Rates | None:
+    def _remembered(self, key: tuple[Target, str, datetime], load: Callable[[], Rates | None]) -> Rates | None:
         if key not in self._rates:
             if len(self._rates) >= MAX_REMEMBERED_RATES:
                 self._rates.clear()
-            self._rates[key] = look()
+            self._rates[key] = load()
         return self._rates[key]
 
     def _dearest(self, target: Target, now: datetime, tier: str) -> Rates | None:
         standard = self._listed(target, now, "default")
-        wanted = self._listed(target, now, tier) if tier else None
-        if standard is None or wanted is None:
+        tiered = self._listed(target, now, tier) if tier else None
+        if standard is None or tiered is None:
             return standard
-        starts = sorted({start for rates in (standard, wanted) for start, _ in rates.steps})
-        return Rates(steps=tuple((start, dearer(wanted.price(start), standard.price(start))) for start in starts))
+        starts = sorted({start for rates in (standard, tiered) for start, _ in rates.steps})
+        return Rates(steps=tuple((start, dearer(tiered.price(start), standard.price(start))) for start in starts))
 
 
 def _period(now: datetime) -> datetime:

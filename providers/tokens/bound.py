@@ -1,8 +1,6 @@
-"""Bounds the tokens of a call from above, to reserve money before it. Pure and cheap.
+"""Bounds the tokens of a call from above, to reserve money. Pure and cheap.
 
-A token is at least one byte, so the bytes of the serialised request bound its text; the bytes of keys and braces cover
-what a provider adds per message. The tokens of images, audio and files do not follow their bytes, so they are bounded
-separately.
+A token is at least one byte. Images, audio and files are bounded separately.
 """
 
 from collections.abc import Iterator
@@ -14,33 +12,33 @@ from schemas.jsons import JsonObject
 from schemas.storable import MAX_CALL_TOKENS
 
 REQUEST_OVERHEAD_TOKENS = 16
-"""Tokens that a provider adds once per request: the reply's priming and the frame of tools."""
+"""Tokens added once per request: the reply's priming and the frame of tools."""
 
 IMAGE_TOKENS = 48_169
-"""The dearest image known: gpt-4o-mini counts 2,833 and 8 tiles of 5,667 for one in high detail."""
+"""gpt-4o-mini, the dearest known: 2,833 plus 8 tiles of 5,667 in high detail."""
 
 LOW_DETAIL_IMAGE_TOKENS = 2_833
-"""The same model's count of an image with `detail: low`."""
+"""The same model with `detail: low`."""
 
 AUDIO_BYTES_PER_TOKEN = 16
-"""A second of audio has ten tokens. In base64, even speech at 1 kbit/s has more bytes per token than this."""
+"""A second has ten tokens; even base64 speech at 1 kbit/s has more bytes per token."""
 
 STORED_FILE_TOKENS = 250_000
-"""A file named by its id: up to 100 pages, each as text and as an image."""
+"""A file named by id: up to 100 pages as text and image."""
 
 _MEDIA = (b'"image_url"', b'"input_audio"', b'"file"')
 
 
 @dataclass(frozen=True, slots=True)
 class Media:
-    """The most tokens of an image, audio or file, and how many of its bytes are not text."""
+    """Most tokens of an image, audio or file, and its bytes that are not text."""
 
     tokens: int
     inline_bytes: int = 0
 
 
 def prompt_bound(body: JsonObject) -> int:
-    """Return an upper bound of the tokens of this request's prompt."""
+    """Return an upper bound of the prompt's tokens."""
     raw = encoded(body)
     bound = len(raw) + REQUEST_OVERHEAD_TOKENS
     if any(mark in raw for mark in _MEDIA):
@@ -49,10 +47,7 @@ def prompt_bound(body: JsonObject) -> int:
 
 
 def output_bound(body: JsonObject, default_max_output_tokens: int) -> int:
-    """Return the most tokens of all choices, by the larger of the two limits if both are set.
-
-    Capped at what a call can possibly take, however large the requested number.
-    """
+    """Return the most output tokens of all choices, capped at `MAX_CALL_TOKENS`."""
     limits = [_count(body.get(name)) for name in ("max_completion_tokens", "max_tokens")]
     most = max((limit for limit in limits if limit is not None), default=default_max_output_tokens)
     return min(most * (_count(body.get("n")) or 1), MAX_CALL_TOKENS)
@@ -68,7 +63,7 @@ def _parts(body: JsonObject) -> Iterator[JsonObject]:
 
 
 def media_of(part: JsonObject) -> Media | None:
-    """Return the bound of a part whose tokens do not follow its bytes; None for text."""
+    """Return the bound of a part that is not text, else None."""
     match part:
         case {"type": "image_url", "image_url": dict(image)}:
             least = LOW_DETAIL_IMAGE_TOKENS if image.get("detail") == "low" else IMAGE_TOKENS

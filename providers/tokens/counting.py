@@ -1,7 +1,6 @@
-"""Counts tokens exactly if tiktoken and a vocabulary file are installed; never downloads.
+"""Counts tokens exactly if tiktoken and a vocabulary file are installed.
 
-tiktoken fetches a missing file and replaces a damaged one. So it is called only after the file was found in its cache
-folder with the published checksum; the folder is tiktoken's own variable, `TIKTOKEN_CACHE_DIR`.
+tiktoken would fetch a missing or damaged file, so it is called only for an intact file in `TIKTOKEN_CACHE_DIR`.
 """
 
 import hashlib
@@ -27,33 +26,33 @@ FILES = {
         "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7",
     ),
 }
-"""Name of each vocabulary's file in tiktoken's cache, which is the sha1 of its address, and the file's sha256."""
+"""File name in tiktoken's cache (sha1 of its address) and the file's sha256."""
 
 
 class Encoding(Protocol):
-    """The part of tiktoken's encoding that is used."""
+    """The used part of tiktoken's encoding."""
 
     def encode_ordinary(self, text: str) -> list[int]:
-        """Encode a text in which no token is special."""
+        """Encode without special tokens."""
 
 
 class Counter:
-    """Counts the tokens of a text by one vocabulary."""
+    """Counts tokens by one vocabulary."""
 
     def __init__(self, name: str, encoding: Encoding) -> None:
         self.name = f"{name}/1"
-        """Names the features that a lesson was learned with."""
+        """Names the features of a lesson."""
         self._encoding = encoding
 
     def count(self, text: bytes) -> int:
-        """Count the tokens of UTF-8; a character that was cut counts as its replacement character."""
+        """Count the tokens of UTF-8; cut characters are replaced."""
         return len(self._encoding.encode_ordinary(text.decode("utf-8", "replace")))
 
 
 def counters(env: Mapping[str, str]) -> Callable[[str], Counter | None]:
     """Return a function that finds a model's counter.
 
-    It returns None without tiktoken, for a model that tiktoken does not know, and without an intact file.
+    None without tiktoken, an intact file, or for an unknown model.
     """
     folder = env.get(CACHE_DIR)
     if not folder:
@@ -66,15 +65,15 @@ def counters(env: Mapping[str, str]) -> Callable[[str], Counter | None]:
             return None
         return Counter(name, import_module("tiktoken").get_encoding(name))
 
-    def found(model: str) -> Counter | None:
+    def counter_of(model: str) -> Counter | None:
         name = _encoding_name(model)
         return None if name is None else opened(name)
 
-    return found
+    return counter_of
 
 
 def is_sound(folder: Path, name: str) -> bool:
-    """Whether the folder holds this vocabulary intact; otherwise tiktoken would fetch it."""
+    """Whether the folder holds this vocabulary intact."""
     file, sha256 = FILES.get(name, ("", ""))
     try:
         return hashlib.sha256((folder / file).read_bytes()).hexdigest() == sha256

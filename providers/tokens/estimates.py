@@ -1,7 +1,6 @@
-"""Estimates prompt tokens for all models, learns from each reply, and shares what it learned.
+"""Estimates prompt tokens, learns from each reply, and shares lessons.
 
-Invariant: an estimate is between one token and the byte bound. Estimates are never used for money; reservations of
-money use the byte bound.
+Invariant: an estimate lies between one token and the byte bound. Estimates are never used for money.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -24,18 +23,18 @@ BY_BYTES = Prior(
     ),
     margin=1.35,
 )
-"""Between the needs of two public vocabularies of 100,000 and 200,000 tokens, for generated text of thirteen kinds."""
+"""Between two public vocabularies of 100,000 and 200,000 tokens, over thirteen kinds of text."""
 
 BY_COUNT = Prior(weights=(1.0, 1.0, 4.0, 3.0), margin=1.05)
-"""Counted tokens, bound of media, messages, the request: a chat message is framed by three tokens and its role."""
+"""Counted tokens, media, messages (each framed by three tokens and a role), and the request."""
 
-MOST_TOLD_AT_ONCE = 200
-"""A calibrated topic is shared once per this many calls, so that busy processes write seldom."""
+MOST_UNSENT_CALLS = 200
+"""Unsent calls that make a calibrated topic worth sharing, so that writes stay rare."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Estimate:
-    """The permits to ask for, and what the next estimate learns from; None if it cannot learn."""
+    """Permits to ask for; `measured` is None if nothing can be learned."""
 
     tokens: int
     measured: Measured | None
@@ -50,7 +49,7 @@ class Estimates:
         self._calibrations: dict[Topic, Calibration] = {}
 
     def estimate(self, target: Target, body: JsonObject, bound: int) -> Estimate:
-        """Estimate tokens with their margin, at most `bound`; `bound` if it is not a chat request."""
+        """Estimate with margin, at most `bound`; `bound` if it is no chat request."""
         prompt = prompt_of(body)
         if prompt is None:
             return Estimate(tokens=bound, measured=None)
@@ -59,26 +58,29 @@ class Estimates:
         return Estimate(tokens=min(tokens, bound), measured=measured)
 
     def likely(self, measured: Measured) -> float:
-        """Return the most probable number of tokens of a prompt, without margin and bound."""
+        """Return the most probable tokens, without margin and bound."""
         return self._calibration(measured.topic).likely(measured.features)
 
     def learn(self, measured: Measured, tokens: int) -> None:
-        """Learn from the provider's count of a prompt."""
+        """Learn from the provider's count."""
         if tokens > 0:
             self._calibration(measured.topic).learn(measured.features, tokens)
 
     def lessons(self) -> list[Lesson]:
-        """Return the lessons to share; each needs a later call of `shared` or `not_shared`."""
-        worth = {topic: one for topic, one in self._calibrations.items() if one.is_worth_telling(MOST_TOLD_AT_ONCE)}
-        return [_lesson(topic, calibration) for topic, calibration in worth.items()]
+        """Return lessons to share; call `shared` or `not_shared` afterwards."""
+        return [
+            _lesson(topic, calibration)
+            for topic, calibration in self._calibrations.items()
+            if calibration.is_worth_sending(MOST_UNSENT_CALLS)
+        ]
 
     def shared(self, known: Mapping[Topic, Sums]) -> None:
-        """Take over the shared sums of all processes."""
+        """Adopt the shared sums of all processes."""
         for topic, sums in known.items():
             self._calibration(topic).sent(sums)
 
     def not_shared(self, lessons: Iterable[Lesson]) -> None:
-        """Keep lessons that did not arrive, to be sent again."""
+        """Keep lessons that did not arrive."""
         for lesson in lessons:
             self._calibrations[lesson.topic].not_sent()
 
@@ -98,10 +100,10 @@ class Estimates:
         return self._counters[model]
 
     def _calibration(self, topic: Topic) -> Calibration:
-        found = self._calibrations.get(topic)
-        if found is None:
-            found = self._calibrations[topic] = Calibration(_PRIORS.get(topic.features, BY_COUNT))
-        return found
+        calibration = self._calibrations.get(topic)
+        if calibration is None:
+            calibration = self._calibrations[topic] = Calibration(_PRIORS.get(topic.features, BY_COUNT))
+        return calibration
 
 
 _PRIORS: Mapping[str, Prior] = {BYTE_CLASSES: BY_BYTES}

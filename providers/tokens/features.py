@@ -1,7 +1,6 @@
-"""Counts the bytes of a prompt by class, to estimate its size. Pure; cheap on every call.
+"""Counts the bytes of a prompt by class, to estimate its tokens. Pure and cheap.
 
-UTF-8's lead bytes tell scripts apart, so a few translations and counts in C replace a loop over characters. A long text
-is sampled at its start, middle and end, and its counts are scaled up.
+UTF-8's lead bytes tell scripts apart, so translations in C replace a loop over characters.
 """
 
 from collections.abc import Iterable, Iterator
@@ -13,14 +12,14 @@ from providers.wire import encoded
 from schemas.jsons import JsonObject
 
 SAMPLED_BEYOND_BYTES = 32_768
-"""A longer text is sampled by three windows of a third of this each, so that the cost per call stays flat."""
+"""A longer text is sampled at start, middle and end, so that the cost stays flat."""
 
 BYTE_CLASSES = "bytes/1"
-"""Names these features in stored sums. Raise the number when they change, because old sums then mean something else."""
+"""Names these features in stored sums. Raise the number when they change."""
 
 
 class Shape(StrEnum):
-    """The kind of a request. Calibrated separately: providers write tools, schemas and images in their own way."""
+    """Kind of a request, calibrated separately: providers write each in their own way."""
 
     PLAIN = "plain"
     STRUCTURED = "structured"
@@ -29,7 +28,7 @@ class Shape(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prompt:
-    """The part of a request that a model reads: its text as UTF-8, and what is counted besides."""
+    """The text that a model reads, as UTF-8, and what is counted besides."""
 
     shape: Shape
     text: bytes
@@ -38,7 +37,7 @@ class Prompt:
 
 
 def prompt_of(body: JsonObject) -> Prompt | None:
-    """Return the prompt of a chat request; None for a request without a list of messages."""
+    """Return the prompt of a chat request; None without a list of messages."""
     messages = body.get("messages")
     if not isinstance(messages, list):
         return None
@@ -57,7 +56,7 @@ def prompt_of(body: JsonObject) -> Prompt | None:
 
 
 def features_of(prompt: Prompt) -> tuple[float, ...]:
-    """Count `BYTE_CLASSES`: runs, Latin letters and marks, other scripts, media, messages."""
+    """Count runs, Latin letters and marks, other scripts, media and messages."""
     sample, scale = sample_of(prompt.text)
     classes = sample.translate(_CLASSES)
     runs = [len(sample.translate(table).split()) * scale for table in _RUNS]
@@ -67,7 +66,7 @@ def features_of(prompt: Prompt) -> tuple[float, ...]:
 
 
 def sample_of(text: bytes) -> tuple[bytes, float]:
-    """Return the part of a text that is counted, and the factor for its counts."""
+    """Return the counted part of a text, and its scale."""
     if len(text) <= SAMPLED_BEYOND_BYTES:
         return text, 1.0
     window = SAMPLED_BEYOND_BYTES // 3
@@ -77,7 +76,7 @@ def sample_of(text: bytes) -> tuple[bytes, float]:
 
 
 def _read(message: object, texts: list[str]) -> int:
-    """Append the message's texts to `texts` and return the tokens of its media."""
+    """Appends the message's texts; returns the tokens of its media."""
     if not isinstance(message, dict):
         return 0
     content = message.get("content")
@@ -100,11 +99,11 @@ def _read_part(part: object, texts: list[str]) -> int:
 
 
 def _table(classes: Iterable[tuple[str, Iterable[int]]], default: str) -> bytes:
-    found = bytearray(default.encode() * 256)
+    table = bytearray(default.encode() * 256)
     for mark, codes in classes:
         for code in codes:
-            found[code] = ord(mark)
-    return bytes(found)
+            table[code] = ord(mark)
+    return bytes(table)
 
 
 def _ascii(keep: str) -> Iterator[int]:
@@ -113,7 +112,7 @@ def _ascii(keep: str) -> Iterator[int]:
 
 _READ_APART = {"role", "content"}
 _FRAME = ("tools", "functions", "response_format")
-"""Parts besides the messages that a provider writes into the prompt."""
+"""Parts besides messages that a provider writes into the prompt."""
 
 _MARKS = [code for code in range(33, 127) if not chr(code).isalnum()]
 _SCRIPTS = (

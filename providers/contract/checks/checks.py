@@ -1,7 +1,7 @@
-"""Checks large replies in child processes, which can be killed, fairly between tenants.
+"""Checks large replies in child processes, fairly between tenants.
 
-At most two children run; they start when needed and end when idle. A tenant whose check was abandoned uses the second
-child for a while, so that its next slow check delays no other tenant.
+At most two children run, on demand. After an abandoned check a tenant uses the second child for a while, so that it
+delays no other tenant.
 """
 
 import asyncio
@@ -18,20 +18,20 @@ from schemas.outcome import Invalid, Judged
 from schemas.reply import Reply
 
 CHECK_SECONDS = 2.0
-"""Longest time of one check; normal ones take milliseconds."""
+"""Longest check; normal ones take milliseconds."""
 
 IDLE_SECONDS = 60.0
-"""A child takes 30 MB, so it ends after this long without a check."""
+"""Idle time of a child, which takes 30 MB."""
 
 SLOW_TENANT_SECONDS = 600.0
-"""How long a tenant uses the second child after one of its checks was abandoned."""
+"""Time with the second child after an abandoned check."""
 
 LONGEST_WAIT_SECONDS = 10.0
-"""Longest wait of a check for the second child before it is abandoned, because its job holds a slot meanwhile."""
+"""Longest wait for the second child, because the job holds a slot."""
 
 
 class Checks:
-    """Judges replies in the children. Everything belongs to the event loop of the first check."""
+    """Judges replies in children; belongs to the event loop of the first check."""
 
     def __init__(
         self,
@@ -47,10 +47,9 @@ class Checks:
         self.slow = CheckQueue(Child(seconds), clock, self._demote, idle_seconds, LONGEST_WAIT_SECONDS)
 
     async def judge(self, reply: Reply, schema: JsonObject, tenant_id: TenantId) -> Judged:
-        """Return the verdict on a reply; Invalid if there is none within the time.
+        """Return the verdict; Invalid if there is none in time.
 
-        A cancellation meanwhile is raised at the caller's next step, because the reply is paid for and must be recorded
-        first.
+        A cancellation is raised at the caller's next step, because the paid reply must be recorded first.
         """
         try:
             request = request_of(reply, schema)

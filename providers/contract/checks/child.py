@@ -1,8 +1,6 @@
 """Runs as the process that checks large replies, which its parent can kill.
 
-So the parent's event loop is never blocked. The child reads requests from its standard input and answers each on its
-standard output, one at a time. It ends when its parent closes the pipe, or by an alarm if a check runs on after that.
-It has no credentials and opens nothing.
+It ends when its parent closes the pipe, or by an alarm. It has no credentials and opens nothing.
 """
 
 import os
@@ -23,34 +21,34 @@ from schemas.outcome import Invalid, Judged
 from schemas.reply import Reply
 
 LENGTH = Struct(">I")
-"""The length before each message."""
+"""Length before each message."""
 
 MAX_MEMORY_BYTES = 1_000_000_000
-"""Address space of one child; a check that needs more is abandoned."""
+"""Address space of one child."""
 
 ALARM_MARGIN_SECONDS = 1.0
-"""The parent abandons a check first; the alarm is for a parent that is gone."""
+"""The parent abandons a check first; the alarm covers a dead parent."""
 
 NICENESS = 5
-"""Gives replies that are checked on event loops precedence."""
+"""Replies checked on event loops take precedence."""
 
 NOT_CHECKABLE = "The reply cannot be checked: {}."
 
 
 def request_of(reply: Reply, schema: JsonObject) -> bytes:
-    """Encode a request for the child. Raises RecursionError for a reply that nests too deeply."""
+    """Encode a request. Raises RecursionError for too deep a reply."""
     return pickle.dumps((reply, schema))
 
 
 def judged_of(answer: bytes, reply: Reply) -> Judged:
-    """Decode the child's verdict on this reply."""
+    """Decode the verdict on this reply."""
     is_same, judged = pickle.loads(answer)  # noqa: S301 - written by `answer_to`, from a child of ours
-    whole: Judged = replace(judged, reply=reply) if is_same else judged
-    return whole
+    verdict: Judged = replace(judged, reply=reply) if is_same else judged
+    return verdict
 
 
 def answer_to(request: bytes, schemas: CompiledSchemas) -> bytes:
-    """Return the verdict on a reply; any failure in finding it becomes a complaint."""
+    """Return the verdict on a reply; failures become complaints."""
     reply, schema = pickle.loads(request)  # noqa: S301 - written by `request_of`, by the parent
     try:
         judged = judge(reply, schemas.of(schema), Work(None))
@@ -81,7 +79,7 @@ def serve(requests: BinaryIO, answers: BinaryIO, most_seconds: float) -> None:
 
 
 def main() -> None:
-    """Serve on the standard streams; the one argument is the seconds that a check may take."""
+    """Serve on the standard streams; the argument is the seconds per check."""
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, signal.SIG_IGN)  # meant for the parent, whose checks are still needed while it drains
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends the process also within a call of the engine

@@ -1,4 +1,4 @@
-"""Runs one child process that checks large replies and can be killed."""
+"""Runs one child process that checks large replies."""
 
 import asyncio
 import os
@@ -14,7 +14,7 @@ from schemas.reply import Reply
 log = structlog.get_logger()
 
 START_SECONDS = 20.0
-"""Longest start of a child, on a busy machine."""
+"""Longest start, on a busy machine."""
 
 
 class ChildDiedError(Exception):
@@ -22,7 +22,7 @@ class ChildDiedError(Exception):
 
 
 class Child:
-    """One child process, started by its first request; it answers one request at a time."""
+    """One child process, started by its first request; answers one at a time."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -30,14 +30,11 @@ class Child:
 
     @property
     def pid(self) -> int | None:
-        """The process id of the running child; None if there is none."""
+        """Process id of the running child, if any."""
         return None if self._process is None else self._process.pid
 
     async def ask(self, request: bytes) -> bytes:
-        """Return the child's answer. Raises TimeoutError and ChildDiedError.
-
-        After an error the next request starts another child.
-        """
+        """Return the answer, or end the child. Raises TimeoutError and ChildDiedError."""
         try:
             process = self._process or await self._started()
             return await asyncio.wait_for(self._exchange(process, request), self._seconds)
@@ -51,7 +48,7 @@ class Child:
             raise
 
     async def end(self) -> None:
-        """Kill the child, if there is one."""
+        """Kill the child, if any."""
         process, self._process = self._process, None
         if process is not None:
             with suppress(ProcessLookupError):
@@ -61,10 +58,7 @@ class Child:
                 process.stdin.close()
 
     async def _started(self) -> asyncio.subprocess.Process:
-        """Start a child and await a first answer, so that no check includes the start.
-
-        Raises ChildDiedError.
-        """
+        """Awaits a first answer, so that no check includes the start. Raises ChildDiedError."""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -105,4 +99,4 @@ _HELLO = request_of(
     ),
     {},
 )
-"""A request whose answer proves that the child has started."""
+"""Its answer proves that the child has started."""

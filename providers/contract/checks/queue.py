@@ -13,14 +13,14 @@ from schemas.ids import TenantId
 log = structlog.get_logger()
 
 MAX_DEATHS = 2
-"""A check is abandoned after it ended this many children; the first may have been killed by something else."""
+"""Most children that a check may end; something else may have killed the first."""
 
 WAITED = "waited"
 
 
 @dataclass(eq=False, slots=True)
 class Check:
-    """One reply that waits for its verdict. The result of an abandoned check is None."""
+    """One reply that waits for its verdict; None if abandoned."""
 
     tenant_id: TenantId
     request: bytes
@@ -31,7 +31,7 @@ class Check:
 
 @dataclass(eq=False)
 class CheckQueue:
-    """Checks that wait for one child, round-robin by tenant."""
+    """The checks that wait for one child."""
 
     child: Child
     clock: Callable[[], float]
@@ -43,7 +43,7 @@ class CheckQueue:
     _retirement: asyncio.TimerHandle | None = None
 
     def add(self, check: Check) -> None:
-        """Add a check to its tenant's queue."""
+        """Queue a check."""
         self._waiting.setdefault(check.tenant_id, deque()).append(check)
         if self._serving is None:
             if self._retirement is not None:
@@ -51,7 +51,7 @@ class CheckQueue:
             self._serving = asyncio.create_task(self._serve())
 
     def remove(self, tenant_id: TenantId) -> list[Check]:
-        """Remove and return the waiting checks of a tenant."""
+        """Remove and return a tenant's waiting checks."""
         return list(self._waiting.pop(tenant_id, ()))
 
     async def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Translates asks and limits into the words of scripts, and their replies into grants and refusals. Pure."""
+"""Converts asks and limits to script arguments, and replies to grants and refusals. Pure."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -16,31 +16,31 @@ ORIGIN = datetime.fromtimestamp(ORIGIN_SECONDS, UTC)
 
 
 def moment_us(moment: datetime) -> int:
-    """Microseconds since the scripts' origin."""
+    """Convert to microseconds since the scripts' origin."""
     return round((moment - ORIGIN) / timedelta(microseconds=1))
 
 
-def share_word(ask: Ask) -> str:
-    """The limits of a tenant's share as one word; empty without a share."""
+def share_argument(ask: Ask) -> str:
+    """Encode the limits of a tenant's share; empty without one."""
     if ask.share is None:
         return ""
     limits = (ask.share.requests_per_minute, ask.share.tokens_per_minute, ask.share.calls_in_flight)
     return f"{' '.join(str(limit or 0) for limit in limits)} {int(ask.has_share_ticket)}"
 
 
-def pace_word(pace: Pace | None) -> str:
-    """A budget's window and pace as one word; empty without pacing."""
+def pace_argument(pace: Pace | None) -> str:
+    """Encode a budget's window and pace; empty without pacing."""
     return "" if pace is None else f"{moment_us(pace.starts_at)} {moment_us(pace.ends_at)} {pace.ahead!r}"
 
 
-def reading_words(reading: Reading) -> tuple[Word, Word, Word]:
-    """A reading of headers as three words."""
+def reading_arguments(reading: Reading) -> tuple[Word, Word, Word]:
+    """Encode a reading of headers."""
     remaining = "" if reading.remaining is None else reading.remaining
     return reading.dimension, remaining, "" if reading.limit is None else reading.limit
 
 
-def limit_words(limits: TargetLimits, version: int) -> list[Word]:
-    """A target's limits as words."""
+def limit_arguments(limits: TargetLimits, version: int) -> list[Word]:
+    """Encode a target's limits."""
     return [
         target_name(limits.target),
         version,
@@ -57,18 +57,18 @@ def limit_words(limits: TargetLimits, version: int) -> list[Word]:
 
 
 def target_name(target: Target) -> bytes:
-    """A target as a member of the index."""
+    """Encode a target as a member of the index."""
     return orjson.dumps([target.account, target.model])
 
 
 def target_named(member: bytes) -> Target:
-    """The target of a member of the index."""
+    """Decode a member of the index."""
     account, model = orjson.loads(member)
     return Target(account=account, model=model)
 
 
 def grant_of(ask: Ask, *, wait_us: int, stamp: str) -> Grant:
-    """The grant of an ask."""
+    """Make the grant of an ask."""
     return Grant(
         stamp=stamp,
         wait_ms=milliseconds(wait_us),
@@ -81,7 +81,7 @@ def grant_of(ask: Ask, *, wait_us: int, stamp: str) -> Grant:
 
 
 def refusal_of(ask: Ask, reason: RefusalReason, detail: str) -> Refusal:
-    """The refusal of an ask; `detail` depends on the reason."""
+    """Make the refusal of an ask; `detail` depends on the reason."""
     match reason:
         case RefusalReason.BUDGET:
             counter = ask.counters[int(detail)]
@@ -95,5 +95,5 @@ def refusal_of(ask: Ask, reason: RefusalReason, detail: str) -> Refusal:
 
 
 def milliseconds(microseconds: int) -> int:
-    """Milliseconds, rounded up."""
+    """Convert to milliseconds, rounding up."""
     return -(-microseconds // 1_000)
