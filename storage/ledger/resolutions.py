@@ -1,7 +1,6 @@
-"""Books the ends of unresolved charges, and corrections of booked ones, each as a ledger entry and spend of its job.
+"""Resolves unresolved charges and corrects booked ones.
 
-Invariant: an attempt is resolved once, by a test of its state in the statement. Jobs are locked before attempts, as
-everywhere.
+Invariants: a state test resolves an attempt once. Jobs are locked before attempts.
 """
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -57,14 +56,14 @@ SELECT seq FROM entry
 async def resolve(
     connection: AsyncConnection, attempt_id: AttemptId, state: AttemptState, kind: str, cost: NanoUsd
 ) -> bool:
-    """Resolve an unresolved charge at a cost, by an entry of this kind; False when it was resolved before."""
+    """Resolve a charge by an entry of this kind; False when resolved before."""
     await run(connection, LOCK_JOB, {"id": attempt_id})
     end = {"id": attempt_id, "state": state.value, "kind": kind, "nano_usd": cost}
     return bool(await fetch(connection, RESOLVE, end))
 
 
 async def adjust(connection: AsyncConnection, attempt_id: AttemptId, nano_usd: int) -> int:
-    """Add a positive or negative correction to an attempt; returns its number. Raises NotFound."""
+    """Add a correction of either sign; returns its number. Raises NotFound."""
     await run(connection, LOCK_JOB, {"id": attempt_id})
     rows = await fetch(connection, ADJUST, {"id": attempt_id, "nano_usd": nano_usd})
     if not rows:
