@@ -1,4 +1,4 @@
-"""Checks the patch of a replay request, and names the field that must change."""
+"""Checks the patch of a replay request."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,12 +15,12 @@ from tasks.requests.chat import EXTRAS, Origin, Vocabulary, digest, max_cost, pa
 from tasks.requests.new_ids import new_job_id
 
 SAID_OTHERWISE = {"model": "model", "messages": "message or body", "response_format": "contract"}
-"""Fields that `parameters` must not hold, and the fields of the patch that set them."""
+"""Fields that `parameters` must not hold, and the patch's fields that set them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wanted:
-    """The requested changes: types are checked, values are not."""
+    """Holds requested changes with checked types and unchecked values."""
 
     deadline_seconds: float
     body: JsonObject | None = None
@@ -33,7 +33,7 @@ class Wanted:
 
 
 def patch_from(wanted: Wanted, vocabulary: Vocabulary, now: datetime) -> Patch:
-    """Check the request and return its patch. Raises InvalidRequest and UnknownModel."""
+    """Check the request. Raises InvalidRequest and UnknownModel."""
     replaced = None if wanted.body is None else _request(wanted.body, vocabulary, now)
     if wanted.model is not None:
         vocabulary.chain(wanted.model)
@@ -54,7 +54,7 @@ def patch_from(wanted: Wanted, vocabulary: Vocabulary, now: datetime) -> Patch:
 
 
 def _request(body: JsonObject, vocabulary: Vocabulary, now: datetime) -> NewJob:
-    """The new request as a job would store it. Raises the same errors as a new job."""
+    """Raises the errors of a new job."""
     origin = Origin(tenant_id=DEFAULT_TENANT, job_id=new_job_id(), default_lane=Lane.NORMAL)
     return parse_chat_request(body, origin, vocabulary, now)
 
