@@ -1,1 +1,1 @@
-"""Stores jobs, attempts, ledger, files and batches in Postgres. No other package imports sqlalchemy."""
+"""Stores everything durable in Postgres. No other package imports sqlalchemy."""

@@ -42,7 +42,7 @@ from storage.tenancy.usage import UsageTable
 
 
 class Storage:
-    """All tables of Postgres. `holder` is the name under which this process holds leases."""
+    """Holds all tables. `holder` names this process in its leases."""
 
     def __init__(self, engine: AsyncEngine, listings: Listings, *, holder: str, lease_seconds: float) -> None:
         self.engine, self.holder = engine, holder
@@ -77,13 +77,13 @@ class Storage:
         self.adjustments = AdjustmentTable(engine)
 
     async def now(self) -> datetime:
-        """Postgres's clock, by which leases and wake-ups are judged. Raises PostgresUnavailable."""
+        """Read Postgres's clock, which judges leases. Raises PostgresUnavailable."""
         [row] = await fetch_once(self.engine, "SELECT clock_timestamp() AS now")
         found: datetime = row["now"]
         return found
 
     def leadership(self, name: str) -> Leadership:
-        """This process's candidacy for one duty."""
+        """Build this process's candidacy for one duty."""
         return Leadership(self.engine, name=name, holder=self.holder)
 
 
@@ -91,7 +91,7 @@ class Storage:
 async def opened(
     database_url: str, *, application: str, holder: str, lease_seconds: float, pool_size: int = POOL_SIZE
 ) -> AsyncIterator[Storage]:
-    """Open storage on this event loop. Connects at the first use, so Postgres may still be down."""
+    """Open storage on this event loop; connects at the first use."""
     engine = open_engine(database_url, application=application, pool_size=pool_size)
     listings_engine = open_listings_engine(database_url, application=application)
     try:

@@ -15,20 +15,20 @@ from storage.database.statements import Row
 
 CHARACTERS_PER_TOKEN = 4
 USUAL_OUTPUT_TOKENS = 1_024
-"""Assumed where a request names no output limit: the catalogue's default."""
+"""Assumed where a request names no output limit, as by the catalogue."""
 
 MOST_WORK_TOKENS = 10_000_000
 """Far above any model's context, and far below what the column holds."""
 
 
 def job_from(row: Row) -> Job:
-    """A job from a row of `jobs` joined with its body."""
+    """Read a job joined with its body."""
     others = {"user": row["end_user"], "contract": contract_from(row["contract"])}
     return read_as(Job, row, **others, in_suspense=bool(row.get("in_suspense")))
 
 
 def parameters_of(job: NewJob) -> JsonObject:
-    """Column values of a new job."""
+    """Return column values of a new job."""
     body = dumps(job.body)
     return values_of(job) | {
         "end_user": job.user,
@@ -39,7 +39,7 @@ def parameters_of(job: NewJob) -> JsonObject:
 
 
 def work_tokens(body: JsonObject, characters: int) -> int:
-    """Estimate a job's tokens, for its tenant's fair share. Never used for money."""
+    """Estimate tokens for a tenant's fair share. Never used for money."""
     asked = [body.get(name) for name in ("max_completion_tokens", "max_tokens")]
     output = next((count for count in asked if isinstance(count, int) and count > 0), USUAL_OUTPUT_TOKENS)
     answers = body.get("n")
@@ -48,19 +48,19 @@ def work_tokens(body: JsonObject, characters: int) -> int:
 
 
 def accepted_from(row: Row, *, repeated: bool) -> Submission:
-    """A submission from a row of `jobs`."""
+    """Read a submission from a row of `jobs`."""
     return read_as(Submission, row, job_id=row["id"], repeated=repeated)
 
 
 def contract_from(value: JsonObject | None) -> OutputContract | None:
-    """The contract as `contract_json` wrote it."""
+    """Read the contract that `contract_json` wrote."""
     if value is None:
         return None
     return OutputContract(schema=value["schema"], name=value["name"], strict=value["strict"])
 
 
 def opened_parameters(opened: OpenedAttempt) -> JsonObject:
-    """Column values of an attempt that is about to be sent."""
+    """Return column values of an attempt before its call."""
     grant = opened.grant
     return {
         "id": opened.id,
@@ -80,7 +80,7 @@ def opened_parameters(opened: OpenedAttempt) -> JsonObject:
 
 
 def closed_parameters(closed: ClosedAttempt) -> JsonObject:
-    """Column values of an attempt whose end is known."""
+    """Return column values of an attempt after its call."""
     return values_of(closed) | {
         "booked_nano_usd": closed.cost_nano_usd if closed.state is AttemptState.POSTED else None,
         "usage": dumps(_usage_json(closed.usage)),
@@ -91,14 +91,14 @@ def closed_parameters(closed: ClosedAttempt) -> JsonObject:
 
 
 def counters_from(value: list[list[Any]]) -> tuple[BudgetCounter, ...]:
-    """A reservation's budget counters, from an attempt row."""
+    """Read a reservation's budget counters."""
     return tuple(
         BudgetCounter(scope=scope, window=window, limit_nano_usd=NanoUsd(limit)) for scope, window, limit in value
     )
 
 
 def grant_from(row: Row) -> Grant:
-    """The grant of an attempt row, so that any process can settle its reservation."""
+    """Read an attempt's grant, so that any process can settle its reservation."""
     return Grant(
         stamp=row["stamp"],
         wait_ms=0,
@@ -111,7 +111,7 @@ def grant_from(row: Row) -> Grant:
 
 
 def opened_from(row: Row) -> OpenedAttempt:
-    """An attempt as it was before its call."""
+    """Read an attempt as it was before its call."""
     price = row["price"]
     return read_as(
         OpenedAttempt,
@@ -129,19 +129,19 @@ def opened_from(row: Row) -> OpenedAttempt:
 
 
 def unsettled_from(row: Row) -> Unsettled:
-    """An attempt of unknown cost."""
+    """Read an attempt of unknown cost."""
     return read_as(Unsettled, row, state=AttemptState(row["attempt_state"]), grant=grant_from(row))
 
 
 def contract_json(contract: OutputContract | None) -> JsonObject | None:
-    """The contract as JSON for its column."""
+    """Write the contract for its column."""
     if contract is None:
         return None
     return {"schema": contract.schema, "name": contract.name, "strict": contract.strict}
 
 
 def usage_from(value: JsonObject) -> Usage:
-    """Token usage of an attempt row; older versions wrote fewer kinds."""
+    """Read token usage; older versions wrote fewer kinds."""
     return Usage(
         input_tokens=value["input_tokens"],
         output_tokens=value["output_tokens"],

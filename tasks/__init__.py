@@ -1,1 +1,1 @@
-"""What happens to a job: intake, dispatch, execution, maintenance."""
+"""Runs the life of a job: intake, dispatch, execution, maintenance."""

@@ -1,8 +1,4 @@
-"""`python -m tasks.release`: what runs once before every start of a new version. Safe to run twice and side by side.
-
-The schema first, then the file's limits, lanes and budgets, then the operator's first key; a wrong setting refuses the
-release with one line that names it.
-"""
+"""Prepares the database for a new version, by `python -m tasks.release`. Safe to run twice and side by side."""
 
 import asyncio
 import sys
@@ -24,7 +20,7 @@ log = structlog.get_logger()
 
 
 async def apply_catalogue(settings: Settings, catalogue: Catalogue) -> list[str]:
-    """Take over what the file says anew; returns the names of the values that changed."""
+    """Apply the file's changes; returns the names of changed values."""
     engine = open_engine(settings.database_url.get_secret_value(), application="penstock release", pool_size=1)
     try:
         return await ConfigTable(engine).apply_file(values_of(catalogue), owned=OWNED)
@@ -33,7 +29,7 @@ async def apply_catalogue(settings: Settings, catalogue: Catalogue) -> list[str]
 
 
 def schema_fit(settings: Settings) -> SchemaFit:
-    """How the database and this version fit. Raises PostgresUnavailable."""
+    """Compare the database with this version. Raises PostgresUnavailable."""
 
     async def ask() -> SchemaFit:
         engine = open_engine(settings.database_url.get_secret_value(), application="penstock check", pool_size=1)
@@ -46,9 +42,9 @@ def schema_fit(settings: Settings) -> SchemaFit:
 
 
 def release(settings: Settings) -> list[str]:
-    """Bring the database to this version. Raises CatalogueError, InvalidSetting and PostgresUnavailable.
+    """Prepare the database. Raises CatalogueError, InvalidSetting and PostgresUnavailable.
 
-    A newer database is left as it is: the version before a release may be put back.
+    A newer database is left for a rollback.
     """
     catalogue = load_catalogue(settings.config)
     fit = migrate(settings.database_url.get_secret_value())

@@ -1,4 +1,4 @@
-"""Ends a process with one line and an exit code where a setting is wrong."""
+"""Ends a process with one line and an exit code for a wrong setting."""
 
 import sys
 from collections.abc import Iterator
@@ -13,14 +13,14 @@ SETTING_ERRORS = (SettingError, CatalogueError, InvalidSetting)
 
 
 def refuse(process: str, reason: object) -> SystemExit:
-    """Say on stderr why a process does not start; returns what to raise."""
+    """Print why a process does not start; returns what to raise."""
     print(f"{process}: {reason}", file=sys.stderr)  # noqa: T201 - the one line of a refused start
     return SystemExit(ExitCode.REFUSED_SETTING)
 
 
 @contextmanager
 def refusing_settings(process: str) -> Iterator[None]:
-    """Exit with one line on stderr where the block raises an error about a setting."""
+    """Exit with one line where the block raises an error about a setting."""
     try:
         yield
     except SETTING_ERRORS as error:

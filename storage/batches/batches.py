@@ -1,7 +1,6 @@
-"""Stores batches: status, counts, and results of their jobs in order of acceptance.
+"""Stores batches and reads the results of their jobs.
 
-Counts are read from the index `jobs_of_batch` on request: a counter in the batch's row would make every finishing job
-of a large batch wait for every other.
+Counts come from an index: a counter in the batch's row would make its jobs wait for each other.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -28,8 +27,7 @@ from storage.queue.controls import begin
 PAGE_JOBS = 500
 
 MOST_AT_ONCE, MOST_OF_TENANT = 16, 2
-"""Batches that upkeep reads or writes at the same time, and those of one tenant. Each keeps what it has read of its
-file in memory, some 5 MB for the largest."""
+"""Batches that upkeep works on at once, in all and per tenant. The largest file takes some 5 MB of memory."""
 
 CREATE = """
 INSERT INTO batches (id, tenant_id, endpoint, lane, completion_window, window_seconds, input_file_id, status, metadata,
@@ -131,7 +129,7 @@ _MOMENTS = (
 
 
 class BatchTable:
-    """Batches of all tenants; every change of status is a compare-and-set."""
+    """Changes the status of batches by compare-and-set."""
 
     def __init__(self, engine: AsyncEngine, listings: Listings | None = None) -> None:
         self._engine, self._listings = engine, listings or Listings(engine)
@@ -150,7 +148,7 @@ class BatchTable:
         stop_loss: StopLoss = NO_STOP_LOSS,
         lanes: frozenset[Lane] | None = None,
     ) -> StoredBatch:
-        """Store a batch for upkeep to read its file. `lanes` are those its lines may name; None: its tenant's."""
+        """Store a batch. `lanes` are those its lines may name; None: its tenant's."""
         rows = await fetch_once(
             self._engine,
             CREATE,
@@ -171,7 +169,7 @@ class BatchTable:
         return _batch_from(rows[0], {})
 
     async def find(self, batch_id: BatchId, tenant_id: TenantId) -> StoredBatch | None:
-        """A batch of this tenant with current counts."""
+        """Read a batch of this tenant with its counts."""
         async with transaction(self._engine) as connection:
             batches = await _counted(
                 connection, await fetch(connection, FIND, {"id": batch_id, "tenant_id": tenant_id})
@@ -179,37 +177,37 @@ class BatchTable:
         return batches[0] if batches else None
 
     async def newest(self, tenant_id: TenantId, *, after: BatchId | None, most: int) -> Sequence[StoredBatch]:
-        """Batches of a tenant, newest first, after cursor `after`. Raises NotFound for another tenant's cursor."""
+        """List batches, newest first. Raises NotFound for another tenant's cursor."""
         async with self._listings.transaction(tenant_id) as connection:
             rows = await page(connection, NEWEST, NEWEST_CURSOR, after=after, most=most, tenant_id=tenant_id)
             return await _counted(connection, rows)
 
     async def validating(self) -> Sequence[StoredBatch]:
-        """Batches with unread files: the oldest few of each tenant, the oldest of each first."""
+        """List a few batches with unread files of each tenant, oldest first."""
         return await self._fair(VALIDATING)
 
     async def all_at_rest(self) -> Sequence[StoredBatch]:
-        """Batches in progress whose jobs are all terminal: a few of each tenant, as above."""
+        """List a few batches per tenant whose jobs are all terminal."""
         return await self._fair(ALL_AT_REST)
 
     async def refuse(self, batch_id: BatchId, errors: Sequence[JsonObject]) -> bool:
-        """Set a batch to failed because of errors in its file; jobs already stored are cancelled."""
+        """Fail a batch for errors in its file, and cancel its jobs."""
         return await self._fail(batch_id, errors, ["validating"])
 
     async def fail(self, batch_id: BatchId, errors: Sequence[JsonObject]) -> bool:
-        """Set a batch to failed because its result files cannot be written; its terminal jobs stay readable."""
+        """Fail a batch whose result files cannot be written; its jobs stay readable."""
         return await self._fail(batch_id, errors, ["in_progress", "cancelling"])
 
     async def start(self, batch_id: BatchId, total: int) -> bool:
-        """Set a batch to in_progress once all its jobs are stored."""
+        """Start a batch after all its jobs are stored."""
         return bool(await fetch_once(self._engine, START, id=batch_id, total=total))
 
     async def finish(self, batch_id: BatchId, output: FileId | None, errors: FileId | None) -> bool:
-        """Set the result files and the final status; False when another process did."""
+        """Set result files and final status; False when another process did."""
         return bool(await fetch_once(self._engine, FINISH, id=batch_id, output=output, errors=errors))
 
     async def cancel(self, batch_id: BatchId, tenant_id: TenantId) -> bool:
-        """Stop a batch: none of its jobs starts, running ones may finish, and upkeep cancels the rest."""
+        """Cancel jobs that are not running; upkeep cancels what is left."""
         async with transaction(self._engine) as connection:
             if not await fetch(connection, CANCEL, {"id": batch_id, "tenant_id": tenant_id}):
                 return False
@@ -217,9 +215,9 @@ class BatchTable:
         return True
 
     async def rested(self, batch_id: BatchId, *, completed: bool) -> AsyncIterator[RestedJob]:
-        """Completed jobs of a batch, or all its others, page by page with bounded bytes of replies.
+        """Read completed jobs, or all others, with bounded bytes of replies in memory.
 
-        Call it when all jobs are terminal; it does not test that.
+        The caller checks that all jobs are terminal.
         """
         after = ""
         while True:

@@ -1,7 +1,4 @@
-"""Stores files in chunks of one megabyte, streamed in and out, never whole in memory.
-
-Readers see a file only when it is complete; an aborted upload is pruned with its chunks.
-"""
+"""Stores files in chunks of one megabyte. Readers see only complete files."""
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +14,7 @@ from storage.database.statements import fetch, fetch_once, run
 
 CHUNK_BYTES = 1_000_000
 LONGEST_UPLOAD_SECONDS = 24 * 3600.0
-"""An upload that is incomplete after a day counts as aborted."""
+"""An older incomplete upload counts as aborted."""
 PRUNED_PER_ROUND = 100
 
 BEGIN = """
@@ -79,7 +76,7 @@ class FileTable:
         purpose: str,
         expires_at: datetime | None = None,
     ) -> StoredFile:
-        """Store a stream as a file; a stream that raises leaves nothing that a reader could see."""
+        """Store a stream as a file. Readers see nothing of a stream that raises."""
         about = {"id": file_id, "tenant_id": tenant_id, "filename": filename, "purpose": purpose}
         async with transaction(self._engine) as connection:
             await run(connection, BEGIN, about | {"expires_at": expires_at})
@@ -92,21 +89,21 @@ class FileTable:
         return read_as(StoredFile, row)
 
     async def find(self, file_id: FileId, tenant_id: TenantId) -> StoredFile | None:
-        """A complete file of this tenant."""
+        """Read the metadata of a complete file of this tenant."""
         rows = await fetch_once(self._engine, FIND, id=file_id, tenant_id=tenant_id)
         return read_as(StoredFile, rows[0]) if rows else None
 
     async def newest(
         self, tenant_id: TenantId, *, after: FileId | None = None, most: int = 100, purpose: str | None = None
     ) -> Sequence[StoredFile]:
-        """Files of a tenant, newest first, after cursor `after`. Raises NotFound for another tenant's cursor."""
+        """List files, newest first. Raises NotFound for another tenant's cursor."""
         terms = {"tenant_id": tenant_id, "purpose": purpose}
         async with self._listings.transaction(tenant_id) as connection:
             rows = await page(connection, NEWEST, NEWEST_CURSOR, after=after, most=most, **terms)
         return [read_as(StoredFile, row) for row in rows]
 
     async def content(self, file_id: FileId) -> AsyncIterator[bytes]:
-        """The bytes of a file, chunk by chunk; no transaction stays open between two."""
+        """Read a file by chunks, each in its own transaction."""
         seq = 0
         while True:
             async with transaction(self._engine) as connection:
@@ -117,9 +114,9 @@ class FileTable:
             seq += 1
 
     async def lines(self, file_id: FileId, *, most_bytes: int = CHUNK_BYTES) -> AsyncIterator[bytes]:
-        """The lines of a file without line ends, with one chunk and one line in memory.
+        """Read lines without line ends, with one chunk and one line in memory.
 
-        A line longer than `most_bytes` comes cut one byte above that limit, never whole.
+        A line longer than `most_bytes` is cut one byte above that limit.
         """
         rest = b""
         async for chunk in self.content(file_id):
@@ -132,7 +129,7 @@ class FileTable:
             yield rest
 
     async def delete(self, file_id: FileId, tenant_id: TenantId | None) -> bool:
-        """Delete a file and its bytes; False where there is none."""
+        """Delete a file; False where there is none."""
         return bool(await fetch_once(self._engine, DELETE, id=file_id, tenant_id=tenant_id))
 
     async def prune(self) -> int:

@@ -1,7 +1,4 @@
-"""Counts the progress of a batch over its jobs and their attempts.
-
-It reads the indexes `jobs_of_batch` and `attempts_of_job`, so the cost depends only on the size of the batch.
-"""
+"""Counts the progress of a batch over its jobs and attempts."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -40,7 +37,7 @@ SELECT 'jobs' AS name, count(*) AS number FROM (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BatchSummary:
-    """Non-terminal jobs by lane, attempts by outcome, replies saved by step, dead by reason, reprompted jobs."""
+    """Counts non-terminal jobs, attempts, replies, dead jobs and reprompted jobs."""
 
     lanes: Mapping[str, int]
     attempts: Mapping[str, int]

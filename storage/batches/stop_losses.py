@@ -1,7 +1,7 @@
-"""Stores the stop-loss state of batches: their counts, and compare-and-sets of their phases.
+"""Stores counts and phases of batches with a stop-loss.
 
-Invariant: a held job is `waiting` with the reason `canary` and no time to wake, so only a release, a cancellation or
-its deadline ends the wait. A release is one bounded round; the phase changes when a round finds no more jobs.
+Invariant: a held job is `waiting` for `canary` without a time to wake. The phase changes when a release finds no more
+jobs.
 """
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -18,7 +18,7 @@ from storage.queue.controls import begin
 
 MOST_WATCHED = 100
 MOST_PER_ROUND = 2_000
-"""Jobs per round of a release, as in a cancellation: about a tenth of a second."""
+"""Jobs per round of a release: about a tenth of a second."""
 
 WATCHED = """
 SELECT b.id, b.max_cost_nano_usd, b.max_error_rate, b.canary, b.phase, b.total, t.*
@@ -37,7 +37,6 @@ FROM (
 ) t
 ORDER BY b.place, b.created_at
 """
-"""The oldest of each tenant first."""
 
 STOP = """
 UPDATE batches SET phase = 'stopped', stopped = :reason, errors = CAST(:errors AS json), status = 'cancelling',
@@ -80,11 +79,11 @@ class StopLossTable:
         self._engine = engine
 
     async def watched(self, most: int = MOST_WATCHED) -> list[Watched]:
-        """Batches in progress with a stop-loss, the oldest of each tenant first, with current counts."""
+        """List batches in progress with counts, the oldest of each tenant first."""
         return [_watched(row) for row in await fetch_once(self._engine, WATCHED, most=most)]
 
     async def stop(self, batch_id: BatchId, reason: str) -> bool:
-        """Cancel jobs that have not begun, and store the reason; upkeep cancels what the first round left."""
+        """Store the reason and cancel one round of jobs; upkeep cancels the rest."""
         errors = dumps([{"code": "batch_stopped", "message": reason, "param": None, "line": None}])
         async with transaction(self._engine) as connection:
             stopped = await fetch(connection, STOP, {"id": batch_id, "reason": reason, "errors": errors})
@@ -93,11 +92,11 @@ class StopLossTable:
         return bool(stopped)
 
     async def hold(self, batch_id: BatchId, projected: NanoUsd) -> bool:
-        """Hold the batch after its canary until it may proceed; False where it is in another phase."""
+        """Hold the batch after its canary; False in another phase."""
         return bool(await fetch_once(self._engine, HOLD, id=batch_id, projected=projected))
 
     async def proceed(self, batch_id: BatchId, tenant_id: TenantId) -> bool:
-        """Release the batch after its canary, or during it; False in any other phase."""
+        """Release the batch during or after its canary; False in another phase."""
         return bool(await fetch_once(self._engine, PROCEED, id=batch_id, tenant_id=tenant_id))
 
     async def release(self, batch_id: BatchId, projected: NanoUsd | None, most: int = MOST_PER_ROUND) -> int:

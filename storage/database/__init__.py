@@ -1,1 +1,1 @@
-"""Connects to Postgres: engine, schema, notifications, leadership, statements, group commit."""
+"""Connects to Postgres."""

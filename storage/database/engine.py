@@ -1,7 +1,7 @@
 """Opens the pool of connections to Postgres and translates its errors.
 
-Plans are made for the actual values (`force_custom_plan`): with stale statistics a generic plan of the group commit
-scans the whole table, measured at eight times the cost.
+`force_custom_plan` plans for actual values: with stale statistics, a generic plan of the group commit costs eight times
+as much.
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -26,8 +26,8 @@ DEAD_PEER: Mapping[str, int] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 10_000,
 }
-"""Detects a vanished server within 10 s, before a lease ends; the kernel's default is 15 minutes. In seconds, but
-`tcp_user_timeout`, which bounds unacknowledged data, in milliseconds."""
+"""Detects a vanished server within 10 s, before a lease ends; the kernel's default is 15 minutes. In seconds, except
+`tcp_user_timeout` in milliseconds."""
 
 POOL_TIMEOUT_SECONDS = 10
 
@@ -41,17 +41,16 @@ BY_SQLSTATE: Mapping[str, type[PostgresUnavailable]] = {
     "55P03": PostgresBusy,  # lock time-out
 }
 UNAVAILABLE_CLASSES = ("08", "53", "57P", "58")
-"""First characters of SQLSTATEs that no value of a statement causes: connection, server resources, shutdown or start,
-disk. Every other code concerns the statement, whatever class the driver raises: 54000 (an index row that is too large)
-is an OperationalError as well."""
+"""SQLSTATE prefixes that no statement causes: connection, resources, shutdown, disk. The driver's classes do not
+separate them."""
 CROWDED = ("too many clients", "remaining connection slots", "too many connections for")
-"""Messages of a server that takes no more connections; libpq passes on no code of a failed login."""
+"""Messages of a full server: libpq passes on no code of a failed login."""
 
 _OPTIONS = "-c plan_cache_mode=force_custom_plan -c timezone=UTC"
 
 
 def driver_url(database_url: str) -> str:
-    """The URL with our driver's scheme in place of any other."""
+    """Replace the URL's scheme by our driver's."""
     _, _, rest = database_url.partition("://")
     return f"postgresql+psycopg://{rest}"
 
@@ -64,14 +63,14 @@ def open_engine(
     pool_timeout_seconds: float = POOL_TIMEOUT_SECONDS,
     statement_timeout_ms: int = STATEMENT_TIMEOUT_MS,
 ) -> AsyncEngine:
-    """An engine that connects at its first use. `application` is shown by pg_stat_activity."""
+    """Open a pool that connects at its first use. `application` is shown by pg_stat_activity."""
     engine = create_async_engine(
         driver_url(database_url),
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=pool_timeout_seconds,
         pool_pre_ping=True,
-        hide_parameters=True,  # they are prompts and replies of whole groups, and errors are logged
+        hide_parameters=True,  # errors are logged, and these are prompts and replies
         json_deserializer=jsons.parse,  # numbers keep their digits on the way out too
         connect_args={
             "connect_timeout": CONNECT_TIMEOUT_SECONDS,
@@ -85,14 +84,14 @@ def open_engine(
 
 
 def _send_arrays_in_binary(connection: Any, _record: object) -> None:  # noqa: ANN401 - SQLAlchemy's adapter
-    """Send arrays in binary. As text, every quote in a group commit's JSON is escaped in Python: most of its cost."""
+    """Text would escape a group commit's JSON, most of its cost."""
     connection.driver_connection.adapters.register_dumper(list, ListBinaryDumper)
 
 
 class StatementFailed(Exception):  # noqa: N818 - says what happened
-    """Postgres rejects a statement: a bug of ours, or a value that cannot be stored.
+    """Postgres rejects a statement or one of its values.
 
-    Names the error class and the place, but no values: the server's message quotes rows of all tenants.
+    It carries no values: the server's message quotes rows of all tenants.
     """
 
     def __init__(self, kind: str, sqlstate: str | None = None, place: str | None = None) -> None:
@@ -103,10 +102,7 @@ class StatementFailed(Exception):  # noqa: N818 - says what happened
 
 @asynccontextmanager
 async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    """One transaction. Raises PostgresUnavailable when the server is unreachable, gone or refuses to serve.
-
-    Raises StatementFailed where a statement or one of its values is wrong.
-    """
+    """Run one transaction. Raises PostgresUnavailable and StatementFailed."""
     try:
         async with engine.begin() as connection:
             yield connection
@@ -115,9 +111,9 @@ async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         if condition is None:
             raise _without_values(error.orig) from None
         raise condition from error
-    except (StatementError, UnicodeError) as error:  # raised by the driver, over a value that it cannot send
+    except (StatementError, UnicodeError) as error:  # a value that the driver cannot send
         raise _without_values(error) from None
-    except (PoolTimeoutError, OSError) as error:  # all connections of the pool are busy: Postgres is slow
+    except (PoolTimeoutError, OSError) as error:  # all connections are busy
         raise PostgresUnavailable from error
 
 
@@ -128,7 +124,7 @@ def _without_values(error: BaseException | None) -> StatementFailed:
 
 
 def condition_of(error: DBAPIError) -> PostgresUnavailable | None:
-    """The error for a server that cannot serve now; None where the statement or a value is wrong."""
+    """Return the error for a server that cannot serve; None where the statement is wrong."""
     code: str | None = getattr(error.orig, "sqlstate", None)
     if code is not None and code in BY_SQLSTATE:
         return BY_SQLSTATE[code]()
@@ -140,5 +136,5 @@ def condition_of(error: DBAPIError) -> PostgresUnavailable | None:
 
 
 def dumps(value: Any) -> str | None:  # noqa: ANN401 - any JSON value
-    """JSON text for a `json` column; None stays NULL."""
+    """Write JSON for a `json` column; None stays NULL."""
     return None if value is None else jsons.dumps(value).decode()

@@ -1,8 +1,7 @@
-"""Commits the rows of many callers in one transaction. Each caller's await ends after its row's commit.
+"""Commits the rows of many callers in one transaction.
 
-While one flush runs the next group gathers, so group size follows load and an idle system adds no wait. When a group
-fails although Postgres is available, its halves are written separately, and their halves: items that cannot be written
-fail alone, in about log2(n) more transactions each.
+The next group gathers during a flush, so an idle system adds no wait. A failed group is halved until bad items fail
+alone.
 """
 
 import asyncio
@@ -19,16 +18,16 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 MAX_GROUP = 200
-"""Rows per transaction; beyond this the gain is within noise and one slow row delays more callers."""
+"""Beyond this the gain is within noise, and one slow row delays more callers."""
 
 MAX_FLUSHES = 2
-"""Transactions at once: two keep the disk busy, more only split the groups."""
+"""Two keep the disk busy; more only split the groups."""
 
 
 class GroupCommitter(Generic[Item, Result]):
-    """Gathers items and writes them together by `write`, which returns one result per item in order.
+    """Gathers items for `write`, which returns one result per item in order.
 
-    `write` is one transaction: when it raises, nothing of the group was written.
+    `write` is one transaction: when it raises, it wrote nothing.
     """
 
     def __init__(self, write: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]]) -> None:
@@ -37,7 +36,10 @@ class GroupCommitter(Generic[Item, Result]):
         self._flushes: set[asyncio.Task[None]] = set()
 
     async def submit(self, item: Item) -> Result:
-        """Write the item in a group. All callers get an unavailable error; any other goes to its item's caller."""
+        """Write the item in a group, and return after its commit.
+
+        Unavailable fails the whole group; any other error only its item.
+        """
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
         if len(self._flushes) < MAX_FLUSHES:
@@ -70,7 +72,7 @@ class GroupCommitter(Generic[Item, Result]):
             log.error("group_write_failed", items=len(group), failed=len(failed), error=type(failed[0]).__name__)
 
     async def _write_apart(self, group: "Sequence[tuple[Item, asyncio.Future[Result]]]") -> list[Exception]:
-        """Write a group, or its halves where that fails; returns the errors of single items."""
+        """Halves a failed group; returns the errors of single items."""
         try:
             results = await self._write([item for item, _ in group])
         except Unavailable:

@@ -1,4 +1,4 @@
-"""Elects a leader by compare-and-set on a lease row, by Postgres's clock. A paused leader is replaced."""
+"""Elects a leader by compare-and-set on a lease row, by Postgres's clock."""
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -31,10 +31,10 @@ class Leadership:
         self._lease_seconds = lease_seconds
 
     async def lead(self) -> bool:
-        """Take or renew the lease; False while another process's lease runs."""
+        """Take or renew the lease; False while another process holds it."""
         return bool(await fetch_once(self._engine, LEAD, **self._terms, lease_seconds=self._lease_seconds))
 
     async def resign(self) -> None:
-        """Let the next candidate lead at once."""
+        """Give up the lease."""
         async with transaction(self._engine) as connection:
             await fetch(connection, RESIGN, self._terms)

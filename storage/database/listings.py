@@ -1,8 +1,4 @@
-"""Reads listings on separate connections, within a time limit, and from a cursor of the same tenant.
-
-So a slow listing can be aborted without taking a connection from completions or keys. Tenants cannot take all of these
-connections, and one tenant cannot take all of the tenants' part.
-"""
+"""Reads listings on separate connections with a time limit, so that slow ones delay only listings."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -19,23 +15,21 @@ from storage.database.engine import open_engine, transaction
 from storage.database.statements import Row, fetch
 
 LISTING_CONNECTIONS = 3
-"""Concurrent listings of tenants per process. Most take a millisecond; slow ones delay only each other."""
+"""Concurrent listings of tenants per process; slow ones delay only each other."""
 
 LISTINGS_OF_A_TENANT = 2
-"""Of those, listings of one tenant, also when an operator asks for them."""
+"""Concurrent listings of one tenant."""
 
 REST_SECONDS = 0.02
-"""How long a tenant's place for listings stays unused after each. With two places that is at most 100 listings a
-second, so that a tenant that lists without pause leaves most of a web process to others."""
+"""Pause after each listing: at most 100 a second leave most of the process to other tenants."""
 
 OPERATOR_CONNECTIONS = 1
-"""Additional connections for listings over all tenants, so that operators are not blocked by tenants."""
+"""Additional connections for operators, so that tenants do not block them."""
 
 LISTING_TIMEOUT_MS = 2_000
-"""Statement time limit of a listing; a page that an index serves takes a few milliseconds."""
+"""A page that an index serves takes a few milliseconds."""
 
 LISTING_WAIT_SECONDS = 2.0
-"""How long a listing waits for a connection before ListingsBusy."""
 
 
 def open_listings_engine(database_url: str, *, application: str) -> AsyncEngine:
@@ -50,7 +44,7 @@ def open_listings_engine(database_url: str, *, application: str) -> AsyncEngine:
 
 
 class Listings:
-    """This process's connections for listings."""
+    """Limits this process's concurrent listings."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
@@ -59,7 +53,7 @@ class Listings:
 
     @asynccontextmanager
     async def transaction(self, tenant_id: TenantId | None) -> AsyncIterator[AsyncConnection]:
-        """One transaction of a listing; None lists over all tenants.
+        """Run a listing's transaction; None lists over all tenants.
 
         Raises ListingTooSlow, ListingsBusy and PostgresUnavailable.
         """
@@ -99,9 +93,9 @@ async def page(
     most: int,
     **terms: Any,  # noqa: ANN401 - bind values
 ) -> Sequence[Row]:
-    """At most `most` rows of a listing, after cursor `after`, whose sort time `cursor_query` finds under these terms.
+    """Read a page after a cursor; `cursor_query` finds the cursor's sort time.
 
-    Raises NotFound for a cursor that does not exist or belongs to another owner.
+    Raises NotFound for a missing cursor, or another owner's.
     """
     after_at: Any = None
     if after is not None:

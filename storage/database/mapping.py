@@ -1,4 +1,4 @@
-"""Builds dataclasses from rows, and parameters from dataclasses, by the names of their fields."""
+"""Maps rows to dataclasses and back by field names."""
 
 from collections.abc import Callable
 from dataclasses import fields
@@ -17,16 +17,16 @@ Kind: TypeAlias = Callable[[Any], Any]
 
 
 def read_as(kind: type[T], row: Row, **others: Any) -> T:  # noqa: ANN401 - values of any fields
-    """A `kind` from the columns with its fields' names; `others` are the fields that no column holds as they are.
+    """Build a `kind` from a row and `others`. Raises KeyError for a missing column.
 
-    A value for an enum, a tuple or a frozen set becomes one. Raises KeyError for a field without a column.
+    Converts enums, tuples and frozen sets.
     """
     values = {name: _converted(row[name], made) for name, made in _conversions(kind) if name not in others}
     return kind(**values, **others)
 
 
 def values_of(value: "DataclassInstance") -> dict[str, Any]:
-    """Values by field name, as the parameters of a statement; a statement ignores those that it does not name."""
+    """Return values by field name; a statement ignores others."""
     return {field.name: getattr(value, field.name) for field in fields(value)}
 
 

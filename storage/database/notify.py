@@ -1,6 +1,6 @@
-"""Wakes dispatch after intake by NOTIFY on one channel, without a payload.
+"""Wakes dispatch after intake by NOTIFY, without a payload.
 
-A notification may be lost while the listener reconnects, so it is only a hint: dispatch also sweeps every second.
+Notifications may be lost, so dispatch also sweeps every second.
 """
 
 import asyncio
@@ -21,14 +21,14 @@ RECONNECT_SECONDS = 1.0
 
 
 async def ring(connection: AsyncConnection) -> None:
-    """Wake the listeners when this transaction commits; several notifications of it become one."""
+    """Wake the listeners when this transaction commits."""
     await run(connection, "SELECT pg_notify(:channel, '')", {"channel": CHANNEL})
 
 
 async def listen(
     database_url: str, on_ring: Callable[[], None], *, reconnect_seconds: float = RECONNECT_SECONDS
 ) -> None:
-    """Call `on_ring` after each notifying commit, and once after each (re)connect, until cancelled."""
+    """Call `on_ring` after each notifying commit and each connect, until cancelled."""
     away = False
 
     def heard() -> None:

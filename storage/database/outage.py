@@ -1,4 +1,4 @@
-"""Repeats what failed because Postgres was unavailable, until it is back."""
+"""Repeats calls until Postgres is available again."""
 
 import asyncio
 import random
@@ -16,14 +16,13 @@ log = structlog.get_logger()
 
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 2.0
-"""Longest pause between two tries, before jitter of up to half: slots must not reconnect in lockstep."""
+"""Pause before jitter of up to half: slots must not reconnect in lockstep."""
 
 
 class OutageRetry:
-    """The retries of one process, which logs once per outage that it waits.
+    """Retries the calls of one process, and logs once per outage.
 
-    A call raises PostgresUnavailable once it has paused for `most_seconds` (None: never). `jitter` is uniform in
-    [0, 1).
+    Raises PostgresUnavailable after pauses of `most_seconds` (None: never). `jitter` is uniform in [0, 1).
     """
 
     def __init__(
@@ -37,7 +36,7 @@ class OutageRetry:
         self._away = False
 
     async def run(self, act: Callable[[Item], Awaitable[Result]], item: Item) -> Result:
-        """Call `act` until Postgres answers. It must be safe to repeat when its reply was lost."""
+        """Call `act` until Postgres answers. `act` must be safe to repeat."""
         pause_seconds, waited_seconds = FIRST_PAUSE_SECONDS, 0.0
         while True:
             try:

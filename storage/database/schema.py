@@ -1,7 +1,6 @@
-"""Migrates the database to this version's schema, and checks whether it fits.
+"""Migrates the database, and checks by names of migrations whether it fits.
 
-Migrations expand first and contract a version later, so a database one version ahead still serves this version; an
-older one cannot be used. Fit is judged by names of migrations, never by looking at tables.
+Migrations expand first and contract a version later, so this version works with a database one version ahead.
 """
 
 import time
@@ -23,42 +22,42 @@ log = structlog.get_logger()
 
 MIGRATIONS = Path(__file__).resolve().parents[2] / "migrations"
 MIGRATION_LOCK = 0x50454E53
-"""Advisory lock, so that two concurrent releases run one after the other."""
+"""Advisory lock that runs concurrent releases one after the other."""
 
 LOCK_TIMEOUT_MS = 2_000
-"""How long a migration waits for a table in use, because later statements queue behind it."""
+"""Wait for a table: later statements queue behind it."""
 
 LOCK_TRIES, LOCK_PAUSE_SECONDS = 60, 1.0
-"""How often it tries again, and the pause in between for those statements."""
+"""Pauses let those statements through."""
 
 LOCK_NOT_AVAILABLE = "55P03"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SchemaFit:
-    """The database's migration (None before the first), and those that this version knows, in order."""
+    """Compares the database's migration (None before the first) with this version's."""
 
     found: str | None
     known: tuple[str, ...]
 
     @property
     def newest(self) -> str:
-        """The migration that this version needs."""
+        """Return the migration that this version needs."""
         return self.known[-1]
 
     @property
     def is_newer(self) -> bool:
-        """Whether the database belongs to a later version."""
+        """Tell whether the database belongs to a later version."""
         return self.found is not None and self.found not in self.known
 
     @property
     def is_older(self) -> bool:
-        """Whether the database lacks something that this version's statements use."""
+        """Tell whether the database lacks migrations."""
         return not self.is_newer and self.found != self.newest
 
     @property
     def complaint(self) -> str | None:
-        """What does not fit and what to do about it; None where all fits."""
+        """Describe what does not fit and its remedy; None where all fits."""
         if self.is_older:
             return (
                 f"The database is at migration {self.found or 'none'} and this version needs {self.newest}: "
@@ -73,7 +72,7 @@ class SchemaFit:
 
 
 def known_migrations() -> tuple[str, ...]:
-    """This version's migrations in the order in which they are applied."""
+    """List this version's migrations in order."""
     return tuple(sorted(file.stem.partition("_")[0] for file in (MIGRATIONS / "versions").glob("[0-9]*_*.py")))
 
 
@@ -85,9 +84,9 @@ async def fit_of(engine: AsyncEngine) -> SchemaFit:
 
 
 def migrate(database_url: str, to: str = "head") -> SchemaFit:
-    """Run missing migrations, each in its transaction; returns the fit before. Raises PostgresUnavailable.
+    """Run missing migrations up to `to`; returns the fit before. Raises PostgresUnavailable.
 
-    Safe to call twice and concurrently. A newer database is left as it is. `to` is the last migration to run.
+    Safe to call twice and concurrently. A newer database is left as it is.
     """
     with _connected(database_url) as connection:
         connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": MIGRATION_LOCK})
@@ -107,7 +106,7 @@ def _revision(connection: Connection) -> str | None:
 
 
 def _upgrade_between_others(connection: Connection, to: str) -> None:
-    """Migrate while workers run. Raises PostgresUnavailable where a table never became free."""
+    """Raises PostgresUnavailable where a table never became free."""
     connection.execute(text(f"SET lock_timeout = {LOCK_TIMEOUT_MS}"))
     connection.commit()
     for _ in range(LOCK_TRIES):
@@ -136,7 +135,6 @@ def _upgrade(connection: Connection, to: str) -> None:
 
 @contextmanager
 def _connected(database_url: str) -> Iterator[Connection]:
-    """One blocking connection. Raises PostgresUnavailable."""
     connect_args = {"connect_timeout": CONNECT_TIMEOUT_SECONDS}
     engine = create_engine(driver_url(database_url), poolclass=NullPool, connect_args=connect_args)
     try:

@@ -1,4 +1,4 @@
-"""Runs statements over many rows: parameters as arrays, one per column, unnested by the server."""
+"""Runs statements over many rows, with one array parameter per column."""
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -12,56 +12,55 @@ from storage.database.engine import transaction
 Item = TypeVar("Item")
 
 Row = Mapping[Any, Any]
-"""One row of a result, by column name."""
 
 MOST_BYTES_AT_ONCE = 4_000_000
-"""JSON text that one query may load into memory, if it is more than one row."""
+"""JSON text that one query may load into memory, unless one row is larger."""
 
 MAX_STATEMENTS = 256
-"""Parsed statements kept; each of ours is a constant, or one of a few combinations."""
+"""Each statement is a constant, or one of a few combinations."""
 
 
 RunEach = Callable[[Iterable[Item], Callable[[Item], str], Callable[[Item], Awaitable[int]]], Awaitable[int]]
-"""Runs a step for each named item, and adds up what the steps moved (`tasks.maintenance.items`)."""
+"""Runs a step for each named item and returns the sum (`tasks.maintenance.items`)."""
 
 
 async def in_order(
     items: Iterable[Item], _name_of: Callable[[Item], str], step: Callable[[Item], Awaitable[int]]
 ) -> int:
-    """The simple `RunEach`: the first error ends the round."""
+    """Run the steps in order; the first error ends the round."""
     return sum([await step(item) for item in items])
 
 
 def columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """Transpose rows: column name -> values in row order."""
+    """Transpose rows to lists by column name."""
     return {name: [row[name] for row in rows] for name in rows[0]} if rows else {}
 
 
 async def fetch(connection: AsyncConnection, query: str, parameters: Mapping[str, Any]) -> Sequence[Row]:
-    """All rows of a query, by column name."""
+    """Fetch all rows of a query."""
     result = await connection.execute(_parsed(query), dict(parameters))
     return result.mappings().all()
 
 
 async def fetch_once(engine: AsyncEngine, query: str, **parameters: Any) -> Sequence[Row]:  # noqa: ANN401 - bind values
-    """All rows of a query that is a transaction of its own. Raises PostgresUnavailable."""
+    """Fetch all rows in a transaction of its own. Raises PostgresUnavailable."""
     async with transaction(engine) as connection:
         return await fetch(connection, query, parameters)
 
 
 async def run(connection: AsyncConnection, query: str, parameters: Mapping[str, Any]) -> None:
-    """Run a statement and ignore its rows."""
+    """Run a statement without rows."""
     await connection.execute(_parsed(query), dict(parameters))
 
 
 @lru_cache(maxsize=MAX_STATEMENTS)
 def _parsed(query: str) -> TextClause:
-    """A parsed statement. Finding the parameters each time cost 0.1 ms for the longer ones."""
+    """Finding the parameters each time cost 0.1 ms for longer statements."""
     return text(query)
 
 
 def by_bytes(sizes: Mapping[str, int], most_bytes: int = MOST_BYTES_AT_ONCE) -> Iterator[list[str]]:
-    """Group ids in order, at most `most_bytes` per group; a larger one is alone."""
+    """Group ids in order, at most `most_bytes` per group; a larger item is alone."""
     group, total = list[str](), 0
     for name, size in sizes.items():
         if group and total + size > most_bytes:

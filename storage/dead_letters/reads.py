@@ -1,8 +1,7 @@
-"""Reads dead letters: one by one, grouped by cause, or whole. Writes nothing.
+"""Reads dead letters: as listings, grouped by cause, or whole.
 
-A page is read per tenant through that tenant's indexes, so that operators' pages over all tenants need no indexes of
-their own. Groups read every letter once, by the index `jobs_dead_by_cause` where most jobs did not die: a million
-letters take less than a second (`bench/store/dead_letters.py`).
+Pages read each tenant's indexes. Groups read every letter by `jobs_dead_by_cause`: a million take less than a second
+(`bench/store/dead_letters.py`).
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -24,14 +23,14 @@ from storage.database.statements import Row, by_bytes, fetch, fetch_once
 from storage.jobs.attempt_reads import AttemptView, attempt_text
 
 MOST_GROUPS = 1_000
-"""Causes in one answer; more of them means that some error text varies without end."""
+"""More causes mean that some error text varies without end."""
 
 PAGE_LETTERS = 100
-"""Letters that an export finds at once; their requests and replies are loaded a few megabytes at a time."""
+"""Letters that an export finds at once; bodies are loaded in smaller groups."""
 
 MAX_LETTER_BYTES = 16_000_000
-"""A letter in one line: a request of a megabyte, and the requests and replies of a dozen attempts. A larger letter is
-exported without those of its attempts, so that every exported line can be imported."""
+"""Fits a megabyte of request and a dozen attempts. Larger letters are exported without attempts' bodies, so that the
+line can be imported."""
 
 MEANT = """
     j.state = 'dead' AND j.discarded_at IS NULL
@@ -44,7 +43,7 @@ MEANT = """
   AND (CAST(:since_at AS timestamptz) IS NULL OR j.rested_at >= :since_at)
   AND (CAST(:until_at AS timestamptz) IS NULL OR j.rested_at < :until_at)
 """
-"""Conditions shared by all queries over dead letters, except the tenant."""
+"""Conditions of all queries over dead letters, except the tenant."""
 
 OF_TENANT = "(CAST(:tenant_id AS text) IS NULL OR j.tenant_id = :tenant_id)"
 EACH_TENANT = "(SELECT id FROM tenants WHERE CAST(:tenant_id AS text) IS NULL OR id = :tenant_id)"
@@ -103,7 +102,7 @@ FROM attempts WHERE job_id = ANY(CAST(:ids AS text[])) ORDER BY job_id, opened_a
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DeadLetterView:
-    """A dead letter in a listing; `WholeLetter` has all of it. `cause` is None until upkeep has set it."""
+    """Shows a dead letter. `cause` is None until upkeep sets it."""
 
     id: JobId
     tenant_id: TenantId
@@ -125,7 +124,7 @@ class DeadLetterView:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DeadLetterGroup:
-    """Dead letters of one cause, with one `example`, and the cost that they had when they died."""
+    """Counts dead letters of one cause, with their cost at death."""
 
     fingerprint: str | None
     reason: str
@@ -139,9 +138,9 @@ class DeadLetterGroup:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WholeLetter:
-    """A dead letter with its request and attempts, for export. `body` is unparsed JSON text.
+    """Holds a dead letter for export; `body` is JSON text.
 
-    `is_cut` where it is too large for one line: its attempts then lack their requests and replies.
+    `is_cut` ones were too large, and their attempts lack bodies.
     """
 
     letter: DeadLetterView
@@ -157,7 +156,7 @@ class WholeLetter:
 
 
 class DeadLetterReads:
-    """Listings of dead letters, without discarded ones."""
+    """Reads dead letters that are not discarded."""
 
     def __init__(self, engine: AsyncEngine, listings: Listings | None = None) -> None:
         self._engine, self._listings = engine, listings or Listings(engine)
@@ -165,24 +164,24 @@ class DeadLetterReads:
     async def newest(
         self, which: DeadLetters, *, after: JobId | None = None, most: int = 50
     ) -> Sequence[DeadLetterView]:
-        """The latest dead first, after cursor `after`. Raises NotFound for another owner's cursor."""
+        """List the latest dead first. Raises NotFound for another owner's cursor."""
         async with self._listings.transaction(which.tenant_id) as connection:
             rows = await page(connection, NEWEST, NEWEST_CURSOR, after=after, most=most, **conditions(which))
         return [read_as(DeadLetterView, row) for row in rows]
 
     async def groups(self, which: DeadLetters) -> Sequence[DeadLetterGroup]:
-        """Groups by cause, the most frequent first."""
+        """Group by cause, most frequent first."""
         async with self._listings.transaction(which.tenant_id) as connection:
             rows = await fetch(connection, GROUPS, conditions(which) | {"most": MOST_GROUPS})
         return [read_as(DeadLetterGroup, row) for row in rows]
 
     async def count(self, which: DeadLetters) -> int:
-        """The number of these dead letters."""
+        """Count dead letters."""
         [row] = await fetch_once(self._engine, COUNT, **conditions(which))
         return int(row["jobs"])
 
     async def whole(self, which: DeadLetters, *, attempts: bool = True) -> AsyncIterator[WholeLetter]:
-        """Each letter with its request and, if `attempts`, its attempts, the latest dead first."""
+        """Read letters with requests and, if `attempts`, attempts, the latest dead first."""
         last: DeadLetterView | None = None  # not its id, as it may be replayed while the next page is read
         while page := await self._next(which, last):
             last = page[-1]
@@ -212,5 +211,5 @@ class DeadLetterReads:
 
 
 def conditions(which: DeadLetters) -> dict[str, Any]:
-    """Bind values of `MEANT` and of the tenant."""
+    """Return bind values of `MEANT` and of the tenant."""
     return values_of(which) | {"ids": None if which.ids is None else list(which.ids)}

@@ -1,7 +1,4 @@
-"""Moves one round of a replay: letters back to the queue, and those that its patch does not fit to the refused.
-
-A round is one transaction, fenced by the replay's version.
-"""
+"""Moves one round of a replay in one transaction, fenced by the replay's version."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -17,7 +14,7 @@ from storage.database.statements import columns, fetch, run
 from storage.dead_letters.replay_rows import mended_parameters
 
 BURST_SECONDS = 1.0
-"""How much a delayed replay may catch up on at once, in seconds of its rate."""
+"""Seconds of its rate that a delayed replay may catch up on at once."""
 
 STEP = """
 UPDATE replays r SET version = version + 1, cursor_at = :cursor_at
@@ -76,7 +73,7 @@ WHERE id = :id
 async def move(
     engine: AsyncEngine, replay: Replay, patched_jobs: Sequence[PatchedJob], refused: Sequence[Refused]
 ) -> list[JobId] | None:
-    """One round: queue patched jobs and store refused ones; returns the moved, None where the version is stale."""
+    """Queue patched jobs and store refused ones; returns the moved, None for a stale version."""
     step = {"id": replay.id, "version": replay.version, "cursor_at": _cursor(patched_jobs, refused)}
     async with transaction(engine) as connection:
         if not await fetch(connection, STEP, step):
@@ -114,6 +111,6 @@ def _refusals(replay_id: ReplayId, refused: Sequence[Refused]) -> dict[str, Any]
 
 
 def _cursor(patched_jobs: Sequence[PatchedJob], refused: Sequence[Refused]) -> datetime | None:
-    """Where the next round starts. Letters of equal time are told apart by their entries in `replay_jobs`."""
+    """Return where the next round starts; `replay_jobs` separates letters of equal time."""
     looked_at = [one.letter for one in patched_jobs] + [one.letter for one in refused]
     return max((letter.rested_at for letter in looked_at), default=None)

@@ -1,4 +1,4 @@
-"""Converts replays to rows and back, with filter and patch as JSON. Runs no query."""
+"""Converts replays to rows and back. Runs no query."""
 
 from dataclasses import asdict
 
@@ -16,7 +16,7 @@ PATCH = TypeAdapter(Patch)
 
 
 def replay_parameters(replay: NewReplay) -> JsonObject:
-    """Column values of a new replay."""
+    """Return column values of a new replay."""
     return {
         "id": replay.id,
         "tenant_id": replay.tenant_id,
@@ -30,12 +30,12 @@ def replay_parameters(replay: NewReplay) -> JsonObject:
 
 
 def replay_from(row: Row) -> Replay:
-    """A replay from its row, with the number of letters that it may move now."""
+    """Read a replay with the number of letters that it may move now."""
     return read_as(Replay, row, which=FILTER.validate_python(row["filter"]), patch=PATCH.validate_python(row["patch"]))
 
 
 def mended_parameters(patched_job: PatchedJob) -> JsonObject:
-    """Column values of a letter that is queued again."""
+    """Return column values of a letter that is queued again."""
     return {
         "id": patched_job.letter.id,
         "generation": patched_job.letter.generation,
@@ -46,13 +46,12 @@ def mended_parameters(patched_job: PatchedJob) -> JsonObject:
 
 
 def filter_json(which: DeadLetters) -> JsonObject:
-    """A filter as JSON without unset fields."""
+    """Write a filter as JSON without unset fields."""
     return {name: value for name, value in asdict(which).items() if value is not None}
 
 
 def patch_json(patch: Patch) -> JsonObject:
-    """A patch as JSON without unset fields."""
-    fields = asdict(patch) | {
-        "deadline_seconds": float(patch.deadline_seconds)
-    }  # as it is read: two texts are compared
+    """Write a patch as JSON without unset fields."""
+    deadline_seconds = float(patch.deadline_seconds)  # as it is read, because two texts are compared
+    fields = asdict(patch) | {"deadline_seconds": deadline_seconds}
     return {name: value for name, value in fields.items() if value not in (None, {})}

@@ -1,9 +1,8 @@
-"""Replays dead letters with a new count of tries under a new generation. Nothing else leaves a terminal state.
+"""Replays dead letters with new tries under a new generation.
 
-Invariants: a round is one transaction, fenced by the replay's version, so that one of two processes moves it. A letter
-leaves `dead` by compare-and-set on its generation. A replay takes only jobs that died before it was made, so that a job
-that dies again is not replayed without end. Spent money stays spent. A changed request is another request, so its
-digest is marked: it neither gives nor gets a cached answer of the original.
+Invariants: nothing else leaves a terminal state. A letter leaves `dead` by compare-and-set on its generation. A replay
+takes only jobs that died before it. A patched request has a marked digest, so it shares no cached answers with the
+original.
 """
 
 from collections.abc import Mapping, Sequence
@@ -116,13 +115,13 @@ REPLAYED = "SELECT job_id FROM replay_jobs WHERE replay_id = :id AND refusal IS 
 
 
 class ReplayTable:
-    """Replays and their rounds. Every method may run twice and concurrently."""
+    """Stores replays. Every method may run twice and concurrently."""
 
     def __init__(self, engine: AsyncEngine, listings: Listings | None = None) -> None:
         self._engine, self._listings = engine, listings or Listings(engine)
 
     async def create(self, replay: NewReplay) -> Replay:
-        """Store a replay, idempotently by (tenant, key). Raises IdempotencyConflict for another one under the key."""
+        """Store a replay. Raises IdempotencyConflict for another replay under the key."""
         given = replay_parameters(replay)
         owner = {"owner_id": given.pop("tenant_id")}
         async with transaction(self._engine) as connection:
@@ -134,24 +133,24 @@ class ReplayTable:
         return _same(replay, replay_from(named))
 
     async def find(self, replay_id: ReplayId, tenant_scope: TenantId | None) -> Replay | None:
-        """A replay of this tenant; None is the operator, who sees all tenants."""
+        """Read a replay of this tenant; None is the operator."""
         rows = await fetch_once(self._engine, FIND, id=replay_id, owner_id=tenant_scope)
         return replay_from(rows[0]) if rows else None
 
     async def newest(self, tenant_scope: TenantId | None, *, after: ReplayId | None, most: int) -> Sequence[Replay]:
-        """Replays of this tenant, newest first. Raises NotFound for another owner's cursor."""
+        """List replays, newest first. Raises NotFound for another owner's cursor."""
         async with self._listings.transaction(tenant_scope) as connection:
             rows = await page(connection, NEWEST, NEWEST_CURSOR, after=after, most=most, owner_id=tenant_scope)
         return [replay_from(row) for row in rows]
 
     async def under_way(self) -> dict[ReplayId, str]:
-        """Unfinished replays, oldest first: replay id -> tenant; '' is the operator."""
+        """Return the tenants of unfinished replays, oldest first; '' is the operator."""
         return {ReplayId(row["id"]): row["owner"] for row in await fetch_once(self._engine, UNDER_WAY)}
 
     async def next(self, replay: Replay, most: int) -> Sequence[DeadBody]:
-        """The next letters of a replay, the longest dead first, with bodies where its patch changes them.
+        """Read the next letters, the longest dead first.
 
-        Large bodies make them fewer.
+        Bodies come where the patch changes them; large bodies make them fewer.
         """
         terms = {"replay_id": replay.id, "before_at": replay.created_at, "cursor_at": replay.cursor_at, "most": most}
         rows = await fetch_once(self._engine, NEXT, **conditions(replay.which), **terms)
@@ -166,37 +165,37 @@ class ReplayTable:
     async def move(
         self, replay: Replay, patched_jobs: Sequence[PatchedJob], refused: Sequence[Refused]
     ) -> Sequence[JobId] | None:
-        """One round: queue patched jobs and store refused ones; returns the moved, None where the version is stale."""
+        """Move one round; returns the moved, None for a stale version."""
         return await move(self._engine, replay, patched_jobs, refused)
 
     async def enter(self, replay: Replay, state: ReplayState, detail: str | None = None) -> bool:
-        """Change the replay's state; False where the version is stale."""
+        """Change the replay's state; False for a stale version."""
         known = {"id": replay.id, "version": replay.version, "from_state": replay.state.value}
         return bool(await fetch_once(self._engine, ENTER, **known, state=state.value, detail=detail))
 
     async def cancel(self, replay_id: ReplayId, tenant_scope: TenantId | None) -> bool:
-        """Cancel it: replayed jobs go on, the rest stays dead. False where it cannot be cancelled."""
+        """Cancel a replay; its queued jobs go on. False where it cannot be cancelled."""
         return bool(await fetch_once(self._engine, CANCEL, id=replay_id, owner_id=tenant_scope))
 
     async def stop(self, replay_id: ReplayId, reason: str) -> bool:
-        """Stop an unfinished replay, with a reason for its owner; False where it is not under way."""
+        """Stop a replay with a reason; False where it is not under way."""
         return bool(await fetch_once(self._engine, STOP, id=replay_id, reason=reason))
 
     async def forget_empty(self, replay_id: ReplayId) -> bool:
-        """Delete a completed replay that found no letters; False for any other."""
+        """Delete a completed replay that moved no letters; False for any other."""
         return bool(await fetch_once(self._engine, FORGET_EMPTY, id=replay_id))
 
     async def resume(self, replay_id: ReplayId, tenant_scope: TenantId | None) -> bool:
-        """Continue a stopped replay although its canaries failed; False where it is not stopped."""
+        """Continue a stopped replay; False where it is not stopped."""
         return bool(await fetch_once(self._engine, RESUME, id=replay_id, owner_id=tenant_scope))
 
     async def canaries(self, replay_id: ReplayId) -> Mapping[str, int]:
-        """The number of canaries by current state."""
+        """Count canaries by state."""
         rows = await fetch_once(self._engine, STATES, id=replay_id, canaries_only=True)
         return {row["state"]: row["jobs"] for row in rows}
 
     async def outcomes(self, replay_id: ReplayId) -> ReplayOutcomes:
-        """Outcomes of its jobs so far."""
+        """Count outcomes of its jobs so far."""
         async with transaction(self._engine) as connection:
             rows = await fetch(connection, STATES, {"id": replay_id, "canaries_only": False})
             refusals = await fetch(connection, REFUSALS, {"id": replay_id, "most": MOST_REFUSALS_SHOWN})
@@ -210,12 +209,11 @@ class ReplayTable:
         )
 
     async def replayed(self, replay_id: ReplayId) -> list[JobId]:
-        """The jobs that it queued again."""
+        """List the jobs that it queued again."""
         return [JobId(row["job_id"]) for row in await fetch_once(self._engine, REPLAYED, id=replay_id)]
 
 
 def _same(wanted: NewReplay, found: Replay) -> Replay:
-    """The stored replay of this key, if it is the same one."""
     if replay_parameters(wanted) | {"id": found.id} != replay_parameters(found):
         raise IdempotencyConflict(
             f"The idempotency key {wanted.idempotency_key!r} was used before with another replay.",

@@ -1,6 +1,6 @@
 """Discards, retires, classifies and imports dead letters.
 
-Every statement takes a bounded number of rows, may run concurrently, and moves each letter once.
+Every statement is bounded, may run concurrently, and moves each letter once.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from storage.rows import parameters_of
 log = structlog.get_logger()
 
 MOST_PER_ROUND = 1_000
-"""Rows per statement, so that a round is short and locks few rows."""
+"""Keeps rounds short and locks few rows."""
 
 CHOSEN = f"SELECT j.id FROM jobs j WHERE {MEANT} AND {OF_TENANT} LIMIT :most FOR UPDATE SKIP LOCKED"  # noqa: S608 - constants inside another
 
@@ -89,21 +89,21 @@ SELECT id FROM stored
 
 
 class LetterTable:
-    """Writes of dead letters other than replays (`storage.dead_letters.replays`)."""
+    """Writes dead letters, except replays."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
     async def discard(self, which: DeadLetters, *, most: int = MOST_PER_ROUND) -> list[JobId]:
-        """Discard up to `most` of them: they stay dead and are no longer listed or replayed."""
+        """Discard up to `most`: they stay dead, and are no longer listed or replayed."""
         return _ids(await fetch_once(self._engine, DISCARD, **conditions(which), most=most))
 
     async def retire(self, *, older_than_days: int) -> int:
-        """Discard a round of letters dead for more than `older_than_days`; returns how many."""
+        """Discard a round of letters dead for longer; returns how many."""
         return len(await fetch_once(self._engine, RETIRE, days=older_than_days, most=MOST_PER_ROUND))
 
     async def name(self) -> int:
-        """Set the cause of a round of letters that have none: from a rescue, or from a version without causes."""
+        """Set the cause of a round of letters without one."""
         async with transaction(self._engine) as connection:
             rows = await fetch(connection, UNNAMED, {"most": MOST_PER_ROUND})
             if rows:
@@ -111,10 +111,9 @@ class LetterTable:
         return len(rows)
 
     async def bring(self, letters: Sequence[tuple[NewJob, str, str | None]]) -> list[JobId]:
-        """Import jobs that died elsewhere, with reason and message; returns those that were not listed before.
+        """Import jobs with reason and message; returns those that were not listed before.
 
-        A discarded letter of this id is listed again unchanged, as if it had died now. Of two with one id the first
-        counts.
+        A discarded letter is listed again unchanged. The first of two with one id counts.
         """
         if not letters:
             return []

@@ -1,4 +1,4 @@
-"""Turns rows of attempts into views, and finds the errors among them. Runs no query."""
+"""Turns rows of attempts into views and errors. Runs no query."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ from storage.database.mapping import read_as
 from storage.database.statements import Row
 
 Content: TypeAlias = JsonObject | orjson.Fragment
-"""A request or reply: parsed, or JSON text from Postgres that is written out unchanged."""
+"""Parsed JSON, or text from Postgres that is written out unchanged."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AttemptView:
-    """One attempt with its request and its reply."""
+    """Shows one attempt with its request and reply."""
 
     id: AttemptId
     account: str
@@ -42,7 +42,7 @@ class AttemptView:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StoryError:
-    """One error: a complaint about a reply, or a failure without a reply."""
+    """Holds a complaint about a reply, or a failure without a reply."""
 
     attempt_id: AttemptId
     outcome: str | None
@@ -64,17 +64,17 @@ UNSURE_ENDS = frozenset(
         "operator",
     }
 )
-"""Outcomes of calls that may have been billed without a used answer; the last three were unresolved charges."""
+"""Calls that may have been billed without a used answer; the last three were unresolved charges."""
 
 
 def paid_twice_possible(attempts: Sequence[AttemptView]) -> bool:
-    """Whether several attempts were or may have been paid, one of them with an unsure outcome."""
+    """Tell whether several attempts may have been paid, one of them with an unsure outcome."""
     paid = [attempt for attempt in attempts if attempt.state in {"posted", "suspense"}]
     return len(paid) > 1 and any(attempt.outcome in UNSURE_ENDS for attempt in paid)
 
 
 def errors_of(attempts: Sequence[AttemptView]) -> Iterator[StoryError]:
-    """Errors of these attempts, in order; a valid or still awaited reply is none."""
+    """List errors of these attempts, in order."""
     for attempt in attempts:
         if attempt.outcome not in {None, "valid"}:
             yield StoryError(
@@ -86,12 +86,12 @@ def errors_of(attempts: Sequence[AttemptView]) -> Iterator[StoryError]:
 
 
 def attempt_view(row: Row) -> AttemptView:
-    """An attempt from its row."""
+    """Read an attempt from its row."""
     return read_as(AttemptView, row)
 
 
 def attempt_text(row: Row) -> AttemptView:
-    """An attempt from a row whose request and reply are JSON text."""
+    """Read an attempt whose request and reply are JSON text."""
     return read_as(AttemptView, row, request=_text(row["request"]), reply=_text(row["reply"]))
 
 

@@ -47,12 +47,12 @@ RETURNING j.id
 
 
 def fences(leases: Sequence[Lease]) -> dict[str, Any]:
-    """Jobs and fences of leases, as the parameters of statements over them."""
+    """Return jobs and fences of leases as parameters."""
     return {"id": [lease.job_id for lease in leases], "fence": [lease.fence for lease in leases]}
 
 
 class Claim(NamedTuple):
-    """A job to claim. After a lost answer, repeat the claim under the same name, and no other."""
+    """Names a claim, so that it may be repeated."""
 
     job_id: JobId
     generation: int
@@ -60,7 +60,7 @@ class Claim(NamedTuple):
 
 
 def leased_job(row: Any, holder: str) -> LeasedJob:  # noqa: ANN401 - a row
-    """A job from its row, with `holder`'s lease."""
+    """Read a job with `holder`'s lease."""
     job = job_from(row)
     until_at: datetime = row["lease_until"]
     return LeasedJob(

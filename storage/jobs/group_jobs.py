@@ -1,10 +1,7 @@
 """Writes single jobs in group commits, and waits while Postgres is unavailable.
 
-A finished reply waits in its slot, so it is neither lost nor paid for twice; the slots bound the buffer. Waiting is
-safe, because the fence is checked when Postgres is back. Writes may be repeated when their result was lost: a claim has
-a name, an attempt its id, a record its fence. Exception: the job's `tries` may count a retry within a synchronous
-caller's lease twice. Each job repeats its own write: the limit of its wait, its cancellation and a locked row concern
-no other job of the group.
+Waiting replies are neither lost nor paid twice. Writes may be repeated: claims have a name, attempts an id, records a
+fence. Exception: a retry within a synchronous caller's lease may count `tries` twice.
 """
 
 import itertools
@@ -28,17 +25,16 @@ class LeaseRenewal(Protocol):
     """Renews the leases of this process."""
 
     def renewing(self, lease: Lease) -> AbstractAsyncContextManager[None]:
-        """Renew the lease while the block runs; cancels the block when the lease is lost."""
+        """Renew the lease during the block; cancels the block when the lease is lost."""
 
     def stop_renewing(self, lease: Lease) -> None:
-        """Stop renewing this lease. The block's remaining work is not cancelled."""
+        """Stop renewing this lease without cancelling its block."""
 
 
 class GroupedJobs:
-    """The pipeline's storage. A recorded lease is renewed no longer, even where its block still runs.
+    """Writes the pipeline's jobs; a recorded lease is no longer renewed.
 
-    Without `retry`, an unavailable Postgres is not waited for. Without `store_content`, attempts are stored without
-    requests and replies.
+    Without `retry`, calls do not wait for Postgres. Without `store_content`, attempts lack requests and replies.
     """
 
     def __init__(
@@ -60,11 +56,11 @@ class GroupedJobs:
         self._claims = itertools.count(1)
 
     async def hold(self, job_id: JobId, generation: int) -> LeasedJob | None:
-        """Claim the job; None when it is claimed, stale, stopped, past its deadline or terminal."""
+        """Claim the job; None when it cannot be claimed."""
         return await self._retry.run(self._holds.submit, Claim(job_id, generation, str(next(self._claims))))
 
     async def open(self, attempt: OpenedAttempt) -> bool:
-        """Make the attempt durable; False when the epoch or the fence is stale, or the grant too old."""
+        """Store the attempt; False when its epoch, fence or grant is too old."""
         return await self._retry.run(self._opens.submit, attempt if self._store_content else without_request(attempt))
 
     async def record(self, lease: Lease, closed: ClosedAttempt | None, decision: Decision) -> bool:
@@ -76,16 +72,13 @@ class GroupedJobs:
         return kept
 
     async def suspended(self, job_id: JobId) -> Sequence[OpenedAttempt]:
-        """The job's attempts of unknown outcome, latest first."""
+        """Read the job's unresolved charges, latest first."""
         return await self._retry.run(self._table.suspended, job_id)
 
     async def hand_back(self, lease: Lease) -> bool:
-        """Give up the lease at once; False when it was lost or the job is synchronous.
-
-        Does not wait for Postgres: an ending process has no time, and leases expire.
-        """
+        """Give up the lease without waiting; False when lost or synchronous."""
         return await self._returns.submit(lease)
 
     def renewing(self, lease: Lease) -> AbstractAsyncContextManager[None]:
-        """Renew the lease while the block runs."""
+        """Renew the lease during the block."""
         return self._lease_keeper.renewing(lease)

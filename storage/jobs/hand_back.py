@@ -1,6 +1,6 @@
-"""Hands jobs back: an ending process gives up its leases at once, and no death is counted.
+"""Gives up the leases of an ending process, without counting a death.
 
-Running calls become unresolved charges: their answers are no longer awaited and may be billed.
+Running calls become unresolved charges: they may be billed.
 """
 
 from collections.abc import Sequence
@@ -47,14 +47,14 @@ FROM attempts WHERE job_id = :job_id AND state = 'suspense' ORDER BY opened_at D
 
 
 async def suspended(engine: AsyncEngine, job_id: JobId) -> list[OpenedAttempt]:
-    """The job's unresolved charges, latest first. Raises PostgresUnavailable."""
+    """Read unresolved charges, latest first. Raises PostgresUnavailable."""
     return [opened_from(row) for row in await fetch_once(engine, SUSPENDED, job_id=job_id)]
 
 
 async def hand_back(engine: AsyncEngine, leases: Sequence[Lease]) -> list[bool]:
-    """Queue these jobs again under new generations; suspects wait to run alone. Raises PostgresUnavailable.
+    """Queue jobs under new generations; suspects wait to run alone.
 
-    False where the lease was lost or the job is synchronous.
+    False where lost or synchronous. Raises PostgresUnavailable.
     """
     async with transaction(engine) as connection:
         rows = await fetch(connection, HAND_BACK, fences(leases))

@@ -62,7 +62,7 @@ async def insert_rows(
 async def submitted_before(
     connection: AsyncConnection, jobs: Sequence[NewJob]
 ) -> dict[tuple[str, str | None], Submission]:
-    """Stored jobs with the idempotency keys of these, by tenant and key. Raises IdempotencyConflict."""
+    """Find stored jobs with these idempotency keys. Raises IdempotencyConflict."""
     if not jobs:
         return {}
     keys = {"tenant_id": [job.tenant_id for job in jobs], "idempotency_key": [job.idempotency_key for job in jobs]}
@@ -79,5 +79,5 @@ async def submitted_before(
 
 
 def unpatched(request_digest: str) -> str:
-    """The digest of the caller's request, without the prefix of a replay that changed it."""
+    """Return the digest without the prefix of a replay's patch."""
     return request_digest.rpartition(":")[2]

@@ -1,4 +1,4 @@
-"""Reads jobs, their attempts and queue depths, a page at a time."""
+"""Reads jobs, their attempts and queue depths."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ WHERE j.tenant_id = :tenant_id
   AND (CAST(:after AS text) IS NULL OR (j.created_at, j.id) < (CAST(:after_at AS timestamptz), CAST(:after AS text)))
 ORDER BY j.created_at DESC, j.id DESC LIMIT :most
 """
-"""Running jobs have a lease; the condition on it lets the listing use the index of leases."""
+"""The condition on leases lets the listing use their index."""
 
 JOBS_CURSOR = "SELECT created_at AS at FROM jobs WHERE id = :after AND tenant_id = :tenant_id"
 JOB = "SELECT * FROM jobs WHERE id = :id AND tenant_id = :tenant_id"
@@ -57,15 +57,15 @@ SELECT account, model, avg((usage ->> 'output_tokens')::bigint)::float AS tokens
 FROM (SELECT account, model, usage FROM attempts ORDER BY id DESC LIMIT :most) latest
 WHERE usage IS NOT NULL GROUP BY account, model
 """
-"""Ids of attempts are in the order of their making."""
+"""Ids of attempts are in order of creation."""
 
 LATEST_ATTEMPTS = 2_000
-"""Enough for a mean of each model in use; a few milliseconds by the primary key."""
+"""Enough for a mean of each model, in a few milliseconds."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobView:
-    """A job in a listing, without bodies."""
+    """Shows a job in a listing, without bodies."""
 
     id: JobId
     tenant_id: TenantId
@@ -89,7 +89,7 @@ class JobView:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobStory:
-    """Everything about one job; for a dead job this is its dead letter."""
+    """Shows everything about a job; for a dead one, its dead letter."""
 
     job: JobView
     body: JsonObject
@@ -100,18 +100,18 @@ class JobStory:
 
     @property
     def first_error(self) -> StoryError | None:
-        """The first error over all lives of the job."""
+        """Return the first error over all lives of the job."""
         return next(errors_of(self.attempts), None)
 
     @property
     def last_error(self) -> StoryError | None:
-        """The last error."""
+        """Return the last error."""
         return next(errors_of(self.attempts[::-1]), None)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobFilter:
-    """Filters a listing; None is any. `after` is the last id of the previous page."""
+    """Filters a listing; None is any. `after` is the cursor."""
 
     state: JobState | None = None
     lane: Lane | None = None
@@ -121,19 +121,19 @@ class JobFilter:
 
 
 class Reads:
-    """Reads jobs, each time in one short transaction."""
+    """Reads jobs in short transactions."""
 
     def __init__(self, engine: AsyncEngine, listings: Listings | None = None) -> None:
         self._engine, self._listings = engine, listings or Listings(engine)
 
     async def jobs(self, tenant_id: TenantId, wanted: JobFilter) -> Sequence[JobView]:
-        """Jobs of a tenant, newest first. Raises NotFound for a cursor that is not one of its jobs."""
+        """List jobs, newest first. Raises NotFound for an unknown cursor."""
         async with self._listings.transaction(tenant_id) as connection:
             rows = await page(connection, JOBS, JOBS_CURSOR, **values_of(wanted), tenant_id=tenant_id)
         return [_job_view(row) for row in rows]
 
     async def story(self, job_id: JobId, tenant_id: TenantId) -> JobStory | None:
-        """A job of this tenant with all its attempts, oldest first."""
+        """Read a job of this tenant with its attempts, oldest first."""
         async with transaction(self._engine) as connection:
             found = await fetch(connection, JOB, {"id": job_id, "tenant_id": tenant_id})
             if not found:
@@ -152,22 +152,22 @@ class Reads:
         )
 
     async def rested(self, job_id: JobId) -> JobResult | None:
-        """The job's result; None while it is not terminal."""
+        """Read the job's result; None while it is not terminal."""
         rows = await fetch_once(self._engine, RESTED, id=job_id)
         return _rested_from(rows[0]) if rows else None
 
     async def summary(self, batch_id: BatchId, tenant_id: TenantId) -> BatchSummary:
-        """Progress of a batch of this tenant, counted over its jobs."""
+        """Count the progress of a batch."""
         async with self._listings.transaction(tenant_id) as connection:
             return await summary_of(connection, batch_id, tenant_id)
 
     async def depths(self) -> dict[tuple[Lane, JobState], int]:
-        """The number of non-terminal jobs by lane and state."""
+        """Count non-terminal jobs."""
         rows = await fetch_once(self._engine, DEPTHS)
         return {(Lane(row["lane"]), JobState(row["state"])): row["jobs"] for row in rows}
 
     async def answer_tokens(self, most: int = LATEST_ATTEMPTS) -> dict[Target, float]:
-        """Mean output tokens of the latest answers, by target."""
+        """Average the output tokens of the latest answers."""
         rows = await fetch_once(self._engine, ANSWER_TOKENS, most=most)
         return {Target(account=row["account"], model=row["model"]): row["tokens"] for row in rows}
 

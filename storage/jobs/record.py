@@ -1,4 +1,4 @@
-"""Records outcomes of attempts: closes them, books their cost, and changes the states of their jobs."""
+"""Closes attempts, books their cost, and changes the states of their jobs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -114,7 +114,7 @@ SELECT id FROM changed
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Record:
-    """One job's part of a group commit."""
+    """Holds one job's part of a group commit."""
 
     lease: Lease
     closed: ClosedAttempt | None
@@ -123,7 +123,7 @@ class Record:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DecisionRow:
-    """Parameters of `DECIDE` for one decision. `booked` is the cost of its attempt."""
+    """Holds the parameters of `DECIDE`. `booked` is the attempt's cost."""
 
     id: JobId
     fence: int
@@ -143,7 +143,7 @@ class DecisionRow:
 
 
 async def record(engine: AsyncEngine, records: Sequence[Record]) -> list[bool]:
-    """Close attempts, book costs and change states in one transaction; False where the fence was lost."""
+    """Record outcomes; False where the fence was lost."""
     closed = [
         closed_parameters(each.closed) | {"by_fence": each.lease.fence} for each in records if each.closed is not None
     ]
@@ -162,7 +162,7 @@ async def record(engine: AsyncEngine, records: Sequence[Record]) -> list[bool]:
 
 
 def decision_row(lease: Lease, decision: Decision, booked: int) -> DecisionRow:
-    """The changes of a decision to its job."""
+    """Return a decision's changes to its job."""
     row = partial(DecisionRow, id=lease.job_id, fence=lease.fence, booked=booked)
     match decision:
         case Complete(reply=reply, output=output, note=note):

@@ -1,7 +1,6 @@
 """Drops prompts and replies from attempts when `privacy.store_content = false`. Pure.
 
-The job's own request and result stay: they are the work. A complaint keeps its path and rule without the quoted value;
-an error keeps its kind, status and code.
+Complaints keep path and rule; errors keep kind, status and code.
 """
 
 from dataclasses import replace
@@ -14,12 +13,12 @@ from storage.jobs.record import Record
 
 
 def without_request(attempt: OpenedAttempt) -> OpenedAttempt:
-    """The attempt without its request."""
+    """Drop the attempt's request."""
     return replace(attempt, request=None)
 
 
 def without_replies(record: Record) -> Record:
-    """Outcome and decision without the reply and without quoted values."""
+    """Drop the reply and quoted values."""
     closed = record.closed and _redacted_attempt(record.closed)
     return replace(record, closed=closed, decision=_redacted_decision(record.decision))
 

@@ -1,7 +1,6 @@
-"""Finds an earlier answer to the same whole request of the same tenant.
+"""Finds an earlier answer to the same request of the same tenant.
 
-The cache is the completed jobs themselves, by the digest of their canonical request (index `jobs_same_answer`). Each
-answer met its contract, which is part of the request. Nothing is written, so no copy can grow stale.
+The cache is the completed jobs, by the digest of their canonical request with its contract, so no copy can grow stale.
 """
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -21,13 +20,13 @@ ORDER BY j.rested_at DESC LIMIT 1
 
 
 class AnswerReads:
-    """The exact-match cache."""
+    """Reads the exact-match cache."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
     async def same(self, job: Job) -> Valid | None:
-        """The latest answer to this job's request, without usage. Raises PostgresUnavailable."""
+        """Read the latest answer, without usage. Raises PostgresUnavailable."""
         rows = await fetch_once(self._engine, SAME, tenant_id=job.tenant_id, digest=job.request_digest)
         return _answer(rows[0], job.model) if rows else None
 

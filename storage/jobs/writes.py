@@ -1,8 +1,7 @@
-"""Writes jobs: insert, claim, open, record, renew, cancel. Each is one statement for many jobs.
+"""Writes many jobs per statement.
 
-Invariants: every write after `hold` names the fence. A write with a stale fence changes no job and no result, but its
-cost is still booked, so that the ledger equals the bill. Many jobs are locked in the order of their ids, jobs before
-attempts, so that heartbeats, records, claims and cancellations cannot deadlock.
+Invariants: every write after `hold` names the fence. A stale fence changes no job, but its cost is booked. Jobs are
+locked by id, before attempts, so that writes cannot deadlock.
 """
 
 from collections.abc import Collection, Sequence
@@ -26,8 +25,8 @@ from storage.jobs.record import Record, record
 from storage.rows import accepted_from, opened_parameters, parameters_of
 
 OPENED_WITHIN_SECONDS = 300.0
-"""Greatest age of a grant when its attempt is opened, well below the gate's lifetime of a reservation (660 s). An
-expired reservation without a row is released, so a row stored after that would be sent without reserved money."""
+"""Greatest age of a grant at opening, below the gate's 660 s: an expired reservation without a row is released, and a
+later row would be sent without money."""
 
 CURRENT_EPOCH = "SELECT epoch FROM ledger_epoch FOR SHARE"
 
@@ -77,10 +76,7 @@ class JobTable:
         self._lease_seconds = lease_seconds
 
     async def insert(self, jobs: Sequence[NewJob], *, held: bool = False) -> list[Submission]:
-        """Store jobs, idempotently by (tenant, key). Raises IdempotencyConflict, and then stores none of them.
-
-        `held` jobs wait for the canary of their batch (`storage.batches.stop_losses`).
-        """
+        """Store all jobs or, on IdempotencyConflict, none. `held` jobs wait for their batch's canary."""
         state = JobState.WAITING if held else JobState.QUEUED
         async with transaction(self._engine) as connection:
             stored = await insert_rows(connection, jobs, state, holder=None, lease_seconds=0)
@@ -95,7 +91,7 @@ class JobTable:
         ]
 
     async def insert_running(self, job: NewJob) -> LeasedJob | Submission:
-        """Store a job that already runs in this process. Raises IdempotencyConflict."""
+        """Store a job that runs in this process. Raises IdempotencyConflict."""
         async with transaction(self._engine) as connection:
             stored = await insert_rows(
                 connection, [job], JobState.RUNNING, holder=self._holder, lease_seconds=self._lease_seconds
@@ -110,7 +106,7 @@ class JobTable:
         return LeasedJob(job=replace(held.job, contract=job.contract), lease=held.lease)
 
     async def named_by_key(self, job: NewJob) -> Submission | None:
-        """The stored job with this job's idempotency key. Raises IdempotencyConflict."""
+        """Find the stored job with this idempotency key. Raises IdempotencyConflict."""
         if job.idempotency_key is None:
             return None
         async with transaction(self._engine) as connection:
@@ -118,10 +114,9 @@ class JobTable:
         return named.get((job.tenant_id, job.idempotency_key))
 
     async def hold(self, claims: Sequence[Claim | tuple[JobId, int]]) -> list[LeasedJob | None]:
-        """Claim jobs by compare-and-set on generation and state; None for those that cannot be claimed.
+        """Claim jobs by compare-and-set; None where claimed, stale, stopped, expired or terminal.
 
-        Those are claimed by another, stale, stopped by an operator, past their deadline, or terminal. A named claim may
-        be repeated: a job that it already claimed returns under the same lease, renewed.
+        Repeating a named claim returns its job under the same lease, renewed.
         """
         named = [Claim(*claim) for claim in claims]
         terms = {"holder": self._holder, "lease_seconds": self._lease_seconds}
@@ -137,15 +132,12 @@ class JobTable:
         return [held.pop(claim.job_id, None) for claim in named]
 
     async def renew(self, leases: Sequence[Lease]) -> Collection[JobId]:
-        """Extend leases; returns the ids of jobs still held."""
+        """Extend leases; returns the jobs still held."""
         rows = await fetch_once(self._engine, RENEW, **fences(leases), lease_seconds=self._lease_seconds)
         return {JobId(row["id"]) for row in rows}
 
     async def open(self, attempts: Sequence[OpenedAttempt]) -> list[bool]:
-        """Make attempts durable under the current epoch; False where the epoch or fence is stale, or the grant too old.
-
-        Safe to call twice, for callers whose reply was lost.
-        """
+        """Store attempts; False where epoch, fence or grant is too old. Safe to call twice."""
         async with transaction(self._engine) as connection:
             [epoch] = await fetch(connection, CURRENT_EPOCH, {})
             parameters = columns([opened_parameters(attempt) for attempt in attempts])
@@ -155,15 +147,15 @@ class JobTable:
         return [attempt.id in opened for attempt in attempts]
 
     async def record(self, records: Sequence[Record]) -> list[bool]:
-        """Close attempts, book costs and change states in one transaction; False where the fence was lost."""
+        """Record outcomes; False where the fence was lost."""
         return await record(self._engine, records)
 
     async def suspended(self, job_id: JobId) -> list[OpenedAttempt]:
-        """The job's attempts of unknown outcome, latest first."""
+        """Read the job's unresolved charges, latest first."""
         return await suspended(self._engine, job_id)
 
     async def hand_back(self, leases: Sequence[Lease]) -> list[bool]:
-        """Give up leases at once, without a death; False where the lease was lost or the job is synchronous."""
+        """Give up leases without a death; False where lost or synchronous."""
         return await hand_back(self._engine, leases)
 
     async def cancel(self, job_id: JobId, tenant_id: TenantId | None) -> bool:
@@ -171,6 +163,6 @@ class JobTable:
         return bool(await fetch_once(self._engine, CANCEL, id=job_id, tenant_id=tenant_id))
 
     async def mark_dispatched(self, job_ids: Sequence[JobId]) -> None:
-        """Mark these jobs as published."""
+        """Mark jobs as published."""
         async with transaction(self._engine) as connection:
             await run(connection, MARK_DISPATCHED, {"id": list(job_ids)})

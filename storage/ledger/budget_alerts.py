@@ -1,7 +1,4 @@
-"""Stores thresholds that budgets have passed, each once per window and limit, and their delivery.
-
-The unique key guarantees that; the rest of a row is the state of delivery.
-"""
+"""Stores passed budget thresholds, once per window and limit, and their delivery."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +13,7 @@ from storage.ledger.counted_scope import SCOPE_OF_TENANT
 
 MOST_PER_ROUND = 100
 DELIVERED_WITHIN_SECONDS = 3 * 86_400.0
-"""How long a threshold is sent; later the news that half of a budget is spent is useless."""
+"""Older news of a budget is useless."""
 
 RECORD = """
 INSERT INTO budget_thresholds (scope, time_window, limit_nano_usd, percent, settled_nano_usd, full_at)
@@ -46,8 +43,7 @@ SELECT CASE WHEN scope ~ '^(user|batch|prompt):' THEN split_part(scope, ':', 1) 
     count(*) AS times
 FROM budget_thresholds GROUP BY 1, 2 ORDER BY 1, 2
 """
-"""One sum each for all users, all batches and all prompts: every name would be a metric series of its own, and metrics
-would expose it."""
+"""Users, batches and prompts share one sum each: metrics would expose their names."""
 
 BURN = f"""
 SELECT {SCOPE_OF_TENANT} AS scope, c.item ->> 1 AS time_window, sum(l.nano_usd)::bigint AS nano_usd
@@ -59,7 +55,7 @@ GROUP BY 1, 2
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ThresholdReached:
-    """Settled money reached a percentage of a limit; at the present burn rate all is spent at `full_at`."""
+    """Says that settled money passed a percentage; the limit is spent at `full_at`."""
 
     scope: str
     window: str
@@ -71,7 +67,7 @@ class ThresholdReached:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StoredThreshold:
-    """A stored threshold. `sends` is how often it was sent."""
+    """Holds a stored threshold and its number of `sends`."""
 
     id: int
     passed: ThresholdReached
@@ -80,20 +76,20 @@ class StoredThreshold:
 
 
 class ThresholdTable:
-    """Budget thresholds and their delivery."""
+    """Stores budget thresholds and their delivery."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
     async def record(self, passed: Sequence[ThresholdReached]) -> list[StoredThreshold]:
-        """Store these and return the new ones. Safe to call twice."""
+        """Store thresholds and return the new ones. Safe to call twice."""
         if not passed:
             return []
         rows = [values_of(threshold) for threshold in passed]
         return [_stored(row) for row in await fetch_once(self._engine, RECORD, **columns(rows))]
 
     async def due(self, most: int = MOST_PER_ROUND) -> list[StoredThreshold]:
-        """Thresholds to deliver now."""
+        """List thresholds to deliver now."""
         rows = await fetch_once(self._engine, DUE, most=most, within_seconds=DELIVERED_WITHIN_SECONDS)
         return [_stored(row) for row in rows]
 
@@ -102,11 +98,11 @@ class ThresholdTable:
         await fetch_once(self._engine, SENT, id=number, heard=heard, again_seconds=again_seconds)
 
     async def counts(self) -> dict[tuple[str, int], int]:
-        """How often each scope passed each percentage; users, batches and prompts as one scope each."""
+        """Count passes by scope and percentage."""
         return {(row["counted"], row["percent"]): row["times"] for row in await fetch_once(self._engine, COUNTS)}
 
     async def burn(self, seconds: float) -> dict[tuple[str, str], NanoUsd]:
-        """Recent spend by scope and window."""
+        """Sum recent spend by scope and window."""
         rows = await fetch_once(self._engine, BURN, seconds=seconds)
         return {(row["scope"], row["time_window"]): NanoUsd(row["nano_usd"]) for row in rows}
 

@@ -1,9 +1,8 @@
-"""Seals the ledger: adds up old entries once, so that a rebuild and an audit read only new ones.
+"""Seals the ledger: adds up old entries once, so that rebuild and audit read only new ones.
 
-Entries get their ids before they commit, so the newest visible id says nothing of those below it. A mark stores that id
-together with a transaction that began after it was seen. A booking transaction locks its job, and so has its number,
-before it draws an id: all that may still book below the mark have lower numbers. Once those have ended, every entry up
-to the mark is there or never will be.
+Entries get ids before they commit, so lower ids may appear later. A mark stores the newest id and a later transaction
+number; once all earlier transactions have ended, every entry up to the mark is visible. A booking therefore takes its
+number before its id.
 
 Invariant: an entry is in the sealed sums exactly when its id is at most `sealed_to`.
 """
@@ -18,13 +17,13 @@ from storage.ledger.counted_scope import SCOPE_OF_TENANT
 log = structlog.get_logger()
 
 MOST_SEALED = 50_000
-"""Entries per transaction: a second or two of work, far from any time-out."""
+"""Entries per transaction: a second or two of work."""
 
 MOST_AT_ONCE = 10 * MOST_SEALED
-"""Entries per call, so that other duties wait some seconds at most."""
+"""Entries per call; other duties wait some seconds at most."""
 
 KEPT_DAYS = 64
-"""Twice the longest window; sums of windows that ended before are deleted."""
+"""Twice the longest window; older sums are deleted."""
 
 STAND = """
 SELECT sealed_to, marked_to, (SELECT COALESCE(max(id), 0) FROM ledger) AS newest,
@@ -32,10 +31,10 @@ SELECT sealed_to, marked_to, (SELECT COALESCE(max(id), 0) FROM ledger) AS newest
     marked_before > pg_snapshot_xmax(pg_current_snapshot()) AS foreign_mark
 FROM tenant_ledger_seal FOR UPDATE
 """
-"""A mark from the future comes from another cluster: the database was dumped there and restored here."""
+"""A mark from the future comes from another cluster, through a dump."""
 
 MARK = "UPDATE tenant_ledger_seal SET marked_to = GREATEST(sealed_to, :newest), marked_before = pg_current_xact_id()"
-"""Runs in a transaction that saw the newest id before it got its own number."""
+"""The transaction must see the newest id before it gets its own number."""
 
 SEAL = f"""
 WITH booked AS (
@@ -56,22 +55,22 @@ UPDATE tenant_ledger_seal SET sealed_to = :up_to
 """  # noqa: S608 - constants inside another
 
 SKIP = "UPDATE tenant_ledger_seal SET sealed_to = :after + 1 WHERE sealed_to = :after RETURNING sealed_to"
-"""Skips only the entry that failed: a concurrent process may have skipped it already."""
+"""Skips only the failed entry, and only once among concurrent processes."""
 
 MOST_SCOPE_BYTES = 1_000
-"""A longer scope, which requests may no longer name, fits no index: its digest is the key, its text a column."""
+"""A longer scope fits no index: its digest is the key, its text a column."""
 
 UNSEALABLE = ("22", "54")
-"""SQLSTATE classes of values that cannot be added up: data exceptions, program limits. Other errors seal nothing."""
+"""SQLSTATE classes of values that cannot be added up: data exceptions, program limits."""
 
 SMALLER = 16
-"""Divides the size of a round that met such a value, down to a single entry."""
+"""Divides the size of a round with such a value."""
 
 FORGET = "DELETE FROM tenant_sealed_sums WHERE last_at < statement_timestamp() - make_interval(days => :days)"
 
 
 class _UnsealableError(Exception):
-    """An entry after `after` cannot be added up; the statement's error is the cause."""
+    """An entry after `after` cannot be added up."""
 
     def __init__(self, after: int) -> None:
         super().__init__(after)
@@ -79,16 +78,15 @@ class _UnsealableError(Exception):
 
 
 class SealTable:
-    """The progress of sealing."""
+    """Stores the progress of sealing."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
     async def seal(self) -> int:
-        """Add up what the last mark covers, or set the next mark; returns how many ids were sealed.
+        """Add up to the last mark, or set the next mark; returns how many ids were sealed.
 
-        An entry that cannot be added up is logged and left out, and blocks no other. Safe to run concurrently: it locks
-        one row. A long ledger of an earlier version takes many rounds.
+        Entries that cannot be added up are logged and left out. Safe to run concurrently.
         """
         sealed, most, moved = 0, MOST_SEALED, 1
         while moved and sealed < MOST_AT_ONCE:

@@ -1,8 +1,7 @@
-"""Computes the scope of a ledger entry's counter, in SQL.
+"""Computes the scope of a ledger entry's counter in SQL.
 
-An attempt keeps the names that its counters had when it was opened. Versions before 0014, which may run beside this
-one, named users and prompts without their tenant; the entry knows it. A bare name is recognized by comparison with the
-entry's own name, so that names of any form are read right.
+Versions before 0014 named users and prompts without their tenant, and may run beside this one. Comparison with the
+entry's own name recognizes those.
 """
 
 SCOPE_OF_TENANT = """CASE c.item ->> 0

@@ -1,7 +1,6 @@
-"""Reads and resolves money in Postgres: epoch, balances for a rebuild of Redis, unresolved charges.
+"""Reads and corrects money in Postgres.
 
-Invariants: ledger rows are never changed or deleted, so a balance is a sum. An attempt is closed once, by a state test
-in the statement, so that two processes that resolve the same charge book it once.
+Invariants: ledger rows are never changed or deleted, so a balance is a sum. A state test closes an attempt once.
 """
 
 from collections.abc import Collection, Sequence
@@ -22,7 +21,7 @@ from storage.rows import grant_from, unsettled_from
 
 MOST_PER_ROUND = 1_000
 ORPHANED_AFTER_SECONDS = 900.0
-"""A worker that lost its job may still close the attempt; after this time the attempt becomes an unresolved charge."""
+"""A worker that lost its job may close the attempt until then; after that it becomes an unresolved charge."""
 
 EPOCH = "SELECT epoch FROM ledger_epoch"
 
@@ -34,8 +33,7 @@ UPDATE ledger_epoch SET epoch = epoch + 1 RETURNING epoch
 COUNTERS_CARRIED = "SELECT counters_carried FROM tenant_ledger_seal"
 
 SEALED_TO = "SELECT sealed_to FROM tenant_ledger_seal"
-"""Read before the sums, in the same snapshot: given as a value, it lets the planner know how few entries lie beyond
-it."""
+"""Read before the sums: as a value it tells the planner how few entries lie beyond."""
 
 SNAPSHOT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
@@ -55,7 +53,7 @@ SELECT scope, time_window AS "window", LEAST(sum(settled), 9223372036854775807):
     LEAST(sum(reserved), 9223372036854775807)::bigint AS reserved_nano_usd
 FROM parts GROUP BY 1, 2
 """  # noqa: S608 - constants inside another
-"""Reserved money counts under the scope as its stamp has it, by which Redis settles it."""
+"""Reserved money counts under its stamp's scope, by which Redis settles it."""
 
 AUDITED = f"""
 WITH parts AS (
@@ -110,7 +108,7 @@ RETURNING a.id
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Balance:
-    """Spent and reserved money of one scope in one window; unresolved charges count as reserved."""
+    """Holds spent and reserved money; unresolved charges count as reserved."""
 
     scope: str
     window: str
@@ -120,7 +118,7 @@ class Balance:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AuditedSum:
-    """A scope's spend in a window by the ledger: up to now, and up to a moment before Redis was read."""
+    """Holds a scope's spend in a window, up to now and up to a moment before Redis was read."""
 
     scope: str
     window: str
@@ -130,7 +128,7 @@ class AuditedSum:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AuditedLedger:
-    """One snapshot of Postgres to compare with Redis. `ends` are those of the requested attempts."""
+    """Holds one snapshot to compare with Redis. `ends` are of the requested attempts."""
 
     sums: Sequence[AuditedSum]
     open_before: frozenset[AttemptId]
@@ -139,7 +137,7 @@ class AuditedLedger:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RebuiltLedger:
-    """A rebuild's data, in one snapshot under a new epoch. `unsettled` are the reservations to carry."""
+    """Holds one snapshot under a new epoch. `unsettled` are the reservations to carry."""
 
     epoch: int
     balances: Sequence[Balance]
@@ -147,23 +145,23 @@ class RebuiltLedger:
 
 
 class LedgerTable:
-    """The ledger's reads for a rebuild, and its rare writes; usual entries are part of `JobTable.record`."""
+    """Reads the ledger for rebuilds, and corrects it; `JobTable.record` writes usual entries."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
     async def epoch(self) -> int:
-        """The current epoch; grants of any other may not be sent."""
+        """Read the current epoch; grants of others may not be sent."""
         [row] = await fetch_once(self._engine, EPOCH)
         return int(row["epoch"])
 
     async def counters_carried(self) -> bool:
-        """Whether Redis was rebuilt since users and prompts are counted per tenant."""
+        """Tell whether Redis was rebuilt since users and prompts are counted per tenant."""
         [row] = await fetch_once(self._engine, COUNTERS_CARRIED)
         return bool(row["counters_carried"])
 
     async def balances(self, since: datetime) -> list[Balance]:
-        """Sums per scope and window; windows without entries since then may be missing."""
+        """Sum per scope and window; windows without entries since then may be missing."""
         async with transaction(self._engine) as connection:
             await run(connection, SNAPSHOT, {})
             return await _balances(connection, since)
@@ -171,8 +169,8 @@ class LedgerTable:
     async def rebuild(self, since: datetime) -> RebuiltLedger:
         """Raise the epoch and read the ledger under it.
 
-        Raising waits for opens under the old epoch, so every attempt that may be sent is in the snapshot. The caller
-        writes Redis and sets the epoch key there last.
+        This waits for opens under the old epoch, so the snapshot is complete. The caller sets the epoch key of Redis
+        last.
         """
         [raised] = await fetch_once(self._engine, RAISE_EPOCH)
         async with transaction(self._engine) as connection:
@@ -186,7 +184,7 @@ class LedgerTable:
         )
 
     async def moment(self) -> datetime:
-        """Postgres's clock."""
+        """Read Postgres's clock."""
         [row] = await fetch_once(self._engine, MOMENT)
         moment: datetime = row["at"]
         return moment
@@ -194,9 +192,9 @@ class LedgerTable:
     async def audited(
         self, attempt_ids: Sequence[AttemptId], *, windows: Collection[str], since: datetime, before: datetime
     ) -> AuditedLedger:
-        """In one snapshot: sums of these windows, attempts open before a moment, and the ends of these attempts.
+        """Read sums, attempts open before a moment, and ends of attempts in one snapshot.
 
-        `since` is when the earliest of the windows began, or earlier.
+        `since` is at or before the start of the earliest window.
         """
         async with transaction(self._engine) as connection:
             await run(connection, SNAPSHOT, {})
@@ -211,28 +209,25 @@ class LedgerTable:
         )
 
     async def suspense(self, *, older_seconds: float = 0.0, most: int = MOST_PER_ROUND) -> list[Unsettled]:
-        """Attempts whose outcome is unknown, oldest first."""
+        """List unresolved charges, oldest first."""
         rows = await fetch_once(self._engine, SUSPENSE, older_seconds=older_seconds, most=most)
         return [unsettled_from(row) for row in rows]
 
     async def ends(self, attempt_ids: Sequence[AttemptId]) -> dict[AttemptId, SettledEnd]:
-        """The state of these attempts; those that were never opened are missing."""
+        """Read the states of attempts; unopened ones are missing."""
         rows = await fetch_once(self._engine, ENDS, ids=list(attempt_ids))
         return {AttemptId(row["id"]): _end(row) for row in rows}
 
     async def suspend_orphans(self, *, older_seconds: float = ORPHANED_AFTER_SECONDS) -> int:
-        """Suspend old open attempts whose job no longer runs under their fence; returns how many."""
+        """Suspend old open attempts whose fence no longer runs; returns how many."""
         return len(await fetch_once(self._engine, SUSPEND_ORPHANS, older_seconds=older_seconds, most=MOST_PER_ROUND))
 
     async def post(self, attempt_id: AttemptId, cost_nano_usd: NanoUsd) -> bool:
-        """Resolve an unresolved charge at a cost that was looked up; False when it was resolved before."""
+        """Resolve a charge at a looked-up cost; False when resolved before."""
         return await self._post(attempt_id, "post", cost_nano_usd)
 
     async def presume(self, unsettled: Unsettled) -> bool:
-        """Resolve an unresolved charge at its reservation, as nothing more is known; an adjustment may follow.
-
-        False when it was resolved before.
-        """
+        """Resolve a charge at its reservation; False when resolved before."""
         return await self._post(unsettled.attempt_id, "presumed", unsettled.grant.cost_nano_usd)
 
     async def _post(self, attempt_id: AttemptId, kind: str, cost: NanoUsd) -> bool:

@@ -1,7 +1,7 @@
-"""Reprices history: reads attempts posted from a provider's usage, and books corrections.
+"""Reads attempts posted from a provider's usage, and books corrections.
 
-Invariant: an attempt's `post` and `reprice` entries sum to its cost under the last prices applied, so applying the same
-prices twice adds nothing. Corrections by an invoice (`adjust`) are facts, and stay as they are.
+Invariant: `post` and `reprice` entries sum to the cost under the last prices, so repeating adds nothing. Invoice
+corrections (`adjust`) stay.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ from storage.database.statements import fetch, fetch_once, run
 from storage.rows import usage_from
 
 MOST_PER_ROUND = 1_000
-"""Attempts per transaction; their jobs are locked for some tens of milliseconds."""
+"""Attempts per transaction, which locks their jobs for some tens of milliseconds."""
 
 POSTED = """
 SELECT a.id, a.account, a.model, a.usage, a.opened_at, a.tier AS served,
@@ -70,7 +70,7 @@ SELECT id, nano_usd FROM entries
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PostedAttempt:
-    """An attempt to price again. `tier` was requested, `served` is the tier that answered."""
+    """Holds an attempt to price again: requested `tier`, answered tier `served`."""
 
     id: AttemptId
     target: Target
@@ -81,7 +81,7 @@ class PostedAttempt:
 
 
 class RepriceTable:
-    """Posted attempts and their corrections."""
+    """Reads posted attempts and corrects their cost."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
@@ -89,17 +89,14 @@ class RepriceTable:
     async def posted(
         self, *, since: datetime, model: str | None, after: str, most: int = MOST_PER_ROUND
     ) -> list[PostedAttempt]:
-        """The next attempts whose cost came from a provider's usage, in the order of their ids."""
+        """Read the next attempts with a cost from usage, by id."""
         rows = await fetch_once(self._engine, POSTED, since=since, model=model, after=after, most=most)
         return [
             read_as(PostedAttempt, row, target=read_as(Target, row), usage=usage_from(row["usage"])) for row in rows
         ]
 
     async def correct(self, costs: Mapping[AttemptId, NanoUsd], *, dry_run: bool) -> Sequence[NanoUsd]:
-        """Book differences between these costs and the booked ones; returns those that are not zero.
-
-        With `dry_run` it books nothing.
-        """
+        """Book the differences to these costs, unless `dry_run`; returns those that are not zero."""
         given = {"id": list(costs), "nano_usd": list(costs.values())}
         async with transaction(self._engine) as connection:
             if dry_run:

@@ -1,7 +1,6 @@
-"""Books the ends of unresolved charges, each as a ledger entry and spend of its job.
+"""Resolves unresolved charges.
 
-Invariant: an attempt is resolved once, by a test of its state in the statement. Jobs are locked before attempts, as
-everywhere.
+Invariants: a state test resolves an attempt once. Jobs are locked before attempts.
 """
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -39,7 +38,7 @@ SELECT j.id FROM jobs j JOIN attempts a ON a.job_id = j.id WHERE a.id = :id FOR 
 async def resolve(
     connection: AsyncConnection, attempt_id: AttemptId, state: AttemptState, kind: str, cost: NanoUsd
 ) -> bool:
-    """Resolve an unresolved charge at a cost, by an entry of this kind; False when it was resolved before."""
+    """Resolve a charge by an entry of this kind; False when resolved before."""
     await run(connection, LOCK_JOB, {"id": attempt_id})
     end = {"id": attempt_id, "state": state.value, "kind": kind, "nano_usd": cost}
     return bool(await fetch(connection, RESOLVE, end))

@@ -1,7 +1,6 @@
-"""Reports spend, and the wasted part of it, as sums over the ledger.
+"""Reports spend and its wasted part, as sums over the ledger.
 
-It reads the ledger itself, in parallel, without a roll-up that could disagree with it: a year of a million entries by
-tenant and day takes well under a second (`bench/store/spend.py`).
+A year of a million entries takes well under a second (`bench/store/spend.py`), so there is no roll-up.
 """
 
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ from storage.database.statements import Row, fetch, run
 By: TypeAlias = Literal["tenant", "user", "model", "prompt", "lane", "tier", "batch", "day", "cause"]
 
 MOST_ROWS = 10_000
-"""More than an operator reads, and few enough for memory; the most expensive come first."""
+"""More than an operator reads, and few enough for memory."""
 
 _COLUMNS: dict[By, str] = {
     "tenant": "tenant_id",
@@ -42,12 +41,12 @@ GROUP BY {numbers} ORDER BY {order} LIMIT :most
 """
 
 ROOM_TO_SORT = "SET LOCAL work_mem = '64MB'"
-"""Fits a year's groups into memory; by default they would be sorted on disk."""
+"""Sorts a year's groups in memory instead of on disk."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Spend:
-    """Spend of one group; `wasted` is the part without a useful result. Entries of old versions have no cause."""
+    """Sums spend of one group; `wasted` had no useful result. Old entries have no cause."""
 
     keys: dict[By, str]
     entries: int
@@ -56,7 +55,7 @@ class Spend:
 
 
 class SpendReads:
-    """Reports over the ledger."""
+    """Sums spend over the ledger."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
@@ -71,7 +70,7 @@ class SpendReads:
         tenant_id: TenantId | None = None,
         most: int = MOST_ROWS,
     ) -> list[Spend]:
-        """Sums by these keys, ordered by day where they include it, else the most expensive first."""
+        """Sum by these keys, ordered by day where included, else most expensive first."""
         keys = ", ".join(f"{_COLUMNS[key]} AS key_{number}" for number, key in enumerate(by, 1))
         numbers = ", ".join(str(number) for number in range(1, len(by) + 1))
         order = f"{by.index('day') + 1}, spent DESC" if "day" in by else "spent DESC"

@@ -1,7 +1,7 @@
-"""Lists unresolved charges, which may have been billed, and resolves them at a cost that an operator states.
+"""Lists unresolved charges, and resolves them at an operator's cost.
 
-Invariants: an attempt is resolved once, by compare-and-set on its state. An operator's resolution is a ledger entry of
-its own kind, even where nothing was billed, so that it stays visible and is never repriced.
+Invariants: compare-and-set resolves an attempt once. An operator's resolution is an entry of its own kind, even at
+zero, and never repriced.
 """
 
 from collections.abc import Sequence
@@ -23,13 +23,13 @@ from storage.ledger.resolutions import resolve
 from storage.rows import grant_from, opened_from
 
 OPERATORS_WORD = "operator"
-"""The outcome of an attempt that an operator resolved, and the kind of its ledger entry."""
+"""Outcome and ledger kind of an attempt that an operator resolved."""
 
 ATTEMPT = """
     a.id, a.job_id, a.fence, a.account, a.model, a.epoch, a.stamp, a.counters, a.reserved_tokens, a.reserved_nano_usd,
     a.price, NULL AS request, a.state, a.outcome, a.cost_nano_usd, a.opened_at, a.closed_at
 """
-"""All of an attempt but what was said in it, which may be megabytes."""
+"""Leaves out request and reply, which may be megabytes."""
 
 OLDEST = f"""
 SELECT {ATTEMPT}, COALESCE(a.closed_at, a.opened_at) AS since_at, j.tenant_id, j.state AS job_state
@@ -62,7 +62,7 @@ STANDS = f"SELECT {ATTEMPT} FROM attempts a WHERE a.id = :id"  # noqa: S608 - th
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SuspenseView:
-    """One unresolved charge: the money it holds, since when, and how its call ended (`outcome`)."""
+    """Shows an unresolved charge, with its call's `outcome`."""
 
     id: AttemptId
     job_id: JobId
@@ -76,7 +76,7 @@ class SuspenseView:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A period that excludes its first moment and includes its last."""
+    """Bounds a period, without its first moment and with its last."""
 
     after: datetime
     until: datetime
@@ -84,7 +84,7 @@ class Span:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SuspenseTotal:
-    """Unresolved charges of one account."""
+    """Sums unresolved charges of one account."""
 
     account: str
     attempts: int
@@ -93,7 +93,7 @@ class SuspenseTotal:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ResolvedCharge:
-    """An attempt after an operator resolved it."""
+    """Shows an attempt that an operator resolved."""
 
     state: AttemptState
     outcome: str | None
@@ -102,27 +102,27 @@ class ResolvedCharge:
 
 
 class SuspenseTable:
-    """Attempts of unknown outcome."""
+    """Reads and resolves unresolved charges."""
 
     def __init__(self, engine: AsyncEngine, listings: Listings | None = None) -> None:
         self._engine, self._listings = engine, listings or Listings(engine)
 
     async def oldest(self, *, after: AttemptId | None = None, most: int = 50) -> list[SuspenseView]:
-        """Unresolved charges, oldest first, after cursor `after`. Raises NotFound for an unknown cursor."""
+        """List unresolved charges, oldest first. Raises NotFound for an unknown cursor."""
         async with self._listings.transaction(None) as connection:
             rows = await page(connection, OLDEST, OLDEST_CURSOR, after=after, most=most)
         return [read_as(SuspenseView, row, grant=grant_from(row)) for row in rows]
 
     async def totals(self) -> list[SuspenseTotal]:
-        """Unresolved charges by account; accounts without any are missing."""
+        """Sum by account; accounts without unresolved charges are missing."""
         return [read_as(SuspenseTotal, row) for row in await fetch_once(self._engine, TOTALS)]
 
     async def left_behind(
         self, account: str, since: Sequence[Span], *, behind: OpenedAttempt | None = None, most: int = 50
     ) -> list[OpenedAttempt]:
-        """Charges of an account that became unresolved in these spans and whose jobs are terminal, oldest first.
+        """Read a page of an account's charges of these spans, oldest first, after `behind`.
 
-        One page of at most `most`, after `behind`. Jobs that will run again resolve their own.
+        Only of terminal jobs: others resolve their own.
         """
         rows = await fetch_once(
             self._engine,
@@ -137,9 +137,9 @@ class SuspenseTable:
         return [opened_from(row) for row in rows]
 
     async def resolve(self, attempt_id: AttemptId, billed_nano_usd: NanoUsd | None) -> ResolvedCharge | None:
-        """Resolve a charge at what was billed, None for nothing; returns the attempt as it is then.
+        """Resolve a charge at what was billed, None for nothing; None for an unknown attempt.
 
-        A charge that was resolved before is left unchanged. None where there is no such attempt.
+        A charge resolved before is left unchanged.
         """
         state = AttemptState.RELEASED if billed_nano_usd is None else AttemptState.POSTED
         async with transaction(self._engine) as connection:

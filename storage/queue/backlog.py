@@ -1,10 +1,9 @@
-"""Finds the flows with unpublished jobs, and takes a flow's next jobs for dispatch.
+"""Finds flows with unpublished jobs, and takes a flow's next jobs for dispatch.
 
-Fair among tenants by start-time fair queueing (Goyal, Vin and Cheng, 1996). Each tenant of a flow has a stored virtual
-time that grows by the work taken from it, and the lowest comes first. No tenant starts below the flow's own time, so
-that idleness earns no credit. Within a tenant the nearest deadline comes first, then age. Invariants: no statement
-counts the backlog or reads more than `MOST_LOOKED_AT` rows of it; a job is taken once, and a suspect never
-(`storage.queue.isolation`).
+Fair among tenants by start-time fair queueing (Goyal, Vin and Cheng, 1996): a tenant's virtual time grows by the work
+taken, the lowest comes first, and none starts below the flow's time. Within a tenant the nearest deadline comes first,
+then age. Invariants: no statement reads more than `MOST_LOOKED_AT` rows of the backlog; a job is taken once, and a
+suspect never.
 """
 
 from collections.abc import Sequence
@@ -20,13 +19,13 @@ from storage.queue.flows import FLOW, UNPUBLISHED, flows
 from storage.queue.isolation import SUSPECT_DEATHS
 
 INTAKE_SECONDS = 2.0
-"""Intake publishes urgent jobs itself right after their commit; dispatch takes those it left or failed to publish."""
+"""Intake publishes urgent jobs itself; dispatch takes what it left."""
 
 MOST_LOOKED_AT = 4_000
-"""Rows of the backlog that one TAKE compares: a full window of three tenants, and a hundredth of a second."""
+"""A full window of three tenants, compared in a hundredth of a second."""
 
 MOST_GROUPS = 1_000
-"""Tenants and batches that one TAKE compares; where there are more, the next TAKE continues after them."""
+"""Tenants and batches that one TAKE compares; the next continues."""
 
 MOST_FORGOTTEN = 1_000
 """Virtual times that one round deletes."""
@@ -134,13 +133,13 @@ RETURNING tenant_id
 
 
 class BacklogTable:
-    """Queued, unpublished jobs."""
+    """Takes queued, unpublished jobs."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
     async def flows(self) -> list[Flow]:
-        """Flows with unpublished jobs, by an index skip scan, without counting the backlog."""
+        """List flows by an index skip scan, without counting the backlog."""
         return [read_as(Flow, row) for row in await fetch_once(self._engine, FLOWS)]
 
     async def take(
@@ -154,7 +153,7 @@ class BacklogTable:
     ) -> list[Published]:
         """Mark the next jobs of a flow as dispatched; returns them in fair order.
 
-        It may return fewer than there are; the next call continues. Jobs that an operator has stopped are not taken.
+        It may return fewer than exist; the next call continues. Stopped jobs are not taken.
         """
         terms = {"lane": lane.value, "model": model, "most": most, "intake_seconds": INTAKE_SECONDS}
         bounds = {"most_groups": most_groups, "most_looked_at": most_looked_at}
@@ -162,9 +161,9 @@ class BacklogTable:
         return [Published(JobId(row["id"]), row["generation"]) for row in rows]
 
     async def give_back(self, jobs: Sequence[JobId]) -> int:
-        """Mark jobs as unpublished because publishing failed; their tenants stay charged."""
+        """Unmark jobs after failed publishing; their tenants stay charged."""
         return len(await fetch_once(self._engine, GIVE_BACK, id=list(jobs)))
 
     async def forget_times(self, most: int = MOST_FORGOTTEN) -> int:
-        """Delete virtual times below the flow's own: their tenants would start at that anyway."""
+        """Delete virtual times below the flow's, where their tenants would start anyway."""
         return len(await fetch_once(self._engine, FORGET_TIMES, most=most))

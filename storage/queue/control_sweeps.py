@@ -1,7 +1,7 @@
-"""Builds the statements for rounds of cancellations and moves, one per kind of subject.
+"""Builds bounded statements for cancellations and moves, per kind of subject.
 
-Each is bounded and planned on an index. Of a tenant or a model they take jobs accepted before the control was set; of a
-batch all, also those still being stored. Published jobs come first, because they would start first.
+They take jobs older than the control of a tenant or model, and all of a batch. Published jobs come first, because they
+would start first.
 """
 
 from schemas.control import Kind
@@ -64,7 +64,7 @@ ALIVE = {
     )
     for kind, which in _WHICH.items()
 }
-"""Running jobs, which may still return to their lane."""
+"""Running jobs may still return to their lane."""
 
 _IN_ANY_LANE = """
 SELECT 1 AS known FROM jobs j

@@ -1,8 +1,7 @@
-"""Stores what operators pause, move or cancel; claims and dispatch check these rows.
+"""Stores pauses, moves and cancellations; claims and dispatch check these rows.
 
-A control takes effect with its commit: nothing that it names is dispatched or claimed any more. Its jobs follow in
-rounds of `MOST_PER_ROUND`, the first in the same transaction, the others by upkeep. Invariants: a round waits for no
-lock; terminal and running jobs are left alone, and a running one is met when it returns from a failed call.
+A control takes effect with its commit; its jobs follow in rounds. Invariants: a round waits for no lock, and leaves
+terminal and running jobs alone.
 """
 
 from dataclasses import dataclass
@@ -19,10 +18,10 @@ from storage.database.statements import Row, RunEach, fetch, fetch_once, in_orde
 from storage.queue.control_sweeps import ALIVE, CANCEL_SOME, EXISTS, MOVE_SOME
 
 MOST_PER_ROUND = 2_000
-"""Jobs per round: a claim of one of them may wait for about a tenth of a second."""
+"""A claim of one of them may wait for about a tenth of a second."""
 
 LINGER_SECONDS = 60.0
-"""How long a finished control still meets jobs that were being stored or called when it was set."""
+"""How long a finished control meets jobs that were being stored or called."""
 
 PAUSE = """
 INSERT INTO controls AS c (verb, kind, name) VALUES ('pause', :kind, :name)
@@ -57,7 +56,7 @@ STOPPED = """EXISTS (
         SELECT 1 FROM controls c
         WHERE (c.verb = 'pause' OR (c.verb = 'cancel' AND c.sweeping)) AND (c.kind, c.name) IN (
           ('job', j.id), ('batch', j.batch_id), ('tenant', j.tenant_id), ('model', j.model), ('lane', j.lane)))"""
-"""Whether a control keeps job `j` from starting: a condition for statements that take few jobs."""
+"""Whether a control keeps job `j` from starting; for statements over few jobs."""
 
 PUT_BACK = """
 WITH stopped AS MATERIALIZED (
@@ -84,20 +83,20 @@ MOVE_BATCHES = "UPDATE batches SET lane = :lane WHERE :kind = 'batch' AND id = :
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ControlStarted:
-    """A control in force, and how many jobs its first round reached."""
+    """Holds a control and its first round's number of jobs."""
 
     control: Control
     jobs: int
 
 
 class ControlTable:
-    """Operators' controls. Every method may run twice."""
+    """Stores controls. Every method may run twice."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
     async def pause(self, subject: Subject) -> ControlStarted:
-        """Stop jobs of the subject from starting; published ones become unpublished."""
+        """Stop the subject's jobs from starting; published ones become unpublished."""
         async with transaction(self._engine) as connection:
             [row] = await fetch(connection, PAUSE, _named(subject))
             reached = await fetch(connection, PUT_BACK, {"most": MOST_PER_ROUND})
@@ -111,7 +110,7 @@ class ControlTable:
         return _control_from(rows[0]) if rows else None
 
     async def move(self, subject: Subject, lane: Lane) -> ControlStarted:
-        """Move the subject's waiting jobs to another lane."""
+        """Move waiting jobs to another lane."""
         async with transaction(self._engine) as connection:
             await run(connection, MOVE_BATCHES, _named(subject) | {"lane": lane.value})
             begun = await begin(connection, Verb.MOVE, subject, lane)
@@ -119,17 +118,17 @@ class ControlTable:
         return begun
 
     async def cancel(self, subject: Subject) -> ControlStarted:
-        """Cancel the subject's waiting jobs and its batches."""
+        """Cancel waiting jobs and batches."""
         async with transaction(self._engine) as connection:
             await run(connection, CANCEL_BATCHES, _named(subject))
             return await begin(connection, Verb.CANCEL, subject)
 
     async def all(self) -> list[Control]:
-        """Every control in force, oldest first."""
+        """List controls in force, oldest first."""
         return [_control_from(row) for row in await fetch_once(self._engine, ALL)]
 
     async def exists(self, subject: Subject) -> bool:
-        """Whether this subject exists or has existed."""
+        """Tell whether this subject exists or has existed."""
         return bool(await fetch_once(self._engine, EXISTS[subject.kind], name=subject.name))
 
     async def put_back(self, most: int = MOST_PER_ROUND) -> int:
@@ -139,7 +138,7 @@ class ControlTable:
     async def sweep(
         self, most: int = MOST_PER_ROUND, *, linger_seconds: float = LINGER_SECONDS, run_each: RunEach[Row] = in_order
     ) -> int:
-        """Run one round of each unfinished control; returns how many jobs were moved or cancelled."""
+        """Run one round of each unfinished control; returns how many jobs changed."""
         return await run_each(
             await fetch_once(self._engine, UNFINISHED),
             lambda row: f"{row['verb']} {row['kind']} {row['name']}",
@@ -156,7 +155,7 @@ class ControlTable:
 
 
 async def begin(connection: AsyncConnection, verb: Verb, subject: Subject, lane: Lane | None = None) -> ControlStarted:
-    """Set a cancellation or a move, and run its first round; it takes effect when the transaction commits."""
+    """Set a cancellation or a move, and run its first round."""
     if verb is Verb.CANCEL:
         await run(connection, STOP_MOVING, _named(subject))
     terms = {"verb": verb.value, "lane": lane.value if lane else None}

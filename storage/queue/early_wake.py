@@ -1,7 +1,6 @@
 """Wakes parked jobs early, in rounds, after a limit or a budget was raised.
 
-The configuration last seen is stored, so that a change that comes with a restart is noticed too, and once. Only the
-time to wake changes: `DueTable.stage_due` queues the jobs, each under a new generation.
+The configuration last seen is stored, so a change at a restart is noticed once.
 """
 
 from collections.abc import Collection, Sequence
@@ -16,10 +15,10 @@ from storage.database.statements import Row, RunEach, columns, fetch, fetch_once
 
 MOST_PER_ROUND = 1_000
 SPREAD_SECONDS = 1.0
-"""A round's jobs wake over this time: as many as dispatch publishes in it, and earlier rounds first."""
+"""Spreads a round's jobs over the time in which dispatch publishes them."""
 
 AFTER_SECONDS = 3.0
-"""By then every process has read the new budgets; a job woken sooner might be parked again under the old one."""
+"""Until then some process might park a job again under the old budget."""
 
 CHANGES = """
 SELECT COALESCE(c.name, f.name) AS name, c.version, c.value AS after, f.value AS before
@@ -69,7 +68,7 @@ ANY_MODEL = ""
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Change:
-    """A changed value of the effective configuration; None is no value."""
+    """Holds a changed value of the effective configuration; None is no value."""
 
     name: str
     version: int | None
@@ -79,24 +78,24 @@ class Change:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Waiters:
-    """Jobs that wait for one reason, of one model or of `ANY_MODEL`."""
+    """Selects jobs that wait for one reason, of one model or of `ANY_MODEL`."""
 
     reason: str
     model: str = ANY_MODEL
 
 
 class ParkedTable:
-    """Parked jobs, and the changes that wake them."""
+    """Wakes parked jobs after changes."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
     async def changes(self) -> list[Change]:
-        """Changes since the last `note`."""
+        """List changes since the last `note`."""
         return [read_as(Change, row) for row in await fetch_once(self._engine, CHANGES)]
 
     async def note(self, changes: Sequence[Change], waiters: Collection[Waiters]) -> None:
-        """Store these changes as seen, and request an early wake of these jobs, in one transaction."""
+        """Store changes as seen and request early wakes, in one transaction."""
         asked = columns([{"reason": each.reason, "model": each.model} for each in waiters])
         async with transaction(self._engine) as connection:
             for change in sorted(changes, key=lambda change: change.name):
@@ -114,7 +113,7 @@ class ParkedTable:
         after_seconds: float = AFTER_SECONDS,
         run_each: RunEach[Row] = in_order,
     ) -> int:
-        """Run one round for each requested early wake; returns how many jobs wake sooner."""
+        """Run one round of each early wake; returns how many jobs wake sooner."""
         asked = await fetch_once(self._engine, ASKED, after_seconds=after_seconds)
         return await run_each(
             asked,

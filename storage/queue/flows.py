@@ -1,4 +1,4 @@
-"""Builds the part of a statement that finds the flows of the queue: its pairs of lane and model."""
+"""Builds a skip scan over the queue's pairs of lane and model."""
 
 from collections.abc import Sequence
 
@@ -12,10 +12,10 @@ _FLOWS = """
         SELECT {columns} FROM jobs WHERE {which} AND ({columns}) > ({found}) ORDER BY {columns} LIMIT 1
     ) n
 """
-"""A skip scan: finds each value of the columns by one descent of the index."""
+"""Finds each value of the columns by one descent of the index."""
 
 
 def flows(name: str, which: str, columns: Sequence[str]) -> str:
-    """The common table `name` of a recursive query: each value of the columns among the jobs `which`."""
+    """Build the common table `name`: the columns' values among the jobs `which`."""
     found = ", ".join(f"f.{column}" for column in columns)
     return f"{name} AS ({_FLOWS.format(name=name, which=which, columns=', '.join(columns), found=found)})"

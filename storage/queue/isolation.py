@@ -1,8 +1,6 @@
-"""Isolates suspects: jobs whose workers died twice while running them, and which run alone from then on.
+"""Isolates suspects: jobs that run alone after their workers died twice.
 
-They wait under the reason `suspect`, or queued after an operator's change, until upkeep starts a process for each;
-neither dispatch nor staging takes them. Only a death of that process, seen by its parent, quarantines a job: crashes of
-neighbours never do.
+They wait until upkeep starts a process for each. Only a death of that process, seen by its parent, quarantines a job.
 """
 
 from collections import Counter
@@ -15,10 +13,10 @@ from storage.database.statements import fetch_once
 from storage.queue.controls import STOPPED
 
 SUSPECT_DEATHS = 2
-"""Deaths among other jobs after which a job runs alone. The index `jobs_suspected` has it as a literal."""
+"""Deaths after which a job runs alone. The index `jobs_suspected` has it as a literal."""
 
 UNCLAIMED_SECONDS = 60.0
-"""A process started for a suspect that has not claimed it by then never will."""
+"""A process that has not claimed its suspect by then never will."""
 
 NEXT_ALONE = f"""
 WITH ready AS (
@@ -42,7 +40,7 @@ UPDATE jobs j SET state = 'queued', generation = j.generation + 1, dispatched_at
 FROM next WHERE j.id = next.id
 RETURNING j.id, j.generation, j.tenant_id
 """  # noqa: S608 - a constant
-"""The first suspect of each tenant comes first. A tenant's running ones count as its first."""
+"""A tenant's running suspects count as its first."""
 
 QUARANTINE = """
 WITH quarantined AS (
@@ -63,7 +61,7 @@ SELECT id FROM quarantined
 
 
 class SuspectTable:
-    """Takes and quarantines suspects for upkeep."""
+    """Takes and quarantines suspects."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
@@ -75,9 +73,9 @@ class SuspectTable:
         under_way: Mapping[JobId, TenantId],
         unclaimed_seconds: float = UNCLAIMED_SECONDS,
     ) -> list[tuple[JobId, int, TenantId]]:
-        """Take up to `most` suspects to run now, each under a new generation, which is returned.
+        """Take up to `most` suspects to run now, each under a new generation.
 
-        No tenant gets more than `most_of_tenant`, including those `under_way`, of which none is taken again.
+        `most_of_tenant` includes those `under_way`, which are not taken again.
         """
         by_tenant = Counter(under_way.values())
         rows = await fetch_once(
@@ -93,5 +91,5 @@ class SuspectTable:
         return [(JobId(row["id"]), row["generation"], TenantId(row["tenant_id"])) for row in rows]
 
     async def quarantine(self, job_id: JobId, generation: int, message: str) -> bool:
-        """Set a job to dead as poison whose process died running it alone; False where it had ended or moved on."""
+        """Set a job to dead as poison; False where it had ended or moved on."""
         return bool(await fetch_once(self._engine, QUARANTINE, id=job_id, generation=generation, message=message))

@@ -1,7 +1,4 @@
-"""Stores which processes died and the job that each was working on, so that a rescue counts the right death.
-
-The finder of a dead process's mark reports it here; the rescue (`storage.queue.transitions`) reads it in its statement.
-"""
+"""Stores dead processes and their jobs, so that a rescue counts the right death."""
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -10,7 +7,7 @@ from storage.database.engine import transaction
 from storage.database.statements import run
 
 KEPT_SECONDS = 24 * 3600.0
-"""A report is read when leases expire, seconds later; a day covers an outage of Postgres and of upkeep."""
+"""Reports are read seconds later; a day covers outages."""
 
 REPORT = """
 WITH old AS (
@@ -23,13 +20,13 @@ ON CONFLICT (holder) DO NOTHING
 
 
 class DeathTable:
-    """Writes reports of deaths."""
+    """Stores reports of deaths."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
     async def report(self, marks: list[LastMark]) -> None:
-        """Store the last marks of dead processes. Safe to call twice; the first report of a process stands."""
+        """Store the last marks of dead processes; the first report of each stands."""
         terms = {
             "holder": [mark.holder for mark in marks],
             "job_id": [mark.job_id for mark in marks],

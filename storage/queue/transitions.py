@@ -1,7 +1,6 @@
-"""Stages, rescues, republishes and expires jobs when they are due.
+"""Stages, rescues, republishes and expires due jobs.
 
-Every statement takes a bounded number of rows with SKIP LOCKED, may be run by two leaders at once, and moves a job
-once, because it tests the job's state.
+Every statement is bounded and tests the job's state, so two leaders move a job once.
 """
 
 from collections.abc import Collection
@@ -19,14 +18,14 @@ from storage.queue.isolation import SUSPECT_DEATHS
 from storage.rows import unsettled_from
 
 MOST_PER_ROUND = 1_000
-"""Rows per statement, so that a round is short and locks few rows."""
+"""Keeps rounds short and locks few rows."""
 
 LOST_MESSAGE_SECONDS = 60.0
-"""Age at which a published, unclaimed job is published again, because its message may be lost. A duplicate message
-costs one stale claim, so this may be shorter than the longest queue. A wiped Redis is noticed at once by its epoch."""
+"""Age at which an unclaimed job is published again, because its message may be lost. A duplicate costs one stale
+claim."""
 
 LOST_FROM_EMPTY_SECONDS = 5.0
-"""The same where the lane's queue is empty: a worker took the message and has not claimed the job since."""
+"""The same where the lane's queue is empty: a worker took the message."""
 
 STAGE_DUE = f"""
 WITH due AS (
@@ -114,21 +113,19 @@ RETURNING j.id
 """  # noqa: S608 - a constant
 
 RENEWAL_SECONDS = 6.0
-"""No job is rescued for this long after Postgres starts: leases ran out while workers could not renew them, and each
-live worker's next heartbeat renews its own."""
+"""Delays rescue after Postgres starts, until live workers have renewed their leases."""
 
 MOST_DEATHS = 8
-"""Expired leases after which a job is given up even if no death was seen. A suspect runs alone long before, and a death
-seen there quarantines it. This limit is for jobs that stall their process for ever, and far above healthy jobs."""
+"""Expired leases after which a job is given up without a seen death: it stalls its process for ever."""
 
 MOST_UNEXPLAINED = 3
-"""Workers that a job may lose in mid-call while no job's step was marked, before such a death counts for it as well: a
-crash inside a library's callback leaves no mark, and would otherwise recur for ever."""
+"""Unexplained deaths in mid-call that a job may survive: a crash inside a library's callback leaves no mark and would
+recur for ever."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rescued:
-    """Jobs taken from dead workers, and their attempts of unknown outcome."""
+    """Holds rescued jobs, and their attempts of unknown outcome."""
 
     jobs: frozenset[JobId]
     suspended: tuple[Unsettled, ...]
@@ -138,24 +135,23 @@ class Rescued:
 
 
 class DueTable:
-    """Upkeep's duties on due jobs; each method returns how many or which jobs it moved."""
+    """Moves due jobs."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
     async def stage_due(self) -> int:
-        """Queue waiting jobs whose time to wake has come, each under a new generation."""
+        """Queue waiting jobs that are due, each under a new generation."""
         return await self._move(STAGE_DUE)
 
     async def rescue(self, asked_at: datetime, renewal_seconds: float = RENEWAL_SECONDS) -> Rescued:
-        """Return jobs whose lease ran out before `asked_at` to their lane; their open attempts become unresolved.
+        """Queue jobs with expired leases; their open attempts become unresolved.
 
-        A death counts for the job whose step ran when its worker died (`storage.queue.process_deaths`), for every job
-        of a worker without a report, and after `MOST_UNEXPLAINED` for one in mid-call. Suspects wait to run alone;
-        synchronous jobs and those with `MOST_DEATHS` become dead.
+        A death counts for the job whose step ran when its worker died, for every job of a worker without a report, and
+        after `MOST_UNEXPLAINED` for one in mid-call. Suspects wait to run alone; synchronous jobs and those with
+        `MOST_DEATHS` die.
 
-        `asked_at` is Postgres's time, read earlier: where Postgres has stalled since, live workers could not renew
-        either.
+        `asked_at` is Postgres's time from before: during a stall, live workers cannot renew either.
         """
         terms = {"most": MOST_PER_ROUND, "most_deaths": MOST_DEATHS, "most_unexplained": MOST_UNEXPLAINED}
         rows = await fetch_once(self._engine, RESCUE, asked_at=asked_at, renewal_seconds=renewal_seconds, **terms)
@@ -167,7 +163,7 @@ class DueTable:
         )
 
     async def expire(self) -> int:
-        """Set queued and waiting jobs whose deadline passed to expired."""
+        """Expire queued and waiting jobs whose deadline passed."""
         return await self._move(EXPIRE)
 
     async def forget_lost_messages(
@@ -178,7 +174,7 @@ class DueTable:
         return await self._move(FORGET_LOST_MESSAGES, lost_seconds=lost_seconds, lanes=named)
 
     async def forget_all_messages(self) -> int:
-        """Mark every published job as unpublished after Redis was wiped; the prefetch window bounds their number."""
+        """Mark every published job as unpublished; the prefetch window bounds their number."""
         return len(await fetch_once(self._engine, FORGET_LOST_MESSAGES, lost_seconds=0, lanes=None, most=None))
 
     async def _move(self, query: str, **parameters: Any) -> int:  # noqa: ANN401 - bind values

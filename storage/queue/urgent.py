@@ -25,13 +25,13 @@ WHERE id = ANY(CAST(:id AS text[])) AND state = 'queued' AND dispatched_at IS NU
 
 
 class UrgentTable:
-    """Urgent jobs that no worker has claimed yet."""
+    """Reads unclaimed urgent jobs."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
     async def unclaimed(self, tenant_id: TenantId, lane: Lane, most: int) -> int:
-        """Count a tenant's published jobs in a lane, up to `most`; reads all that is published of the lane."""
+        """Count a tenant's published jobs in a lane, up to `most`."""
         async with transaction(self._engine) as connection:
             terms = {"tenant_id": tenant_id, "lane": lane.value, "most": most}
             [row] = await fetch(connection, UNCLAIMED, terms)
@@ -39,7 +39,7 @@ class UrgentTable:
         return count
 
     async def leave_to_dispatch(self, jobs: Sequence[JobId]) -> None:
-        """Let dispatch publish these in their tenant's turn, and wake it."""
+        """Let dispatch publish these, and wake it."""
         async with transaction(self._engine) as connection:
             await run(connection, LEAVE, {"id": list(jobs)})
             await ring(connection)

@@ -1,9 +1,7 @@
-"""Counts jobs that wait to be called, by lane and model, from indexes and up to a bound.
+"""Counts waiting jobs by lane and model, from indexes and up to a bound.
 
-Every non-terminal job that is not in a call waits: queued (published or not), in place (in a worker that waits for
-admission), or parked. Jobs held for their batch's canary wait for no model, and are left out. Invariants: lanes and
-models are found by skip scans, so that a backlog of a million costs as much as its flows; only rows of claimed jobs are
-read themselves, no more than there are slots.
+Jobs wait while queued, parked, or in a worker before admission; those held for a canary are left out. Invariants: skip
+scans find lanes and models; only rows of claimed jobs are read.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,10 +15,10 @@ from storage.database.statements import Row, fetch, run
 from storage.queue.flows import FLOW, UNPUBLISHED, flows
 
 MOST_COUNTED = 10_000
-"""Where a count ends: an index yields this many entries in two milliseconds, and more exact numbers are no use."""
+"""Bounds a count: an index yields this many entries in two milliseconds."""
 
 BY_INDEX = ("SET LOCAL enable_seqscan = off", "SET LOCAL enable_bitmapscan = off")
-"""Disables plans that read a flow to its end, and the rows themselves, before a count meets its bound."""
+"""Disables plans that read a whole flow before the bound."""
 
 _COUNTED = """
     SELECT '{place}' AS place, f.lane, f.model, (
@@ -55,7 +53,7 @@ GROUP BY j.lane, j.model
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WaitingJobs:
-    """Waiting jobs by where they wait. A number that has reached its bound means "at least"."""
+    """Counts jobs by where they wait. A count at its bound means "at least"."""
 
     queued: int = 0
     in_place: int = 0
@@ -63,11 +61,10 @@ class WaitingJobs:
 
     @property
     def jobs(self) -> int:
-        """The total."""
+        """Return the total."""
         return self.queued + self.in_place + self.parked
 
     def __add__(self, other: "WaitingJobs") -> "WaitingJobs":
-        """The sum of both."""
         return WaitingJobs(
             queued=self.queued + other.queued,
             in_place=self.in_place + other.in_place,
@@ -76,13 +73,13 @@ class WaitingJobs:
 
 
 class WaitingReads:
-    """Counts in one statement, and so at one moment."""
+    """Counts in one statement, so at one moment."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
     async def by_flow(self, most: int = MOST_COUNTED) -> dict[tuple[Lane, str], WaitingJobs]:
-        """Waiting jobs by lane and by requested model or alias. Raises PostgresUnavailable."""
+        """Count by lane and requested model or alias. Raises PostgresUnavailable."""
         async with transaction(self._engine) as connection:
             for statement in BY_INDEX:
                 await run(connection, statement, {})

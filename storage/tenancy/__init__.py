@@ -1,1 +1,1 @@
-"""Stores what belongs to tenants: keys, configuration, usage, Celery results."""
+"""Stores keys, configuration, usage and Celery results."""

@@ -1,4 +1,4 @@
-"""Stores results that Celery callers await: registered with the job, ready when it ends, delivered at least once."""
+"""Stores results that Celery callers await, delivered at least once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ RETURNING task_id
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Delivery:
-    """A job's result, awaited under a Celery task id."""
+    """Holds a job's result, awaited under a Celery task id."""
 
     task_id: str
     job_id: JobId
@@ -53,32 +53,31 @@ class Delivery:
 
 
 class DeliveryTable:
-    """Pending results; call `delivered` after delivery, as a second delivery is harmless and a lost one is not."""
+    """Stores pending results. Call `delivered` after delivery: a second delivery is harmless."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
     async def expect(self, task_id: str, job_id: JobId, reply_to: str | None = None) -> bool:
-        """Register the job's result for a task id; False when that id was registered before."""
+        """Register a task id; False when it was registered before."""
         return bool(await fetch_once(self._engine, EXPECT, task_id=task_id, job_id=job_id, reply_to=reply_to))
 
     async def promised(self, task_ids: Sequence[str]) -> list[JobId]:
-        """Jobs whose results these task ids still await."""
+        """List jobs that these task ids still await."""
         return [JobId(row["job_id"]) for row in await fetch_once(self._engine, PROMISED, task_ids=list(task_ids))]
 
     async def ready(self, most: int = MOST_PER_ROUND) -> list[Delivery]:
-        """Undelivered results of terminal jobs."""
+        """List undelivered results of terminal jobs."""
         rows = await fetch_once(self._engine, READY, most=most)
         return [read_as(Delivery, row) for row in rows]
 
     async def notice_rested(self) -> int:
-        """Make results ready whose jobs ended unnoticed.
+        """Make results ready that missed the end of their job.
 
-        A registration that commits while its job's end is being written is not in that statement's snapshot, and a
-        cancellation does not look for registrations; this duty finds both.
+        Their registration committed meanwhile, or the job was cancelled.
         """
         return len(await fetch_once(self._engine, NOTICE_RESTED, most=MOST_PER_ROUND))
 
     async def delivered(self, task_ids: Sequence[str]) -> int:
-        """Mark these as delivered."""
+        """Mark results as delivered."""
         return len(await fetch_once(self._engine, DELIVERED, task_ids=list(task_ids)))

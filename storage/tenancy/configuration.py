@@ -1,6 +1,6 @@
-"""Stores the effective limits, budgets and lanes: named JSON values with version and source.
+"""Stores effective limits, budgets and lanes: named JSON values with version and source.
 
-An operator's change holds until the same value changes in the file, so each row keeps the file's last value.
+An operator's change holds until the file's value changes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -48,7 +48,7 @@ FORGET = "DELETE FROM effective_config WHERE name = :name RETURNING name"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConfigRow:
-    """One effective value."""
+    """Holds one effective value."""
 
     name: str
     version: int
@@ -58,7 +58,7 @@ class ConfigRow:
 
 
 class ConfigTable:
-    """Effective configuration; readers compare versions to see what has changed."""
+    """Stores the effective configuration; readers compare versions."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
@@ -66,14 +66,14 @@ class ConfigTable:
     async def apply_file(self, values: Mapping[str, Any], *, owned: Sequence[str] = ()) -> list[str]:
         """Apply values that changed in the file; returns their names. Safe to call twice.
 
-        A name that begins with one of `owned` and has left the file becomes null.
+        A missing name with a prefix of `owned` becomes null.
         """
         changed: list[str] = []
         async with transaction(self._engine) as connection:
             left_out = {"owned": list(owned), "named": list(values)}
             gone = [] if not owned else await fetch(connection, LEFT_OUT, left_out)
             wanted = {**values, **{row["name"]: None for row in gone}}
-            for name in sorted(wanted):  # always in one order, so that two releases at once cannot deadlock
+            for name in sorted(wanted):  # one order, so that two releases at once cannot deadlock
                 rows = await fetch(connection, APPLY_FILE, {"name": name, "value": _text(wanted[name])})
                 changed += [row["name"] for row in rows]
         return changed
@@ -84,11 +84,11 @@ class ConfigTable:
         return read_as(ConfigRow, row)
 
     async def all(self) -> Sequence[ConfigRow]:
-        """Every effective value, by name."""
+        """Read every effective value, by name."""
         return [read_as(ConfigRow, row) for row in await fetch_once(self._engine, ALL)]
 
     async def get(self, name: str) -> ConfigRow | None:
-        """One effective value, or None."""
+        """Read one effective value."""
         rows = await fetch_once(self._engine, ONE, name=name)
         return read_as(ConfigRow, rows[0]) if rows else None
 

@@ -28,7 +28,7 @@ TENANTS = "SELECT id FROM tenants"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StoredKey:
-    """A key's metadata; `prefix` is the only part of it that can be shown."""
+    """Holds a key's metadata; only `prefix` of the key can be shown."""
 
     id: KeyId
     tenant_id: TenantId
@@ -39,13 +39,13 @@ class StoredKey:
 
 
 class KeyTable:
-    """Keys of all tenants."""
+    """Stores the keys of all tenants."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
     async def create(self, key_id: KeyId, secret: str, tenant_id: TenantId, scopes: Sequence[str]) -> StoredKey:
-        """Store a key, and its tenant where it is new. Safe to call twice."""
+        """Store a key, and its tenant if new. Safe to call twice."""
         rows = await fetch_once(
             self._engine,
             CREATE,
@@ -58,20 +58,20 @@ class KeyTable:
         return read_as(StoredKey, rows[0])
 
     async def find(self, secret: str) -> StoredKey | None:
-        """The key with this secret, unless it was revoked."""
+        """Find the key with this secret, unless revoked."""
         rows = await fetch_once(self._engine, FIND, digest=_digest(secret))
         return read_as(StoredKey, rows[0]) if rows else None
 
     async def all(self) -> Sequence[StoredKey]:
-        """Every key, including revoked ones, oldest first."""
+        """List all keys, also revoked ones, oldest first."""
         return [read_as(StoredKey, row) for row in await fetch_once(self._engine, LIST)]
 
     async def revoke(self, key_id: KeyId) -> bool:
-        """Revoke this key; False where there is none."""
+        """Revoke a key; False where there is none."""
         return bool(await fetch_once(self._engine, REVOKE, id=key_id))
 
     async def tenants(self) -> frozenset[str]:
-        """All tenants."""
+        """List all tenants."""
         return frozenset(row["id"] for row in await fetch_once(self._engine, TENANTS))
 
 

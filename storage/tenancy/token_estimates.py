@@ -1,6 +1,6 @@
-"""Adds up what all processes learn about the size of prompts.
+"""Adds up what processes learn about the size of prompts.
 
-One statement fades the stored sums and adds a lesson, so concurrent writers overwrite nothing.
+One statement fades the sums and adds a lesson, so concurrent writers overwrite nothing.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,15 +29,15 @@ ALL = "SELECT account, model, shape, features, calls, sums FROM prompt_estimates
 
 
 class EstimateTable:
-    """Sums by topic."""
+    """Stores sums by topic."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
     async def exchange(self, lessons: Sequence[Lesson]) -> Mapping[Topic, Sums]:
-        """Add these lessons, each once, and read all sums. Raises PostgresUnavailable, and then adds nothing."""
+        """Add all lessons once, and read all sums. Raises PostgresUnavailable, and then adds none."""
         async with transaction(self._engine) as connection:
-            for lesson in sorted(lessons, key=_place):  # always in one order, so that two processes cannot deadlock
+            for lesson in sorted(lessons, key=_place):  # one order, so that two processes cannot deadlock
                 await run(connection, ADD_LESSON, _parameters(lesson))
             known = await fetch(connection, ALL, {})
         return {_topic(row): Sums(calls=row["calls"], values=tuple(row["sums"])) for row in known}

@@ -1,7 +1,7 @@
-"""Measures each tenant's open jobs, waiting batches and stored bytes, only where a quota limits them.
+"""Measures each tenant's open jobs, waiting batches and stored bytes.
 
-No statement reads more of the backlog than the quota in question, and a request counts the bodies of recent jobs only:
-a duty adds up all others in slices, and again from the start every hour, because deleted jobs are not subtracted.
+A request reads at most its quota, and bodies of recent jobs only: a duty adds up the others in slices, anew every hour
+because deleted jobs are not subtracted.
 """
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -12,10 +12,10 @@ from storage.database.statements import fetch, fetch_once, run
 from storage.queue.flows import FLOW, UNPUBLISHED, flows
 
 SLICE_JOBS = 5_000
-"""Jobs whose bytes one slice adds up: some tens of milliseconds."""
+"""Jobs per slice: some tens of milliseconds."""
 
 SETTLE_SECONDS = 60.0
-"""Age at which a job is counted, when most have their result; until then each request counts its body anew."""
+"""Age at which a job is counted, when most have their result."""
 
 ANEW_SECONDS = 3_600.0
 """How long bytes of deleted jobs may count."""
@@ -88,21 +88,21 @@ WHERE tenant_id = :tenant_id
 
 
 class UsageTable:
-    """Current usage of tenants."""
+    """Measures the current usage of tenants."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
     async def open_jobs(self, tenant_id: TenantId, most: int) -> int:
-        """Count a tenant's non-terminal jobs, up to `most`."""
+        """Count non-terminal jobs, up to `most`."""
         return await self._used(OPEN_JOBS, tenant_id=tenant_id, most=most)
 
     async def waiting_batches(self, tenant_id: TenantId) -> int:
-        """Count a tenant's batches with unread files."""
+        """Count batches with unread files."""
         return await self._used(WAITING_BATCHES, tenant_id=tenant_id)
 
     async def bytes_stored(self, tenant_id: TenantId) -> int:
-        """Bytes of a tenant's files, including running uploads, and of its jobs.
+        """Sum bytes of files, uploads and jobs.
 
         Jobs count as last added up, plus the bodies of later ones.
         """
@@ -117,10 +117,9 @@ class UsageTable:
         settle_seconds: float = SETTLE_SECONDS,
         anew_seconds: float = ANEW_SECONDS,
     ) -> int:
-        """Add up the bytes of a tenant's next jobs; returns how many. After `most` or more, others may be left.
+        """Add up the next jobs, new ones first; after `most` or more, others may be left.
 
-        New jobs come first. Where they are fewer than `most` and a new count is due, it also advances a count from the
-        start, whose sum replaces the old one at its end.
+        With room left it advances a due recount, whose sum replaces the old one.
         """
         of_tenant = {"tenant_id": tenant_id}
         async with transaction(self._engine) as connection:

@@ -1,9 +1,7 @@
 """Records when 50, 80 and 100 % of a budget are spent, once per window and limit.
 
-Each threshold is logged, counted and sent by webhook. Redis reports a crossing in the script that settles it. Comparing
-balances with limits finds those that it could not report, because it was wiped or a limit was lowered below what is
-spent. Both write the same unique row, so no threshold is reported twice. A report is dropped from Redis only once its
-row is stored.
+Redis reports a crossing as it settles it. Comparing balances with limits finds those missed after a wipe or a lowered
+limit.
 """
 
 import time
@@ -26,12 +24,12 @@ log = structlog.get_logger()
 PERCENTS = (50, 80, 100)
 EVENTS_PER_ROUND = 500
 BURN_SECONDS = 900.0
-"""Period over which the burn rate is measured: long enough to be even, short enough to be current."""
+"""Period of the burn rate: long enough to be even, short enough to be current."""
 
 
 @dataclass(kw_only=True)
 class Thresholds:
-    """Runs the duties about budget thresholds."""
+    """Records budget thresholds."""
 
     redis: Ledger
     rows: ThresholdTable
@@ -46,7 +44,7 @@ class Thresholds:
         self._isolation = Isolation("take_thresholds", end=_give_up, clock=self.clock)
 
     async def take(self) -> int:
-        """Store the events that Redis reported; returns how many."""
+        """Store the events of Redis; returns how many."""
         reported = await self.redis.events(EVENTS_PER_ROUND)
         events = [event for event in reported if not event.scope.startswith(RULE_SCOPE)]  # no alerts for spend rules
         if events:
@@ -59,11 +57,10 @@ class Thresholds:
         return len(events)
 
     def _waits(self, event: BudgetEvent) -> bool:
-        """Whether storing the event failed and will be tried again; False for one that was given up."""
         return self._isolation.is_waiting(_name(_counter(event), event.percent))
 
     async def look(self) -> int:
-        """Send changed limits to Redis, and record passed thresholds that it did not report; returns how many."""
+        """Send changed limits to Redis, and record missed thresholds; returns how many."""
         known = await self._known()
         changed = [each for each in known if self._pinned.get((each.scope, each.window)) != each.limit_nano_usd]
         await self.redis.pin_limits(changed)
@@ -81,7 +78,6 @@ class Thresholds:
         return new
 
     async def _known(self) -> list[BudgetCounter]:
-        """The counters of the current windows, with the limits in force."""
         budgets, now = (await self.configuration.refresh()).budgets, self.now()
         windows = {window_name(budget.window, budget.timezone, now) for budget in budgets}
         counted = [(each, budget_of(each, budgets, now)) for each in await self.redis.counters(windows)]
@@ -94,7 +90,6 @@ class Thresholds:
     async def _record(
         self, passed: Sequence[tuple[BudgetCounter, int, NanoUsd]], burn: Mapping[tuple[str, str], NanoUsd]
     ) -> int:
-        """Record each on its own, so that one that fails does not stop the others."""
 
         async def record(counter: tuple[BudgetCounter, int, NanoUsd]) -> int:
             return await self._record_one(self._passed(*counter, burn))
@@ -136,7 +131,7 @@ class Thresholds:
 
 
 def forecast(left: NanoUsd, burnt: NanoUsd, seconds: float, budget: Budget | None, now: datetime) -> datetime | None:
-    """Return when the rest is spent at the present burn; None without burn, or where the window ends first."""
+    """Return when the rest is spent; None without burn, or after the window's end."""
     if left <= 0:
         return now
     if burnt <= 0:
@@ -148,7 +143,7 @@ def forecast(left: NanoUsd, burnt: NanoUsd, seconds: float, budget: Budget | Non
 
 
 async def _give_up(_name: str, _error: Exception) -> None:
-    """Do nothing: the event is dropped, and Isolation has logged that."""
+    """Do nothing: Isolation has logged the dropped event."""
 
 
 def _name(counter: BudgetCounter, percent: int) -> str:

@@ -1,7 +1,6 @@
 """Sends signed events to the operator's address, at least once, with growing pauses.
 
-Signed by https://github.com/standard-webhooks/standard-webhooks: the receiver verifies `webhook-signature` over
-`webhook-id.webhook-timestamp.body` and drops ids that it has seen. Address and secret are never logged.
+Signed by https://github.com/standard-webhooks/standard-webhooks. Address and secret are never logged.
 """
 
 import asyncio
@@ -39,29 +38,29 @@ LEAST_SECRET_BYTES = 24
 THRESHOLD_EVENT = "budget.threshold_reached"
 
 Post = Callable[[str, bytes, Mapping[str, str]], Awaitable[int]]
-"""Sends a body to an address; returns the status. Raises OSError and HTTPException where no answer comes."""
+"""Sends a body; returns the status. Raises OSError and HTTPException."""
 
 
 class Deliverable(Protocol):
-    """Stores thresholds that wait to be sent."""
+    """Stores thresholds to send."""
 
     async def due(self) -> Sequence[StoredThreshold]:
-        """Return what is to be sent now."""
+        """List what is due."""
 
     async def sent(self, number: int, *, heard: bool, again_seconds: float = 0.0) -> None:
-        """Store whether a send succeeded, and when the next is due."""
+        """Record a send, and when the next is due."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Receiver:
-    """The address of events and the secret that signs them."""
+    """Holds the address of events and the secret that signs them."""
 
     url: str
     secret: bytes
 
 
 class Webhooks:
-    """Delivers due events; without a receiver it does nothing."""
+    """Delivers due events; does nothing without a receiver."""
 
     def __init__(
         self,
@@ -87,7 +86,7 @@ class Webhooks:
         )
 
     async def _give_up(self, number: str, _error: Exception) -> None:
-        """Put the next send beyond `DELIVERED_WITHIN_SECONDS`, after which it is no longer due."""
+        """Delay the next send beyond `DELIVERED_WITHIN_SECONDS`, when it is no longer due."""
         await self._rows.sent(int(number), heard=False, again_seconds=DELIVERED_WITHIN_SECONDS)
 
     async def _send(self, receiver: Receiver, threshold: StoredThreshold) -> bool:
@@ -105,7 +104,7 @@ class Webhooks:
 
 
 def receiver_from(table: WebhookTable | None, env: Mapping[str, str]) -> Receiver | None:
-    """Return the configured receiver. Raises InvalidSetting for a missing or weak secret."""
+    """Read the receiver. Raises InvalidSetting for a missing or weak secret."""
     if table is None:
         return None
     given = env.get(table.secret_env, "")
@@ -122,7 +121,7 @@ def receiver_from(table: WebhookTable | None, env: Mapping[str, str]) -> Receive
 
 
 def signed(secret: bytes, event_id: str, body: bytes, now: datetime) -> dict[str, str]:
-    """Return the headers of one send. Each send of an event has the same id and its own timestamp."""
+    """Sign one send. Sends of an event share the id, and have their own timestamps."""
     moment = str(int(now.timestamp()))
     digest = hmac.new(secret, b".".join([event_id.encode(), moment.encode(), body]), hashlib.sha256).digest()
     return {
@@ -134,7 +133,7 @@ def signed(secret: bytes, event_id: str, body: bytes, now: datetime) -> dict[str
 
 
 def event_of(threshold: StoredThreshold) -> dict[str, Any]:
-    """Return the webhook's JSON for a threshold."""
+    """Build a threshold's JSON."""
     passed = threshold.passed
     return {
         "id": f"evt_{threshold.id}",
@@ -153,14 +152,14 @@ def event_of(threshold: StoredThreshold) -> dict[str, Any]:
 
 
 class _NoRedirect(HTTPRedirectHandler):
-    """Refuses redirects, so that signed events go to no other address; the operator must change one that moved."""
+    """Refuses redirects, so that signed events reach no other address."""
 
     def redirect_request(self, *_: object, **__: object) -> None:
         """Follow no redirect."""
 
 
 async def post_once(url: str, body: bytes, headers: Mapping[str, str]) -> int:
-    """Send one POST, without redirects, in a separate thread. Returns the status."""
+    """Send one POST in a separate thread, without redirects; returns the status."""
     return await asyncio.to_thread(_posted, url, body, headers)
 
 

@@ -1,7 +1,6 @@
-"""Reads and writes the lines of OpenAI's batch files, and reports errors in them. Pure.
+"""Reads and writes lines of OpenAI's batch files. Pure.
 
-One wrong line refuses the whole file, as at OpenAI, so that nobody pays for half a batch by accident. At most
-`MAX_REPORTED_ERRORS` errors are reported.
+One wrong line refuses the whole file, as at OpenAI, so that nobody pays for half a batch by accident.
 """
 
 from collections.abc import Callable
@@ -40,7 +39,7 @@ _ERROR_OF_STATE = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LineError:
-    """One line's error, as in `errors.data` of a batch. Lines count from 1; None is the batch."""
+    """Reports one line's error, as in `errors.data`. Lines count from 1; None is the batch."""
 
     code: str
     message: str
@@ -49,7 +48,7 @@ class LineError:
 
 
 class LineReader:
-    """Turns lines into jobs, and remembers custom ids to refuse duplicates."""
+    """Turns lines into jobs, and refuses duplicate custom ids."""
 
     def __init__(
         self, terms: BatchTerms, vocabulary: Vocabulary, *, now: datetime, new_job_id: Callable[[], JobId]
@@ -62,7 +61,7 @@ class LineReader:
         self._has_logged = False
 
     def read(self, number: int, line: bytes) -> NewJob | LineError:
-        """The line's job or its error. Never raises: a bug becomes an error of the line."""
+        """Return the line's job or its error. Never raises: a bug becomes an error of the line."""
         try:
             return self._read(number, line)
         except Exception:  # a bug over one line must not fail the others
@@ -127,7 +126,7 @@ class LineReader:
 
 
 def output_line(job: RestedJob, stopped: str | None = None) -> bytes:
-    """A line of the output file (completed) or error file (any other), with its newline.
+    """Write a line of the output file (completed) or error file (any other).
 
     `stopped` is why the batch stopped itself, for cancelled requests.
     """

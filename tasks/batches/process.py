@@ -1,9 +1,7 @@
-"""Reads and checks batch files, stores their jobs, and writes the result files.
+"""Reads batch files, stores their jobs, and writes the result files.
 
-Runs in upkeep, so that a web process may die at any moment, in slices with turns between tenants. Each step may run
-twice: jobs are inserted under batch id and custom id, and result files are written before the batch names them. Each
-file is read and parsed twice, to refuse it whole without holding it in memory. An error of one line, or of one batch,
-ends only that batch.
+Each step may run twice: jobs are inserted under batch id and custom id, and result files are written before the batch
+names them. Each file is read twice, to refuse it whole without holding it in memory.
 """
 
 import time
@@ -33,7 +31,7 @@ log = structlog.get_logger()
 JOBS_PER_INSERT = 500
 MAX_BATCH_LINES = 50_000
 MAX_FILE_LINES = 2 * MAX_BATCH_LINES
-"""Limit of a file's lines including empty ones, which hold no request and still have to be read."""
+"""Includes empty lines, which still have to be read."""
 
 MAX_LINE_BYTES = 1_000_000
 RESULT_PURPOSE = "batch_output"
@@ -43,7 +41,7 @@ Insert = Callable[[Sequence[NewJob]], Awaitable[object]]
 
 
 class LineRefused(Exception):  # noqa: N818 - reads as what became of the line
-    """A line of a checked file cannot be stored, or is refused when it is read again."""
+    """A line of a checked file cannot be stored or read again."""
 
     def __init__(self, error: LineError) -> None:
         self.error = error
@@ -51,7 +49,7 @@ class LineRefused(Exception):  # noqa: N818 - reads as what became of the line
 
 
 class Batches:
-    """Moves batches forward. Every method returns the number of turns it gave."""
+    """Moves batches forward. Every method returns its number of turns."""
 
     def __init__(
         self,
@@ -78,7 +76,7 @@ class Batches:
         self._writing = Turns(Isolation("finish_batches", end=self._fail, clock=clock), clock)
 
     async def start_new(self) -> int:
-        """Continue reading files of new batches, one turn per tenant with some."""
+        """Continue reading files, one turn per tenant."""
         return await self._reading.round(
             [
                 Work(tenant_id=batch.tenant_id, name=batch.id, run=partial(self._start, self._with_lanes(batch)))
@@ -87,7 +85,7 @@ class Batches:
         )
 
     async def finish_rested(self) -> int:
-        """Continue writing files of batches with only terminal jobs, one turn per tenant with some."""
+        """Continue writing files of batches with only terminal jobs, one turn per tenant."""
         return await self._writing.round(
             [
                 Work(tenant_id=batch.tenant_id, name=batch.id, run=partial(self._finish, batch))
@@ -96,16 +94,15 @@ class Batches:
         )
 
     async def aclose(self) -> None:
-        """Drop half-read and half-written files; the next leader starts them again."""
+        """Drop unfinished work; the next leader starts it again."""
         await self._reading.aclose()
         await self._writing.aclose()
 
     def _with_lanes(self, batch: StoredBatch) -> StoredBatch:
-        """The batch with the lanes that lines may name: those of both the creating key and the tenant."""
+        """Restrict the batch to lanes of both key and tenant."""
         return replace(batch, lanes=self._share_of(batch.tenant_id).lanes & batch.lanes)
 
     async def _start(self, batch: StoredBatch, turn: Slice) -> None:
-        """Check every line, then store every line."""
         total, errors = await self._check(batch, turn)
         if not errors:
             try:
@@ -144,10 +141,7 @@ class Batches:
         return total, errors
 
     async def _store(self, batch: StoredBatch, turn: Slice) -> None:
-        """Store the jobs in file order: the canary in its lane, the jobs behind it as held.
-
-        Raises LineRefused for a line that cannot be stored, or that is no longer a valid request.
-        """
+        """Raises LineRefused."""
         waiting, stored = list[NumberedJob](), 0
         async for number, read in self._read(batch, turn):
             if isinstance(read, LineError):  # valid when checked: a lane was closed or a model removed meanwhile
@@ -163,7 +157,7 @@ class Batches:
         await self._insert(batch, waiting, stored)
 
     async def _insert(self, batch: StoredBatch, jobs: Sequence[NumberedJob], stored: int) -> None:
-        """Store the jobs together; on failure one by one. Raises LineRefused with the faulty line."""
+        """Store jobs together, else one by one. Raises LineRefused."""
         canary = batch.stop_loss.canary
         insert = partial(self._jobs.insert, held=canary is not None and stored >= canary)
         if not jobs:
@@ -187,7 +181,7 @@ class Batches:
             raise LineRefused(LineError(code="cannot_be_stored", message=message, line=number)) from error
 
     async def _read(self, batch: StoredBatch, turn: Slice) -> AsyncIterator[tuple[int, NewJob | LineError | None]]:
-        """Every line with its number; an empty line is None."""
+        """Yield every line; an empty one is None."""
         reader = LineReader(batch, self._vocabulary, now=self._now(), new_job_id=self._new_job_id)
         number = 0
         async for line in self._files.lines(batch.input_file_id, most_bytes=self._max_line_bytes):
@@ -206,7 +200,6 @@ class Batches:
         return LineError(code="line_too_long", message=message, line=number)
 
     async def _file(self, batch: StoredBatch, turn: Slice, *, completed: bool) -> FileId | None:
-        """Store a result file; without lines, store none and return None."""
         name = f"{batch.id}_{'output' if completed else 'errors'}.jsonl"
         lines = self._lines(batch, turn, completed=completed)
         stored = await self._files.write(new_file_id(), batch.tenant_id, lines, filename=name, purpose=RESULT_PURPOSE)

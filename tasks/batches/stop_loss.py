@@ -1,7 +1,7 @@
 """Judges batches with stop-losses: hold after the canary, let go on, or stop.
 
-Runs in upkeep once a second. Calls under way when a batch stops may finish and are paid for; only a budget of the scope
-`batch` is a hard limit. Every step is a compare-and-set on the phase, so it may run twice.
+Calls under way at a stop still cost money; only a budget of the scope `batch` is a hard limit. Every step may run
+twice.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from tasks.maintenance.items import Isolation
 log = structlog.get_logger()
 
 LEAST_JUDGED = 20
-"""Ended jobs needed before the error rate is judged. A canary is judged once it has ended, whatever its size."""
+"""Ended jobs needed to judge the error rate. An ended canary is judged at any size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +35,14 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Wait for approval to go on, at this projected cost: the canary has ended."""
+    """Wait for approval after the canary, at this projected cost."""
 
     projected_nano_usd: NanoUsd
 
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """Move the rest to its lane, one round at a time."""
+    """Move the rest to its lane in rounds."""
 
     projected_nano_usd: NanoUsd | None = None
 
@@ -51,33 +51,30 @@ Verdict = GoOn | Stop | Hold | Release
 
 
 class StopLossRows(Protocol):
-    """Stores batches with stop-losses. Every write is a compare-and-set on the phase."""
+    """Stores batches with stop-losses. Writes compare-and-set the phase."""
 
     async def watched(self) -> Sequence[Watched]:
-        """Batches in progress with stop-loss and current counts, the oldest of each tenant first."""
+        """List batches in progress with counts."""
 
     async def stop(self, batch_id: BatchId, reason: str) -> bool:
-        """Cancel jobs that have not begun, and store the reason."""
+        """Cancel jobs that have not begun."""
 
     async def hold(self, batch_id: BatchId, projected: NanoUsd) -> bool:
-        """Set the batch to wait for approval."""
+        """Wait for approval."""
 
     async def release(self, batch_id: BatchId, projected: NanoUsd | None) -> int:
-        """Move one round of the rest to its lane; return how many.
-
-        Returns 0 when none is left and the batch is only watched.
-        """
+        """Move one round of the rest to its lane; returns how many, 0 when none is left."""
 
 
 class StopLosses:
-    """Runs the stop-losses, as a duty of upkeep."""
+    """Applies stop-losses."""
 
     def __init__(self, rows: StopLossRows) -> None:
         self._rows = rows
         self._isolation = Isolation("watch_batches")
 
     async def look(self) -> int:
-        """Judge every batch with a stop-loss once; return how many changed."""
+        """Judge every batch once; returns how many changed."""
         return await self._isolation.each(
             await self._rows.watched(), lambda batch: batch.batch_id, lambda batch: self._follow(batch, judge(batch))
         )
@@ -100,7 +97,7 @@ class StopLosses:
 
 
 def judge(batch: Watched) -> Verdict:
-    """The verdict on a batch. Pure."""
+    """Judge a batch. Pure."""
     reason = _too_dear(batch.terms, batch.tally) or _too_wrong(batch)
     if reason is not None:
         return Stop(reason)
@@ -116,7 +113,6 @@ def judge(batch: Watched) -> Verdict:
 
 
 def _after_canary(terms: StopLoss, tally: Tally) -> Verdict:
-    """Release the rest if its projected cost is within the cap or nothing is held; else hold."""
     projected = tally.projected_nano_usd
     cap = terms.max_cost_nano_usd
     if not tally.held or (cap is not None and projected <= cap):

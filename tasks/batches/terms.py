@@ -1,4 +1,4 @@
-"""Parses the terms of a batch: endpoint, completion window and stop-loss. Pure."""
+"""Parses a batch's endpoint, completion window and stop-loss. Pure."""
 
 import re
 from collections.abc import Mapping
@@ -14,18 +14,17 @@ SECONDS_OF = {"m": 60, "h": 3_600, "d": 86_400}
 RATE = re.compile(r"0?\.[0-9]{1,9}|0|1|1\.0{1,9}", re.ASCII)
 CANARY = re.compile(r"[1-9][0-9]{0,4}", re.ASCII)
 MAX_CANARY = 50_000
-"""The most requests that a batch may hold."""
 
 
 def checked_endpoint(endpoint: str) -> str:
-    """The endpoint itself. Raises InvalidRequest for an unsupported one."""
+    """Check the endpoint. Raises InvalidRequest."""
     if endpoint not in SUPPORTED_ENDPOINTS:
         raise InvalidRequest(f"endpoint must be one of {', '.join(SUPPORTED_ENDPOINTS)}.", param="endpoint")
     return endpoint
 
 
 def window_seconds(completion_window: str) -> int:
-    """Seconds of a window: `<n>m`, `<n>h` or `<n>d` of up to 30 days. Raises InvalidRequest.
+    """Parse `<n>m`, `<n>h` or `<n>d` of up to 30 days. Raises InvalidRequest.
 
     OpenAI accepts only `24h`.
     """
@@ -40,10 +39,10 @@ def window_seconds(completion_window: str) -> int:
 
 
 def stop_loss(metadata: Mapping[str, str] | None) -> StopLoss:
-    """The stop-loss in a batch's metadata.
+    """Read the stop-loss from metadata.
 
-    Keys: `max_cost_usd`, `max_error_rate` (0 to 1), `canary` (number of requests that go first). Raises InvalidRequest,
-    naming the key that must change.
+    Keys: `max_cost_usd`, `max_error_rate` (0 to 1), `canary` (number of first requests). Raises InvalidRequest with the
+    key.
     """
     given = dict(metadata or {})
     rate, canary = given.get("max_error_rate"), given.get("canary")

@@ -1,1 +1,1 @@
-"""Chooses a job's budget counters, and decides what follows when one is exhausted. Pure."""
+"""Chooses a job's budget counters and the steps after exhaustion. Pure."""

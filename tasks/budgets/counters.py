@@ -1,7 +1,6 @@
 """Chooses the budget counters of a job, and names their windows. Pure.
 
-A window is named by its start in the budget's timezone, so days of 23 and 25 hours need no arithmetic: `2026-11-24` is
-the local day, and the offset distinguishes an hour that occurs twice.
+A window is named by its local start; the offset distinguishes an hour that occurs twice.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +20,7 @@ from schemas.money import NanoUsd
 
 
 class Window(StrEnum):
-    """The period after which a budget begins anew."""
+    """Names the period after which a budget begins anew."""
 
     HOUR = "hour"
     DAY = "day"
@@ -32,17 +31,17 @@ _NAMES = {Window.HOUR: "%Y-%m-%dT%H%z", Window.DAY: "%Y-%m-%d", Window.MONTH: "%
 
 GLOBAL_SCOPE = "global"
 _SHIFT = timedelta(minutes=15)
-"""Offsets of timezones are whole quarters of an hour, and clocks change at such moments."""
+"""Clocks change at whole quarters of an hour."""
 
 PARKED: tuple[Step, ...] = (Step.PARK,)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Budget:
-    """A limit for one scope (`tenant:acme`) or for each scope of a kind (`tenant`), per window.
+    """Limits one scope (`tenant:acme`) or each scope of a kind (`tenant`), per window.
 
-    Users and prompts belong to a tenant: `user` limits each user of each tenant, `user:carol` each tenant's user of
-    that name, `user:acme/carol` the one of acme.
+    `user` limits each user of each tenant, `user:carol` each tenant's user of that name, `user:acme/carol` the one of
+    acme.
     """
 
     scope: str
@@ -53,7 +52,7 @@ class Budget:
     """None uses the lane's steps."""
 
     ahead: float | None = None
-    """Part of the limit that may be spent ahead of an even pace; None means no pacing."""
+    """Part of the limit that may be spent ahead of an even pace; None: no pacing."""
 
     version: int = field(default=1, compare=False)
 
@@ -64,7 +63,7 @@ def window_name(window: Window, zone: ZoneInfo, now: datetime) -> str:
 
 
 def window_ends_at(window: Window, zone: ZoneInfo, now: datetime) -> datetime:
-    """Return the start (UTC) of the next window by the zone's local time."""
+    """Return the start (UTC) of the next window by local time."""
     local = now.astimezone(zone)
     match window:
         case Window.HOUR:
@@ -80,7 +79,7 @@ def window_ends_at(window: Window, zone: ZoneInfo, now: datetime) -> datetime:
 
 
 def window_starts_at(window: Window, zone: ZoneInfo, now: datetime) -> datetime:
-    """Return the start (UTC) of the current window by the zone's local time."""
+    """Return the start (UTC) of the current window by local time."""
     today = now.astimezone(zone).date()
     match window:
         case Window.HOUR:
@@ -94,7 +93,7 @@ def window_starts_at(window: Window, zone: ZoneInfo, now: datetime) -> datetime:
 
 
 def pace_of(budget: Budget, now: datetime) -> Pace | None:
-    """Return the pace of the current window; None where the budget is not paced."""
+    """Return the current window's pace; None without pacing."""
     if budget.ahead is None:
         return None
     return Pace(
@@ -105,7 +104,7 @@ def pace_of(budget: Budget, now: datetime) -> Pace | None:
 
 
 def paced_limit(limit: NanoUsd, pace: Pace, now: datetime) -> NanoUsd:
-    """Return the part of the limit that may be spent by now."""
+    """Return what may be spent by now."""
     passed = (now - pace.starts_at) / (pace.ends_at - pace.starts_at)
     return NanoUsd(int(limit * min(1.0, passed + pace.ahead)))
 
@@ -116,7 +115,6 @@ def _quarter_of(now: datetime) -> datetime:
 
 
 def _hour_starts_at(zone: ZoneInfo, now: datetime) -> datetime:
-    """The earliest quarter of an hour that has this hour's name."""
     moment, name = _quarter_of(now), window_name(Window.HOUR, zone, now)
     while window_name(Window.HOUR, zone, moment - _SHIFT) == name:
         moment -= _SHIFT
@@ -124,7 +122,7 @@ def _hour_starts_at(zone: ZoneInfo, now: datetime) -> datetime:
 
 
 def _hour_ends_at(zone: ZoneInfo, now: datetime) -> datetime:
-    """The next moment at which the hour has another name; a change of the clock may shorten the hour."""
+    """A change of the clock may shorten the hour."""
     moment = _quarter_of(now) + _SHIFT
     while window_name(Window.HOUR, zone, moment) == window_name(Window.HOUR, zone, now):
         moment += _SHIFT
@@ -134,7 +132,7 @@ def _hour_ends_at(zone: ZoneInfo, now: datetime) -> datetime:
 def counters_for(
     job: NewJob, budgets: Sequence[Budget], now: datetime, lanes: Mapping[Lane, tuple[Step, ...]] | None = None
 ) -> tuple[BudgetCounter, ...]:
-    """Return every counter whose budget must cover this job. Raises InvalidSetting beyond eight."""
+    """Return counters that must cover this job. Raises InvalidSetting beyond eight."""
     lane_steps = (lanes or {}).get(job.lane, PARKED)
     counters = tuple(
         BudgetCounter(
@@ -168,13 +166,13 @@ def _scope_of(job: NewJob, wanted: str) -> str | None:
 
 
 def names_its_tenant(scope: str) -> bool:
-    """False for a user or prompt without its tenant, as versions before 0014 named them."""
+    """Tell whether a scope has its tenant; versions before 0014 left it out."""
     kind, _, name = scope.partition(":")
     return kind not in KINDS_WITHIN_TENANTS or "/" in name
 
 
 def budget_of(counter: BudgetCounter, budgets: Sequence[Budget], now: datetime) -> Budget | None:
-    """Return the strictest budget that covers this counter in a current window; None without one."""
+    """Return the strictest budget over this counter in a current window."""
     if not names_its_tenant(counter.scope):
         return None
     kind, _, name = counter.scope.partition(":")

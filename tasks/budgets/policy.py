@@ -1,7 +1,6 @@
-"""Decides what follows when a budget cannot cover a job, and how long the job waits. Pure.
+"""Decides what follows when a budget cannot cover a job. Pure.
 
-A job that names a model, not an alias, has a chain of one: it never changes to a cheaper model. With an exhausted
-budget a job waits until the next window; ahead of the pace, until the pace allows it.
+A job that names a model instead of an alias never changes to a cheaper model.
 """
 
 from collections.abc import Sequence
@@ -13,26 +12,24 @@ from schemas.jsons import JsonObject
 from schemas.money import NanoUsd, usd_text
 
 RULE_WAITS = "rule"
-"""Wait reason of a job that a time-of-day rule stops."""
 
 TURN_SPREAD_SECONDS = 60.0
-"""Time over which jobs parked by an exhausted budget wake after the next window begins."""
+"""Time over which jobs wake after the next window begins."""
 
 BUDGET_CHECK_SECONDS = 300.0
-"""How long a job is parked on an exhausted budget whose window's end is unknown."""
+"""Wait for a budget without a known end of its window."""
 
 PACE_SPREAD_PART = 0.01
-"""Part of the window over which jobs ahead of the pace wake. Each job knows only its own cost, so all compute the same
-moment. Spread so, a job that waits a whole window asks a hundred times, however many others wait."""
+"""Part of the window over which paced jobs wake: each knows only its own cost, so all compute the same moment."""
 
 LONGEST_PACE_SPREAD_SECONDS = 900.0
-"""Upper limit of that spread: a hundredth of a month is too long to wait."""
+"""Limits that spread: a hundredth of a month is too long."""
 
 
 def about_exhausted(
     refusal: Refusal, body: JsonObject, *, now: datetime, jitter: float
 ) -> AskAgain | DeadLetter | Park:
-    """Decide by the first possible step. The caller has looked for a cached answer before, and found none."""
+    """Decide by the first possible step, after the cache had no answer."""
     counter = refusal.counter
     scope = refusal.scope if counter is None else f"{counter.scope} of {counter.window}"
     how = "ahead of its pace" if refusal.reason is RefusalReason.PACE else "spent"
@@ -68,7 +65,7 @@ def first_step(refusal: Refusal, *, answer_missing: bool) -> Step:
 
 
 def cheaper_in(asked_nano_usd: NanoUsd, further: Sequence[NanoUsd | None]) -> int:
-    """Return how many targets further the first cheaper one is, by their quotes; 0 for none."""
+    """Return how many targets further the first cheaper one is; 0 for none."""
     quotes = enumerate(further, 1)
     return next((number for number, cost in quotes if cost is not None and cost < asked_nano_usd), 0)
 

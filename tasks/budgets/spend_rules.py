@@ -1,7 +1,6 @@
-"""Limits what jobs of some lanes and models may spend per hour between two times of day. Pure.
+"""Limits spend per hour between two times of day, by lane and model. Pure.
 
-A rule in force adds a budget counter to each job that it names: one for the hour, or, where nothing may be spent, a
-zero limit until the rule ends. So the one admission call decides, reserves and settles it with the budgets.
+A rule in force adds a counter for the hour, or a zero limit until it ends.
 """
 
 from collections.abc import Sequence
@@ -20,10 +19,10 @@ DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rule:
-    """A rule from `starts` to `ends` in `timezone`, on the weekdays (0 is Monday) on which it starts.
+    """Holds a rule. `weekdays` (0 is Monday) are those on which it starts.
 
-    Empty lanes or models mean all. A time that the clock skips is taken as if it had not been skipped; of one that
-    occurs twice, the first counts.
+    No lanes or models mean all. A time that the clock skips counts as if it existed; of a repeated time, the first
+    counts.
     """
 
     name: str
@@ -36,11 +35,11 @@ class Rule:
     nano_usd_per_hour: NanoUsd
 
     def names(self, lane: Lane, model: str) -> bool:
-        """Whether the rule applies to this lane and model."""
+        """Tell whether the rule applies."""
         return (not self.lanes or lane in self.lanes) and (not self.models or model in self.models)
 
     def in_force_until(self, now: datetime) -> datetime | None:
-        """Return when the rule's current period ends (UTC); None outside of one. A period may have begun yesterday."""
+        """Return the end (UTC) of the period in force, which may have begun yesterday."""
         today = now.astimezone(self.timezone).date()
         for first in (today, today - timedelta(days=1)):
             last = first if self.starts < self.ends else first + timedelta(days=1)
@@ -51,7 +50,7 @@ class Rule:
         return None
 
     def counter(self, now: datetime, steps: tuple[Step, ...] = ()) -> BudgetCounter | None:
-        """Return the counter of what may be spent now; None while the rule is not in force."""
+        """Return the counter of what may be spent now; None while not in force."""
         until = self.in_force_until(now)
         if until is None:
             return None
@@ -66,7 +65,7 @@ class Rule:
 
 
 def rule_from(table: RuleTable) -> Rule:
-    """Read a rule from a table of the file or a stored value."""
+    """Read a rule from the file or a stored value."""
     return Rule(
         name=table.name,
         lanes=frozenset(map(Lane, table.lanes)),
@@ -82,6 +81,6 @@ def rule_from(table: RuleTable) -> Rule:
 def ruling(
     rules: Sequence[Rule], lane: Lane, model: str, now: datetime, steps: tuple[Step, ...]
 ) -> tuple[BudgetCounter, ...]:
-    """Return the counters of all rules in force that apply to this lane and model."""
+    """Return counters of the rules in force."""
     found = (rule.counter(now, steps) for rule in rules if rule.names(lane, model))
     return tuple(counter for counter in found if counter is not None)

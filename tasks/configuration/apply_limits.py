@@ -1,7 +1,6 @@
-"""Copies the limits to Redis, and wakes jobs early after a limit or budget was raised.
+"""Copies the limits to Redis, and wakes jobs early after a raise.
 
-The limits in force in Postgres are written to each bucket once per version. The gate refuses an older version, so two
-leaders, or one that was paused, do no harm. Jobs are woken after the gate has the change.
+The gate refuses older versions, so two leaders do no harm. Jobs wake after the gate has the change.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -25,7 +24,7 @@ REASONS: Mapping[str, WaitReason] = {
     "tokens_per_day": WaitReason.TOKENS_PER_DAY,
     "max_in_flight": WaitReason.IN_FLIGHT,
 }
-"""The wait reason of jobs that wait for each configured limit."""
+"""Wait reason for each configured limit."""
 
 
 class ConfigurableGate(Protocol):
@@ -36,7 +35,7 @@ class ConfigurableGate(Protocol):
 
 
 class LimitKeeper:
-    """Writes changed limits to the gate, once each. The ledger's rebuild restores them in a wiped Redis."""
+    """Writes changed limits to the gate. A rebuild of the ledger restores them after a wipe."""
 
     def __init__(self, gate: ConfigurableGate, configuration: Configuration) -> None:
         self._gate = gate
@@ -45,7 +44,7 @@ class LimitKeeper:
         self._isolation = Isolation("configure")
 
     async def apply(self) -> int:
-        """Write changed limits, and the ends of days at every call; returns how many targets have changed.
+        """Write changed limits, and the ends of days; returns how many targets changed.
 
         Raises RedisUnavailable and PostgresUnavailable.
         """
@@ -63,20 +62,19 @@ class LimitKeeper:
 
 
 class ParkedRows(Protocol):
-    """Stores the configuration that was last acted on, and wakes jobs that wait in Postgres."""
+    """Stores the configuration last acted on, and wakes parked jobs."""
 
     async def changes(self) -> Sequence[Change]:
-        """Return what has changed since the last `note`."""
+        """List changes since the last `note`."""
 
     async def note(self, changes: Sequence[Change], waiters: Collection[Waiters]) -> None:
-        """Store these changes as known, and wake these jobs early, in one transaction."""
+        """Store changes as known and wake jobs, in one transaction."""
 
 
 class EarlyWakes:
-    """Requests early wakes for each raise once, also for one that came with a restart.
+    """Requests early wakes for each raise once, also after a restart.
 
-    `models_of` names the models and aliases that lead to a target. Models of a family share the lowest of their limits:
-    only a raise of the lowest wakes jobs, those of all the family's models.
+    `models_of` names models and aliases that lead to a target. A family shares its lowest limit.
     """
 
     def __init__(self, parked: ParkedRows, rows: ConfigRows, models_of: Callable[[Target], Iterable[str]]) -> None:
@@ -85,7 +83,7 @@ class EarlyWakes:
         self._models_of = models_of
 
     async def notice(self) -> int:
-        """Request wakes for what was raised; returns how many wait reasons that frees. Raises PostgresUnavailable."""
+        """Request wakes for raises; returns the number of freed wait reasons. Raises PostgresUnavailable."""
         changes = await self._parked.changes()
         if not changes:
             return 0
@@ -94,7 +92,7 @@ class EarlyWakes:
         return len(waiters)
 
     async def _under_raised_limits(self, changes: Sequence[Change]) -> set[Waiters]:
-        """Compare each model's limits before and after: those of its family may change while its own row does not."""
+        """Limits of a family change without the model's own row."""
         changed = [change for change in changes if change.name.startswith(LIMITS_OF)]
         if not changed:
             return set()
@@ -110,7 +108,7 @@ class EarlyWakes:
 
 
 def _freed(change: Change) -> list[Waiters]:
-    """Return the wait reasons that a change frees. A tenant's new table may give more than that of every tenant."""
+    """A tenant's new table may exceed that of every tenant."""
     if change.name.startswith(TENANT_OF):
         return [Waiters(reason=reason.value) for reason in TENANT_REASONS]
     if change.before is None:
@@ -121,7 +119,7 @@ def _freed(change: Change) -> list[Waiters]:
 
 
 def names_leading_to(names: Iterable[str], chain: Callable[[str], Sequence[Target]]) -> Callable[[Target], list[str]]:
-    """Return a function from a target to the models and aliases that may lead to it."""
+    """Return a function from a target to the names that may lead to it."""
     chains = {name: chain(name) for name in names}
     return lambda target: [name for name, targets in chains.items() if target in targets]
 
@@ -131,7 +129,6 @@ def _limits(values: Mapping[str, JsonObject | None]) -> dict[Target, JsonObject]
 
 
 def _raised(before: JsonObject, after: JsonObject) -> list[str]:
-    """Limits that were raised or removed."""
     had = {limit: before[limit] for limit in REASONS if before.get(limit) is not None}
     return [limit for limit, most in had.items() if after.get(limit) is None or after[limit] > most]
 

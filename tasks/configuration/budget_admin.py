@@ -14,7 +14,7 @@ from tasks.configuration.effective import SettingRows, set_budget
 
 KEYS: tuple[By, ...] = get_args(By)
 LONGEST_REPORT_DAYS = 400
-"""Longest report: a year, and a month to compare it with."""
+"""A year, and a month to compare it with."""
 
 
 class BudgetAdmin:
@@ -26,7 +26,7 @@ class BudgetAdmin:
         self._now = now
 
     async def set_budget(self, given: JsonObject) -> JsonObject:
-        """Change one budget. Applies within seconds, until the file changes this budget. Raises InvalidRequest."""
+        """Change a budget until the file changes it. Raises InvalidRequest."""
         try:
             row = await set_budget(self._rows, given)
         except InvalidSetting as error:
@@ -36,7 +36,7 @@ class BudgetAdmin:
     async def report(
         self, by: Sequence[str], *, days: int, zone: str = "UTC", tenant_id: TenantId | None = None
     ) -> Sequence[JsonObject]:
-        """Report what the last `days` cost, and how much of it was wasted. Raises InvalidRequest."""
+        """Report what the last `days` cost and wasted. Raises InvalidRequest."""
         keys = tuple(key for key in KEYS if key in by)
         if not keys or len(keys) != len(by):
             raise InvalidRequest(f"by must name one or more of {', '.join(KEYS)}, each once.", param="by")

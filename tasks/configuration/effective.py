@@ -1,8 +1,6 @@
 """Reads the effective limits, lanes and budgets.
 
-They are those of `penstock.toml`, unless an operator has changed them since. Postgres holds them as named values with
-versions. Each process reads them again every few seconds, so a change needs no restart. This module parses the values,
-with `tasks.tenancy.shares` for those of tenants.
+An operator's change overrides `penstock.toml`, and reaches each process within seconds.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,32 +35,32 @@ LANES, ON_EXHAUSTED = "lanes", "lanes/on_exhausted"
 BUDGET_OF = "budget/"
 RULES = "rules"
 OWNED = (BUDGET_OF, TENANT_OF)
-"""Prefixes of the values that lose their force when the file no longer has them."""
+"""Values with these prefixes end when the file no longer has them."""
 _DIMENSIONS = ("requests_per_minute", "tokens_per_minute", "requests_per_day", "tokens_per_day", "max_in_flight")
 _DAY = ("day_resets_at", "day_resets_in")
 
 
 NO_SHARES = Shares()
-"""Shares before the first read. One object, because it keeps the share that it builds for each tenant."""
+"""Shares before the first read. One object, because it keeps what it builds for each tenant."""
 
 
 class ConfigRows(Protocol):
     """Reads the effective values."""
 
     async def all(self) -> Sequence[ConfigRow]:
-        """Return every value with its version."""
+        """Read every value with its version."""
 
 
 class SettingRows(ConfigRows, Protocol):
     """Reads and changes the effective values."""
 
     async def set(self, name: str, value: Any) -> ConfigRow:  # noqa: ANN401 - any JSON value
-        """Write one value under a new version."""
+        """Write a value under a new version."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Effective:
-    """The configuration in force. Each target's limits carry a version that only grows."""
+    """Holds the configuration in force. Each version of a target's limits only grows."""
 
     limits: tuple[tuple[TargetLimits, int], ...] = ()
     families: Mapping[Target, str] = field(default_factory=dict)
@@ -72,7 +70,7 @@ class Effective:
     shares: Shares = field(default_factory=Shares)
 
     def counters(self, job: NewJob, target: Target, now: datetime) -> tuple[BudgetCounter, ...]:
-        """Return every counter whose budget must cover a call of this job. Raises InvalidSetting beyond eight."""
+        """Return counters that must cover a call of this job. Raises InvalidSetting beyond eight."""
         steps = self.on_exhausted.get(job.lane, PARKED)
         counters = (
             *counters_for(job, self.budgets, now, self.on_exhausted),
@@ -84,20 +82,20 @@ class Effective:
 
 
 class Configuration:
-    """Keeps the configuration in force as this process last read it."""
+    """Keeps the configuration that this process last read."""
 
     def __init__(self, rows: ConfigRows) -> None:
         self._rows = rows
         self.effective: Effective | None = None
-        """None before the first read; nothing may be sent before its budgets are known."""
+        """None before the first read, when nothing may be sent."""
 
     async def refresh(self) -> Effective:
-        """Read the configuration again. Raises PostgresUnavailable; then the last one stays in force."""
+        """Read the configuration. Raises PostgresUnavailable, and keeps the last one then."""
         self.effective = effective_from(await self._rows.all())
         return self.effective
 
     def family_of(self, target: Target) -> str | None:
-        """Return the family whose limits a target shares; None where it has none."""
+        """Return the family whose limits a target shares."""
         return self.effective.families.get(target) if self.effective is not None else None
 
     def bucket_of(self, target: Target) -> Target:
@@ -106,11 +104,11 @@ class Configuration:
         return target if family is None else Target(account=target.account, model=family)
 
     def share(self, tenant_id: TenantId) -> TenantShare:
-        """Return this tenant's share; without configured limits before the first read."""
+        """Return a share, without configured limits before the first read."""
         return (NO_SHARES if self.effective is None else self.effective.shares).of(tenant_id)
 
     def check(self, job: NewJob) -> None:
-        """Check how many budgets count a job. Raises InvalidRequest for too many."""
+        """Raises InvalidRequest for a job that too many budgets count."""
         if self.effective is not None:
             try:
                 counters_for(job, self.effective.budgets, job.expires_at)
@@ -119,7 +117,7 @@ class Configuration:
 
 
 def values_of(catalogue: Catalogue) -> dict[str, Any]:
-    """Return the file's settings as named values."""
+    """Return the file's settings by name."""
     return {
         **{_limits_name(name, model): _limits_value(model) for name, model in catalogue.models.items()},
         LANES: {name: lane.share for name, lane in catalogue.lanes.items()},
@@ -131,12 +129,12 @@ def values_of(catalogue: Catalogue) -> dict[str, Any]:
 
 
 def budget_row_name(table: BudgetTable) -> str:
-    """Name a budget's row. Each budget has one, so that changing it leaves the others to the file."""
+    """Name a budget's row; each budget has its own."""
     return f"{BUDGET_OF}{table.window}/{table.timezone}/{table.scope}"
 
 
 async def set_budget(rows: SettingRows, given: JsonObject) -> ConfigRow:
-    """Store an operator's change; it applies within seconds. Raises InvalidSetting for an invalid budget."""
+    """Store an operator's change. Raises InvalidSetting."""
     try:
         table = BudgetTable.model_validate(given)
         stored = await rows.all()
@@ -153,9 +151,9 @@ async def set_budget(rows: SettingRows, given: JsonObject) -> ConfigRow:
 
 
 def effective_from(rows: Sequence[ConfigRow]) -> Effective:
-    """Parse the rows. The version of a target's limits is the sum of those of its own row and the lanes' row.
+    """Parse the rows. A target's version sums its own row's and the lanes' row's.
 
-    That of a family's limits sums all rows of limits and the lanes' row, so that it does not fall when a model leaves.
+    A family's version sums all rows of limits instead, so that it does not fall when a model leaves.
     """
     named = {row.name: row for row in rows}
     lanes, steps = named.get(LANES), named.get(ON_EXHAUSTED)
@@ -173,7 +171,7 @@ def effective_from(rows: Sequence[ConfigRow]) -> Effective:
 
 
 def limits_by_target(values: Mapping[str, JsonObject]) -> dict[Target, JsonObject]:
-    """Return each model's limits from rows by name: those of its own row, or the lowest of its family's."""
+    """Return each model's limits: its own, or the lowest of its family."""
     own = {_target_named(name): value for name, value in values.items()}
     families: dict[Target, list[JsonObject]] = {}
     for target, value in own.items():
@@ -208,7 +206,7 @@ def _all_limits(
 
 
 def _tightest(members: Sequence[JsonObject]) -> JsonObject:
-    """The lowest of each limit in a family, and the first end of day that a model names."""
+    """Return the lowest of each limit, and the first end of day."""
     values: JsonObject = {}
     for name in _DIMENSIONS:
         values[name] = min((member[name] for member in members if member.get(name)), default=None)
@@ -240,7 +238,7 @@ def _target_limits(target: Target, value: JsonObject, shares: dict[Lane, float])
 
 
 def _budget_value(table: BudgetTable) -> JsonObject:
-    """Omit an unset pacing, as versions without it did, so that an unchanged file does not count as a change."""
+    """Omit unset pacing as older versions did, so that the file counts as unchanged."""
     unsaid = {"pacing", "pacing_ahead"} if table.pacing is None else set()
     return {**table.model_dump(mode="json", exclude=unsaid), "limit_usd": str(table.limit_usd)}
 

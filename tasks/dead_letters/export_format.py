@@ -1,7 +1,6 @@
-"""Parses a line of an export into a dead letter: its request, its terms, and its reason.
+"""Parses a line of an export into a dead letter.
 
-Attempts are not imported: they were paid for elsewhere, and the ledger here must equal the bill here. The model need
-not be configured here, because a replay may change it.
+Attempts are not imported: they were paid for elsewhere. A replay may change an unconfigured model.
 """
 
 from collections.abc import Callable, Collection
@@ -23,17 +22,17 @@ from tasks.batches.lines import SUPPORTED_ENDPOINTS
 from tasks.requests.chat import Origin, checked_lane, parse_chat_request, usual_lane
 
 MAX_MESSAGE_CHARACTERS = 4_000
-"""Limit of the death message; Penstock's own have a few hundred characters."""
+"""Penstock's own messages have a few hundred characters."""
 MAX_TRIES = 100
 """Limit of tries and of reprompts; a larger number is a mistake."""
 
 TERMS = ("prompt", "max_cost_usd")
-"""Fields that are in the body of a submitted request, and beside it in an export."""
+"""Fields in the body of a submitted request, and beside it in an export."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reader:
-    """The tenant or operator who imports, and the limits of the import.
+    """Holds the importer and its limits.
 
     A `tenant_id` of None is an operator, who may name any of the `tenants` in a line.
     """
@@ -51,7 +50,7 @@ class Reader:
 
 
 class Letter(NamedTuple):
-    """A job that died in another installation."""
+    """Holds a job that died in another installation."""
 
     job: NewJob
     reason: str
@@ -59,7 +58,7 @@ class Letter(NamedTuple):
 
 
 def letter_from(line: bytes, reader: Reader, now: datetime) -> Letter:
-    """The dead letter of one line. Raises InvalidRequest with the line's error."""
+    """Parse one line. Raises InvalidRequest."""
     check_nodes(line, reader.most_nodes)
     entry = _parsed(line)
     request = entry.get("request")

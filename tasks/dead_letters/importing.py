@@ -19,29 +19,28 @@ from tasks.maintenance.slices import Clock, Slice
 log = structlog.get_logger()
 
 LETTERS_PER_WRITE = 200
-"""Small letters per transaction; a slice (`tasks.maintenance.slices`) limits bytes and values. After an import was
-killed, the next one continues from there."""
+"""Small letters per transaction; a slice limits bytes and values."""
 
 HELD_BYTES = 4_000_000
-"""Bytes of lines held in memory until all lines are known to be good; beyond this, lines are held on disk."""
+"""Unchecked lines beyond this are held on disk."""
 
 MOST_LINES = 1_000_000
-"""Limit of lines per import, including empty ones; a larger export is split (`first_line` numbers the parts)."""
+"""Includes empty lines; larger exports are split by `first_line`."""
 
 MOST_WRONG_LINES = 20
-"""Wrong lines named in one refusal: enough to show what they have in common."""
+"""Enough to show what wrong lines have in common."""
 
 
 class LetterRows(Protocol):
-    """Stores imported dead letters (`storage.dead_letters.writes`)."""
+    """Stores imported dead letters."""
 
     async def bring(self, letters: Sequence[Letter]) -> list[JobId]:
-        """Store the letters; return the ids of those that were not listed before."""
+        """Store the letters; returns those that were not listed before."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Imported:
-    """Counts of an import: good lines, new dead letters, and letters that were here before."""
+    """Counts good lines, new dead letters, and letters that were here before."""
 
     checked: int
     imported: int = 0
@@ -57,11 +56,10 @@ class Imports:
     async def take(
         self, lines: AsyncIterator[bytes], reader: Reader, now: datetime, *, first_line: int = 1, dry_run: bool = False
     ) -> Imported:
-        """Store the dead letter of each line. Empty lines are skipped; a dry run stores nothing.
+        """Store the dead letter of each line, unless `dry_run`. Safe to repeat.
 
-        Lines are numbered from `first_line`. Raises InvalidRequest with the numbers of wrong lines, and stores nothing
-        then. A valid line that cannot be stored leaves the lines before it imported. Safe to repeat: a letter already
-        here stays as it is, except that a discarded one is listed again.
+        Raises InvalidRequest with the numbers of wrong lines, and stores nothing then. A line that cannot be stored
+        leaves those before it imported. A discarded letter is listed again.
         """
         with SpooledTemporaryFile(max_size=HELD_BYTES) as kept:
             checked = await self._checked(lines, reader, now, first_line, kept)
@@ -79,7 +77,7 @@ class Imports:
         first_line: int,
         kept: SpooledTemporaryFile[bytes],
     ) -> int:
-        """Keep and count every line. Raises InvalidRequest with the wrong lines."""
+        """Raises InvalidRequest."""
         number, checked, wrong = first_line - 1, 0, list[tuple[int, InvalidRequest]]()
         turn = Slice(self._clock)
         turn.begin()
@@ -117,7 +115,7 @@ class Imports:
         return stored + await self._bring(letters)
 
     async def _bring(self, letters: Sequence[tuple[int, Letter]]) -> int:
-        """Store the letters together; on failure one by one. Raises InvalidRequest with the wrong line."""
+        """Store letters together, else one by one. Raises InvalidRequest."""
         try:
             return len(await self._rows.bring([letter for _, letter in letters]))
         except Unavailable:

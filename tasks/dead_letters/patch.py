@@ -1,7 +1,6 @@
 """Applies a replay's patch to one dead letter. Pure.
 
-A new model is set in the request body and in the job's column. A new contract is set in the column, and a
-`response_format` that would override it is removed from the body.
+A new model is set in body and column. A new contract removes a `response_format` that would override it.
 """
 
 from schemas.jsons import JsonObject
@@ -10,7 +9,7 @@ from tasks.requests.chat import MAX_MESSAGES
 
 
 def patched(letter: DeadBody, patch: Patch) -> PatchedJob | Refused:
-    """The patched letter, or why the patch does not fit it."""
+    """Return the patched letter, or why the patch does not fit."""
     if not patch.changes_bodies:
         return PatchedJob(letter=letter)
     body = dict(patch.body if patch.body is not None else letter.body or {})
@@ -24,7 +23,7 @@ def patched(letter: DeadBody, patch: Patch) -> PatchedJob | Refused:
 
 
 def _appended(body: JsonObject, message: JsonObject | None) -> str | None:
-    """Append the message to the body's messages; return why it cannot be appended."""
+    """Return why the message cannot be appended."""
     if message is None:
         return None
     messages = body.get("messages")

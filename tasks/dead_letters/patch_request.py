@@ -1,4 +1,4 @@
-"""Reads and checks the patch of a replay request, and names the field that must change."""
+"""Checks the patch of a replay request."""
 
 from datetime import datetime
 from typing import Annotated, Any
@@ -25,7 +25,7 @@ from tasks.requests.chat import (
 from tasks.requests.new_ids import new_job_id
 
 SAID_OTHERWISE = {"model": "model", "messages": "message or body", "response_format": "contract"}
-"""Fields that `parameters` must not hold, and the fields of the patch that set them."""
+"""Fields that `parameters` must not hold, and the patch's fields that set them."""
 
 
 class Changes(BaseModel):
@@ -65,7 +65,7 @@ def patch_from(changes: Changes, vocabulary: Vocabulary, now: datetime) -> Patch
 
 
 def _request(body: JsonObject, vocabulary: Vocabulary, now: datetime) -> NewJob:
-    """The new request as a job would store it. Raises the same errors as a new job."""
+    """Raises the errors of a new job."""
     origin = Origin(tenant_id=DEFAULT_TENANT, job_id=new_job_id(), default_lane=Lane.NORMAL)
     return parse_chat_request(body, origin, vocabulary, now)
 

@@ -1,7 +1,6 @@
-"""Replays dead letters in rounds, in upkeep or, while a caller waits, in the web process.
+"""Replays dead letters in rounds.
 
-A round is one fenced transaction: a killed process has moved whole rounds or none, and the next continues from there. A
-job leaves `dead` once, however often that is requested. Dispatch publishes the replayed jobs.
+A round is one fenced transaction, so a killed process has moved whole rounds. Dispatch publishes the jobs.
 """
 
 import time
@@ -22,14 +21,13 @@ from tasks.maintenance.slices import Rotation
 log = structlog.get_logger()
 
 MOST_PER_ROUND = 500
-"""Letters per transaction without changes of bodies: a few hundredths of a second."""
+"""Letters per transaction with unchanged bodies: a few hundredths of a second."""
 
 MOST_BODIES_PER_ROUND = 100
-"""Letters per transaction when bodies are read and written; fewer if they are large
-(`storage.database.statements.MOST_BYTES_AT_ONCE`)."""
+"""Letters per transaction with changed bodies; fewer if they are large."""
 
 MOST_OF_TENANT = 8
-"""Replays of one tenant per round, so that no tenant waits behind a thousand replays of another."""
+"""Replays of one tenant per round, so that other tenants need not wait for all of them."""
 
 
 class Replays:
@@ -47,13 +45,13 @@ class Replays:
         self.outcomes = rows.outcomes
 
     async def start(self, replay: NewReplay) -> Replay:
-        """Store the replay; upkeep runs it. Safe to call twice under one idempotency key."""
+        """Store the replay; upkeep runs it. Idempotent by its key."""
         return await self._rows.create(replay)
 
     async def replay_now(self, replay: NewReplay) -> list[JobId]:
-        """Store the replay and run it here; return the moved jobs. Upkeep continues after a crash.
+        """Store the replay and run it here; returns the moved jobs. Raises ReplayFailed.
 
-        Raises ReplayFailed when an error stopped it. A completed replay without replayed or refused letters is deleted.
+        Upkeep continues it after a crash. A replay without letters is deleted.
         """
         current: Replay | None = await self._rows.create(replay)
         while current is not None and current.state.under_way:
@@ -65,9 +63,9 @@ class Replays:
         return moved
 
     async def advance_all(self) -> int:
-        """Run one round of the replays under way, fair by tenant; return how many things changed.
+        """Run one round of replays, fair by tenant; returns the number of changes.
 
-        Letters and states are counted. A replay that keeps failing is stopped with its reason; its owner may resume it.
+        A replay that keeps failing is stopped; its owner may resume it.
         """
         under_way = await self._rows.under_way()
         chosen = self._rotation.chosen({str(replay_id): owner for replay_id, owner in under_way.items()})
@@ -91,7 +89,7 @@ class Replays:
         await self._rows.stop(ReplayId(name), reason_of(error))
 
     async def advance(self, replay: Replay) -> int:
-        """Run one round: judge the canaries, or move the next letters; return how many changed.
+        """Judge the canaries, or move the next letters; returns how many changed.
 
         Does nothing when another process has done it.
         """
@@ -118,10 +116,7 @@ class Replays:
     async def _move_apart(
         self, replay_id: ReplayId, patched_jobs: Sequence[PatchedJob], refused: Sequence[Refused]
     ) -> int:
-        """Move the round letter by letter; return how many were handled.
-
-        The replay's version is read again before each letter.
-        """
+        """Move the round letter by letter, each under the replay's current version."""
         letters: list[PatchedJob | Refused] = [*refused, *patched_jobs]
         for number, letter in enumerate(letters):
             replay = await self._rows.find(replay_id, None)
@@ -144,7 +139,7 @@ class Replays:
             await self._rows.move(replay, [], [Refused(letter=patched_job.letter, why=why)])
 
     async def discard(self, which: DeadLetters) -> list[JobId]:
-        """Discard all of these letters; return their ids."""
+        """Discard all of these letters; returns their ids."""
         moved: list[JobId] = []
         while True:
             part = await self._letters.discard(which, most=MOST_PER_ROUND)
@@ -153,7 +148,7 @@ class Replays:
                 return moved
 
     async def _run_dry(self, replay: Replay) -> int:
-        """Search again from the beginning for letters that became visible late, then enter the next state."""
+        """Search again for letters that became visible late, then enter the next state."""
         if replay.cursor_at is not None:
             return int(await self._rows.enter(replay, replay.state))
         if replay.state is ReplayState.CANARY and replay.replayed:

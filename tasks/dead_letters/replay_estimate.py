@@ -1,6 +1,6 @@
-"""Estimates how many letters a replay would move and its maximum cost; moves nothing.
+"""Estimates how many letters a replay would move, and its maximum cost.
 
-The first letters are priced one by one, patched, as admission would quote them; the rest at their mean.
+The first letters are priced as admission would quote them; the rest at their mean.
 """
 
 from collections.abc import AsyncIterator
@@ -24,17 +24,17 @@ from tasks.quotes.quote import dearest_call, worst_case
 log = structlog.get_logger()
 
 MOST_PRICED = 2_000
-"""Letters priced one by one: a second or two of work, and enough for their mean to represent the rest."""
+"""A second or two of work, and enough for their mean."""
 
 
 class LetterReads(Protocol):
-    """Reads stored dead letters (`storage.dead_letters.reads`)."""
+    """Reads dead letters."""
 
     async def count(self, which: DeadLetters) -> int:
-        """The number of dead letters."""
+        """Count dead letters."""
 
     def whole(self, which: DeadLetters, *, attempts: bool = True) -> AsyncIterator[WholeLetter]:
-        """Each dead letter with its request and, if `attempts`, its attempts."""
+        """Read dead letters with their requests."""
 
 
 class ReplayPrices:
@@ -45,7 +45,7 @@ class ReplayPrices:
         self._planner = planner
 
     async def estimate(self, which: DeadLetters, patch: Patch, now: datetime) -> Estimate:
-        """Count and price what the replay would move."""
+        """Count and price the letters."""
         jobs, priced, unpriced, refused, one_call, worst = await self._letters.count(which), 0, 0, 0, 0, 0
         async for job in first_jobs(self._letters, which, MOST_PRICED):
             priced += 1
@@ -67,7 +67,7 @@ class ReplayPrices:
         )
 
     def _price(self, job: Job, patch: Patch, now: datetime) -> "_Price | None":
-        """The possible cost of replaying one letter; None where it would be refused."""
+        """Return None where the replay would refuse the letter."""
         try:
             patched_job = _again(job, patch, now)
             if patched_job is None:
@@ -80,7 +80,7 @@ class ReplayPrices:
 
 
 async def first_jobs(letters: LetterReads, which: DeadLetters, most: int) -> AsyncIterator[Job | None]:
-    """The first `most` letters as the jobs that they were; None for one that cannot be read."""
+    """Yield the first letters as jobs; None for an unreadable one."""
     seen = 0
     async for whole in letters.whole(which, attempts=False):
         if seen == most:
@@ -95,7 +95,7 @@ class _Price(NamedTuple):
 
 
 def _again(job: Job, patch: Patch, now: datetime) -> Job | None:
-    """The job as the replay would queue it; None where the patch does not fit."""
+    """Return the replayed job; None where the patch does not fit."""
     letter = DeadBody(
         id=job.id, tenant_id=job.tenant_id, generation=job.generation, rested_at=job.created_at, body=job.body
     )

@@ -1,1 +1,1 @@
-"""Publishes waiting jobs to the Celery queues, a bounded prefetch window per flow."""
+"""Publishes waiting jobs within a prefetch window per flow."""

@@ -1,7 +1,6 @@
-"""Publishes job ids and generations to the workers, never a prompt. The row is the truth.
+"""Publishes job ids and generations to the workers, never a prompt.
 
-A message is a slice: `{"v": 1, "jobs": [[id, generation], …]}`. A message may be lost or doubled without harm: upkeep
-publishes a lost job again, and a doubled one has a stale generation.
+Messages may be lost or doubled: upkeep publishes lost jobs again, and doubled ones have a stale generation.
 """
 
 import asyncio
@@ -19,25 +18,23 @@ from schemas.lanes import Lane
 RUN_TASK = "completions.run"
 
 HIGHEST_GENERATION = 2**31 - 1
-"""Largest value of the generation column."""
 
 MESSAGE_VERSION = 1
 PIPELINE_MESSAGES = 500
-"""Messages per Redis pipeline when a flow is refilled."""
 
 HIDDEN_ARGUMENTS = "(…)"
-"""Replaces the arguments in events and logs, which would otherwise show up to 1,024 characters of them."""
+"""Replaces arguments in events and logs, which would show up to 1,024 characters."""
 
 
 class Publisher:
-    """Publishes slices to lanes, one call at a time. Blocking sockets run in a thread."""
+    """Publishes one call at a time. Blocking sockets run in a thread."""
 
     def __init__(self, app: Celery) -> None:
         self._app = app
         self._turn = asyncio.Lock()
 
     async def publish(self, lane: Lane, jobs: Sequence[Published], slice_size: int = 1) -> int:
-        """Send the jobs in slices; return the number of messages.
+        """Send the jobs in slices; returns the number of messages.
 
         Raises RedisUnavailable, possibly after some were sent.
         """
@@ -47,7 +44,7 @@ class Publisher:
         return len(slices)
 
     async def empty_lanes(self) -> frozenset[Lane]:
-        """Lanes without a message that waits for a worker. Raises RedisUnavailable."""
+        """List lanes without a waiting message. Raises RedisUnavailable."""
         async with self._turn:
             return await asyncio.to_thread(self._empty_lanes)
 
@@ -77,19 +74,19 @@ class Publisher:
 
 
 def message(jobs: Sequence[Published]) -> Mapping[str, Any]:
-    """The body of one message."""
+    """Build the body of one message."""
     return {"v": MESSAGE_VERSION, "jobs": [[job.job_id, job.generation] for job in jobs]}
 
 
 def parse_message(body: Any) -> list[Published]:  # noqa: ANN401 - unparsed
-    """The jobs of a message. Raises ValueError for anything that `message` did not build."""
+    """Parse a message. Raises ValueError for anything that `message` did not build."""
     if not isinstance(body, dict) or body.get("v") != MESSAGE_VERSION or not isinstance(body.get("jobs"), list):
         raise ValueError("not a completions.run message of version 1")
     return [_published(*pair) for pair in body["jobs"]]
 
 
 def _published(job_id: Any, generation: Any) -> Published:  # noqa: ANN401 - unparsed
-    """Check one pair. Raises ValueError for an impossible id or generation, before any store is read."""
+    """Raises ValueError."""
     if not isinstance(job_id, str) or ID.fullmatch(job_id) is None:
         raise ValueError("not the id of a job")
     if not isinstance(generation, int) or not 0 <= generation <= HIGHEST_GENERATION:

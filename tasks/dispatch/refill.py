@@ -1,8 +1,6 @@
 """Publishes queued jobs up to the prefetch window of each flow (lane and model).
 
-The backlog stays in Postgres; a job is published when a worker will want it within seconds. So a million queued jobs
-cost Redis nothing, a cancelled batch stops at once, and an exhausted model delays no other. The backlog picks which
-jobs come next, the flow's window how many.
+The backlog stays in Postgres, so a cancelled batch stops at once, and an exhausted model delays no other.
 """
 
 from collections.abc import Sequence
@@ -19,49 +17,47 @@ from tasks.maintenance.items import Isolation
 log = structlog.get_logger()
 
 REFILL_SHARE = 4
-"""A flow is refilled when a quarter of its window is free, so that a long backlog is sent in full slices."""
+"""Refills a flow when a quarter of its window is free, so that a long backlog is sent in full slices."""
 
 FEWEST_MESSAGES = 8
-"""Minimum messages per refill. Small refills go job by job, so that an idle system adds no wait and its workers share
-the work; larger ones go in slices, which cost a worker less per job."""
+"""Small refills go job by job, so that workers share them; larger ones go in slices, which cost less per job."""
 
 MOST_URGENT_AHEAD = 128
-"""Most published and unclaimed urgent jobs per flow: another tenant's next job waits behind at most these and intake's
-own. Workers claim as many within one or two rounds of dispatch."""
+"""Unclaimed urgent jobs per flow, behind which another tenant's next job waits. Workers claim as many within one or two
+rounds of dispatch."""
 
 
 class Backlog(Protocol):
-    """The queued jobs in Postgres."""
+    """Reads queued jobs."""
 
     async def flows(self) -> Sequence[Flow]:
-        """Flows with queued jobs that are not published."""
+        """List flows with unpublished jobs."""
 
     async def take(self, lane: Lane, model: str, most: int) -> Sequence[Published]:
-        """Mark up to `most` jobs of a flow as dispatched, fairly among tenants, and return them."""
+        """Mark up to `most` jobs as dispatched, fairly among tenants."""
 
     async def give_back(self, jobs: Sequence[JobId]) -> int:
-        """Mark these as not published; return how many were."""
+        """Mark jobs as unpublished."""
 
 
 class Windows(Protocol):
-    """Computes how many jobs of a flow to publish."""
+    """Computes prefetch windows."""
 
     async def window(self, flow: Flow) -> int:
-        """How many of its jobs may be published and not yet claimed. Raises RedisUnavailable."""
+        """Return the most published, unclaimed jobs. Raises RedisUnavailable."""
 
 
 class Outlet(Protocol):
-    """Sends messages to the lanes."""
+    """Sends messages."""
 
     async def publish(self, lane: Lane, jobs: Sequence[Published], slice_size: int = 1) -> int:
         """Raises RedisUnavailable."""
 
 
 async def dispatch(backlog: Backlog, outlet: Outlet, windows: Windows, *, slice_size: int, isolation: Isolation) -> int:
-    """Refill every flow once; return the number of jobs published.
+    """Refill every flow once; returns the number of jobs published. Raises RedisUnavailable.
 
-    Raises RedisUnavailable before a flow's jobs are taken. A flow that fails is recorded in `isolation` and delays no
-    other. A job that was marked and not published is given back, here or later by upkeep.
+    `isolation` records a failing flow, which delays no other. Marked, unpublished jobs are given back.
     """
 
     async def refill(flow: Flow) -> int:

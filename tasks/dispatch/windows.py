@@ -1,7 +1,6 @@
 """Computes how many jobs of a flow to publish now: none if the wait exceeds `hold_seconds`.
 
-The backlog of an exhausted model stays in Postgres and takes no slot from another. Reads the bucket, never writes it.
-Without Redis there is no window, and dispatch waits.
+Without Redis, dispatch waits.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,33 +14,32 @@ from schemas.lanes import Flow, Lane
 
 DAY_MS = 86_400_000
 LINE_SHARE = 0.75
-"""Share of `hold_seconds` that the queue at a target may take. A job that waits longer is parked and returns too late
-for its reserved slot; and published jobs arrive a little after this measurement."""
+"""Share of `hold_seconds` that a target's queue may take. A job that waits longer is parked, and returns too late for
+its slot."""
 
 SHORTEST_LINE_SECONDS = 0.5
-"""Lower bound of the queue's length, for a small `hold_seconds`: what a target admits between two rounds of
-dispatch."""
+"""Lower bound for a small `hold_seconds`: what a target admits between two rounds of dispatch."""
 
 AS_GOOD_AS_FULL = 0.95
-"""Fill level at which a bucket has admitted everybody: remaining tickets belong to jobs that have left."""
+"""At this fill level a bucket has admitted everybody: remaining tickets belong to jobs that have left."""
 
 PROBE_SECONDS = 5.0
-"""How often a flow with too long a wait publishes one job to ask the gate itself, in case this estimate is wrong."""
+"""How often a flow with too long a wait publishes one job, in case this estimate is wrong."""
 
 FRESH_SECONDS = 0.1
-"""How long a snapshot of a bucket serves all flows that share it."""
+"""How long a snapshot serves all flows of a bucket."""
 
 
 class Buckets(Protocol):
-    """Reads the buckets of the limits."""
+    """Reads buckets."""
 
     async def snapshot(self, target: Target) -> LimitsSnapshot | None:
-        """A bucket's snapshot; None for a bucket that was never used. Raises RedisUnavailable."""
+        """Read a bucket; None when never used. Raises RedisUnavailable."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Opening:
-    """A target's capacity for one lane.
+    """Describes a target's capacity for one lane.
 
     `wait_ms` is a new job's wait, `per_second` the admission rate (None: unlimited), `at_once` the calls that may begin
     together when only concurrency is limited.
@@ -53,7 +51,7 @@ class Opening:
     stopped: bool = False
 
     def room(self, line_seconds: float) -> int | None:
-        """How many jobs fit in a queue of `line_seconds`; None is unlimited."""
+        """Return how many jobs fit into `line_seconds`; None is unlimited."""
         if self.per_second is None:
             return None
         return max(1, self.at_once + round(self.per_second * max(0.0, line_seconds - self.wait_ms / 1_000)))
@@ -62,7 +60,7 @@ class Opening:
 class Openings:
     """Computes the windows of all flows.
 
-    `bucket_of` maps a target to the target that stands for its shared limits; `clock` is monotonic seconds.
+    `bucket_of` maps a target to the target that stands for its shared limits; `clock` is monotonic.
     """
 
     def __init__(
@@ -86,7 +84,7 @@ class Openings:
         self._probed_at: dict[tuple[Lane, str], float] = {}
 
     async def window(self, flow: Flow) -> int:
-        """How many jobs of this flow may be published and not yet claimed. Raises RedisUnavailable."""
+        """Return the most published, unclaimed jobs. Raises RedisUnavailable."""
         opening = await self._opening(flow)
         if opening.stopped:
             return 0
@@ -96,7 +94,7 @@ class Openings:
         return self._run_ahead if room is None else min(self._run_ahead, room)
 
     async def _opening(self, flow: Flow) -> Opening:
-        """The capacity of the chain's first target without a stopped account; jobs skip stopped ones."""
+        """Return the capacity of the first target without a stopped account."""
         try:
             targets = self._chain(flow.model)
         except UnknownModel:
@@ -125,7 +123,7 @@ class Openings:
 
 
 def opening_of(snapshot: LimitsSnapshot, lane: Lane) -> Opening:
-    """A bucket's capacity for a new job of a lane. Pure."""
+    """Return a bucket's capacity for a new job of a lane. Pure."""
     behind_tickets = 0 if _has_surplus(snapshot, lane) else snapshot.ticket_ms[lane]
     days = (snapshot.requests_per_day, snapshot.tokens_per_day)
     per_second, at_once = _pace(snapshot, lane)
@@ -142,17 +140,16 @@ def _has_surplus(snapshot: LimitsSnapshot, lane: Lane) -> bool:
 
 
 def _exhausted_ms(day: DimensionSnapshot) -> int:
-    """Milliseconds until a daily limit has one permit again."""
     if day.level is None or day.effective is None:
         return 0
     return max(0, round((1 / day.effective - day.level) * DAY_MS))
 
 
 def _pace(snapshot: LimitsSnapshot, lane: Lane) -> tuple[float | None, int]:
-    """The admission rate per second, and the calls that may begin at once without such a rate.
+    """Return the admission rate per second, and the calls that may begin at once without one.
 
-    Token limits are converted by the last minute's tokens per request. When no concurrency slot is free, or only
-    concurrency is limited, the rate is at most that of the last minute.
+    Token limits are converted by the last minute's tokens per request. Concurrency limits the rate to the last
+    minute's.
     """
     requests, tokens = snapshot.requests_per_minute.effective, snapshot.tokens_per_minute.effective
     lately, taken = snapshot.used_requests_last_minute, snapshot.used_tokens_last_minute

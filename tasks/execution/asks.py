@@ -1,4 +1,4 @@
-"""Builds the pipeline's requests to the gate and the rows of new attempts. Pure."""
+"""Builds requests to the gate and rows of new attempts. Pure."""
 
 from datetime import datetime, timedelta
 
@@ -12,14 +12,13 @@ from tasks.execution.deps import Deps
 from tasks.execution.progress import Progress
 
 SHORTEST_FREEZE_MS = 250
-"""Freeze of a target after a throttle without retry-after, so that a retry is not refused at once."""
+"""Freeze after a throttle without retry-after, so that a retry is not refused at once."""
 
 
 def ask_of(job: Job, plan: Plan, progress: Progress, deps: Deps) -> Ask:
-    """Build the admission request.
+    """Build the admission request, with the ticket of a job that waited.
 
-    A job that waited for a limit holds a ticket for it. Waiting for the bucket adds to the job's age; waiting for its
-    tenant's share gives it no place before other tenants.
+    Only a wait for the bucket adds to the job's age.
     """
     since = None if progress.waits_for_share else progress.waiting_since
     return Ask(
@@ -38,13 +37,13 @@ def ask_of(job: Job, plan: Plan, progress: Progress, deps: Deps) -> Ask:
 
 
 def not_admitted(wait: Wait, waited: Progress, now: datetime) -> NotAdmitted:
-    """The outcome of an attempt that the gate makes wait."""
+    """Return the outcome of an attempt that must wait."""
     until_at = now + timedelta(milliseconds=wait.retry_after_ms)
     return NotAdmitted(until_at=until_at, since_at=waited.waiting_since or now, reason=wait.reason)
 
 
 def opened_attempt(job: Job, plan: Plan, ask: Ask, grant: Grant, *, fence: int, now: datetime) -> OpenedAttempt:
-    """The row that is stored before anything is sent."""
+    """Build the row that is stored before anything is sent."""
     return OpenedAttempt(
         id=ask.attempt_id,
         job_id=job.id,
@@ -58,7 +57,7 @@ def opened_attempt(job: Job, plan: Plan, ask: Ask, grant: Grant, *, fence: int, 
 
 
 def penalty_of(trouble: Trouble) -> Penalty:
-    """The penalty of a throttle, which applies to every caller of the target."""
+    """Return a throttle's penalty, which applies to every caller of the target."""
     return Penalty(
         wait_ms=trouble.retry_after_ms or SHORTEST_FREEZE_MS,
         limit=trouble.limit,

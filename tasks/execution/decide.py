@@ -1,7 +1,6 @@
-"""Decides what follows an attempt's outcome.
+"""Decides what follows an attempt's outcome. Pure; its tests are a table.
 
-Pure: no clock, randomness or store; the tests are a table. A retry comes later and costs a try. A reprompt or the next
-target comes now and costs none; waiting for a limit costs none.
+A retry comes later and costs a try. A reprompt or the next target comes now and costs none, as does a wait.
 """
 
 from datetime import datetime, timedelta
@@ -39,24 +38,24 @@ from tasks.execution.progress import Progress
 from tasks.execution.reprompt import with_complaint, with_more_room
 
 MAX_EXTENSIONS = 1
-"""How often the output limit grows after truncation: a second truncation is a loop, and each costs in full."""
+"""Extensions of the output limit: a second truncation is a loop, and each costs in full."""
 
 MAX_THROTTLES_IN_PLACE = 3
-"""Throttles within one lease after which the job gives its slot back and waits in Postgres."""
+"""Throttles after which a job gives its slot back and waits in Postgres."""
 
 FIRST_BACKOFF_SECONDS = 1.0
 LONGEST_BACKOFF_SECONDS = 60.0
 STOPPED_ACCOUNT_SECONDS = 60.0
-"""Wait before a job asks again whether an operator has reopened a stopped account."""
+"""Wait for an operator to reopen a stopped account."""
 
 MENDED_BY_OPERATORS = frozenset({RefusalReason.BUDGET.value, RefusalReason.PACE.value, RULE_WAITS})
 
 NOT_READY_SECONDS = 1.0
-"""Wait of a job while the ledger is rebuilt."""
+"""Wait while the ledger is rebuilt."""
 
 
 def decide(job: Job, outcome: Outcome, progress: Progress, *, now: datetime, jitter: float) -> Decision:
-    """Map an outcome to a decision. `jitter` in [0, 1), uniform, spreads retries over the back-off."""
+    """Map an outcome to a decision. `jitter`, uniform in [0, 1), spreads retries."""
     decision = _decide(job, outcome, progress, now=now, jitter=jitter)
     if isinstance(decision, Complete | DeadLetter):
         return decision
@@ -93,14 +92,14 @@ def _decide(job: Job, outcome: Outcome, progress: Progress, *, now: datetime, ji
 
 
 def _may_be_woken(decision: Decision) -> bool:
-    """Whether an operator may raise the budget early: such a job waits until its deadline."""
+    """An operator may raise the budget early, so such a job waits until its deadline."""
     return isinstance(decision, Park) and decision.reason in MENDED_BY_OPERATORS
 
 
 def _in_place(decision: RetryAt | Park, progress: Progress) -> Decision:
-    """Move a retry or wait into the lease if it ends within a synchronous caller's patience.
+    """Move a wait into the lease if a synchronous caller's patience covers it.
 
-    Refusals are excluded: the caller learns at once what a store or an operator has to fix.
+    Only a store or an operator can end refusals.
     """
     until_at = decision.at if isinstance(decision, RetryAt) else decision.until_at
     if progress.patient_until is None or until_at > progress.patient_until:

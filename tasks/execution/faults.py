@@ -1,7 +1,4 @@
-"""Ends a job as dead when one of its steps hits a bug in this code.
-
-Left to its lease, the job would hit the bug again and pay for another call.
-"""
+"""Ends a job as dead when a step hits a bug: its lease would pay for the call again."""
 
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -19,7 +16,7 @@ Other = TypeVar("Other")
 
 
 async def guarded(step: Awaitable[Value], instead: Callable[[], Other], event: str, **ids: str) -> Value | Other:
-    """Return the step's result; on a bug, log `event` with the traceback and return `instead()`.
+    """Return the step's result; on a bug, log `event` and return `instead()`.
 
     Raises Unavailable: the job is then left to its lease.
     """
@@ -33,5 +30,5 @@ async def guarded(step: Awaitable[Value], instead: Callable[[], Other], event: s
 
 
 def dead_of_a_fault() -> DeadLetter:
-    """The decision on a job after a bug."""
+    """Return the decision on a job after a bug."""
     return DeadLetter(reason=DeadReason.INTERNAL_ERROR, message=InternalFault().message)

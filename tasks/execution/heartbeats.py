@@ -1,6 +1,6 @@
-"""Renews the leases of all jobs of this process, with one statement per heartbeat.
+"""Renews the leases of this process with one statement per heartbeat.
 
-A job that lost its lease is cancelled: the fence would refuse its writes, and each further call would be paid twice.
+A lost lease cancels its job: further calls would be paid twice.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ log = structlog.get_logger()
 
 
 class LeaseKeeper:
-    """Renews all leases of one process. `renew` returns the ids of the jobs still leased."""
+    """Renews all leases of one process. `renew` returns the jobs still leased."""
 
     def __init__(
         self, renew: Callable[[Sequence[Lease]], Awaitable[Collection[JobId]]], *, every_seconds: float
@@ -30,7 +30,7 @@ class LeaseKeeper:
 
     @asynccontextmanager
     async def renewing(self, lease: Lease) -> AsyncIterator[None]:
-        """Renew the lease while the block runs; cancel the block when the lease is lost."""
+        """Renew the lease during the block; cancel the block when it is lost."""
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("a lease is held by a task of the running loop")
@@ -41,20 +41,19 @@ class LeaseKeeper:
             self.stop_renewing(lease)
 
     def stop_renewing(self, lease: Lease) -> None:
-        """Stop renewing this lease. The block's remaining work (the settlement) keeps running."""
+        """Stop renewing this lease without cancelling its block."""
         self._working.pop(lease, None)
 
     async def run(self) -> None:
-        """Renew periodically until cancelled."""
+        """Renew until cancelled."""
         while True:
             await asyncio.sleep(self._every_seconds)
             await self.renew_all()
 
     async def renew_all(self) -> None:
-        """Renew every lease once. While Postgres is unavailable, the next heartbeat tries again.
+        """Renew every lease once; while Postgres is unavailable, the next heartbeat tries again.
 
-        A lease missing once may belong to a job that is ending; missing twice, it is lost. Nothing can be written or
-        sent in between, because the fence has moved.
+        A lease missing once may belong to an ending job; missing twice, it is lost.
         """
         leases = list(self._working)
         if not leases:
@@ -75,5 +74,5 @@ class LeaseKeeper:
 
     @property
     def leases(self) -> int:
-        """How many leases this process holds now."""
+        """Count leases held now."""
         return len(self._working)

@@ -8,22 +8,22 @@ from schemas.job import Target
 from schemas.reply import Reply, Trouble
 
 NOT_CALLED = "not_called"
-"""The outcome label when nothing was sent: the gate made the job wait or refused it."""
+"""Outcome label when the gate made the job wait or refused it."""
 
 
 class MetricsObserver:
-    """`tasks.execution.deps.Observer` that counts into the metrics of a process."""
+    """Counts the pipeline's work into a process's metrics."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
 
     def admitted(self, ask: Ask, answer: Grant | Wait | Refusal, seconds: float) -> None:
-        """Observe the wait of a grant; other answers end no wait."""
+        """Observe the wait of a grant."""
         if isinstance(answer, Grant):
             self._metrics.admission_wait_seconds.labels(ask.lane.value).observe(seconds)
 
     def called(self, target: Target, answer: Reply | Trouble, seconds: float) -> None:
-        """Count a call that came to an end, with its tokens."""
+        """Count an ended call and its tokens."""
         name = str(target)
         self._metrics.call_seconds.labels(name).observe(seconds)
         self._metrics.attempts.labels(name, "reply" if isinstance(answer, Reply) else answer.kind.value).inc()

@@ -1,8 +1,7 @@
 """Runs one job: claim, attempt, decide, record, settle.
 
 Invariants: nothing is sent before its attempt row is stored; nothing is written without the fence; settlement follows
-the commit, and a lost one is repaired from Postgres. A bug ends its job as dead with the cost booked: left to its
-lease, the job would meet the bug, and pay, again.
+the commit.
 """
 
 import asyncio
@@ -44,7 +43,7 @@ UNCHECKED = "The reply could not be checked against its contract."
 
 
 async def run_job(job_id: JobId, generation: int, deps: Deps) -> None:
-    """Run a job for one lease. Safe to call twice: a taken, stale or terminal job is left alone."""
+    """Run a job for one lease. Safe to call twice: an unclaimable job is left alone."""
     claim = asyncio.ensure_future(deps.jobs.hold(job_id, generation))
     async with _handing_back(claim, deps):
         held = await run_shielded(claim)
@@ -56,8 +55,8 @@ async def run_job(job_id: JobId, generation: int, deps: Deps) -> None:
 async def live(held: LeasedJob, deps: Deps, on_chunk: OnChunk | None = None, patience_seconds: float = 0.0) -> LeaseEnd:
     """Attempt, decide and record until the lease ends.
 
-    For a synchronous caller, `on_chunk` receives the stream, and retries and waits that end within `patience_seconds`
-    happen here instead of in Postgres.
+    For a synchronous caller, `on_chunk` receives the stream, and waits within `patience_seconds` happen here instead of
+    in Postgres.
     """
     with deps.marking(held.job.id):
         return await _live(held, deps, on_chunk, patience_seconds)
@@ -94,10 +93,7 @@ async def _live(held: LeasedJob, deps: Deps, on_chunk: OnChunk | None, patience_
 
 @asynccontextmanager
 async def _handing_back(claim: asyncio.Future[LeasedJob | None], deps: Deps) -> AsyncIterator[None]:
-    """On cancellation, return the job to its lane at once, even while its claim is under way.
-
-    No effect when the lease was already lost.
-    """
+    """Hand the job back on cancellation, even while its claim is under way."""
     try:
         yield
     except asyncio.CancelledError:
@@ -109,10 +105,7 @@ async def _handing_back(claim: asyncio.Future[LeasedJob | None], deps: Deps) -> 
 
 
 async def _recall(job: Job, deps: Deps) -> AttemptResult | None:
-    """Look up unrecorded replies of earlier leases at the provider, to avoid paying for them twice.
-
-    A job may have at most as many calls of unknown outcome as it has tries.
-    """
+    """Look up lost replies of earlier leases, so that they are not paid twice."""
     suspended = await deps.jobs.suspended(job.id)
     for opened in suspended:
         reply = None
@@ -133,9 +126,9 @@ async def _decide(job: Job, outcome: Outcome, progress: Progress, deps: Deps) ->
 
 
 async def _write_down(lease: Lease, tried: AttemptResult, decision: Decision, deps: Deps) -> tuple[bool, Decision]:
-    """Record and settle; return whether the fence held, and the recorded decision.
+    """Return whether the fence held, and the recorded decision.
 
-    An unwritable record is replaced by a dead letter with the cost of its call.
+    A dead letter with the call's cost replaces an unwritable record.
     """
     closed = tried.closed
     kept = await guarded(deps.jobs.record(lease, closed, decision), _nothing, "record_failed", job_id=lease.job_id)
@@ -149,7 +142,7 @@ async def _write_down(lease: Lease, tried: AttemptResult, decision: Decision, de
 
 
 async def attempt(job: Job, progress: Progress, fence: int, deps: Deps, on_chunk: OnChunk | None) -> AttemptResult:
-    """Admit, open, call, judge: one call to one target. Trouble and bugs become values."""
+    """Make one call to one target: admit, open, call, judge. Trouble and bugs become values."""
     return await guarded(_attempt(job, progress, fence, deps, on_chunk), _faulty, "attempt_failed", job_id=job.id)
 
 
@@ -183,7 +176,7 @@ async def _attempt(job: Job, progress: Progress, fence: int, deps: Deps, on_chun
 async def _without_grant(
     job: Job, progress: Progress, refusal: Refusal, deps: Deps, on_chunk: OnChunk | None
 ) -> AttemptResult:
-    """Return the refusal, or an earlier answer if the exhausted budget's policy allows it."""
+    """Return the refusal, or an earlier answer if the budget's policy allows it."""
     if refusal.counter is None:
         return AttemptResult(outcome=NotAllowed(refusal=refusal))
     further = [_quoted(job, target, progress, deps) for target in progress.chain[progress.position + 1 :]]
@@ -226,7 +219,7 @@ async def _open_and_call(
 
 
 async def _replied(job: Job, opened: OpenedAttempt, reply: Reply, deps: Deps) -> AttemptResult:
-    """Judge the reply and close the attempt. If the check hits a bug, the reply is invalid."""
+    """A bug in the check makes the reply invalid."""
     judged = await guarded(
         deps.models.judge(reply, job.contract, job.tenant_id),
         lambda: Invalid(reply=reply, complaint=UNCHECKED),

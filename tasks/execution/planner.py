@@ -1,4 +1,4 @@
-"""Plans calls, with the budgets and the tenant share that each counts against.
+"""Plans calls with their budget counters and tenant shares.
 
 Invariant: a job that a budget counts never runs at an unknown price.
 """
@@ -15,35 +15,35 @@ from schemas.plan import Plan
 from tasks.configuration.effective import Configuration
 
 NO_ACCOUNT = ""
-"""The account of an unconfigured target; no provider section can have this name."""
+"""Account of an unconfigured target; no provider section can have this name."""
 
 
 class PricedModels(Protocol):
-    """Models with prices but without budgets."""
+    """Plans calls without budgets."""
 
     def chain(self, model: str) -> tuple[Target, ...]:
-        """Targets to try in order. Raises UnknownModel."""
+        """Return targets in order. Raises UnknownModel."""
 
     def plan(self, job: Job, target: Target, body: JsonObject, now: datetime) -> Plan:
-        """Final body, price and quote."""
+        """Return body, price and quote."""
 
 
 class BudgetedPlanner:
-    """`tasks.execution.deps.Planner` under the budgets in force."""
+    """Plans calls under the budgets in force."""
 
     def __init__(self, models: PricedModels, configuration: Configuration) -> None:
         self._models = models
         self._configuration = configuration
 
     def chain(self, model: str) -> tuple[Target, ...]:
-        """Targets to try in order; for a model no longer configured, one target without an account."""
+        """Return targets in order; for an unconfigured model, one without an account."""
         try:
             return self._models.chain(model)
         except UnknownModel:
             return (Target(account=NO_ACCOUNT, model=model),)
 
     def plan(self, job: Job, target: Target, body: JsonObject, now: datetime) -> Plan | Refusal:
-        """The plan with its budget counters, or a refusal with its reason."""
+        """Return the plan with its budget counters, or a refusal."""
         effective = self._configuration.effective
         if effective is None:
             return Refusal(reason=RefusalReason.NOT_READY)

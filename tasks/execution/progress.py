@@ -1,4 +1,4 @@
-"""Counts what happened to a job within one lease, as input of `decide`."""
+"""Counts what happened to a job within one lease, for `decide`."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -15,11 +15,10 @@ _THROTTLES = frozenset({TroubleKind.THROTTLE, TroubleKind.RAMP})
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Progress:
-    """Counts since the lease was taken, the body to send next, and its target.
+    """Holds counts since the claim, the body to send next, and its target.
 
     `streamed`: the caller has received a chunk, which cannot be taken back. `patient_until`: the end of a synchronous
-    caller's wait within the lease. `waiting_since` and `wait_reason`: start and limit of the current wait.
-    `waited_seconds`: time spent so far in admission and in pauses.
+    caller's wait. `waited_seconds` sums admission and pauses.
     """
 
     body: JsonObject
@@ -36,27 +35,27 @@ class Progress:
 
     @property
     def target(self) -> Target:
-        """The target of the next attempt."""
+        """Return the target of the next attempt."""
         return self.chain[self.position]
 
     @property
     def has_next_target(self) -> bool:
-        """Whether another target follows in the chain."""
+        """Tell whether another target follows."""
         return self.position + 1 < len(self.chain)
 
     @property
     def waits_for_share(self) -> bool:
-        """Whether the job waits for its tenant's share; otherwise, or if unknown, for the bucket."""
+        """Tell whether the job waits for its tenant's share, not for the bucket."""
         return self.wait_reason in TENANT_REASONS
 
     def waited(self, reason: WaitReason, asked_at: datetime) -> "Progress":
-        """The progress of a job that must wait for `reason`; a different wait starts anew."""
+        """Start a wait for `reason`, or continue the same one."""
         waits = replace(self, wait_reason=reason)
         goes_on = self.waiting_since is not None and waits.waits_for_share == self.waits_for_share
         return waits if goes_on else replace(waits, waiting_since=asked_at)
 
     def after(self, outcome: Outcome, decision: AskAgain | WaitInPlace) -> "Progress":
-        """The progress after the decision, within the same lease."""
+        """Apply a decision within the lease."""
         body, position, waiting_since = self.body, self.position, None
         if isinstance(decision, WaitInPlace):
             waiting_since = decision.waiting_since

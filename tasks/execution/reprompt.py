@@ -1,6 +1,6 @@
 """Builds the next request after an invalid or truncated reply. Pure.
 
-Only the last complaint is sent: earlier ones confuse the model and are paid for again with every reprompt.
+Only the last complaint is sent: earlier ones confuse the model and cost money.
 """
 
 from schemas.jsons import JsonObject
@@ -12,7 +12,7 @@ _MARK = "Your previous reply was not accepted: "
 
 
 def with_complaint(original: JsonObject, reply_text: str | None, complaint: str) -> JsonObject:
-    """The original request, the last rejected reply and its complaint, without earlier rounds."""
+    """Append the last rejected reply and its complaint to the original request."""
     said = (reply_text or "")[:MAX_QUOTED_REPLY_CHARACTERS]
     messages = list(original.get("messages", ()))
     if said:
@@ -27,7 +27,7 @@ def with_complaint(original: JsonObject, reply_text: str | None, complaint: str)
 
 
 def with_more_room(body: JsonObject, used_tokens: int) -> JsonObject | None:
-    """The same request with twice the output limit; None when the limit cannot grow."""
+    """Double the output limit; None when it cannot grow."""
     limits = [body.get(name) for name in ("max_completion_tokens", "max_tokens")]
     limit = next((count for count in limits if isinstance(count, int) and count > 0), used_tokens)
     wider = min(2 * max(limit, used_tokens, 1), MAX_EXTENDED_OUTPUT_TOKENS)

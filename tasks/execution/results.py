@@ -1,4 +1,4 @@
-"""The results of one attempt and of one lease."""
+"""Holds results of one attempt and of one lease."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from schemas.outcome import Outcome
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AttemptResult:
-    """One attempt's outcome, row and settlement; the latter two are None when nothing was sent."""
+    """Holds an attempt's outcome, row and settlement, the latter two None when nothing was sent."""
 
     outcome: Outcome
     closed: ClosedAttempt | None = None
@@ -21,7 +21,7 @@ class AttemptResult:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LeaseEnd:
-    """The last outcome and decision of a lease; `waited_ms` were spent in admission and in pauses."""
+    """Holds a lease's last outcome and decision; `waited_ms` sums admission and pauses."""
 
     outcome: Outcome
     decision: Decision

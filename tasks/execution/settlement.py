@@ -1,7 +1,6 @@
 """Computes what an attempt cost and how its reservation is settled. Pure.
 
-Invariant: money is released only when it is certain that nothing was billed; an unknown outcome becomes an unresolved
-charge.
+Invariant: money is released only when nothing was billed for certain; an unknown outcome becomes an unresolved charge.
 """
 
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from schemas.outcome import Declined, Invalid, Judged, Truncated, Valid
 from schemas.reply import Reply, Trouble, TroubleKind
 
 INTERNAL_ERROR = "internal_error"
-"""The outcome of an attempt that hit a bug in this code."""
+"""Outcome of an attempt that hit a bug."""
 
 MAX_COST_NANO_USD = 2**63 - 1
 """Largest value of the cost column."""
@@ -30,7 +29,7 @@ _STATE = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AttemptClose:
-    """The end of an attempt: its row for Postgres and its settlement for Redis."""
+    """Holds an attempt's end: its row for Postgres and its settlement for Redis."""
 
     closed: ClosedAttempt
     settlement: Settlement
@@ -39,7 +38,7 @@ class AttemptClose:
 def close_with_reply(
     opened: OpenedAttempt, reply: Reply, judged: Judged, now: datetime, *, price: Price
 ) -> AttemptClose:
-    """Post the reply's cost; without usage post the reservation, the only safe figure."""
+    """Post the reply's cost; without usage the reservation, the only safe figure."""
     usage = reply.usage
     cost = price.cost(usage) if usage else opened.grant.cost_nano_usd
     tokens = usage.total_tokens if usage else opened.grant.tokens
@@ -69,7 +68,7 @@ def close_with_reply(
 
 
 def _is_the_result(reply: Reply, judged: Judged) -> bool:
-    """Whether the job's result is exactly this reply; it is then stored only there."""
+    """Tell whether the result is this reply unchanged; it is then stored once."""
     return isinstance(judged, Valid) and judged.reply is reply
 
 
@@ -100,9 +99,9 @@ def close_with_trouble(opened: OpenedAttempt, trouble: Trouble, now: datetime) -
 
 
 def close_with_fault(opened: OpenedAttempt, now: datetime, *, answered: bool) -> AttemptClose:
-    """Close a call that hit a bug, at its reservation, so that its cost is never undercounted.
+    """Close a call that hit a bug at its reservation, never below its cost.
 
-    Without an answer it is unknown whether the call was billed, so the charge stays unresolved.
+    Without an answer the charge stays unresolved.
     """
     kind = SettleKind.POST if answered else SettleKind.SUSPEND
     grant = opened.grant
@@ -114,7 +113,7 @@ def close_with_fault(opened: OpenedAttempt, now: datetime, *, answered: bool) ->
 
 
 def without_content(closed: ClosedAttempt) -> ClosedAttempt:
-    """The attempt's end with its cost and no content, for when the full row cannot be written."""
+    """Drop the content and keep the cost, for when the full row cannot be written."""
     return ClosedAttempt(
         id=closed.id,
         state=closed.state,

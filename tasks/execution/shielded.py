@@ -1,4 +1,4 @@
-"""Runs a step to its end despite cancellation: recording a paid call, releasing a lease."""
+"""Runs a step to its end despite cancellation."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -8,7 +8,7 @@ T = TypeVar("T")
 
 
 async def run_shielded(step: Awaitable[T]) -> T:
-    """Await the step. Cancellations during it, however many, are raised as one at its end."""
+    """Await the step, then raise one cancellation for any number during it."""
     task, interruption = asyncio.ensure_future(step), None
     while not task.done():
         try:

@@ -1,4 +1,4 @@
-"""Passes the chunks of a streamed reply to its listener."""
+"""Passes the chunks of a stream to its listener."""
 
 from dataclasses import dataclass
 
@@ -8,14 +8,14 @@ from tasks.execution.deps import OnChunk
 
 @dataclass
 class StreamSink:
-    """The receiver of a stream. What it has received cannot be taken back."""
+    """Receives a stream, and remembers that chunks were received."""
 
     on_chunk: OnChunk | None
     has_heard: bool = False
 
     @property
     def callback(self) -> OnChunk | None:
-        """The function that receives chunks; None when the call is not streamed."""
+        """Return the chunks' receiver; None when the call is not streamed."""
         return self._hear if self.on_chunk is not None else None
 
     async def _hear(self, chunk: JsonObject) -> None:

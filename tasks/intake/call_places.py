@@ -1,8 +1,7 @@
 """Limits synchronous calls in one process and shares the places between tenants.
 
-One tenant may hold all places but a reserve, which is for tenants with few calls under way: a single call finds a place
-beside any number of slow ones. Waiting calls are served by tenant, fewest calls under way first, and within a tenant in
-order of arrival.
+A reserve serves tenants with few calls. Waiting calls are served by tenant, fewest calls first, then in order of
+arrival.
 """
 
 import asyncio
@@ -14,14 +13,14 @@ from schemas.errors import ShareUsedUp
 from schemas.ids import TenantId
 
 RESERVED_SHARE = 0.1
-"""Share of all places that only tenants with few calls under way may take."""
+"""Share of places only for tenants with few calls under way."""
 
 FEW_CALLS = 4
-"""A tenant below this number of calls has few under way: an application that asks now and then."""
+"""Tenants below this number have few calls."""
 
 
 class CallPlaces:
-    """Counts calls under way by tenant. For use within one event loop."""
+    """Counts calls under way by tenant, within one event loop."""
 
     def __init__(self, total: int) -> None:
         self._total = total
@@ -32,16 +31,16 @@ class CallPlaces:
 
     @property
     def in_use(self) -> int:
-        """Calls under way now."""
+        """Count calls under way."""
         return self._in_use
 
     def has_place(self, tenant_id: TenantId) -> bool:
-        """Whether a call of this tenant would get a place at once."""
+        """Tell whether a call would get a place at once."""
         return tenant_id not in self._waiting and self._has_room(tenant_id)
 
     @asynccontextmanager
     async def held(self, tenant_id: TenantId, patience_seconds: float) -> AsyncIterator[None]:
-        """Hold a place for the block. Raises ShareUsedUp if none is free within `patience_seconds`."""
+        """Hold a place for the block. Raises ShareUsedUp after `patience_seconds`."""
         await self._take(tenant_id, patience_seconds)
         try:
             yield
@@ -89,7 +88,7 @@ class CallPlaces:
             self._serve(following)
 
     def _serve(self, tenant_id: TenantId) -> None:
-        """Give this tenant's oldest waiting call a place; the tenant moves behind its equals."""
+        """Serve the tenant's oldest call, and move the tenant behind its equals."""
         queue = self._waiting.pop(tenant_id)
         place = queue.popleft()
         if queue:

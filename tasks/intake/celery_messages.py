@@ -1,6 +1,6 @@
-"""Runs a slice, submits a body or completes a body: the three Celery tasks without Celery.
+"""Runs the three Celery tasks without Celery.
 
-The task names, the one positional argument and the queue as the lane are public and fixed.
+Task names, the one positional argument and the queue as the lane are public and fixed.
 """
 
 import asyncio
@@ -24,9 +24,9 @@ log = structlog.get_logger()
 
 
 async def run_slice(body: Any, run: Callable[[Published], Awaitable[None]]) -> int:  # noqa: ANN401 - unparsed
-    """Run the jobs of a slice concurrently; return their number.
+    """Run the jobs of a slice concurrently; returns their number.
 
-    A job that hits a bug is logged and left to its lease; its rescue counts a try. The others continue.
+    A bug is logged and leaves its job to the lease.
     """
     jobs = parse_message(body)
     ends = await asyncio.gather(*(run(job) for job in jobs), return_exceptions=True)
@@ -40,9 +40,9 @@ async def run_slice(body: Any, run: Callable[[Published], Awaitable[None]]) -> i
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CallerMessage:
-    """A message from another service: its body and its Celery properties.
+    """Holds a message's body and Celery properties.
 
-    `size_bytes` is the size on the wire, which is never less than the body's; 0 where it was not counted.
+    `size_bytes` is the size on the wire; 0 where it was not counted.
     """
 
     body: Any
@@ -61,10 +61,9 @@ def job_from_message(
     max_body_bytes: int,
     share_of: Callable[[TenantId], TenantShare] = no_limits,
 ) -> NewJob:
-    """Turn a caller's message into a job on the lane of its queue. Raises InvalidRequest.
+    """Turn a message into a job on its queue's lane. Raises InvalidRequest.
 
-    The size limit is that of HTTP; larger requests belong in a batch file. Access to the broker is operator trust: the
-    body may name any existing tenant, and then has its lanes.
+    Broker access is operator trust: the body may name any existing tenant. The size limit is that of HTTP.
     """
     if not isinstance(message.body, Mapping):
         raise InvalidRequest("The one positional argument must be a JSON object, the same body as over HTTP.")
@@ -84,12 +83,12 @@ def job_from_message(
 
 
 def lane_of(queue: str) -> Lane:
-    """The lane of a queue; an unknown queue means normal."""
+    """Return a queue's lane; normal for an unknown queue."""
     return next((lane for lane in Lane if lane.queue == queue), Lane.NORMAL)
 
 
 def _size(body: Any) -> int:  # noqa: ANN401 - unparsed
-    """Bytes of the body as over HTTP. Celery's JSON may be longer: it escapes non-ASCII."""
+    """Celery's JSON escapes non-ASCII, so it may be longer than over HTTP."""
     return len(dumps(body))
 
 

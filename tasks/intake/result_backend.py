@@ -1,8 +1,4 @@
-"""Stores results for Celery callers in Celery's format, under their task ids. Runs in a thread.
-
-The result backend is the broker's Redis. Results expire after `result_expires`. Storing twice is harmless: the second
-write is the same.
-"""
+"""Stores results in Celery's format in the broker's Redis, until `result_expires`."""
 
 import asyncio
 from typing import Any
@@ -15,21 +11,21 @@ from kombu.exceptions import OperationalError
 from schemas.errors import RedisUnavailable
 
 OTHERS = (BackendStoreError, OperationalError, OSError)
-"""Further errors that Celery raises when a result could not be stored."""
+"""Further errors of Celery when a result could not be stored."""
 
 
 class ResultBackend:
-    """The result backend of `completions.submit` and `completions.complete`."""
+    """Stores results of `completions.submit` and `completions.complete`."""
 
     def __init__(self, app: Celery) -> None:
         self._backend = RedisBackend(app=app, url=app.conf.broker_url)
 
     async def succeed(self, task_id: str, value: Any) -> None:  # noqa: ANN401 - whatever JSON can carry
-        """Make the caller's `get` return the value. Raises RedisUnavailable."""
+        """Store a value. Raises RedisUnavailable."""
         await self._store(task_id, value, states.SUCCESS)
 
     async def fail(self, task_id: str, error: Exception) -> None:
-        """Make the caller's `get` raise the error's name and message. Raises RedisUnavailable."""
+        """Store an error's name and message. Raises RedisUnavailable."""
         await self._store(task_id, error, states.FAILURE)
 
     async def revoke(self, task_id: str, reason: str) -> None:

@@ -1,7 +1,6 @@
 """Delivers results of `completions.complete` to the caller's backend, at least once.
 
-A row beside the job records that a result is owed. Delivery is recorded afterwards, so a crash in between delivers
-twice.
+Delivery is recorded afterwards, so a crash in between delivers twice.
 """
 
 import asyncio
@@ -20,7 +19,7 @@ from storage.tenancy.celery_results import Delivery
 from tasks.maintenance.items import Isolation, reason_of
 
 DELIVERED_AT_ONCE = 16
-"""Deliveries at once. Each is a read and a blocking write in a thread: more would only wait for connections."""
+"""Each delivery reads once and blocks a thread; more would only wait for connections."""
 
 
 class JobNotCompleted(PenstockError):  # noqa: N818 - reads as what happened
@@ -30,7 +29,7 @@ class JobNotCompleted(PenstockError):  # noqa: N818 - reads as what happened
 
 
 class Backend(Protocol):
-    """The result backend of Celery callers, in Celery's own format."""
+    """Stores results in Celery's format."""
 
     async def succeed(self, task_id: str, value: JsonObject) -> None:
         """Raises RedisUnavailable."""
@@ -40,27 +39,27 @@ class Backend(Protocol):
 
 
 class Promises(Protocol):
-    """Stores which results are owed to which Celery tasks."""
+    """Stores which results callers await."""
 
     async def notice_rested(self) -> int:
-        """Mark owed results as ready when their jobs ended without a notice; return their number."""
+        """Make results ready whose jobs ended unnoticed."""
 
     async def ready(self) -> Sequence[Delivery]:
-        """Owed results of terminal jobs that are not delivered."""
+        """List undelivered results of terminal jobs."""
 
     async def delivered(self, task_ids: Sequence[str]) -> int:
-        """Record that these are delivered; return how many."""
+        """Mark results as delivered."""
 
 
 class Ends(Protocol):
-    """Reads the results of jobs."""
+    """Reads jobs' results."""
 
     async def rested(self, job_id: JobId) -> JobResult | None:
-        """A job's result; None while it is not terminal."""
+        """Read a result; None while the job is not terminal."""
 
 
 class Deliveries:
-    """Delivers the results that are ready."""
+    """Delivers ready results."""
 
     def __init__(
         self, promises: Promises, ends: Ends, backend: Backend, *, clock: Callable[[], float] = time.monotonic
@@ -71,7 +70,7 @@ class Deliveries:
         self._isolation = Isolation("deliver", end=self._refuse, clock=clock)
 
     async def deliver(self) -> int:
-        """Deliver a round; return the number delivered. Raises RedisUnavailable, PostgresUnavailable."""
+        """Deliver a round; returns how many. Raises RedisUnavailable and PostgresUnavailable."""
         await self._promises.notice_rested()
         ready, delivered = list(await self._promises.ready()), 0
         for start in range(0, len(ready), DELIVERED_AT_ONCE):
@@ -84,7 +83,7 @@ class Deliveries:
         return delivered
 
     async def _deliver(self, promise: Delivery) -> int:
-        """Return 1 when delivered; 0 when the job was replayed meanwhile: its result stays owed."""
+        """Return 0 when the job was replayed meanwhile."""
         rested = await self._ends.rested(promise.job_id)
         if rested is None:
             return 0
@@ -92,7 +91,7 @@ class Deliveries:
         return 1
 
     async def _refuse(self, task_id: str, error: Exception) -> None:
-        """Deliver an error for an unwritable result, so that the caller does not wait for ever."""
+        """Deliver an error for an unwritable result, or the caller waits for ever."""
         await self._backend.fail(task_id, JobNotCompleted(f"The result cannot be delivered. {reason_of(error)}"))
         await self._promises.delivered([task_id])
 
@@ -104,7 +103,7 @@ class Deliveries:
 
 
 def completed_job(rested: JobResult) -> JsonObject:
-    """A completed job as its Celery caller gets it; `reply` is the chat completion object."""
+    """Return a completed job for its Celery caller; `reply` is the chat completion object."""
     return {
         "id": rested.job_id,
         "state": rested.state.value,

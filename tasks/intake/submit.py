@@ -1,7 +1,6 @@
 """Stores new jobs, publishes urgent ones, and runs synchronous calls.
 
-Durability begins with the commit in `submit`. A failed publish is no error: the row is the truth, and dispatch
-publishes it within a second or two of Redis being back.
+Durability begins with the commit. After a failed publish, dispatch publishes the row.
 """
 
 import time
@@ -36,15 +35,15 @@ from tasks.tenancy.quotas import Quotas
 log = structlog.get_logger()
 
 PATIENCE_SECONDS = 30.0
-"""Wait of a synchronous caller for limits and retries: below the minute after which proxies hang up."""
+"""Wait of a synchronous caller: below the minute after which proxies hang up."""
 
 SILENT_SECONDS = 5.0
-"""Time urgent jobs are left to dispatch after a failed publish: noticing each failure takes six seconds."""
+"""Leaves urgent jobs to dispatch after a failed publish: each failure takes six seconds."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TenantLimits:
-    """Per-process limits that keep one tenant from crowding out the others."""
+    """Holds per-process limits on each tenant."""
 
     quotas: Quotas
     allowances: Allowances
@@ -59,19 +58,19 @@ class JobRows(Protocol):
     """Writes jobs."""
 
     async def insert(self, jobs: Sequence[NewJob]) -> Sequence[Submission]:
-        """Store jobs in one transaction, idempotently by (tenant, key). Raises IdempotencyConflict."""
+        """Store jobs, idempotently by (tenant, key). Raises IdempotencyConflict."""
 
     async def insert_running(self, job: NewJob) -> LeasedJob | Submission:
-        """Store a job as running in this process, or return the job with its idempotency key."""
+        """Store a running job, or return the job with its idempotency key."""
 
     async def named_by_key(self, job: NewJob) -> Submission | None:
-        """The stored job with this one's idempotency key, if any. Raises IdempotencyConflict."""
+        """Find the job with this idempotency key. Raises IdempotencyConflict."""
 
     async def mark_dispatched(self, job_ids: Sequence[JobId]) -> None:
-        """Mark these as published."""
+        """Mark jobs as published."""
 
     async def cancel(self, job_id: JobId, tenant_id: TenantId | None) -> bool:
-        """Cancel a job that is not terminal; False where there is none."""
+        """Cancel a job; False where none is left to cancel."""
 
 
 class Intake:
@@ -98,10 +97,9 @@ class Intake:
         self._publish_again_at = float("-inf")
 
     async def submit(self, job: NewJob) -> Submission:
-        """Store a job and publish it if its lane is urgent. Safe to repeat under one idempotency key.
+        """Store a job and publish it if urgent. Idempotent by its key. Raises QuotaReached.
 
-        If the tenant has many published urgent jobs, dispatch takes the rest, fairly between tenants. Raises
-        QuotaReached, but returns a job that is already stored.
+        Dispatch publishes a tenant's further urgent jobs.
         """
         self._check(job)
         try:
@@ -117,15 +115,13 @@ class Intake:
         return accepted
 
     async def cancel(self, job_id: JobId, tenant_id: TenantId | None) -> bool:
-        """Cancel a job that is not terminal; its cost so far stays booked."""
+        """Cancel a non-terminal job; its cost stays booked."""
         return await self._jobs.cancel(job_id, tenant_id)
 
     async def complete(self, job: NewJob, on_chunk: OnChunk | None = None) -> JobResult:
-        """Run a job in this process by the same pipeline, and wait for its end.
+        """Run a job in this process, and wait for its end. Raises ShareUsedUp and QuotaReached.
 
-        The call first waits for a place of its tenant. A job that must wait longer than its caller is cancelled; the
-        result names what it waited for. A job that is already stored needs neither place nor quota. Raises ShareUsedUp
-        and QuotaReached.
+        A job that must wait longer than its caller is cancelled. A stored job needs neither place nor quota.
         """
         self._check(job)
         began = time.monotonic()
@@ -166,9 +162,9 @@ class Intake:
         lane: Lane,
         lanes: frozenset[Lane] | None = None,
     ) -> StoredBatch:
-        """Store a batch; upkeep reads its file. Raises InvalidRequest for its terms, and QuotaReached.
+        """Store a batch for upkeep to read. Raises InvalidRequest and QuotaReached.
 
-        Its lines may name `lanes`, or its tenant's lanes when that is None.
+        Its lines may name `lanes`; None: its tenant's.
         """
         await self._limits.quotas.take_batch(tenant_id)
         return await self._batches.create(
@@ -185,14 +181,13 @@ class Intake:
         )
 
     async def cancel_batch(self, batch_id: BatchId, tenant_id: TenantId) -> bool:
-        """Cancel a batch's unstarted jobs; running ones may finish. False if it cannot be stopped."""
+        """Cancel a batch's unstarted jobs. False if it cannot be stopped."""
         return await self._batches.cancel(batch_id, tenant_id)
 
     def _may_publish(self) -> bool:
         return time.monotonic() >= self._publish_again_at
 
     async def _tell_workers(self, accepted: Submission, tenant_id: TenantId) -> None:
-        """Publish a job or leave it to dispatch. On any failure dispatch takes the stored job."""
         try:
             if await self._limits.allowances.take(tenant_id, accepted.lane):
                 await self._publish(accepted)

@@ -1,10 +1,6 @@
 """Decides whether intake publishes an urgent job at once or leaves it to dispatch.
 
-Intake publishes while few of the tenant's published jobs in that lane wait for a worker. They are served in order of
-arrival, so many of one tenant would delay others; dispatch is fair between tenants.
-
-A process counts the waiting jobs, publishes up to the limit, and counts again. Several processes may each publish that
-many.
+Published jobs run in order of arrival, so many of one tenant would delay others; dispatch is fair between tenants.
 """
 
 import asyncio
@@ -14,20 +10,20 @@ from schemas.ids import TenantId
 from schemas.lanes import Lane
 
 MOST_UNCLAIMED = 32
-"""Limit of a tenant's published and unclaimed urgent jobs per lane: a fraction of a second of work."""
+"""Published and unclaimed urgent jobs of a tenant per lane: a fraction of a second of work."""
 
 RECOUNT_SECONDS = 0.1
-"""How long a process assumes that a tenant has no allowance left, so that a flood costs at most ten counts a second."""
+"""How long an allowance stays used up, so that a flood costs at most ten counts a second."""
 
 MOST_REMEMBERED = 10_000
-"""Tenants and lanes remembered; beyond this, all are dropped and counted again."""
+"""Tenants and lanes remembered; beyond this, all are counted again."""
 
 CountUnclaimed = Callable[[TenantId, Lane, int], Awaitable[int]]
 _Flow = tuple[TenantId, Lane]
 
 
 class Allowances:
-    """Remaining room by tenant and lane, as this process last counted it. `clock` gives seconds."""
+    """Holds allowances by tenant and lane. `clock` gives seconds."""
 
     def __init__(self, count: CountUnclaimed, *, clock: Callable[[], float]) -> None:
         self._count = count
@@ -37,7 +33,7 @@ class Allowances:
         self._counting = asyncio.Lock()
 
     async def take(self, tenant_id: TenantId, lane: Lane) -> bool:
-        """Take room for one job; False when dispatch should publish it. Raises PostgresUnavailable."""
+        """Take one job's allowance; False leaves it to dispatch. Raises PostgresUnavailable."""
         flow = (tenant_id, lane)
         if self._left.get(flow, 0) <= 0:
             async with self._counting:

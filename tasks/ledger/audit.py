@@ -1,8 +1,7 @@
 """Compares the budget counters in Redis with the ledger in Postgres. Pure.
 
-`reserved` must equal the sum of the reservations in Redis that name the counter, because both are read at one moment.
-`settled` must equal the ledger's sum, less attempts posted in Postgres and still reserved in Redis, whose settlement is
-under way or lost. The stores are read at different moments, so an entry booked in between is no difference.
+`reserved` must equal the reservations in Redis. `settled` must equal the ledger's sum, less attempts posted in Postgres
+and still reserved in Redis. Entries booked between the two reads are no difference.
 """
 
 from collections import defaultdict
@@ -20,7 +19,7 @@ _Counter = tuple[str, str]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Difference:
-    """The correction of one counter: what to add; negative where it holds too much."""
+    """Corrects one counter; negative where it holds too much."""
 
     scope: str
     window: str
@@ -29,7 +28,7 @@ class Difference:
 
 
 def differences(held: Holdings, recorded: AuditedLedger) -> list[Difference]:
-    """Return the corrections of all counters that differ from Postgres."""
+    """Return corrections of counters that differ from Postgres."""
     reserved, under_way = _reserved(held.stamps, recorded), _under_way(held.stamps, recorded)
     most = {(one.scope, one.window): one.settled_nano_usd for one in recorded.sums}
     least = {(one.scope, one.window): one.settled_before_nano_usd for one in recorded.sums}
@@ -49,7 +48,7 @@ def differences(held: Holdings, recorded: AuditedLedger) -> list[Difference]:
 
 
 def forgotten(held: Holdings, recorded: AuditedLedger) -> frozenset[AttemptId]:
-    """Return attempts open in Postgres without a reservation in Redis: no counter includes their money."""
+    """Return open attempts without a reservation in Redis: no counter includes their money."""
     return recorded.open_before - {stamp.attempt_id for stamp in held.stamps}
 
 
@@ -77,7 +76,7 @@ def _under_way(stamps: Iterable[Stamp], recorded: AuditedLedger) -> defaultdict[
 
 
 def _counters(stamp: Stamp, recorded: AuditedLedger) -> Iterable[_Counter]:
-    """The counters that a stamp names; for a stamp of an earlier version, which names none, those of its attempt."""
+    """Return the counters that a stamp, or for an older version its attempt, names."""
     end = recorded.ends.get(stamp.attempt_id)
     if stamp.counters or end is None:
         return stamp.counters

@@ -1,7 +1,6 @@
 """Keeps the money in Redis equal to Postgres: rebuilds, audits, settles what was lost.
 
-Postgres is the truth. A missing or different epoch in Redis closes admission; the rebuild raises the epoch, copies the
-sums and the open reservations over, and opens admission last.
+A missing or different epoch in Redis closes admission; the rebuild opens it last.
 """
 
 import time
@@ -31,17 +30,17 @@ from tasks.maintenance.items import Isolation
 log = structlog.get_logger()
 
 LONGEST_WINDOW = timedelta(days=32)
-"""Age beyond which sums do not affect admission: the longest budget window is a month, in any timezone."""
+"""Older sums do not affect admission: the longest window is a month, in any timezone."""
 
 PRESUME_AFTER_SECONDS = 24 * 3600.0
-"""Age at which an unresolved charge is posted at its reservation. After a day no source will report its cost; the
-invoice corrects it."""
+"""Age at which an unresolved charge is posted at its reservation: no source reports later, and the invoice corrects
+it."""
 
 RECONCILED_PER_ROUND = 500
-"""About how many unresolved reservations a round checks. The next round goes on behind them, so all get their turn."""
+"""Unresolved reservations that a round checks; the next continues behind them."""
 
 CLOCKS_DIFFER = timedelta(seconds=5)
-"""How far the clocks of workers and Postgres may differ; entries younger than that are too fresh to be audited."""
+"""Difference of clocks between workers and Postgres; younger entries are not audited."""
 
 NO_TARGET = Target(account="", model="")
 """Unresolved charges hold no permits of any target."""
@@ -49,7 +48,7 @@ NO_TARGET = Target(account="", model="")
 
 @dataclass(kw_only=True, slots=True)
 class LedgerReconciler:
-    """Runs the money duties of upkeep. Remembers where reconciling goes on, and whether counters are upgraded."""
+    """Runs the money duties of upkeep."""
 
     table: LedgerTable
     due: DueTable
@@ -63,13 +62,13 @@ class LedgerReconciler:
     _reading: Isolation = field(init=False)
 
     def __post_init__(self) -> None:
-        """Isolate reading stamps and settling them separately: a stamp that was read may still fail to be settled."""
+        """Isolate reading from settling: a stamp may fail at either."""
         self._isolation, self._reading = Isolation("books", clock=self.clock), Isolation("stamps", clock=self.clock)
 
     async def keep_open(self) -> int:
-        """Rebuild the balances when Redis has lost them or has another epoch; returns 1 when it did.
+        """Rebuild balances that Redis lost or has from another epoch; returns 1 when it did.
 
-        Also rebuilds once after an upgrade from a version whose counters of users and prompts did not name the tenant.
+        Also once after an upgrade from counters without the tenant.
         """
         self._carried = self._carried or await self.table.counters_carried()
         if self._carried and await self.redis.epoch() == await self.table.epoch():
@@ -77,7 +76,7 @@ class LedgerReconciler:
         return await self._rebuild()
 
     async def rescue(self, asked_at: datetime) -> int:
-        """Rescue the jobs of dead workers; their open attempts become unresolved charges and stay reserved."""
+        """Rescue the jobs of dead workers; their open attempts become unresolved charges."""
         rescued = await self.due.rescue(asked_at)
         await self._isolation.each(rescued.suspended, lambda attempt: attempt.attempt_id, self._suspend)
         if rescued.jobs:
@@ -91,10 +90,9 @@ class LedgerReconciler:
         return len(rescued.jobs)
 
     async def reconcile(self) -> int:
-        """Settle in Redis the reservations whose end Postgres has: their settlement was lost. A part each round.
+        """Settle one part of the reservations whose settlement was lost.
 
-        A reservation without an attempt was never sent and is released; its stamp names its counters. The attempt
-        cannot be opened any more: an unresolved reservation is older than its job's lease, which has passed on.
+        Releases reservations without an attempt: older than their job's lease, they can no longer be opened.
         """
         stamps, following = await self.redis.suspended(self._reconciled_to, about=RECONCILED_PER_ROUND)
         known = dict[str, AttemptId]()
@@ -115,11 +113,10 @@ class LedgerReconciler:
         return reconciled
 
     async def audit(self) -> int:
-        """Compare Redis with Postgres, repair and log differences; returns how many counters were repaired.
+        """Compare Redis with Postgres, log and repair differences; returns how many counters.
 
-        Where Redis lacks the reservation of an open attempt, it rebuilds all balances instead and returns 1. Counters
-        whose user or prompt has no tenant are left to the earlier version that made them, while it still runs; what it
-        spends is added to the counters of this version here.
+        Where Redis lacks an open attempt's reservation, it rebuilds all balances and returns 1. Counters without a
+        tenant belong to an earlier version that runs beside this one; its spend is added to this version's counters.
         """
         effective, now = await self.configuration.refresh(), self.now()
         windows = {window_name(budget.window, budget.timezone, now) for budget in effective.budgets}
@@ -155,7 +152,7 @@ class LedgerReconciler:
         return repaired
 
     async def presume(self, after_seconds: float = PRESUME_AFTER_SECONDS) -> int:
-        """Post old unresolved charges at their reservations; returns how many attempts."""
+        """Post old unresolved charges at their reservations; returns how many."""
         old = await self.table.suspense(older_seconds=after_seconds)
         return await self._isolation.each(old, lambda attempt: attempt.attempt_id, self._presume)
 

@@ -1,6 +1,6 @@
-"""Prices past attempts again, at the prices of their time, and posts the differences as ledger entries.
+"""Prices past attempts again at the prices of their time, and posts the differences.
 
-Each round is one transaction; the caller goes on from `after`. Safe to run twice and to stop midway.
+Each round is one transaction. Safe to run twice and to stop midway.
 """
 
 from dataclasses import dataclass
@@ -13,18 +13,18 @@ from storage.ledger.reprice import PostedAttempt, RepriceTable
 
 
 class PriceList(Protocol):
-    """Gives the price of a model at a moment."""
+    """Gives prices at a moment."""
 
     def price(self, target: Target, now: datetime, *, tier: str, input_tokens: int) -> Price:
-        """The price of a request of this size, or UNKNOWN_PRICE."""
+        """Return the price of a request of this size, or UNKNOWN_PRICE."""
 
     def served(self, target: Target, now: datetime, *, tier: str | None, input_tokens: int) -> Price | None:
-        """The price of the tier that served the request; None where that is not known."""
+        """Return the price of the tier that served; None where unknown."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Round:
-    """The result of one round. The next begins at `after`; None ends it. `unpriced` attempts are left unchanged."""
+    """Holds one round's result. The next begins at `after`; None ends. `unpriced` stay unchanged."""
 
     checked: int
     unpriced: int
@@ -41,7 +41,7 @@ class Repricing:
         self._prices = prices
 
     async def round(self, *, since: datetime, model: str | None, after: str = "", dry_run: bool = False) -> Round:
-        """Price the next attempts at the prices of when they were opened; `dry_run` stores nothing."""
+        """Price the next attempts as of their opening; `dry_run` stores nothing."""
         posted = await self._rows.posted(since=since, model=model, after=after)
         costs = {one.id: price.cost(one.usage) for one in posted if (price := self._price(one)).is_known}
         differences = await self._rows.correct(costs, dry_run=dry_run) if costs else []

@@ -1,11 +1,10 @@
-"""Resolves charges of calls with unknown outcome, by operators or by look-ups at the provider.
+"""Resolves charges of calls with unknown outcome.
 
-              its job runs again  ──▶ the job looks the call up before it pays again (`tasks.execution.pipeline`)
-  unresolved  its job is terminal ──▶ upkeep looks it up, at ages that double, where the account keeps completions
-              a day has passed    ──▶ presumed at its reservation (`tasks.ledger.reconciliation`)
-              an operator knows   ──▶ the operator resolves it, at any time
+its job runs again ──▶ the job looks the call up before it pays again (`tasks.execution.pipeline`) unresolved its job is
+terminal ──▶ upkeep looks it up, at ages that double, where the account keeps completions a day has passed ──▶ presumed
+at its reservation (`tasks.ledger.reconciliation`) an operator knows ──▶ the operator resolves it, at any time
 
-The first of them resolves it. Postgres decides which is first; Redis is updated afterwards.
+Postgres decides which is first; Redis is updated afterwards.
 """
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -40,13 +39,13 @@ LOOK_AGES = tuple(
     timedelta(seconds=FIRST_LOOK_SECONDS * 2**number)
     for number in range(1 + floor(log2(PRESUME_AFTER_SECONDS / FIRST_LOOK_SECONDS)))
 )
-"""Ages of an unresolved charge at which its account is asked, until it is presumed."""
+"""Ages at which a charge's account is asked."""
 
 ASKED_PER_ROUND = 100
-"""Most look-ups at one account per round, so that others get theirs; the next round goes on."""
+"""Look-ups at one account per round, so that others get theirs."""
 
 BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
-"""Start of the first look: earlier than any unresolved charge."""
+"""Earlier than any unresolved charge."""
 
 WHY = {
     "worker_lost": "its worker died during the call",
@@ -60,17 +59,17 @@ WHY = {
 
 
 class SuspenseRows(Protocol):
-    """Stored unresolved charges (`storage.ledger.unresolved`)."""
+    """Stores unresolved charges."""
 
     async def oldest(self, *, after: AttemptId | None = None, most: int = 50) -> Sequence[SuspenseView]:
-        """Return a page of unresolved charges, the oldest first."""
+        """List unresolved charges, oldest first."""
 
     async def resolve(self, attempt_id: AttemptId, billed_nano_usd: NanoUsd | None) -> ResolvedCharge | None:
-        """Store an operator's decision; returns the attempt's state afterwards, None for an unknown attempt."""
+        """Store an operator's decision; None for an unknown attempt."""
 
 
 Settle = Callable[[Settlement], Awaitable[bool]]
-"""Settles in Redis; False where that was done before."""
+"""Settles in Redis; False where done before."""
 
 
 class Suspense:
@@ -86,15 +85,15 @@ class Suspense:
         self._now = now
 
     async def oldest(self, *, after: AttemptId | None, most: int) -> list[JsonObject]:
-        """Return a row per attempt, the oldest first: its reservation and cause, and what resolves it and when."""
+        """List unresolved charges, with what resolves each and when."""
         now = self._now()
         return [self._row(each, now) for each in await self._rows.oldest(after=after, most=most)]
 
     async def resolve(self, attempt_id: AttemptId, billed_usd: str | float | None) -> JsonObject:
-        """Post what an attempt was billed; None releases its reservation. Safe to call twice.
+        """Post what was billed; None releases the reservation. Safe to call twice.
 
-        Raises NotFound, InvalidRequest for one that was resolved otherwise, and RedisUnavailable: then it is posted in
-        Postgres, and upkeep updates Redis.
+        Raises NotFound, InvalidRequest for an attempt resolved otherwise, and RedisUnavailable: upkeep then updates
+        Redis.
         """
         billed = None if billed_usd is None else _amount(billed_usd)
         standing = await self._rows.resolve(attempt_id, billed)
@@ -135,7 +134,6 @@ class Suspense:
         }
 
     def _resolver(self, view: SuspenseView, presumed_at: datetime, now: datetime) -> tuple[str, datetime | None]:
-        """What will resolve the charge, and when, if no operator does before."""
         if view.grant.target.account not in self._keeping:
             return "presumption", presumed_at
         if not view.job_state.at_rest:
@@ -144,31 +142,31 @@ class Suspense:
 
 
 class LeftBehind(Protocol):
-    """Unresolved charges that no job will look up (`storage.ledger.unresolved`)."""
+    """Reads charges that no job will look up."""
 
     async def left_behind(
         self, account: str, since: Sequence[Span], *, behind: OpenedAttempt | None, most: int
     ) -> Sequence[OpenedAttempt]:
-        """Return a page of attempts of terminal jobs, unresolved since a moment in these spans, the oldest first."""
+        """Return a page of unresolved attempts of terminal jobs, oldest first."""
 
 
 class Keepers(Protocol):
-    """Looks up completions at the accounts that keep them."""
+    """Looks up completions at their accounts."""
 
     async def look_up(self, target: Target, attempt_id: AttemptId) -> Reply | None:
-        """The reply of an earlier call; None where its account does not have it. Raises AccountUnavailable."""
+        """Return the stored reply, if any. Raises AccountUnavailable."""
 
     def served_price(self, opened: OpenedAttempt, reply: Reply) -> Price:
-        """What a million tokens of this reply cost."""
+        """Return the price of this reply."""
 
 
 Post = Callable[[AttemptId, NanoUsd], Awaitable[bool]]
-"""Posts a cost that was looked up; False where the charge was resolved before."""
+"""Posts a looked-up cost; False where resolved before."""
 
 
 @dataclass(kw_only=True)
 class LookUps:
-    """Looks up unresolved charges at the accounts that keep completions."""
+    """Looks up unresolved charges at accounts that keep completions."""
 
     rows: LeftBehind
     post: Post
@@ -181,10 +179,9 @@ class LookUps:
     _under_way: dict[str, tuple[datetime, OpenedAttempt | None]] = field(default_factory=dict)
 
     async def look(self) -> int:
-        """Look up the attempts that are due; returns how many were posted.
+        """Look up due attempts; returns how many were posted.
 
-        Where an account has too many for one round, or is unavailable, the next round goes on with the first attempt
-        not looked up.
+        The next round continues where an account had too many or was unavailable.
         """
         now = self.now()
         return await self._isolation.each(sorted(self.accounts), str, lambda account: self._look_at(account, now))
@@ -216,17 +213,17 @@ class LookUps:
 
 
 def keeping(catalogue: Catalogue) -> frozenset[str]:
-    """Return the accounts that keep completions."""
+    """List accounts that keep completions."""
     return frozenset(name for name, table in catalogue.providers.items() if table.lookup)
 
 
 def turns(after: datetime, until: datetime) -> list[Span]:
-    """Return the spans in which charges became unresolved that are due after `after` and up to `until`."""
+    """Return the spans of charges that become due after `after` and up to `until`."""
     return [Span(after - age, until - age) for age in LOOK_AGES]
 
 
 def next_look(since_at: datetime, now: datetime) -> datetime | None:
-    """Return when a charge that is unresolved since then is looked up next; None after the last look-up."""
+    """Return when a charge is looked up next; None after the last look-up."""
     return next((since_at + age for age in LOOK_AGES if since_at + age > now), None)
 
 

@@ -1,7 +1,6 @@
-"""Runs each suspect job in its own process, so that a process that dies makes only that job poison.
+"""Runs each suspect job in its own process, so that a death makes only that job poison.
 
-Only death by a signal counts: a process that exits has stored the job, handed it back or left it to its lease. Suspects
-run concurrently, outside the duty's round, so that one that hangs blocks only its own slot.
+Only death by a signal counts.
 """
 
 import asyncio
@@ -16,33 +15,33 @@ from schemas.ids import JobId, TenantId
 log = structlog.get_logger()
 
 MOST_ALONE = 6
-"""Most processes for suspects at once: each takes a second to start and the memory of a worker."""
+"""Each process takes a second to start and the memory of a worker."""
 
 MOST_ALONE_OF_TENANT = 2
-"""Most of them for one tenant: a suspect may hang for as long as its longest call, and others need slots meanwhile."""
+"""A suspect may hang for as long as its longest call, and others need slots meanwhile."""
 
 
 class Suspected(Protocol):
-    """Stored suspect jobs."""
+    """Stores suspect jobs."""
 
     async def next_alone(
         self, most: int, most_of_tenant: int, under_way: Mapping[JobId, TenantId]
     ) -> list[tuple[JobId, int, TenantId]]:
-        """Take at most `most` suspects, each under a new generation; at most `most_of_tenant` run of a tenant."""
+        """Take up to `most` suspects, each under a new generation."""
 
     async def quarantine(self, job_id: JobId, generation: int, message: str) -> bool:
-        """End a job as a poison dead letter; False where it had ended or had a new generation."""
+        """End a job as poison; False where it had moved on."""
 
 
 class Suspects:
-    """Runs suspects. `run` starts a process for a job and generation and returns its status; negative is a signal."""
+    """Runs suspects. `run` returns a process's status; negative is a signal."""
 
     def __init__(self, rows: Suspected, run: Callable[[JobId, int], Awaitable[int]]) -> None:
         self._rows, self._run = rows, run
         self._under_way: dict[asyncio.Task[None], tuple[JobId, TenantId]] = {}
 
     async def try_alone(self) -> int:
-        """Start as many suspects as there are free slots, each in its own process; returns how many."""
+        """Start a suspect in each free slot; returns how many."""
         free = MOST_ALONE - len(self._under_way)
         if free <= 0:
             return 0
@@ -54,7 +53,7 @@ class Suspects:
         return len(taken)
 
     async def aclose(self) -> None:
-        """Wait for the suspects under way; `run` must end their processes when this one stops."""
+        """Wait for suspects under way; `run` must end their processes when this one stops."""
         if self._under_way:
             await asyncio.wait(list(self._under_way))
 
@@ -63,7 +62,7 @@ class Suspects:
             await self._attempt_result(job_id, generation)
         except Unavailable as error:
             log.warning("suspect_left_to_its_lease", job_id=job_id, reason=error.message)
-        except Exception:  # a separate task: the bug affects one suspect, which is taken again after its lease
+        except Exception:  # the bug affects one suspect, which is taken again after its lease
             log.exception("suspect_failed", job_id=job_id)
 
     async def _attempt_result(self, job_id: JobId, generation: int) -> None:

@@ -1,7 +1,6 @@
-"""Runs one step for each item of a duty, so that an exception of one item ends that item and no other.
+"""Runs one step for each item of a duty, so that an exception ends only its own item.
 
-An exception is logged once for its item. The item is tried again after growing pauses, and ended with a reason after
-`MOST_FAILURES`. A store that is away is no item's fault: `Unavailable` goes on to the caller and ends the round.
+The item is tried again after growing pauses, and ended after `MOST_FAILURES`. `Unavailable` ends the round.
 """
 
 import time
@@ -20,17 +19,16 @@ log = structlog.get_logger()
 Item = TypeVar("Item")
 
 MOST_FAILURES = 3
-"""Failures after which an item is ended. Three in a row, with pauses between them, are caused by the item itself."""
+"""Three failures in a row, with pauses, are caused by the item itself."""
 
 MOST_BUSY = 8
-"""The same for a statement that Postgres aborted (time-out, deadlock). Load may cause that, and may end within the two
-minutes of pauses."""
+"""The same for statements that Postgres aborted: load may cause that, and end within the two minutes of pauses."""
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 300.0
-"""Pauses between two tries of an item, doubling: an item that cannot be ended costs its duty next to nothing."""
+"""Pauses double, so an item that cannot be ended costs next to nothing."""
 
 MOST_REMEMBERED = 10_000
-"""Failing items that a duty remembers, so that their memory is bounded; the oldest are forgotten and logged again."""
+"""Failing items that a duty remembers; older ones are logged again."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -43,7 +41,7 @@ End = Callable[[str, Exception], Awaitable[object]]
 
 
 class Isolation:
-    """The failing items of one duty. `end` ends an item with a reason for its owner; without it, items only wait."""
+    """Isolates failing items of one duty. `end` ends an item; without it, items only wait."""
 
     def __init__(self, duty: str, *, end: End | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._duty, self._end, self._clock = duty, end, clock
@@ -52,14 +50,14 @@ class Isolation:
     async def each(
         self, items: Iterable[Item], name_of: Callable[[Item], str], step: Callable[[Item], Awaitable[int]]
     ) -> int:
-        """Run the step for each item in order; returns the sum of the results. Raises Unavailable."""
+        """Run the step for each item in order; returns the sum. Raises Unavailable."""
         moved = 0
         for item in items:
             moved += await self.run(name_of(item), partial(step, item))
         return moved
 
     async def run(self, name: str, step: Callable[[], Awaitable[int]]) -> int:
-        """Run one item's step; 0 where it failed or waits after a failure. Raises Unavailable."""
+        """Run one step; 0 where it failed or waits. Raises Unavailable."""
         if self.is_waiting(name):
             return 0
         try:
@@ -76,7 +74,7 @@ class Isolation:
         return 0
 
     def is_waiting(self, name: str) -> bool:
-        """Whether the item failed lately, and has not been tried again."""
+        """Tell whether the item failed and will be tried again."""
         failures = self._failing.get(name)
         return failures is not None and self._clock() < failures.retry_at
 
@@ -99,7 +97,7 @@ class Isolation:
             return  # it is ended after the next pause
         except Unavailable:
             raise
-        except Exception:  # the same loop; the item stays and waits ever longer
+        except Exception:  # the item stays and waits longer
             log.exception("item_cannot_be_ended", duty=self._duty, item=name)
             return
         self._failing.pop(name, None)
@@ -107,7 +105,7 @@ class Isolation:
 
 
 def reason_of(error: Exception) -> str:
-    """Say why an item ended, for its owner. Foreign errors are named by class, as their messages may quote content."""
+    """Describe an error to its owner. Foreign messages may quote content, so only their class is named."""
     if isinstance(error, PenstockError):
         return error.message
     return f"It met an error of this service ({type(error).__name__}), which its log describes under this id."

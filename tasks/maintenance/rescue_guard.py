@@ -1,7 +1,6 @@
 """Delays rescue after Postgres was unreachable, because live workers could not renew their leases either.
 
-Each live process renews its expired leases with its next heartbeat, so rescue waits that long first. It then takes only
-leases that had run out when Postgres answered, because Postgres may have stopped again since.
+After the next heartbeats, rescue takes leases that had run out when Postgres answered.
 """
 
 from collections.abc import Awaitable, Callable
@@ -11,14 +10,14 @@ from typing import TypeVar
 Answer = TypeVar("Answer")
 
 SILENCE_SECONDS = 2.0
-"""Postgres was unreachable if no answer came for so long: heartbeats may have failed too. Rescue asks every second."""
+"""Silence that counts as an outage. Rescue asks every second."""
 
 RENEWAL_SECONDS = 6.0
-"""How long rescue waits after an outage; every live process has had a heartbeat by then."""
+"""Wait after an outage; every live process has had a heartbeat by then."""
 
 
 class RescueGuard:
-    """Runs `rescue` as of the time that `ask` reads from Postgres. `clock` gives monotonic seconds."""
+    """Runs `rescue` as of Postgres's time from `ask`. `clock` is monotonic."""
 
     def __init__(
         self,
@@ -32,9 +31,9 @@ class RescueGuard:
         self._not_before = float("-inf")
 
     def observing(self, ask: Callable[[], Awaitable[Answer]]) -> Callable[[], Awaitable[Answer]]:
-        """Wrap a query, so that each of its answers also counts as a sign that Postgres is reachable.
+        """Wrap a query, so that its answers also show that Postgres is reachable.
 
-        A process that does not lead thus observes Postgres by asking for the lead, and need not wait once it leads.
+        A process that asks for the lead need not wait later.
         """
 
         async def asked() -> Answer:
@@ -46,7 +45,7 @@ class RescueGuard:
         return asked
 
     async def rescue(self) -> int:
-        """Rescue jobs, unless Postgres was unreachable lately; returns how many. Raises PostgresUnavailable."""
+        """Rescue jobs, unless Postgres was unreachable; returns how many. Raises PostgresUnavailable."""
         asked_at = await self._ask()
         return await self._rescue(asked_at) if self._clock() >= self._not_before else 0
 

@@ -1,7 +1,6 @@
 """Schedules the periodic duties of an elected leader.
 
-Every duty is idempotent or fenced, so a stale leader is harmless. A failed duty is tried again at its next turn, and is
-logged once (a bug with its traceback) until it works, to spare the log. `tasks.maintenance.items` handles single items.
+Every duty is idempotent or fenced, so a stale leader is harmless. A failing duty is logged once.
 """
 
 import asyncio
@@ -20,9 +19,9 @@ SWEEP_SECONDS = 0.25
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Duty:
-    """One periodic action; `run` returns how many items it moved.
+    """Holds a periodic action; `run` returns how many items it moved.
 
-    A duty with `goes_on` runs again in the next round after it moved something, and after `every_seconds` otherwise.
+    With `goes_on` it runs again in the next round after it moved something.
     """
 
     name: str
@@ -33,14 +32,14 @@ class Duty:
 
 @dataclass(kw_only=True)
 class Rounds:
-    """Runs due duties in order, and remembers when each last ran. `now_seconds` is monotonic."""
+    """Runs due duties in order. `now_seconds` is monotonic."""
 
     duties: Sequence[Duty]
     _last_run: dict[str, float] = field(default_factory=dict)
     _failing: dict[str, str] = field(default_factory=dict)
 
     async def run_due(self, now_seconds: float) -> int:
-        """Run every due duty; returns how many items were moved in all."""
+        """Run every due duty; returns how many items moved."""
         moved = 0
         for duty in self.duties:
             if now_seconds - self._last_run.get(duty.name, -duty.every_seconds) >= duty.every_seconds:
@@ -69,7 +68,6 @@ class Rounds:
         return moved
 
     def _fails_anew(self, duty: Duty, error: Exception) -> bool:
-        """Whether the duty worked before, or failed with another class of error."""
         before, self._failing[duty.name] = self._failing.get(duty.name), type(error).__name__
         return before != type(error).__name__
 
@@ -83,7 +81,7 @@ async def run_maintenance(
     clock: Callable[[], float],
     sweep_seconds: float = SWEEP_SECONDS,
 ) -> None:
-    """Run due duties while this process leads, until `stopping`. A pause lasts until `woken`, or `sweep_seconds`."""
+    """Run duties while this process leads. A pause lasts until `woken`, or `sweep_seconds`."""
     while not stopping.is_set():
         moved = await rounds.run_due(clock()) if await _leads(leads) else 0
         if moved == 0:

@@ -1,7 +1,6 @@
-"""Runs long work in slices, so that tenants take turns and the event loop stays free in between.
+"""Runs long work in slices, so that tenants take turns and the event loop stays free.
 
-A piece of work is a coroutine that asks its `Slice` after each small step whether its turn is over. Between two turns
-it is suspended in memory. A restarted process begins it again, so the work must be safe to repeat.
+Work asks its `Slice` after each small step whether its turn is over. It must be safe to repeat after a restart.
 """
 
 import asyncio
@@ -15,19 +14,19 @@ from schemas.ids import TenantId
 from tasks.maintenance.items import Isolation
 
 SLICE_SECONDS = 0.05
-"""Longest turn before the next tenant's; also the longest that other requests wait for the loop."""
+"""Longest turn, and longest that other requests wait for the loop."""
 
 SLICE_BYTES = 4_000_000
-"""Most text of one turn. Its parsed form stays in memory until the turn ends."""
+"""Text of one turn. Its parsed form stays in memory until the turn ends."""
 
 SLICE_NODES = 2 * MAX_NODES
-"""Most JSON values of one turn, for texts whose parsed form takes many times their bytes: some 20 MB."""
+"""JSON values of one turn, some 20 MB when parsed."""
 
 Clock = Callable[[], float]
 
 
 class Slice:
-    """The current turn of a piece of work, and what the work has used of it."""
+    """Counts what work has used of its turn."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -36,13 +35,13 @@ class Slice:
         self._until = 0.0
 
     def use(self, *, size_bytes: int = 0, nodes: int = 0) -> None:
-        """Count bytes and JSON values that the work has read or written."""
+        """Count bytes and JSON values."""
         self._bytes += size_bytes
         self._nodes += nodes
 
     @property
     def is_over(self) -> bool:
-        """Whether the work must call `end` now."""
+        """Tell whether the work must call `end` now."""
         return self._bytes >= SLICE_BYTES or self._nodes >= SLICE_NODES or self._clock() >= self._until
 
     async def end(self) -> None:
@@ -52,7 +51,7 @@ class Slice:
         await self._may_go_on.wait()
 
     async def give_way(self) -> None:
-        """Begin the next turn when this one is over, after yielding to the loop. For work that takes no turns."""
+        """Yield to the loop when this turn is over, for work that takes no turns."""
         if self.is_over:
             await asyncio.sleep(0)
             self.begin()
@@ -75,7 +74,7 @@ class Slice:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Work:
-    """A tenant's long work. `name` is unique; `run` does the work and calls `end` whenever its slice is over."""
+    """Describes long work of a tenant. `name` is unique; `run` calls `end` when its slice is over."""
 
     tenant_id: TenantId
     name: str
@@ -83,15 +82,13 @@ class Work:
 
 
 class _Started:
-    """Work that has begun."""
-
     def __init__(self, work: Work, clock: Clock) -> None:
         self._slice = Slice(clock)
         self._task = asyncio.create_task(_run(work, self._slice), name=work.name)
         self._task.add_done_callback(self._slice.stop)
 
     async def advance(self) -> bool:
-        """Work for one turn; whether the work is done. Raises what it raised."""
+        """Work for one turn; returns whether the work is done."""
         self._slice.begin()
         await self._slice.stopped()
         if not self._task.done():
@@ -100,7 +97,6 @@ class _Started:
         return True
 
     async def cancel(self) -> None:
-        """Stop it where it stands."""
         self._task.cancel()
         await asyncio.wait([self._task])
 
@@ -110,7 +106,7 @@ async def _run(work: Work, turn: Slice) -> None:
 
 
 class Rotation:
-    """Chooses the items of each round: at most `most_of_tenant` of every tenant, the longest-waiting first."""
+    """Chooses at most `most_of_tenant` items of every tenant, the longest-waiting first."""
 
     def __init__(self, most_of_tenant: int = 1) -> None:
         self._most_of_tenant = most_of_tenant
@@ -118,7 +114,7 @@ class Rotation:
         self._round = 0
 
     def chosen(self, tenant_by_name: Mapping[str, str]) -> list[str]:
-        """Choose the names of this round. Items that are not passed any more are forgotten."""
+        """Choose the names of this round. Missing items are forgotten."""
         self._round += 1
         self._last_turn = {name: self._last_turn.get(name, self._round) for name in tenant_by_name}
         names, taken = list[str](), Counter[str]()
@@ -132,7 +128,7 @@ class Rotation:
 
 
 class Turns:
-    """Runs the work of many tenants: each round gives every tenant one turn, for its longest-waiting work."""
+    """Gives every tenant one turn per round, for its longest-waiting work."""
 
     def __init__(self, isolation: Isolation, clock: Clock = time.monotonic) -> None:
         self._isolation, self._clock = isolation, clock
@@ -140,7 +136,7 @@ class Turns:
         self._rotation = Rotation()
 
     async def round(self, works: Sequence[Work]) -> int:
-        """Give each tenant one turn; returns how many were taken. Work that is not passed any more is dropped."""
+        """Give each tenant one turn; returns the number of turns. Missing work is dropped."""
         by_name = {work.name: work for work in works}
         await self._drop(by_name.keys())
         ready = {name: str(work.tenant_id) for name, work in by_name.items() if not self._isolation.is_waiting(name)}

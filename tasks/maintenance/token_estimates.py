@@ -1,4 +1,4 @@
-"""Shares learned prompt sizes between processes, through Postgres."""
+"""Shares learned prompt sizes between processes through Postgres."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -13,18 +13,18 @@ from schemas.estimates import Lesson, Sums, Topic
 log = structlog.get_logger()
 
 EXCHANGE_SECONDS = 10.0
-"""Interval of sharing what this process learned. A new process reads what the others know at once."""
+"""Interval of sharing; a new process reads at once."""
 
 
 class Exchanged(Protocol):
-    """Stores what all processes learned."""
+    """Stores what processes learned."""
 
     async def exchange(self, lessons: Sequence[Lesson]) -> Mapping[Topic, Sums]:
-        """Add these lessons and read everything. Raises Unavailable, and then adds nothing."""
+        """Add lessons and read all sums. Raises Unavailable, and then adds none."""
 
 
 async def exchange(learned: Estimates, table: Exchanged) -> bool:
-    """Publish and read once; False while Postgres is away, when estimates go on with what is known here."""
+    """Exchange once; False while Postgres is unavailable."""
     lessons = learned.lessons()
     try:
         known = await table.exchange(lessons)
@@ -39,7 +39,7 @@ async def exchange(learned: Estimates, table: Exchanged) -> bool:
 async def keep_exchanging(
     learned: Estimates, table: Exchanged, pause: Callable[[float], Awaitable[None]] = asyncio.sleep
 ) -> None:
-    """Publish and read until cancelled, every EXCHANGE_SECONDS."""
+    """Exchange every EXCHANGE_SECONDS until cancelled."""
     while True:
         await exchange(learned, table)
         await pause(EXCHANGE_SECONDS)

@@ -1,1 +1,1 @@
-"""Serves operators: controls, status, limits, tenants and provider accounts."""
+"""Serves operators: controls, status, limits, tenants and accounts."""

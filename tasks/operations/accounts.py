@@ -1,7 +1,6 @@
 """Reopens provider accounts that were stopped after a provider's refusal.
 
-The gate opens first: a job that woke before would be parked again. Wakes are requested even where the account was open,
-so that calling again repairs a call that failed between the two stores.
+The gate opens first: a job that woke before would be parked again.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -19,18 +18,18 @@ from storage.queue.early_wake import Change, Waiters
 log = structlog.get_logger()
 
 STOPPED_REASONS = (RefusalReason.ACCOUNT_STOPPED.value, TroubleKind.MONEY.value, TroubleKind.AUTH.value)
-"""Wait reasons of jobs that wait for a stopped account: refused by the gate, or by the provider itself."""
+"""Wait reasons for a stopped account: refused by the gate, or by the provider."""
 
 
 class StoppedAccounts(Protocol):
-    """The gate's stopped accounts."""
+    """Reopens accounts at the gate."""
 
     async def open_account(self, account: str) -> str | None:
-        """Allow calls again; returns why the account was stopped, None where it was open. Raises RedisUnavailable."""
+        """Allow calls; returns why they were stopped, if so. Raises RedisUnavailable."""
 
 
 class Sleepers(Protocol):
-    """Wakes jobs that wait in Postgres."""
+    """Wakes parked jobs."""
 
     async def note(self, changes: Sequence[Change], waiters: Collection[Waiters]) -> None:
         """Wake these jobs early. Raises PostgresUnavailable."""
@@ -52,11 +51,10 @@ class Accounts:
         self._names_by_account = _names_by_account(names, chain)
 
     async def open(self, account: str) -> JsonObject:
-        """Allow calls to the account again, and wake the jobs that wait for it. Safe to call twice.
+        """Allow calls to the account again, and wake its jobs. Safe to call twice.
 
-        `was_stopped_for` is the provider's reason, None where the account was open. Raises NotFound, which names the
-        known accounts, RedisUnavailable and PostgresUnavailable; after the last the account is open, and its jobs wake
-        at their own times.
+        Raises NotFound with the known accounts, RedisUnavailable and PostgresUnavailable; after the last, calls are
+        allowed and jobs wake at their own times.
         """
         if account not in self._names_by_account:
             known = ", ".join(sorted(self._names_by_account))

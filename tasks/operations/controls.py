@@ -1,7 +1,7 @@
-"""Pauses, resumes, moves and cancels queued work for operators. These controls survive every restart.
+"""Pauses, resumes, moves and cancels queued work for operators.
 
-Each takes effect with its commit, whatever the number of jobs. A pause interrupts no call. Cancelling a single job also
-ends its call under way; of other subjects, jobs under way may finish. Synchronous calls belong to their callers.
+Each control takes effect with its commit. Only cancelling a single job also ends its call. Synchronous calls are not
+controlled.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -18,22 +18,22 @@ class ControlRows(Protocol):
     """Stores controls."""
 
     async def pause(self, subject: Subject) -> ControlStarted:
-        """Start no more jobs of the subject."""
+        """Start no more jobs."""
 
     async def resume(self, subject: Subject) -> Control | None:
-        """Start its jobs again; None where it was not paused."""
+        """Start jobs again; None where not paused."""
 
     async def move(self, subject: Subject, lane: Lane) -> ControlStarted:
-        """Move its waiting jobs into another lane."""
+        """Move waiting jobs."""
 
     async def cancel(self, subject: Subject) -> ControlStarted:
-        """Cancel its waiting jobs."""
+        """Cancel waiting jobs."""
 
     async def all(self) -> list[Control]:
-        """Return every control in force."""
+        """List controls in force."""
 
     async def exists(self, subject: Subject) -> bool:
-        """Whether a job of this subject exists or has existed."""
+        """Tell whether the subject exists or has existed."""
 
 
 class Controls:
@@ -51,27 +51,24 @@ class Controls:
         self._cancel_job = cancel_job
 
     async def pause(self, subject: Subject) -> ControlStarted:
-        """Start no more jobs of the subject until it is resumed. Safe to call twice. Raises NotFound."""
+        """Start no more jobs of the subject. Safe to call twice. Raises NotFound."""
         await self._check(subject)
         return await self._rows.pause(subject)
 
     async def resume(self, subject: Subject) -> Control:
-        """Start its jobs again. Raises NotFound where it is not paused."""
+        """Start jobs again. Raises NotFound where not paused."""
         resumed = await self._rows.resume(subject)
         if resumed is None:
             raise NotFound(f"The {subject.kind} '{subject.name}' is not paused.", param="name")
         return resumed
 
     async def move(self, subject: Subject, lane: Lane) -> ControlStarted:
-        """Move its waiting jobs into another lane, but not later ones.
-
-        Raises NotFound, and InvalidRequest for a lane.
-        """
+        """Move waiting jobs, but not later ones. Raises NotFound, and InvalidRequest for a lane."""
         await self._check_movable(subject)
         return await self._rows.move(subject, lane)
 
     async def cancel(self, subject: Subject) -> ControlStarted:
-        """Cancel its waiting jobs, but not later ones. Raises NotFound, and InvalidRequest for a lane."""
+        """Cancel waiting jobs, but not later ones. Raises NotFound, and InvalidRequest for a lane."""
         await self._check_movable(subject)
         begun = await self._rows.cancel(subject)
         if subject.kind is Kind.JOB:
@@ -79,7 +76,7 @@ class Controls:
         return begun
 
     async def all(self) -> Sequence[Control]:
-        """Return every control in force, the oldest first."""
+        """List controls in force, oldest first."""
         return await self._rows.all()
 
     async def _check_movable(self, subject: Subject) -> None:

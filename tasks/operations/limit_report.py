@@ -1,6 +1,6 @@
 """Builds the rows of `penstock limits`, `/limits` and the gauges: one per target and limit. Pure.
 
-Buckets give what is granted, Postgres gives the waiting jobs. An unknown value is None, never zero.
+An unknown value is None, never zero.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -24,9 +24,9 @@ def waiting_by_target(
     bucket_of: Callable[[Target], Target],
     stopped: Collection[Target] = (),
 ) -> dict[Target, Waiting]:
-    """Return the waiting jobs by the bucket of the first target that each would ask, skipping stopped ones.
+    """Count waiting jobs by the bucket of their first target that is not stopped.
 
-    Jobs of a model that is no longer configured are left out: they end as dead letters with that reason.
+    Jobs of an unconfigured model are left out.
     """
     found: dict[Target, dict[Lane, WaitingJobs]] = {}
     for (lane, model), jobs in flows.items():
@@ -41,7 +41,7 @@ def waiting_by_target(
 
 
 def limit_rows(snapshot: LimitsSnapshot, waiting: Waiting | None, now: datetime) -> list[JsonObject]:
-    """Return a row for each limit, and one for calls in flight, which are counted without a limit too."""
+    """Build a row for each limit, and one for calls in flight, even without a limit."""
     of_target = _of_target(snapshot, waiting, now)
     dimensions = {
         WaitReason.REQUESTS: (snapshot.requests_per_minute, snapshot.used_requests_last_minute),
@@ -82,7 +82,7 @@ def _figures(dimension: DimensionSnapshot, used: int | None, now: datetime) -> J
 
 
 def _of_target(snapshot: LimitsSnapshot, waiting: Waiting | None, now: datetime) -> JsonObject:
-    """The values common to all limits of a target; moments are by this process's clock."""
+    """Moments are by this process's clock."""
     return {
         "in_flight": snapshot.in_flight,
         "max_in_flight": snapshot.max_in_flight,
@@ -97,12 +97,11 @@ def _of_target(snapshot: LimitsSnapshot, waiting: Waiting | None, now: datetime)
 
 
 def _by_urgency(waiting: Waiting) -> list[tuple[Lane, WaitingJobs]]:
-    """The lanes with waiting jobs, the most urgent first."""
     return sorted(((lane, jobs) for lane, jobs in waiting.items() if jobs.jobs), key=lambda each: each[0].rank)
 
 
 def _counted(jobs: WaitingJobs) -> JsonObject:
-    """The counts of a lane; with `capped`, counting ended at `jobs` and there may be more."""
+    """With `capped`, counting ended at `jobs` and there may be more."""
     return {
         "jobs": min(jobs.jobs, MOST_COUNTED),
         "capped": jobs.jobs >= MOST_COUNTED,

@@ -28,13 +28,13 @@ from tasks.configuration.effective import Configuration
 from tasks.operations.limit_report import Waiting, limit_rows, waiting_by_target
 
 BELIEVED_SECONDS = 10.0
-"""How long a burn is reused: it sums a quarter of an hour, and is asked for several times a second."""
+"""Reuse of a burn rate, which sums a quarter of an hour and is asked for several times a second."""
 
 CLOSED_LEDGER = "The ledger is being rebuilt; nothing is sent until it is open."
 
 
 class Watch:
-    """Reads balances and buckets from Redis, the rest from Postgres; changes nothing."""
+    """Reads balances and buckets from Redis, the rest from Postgres."""
 
     def __init__(
         self,
@@ -62,11 +62,11 @@ class Watch:
         self._now = now
 
     async def check(self) -> Mapping[str, str | None]:
-        """Return each store's complaint in words, or None, by name."""
+        """Return each store's complaint, or None, by name."""
         return {"postgres": await self._postgres(), "redis": await self._redis()}
 
     async def limits(self) -> Sequence[JsonObject]:
-        """Return one row per target and limit, of the buckets in use. Raises RedisUnavailable."""
+        """Build one row per target and limit of used buckets. Raises RedisUnavailable."""
         gate = self._admission.gate
         snapshots = await gather(*(gate.snapshot(target) for target in await gate.targets()))
         waiting = await self._waiting_now({one.target for one in snapshots if one is not None and one.stopped})
@@ -79,7 +79,7 @@ class Watch:
         ]
 
     async def _waiting_now(self, stopped: Collection[Target]) -> Mapping[Target, Waiting] | None:
-        """None while Postgres is away: the waiting jobs are unknown then, and the rest is reported all the same."""
+        """Return None while Postgres is unavailable."""
         try:
             flows = await self._waiting.by_flow()
         except PostgresUnavailable:
@@ -87,12 +87,12 @@ class Watch:
         return waiting_by_target(flows, self._chain, self._configuration.bucket_of, stopped)
 
     def _is_in_force(self, bucket: Target) -> bool:
-        """Whether limits of this bucket are in force; not so for one of a model that has joined a family since."""
+        """A model that has joined a family leaves its own bucket."""
         effective = self._configuration.effective
         return effective is None or any(limits.target == bucket for limits, _ in effective.limits)
 
     async def budgets(self) -> Sequence[JsonObject]:
-        """Return one row per scope and current window, and per rule. Raises RedisUnavailable, PostgresUnavailable."""
+        """Build one row per scope and window, and per rule. Raises RedisUnavailable and PostgresUnavailable."""
         effective = await self._configuration.refresh()
         now, tenants = self._now(), sorted(await self._keys.tenants())
         named = [
@@ -106,7 +106,6 @@ class Watch:
         return [*rows, *await self._ruled(effective.rules, now)]
 
     async def _ruled(self, rules: Sequence[Rule], now: datetime) -> list[JsonObject]:
-        """One row per rule that is in force."""
         ruling = [(rule, counter) for rule in rules if (counter := rule.counter(now)) is not None]
         balances = await self._admission.gate.budgets([counter for _, counter in ruling])
         return [_rule_row(*each, balance) for each, balance in zip(ruling, balances, strict=True)]
@@ -118,15 +117,15 @@ class Watch:
         return self._burn
 
     async def suspense(self) -> Sequence[SuspenseTotal]:
-        """Return the totals of unresolved charges by account."""
+        """Sum unresolved charges by account."""
         return await self._suspense.totals()
 
     async def thresholds(self) -> Mapping[tuple[str, int], int]:
-        """Return how often each scope has passed each percentage of its budgets."""
+        """Count passes of budget thresholds by scope and percentage."""
         return await self._passed.counts()
 
     async def depths(self) -> Mapping[tuple[Lane, JobState], int]:
-        """Return how many jobs are not terminal, by lane and state."""
+        """Count non-terminal jobs."""
         return await self._reads.depths()
 
     async def _postgres(self) -> str | None:
@@ -146,7 +145,7 @@ class Watch:
 
 
 def _scopes(budget: Budget, tenants: Sequence[TenantId]) -> list[str]:
-    """The scopes to show; none for a budget of every user, prompt or batch, because there is no list of those."""
+    """Users, prompts and batches are not listed."""
     kind, named, name = budget.scope.partition(":")
     if kind in KINDS_WITHIN_TENANTS and named and name.partition("/")[0] not in tenants:
         return [f"{kind}:{tenant}/{name}" for tenant in tenants]
@@ -161,10 +160,7 @@ def _counter(budget: Budget, scope: str, now: datetime) -> BudgetCounter:
 
 
 def _budget_row(budget: Budget, balance: Balance, burn: Mapping[tuple[str, str], NanoUsd], now: datetime) -> JsonObject:
-    """The row of a budget. `full_at` is when it is spent at the present burn; None where the window ends before.
-
-    `pace_usd` is what may be spent by now; None without pacing.
-    """
+    """`full_at` is None after the window's end, `pace_usd` (what may be spent by now) without pacing."""
     limit = balance.limit_nano_usd or budget.limit_nano_usd
     left = limit - balance.settled_nano_usd - balance.reserved_nano_usd
     burnt = burn.get((balance.scope, balance.window), NanoUsd(0))
@@ -184,7 +180,7 @@ def _budget_row(budget: Budget, balance: Balance, burn: Mapping[tuple[str, str],
 
 
 def _rule_row(rule: Rule, counter: BudgetCounter, balance: Balance) -> JsonObject:
-    """The row of a rule; one that allows no spending shows until when, in place of its hour."""
+    """A rule that allows no spending shows its end instead of its hour."""
     left = counter.limit_nano_usd - balance.settled_nano_usd - balance.reserved_nano_usd
     closed = f"closed until {rule.ends:%H:%M} {rule.timezone.key}"
     return {

@@ -1,4 +1,4 @@
-"""Lists and changes the limits of tenants, and shows their current use, for operators."""
+"""Lists and changes the limits of tenants for operators."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ from tasks.tenancy.quotas import Usage
 from tasks.tenancy.shares import LIMITS, TENANT_OF
 
 MOST_OPEN_JOBS = 100_000
-"""Where counting open jobs ends for a tenant without a quota of them."""
+"""Bounds the count of open jobs without a quota."""
 
 
 class Tenants:
@@ -32,14 +32,14 @@ class Tenants:
         self._calls = calls
 
     async def all(self) -> Sequence[JsonObject]:
-        """Return one row per tenant, by name. Raises RedisUnavailable and PostgresUnavailable."""
+        """List tenants by name. Raises RedisUnavailable and PostgresUnavailable."""
         await self._configuration.refresh()
         return [await self._row(TenantId(name)) for name in sorted(await self._names.tenants())]
 
     async def set_share(self, name: str, given: JsonObject) -> JsonObject:
-        """Replace the limits of one tenant, or under `*` of all without their own; in force within seconds.
+        """Replace the limits of a tenant, or under `*` of all without their own.
 
-        They hold until the file changes those of this tenant. Raises InvalidRequest.
+        They hold until the file changes them. Raises InvalidRequest.
         """
         try:
             table = TenantTable.model_validate(given)
@@ -61,7 +61,7 @@ class Tenants:
         }
 
     async def _used(self, tenant_id: TenantId, share: TenantShare) -> JsonObject:
-        """The tenant's use. Calls in flight are counted only where its calls have a limit; else they are None."""
+        """Return current use. Calls in flight are None without a limit."""
         return {
             "calls_in_flight": await self._calls.calls_of(tenant_id) if share.limits_calls else None,
             "open_jobs": await self._usage.open_jobs(tenant_id, share.open_jobs or MOST_OPEN_JOBS),

@@ -1,8 +1,7 @@
-"""Quotes what requests may cost and how long they take at the current limits, before anything is sent.
+"""Quotes the cost and time of requests at the current limits.
 
-All prices in advance come from here, by the plans that admission would reserve. `likely` is the estimated prompt and an
-answer as long as the model's latest; `one_call` is one call per request at its dearest target; in `worst_case` every
-try fails after all its reprompts.
+`likely` is the estimated prompt and an answer as long as the model's latest; `one_call` is one call at the dearest
+target; in `worst_case` every try fails after all its reprompts.
 """
 
 import asyncio
@@ -30,14 +29,13 @@ from tasks.maintenance.slices import Clock
 from tasks.requests.chat import MAX_DEADLINE_SECONDS, Vocabulary
 
 MAX_QUOTED_LINES = 50_000
-"""Most lines of a quoted file, as of a batch."""
+"""The same as of a batch."""
 
 MOST_FILES_AT_ONCE = 2
-"""Most files that a process quotes at once; others wait. Each takes a second of work, or ten."""
+"""Files that a process quotes at once; each takes one to ten seconds of work."""
 
 QUOTE_WORK_SECONDS, QUOTE_REST_SECONDS = 0.01, 0.01
-"""How long a quote works before a pause, and the pause. So it takes at most half of the loop's time, and no request
-waits long for it."""
+"""Work and pause of a quote: it takes at most half of the loop's time, and no request waits long."""
 
 MINUTE_SECONDS, DAY_SECONDS = 60.0, 86_400.0
 
@@ -46,19 +44,19 @@ class QuotedFiles(Protocol):
     """Reads the lines of files."""
 
     def lines(self, file_id: FileId, *, most_bytes: int) -> AsyncIterator[bytes]:
-        """Yield lines without line ends; one longer than `most_bytes` is cut to one byte more than that."""
+        """Yield lines; a longer one is cut to one byte more than `most_bytes`."""
 
 
 class AnswerLengths(Protocol):
-    """Reads how long recent answers were."""
+    """Reads lengths of recent answers."""
 
     async def answer_tokens(self) -> Mapping[Target, float]:
-        """Return mean output tokens by target, without targets that had no recent calls."""
+        """Return mean output tokens by target with recent calls."""
 
 
 @dataclass(kw_only=True, slots=True)
 class Work:
-    """Requests and tokens that go to one target first."""
+    """Counts requests and tokens of a first target."""
 
     requests: int = 0
     tokens: int = 0
@@ -66,7 +64,7 @@ class Work:
 
 @dataclass(kw_only=True, slots=True)
 class Totals:
-    """Sums over requests. `unpriced` counts requests without a known price, which no amount includes."""
+    """Sums requests. `unpriced` ones are in no amount."""
 
     requests: int = 0
     unpriced: int = 0
@@ -82,7 +80,7 @@ class Totals:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Quoted:
-    """A quote. `seconds` is None where no limit is known; `held_by` is the limit that takes longest."""
+    """Holds a quote. `held_by` is the slowest limit; `seconds` is None without limits."""
 
     totals: Totals
     seconds: float | None
@@ -106,7 +104,7 @@ class Quotes:
     _places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MOST_FILES_AT_ONCE))
 
     async def request(self, job: NewJob) -> Quoted:
-        """Quote one request. Raises InvalidRequest where it could not run."""
+        """Quote one request. Raises InvalidRequest."""
         totals, lengths = Totals(), await self.lengths.answer_tokens()
         complaint = add(totals, self.planner, job, lengths, self.now())
         if complaint is not None:
@@ -114,7 +112,7 @@ class Quotes:
         return await self._timed(totals)
 
     async def file(self, tenant_id: TenantId, file_id: FileId) -> Quoted:
-        """Quote every line of a batch file. Raises InvalidRequest with the numbers of invalid lines."""
+        """Quote a batch file. Raises InvalidRequest with the numbers of invalid lines."""
         async with self._places:
             return await self._file(tenant_id, file_id)
 
@@ -163,7 +161,6 @@ class Quotes:
                 yield number, reader.read(number, line)
 
     async def _timed(self, totals: Totals) -> Quoted:
-        """Add the time of the bucket that takes longest; the others end before."""
         together: dict[Target, Work] = {}
         for target, work in totals.work.items():
             shared = together.setdefault(self.bucket_of(target), Work())
@@ -180,7 +177,7 @@ class Quotes:
 
 
 def add(totals: Totals, planner: Planner, job: NewJob, lengths: Mapping[Target, float], now: datetime) -> str | None:
-    """Add one request to the totals; returns why it could not run, or None."""
+    """Add one request; returns why it could not run, or None."""
     queued = as_queued(job, now)
     plans = _plans(planner, queued, now)
     plan = plans[0]
@@ -214,7 +211,7 @@ def as_queued(job: NewJob, now: datetime) -> Job:
 
 
 def dearest_call(planner: Planner, job: Job, now: datetime) -> NanoUsd | None:
-    """Return the cost of the dearest call that the job's chain allows; None where no price is known."""
+    """Return the cost of the dearest allowed call; None without a known price."""
     try:
         return _dearest(_plans(planner, job, now))
     except UnknownModel:
@@ -230,10 +227,10 @@ def _dearest(plans: Sequence[Plan | Refusal]) -> NanoUsd | None:
 
 
 def worst_case(job: Job, quoted: NanoUsd) -> int:
-    """Return the cost in nano-USD if every try fails after all its reprompts, at `quoted` per call.
+    """Return the nano-USD if every try fails after all its reprompts, at `quoted` per call.
 
-    A call with more room for its answer costs up to twice as much. A job with a lower ceiling of its own may exceed it
-    by one such call, because the ceiling is checked before a call.
+    An extended answer costs up to twice as much. One such call may exceed the job's own lower ceiling, which is checked
+    before.
     """
     calls = job.max_tries * (1 + job.max_reprompts + 2 * MAX_EXTENSIONS)
     if job.max_cost_nano_usd is None:
@@ -242,9 +239,9 @@ def worst_case(job: Job, quoted: NanoUsd) -> int:
 
 
 def longest_of(snapshot: LimitsSnapshot, work: Work) -> tuple[float, str] | None:
-    """Return the seconds that this bucket needs at its current rate, and its slowest limit; None without limits.
+    """Return this bucket's seconds at its current rate, and its slowest limit.
 
-    A limit per minute is taken as empty, because its burst is a third of a second; a daily one at its current level.
+    Limits per minute count as empty, because their burst is a third of a second.
     """
     found = [
         _seconds("requests_per_minute", snapshot.requests_per_minute, work.requests, MINUTE_SECONDS),

@@ -1,4 +1,4 @@
-"""Turns a chat completion body into a job, by the same rules for HTTP, Celery and batches.
+"""Turns a chat completion body into a job.
 
 Penstock's own fields are removed from the body and from `metadata`; the rest is unchanged.
 """
@@ -31,23 +31,22 @@ MAX_COST_USD = 1_000_000_000
 EXTRAS = frozenset(
     {"lane", "deadline_seconds", "output_contract", "idempotency_key", "max_cost_usd", "prompt", "stream_validated"}
 )
-"""Penstock's own fields, in the body or in `metadata`; they never reach a provider. The API reads
-`stream_validated`."""
+"""Penstock's own fields, which never reach a provider. The API reads `stream_validated`."""
 
 
 class Vocabulary(Protocol):
-    """Answers whether a model exists and whether a schema is usable."""
+    """Knows models and checks schemas."""
 
     def chain(self, model: str) -> object:
         """Raises UnknownModel."""
 
     def schema_complaint(self, schema: JsonObject) -> str | None:
-        """Why this is no usable JSON Schema, or None."""
+        """Return why this is no usable JSON Schema, or None."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Origin:
-    """A request's tenant, ids and source, and the lanes that it may name."""
+    """Holds a request's tenant, ids, source and allowed lanes."""
 
     tenant_id: TenantId
     job_id: JobId
@@ -60,7 +59,7 @@ class Origin:
 
 
 def parse_chat_request(body: Any, origin: Origin, vocabulary: Vocabulary, now: datetime) -> NewJob:  # noqa: ANN401 - unparsed
-    """Turn a body into a job. Raises InvalidRequest with the name of the field that must change."""
+    """Turn a body into a job. Raises InvalidRequest with the field's name."""
     if not isinstance(body, dict):
         raise InvalidRequest("The body must be a JSON object.")
     request_digest = digest(body)
@@ -92,10 +91,9 @@ def parse_chat_request(body: Any, origin: Origin, vocabulary: Vocabulary, now: d
 
 
 def digest(body: JsonObject) -> str:
-    """Hex SHA-256 of the canonical request, independent of the order of keys.
+    """Return the hex SHA-256 of the request, independent of the order of keys.
 
-    Every request passes here. Raises InvalidRequest with the field's name for content that cannot be stored: NUL or
-    lone surrogates in a string or key, or more than 64 levels of nesting.
+    Raises InvalidRequest for NUL, lone surrogates, or more than 64 levels of nesting: they cannot be stored.
     """
     try:
         canonical = dumps(body, SORTED_KEYS)
@@ -124,7 +122,7 @@ def _without_extras(body: JsonObject) -> JsonObject:
 
 
 def wants_validated_stream(body: JsonObject) -> bool:
-    """Whether to hold a stream until the whole reply meets its contract. Raises InvalidRequest."""
+    """Tell whether a stream waits for a valid reply. Raises InvalidRequest."""
     value = _extras(body).get("stream_validated", False)
     if isinstance(value, str) and value in {"true", "false"}:
         return value == "true"
@@ -152,7 +150,7 @@ def _check_messages(body: JsonObject) -> None:
 
 
 def _check_tier(body: JsonObject) -> None:
-    """Check that `service_tier` is a string: prices are looked up by it."""
+    """Prices are looked up by `service_tier`, so it must be a string."""
     if not isinstance(body.get("service_tier"), str | None):
         raise InvalidRequest("service_tier must be a string.", param="service_tier")
 
@@ -165,14 +163,14 @@ def _lane(extras: JsonObject, origin: Origin) -> Lane:
 
 
 def usual_lane(default: Lane, lanes: frozenset[Lane]) -> Lane:
-    """The lane of a request without one: the default, else the next allowed below, else above."""
+    """Return the default lane, else the next allowed below, else above."""
     if default in lanes or not lanes:
         return default
     return min(lanes, key=lambda lane: (lane.rank < default.rank, abs(lane.rank - default.rank)))
 
 
 def checked_lane(lane: Lane, lanes: frozenset[Lane]) -> Lane:
-    """The lane itself. Raises LaneForbidden when it is not in `lanes`."""
+    """Check the lane. Raises LaneForbidden."""
     if lane not in lanes:
         usable = ", ".join(each for each in Lane if each in lanes) or "none"
         raise LaneForbidden(f"This key may not use the lane {lane}; lanes that it may use: {usable}.", param="lane")
@@ -191,7 +189,7 @@ def _number(extras: JsonObject, name: str, default: float, most: float) -> float
 
 
 def _user(body: JsonObject) -> str | None:
-    """The end user, for budgets. The provider reports a value that is no string."""
+    """Return the end user; the provider reports a value that is no string."""
     user = body.get("user")
     if not isinstance(user, str):
         return None
@@ -200,7 +198,6 @@ def _user(body: JsonObject) -> str | None:
 
 
 def _prompt(extras: JsonObject) -> str | None:
-    """The prompt name, by which cost is counted."""
     prompt = extras.get("prompt")
     if prompt is None:
         return None
@@ -223,7 +220,7 @@ def _key(extras: JsonObject, given: str | None) -> str | None:
 
 
 def max_cost(extras: JsonObject) -> NanoUsd | None:
-    """The job's cost limit from `max_cost_usd`; None when absent. Raises InvalidRequest."""
+    """Read the job's cost limit. Raises InvalidRequest."""
     if "max_cost_usd" not in extras:
         return None
     amount = read_usd(extras["max_cost_usd"])

@@ -1,7 +1,6 @@
-"""Refuses jobs, batches and files beyond the quotas of their tenant. Nothing is counted without a quota.
+"""Refuses jobs, batches and files beyond the quotas of their tenant.
 
-A count is kept for a second, and what this process accepts meanwhile is added to it. So each further process may exceed
-the quota by what it accepts in one second.
+A count is kept for a second, so each further process may exceed the quota by a second's intake.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -18,20 +17,20 @@ from tasks.maintenance.items import Isolation
 
 BELIEVED_SECONDS = 1.0
 MOST_REMEMBERED = 10_000
-"""Most counts kept, by quota and tenant; beyond, all are dropped and counted again."""
+"""Counts by quota and tenant; beyond this, all are counted again."""
 
 
 class Usage(Protocol):
-    """Counts what tenants use now. All methods raise PostgresUnavailable."""
+    """Counts what tenants use. Raises PostgresUnavailable."""
 
     async def open_jobs(self, tenant_id: TenantId, most: int) -> int:
-        """Jobs that are not terminal, counted up to `most`."""
+        """Count non-terminal jobs, up to `most`."""
 
     async def waiting_batches(self, tenant_id: TenantId) -> int:
-        """Batches whose files have not been read yet."""
+        """Count batches with unread files."""
 
     async def bytes_stored(self, tenant_id: TenantId) -> int:
-        """Bytes of files and jobs."""
+        """Sum bytes of files and jobs."""
 
 
 @dataclass(slots=True)
@@ -41,7 +40,7 @@ class _Count:
 
 
 class Quotas:
-    """Accepts what fits into the quotas of its tenant. `clock` gives seconds."""
+    """Enforces quotas. `clock` gives seconds."""
 
     def __init__(
         self, usage: Usage, share_of: Callable[[TenantId], TenantShare], *, clock: Callable[[], float]
@@ -60,7 +59,7 @@ class Quotas:
             await self._take_bytes(job.tenant_id, share.bytes_stored, len(dumps(job.body)))
 
     async def take_batch(self, tenant_id: TenantId) -> None:
-        """Count one more waiting batch; its jobs count once they are stored. Raises QuotaReached."""
+        """Count one more waiting batch. Raises QuotaReached."""
         share = self._share_of(tenant_id)
         if share.waiting_batches is not None:
             most = share.waiting_batches
@@ -68,13 +67,13 @@ class Quotas:
         await self.room_for_jobs(tenant_id)
 
     async def room_for_jobs(self, tenant_id: TenantId) -> None:
-        """Check for room without counting, for jobs of unknown number. Raises QuotaReached without room."""
+        """Raises QuotaReached without room for jobs of unknown number."""
         most = self._share_of(tenant_id).open_jobs
         if most is not None:
             await self._take_open_job(tenant_id, most, adds=0)
 
     async def counted(self, tenant_id: TenantId, parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """Yield the same bytes and count them. Raises StorageFull at the first part beyond the quota."""
+        """Pass bytes on and count them. Raises StorageFull beyond the quota."""
         async for part in parts:
             most = self._share_of(tenant_id).bytes_stored
             if most is not None:
@@ -103,7 +102,7 @@ class Quotas:
         current.used += adds
 
     def _kept(self, of: tuple[str, TenantId], used: int) -> _Count:
-        """Keep the count; or return one that a concurrent caller kept, which includes what it accepted since."""
+        """Keep the count, or return a concurrent caller's."""
         kept = self._counts.get(of)
         if kept is None or kept.until <= self._clock():
             if len(self._counts) >= MOST_REMEMBERED:
@@ -116,7 +115,7 @@ class ByteCounts(Protocol):
     """Adds up the bytes of jobs."""
 
     async def count_slice(self, tenant_id: TenantId) -> int:
-        """Add up the next jobs of a tenant; returns how many. At `SLICE_JOBS` or more, others may be left."""
+        """Add up the next jobs; at `SLICE_JOBS` or more, others may be left."""
 
 
 async def add_up_bytes(
@@ -125,7 +124,7 @@ async def add_up_bytes(
     share_of: Callable[[TenantId], TenantShare],
     isolation: Isolation,
 ) -> int:
-    """Add up one slice for each tenant with a byte quota; returns the jobs of full slices, as more may follow."""
+    """Add up one slice per tenant with a byte quota; returns the jobs of full slices."""
     limited = [tenant_id for tenant_id in tenants if share_of(tenant_id).bytes_stored is not None]
 
     async def add_up(tenant_id: TenantId) -> int:

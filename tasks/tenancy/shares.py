@@ -1,8 +1,6 @@
 """Computes the share of each tenant. Pure.
 
-Each limit comes from the tenant's own table, else from that of every tenant, else from the built-in values. Reads and
-writes shares as effective values: one row per table, so that an operator's change of one tenant leaves the others to
-the file.
+Each limit comes from the tenant's table, else from that of every tenant, else from the built-in values.
 """
 
 from collections.abc import Mapping
@@ -27,12 +25,12 @@ LIMITS = (
 )
 BUILT_IN: JsonObject = {"waiting_batches": WAITING_BATCHES}
 MOST_REMEMBERED = 10_000
-"""Most tenants whose shares are kept; beyond, all are dropped and built again."""
+"""Tenants with kept shares; beyond this, all are built again."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Shares:
-    """The shares of all tenants, with and without a table."""
+    """Holds the shares of all tenants."""
 
     tables: Mapping[str, JsonObject] = field(default_factory=dict)
     _built: dict[TenantId, TenantShare] = field(default_factory=dict)
@@ -57,11 +55,11 @@ class Shares:
 
 
 def share_values(tables: Mapping[str, TenantTable]) -> dict[str, JsonObject]:
-    """Return the file's tables as named effective values."""
+    """Return the file's tables as effective values."""
     return {TENANT_OF + name: table.model_dump(mode="json", exclude_none=True) for name, table in tables.items()}
 
 
 def shares_from(values: Mapping[str, JsonObject | None]) -> Shares:
-    """Read the shares from the names and values of effective rows; a removed table is null."""
+    """Read shares from effective values; a removed table is null."""
     tables = {name.removeprefix(TENANT_OF): value for name, value in values.items() if name.startswith(TENANT_OF)}
     return Shares(tables={name: value for name, value in tables.items() if value is not None})

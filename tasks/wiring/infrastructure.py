@@ -1,7 +1,6 @@
 """Opens what every process uses: stores, gate, configuration, publisher, result backend.
 
-Everything belongs to the event loop that opens it. Stores connect at their first use, so a process can start while they
-are away. A wrong setting, or a database schema older than this version, prevents opening.
+Everything belongs to the opening event loop. Stores connect at their first use.
 """
 
 import asyncio
@@ -33,18 +32,18 @@ from tasks.wiring.database_clock import StoreClock
 log = structlog.get_logger()
 
 CLOCK_SECONDS = 5.0
-"""Longest that a clock is wrong after it was changed."""
+"""Longest that a changed clock is wrong."""
 
 OUTLIVES_CALL_SECONDS = 60.0
-"""How much longer than the longest call a reservation lives; one that runs out belongs to a dead worker."""
+"""A reservation outlives the longest call by this; an expired one belongs to a dead worker."""
 
 CONFIGURATION_SECONDS = 2.0
-"""Longest that a process uses values that an operator has changed."""
+"""Longest that a process uses outdated values."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Infrastructure:
-    """The open stores and shared objects of a process."""
+    """Holds the stores and shared objects of a process."""
 
     settings: Settings
     clock: StoreClock
@@ -57,9 +56,9 @@ class Infrastructure:
 
 
 def reservation_seconds(settings: Settings) -> float:
-    """Return how long a grant stays reserved unless it is settled.
+    """Return how long an unsettled grant stays reserved.
 
-    Never shorter than the gate's default; with less, an attempt could be opened on a reservation that has run out.
+    Never shorter than the gate's default: an attempt must not open on an expired reservation.
     """
     return max(DEFAULT_LIFETIME_SECONDS, settings.total_timeout_seconds + OUTLIVES_CALL_SECONDS)
 
@@ -68,7 +67,7 @@ def reservation_seconds(settings: Settings) -> float:
 async def open_infrastructure(
     settings: Settings, catalogue: Catalogue, *, process: str
 ) -> AsyncIterator[Infrastructure]:
-    """Open the stores of one process. `process` names its leases and connections. Raises UnfitSchema."""
+    """Open the stores. `process` names leases and connections. Raises UnfitSchema."""
     redis_url = settings.redis_url.get_secret_value()
     app = celery_app(redis_url)
     async with (
@@ -102,7 +101,7 @@ async def open_infrastructure(
 
 
 async def _require_schema(storage: Storage) -> None:
-    with suppress(Unavailable):  # users of Postgres log that it is away
+    with suppress(Unavailable):  # users of Postgres log this
         fit = await fit_of(storage.engine)
         if fit.is_older:
             raise UnfitSchema(fit.complaint)
@@ -122,7 +121,7 @@ async def _results(app: Celery) -> AsyncIterator[ResultBackend]:
 
 async def _keep_current(configuration: Configuration) -> None:
     while True:
-        with suppress(Unavailable):  # the last values stay in force; users of Postgres log that it is away
+        with suppress(Unavailable):  # the last values stay in force
             await configuration.refresh()
         await asyncio.sleep(CONFIGURATION_SECONDS)
 
@@ -141,7 +140,7 @@ async def _set_clock(clock: StoreClock, storage: Storage) -> None:
 
 @asynccontextmanager
 async def in_background(name: str, work: Coroutine[None, None, None]) -> AsyncIterator[None]:
-    """Run `work` while the block runs. A bug ends it and is logged; leases without renewal run out, which is safe."""
+    """Run `work` during the block. A bug ends it and is logged; its leases run out."""
     task = asyncio.create_task(work, name=name)
     task.add_done_callback(_tell_failure)
     try:

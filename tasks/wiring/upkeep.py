@@ -1,4 +1,4 @@
-"""Builds the services of an upkeep process, which calls no model but looks up lost completions at providers."""
+"""Builds the services of an upkeep process, which looks up lost completions but calls no model."""
 
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -26,7 +26,7 @@ log = structlog.get_logger()
 
 
 class MaintenanceServices:
-    """The services that upkeep's duties use."""
+    """Holds the services of upkeep's duties."""
 
     def __init__(
         self, infra: Infrastructure, catalogue: Catalogue, receiver: Receiver | None, look_ups: LookUps | None
@@ -78,7 +78,7 @@ class MaintenanceServices:
 async def open_maintenance_services(
     settings: Settings, catalogue: Catalogue, env: Mapping[str, str]
 ) -> AsyncIterator[MaintenanceServices]:
-    """Open the services of an upkeep process. Raises InvalidSetting."""
+    """Open the services. Raises InvalidSetting."""
     receiver = receiver_from(catalogue.webhooks, env)
     async with (
         open_infrastructure(settings, catalogue, process="upkeep") as infra,
@@ -95,7 +95,7 @@ async def open_maintenance_services(
 async def _look_ups(
     infra: Infrastructure, settings: Settings, catalogue: Catalogue, env: Mapping[str, str]
 ) -> AsyncIterator[LookUps | None]:
-    """Open look-ups at the accounts that keep completions; None where none does, or one cannot be opened."""
+    """Yield None where no account keeps completions, or one cannot be opened."""
     accounts = keeping(catalogue)
     kept = {name: model for name, model in catalogue.models.items() if model.provider in accounts}
     if not kept:

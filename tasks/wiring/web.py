@@ -1,4 +1,4 @@
-"""Builds the services of a web process, which also runs synchronous completions."""
+"""Builds the services of a web process."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -24,7 +24,7 @@ from tasks.wiring.work import intake_of, quotas_of, working
 
 
 class WebServices:
-    """The services that the routes of the API use."""
+    """Holds the services of the API's routes."""
 
     def __init__(self, infra: Infrastructure, deps: Deps, catalogue: Catalogue, env: Mapping[str, str]) -> None:
         storage, admission, configuration = infra.storage, infra.admission, infra.configuration
@@ -72,7 +72,7 @@ class WebServices:
 async def open_web_services(
     settings: Settings, catalogue: Catalogue, env: Mapping[str, str], metrics: Metrics
 ) -> AsyncIterator[WebServices]:
-    """Open the services of a web process. Raises InvalidSetting."""
+    """Open the services. Raises InvalidSetting."""
     async with (
         open_infrastructure(settings, catalogue, process="web") as infra,
         working(infra, catalogue, env, metrics, most_seconds=settings.lease_seconds) as deps,

@@ -38,7 +38,7 @@ from tasks.wiring.infrastructure import Infrastructure, in_background, open_infr
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkerServices:
-    """The services of the Celery tasks (`workers.services.WorkerServices`)."""
+    """Serves the Celery tasks."""
 
     deps: Deps
     intake: Intake
@@ -53,7 +53,7 @@ class WorkerServices:
         await run_job(published.job_id, published.generation, self.deps)
 
     async def submit(self, message: CallerMessage) -> Submission:
-        """Accept a caller's job. Raises InvalidRequest, QuotaReached and PostgresUnavailable."""
+        """Accept a job. Raises InvalidRequest, QuotaReached and PostgresUnavailable."""
         tenants = await self.storage.keys.tenants()
         job = job_from_message(
             message,
@@ -67,11 +67,11 @@ class WorkerServices:
         return await self.intake.submit(job)
 
     async def expect(self, task_id: str, job_id: JobId) -> None:
-        """Deliver the job's result to this task id once the job is terminal. Raises PostgresUnavailable."""
+        """Deliver the job's result to this task id. Raises PostgresUnavailable."""
         await self.storage.deliveries.expect(task_id, job_id)
 
     async def cancel(self, task_ids: Sequence[str]) -> int:
-        """Cancel the jobs expected by these task ids; returns how many. Raises PostgresUnavailable."""
+        """Cancel jobs of these task ids; returns how many. Raises PostgresUnavailable."""
         jobs = await self.storage.deliveries.promised(task_ids)
         return sum([await self.intake.cancel(job_id, None) for job_id in jobs])
 
@@ -80,7 +80,7 @@ class WorkerServices:
 async def open_worker_services(
     settings: Settings, catalogue: Catalogue, env: Mapping[str, str], metrics: Metrics
 ) -> AsyncIterator[WorkerServices]:
-    """Open the services of a Celery worker process. Raises InvalidSetting."""
+    """Open the services. Raises InvalidSetting."""
     async with (
         open_infrastructure(settings, catalogue, process="worker") as infra,
         working(infra, catalogue, env, metrics) as deps,
@@ -104,10 +104,9 @@ async def working(
     metrics: Metrics,
     most_seconds: float | None = None,
 ) -> AsyncIterator[Deps]:
-    """Open the ports of `run_job` and renew this process's leases meanwhile. Raises InvalidSetting.
+    """Open the ports of `run_job`, and renew leases meanwhile. Raises InvalidSetting.
 
-    `most_seconds` limits how long an unavailable Postgres is waited for, because synchronous callers cannot wait for
-    ever; None sets no limit.
+    `most_seconds` limits waits for Postgres, for synchronous callers; None sets no limit.
     """
     from providers.models import open_models  # noqa: PLC0415 - the client takes half a second to load; upkeep needs none
 
@@ -152,7 +151,7 @@ async def working(
 
 
 def quotas_of(infra: Infrastructure) -> Quotas:
-    """Build the quotas of tenants for what this process accepts."""
+    """Build the quotas of this process."""
     return Quotas(infra.storage.usage, infra.configuration.share, clock=time.monotonic)
 
 
