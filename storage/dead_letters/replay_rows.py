@@ -51,8 +51,8 @@ def filter_json(which: DeadLetters) -> JsonObject:
 
 def patch_json(patch: Patch) -> JsonObject:
     """Write a patch as JSON without unset fields."""
-    told = asdict(patch) | {"contract": contract_json(patch.contract)}
-    return {name: value for name, value in told.items() if value not in (None, {})}
+    values = asdict(patch) | {"contract": contract_json(patch.contract)}
+    return {name: value for name, value in values.items() if value not in (None, {})}
 
 
 def _filter_from(value: JsonObject) -> DeadLetters:
@@ -60,7 +60,7 @@ def _filter_from(value: JsonObject) -> DeadLetters:
     tenant, batch = value.get("tenant_id"), value.get("batch_id")
     return DeadLetters(
         tenant_id=TenantId(tenant) if tenant else None,
-        ids=None if ids is None else tuple(JobId(one) for one in ids),
+        ids=None if ids is None else tuple(JobId(job_id) for job_id in ids),
         reason=None if reason is None else DeadReason(reason),
         fingerprint=value.get("fingerprint"),
         batch_id=BatchId(batch) if batch else None,
