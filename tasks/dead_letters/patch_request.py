@@ -10,11 +10,12 @@ from schemas.ids import DEFAULT_TENANT
 from schemas.job import NewJob
 from schemas.jsons import JsonObject
 from schemas.lanes import Lane
+from schemas.money import NanoUsd
 from schemas.replay import Patch
 from tasks.requests.chat import EXTRAS, Origin, Vocabulary, digest, max_cost, parse_chat_request
 from tasks.requests.new_ids import new_job_id
 
-SAID_OTHERWISE = {"model": "model", "messages": "message or body", "response_format": "contract"}
+SET_ELSEWHERE = {"model": "model", "messages": "message or body", "response_format": "contract"}
 """Fields that `parameters` must not hold, and the patch's fields that set them."""
 
 
@@ -32,24 +33,24 @@ class Wanted:
     max_cost_usd: str | float | None = None
 
 
-def patch_from(wanted: Wanted, vocabulary: Vocabulary, now: datetime) -> Patch:
+def patch_from(requested: Wanted, vocabulary: Vocabulary, now: datetime) -> Patch:
     """Check the request. Raises InvalidRequest and UnknownModel."""
-    replaced = None if wanted.body is None else _request(wanted.body, vocabulary, now)
-    if wanted.model is not None:
-        vocabulary.chain(wanted.model)
-    contract = None if wanted.contract is None else _contract(wanted.contract, vocabulary)
+    replaced = None if requested.body is None else _request(requested.body, vocabulary, now)
+    if requested.model is not None:
+        vocabulary.chain(requested.model)
+    contract = None if requested.contract is None else _contract(requested.contract, vocabulary)
     body = dict(replaced.body) if replaced else None
     if body is not None and contract is not None:
         body.pop("response_format", None)
     return Patch(
-        deadline_seconds=wanted.deadline_seconds,
+        deadline_seconds=requested.deadline_seconds,
         body=body,
-        model=wanted.model,
-        lane=wanted.lane,
-        parameters=_parameters(wanted.parameters),
+        model=requested.model,
+        lane=requested.lane,
+        parameters=_parameters(requested.parameters),
         contract=contract or (replaced.contract if replaced else None),
-        message=_message(wanted.message),
-        max_cost_nano_usd=None if wanted.max_cost_usd is None else max_cost({"max_cost_usd": wanted.max_cost_usd}),
+        message=_message(requested.message),
+        max_cost_nano_usd=_max_cost(requested.max_cost_usd),
     )
 
 
@@ -59,30 +60,34 @@ def _request(body: JsonObject, vocabulary: Vocabulary, now: datetime) -> NewJob:
     return parse_chat_request(body, origin, vocabulary, now)
 
 
-def _contract(given: JsonObject, vocabulary: Vocabulary) -> OutputContract:
-    schema: Any = given.get("schema", given)
+def _contract(contract: JsonObject, vocabulary: Vocabulary) -> OutputContract:
+    schema: Any = contract.get("schema", contract)
     if not isinstance(schema, dict):
         raise InvalidRequest("contract.schema must be an object.", param="contract")
     if complaint := vocabulary.schema_complaint(schema):
         raise InvalidRequest(f"The JSON Schema of the contract is not usable: {complaint}", param="contract")
-    return OutputContract(schema=schema, name=str(given.get("name", "answer")))
+    return OutputContract(schema=schema, name=str(contract.get("name", "answer")))
 
 
-def _parameters(given: JsonObject) -> JsonObject:
-    for name in given:
-        if name in SAID_OTHERWISE:
-            raise InvalidRequest(f"parameters must not hold {name!r}; say {SAID_OTHERWISE[name]}.", param="parameters")
+def _parameters(parameters: JsonObject) -> JsonObject:
+    for name in parameters:
+        if name in SET_ELSEWHERE:
+            raise InvalidRequest(f"parameters must not hold {name!r}; say {SET_ELSEWHERE[name]}.", param="parameters")
         if name in EXTRAS:
             raise InvalidRequest(f"parameters must not hold {name!r}, which is no provider's.", param="parameters")
-    digest(given)
-    return given
+    digest(parameters)
+    return parameters
 
 
-def _message(given: str | JsonObject | None) -> JsonObject | None:
-    if given is None:
+def _message(content: str | JsonObject | None) -> JsonObject | None:
+    if content is None:
         return None
-    message: JsonObject = {"role": "user", "content": given} if isinstance(given, str) else given
+    message: JsonObject = {"role": "user", "content": content} if isinstance(content, str) else content
     if not isinstance(message.get("role"), str) or not message.get("content"):
         raise InvalidRequest("message must be a text, or an object with a role and a content.", param="message")
     digest(message)
     return message
+
+
+def _max_cost(max_cost_usd: str | float | None) -> NanoUsd | None:
+    return None if max_cost_usd is None else max_cost({"max_cost_usd": max_cost_usd})
