@@ -79,8 +79,8 @@ class Storage:
     async def now(self) -> datetime:
         """Read Postgres's clock, which judges leases. Raises PostgresUnavailable."""
         [row] = await fetch_once(self.engine, "SELECT clock_timestamp() AS now")
-        found: datetime = row["now"]
-        return found
+        now: datetime = row["now"]
+        return now
 
     def leadership(self, name: str) -> Leadership:
         """Build this process's candidacy for one duty."""

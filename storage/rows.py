@@ -40,8 +40,8 @@ def parameters_of(job: NewJob) -> JsonObject:
 
 def work_tokens(body: JsonObject, characters: int) -> int:
     """Estimate tokens for a tenant's fair share. Never used for money."""
-    asked = [body.get(name) for name in ("max_completion_tokens", "max_tokens")]
-    output = next((count for count in asked if isinstance(count, int) and count > 0), USUAL_OUTPUT_TOKENS)
+    limits = [body.get(name) for name in ("max_completion_tokens", "max_tokens")]
+    output = next((count for count in limits if isinstance(count, int) and count > 0), USUAL_OUTPUT_TOKENS)
     answers = body.get("n")
     many = answers if isinstance(answers, int) and answers > 0 else 1
     return min(characters // CHARACTERS_PER_TOKEN + output * many, MOST_WORK_TOKENS)

@@ -97,7 +97,7 @@ class StatementFailed(Exception):  # noqa: N818 - says what happened
     def __init__(self, kind: str, sqlstate: str | None = None, place: str | None = None) -> None:
         self.kind = kind
         self.sqlstate = sqlstate
-        super().__init__(" ".join(word for word in (kind, sqlstate, place) if word))
+        super().__init__(" ".join(part for part in (kind, sqlstate, place) if part))
 
 
 @asynccontextmanager
@@ -132,7 +132,7 @@ def condition_of(error: DBAPIError) -> PostgresUnavailable | None:
         return PostgresUnavailable()
     if code is not None or not isinstance(error, OperationalError):
         return None
-    return PostgresCrowded() if any(words in str(error.orig) for words in CROWDED) else PostgresUnavailable()
+    return PostgresCrowded() if any(message in str(error.orig) for message in CROWDED) else PostgresUnavailable()
 
 
 def dumps(value: Any) -> str | None:  # noqa: ANN401 - any JSON value

@@ -79,8 +79,8 @@ def known_migrations() -> tuple[str, ...]:
 async def fit_of(engine: AsyncEngine) -> SchemaFit:
     """Compare the database with this version. Raises PostgresUnavailable."""
     async with transaction(engine) as connection:
-        found = await connection.run_sync(_revision)
-    return SchemaFit(found=found, known=known_migrations())
+        revision = await connection.run_sync(_revision)
+    return SchemaFit(found=revision, known=known_migrations())
 
 
 def migrate(database_url: str, to: str = "head") -> SchemaFit:
@@ -101,8 +101,8 @@ def migrate(database_url: str, to: str = "head") -> SchemaFit:
 def _revision(connection: Connection) -> str | None:
     if connection.scalar(text("SELECT to_regclass('alembic_version')")) is None:
         return None
-    found: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
-    return found
+    revision: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    return revision
 
 
 def _upgrade_between_others(connection: Connection, to: str) -> None:

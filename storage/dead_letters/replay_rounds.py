@@ -96,7 +96,9 @@ async def _moved(connection: AsyncConnection, replay: Replay, patched_jobs: Sequ
         "deadline_seconds": replay.patch.deadline_seconds,
         "max_cost_nano_usd": replay.patch.max_cost_nano_usd,
     }
-    rows = await fetch(connection, MOVE, columns([mended_parameters(one) for one in patched_jobs]) | terms)
+    rows = await fetch(
+        connection, MOVE, columns([mended_parameters(patched_job) for patched_job in patched_jobs]) | terms
+    )
     await ring(connection)
     return [JobId(row["id"]) for row in rows]
 
@@ -104,13 +106,13 @@ async def _moved(connection: AsyncConnection, replay: Replay, patched_jobs: Sequ
 def _refusals(replay_id: ReplayId, refused: Sequence[Refused]) -> dict[str, Any]:
     return {
         "replay_id": replay_id,
-        "id": [one.letter.id for one in refused],
-        "generation": [one.letter.generation for one in refused],
-        "why": [one.why for one in refused],
+        "id": [refusal.letter.id for refusal in refused],
+        "generation": [refusal.letter.generation for refusal in refused],
+        "why": [refusal.why for refusal in refused],
     }
 
 
 def _cursor(patched_jobs: Sequence[PatchedJob], refused: Sequence[Refused]) -> datetime | None:
     """Return where the next round starts; `replay_jobs` separates letters of equal time."""
-    looked_at = [one.letter for one in patched_jobs] + [one.letter for one in refused]
-    return max((letter.rested_at for letter in looked_at), default=None)
+    letters = [patched_job.letter for patched_job in patched_jobs] + [refusal.letter for refusal in refused]
+    return max((letter.rested_at for letter in letters), default=None)

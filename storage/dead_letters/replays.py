@@ -122,13 +122,13 @@ class ReplayTable:
 
     async def create(self, replay: NewReplay) -> Replay:
         """Store a replay. Raises IdempotencyConflict for another replay under the key."""
-        given = replay_parameters(replay)
-        owner = {"owner_id": given.pop("tenant_id")}
+        parameters = replay_parameters(replay)
+        owner = {"owner_id": parameters.pop("tenant_id")}
         async with transaction(self._engine) as connection:
-            await run(connection, INSERT, conditions(replay.which) | owner | given)
-            found = await fetch(connection, FIND, {"id": replay.id} | owner)
-            if found:
-                return replay_from(found[0])
+            await run(connection, INSERT, conditions(replay.which) | owner | parameters)
+            rows = await fetch(connection, FIND, {"id": replay.id} | owner)
+            if rows:
+                return replay_from(rows[0])
             [named] = await fetch(connection, NAMED, owner | {"idempotency_key": replay.idempotency_key})
         return _same(replay, replay_from(named))
 
@@ -213,10 +213,10 @@ class ReplayTable:
         return [JobId(row["job_id"]) for row in await fetch_once(self._engine, REPLAYED, id=replay_id)]
 
 
-def _same(wanted: NewReplay, found: Replay) -> Replay:
-    if replay_parameters(wanted) | {"id": found.id} != replay_parameters(found):
+def _same(requested: NewReplay, stored: Replay) -> Replay:
+    if replay_parameters(requested) | {"id": stored.id} != replay_parameters(stored):
         raise IdempotencyConflict(
-            f"The idempotency key {wanted.idempotency_key!r} was used before with another replay.",
+            f"The idempotency key {requested.idempotency_key!r} was used before with another replay.",
             param="idempotency_key",
         )
-    return found
+    return stored

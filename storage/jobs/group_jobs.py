@@ -66,10 +66,12 @@ class GroupedJobs:
     async def record(self, lease: Lease, closed: ClosedAttempt | None, decision: Decision) -> bool:
         """Write outcome and decision; False when the fence was lost."""
         record = Record(lease=lease, closed=closed, decision=decision)
-        kept = await self._retry.run(self._records.submit, record if self._store_content else without_replies(record))
-        if not (kept and isinstance(decision, AskAgain | WaitInPlace)):
+        fence_held = await self._retry.run(
+            self._records.submit, record if self._store_content else without_replies(record)
+        )
+        if not (fence_held and isinstance(decision, AskAgain | WaitInPlace)):
             self._lease_keeper.stop_renewing(lease)
-        return kept
+        return fence_held
 
     async def suspended(self, job_id: JobId) -> Sequence[OpenedAttempt]:
         """Read the job's unresolved charges, latest first."""

@@ -126,24 +126,24 @@ class Reads:
     def __init__(self, engine: AsyncEngine, listings: Listings | None = None) -> None:
         self._engine, self._listings = engine, listings or Listings(engine)
 
-    async def jobs(self, tenant_id: TenantId, wanted: JobFilter) -> Sequence[JobView]:
+    async def jobs(self, tenant_id: TenantId, job_filter: JobFilter) -> Sequence[JobView]:
         """List jobs, newest first. Raises NotFound for an unknown cursor."""
         async with self._listings.transaction(tenant_id) as connection:
-            rows = await page(connection, JOBS, JOBS_CURSOR, **values_of(wanted), tenant_id=tenant_id)
+            rows = await page(connection, JOBS, JOBS_CURSOR, **values_of(job_filter), tenant_id=tenant_id)
         return [_job_view(row) for row in rows]
 
     async def story(self, job_id: JobId, tenant_id: TenantId) -> JobStory | None:
         """Read a job of this tenant with its attempts, oldest first."""
         async with transaction(self._engine) as connection:
-            found = await fetch(connection, JOB, {"id": job_id, "tenant_id": tenant_id})
-            if not found:
+            rows = await fetch(connection, JOB, {"id": job_id, "tenant_id": tenant_id})
+            if not rows:
                 return None
             [body] = await fetch(connection, BODY, {"id": job_id})
             results = await fetch(connection, RESULT, {"id": job_id})
             attempts = await fetch(connection, ATTEMPTS, {"id": job_id})
         result = results[0] if results else {"reply": None, "output": None, "served_by": None}
         return JobStory(
-            job=_job_view(found[0]),
+            job=_job_view(rows[0]),
             body=body["body"],
             reply=result["reply"],
             output=result["output"],

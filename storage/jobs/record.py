@@ -145,20 +145,22 @@ class DecisionRow:
 async def record(engine: AsyncEngine, records: Sequence[Record]) -> list[bool]:
     """Record outcomes; False where the fence was lost."""
     closed = [
-        closed_parameters(each.closed) | {"by_fence": each.lease.fence} for each in records if each.closed is not None
+        closed_parameters(entry.closed) | {"by_fence": entry.lease.fence}
+        for entry in records
+        if entry.closed is not None
     ]
     async with transaction(engine) as connection:
-        await run(connection, LOCK_IN_ORDER, {"id": [each.lease.job_id for each in records]})
+        await run(connection, LOCK_IN_ORDER, {"id": [entry.lease.job_id for entry in records]})
         rows = await fetch(connection, CLOSE, columns(closed)) if closed else ()
         booked: dict[str, int] = {row["job_id"]: row["nano_usd"] for row in rows}
         decided = [
-            values_of(decision_row(each.lease, each.decision, booked.get(each.lease.job_id, 0))) for each in records
+            values_of(decision_row(entry.lease, entry.decision, booked.get(entry.lease.job_id, 0))) for entry in records
         ]
-        kept = {row["id"] for row in await fetch(connection, DECIDE, columns(decided))}
-        lost = {job_id: nano_usd for job_id, nano_usd in booked.items() if job_id not in kept}
+        written = {row["id"] for row in await fetch(connection, DECIDE, columns(decided))}
+        lost = {job_id: nano_usd for job_id, nano_usd in booked.items() if job_id not in written}
         if lost:
             await run(connection, SPEND, {"id": list(lost), "nano_usd": list(lost.values())})
-    return [each.lease.job_id in kept for each in records]
+    return [entry.lease.job_id in written for entry in records]
 
 
 def decision_row(lease: Lease, decision: Decision, booked: int) -> DecisionRow:

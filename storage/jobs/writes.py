@@ -100,8 +100,10 @@ class JobTable:
                 named = await submitted_before(connection, [job])
                 return named[job.tenant_id, job.idempotency_key]
         row = dict(stored[job.id])
-        given = parameters_of(job) | {"body": job.body, "contract": None}
-        facts = given | row | {"fence": 1, "tries": 0, "spent_nano_usd": 0, "waiting_since": None, "wait_reason": None}
+        parameters = parameters_of(job) | {"body": job.body, "contract": None}
+        facts = (
+            parameters | row | {"fence": 1, "tries": 0, "spent_nano_usd": 0, "waiting_since": None, "wait_reason": None}
+        )
         held = leased_job(facts, self._holder)
         return LeasedJob(job=replace(held.job, contract=job.contract), lease=held.lease)
 
@@ -120,13 +122,13 @@ class JobTable:
         """
         named = [Claim(*claim) for claim in claims]
         terms = {"holder": self._holder, "lease_seconds": self._lease_seconds}
-        wanted = {
+        parameters = {
             "id": [claim.job_id for claim in named],
             "generation": [claim.generation for claim in named],
             "claim": [claim.name and f"{self._holder}:{claim.name}" for claim in named],
         }
         async with transaction(self._engine) as connection:
-            rows = await fetch(connection, HOLD, wanted | terms)
+            rows = await fetch(connection, HOLD, parameters | terms)
             # inside the transaction: a row that cannot be read takes its claim back
             held = {row["id"]: leased_job(row, self._holder) for row in rows}
         return [held.pop(claim.job_id, None) for claim in named]

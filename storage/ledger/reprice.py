@@ -97,11 +97,11 @@ class RepriceTable:
 
     async def correct(self, costs: Mapping[AttemptId, NanoUsd], *, dry_run: bool) -> Sequence[NanoUsd]:
         """Book the differences to these costs, unless `dry_run`; returns those that are not zero."""
-        given = {"id": list(costs), "nano_usd": list(costs.values())}
+        parameters = {"id": list(costs), "nano_usd": list(costs.values())}
         async with transaction(self._engine) as connection:
             if dry_run:
-                rows = await fetch(connection, DIFFER, given)
+                rows = await fetch(connection, DIFFER, parameters)
             else:
                 await run(connection, LOCK_JOBS, {"id": list(costs)})
-                rows = await fetch(connection, CORRECT, given)
+                rows = await fetch(connection, CORRECT, parameters)
         return [NanoUsd(row["nano_usd"]) for row in rows]

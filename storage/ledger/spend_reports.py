@@ -40,7 +40,7 @@ WHERE at >= :since AND at < :until AND (CAST(:tenant_id AS text) IS NULL OR tena
 GROUP BY {numbers} ORDER BY {order} LIMIT :most
 """
 
-ROOM_TO_SORT = "SET LOCAL work_mem = '64MB'"
+SORT_MEMORY = "SET LOCAL work_mem = '64MB'"
 """Sorts a year's groups in memory instead of on disk."""
 
 
@@ -75,12 +75,12 @@ class SpendReads:
         numbers = ", ".join(str(number) for number in range(1, len(by) + 1))
         order = f"{by.index('day') + 1}, spent DESC" if "day" in by else "spent DESC"
         query = REPORT.format(keys=keys, numbers=numbers, order=order)
-        asked: dict[str, object] = {"since": since, "until": until, "tenant_id": tenant_id, "most": most}
+        parameters: dict[str, object] = {"since": since, "until": until, "tenant_id": tenant_id, "most": most}
         if "day" in by:
-            asked["zone"] = zone
+            parameters["zone"] = zone
         async with transaction(self._engine) as connection:
-            await run(connection, ROOM_TO_SORT, {})
-            rows = await fetch(connection, query, asked)
+            await run(connection, SORT_MEMORY, {})
+            rows = await fetch(connection, query, parameters)
         return [_spend(row, by) for row in rows]
 
 

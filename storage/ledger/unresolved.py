@@ -22,7 +22,7 @@ from storage.database.statements import fetch, fetch_once
 from storage.ledger.resolutions import resolve
 from storage.rows import grant_from, opened_from
 
-OPERATORS_WORD = "operator"
+BY_OPERATOR = "operator"
 """Outcome and ledger kind of an attempt that an operator resolved."""
 
 ATTEMPT = """
@@ -143,6 +143,6 @@ class SuspenseTable:
         """
         state = AttemptState.RELEASED if billed_nano_usd is None else AttemptState.POSTED
         async with transaction(self._engine) as connection:
-            await resolve(connection, attempt_id, state, OPERATORS_WORD, billed_nano_usd or ZERO)
-            found = await fetch(connection, STANDS, {"id": attempt_id})
-        return read_as(ResolvedCharge, found[0], grant=grant_from(found[0])) if found else None
+            await resolve(connection, attempt_id, state, BY_OPERATOR, billed_nano_usd or ZERO)
+            rows = await fetch(connection, STANDS, {"id": attempt_id})
+        return read_as(ResolvedCharge, rows[0], grant=grant_from(rows[0])) if rows else None

@@ -142,10 +142,10 @@ class ControlTable:
         return await run_each(
             await fetch_once(self._engine, UNFINISHED),
             lambda row: f"{row['verb']} {row['kind']} {row['name']}",
-            lambda row: self._sweep_one(row, most, linger_seconds),
+            lambda row: self._sweep_control(row, most, linger_seconds),
         )
 
-    async def _sweep_one(self, row: Row, most: int, linger_seconds: float) -> int:
+    async def _sweep_control(self, row: Row, most: int, linger_seconds: float) -> int:
         control = _control_from(row)
         async with transaction(self._engine) as connection:
             moved = await _round(connection, control, most)

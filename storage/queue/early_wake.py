@@ -42,7 +42,7 @@ SELECT * FROM unnest(CAST(:reason AS text[]), CAST(:model AS text[]))
 ON CONFLICT (reason, model) DO UPDATE SET asked_at = clock_timestamp()
 """
 
-ASKED = """
+REQUESTED = """
 SELECT reason, model, asked_at FROM early_wakes
 WHERE asked_at < statement_timestamp() - make_interval(secs => :after_seconds) ORDER BY asked_at LIMIT 100
 """
@@ -96,14 +96,14 @@ class ParkedTable:
 
     async def note(self, changes: Sequence[Change], waiters: Collection[Waiters]) -> None:
         """Store changes as seen and request early wakes, in one transaction."""
-        asked = columns([{"reason": each.reason, "model": each.model} for each in waiters])
+        requests = columns([{"reason": waiter.reason, "model": waiter.model} for waiter in waiters])
         async with transaction(self._engine) as connection:
             for change in sorted(changes, key=lambda change: change.name):
                 known = REMEMBER if change.version is not None else FORGET
                 terms = {"name": change.name} | ({"version": change.version} if change.version is not None else {})
                 await run(connection, known, terms)
-            if asked:
-                await run(connection, ASK, asked)
+            if requests:
+                await run(connection, ASK, requests)
 
     async def wake_early(
         self,
@@ -114,9 +114,9 @@ class ParkedTable:
         run_each: RunEach[Row] = in_order,
     ) -> int:
         """Run one round of each early wake; returns how many jobs wake sooner."""
-        asked = await fetch_once(self._engine, ASKED, after_seconds=after_seconds)
+        requests = await fetch_once(self._engine, REQUESTED, after_seconds=after_seconds)
         return await run_each(
-            asked,
+            requests,
             lambda row: f"{row['reason']} {row['model']}",
             lambda row: self._wake(row, most, spread_seconds),
         )

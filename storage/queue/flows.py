@@ -9,7 +9,7 @@ _FLOWS = """
     (SELECT {columns} FROM jobs WHERE {which} ORDER BY {columns} LIMIT 1)
     UNION ALL
     SELECT n.* FROM {name} f CROSS JOIN LATERAL (
-        SELECT {columns} FROM jobs WHERE {which} AND ({columns}) > ({found}) ORDER BY {columns} LIMIT 1
+        SELECT {columns} FROM jobs WHERE {which} AND ({columns}) > ({previous}) ORDER BY {columns} LIMIT 1
     ) n
 """
 """Finds each value of the columns by one descent of the index."""
@@ -17,5 +17,5 @@ _FLOWS = """
 
 def flows(name: str, which: str, columns: Sequence[str]) -> str:
     """Build the common table `name`: the columns' values among the jobs `which`."""
-    found = ", ".join(f"f.{column}" for column in columns)
-    return f"{name} AS ({_FLOWS.format(name=name, which=which, columns=', '.join(columns), found=found)})"
+    previous = ", ".join(f"f.{column}" for column in columns)
+    return f"{name} AS ({_FLOWS.format(name=name, which=which, columns=', '.join(columns), previous=previous)})"

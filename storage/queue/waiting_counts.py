@@ -87,8 +87,8 @@ class WaitingReads:
 
 
 def _by_flow(rows: Iterable[Row]) -> dict[tuple[Lane, str], WaitingJobs]:
-    found: dict[tuple[Lane, str], WaitingJobs] = {}
+    counts: dict[tuple[Lane, str], WaitingJobs] = {}
     for row in rows:
         flow = Lane(row["lane"]), row["model"]
-        found[flow] = found.get(flow, WaitingJobs()) + WaitingJobs(**{row["place"]: row["jobs"]})
-    return found
+        counts[flow] = counts.get(flow, WaitingJobs()) + WaitingJobs(**{row["place"]: row["jobs"]})
+    return counts

@@ -42,7 +42,7 @@ RETURNING *
 """
 
 ALL = "SELECT * FROM effective_config ORDER BY name"
-ONE = "SELECT * FROM effective_config WHERE name = :name"
+BY_NAME = "SELECT * FROM effective_config WHERE name = :name"
 FORGET = "DELETE FROM effective_config WHERE name = :name RETURNING name"
 
 
@@ -71,10 +71,10 @@ class ConfigTable:
         changed: list[str] = []
         async with transaction(self._engine) as connection:
             left_out = {"owned": list(owned), "named": list(values)}
-            gone = [] if not owned else await fetch(connection, LEFT_OUT, left_out)
-            wanted = {**values, **{row["name"]: None for row in gone}}
-            for name in sorted(wanted):  # one order, so that two releases at once cannot deadlock
-                rows = await fetch(connection, APPLY_FILE, {"name": name, "value": _text(wanted[name])})
+            removed = [] if not owned else await fetch(connection, LEFT_OUT, left_out)
+            updates = {**values, **{row["name"]: None for row in removed}}
+            for name in sorted(updates):  # one order, so that two releases at once cannot deadlock
+                rows = await fetch(connection, APPLY_FILE, {"name": name, "value": _text(updates[name])})
                 changed += [row["name"] for row in rows]
         return changed
 
@@ -89,7 +89,7 @@ class ConfigTable:
 
     async def get(self, name: str) -> ConfigRow | None:
         """Read one effective value."""
-        rows = await fetch_once(self._engine, ONE, name=name)
+        rows = await fetch_once(self._engine, BY_NAME, name=name)
         return read_as(ConfigRow, rows[0]) if rows else None
 
     async def forget(self, name: str) -> bool:

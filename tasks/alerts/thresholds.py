@@ -38,7 +38,7 @@ class Thresholds:
     clock: Callable[[], float] = time.monotonic
     _isolation: Isolation = field(init=False)
     _pinned: dict[tuple[str, str], NanoUsd] = field(default_factory=dict)
-    _told: set[tuple[BudgetCounter, int]] = field(default_factory=set)
+    _recorded: set[tuple[BudgetCounter, int]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._isolation = Isolation("take_thresholds", end=_give_up, clock=self.clock)
@@ -62,51 +62,53 @@ class Thresholds:
     async def look(self) -> int:
         """Send changed limits to Redis, and record missed thresholds; returns how many."""
         known = await self._known()
-        changed = [each for each in known if self._pinned.get((each.scope, each.window)) != each.limit_nano_usd]
+        changed = [
+            counter for counter in known if self._pinned.get((counter.scope, counter.window)) != counter.limit_nano_usd
+        ]
         await self.redis.pin_limits(changed)
-        self._pinned = {(each.scope, each.window): each.limit_nano_usd for each in known}
+        self._pinned = {(counter.scope, counter.window): counter.limit_nano_usd for counter in known}
         spent = [balance.settled_nano_usd for balance in await self.redis.balances(known)]
         passed = [
             (counter, percent, settled)
             for counter, settled in zip(known, spent, strict=True)
             for percent in PERCENTS
-            if settled * 100 >= counter.limit_nano_usd * percent and (counter, percent) not in self._told
+            if settled * 100 >= counter.limit_nano_usd * percent and (counter, percent) not in self._recorded
         ]
         burn = await self.rows.burn(BURN_SECONDS) if passed else {}
         new = await self._record(passed, burn)
-        self._told = {each for each in self._told if each[0] in known} | {each[:2] for each in passed}
+        self._recorded = {key for key in self._recorded if key[0] in known}
+        self._recorded |= {(counter, percent) for counter, percent, _ in passed}
         return new
 
     async def _known(self) -> list[BudgetCounter]:
         budgets, now = (await self.configuration.refresh()).budgets, self.now()
         windows = {window_name(budget.window, budget.timezone, now) for budget in budgets}
-        counted = [(each, budget_of(each, budgets, now)) for each in await self.redis.counters(windows)]
+        counted = [(counter, budget_of(counter, budgets, now)) for counter in await self.redis.counters(windows)]
         return [
-            BudgetCounter(scope=each.scope, window=each.window, limit_nano_usd=budget.limit_nano_usd)
-            for each, budget in counted
+            BudgetCounter(scope=counter.scope, window=counter.window, limit_nano_usd=budget.limit_nano_usd)
+            for counter, budget in counted
             if budget is not None
         ]
 
     async def _record(
         self, passed: Sequence[tuple[BudgetCounter, int, NanoUsd]], burn: Mapping[tuple[str, str], NanoUsd]
     ) -> int:
-
         async def record(counter: tuple[BudgetCounter, int, NanoUsd]) -> int:
-            return await self._record_one(self._passed(*counter, burn))
+            return await self._record_threshold(self._passed(*counter, burn))
 
         return await self._isolation.each(passed, lambda counter: _name(*counter[:2]), record)
 
-    async def _record_one(self, passed: ThresholdReached) -> int:
+    async def _record_threshold(self, passed: ThresholdReached) -> int:
         new = await self.rows.record([passed])
-        for each in new:
+        for threshold in new:
             log.warning(
                 "budget_threshold_passed",
-                scope=each.passed.scope,
-                window=each.passed.window,
-                percent=each.passed.percent,
-                limit_usd=usd_text(each.passed.limit_nano_usd),
-                settled_usd=usd_text(each.passed.settled_nano_usd),
-                full_at=each.passed.full_at and each.passed.full_at.isoformat(),
+                scope=threshold.passed.scope,
+                window=threshold.passed.window,
+                percent=threshold.passed.percent,
+                limit_usd=usd_text(threshold.passed.limit_nano_usd),
+                settled_usd=usd_text(threshold.passed.settled_nano_usd),
+                full_at=threshold.passed.full_at and threshold.passed.full_at.isoformat(),
             )
         return len(new)
 

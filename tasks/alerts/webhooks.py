@@ -107,12 +107,12 @@ def receiver_from(table: WebhookTable | None, env: Mapping[str, str]) -> Receive
     """Read the receiver. Raises InvalidSetting for a missing or weak secret."""
     if table is None:
         return None
-    given = env.get(table.secret_env, "")
+    encoded = env.get(table.secret_env, "")
     try:
-        secret = base64.b64decode(given.removeprefix(SECRET_PREFIX), validate=True)
+        secret = base64.b64decode(encoded.removeprefix(SECRET_PREFIX), validate=True)
     except binascii.Error:
         secret = b""
-    if not given.startswith(SECRET_PREFIX) or len(secret) < LEAST_SECRET_BYTES:
+    if not encoded.startswith(SECRET_PREFIX) or len(secret) < LEAST_SECRET_BYTES:
         raise InvalidSetting(
             f"[webhooks] secret_env: {table.secret_env} must hold {SECRET_PREFIX} and at least {LEAST_SECRET_BYTES} "
             "random bytes in base64"

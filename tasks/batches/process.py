@@ -169,9 +169,9 @@ class Batches:
         except Exception:  # one line's value, or a bug: the batch reports which line it was
             log.exception("batch_lines_not_stored", batch_id=batch.id, first_line=jobs[0][0])
             for number, job in jobs:
-                await self._insert_one(number, job, insert)
+                await self._insert_job(number, job, insert)
 
-    async def _insert_one(self, number: int, job: NewJob, insert: Insert) -> None:
+    async def _insert_job(self, number: int, job: NewJob, insert: Insert) -> None:
         try:
             await insert([job])
         except Unavailable:

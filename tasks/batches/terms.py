@@ -28,8 +28,8 @@ def window_seconds(completion_window: str) -> int:
 
     OpenAI accepts only `24h`.
     """
-    found = WINDOW.fullmatch(completion_window)
-    seconds = int(found[1]) * SECONDS_OF[found[2]] if found else 0
+    match = WINDOW.fullmatch(completion_window)
+    seconds = int(match[1]) * SECONDS_OF[match[2]] if match else 0
     if not 0 < seconds <= MAX_DEADLINE_SECONDS:
         raise InvalidRequest(
             "completion_window must be a number of minutes, hours or days such as 24h, and at most 30d.",
@@ -44,8 +44,8 @@ def stop_loss(metadata: Mapping[str, str] | None) -> StopLoss:
     Keys: `max_cost_usd`, `max_error_rate` (0 to 1), `canary` (number of first requests). Raises InvalidRequest with the
     key.
     """
-    given = dict(metadata or {})
-    rate, canary = given.get("max_error_rate"), given.get("canary")
+    options = dict(metadata or {})
+    rate, canary = options.get("max_error_rate"), options.get("canary")
     if rate is not None and not RATE.fullmatch(rate):
         raise InvalidRequest(
             "max_error_rate must be a number from 0 to 1 such as 0.05.", param="metadata.max_error_rate"
@@ -53,7 +53,7 @@ def stop_loss(metadata: Mapping[str, str] | None) -> StopLoss:
     if canary is not None and not (CANARY.fullmatch(canary) and int(canary) <= MAX_CANARY):
         raise InvalidRequest(f"canary must be a whole number from 1 to {MAX_CANARY}.", param="metadata.canary")
     try:
-        cost = max_cost(given)
+        cost = max_cost(options)
     except InvalidRequest as error:
         raise InvalidRequest(error.message, param="metadata.max_cost_usd") from error
     return StopLoss(

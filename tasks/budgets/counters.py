@@ -154,8 +154,8 @@ def counters_for(
     return counters
 
 
-def _scope_of(job: NewJob, wanted: str) -> str | None:
-    kind, _, name = wanted.partition(":")
+def _scope_of(job: NewJob, scope: str) -> str | None:
+    kind, _, name = scope.partition(":")
     own = {"tenant": job.tenant_id, "user": job.user, "batch": job.batch_id, "prompt": job.prompt}.get(kind)
     if kind == GLOBAL_SCOPE:
         return GLOBAL_SCOPE

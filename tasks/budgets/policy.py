@@ -42,14 +42,14 @@ def about_exhausted(
         return DeadLetter(reason=DeadReason.BUDGET, message=message, note=f"{scope} {how}: rejected")
     if counter is not None and counter.scope.startswith(RULE_SCOPE):
         note = f"{scope} {how}: parked until the rule has room or ends"
-        return Park(until_at=_has_room_at(refusal, now, jitter), reason=RULE_WAITS, note=note)
+        return Park(until_at=_wakes_at(refusal, now, jitter), reason=RULE_WAITS, note=note)
     if counter is not None and refusal.asked_nano_usd > counter.limit_nano_usd:
-        asked, limit = usd_text(refusal.asked_nano_usd), usd_text(counter.limit_nano_usd)
-        message = f"This request may cost {asked} USD, more than the whole budget {scope} of {limit} USD."
+        cost, limit = usd_text(refusal.asked_nano_usd), usd_text(counter.limit_nano_usd)
+        message = f"This request may cost {cost} USD, more than the whole budget {scope} of {limit} USD."
         return DeadLetter(reason=DeadReason.BUDGET, message=message, note=f"{scope} too small: rejected")
     until = "it has room" if refusal.reason is RefusalReason.PACE else "it turns"
     note = f"{scope} {how}: parked until {until}"
-    return Park(until_at=_has_room_at(refusal, now, jitter), reason=refusal.reason.value, note=note)
+    return Park(until_at=_wakes_at(refusal, now, jitter), reason=refusal.reason.value, note=note)
 
 
 def first_step(refusal: Refusal, *, answer_missing: bool) -> Step:
@@ -70,7 +70,7 @@ def cheaper_in(asked_nano_usd: NanoUsd, further: Sequence[NanoUsd | None]) -> in
     return next((number for number, cost in quotes if cost is not None and cost < asked_nano_usd), 0)
 
 
-def _has_room_at(refusal: Refusal, now: datetime, jitter: float) -> datetime:
+def _wakes_at(refusal: Refusal, now: datetime, jitter: float) -> datetime:
     counter = refusal.counter
     if counter is None or counter.ends_at is None:
         return now + timedelta(seconds=BUDGET_CHECK_SECONDS * (1 + jitter))

@@ -82,5 +82,5 @@ def ruling(
     rules: Sequence[Rule], lane: Lane, model: str, now: datetime, steps: tuple[Step, ...]
 ) -> tuple[BudgetCounter, ...]:
     """Return counters of the rules in force."""
-    found = (rule.counter(now, steps) for rule in rules if rule.names(lane, model))
-    return tuple(counter for counter in found if counter is not None)
+    counters = (rule.counter(now, steps) for rule in rules if rule.names(lane, model))
+    return tuple(counter for counter in counters if counter is not None)

@@ -49,8 +49,14 @@ class LimitKeeper:
         Raises RedisUnavailable and PostgresUnavailable.
         """
         effective = await self._configuration.refresh()
-        changed = [each for each in effective.limits if self._written.get(each[0].target) != each[1]]
-        turning = [each for each in effective.limits if each not in changed and each[0].day_resets is not None]
+        changed = [
+            (limits, version) for limits, version in effective.limits if self._written.get(limits.target) != version
+        ]
+        turning = [
+            (limits, version)
+            for limits, version in effective.limits
+            if (limits, version) not in changed and limits.day_resets is not None
+        ]
         await self._isolation.each((*changed, *turning), lambda versioned: str(versioned[0].target), self._write)
         return len(changed)
 
@@ -87,7 +93,7 @@ class EarlyWakes:
         changes = await self._parked.changes()
         if not changes:
             return 0
-        waiters = {each for change in changes for each in _freed(change)} | await self._under_raised_limits(changes)
+        waiters = {waiter for change in changes for waiter in _freed(change)} | await self._under_raised_limits(changes)
         await self._parked.note(changes, sorted(waiters, key=str))
         return len(waiters)
 

@@ -25,10 +25,10 @@ class BudgetAdmin:
         self._spend = spend
         self._now = now
 
-    async def set_budget(self, given: JsonObject) -> JsonObject:
+    async def set_budget(self, change: JsonObject) -> JsonObject:
         """Change a budget until the file changes it. Raises InvalidRequest."""
         try:
-            row = await set_budget(self._rows, given)
+            row = await set_budget(self._rows, change)
         except InvalidSetting as error:
             raise InvalidRequest(error.message, param=error.param) from error
         return {"id": row.name, "object": "budget", **row.value, "version": row.version, "source": row.source}
@@ -43,10 +43,10 @@ class BudgetAdmin:
         if not 1 <= days <= LONGEST_REPORT_DAYS:
             raise InvalidRequest(f"days must be 1 to {LONGEST_REPORT_DAYS}.", param="days")
         until = self._now()
-        found = await self._spend.report(
+        groups = await self._spend.report(
             keys, since=until - timedelta(days=days), until=until, zone=_zone(zone), tenant_id=tenant_id
         )
-        return [_row(each) for each in found]
+        return [_row(group) for group in groups]
 
 
 def _zone(name: str) -> str:

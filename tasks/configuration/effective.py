@@ -133,14 +133,14 @@ def budget_row_name(table: BudgetTable) -> str:
     return f"{BUDGET_OF}{table.window}/{table.timezone}/{table.scope}"
 
 
-async def set_budget(rows: SettingRows, given: JsonObject) -> ConfigRow:
+async def set_budget(rows: SettingRows, change: JsonObject) -> ConfigRow:
     """Store an operator's change. Raises InvalidSetting."""
     try:
-        table = BudgetTable.model_validate(given)
+        table = BudgetTable.model_validate(change)
         stored = await rows.all()
         others = [BudgetTable.model_validate(row.value) for row in stored if _is_budget(row)]
-        kept = (other for other in others if budget_row_name(other) != budget_row_name(table))
-        check_budgets((*kept, table), rules=len(effective_from(stored).rules))
+        unchanged = (other for other in others if budget_row_name(other) != budget_row_name(table))
+        check_budgets((*unchanged, table), rules=len(effective_from(stored).rules))
     except ValidationError as error:
         wrong = error.errors(include_url=False)[0]
         named = ".".join(str(step) for step in wrong["loc"])
@@ -201,7 +201,7 @@ def _all_limits(
     every_version = sum(row.version for row in rows) + lanes_version
     return (
         *((_target_limits(_target(row), row.value, shares), row.version + lanes_version) for row in alone),
-        *((_target_limits(one, _tightest(members), shares), every_version) for one, members in families.items()),
+        *((_target_limits(family, _tightest(members), shares), every_version) for family, members in families.items()),
     )
 
 

@@ -138,16 +138,16 @@ def _reason(entry: JsonObject) -> str:
 
 
 def _contract(entry: JsonObject, reader: Reader) -> OutputContract | None:
-    given = entry.get("contract")
-    if given is None:
+    contract = entry.get("contract")
+    if contract is None:
         return None
-    if not isinstance(given, dict) or not isinstance(given.get("schema"), dict):
+    if not isinstance(contract, dict) or not isinstance(contract.get("schema"), dict):
         raise InvalidRequest("contract.schema must be an object.", param="contract")
-    refuse_unstorable(given)
-    if complaint := reader.schema_complaint(given["schema"]):
+    refuse_unstorable(contract)
+    if complaint := reader.schema_complaint(contract["schema"]):
         raise InvalidRequest(f"contract: {complaint}", param="contract")
     return OutputContract(
-        schema=given["schema"], name=str(given.get("name", "answer")), strict=given.get("strict") is not False
+        schema=contract["schema"], name=str(contract.get("name", "answer")), strict=contract.get("strict") is not False
     )
 
 

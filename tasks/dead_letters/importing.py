@@ -61,12 +61,12 @@ class Imports:
         Raises InvalidRequest with the numbers of wrong lines, and stores nothing then. A line that cannot be stored
         leaves those before it imported. A discarded letter is listed again.
         """
-        with SpooledTemporaryFile(max_size=HELD_BYTES) as kept:
-            checked = await self._checked(lines, reader, now, first_line, kept)
+        with SpooledTemporaryFile(max_size=HELD_BYTES) as spool:
+            checked = await self._checked(lines, reader, now, first_line, spool)
             if dry_run:
                 return Imported(checked=checked)
-            kept.seek(0)
-            imported = await self._store(kept, reader, now)
+            spool.seek(0)
+            imported = await self._store(spool, reader, now)
         return Imported(checked=checked, imported=imported, known=checked - imported)
 
     async def _checked(
@@ -75,7 +75,7 @@ class Imports:
         reader: Reader,
         now: datetime,
         first_line: int,
-        kept: SpooledTemporaryFile[bytes],
+        spool: SpooledTemporaryFile[bytes],
     ) -> int:
         """Raises InvalidRequest."""
         number, checked, wrong = first_line - 1, 0, list[tuple[int, InvalidRequest]]()
@@ -96,15 +96,15 @@ class Imports:
             if len(wrong) > MOST_WRONG_LINES:
                 break
             checked += 1
-            kept.write(b"%d %b\n" % (number, line))
+            spool.write(b"%d %b\n" % (number, line))
         if wrong:
             raise _refusal(wrong)
         return checked
 
-    async def _store(self, kept: Iterable[bytes], reader: Reader, now: datetime) -> int:
+    async def _store(self, spool: Iterable[bytes], reader: Reader, now: datetime) -> int:
         stored, letters, turn = 0, list[tuple[int, Letter]](), Slice(self._clock)
         turn.begin()
-        for numbered in kept:
+        for numbered in spool:
             number, _, line = numbered.partition(b" ")
             turn.use(size_bytes=len(line), nodes=node_bound(line))
             letters.append((int(number), letter_from(line, reader, now)))

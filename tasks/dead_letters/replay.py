@@ -101,9 +101,9 @@ class Replays:
         letters = await self._rows.next(replay, most)
         if not letters:
             return await self._run_dry(replay)
-        tried = [_patched(letter, replay) for letter in letters]
-        patched_jobs = [one for one in tried if isinstance(one, PatchedJob)]
-        refused = [one for one in tried if isinstance(one, Refused)]
+        results = [_patched(letter, replay) for letter in letters]
+        patched_jobs = [result for result in results if isinstance(result, PatchedJob)]
+        refused = [result for result in results if isinstance(result, Refused)]
         try:
             moved = await self._rows.move(replay, patched_jobs, refused)
         except Unavailable:
@@ -125,10 +125,10 @@ class Replays:
             if isinstance(letter, Refused):
                 await self._rows.move(replay, [], [letter])
             else:
-                await self._move_one(replay, letter)
+                await self._move_letter(replay, letter)
         return len(patched_jobs) + len(refused)
 
-    async def _move_one(self, replay: Replay, patched_job: PatchedJob) -> None:
+    async def _move_letter(self, replay: Replay, patched_job: PatchedJob) -> None:
         try:
             await self._rows.move(replay, [patched_job], [])
         except Unavailable:

@@ -82,11 +82,11 @@ class ReplayPrices:
 async def first_jobs(letters: LetterReads, which: DeadLetters, most: int) -> AsyncIterator[Job | None]:
     """Yield the first letters as jobs; None for an unreadable one."""
     seen = 0
-    async for whole in letters.whole(which, attempts=False):
+    async for dead_letter in letters.whole(which, attempts=False):
         if seen == most:
             return
         seen += 1
-        yield _job_if_readable(whole)
+        yield _job_if_readable(dead_letter)
 
 
 class _Price(NamedTuple):
@@ -115,33 +115,33 @@ def _again(job: Job, patch: Patch, now: datetime) -> Job | None:
     )
 
 
-def _job_if_readable(whole: WholeLetter) -> Job | None:
+def _job_if_readable(dead_letter: WholeLetter) -> Job | None:
     try:
-        return _job(whole)
+        return _job(dead_letter)
     except Exception:  # a request that an older version accepted: only that letter has no price
-        log.exception("letter_unreadable", job_id=whole.letter.id)
+        log.exception("letter_unreadable", job_id=dead_letter.letter.id)
         return None
 
 
-def _job(whole: WholeLetter) -> Job:
-    letter = whole.letter
+def _job(dead_letter: WholeLetter) -> Job:
+    letter = dead_letter.letter
     return Job(
         id=letter.id,
         tenant_id=letter.tenant_id,
         lane=letter.lane,
         model=letter.model,
-        body=parse(whole.body),
+        body=parse(dead_letter.body),
         request_digest="",
         expires_at=letter.rested_at,
-        endpoint=whole.endpoint,
-        contract=contract_from(whole.contract),
+        endpoint=dead_letter.endpoint,
+        contract=contract_from(dead_letter.contract),
         batch_id=letter.batch_id,
         custom_id=letter.custom_id,
-        user=whole.user,
+        user=dead_letter.user,
         prompt=letter.prompt,
-        max_tries=whole.max_tries,
-        max_reprompts=whole.max_reprompts,
-        max_cost_nano_usd=whole.max_cost_nano_usd,
+        max_tries=dead_letter.max_tries,
+        max_reprompts=dead_letter.max_reprompts,
+        max_cost_nano_usd=dead_letter.max_cost_nano_usd,
         state=JobState.DEAD,
         generation=0,
         fence=0,

@@ -64,8 +64,8 @@ async def dispatch(backlog: Backlog, outlet: Outlet, windows: Windows, *, slice_
         window = await windows.window(flow)
         if flow.lane in PUBLISHED_BY_INTAKE:
             window = min(window, MOST_URGENT_AHEAD)
-        room = window - flow.run_ahead
-        jobs = await backlog.take(flow.lane, flow.model, room) if room > 0 and room * REFILL_SHARE >= window else ()
+        free = window - flow.run_ahead
+        jobs = await backlog.take(flow.lane, flow.model, free) if free > 0 and free * REFILL_SHARE >= window else ()
         return await _send(backlog, outlet, flow, jobs, slice_size) if jobs else 0
 
     return await isolation.each(await backlog.flows(), lambda flow: f"{flow.lane} {flow.model}", refill)

@@ -90,8 +90,8 @@ class Openings:
             return 0
         if opening.wait_ms > self._hold_ms:
             return self._probe(flow)
-        room = opening.room(self._line_seconds)
-        return self._run_ahead if room is None else min(self._run_ahead, room)
+        free = opening.room(self._line_seconds)
+        return self._run_ahead if free is None else min(self._run_ahead, free)
 
     async def _opening(self, flow: Flow) -> Opening:
         """Return the capacity of the first target without a stopped account."""
@@ -136,7 +136,9 @@ def opening_of(snapshot: LimitsSnapshot, lane: Lane) -> Opening:
 
 def _has_surplus(snapshot: LimitsSnapshot, lane: Lane) -> bool:
     minutes = (snapshot.requests_per_minute, snapshot.tokens_per_minute)
-    return snapshot.free_slots(lane) != 0 and all(one.level is None or one.level >= AS_GOOD_AS_FULL for one in minutes)
+    return snapshot.free_slots(lane) != 0 and all(
+        minute.level is None or minute.level >= AS_GOOD_AS_FULL for minute in minutes
+    )
 
 
 def _exhausted_ms(day: DimensionSnapshot) -> int:

@@ -71,17 +71,17 @@ async def _live(held: LeasedJob, deps: Deps, on_chunk: OnChunk | None, patience_
         waiting_since=job.waiting_since,
         wait_reason=job.wait_reason,
     )
-    found = await guarded(_recall(job, deps), _faulty, "recall_failed", job_id=job.id) if job.in_suspense else None
+    recalled = await guarded(_recall(job, deps), _faulty, "recall_failed", job_id=job.id) if job.in_suspense else None
     while True:
-        tried, found = found or await attempt(job, progress, held.lease.fence, deps, sink.callback), None
+        tried, recalled = recalled or await attempt(job, progress, held.lease.fence, deps, sink.callback), None
         job = _charged(job, tried.closed)
         waited_seconds = progress.waited_seconds + tried.waited_seconds
-        progress = replace(progress, streamed=sink.has_heard, waited_seconds=waited_seconds)
+        progress = replace(progress, streamed=sink.has_received, waited_seconds=waited_seconds)
         decision = await guarded(
             _decide(job, tried.outcome, progress, deps), dead_of_a_fault, "decision_failed", job_id=job.id
         )
-        kept, decision = await run_shielded(_write_down(held.lease, tried, decision, deps))
-        if not kept or not isinstance(decision, AskAgain | WaitInPlace):
+        fence_held, decision = await run_shielded(_write_down(held.lease, tried, decision, deps))
+        if not fence_held or not isinstance(decision, AskAgain | WaitInPlace):
             return LeaseEnd(outcome=tried.outcome, decision=decision, waited_ms=int(waited_seconds * 1_000))
         progress = progress.after(tried.outcome, decision)
         if isinstance(decision, WaitInPlace):
@@ -131,14 +131,16 @@ async def _write_down(lease: Lease, tried: AttemptResult, decision: Decision, de
     A dead letter with the call's cost replaces an unwritable record.
     """
     closed = tried.closed
-    kept = await guarded(deps.jobs.record(lease, closed, decision), _nothing, "record_failed", job_id=lease.job_id)
-    if kept is None:
+    fence_held = await guarded(
+        deps.jobs.record(lease, closed, decision), _nothing, "record_failed", job_id=lease.job_id
+    )
+    if fence_held is None:
         closed, decision = closed and without_content(closed), dead_of_a_fault()
-        kept = await deps.jobs.record(lease, closed, decision)
-    deps.observer.recorded(closed, decision, kept=kept)
+        fence_held = await deps.jobs.record(lease, closed, decision)
+    deps.observer.recorded(closed, decision, kept=fence_held)
     if tried.settlement is not None:
         await deps.gate.settle(tried.settlement)
-    return kept, decision
+    return fence_held, decision
 
 
 async def attempt(job: Job, progress: Progress, fence: int, deps: Deps, on_chunk: OnChunk | None) -> AttemptResult:

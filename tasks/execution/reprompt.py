@@ -13,10 +13,10 @@ _MARK = "Your previous reply was not accepted: "
 
 def with_complaint(original: JsonObject, reply_text: str | None, complaint: str) -> JsonObject:
     """Append the last rejected reply and its complaint to the original request."""
-    said = (reply_text or "")[:MAX_QUOTED_REPLY_CHARACTERS]
+    quoted = (reply_text or "")[:MAX_QUOTED_REPLY_CHARACTERS]
     messages = list(original.get("messages", ()))
-    if said:
-        messages.append({"role": "assistant", "content": said})
+    if quoted:
+        messages.append({"role": "assistant", "content": quoted})
     messages.append(
         {
             "role": "user",
@@ -33,5 +33,5 @@ def with_more_room(body: JsonObject, used_tokens: int) -> JsonObject | None:
     wider = min(2 * max(limit, used_tokens, 1), MAX_EXTENDED_OUTPUT_TOKENS)
     if wider <= limit:
         return None
-    kept = {name: value for name, value in body.items() if name != "max_tokens"}
-    return {**kept, "max_completion_tokens": wider}
+    others = {name: value for name, value in body.items() if name != "max_tokens"}
+    return {**others, "max_completion_tokens": wider}

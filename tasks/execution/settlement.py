@@ -45,7 +45,7 @@ def close_with_reply(
     closed = ClosedAttempt(
         id=opened.id,
         state=AttemptState.POSTED,
-        outcome=_word(judged),
+        outcome=_outcome_of(judged),
         cost_nano_usd=cost,
         closed_at=now,
         usage=usage,
@@ -170,7 +170,7 @@ def _error(trouble: Trouble) -> JsonObject:
     }
 
 
-def _word(judged: Judged) -> str:
+def _outcome_of(judged: Judged) -> str:
     match judged:
         case Valid():
             return "valid"

@@ -11,14 +11,14 @@ class StreamSink:
     """Receives a stream, and remembers that chunks were received."""
 
     on_chunk: OnChunk | None
-    has_heard: bool = False
+    has_received: bool = False
 
     @property
     def callback(self) -> OnChunk | None:
         """Return the chunks' receiver; None when the call is not streamed."""
-        return self._hear if self.on_chunk is not None else None
+        return self._receive if self.on_chunk is not None else None
 
-    async def _hear(self, chunk: JsonObject) -> None:
+    async def _receive(self, chunk: JsonObject) -> None:
         assert self.on_chunk is not None  # noqa: S101 - only reached through `callback`
-        self.has_heard = True
+        self.has_received = True
         await self.on_chunk(chunk)

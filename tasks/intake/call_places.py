@@ -36,7 +36,7 @@ class CallPlaces:
 
     def has_place(self, tenant_id: TenantId) -> bool:
         """Tell whether a call would get a place at once."""
-        return tenant_id not in self._waiting and self._has_room(tenant_id)
+        return tenant_id not in self._waiting and self._has_capacity(tenant_id)
 
     @asynccontextmanager
     async def held(self, tenant_id: TenantId, patience_seconds: float) -> AsyncIterator[None]:
@@ -47,7 +47,7 @@ class CallPlaces:
         finally:
             self._give_back(tenant_id)
 
-    def _has_room(self, tenant_id: TenantId) -> bool:
+    def _has_capacity(self, tenant_id: TenantId) -> bool:
         free = self._total - self._in_use
         return free > self._reserved or (free > 0 and self._held[tenant_id] < FEW_CALLS)
 
@@ -83,7 +83,7 @@ class CallPlaces:
         self._count(tenant_id, -1)
         while self._waiting:
             following = min(self._waiting, key=self._held.__getitem__)
-            if not self._has_room(following):
+            if not self._has_capacity(following):
                 return
             self._serve(following)
 

@@ -84,10 +84,10 @@ class Deliveries:
 
     async def _deliver(self, promise: Delivery) -> int:
         """Return 0 when the job was replayed meanwhile."""
-        rested = await self._ends.rested(promise.job_id)
-        if rested is None:
+        result = await self._ends.rested(promise.job_id)
+        if result is None:
             return 0
-        await self._tell(promise, rested)
+        await self._send(promise, result)
         return 1
 
     async def _refuse(self, task_id: str, error: Exception) -> None:
@@ -95,25 +95,25 @@ class Deliveries:
         await self._backend.fail(task_id, JobNotCompleted(f"The result cannot be delivered. {reason_of(error)}"))
         await self._promises.delivered([task_id])
 
-    async def _tell(self, promise: Delivery, rested: JobResult) -> None:
-        if rested.state is JobState.COMPLETED:
-            await self._backend.succeed(promise.task_id, completed_job(rested))
+    async def _send(self, promise: Delivery, result: JobResult) -> None:
+        if result.state is JobState.COMPLETED:
+            await self._backend.succeed(promise.task_id, completed_job(result))
         else:
-            await self._backend.fail(promise.task_id, JobNotCompleted(_sentence(rested)))
+            await self._backend.fail(promise.task_id, JobNotCompleted(_sentence(result)))
 
 
-def completed_job(rested: JobResult) -> JsonObject:
+def completed_job(result: JobResult) -> JsonObject:
     """Return a completed job for its Celery caller; `reply` is the chat completion object."""
     return {
-        "id": rested.job_id,
-        "state": rested.state.value,
-        "lane": rested.lane.value,
-        "served_by": rested.served_by,
-        "reply": rested.reply,
-        "cost_usd": usd_text(rested.cost_nano_usd),
+        "id": result.job_id,
+        "state": result.state.value,
+        "lane": result.lane.value,
+        "served_by": result.served_by,
+        "reply": result.reply,
+        "cost_usd": usd_text(result.cost_nano_usd),
     }
 
 
-def _sentence(rested: JobResult) -> str:
-    why = rested.message or rested.dead_reason or rested.state.value
-    return f"The job {rested.job_id} is {rested.state.value} ({rested.dead_reason or rested.state.value}): {why}"
+def _sentence(result: JobResult) -> str:
+    why = result.message or result.dead_reason or result.state.value
+    return f"The job {result.job_id} is {result.state.value} ({result.dead_reason or result.state.value}): {why}"

@@ -111,7 +111,7 @@ class Intake:
             return known
         [accepted] = await self._jobs.insert([job])
         if accepted.lane in PUBLISHED_BY_INTAKE and not accepted.repeated and self._may_publish():
-            await self._tell_workers(accepted, job.tenant_id)
+            await self._publish_in_turn(accepted, job.tenant_id)
         return accepted
 
     async def cancel(self, job_id: JobId, tenant_id: TenantId | None) -> bool:
@@ -148,8 +148,8 @@ class Intake:
             end = await live(held, self._deps, on_chunk, patience_seconds)
         if not isinstance(end.decision, Complete | DeadLetter):
             await self._jobs.cancel(job.id, job.tenant_id)
-        rested = await self._ends.rested(job.id)
-        return _with_cause(rested or _unfinished(job.id, job.lane), end.outcome, end.waited_ms)
+        result = await self._ends.rested(job.id)
+        return _with_cause(result or _unfinished(job.id, job.lane), end.outcome, end.waited_ms)
 
     async def create_batch(
         self,
@@ -187,7 +187,7 @@ class Intake:
     def _may_publish(self) -> bool:
         return time.monotonic() >= self._publish_again_at
 
-    async def _tell_workers(self, accepted: Submission, tenant_id: TenantId) -> None:
+    async def _publish_in_turn(self, accepted: Submission, tenant_id: TenantId) -> None:
         try:
             if await self._limits.allowances.take(tenant_id, accepted.lane):
                 await self._publish(accepted)
@@ -208,26 +208,26 @@ class Intake:
         await self._jobs.mark_dispatched([accepted.job_id])
 
     async def _known(self, accepted: Submission) -> JobResult:
-        rested = await self._ends.rested(accepted.job_id)
-        return rested or _unfinished(accepted.job_id, accepted.lane)
+        result = await self._ends.rested(accepted.job_id)
+        return result or _unfinished(accepted.job_id, accepted.lane)
 
 
 def _unfinished(job_id: JobId, lane: Lane) -> JobResult:
     return JobResult(job_id=job_id, state=JobState.RUNNING, lane=lane, message="This job has not finished yet.")
 
 
-def _with_cause(rested: JobResult, outcome: Outcome, waited_ms: int) -> JobResult:
+def _with_cause(result: JobResult, outcome: Outcome, waited_ms: int) -> JobResult:
     match outcome:
         case NotAdmitted(reason=why):
             message = USED_UP if why in TENANT_REASONS else "A limit is exhausted."
-            return replace(rested, wait_ms=waited_ms, dead_reason=why.value, message=message)
-        case Failed(trouble=trouble) if rested.state is JobState.CANCELLED:
-            return replace(rested, wait_ms=waited_ms, dead_reason=trouble.kind.value, message=trouble.message)
+            return replace(result, wait_ms=waited_ms, dead_reason=why.value, message=message)
+        case Failed(trouble=trouble) if result.state is JobState.CANCELLED:
+            return replace(result, wait_ms=waited_ms, dead_reason=trouble.kind.value, message=trouble.message)
         case NotAllowed(refusal=refusal):
-            message = rested.message or _sentence(refusal)
-            return replace(rested, wait_ms=waited_ms, dead_reason=refusal.reason.value, message=message)
+            message = result.message or _sentence(refusal)
+            return replace(result, wait_ms=waited_ms, dead_reason=refusal.reason.value, message=message)
         case _:
-            return replace(rested, wait_ms=waited_ms, cost_nano_usd=rested.cost_nano_usd or ZERO)
+            return replace(result, wait_ms=waited_ms, cost_nano_usd=result.cost_nano_usd or ZERO)
 
 
 def _sentence(refusal: Refusal) -> str:
@@ -235,7 +235,7 @@ def _sentence(refusal: Refusal) -> str:
         case RefusalReason.BUDGET:
             return f"The budget {refusal.scope} is spent." if refusal.scope else "A budget is spent."
         case RefusalReason.PACE:
-            return f"The budget {refusal.scope} is ahead of its pace; it has room in {_words(refusal.opens_in_ms)}."
+            return f"The budget {refusal.scope} is ahead of its pace; it has room in {_minutes(refusal.opens_in_ms)}."
         case RefusalReason.TOO_MANY_BUDGETS:
             return refusal.scope or "Too many budgets count this request."
         case RefusalReason.ACCOUNT_STOPPED:
@@ -254,6 +254,6 @@ def _sentence(refusal: Refusal) -> str:
             assert_never(refusal.reason)
 
 
-def _words(milliseconds: int) -> str:
+def _minutes(milliseconds: int) -> str:
     minutes = -(-milliseconds // 60_000)
     return f"{minutes} minutes" if minutes > 1 else "a minute"

@@ -30,9 +30,9 @@ class Difference:
 def differences(held: Holdings, recorded: AuditedLedger) -> list[Difference]:
     """Return corrections of counters that differ from Postgres."""
     reserved, under_way = _reserved(held.stamps, recorded), _under_way(held.stamps, recorded)
-    most = {(one.scope, one.window): one.settled_nano_usd for one in recorded.sums}
-    least = {(one.scope, one.window): one.settled_before_nano_usd for one in recorded.sums}
-    found = []
+    most = {(total.scope, total.window): total.settled_nano_usd for total in recorded.sums}
+    least = {(total.scope, total.window): total.settled_before_nano_usd for total in recorded.sums}
+    corrections = []
     for balance in held.balances:
         counter = (balance.scope, balance.window)
         pending = under_way[counter]
@@ -43,8 +43,8 @@ def differences(held: Holdings, recorded: AuditedLedger) -> list[Difference]:
             reserved_nano_usd=reserved[counter] - balance.reserved_nano_usd,
         )
         if difference.settled_nano_usd or difference.reserved_nano_usd:
-            found.append(difference)
-    return found
+            corrections.append(difference)
+    return corrections
 
 
 def forgotten(held: Holdings, recorded: AuditedLedger) -> frozenset[AttemptId]:

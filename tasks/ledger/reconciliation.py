@@ -134,7 +134,7 @@ class LedgerReconciler:
             return await self._rebuild()
         repair = partial(self._repair, held.epoch)
         return await self._isolation.each(
-            differences(held, recorded), lambda each: f"{each.scope} {each.window}", repair
+            differences(held, recorded), lambda difference: f"{difference.scope} {difference.window}", repair
         )
 
     async def _repair(self, epoch: int, difference: Difference) -> bool:
@@ -178,7 +178,8 @@ class LedgerReconciler:
             for balance in recorded.balances
         ]
         carried = [
-            OpenReservation(grant=one.grant, suspended=one.state is AttemptState.SUSPENSE) for one in recorded.unsettled
+            OpenReservation(grant=attempt.grant, suspended=attempt.state is AttemptState.SUSPENSE)
+            for attempt in recorded.unsettled
         ]
         opened = await self.redis.rebuild(recorded.epoch, balances, carried, effective.limits)
         republished = await self.due.forget_all_messages()  # a Redis that lost balances lost messages too

@@ -43,7 +43,9 @@ class Repricing:
     async def round(self, *, since: datetime, model: str | None, after: str = "", dry_run: bool = False) -> Round:
         """Price the next attempts as of their opening; `dry_run` stores nothing."""
         posted = await self._rows.posted(since=since, model=model, after=after)
-        costs = {one.id: price.cost(one.usage) for one in posted if (price := self._price(one)).is_known}
+        costs = {
+            attempt.id: price.cost(attempt.usage) for attempt in posted if (price := self._price(attempt)).is_known
+        }
         differences = await self._rows.correct(costs, dry_run=dry_run) if costs else []
         return Round(
             checked=len(posted),
@@ -53,7 +55,7 @@ class Repricing:
             after=posted[-1].id if posted else None,
         )
 
-    def _price(self, one: PostedAttempt) -> Price:
-        size = one.usage.input_tokens
-        served = self._prices.served(one.target, one.opened_at, tier=one.served, input_tokens=size)
-        return served or self._prices.price(one.target, one.opened_at, tier=one.tier, input_tokens=size)
+    def _price(self, attempt: PostedAttempt) -> Price:
+        size = attempt.usage.input_tokens
+        served = self._prices.served(attempt.target, attempt.opened_at, tier=attempt.served, input_tokens=size)
+        return served or self._prices.price(attempt.target, attempt.opened_at, tier=attempt.tier, input_tokens=size)

@@ -25,7 +25,7 @@ from schemas.job import Target
 from schemas.jsons import JsonObject
 from schemas.money import NanoUsd, Price, nano_from_usd, read_usd, usd_text
 from schemas.reply import Reply
-from storage.ledger.unresolved import OPERATORS_WORD, ResolvedCharge, Span, SuspenseView
+from storage.ledger.unresolved import BY_OPERATOR, ResolvedCharge, Span, SuspenseView
 from tasks.ledger.reconciliation import PRESUME_AFTER_SECONDS
 from tasks.maintenance.items import Isolation
 from tasks.requests.chat import MAX_COST_USD
@@ -87,7 +87,7 @@ class Suspense:
     async def oldest(self, *, after: AttemptId | None, most: int) -> list[JsonObject]:
         """List unresolved charges, with what resolves each and when."""
         now = self._now()
-        return [self._row(each, now) for each in await self._rows.oldest(after=after, most=most)]
+        return [self._row(view, now) for view in await self._rows.oldest(after=after, most=most)]
 
     async def resolve(self, attempt_id: AttemptId, billed_usd: str | float | None) -> JsonObject:
         """Post what was billed; None releases the reservation. Safe to call twice.
@@ -100,7 +100,7 @@ class Suspense:
         if standing is None:
             raise NotFound(f"There is no attempt with the id '{attempt_id}'.", param="id")
         state = AttemptState.RELEASED if billed is None else AttemptState.POSTED
-        if (standing.outcome, standing.state, standing.cost_nano_usd) != (OPERATORS_WORD, state, billed or 0):
+        if (standing.outcome, standing.state, standing.cost_nano_usd) != (BY_OPERATOR, state, billed or 0):
             raise InvalidRequest(_otherwise(standing), param="id")
         log.info("suspense_resolved", attempt_id=attempt_id, billed_nano_usd=billed)
         await self._settle(_settlement(standing.grant, billed))
@@ -233,8 +233,8 @@ def _settlement(grant: Grant, billed: NanoUsd | None) -> Settlement:
     return Settlement(grant=grant, kind=SettleKind.POST, actual_tokens=grant.tokens, actual_nano_usd=billed)
 
 
-def _amount(given: str | float) -> NanoUsd:
-    amount = read_usd(given)
+def _amount(billed_usd: str | float) -> NanoUsd:
+    amount = read_usd(billed_usd)
     if amount is None or not 0 <= amount <= MAX_COST_USD:
         raise InvalidRequest(f"billed_usd must be an amount from 0 to {MAX_COST_USD}.", param="billed_usd")
     return nano_from_usd(amount)

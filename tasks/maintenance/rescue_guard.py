@@ -36,13 +36,13 @@ class RescueGuard:
         A process that asks for the lead need not wait later.
         """
 
-        async def asked() -> Answer:
+        async def observed() -> Answer:
             asked_at = self._clock()
             answer = await ask()
             self._note(asked_at)
             return answer
 
-        return asked
+        return observed
 
     async def rescue(self) -> int:
         """Rescue jobs, unless Postgres was unreachable; returns how many. Raises PostgresUnavailable."""
@@ -51,7 +51,7 @@ class RescueGuard:
 
     def _note(self, asked_at: float) -> None:
         now = self._clock()
-        heard_at = asked_at if self._answered_at is None else self._answered_at
-        if now - heard_at > SILENCE_SECONDS:
+        last_answer_at = asked_at if self._answered_at is None else self._answered_at
+        if now - last_answer_at > SILENCE_SECONDS:
             self._not_before = now + RENEWAL_SECONDS
         self._answered_at = now

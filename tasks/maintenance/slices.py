@@ -138,13 +138,13 @@ class Turns:
     async def round(self, works: Sequence[Work]) -> int:
         """Give each tenant one turn; returns the number of turns. Missing work is dropped."""
         by_name = {work.name: work for work in works}
-        await self._drop(by_name.keys())
+        await self._drop_others(by_name.keys())
         ready = {name: str(work.tenant_id) for name, work in by_name.items() if not self._isolation.is_waiting(name)}
         return sum([await self._turn(by_name[name]) for name in self._rotation.chosen(ready)])
 
     async def aclose(self) -> None:
         """Drop all work."""
-        await self._drop(())
+        await self._drop_others(())
 
     async def _turn(self, work: Work) -> int:
         await self._isolation.run(work.name, lambda: self._advance(work))
@@ -162,6 +162,6 @@ class Turns:
             self._started[work.name] = started
         return 1
 
-    async def _drop(self, kept: Collection[str]) -> None:
-        for name in self._started.keys() - set(kept):
+    async def _drop_others(self, names: Collection[str]) -> None:
+        for name in self._started.keys() - set(names):
             await self._started.pop(name).cancel()

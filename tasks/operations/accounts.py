@@ -68,8 +68,8 @@ class Accounts:
 
 
 def _names_by_account(names: Iterable[str], chain: Callable[[str], Sequence[Target]]) -> Mapping[str, list[str]]:
-    found: dict[str, list[str]] = {}
+    by_account: dict[str, list[str]] = {}
     for name in names:
         for account in sorted({target.account for target in chain(name)}):
-            found.setdefault(account, []).append(name)
-    return found
+            by_account.setdefault(account, []).append(name)
+    return by_account

@@ -28,16 +28,16 @@ def waiting_by_target(
 
     Jobs of an unconfigured model are left out.
     """
-    found: dict[Target, dict[Lane, WaitingJobs]] = {}
+    waiting: dict[Target, dict[Lane, WaitingJobs]] = {}
     for (lane, model), jobs in flows.items():
         try:
             buckets = [bucket_of(target) for target in chain(model)]
         except UnknownModel:
             continue
         first = next((bucket for bucket in buckets if bucket not in stopped), buckets[0])
-        lanes = found.setdefault(first, {})
+        lanes = waiting.setdefault(first, {})
         lanes[lane] = lanes.get(lane, WaitingJobs()) + jobs
-    return dict(found)
+    return dict(waiting)
 
 
 def limit_rows(snapshot: LimitsSnapshot, waiting: Waiting | None, now: datetime) -> list[JsonObject]:
@@ -73,9 +73,9 @@ def _row(snapshot: LimitsSnapshot, limit: WaitReason, figures: JsonObject, of_ta
 
 def _figures(dimension: DimensionSnapshot, used: int | None, now: datetime) -> JsonObject:
     return {
-        "configured": _whole(dimension.configured),
-        "learned": _whole(dimension.learned),
-        "effective": _whole(dimension.effective),
+        "configured": _rounded(dimension.configured),
+        "learned": _rounded(dimension.learned),
+        "effective": _rounded(dimension.effective),
         "used": used,
         "resets_at": _ahead(now, dimension.resets_in_ms),
     }
@@ -97,7 +97,7 @@ def _of_target(snapshot: LimitsSnapshot, waiting: Waiting | None, now: datetime)
 
 
 def _by_urgency(waiting: Waiting) -> list[tuple[Lane, WaitingJobs]]:
-    return sorted(((lane, jobs) for lane, jobs in waiting.items() if jobs.jobs), key=lambda each: each[0].rank)
+    return sorted(((lane, jobs) for lane, jobs in waiting.items() if jobs.jobs), key=lambda flow: flow[0].rank)
 
 
 def _counted(jobs: WaitingJobs) -> JsonObject:
@@ -121,5 +121,5 @@ def _spent(dimension: DimensionSnapshot) -> int | None:
     return max(0, round((1 - dimension.level) * dimension.effective))
 
 
-def _whole(value: float | None) -> int | None:
+def _rounded(value: float | None) -> int | None:
     return None if value is None else round(value)

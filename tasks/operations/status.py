@@ -69,7 +69,9 @@ class Watch:
         """Build one row per target and limit of used buckets. Raises RedisUnavailable."""
         gate = self._admission.gate
         snapshots = await gather(*(gate.snapshot(target) for target in await gate.targets()))
-        waiting = await self._waiting_now({one.target for one in snapshots if one is not None and one.stopped})
+        waiting = await self._waiting_now(
+            {snapshot.target for snapshot in snapshots if snapshot is not None and snapshot.stopped}
+        )
         now = self._now()
         return [
             row
@@ -137,11 +139,11 @@ class Watch:
 
     async def _redis(self) -> str | None:
         try:
-            found = await complaints(self._admission.wire)
+            problems = await complaints(self._admission.wire)
             epoch = await self._admission.gate.current_epoch()
         except Unavailable:
             return "Redis cannot be reached."
-        return " ".join(found) or (CLOSED_LEDGER if epoch is None else None)
+        return " ".join(problems) or (CLOSED_LEDGER if epoch is None else None)
 
 
 def _scopes(budget: Budget, tenants: Sequence[TenantId]) -> list[str]:

@@ -36,13 +36,13 @@ class Tenants:
         await self._configuration.refresh()
         return [await self._row(TenantId(name)) for name in sorted(await self._names.tenants())]
 
-    async def set_share(self, name: str, given: JsonObject) -> JsonObject:
+    async def set_share(self, name: str, limits: JsonObject) -> JsonObject:
         """Replace the limits of a tenant, or under `*` of all without their own.
 
         They hold until the file changes them. Raises InvalidRequest.
         """
         try:
-            table = TenantTable.model_validate(given)
+            table = TenantTable.model_validate(limits)
         except ValidationError as error:
             wrong = error.errors(include_url=False)[0]
             named = str(wrong["loc"][0]) if wrong["loc"] else None

@@ -166,13 +166,13 @@ class Quotes:
             shared = together.setdefault(self.bucket_of(target), Work())
             shared.requests += work.requests
             shared.tokens += work.tokens
-        found = [
+        times = [
             longest
             for bucket, work in together.items()
             if (snapshot := await self.limits.snapshot(bucket)) is not None
             and (longest := longest_of(snapshot, work)) is not None
         ]
-        seconds, held_by = max(found, default=(None, None), key=lambda each: each[0] or 0.0)
+        seconds, held_by = max(times, default=(None, None), key=lambda time: time[0] or 0.0)
         return Quoted(totals=totals, seconds=seconds, held_by=held_by)
 
 
@@ -206,7 +206,7 @@ def add(totals: Totals, planner: Planner, job: NewJob, lengths: Mapping[Target, 
 
 def as_queued(job: NewJob, now: datetime) -> Job:
     """Return the job as queued."""
-    facts = {each.name: getattr(job, each.name) for each in fields(NewJob)}
+    facts = {attribute.name: getattr(job, attribute.name) for attribute in fields(NewJob)}
     return Job(**facts, state=JobState.QUEUED, generation=0, fence=0, tries=0, created_at=now)
 
 
@@ -223,7 +223,9 @@ def _plans(planner: Planner, job: Job, now: datetime) -> list[Plan | Refusal]:
 
 
 def _dearest(plans: Sequence[Plan | Refusal]) -> NanoUsd | None:
-    return max((one.quote.cost_nano_usd for one in plans if isinstance(one, Plan) and one.price.is_known), default=None)
+    return max(
+        (plan.quote.cost_nano_usd for plan in plans if isinstance(plan, Plan) and plan.price.is_known), default=None
+    )
 
 
 def worst_case(job: Job, quoted: NanoUsd) -> int:
@@ -243,24 +245,24 @@ def longest_of(snapshot: LimitsSnapshot, work: Work) -> tuple[float, str] | None
 
     Limits per minute count as empty, because their burst is a third of a second.
     """
-    found = [
+    times = [
         _seconds("requests_per_minute", snapshot.requests_per_minute, work.requests, MINUTE_SECONDS),
         _seconds("tokens_per_minute", snapshot.tokens_per_minute, work.tokens, MINUTE_SECONDS),
         _seconds("requests_per_day", snapshot.requests_per_day, work.requests, DAY_SECONDS),
         _seconds("tokens_per_day", snapshot.tokens_per_day, work.tokens, DAY_SECONDS),
     ]
-    return max((each for each in found if each is not None), default=None)
+    return max((time for time in times if time is not None), default=None)
 
 
-def _seconds(name: str, limit: DimensionSnapshot, wanted: int, period_seconds: float) -> tuple[float, str] | None:
+def _seconds(name: str, limit: DimensionSnapshot, amount: int, period_seconds: float) -> tuple[float, str] | None:
     if not limit.effective:
         return None
     ready = max(0.0, limit.level or 0.0) * limit.effective if period_seconds == DAY_SECONDS else 0.0
-    return max(0.0, wanted - ready) / limit.effective * period_seconds, name
+    return max(0.0, amount - ready) / limit.effective * period_seconds, name
 
 
 def _sentence(errors: list[LineError]) -> str:
     first, *others = errors
-    also = ", ".join(str(each.line) for each in others[:20])
+    also = ", ".join(str(error.line) for error in others[:20])
     more = f" Also wrong: {also}{' and more' if len(others) > 20 else ''}." if others else ""  # noqa: PLR2004 - a line
     return f"line {first.line}: {first.message}{more}"

@@ -64,7 +64,7 @@ def parse_chat_request(body: Any, origin: Origin, vocabulary: Vocabulary, now: d
         raise InvalidRequest("The body must be a JSON object.")
     request_digest = digest(body)
     extras = _extras(body)
-    kept = _without_extras(body)
+    forwarded = _without_extras(body)
     model = _text(body, "model")
     refuse_long_name(model, "model")
     vocabulary.chain(model)
@@ -76,7 +76,7 @@ def parse_chat_request(body: Any, origin: Origin, vocabulary: Vocabulary, now: d
         tenant_id=origin.tenant_id,
         lane=_lane(extras, origin),
         model=model,
-        body=kept,
+        body=forwarded,
         request_digest=request_digest,
         endpoint=CHAT_COMPLETIONS,
         expires_at=now + timedelta(seconds=seconds),
@@ -111,14 +111,14 @@ def _extras(body: JsonObject) -> JsonObject:
 
 
 def _without_extras(body: JsonObject) -> JsonObject:
-    kept = {name: value for name, value in body.items() if name not in EXTRAS}
-    metadata = kept.get("metadata")
+    forwarded = {name: value for name, value in body.items() if name not in EXTRAS}
+    metadata = forwarded.get("metadata")
     if isinstance(metadata, dict):
         rest = {name: value for name, value in metadata.items() if name not in EXTRAS}
-        kept["metadata"] = rest
+        forwarded["metadata"] = rest
         if not rest:
-            del kept["metadata"]
-    return kept
+            del forwarded["metadata"]
+    return forwarded
 
 
 def wants_validated_stream(body: JsonObject) -> bool:
@@ -172,7 +172,7 @@ def usual_lane(default: Lane, lanes: frozenset[Lane]) -> Lane:
 def checked_lane(lane: Lane, lanes: frozenset[Lane]) -> Lane:
     """Check the lane. Raises LaneForbidden."""
     if lane not in lanes:
-        usable = ", ".join(each for each in Lane if each in lanes) or "none"
+        usable = ", ".join(allowed for allowed in Lane if allowed in lanes) or "none"
         raise LaneForbidden(f"This key may not use the lane {lane}; lanes that it may use: {usable}.", param="lane")
     return lane
 
@@ -207,8 +207,8 @@ def _prompt(extras: JsonObject) -> str | None:
     return prompt
 
 
-def _key(extras: JsonObject, given: str | None) -> str | None:
-    key = extras.get("idempotency_key", given)
+def _key(extras: JsonObject, default: str | None) -> str | None:
+    key = extras.get("idempotency_key", default)
     if key is None:
         return None
     if not isinstance(key, str) or not key:
@@ -243,32 +243,32 @@ def _contract(
 
 
 def _own_contract(extras: JsonObject) -> OutputContract:
-    given = extras["output_contract"]
-    if isinstance(given, str):
+    contract = extras["output_contract"]
+    if isinstance(contract, str):
         try:
-            given = parse(given, most_levels=MAX_REQUEST_LEVELS)
+            contract = parse(contract, most_levels=MAX_REQUEST_LEVELS)
         except MalformedJson as error:
             raise InvalidRequest(f"output_contract is not JSON: {error}.", param="output_contract") from error
-        refuse_unstorable({"output_contract": given})
-    if not isinstance(given, dict):
+        refuse_unstorable({"output_contract": contract})
+    if not isinstance(contract, dict):
         raise InvalidRequest("output_contract must be an object.", param="output_contract")
-    schema = given.get("schema", given)
+    schema = contract.get("schema", contract)
     if not isinstance(schema, dict):
         raise InvalidRequest("output_contract.schema must be an object.", param="output_contract")
-    return OutputContract(schema=schema, name=str(given.get("name", "answer")))
+    return OutputContract(schema=schema, name=str(contract.get("name", "answer")))
 
 
 def _standard_contract(body: JsonObject) -> OutputContract | None:
-    wanted = body.get("response_format")
-    if wanted is None:
+    response_format = body.get("response_format")
+    if response_format is None:
         return None
-    if not isinstance(wanted, dict):
+    if not isinstance(response_format, dict):
         raise InvalidRequest("response_format must be an object.", param="response_format")
-    if wanted.get("type") == "json_object":
+    if response_format.get("type") == "json_object":
         return OutputContract(schema={"type": "object"}, strict=False)
-    if wanted.get("type") != "json_schema":
+    if response_format.get("type") != "json_schema":
         return None
-    described = wanted.get("json_schema")
+    described = response_format.get("json_schema")
     if not isinstance(described, dict) or not isinstance(described.get("schema"), dict):
         raise InvalidRequest(
             "response_format.json_schema.schema must be an object.", param="response_format.json_schema"

@@ -94,21 +94,21 @@ class Quotas:
     ) -> None:
         current = self._counts.get((quota, tenant_id))
         if current is None or current.until <= self._clock():
-            current = self._kept((quota, tenant_id), await count())
+            current = self._remembered((quota, tenant_id), await count())
         if current.used + max(adds, 1) > most:
             raise QuotaReached(
                 f"The quota {quota} of this tenant is {most}, and {current.used} are in use.", param=quota
             )
         current.used += adds
 
-    def _kept(self, of: tuple[str, TenantId], used: int) -> _Count:
+    def _remembered(self, of: tuple[str, TenantId], used: int) -> _Count:
         """Keep the count, or return a concurrent caller's."""
-        kept = self._counts.get(of)
-        if kept is None or kept.until <= self._clock():
+        count = self._counts.get(of)
+        if count is None or count.until <= self._clock():
             if len(self._counts) >= MOST_REMEMBERED:
                 self._counts.clear()
-            kept = self._counts[of] = _Count(used, self._clock() + BELIEVED_SECONDS)
-        return kept
+            count = self._counts[of] = _Count(used, self._clock() + BELIEVED_SECONDS)
+        return count
 
 
 class ByteCounts(Protocol):

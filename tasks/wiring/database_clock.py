@@ -21,7 +21,7 @@ class StoreClock:
         """Return the corrected time, UTC."""
         return self._machine() + self._offset
 
-    def heed(self, store_now: datetime) -> timedelta:
+    def sync(self, store_now: datetime) -> timedelta:
         """Adopt the store's time; returns the correction, 0 if ignored."""
         offset = store_now.astimezone(UTC) - self._machine()
         self._offset = offset if abs(offset) > LARGEST_IGNORED else timedelta(0)

@@ -134,7 +134,7 @@ async def _keep_time(clock: StoreClock, storage: Storage) -> None:
 
 async def _set_clock(clock: StoreClock, storage: Storage) -> None:
     with suppress(Unavailable):  # the last correction stays in force
-        if difference := clock.heed(await storage.now()):
+        if difference := clock.sync(await storage.now()):
             log.debug("clock_differs", seconds=difference.total_seconds())
 
 
@@ -142,7 +142,7 @@ async def _set_clock(clock: StoreClock, storage: Storage) -> None:
 async def in_background(name: str, work: Coroutine[None, None, None]) -> AsyncIterator[None]:
     """Run `work` during the block. A bug ends it and is logged; its leases run out."""
     task = asyncio.create_task(work, name=name)
-    task.add_done_callback(_tell_failure)
+    task.add_done_callback(_log_failure)
     try:
         yield
     finally:
@@ -150,6 +150,6 @@ async def in_background(name: str, work: Coroutine[None, None, None]) -> AsyncIt
         await asyncio.wait([task])
 
 
-def _tell_failure(task: asyncio.Task[None]) -> None:
+def _log_failure(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
         log.error("background_failed", work=task.get_name(), exc_info=error)

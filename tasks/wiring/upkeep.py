@@ -97,14 +97,14 @@ async def _look_ups(
 ) -> AsyncIterator[LookUps | None]:
     """Yield None where no account keeps completions, or one cannot be opened."""
     accounts = keeping(catalogue)
-    kept = {name: model for name, model in catalogue.models.items() if model.provider in accounts}
-    if not kept:
+    looked_up = {name: model for name, model in catalogue.models.items() if model.provider in accounts}
+    if not looked_up:
         yield None
         return
     from providers.models import Models, open_models  # noqa: PLC0415 - loading takes a second; most need none
 
     async with AsyncExitStack() as opened:
-        narrowed = catalogue.model_copy(update={"models": kept, "aliases": {}})
+        narrowed = catalogue.model_copy(update={"models": looked_up, "aliases": {}})
         models: Models | None = None
         try:
             models = await opened.enter_async_context(open_models(narrowed, settings, env))
