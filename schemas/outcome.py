@@ -1,4 +1,4 @@
-"""The outcome of an attempt: a closed set, matched by `tasks.execution.decide`."""
+"""The outcome of an attempt: a closed set, matched by `tasks.execution.retry_policy`."""
 
 from dataclasses import dataclass
 from datetime import datetime

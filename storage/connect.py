@@ -29,7 +29,7 @@ from storage.ledger.unresolved import SuspenseTable
 from storage.queue.backlog import BacklogTable
 from storage.queue.controls import ControlTable
 from storage.queue.early_wake import ParkedTable
-from storage.queue.isolation import SuspectTable
+from storage.queue.poison_isolation import SuspectTable
 from storage.queue.process_deaths import DeathTable
 from storage.queue.transitions import DueTable
 from storage.queue.urgent import UrgentTable

@@ -16,7 +16,7 @@ from api.auth import AnyCaller
 from api.memory import EXPORT_BYTES
 from api.native.jobs import USUAL_ROWS, Limit
 from api.native.letter_filters import Chosen, SelectedByQuery, selected
-from api.native.shapes import dead_letter_object, group_object, story_object, whole_letter_object
+from api.native.serializers import dead_letter_object, group_object, story_object, whole_letter_object
 from api.requests import JsonBody, OfMemory, OfPrivacy, OfServices, documented, parse
 from schemas.bounds import MAX_NODES, fits
 from schemas.errors import InvalidRequest

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query
 
 from api.answers import Json, checked_id, page, require
 from api.auth import AnyCaller, Caller
-from api.native.shapes import job_object, story_object, summary_object
+from api.native.serializers import job_object, story_object, summary_object
 from api.requests import CHAT_BODY, IdempotencyKey, JsonBody, OfPrivacy, OfServices, new_job, unchecked_parts
 from schemas.errors import InvalidRequest
 from schemas.ids import BatchId, JobId

@@ -7,7 +7,7 @@ from pydantic import AwareDatetime, Field
 
 from api.answers import Json, checked_id, listing, require
 from api.auth import FOR_OPERATORS
-from api.native.shapes import key_object
+from api.native.serializers import key_object
 from api.requests import (
     IdempotencyKey,
     JsonBody,

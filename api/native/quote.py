@@ -4,7 +4,7 @@ from fastapi import APIRouter
 
 from api.answers import Json, checked_id, require
 from api.auth import AnyCaller
-from api.native.shapes import quote_object
+from api.native.serializers import quote_object
 from api.requests import CHAT_BODY, JsonBody, OfServices, StrictBody, new_job, parse, unchecked_parts
 from schemas.ids import FileId
 from schemas.jsons import JsonObject

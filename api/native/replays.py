@@ -9,7 +9,7 @@ from api.answers import Json, checked_id, page, require
 from api.auth import AnyCaller, Caller
 from api.native.jobs import USUAL_ROWS, Limit
 from api.native.letter_filters import Chosen, selected
-from api.native.shapes import estimate_object, outcomes_object, replay_object
+from api.native.serializers import estimate_object, outcomes_object, replay_object
 from api.requests import IdempotencyKey, JsonBody, OfServices, checked_key, documented, parse
 from schemas.errors import InvalidRequest
 from schemas.ids import ReplayId

@@ -14,7 +14,7 @@ from storage.database.engine import transaction
 from storage.database.notify import ring
 from storage.database.statements import fetch, fetch_once
 from storage.jobs.claims import fences
-from storage.queue.isolation import SUSPECT_DEATHS
+from storage.queue.poison_isolation import SUSPECT_DEATHS
 from storage.rows import opened_from
 
 HAND_BACK = f"""

@@ -16,7 +16,7 @@ from schemas.lanes import Flow, Lane
 from storage.database.mapping import read_as
 from storage.database.statements import fetch_once
 from storage.queue.flows import FLOW, UNPUBLISHED, flows
-from storage.queue.isolation import SUSPECT_DEATHS
+from storage.queue.poison_isolation import SUSPECT_DEATHS
 
 INTAKE_SECONDS = 2.0
 """Intake publishes urgent jobs itself; dispatch takes what it left."""

@@ -14,7 +14,7 @@ from schemas.attempt import Unsettled
 from schemas.ids import JobId
 from schemas.lanes import Lane
 from storage.database.statements import fetch_once
-from storage.queue.isolation import SUSPECT_DEATHS
+from storage.queue.poison_isolation import SUSPECT_DEATHS
 from storage.rows import unsettled_from
 
 MOST_PER_ROUND = 1_000

@@ -24,11 +24,11 @@ from schemas.plan import Plan
 from schemas.reply import Reply, Trouble, TroubleKind
 from tasks.budgets.policy import cheaper_in, first_step
 from tasks.execution.asks import ask_of, not_admitted, opened_attempt, penalty_of
-from tasks.execution.decide import decide
 from tasks.execution.deps import Deps, OnChunk
 from tasks.execution.faults import dead_of_a_fault, guarded
 from tasks.execution.progress import Progress
 from tasks.execution.results import AttemptResult, LeaseEnd
+from tasks.execution.retry_policy import decide
 from tasks.execution.settlement import (
     AttemptClose,
     close_with_fault,

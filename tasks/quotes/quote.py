@@ -22,9 +22,9 @@ from schemas.money import ZERO, NanoUsd, Usage
 from schemas.plan import Plan
 from schemas.states import JobState
 from tasks.batches.lines import MAX_REPORTED_ERRORS, LineError, LineReader
-from tasks.dispatch.windows import Buckets
-from tasks.execution.decide import MAX_EXTENSIONS
+from tasks.dispatch.prefetch_windows import Buckets
 from tasks.execution.deps import Planner
+from tasks.execution.retry_policy import MAX_EXTENSIONS
 from tasks.maintenance.slices import Clock
 from tasks.requests.chat import MAX_DEADLINE_SECONDS, Vocabulary
 

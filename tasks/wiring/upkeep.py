@@ -15,7 +15,7 @@ from tasks.batches.process import Batches
 from tasks.batches.stop_loss import StopLosses
 from tasks.configuration.apply_limits import EarlyWakes, names_leading_to
 from tasks.dead_letters.replay import Replays
-from tasks.dispatch.windows import Openings
+from tasks.dispatch.prefetch_windows import PrefetchWindows
 from tasks.intake.result_delivery import Deliveries
 from tasks.ledger.reconciliation import LedgerReconciler
 from tasks.ledger.unresolved import LookUps, keeping
@@ -55,7 +55,7 @@ class MaintenanceServices:
         self.stop_losses = StopLosses(storage.stop_losses)
         self.deliveries = Deliveries(storage.deliveries, storage.reads, infra.results)
         self.replays = Replays(storage.replay, storage.letters)
-        self.openings = Openings(
+        self.prefetch_windows = PrefetchWindows(
             admission.gate,
             infra.vocabulary.chain,
             bucket_of=infra.configuration.bucket_of,

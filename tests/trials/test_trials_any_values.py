@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from openai import AsyncOpenAI
 
 from api.answers import Json, header_value
-from api.native.shapes import story_object, whole_letter_object
+from api.native.serializers import story_object, whole_letter_object
 from config.catalogue import Catalogue, ModelTable, PriceTable, ProviderTable
 from config.settings import Settings
 from providers.account.client import Account

@@ -34,8 +34,8 @@ from storage.database.notify import listen
 from storage.queue.transitions import LOST_FROM_EMPTY_SECONDS
 from tasks.configuration.apply_limits import LimitKeeper
 from tasks.dispatch.refill import dispatch
-from tasks.maintenance.isolated_jobs import Suspects
 from tasks.maintenance.items import Isolation
+from tasks.maintenance.poison_isolation import Suspects
 from tasks.maintenance.rescue_guard import RescueGuard
 from tasks.maintenance.schedule import SWEEP_SECONDS, Duty, Rounds, run_maintenance
 from tasks.startup import refusing_settings
@@ -88,7 +88,7 @@ def _dispatch_duties(services: MaintenanceServices) -> tuple[Duty, ...]:
 
     async def refill() -> int:
         backlog, size = services.storage.backlog, services.settings.slice_size
-        return await dispatch(backlog, services.publisher, services.openings, slice_size=size, isolation=flows)
+        return await dispatch(backlog, services.publisher, services.prefetch_windows, slice_size=size, isolation=flows)
 
     return (Duty(name="dispatch", every_seconds=0, run=refill),)
 

@@ -21,7 +21,7 @@ from storage.jobs.writes import JobTable
 from storage.queue import backlog, controls, urgent
 from storage.queue import control_sweeps as sweeps
 from storage.queue import early_wake as parked
-from storage.queue import isolation as suspects
+from storage.queue import poison_isolation as suspects
 from storage.queue import transitions as due
 from storage.queue.backlog import BacklogTable
 from storage.tenancy import usage

@@ -18,7 +18,7 @@ from storage.jobs.record import Record
 from storage.jobs.writes import JobTable
 from storage.queue.backlog import BacklogTable
 from storage.queue.controls import ControlTable
-from storage.queue.isolation import SuspectTable
+from storage.queue.poison_isolation import SuspectTable
 
 TENANT = TenantId("default")
 

@@ -21,7 +21,7 @@ from storage.jobs.reads import Reads
 from storage.jobs.record import Record
 from storage.jobs.writes import JobTable
 from storage.queue.backlog import BacklogTable
-from storage.queue.isolation import SUSPECT_DEATHS, SuspectTable
+from storage.queue.poison_isolation import SUSPECT_DEATHS, SuspectTable
 from storage.queue.process_deaths import DeathTable
 from storage.queue.transitions import EXPIRE, MOST_PER_ROUND, MOST_UNEXPLAINED, STAGE_DUE, DueTable
 from storage.tenancy.keys import KeyTable

@@ -14,9 +14,9 @@ from schemas.money import NanoUsd, Quote
 from schemas.outcome import CACHED, NotAllowed, Valid
 from schemas.plan import Plan
 from tasks.budgets.policy import LONGEST_PACE_SPREAD_SECONDS, PACE_SPREAD_PART, TURN_SPREAD_SECONDS, cheaper_in
-from tasks.execution.decide import decide
 from tasks.execution.pipeline import run_job
 from tasks.execution.progress import Progress
+from tasks.execution.retry_policy import decide
 from tests.support.fakes import NOW, PRICE, FakeAnswers, FakeGate, FakeJobs, FakeModels, a_job, a_reply, deps_of
 
 TURNS_AT = NOW + timedelta(minutes=30)

@@ -8,7 +8,7 @@ from admission.limits import DimensionSnapshot, LimitsSnapshot
 from schemas.errors import RedisUnavailable, UnknownModel
 from schemas.job import Target
 from schemas.lanes import Flow, Lane
-from tasks.dispatch.windows import PROBE_SECONDS, SHORTEST_LINE_SECONDS, Openings
+from tasks.dispatch.prefetch_windows import PROBE_SECONDS, SHORTEST_LINE_SECONDS, PrefetchWindows
 
 TARGET = Target(account="a", model="m")
 FAMILY, MEMBERS = Target(account="a", model="f"), (Target(account="a", model="one"), Target(account="a", model="two"))
@@ -64,8 +64,8 @@ class Buckets:
     def bucket_of(self, target: Target) -> Target:
         return FAMILY if target in MEMBERS else target
 
-    def openings(self, hold_seconds: float = 2.0) -> Openings:
-        return Openings(
+    def prefetch_windows(self, hold_seconds: float = 2.0) -> PrefetchWindows:
+        return PrefetchWindows(
             self,
             self.chain,
             bucket_of=self.bucket_of,
@@ -102,7 +102,7 @@ def flow(lane: Lane = Lane.LOW, model: str = "small", run_ahead: int = 5) -> Flo
     ],
 )
 async def test_a_window_follows_what_the_target_lets_through(snapshot: LimitsSnapshot | None, window: int) -> None:
-    assert await Buckets(snapshot).openings().window(flow()) == window
+    assert await Buckets(snapshot).prefetch_windows().window(flow()) == window
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ async def test_where_tokens_bind_it_is_what_a_request_has_taken_lately(
         used_tokens_last_minute=requests * 1_000,
     )
 
-    assert await Buckets(lately).openings().window(flow()) == window
+    assert await Buckets(lately).prefetch_windows().window(flow()) == window
 
 
 @pytest.mark.parametrize(
@@ -150,33 +150,33 @@ async def test_where_calls_in_flight_bind_it_is_what_is_free_and_what_has_begun_
         used_requests_last_minute=lately,
     )
 
-    assert await Buckets(snapshot).openings().window(flow()) == window
+    assert await Buckets(snapshot).prefetch_windows().window(flow()) == window
 
 
 async def test_slots_that_do_not_wait_are_still_given_what_comes_between_two_looks() -> None:
-    openings = Buckets(OPEN).openings(hold_seconds=0.0)
+    prefetch_windows = Buckets(OPEN).prefetch_windows(hold_seconds=0.0)
 
-    assert await openings.window(flow()) == 100 * SHORTEST_LINE_SECONDS
+    assert await prefetch_windows.window(flow()) == 100 * SHORTEST_LINE_SECONDS
 
 
 async def test_tickets_of_one_lane_do_not_shut_another() -> None:
     buckets = Buckets(replace(OPEN, requests_per_minute=EMPTY, ticket_ms=TICKETS))
 
-    assert await buckets.openings().window(flow(Lane.HIGH)) == 150
+    assert await buckets.prefetch_windows().window(flow(Lane.HIGH)) == 150
 
 
 async def test_a_model_that_is_not_configured_is_published_so_that_its_jobs_say_so() -> None:
-    assert await Buckets(OPEN).openings().window(flow(model="gone")) == 1_200
+    assert await Buckets(OPEN).prefetch_windows().window(flow(model="gone")) == 1_200
 
 
 async def test_a_shut_flow_sends_one_job_now_and_then_to_ask() -> None:
     buckets = Buckets(replace(OPEN, frozen_ms=60_000))
-    openings = buckets.openings()
+    prefetch_windows = buckets.prefetch_windows()
 
-    first, second = await openings.window(flow(run_ahead=0)), await openings.window(flow(run_ahead=0))
+    first, second = await prefetch_windows.window(flow(run_ahead=0)), await prefetch_windows.window(flow(run_ahead=0))
     buckets.now = PROBE_SECONDS
 
-    assert (first, second, await openings.window(flow(run_ahead=0))) == (1, 0, 1)
+    assert (first, second, await prefetch_windows.window(flow(run_ahead=0))) == (1, 0, 1)
 
 
 @pytest.mark.parametrize(
@@ -184,9 +184,9 @@ async def test_a_shut_flow_sends_one_job_now_and_then_to_ask() -> None:
 )
 async def test_a_member_of_a_family_is_as_open_as_the_family(snapshot: LimitsSnapshot, window: int) -> None:
     buckets = Buckets(snapshot)
-    openings = buckets.openings()
+    prefetch_windows = buckets.prefetch_windows()
 
-    assert {await openings.window(flow(model=member.model)) for member in MEMBERS} == {window}
+    assert {await prefetch_windows.window(flow(model=member.model)) for member in MEMBERS} == {window}
     assert buckets.asked == 1
 
 
@@ -194,7 +194,9 @@ async def test_jobs_pass_by_a_stopped_account_where_their_chain_goes_on() -> Non
     stopped, second = replace(OPEN, stopped="billing"), Target(account="b", model="m")
     slower = replace(OPEN, requests_per_minute=replace(FULL, effective=1_200))
     windows = [
-        await Buckets(stopped, others={second: other}, chains={"small": (TARGET, second)}).openings().window(flow())
+        await Buckets(stopped, others={second: other}, chains={"small": (TARGET, second)})
+        .prefetch_windows()
+        .window(flow())
         for other in (slower, stopped)
     ]
 
@@ -202,19 +204,19 @@ async def test_jobs_pass_by_a_stopped_account_where_their_chain_goes_on() -> Non
 
 
 async def test_a_stopped_account_is_not_asked_at_all() -> None:
-    assert await Buckets(replace(OPEN, stopped="billing")).openings().window(flow(run_ahead=0)) == 0
+    assert await Buckets(replace(OPEN, stopped="billing")).prefetch_windows().window(flow(run_ahead=0)) == 0
 
 
 async def test_one_reading_serves_all_flows_of_a_target() -> None:
     buckets = Buckets(OPEN)
-    openings = buckets.openings()
+    prefetch_windows = buckets.prefetch_windows()
 
     for lane in Lane:
-        await openings.window(flow(lane))
+        await prefetch_windows.window(flow(lane))
 
     assert buckets.asked == 1
 
 
 async def test_without_redis_there_is_no_answer() -> None:
     with pytest.raises(RedisUnavailable):
-        await Buckets(OPEN, away=True).openings().window(flow())
+        await Buckets(OPEN, away=True).prefetch_windows().window(flow())

@@ -38,7 +38,7 @@ class Buckets(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Opening:
+class TargetCapacity:
     """Describes a target's capacity for one lane.
 
     `wait_ms` is a new job's wait, `per_second` the admission rate (None: unlimited), `at_once` the calls that may begin
@@ -57,7 +57,7 @@ class Opening:
         return max(1, self.at_once + round(self.per_second * max(0.0, line_seconds - self.wait_ms / 1_000)))
 
 
-class Openings:
+class PrefetchWindows:
     """Computes the windows of all flows.
 
     `bucket_of` maps a target to the target that stands for its shared limits; `clock` is monotonic.
@@ -85,27 +85,27 @@ class Openings:
 
     async def window(self, flow: Flow) -> int:
         """Return the most published, unclaimed jobs. Raises RedisUnavailable."""
-        opening = await self._opening(flow)
-        if opening.stopped:
+        capacity = await self._capacity(flow)
+        if capacity.stopped:
             return 0
-        if opening.wait_ms > self._hold_ms:
+        if capacity.wait_ms > self._hold_ms:
             return self._probe(flow)
-        free = opening.room(self._line_seconds)
+        free = capacity.room(self._line_seconds)
         return self._run_ahead if free is None else min(self._run_ahead, free)
 
-    async def _opening(self, flow: Flow) -> Opening:
+    async def _capacity(self, flow: Flow) -> TargetCapacity:
         """Return the capacity of the first target without a stopped account."""
         try:
             targets = self._chain(flow.model)
         except UnknownModel:
-            return Opening()  # its jobs end as dead letters with that reason
+            return TargetCapacity()  # its jobs end as dead letters with that reason
         for target in targets:
             snapshot = await self._snapshot(self._bucket_of(target))
             if snapshot is None:
-                return Opening()
+                return TargetCapacity()
             if snapshot.stopped is None:
-                return opening_of(snapshot, flow.lane)
-        return Opening(stopped=True)
+                return capacity_of(snapshot, flow.lane)
+        return TargetCapacity(stopped=True)
 
     async def _snapshot(self, bucket: Target) -> LimitsSnapshot | None:
         read_at, snapshot = self._read.get(bucket, (float("-inf"), None))
@@ -122,12 +122,12 @@ class Openings:
         return 1
 
 
-def opening_of(snapshot: LimitsSnapshot, lane: Lane) -> Opening:
+def capacity_of(snapshot: LimitsSnapshot, lane: Lane) -> TargetCapacity:
     """Return a bucket's capacity for a new job of a lane. Pure."""
     behind_tickets = 0 if _has_surplus(snapshot, lane) else snapshot.ticket_ms[lane]
     days = (snapshot.requests_per_day, snapshot.tokens_per_day)
     per_second, at_once = _pace(snapshot, lane)
-    return Opening(
+    return TargetCapacity(
         wait_ms=max(snapshot.frozen_ms, behind_tickets, *map(_exhausted_ms, days)),
         per_second=per_second,
         at_once=at_once,

@@ -12,8 +12,8 @@ from schemas.lanes import Lane
 from schemas.outcome import Declined, Failed, Invalid, NotAdmitted, NotAllowed, Outcome, Truncated, Valid, Voided
 from schemas.reply import Reply, Trouble, TroubleKind
 from schemas.states import JobState
-from tasks.execution.decide import decide
 from tasks.execution.progress import Progress
+from tasks.execution.retry_policy import decide
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 BODY = {"model": "small", "messages": [{"role": "user", "content": "hi"}], "max_completion_tokens": 100}

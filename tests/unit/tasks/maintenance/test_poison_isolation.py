@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping
 
 from schemas.ids import JobId, TenantId
-from tasks.maintenance.isolated_jobs import MOST_ALONE, MOST_ALONE_OF_TENANT, Suspects
+from tasks.maintenance.poison_isolation import MOST_ALONE, MOST_ALONE_OF_TENANT, Suspects
 
 
 class Rows:
