@@ -1,7 +1,7 @@
 """Seals the ledger: adds up old entries once, so that rebuild and audit read only new ones.
 
 Entries get ids before they commit, so lower ids may appear later. A mark stores the newest id and a later transaction
-number; once all earlier transactions have ended, every entry up to the mark is visible. A entry therefore takes its
+number; once all earlier transactions have ended, every entry up to the mark is visible. An entry therefore takes its
 number before its id.
 
 Invariant: an entry is in the sealed sums exactly when its id is at most `sealed_to`.
