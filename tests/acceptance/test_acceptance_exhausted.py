@@ -177,7 +177,7 @@ def work(policy: str, jobs: int, *, numbers: range, of: int | None = None) -> li
 
 @pytest.mark.slow
 @pytest.mark.parametrize("jobs", [FEW, MANY])
-def test_no_window_of_any_policy_is_passed_and_nothing_is_lost_when_hours_turn(
+def test_no_policy_exceeds_its_window_and_no_job_is_lost_as_hours_turn(
     hours: Hours, provider: SimulatorProcess, jobs: int
 ) -> None:
     third = jobs // 3

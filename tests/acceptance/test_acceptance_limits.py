@@ -162,7 +162,7 @@ def test_while_a_family_is_frozen_all_views_agree_with_the_rows(shut: StackProce
     )
 
 
-def test_an_account_without_money_is_shut_says_so_everywhere_and_opens_at_an_operators_word(
+def test_an_account_without_money_stops_visibly_until_an_operator_opens_it(
     shut: StackProcess,
 ) -> None:
     made = [hand_in(shut, "gpt-5-mini", "normal", f"[[scenario:money*1]] {number}") for number in range(2)]

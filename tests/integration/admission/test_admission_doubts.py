@@ -21,7 +21,7 @@ async def test_a_second_job_stops_the_account_and_a_doubt_passes_by_itself(room:
     assert refused(await room.gate.admit(an_ask(2))).scope == "invalid_api_key"
 
 
-async def test_whoever_stopped_an_account_does_not_stop_it_again_once_it_is_opened(room: Admission) -> None:
+async def test_jobs_that_stopped_an_account_do_not_stop_it_again_once_opened(room: Admission) -> None:
     await doubted(room, "a", "b")
     while_stopped = await room.wire.command("TTL", room.keys.doubt(TARGET.account))
     await room.gate.open_account(TARGET.account)

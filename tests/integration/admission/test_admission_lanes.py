@@ -33,7 +33,7 @@ async def level_ms(room: Admission, clock: Clock) -> float:
     return (state["burst"][0] - max(0.0, state["tat"][1] - clock.now_us)) / 1_000
 
 
-async def test_critical_does_not_wait_behind_a_flood_of_low_and_low_is_served_in_order(crowd: Crowd) -> None:
+async def test_critical_does_not_wait_behind_low_and_low_is_served_in_order(crowd: Crowd) -> None:
     start = crowd.clock.now_us
     crowd.join(flood(Lane.LOW, WAITERS), at_us=start)
     crowd.join(flood(Lane.CRITICAL, 40), at_us=start + seconds(0.01), apart_us=seconds(0.083))
@@ -59,7 +59,7 @@ async def test_low_alone_uses_the_whole_rate(crowd: Crowd) -> None:
     assert crowd.tokens() - early == pytest.approx(2 * TOKENS_PER_SECOND, rel=0.03)
 
 
-async def test_every_lane_gets_its_share_when_high_saturates_and_critical_still_does_not_wait(crowd: Crowd) -> None:
+async def test_a_saturated_high_leaves_lanes_their_share_and_critical_no_wait(crowd: Crowd) -> None:
     start = crowd.clock.now_us
     crowd.join(flood(Lane.HIGH, 4_200), at_us=start, apart_us=seconds(0.00125))
     crowd.join(flood(Lane.LOW, 800), at_us=start)

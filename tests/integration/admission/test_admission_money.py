@@ -56,7 +56,7 @@ def release(grant: Grant) -> Settlement:
     return Settlement(grant=grant, kind=SettleKind.RELEASE)
 
 
-async def test_fifty_who_ask_at_once_never_pass_a_limit_and_reserve_all_or_nothing(room: Admission) -> None:
+async def test_concurrent_asks_never_exceed_a_limit_and_reserve_all_or_nothing(room: Admission) -> None:
     asks = [an_ask(n, cost_nano_usd=NanoUsd(60 + n), counters=ALL) for n in range(50)]
 
     answers = await asyncio.gather(*map(room.gate.admit, asks))
@@ -109,9 +109,7 @@ async def test_settling_out_of_order_leaves_the_same_balance(room: Admission) ->
     assert await money(room, TENANT) == (15, 0)
 
 
-async def test_what_runs_out_goes_to_suspense_with_its_money_and_is_settled_late_once(
-    room: Admission, clock: Clock
-) -> None:
+async def test_what_expires_moves_its_money_to_suspense_and_is_settled_late_once(room: Admission, clock: Clock) -> None:
     grant = await reserve(room, 100)
     clock.pass_seconds(659)
     assert await room.gate.expire() == []
@@ -140,7 +138,7 @@ async def test_an_unknown_outcome_keeps_its_money_reserved_until_somebody_knows(
     assert await money(room, GLOBAL) == (0, 0)
 
 
-async def test_two_budgets_over_one_scope_and_window_count_once_under_the_lower_limit(room: Admission) -> None:
+async def test_two_budgets_of_one_scope_and_window_count_once_at_the_lower_limit(room: Admission) -> None:
     stricter = a_counter(300)
     grant = await reserve(room, 200, [GLOBAL, stricter])
 
@@ -215,7 +213,7 @@ async def test_a_raised_limit_is_reported_anew_and_what_lies_below_is_not(room: 
     assert await thresholds(room) == [50, 80, 80]
 
 
-async def test_windows_are_separate_purses_and_a_reservation_is_settled_where_it_was_made(room: Admission) -> None:
+async def test_windows_count_apart_and_a_reservation_settles_in_its_own_window(room: Admission) -> None:
     yesterday, today = a_counter(100, window="2026-11-23@UTC"), a_counter(100, window="2026-11-24@UTC")
     late = await reserve(room, 100, [yesterday])
     await reserve(room, 100, [today])
@@ -268,9 +266,7 @@ async def test_without_an_epoch_nothing_is_granted(room: Admission) -> None:
     assert refused(await room.gate.admit(an_ask())).reason is RefusalReason.NOT_READY
 
 
-async def test_a_turn_through_suspense_sees_all_that_stays_while_others_leave_and_come(
-    room: Admission, clock: Clock
-) -> None:
+async def test_paging_through_suspense_sees_all_that_stays_while_others_change(room: Admission, clock: Clock) -> None:
     lost = [(await reserve(room, 0, [GLOBAL], name=f"n{n}")) for n in range(300)]
     clock.pass_seconds(660)
     await room.gate.expire(limit=300)
@@ -437,9 +433,7 @@ def paced(limit: int, ahead: float = 0.1, scope: str = "global") -> BudgetCounte
     return replace(a_counter(limit, scope=scope), pace=pace)
 
 
-async def test_a_pace_lets_so_much_be_spent_as_of_its_window_has_passed_and_a_part_ahead(
-    room: Admission, clock: Clock
-) -> None:
+async def test_a_pace_allows_the_passed_part_of_its_window_and_a_part_ahead(room: Admission, clock: Clock) -> None:
     counter = paced(1_000)
     await reserve(room, 100, [counter])
 
@@ -453,9 +447,7 @@ async def test_a_pace_lets_so_much_be_spent_as_of_its_window_has_passed_and_a_pa
     await reserve(room, 200, [counter])
 
 
-async def test_a_paced_budget_can_be_spent_to_its_last_nano_dollar_and_not_one_more(
-    room: Admission, clock: Clock
-) -> None:
+async def test_a_paced_budget_can_be_spent_to_its_last_nano_dollar_and_no_more(room: Admission, clock: Clock) -> None:
     counter = paced(1_000)
     clock.pass_seconds(3_000)
     await reserve(room, 600, [counter])

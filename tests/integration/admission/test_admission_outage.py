@@ -63,9 +63,7 @@ async def test_a_restarted_server_knows_every_reservation_and_settles_it(own: Ad
     assert (balance.settled_nano_usd, balance.reserved_nano_usd) == (0, 0)
 
 
-async def test_while_the_server_is_away_nothing_is_granted_and_each_ask_fails_at_once(
-    own: Admission, server: Valkey
-) -> None:
+async def test_with_the_server_away_nothing_is_granted_and_asks_fail_at_once(own: Admission, server: Valkey) -> None:
     server.stop()
 
     async with asyncio.timeout(5):

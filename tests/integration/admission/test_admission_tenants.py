@@ -102,7 +102,7 @@ async def test_those_who_wait_for_a_share_come_back_one_after_the_other(room: Ad
     assert {later.retry_after_ms - wait.retry_after_ms for wait, later in pairwise(waits)} == {10_000}
 
 
-async def test_a_raised_limit_tears_up_the_tickets_that_were_drawn_under_the_old_one(room: Admission) -> None:
+async def test_a_raised_limit_voids_the_tickets_drawn_under_the_old_limit(room: Admission) -> None:
     for number in range(100):
         await room.gate.admit(shared(number, share(requests_per_minute=1)))
 
@@ -122,9 +122,7 @@ async def test_a_call_that_ends_gives_its_place_back(room: Admission, kind: Sett
     granted(await room.gate.admit(shared(3, one, target=OTHER)))
 
 
-async def test_a_reservation_that_nobody_settles_holds_its_place_until_it_expires(
-    room: Admission, clock: Clock
-) -> None:
+async def test_an_unsettled_reservation_keeps_its_place_until_it_expires(room: Admission, clock: Clock) -> None:
     one = share(calls_in_flight=1)
     granted(await room.gate.admit(shared(1, one)))
 

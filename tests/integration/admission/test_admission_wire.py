@@ -23,7 +23,7 @@ async def test_callers_who_ask_again_at_once_are_never_forgotten(redis_url: str,
     assert done == [50] * connections
 
 
-async def test_more_asks_than_fit_into_one_pipeline_are_answered_each_with_its_own(redis_url: str) -> None:
+async def test_more_asks_than_fit_one_pipeline_each_get_their_own_answer(redis_url: str) -> None:
     async with Wire(redis_url) as wire, asyncio.timeout(DEADLINE_SECONDS):
         answers = await asyncio.gather(*(wire.command("ECHO", number) for number in range(3 * MOST_PER_PIPELINE)))
 

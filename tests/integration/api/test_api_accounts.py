@@ -75,7 +75,7 @@ def test_a_stopped_account_serves_again_once_it_is_opened(
     assert "sk-" not in event
 
 
-def test_a_refused_request_stops_nobody_and_its_caller_is_told_what_the_provider_said(
+def test_a_refused_request_stops_no_account_and_shows_the_provider_message(
     caller: httpx2.Client, operator: httpx2.Client
 ) -> None:
     refused = [ask(caller, "[[scenario:forbidden]]") for _ in range(3)]
@@ -99,7 +99,7 @@ def test_whoever_stopped_an_account_does_not_stop_it_again_and_is_told_why(
     assert ask(caller, "hi").status_code == 200
 
 
-def test_an_account_that_is_not_there_is_not_found_and_the_others_are_named(operator: httpx2.Client) -> None:
+def test_an_unknown_account_is_not_found_and_the_error_names_the_others(operator: httpx2.Client) -> None:
     answer = open_account(operator, "opnai")
 
     assert answer.status_code == 404

@@ -118,7 +118,7 @@ def test_a_body_above_the_cap_is_refused_before_it_is_read(caller: httpx2.Client
 
 
 @pytest.mark.parametrize("streamed", [{}, {"stream": True, "stream_validated": True}])
-def test_an_end_without_an_answer_has_its_status_also_where_a_stream_was_asked_for(
+def test_an_end_without_an_answer_has_its_status_for_a_stream_as_well(
     caller: httpx2.Client, streamed: JsonObject
 ) -> None:
     answer = caller.post(URL, json=asking("[[scenario:refusal]]", **CONTRACT, **streamed))
@@ -146,7 +146,7 @@ def test_a_reply_that_was_not_told_on_the_way_is_streamed_whole_at_the_end(calle
     assert [bool(chunk["usage"]) for chunk in chunks] == [False, False, True]  # type: ignore[index]
 
 
-def test_a_validated_stream_sends_nothing_of_a_reply_that_breaks_its_contract(
+def test_a_validated_stream_sends_nothing_of_a_reply_against_its_contract(
     caller: httpx2.Client, premises: Premises
 ) -> None:
     with premises.trouble(wrong_type=1.0):
@@ -156,7 +156,7 @@ def test_a_validated_stream_sends_nothing_of_a_reply_that_breaks_its_contract(
     assert error_of(answer)["code"] == "invalid_output"
 
 
-def test_a_streamed_reply_that_breaks_its_contract_ends_with_an_error_event(caller: httpx2.Client) -> None:
+def test_a_streamed_reply_against_its_contract_ends_with_an_error_event(caller: httpx2.Client) -> None:
     answer = caller.post(URL, json=asking(WRONG, stream=True, **CONTRACT))
 
     *chunks, last = events_of(answer.text)
@@ -165,7 +165,7 @@ def test_a_streamed_reply_that_breaks_its_contract_ends_with_an_error_event(call
     assert (last["error"]["type"], last["error"]["code"]) == ("invalid_output_error", "contract_violation")
 
 
-def test_a_client_that_goes_away_in_the_middle_of_a_stream_takes_its_job_with_it(caller: httpx2.Client) -> None:
+def test_a_client_that_leaves_in_the_middle_of_a_stream_cancels_its_job(caller: httpx2.Client) -> None:
     with caller.stream("POST", URL, json=asking("[[scenario:stalled]] a long story", stream=True)) as answer:
         first = next(answer.iter_lines())
 

@@ -168,7 +168,7 @@ def test_more_silent_connections_than_places_keep_nobody_out(narrow: WebProcess)
         assert until_closed(silent[0]) == b""
 
 
-def test_where_all_places_are_busy_probes_and_one_request_more_are_answered(narrow: WebProcess) -> None:
+def test_with_all_places_busy_probes_and_one_more_request_are_answered(narrow: WebProcess) -> None:
     with ExitStack() as stack:
         for _ in range(MOST):
             busy = stack.enter_context(connected(narrow.port))

@@ -179,7 +179,7 @@ def test_wrong_lines_are_named_by_their_numbers_and_nothing_is_imported(caller: 
     assert told(caller) == [exported]
 
 
-def test_more_letters_than_are_written_at_once_are_all_taken_and_a_dry_run_takes_none(caller: httpx2.Client) -> None:
+def test_letters_beyond_one_write_are_all_imported_and_none_by_a_dry_run(caller: httpx2.Client) -> None:
     a_letter(caller)
     [exported] = told(caller)
     many = 2 * LETTERS_PER_WRITE + 1

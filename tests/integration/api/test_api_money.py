@@ -57,7 +57,7 @@ def test_budgets_are_set_listed_and_reported_by_operators_alone(
     assert error_of(unknown)["param"] == "colour"
 
 
-def test_history_is_priced_again_a_round_at_a_time_from_where_the_last_ended(
+def test_history_is_repriced_in_rounds_each_from_where_the_last_ended(
     caller: httpx2.Client, operator: httpx2.Client
 ) -> None:
     caller.post("/v1/chat/completions", json=CHAT)

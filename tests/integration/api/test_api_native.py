@@ -50,7 +50,7 @@ def test_the_whole_story_of_a_job_is_told(caller: httpx2.Client) -> None:
     assert attempt["cost_usd"] == story["cost_usd"] != "0.000000000"
 
 
-def test_the_same_key_names_the_same_job_and_another_body_under_it_is_refused(caller: httpx2.Client) -> None:
+def test_the_same_key_gives_the_same_job_and_refuses_another_body(caller: httpx2.Client) -> None:
     first = caller.post("/jobs", json=BODY, headers={"idempotency-key": "k"})
     again = caller.post("/jobs", json=BODY, headers={"idempotency-key": "k"})
     other = caller.post("/jobs", json=BODY | {"model": "dear"}, headers={"idempotency-key": "k"})

@@ -125,7 +125,7 @@ def test_a_wrong_reply_is_asked_for_again_before_anybody_sees_it(client: OpenAI,
     assert [attempt["outcome"] for attempt in attempts] == ["invalid", "valid"]
 
 
-def test_the_same_key_answers_with_the_same_completion_and_refuses_another_body(client: OpenAI) -> None:
+def test_the_same_key_gives_the_same_completion_and_refuses_another_body(client: OpenAI) -> None:
     key = {"Idempotency-Key": "sdk-1"}
     first = client.chat.completions.create(model="small", messages=says("same"), extra_headers=key)
     again = client.chat.completions.create(model="small", messages=says("same"), extra_headers=key)

@@ -76,7 +76,7 @@ def test_suspense_says_what_is_held_why_and_who_will_resolve_it_when(row: JsonOb
     assert set(SUSPENSE_COLUMNS) <= set(row)
 
 
-def test_an_operators_word_is_booked_once_in_both_stores_and_seen_in_the_ledger(
+def test_a_resolution_is_booked_once_in_both_stores_and_seen_in_the_ledger(
     row: JsonObject, operator: httpx2.Client, tenant: str
 ) -> None:
     before, others = budget(operator, tenant), others_of(row, operator, tenant)
@@ -97,7 +97,7 @@ def test_an_operators_word_is_booked_once_in_both_stores_and_seen_in_the_ledger(
     assert others_of({"id": None}, operator, tenant) == others
 
 
-def test_what_was_never_billed_is_given_back_and_the_word_stands_in_the_ledger(
+def test_an_unbilled_charge_is_released_and_its_entry_is_in_the_ledger(
     row: JsonObject, operator: httpx2.Client, tenant: str
 ) -> None:
     told = [resolve(operator, row, released=True).json()["state"] for _ in range(2)]
@@ -126,7 +126,7 @@ def test_a_word_that_says_nothing_is_refused(operator: httpx2.Client, word: Json
     assert resolve(operator, {"id": "att_1"}, **word).status_code == 400
 
 
-def test_only_operators_look_at_suspense_and_what_is_not_there_is_not_found(
+def test_only_operators_see_suspense_and_an_unknown_attempt_is_not_found(
     caller: httpx2.Client, operator: httpx2.Client
 ) -> None:
     assert caller.get("/budgets/suspense").status_code == 403

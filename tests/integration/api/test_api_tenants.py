@@ -64,7 +64,7 @@ def test_a_file_beyond_the_bytes_of_its_tenant_is_refused_and_leaves_none(
         assert a_batch_file(caller)
 
 
-def test_requests_beyond_the_share_are_told_when_to_come_back_and_others_are_served(
+def test_requests_beyond_the_share_get_a_429_and_others_are_served(
     operator: httpx2.Client, caller: httpx2.Client, tenant: str
 ) -> None:
     with limited(operator, tenant, requests_per_minute=1):
@@ -98,7 +98,7 @@ def test_a_lane_that_the_tenant_may_not_use_is_forbidden_by_name(
     assert caller.get("/jobs").json()["data"][0]["lane"] == "normal"
 
 
-def test_a_key_may_use_the_lanes_of_its_scopes_alone_in_lines_of_batches_too(
+def test_a_key_may_use_only_the_lanes_of_its_scopes_in_batch_lines_too(
     premises: Premises, operator: httpx2.Client, tenant: str
 ) -> None:
     made = operator.post("/keys", json={"tenant_id": tenant, "scopes": ["submit", "lane:low"]}).json()
@@ -149,7 +149,7 @@ def test_limits_that_make_no_sense_are_refused_by_name(
     assert (answer.status_code, error_of(answer)["param"]) == (400, param)
 
 
-def test_a_single_call_finds_its_place_beside_a_tenant_that_fills_the_process(
+def test_a_single_call_is_served_beside_a_tenant_that_fills_the_process(
     premises: Premises, operator: httpx2.Client, tenant: str, key: str
 ) -> None:
     with WebProcess(dict(premises.env) | FEW_SLOTS) as api, ThreadPoolExecutor(PLACES + 10) as crowd:

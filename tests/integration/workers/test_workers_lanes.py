@@ -51,9 +51,7 @@ def test_a_critical_job_starts_at_once_while_every_other_slot_is_taken(broker: B
     assert len(broker.noted("test:started")) == SLOTS - RESERVED + 1
 
 
-def test_a_lane_without_room_is_left_at_the_broker_and_asked_as_soon_as_there_is_room(
-    broker: Broker, worker: WorkerProcess
-) -> None:
+def test_a_full_lane_stays_at_the_broker_and_is_asked_once_there_is_room(broker: Broker, worker: WorkerProcess) -> None:
     ids = [f"sleep_0.3_{index}" for index in range(2 * (SLOTS - RESERVED))]
 
     broker.publish(Lane.LOW, ids, SLICE)

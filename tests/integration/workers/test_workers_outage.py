@@ -54,7 +54,7 @@ async def refuses(publisher: Publisher) -> None:
             await publisher.publish(Lane.HIGH, JOBS)
 
 
-async def test_whoever_publishes_to_a_broker_that_is_away_demoted_or_full_learns_that_it_is_unavailable(
+async def test_publishing_to_an_absent_demoted_or_full_broker_says_unavailable(
     broker: Broker, server: Valkey, publisher: Publisher
 ) -> None:
     await publisher.publish(Lane.HIGH, JOBS)
@@ -76,7 +76,7 @@ async def test_whoever_publishes_to_a_broker_that_is_away_demoted_or_full_learns
     await publisher.publish(Lane.HIGH, JOBS)
 
 
-def test_a_worker_outlives_a_broker_that_is_demoted_and_then_takes_no_writes(broker: Broker, server: Valkey) -> None:
+def test_a_worker_survives_a_broker_that_is_demoted_and_takes_no_writes(broker: Broker, server: Valkey) -> None:
     broker.redis.flushall()
     with WorkerProcess.start(
         broker, PENSTOCK_SLOTS=10, PENSTOCK_RESERVED_CRITICAL_SLOTS=2, PENSTOCK_SLICE_SIZE=4

@@ -92,7 +92,7 @@ def schema_lines(said: str) -> list[str]:
     return [line for line in said.splitlines() if "schema_is_newer" in line]
 
 
-def test_a_release_of_the_version_before_leaves_the_next_versions_database_alone(env: dict[str, str]) -> None:
+def test_a_release_of_the_previous_version_leaves_a_newer_database_alone(env: dict[str, str]) -> None:
     release(settings_of(env))
     expand(env["PENSTOCK_DATABASE_URL"])
 

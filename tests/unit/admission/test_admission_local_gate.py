@@ -164,7 +164,7 @@ def test_a_wait_beyond_the_hold_time_is_handed_out_at_once() -> None:
     assert at == pytest.approx(1.5)
 
 
-def test_a_long_wait_is_remembered_for_its_lane_and_names_the_moment_it_ends() -> None:
+def test_a_long_wait_is_remembered_for_its_lane_with_the_time_it_ends() -> None:
     shared = ScriptedGate([60_000])
     gate = a_gate(shared)
 
@@ -277,7 +277,7 @@ def test_whoever_is_cancelled_while_asking_gives_back_what_he_is_granted() -> No
 
 
 @pytest.mark.parametrize("answer", [300, Refusal(reason=RefusalReason.NOT_READY), RedisUnavailable()])
-def test_whoever_is_cancelled_while_asking_and_gets_nothing_gives_nothing_back(
+def test_an_ask_cancelled_without_a_grant_gives_nothing_back(
     answer: int | Refusal | RedisUnavailable,
 ) -> None:
     shared = ScriptedGate([answer], reply_seconds=0.5)

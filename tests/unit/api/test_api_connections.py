@@ -56,7 +56,7 @@ def test_the_longest_silent_connection_makes_room_for_a_new_one() -> None:
     assert [one.aborted for one in (first, second, third)] == [False, True, False]
 
 
-def test_a_stranger_makes_room_before_a_caller_whose_requests_were_answered() -> None:
+def test_a_connection_without_answers_is_closed_before_an_answered_caller() -> None:
     table, caller, stranger = table_of(2), OpenConnection(), OpenConnection()
     table.add(caller)
     table.busy(caller)
@@ -102,7 +102,7 @@ def test_beyond_the_spare_places_nobody_has_one() -> None:
     assert len(table) == 1 + SPARE_CONNECTIONS
 
 
-def test_a_closed_connection_gives_its_place_back_and_does_not_become_silent() -> None:
+def test_a_closed_connection_frees_its_place_and_does_not_become_silent() -> None:
     table, gone = table_of(1), OpenConnection()
     table.add(gone)
     table.busy(gone)
@@ -133,7 +133,7 @@ def test_1024_descriptors_leave_room_for_calls_and_stores() -> None:
     assert connections_within(10) == 1
 
 
-def test_the_descriptors_that_a_web_process_must_have_serve_a_connection_for_each_of_its_calls() -> None:
+def test_required_descriptors_serve_a_connection_for_each_web_call() -> None:
     settings = Settings.model_construct(slots=500)
 
     assert connections_within(needed_by_web(settings)) == settings.call_places

@@ -168,7 +168,7 @@ class Server:
         yield {"type": "http.request", "body": b"", "more_body": False}
 
 
-async def test_where_a_tenant_has_taken_its_part_its_requests_are_refused_and_those_of_others_are_read() -> None:
+async def test_a_tenant_that_took_its_part_is_refused_and_others_are_read() -> None:
     server = Server(1_000)
     share_of(server.budget, GREEDY).take(500)
 

@@ -121,7 +121,7 @@ class Listener:
         await stream({"type": "http"}, self.receive, self.send)
 
 
-async def test_a_bug_in_the_middle_of_a_stream_is_told_and_never_ends_it_silently() -> None:
+async def test_a_bug_in_the_middle_of_a_stream_ends_it_with_an_error_event() -> None:
     async def complete(on_chunk: OnChunk | None) -> JobResult:
         assert on_chunk is not None
         await on_chunk(a_chunk("fi"))
@@ -200,7 +200,7 @@ async def test_an_event_beyond_the_bound_waits_alone_and_is_sent() -> None:
     assert await waiting.get() == event(a_chunk("second"))
 
 
-async def test_a_call_waits_for_a_client_that_does_not_read_and_is_cancelled_when_it_goes() -> None:
+async def test_a_call_waits_for_a_slow_client_and_is_cancelled_when_it_leaves() -> None:
     brought = 0
 
     async def complete(on_chunk: OnChunk | None) -> JobResult:

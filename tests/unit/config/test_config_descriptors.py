@@ -61,7 +61,7 @@ def test_check_says_the_figure_or_refuses() -> None:
     assert short.returncode == 6
 
 
-def test_a_caller_who_waits_has_a_connection_too_and_web_has_more_calls_than_slots() -> None:
+def test_waiting_callers_have_connections_and_web_more_calls_than_slots() -> None:
     settings = Settings(redis_url=SecretStr("redis://"), database_url=SecretStr("postgresql://"), slots=600)
 
     assert needed_by_worker(settings) == 600 + BESIDE_CALLS

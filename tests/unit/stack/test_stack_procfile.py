@@ -23,7 +23,7 @@ def test_the_same_name_twice_is_refused() -> None:
         parse_procfile("web: a\nweb: b\n")
 
 
-def test_a_process_wanted_twice_is_numbered_and_the_others_keep_their_names() -> None:
+def test_a_process_wanted_twice_is_numbered_and_others_keep_their_names() -> None:
     lines = parse_procfile("web: a\nstandard: b\n").processes
 
     assert [line.name for line in multiply(lines, {"standard": 2})] == ["web", "standard-1", "standard-2"]

@@ -28,7 +28,7 @@ def test_a_task_keeps_its_requests_on_a_stack_and_reads_the_top() -> None:
     assert "self.request_stack.top" in source(Task._get_request)  # noqa: SLF001 - the name under test
 
 
-def test_the_tracer_publishes_what_the_request_names_so_clearing_it_is_enough() -> None:
+def test_the_tracer_publishes_what_the_request_names_and_clearing_suffices() -> None:
     text = source(build_tracer)
 
     assert "task.request.callbacks" in text
@@ -46,7 +46,7 @@ def test_the_channel_orders_its_queues_by_a_cycle_made_without_arguments() -> No
     assert "self._queue_cycle.consume(len(self.active_queues))" in source(redis.Channel._brpop_start)  # noqa: SLF001
 
 
-def test_a_brpop_without_queues_is_not_sent_and_in_poll_says_whether_one_is() -> None:
+def test_a_brpop_without_queues_is_not_sent_and_in_poll_shows_if_one_is() -> None:
     text = source(redis.Channel._brpop_start)  # noqa: SLF001
 
     assert "if not queues:\n            return" in text

@@ -52,7 +52,7 @@ async def test_a_lost_answer_is_found_by_its_attempt(lookup: bool) -> None:  # n
         assert plan.price.cost(found.usage) == bill["nano_usd"]
 
 
-async def test_an_account_that_cannot_be_asked_is_told_from_one_that_knows_nothing() -> None:
+async def test_an_unreachable_account_is_distinguished_from_one_without_a_record() -> None:
     with SimulatorProcess.start() as provider:
         base_url = provider.base_url
     catalogue = Catalogue(

@@ -213,7 +213,7 @@ async def test_the_bill_is_within_the_quote_and_equal_to_our_price(models: Model
     assert plan.price.cost(answer.usage) == provider.meter()["bill_nano_usd"] <= plan.quote.cost_nano_usd
 
 
-async def test_a_stream_is_heard_chunk_by_chunk_without_the_usage_that_was_not_asked_for(
+async def test_a_stream_arrives_in_chunks_without_the_usage_not_asked_for(
     models: Models, provider: SimulatorProcess
 ) -> None:
     heard = Heard()

@@ -166,7 +166,7 @@ async def test_a_process_that_hangs_is_replaced(checks: Checks) -> None:
     assert pid_of(checks) != child
 
 
-async def test_the_process_ends_when_its_parent_closes_the_pipe_even_within_a_check() -> None:
+async def test_the_process_ends_when_its_parent_closes_the_pipe_during_a_check() -> None:
     code = (
         "import asyncio, os\n"
         "from providers.contract.checks.checks import Checks\n"
@@ -204,7 +204,7 @@ async def test_the_process_inherits_no_secret(checks: Checks, monkeypatch: pytes
     assert names <= {b"PATH", b"PYTHONPATH", b"PYTHONHOME", b"LD_LIBRARY_PATH", b"LANG", b"LC_ALL", b""}
 
 
-async def test_a_cancelled_caller_still_learns_the_verdict_and_is_cancelled_at_its_next_step(checks: Checks) -> None:
+async def test_a_cancelled_caller_gets_the_verdict_and_is_cancelled_next_step(checks: Checks) -> None:
     written: list[Judged] = []
 
     async def job() -> None:

@@ -98,7 +98,7 @@ async def test_a_server_that_ends_its_connections_is_away(engine: AsyncEngine) -
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the name of the option is Linux's")
-async def test_a_server_that_vanished_without_a_word_is_noticed_before_a_lease_ends(engine: AsyncEngine) -> None:
+async def test_a_silently_vanished_server_is_noticed_before_a_lease_ends(engine: AsyncEngine) -> None:
     async with engine.connect() as connection:
         raw = await connection.get_raw_connection()
         assert raw.driver_connection is not None

@@ -76,7 +76,7 @@ async def test_listings_that_hang_take_no_connection_from_anything_else(
     assert endings.count(ListingTooSlow) >= LISTING_CONNECTIONS
 
 
-async def test_a_tenant_whose_listings_hang_leaves_connections_to_others_and_to_the_operator(
+async def test_hanging_listings_leave_connections_to_others_and_the_operator(
     storage: Storage, fresh_database_url: str
 ) -> None:
     greedy, modest, third = TenantId("greedy"), TenantId("modest"), TenantId("third")

@@ -72,7 +72,7 @@ async def test_what_no_parser_takes_is_exported_as_it_is_stored(engine: AsyncEng
     assert json.loads(line) == json.loads(reply)
 
 
-async def test_a_letter_that_is_too_large_for_a_line_says_so_and_others_are_whole(engine: AsyncEngine) -> None:
+async def test_a_letter_too_large_for_a_line_is_marked_cut_and_others_are_whole(engine: AsyncEngine) -> None:
     huge, other = await dead(engine), await dead(engine)
     for _ in range(3):
         await attempted(engine, huge, json.dumps("x" * (MAX_LETTER_BYTES // 2)))

@@ -115,7 +115,7 @@ async def test_the_same_key_and_request_is_the_same_job(table: JobTable) -> None
     assert (stored.job_id, stored.repeated, named.job_id, named.repeated) == (first.id, False, first.id, True)
 
 
-async def test_the_same_key_with_another_request_is_a_conflict_and_stores_nothing(
+async def test_the_same_key_with_another_request_conflicts_and_stores_nothing(
     table: JobTable, engine: AsyncEngine
 ) -> None:
     innocent = new_job()
@@ -180,7 +180,7 @@ async def test_each_decision_draws_its_arrow(
     assert (found["rested_at"] is not None) == state.at_rest
 
 
-async def test_a_job_that_waits_for_a_limit_remembers_since_when_until_it_has_been_called(
+async def test_a_job_waiting_for_a_limit_remembers_since_when_until_it_is_called(
     table: JobTable, engine: AsyncEngine
 ) -> None:
     since = datetime.now(UTC) - timedelta(seconds=70)
@@ -222,7 +222,7 @@ async def test_a_zombie_writes_no_result_but_its_cost_is_booked_once(table: JobT
     assert (booked["n"], booked["nano"]) == (1, 42)
 
 
-async def test_a_late_answer_that_the_successor_found_at_the_provider_is_its_valid_one_and_booked_once(
+async def test_a_late_answer_found_by_the_successor_is_valid_and_booked_once(
     table: JobTable, engine: AsyncEngine
 ) -> None:
     held = await held_job(table)
@@ -248,7 +248,7 @@ async def test_a_late_answer_that_the_successor_found_at_the_provider_is_its_val
     assert (await job_row(engine, held.job.id))["spent_nano_usd"] == 42
 
 
-async def test_a_charge_that_was_looked_up_meanwhile_is_the_successors_valid_attempt(
+async def test_a_charge_looked_up_meanwhile_is_the_successors_valid_attempt(
     table: JobTable, engine: AsyncEngine
 ) -> None:
     held = await held_job(table)
@@ -278,7 +278,7 @@ async def test_an_attempt_of_a_past_epoch_or_fence_is_not_opened(table: JobTable
     assert await table.open([opened(held.lease, epoch=0), opened(stale), opened(held.lease)]) == [False, False, True]
 
 
-async def test_a_grant_that_waited_too_long_for_its_row_is_not_opened_but_one_that_has_it_may_ask_again(
+async def test_a_late_grant_opens_no_row_but_may_ask_again_if_it_has_one(
     table: JobTable,
 ) -> None:
     held = await held_job(table)

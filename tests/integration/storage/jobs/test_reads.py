@@ -51,7 +51,7 @@ async def test_a_rested_job_has_its_reply(engine: AsyncEngine) -> None:
     assert (rested.state, rested.reply, rested.served_by) == (JobState.COMPLETED, REPLY.body, "m")
 
 
-async def test_the_attempt_that_brought_the_result_tells_it_though_it_is_kept_once(engine: AsyncEngine) -> None:
+async def test_the_attempt_with_the_result_shows_the_reply_that_is_kept_once(engine: AsyncEngine) -> None:
     table, reads, job = JobTable(engine, holder="w", lease_seconds=30), Reads(engine), new_job()
     await table.insert([job])
     [held] = await table.hold([(job.id, 0)])

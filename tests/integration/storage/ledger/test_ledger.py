@@ -139,7 +139,7 @@ async def test_a_suspense_that_was_not_billed_costs_nothing(
     assert await balance(ledger, "t:free") == (0, 0)
 
 
-async def test_an_unknown_outcome_is_presumed_at_its_reservation_and_then_adjusted(
+async def test_an_unknown_outcome_is_presumed_at_its_reservation_then_adjusted(
     engine: AsyncEngine, table: JobTable, ledger: LedgerTable
 ) -> None:
     holder, attempt = await suspended(table, ledger, "t:presumed")
@@ -182,7 +182,7 @@ async def test_an_adjustment_takes_away_no_more_than_was_booked(
     assert await balance(ledger, "t:adjusted-below") == (77, 0)
 
 
-async def test_a_charge_that_was_released_can_be_adjusted_and_an_unresolved_one_cannot(
+async def test_a_released_charge_can_be_adjusted_and_an_unresolved_one_cannot(
     engine: AsyncEngine, table: JobTable, ledger: LedgerTable
 ) -> None:
     _, attempt = await suspended(table, ledger, "t:adjusted-late")

@@ -86,7 +86,7 @@ async def test_only_what_no_job_will_ask_for_is_left_behind(engine: AsyncEngine,
     assert (left.id, left.grant, left.price) == (rested.id, rested.grant, rested.price)
 
 
-async def test_what_was_left_behind_within_the_spans_is_paged_while_some_of_it_is_resolved(
+async def test_attempts_left_behind_in_spans_are_paged_while_some_are_resolved(
     engine: AsyncEngine, suspense: SuspenseTable
 ) -> None:
     made = [(await lost(engine, "spanned")).id for _ in range(7)]

@@ -77,9 +77,7 @@ async def test_what_is_paused_is_neither_dispatched_nor_held_until_it_is_resumed
 
 
 @pytest.mark.parametrize("kind", list(Kind))
-async def test_a_suspect_of_what_is_paused_is_not_started_and_comes_back_to_run_alone(
-    engine: AsyncEngine, kind: Kind
-) -> None:
+async def test_a_paused_suspect_is_not_started_and_runs_alone_when_resumed(engine: AsyncEngine, kind: Kind) -> None:
     owner = await tenant(engine, f"suspected_{kind}")
     facts = {"model": f"s-{kind}", "tenant_id": owner, "batch_id": BatchId(f"batch_s_{kind}"), "custom_id": "1"}
     [job] = await stored(engine, 1, **facts)

@@ -67,7 +67,7 @@ async def test_a_promise_names_its_job_until_it_is_delivered(engine: AsyncEngine
     assert await deliveries.promised(["task-revoked"]) == []
 
 
-async def test_a_promise_made_after_the_end_and_one_of_a_cancelled_job_are_noticed(
+async def test_a_promise_after_the_end_and_one_of_a_cancelled_job_are_noticed(
     engine: AsyncEngine, table: JobTable
 ) -> None:
     deliveries = DeliveryTable(engine)

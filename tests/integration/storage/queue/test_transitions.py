@@ -56,7 +56,7 @@ async def test_a_parked_job_is_woken_once_under_a_new_generation(engine: AsyncEn
     assert (found["state"], found["generation"], found["tries"]) == ("queued", 1, 0)
 
 
-async def test_the_limit_that_a_job_waits_for_is_known_through_wakes_deaths_and_returns(engine: AsyncEngine) -> None:
+async def test_the_limit_a_job_waits_for_survives_wakes_deaths_and_returns(engine: AsyncEngine) -> None:
     held, table = await held_for(engine, 30), JobTable(engine, holder="w", lease_seconds=30)
     job_id, due = held.job.id, DueTable(engine)
     park = Park(until_at=PAST, reason=WaitReason.TENANT_TOKENS.value, waiting_since=PAST)
@@ -324,7 +324,7 @@ async def test_what_is_not_due_yet_is_not_read(engine: AsyncEngine, query: str, 
     assert f"Index Cond: ({bound})" in plan, plan
 
 
-async def test_after_a_wipe_every_message_is_forgotten_at_once_however_many_there_were(engine: AsyncEngine) -> None:
+async def test_after_a_wipe_all_messages_are_forgotten_at_once_however_many(engine: AsyncEngine) -> None:
     await JobTable(engine, holder="w", lease_seconds=30).insert(
         [new_job(lane=Lane.LOW, model="flow-wiped") for _ in range(MOST_PER_ROUND + 1)]
     )

@@ -106,7 +106,7 @@ async def test_bytes_of_jobs_are_added_up_in_slices_and_each_once(engine: AsyncE
     assert await table.bytes_stored(tenant_id) == pytest.approx(everything * 30 / 25)
 
 
-async def test_adding_up_anew_forgets_what_was_deleted_and_nothing_before_it_has_ended(engine: AsyncEngine) -> None:
+async def test_adding_up_anew_forgets_deleted_jobs_and_nothing_before_it_ends(engine: AsyncEngine) -> None:
     tenant_id = await a_tenant(engine, "anew")
     table = UsageTable(engine)
     jobs = await stored(engine, tenant_id, 20)
@@ -123,7 +123,7 @@ async def test_adding_up_anew_forgets_what_was_deleted_and_nothing_before_it_has
     assert await table.bytes_stored(tenant_id) == everything / 2
 
 
-async def test_adding_up_anew_comes_to_its_end_also_where_jobs_never_cease_to_come(engine: AsyncEngine) -> None:
+async def test_adding_up_anew_ends_even_while_jobs_keep_arriving(engine: AsyncEngine) -> None:
     tenant_id = await a_tenant(engine, "busy")
     table = UsageTable(engine)
     jobs = await stored(engine, tenant_id, 20)
@@ -143,7 +143,7 @@ async def test_a_tenant_that_does_not_exist_is_added_up_to_nothing(engine: Async
     assert await UsageTable(engine).bytes_stored(TenantId("nobody")) == 0
 
 
-async def test_an_urgent_job_that_is_left_over_is_dispatched_at_once_in_the_turn_of_its_tenant(
+async def test_a_left_over_urgent_job_is_dispatched_at_once_in_its_tenants_turn(
     engine: AsyncEngine,
 ) -> None:
     greedy, modest = await a_tenant(engine, "flood"), await a_tenant(engine, "drop")

@@ -80,7 +80,7 @@ async def percents(table: ThresholdTable, scope: str) -> dict[int, int]:
     return {percent: times for (found, percent), times in (await table.counts()).items() if found == scope}
 
 
-async def test_crossed_by_many_at_once_and_settled_again_by_a_third_each_is_told_once(
+async def test_concurrent_and_repeated_settlements_report_each_threshold_once(
     room: Admission, table: ThresholdTable
 ) -> None:
     rows = Rows()
@@ -207,7 +207,7 @@ class OddTable(ThresholdTable):
         return await super().record(passed)
 
 
-async def test_a_threshold_that_cannot_be_written_down_is_given_up_and_others_are_told(
+async def test_an_unwritable_threshold_is_given_up_and_the_others_are_reported(
     room: Admission, engine: AsyncEngine
 ) -> None:
     odd, fine, table = Rows(), Rows(), OddTable(engine)

@@ -84,7 +84,7 @@ async def upkeep(engine: AsyncEngine, redis_url: str) -> Upkeep:
     return ready
 
 
-async def test_raising_the_least_of_a_family_wakes_all_its_models_and_their_aliases(upkeep: Upkeep) -> None:
+async def test_raising_a_familys_lowest_limit_wakes_all_its_models_and_aliases(upkeep: Upkeep) -> None:
     before = await upkeep.woken()
 
     effective = await upkeep.release(catalogue(one=90, two=120, alone=60))

@@ -122,7 +122,7 @@ async def test_what_a_bare_name_spent_is_carried_to_each_tenants_own(both: Both)
     assert await both.settled() == {BARE: 0, "user:a/carol": 70, "user:b/carol": 20}
 
 
-async def test_what_the_version_before_still_spends_is_added_and_its_counter_left_alone(both: Both) -> None:
+async def test_spend_of_the_previous_version_is_added_and_its_counter_unchanged(both: Both) -> None:
     await both.spend_under_the_bare_name("a", 70)
     await upgraded(both)
     before = await both.settled()

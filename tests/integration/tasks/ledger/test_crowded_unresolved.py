@@ -96,7 +96,7 @@ async def test_what_stays_in_suspense_hides_no_reservation_that_was_never_opened
     assert await reserved(room) == STAYING
 
 
-async def test_a_settlement_lost_after_its_stamp_was_looked_at_is_found_in_the_next_turn(
+async def test_a_settlement_lost_after_its_stamp_was_read_is_found_next_turn(
     engine: AsyncEngine, room: Admission, reconciler: LedgerReconciler
 ) -> None:
     staying = await reserve(room, 1, STAYING)

@@ -64,7 +64,7 @@ def a_watch(
     )
 
 
-async def test_a_listing_forecasts_when_all_is_spent_and_asks_for_the_burn_seldom(
+async def test_a_listing_forecasts_when_all_is_spent_and_seldom_reads_the_burn(
     engine: AsyncEngine, redis_url: str
 ) -> None:
     catalogue = Catalogue(budgets=(BudgetTable(limit_usd=Decimal(60), window="day", pacing="even"),))
@@ -95,7 +95,7 @@ async def a_gate(redis_url: str) -> AsyncIterator[Admission]:
         yield admission
 
 
-async def test_who_waits_under_any_name_stands_at_the_family_and_the_bucket_left_behind_at_none(
+async def test_waiters_under_any_name_count_at_the_family_not_the_old_bucket(
     engine: AsyncEngine, redis_url: str
 ) -> None:
     await ConfigTable(engine).apply_file(values_of(TOGETHER), owned=OWNED)

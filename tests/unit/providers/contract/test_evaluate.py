@@ -50,7 +50,7 @@ def test_the_first_candidate_that_meets_the_contract_wins(content: str, step: st
     assert (outcome.output, outcome.recovery) == ({"a": 1}, step)
 
 
-def test_a_recovered_answer_is_handed_on_as_the_json_alone_and_the_reply_stays_as_it_was() -> None:
+def test_a_recovered_answer_becomes_json_alone_and_the_reply_is_unchanged() -> None:
     raw = reply(choice('{"a": 1}'), choice('Sure! ```json\n{"a": 2}\n```'))
 
     outcome = judge(raw, SCHEMA, Work())

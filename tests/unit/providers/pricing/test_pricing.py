@@ -89,9 +89,7 @@ def test_a_long_prompt_costs_more_throughout() -> None:
 @pytest.mark.parametrize(
     ("written", "usd"), [(None, "0.0025"), (0, "0.002"), (600, "0.0023"), (1_000, "0.0025"), (9_999, "0.0025")]
 )
-def test_what_was_written_to_the_cache_costs_more_and_all_may_have_been_where_nobody_told(
-    written: int | None, usd: str
-) -> None:
+def test_cache_writes_cost_more_and_unknown_ones_are_priced_as_all_written(written: int | None, usd: str) -> None:
     usage = Usage(input_tokens=2_000, output_tokens=0, cached_input_tokens=1_000, cache_write_tokens=written)
 
     assert price("gpt-6.1-sol").cost(usage) == nano_from_usd(usd) + 100_000
@@ -126,7 +124,7 @@ def test_a_tier_that_was_not_told_or_is_not_known_costs_as_was_reserved(tier: st
 
 @pytest.mark.parametrize("tier", ["", "auto", "default", "flex", "scale", "batch"])
 @pytest.mark.parametrize("model", ["gpt-4.1", "gpt-5", "gpt-5.4", "gpt-5.6-sol", "gpt-6.1-sol"])
-def test_what_is_served_as_asked_or_as_standard_never_costs_more_than_was_reserved(model: str, tier: str) -> None:
+def test_serving_as_asked_or_standard_never_costs_more_than_was_reserved(model: str, tier: str) -> None:
     prices, usage = Prices({}, LISTED), Usage(input_tokens=300_000, output_tokens=9)
     reserved = prices.price(target(model), NOW, tier=tier, input_tokens=300_000).cost(usage)
 
@@ -136,7 +134,7 @@ def test_what_is_served_as_asked_or_as_standard_never_costs_more_than_was_reserv
             assert served is None or served.cost(replace(usage, input_tokens=size)) <= reserved
 
 
-def test_the_operator_prices_tiers_too_and_what_is_not_named_costs_as_the_default() -> None:
+def test_operators_price_tiers_and_what_is_unnamed_costs_as_the_default() -> None:
     tiers = {
         "flex": TierPriceTable(input=Decimal("0.1"), output=Decimal("0.2")),
         "priority": TierPriceTable(input=Decimal(9), cache_write=Decimal(11), output=Decimal("0.3")),

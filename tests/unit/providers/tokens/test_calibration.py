@@ -46,7 +46,7 @@ calls = st.lists(st.tuples(st.floats(0, 1e6), st.integers(1, 10**9)), max_size=4
 
 @given(st.lists(st.tuples(st.text(max_size=200), st.integers(1, 10**12)), max_size=30), st.text())
 @settings(max_examples=60)
-def test_whatever_was_learned_an_estimate_stays_within_one_token_and_the_bound(
+def test_a_learned_estimate_is_at_least_one_token_and_within_the_bound(
     taught_by: list[tuple[str, int]], text: str
 ) -> None:
     learned = estimates()

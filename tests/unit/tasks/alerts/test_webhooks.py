@@ -66,7 +66,7 @@ def receiver() -> Receiver:
     return found
 
 
-async def test_the_official_sdk_verifies_what_is_sent_and_refuses_what_was_changed() -> None:
+async def test_the_official_sdk_verifies_what_is_sent_and_refuses_changes() -> None:
     wire = Wire()
 
     await Webhooks(Rows([a_threshold()]), receiver(), now=now, post=wire).deliver()

@@ -53,7 +53,7 @@ def test_it_waits_until_the_window_turns_and_not_all_at_once() -> None:
     assert "global of 2026-01-01@UTC" in early.note
 
 
-def test_a_window_that_turns_after_the_deadline_leaves_time_for_the_budget_to_be_raised() -> None:
+def test_a_window_turning_past_the_deadline_leaves_time_to_raise_a_budget() -> None:
     assert isinstance(decided(spent(Step.PARK), a_job(expires_at=NOW + timedelta(minutes=5))), Park)
 
 
@@ -65,7 +65,7 @@ def ahead(*steps: Step, days: float = 1, opens_in_ms: int = 5_000) -> NotAllowed
     return NotAllowed(refusal=replace(refusal, reason=RefusalReason.PACE, counter=counter, opens_in_ms=opens_in_ms))
 
 
-def test_what_is_ahead_of_its_pace_waits_until_there_is_room_and_not_for_the_window() -> None:
+def test_spending_ahead_of_its_pace_waits_for_room_and_not_for_the_window() -> None:
     early, late = decided(ahead(Step.PARK), jitter=0.0), decided(ahead(Step.PARK), jitter=1.0)
 
     assert isinstance(early, Park)
@@ -93,7 +93,7 @@ def test_the_steps_of_a_budget_go_before_its_pace() -> None:
     assert "ahead of its pace" in rejected.message
 
 
-def test_a_pace_that_opens_after_the_deadline_leaves_time_for_the_budget_to_be_raised() -> None:
+def test_a_pace_opening_past_the_deadline_leaves_time_to_raise_a_budget() -> None:
     job = a_job(expires_at=NOW + timedelta(minutes=5))
 
     assert isinstance(decided(ahead(Step.PARK, opens_in_ms=600_000), job), Park)

@@ -56,7 +56,7 @@ def test_it_is_in_force_as_people_in_its_zone_live_the_day(
     assert rule(table).in_force_until(at(now)) == (at(until) if until else None)
 
 
-def test_what_may_be_spent_per_hour_is_a_counter_of_the_hour_that_ends_with_the_rule() -> None:
+def test_an_hourly_limit_is_a_counter_of_the_hour_and_ends_with_its_rule() -> None:
     counter = rule(NIGHT).counter(at("2026-11-25T05:10"), (Step.REJECT,))
 
     assert counter == BudgetCounter(

@@ -191,7 +191,7 @@ async def test_limits_are_written_to_the_gate_once_per_version() -> None:
     assert [version for _, version in gate.configured] == [2, 3]
 
 
-def test_a_family_has_the_least_of_its_models_limits_and_never_becomes_older() -> None:
+def test_a_family_has_its_models_lowest_limits_and_its_version_only_grows() -> None:
     members = {
         "a": ModelTable(requests_per_minute=60, family="large"),
         "b": ModelTable(requests_per_minute=40, tokens_per_minute=9_000, family="large", day_resets_at="06:30"),
@@ -215,7 +215,7 @@ def replace_models(models: dict[str, ModelTable]) -> Catalogue:
     return Catalogue(models=models, aliases={})
 
 
-def test_a_pace_is_read_with_its_part_ahead_and_a_budget_without_one_is_written_as_ever() -> None:
+def test_a_pace_is_read_with_its_part_ahead_and_written_only_where_given() -> None:
     tables = (
         BudgetTable(limit_usd=Decimal(1), pacing="even"),
         BudgetTable(scope="tenant", limit_usd=Decimal(1), pacing="even", pacing_ahead=0.5),

@@ -77,14 +77,14 @@ async def test_numbers_of_a_letter_keep_their_digits() -> None:
     assert job.body == {"seed": 2**64, "top_p": Decimal("1E+400")}
 
 
-async def test_a_letter_that_cannot_be_read_or_priced_is_refused_and_the_others_are_priced() -> None:
+async def test_an_unreadable_or_unpriceable_letter_is_refused_and_others_priced() -> None:
     told = await estimate('{"seed": 1e99999999}', '{"bug": 1}', "{}", "{}")
 
     assert (told.jobs, told.priced, told.refused) == (4, 4, 2)
     assert told.one_call_nano_usd == 2 * 300
 
 
-async def test_a_letter_that_cannot_be_changed_is_refused_and_the_others_are_priced() -> None:
+async def test_an_unchangeable_letter_is_refused_and_the_others_are_priced() -> None:
     patch = Patch(deadline_seconds=60, parameters={"temperature": 0})
 
     told = await estimate("[]", "[1]", "{}", patch=patch)

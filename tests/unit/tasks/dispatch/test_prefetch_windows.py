@@ -138,7 +138,7 @@ async def test_where_tokens_bind_it_is_what_a_request_has_taken_lately(
         (FULL, 48, 15),  # the slots do
     ],
 )
-async def test_where_calls_in_flight_bind_it_is_what_is_free_and_what_has_begun_lately(
+async def test_a_window_bound_by_calls_in_flight_is_what_is_free_and_just_begun(
     requests_per_minute: DimensionSnapshot, in_flight: int, window: int
 ) -> None:
     lately = 0 if in_flight == 0 else 600
@@ -153,7 +153,7 @@ async def test_where_calls_in_flight_bind_it_is_what_is_free_and_what_has_begun_
     assert await Buckets(snapshot).prefetch_windows().window(flow()) == window
 
 
-async def test_slots_that_do_not_wait_are_still_given_what_comes_between_two_looks() -> None:
+async def test_slots_without_a_wait_still_get_what_arrives_between_two_looks() -> None:
     prefetch_windows = Buckets(OPEN).prefetch_windows(hold_seconds=0.0)
 
     assert await prefetch_windows.window(flow()) == 100 * SHORTEST_LINE_SECONDS
@@ -165,7 +165,7 @@ async def test_tickets_of_one_lane_do_not_shut_another() -> None:
     assert await buckets.prefetch_windows().window(flow(Lane.HIGH)) == 150
 
 
-async def test_a_model_that_is_not_configured_is_published_so_that_its_jobs_say_so() -> None:
+async def test_an_unconfigured_model_is_published_so_that_its_jobs_say_so() -> None:
     assert await Buckets(OPEN).prefetch_windows().window(flow(model="gone")) == 1_200
 
 

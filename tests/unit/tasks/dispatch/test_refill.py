@@ -110,7 +110,7 @@ def test_a_message_is_read_back_as_it_was_written() -> None:
     assert parse_message(message(jobs)) == jobs
 
 
-async def test_a_deep_flow_is_refilled_by_the_quarter_so_that_it_travels_in_full_slices() -> None:
+async def test_a_deep_flow_is_refilled_by_quarters_to_travel_in_full_slices() -> None:
     rows, wire = Rows({(Lane.LOW, "m"): 1_000}, {(Lane.LOW, "m"): 80}), Wire()
 
     assert await dispatch(rows, wire, Open(100), slice_size=8, isolation=Isolation("dispatch")) == 0

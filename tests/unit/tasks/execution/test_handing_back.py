@@ -55,7 +55,7 @@ class Slow(FakeJobs):
 
 
 @pytest.mark.parametrize("taken", [False, True])
-async def test_a_job_that_is_cancelled_while_it_is_being_held_is_handed_back_if_it_was(*, taken: bool) -> None:
+async def test_a_job_cancelled_while_being_held_is_handed_back_if_it_was_held(*, taken: bool) -> None:
     jobs, models = Slow(a_job(), taken=taken), FakeModels([])
     task = asyncio.create_task(run_job(jobs.job.id, 0, deps_of(jobs, FakeGate(), models)))
     await jobs.asked.wait()

@@ -260,7 +260,7 @@ async def test_a_parked_job_comes_back_with_its_ticket_and_its_age() -> None:
     assert decision.waiting_since == parked.waiting_since
 
 
-async def test_a_job_that_waited_for_its_share_has_no_place_before_others_in_the_bucket() -> None:
+async def test_a_job_that_waited_for_its_share_has_no_priority_in_the_bucket() -> None:
     parked = a_job(waiting_since=NOW - timedelta(seconds=70), wait_reason=WaitReason.TENANT_TOKENS.value)
     later = Wait(retry_after_ms=9_000, reason=WaitReason.TOKENS)
 
@@ -273,7 +273,7 @@ async def test_a_job_that_waited_for_its_share_has_no_place_before_others_in_the
     assert decision.waiting_since == NOW
 
 
-async def test_a_caller_who_waits_for_the_share_of_its_tenant_draws_its_ticket_alone() -> None:
+async def test_a_caller_waiting_for_its_tenants_share_draws_only_that_ticket() -> None:
     jobs, gate = FakeJobs(a_job()), FakeGate(answers=[Wait(retry_after_ms=9_000, reason=WaitReason.TENANT_REQUESTS)])
     held = await jobs.hold(JOB, 0)
     assert held is not None
@@ -298,7 +298,7 @@ async def test_a_newcomer_has_no_ticket_and_ages_from_his_first_ask() -> None:
     ("waited_for", "tickets"),
     [(None, (False, False)), (WaitReason.TOKENS, (True, False)), (WaitReason.TENANT_REQUESTS, (False, True))],
 )
-async def test_an_ask_of_a_window_that_has_turned_is_planned_anew_and_keeps_its_place(
+async def test_an_ask_in_a_turned_window_is_planned_anew_and_keeps_its_place(
     waited_for: WaitReason | None, tickets: tuple[bool, bool]
 ) -> None:
     turned = Refusal(reason=RefusalReason.STALE_WINDOW, waited_for=waited_for)
@@ -366,7 +366,7 @@ async def test_what_cannot_be_recorded_ends_its_job_with_its_cost_after_one_call
     assert (len(models.bodies), len(gate.settled)) == (1, 1)
 
 
-async def test_a_call_that_cannot_be_opened_is_not_made_and_its_reservation_is_released() -> None:
+async def test_an_unopenable_call_is_not_made_and_its_reservation_is_released() -> None:
     models = FakeModels([a_reply()])
 
     jobs, gate = await run(models, jobs=Picky(a_job(body={"unstorable": True})))
@@ -375,7 +375,7 @@ async def test_a_call_that_cannot_be_opened_is_not_made_and_its_reservation_is_r
     assert (models.bodies, [one.kind for one in gate.settled]) == ([], [SettleKind.RELEASE])
 
 
-async def test_a_bug_while_judging_is_a_complaint_within_the_ceiling_of_reprompts() -> None:
+async def test_a_bug_while_judging_is_a_complaint_within_the_reprompt_limit() -> None:
     models = Faulty("judge", [a_reply() for _ in range(9)])
 
     jobs, _ = await run(models)
@@ -450,7 +450,7 @@ class MarkedModels(FakeModels):
         self.noted.append((step, raw[2 : 2 + raw[0]] == JOB.encode()))
 
 
-async def test_a_job_is_marked_while_it_is_planned_and_booked_and_not_while_it_waits(tmp_path: Path) -> None:
+async def test_a_job_is_marked_while_planned_and_booked_but_not_while_it_waits(tmp_path: Path) -> None:
     with marks_of(tmp_path, "w") as marking:
         models = MarkedModels([a_reply()], file=tmp_path / FOLDER / "w.mark")
         deps = replace(deps_of(FakeJobs(a_job()), FakeGate(), models), marking=marking)

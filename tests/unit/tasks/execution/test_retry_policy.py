@@ -97,7 +97,7 @@ def test_waiting_for_admission_costs_no_try() -> None:
     )
 
 
-def test_a_throttle_goes_through_admission_again_and_then_waits_in_postgres() -> None:
+def test_a_throttle_goes_to_admission_again_and_then_waits_in_postgres() -> None:
     assert isinstance(decided(trouble(TroubleKind.THROTTLE)), AskAgain)
     assert isinstance(decided(trouble(TroubleKind.THROTTLE, 5000), throttles=3), Park)
 
@@ -129,7 +129,7 @@ def test_what_the_caller_got_wrong_is_dead_at_once(kind: TroubleKind) -> None:
     assert decided(trouble(kind), chain=TWO) == DeadLetter(reason=DeadReason.BAD_REQUEST, message="why")
 
 
-def test_a_model_that_the_account_may_not_use_is_the_last_of_its_chain_or_passed_over() -> None:
+def test_a_forbidden_model_is_skipped_or_fails_the_job_at_the_chains_end() -> None:
     last, passed = (decided(trouble(TroubleKind.MODEL_FORBIDDEN), chain=chain) for chain in (ONE, TWO))
 
     assert last == DeadLetter(reason=DeadReason.BAD_REQUEST, message="why")

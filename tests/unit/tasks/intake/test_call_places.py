@@ -95,7 +95,7 @@ def test_a_place_that_becomes_free_goes_to_the_tenant_with_the_fewest() -> None:
     assert in_virtual_time(scene()) == ["b", "c", "b", "greedy", "greedy"]
 
 
-def test_who_is_not_served_within_its_patience_is_told_so_and_leaves_nothing_behind() -> None:
+def test_a_call_unserved_within_its_patience_fails_and_leaves_nothing() -> None:
     async def scene() -> tuple[float, int]:
         places = CallPlaces(1)
         async with places.held(GREEDY, 0):

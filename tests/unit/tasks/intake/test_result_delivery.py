@@ -56,7 +56,7 @@ class Backend:
         self.errors[task_id] = str(error)
 
 
-async def test_a_completed_job_is_a_value_and_every_other_end_an_error_that_says_why() -> None:
+async def test_a_completed_job_is_a_value_and_any_other_end_an_explained_error() -> None:
     promises, backend = Promises(["a", "b"]), Backend()
     ends = Ends({"a": JobState.COMPLETED, "b": JobState.DEAD})
 
@@ -93,7 +93,7 @@ class OddBackend(Backend):
         await super().succeed(task_id, value)
 
 
-async def test_a_result_that_cannot_be_written_holds_up_no_other_and_its_caller_learns_of_it() -> None:
+async def test_an_unwritable_result_delays_no_other_and_its_caller_gets_an_error() -> None:
     promises, backend, clock = Promises(["odd", "b"]), OddBackend(), Clock()
     deliveries = Deliveries(promises, Ends(dict.fromkeys(promises.waiting, JobState.COMPLETED)), backend, clock=clock)
 

@@ -88,7 +88,7 @@ async def test_each_is_asked_about_when_its_age_has_doubled() -> None:
     assert asked == [0, 1, 1, 2, 2, 3, 4, 4]
 
 
-async def test_an_account_that_is_away_is_asked_once_a_look_loses_no_turn_and_holds_up_no_other() -> None:
+async def test_an_absent_account_is_asked_once_a_look_in_turn_delaying_no_other() -> None:
     accounts = Accounts([lost_at("far"), lost_at("far"), lost_at("near"), lost_at("near")], away={"far"})
     look_ups = accounts.look_ups()
 
@@ -101,7 +101,7 @@ async def test_an_account_that_is_away_is_asked_once_a_look_loses_no_turn_and_ho
     assert accounts.asked == ["far", "near", "near", "far", "far", "far"]
 
 
-async def test_an_account_that_answers_a_few_questions_at_a_time_is_asked_each_of_them_in_the_end() -> None:
+async def test_an_account_answering_a_few_at_a_time_is_asked_all_in_the_end() -> None:
     accounts = Accounts([lost_at("near") for _ in range(5)])
     look_ups = accounts.look_ups()
 
@@ -114,7 +114,7 @@ async def test_an_account_that_answers_a_few_questions_at_a_time_is_asked_each_o
     assert accounts.asked_about == [a, b, c, c, d, e, e]
 
 
-async def test_more_than_a_round_asks_about_are_asked_about_by_the_rounds_that_follow_once_a_turn() -> None:
+async def test_attempts_beyond_a_round_are_asked_about_in_the_next_once_a_turn() -> None:
     accounts = Accounts([lost_at("near") for _ in range(5 * ASKED_PER_ROUND // 2)])
     look_ups, asked = accounts.look_ups(), []
 
@@ -148,7 +148,7 @@ class OddAccounts(Accounts):
         return await super().look_up(target, attempt_id)
 
 
-async def test_an_answer_that_cannot_be_read_holds_up_no_other_attempt_or_account() -> None:
+async def test_an_unreadable_answer_delays_no_other_attempt_or_account() -> None:
     accounts = OddAccounts([lost_at("far"), lost_at("far"), lost_at("near")], answer=a_reply(usage=USAGE))
 
     booked = await accounts.look_ups().look()

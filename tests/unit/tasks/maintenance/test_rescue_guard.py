@@ -68,7 +68,7 @@ async def test_nobody_is_dead_who_lived_when_the_store_answered() -> None:
     assert store.rescued_as_of == [answered_at]
 
 
-async def test_a_candidate_that_asked_whether_it_may_lead_need_not_wait_when_it_does() -> None:
+async def test_a_candidate_that_asked_to_lead_need_not_wait_once_it_leads() -> None:
     store = Store()
     rescue_guard = RescueGuard(store.ask, store.rescue, clock=store.clock)
     may_lead = rescue_guard.observing(store.ask)

@@ -27,7 +27,7 @@ async def test_a_duty_runs_at_once_and_then_at_its_pace() -> None:
     assert calls == ["often", "seldom", "often", "often", "seldom"]
 
 
-async def test_a_duty_that_goes_on_has_its_next_turn_at_once_while_it_moves_something() -> None:
+async def test_a_duty_that_goes_on_runs_again_at_once_while_it_moves_something() -> None:
     moves, ran_at = [5, 5, 0, 5], list[float]()
 
     async def run() -> int:

@@ -48,7 +48,7 @@ async def test_whoever_may_be_led_there_wakes_whatever_stopped_them() -> None:
     }
 
 
-async def test_an_account_that_was_open_stays_so_and_its_jobs_are_woken_all_the_same() -> None:
+async def test_an_open_account_stays_open_and_its_jobs_are_woken_anyway() -> None:
     stores = Stores()
 
     opened = await stores.accounts().open("b")

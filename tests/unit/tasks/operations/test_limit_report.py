@@ -42,7 +42,7 @@ def chain(model: str) -> tuple[Target, ...]:
     return CHAINS[model]
 
 
-def test_jobs_wait_for_the_first_target_that_is_not_stopped_or_else_for_the_first() -> None:
+def test_jobs_wait_for_the_first_unstopped_target_or_else_for_the_first() -> None:
     flows = {(Lane.LOW, "small"): WaitingJobs(queued=10), (Lane.LOW, "mini"): WaitingJobs(queued=1)}
 
     found = waiting_by_target(flows, CHAINS.__getitem__, lambda target: target, {MINI})
@@ -111,7 +111,7 @@ def test_a_freeze_and_a_stop_say_until_when_and_why() -> None:
     assert (open_["frozen_until"], open_["shut_by"]) == (None, None)
 
 
-def test_lanes_stand_in_the_order_of_their_urgency_and_a_full_count_says_that_it_ended() -> None:
+def test_lanes_are_in_order_of_urgency_and_a_full_count_is_marked_capped() -> None:
     waiting = {
         Lane.LOW: WaitingJobs(queued=2 * MOST_COUNTED, in_place=1),
         Lane.CRITICAL: WaitingJobs(in_place=2),

@@ -92,7 +92,7 @@ async def quoted(world: World, most_bytes: int = 10_000) -> Quoted:
     return await quotes.file(TENANT, FileId("file_1"))
 
 
-async def test_the_range_is_from_the_usual_answer_to_every_try_of_the_dearest_target() -> None:
+async def test_the_range_is_from_the_usual_answer_to_all_tries_at_the_dearest() -> None:
     found = (await quoted(World(file=(line(1), line(2, "both")), lengths={CHEAP: 25.0}))).totals
 
     assert (found.requests, found.unpriced) == (2, 0)

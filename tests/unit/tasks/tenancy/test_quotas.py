@@ -102,7 +102,7 @@ class Sums:
         return counted
 
 
-async def test_adding_up_goes_on_while_a_slice_is_full_and_one_tenant_stops_no_other() -> None:
+async def test_adding_up_continues_while_a_slice_is_full_and_isolates_tenants() -> None:
     sums, isolation = Sums(odd=1, large=SLICE_JOBS + 1, small=7), Isolation("add_up_bytes")
 
     def share(tenant_id: TenantId) -> TenantShare:

@@ -26,7 +26,7 @@ class Worker:
         self.woken += 1
 
 
-def test_a_process_at_work_on_lower_lanes_leaves_critical_messages_to_others() -> None:
+def test_a_process_busy_with_lower_lanes_leaves_critical_to_others() -> None:
     assert Worker().courteous().open_lanes(EVERYTHING) == LOWER
 
 
@@ -35,7 +35,7 @@ def test_an_idle_process_and_one_for_urgent_lanes_leave_nothing_to_others() -> N
     assert Worker().courteous().open_lanes(URGENT) == list(URGENT)
 
 
-def test_a_critical_message_that_nobody_takes_is_asked_for_until_none_lies_there() -> None:
+def test_an_untaken_critical_message_is_asked_for_until_none_is_left() -> None:
     worker = Worker()
     critical_yield = worker.courteous()
     critical_yield.open_lanes(EVERYTHING)

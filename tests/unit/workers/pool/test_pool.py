@@ -107,9 +107,7 @@ def pool(app: App, hub: StubHub) -> Iterator[TaskPool]:
     pool.terminate()
 
 
-def test_a_message_is_answered_in_the_main_thread_with_what_its_coroutine_returned(
-    pool: TaskPool, hub: StubHub
-) -> None:
+def test_a_message_is_answered_in_the_main_thread_with_its_return_value(pool: TaskPool, hub: StubHub) -> None:
     async def double(number: int) -> int:
         await asyncio.sleep(0)
         return number * 2
@@ -210,7 +208,7 @@ def test_a_message_that_is_revoked_before_it_starts_is_answered_too(pool: TaskPo
     assert isinstance(errors[0].exception.exc, Terminated)
 
 
-def test_context_passes_neither_from_the_main_thread_nor_from_message_to_message(pool: TaskPool, hub: StubHub) -> None:
+def test_context_passes_neither_from_the_main_thread_nor_between_messages(pool: TaskPool, hub: StubHub) -> None:
     async def bind(job_id: str) -> dict[str, Any]:
         before = contextvars.get_contextvars()
         contextvars.bind_contextvars(job_id=job_id)
@@ -237,7 +235,7 @@ def test_a_callback_that_fails_does_not_stop_the_others(pool: TaskPool, hub: Stu
     until(lambda: answers, hub)
 
 
-def test_a_stop_lets_what_is_in_flight_end_and_closes_the_lifespan_after_it(
+def test_a_stop_finishes_what_is_in_flight_and_then_closes_the_lifespan(
     app: App, hub: StubHub, services: Services
 ) -> None:
     pool = started(app, hub)
