@@ -17,6 +17,7 @@ from api.middleware import Frame, body_caps
 from api.native import controls, dead_letters, docs, health, jobs, operators, quote, replays, suspense, tenants
 from api.open_requests import OpenRequests
 from api.openai import batches, chat, files, models
+from api.refused import RefusedRequests
 from api.server.limits import possible_connections
 from config.catalogue import Catalogue
 from config.settings import Settings
@@ -92,6 +93,7 @@ def create_app(settings: Settings, catalogue: Catalogue, open_services: OpenServ
     app.state.catalogue = catalogue
     app.state.metrics = metrics
     app.state.gauges = ServiceGauges()
+    app.state.refused_requests = RefusedRequests()
     app.state.started_at = int(time.time())
     caps = body_caps(max_body_bytes=settings.max_body_bytes, max_file_bytes=settings.max_file_bytes)
     app.state.open_requests = OpenRequests(possible_connections(settings))

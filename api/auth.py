@@ -204,6 +204,7 @@ async def _caller(
         share: TenantShare = request.app.state.services.share(caller.tenant_id)
         request.app.state.open_requests.open(share, request.scope)
         request.state.memory.count_for(caller.tenant_id)
+        request.state.tenant_id = caller.tenant_id
     return caller
 
 

@@ -15,6 +15,7 @@ from starlette.responses import Response
 
 from api.answers import Json
 from api.presence import ClientGone
+from api.refused import rest_after
 from schemas.accepted import JobResult
 from schemas.admission import TENANT_REASONS, RefusalReason, WaitReason
 from schemas.decision import DeadReason
@@ -227,8 +228,10 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _bug)
 
 
-async def _penstock_error(_: Request, error: Exception) -> Json:
+async def _penstock_error(request: Request, error: Exception) -> Json:
     assert isinstance(error, PenstockError)  # noqa: S101 - registered for this class
+    if isinstance(error, InvalidRequest):
+        await rest_after(request)
     return answer(error)
 
 

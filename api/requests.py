@@ -4,6 +4,7 @@ No body is read before its caller is known. JSON values are counted before parsi
 most 35 ms.
 """
 
+import time
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
@@ -48,7 +49,9 @@ Parsed = TypeVar("Parsed", bound=Body)
 
 
 async def _json_object(request: Request, _: AnyCaller) -> JsonObject:
-    return _object_of(await _read_body(request), _share(request))
+    raw = await _read_body(request)
+    request.state.body_read_at = time.perf_counter()
+    return _object_of(raw, _share(request))
 
 
 async def _read_body(request: Request) -> bytes:
