@@ -97,18 +97,18 @@ WITH given AS (
         rested_at = CASE WHEN g.state IN ('completed', 'dead', 'expired') THEN clock_timestamp() END
     FROM given g
     WHERE j.id = g.id AND j.fence = g.fence AND j.state = 'running'
-    RETURNING j.id
+    RETURNING j.id, j.fence
 ), results AS (
     INSERT INTO job_results (job_id, reply, output, served_by)
     SELECT g.id, g.reply::json, g.output::json, g.served_by
-    FROM given g JOIN changed USING (id) WHERE g.reply IS NOT NULL
+    FROM given g JOIN changed USING (id, fence) WHERE g.reply IS NOT NULL
     ON CONFLICT (job_id) DO NOTHING
 ), deliveries AS (
     UPDATE pending_results p SET ready = true
-    FROM given g JOIN changed USING (id)
+    FROM given g JOIN changed USING (id, fence)
     WHERE p.job_id = g.id AND g.state IN ('completed', 'dead', 'expired')
 )
-SELECT id FROM changed
+SELECT id, fence FROM changed
 """
 
 
@@ -143,12 +143,17 @@ class DecisionRow:
 
 
 async def record(engine: AsyncEngine, records: Sequence[Record]) -> list[bool]:
-    """Record outcomes; False where the fence was lost."""
-    closed = [
-        closed_parameters(entry.closed) | {"by_fence": entry.lease.fence}
-        for entry in records
+    """Record outcomes; False where the fence was lost.
+
+    A paused process may record one attempt twice at once: by its lost lease, and by the lease that found its reply.
+    The later lease counts.
+    """
+    by_attempt = {
+        entry.closed.id: closed_parameters(entry.closed) | {"by_fence": entry.lease.fence}
+        for entry in sorted(records, key=lambda entry: entry.lease.fence)
         if entry.closed is not None
-    ]
+    }
+    closed = list(by_attempt.values())
     async with transaction(engine) as connection:
         await run(connection, LOCK_IN_ORDER, {"id": [entry.lease.job_id for entry in records]})
         rows = await fetch(connection, CLOSE, columns(closed)) if closed else ()
@@ -156,11 +161,12 @@ async def record(engine: AsyncEngine, records: Sequence[Record]) -> list[bool]:
         decided = [
             values_of(decision_row(entry.lease, entry.decision, booked.get(entry.lease.job_id, 0))) for entry in records
         ]
-        written = {row["id"] for row in await fetch(connection, DECIDE, columns(decided))}
-        lost = {job_id: nano_usd for job_id, nano_usd in booked.items() if job_id not in written}
+        written = {(row["id"], row["fence"]) for row in await fetch(connection, DECIDE, columns(decided))}
+        decided_jobs = {job_id for job_id, _ in written}
+        lost = {job_id: nano_usd for job_id, nano_usd in booked.items() if job_id not in decided_jobs}
         if lost:
             await run(connection, SPEND, {"id": list(lost), "nano_usd": list(lost.values())})
-    return [entry.lease.job_id in written for entry in records]
+    return [(entry.lease.job_id, entry.lease.fence) in written for entry in records]
 
 
 def decision_row(lease: Lease, decision: Decision, booked: int) -> DecisionRow:

@@ -248,6 +248,31 @@ async def test_a_late_answer_found_by_the_successor_is_valid_and_booked_once(
     assert (await job_row(engine, held.job.id))["spent_nano_usd"] == 42
 
 
+@pytest.mark.parametrize("zombie_first", [True, False])
+async def test_a_zombie_in_the_group_of_its_successor_changes_nothing(
+    table: JobTable, engine: AsyncEngine, *, zombie_first: bool
+) -> None:
+    """A paused process comes back, claims the job that it has lost, and records it by both leases at once."""
+    held = await held_job(table)
+    attempt = opened(held.lease)
+    await table.open([attempt])
+    await hand_back(engine, [held.lease])
+    [successor] = await table.hold([(held.job.id, 1)])
+    assert successor is not None
+    other = replace(REPLY, body=REPLY.body | {"id": "of-the-zombie"})
+
+    zombie = Record(lease=held.lease, closed=closed(attempt), decision=Complete(reply=other))
+    found = Record(lease=successor.lease, closed=closed(attempt), decision=Complete(reply=REPLY))
+    group = [zombie, found] if zombie_first else [found, zombie]
+
+    assert await table.record(group) == [record is found for record in group]
+    kept = await row(engine, "SELECT state, outcome FROM attempts WHERE id = :id", id=attempt.id)
+    assert (kept["state"], kept["outcome"]) == ("posted", "valid")
+    result = await row(engine, "SELECT reply FROM job_results WHERE job_id = :id", id=held.job.id)
+    assert result["reply"] == REPLY.body
+    assert (await job_row(engine, held.job.id))["spent_nano_usd"] == 42
+
+
 async def test_a_charge_looked_up_meanwhile_is_the_successors_valid_attempt(
     table: JobTable, engine: AsyncEngine
 ) -> None:
