@@ -102,11 +102,16 @@ def operator(premises: Premises) -> Iterator[httpx2.Client]:
         yield client
 
 
+def new_key(operator: httpx2.Client, tenant_id: str) -> str:
+    """A key of this tenant that may submit and read its own."""
+    made: str = operator.post("/keys", json={"tenant_id": tenant_id, "scopes": ["submit"]}).json()["key"]
+    return made
+
+
 @pytest.fixture
 def key(operator: httpx2.Client, tenant: str) -> str:
     """A key of this test's tenant that may submit and read its own."""
-    made: str = operator.post("/keys", json={"tenant_id": tenant, "scopes": ["submit"]}).json()["key"]
-    return made
+    return new_key(operator, tenant)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from cli.commands import dead_letters as letters_cli
 from cli.commands import replays as replays_cli
 from schemas.jsons import JsonObject
 from tasks.dead_letters.importing import LETTERS_PER_WRITE
-from tests.integration.api.conftest import Premises
+from tests.integration.api.conftest import Premises, new_key
 from tests.support.web_process import MESSAGES, error_of, eventually
 
 BODY: JsonObject = {"model": "small", "messages": MESSAGES}
@@ -91,7 +91,7 @@ def test_a_replay_is_begun_watched_and_cancelled_by_its_tenant_only(
 ) -> None:
     for _ in range(2):
         a_letter(caller)
-    other = operator.post("/keys", json={"tenant_id": f"{tenant}-other", "scopes": ["submit"]}).json()["key"]
+    other = new_key(operator, f"{tenant}-other")
     patch = {"model": "dear", "lane": "high", "parameters": {"temperature": 0}, "message": "b", "max_cost_usd": "0.5"}
 
     begun = caller.post("/replays", json={"filter": {}, "patch": patch, "canary": 1}).json()

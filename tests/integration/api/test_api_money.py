@@ -3,7 +3,7 @@
 import httpx2
 import pytest
 
-from tests.integration.api.conftest import Premises
+from tests.integration.api.conftest import Premises, new_key
 from tests.support.web_process import MESSAGES, a_batch_file, error_of, eventually
 
 CHAT = {"model": "small", "messages": MESSAGES}
@@ -21,7 +21,7 @@ def test_a_single_request_is_quoted_and_not_sent(caller: httpx2.Client) -> None:
 def test_any_caller_has_his_own_files_quoted_and_nobody_elses(
     caller: httpx2.Client, premises: Premises, operator: httpx2.Client, tenant: str
 ) -> None:
-    other = operator.post("/keys", json={"tenant_id": f"{tenant}-other", "scopes": ["submit"]}).json()["key"]
+    other = new_key(operator, f"{tenant}-other")
     file = a_batch_file(caller)
 
     own = caller.post("/quote", json={"input_file_id": file})
@@ -87,7 +87,7 @@ def test_a_caller_who_takes_anothers_name_spends_none_of_his_money(
     call = {**CHAT, "model": "dear", "user": carol, "max_completion_tokens": 4, "deadline_seconds": 5}
     worst = float(caller.post("/quote", json=call).json()["one_call_usd"])
     operator.post("/budgets", json={"scope": f"user:{carol}", "window": "month", "limit_usd": f"{worst * 1.05:.6f}"})
-    other = operator.post("/keys", json={"tenant_id": f"{tenant}-other", "scopes": ["submit"]}).json()["key"]
+    other = new_key(operator, f"{tenant}-other")
 
     with premises.client(other) as theirs:
         eventually(
