@@ -18,9 +18,8 @@ from stack.children import wait_until
 from tests.chaos.site import Site, running_site
 from tests.support.simulator_process import SimulatorProcess
 
-JOBS = 600
+JOBS = 350
 HANGING = 12
-ROUNDS = 2
 GRACE_SECONDS = 5.0
 HURRY_SECONDS = 3.0
 """What a process may take from the second signal to its end: less than the grace, else it would prove nothing."""
@@ -148,7 +147,7 @@ def test_a_rolling_restart_under_load_is_invisible_in_results(site: Site, tmp_pa
     [before] = rows(site, LEDGER)
     batch_id = a_batch(site, tmp_path)
 
-    for name in WORKERS * ROUNDS:
+    for name in WORKERS:
         assert wait_until(partial(is_busy, site, name, batch_id), seconds=REST_SECONDS)
         site.terminate(name)
         assert ends(site, name, REST_SECONDS)

@@ -1,4 +1,4 @@
-"""P3: stores that go away and workers that are restarted are seen in the logs, briefly, and not in the results."""
+"""P3: stores that go away are seen in the logs, briefly, and not in the results."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,9 @@ from stack.children import wait_until
 from tests.chaos.site import Site, running_site
 from tests.support.simulator_process import SimulatorProcess
 
-AWAY_SECONDS = 15.0
+AWAY_SECONDS = 10.0
+"""Twice a lease, so that each lease runs out while nobody can renew it."""
+
 BACK_SECONDS = 10.0
 MOST_LINES = 40
 """Lines that one process may log for one outage, its end included."""
@@ -64,19 +66,3 @@ def test_a_store_that_was_away_is_taken_up_again_by_itself(site: Site, name: str
     assert attempts(site, ids) == [1] * len(ids)
     added = {piece: lines - before[piece] for piece, lines in site.log_lines().items()}
     assert max(added.values()) <= MOST_LINES, added
-
-
-def test_a_rolling_restart_of_all_workers_is_invisible_in_results(site: Site) -> None:
-    ids = []
-    for name in ("standard-1", "standard-2"):
-        ids += [hand_in(site, number) for number in range(JOBS)]
-        site.terminate(name)
-        process = site.pieces[name].process
-        assert process is not None
-        assert wait_until(lambda process=process: process.poll() is not None, seconds=20.0)  # type: ignore[misc]  # bound for the loop
-        site.revive()
-
-    assert wait_until(lambda: completed(site, ids), seconds=30.0)
-    stories = [site.api.get("jobs", job_id) for job_id in ids]
-    assert all(story["deaths"] == 0 and not story["paid_twice_possible"] for story in stories)
-    assert attempts(site, ids) == [1] * len(ids)

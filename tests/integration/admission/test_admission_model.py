@@ -266,7 +266,7 @@ async def take(redis_url: str, steps: list[Step]) -> None:
 
 
 @settings(
-    max_examples=80,
+    max_examples=50,
     deadline=None,
     derandomize=True,
     phases=[Phase.explicit, Phase.generate],
