@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schemas.batch import BatchTerms, RestedJob
 from schemas.control import Kind, Subject, Verb
@@ -18,10 +18,10 @@ from schemas.money import NanoUsd
 from schemas.states import JobState
 from schemas.stop_loss import NO_STOP_LOSS, Phase, StopLoss
 from schemas.tenants import EVERY_LANE
-from storage.database.engine import dumps, transaction
-from storage.database.listings import Listings, page
+from storage.database.engine import dumps
+from storage.database.listings import ListedTable, page
 from storage.database.mapping import read_as
-from storage.database.statements import Row, by_bytes, fetch, fetch_once
+from storage.database.statements import Row, by_bytes, fetch
 from storage.queue.controls import begin
 
 PAGE_JOBS = 500
@@ -128,11 +128,8 @@ _MOMENTS = (
 )
 
 
-class BatchTable:
+class BatchTable(ListedTable):
     """Changes the status of batches by compare-and-set."""
-
-    def __init__(self, engine: AsyncEngine, listings: Listings | None = None) -> None:
-        self._engine, self._listings = engine, listings or Listings(engine)
 
     async def create(
         self,
@@ -149,8 +146,7 @@ class BatchTable:
         lanes: frozenset[Lane] | None = None,
     ) -> StoredBatch:
         """Store a batch. `lanes` are those its lines may name; None: its tenant's."""
-        rows = await fetch_once(
-            self._engine,
+        rows = await self._fetch_once(
             CREATE,
             id=batch_id,
             tenant_id=tenant_id,
@@ -170,7 +166,7 @@ class BatchTable:
 
     async def find(self, batch_id: BatchId, tenant_id: TenantId) -> StoredBatch | None:
         """Read a batch of this tenant with its counts."""
-        async with transaction(self._engine) as connection:
+        async with self._transaction() as connection:
             batches = await _counted(
                 connection, await fetch(connection, FIND, {"id": batch_id, "tenant_id": tenant_id})
             )
@@ -200,15 +196,15 @@ class BatchTable:
 
     async def start(self, batch_id: BatchId, total: int) -> bool:
         """Start a batch after all its jobs are stored."""
-        return bool(await fetch_once(self._engine, START, id=batch_id, total=total))
+        return bool(await self._fetch_once(START, id=batch_id, total=total))
 
     async def finish(self, batch_id: BatchId, output: FileId | None, errors: FileId | None) -> bool:
         """Set result files and final status; False when another process did."""
-        return bool(await fetch_once(self._engine, FINISH, id=batch_id, output=output, errors=errors))
+        return bool(await self._fetch_once(FINISH, id=batch_id, output=output, errors=errors))
 
     async def cancel(self, batch_id: BatchId, tenant_id: TenantId) -> bool:
         """Cancel jobs that are not running; upkeep cancels what is left."""
-        async with transaction(self._engine) as connection:
+        async with self._transaction() as connection:
             if not await fetch(connection, CANCEL, {"id": batch_id, "tenant_id": tenant_id}):
                 return False
             await _cancel_jobs(connection, batch_id)
@@ -221,7 +217,7 @@ class BatchTable:
         """
         after = ""
         while True:
-            page = await fetch_once(self._engine, RESTED, id=batch_id, after=after, completed=completed, most=PAGE_JOBS)
+            page = await self._fetch_once(RESTED, id=batch_id, after=after, completed=completed, most=PAGE_JOBS)
             async for row in self._with_replies(page) if completed else _without_replies(page):
                 yield row
             if len(page) < PAGE_JOBS:
@@ -230,19 +226,19 @@ class BatchTable:
 
     async def _with_replies(self, page: Sequence[Row]) -> AsyncIterator[RestedJob]:
         rows = {row["id"]: row for row in page}
-        sizes = {row["job_id"]: row["bytes"] for row in await fetch_once(self._engine, REPLY_BYTES, ids=list(rows))}
+        sizes = {row["job_id"]: row["bytes"] for row in await self._fetch_once(REPLY_BYTES, ids=list(rows))}
         for ids in by_bytes({name: sizes.get(name, 0) for name in rows}):
-            replies = {row["job_id"]: row["reply"] for row in await fetch_once(self._engine, REPLIES, ids=ids)}
+            replies = {row["job_id"]: row["reply"] for row in await self._fetch_once(REPLIES, ids=ids)}
             for name in ids:
                 yield _rested_from(rows[name], replies.get(name))
 
     async def _fair(self, query: str) -> list[StoredBatch]:
-        rows = await fetch_once(self._engine, query, most=MOST_AT_ONCE, most_of_tenant=MOST_OF_TENANT)
+        rows = await self._fetch_once(query, most=MOST_AT_ONCE, most_of_tenant=MOST_OF_TENANT)
         return [_batch_from(row, {}) for row in rows]
 
     async def _fail(self, batch_id: BatchId, errors: Sequence[JsonObject], statuses: Sequence[str]) -> bool:
         terms = {"id": batch_id, "errors": dumps(list(errors)), "statuses": list(statuses)}
-        async with transaction(self._engine) as connection:
+        async with self._transaction() as connection:
             failed = await fetch(connection, FAIL, terms)
             await _cancel_jobs(connection, batch_id)
         return bool(failed)

@@ -1,6 +1,8 @@
-"""Runs statements over many rows, with one array parameter per column."""
+"""Runs statements; those over many rows take one array parameter per column."""
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -42,12 +44,6 @@ async def fetch(connection: AsyncConnection, query: str, parameters: Mapping[str
     return result.mappings().all()
 
 
-async def fetch_once(engine: AsyncEngine, query: str, **parameters: Any) -> Sequence[Row]:  # noqa: ANN401 - bind values
-    """Fetch all rows in a transaction of its own. Raises PostgresUnavailable."""
-    async with transaction(engine) as connection:
-        return await fetch(connection, query, parameters)
-
-
 async def run(connection: AsyncConnection, query: str, parameters: Mapping[str, Any]) -> None:
     """Run a statement without rows."""
     await connection.execute(_parsed(query), dict(parameters))
@@ -57,6 +53,28 @@ async def run(connection: AsyncConnection, query: str, parameters: Mapping[str, 
 def _parsed(query: str) -> TextClause:
     """Finding the parameters each time cost 0.1 ms for longer statements."""
     return text(query)
+
+
+class PostgresTable:
+    """Runs statements over one pool of connections."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def now(self) -> datetime:
+        """Read Postgres's clock, which judges leases."""
+        [row] = await self._fetch_once("SELECT clock_timestamp() AS now")
+        now: datetime = row["now"]
+        return now
+
+    def _transaction(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """Raises PostgresUnavailable and StatementFailed."""
+        return transaction(self._engine)
+
+    async def _fetch_once(self, query: str, **parameters: Any) -> Sequence[Row]:  # noqa: ANN401 - bind values
+        """Fetches all rows in a transaction of its own."""
+        async with self._transaction() as connection:
+            return await fetch(connection, query, parameters)
 
 
 def by_bytes(sizes: Mapping[str, int], most_bytes: int = MOST_BYTES_AT_ONCE) -> Iterator[list[str]]:

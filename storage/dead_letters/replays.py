@@ -7,15 +7,12 @@ original.
 
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy.ext.asyncio import AsyncEngine
-
 from schemas.errors import IdempotencyConflict
 from schemas.ids import JobId, ReplayId, TenantId
 from schemas.replay import DeadBody, NewReplay, PatchedJob, Refused, Replay, ReplayOutcomes, ReplayState
-from storage.database.engine import transaction
-from storage.database.listings import Listings, page
+from storage.database.listings import ListedTable, page
 from storage.database.mapping import read_as
-from storage.database.statements import by_bytes, fetch, fetch_once, run
+from storage.database.statements import by_bytes, fetch, run
 from storage.dead_letters.reads import COUNT, EACH_TENANT, MEANT, conditions
 from storage.dead_letters.replay_rounds import BURST_SECONDS, move
 from storage.dead_letters.replay_rows import replay_from, replay_parameters
@@ -114,17 +111,14 @@ SELECT job_id, refusal FROM replay_jobs WHERE replay_id = :id AND refusal IS NOT
 REPLAYED = "SELECT job_id FROM replay_jobs WHERE replay_id = :id AND refusal IS NULL ORDER BY at, job_id"
 
 
-class ReplayTable:
+class ReplayTable(ListedTable):
     """Stores replays. Every method may run twice and concurrently."""
-
-    def __init__(self, engine: AsyncEngine, listings: Listings | None = None) -> None:
-        self._engine, self._listings = engine, listings or Listings(engine)
 
     async def create(self, replay: NewReplay) -> Replay:
         """Store a replay. Raises IdempotencyConflict for another replay under the key."""
         parameters = replay_parameters(replay)
         owner = {"owner_id": parameters.pop("tenant_id")}
-        async with transaction(self._engine) as connection:
+        async with self._transaction() as connection:
             await run(connection, INSERT, conditions(replay.which) | owner | parameters)
             rows = await fetch(connection, FIND, {"id": replay.id} | owner)
             if rows:
@@ -134,7 +128,7 @@ class ReplayTable:
 
     async def find(self, replay_id: ReplayId, tenant_scope: TenantId | None) -> Replay | None:
         """Read a replay of this tenant; None is the operator."""
-        rows = await fetch_once(self._engine, FIND, id=replay_id, owner_id=tenant_scope)
+        rows = await self._fetch_once(FIND, id=replay_id, owner_id=tenant_scope)
         return replay_from(rows[0]) if rows else None
 
     async def newest(self, tenant_scope: TenantId | None, *, after: ReplayId | None, most: int) -> Sequence[Replay]:
@@ -145,7 +139,7 @@ class ReplayTable:
 
     async def under_way(self) -> dict[ReplayId, str]:
         """Return the tenants of unfinished replays, oldest first; '' is the operator."""
-        return {ReplayId(row["id"]): row["owner"] for row in await fetch_once(self._engine, UNDER_WAY)}
+        return {ReplayId(row["id"]): row["owner"] for row in await self._fetch_once(UNDER_WAY)}
 
     async def next(self, replay: Replay, most: int) -> Sequence[DeadBody]:
         """Read the next letters, the longest dead first.
@@ -153,13 +147,13 @@ class ReplayTable:
         Bodies come where the patch changes them; large bodies make them fewer.
         """
         terms = {"replay_id": replay.id, "before_at": replay.created_at, "cursor_at": replay.cursor_at, "most": most}
-        rows = await fetch_once(self._engine, NEXT, **conditions(replay.which), **terms)
+        rows = await self._fetch_once(NEXT, **conditions(replay.which), **terms)
         if not replay.patch.changes_bodies or not rows:
             return [read_as(DeadBody, row, body=None) for row in rows]
         ids = [row["id"] for row in rows]
-        sizes = {row["job_id"]: row["bytes"] for row in await fetch_once(self._engine, BODY_BYTES, ids=ids)}
+        sizes = {row["job_id"]: row["bytes"] for row in await self._fetch_once(BODY_BYTES, ids=ids)}
         first = set(next(by_bytes({name: sizes.get(name, 0) for name in ids})))
-        bodies = {row["job_id"]: row["body"] for row in await fetch_once(self._engine, BODIES, ids=list(first))}
+        bodies = {row["job_id"]: row["body"] for row in await self._fetch_once(BODIES, ids=list(first))}
         return [read_as(DeadBody, row, body=bodies.get(row["id"])) for row in rows if row["id"] in first]
 
     async def move(
@@ -171,32 +165,32 @@ class ReplayTable:
     async def enter(self, replay: Replay, state: ReplayState, detail: str | None = None) -> bool:
         """Change the replay's state; False for a stale version."""
         known = {"id": replay.id, "version": replay.version, "from_state": replay.state.value}
-        return bool(await fetch_once(self._engine, ENTER, **known, state=state.value, detail=detail))
+        return bool(await self._fetch_once(ENTER, **known, state=state.value, detail=detail))
 
     async def cancel(self, replay_id: ReplayId, tenant_scope: TenantId | None) -> bool:
         """Cancel a replay; its queued jobs go on. False where it cannot be cancelled."""
-        return bool(await fetch_once(self._engine, CANCEL, id=replay_id, owner_id=tenant_scope))
+        return bool(await self._fetch_once(CANCEL, id=replay_id, owner_id=tenant_scope))
 
     async def stop(self, replay_id: ReplayId, reason: str) -> bool:
         """Stop a replay with a reason; False where it is not under way."""
-        return bool(await fetch_once(self._engine, STOP, id=replay_id, reason=reason))
+        return bool(await self._fetch_once(STOP, id=replay_id, reason=reason))
 
     async def forget_empty(self, replay_id: ReplayId) -> bool:
         """Delete a completed replay that moved no letters; False for any other."""
-        return bool(await fetch_once(self._engine, FORGET_EMPTY, id=replay_id))
+        return bool(await self._fetch_once(FORGET_EMPTY, id=replay_id))
 
     async def resume(self, replay_id: ReplayId, tenant_scope: TenantId | None) -> bool:
         """Continue a stopped replay; False where it is not stopped."""
-        return bool(await fetch_once(self._engine, RESUME, id=replay_id, owner_id=tenant_scope))
+        return bool(await self._fetch_once(RESUME, id=replay_id, owner_id=tenant_scope))
 
     async def canaries(self, replay_id: ReplayId) -> Mapping[str, int]:
         """Count canaries by state."""
-        rows = await fetch_once(self._engine, STATES, id=replay_id, canaries_only=True)
+        rows = await self._fetch_once(STATES, id=replay_id, canaries_only=True)
         return {row["state"]: row["jobs"] for row in rows}
 
     async def outcomes(self, replay_id: ReplayId) -> ReplayOutcomes:
         """Count outcomes of its jobs so far."""
-        async with transaction(self._engine) as connection:
+        async with self._transaction() as connection:
             rows = await fetch(connection, STATES, {"id": replay_id, "canaries_only": False})
             refusals = await fetch(connection, REFUSALS, {"id": replay_id, "most": MOST_REFUSALS_SHOWN})
         states: dict[str, int] = {}
@@ -210,7 +204,7 @@ class ReplayTable:
 
     async def replayed(self, replay_id: ReplayId) -> list[JobId]:
         """List the jobs that it queued again."""
-        return [JobId(row["job_id"]) for row in await fetch_once(self._engine, REPLAYED, id=replay_id)]
+        return [JobId(row["job_id"]) for row in await self._fetch_once(REPLAYED, id=replay_id)]
 
 
 def _same(requested: NewReplay, stored: Replay) -> Replay:

@@ -6,14 +6,12 @@ Every statement is bounded, may run concurrently, and moves each letter once.
 from collections.abc import Sequence
 
 import structlog
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.fingerprint import cause_of
 from schemas.ids import JobId
 from schemas.job import NewJob
 from schemas.replay import DeadLetters
-from storage.database.engine import transaction
-from storage.database.statements import Row, columns, fetch, fetch_once, run
+from storage.database.statements import PostgresTable, Row, columns, fetch, run
 from storage.dead_letters.reads import MEANT, OF_TENANT, conditions
 from storage.rows import parameters_of
 
@@ -88,23 +86,20 @@ SELECT id FROM stored
 """
 
 
-class LetterTable:
+class LetterTable(PostgresTable):
     """Writes dead letters, except replays."""
-
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
 
     async def discard(self, which: DeadLetters, *, most: int = MOST_PER_ROUND) -> list[JobId]:
         """Discard up to `most`: they stay dead, and are no longer listed or replayed."""
-        return _ids(await fetch_once(self._engine, DISCARD, **conditions(which), most=most))
+        return _ids(await self._fetch_once(DISCARD, **conditions(which), most=most))
 
     async def retire(self, *, older_than_days: int) -> int:
         """Discard a round of letters dead for longer; returns how many."""
-        return len(await fetch_once(self._engine, RETIRE, days=older_than_days, most=MOST_PER_ROUND))
+        return len(await self._fetch_once(RETIRE, days=older_than_days, most=MOST_PER_ROUND))
 
     async def name(self) -> int:
         """Set the cause of a round of letters without one."""
-        async with transaction(self._engine) as connection:
+        async with self._transaction() as connection:
             rows = await fetch(connection, UNNAMED, {"most": MOST_PER_ROUND})
             if rows:
                 await run(connection, NAME, columns([_named(row) for row in rows]))
@@ -119,7 +114,7 @@ class LetterTable:
             return []
         first = {job.id: (job, reason, message) for job, reason, message in reversed(letters)}
         rows = [parameters_of(job) | _death(reason, message) for job, reason, message in first.values()]
-        return _ids(await fetch_once(self._engine, IMPORT, **columns(rows)))
+        return _ids(await self._fetch_once(IMPORT, **columns(rows)))
 
 
 def _named(row: Row) -> dict[str, str]:

@@ -7,15 +7,12 @@ from collections.abc import Sequence
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from schemas.attempt import OpenedAttempt
-from schemas.ids import JobId
 from schemas.job import Lease
 from storage.database.engine import transaction
 from storage.database.notify import ring
-from storage.database.statements import fetch, fetch_once
+from storage.database.statements import fetch
 from storage.jobs.claims import fences
 from storage.queue.poison_isolation import SUSPECT_DEATHS
-from storage.rows import opened_from
 
 HAND_BACK = f"""
 WITH given AS (
@@ -44,11 +41,6 @@ SELECT id, job_id, fence, account, model, epoch, stamp, counters, reserved_token
     opened_at
 FROM attempts WHERE job_id = :job_id AND state = 'suspense' ORDER BY opened_at DESC, id
 """
-
-
-async def suspended(engine: AsyncEngine, job_id: JobId) -> list[OpenedAttempt]:
-    """Read unresolved charges, latest first. Raises PostgresUnavailable."""
-    return [opened_from(row) for row in await fetch_once(engine, SUSPENDED, job_id=job_id)]
 
 
 async def hand_back(engine: AsyncEngine, leases: Sequence[Lease]) -> list[bool]:

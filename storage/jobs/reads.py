@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy.ext.asyncio import AsyncEngine
-
 from schemas.accepted import JobResult
 from schemas.ids import BatchId, JobId, TenantId
 from schemas.job import Target
@@ -15,10 +13,9 @@ from schemas.lanes import Lane
 from schemas.money import NanoUsd
 from schemas.states import JobState
 from storage.batches.progress import BatchSummary, summary_of
-from storage.database.engine import transaction
-from storage.database.listings import Listings, page
+from storage.database.listings import ListedTable, page
 from storage.database.mapping import read_as, values_of
-from storage.database.statements import Row, fetch, fetch_once
+from storage.database.statements import Row, fetch
 from storage.jobs.attempt_reads import AttemptView, StoryError, attempt_view, errors_of
 
 JOBS = """
@@ -120,11 +117,8 @@ class JobFilter:
     most: int = 100
 
 
-class Reads:
+class Reads(ListedTable):
     """Reads jobs in short transactions."""
-
-    def __init__(self, engine: AsyncEngine, listings: Listings | None = None) -> None:
-        self._engine, self._listings = engine, listings or Listings(engine)
 
     async def jobs(self, tenant_id: TenantId, job_filter: JobFilter) -> Sequence[JobView]:
         """List jobs, newest first. Raises NotFound for an unknown cursor."""
@@ -134,7 +128,7 @@ class Reads:
 
     async def story(self, job_id: JobId, tenant_id: TenantId) -> JobStory | None:
         """Read a job of this tenant with its attempts, oldest first."""
-        async with transaction(self._engine) as connection:
+        async with self._transaction() as connection:
             rows = await fetch(connection, JOB, {"id": job_id, "tenant_id": tenant_id})
             if not rows:
                 return None
@@ -153,7 +147,7 @@ class Reads:
 
     async def rested(self, job_id: JobId) -> JobResult | None:
         """Read the job's result; None while it is not terminal."""
-        rows = await fetch_once(self._engine, RESTED, id=job_id)
+        rows = await self._fetch_once(RESTED, id=job_id)
         return _rested_from(rows[0]) if rows else None
 
     async def summary(self, batch_id: BatchId, tenant_id: TenantId) -> BatchSummary:
@@ -163,12 +157,12 @@ class Reads:
 
     async def depths(self) -> dict[tuple[Lane, JobState], int]:
         """Count non-terminal jobs."""
-        rows = await fetch_once(self._engine, DEPTHS)
+        rows = await self._fetch_once(DEPTHS)
         return {(Lane(row["lane"]), JobState(row["state"])): row["jobs"] for row in rows}
 
     async def answer_tokens(self, most: int = LATEST_ATTEMPTS) -> dict[Target, float]:
         """Average the output tokens of the latest answers."""
-        rows = await fetch_once(self._engine, ANSWER_TOKENS, most=most)
+        rows = await self._fetch_once(ANSWER_TOKENS, most=most)
         return {Target(account=row["account"], model=row["model"]): row["tokens"] for row in rows}
 
 

@@ -15,14 +15,13 @@ from schemas.ids import AttemptId, JobId, TenantId
 from schemas.job import Lease, LeasedJob, NewJob
 from schemas.lanes import PUBLISHED_BY_INTAKE
 from schemas.states import JobState
-from storage.database.engine import transaction
 from storage.database.notify import ring
-from storage.database.statements import columns, fetch, fetch_once, run
+from storage.database.statements import PostgresTable, columns, fetch, run
 from storage.jobs.claims import HOLD, RENEW, Claim, fences, leased_job
-from storage.jobs.hand_back import hand_back, suspended
+from storage.jobs.hand_back import SUSPENDED, hand_back
 from storage.jobs.insert import insert_rows, submitted_before
 from storage.jobs.record import Record, record
-from storage.rows import accepted_from, opened_parameters, parameters_of
+from storage.rows import accepted_from, opened_from, opened_parameters, parameters_of
 
 OPENED_WITHIN_SECONDS = 300.0
 """Greatest age of a grant at opening, below the gate's 660 s: an expired reservation without a row is released, and a
@@ -67,18 +66,18 @@ UPDATE jobs j SET dispatched_at = clock_timestamp() FROM published p WHERE j.id 
 """
 
 
-class JobTable:
+class JobTable(PostgresTable):
     """Writes many jobs at once; results are in the order of the arguments."""
 
     def __init__(self, engine: AsyncEngine, *, holder: str, lease_seconds: float) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self._holder = holder
         self._lease_seconds = lease_seconds
 
     async def insert(self, jobs: Sequence[NewJob], *, held: bool = False) -> list[Submission]:
         """Store all jobs or, on IdempotencyConflict, none. `held` jobs wait for their batch's canary."""
         state = JobState.WAITING if held else JobState.QUEUED
-        async with transaction(self._engine) as connection:
+        async with self._transaction() as connection:
             stored = await insert_rows(connection, jobs, state, holder=None, lease_seconds=0)
             named = await submitted_before(connection, [job for job in jobs if job.id not in stored])
             if any(job.lane not in PUBLISHED_BY_INTAKE for job in jobs):
@@ -92,7 +91,7 @@ class JobTable:
 
     async def insert_running(self, job: NewJob) -> LeasedJob | Submission:
         """Store a job that runs in this process. Raises IdempotencyConflict."""
-        async with transaction(self._engine) as connection:
+        async with self._transaction() as connection:
             stored = await insert_rows(
                 connection, [job], JobState.RUNNING, holder=self._holder, lease_seconds=self._lease_seconds
             )
@@ -111,7 +110,7 @@ class JobTable:
         """Find the stored job with this idempotency key. Raises IdempotencyConflict."""
         if job.idempotency_key is None:
             return None
-        async with transaction(self._engine) as connection:
+        async with self._transaction() as connection:
             named = await submitted_before(connection, [job])
         return named.get((job.tenant_id, job.idempotency_key))
 
@@ -127,7 +126,7 @@ class JobTable:
             "generation": [claim.generation for claim in named],
             "claim": [claim.name and f"{self._holder}:{claim.name}" for claim in named],
         }
-        async with transaction(self._engine) as connection:
+        async with self._transaction() as connection:
             rows = await fetch(connection, HOLD, parameters | terms)
             # inside the transaction: a row that cannot be read takes its claim back
             held = {row["id"]: leased_job(row, self._holder) for row in rows}
@@ -135,12 +134,12 @@ class JobTable:
 
     async def renew(self, leases: Sequence[Lease]) -> Collection[JobId]:
         """Extend leases; returns the jobs still held."""
-        rows = await fetch_once(self._engine, RENEW, **fences(leases), lease_seconds=self._lease_seconds)
+        rows = await self._fetch_once(RENEW, **fences(leases), lease_seconds=self._lease_seconds)
         return {JobId(row["id"]) for row in rows}
 
     async def open(self, attempts: Sequence[OpenedAttempt]) -> list[bool]:
         """Store attempts; False where epoch, fence or grant is too old. Safe to call twice."""
-        async with transaction(self._engine) as connection:
+        async with self._transaction() as connection:
             [epoch] = await fetch(connection, CURRENT_EPOCH, {})
             parameters = columns([opened_parameters(attempt) for attempt in attempts])
             terms = {"current_epoch": epoch["epoch"], "within_seconds": OPENED_WITHIN_SECONDS}
@@ -153,8 +152,8 @@ class JobTable:
         return await record(self._engine, records)
 
     async def suspended(self, job_id: JobId) -> list[OpenedAttempt]:
-        """Read the job's unresolved charges, latest first."""
-        return await suspended(self._engine, job_id)
+        """Read the job's unresolved charges, latest first. Raises PostgresUnavailable."""
+        return [opened_from(row) for row in await self._fetch_once(SUSPENDED, job_id=job_id)]
 
     async def hand_back(self, leases: Sequence[Lease]) -> list[bool]:
         """Give up leases without a death; False where lost or synchronous."""
@@ -162,9 +161,9 @@ class JobTable:
 
     async def cancel(self, job_id: JobId, tenant_id: TenantId | None) -> bool:
         """Cancel a non-terminal job; a tenant of None is the operator."""
-        return bool(await fetch_once(self._engine, CANCEL, id=job_id, tenant_id=tenant_id))
+        return bool(await self._fetch_once(CANCEL, id=job_id, tenant_id=tenant_id))
 
     async def mark_dispatched(self, job_ids: Sequence[JobId]) -> None:
         """Mark jobs as published."""
-        async with transaction(self._engine) as connection:
+        async with self._transaction() as connection:
             await run(connection, MARK_DISPATCHED, {"id": list(job_ids)})

@@ -7,13 +7,10 @@ never sum to less than zero.
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy.ext.asyncio import AsyncEngine
-
 from schemas.attempt import AttemptState
 from schemas.ids import AttemptId
 from schemas.money import NanoUsd
-from storage.database.engine import transaction
-from storage.database.statements import Row, fetch, run
+from storage.database.statements import PostgresTable, Row, fetch, run
 from storage.ledger.resolutions import LOCK_JOB
 
 ADJUST = """
@@ -67,11 +64,8 @@ class AdjustedCharge:
     booked_at: datetime | None
 
 
-class AdjustmentTable:
+class AdjustmentTable(PostgresTable):
     """Adjustments of resolved charges."""
-
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
 
     async def book(self, adjustment: Adjustment) -> AdjustedCharge | None:
         """Book it, unless its key was used, the charge is unresolved, or less than it takes away was booked.
@@ -79,7 +73,7 @@ class AdjustmentTable:
         Returns the charge as it is then, None where there is no such attempt. Safe to call twice.
         """
         named = {"id": adjustment.attempt_id, "key": adjustment.key}
-        async with transaction(self._engine) as connection:
+        async with self._transaction() as connection:
             await run(connection, LOCK_JOB, {"id": adjustment.attempt_id})  # jobs before attempts, as everywhere
             await run(connection, ADJUST, named | {"nano_usd": adjustment.nano_usd, "note": adjustment.note})
             rows = await fetch(connection, STANDS, named)

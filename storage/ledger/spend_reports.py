@@ -8,12 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, TypeAlias
 
-from sqlalchemy.ext.asyncio import AsyncEngine
-
 from schemas.ids import TenantId
 from schemas.money import NanoUsd
-from storage.database.engine import transaction
-from storage.database.statements import Row, fetch, run
+from storage.database.statements import PostgresTable, Row, fetch, run
 
 By: TypeAlias = Literal["tenant", "user", "model", "prompt", "lane", "tier", "batch", "day", "cause"]
 
@@ -54,11 +51,8 @@ class Spend:
     wasted_nano_usd: NanoUsd
 
 
-class SpendReads:
+class SpendReads(PostgresTable):
     """Sums spend over the ledger."""
-
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
 
     async def report(
         self,
@@ -78,7 +72,7 @@ class SpendReads:
         parameters: dict[str, object] = {"since": since, "until": until, "tenant_id": tenant_id, "most": most}
         if "day" in by:
             parameters["zone"] = zone
-        async with transaction(self._engine) as connection:
+        async with self._transaction() as connection:
             await run(connection, SORT_MEMORY, {})
             rows = await fetch(connection, query, parameters)
         return [_spend(row, by) for row in rows]

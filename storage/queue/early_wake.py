@@ -7,11 +7,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy.ext.asyncio import AsyncEngine
-
-from storage.database.engine import transaction
 from storage.database.mapping import read_as
-from storage.database.statements import Row, RunEach, columns, fetch, fetch_once, in_order, run
+from storage.database.statements import PostgresTable, Row, RunEach, columns, fetch, in_order, run
 
 MOST_PER_ROUND = 1_000
 SPREAD_SECONDS = 1.0
@@ -84,20 +81,17 @@ class Waiters:
     model: str = ANY_MODEL
 
 
-class ParkedTable:
+class ParkedTable(PostgresTable):
     """Wakes parked jobs after changes."""
-
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
 
     async def changes(self) -> list[Change]:
         """List changes since the last `note`."""
-        return [read_as(Change, row) for row in await fetch_once(self._engine, CHANGES)]
+        return [read_as(Change, row) for row in await self._fetch_once(CHANGES)]
 
     async def note(self, changes: Sequence[Change], waiters: Collection[Waiters]) -> None:
         """Store changes as seen and request early wakes, in one transaction."""
         requests = columns([{"reason": waiter.reason, "model": waiter.model} for waiter in waiters])
-        async with transaction(self._engine) as connection:
+        async with self._transaction() as connection:
             for change in sorted(changes, key=lambda change: change.name):
                 known = REMEMBER if change.version is not None else FORGET
                 terms = {"name": change.name} | ({"version": change.version} if change.version is not None else {})
@@ -114,7 +108,7 @@ class ParkedTable:
         run_each: RunEach[Row] = in_order,
     ) -> int:
         """Run one round of each early wake; returns how many jobs wake sooner."""
-        requests = await fetch_once(self._engine, REQUESTED, after_seconds=after_seconds)
+        requests = await self._fetch_once(REQUESTED, after_seconds=after_seconds)
         return await run_each(
             requests,
             lambda row: f"{row['reason']} {row['model']}",
@@ -124,7 +118,7 @@ class ParkedTable:
     async def _wake(self, row: Row, most: int, spread_seconds: float) -> int:
         query = WAKE_SOME_OF_ANY_MODEL if row["model"] == ANY_MODEL else WAKE_SOME
         terms = {"reason": row["reason"], "most": most, "spread_seconds": spread_seconds}
-        async with transaction(self._engine) as connection:
+        async with self._transaction() as connection:
             named = {} if row["model"] == ANY_MODEL else {"model": row["model"]}
             woken = await fetch(connection, query, terms | named)
             if len(woken) < most:

@@ -1,10 +1,7 @@
 """Stores dead processes and their jobs, so that a rescue counts the right death."""
 
-from sqlalchemy.ext.asyncio import AsyncEngine
-
 from config.marks import LastMark
-from storage.database.engine import transaction
-from storage.database.statements import run
+from storage.database.statements import PostgresTable, run
 
 KEPT_SECONDS = 24 * 3600.0
 """Reports are read seconds later; a day covers outages."""
@@ -19,11 +16,8 @@ ON CONFLICT (holder) DO NOTHING
 """
 
 
-class DeathTable:
+class DeathTable(PostgresTable):
     """Stores reports of deaths."""
-
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
 
     async def report(self, marks: list[LastMark]) -> None:
         """Store the last marks of dead processes; the first report of each stands."""
@@ -32,5 +26,5 @@ class DeathTable:
             "job_id": [mark.job_id for mark in marks],
             "kept_seconds": KEPT_SECONDS,
         }
-        async with transaction(self._engine) as connection:
+        async with self._transaction() as connection:
             await run(connection, REPORT, terms)

@@ -5,12 +5,9 @@ One statement fades the sums and adds a lesson, so concurrent writers overwrite 
 
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy.ext.asyncio import AsyncEngine
-
 from schemas.estimates import Lesson, Sums, Topic
 from schemas.job import Target
-from storage.database.engine import transaction
-from storage.database.statements import Row, fetch, run
+from storage.database.statements import PostgresTable, Row, fetch, run
 
 ADD_LESSON = """
 INSERT INTO prompt_estimates AS e (account, model, shape, features, calls, sums)
@@ -28,15 +25,12 @@ WHERE cardinality(e.sums) = cardinality(EXCLUDED.sums)
 ALL = "SELECT account, model, shape, features, calls, sums FROM prompt_estimates"
 
 
-class EstimateTable:
+class EstimateTable(PostgresTable):
     """Stores sums by topic."""
-
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
 
     async def exchange(self, lessons: Sequence[Lesson]) -> Mapping[Topic, Sums]:
         """Add all lessons once, and read all sums. Raises PostgresUnavailable, and then adds none."""
-        async with transaction(self._engine) as connection:
+        async with self._transaction() as connection:
             for lesson in sorted(lessons, key=_place):  # one order, so that two processes cannot deadlock
                 await run(connection, ADD_LESSON, _parameters(lesson))
             known = await fetch(connection, ALL, {})
