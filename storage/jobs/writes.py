@@ -17,8 +17,7 @@ from schemas.lanes import PUBLISHED_BY_INTAKE
 from schemas.states import JobState
 from storage.database.notify import ring
 from storage.database.statements import PostgresTable, columns, fetch, run
-from storage.jobs.claims import HOLD, RENEW, Claim, fences, leased_job
-from storage.jobs.hand_back import SUSPENDED, hand_back
+from storage.jobs.claims import HAND_BACK, HOLD, RENEW, SUSPENDED, Claim, fences, leased_job
 from storage.jobs.insert import insert_rows, submitted_before
 from storage.jobs.record import Record, record
 from storage.rows import accepted_from, opened_from, opened_parameters, parameters_of
@@ -156,8 +155,12 @@ class JobTable(PostgresTable):
         return [opened_from(row) for row in await self._fetch_once(SUSPENDED, job_id=job_id)]
 
     async def hand_back(self, leases: Sequence[Lease]) -> list[bool]:
-        """Give up leases without a death; False where lost or synchronous."""
-        return await hand_back(self._engine, leases)
+        """Give up leases without counting a death; False where lost or synchronous."""
+        async with self._transaction() as connection:
+            rows = await fetch(connection, HAND_BACK, fences(leases))
+            await ring(connection)
+        returned = {row["id"] for row in rows}
+        return [lease.job_id in returned for lease in leases]
 
     async def cancel(self, job_id: JobId, tenant_id: TenantId | None) -> bool:
         """Cancel a non-terminal job; a tenant of None is the operator."""
