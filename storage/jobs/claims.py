@@ -5,10 +5,9 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from schemas.ids import JobId
-from schemas.job import Lease, LeasedJob
+from schemas.job import Job, Lease, LeasedJob
 from storage.queue.controls import STOPPED
 from storage.queue.poison_isolation import SUSPECT_DEATHS
-from storage.rows import job_from
 
 HOLD = f"""
 WITH wanted AS (
@@ -86,10 +85,7 @@ class Claim(NamedTuple):
     name: str | None = None
 
 
-def leased_job(row: Any, holder: str) -> LeasedJob:  # noqa: ANN401 - a row
-    """Read a job with `holder`'s lease."""
-    job = job_from(row)
-    until_at: datetime = row["lease_until"]
-    return LeasedJob(
-        job=job, lease=Lease(job_id=job.id, fence=job.fence, holder=holder, until_at=until_at.astimezone(UTC))
-    )
+def leased(job: Job, until_at: datetime, holder: str) -> LeasedJob:
+    """Return a job with `holder`'s lease."""
+    lease = Lease(job_id=job.id, fence=job.fence, holder=holder, until_at=until_at.astimezone(UTC))
+    return LeasedJob(job=job, lease=lease)

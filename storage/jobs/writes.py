@@ -5,22 +5,22 @@ locked by id, before attempts, so that writes cannot deadlock.
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.accepted import Submission
 from schemas.attempt import OpenedAttempt
 from schemas.ids import AttemptId, JobId, TenantId
-from schemas.job import Lease, LeasedJob, NewJob
+from schemas.job import Job, Lease, LeasedJob, NewJob
 from schemas.lanes import PUBLISHED_BY_INTAKE
 from schemas.states import JobState
+from storage.database.mapping import values_of
 from storage.database.notify import ring
 from storage.database.statements import PostgresTable, columns, fetch, run
-from storage.jobs.claims import HAND_BACK, HOLD, RENEW, SUSPENDED, Claim, fences, leased_job
+from storage.jobs.claims import HAND_BACK, HOLD, RENEW, SUSPENDED, Claim, fences, leased
 from storage.jobs.insert import insert_rows, submitted_before
 from storage.jobs.record import Record, record
-from storage.rows import accepted_from, opened_from, opened_parameters, parameters_of
+from storage.rows import accepted_from, job_from, opened_from, opened_parameters
 
 OPENED_WITHIN_SECONDS = 300.0
 """Greatest age of a grant at opening, below the gate's 660 s: an expired reservation without a row is released, and a
@@ -97,13 +97,10 @@ class JobTable(PostgresTable):
             if job.id not in stored:
                 named = await submitted_before(connection, [job])
                 return named[job.tenant_id, job.idempotency_key]
-        row = dict(stored[job.id])
-        parameters = parameters_of(job) | {"body": job.body, "contract": None}
-        facts = (
-            parameters | row | {"fence": 1, "tries": 0, "spent_nano_usd": 0, "waiting_since": None, "wait_reason": None}
-        )
-        held = leased_job(facts, self._holder)
-        return LeasedJob(job=replace(held.job, contract=job.contract), lease=held.lease)
+        row = stored[job.id]
+        given = {"generation": row["generation"], "created_at": row["created_at"]}
+        running = Job(**values_of(job), **given, state=JobState.RUNNING, fence=1, tries=0)
+        return leased(running, row["lease_until"], self._holder)
 
     async def named_by_key(self, job: NewJob) -> Submission | None:
         """Find the stored job with this idempotency key. Raises IdempotencyConflict."""
@@ -128,7 +125,7 @@ class JobTable(PostgresTable):
         async with self._transaction() as connection:
             rows = await fetch(connection, HOLD, parameters | terms)
             # inside the transaction: a row that cannot be read takes its claim back
-            held = {row["id"]: leased_job(row, self._holder) for row in rows}
+            held = {row["id"]: leased(job_from(row), row["lease_until"], self._holder) for row in rows}
         return [held.pop(claim.job_id, None) for claim in named]
 
     async def renew(self, leases: Sequence[Lease]) -> Collection[JobId]:

@@ -10,6 +10,7 @@ from datetime import datetime
 from schemas.attempt import AttemptState
 from schemas.ids import AttemptId
 from schemas.money import NanoUsd
+from storage.database.mapping import read_as, values_of
 from storage.database.statements import PostgresTable, Row, fetch, run
 from storage.ledger.resolutions import LOCK_JOB
 
@@ -38,7 +39,7 @@ FROM adjustment n JOIN charge c ON c.id = n.attempt_id WHERE j.id = c.job_id
 """
 
 STANDS = """
-SELECT a.state, (SELECT COALESCE(sum(nano_usd), 0)::bigint FROM ledger WHERE attempt_id = a.id) AS booked,
+SELECT a.state, (SELECT COALESCE(sum(nano_usd), 0)::bigint FROM ledger WHERE attempt_id = a.id) AS booked_nano_usd,
     n.key, n.attempt_id, n.nano_usd, n.note, n.booked_at
 FROM attempts a LEFT JOIN ledger_adjustments n ON n.key = :key WHERE a.id = :id
 """
@@ -72,27 +73,13 @@ class AdjustmentTable(PostgresTable):
 
         Returns the charge as it is then, None where there is no such attempt. Safe to call twice.
         """
-        named = {"id": adjustment.attempt_id, "key": adjustment.key}
+        terms = values_of(adjustment) | {"id": adjustment.attempt_id}
         async with self._transaction() as connection:
-            await run(connection, LOCK_JOB, {"id": adjustment.attempt_id})  # jobs before attempts, as everywhere
-            await run(connection, ADJUST, named | {"nano_usd": adjustment.nano_usd, "note": adjustment.note})
-            rows = await fetch(connection, STANDS, named)
+            await run(connection, LOCK_JOB, terms)  # jobs before attempts, as everywhere
+            await run(connection, ADJUST, terms)
+            rows = await fetch(connection, STANDS, terms)
         return _charge(rows[0]) if rows else None
 
 
 def _charge(row: Row) -> AdjustedCharge:
-    return AdjustedCharge(
-        state=AttemptState(row["state"]),
-        booked_nano_usd=NanoUsd(row["booked"]),
-        adjustment=None if row["key"] is None else _adjustment(row),
-        booked_at=row["booked_at"],
-    )
-
-
-def _adjustment(row: Row) -> Adjustment:
-    return Adjustment(
-        key=row["key"],
-        attempt_id=AttemptId(row["attempt_id"]),
-        nano_usd=NanoUsd(row["nano_usd"]),
-        note=row["note"],
-    )
+    return read_as(AdjustedCharge, row, adjustment=None if row["key"] is None else read_as(Adjustment, row))
