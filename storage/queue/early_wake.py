@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from storage.database.mapping import read_as
+from storage.database.mapping import read_as, values_of
 from storage.database.statements import PostgresTable, Row, RunEach, columns, fetch, in_order, run
 
 MOST_PER_ROUND = 1_000
@@ -90,12 +90,10 @@ class ParkedTable(PostgresTable):
 
     async def note(self, changes: Sequence[Change], waiters: Collection[Waiters]) -> None:
         """Store changes as seen and request early wakes, in one transaction."""
-        requests = columns([{"reason": waiter.reason, "model": waiter.model} for waiter in waiters])
+        requests = columns([values_of(waiter) for waiter in waiters])
         async with self._transaction() as connection:
             for change in sorted(changes, key=lambda change: change.name):
-                known = REMEMBER if change.version is not None else FORGET
-                terms = {"name": change.name} | ({"version": change.version} if change.version is not None else {})
-                await run(connection, known, terms)
+                await run(connection, FORGET if change.version is None else REMEMBER, values_of(change))
             if requests:
                 await run(connection, ASK, requests)
 
@@ -117,10 +115,9 @@ class ParkedTable(PostgresTable):
 
     async def _wake(self, row: Row, most: int, spread_seconds: float) -> int:
         query = WAKE_SOME_OF_ANY_MODEL if row["model"] == ANY_MODEL else WAKE_SOME
-        terms = {"reason": row["reason"], "most": most, "spread_seconds": spread_seconds}
+        terms = {**row, "most": most, "spread_seconds": spread_seconds}
         async with self._transaction() as connection:
-            named = {} if row["model"] == ANY_MODEL else {"model": row["model"]}
-            woken = await fetch(connection, query, terms | named)
+            woken = await fetch(connection, query, terms)
             if len(woken) < most:
-                await run(connection, DONE, dict(row))
+                await run(connection, DONE, terms)
         return len(woken)

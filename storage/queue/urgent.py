@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from schemas.ids import JobId, TenantId
 from schemas.lanes import Lane
 from storage.database.notify import ring
-from storage.database.statements import PostgresTable, fetch, run
+from storage.database.statements import PostgresTable, run
 
 UNCLAIMED = """
 SELECT count(*) AS jobs FROM (
@@ -26,11 +26,8 @@ class UrgentTable(PostgresTable):
 
     async def unclaimed(self, tenant_id: TenantId, lane: Lane, most: int) -> int:
         """Count a tenant's published jobs in a lane, up to `most`."""
-        async with self._transaction() as connection:
-            terms = {"tenant_id": tenant_id, "lane": lane.value, "most": most}
-            [row] = await fetch(connection, UNCLAIMED, terms)
-        count: int = row["jobs"]
-        return count
+        [row] = await self._fetch_once(UNCLAIMED, tenant_id=tenant_id, lane=lane.value, most=most)
+        return int(row["jobs"])
 
     async def leave_to_dispatch(self, jobs: Sequence[JobId]) -> None:
         """Let dispatch publish these, and wake it."""

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from schemas.estimates import Lesson, Sums, Topic
 from schemas.job import Target
-from storage.database.statements import PostgresTable, Row, fetch, run
+from storage.database.mapping import read_as, values_of
+from storage.database.statements import PostgresTable, fetch, run
 
 ADD_LESSON = """
 INSERT INTO prompt_estimates AS e (account, model, shape, features, calls, sums)
@@ -22,7 +23,7 @@ SET calls = e.calls + EXCLUDED.calls, changed_at = clock_timestamp(),
 WHERE cardinality(e.sums) = cardinality(EXCLUDED.sums)
 """
 
-ALL = "SELECT account, model, shape, features, calls, sums FROM prompt_estimates"
+ALL = 'SELECT account, model, shape, features, calls, sums AS "values" FROM prompt_estimates'
 
 
 class EstimateTable(PostgresTable):
@@ -34,7 +35,7 @@ class EstimateTable(PostgresTable):
             for lesson in sorted(lessons, key=_place):  # one order, so that two processes cannot deadlock
                 await run(connection, ADD_LESSON, _parameters(lesson))
             known = await fetch(connection, ALL, {})
-        return {_topic(row): Sums(calls=row["calls"], values=tuple(row["sums"])) for row in known}
+        return {read_as(Topic, row, target=read_as(Target, row)): read_as(Sums, row) for row in known}
 
 
 def _place(lesson: Lesson) -> tuple[str, str, str, str]:
@@ -43,18 +44,5 @@ def _place(lesson: Lesson) -> tuple[str, str, str, str]:
 
 
 def _parameters(lesson: Lesson) -> dict[str, object]:
-    account, model, shape, features = _place(lesson)
-    return {
-        "account": account,
-        "model": model,
-        "shape": shape,
-        "features": features,
-        "calls": lesson.sums.calls,
-        "sums": list(lesson.sums.values),
-        "fading": list(lesson.fading),
-    }
-
-
-def _topic(row: Row) -> Topic:
-    target = Target(account=row["account"], model=row["model"])
-    return Topic(target=target, shape=row["shape"], features=row["features"])
+    sums = {"calls": lesson.sums.calls, "sums": list(lesson.sums.values), "fading": list(lesson.fading)}
+    return values_of(lesson.topic) | values_of(lesson.topic.target) | sums

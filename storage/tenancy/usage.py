@@ -134,5 +134,4 @@ class UsageTable(PostgresTable):
 
     async def _used(self, query: str, **parameters: object) -> int:
         [row] = await self._fetch_once(query, **parameters)
-        used: int = row["used"]
-        return used
+        return int(row["used"])
