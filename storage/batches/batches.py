@@ -20,7 +20,7 @@ from schemas.stop_loss import NO_STOP_LOSS, Phase, StopLoss
 from schemas.tenants import EVERY_LANE
 from storage.database.engine import dumps
 from storage.database.listings import ListedTable, page
-from storage.database.mapping import read_as
+from storage.database.mapping import read_as, values_of
 from storage.database.statements import Row, by_bytes, fetch
 from storage.queue.controls import begin
 
@@ -96,21 +96,27 @@ REPLIES = "SELECT job_id, reply::text AS reply FROM job_results WHERE job_id = A
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class StoredBatch(BatchTerms):
-    """A batch and its number of jobs by state."""
+class NewBatch(BatchTerms):
+    """A batch that is not yet stored."""
 
     completion_window: str
     input_file_id: FileId
+    metadata: dict[str, str] | None
+    stop_loss: StopLoss = NO_STOP_LOSS
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredBatch(NewBatch):
+    """A batch and its number of jobs by state."""
+
     output_file_id: FileId | None
     error_file_id: FileId | None
     status: str
     errors: list[JsonObject]
-    metadata: dict[str, str] | None
     total: int
     created_at: datetime
     moments: dict[str, datetime | None]
     jobs_by_state: dict[JobState, int]
-    stop_loss: StopLoss = NO_STOP_LOSS
     phase: Phase | None = None
     projected_nano_usd: NanoUsd | None = None
     stopped: str | None = None
@@ -131,38 +137,15 @@ _MOMENTS = (
 class BatchTable(ListedTable):
     """Changes the status of batches by compare-and-set."""
 
-    async def create(
-        self,
-        batch_id: BatchId,
-        tenant_id: TenantId,
-        *,
-        endpoint: str,
-        lane: Lane,
-        completion_window: str,
-        window_seconds: float,
-        input_file_id: FileId,
-        metadata: dict[str, str] | None,
-        stop_loss: StopLoss = NO_STOP_LOSS,
-        lanes: frozenset[Lane] | None = None,
-    ) -> StoredBatch:
-        """Store a batch. `lanes` are those its lines may name; None: its tenant's."""
-        rows = await self._fetch_once(
-            CREATE,
-            id=batch_id,
-            tenant_id=tenant_id,
-            endpoint=endpoint,
-            lane=lane.value,
-            completion_window=completion_window,
-            window_seconds=window_seconds,
-            input_file_id=input_file_id,
-            metadata=dumps(metadata),
-            max_cost_nano_usd=stop_loss.max_cost_nano_usd,
-            max_error_rate=stop_loss.max_error_rate,
-            canary=stop_loss.canary,
-            phase=stop_loss.first_phase,
-            lanes=None if lanes is None else sorted(lanes),
-        )
-        return _batch_from(rows[0], {})
+    async def create(self, batch: NewBatch) -> StoredBatch:
+        """Store a batch."""
+        terms = {
+            "metadata": dumps(batch.metadata),
+            "phase": batch.stop_loss.first_phase,
+            "lanes": None if batch.lanes == EVERY_LANE else sorted(batch.lanes),
+        }
+        [row] = await self._fetch_once(CREATE, **values_of(batch) | values_of(batch.stop_loss) | terms)
+        return _batch_from(row, {})
 
     async def find(self, batch_id: BatchId, tenant_id: TenantId) -> StoredBatch | None:
         """Read a batch of this tenant with its counts."""
@@ -257,7 +240,6 @@ async def _cancel_jobs(connection: AsyncConnection, batch_id: BatchId) -> None:
 
 
 def _batch_from(row: Row, jobs_by_state: dict[JobState, int]) -> StoredBatch:
-    stop_loss = read_as(StopLoss, row)
     return read_as(
         StoredBatch,
         row,
@@ -265,7 +247,7 @@ def _batch_from(row: Row, jobs_by_state: dict[JobState, int]) -> StoredBatch:
         moments={name: row[name] for name in _MOMENTS},
         jobs_by_state=jobs_by_state,
         lanes=EVERY_LANE if row["lanes"] is None else frozenset(map(Lane, row["lanes"])),
-        stop_loss=stop_loss,
+        stop_loss=read_as(StopLoss, row),
     )
 
 
