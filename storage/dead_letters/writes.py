@@ -20,13 +20,11 @@ log = structlog.get_logger()
 MOST_PER_ROUND = 1_000
 """Keeps rounds short and locks few rows."""
 
-CHOSEN = f"SELECT j.id FROM jobs j WHERE {MEANT} AND {OF_TENANT} LIMIT :most FOR UPDATE SKIP LOCKED"  # noqa: S608 - constants inside another
-
 DISCARD = f"""
-WITH chosen AS ({CHOSEN})
+WITH chosen AS (SELECT j.id FROM jobs j WHERE {MEANT} AND {OF_TENANT} LIMIT :most FOR UPDATE SKIP LOCKED)
 UPDATE jobs j SET discarded_at = clock_timestamp() FROM chosen c WHERE j.id = c.id
 RETURNING j.id
-"""  # noqa: S608 - the same
+"""  # noqa: S608 - constants inside another
 
 RETIRE = """
 WITH old AS (

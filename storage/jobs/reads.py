@@ -16,7 +16,7 @@ from storage.batches.progress import BatchSummary, summary_of
 from storage.database.listings import ListedTable, page
 from storage.database.mapping import read_as, values_of
 from storage.database.statements import Row, fetch
-from storage.jobs.attempt_reads import AttemptView, StoryError, attempt_view, errors_of
+from storage.jobs.attempt_reads import AttemptView, StoryError, errors_of
 
 JOBS = """
 SELECT j.* FROM jobs j
@@ -31,9 +31,11 @@ ORDER BY j.created_at DESC, j.id DESC LIMIT :most
 """The condition on leases lets the listing use their index."""
 
 JOBS_CURSOR = "SELECT created_at AS at FROM jobs WHERE id = :after AND tenant_id = :tenant_id"
-JOB = "SELECT * FROM jobs WHERE id = :id AND tenant_id = :tenant_id"
-BODY = "SELECT body FROM job_bodies WHERE job_id = :id"
-RESULT = "SELECT reply, output, served_by FROM job_results WHERE job_id = :id"
+JOB = """
+SELECT j.*, b.body, r.reply, r.output, r.served_by
+FROM jobs j JOIN job_bodies b ON b.job_id = j.id LEFT JOIN job_results r ON r.job_id = j.id
+WHERE j.id = :id AND j.tenant_id = :tenant_id
+"""
 ATTEMPTS = """
 SELECT a.id, a.account, a.model, a.state, a.outcome, a.cost_nano_usd, a.reserved_nano_usd, a.usage, a.request,
     CASE WHEN a.reply IS NULL AND a.outcome = 'valid' AND a.fence = j.fence THEN r.reply ELSE a.reply END AS reply,
@@ -132,18 +134,8 @@ class Reads(ListedTable):
             rows = await fetch(connection, JOB, {"id": job_id, "tenant_id": tenant_id})
             if not rows:
                 return None
-            [body] = await fetch(connection, BODY, {"id": job_id})
-            results = await fetch(connection, RESULT, {"id": job_id})
-            attempts = await fetch(connection, ATTEMPTS, {"id": job_id})
-        result = results[0] if results else {"reply": None, "output": None, "served_by": None}
-        return JobStory(
-            job=_job_view(rows[0]),
-            body=body["body"],
-            reply=result["reply"],
-            output=result["output"],
-            served_by=result["served_by"],
-            attempts=tuple(attempt_view(row) for row in attempts),
-        )
+            attempts = [read_as(AttemptView, row) for row in await fetch(connection, ATTEMPTS, {"id": job_id})]
+        return read_as(JobStory, rows[0], job=_job_view(rows[0]), attempts=tuple(attempts))
 
     async def rested(self, job_id: JobId) -> JobResult | None:
         """Read the job's result; None while it is not terminal."""

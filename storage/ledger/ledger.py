@@ -71,16 +71,15 @@ FROM parts GROUP BY 1, 2
 
 OPEN_BEFORE = "SELECT id FROM attempts WHERE state IN ('opened', 'suspense') AND opened_at < :before"
 
-UNSETTLED = """
+_RESERVED = """
 SELECT id AS attempt_id, job_id, state AS attempt_state, account, model, epoch, stamp, counters, reserved_tokens,
     reserved_nano_usd, opened_at
-FROM attempts WHERE state IN ('opened', 'suspense') ORDER BY state, opened_at
-"""
+FROM attempts"""
 
-SUSPENSE = """
-SELECT id AS attempt_id, job_id, state AS attempt_state, account, model, epoch, stamp, counters, reserved_tokens,
-    reserved_nano_usd, opened_at
-FROM attempts WHERE state = 'suspense' AND opened_at < statement_timestamp() - make_interval(secs => :older_seconds)
+UNSETTLED = f"{_RESERVED} WHERE state IN ('opened', 'suspense') ORDER BY state, opened_at"
+
+SUSPENSE = f"""{_RESERVED}
+WHERE state = 'suspense' AND opened_at < statement_timestamp() - make_interval(secs => :older_seconds)
 ORDER BY opened_at LIMIT :most
 """
 
