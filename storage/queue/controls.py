@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schemas.control import Control, Subject, Verb
 from schemas.lanes import Lane
-from storage.database.mapping import read_as
+from storage.database.mapping import read_as, values_of
 from storage.database.notify import ring
 from storage.database.statements import PostgresTable, Row, RunEach, fetch, in_order, run
 from storage.queue.control_sweeps import ALIVE, CANCEL_SOME, EXISTS, MOVE_SOME
@@ -94,21 +94,21 @@ class ControlTable(PostgresTable):
     async def pause(self, subject: Subject) -> ControlStarted:
         """Stop the subject's jobs from starting; published ones become unpublished."""
         async with self._transaction() as connection:
-            [row] = await fetch(connection, PAUSE, _named(subject))
+            [row] = await fetch(connection, PAUSE, values_of(subject))
             reached = await fetch(connection, PUT_BACK, {"most": MOST_PER_ROUND})
         return ControlStarted(control=_control_from(row), jobs=len(reached))
 
     async def resume(self, subject: Subject) -> Control | None:
         """End a pause; None where there was none."""
         async with self._transaction() as connection:
-            rows = await fetch(connection, RESUME, _named(subject))
+            rows = await fetch(connection, RESUME, values_of(subject))
             await ring(connection)
         return _control_from(rows[0]) if rows else None
 
     async def move(self, subject: Subject, lane: Lane) -> ControlStarted:
         """Move waiting jobs to another lane."""
         async with self._transaction() as connection:
-            await run(connection, MOVE_BATCHES, _named(subject) | {"lane": lane.value})
+            await run(connection, MOVE_BATCHES, values_of(subject) | {"lane": lane})
             begun = await begin(connection, Verb.MOVE, subject, lane)
             await ring(connection)
         return begun
@@ -116,7 +116,7 @@ class ControlTable(PostgresTable):
     async def cancel(self, subject: Subject) -> ControlStarted:
         """Cancel waiting jobs and batches."""
         async with self._transaction() as connection:
-            await run(connection, CANCEL_BATCHES, _named(subject))
+            await run(connection, CANCEL_BATCHES, values_of(subject))
             return await begin(connection, Verb.CANCEL, subject)
 
     async def all(self) -> list[Control]:
@@ -153,9 +153,8 @@ class ControlTable(PostgresTable):
 async def begin(connection: AsyncConnection, verb: Verb, subject: Subject, lane: Lane | None = None) -> ControlStarted:
     """Set a cancellation or a move, and run its first round."""
     if verb is Verb.CANCEL:
-        await run(connection, STOP_MOVING, _named(subject))
-    terms = {"verb": verb.value, "lane": lane.value if lane else None}
-    [row] = await fetch(connection, BEGIN, _named(subject) | terms)
+        await run(connection, STOP_MOVING, values_of(subject))
+    [row] = await fetch(connection, BEGIN, values_of(subject) | {"verb": verb, "lane": lane})
     control = _control_from(row)
     jobs = await _round(connection, control, MOST_PER_ROUND)
     if jobs < MOST_PER_ROUND:
@@ -165,8 +164,7 @@ async def begin(connection: AsyncConnection, verb: Verb, subject: Subject, lane:
 
 async def _round(connection: AsyncConnection, control: Control, most: int) -> int:
     query = (CANCEL_SOME if control.verb is Verb.CANCEL else MOVE_SOME)[control.subject.kind]
-    lane = control.lane.value if control.lane else ""
-    terms = {"name": control.subject.name, "until_at": control.created_at, "lane": lane, "most": most}
+    terms = {"name": control.subject.name, "until_at": control.created_at, "lane": control.lane, "most": most}
     return len(await fetch(connection, query, terms))
 
 
@@ -178,12 +176,8 @@ async def _finish(connection: AsyncConnection, control: Control, linger_seconds:
         await run(connection, END, _exactly(control) | {"linger_seconds": linger_seconds})
 
 
-def _named(subject: Subject) -> dict[str, Any]:
-    return {"kind": subject.kind.value, "name": subject.name}
-
-
 def _exactly(control: Control) -> dict[str, Any]:
-    return _named(control.subject) | {"verb": control.verb.value, "created_at": control.created_at}
+    return values_of(control) | values_of(control.subject)
 
 
 def _control_from(row: Row) -> Control:
