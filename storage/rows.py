@@ -20,6 +20,12 @@ USUAL_OUTPUT_TOKENS = 1_024
 MOST_WORK_TOKENS = 10_000_000
 """Far above any model's context, and far below what the column holds."""
 
+NEW_JOB = """
+    id text, tenant_id text, batch_id text, custom_id text, lane text, model text, endpoint text, end_user text,
+    expires_at timestamptz, max_tries int, max_reprompts int, max_cost_nano_usd bigint, idempotency_key text,
+    request_digest text, contract text, body text, prompt text, work_tokens int"""
+"""Declares the columns of `parameters_of`."""
+
 
 def job_from(row: Row) -> Job:
     """Read a job joined with its body."""

@@ -38,6 +38,13 @@ def columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     return {name: [row[name] for row in rows] for name in rows[0]} if rows else {}
 
 
+def unnested(declarations: str) -> str:
+    """Build a table `g` of rows from `columns`; they are declared as in CREATE TABLE."""
+    declared = [declaration.split() for declaration in declarations.split(",")]
+    arrays = ", ".join(f"CAST(:{name} AS {kind}[])" for name, kind in declared)
+    return f"unnest({arrays}) AS g ({', '.join(name for name, _ in declared)})"
+
+
 async def fetch(connection: AsyncConnection, query: str, parameters: Mapping[str, Any]) -> Sequence[Row]:
     """Fetch all rows of a query."""
     result = await connection.execute(_parsed(query), dict(parameters))

@@ -10,7 +10,7 @@ from schemas.replay import PatchedJob, Refused, Replay, ReplayState
 from storage.database.engine import transaction
 from storage.database.mapping import values_of
 from storage.database.notify import ring
-from storage.database.statements import columns, fetch, run
+from storage.database.statements import columns, fetch, run, unnested
 from storage.dead_letters.replay_rows import mended_parameters
 
 BURST_SECONDS = 1.0
@@ -22,10 +22,9 @@ WHERE r.id = :id AND r.version = :version AND r.state IN ('canary', 'running')
 RETURNING r.id
 """
 
-MOVE = """
+MOVE = f"""
 WITH given AS (
-    SELECT * FROM unnest(CAST(:id AS text[]), CAST(:generation AS int[]), CAST(:model AS text[]),
-        CAST(:contract AS text[]), CAST(:body AS text[])) AS g (id, generation, model, contract, body)
+    SELECT * FROM {unnested("id text, generation int, model text, contract text, body text")}
 ), locked AS (
     SELECT j.id FROM jobs j JOIN given g ON j.id = g.id
     WHERE j.state = 'dead' AND j.discarded_at IS NULL AND j.generation = g.generation
@@ -51,7 +50,7 @@ WITH given AS (
     SELECT :replay_id, id, generation, :canary FROM moved
 )
 SELECT id FROM moved
-"""
+"""  # noqa: S608 - a constant
 
 REFUSE = """
 INSERT INTO replay_jobs (replay_id, job_id, generation, refusal)

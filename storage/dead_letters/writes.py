@@ -11,9 +11,9 @@ from schemas.fingerprint import cause_of
 from schemas.ids import JobId
 from schemas.job import NewJob
 from schemas.replay import DeadLetters
-from storage.database.statements import PostgresTable, Row, columns, fetch, run
+from storage.database.statements import PostgresTable, Row, columns, fetch, run, unnested
 from storage.dead_letters.reads import MEANT, OF_TENANT, conditions
-from storage.rows import parameters_of
+from storage.rows import NEW_JOB, parameters_of
 
 log = structlog.get_logger()
 
@@ -41,10 +41,9 @@ RETURNING j.id
 
 UNNAMED = "SELECT id, dead_reason, message FROM jobs WHERE state = 'dead' AND fingerprint IS NULL LIMIT :most"
 
-NAME = """
+NAME = f"""
 WITH given AS (
-    SELECT * FROM unnest(CAST(:id AS text[]), CAST(:fingerprint AS text[]), CAST(:cause AS text[]))
-        AS g (id, fingerprint, cause)
+    SELECT * FROM {unnested("id text, fingerprint text, cause text")}
 ), locked AS (
     SELECT j.id FROM jobs j JOIN given USING (id) WHERE j.state = 'dead' AND j.fingerprint IS NULL
     ORDER BY j.id FOR NO KEY UPDATE OF j
@@ -53,18 +52,11 @@ UPDATE jobs j SET fingerprint = g.fingerprint, cause = g.cause,
     dead_nano_usd = COALESCE(j.dead_nano_usd, j.spent_nano_usd)
 FROM locked JOIN given g USING (id) WHERE j.id = locked.id AND j.state = 'dead' AND j.fingerprint IS NULL
 RETURNING j.id
-"""
+"""  # noqa: S608 - a constant
 
-IMPORT = """
+IMPORT = f"""
 WITH given AS (
-    SELECT * FROM unnest(CAST(:id AS text[]), CAST(:tenant_id AS text[]), CAST(:custom_id AS text[]),
-        CAST(:lane AS text[]), CAST(:model AS text[]), CAST(:endpoint AS text[]), CAST(:end_user AS text[]),
-        CAST(:expires_at AS timestamptz[]), CAST(:max_tries AS int[]), CAST(:max_reprompts AS int[]),
-        CAST(:max_cost_nano_usd AS bigint[]), CAST(:prompt AS text[]), CAST(:work_tokens AS int[]),
-        CAST(:request_digest AS text[]), CAST(:contract AS text[]), CAST(:body AS text[]), CAST(:reason AS text[]),
-        CAST(:message AS text[]), CAST(:fingerprint AS text[]), CAST(:cause AS text[])
-    ) AS g (id, tenant_id, custom_id, lane, model, endpoint, end_user, expires_at, max_tries, max_reprompts,
-            max_cost_nano_usd, prompt, work_tokens, request_digest, contract, body, reason, message, fingerprint, cause)
+    SELECT * FROM {unnested(NEW_JOB + ", reason text, message text, fingerprint text, cause text")}
 ), stored AS (
     INSERT INTO jobs AS j (id, tenant_id, custom_id, lane, model, endpoint, end_user, state, expires_at, max_tries,
         max_reprompts, max_cost_nano_usd, prompt, work_tokens, request_digest, contract, dead_reason, message,
@@ -81,7 +73,7 @@ WITH given AS (
     ON CONFLICT (job_id) DO NOTHING
 )
 SELECT id FROM stored
-"""
+"""  # noqa: S608 - constants
 
 
 class LetterTable(PostgresTable):

@@ -16,7 +16,7 @@ from schemas.lanes import PUBLISHED_BY_INTAKE
 from schemas.states import JobState
 from storage.database.mapping import values_of
 from storage.database.notify import ring
-from storage.database.statements import PostgresTable, columns, fetch, run
+from storage.database.statements import PostgresTable, columns, fetch, run, unnested
 from storage.jobs.claims import HAND_BACK, HOLD, RENEW, SUSPENDED, Claim, fences, leased
 from storage.jobs.insert import insert_rows, submitted_before
 from storage.jobs.record import Record, record
@@ -28,18 +28,16 @@ later row would be sent without money."""
 
 CURRENT_EPOCH = "SELECT epoch FROM ledger_epoch FOR SHARE"
 
-OPEN = """
+_OPENED = """
+    id text, job_id text, fence bigint, account text, model text, epoch bigint, stamp text, counters text,
+    reserved_tokens bigint, reserved_nano_usd bigint, price text, request text, opened_at timestamptz"""
+
+OPEN = f"""
 INSERT INTO attempts (id, job_id, fence, account, model, epoch, stamp, counters, reserved_tokens,
     reserved_nano_usd, price, request, state, opened_at)
 SELECT g.id, g.job_id, g.fence, g.account, g.model, g.epoch, g.stamp, g.counters::json, g.reserved_tokens,
     g.reserved_nano_usd, g.price::json, g.request::json, 'opened', g.opened_at
-FROM unnest(
-    CAST(:id AS text[]), CAST(:job_id AS text[]), CAST(:fence AS bigint[]), CAST(:account AS text[]),
-    CAST(:model AS text[]), CAST(:epoch AS bigint[]), CAST(:stamp AS text[]), CAST(:counters AS text[]),
-    CAST(:reserved_tokens AS bigint[]), CAST(:reserved_nano_usd AS bigint[]), CAST(:price AS text[]),
-    CAST(:request AS text[]), CAST(:opened_at AS timestamptz[])
-) AS g (id, job_id, fence, account, model, epoch, stamp, counters, reserved_tokens, reserved_nano_usd, price,
-        request, opened_at)
+FROM {unnested(_OPENED)}
 JOIN jobs j ON j.id = g.job_id AND j.fence = g.fence AND j.state = 'running'
 WHERE g.epoch = :current_epoch
   AND (g.opened_at > clock_timestamp() - make_interval(secs => :within_seconds)
@@ -47,7 +45,7 @@ WHERE g.epoch = :current_epoch
 ON CONFLICT (id) DO UPDATE SET fence = EXCLUDED.fence
     WHERE attempts.job_id = EXCLUDED.job_id AND attempts.fence = EXCLUDED.fence AND attempts.state = 'opened'
 RETURNING id
-"""
+"""  # noqa: S608 - a constant
 
 CANCEL = """
 UPDATE jobs SET state = 'cancelled', rested_at = clock_timestamp(), holder = NULL, lease_until = NULL,
