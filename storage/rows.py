@@ -150,10 +150,4 @@ def _usage_json(usage: Usage | None) -> JsonObject | None:
 
 
 def _price_json(price: Price) -> JsonObject:
-    written = {} if price.cache_write_nano_usd is None else {"cache_write": price.cache_write_nano_usd}
-    return written | {
-        "input": price.input_nano_usd,
-        "cached_input": price.cached_input_nano_usd,
-        "output": price.output_nano_usd,
-        "source": price.source,
-    }
+    return {name.removesuffix("_nano_usd"): part for name, part in values_of(price).items() if part is not None}

@@ -201,8 +201,8 @@ class BatchTable(ListedTable):
         after = ""
         while True:
             page = await self._fetch_once(RESTED, id=batch_id, after=after, completed=completed, most=PAGE_JOBS)
-            async for row in self._with_replies(page) if completed else _without_replies(page):
-                yield row
+            async for job in self._with_replies(page):
+                yield job
             if len(page) < PAGE_JOBS:
                 return
             after = page[-1]["id"]
@@ -213,7 +213,7 @@ class BatchTable(ListedTable):
         for ids in by_bytes({name: sizes.get(name, 0) for name in rows}):
             replies = {row["job_id"]: row["reply"] for row in await self._fetch_once(REPLIES, ids=ids)}
             for name in ids:
-                yield _rested_from(rows[name], replies.get(name))
+                yield read_as(RestedJob, rows[name], job_id=name, reply=replies.get(name))
 
     async def _fair(self, query: str) -> list[StoredBatch]:
         rows = await self._fetch_once(query, most=MOST_AT_ONCE, most_of_tenant=MOST_OF_TENANT)
@@ -249,12 +249,3 @@ def _batch_from(row: Row, jobs_by_state: dict[JobState, int]) -> StoredBatch:
         lanes=EVERY_LANE if row["lanes"] is None else frozenset(map(Lane, row["lanes"])),
         stop_loss=read_as(StopLoss, row),
     )
-
-
-async def _without_replies(page: Sequence[Row]) -> AsyncIterator[RestedJob]:
-    for row in page:
-        yield _rested_from(row, None)
-
-
-def _rested_from(row: Row, reply: str | None) -> RestedJob:
-    return read_as(RestedJob, row, job_id=row["id"], reply=reply)

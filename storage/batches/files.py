@@ -3,11 +3,12 @@
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import count
 
 from schemas.ids import FileId, TenantId
 from storage.database.listings import ListedTable, page
 from storage.database.mapping import read_as
-from storage.database.statements import fetch, run
+from storage.database.statements import run
 
 CHUNK_BYTES = 1_000_000
 LONGEST_UPLOAD_SECONDS = 24 * 3600.0
@@ -98,14 +99,11 @@ class FileTable(ListedTable):
 
     async def content(self, file_id: FileId) -> AsyncIterator[bytes]:
         """Read a file by chunks, each in its own transaction."""
-        seq = 0
-        while True:
-            async with self._transaction() as connection:
-                rows = await fetch(connection, CHUNK, {"id": file_id, "seq": seq})
+        for seq in count():
+            rows = await self._fetch_once(CHUNK, id=file_id, seq=seq)
             if not rows:
                 return
             yield bytes(rows[0]["data"])
-            seq += 1
 
     async def lines(self, file_id: FileId, *, most_bytes: int = CHUNK_BYTES) -> AsyncIterator[bytes]:
         """Read lines without line ends, with one chunk and one line in memory.

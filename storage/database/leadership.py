@@ -2,7 +2,7 @@
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from storage.database.statements import PostgresTable, fetch
+from storage.database.statements import PostgresTable
 
 LEADER_LEASE_SECONDS = 5.0
 
@@ -35,5 +35,4 @@ class Leadership(PostgresTable):
 
     async def resign(self) -> None:
         """Give up the lease."""
-        async with self._transaction() as connection:
-            await fetch(connection, RESIGN, self._terms)
+        await self._fetch_once(RESIGN, **self._terms)

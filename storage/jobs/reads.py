@@ -44,7 +44,8 @@ FROM attempts a JOIN jobs j ON j.id = a.job_id LEFT JOIN job_results r ON r.job_
 WHERE a.job_id = :id ORDER BY a.opened_at, a.id
 """
 RESTED = """
-SELECT j.id, j.state, j.lane, j.dead_reason, j.message, j.spent_nano_usd, r.reply, r.served_by
+SELECT j.id AS job_id, j.state, j.lane, j.dead_reason, j.message, j.spent_nano_usd AS cost_nano_usd,
+    r.reply, r.served_by
 FROM jobs j LEFT JOIN job_results r ON r.job_id = j.id
 WHERE j.id = :id AND j.state IN ('completed', 'dead', 'expired', 'cancelled')
 """
@@ -140,7 +141,7 @@ class Reads(ListedTable):
     async def rested(self, job_id: JobId) -> JobResult | None:
         """Read the job's result; None while it is not terminal."""
         rows = await self._fetch_once(RESTED, id=job_id)
-        return _rested_from(rows[0]) if rows else None
+        return read_as(JobResult, rows[0], wait_ms=0) if rows else None
 
     async def summary(self, batch_id: BatchId, tenant_id: TenantId) -> BatchSummary:
         """Count the progress of a batch."""
@@ -161,7 +162,3 @@ class Reads(ListedTable):
 def _job_view(row: Row) -> JobView:
     is_waiting = row["state"] == JobState.WAITING  # else the reason is kept for its ticket
     return read_as(JobView, row, wait_reason=row["wait_reason"] if is_waiting else None)
-
-
-def _rested_from(row: Row) -> JobResult:
-    return read_as(JobResult, row, job_id=row["id"], wait_ms=0, cost_nano_usd=row["spent_nano_usd"])

@@ -1,7 +1,8 @@
 """Stores dead processes and their jobs, so that a rescue counts the right death."""
 
 from config.marks import LastMark
-from storage.database.statements import PostgresTable, run
+from storage.database.mapping import values_of
+from storage.database.statements import PostgresTable, columns, run
 
 KEPT_SECONDS = 24 * 3600.0
 """Reports are read seconds later; a day covers outages."""
@@ -21,10 +22,6 @@ class DeathTable(PostgresTable):
 
     async def report(self, marks: list[LastMark]) -> None:
         """Store the last marks of dead processes; the first report of each stands."""
-        terms = {
-            "holder": [mark.holder for mark in marks],
-            "job_id": [mark.job_id for mark in marks],
-            "kept_seconds": KEPT_SECONDS,
-        }
+        reports = columns([values_of(mark) for mark in marks])
         async with self._transaction() as connection:
-            await run(connection, REPORT, terms)
+            await run(connection, REPORT, reports | {"kept_seconds": KEPT_SECONDS})
