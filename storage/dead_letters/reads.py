@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from schemas.ids import BatchId, JobId, TenantId
+from schemas.ids import JobId
 from schemas.jsons import JsonObject
-from schemas.lanes import Lane
 from schemas.money import NanoUsd
 from schemas.replay import DeadLetters
 from storage.database.listings import ListedTable, page
 from storage.database.mapping import read_as, values_of
 from storage.database.statements import Row, by_bytes, fetch
 from storage.jobs.attempt_reads import AttemptView, attempt_text
+from storage.jobs.reads import JobSummary
 
 MOST_GROUPS = 1_000
 """More causes mean that some error text varies without end."""
@@ -98,24 +98,14 @@ FROM attempts WHERE job_id = ANY(CAST(:ids AS text[])) ORDER BY job_id, opened_a
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DeadLetterView:
+class DeadLetterView(JobSummary):
     """Shows a dead letter. `cause` is None until upkeep sets it."""
 
-    id: JobId
-    tenant_id: TenantId
-    batch_id: BatchId | None
-    custom_id: str | None
-    lane: Lane
-    model: str
     prompt: str | None
     reason: str
     fingerprint: str | None
     cause: str | None
-    message: str | None
-    tries: int
     attempts: int
-    spent_nano_usd: NanoUsd
-    created_at: datetime
     rested_at: datetime
 
 

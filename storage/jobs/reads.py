@@ -64,8 +64,8 @@ LATEST_ATTEMPTS = 2_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class JobView:
-    """Shows a job in a listing, without bodies."""
+class JobSummary:
+    """Holds what every listing of jobs shows."""
 
     id: JobId
     tenant_id: TenantId
@@ -73,16 +73,22 @@ class JobView:
     custom_id: str | None
     lane: Lane
     model: str
-    state: JobState
     tries: int
+    message: str | None
+    spent_nano_usd: NanoUsd
+    created_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobView(JobSummary):
+    """Shows a job in a listing, without bodies."""
+
+    state: JobState
     deaths: int
     wait_reason: str | None
     wake_at: datetime | None
     expires_at: datetime
     dead_reason: str | None
-    message: str | None
-    spent_nano_usd: NanoUsd
-    created_at: datetime
     rested_at: datetime | None
     budget_steps: tuple[str, ...] = ()
 
