@@ -91,8 +91,9 @@ class LetterTable(PostgresTable):
         """Set the cause of a round of letters without one."""
         async with self._transaction() as connection:
             rows = await fetch(connection, UNNAMED, {"most": MOST_PER_ROUND})
-            if rows:
-                await run(connection, NAME, columns([_named(row) for row in rows]))
+            named = [{"id": row["id"]} | _death(row["dead_reason"], row["message"]) for row in rows]
+            if named:
+                await run(connection, NAME, columns(named))
         return len(rows)
 
     async def bring(self, letters: Sequence[tuple[NewJob, str, str | None]]) -> list[JobId]:
@@ -107,21 +108,13 @@ class LetterTable(PostgresTable):
         return _ids(await self._fetch_once(IMPORT, **columns(rows)))
 
 
-def _named(row: Row) -> dict[str, str]:
-    return {"id": row["id"]} | _cause(row["dead_reason"], row["message"])
-
-
 def _death(reason: str, message: str | None) -> dict[str, str | None]:
-    return {"reason": reason, "message": message} | _cause(reason, message)
-
-
-def _cause(reason: str, message: str | None) -> dict[str, str]:
     try:
         cause = cause_of(reason, message)
     except Exception:  # one unreadable message must not fail the others of its round
         log.exception("cause_unreadable", reason=reason)
         cause = cause_of(reason, None)
-    return {"fingerprint": cause.fingerprint, "cause": cause.words}
+    return {"reason": reason, "message": message, "fingerprint": cause.fingerprint, "cause": cause.words}
 
 
 def _ids(rows: Sequence[Row]) -> list[JobId]:

@@ -92,7 +92,7 @@ class SealTable(PostgresTable):
                 if most > 1:
                     most = max(1, most // SMALLER)
                     continue
-                moved = await self._skip(error.after)
+                moved = len(await self._fetch_once(SKIP, after=error.after))
                 if moved:
                     log.exception("ledger_entry_not_sealed", sealed_to=error.after + 1)
             sealed += moved
@@ -100,9 +100,6 @@ class SealTable(PostgresTable):
                 break
             most = min(most * SMALLER, MOST_SEALED)
         return sealed
-
-    async def _skip(self, after: int) -> int:
-        return len(await self._fetch_once(SKIP, after=after))
 
     async def _round(self, most: int) -> int:
         after: int | None = None
