@@ -5,7 +5,7 @@ takes only jobs that died before it. A patched request has a marked digest, so i
 original.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from schemas.errors import IdempotencyConflict
 from schemas.ids import JobId, ReplayId, TenantId
@@ -102,7 +102,7 @@ RETURNING id
 
 STATES = """
 SELECT j.state, d.canary, count(*) AS jobs FROM replay_jobs d JOIN jobs j ON j.id = d.job_id
-WHERE d.replay_id = :id AND d.refusal IS NULL AND (d.canary OR NOT :canaries_only)
+WHERE d.replay_id = :id AND d.refusal IS NULL
 GROUP BY j.state, d.canary ORDER BY j.state
 """
 REFUSALS = """
@@ -183,15 +183,10 @@ class ReplayTable(ListedTable):
         """Continue a stopped replay; False where it is not stopped."""
         return bool(await self._fetch_once(RESUME, id=replay_id, owner_id=tenant_scope))
 
-    async def canaries(self, replay_id: ReplayId) -> Mapping[str, int]:
-        """Count canaries by state."""
-        rows = await self._fetch_once(STATES, id=replay_id, canaries_only=True)
-        return {row["state"]: row["jobs"] for row in rows}
-
     async def outcomes(self, replay_id: ReplayId) -> ReplayOutcomes:
         """Count outcomes of its jobs so far."""
         async with self._transaction() as connection:
-            rows = await fetch(connection, STATES, {"id": replay_id, "canaries_only": False})
+            rows = await fetch(connection, STATES, {"id": replay_id})
             refusals = await fetch(connection, REFUSALS, {"id": replay_id, "most": MOST_REFUSALS_SHOWN})
         states: dict[str, int] = {}
         for row in rows:
