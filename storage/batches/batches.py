@@ -19,7 +19,7 @@ from schemas.states import JobState
 from schemas.stop_loss import NO_STOP_LOSS, Phase, StopLoss
 from schemas.tenants import EVERY_LANE
 from storage.database.engine import dumps
-from storage.database.listings import ListedTable, page
+from storage.database.listings import NEWEST_FIRST, ListedTable, page
 from storage.database.mapping import read_as, values_of
 from storage.database.statements import Row, by_bytes, fetch
 from storage.queue.controls import begin
@@ -38,12 +38,7 @@ VALUES (:id, :tenant_id, :endpoint, :lane, :completion_window, :window_seconds, 
 RETURNING *
 """
 FIND = "SELECT * FROM batches WHERE id = :id AND tenant_id = :tenant_id"
-NEWEST = """
-SELECT b.* FROM batches b
-WHERE b.tenant_id = :tenant_id
-  AND (CAST(:after AS text) IS NULL OR (b.created_at, b.id) < (CAST(:after_at AS timestamptz), CAST(:after AS text)))
-ORDER BY b.created_at DESC, b.id DESC LIMIT :most
-"""
+NEWEST = f"SELECT * FROM batches WHERE tenant_id = :tenant_id {NEWEST_FIRST}"  # noqa: S608 - a constant
 NEWEST_CURSOR = "SELECT created_at AS at FROM batches WHERE id = :after AND tenant_id = :tenant_id"
 COUNTS = """
 SELECT batch_id, state, count(*) AS jobs FROM jobs WHERE batch_id = ANY(CAST(:ids AS text[])) GROUP BY batch_id, state

@@ -6,7 +6,7 @@ from datetime import datetime
 from itertools import count
 
 from schemas.ids import FileId, TenantId
-from storage.database.listings import ListedTable, page
+from storage.database.listings import NEWEST_FIRST, ListedTable, page
 from storage.database.mapping import read_as
 from storage.database.statements import run
 
@@ -36,12 +36,10 @@ WITH ended AS (
 )
 DELETE FROM files f USING ended e WHERE f.id = e.id RETURNING f.id
 """
-NEWEST = """
-SELECT f.* FROM files f
-WHERE f.tenant_id = :tenant_id AND f.complete AND (CAST(:purpose AS text) IS NULL OR f.purpose = :purpose)
-  AND (CAST(:after AS text) IS NULL OR (f.created_at, f.id) < (CAST(:after_at AS timestamptz), CAST(:after AS text)))
-ORDER BY f.created_at DESC, f.id DESC LIMIT :most
-"""
+NEWEST = f"""
+SELECT * FROM files
+WHERE tenant_id = :tenant_id AND complete AND (CAST(:purpose AS text) IS NULL OR purpose = :purpose) {NEWEST_FIRST}
+"""  # noqa: S608 - a constant
 NEWEST_CURSOR = "SELECT created_at AS at FROM files WHERE id = :after AND tenant_id = :tenant_id"
 
 

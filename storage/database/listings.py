@@ -31,6 +31,12 @@ LISTING_TIMEOUT_MS = 2_000
 
 LISTING_WAIT_SECONDS = 2.0
 
+NEWEST_FIRST = """
+  AND (CAST(:after AS text) IS NULL OR (created_at, id) < (CAST(:after_at AS timestamptz), CAST(:after AS text)))
+ORDER BY created_at DESC, id DESC LIMIT :most
+"""
+"""Ends a query of `page` over rows by their creation."""
+
 
 def open_listings_engine(database_url: str, *, application: str) -> AsyncEngine:
     """Open the pool of listings, which connects at its first use."""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from schemas.errors import IdempotencyConflict
 from schemas.ids import JobId, ReplayId, TenantId
 from schemas.replay import DeadBody, NewReplay, PatchedJob, Refused, Replay, ReplayOutcomes, ReplayState
-from storage.database.listings import ListedTable, page
+from storage.database.listings import NEWEST_FIRST, ListedTable, page
 from storage.database.mapping import read_as
 from storage.database.statements import by_bytes, fetch, run
 from storage.dead_letters.reads import COUNT, EACH_TENANT, MEANT, conditions
@@ -37,11 +37,7 @@ NAMED = f"""
 {SEE} WHERE r.idempotency_key = :idempotency_key AND COALESCE(r.tenant_id, '') = COALESCE(CAST(:owner_id AS text), '')
 """
 FIND = f"{SEE} WHERE r.id = :id AND (CAST(:owner_id AS text) IS NULL OR r.tenant_id = :owner_id)"
-NEWEST = f"""
-{SEE} WHERE (CAST(:owner_id AS text) IS NULL OR r.tenant_id = :owner_id)
-  AND (CAST(:after AS text) IS NULL OR (r.created_at, r.id) < (CAST(:after_at AS timestamptz), CAST(:after AS text)))
-ORDER BY r.created_at DESC, r.id DESC LIMIT :most
-"""
+NEWEST = f"{SEE} WHERE (CAST(:owner_id AS text) IS NULL OR r.tenant_id = :owner_id) {NEWEST_FIRST}"
 NEWEST_CURSOR = """
 SELECT created_at AS at FROM replays
 WHERE id = :after AND (CAST(:owner_id AS text) IS NULL OR tenant_id = :owner_id)
