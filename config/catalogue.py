@@ -122,10 +122,6 @@ def _default_models() -> dict[str, ModelTable]:
     return dict.fromkeys((*_SMALL, *_LARGE), table)
 
 
-def _default_aliases() -> dict[str, tuple[str, ...]]:
-    return {"small": _SMALL[:1], "large": _LARGE[:1]}
-
-
 def _default_lanes() -> dict[LaneName, LaneTable]:
     return {
         "critical": LaneTable(share=1.0),
@@ -140,7 +136,7 @@ class Catalogue(Table):
 
     providers: dict[str, ProviderTable] = Field(default_factory=lambda: {PROVIDER_DEFAULT: ProviderTable()})
     models: dict[str, ModelTable] = Field(default_factory=_default_models)
-    aliases: dict[str, Chain] = Field(default_factory=_default_aliases)
+    aliases: dict[str, Chain] = Field(default_factory=lambda: {"small": _SMALL[:1], "large": _LARGE[:1]})
     lanes: dict[LaneName, LaneTable] = Field(default_factory=_default_lanes)
     budgets: tuple[BudgetTable, ...] = Field(default=(), strict=False)
     rules: tuple[RuleTable, ...] = Field(default=(), strict=False)

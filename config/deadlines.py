@@ -10,23 +10,13 @@ import os
 import signal
 import sys
 import time
-from typing import Protocol
+from typing import TypeAlias
 
 STDERR = 2
 """The descriptor, because a replaced `sys.stderr` may have none."""
 
 INIT_PID = 1
 """First process of a container; the kernel drops signals that would end it by default."""
-
-
-class Deadline(Protocol):
-    """A timer that ends the process unless renewed."""
-
-    def renew(self, seconds: int) -> None:
-        """Restart the timer."""
-
-    def cancel(self) -> None:
-        """Stop the timer."""
 
 
 class NoDeadline:
@@ -93,19 +83,22 @@ class SuspensionSafeDeadline:
         self._timer = ctypes.c_void_p()
         if self._libc.timer_create(time.CLOCK_MONOTONIC, ctypes.byref(call_alarm), ctypes.byref(self._timer)) != 0:
             raise OSError(ctypes.get_errno(), "timer_create")
-        self._none = _TimerSetting()
 
     def renew(self, seconds: int) -> None:
         """Restart both timers; `seconds` must exceed the second timer's."""
-        self._set(_TimerSetting(seconds=seconds - self._grace_seconds))
+        self._set(seconds - self._grace_seconds)
 
     def cancel(self) -> None:
         """Stop both timers."""
-        self._set(self._none)
+        self._set(0)
 
-    def _set(self, setting: _TimerSetting) -> None:
-        self._libc.timer_settime(self._timer, 0, ctypes.byref(setting), None)
+    def _set(self, seconds: int) -> None:
+        self._libc.timer_settime(self._timer, 0, ctypes.byref(_TimerSetting(seconds=seconds)), None)
         signal.setitimer(signal.ITIMER_REAL, 0)  # the one that `alarm` sets
+
+
+Deadline: TypeAlias = NoDeadline | WallDeadline | SuspensionSafeDeadline
+"""A timer that ends the process unless renewed."""
 
 
 def deadline_after(seconds: int) -> Deadline:

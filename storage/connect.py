@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -12,7 +11,6 @@ from storage.batches.stop_losses import StopLossTable
 from storage.database.engine import POOL_SIZE, open_engine
 from storage.database.leadership import Leadership
 from storage.database.listings import Listings, open_listings_engine
-from storage.database.statements import fetch_once
 from storage.dead_letters.reads import DeadLetterReads
 from storage.dead_letters.replays import ReplayTable
 from storage.dead_letters.writes import LetterTable
@@ -75,12 +73,6 @@ class Storage:
         self.stop_losses = StopLossTable(engine)
         self.reprice = RepriceTable(engine)
         self.adjustments = AdjustmentTable(engine)
-
-    async def now(self) -> datetime:
-        """Read Postgres's clock, which judges leases. Raises PostgresUnavailable."""
-        [row] = await fetch_once(self.engine, "SELECT clock_timestamp() AS now")
-        now: datetime = row["now"]
-        return now
 
     def leadership(self, name: str) -> Leadership:
         """Build this process's candidacy for one duty."""

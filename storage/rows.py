@@ -20,6 +20,12 @@ USUAL_OUTPUT_TOKENS = 1_024
 MOST_WORK_TOKENS = 10_000_000
 """Far above any model's context, and far below what the column holds."""
 
+NEW_JOB = """
+    id text, tenant_id text, batch_id text, custom_id text, lane text, model text, endpoint text, end_user text,
+    expires_at timestamptz, max_tries int, max_reprompts int, max_cost_nano_usd bigint, idempotency_key text,
+    request_digest text, contract text, body text, prompt text, work_tokens int"""
+"""Declares the columns of `parameters_of`."""
+
 
 def job_from(row: Row) -> Job:
     """Read a job joined with its body."""
@@ -54,20 +60,15 @@ def accepted_from(row: Row, *, repeated: bool) -> Submission:
 
 def contract_from(value: JsonObject | None) -> OutputContract | None:
     """Read the contract that `contract_json` wrote."""
-    if value is None:
-        return None
-    return OutputContract(schema=value["schema"], name=value["name"], strict=value["strict"])
+    return None if value is None else read_as(OutputContract, value)
 
 
 def opened_parameters(opened: OpenedAttempt) -> JsonObject:
     """Return column values of an attempt before its call."""
     grant = opened.grant
     return {
-        "id": opened.id,
-        "job_id": opened.job_id,
-        "fence": opened.fence,
-        "account": opened.target.account,
-        "model": opened.target.model,
+        **values_of(opened),
+        **values_of(opened.target),
         "epoch": grant.epoch,
         "stamp": grant.stamp,
         "counters": dumps([[counter.scope, counter.window, counter.limit_nano_usd] for counter in grant.counters]),
@@ -75,7 +76,6 @@ def opened_parameters(opened: OpenedAttempt) -> JsonObject:
         "reserved_nano_usd": grant.cost_nano_usd,
         "price": dumps(_price_json(opened.price)),
         "request": dumps(opened.request),
-        "opened_at": opened.opened_at,
     }
 
 
@@ -135,39 +135,19 @@ def unsettled_from(row: Row) -> Unsettled:
 
 def contract_json(contract: OutputContract | None) -> JsonObject | None:
     """Write the contract for its column."""
-    if contract is None:
-        return None
-    return {"schema": contract.schema, "name": contract.name, "strict": contract.strict}
+    return None if contract is None else values_of(contract)
 
 
 def usage_from(value: JsonObject) -> Usage:
     """Read token usage; older versions wrote fewer kinds."""
-    return Usage(
-        input_tokens=value["input_tokens"],
-        output_tokens=value["output_tokens"],
-        cached_input_tokens=value.get("cached_input_tokens", 0),
-        cache_write_tokens=value.get("cache_write_tokens"),
-        reasoning_tokens=value.get("reasoning_tokens", 0),
-    )
+    return read_as(Usage, {"cached_input_tokens": 0, "cache_write_tokens": None, "reasoning_tokens": 0} | value)
 
 
 def _usage_json(usage: Usage | None) -> JsonObject | None:
     if usage is None:
         return None
-    written = {} if usage.cache_write_tokens is None else {"cache_write_tokens": usage.cache_write_tokens}
-    return written | {
-        "input_tokens": usage.input_tokens,
-        "cached_input_tokens": usage.cached_input_tokens,
-        "output_tokens": usage.output_tokens,
-        "reasoning_tokens": usage.reasoning_tokens,
-    }
+    return {name: tokens for name, tokens in values_of(usage).items() if tokens is not None}
 
 
 def _price_json(price: Price) -> JsonObject:
-    written = {} if price.cache_write_nano_usd is None else {"cache_write": price.cache_write_nano_usd}
-    return written | {
-        "input": price.input_nano_usd,
-        "cached_input": price.cached_input_nano_usd,
-        "output": price.output_nano_usd,
-        "source": price.source,
-    }
+    return {name.removesuffix("_nano_usd"): part for name, part in values_of(price).items() if part is not None}

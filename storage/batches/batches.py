@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schemas.batch import BatchTerms, RestedJob
 from schemas.control import Kind, Subject, Verb
@@ -18,10 +18,10 @@ from schemas.money import NanoUsd
 from schemas.states import JobState
 from schemas.stop_loss import NO_STOP_LOSS, Phase, StopLoss
 from schemas.tenants import EVERY_LANE
-from storage.database.engine import dumps, transaction
-from storage.database.listings import Listings, page
-from storage.database.mapping import read_as
-from storage.database.statements import Row, by_bytes, fetch, fetch_once
+from storage.database.engine import dumps
+from storage.database.listings import NEWEST_FIRST, ListedTable, page
+from storage.database.mapping import read_as, values_of
+from storage.database.statements import Row, by_bytes, fetch
 from storage.queue.controls import begin
 
 PAGE_JOBS = 500
@@ -38,12 +38,7 @@ VALUES (:id, :tenant_id, :endpoint, :lane, :completion_window, :window_seconds, 
 RETURNING *
 """
 FIND = "SELECT * FROM batches WHERE id = :id AND tenant_id = :tenant_id"
-NEWEST = """
-SELECT b.* FROM batches b
-WHERE b.tenant_id = :tenant_id
-  AND (CAST(:after AS text) IS NULL OR (b.created_at, b.id) < (CAST(:after_at AS timestamptz), CAST(:after AS text)))
-ORDER BY b.created_at DESC, b.id DESC LIMIT :most
-"""
+NEWEST = f"SELECT * FROM batches WHERE tenant_id = :tenant_id {NEWEST_FIRST}"  # noqa: S608 - a constant
 NEWEST_CURSOR = "SELECT created_at AS at FROM batches WHERE id = :after AND tenant_id = :tenant_id"
 COUNTS = """
 SELECT batch_id, state, count(*) AS jobs FROM jobs WHERE batch_id = ANY(CAST(:ids AS text[])) GROUP BY batch_id, state
@@ -96,21 +91,27 @@ REPLIES = "SELECT job_id, reply::text AS reply FROM job_results WHERE job_id = A
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class StoredBatch(BatchTerms):
-    """A batch and its number of jobs by state."""
+class NewBatch(BatchTerms):
+    """A batch that is not yet stored."""
 
     completion_window: str
     input_file_id: FileId
+    metadata: dict[str, str] | None
+    stop_loss: StopLoss = NO_STOP_LOSS
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredBatch(NewBatch):
+    """A batch and its number of jobs by state."""
+
     output_file_id: FileId | None
     error_file_id: FileId | None
     status: str
     errors: list[JsonObject]
-    metadata: dict[str, str] | None
     total: int
     created_at: datetime
     moments: dict[str, datetime | None]
     jobs_by_state: dict[JobState, int]
-    stop_loss: StopLoss = NO_STOP_LOSS
     phase: Phase | None = None
     projected_nano_usd: NanoUsd | None = None
     stopped: str | None = None
@@ -128,49 +129,22 @@ _MOMENTS = (
 )
 
 
-class BatchTable:
+class BatchTable(ListedTable):
     """Changes the status of batches by compare-and-set."""
 
-    def __init__(self, engine: AsyncEngine, listings: Listings | None = None) -> None:
-        self._engine, self._listings = engine, listings or Listings(engine)
-
-    async def create(
-        self,
-        batch_id: BatchId,
-        tenant_id: TenantId,
-        *,
-        endpoint: str,
-        lane: Lane,
-        completion_window: str,
-        window_seconds: float,
-        input_file_id: FileId,
-        metadata: dict[str, str] | None,
-        stop_loss: StopLoss = NO_STOP_LOSS,
-        lanes: frozenset[Lane] | None = None,
-    ) -> StoredBatch:
-        """Store a batch. `lanes` are those its lines may name; None: its tenant's."""
-        rows = await fetch_once(
-            self._engine,
-            CREATE,
-            id=batch_id,
-            tenant_id=tenant_id,
-            endpoint=endpoint,
-            lane=lane.value,
-            completion_window=completion_window,
-            window_seconds=window_seconds,
-            input_file_id=input_file_id,
-            metadata=dumps(metadata),
-            max_cost_nano_usd=stop_loss.max_cost_nano_usd,
-            max_error_rate=stop_loss.max_error_rate,
-            canary=stop_loss.canary,
-            phase=stop_loss.first_phase,
-            lanes=None if lanes is None else sorted(lanes),
-        )
-        return _batch_from(rows[0], {})
+    async def create(self, batch: NewBatch) -> StoredBatch:
+        """Store a batch."""
+        terms = {
+            "metadata": dumps(batch.metadata),
+            "phase": batch.stop_loss.first_phase,
+            "lanes": None if batch.lanes == EVERY_LANE else sorted(batch.lanes),
+        }
+        [row] = await self._fetch_once(CREATE, **values_of(batch) | values_of(batch.stop_loss) | terms)
+        return _batch_from(row, {})
 
     async def find(self, batch_id: BatchId, tenant_id: TenantId) -> StoredBatch | None:
         """Read a batch of this tenant with its counts."""
-        async with transaction(self._engine) as connection:
+        async with self._transaction() as connection:
             batches = await _counted(
                 connection, await fetch(connection, FIND, {"id": batch_id, "tenant_id": tenant_id})
             )
@@ -200,15 +174,15 @@ class BatchTable:
 
     async def start(self, batch_id: BatchId, total: int) -> bool:
         """Start a batch after all its jobs are stored."""
-        return bool(await fetch_once(self._engine, START, id=batch_id, total=total))
+        return bool(await self._fetch_once(START, id=batch_id, total=total))
 
     async def finish(self, batch_id: BatchId, output: FileId | None, errors: FileId | None) -> bool:
         """Set result files and final status; False when another process did."""
-        return bool(await fetch_once(self._engine, FINISH, id=batch_id, output=output, errors=errors))
+        return bool(await self._fetch_once(FINISH, id=batch_id, output=output, errors=errors))
 
     async def cancel(self, batch_id: BatchId, tenant_id: TenantId) -> bool:
         """Cancel jobs that are not running; upkeep cancels what is left."""
-        async with transaction(self._engine) as connection:
+        async with self._transaction() as connection:
             if not await fetch(connection, CANCEL, {"id": batch_id, "tenant_id": tenant_id}):
                 return False
             await _cancel_jobs(connection, batch_id)
@@ -221,28 +195,28 @@ class BatchTable:
         """
         after = ""
         while True:
-            page = await fetch_once(self._engine, RESTED, id=batch_id, after=after, completed=completed, most=PAGE_JOBS)
-            async for row in self._with_replies(page) if completed else _without_replies(page):
-                yield row
+            page = await self._fetch_once(RESTED, id=batch_id, after=after, completed=completed, most=PAGE_JOBS)
+            async for job in self._with_replies(page):
+                yield job
             if len(page) < PAGE_JOBS:
                 return
             after = page[-1]["id"]
 
     async def _with_replies(self, page: Sequence[Row]) -> AsyncIterator[RestedJob]:
         rows = {row["id"]: row for row in page}
-        sizes = {row["job_id"]: row["bytes"] for row in await fetch_once(self._engine, REPLY_BYTES, ids=list(rows))}
+        sizes = {row["job_id"]: row["bytes"] for row in await self._fetch_once(REPLY_BYTES, ids=list(rows))}
         for ids in by_bytes({name: sizes.get(name, 0) for name in rows}):
-            replies = {row["job_id"]: row["reply"] for row in await fetch_once(self._engine, REPLIES, ids=ids)}
+            replies = {row["job_id"]: row["reply"] for row in await self._fetch_once(REPLIES, ids=ids)}
             for name in ids:
-                yield _rested_from(rows[name], replies.get(name))
+                yield read_as(RestedJob, rows[name], job_id=name, reply=replies.get(name))
 
     async def _fair(self, query: str) -> list[StoredBatch]:
-        rows = await fetch_once(self._engine, query, most=MOST_AT_ONCE, most_of_tenant=MOST_OF_TENANT)
+        rows = await self._fetch_once(query, most=MOST_AT_ONCE, most_of_tenant=MOST_OF_TENANT)
         return [_batch_from(row, {}) for row in rows]
 
     async def _fail(self, batch_id: BatchId, errors: Sequence[JsonObject], statuses: Sequence[str]) -> bool:
         terms = {"id": batch_id, "errors": dumps(list(errors)), "statuses": list(statuses)}
-        async with transaction(self._engine) as connection:
+        async with self._transaction() as connection:
             failed = await fetch(connection, FAIL, terms)
             await _cancel_jobs(connection, batch_id)
         return bool(failed)
@@ -261,7 +235,6 @@ async def _cancel_jobs(connection: AsyncConnection, batch_id: BatchId) -> None:
 
 
 def _batch_from(row: Row, jobs_by_state: dict[JobState, int]) -> StoredBatch:
-    stop_loss = read_as(StopLoss, row)
     return read_as(
         StoredBatch,
         row,
@@ -269,14 +242,5 @@ def _batch_from(row: Row, jobs_by_state: dict[JobState, int]) -> StoredBatch:
         moments={name: row[name] for name in _MOMENTS},
         jobs_by_state=jobs_by_state,
         lanes=EVERY_LANE if row["lanes"] is None else frozenset(map(Lane, row["lanes"])),
-        stop_loss=stop_loss,
+        stop_loss=read_as(StopLoss, row),
     )
-
-
-async def _without_replies(page: Sequence[Row]) -> AsyncIterator[RestedJob]:
-    for row in page:
-        yield _rested_from(row, None)
-
-
-def _rested_from(row: Row, reply: str | None) -> RestedJob:
-    return read_as(RestedJob, row, job_id=row["id"], reply=reply)

@@ -3,14 +3,12 @@
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-
-from sqlalchemy.ext.asyncio import AsyncEngine
+from itertools import count
 
 from schemas.ids import FileId, TenantId
-from storage.database.engine import transaction
-from storage.database.listings import Listings, page
+from storage.database.listings import NEWEST_FIRST, ListedTable, page
 from storage.database.mapping import read_as
-from storage.database.statements import fetch, fetch_once, run
+from storage.database.statements import run
 
 CHUNK_BYTES = 1_000_000
 LONGEST_UPLOAD_SECONDS = 24 * 3600.0
@@ -38,12 +36,10 @@ WITH ended AS (
 )
 DELETE FROM files f USING ended e WHERE f.id = e.id RETURNING f.id
 """
-NEWEST = """
-SELECT f.* FROM files f
-WHERE f.tenant_id = :tenant_id AND f.complete AND (CAST(:purpose AS text) IS NULL OR f.purpose = :purpose)
-  AND (CAST(:after AS text) IS NULL OR (f.created_at, f.id) < (CAST(:after_at AS timestamptz), CAST(:after AS text)))
-ORDER BY f.created_at DESC, f.id DESC LIMIT :most
-"""
+NEWEST = f"""
+SELECT * FROM files
+WHERE tenant_id = :tenant_id AND complete AND (CAST(:purpose AS text) IS NULL OR purpose = :purpose) {NEWEST_FIRST}
+"""  # noqa: S608 - a constant
 NEWEST_CURSOR = "SELECT created_at AS at FROM files WHERE id = :after AND tenant_id = :tenant_id"
 
 
@@ -60,11 +56,8 @@ class StoredFile:
     expires_at: datetime | None
 
 
-class FileTable:
+class FileTable(ListedTable):
     """Files of all tenants."""
-
-    def __init__(self, engine: AsyncEngine, listings: Listings | None = None) -> None:
-        self._engine, self._listings = engine, listings or Listings(engine)
 
     async def write(
         self,
@@ -78,19 +71,19 @@ class FileTable:
     ) -> StoredFile:
         """Store a stream as a file. Readers see nothing of a stream that raises."""
         about = {"id": file_id, "tenant_id": tenant_id, "filename": filename, "purpose": purpose}
-        async with transaction(self._engine) as connection:
+        async with self._transaction() as connection:
             await run(connection, BEGIN, about | {"expires_at": expires_at})
         try:
             size = await self._append_all(file_id, parts)
         except BaseException:
             await self.delete(file_id, tenant_id)
             raise
-        [row] = await fetch_once(self._engine, COMPLETE, id=file_id, bytes=size)
+        [row] = await self._fetch_once(COMPLETE, id=file_id, bytes=size)
         return read_as(StoredFile, row)
 
     async def find(self, file_id: FileId, tenant_id: TenantId) -> StoredFile | None:
         """Read the metadata of a complete file of this tenant."""
-        rows = await fetch_once(self._engine, FIND, id=file_id, tenant_id=tenant_id)
+        rows = await self._fetch_once(FIND, id=file_id, tenant_id=tenant_id)
         return read_as(StoredFile, rows[0]) if rows else None
 
     async def newest(
@@ -104,14 +97,11 @@ class FileTable:
 
     async def content(self, file_id: FileId) -> AsyncIterator[bytes]:
         """Read a file by chunks, each in its own transaction."""
-        seq = 0
-        while True:
-            async with transaction(self._engine) as connection:
-                rows = await fetch(connection, CHUNK, {"id": file_id, "seq": seq})
+        for seq in count():
+            rows = await self._fetch_once(CHUNK, id=file_id, seq=seq)
             if not rows:
                 return
             yield bytes(rows[0]["data"])
-            seq += 1
 
     async def lines(self, file_id: FileId, *, most_bytes: int = CHUNK_BYTES) -> AsyncIterator[bytes]:
         """Read lines without line ends, with one chunk and one line in memory.
@@ -130,11 +120,11 @@ class FileTable:
 
     async def delete(self, file_id: FileId, tenant_id: TenantId | None) -> bool:
         """Delete a file; False where there is none."""
-        return bool(await fetch_once(self._engine, DELETE, id=file_id, tenant_id=tenant_id))
+        return bool(await self._fetch_once(DELETE, id=file_id, tenant_id=tenant_id))
 
     async def prune(self) -> int:
         """Delete expired files and aborted uploads; returns how many."""
-        return len(await fetch_once(self._engine, PRUNE, upload_seconds=LONGEST_UPLOAD_SECONDS, most=PRUNED_PER_ROUND))
+        return len(await self._fetch_once(PRUNE, upload_seconds=LONGEST_UPLOAD_SECONDS, most=PRUNED_PER_ROUND))
 
     async def _append_all(self, file_id: FileId, parts: AsyncIterator[bytes]) -> int:
         size, seq, waiting = 0, 0, bytearray()
@@ -150,5 +140,5 @@ class FileTable:
         return size
 
     async def _append(self, file_id: FileId, seq: int, data: bytes) -> None:
-        async with transaction(self._engine) as connection:
+        async with self._transaction() as connection:
             await run(connection, APPEND, {"id": file_id, "seq": seq, "data": data})

@@ -8,24 +8,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from schemas.ids import BatchId, TenantId
 from storage.database.statements import fetch
 
-LANES = """
-SELECT lane AS name, count(*) AS number FROM jobs
-WHERE batch_id = :batch_id AND tenant_id = :tenant_id AND state IN ('queued', 'running', 'waiting') GROUP BY lane
+_COUNTED = """
+SELECT {column} AS name, count(*) AS number FROM {rows}
+WHERE j.batch_id = :batch_id AND j.tenant_id = :tenant_id AND {which} GROUP BY 1
 """
-DEAD = """
-SELECT dead_reason AS name, count(*) AS number FROM jobs
-WHERE batch_id = :batch_id AND tenant_id = :tenant_id AND state = 'dead' GROUP BY dead_reason
-"""
-ATTEMPTS = """
-SELECT a.outcome AS name, count(*) AS number
-FROM jobs j JOIN attempts a ON a.job_id = j.id
-WHERE j.batch_id = :batch_id AND j.tenant_id = :tenant_id AND a.outcome IS NOT NULL GROUP BY a.outcome
-"""
-RECOVERIES = """
-SELECT a.recovery AS name, count(*) AS number
-FROM jobs j JOIN attempts a ON a.job_id = j.id
-WHERE j.batch_id = :batch_id AND j.tenant_id = :tenant_id AND a.recovery <> 'direct' GROUP BY a.recovery
-"""
+_JOBS, _ATTEMPTS = "jobs j", "jobs j JOIN attempts a ON a.job_id = j.id"
+
+LANES = _COUNTED.format(column="j.lane", rows=_JOBS, which="j.state IN ('queued', 'running', 'waiting')")
+DEAD = _COUNTED.format(column="j.dead_reason", rows=_JOBS, which="j.state = 'dead'")
+ATTEMPTS = _COUNTED.format(column="a.outcome", rows=_ATTEMPTS, which="a.outcome IS NOT NULL")
+RECOVERIES = _COUNTED.format(column="a.recovery", rows=_ATTEMPTS, which="a.recovery <> 'direct'")
 REPROMPTED = """
 SELECT 'jobs' AS name, count(*) AS number FROM (
     SELECT a.job_id FROM jobs j JOIN attempts a ON a.job_id = j.id

@@ -4,16 +4,14 @@ Invariant: a held job is `waiting` for `canary` without a time to wake. The phas
 jobs.
 """
 
-from sqlalchemy.ext.asyncio import AsyncEngine
-
 from schemas.control import Kind, Subject, Verb
 from schemas.ids import BatchId, TenantId
 from schemas.money import NanoUsd
 from schemas.stop_loss import StopLoss, Tally, Watched
-from storage.database.engine import dumps, transaction
+from storage.database.engine import dumps
 from storage.database.mapping import read_as
 from storage.database.notify import ring
-from storage.database.statements import Row, fetch, fetch_once
+from storage.database.statements import PostgresTable, Row, fetch
 from storage.queue.controls import begin
 
 MOST_WATCHED = 100
@@ -72,20 +70,17 @@ RETURNING j.id
 ALL_RELEASED = "UPDATE batches SET phase = 'watched' WHERE id = :id AND phase = 'releasing' RETURNING id"
 
 
-class StopLossTable:
+class StopLossTable(PostgresTable):
     """Implements `tasks.batches.stop_loss.StopLossRows` in Postgres."""
-
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
 
     async def watched(self, most: int = MOST_WATCHED) -> list[Watched]:
         """List batches in progress with counts, the oldest of each tenant first."""
-        return [_watched(row) for row in await fetch_once(self._engine, WATCHED, most=most)]
+        return [_watched(row) for row in await self._fetch_once(WATCHED, most=most)]
 
     async def stop(self, batch_id: BatchId, reason: str) -> bool:
         """Store the reason and cancel one round of jobs; upkeep cancels the rest."""
         errors = dumps([{"code": "batch_stopped", "message": reason, "param": None, "line": None}])
-        async with transaction(self._engine) as connection:
+        async with self._transaction() as connection:
             stopped = await fetch(connection, STOP, {"id": batch_id, "reason": reason, "errors": errors})
             if stopped:
                 await begin(connection, Verb.CANCEL, Subject(kind=Kind.BATCH, name=batch_id))
@@ -93,15 +88,15 @@ class StopLossTable:
 
     async def hold(self, batch_id: BatchId, projected: NanoUsd) -> bool:
         """Hold the batch after its canary; False in another phase."""
-        return bool(await fetch_once(self._engine, HOLD, id=batch_id, projected=projected))
+        return bool(await self._fetch_once(HOLD, id=batch_id, projected=projected))
 
     async def proceed(self, batch_id: BatchId, tenant_id: TenantId) -> bool:
         """Release the batch during or after its canary; False in another phase."""
-        return bool(await fetch_once(self._engine, PROCEED, id=batch_id, tenant_id=tenant_id))
+        return bool(await self._fetch_once(PROCEED, id=batch_id, tenant_id=tenant_id))
 
     async def release(self, batch_id: BatchId, projected: NanoUsd | None, most: int = MOST_PER_ROUND) -> int:
         """Queue one round of held jobs; returns how many."""
-        async with transaction(self._engine) as connection:
+        async with self._transaction() as connection:
             if not await fetch(connection, LOCK, {"id": batch_id, "projected": projected}):
                 return 0
             released = await fetch(connection, RELEASE, {"id": batch_id, "most": most})

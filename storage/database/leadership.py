@@ -2,8 +2,7 @@
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from storage.database.engine import transaction
-from storage.database.statements import fetch, fetch_once
+from storage.database.statements import PostgresTable
 
 LEADER_LEASE_SECONDS = 5.0
 
@@ -20,21 +19,20 @@ RETURNING d.fence
 RESIGN = "DELETE FROM duty_leases WHERE name = :name AND holder = :holder RETURNING name"
 
 
-class Leadership:
+class Leadership(PostgresTable):
     """One process's candidacy for one duty."""
 
     def __init__(
         self, engine: AsyncEngine, *, name: str, holder: str, lease_seconds: float = LEADER_LEASE_SECONDS
     ) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self._terms = {"name": name, "holder": holder}
         self._lease_seconds = lease_seconds
 
     async def lead(self) -> bool:
         """Take or renew the lease; False while another process holds it."""
-        return bool(await fetch_once(self._engine, LEAD, **self._terms, lease_seconds=self._lease_seconds))
+        return bool(await self._fetch_once(LEAD, **self._terms, lease_seconds=self._lease_seconds))
 
     async def resign(self) -> None:
         """Give up the lease."""
-        async with transaction(self._engine) as connection:
-            await fetch(connection, RESIGN, self._terms)
+        await self._fetch_once(RESIGN, **self._terms)

@@ -12,7 +12,7 @@ from schemas.errors import ListingsBusy, ListingTooSlow, NotFound, PostgresBusy,
 from schemas.ids import TenantId
 from schemas.permits import TenantPermits
 from storage.database.engine import open_engine, transaction
-from storage.database.statements import Row, fetch
+from storage.database.statements import PostgresTable, Row, fetch
 
 LISTING_CONNECTIONS = 3
 """Concurrent listings of tenants per process; slow ones delay only each other."""
@@ -30,6 +30,12 @@ LISTING_TIMEOUT_MS = 2_000
 """A page that an index serves takes a few milliseconds."""
 
 LISTING_WAIT_SECONDS = 2.0
+
+NEWEST_FIRST = """
+  AND (CAST(:after AS text) IS NULL OR (created_at, id) < (CAST(:after_at AS timestamptz), CAST(:after AS text)))
+ORDER BY created_at DESC, id DESC LIMIT :most
+"""
+"""Ends a query of `page` over rows by their creation."""
 
 
 def open_listings_engine(database_url: str, *, application: str) -> AsyncEngine:
@@ -82,6 +88,14 @@ class Listings:
             if isinstance(error.__cause__, PoolTimeoutError):
                 raise ListingsBusy from error
             raise
+
+
+class ListedTable(PostgresTable):
+    """A table whose listings have their own connections."""
+
+    def __init__(self, engine: AsyncEngine, listings: Listings | None = None) -> None:
+        super().__init__(engine)
+        self._listings = listings or Listings(engine)
 
 
 async def page(

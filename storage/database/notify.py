@@ -29,6 +29,7 @@ async def listen(
     database_url: str, on_ring: Callable[[], None], *, reconnect_seconds: float = RECONNECT_SECONDS
 ) -> None:
     """Call `on_ring` after each notifying commit and each connect, until cancelled."""
+    _, _, rest = database_url.partition("://")
     away = False
 
     def heard() -> None:
@@ -38,7 +39,7 @@ async def listen(
 
     while True:
         try:
-            await _listen_once(_without_driver(database_url), heard)
+            await _listen_once(f"postgresql://{rest}", heard)
         except psycopg.OperationalError as error:
             if not away:
                 log.warning("bell_away", reason=str(error).strip())
@@ -55,8 +56,3 @@ async def _listen_once(url: str, on_ring: Callable[[], None]) -> None:
         on_ring()  # for notifications missed while disconnected
         async for _ in connection.notifies():
             on_ring()
-
-
-def _without_driver(database_url: str) -> str:
-    _, _, rest = database_url.partition("://")
-    return f"postgresql://{rest}"

@@ -1,6 +1,8 @@
-"""Runs statements over many rows, with one array parameter per column."""
+"""Runs statements; those over many rows take one array parameter per column."""
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -36,16 +38,17 @@ def columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     return {name: [row[name] for row in rows] for name in rows[0]} if rows else {}
 
 
+def unnested(declarations: str) -> str:
+    """Build a table `g` of rows from `columns`; they are declared as in CREATE TABLE."""
+    declared = [declaration.split() for declaration in declarations.split(",")]
+    arrays = ", ".join(f"CAST(:{name} AS {kind}[])" for name, kind in declared)
+    return f"unnest({arrays}) AS g ({', '.join(name for name, _ in declared)})"
+
+
 async def fetch(connection: AsyncConnection, query: str, parameters: Mapping[str, Any]) -> Sequence[Row]:
     """Fetch all rows of a query."""
     result = await connection.execute(_parsed(query), dict(parameters))
     return result.mappings().all()
-
-
-async def fetch_once(engine: AsyncEngine, query: str, **parameters: Any) -> Sequence[Row]:  # noqa: ANN401 - bind values
-    """Fetch all rows in a transaction of its own. Raises PostgresUnavailable."""
-    async with transaction(engine) as connection:
-        return await fetch(connection, query, parameters)
 
 
 async def run(connection: AsyncConnection, query: str, parameters: Mapping[str, Any]) -> None:
@@ -57,6 +60,28 @@ async def run(connection: AsyncConnection, query: str, parameters: Mapping[str, 
 def _parsed(query: str) -> TextClause:
     """Finding the parameters each time cost 0.1 ms for longer statements."""
     return text(query)
+
+
+class PostgresTable:
+    """Runs statements over one pool of connections."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def now(self) -> datetime:
+        """Read Postgres's clock, which judges leases."""
+        [row] = await self._fetch_once("SELECT clock_timestamp() AS now")
+        now: datetime = row["now"]
+        return now
+
+    def _transaction(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """Raises PostgresUnavailable and StatementFailed."""
+        return transaction(self._engine)
+
+    async def _fetch_once(self, query: str, **parameters: Any) -> Sequence[Row]:  # noqa: ANN401 - bind values
+        """Fetches all rows in a transaction of its own."""
+        async with self._transaction() as connection:
+            return await fetch(connection, query, parameters)
 
 
 def by_bytes(sizes: Mapping[str, int], most_bytes: int = MOST_BYTES_AT_ONCE) -> Iterator[list[str]]:

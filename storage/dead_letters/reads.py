@@ -9,18 +9,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy.ext.asyncio import AsyncEngine
-
-from schemas.ids import BatchId, JobId, TenantId
+from schemas.ids import JobId
 from schemas.jsons import JsonObject
-from schemas.lanes import Lane
 from schemas.money import NanoUsd
 from schemas.replay import DeadLetters
-from storage.database.engine import transaction
-from storage.database.listings import Listings, page
+from storage.database.listings import ListedTable, page
 from storage.database.mapping import read_as, values_of
-from storage.database.statements import Row, by_bytes, fetch, fetch_once
+from storage.database.statements import Row, by_bytes, fetch
 from storage.jobs.attempt_reads import AttemptView, attempt_text
+from storage.jobs.reads import JobSummary
 
 MOST_GROUPS = 1_000
 """More causes mean that some error text varies without end."""
@@ -101,24 +98,14 @@ FROM attempts WHERE job_id = ANY(CAST(:ids AS text[])) ORDER BY job_id, opened_a
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DeadLetterView:
+class DeadLetterView(JobSummary):
     """Shows a dead letter. `cause` is None until upkeep sets it."""
 
-    id: JobId
-    tenant_id: TenantId
-    batch_id: BatchId | None
-    custom_id: str | None
-    lane: Lane
-    model: str
     prompt: str | None
     reason: str
     fingerprint: str | None
     cause: str | None
-    message: str | None
-    tries: int
     attempts: int
-    spent_nano_usd: NanoUsd
-    created_at: datetime
     rested_at: datetime
 
 
@@ -155,11 +142,8 @@ class WholeLetter:
     is_cut: bool = False
 
 
-class DeadLetterReads:
+class DeadLetterReads(ListedTable):
     """Reads dead letters that are not discarded."""
-
-    def __init__(self, engine: AsyncEngine, listings: Listings | None = None) -> None:
-        self._engine, self._listings = engine, listings or Listings(engine)
 
     async def newest(
         self, which: DeadLetters, *, after: JobId | None = None, most: int = 50
@@ -177,7 +161,7 @@ class DeadLetterReads:
 
     async def count(self, which: DeadLetters) -> int:
         """Count dead letters."""
-        [row] = await fetch_once(self._engine, COUNT, **conditions(which))
+        [row] = await self._fetch_once(COUNT, **conditions(which))
         return int(row["jobs"])
 
     async def whole(self, which: DeadLetters, *, attempts: bool = True) -> AsyncIterator[WholeLetter]:
@@ -186,7 +170,7 @@ class DeadLetterReads:
         while page := await self._next(which, last):
             last = page[-1]
             letters = {letter.id: letter for letter in page}
-            rows = await fetch_once(self._engine, SIZES, ids=list(letters), attempts=attempts)
+            rows = await self._fetch_once(SIZES, ids=list(letters), attempts=attempts)
             sizes = {row["job_id"]: row["bytes"] for row in rows}
             for ids in by_bytes({letter.id: sizes[letter.id] for letter in page if letter.id in sizes}):
                 is_cut = sizes[ids[0]] > MAX_LETTER_BYTES
@@ -196,13 +180,13 @@ class DeadLetterReads:
     async def _next(self, which: DeadLetters, last: DeadLetterView | None) -> Sequence[DeadLetterView]:
         after, after_at = (None, None) if last is None else (last.id, last.rested_at)
         place = {"after": after, "after_at": after_at, "most": PAGE_LETTERS}
-        rows = await fetch_once(self._engine, NEWEST, **conditions(which), **place)
+        rows = await self._fetch_once(NEWEST, **conditions(which), **place)
         return [read_as(DeadLetterView, row) for row in rows]
 
     async def _texts(
         self, ids: Sequence[str], *, attempts: bool, content: bool
     ) -> list[tuple[Row, tuple[AttemptView, ...]]]:
-        async with transaction(self._engine) as connection:
+        async with self._transaction() as connection:
             rows = {row["id"]: row for row in await fetch(connection, WHOLE, {"ids": ids})}
             terms = {"ids": ids, "content": content}
             parts = await fetch(connection, ATTEMPTS, terms) if attempts else ()

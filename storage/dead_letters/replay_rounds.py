@@ -2,15 +2,15 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from schemas.ids import JobId, ReplayId
+from schemas.ids import JobId
 from schemas.replay import PatchedJob, Refused, Replay, ReplayState
 from storage.database.engine import transaction
+from storage.database.mapping import values_of
 from storage.database.notify import ring
-from storage.database.statements import columns, fetch, run
+from storage.database.statements import columns, fetch, run, unnested
 from storage.dead_letters.replay_rows import mended_parameters
 
 BURST_SECONDS = 1.0
@@ -22,10 +22,9 @@ WHERE r.id = :id AND r.version = :version AND r.state IN ('canary', 'running')
 RETURNING r.id
 """
 
-MOVE = """
+MOVE = f"""
 WITH given AS (
-    SELECT * FROM unnest(CAST(:id AS text[]), CAST(:generation AS int[]), CAST(:model AS text[]),
-        CAST(:contract AS text[]), CAST(:body AS text[])) AS g (id, generation, model, contract, body)
+    SELECT * FROM {unnested("id text, generation int, model text, contract text, body text")}
 ), locked AS (
     SELECT j.id FROM jobs j JOIN given g ON j.id = g.id
     WHERE j.state = 'dead' AND j.discarded_at IS NULL AND j.generation = g.generation
@@ -51,7 +50,7 @@ WITH given AS (
     SELECT :replay_id, id, generation, :canary FROM moved
 )
 SELECT id FROM moved
-"""
+"""  # noqa: S608 - a constant
 
 REFUSE = """
 INSERT INTO replay_jobs (replay_id, job_id, generation, refusal)
@@ -80,7 +79,8 @@ async def move(
             return None
         moved = await _moved(connection, replay, patched_jobs)
         if refused:
-            await run(connection, REFUSE, _refusals(replay.id, refused))
+            refusals = columns([values_of(refusal.letter) | {"why": refusal.why} for refusal in refused])
+            await run(connection, REFUSE, refusals | {"replay_id": replay.id})
         counts = {"moved": len(moved), "refused": len(refused)}
         await run(connection, NOTE, {"id": replay.id} | counts)
     return moved
@@ -89,27 +89,11 @@ async def move(
 async def _moved(connection: AsyncConnection, replay: Replay, patched_jobs: Sequence[PatchedJob]) -> list[JobId]:
     if not patched_jobs:
         return []
-    terms = {
-        "replay_id": replay.id,
-        "canary": replay.state is ReplayState.CANARY,
-        "lane": replay.patch.lane.value if replay.patch.lane else None,
-        "deadline_seconds": replay.patch.deadline_seconds,
-        "max_cost_nano_usd": replay.patch.max_cost_nano_usd,
-    }
-    rows = await fetch(
-        connection, MOVE, columns([mended_parameters(patched_job) for patched_job in patched_jobs]) | terms
-    )
+    terms = values_of(replay.patch) | {"replay_id": replay.id, "canary": replay.state is ReplayState.CANARY}
+    of_each = columns([mended_parameters(patched_job) for patched_job in patched_jobs])
+    rows = await fetch(connection, MOVE, terms | of_each)
     await ring(connection)
     return [JobId(row["id"]) for row in rows]
-
-
-def _refusals(replay_id: ReplayId, refused: Sequence[Refused]) -> dict[str, Any]:
-    return {
-        "replay_id": replay_id,
-        "id": [refusal.letter.id for refusal in refused],
-        "generation": [refusal.letter.generation for refusal in refused],
-        "why": [refusal.why for refusal in refused],
-    }
 
 
 def _cursor(patched_jobs: Sequence[PatchedJob], refused: Sequence[Refused]) -> datetime | None:

@@ -7,7 +7,7 @@ from pydantic import TypeAdapter
 from schemas.jsons import JsonObject
 from schemas.replay import DeadLetters, NewReplay, Patch, PatchedJob, Replay
 from storage.database.engine import dumps
-from storage.database.mapping import read_as
+from storage.database.mapping import read_as, values_of
 from storage.database.statements import Row
 from storage.rows import contract_json
 
@@ -36,9 +36,7 @@ def replay_from(row: Row) -> Replay:
 
 def mended_parameters(patched_job: PatchedJob) -> JsonObject:
     """Return column values of a letter that is queued again."""
-    return {
-        "id": patched_job.letter.id,
-        "generation": patched_job.letter.generation,
+    return values_of(patched_job.letter) | {
         "model": patched_job.model,
         "contract": dumps(contract_json(patched_job.contract)),
         "body": dumps(patched_job.body),

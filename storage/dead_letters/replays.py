@@ -5,17 +5,14 @@ takes only jobs that died before it. A patched request has a marked digest, so i
 original.
 """
 
-from collections.abc import Mapping, Sequence
-
-from sqlalchemy.ext.asyncio import AsyncEngine
+from collections.abc import Sequence
 
 from schemas.errors import IdempotencyConflict
 from schemas.ids import JobId, ReplayId, TenantId
 from schemas.replay import DeadBody, NewReplay, PatchedJob, Refused, Replay, ReplayOutcomes, ReplayState
-from storage.database.engine import transaction
-from storage.database.listings import Listings, page
+from storage.database.listings import NEWEST_FIRST, ListedTable, page
 from storage.database.mapping import read_as
-from storage.database.statements import by_bytes, fetch, fetch_once, run
+from storage.database.statements import by_bytes, fetch, run
 from storage.dead_letters.reads import COUNT, EACH_TENANT, MEANT, conditions
 from storage.dead_letters.replay_rounds import BURST_SECONDS, move
 from storage.dead_letters.replay_rows import replay_from, replay_parameters
@@ -40,11 +37,7 @@ NAMED = f"""
 {SEE} WHERE r.idempotency_key = :idempotency_key AND COALESCE(r.tenant_id, '') = COALESCE(CAST(:owner_id AS text), '')
 """
 FIND = f"{SEE} WHERE r.id = :id AND (CAST(:owner_id AS text) IS NULL OR r.tenant_id = :owner_id)"
-NEWEST = f"""
-{SEE} WHERE (CAST(:owner_id AS text) IS NULL OR r.tenant_id = :owner_id)
-  AND (CAST(:after AS text) IS NULL OR (r.created_at, r.id) < (CAST(:after_at AS timestamptz), CAST(:after AS text)))
-ORDER BY r.created_at DESC, r.id DESC LIMIT :most
-"""
+NEWEST = f"{SEE} WHERE (CAST(:owner_id AS text) IS NULL OR r.tenant_id = :owner_id) {NEWEST_FIRST}"
 NEWEST_CURSOR = """
 SELECT created_at AS at FROM replays
 WHERE id = :after AND (CAST(:owner_id AS text) IS NULL OR tenant_id = :owner_id)
@@ -105,7 +98,7 @@ RETURNING id
 
 STATES = """
 SELECT j.state, d.canary, count(*) AS jobs FROM replay_jobs d JOIN jobs j ON j.id = d.job_id
-WHERE d.replay_id = :id AND d.refusal IS NULL AND (d.canary OR NOT :canaries_only)
+WHERE d.replay_id = :id AND d.refusal IS NULL
 GROUP BY j.state, d.canary ORDER BY j.state
 """
 REFUSALS = """
@@ -114,17 +107,14 @@ SELECT job_id, refusal FROM replay_jobs WHERE replay_id = :id AND refusal IS NOT
 REPLAYED = "SELECT job_id FROM replay_jobs WHERE replay_id = :id AND refusal IS NULL ORDER BY at, job_id"
 
 
-class ReplayTable:
+class ReplayTable(ListedTable):
     """Stores replays. Every method may run twice and concurrently."""
-
-    def __init__(self, engine: AsyncEngine, listings: Listings | None = None) -> None:
-        self._engine, self._listings = engine, listings or Listings(engine)
 
     async def create(self, replay: NewReplay) -> Replay:
         """Store a replay. Raises IdempotencyConflict for another replay under the key."""
         parameters = replay_parameters(replay)
         owner = {"owner_id": parameters.pop("tenant_id")}
-        async with transaction(self._engine) as connection:
+        async with self._transaction() as connection:
             await run(connection, INSERT, conditions(replay.which) | owner | parameters)
             rows = await fetch(connection, FIND, {"id": replay.id} | owner)
             if rows:
@@ -134,7 +124,7 @@ class ReplayTable:
 
     async def find(self, replay_id: ReplayId, tenant_scope: TenantId | None) -> Replay | None:
         """Read a replay of this tenant; None is the operator."""
-        rows = await fetch_once(self._engine, FIND, id=replay_id, owner_id=tenant_scope)
+        rows = await self._fetch_once(FIND, id=replay_id, owner_id=tenant_scope)
         return replay_from(rows[0]) if rows else None
 
     async def newest(self, tenant_scope: TenantId | None, *, after: ReplayId | None, most: int) -> Sequence[Replay]:
@@ -145,7 +135,7 @@ class ReplayTable:
 
     async def under_way(self) -> dict[ReplayId, str]:
         """Return the tenants of unfinished replays, oldest first; '' is the operator."""
-        return {ReplayId(row["id"]): row["owner"] for row in await fetch_once(self._engine, UNDER_WAY)}
+        return {ReplayId(row["id"]): row["owner"] for row in await self._fetch_once(UNDER_WAY)}
 
     async def next(self, replay: Replay, most: int) -> Sequence[DeadBody]:
         """Read the next letters, the longest dead first.
@@ -153,13 +143,13 @@ class ReplayTable:
         Bodies come where the patch changes them; large bodies make them fewer.
         """
         terms = {"replay_id": replay.id, "before_at": replay.created_at, "cursor_at": replay.cursor_at, "most": most}
-        rows = await fetch_once(self._engine, NEXT, **conditions(replay.which), **terms)
+        rows = await self._fetch_once(NEXT, **conditions(replay.which), **terms)
         if not replay.patch.changes_bodies or not rows:
             return [read_as(DeadBody, row, body=None) for row in rows]
         ids = [row["id"] for row in rows]
-        sizes = {row["job_id"]: row["bytes"] for row in await fetch_once(self._engine, BODY_BYTES, ids=ids)}
+        sizes = {row["job_id"]: row["bytes"] for row in await self._fetch_once(BODY_BYTES, ids=ids)}
         first = set(next(by_bytes({name: sizes.get(name, 0) for name in ids})))
-        bodies = {row["job_id"]: row["body"] for row in await fetch_once(self._engine, BODIES, ids=list(first))}
+        bodies = {row["job_id"]: row["body"] for row in await self._fetch_once(BODIES, ids=list(first))}
         return [read_as(DeadBody, row, body=bodies.get(row["id"])) for row in rows if row["id"] in first]
 
     async def move(
@@ -171,33 +161,28 @@ class ReplayTable:
     async def enter(self, replay: Replay, state: ReplayState, detail: str | None = None) -> bool:
         """Change the replay's state; False for a stale version."""
         known = {"id": replay.id, "version": replay.version, "from_state": replay.state.value}
-        return bool(await fetch_once(self._engine, ENTER, **known, state=state.value, detail=detail))
+        return bool(await self._fetch_once(ENTER, **known, state=state.value, detail=detail))
 
     async def cancel(self, replay_id: ReplayId, tenant_scope: TenantId | None) -> bool:
         """Cancel a replay; its queued jobs go on. False where it cannot be cancelled."""
-        return bool(await fetch_once(self._engine, CANCEL, id=replay_id, owner_id=tenant_scope))
+        return bool(await self._fetch_once(CANCEL, id=replay_id, owner_id=tenant_scope))
 
     async def stop(self, replay_id: ReplayId, reason: str) -> bool:
         """Stop a replay with a reason; False where it is not under way."""
-        return bool(await fetch_once(self._engine, STOP, id=replay_id, reason=reason))
+        return bool(await self._fetch_once(STOP, id=replay_id, reason=reason))
 
     async def forget_empty(self, replay_id: ReplayId) -> bool:
         """Delete a completed replay that moved no letters; False for any other."""
-        return bool(await fetch_once(self._engine, FORGET_EMPTY, id=replay_id))
+        return bool(await self._fetch_once(FORGET_EMPTY, id=replay_id))
 
     async def resume(self, replay_id: ReplayId, tenant_scope: TenantId | None) -> bool:
         """Continue a stopped replay; False where it is not stopped."""
-        return bool(await fetch_once(self._engine, RESUME, id=replay_id, owner_id=tenant_scope))
-
-    async def canaries(self, replay_id: ReplayId) -> Mapping[str, int]:
-        """Count canaries by state."""
-        rows = await fetch_once(self._engine, STATES, id=replay_id, canaries_only=True)
-        return {row["state"]: row["jobs"] for row in rows}
+        return bool(await self._fetch_once(RESUME, id=replay_id, owner_id=tenant_scope))
 
     async def outcomes(self, replay_id: ReplayId) -> ReplayOutcomes:
         """Count outcomes of its jobs so far."""
-        async with transaction(self._engine) as connection:
-            rows = await fetch(connection, STATES, {"id": replay_id, "canaries_only": False})
+        async with self._transaction() as connection:
+            rows = await fetch(connection, STATES, {"id": replay_id})
             refusals = await fetch(connection, REFUSALS, {"id": replay_id, "most": MOST_REFUSALS_SHOWN})
         states: dict[str, int] = {}
         for row in rows:
@@ -210,7 +195,7 @@ class ReplayTable:
 
     async def replayed(self, replay_id: ReplayId) -> list[JobId]:
         """List the jobs that it queued again."""
-        return [JobId(row["job_id"]) for row in await fetch_once(self._engine, REPLAYED, id=replay_id)]
+        return [JobId(row["job_id"]) for row in await self._fetch_once(REPLAYED, id=replay_id)]
 
 
 def _same(requested: NewReplay, stored: Replay) -> Replay:

@@ -6,29 +6,25 @@ Every statement is bounded, may run concurrently, and moves each letter once.
 from collections.abc import Sequence
 
 import structlog
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.fingerprint import cause_of
 from schemas.ids import JobId
 from schemas.job import NewJob
 from schemas.replay import DeadLetters
-from storage.database.engine import transaction
-from storage.database.statements import Row, columns, fetch, fetch_once, run
+from storage.database.statements import PostgresTable, Row, columns, fetch, run, unnested
 from storage.dead_letters.reads import MEANT, OF_TENANT, conditions
-from storage.rows import parameters_of
+from storage.rows import NEW_JOB, parameters_of
 
 log = structlog.get_logger()
 
 MOST_PER_ROUND = 1_000
 """Keeps rounds short and locks few rows."""
 
-CHOSEN = f"SELECT j.id FROM jobs j WHERE {MEANT} AND {OF_TENANT} LIMIT :most FOR UPDATE SKIP LOCKED"  # noqa: S608 - constants inside another
-
 DISCARD = f"""
-WITH chosen AS ({CHOSEN})
+WITH chosen AS (SELECT j.id FROM jobs j WHERE {MEANT} AND {OF_TENANT} LIMIT :most FOR UPDATE SKIP LOCKED)
 UPDATE jobs j SET discarded_at = clock_timestamp() FROM chosen c WHERE j.id = c.id
 RETURNING j.id
-"""  # noqa: S608 - the same
+"""  # noqa: S608 - constants inside another
 
 RETIRE = """
 WITH old AS (
@@ -45,10 +41,9 @@ RETURNING j.id
 
 UNNAMED = "SELECT id, dead_reason, message FROM jobs WHERE state = 'dead' AND fingerprint IS NULL LIMIT :most"
 
-NAME = """
+NAME = f"""
 WITH given AS (
-    SELECT * FROM unnest(CAST(:id AS text[]), CAST(:fingerprint AS text[]), CAST(:cause AS text[]))
-        AS g (id, fingerprint, cause)
+    SELECT * FROM {unnested("id text, fingerprint text, cause text")}
 ), locked AS (
     SELECT j.id FROM jobs j JOIN given USING (id) WHERE j.state = 'dead' AND j.fingerprint IS NULL
     ORDER BY j.id FOR NO KEY UPDATE OF j
@@ -57,18 +52,11 @@ UPDATE jobs j SET fingerprint = g.fingerprint, cause = g.cause,
     dead_nano_usd = COALESCE(j.dead_nano_usd, j.spent_nano_usd)
 FROM locked JOIN given g USING (id) WHERE j.id = locked.id AND j.state = 'dead' AND j.fingerprint IS NULL
 RETURNING j.id
-"""
+"""  # noqa: S608 - a constant
 
-IMPORT = """
+IMPORT = f"""
 WITH given AS (
-    SELECT * FROM unnest(CAST(:id AS text[]), CAST(:tenant_id AS text[]), CAST(:custom_id AS text[]),
-        CAST(:lane AS text[]), CAST(:model AS text[]), CAST(:endpoint AS text[]), CAST(:end_user AS text[]),
-        CAST(:expires_at AS timestamptz[]), CAST(:max_tries AS int[]), CAST(:max_reprompts AS int[]),
-        CAST(:max_cost_nano_usd AS bigint[]), CAST(:prompt AS text[]), CAST(:work_tokens AS int[]),
-        CAST(:request_digest AS text[]), CAST(:contract AS text[]), CAST(:body AS text[]), CAST(:reason AS text[]),
-        CAST(:message AS text[]), CAST(:fingerprint AS text[]), CAST(:cause AS text[])
-    ) AS g (id, tenant_id, custom_id, lane, model, endpoint, end_user, expires_at, max_tries, max_reprompts,
-            max_cost_nano_usd, prompt, work_tokens, request_digest, contract, body, reason, message, fingerprint, cause)
+    SELECT * FROM {unnested(NEW_JOB + ", reason text, message text, fingerprint text, cause text")}
 ), stored AS (
     INSERT INTO jobs AS j (id, tenant_id, custom_id, lane, model, endpoint, end_user, state, expires_at, max_tries,
         max_reprompts, max_cost_nano_usd, prompt, work_tokens, request_digest, contract, dead_reason, message,
@@ -85,29 +73,27 @@ WITH given AS (
     ON CONFLICT (job_id) DO NOTHING
 )
 SELECT id FROM stored
-"""
+"""  # noqa: S608 - constants
 
 
-class LetterTable:
+class LetterTable(PostgresTable):
     """Writes dead letters, except replays."""
-
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
 
     async def discard(self, which: DeadLetters, *, most: int = MOST_PER_ROUND) -> list[JobId]:
         """Discard up to `most`: they stay dead, and are no longer listed or replayed."""
-        return _ids(await fetch_once(self._engine, DISCARD, **conditions(which), most=most))
+        return _ids(await self._fetch_once(DISCARD, **conditions(which), most=most))
 
     async def retire(self, *, older_than_days: int) -> int:
         """Discard a round of letters dead for longer; returns how many."""
-        return len(await fetch_once(self._engine, RETIRE, days=older_than_days, most=MOST_PER_ROUND))
+        return len(await self._fetch_once(RETIRE, days=older_than_days, most=MOST_PER_ROUND))
 
     async def name(self) -> int:
         """Set the cause of a round of letters without one."""
-        async with transaction(self._engine) as connection:
+        async with self._transaction() as connection:
             rows = await fetch(connection, UNNAMED, {"most": MOST_PER_ROUND})
-            if rows:
-                await run(connection, NAME, columns([_named(row) for row in rows]))
+            named = [{"id": row["id"]} | _death(row["dead_reason"], row["message"]) for row in rows]
+            if named:
+                await run(connection, NAME, columns(named))
         return len(rows)
 
     async def bring(self, letters: Sequence[tuple[NewJob, str, str | None]]) -> list[JobId]:
@@ -119,24 +105,16 @@ class LetterTable:
             return []
         first = {job.id: (job, reason, message) for job, reason, message in reversed(letters)}
         rows = [parameters_of(job) | _death(reason, message) for job, reason, message in first.values()]
-        return _ids(await fetch_once(self._engine, IMPORT, **columns(rows)))
-
-
-def _named(row: Row) -> dict[str, str]:
-    return {"id": row["id"]} | _cause(row["dead_reason"], row["message"])
+        return _ids(await self._fetch_once(IMPORT, **columns(rows)))
 
 
 def _death(reason: str, message: str | None) -> dict[str, str | None]:
-    return {"reason": reason, "message": message} | _cause(reason, message)
-
-
-def _cause(reason: str, message: str | None) -> dict[str, str]:
     try:
         cause = cause_of(reason, message)
     except Exception:  # one unreadable message must not fail the others of its round
         log.exception("cause_unreadable", reason=reason)
         cause = cause_of(reason, None)
-    return {"fingerprint": cause.fingerprint, "cause": cause.words}
+    return {"reason": reason, "message": message, "fingerprint": cause.fingerprint, "cause": cause.words}
 
 
 def _ids(rows: Sequence[Row]) -> list[JobId]:

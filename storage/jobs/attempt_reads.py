@@ -85,11 +85,6 @@ def errors_of(attempts: Sequence[AttemptView]) -> Iterator[StoryError]:
             )
 
 
-def attempt_view(row: Row) -> AttemptView:
-    """Read an attempt from its row."""
-    return read_as(AttemptView, row)
-
-
 def attempt_text(row: Row) -> AttemptView:
     """Read an attempt whose request and reply are JSON text."""
     return read_as(AttemptView, row, request=_text(row["request"]), reply=_text(row["reply"]))

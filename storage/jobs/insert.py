@@ -9,21 +9,12 @@ from schemas.accepted import Submission
 from schemas.errors import IdempotencyConflict
 from schemas.job import NewJob
 from schemas.states import JobState
-from storage.database.statements import columns, fetch
-from storage.rows import accepted_from, parameters_of
+from storage.database.statements import columns, fetch, unnested
+from storage.rows import NEW_JOB, accepted_from, parameters_of
 
-INSERT_NEW = """
+INSERT_NEW = f"""
 WITH given AS (
-    SELECT * FROM unnest(
-        CAST(:id AS text[]), CAST(:tenant_id AS text[]), CAST(:batch_id AS text[]), CAST(:custom_id AS text[]),
-        CAST(:lane AS text[]), CAST(:model AS text[]), CAST(:endpoint AS text[]), CAST(:end_user AS text[]),
-        CAST(:expires_at AS timestamptz[]), CAST(:max_tries AS int[]), CAST(:max_reprompts AS int[]),
-        CAST(:max_cost_nano_usd AS bigint[]), CAST(:idempotency_key AS text[]), CAST(:request_digest AS text[]),
-        CAST(:contract AS text[]), CAST(:body AS text[]), CAST(:prompt AS text[]),
-        CAST(:work_tokens AS int[])
-    ) AS g (id, tenant_id, batch_id, custom_id, lane, model, endpoint, end_user, expires_at, max_tries,
-            max_reprompts, max_cost_nano_usd, idempotency_key, request_digest, contract, body, prompt,
-            work_tokens)
+    SELECT * FROM {unnested(NEW_JOB)}
 ), stored AS (
     INSERT INTO jobs (id, tenant_id, batch_id, custom_id, lane, model, endpoint, end_user, state, expires_at,
         max_tries, max_reprompts, max_cost_nano_usd, idempotency_key, request_digest, contract, prompt,
@@ -41,7 +32,7 @@ WITH given AS (
     INSERT INTO job_bodies (job_id, body) SELECT id, given.body::json FROM given JOIN stored USING (id)
 )
 SELECT * FROM stored
-"""
+"""  # noqa: S608 - a constant
 
 NAMED_BEFORE = """
 SELECT j.id, j.state, j.generation, j.lane, j.tenant_id, j.idempotency_key, j.request_digest

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy.ext.asyncio import AsyncEngine
-
 from schemas.accepted import JobResult
 from schemas.ids import BatchId, JobId, TenantId
 from schemas.job import Target
@@ -15,28 +13,27 @@ from schemas.lanes import Lane
 from schemas.money import NanoUsd
 from schemas.states import JobState
 from storage.batches.progress import BatchSummary, summary_of
-from storage.database.engine import transaction
-from storage.database.listings import Listings, page
+from storage.database.listings import NEWEST_FIRST, ListedTable, page
 from storage.database.mapping import read_as, values_of
-from storage.database.statements import Row, fetch, fetch_once
-from storage.jobs.attempt_reads import AttemptView, StoryError, attempt_view, errors_of
+from storage.database.statements import Row, fetch
+from storage.jobs.attempt_reads import AttemptView, StoryError, errors_of
 
-JOBS = """
-SELECT j.* FROM jobs j
-WHERE j.tenant_id = :tenant_id
-  AND (CAST(:state AS text) IS NULL OR j.state = :state)
-  AND (CAST(:state AS text) IS DISTINCT FROM 'running' OR j.lease_until IS NOT NULL)
-  AND (CAST(:lane AS text) IS NULL OR j.lane = :lane)
-  AND (CAST(:batch_id AS text) IS NULL OR j.batch_id = :batch_id)
-  AND (CAST(:after AS text) IS NULL OR (j.created_at, j.id) < (CAST(:after_at AS timestamptz), CAST(:after AS text)))
-ORDER BY j.created_at DESC, j.id DESC LIMIT :most
-"""
+JOBS = f"""
+SELECT * FROM jobs
+WHERE tenant_id = :tenant_id
+  AND (CAST(:state AS text) IS NULL OR state = :state)
+  AND (CAST(:state AS text) IS DISTINCT FROM 'running' OR lease_until IS NOT NULL)
+  AND (CAST(:lane AS text) IS NULL OR lane = :lane)
+  AND (CAST(:batch_id AS text) IS NULL OR batch_id = :batch_id) {NEWEST_FIRST}
+"""  # noqa: S608 - a constant
 """The condition on leases lets the listing use their index."""
 
 JOBS_CURSOR = "SELECT created_at AS at FROM jobs WHERE id = :after AND tenant_id = :tenant_id"
-JOB = "SELECT * FROM jobs WHERE id = :id AND tenant_id = :tenant_id"
-BODY = "SELECT body FROM job_bodies WHERE job_id = :id"
-RESULT = "SELECT reply, output, served_by FROM job_results WHERE job_id = :id"
+JOB = """
+SELECT j.*, b.body, r.reply, r.output, r.served_by
+FROM jobs j JOIN job_bodies b ON b.job_id = j.id LEFT JOIN job_results r ON r.job_id = j.id
+WHERE j.id = :id AND j.tenant_id = :tenant_id
+"""
 ATTEMPTS = """
 SELECT a.id, a.account, a.model, a.state, a.outcome, a.cost_nano_usd, a.reserved_nano_usd, a.usage, a.request,
     CASE WHEN a.reply IS NULL AND a.outcome = 'valid' AND a.fence = j.fence THEN r.reply ELSE a.reply END AS reply,
@@ -45,7 +42,8 @@ FROM attempts a JOIN jobs j ON j.id = a.job_id LEFT JOIN job_results r ON r.job_
 WHERE a.job_id = :id ORDER BY a.opened_at, a.id
 """
 RESTED = """
-SELECT j.id, j.state, j.lane, j.dead_reason, j.message, j.spent_nano_usd, r.reply, r.served_by
+SELECT j.id AS job_id, j.state, j.lane, j.dead_reason, j.message, j.spent_nano_usd AS cost_nano_usd,
+    r.reply, r.served_by
 FROM jobs j LEFT JOIN job_results r ON r.job_id = j.id
 WHERE j.id = :id AND j.state IN ('completed', 'dead', 'expired', 'cancelled')
 """
@@ -64,8 +62,8 @@ LATEST_ATTEMPTS = 2_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class JobView:
-    """Shows a job in a listing, without bodies."""
+class JobSummary:
+    """Holds what every listing of jobs shows."""
 
     id: JobId
     tenant_id: TenantId
@@ -73,16 +71,22 @@ class JobView:
     custom_id: str | None
     lane: Lane
     model: str
-    state: JobState
     tries: int
+    message: str | None
+    spent_nano_usd: NanoUsd
+    created_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobView(JobSummary):
+    """Shows a job in a listing, without bodies."""
+
+    state: JobState
     deaths: int
     wait_reason: str | None
     wake_at: datetime | None
     expires_at: datetime
     dead_reason: str | None
-    message: str | None
-    spent_nano_usd: NanoUsd
-    created_at: datetime
     rested_at: datetime | None
     budget_steps: tuple[str, ...] = ()
 
@@ -120,11 +124,8 @@ class JobFilter:
     most: int = 100
 
 
-class Reads:
+class Reads(ListedTable):
     """Reads jobs in short transactions."""
-
-    def __init__(self, engine: AsyncEngine, listings: Listings | None = None) -> None:
-        self._engine, self._listings = engine, listings or Listings(engine)
 
     async def jobs(self, tenant_id: TenantId, job_filter: JobFilter) -> Sequence[JobView]:
         """List jobs, newest first. Raises NotFound for an unknown cursor."""
@@ -134,27 +135,17 @@ class Reads:
 
     async def story(self, job_id: JobId, tenant_id: TenantId) -> JobStory | None:
         """Read a job of this tenant with its attempts, oldest first."""
-        async with transaction(self._engine) as connection:
+        async with self._transaction() as connection:
             rows = await fetch(connection, JOB, {"id": job_id, "tenant_id": tenant_id})
             if not rows:
                 return None
-            [body] = await fetch(connection, BODY, {"id": job_id})
-            results = await fetch(connection, RESULT, {"id": job_id})
-            attempts = await fetch(connection, ATTEMPTS, {"id": job_id})
-        result = results[0] if results else {"reply": None, "output": None, "served_by": None}
-        return JobStory(
-            job=_job_view(rows[0]),
-            body=body["body"],
-            reply=result["reply"],
-            output=result["output"],
-            served_by=result["served_by"],
-            attempts=tuple(attempt_view(row) for row in attempts),
-        )
+            attempts = [read_as(AttemptView, row) for row in await fetch(connection, ATTEMPTS, {"id": job_id})]
+        return read_as(JobStory, rows[0], job=_job_view(rows[0]), attempts=tuple(attempts))
 
     async def rested(self, job_id: JobId) -> JobResult | None:
         """Read the job's result; None while it is not terminal."""
-        rows = await fetch_once(self._engine, RESTED, id=job_id)
-        return _rested_from(rows[0]) if rows else None
+        rows = await self._fetch_once(RESTED, id=job_id)
+        return read_as(JobResult, rows[0], wait_ms=0) if rows else None
 
     async def summary(self, batch_id: BatchId, tenant_id: TenantId) -> BatchSummary:
         """Count the progress of a batch."""
@@ -163,19 +154,15 @@ class Reads:
 
     async def depths(self) -> dict[tuple[Lane, JobState], int]:
         """Count non-terminal jobs."""
-        rows = await fetch_once(self._engine, DEPTHS)
+        rows = await self._fetch_once(DEPTHS)
         return {(Lane(row["lane"]), JobState(row["state"])): row["jobs"] for row in rows}
 
     async def answer_tokens(self, most: int = LATEST_ATTEMPTS) -> dict[Target, float]:
         """Average the output tokens of the latest answers."""
-        rows = await fetch_once(self._engine, ANSWER_TOKENS, most=most)
+        rows = await self._fetch_once(ANSWER_TOKENS, most=most)
         return {Target(account=row["account"], model=row["model"]): row["tokens"] for row in rows}
 
 
 def _job_view(row: Row) -> JobView:
     is_waiting = row["state"] == JobState.WAITING  # else the reason is kept for its ticket
     return read_as(JobView, row, wait_reason=row["wait_reason"] if is_waiting else None)
-
-
-def _rested_from(row: Row) -> JobResult:
-    return read_as(JobResult, row, job_id=row["id"], wait_ms=0, cost_nano_usd=row["spent_nano_usd"])

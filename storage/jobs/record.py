@@ -15,21 +15,19 @@ from schemas.ids import JobId
 from schemas.job import Lease
 from storage.database.engine import dumps, transaction
 from storage.database.mapping import values_of
-from storage.database.statements import columns, fetch, run
+from storage.database.statements import columns, fetch, run, unnested
 from storage.rows import closed_parameters
 
 LOCK_IN_ORDER = "SELECT id FROM jobs WHERE id = ANY(CAST(:id AS text[])) ORDER BY id FOR NO KEY UPDATE"
 
-CLOSE = """
+_CLOSED = """
+    id text, state text, outcome text, cost_nano_usd bigint, booked_nano_usd bigint, usage text, reply text, error text,
+    recovery text, complaint text, provider_request_id text, latency_ms int, closed_at timestamptz, tier text,
+    price text, by_fence bigint"""
+
+CLOSE = f"""
 WITH given AS (
-    SELECT * FROM unnest(
-        CAST(:id AS text[]), CAST(:state AS text[]), CAST(:outcome AS text[]), CAST(:cost_nano_usd AS bigint[]),
-        CAST(:booked_nano_usd AS bigint[]), CAST(:usage AS text[]), CAST(:reply AS text[]), CAST(:error AS text[]),
-        CAST(:recovery AS text[]), CAST(:complaint AS text[]), CAST(:provider_request_id AS text[]),
-        CAST(:latency_ms AS int[]), CAST(:closed_at AS timestamptz[]), CAST(:tier AS text[]),
-        CAST(:price AS text[]), CAST(:by_fence AS bigint[])
-    ) AS g (id, state, outcome, cost_nano_usd, booked_nano_usd, usage, reply, error, recovery, complaint,
-            provider_request_id, latency_ms, closed_at, tier, price, by_fence)
+    SELECT * FROM {unnested(_CLOSED)}
 ), closed AS (
     UPDATE attempts a
     SET state = g.state,
@@ -60,22 +58,20 @@ WITH given AS (
 )
 SELECT c.job_id, sum(b.nano_usd)::bigint AS nano_usd
 FROM booked b JOIN closed c ON c.id = b.attempt_id GROUP BY c.job_id
-"""
+"""  # noqa: S608 - a constant
 
 SPEND = """
 UPDATE jobs j SET spent_nano_usd = j.spent_nano_usd + g.nano_usd
 FROM unnest(CAST(:id AS text[]), CAST(:nano_usd AS bigint[])) AS g (id, nano_usd) WHERE j.id = g.id
 """
 
-DECIDE = """
+_DECIDED = """
+    id text, fence bigint, state text, wake_at timestamptz, reason text, message text, costs_try bool, reply text,
+    output text, fingerprint text, cause text, note text, waiting_since timestamptz, booked bigint, served_by text"""
+
+DECIDE = f"""
 WITH given AS (
-    SELECT * FROM unnest(
-        CAST(:id AS text[]), CAST(:fence AS bigint[]), CAST(:state AS text[]), CAST(:wake_at AS timestamptz[]),
-        CAST(:reason AS text[]), CAST(:message AS text[]), CAST(:costs_try AS bool[]), CAST(:reply AS text[]),
-        CAST(:output AS text[]), CAST(:fingerprint AS text[]), CAST(:cause AS text[]), CAST(:note AS text[]),
-        CAST(:waiting_since AS timestamptz[]), CAST(:booked AS bigint[]), CAST(:served_by AS text[])
-    ) AS g (id, fence, state, wake_at, reason, message, costs_try, reply, output, fingerprint, cause, note,
-            waiting_since, booked, served_by)
+    SELECT * FROM {unnested(_DECIDED)}
 ), changed AS (
     UPDATE jobs j
     SET state = g.state,
@@ -109,7 +105,7 @@ WITH given AS (
     WHERE p.job_id = g.id AND g.state IN ('completed', 'dead', 'expired')
 )
 SELECT id, fence FROM changed
-"""
+"""  # noqa: S608 - a constant
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

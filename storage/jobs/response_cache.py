@@ -3,13 +3,11 @@
 The cache is the completed jobs, by the digest of their canonical request with its contract, so no copy can grow stale.
 """
 
-from sqlalchemy.ext.asyncio import AsyncEngine
-
 from schemas.job import Job
 from schemas.outcome import CACHED, Valid
 from schemas.reply import Reply
 from schemas.storable import storable_name
-from storage.database.statements import Row, fetch_once
+from storage.database.statements import PostgresTable, Row
 
 SAME = """
 SELECT r.reply, r.output
@@ -19,15 +17,12 @@ ORDER BY j.rested_at DESC LIMIT 1
 """
 
 
-class AnswerReads:
+class AnswerReads(PostgresTable):
     """Reads the exact-match cache."""
-
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
 
     async def same(self, job: Job) -> Valid | None:
         """Read the latest answer, without usage. Raises PostgresUnavailable."""
-        rows = await fetch_once(self._engine, SAME, tenant_id=job.tenant_id, digest=job.request_digest)
+        rows = await self._fetch_once(SAME, tenant_id=job.tenant_id, digest=job.request_digest)
         return _answer(rows[0], job.model) if rows else None
 
 

@@ -5,24 +5,22 @@ locked by id, before attempts, so that writes cannot deadlock.
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.accepted import Submission
 from schemas.attempt import OpenedAttempt
 from schemas.ids import AttemptId, JobId, TenantId
-from schemas.job import Lease, LeasedJob, NewJob
+from schemas.job import Job, Lease, LeasedJob, NewJob
 from schemas.lanes import PUBLISHED_BY_INTAKE
 from schemas.states import JobState
-from storage.database.engine import transaction
+from storage.database.mapping import values_of
 from storage.database.notify import ring
-from storage.database.statements import columns, fetch, fetch_once, run
-from storage.jobs.claims import HOLD, RENEW, Claim, fences, leased_job
-from storage.jobs.hand_back import hand_back, suspended
+from storage.database.statements import PostgresTable, columns, fetch, run, unnested
+from storage.jobs.claims import HAND_BACK, HOLD, RENEW, SUSPENDED, Claim, fences, leased
 from storage.jobs.insert import insert_rows, submitted_before
 from storage.jobs.record import Record, record
-from storage.rows import accepted_from, opened_parameters, parameters_of
+from storage.rows import accepted_from, job_from, opened_from, opened_parameters
 
 OPENED_WITHIN_SECONDS = 300.0
 """Greatest age of a grant at opening, below the gate's 660 s: an expired reservation without a row is released, and a
@@ -30,18 +28,16 @@ later row would be sent without money."""
 
 CURRENT_EPOCH = "SELECT epoch FROM ledger_epoch FOR SHARE"
 
-OPEN = """
+_OPENED = """
+    id text, job_id text, fence bigint, account text, model text, epoch bigint, stamp text, counters text,
+    reserved_tokens bigint, reserved_nano_usd bigint, price text, request text, opened_at timestamptz"""
+
+OPEN = f"""
 INSERT INTO attempts (id, job_id, fence, account, model, epoch, stamp, counters, reserved_tokens,
     reserved_nano_usd, price, request, state, opened_at)
 SELECT g.id, g.job_id, g.fence, g.account, g.model, g.epoch, g.stamp, g.counters::json, g.reserved_tokens,
     g.reserved_nano_usd, g.price::json, g.request::json, 'opened', g.opened_at
-FROM unnest(
-    CAST(:id AS text[]), CAST(:job_id AS text[]), CAST(:fence AS bigint[]), CAST(:account AS text[]),
-    CAST(:model AS text[]), CAST(:epoch AS bigint[]), CAST(:stamp AS text[]), CAST(:counters AS text[]),
-    CAST(:reserved_tokens AS bigint[]), CAST(:reserved_nano_usd AS bigint[]), CAST(:price AS text[]),
-    CAST(:request AS text[]), CAST(:opened_at AS timestamptz[])
-) AS g (id, job_id, fence, account, model, epoch, stamp, counters, reserved_tokens, reserved_nano_usd, price,
-        request, opened_at)
+FROM {unnested(_OPENED)}
 JOIN jobs j ON j.id = g.job_id AND j.fence = g.fence AND j.state = 'running'
 WHERE g.epoch = :current_epoch
   AND (g.opened_at > clock_timestamp() - make_interval(secs => :within_seconds)
@@ -49,7 +45,7 @@ WHERE g.epoch = :current_epoch
 ON CONFLICT (id) DO UPDATE SET fence = EXCLUDED.fence
     WHERE attempts.job_id = EXCLUDED.job_id AND attempts.fence = EXCLUDED.fence AND attempts.state = 'opened'
 RETURNING id
-"""
+"""  # noqa: S608 - a constant
 
 CANCEL = """
 UPDATE jobs SET state = 'cancelled', rested_at = clock_timestamp(), holder = NULL, lease_until = NULL,
@@ -67,18 +63,18 @@ UPDATE jobs j SET dispatched_at = clock_timestamp() FROM published p WHERE j.id 
 """
 
 
-class JobTable:
+class JobTable(PostgresTable):
     """Writes many jobs at once; results are in the order of the arguments."""
 
     def __init__(self, engine: AsyncEngine, *, holder: str, lease_seconds: float) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self._holder = holder
         self._lease_seconds = lease_seconds
 
     async def insert(self, jobs: Sequence[NewJob], *, held: bool = False) -> list[Submission]:
         """Store all jobs or, on IdempotencyConflict, none. `held` jobs wait for their batch's canary."""
         state = JobState.WAITING if held else JobState.QUEUED
-        async with transaction(self._engine) as connection:
+        async with self._transaction() as connection:
             stored = await insert_rows(connection, jobs, state, holder=None, lease_seconds=0)
             named = await submitted_before(connection, [job for job in jobs if job.id not in stored])
             if any(job.lane not in PUBLISHED_BY_INTAKE for job in jobs):
@@ -92,26 +88,23 @@ class JobTable:
 
     async def insert_running(self, job: NewJob) -> LeasedJob | Submission:
         """Store a job that runs in this process. Raises IdempotencyConflict."""
-        async with transaction(self._engine) as connection:
+        async with self._transaction() as connection:
             stored = await insert_rows(
                 connection, [job], JobState.RUNNING, holder=self._holder, lease_seconds=self._lease_seconds
             )
             if job.id not in stored:
                 named = await submitted_before(connection, [job])
                 return named[job.tenant_id, job.idempotency_key]
-        row = dict(stored[job.id])
-        parameters = parameters_of(job) | {"body": job.body, "contract": None}
-        facts = (
-            parameters | row | {"fence": 1, "tries": 0, "spent_nano_usd": 0, "waiting_since": None, "wait_reason": None}
-        )
-        held = leased_job(facts, self._holder)
-        return LeasedJob(job=replace(held.job, contract=job.contract), lease=held.lease)
+        row = stored[job.id]
+        given = {"generation": row["generation"], "created_at": row["created_at"]}
+        running = Job(**values_of(job), **given, state=JobState.RUNNING, fence=1, tries=0)
+        return leased(running, row["lease_until"], self._holder)
 
     async def named_by_key(self, job: NewJob) -> Submission | None:
         """Find the stored job with this idempotency key. Raises IdempotencyConflict."""
         if job.idempotency_key is None:
             return None
-        async with transaction(self._engine) as connection:
+        async with self._transaction() as connection:
             named = await submitted_before(connection, [job])
         return named.get((job.tenant_id, job.idempotency_key))
 
@@ -127,20 +120,20 @@ class JobTable:
             "generation": [claim.generation for claim in named],
             "claim": [claim.name and f"{self._holder}:{claim.name}" for claim in named],
         }
-        async with transaction(self._engine) as connection:
+        async with self._transaction() as connection:
             rows = await fetch(connection, HOLD, parameters | terms)
             # inside the transaction: a row that cannot be read takes its claim back
-            held = {row["id"]: leased_job(row, self._holder) for row in rows}
+            held = {row["id"]: leased(job_from(row), row["lease_until"], self._holder) for row in rows}
         return [held.pop(claim.job_id, None) for claim in named]
 
     async def renew(self, leases: Sequence[Lease]) -> Collection[JobId]:
         """Extend leases; returns the jobs still held."""
-        rows = await fetch_once(self._engine, RENEW, **fences(leases), lease_seconds=self._lease_seconds)
+        rows = await self._fetch_once(RENEW, **fences(leases), lease_seconds=self._lease_seconds)
         return {JobId(row["id"]) for row in rows}
 
     async def open(self, attempts: Sequence[OpenedAttempt]) -> list[bool]:
         """Store attempts; False where epoch, fence or grant is too old. Safe to call twice."""
-        async with transaction(self._engine) as connection:
+        async with self._transaction() as connection:
             [epoch] = await fetch(connection, CURRENT_EPOCH, {})
             parameters = columns([opened_parameters(attempt) for attempt in attempts])
             terms = {"current_epoch": epoch["epoch"], "within_seconds": OPENED_WITHIN_SECONDS}
@@ -153,18 +146,22 @@ class JobTable:
         return await record(self._engine, records)
 
     async def suspended(self, job_id: JobId) -> list[OpenedAttempt]:
-        """Read the job's unresolved charges, latest first."""
-        return await suspended(self._engine, job_id)
+        """Read the job's unresolved charges, latest first. Raises PostgresUnavailable."""
+        return [opened_from(row) for row in await self._fetch_once(SUSPENDED, job_id=job_id)]
 
     async def hand_back(self, leases: Sequence[Lease]) -> list[bool]:
-        """Give up leases without a death; False where lost or synchronous."""
-        return await hand_back(self._engine, leases)
+        """Give up leases without counting a death; False where lost or synchronous."""
+        async with self._transaction() as connection:
+            rows = await fetch(connection, HAND_BACK, fences(leases))
+            await ring(connection)
+        returned = {row["id"] for row in rows}
+        return [lease.job_id in returned for lease in leases]
 
     async def cancel(self, job_id: JobId, tenant_id: TenantId | None) -> bool:
         """Cancel a non-terminal job; a tenant of None is the operator."""
-        return bool(await fetch_once(self._engine, CANCEL, id=job_id, tenant_id=tenant_id))
+        return bool(await self._fetch_once(CANCEL, id=job_id, tenant_id=tenant_id))
 
     async def mark_dispatched(self, job_ids: Sequence[JobId]) -> None:
         """Mark jobs as published."""
-        async with transaction(self._engine) as connection:
+        async with self._transaction() as connection:
             await run(connection, MARK_DISPATCHED, {"id": list(job_ids)})

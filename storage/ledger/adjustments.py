@@ -7,13 +7,11 @@ never sum to less than zero.
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy.ext.asyncio import AsyncEngine
-
 from schemas.attempt import AttemptState
 from schemas.ids import AttemptId
 from schemas.money import NanoUsd
-from storage.database.engine import transaction
-from storage.database.statements import Row, fetch, run
+from storage.database.mapping import read_as, values_of
+from storage.database.statements import PostgresTable, Row, fetch, run
 from storage.ledger.resolutions import LOCK_JOB
 
 ADJUST = """
@@ -41,7 +39,7 @@ FROM adjustment n JOIN charge c ON c.id = n.attempt_id WHERE j.id = c.job_id
 """
 
 STANDS = """
-SELECT a.state, (SELECT COALESCE(sum(nano_usd), 0)::bigint FROM ledger WHERE attempt_id = a.id) AS booked,
+SELECT a.state, (SELECT COALESCE(sum(nano_usd), 0)::bigint FROM ledger WHERE attempt_id = a.id) AS booked_nano_usd,
     n.key, n.attempt_id, n.nano_usd, n.note, n.booked_at
 FROM attempts a LEFT JOIN ledger_adjustments n ON n.key = :key WHERE a.id = :id
 """
@@ -67,38 +65,21 @@ class AdjustedCharge:
     booked_at: datetime | None
 
 
-class AdjustmentTable:
+class AdjustmentTable(PostgresTable):
     """Adjustments of resolved charges."""
-
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
 
     async def book(self, adjustment: Adjustment) -> AdjustedCharge | None:
         """Book it, unless its key was used, the charge is unresolved, or less than it takes away was booked.
 
         Returns the charge as it is then, None where there is no such attempt. Safe to call twice.
         """
-        named = {"id": adjustment.attempt_id, "key": adjustment.key}
-        async with transaction(self._engine) as connection:
-            await run(connection, LOCK_JOB, {"id": adjustment.attempt_id})  # jobs before attempts, as everywhere
-            await run(connection, ADJUST, named | {"nano_usd": adjustment.nano_usd, "note": adjustment.note})
-            rows = await fetch(connection, STANDS, named)
+        terms = values_of(adjustment) | {"id": adjustment.attempt_id}
+        async with self._transaction() as connection:
+            await run(connection, LOCK_JOB, terms)  # jobs before attempts, as everywhere
+            await run(connection, ADJUST, terms)
+            rows = await fetch(connection, STANDS, terms)
         return _charge(rows[0]) if rows else None
 
 
 def _charge(row: Row) -> AdjustedCharge:
-    return AdjustedCharge(
-        state=AttemptState(row["state"]),
-        booked_nano_usd=NanoUsd(row["booked"]),
-        adjustment=None if row["key"] is None else _adjustment(row),
-        booked_at=row["booked_at"],
-    )
-
-
-def _adjustment(row: Row) -> Adjustment:
-    return Adjustment(
-        key=row["key"],
-        attempt_id=AttemptId(row["attempt_id"]),
-        nano_usd=NanoUsd(row["nano_usd"]),
-        note=row["note"],
-    )
+    return read_as(AdjustedCharge, row, adjustment=None if row["key"] is None else read_as(Adjustment, row))

@@ -4,11 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy.ext.asyncio import AsyncEngine
-
 from schemas.money import NanoUsd
 from storage.database.mapping import read_as, values_of
-from storage.database.statements import Row, columns, fetch_once
+from storage.database.statements import PostgresTable, Row, columns
 from storage.ledger.counted_scope import SCOPE_OF_TENANT
 
 MOST_PER_ROUND = 100
@@ -75,35 +73,32 @@ class StoredThreshold:
     sends: int
 
 
-class ThresholdTable:
+class ThresholdTable(PostgresTable):
     """Stores budget thresholds and their delivery."""
-
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
 
     async def record(self, passed: Sequence[ThresholdReached]) -> list[StoredThreshold]:
         """Store thresholds and return the new ones. Safe to call twice."""
         if not passed:
             return []
         rows = [values_of(threshold) for threshold in passed]
-        return [_stored(row) for row in await fetch_once(self._engine, RECORD, **columns(rows))]
+        return [_stored(row) for row in await self._fetch_once(RECORD, **columns(rows))]
 
     async def due(self, most: int = MOST_PER_ROUND) -> list[StoredThreshold]:
         """List thresholds to deliver now."""
-        rows = await fetch_once(self._engine, DUE, most=most, within_seconds=DELIVERED_WITHIN_SECONDS)
+        rows = await self._fetch_once(DUE, most=most, within_seconds=DELIVERED_WITHIN_SECONDS)
         return [_stored(row) for row in rows]
 
     async def sent(self, number: int, *, heard: bool, again_seconds: float = 0.0) -> None:
         """Record a delivery, or when to send again."""
-        await fetch_once(self._engine, SENT, id=number, heard=heard, again_seconds=again_seconds)
+        await self._fetch_once(SENT, id=number, heard=heard, again_seconds=again_seconds)
 
     async def counts(self) -> dict[tuple[str, int], int]:
         """Count passes by scope and percentage."""
-        return {(row["counted"], row["percent"]): row["times"] for row in await fetch_once(self._engine, COUNTS)}
+        return {(row["counted"], row["percent"]): row["times"] for row in await self._fetch_once(COUNTS)}
 
     async def burn(self, seconds: float) -> dict[tuple[str, str], NanoUsd]:
         """Sum recent spend by scope and window."""
-        rows = await fetch_once(self._engine, BURN, seconds=seconds)
+        rows = await self._fetch_once(BURN, seconds=seconds)
         return {(row["scope"], row["time_window"]): NanoUsd(row["nano_usd"]) for row in rows}
 
 

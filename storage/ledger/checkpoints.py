@@ -8,10 +8,9 @@ Invariant: an entry is in the sealed sums exactly when its id is at most `sealed
 """
 
 import structlog
-from sqlalchemy.ext.asyncio import AsyncEngine
 
-from storage.database.engine import StatementFailed, transaction
-from storage.database.statements import fetch, fetch_once, run
+from storage.database.engine import StatementFailed
+from storage.database.statements import PostgresTable, fetch, run
 from storage.ledger.counted_scope import SCOPE_OF_TENANT
 
 log = structlog.get_logger()
@@ -77,11 +76,8 @@ class _UnsealableError(Exception):
         self.after = after
 
 
-class SealTable:
+class SealTable(PostgresTable):
     """Stores the progress of sealing."""
-
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
 
     async def seal(self) -> int:
         """Add up to the last mark, or set the next mark; returns how many ids were sealed.
@@ -96,7 +92,7 @@ class SealTable:
                 if most > 1:
                     most = max(1, most // SMALLER)
                     continue
-                moved = await self._skip(error.after)
+                moved = len(await self._fetch_once(SKIP, after=error.after))
                 if moved:
                     log.exception("ledger_entry_not_sealed", sealed_to=error.after + 1)
             sealed += moved
@@ -105,13 +101,10 @@ class SealTable:
             most = min(most * SMALLER, MOST_SEALED)
         return sealed
 
-    async def _skip(self, after: int) -> int:
-        return len(await fetch_once(self._engine, SKIP, after=after))
-
     async def _round(self, most: int) -> int:
         after: int | None = None
         try:
-            async with transaction(self._engine) as connection:
+            async with self._transaction() as connection:
                 [stand] = await fetch(connection, STAND, {})
                 if not (stand["complete"] or stand["foreign_mark"]):
                     return 0

@@ -7,14 +7,13 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schemas.attempt import AttemptState, SettledEnd, Unsettled
 from schemas.ids import AttemptId
 from schemas.money import NanoUsd
-from storage.database.engine import transaction
 from storage.database.mapping import read_as
-from storage.database.statements import Row, fetch, fetch_once, run
+from storage.database.statements import PostgresTable, Row, fetch, run
 from storage.ledger.counted_scope import SCOPE_OF_TENANT
 from storage.ledger.resolutions import resolve
 from storage.rows import grant_from, unsettled_from
@@ -72,18 +71,15 @@ FROM parts GROUP BY 1, 2
 
 OPEN_BEFORE = "SELECT id FROM attempts WHERE state IN ('opened', 'suspense') AND opened_at < :before"
 
-MOMENT = "SELECT clock_timestamp() AS at"
-
-UNSETTLED = """
+_RESERVED = """
 SELECT id AS attempt_id, job_id, state AS attempt_state, account, model, epoch, stamp, counters, reserved_tokens,
     reserved_nano_usd, opened_at
-FROM attempts WHERE state IN ('opened', 'suspense') ORDER BY state, opened_at
-"""
+FROM attempts"""
 
-SUSPENSE = """
-SELECT id AS attempt_id, job_id, state AS attempt_state, account, model, epoch, stamp, counters, reserved_tokens,
-    reserved_nano_usd, opened_at
-FROM attempts WHERE state = 'suspense' AND opened_at < statement_timestamp() - make_interval(secs => :older_seconds)
+UNSETTLED = f"{_RESERVED} WHERE state IN ('opened', 'suspense') ORDER BY state, opened_at"
+
+SUSPENSE = f"""{_RESERVED}
+WHERE state = 'suspense' AND opened_at < statement_timestamp() - make_interval(secs => :older_seconds)
 ORDER BY opened_at LIMIT :most
 """
 
@@ -144,25 +140,22 @@ class RebuiltLedger:
     unsettled: Sequence[Unsettled]
 
 
-class LedgerTable:
+class LedgerTable(PostgresTable):
     """Reads the ledger for rebuilds, and corrects it; `JobTable.record` writes usual entries."""
-
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
 
     async def epoch(self) -> int:
         """Read the current epoch; grants of others may not be sent."""
-        [row] = await fetch_once(self._engine, EPOCH)
+        [row] = await self._fetch_once(EPOCH)
         return int(row["epoch"])
 
     async def counters_carried(self) -> bool:
         """Tell whether Redis was rebuilt since users and prompts are counted per tenant."""
-        [row] = await fetch_once(self._engine, COUNTERS_CARRIED)
+        [row] = await self._fetch_once(COUNTERS_CARRIED)
         return bool(row["counters_carried"])
 
     async def balances(self, since: datetime) -> list[Balance]:
         """Sum per scope and window; windows without entries since then may be missing."""
-        async with transaction(self._engine) as connection:
+        async with self._transaction() as connection:
             await run(connection, SNAPSHOT, {})
             return await _balances(connection, since)
 
@@ -172,8 +165,8 @@ class LedgerTable:
         This waits for opens under the old epoch, so the snapshot is complete. The caller sets the epoch key of Redis
         last.
         """
-        [raised] = await fetch_once(self._engine, RAISE_EPOCH)
-        async with transaction(self._engine) as connection:
+        [raised] = await self._fetch_once(RAISE_EPOCH)
+        async with self._transaction() as connection:
             await run(connection, SNAPSHOT, {})
             balances = await _balances(connection, since)
             unsettled = await fetch(connection, UNSETTLED, {})
@@ -183,12 +176,6 @@ class LedgerTable:
             unsettled=[unsettled_from(row) for row in unsettled],
         )
 
-    async def moment(self) -> datetime:
-        """Read Postgres's clock."""
-        [row] = await fetch_once(self._engine, MOMENT)
-        moment: datetime = row["at"]
-        return moment
-
     async def audited(
         self, attempt_ids: Sequence[AttemptId], *, windows: Collection[str], since: datetime, before: datetime
     ) -> AuditedLedger:
@@ -196,7 +183,7 @@ class LedgerTable:
 
         `since` is at or before the start of the earliest window.
         """
-        async with transaction(self._engine) as connection:
+        async with self._transaction() as connection:
             await run(connection, SNAPSHOT, {})
             terms = {"windows": list(windows), "since": since, "before": before}
             sums = await fetch(connection, AUDITED, terms | await _sealed_to(connection))
@@ -210,17 +197,17 @@ class LedgerTable:
 
     async def suspense(self, *, older_seconds: float = 0.0, most: int = MOST_PER_ROUND) -> list[Unsettled]:
         """List unresolved charges, oldest first."""
-        rows = await fetch_once(self._engine, SUSPENSE, older_seconds=older_seconds, most=most)
+        rows = await self._fetch_once(SUSPENSE, older_seconds=older_seconds, most=most)
         return [unsettled_from(row) for row in rows]
 
     async def ends(self, attempt_ids: Sequence[AttemptId]) -> dict[AttemptId, SettledEnd]:
         """Read the states of attempts; unopened ones are missing."""
-        rows = await fetch_once(self._engine, ENDS, ids=list(attempt_ids))
+        rows = await self._fetch_once(ENDS, ids=list(attempt_ids))
         return {AttemptId(row["id"]): _end(row) for row in rows}
 
     async def suspend_orphans(self, *, older_seconds: float = ORPHANED_AFTER_SECONDS) -> int:
         """Suspend old open attempts whose fence no longer runs; returns how many."""
-        return len(await fetch_once(self._engine, SUSPEND_ORPHANS, older_seconds=older_seconds, most=MOST_PER_ROUND))
+        return len(await self._fetch_once(SUSPEND_ORPHANS, older_seconds=older_seconds, most=MOST_PER_ROUND))
 
     async def post(self, attempt_id: AttemptId, cost_nano_usd: NanoUsd) -> bool:
         """Resolve a charge at a looked-up cost; False when resolved before."""
@@ -231,7 +218,7 @@ class LedgerTable:
         return await self._post(unsettled.attempt_id, "presumed", unsettled.grant.cost_nano_usd)
 
     async def _post(self, attempt_id: AttemptId, kind: str, cost: NanoUsd) -> bool:
-        async with transaction(self._engine) as connection:
+        async with self._transaction() as connection:
             return await resolve(connection, attempt_id, AttemptState.POSTED, kind, cost)
 
 

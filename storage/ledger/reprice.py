@@ -8,14 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy.ext.asyncio import AsyncEngine
-
 from schemas.ids import AttemptId
 from schemas.job import Target
 from schemas.money import NanoUsd, Usage
-from storage.database.engine import transaction
 from storage.database.mapping import read_as
-from storage.database.statements import fetch, fetch_once, run
+from storage.database.statements import PostgresTable, fetch, run
 from storage.rows import usage_from
 
 MOST_PER_ROUND = 1_000
@@ -80,17 +77,14 @@ class PostedAttempt:
     opened_at: datetime
 
 
-class RepriceTable:
+class RepriceTable(PostgresTable):
     """Reads posted attempts and corrects their cost."""
-
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
 
     async def posted(
         self, *, since: datetime, model: str | None, after: str, most: int = MOST_PER_ROUND
     ) -> list[PostedAttempt]:
         """Read the next attempts with a cost from usage, by id."""
-        rows = await fetch_once(self._engine, POSTED, since=since, model=model, after=after, most=most)
+        rows = await self._fetch_once(POSTED, since=since, model=model, after=after, most=most)
         return [
             read_as(PostedAttempt, row, target=read_as(Target, row), usage=usage_from(row["usage"])) for row in rows
         ]
@@ -98,7 +92,7 @@ class RepriceTable:
     async def correct(self, costs: Mapping[AttemptId, NanoUsd], *, dry_run: bool) -> Sequence[NanoUsd]:
         """Book the differences to these costs, unless `dry_run`; returns those that are not zero."""
         parameters = {"id": list(costs), "nano_usd": list(costs.values())}
-        async with transaction(self._engine) as connection:
+        async with self._transaction() as connection:
             if dry_run:
                 rows = await fetch(connection, DIFFER, parameters)
             else:

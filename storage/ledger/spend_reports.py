@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, TypeAlias
 
-from sqlalchemy.ext.asyncio import AsyncEngine
-
 from schemas.ids import TenantId
 from schemas.money import NanoUsd
-from storage.database.engine import transaction
-from storage.database.statements import Row, fetch, run
+from storage.database.mapping import read_as
+from storage.database.statements import PostgresTable, Row, fetch, run
 
 By: TypeAlias = Literal["tenant", "user", "model", "prompt", "lane", "tier", "batch", "day", "cause"]
 
@@ -33,8 +31,8 @@ _COLUMNS: dict[By, str] = {
 }
 
 REPORT = """
-SELECT {keys}, count(*) AS entries, sum(nano_usd)::bigint AS spent,
-    COALESCE(sum(nano_usd) FILTER (WHERE cause <> 'useful'), 0)::bigint AS wasted
+SELECT {keys}, count(*) AS entries, sum(nano_usd)::bigint AS spent_nano_usd,
+    COALESCE(sum(nano_usd) FILTER (WHERE cause <> 'useful'), 0)::bigint AS wasted_nano_usd
 FROM ledger
 WHERE at >= :since AND at < :until AND (CAST(:tenant_id AS text) IS NULL OR tenant_id = :tenant_id)
 GROUP BY {numbers} ORDER BY {order} LIMIT :most
@@ -54,11 +52,8 @@ class Spend:
     wasted_nano_usd: NanoUsd
 
 
-class SpendReads:
+class SpendReads(PostgresTable):
     """Sums spend over the ledger."""
-
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
 
     async def report(
         self,
@@ -73,12 +68,12 @@ class SpendReads:
         """Sum by these keys, ordered by day where included, else most expensive first."""
         keys = ", ".join(f"{_COLUMNS[key]} AS key_{number}" for number, key in enumerate(by, 1))
         numbers = ", ".join(str(number) for number in range(1, len(by) + 1))
-        order = f"{by.index('day') + 1}, spent DESC" if "day" in by else "spent DESC"
+        order = f"{by.index('day') + 1}, spent_nano_usd DESC" if "day" in by else "spent_nano_usd DESC"
         query = REPORT.format(keys=keys, numbers=numbers, order=order)
         parameters: dict[str, object] = {"since": since, "until": until, "tenant_id": tenant_id, "most": most}
         if "day" in by:
             parameters["zone"] = zone
-        async with transaction(self._engine) as connection:
+        async with self._transaction() as connection:
             await run(connection, SORT_MEMORY, {})
             rows = await fetch(connection, query, parameters)
         return [_spend(row, by) for row in rows]
@@ -86,9 +81,4 @@ class SpendReads:
 
 def _spend(row: Row, by: Sequence[By]) -> Spend:
     keys: dict[By, str] = {key: str(row[f"key_{number}"]) for number, key in enumerate(by, 1)}
-    return Spend(
-        keys=keys,
-        entries=row["entries"],
-        spent_nano_usd=NanoUsd(row["spent"]),
-        wasted_nano_usd=NanoUsd(row["wasted"]),
-    )
+    return read_as(Spend, row, keys=keys)

@@ -8,17 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy.ext.asyncio import AsyncEngine
-
 from schemas.admission import Grant
 from schemas.attempt import AttemptState, OpenedAttempt
 from schemas.ids import AttemptId, JobId, TenantId
 from schemas.money import ZERO, NanoUsd
 from schemas.states import JobState
-from storage.database.engine import transaction
-from storage.database.listings import Listings, page
+from storage.database.listings import ListedTable, page
 from storage.database.mapping import read_as
-from storage.database.statements import fetch, fetch_once
+from storage.database.statements import fetch
 from storage.ledger.resolutions import resolve
 from storage.rows import grant_from, opened_from
 
@@ -101,11 +98,8 @@ class ResolvedCharge:
     grant: Grant
 
 
-class SuspenseTable:
+class SuspenseTable(ListedTable):
     """Reads and resolves unresolved charges."""
-
-    def __init__(self, engine: AsyncEngine, listings: Listings | None = None) -> None:
-        self._engine, self._listings = engine, listings or Listings(engine)
 
     async def oldest(self, *, after: AttemptId | None = None, most: int = 50) -> list[SuspenseView]:
         """List unresolved charges, oldest first. Raises NotFound for an unknown cursor."""
@@ -115,7 +109,7 @@ class SuspenseTable:
 
     async def totals(self) -> list[SuspenseTotal]:
         """Sum by account; accounts without unresolved charges are missing."""
-        return [read_as(SuspenseTotal, row) for row in await fetch_once(self._engine, TOTALS)]
+        return [read_as(SuspenseTotal, row) for row in await self._fetch_once(TOTALS)]
 
     async def left_behind(
         self, account: str, since: Sequence[Span], *, behind: OpenedAttempt | None = None, most: int = 50
@@ -124,8 +118,7 @@ class SuspenseTable:
 
         Only of terminal jobs: others resolve their own.
         """
-        rows = await fetch_once(
-            self._engine,
+        rows = await self._fetch_once(
             LEFT_BEHIND,
             account=account,
             afters=[span.after for span in since],
@@ -142,7 +135,7 @@ class SuspenseTable:
         A charge resolved before is left unchanged.
         """
         state = AttemptState.RELEASED if billed_nano_usd is None else AttemptState.POSTED
-        async with transaction(self._engine) as connection:
+        async with self._transaction() as connection:
             await resolve(connection, attempt_id, state, BY_OPERATOR, billed_nano_usd or ZERO)
             rows = await fetch(connection, STANDS, {"id": attempt_id})
         return read_as(ResolvedCharge, rows[0], grant=grant_from(rows[0])) if rows else None

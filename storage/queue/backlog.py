@@ -8,13 +8,11 @@ suspect never.
 
 from collections.abc import Sequence
 
-from sqlalchemy.ext.asyncio import AsyncEngine
-
 from schemas.ids import JobId
 from schemas.job import Published
 from schemas.lanes import Flow, Lane
 from storage.database.mapping import read_as
-from storage.database.statements import fetch_once
+from storage.database.statements import PostgresTable
 from storage.queue.flows import FLOW, UNPUBLISHED, flows
 from storage.queue.poison_isolation import SUSPECT_DEATHS
 
@@ -132,15 +130,12 @@ RETURNING tenant_id
 """
 
 
-class BacklogTable:
+class BacklogTable(PostgresTable):
     """Takes queued, unpublished jobs."""
-
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
 
     async def flows(self) -> list[Flow]:
         """List flows by an index skip scan, without counting the backlog."""
-        return [read_as(Flow, row) for row in await fetch_once(self._engine, FLOWS)]
+        return [read_as(Flow, row) for row in await self._fetch_once(FLOWS)]
 
     async def take(
         self,
@@ -157,13 +152,13 @@ class BacklogTable:
         """
         terms = {"lane": lane.value, "model": model, "most": most, "intake_seconds": INTAKE_SECONDS}
         bounds = {"most_groups": most_groups, "most_looked_at": most_looked_at}
-        rows = await fetch_once(self._engine, TAKE, **terms, **bounds)
+        rows = await self._fetch_once(TAKE, **terms, **bounds)
         return [Published(JobId(row["id"]), row["generation"]) for row in rows]
 
     async def give_back(self, jobs: Sequence[JobId]) -> int:
         """Unmark jobs after failed publishing; their tenants stay charged."""
-        return len(await fetch_once(self._engine, GIVE_BACK, id=list(jobs)))
+        return len(await self._fetch_once(GIVE_BACK, id=list(jobs)))
 
     async def forget_times(self, most: int = MOST_FORGOTTEN) -> int:
         """Delete virtual times below the flow's, where their tenants would start anyway."""
-        return len(await fetch_once(self._engine, FORGET_TIMES, most=most))
+        return len(await self._fetch_once(FORGET_TIMES, most=most))

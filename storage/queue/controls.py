@@ -7,14 +7,13 @@ terminal and running jobs alone.
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schemas.control import Control, Subject, Verb
 from schemas.lanes import Lane
-from storage.database.engine import transaction
-from storage.database.mapping import read_as
+from storage.database.mapping import read_as, values_of
 from storage.database.notify import ring
-from storage.database.statements import Row, RunEach, fetch, fetch_once, in_order, run
+from storage.database.statements import PostgresTable, Row, RunEach, fetch, in_order, run
 from storage.queue.control_sweeps import ALIVE, CANCEL_SOME, EXISTS, MOVE_SOME
 
 MOST_PER_ROUND = 2_000
@@ -89,65 +88,62 @@ class ControlStarted:
     jobs: int
 
 
-class ControlTable:
+class ControlTable(PostgresTable):
     """Stores controls. Every method may run twice."""
-
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
 
     async def pause(self, subject: Subject) -> ControlStarted:
         """Stop the subject's jobs from starting; published ones become unpublished."""
-        async with transaction(self._engine) as connection:
-            [row] = await fetch(connection, PAUSE, _named(subject))
+        async with self._transaction() as connection:
+            [row] = await fetch(connection, PAUSE, values_of(subject))
             reached = await fetch(connection, PUT_BACK, {"most": MOST_PER_ROUND})
         return ControlStarted(control=_control_from(row), jobs=len(reached))
 
     async def resume(self, subject: Subject) -> Control | None:
         """End a pause; None where there was none."""
-        async with transaction(self._engine) as connection:
-            rows = await fetch(connection, RESUME, _named(subject))
+        async with self._transaction() as connection:
+            rows = await fetch(connection, RESUME, values_of(subject))
             await ring(connection)
         return _control_from(rows[0]) if rows else None
 
     async def move(self, subject: Subject, lane: Lane) -> ControlStarted:
         """Move waiting jobs to another lane."""
-        async with transaction(self._engine) as connection:
-            await run(connection, MOVE_BATCHES, _named(subject) | {"lane": lane.value})
+        async with self._transaction() as connection:
+            await run(connection, MOVE_BATCHES, values_of(subject) | {"lane": lane})
             begun = await begin(connection, Verb.MOVE, subject, lane)
             await ring(connection)
         return begun
 
     async def cancel(self, subject: Subject) -> ControlStarted:
         """Cancel waiting jobs and batches."""
-        async with transaction(self._engine) as connection:
-            await run(connection, CANCEL_BATCHES, _named(subject))
+        async with self._transaction() as connection:
+            await run(connection, CANCEL_BATCHES, values_of(subject))
             return await begin(connection, Verb.CANCEL, subject)
 
     async def all(self) -> list[Control]:
         """List controls in force, oldest first."""
-        return [_control_from(row) for row in await fetch_once(self._engine, ALL)]
+        return [_control_from(row) for row in await self._fetch_once(ALL)]
 
     async def exists(self, subject: Subject) -> bool:
         """Tell whether this subject exists or has existed."""
-        return bool(await fetch_once(self._engine, EXISTS[subject.kind], name=subject.name))
+        return bool(await self._fetch_once(EXISTS[subject.kind], name=subject.name))
 
     async def put_back(self, most: int = MOST_PER_ROUND) -> int:
         """Unpublish jobs that were published while their pause was being stored."""
-        return len(await fetch_once(self._engine, PUT_BACK, most=most))
+        return len(await self._fetch_once(PUT_BACK, most=most))
 
     async def sweep(
         self, most: int = MOST_PER_ROUND, *, linger_seconds: float = LINGER_SECONDS, run_each: RunEach[Row] = in_order
     ) -> int:
         """Run one round of each unfinished control; returns how many jobs changed."""
         return await run_each(
-            await fetch_once(self._engine, UNFINISHED),
+            await self._fetch_once(UNFINISHED),
             lambda row: f"{row['verb']} {row['kind']} {row['name']}",
             lambda row: self._sweep_control(row, most, linger_seconds),
         )
 
     async def _sweep_control(self, row: Row, most: int, linger_seconds: float) -> int:
         control = _control_from(row)
-        async with transaction(self._engine) as connection:
+        async with self._transaction() as connection:
             moved = await _round(connection, control, most)
             if moved < most:
                 await _finish(connection, control, linger_seconds)
@@ -157,9 +153,8 @@ class ControlTable:
 async def begin(connection: AsyncConnection, verb: Verb, subject: Subject, lane: Lane | None = None) -> ControlStarted:
     """Set a cancellation or a move, and run its first round."""
     if verb is Verb.CANCEL:
-        await run(connection, STOP_MOVING, _named(subject))
-    terms = {"verb": verb.value, "lane": lane.value if lane else None}
-    [row] = await fetch(connection, BEGIN, _named(subject) | terms)
+        await run(connection, STOP_MOVING, values_of(subject))
+    [row] = await fetch(connection, BEGIN, values_of(subject) | {"verb": verb, "lane": lane})
     control = _control_from(row)
     jobs = await _round(connection, control, MOST_PER_ROUND)
     if jobs < MOST_PER_ROUND:
@@ -169,8 +164,7 @@ async def begin(connection: AsyncConnection, verb: Verb, subject: Subject, lane:
 
 async def _round(connection: AsyncConnection, control: Control, most: int) -> int:
     query = (CANCEL_SOME if control.verb is Verb.CANCEL else MOVE_SOME)[control.subject.kind]
-    lane = control.lane.value if control.lane else ""
-    terms = {"name": control.subject.name, "until_at": control.created_at, "lane": lane, "most": most}
+    terms = {"name": control.subject.name, "until_at": control.created_at, "lane": control.lane, "most": most}
     return len(await fetch(connection, query, terms))
 
 
@@ -182,12 +176,8 @@ async def _finish(connection: AsyncConnection, control: Control, linger_seconds:
         await run(connection, END, _exactly(control) | {"linger_seconds": linger_seconds})
 
 
-def _named(subject: Subject) -> dict[str, Any]:
-    return {"kind": subject.kind.value, "name": subject.name}
-
-
 def _exactly(control: Control) -> dict[str, Any]:
-    return _named(control.subject) | {"verb": control.verb.value, "created_at": control.created_at}
+    return values_of(control) | values_of(control.subject)
 
 
 def _control_from(row: Row) -> Control:

@@ -7,11 +7,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy.ext.asyncio import AsyncEngine
-
-from storage.database.engine import transaction
-from storage.database.mapping import read_as
-from storage.database.statements import Row, RunEach, columns, fetch, fetch_once, in_order, run
+from storage.database.mapping import read_as, values_of
+from storage.database.statements import PostgresTable, Row, RunEach, columns, fetch, in_order, run
 
 MOST_PER_ROUND = 1_000
 SPREAD_SECONDS = 1.0
@@ -84,24 +81,19 @@ class Waiters:
     model: str = ANY_MODEL
 
 
-class ParkedTable:
+class ParkedTable(PostgresTable):
     """Wakes parked jobs after changes."""
-
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
 
     async def changes(self) -> list[Change]:
         """List changes since the last `note`."""
-        return [read_as(Change, row) for row in await fetch_once(self._engine, CHANGES)]
+        return [read_as(Change, row) for row in await self._fetch_once(CHANGES)]
 
     async def note(self, changes: Sequence[Change], waiters: Collection[Waiters]) -> None:
         """Store changes as seen and request early wakes, in one transaction."""
-        requests = columns([{"reason": waiter.reason, "model": waiter.model} for waiter in waiters])
-        async with transaction(self._engine) as connection:
+        requests = columns([values_of(waiter) for waiter in waiters])
+        async with self._transaction() as connection:
             for change in sorted(changes, key=lambda change: change.name):
-                known = REMEMBER if change.version is not None else FORGET
-                terms = {"name": change.name} | ({"version": change.version} if change.version is not None else {})
-                await run(connection, known, terms)
+                await run(connection, FORGET if change.version is None else REMEMBER, values_of(change))
             if requests:
                 await run(connection, ASK, requests)
 
@@ -114,7 +106,7 @@ class ParkedTable:
         run_each: RunEach[Row] = in_order,
     ) -> int:
         """Run one round of each early wake; returns how many jobs wake sooner."""
-        requests = await fetch_once(self._engine, REQUESTED, after_seconds=after_seconds)
+        requests = await self._fetch_once(REQUESTED, after_seconds=after_seconds)
         return await run_each(
             requests,
             lambda row: f"{row['reason']} {row['model']}",
@@ -123,10 +115,9 @@ class ParkedTable:
 
     async def _wake(self, row: Row, most: int, spread_seconds: float) -> int:
         query = WAKE_SOME_OF_ANY_MODEL if row["model"] == ANY_MODEL else WAKE_SOME
-        terms = {"reason": row["reason"], "most": most, "spread_seconds": spread_seconds}
-        async with transaction(self._engine) as connection:
-            named = {} if row["model"] == ANY_MODEL else {"model": row["model"]}
-            woken = await fetch(connection, query, terms | named)
+        terms = {**row, "most": most, "spread_seconds": spread_seconds}
+        async with self._transaction() as connection:
+            woken = await fetch(connection, query, terms)
             if len(woken) < most:
-                await run(connection, DONE, dict(row))
+                await run(connection, DONE, terms)
         return len(woken)

@@ -6,10 +6,8 @@ They wait until upkeep starts a process for each. Only a death of that process, 
 from collections import Counter
 from collections.abc import Mapping
 
-from sqlalchemy.ext.asyncio import AsyncEngine
-
 from schemas.ids import JobId, TenantId
-from storage.database.statements import fetch_once
+from storage.database.statements import PostgresTable
 from storage.queue.controls import STOPPED
 
 SUSPECT_DEATHS = 2
@@ -60,11 +58,8 @@ SELECT id FROM quarantined
 """
 
 
-class SuspectTable:
+class SuspectTable(PostgresTable):
     """Takes and quarantines suspects."""
-
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
 
     async def next_alone(
         self,
@@ -78,8 +73,7 @@ class SuspectTable:
         `most_of_tenant` includes those `under_way`, which are not taken again.
         """
         by_tenant = Counter(under_way.values())
-        rows = await fetch_once(
-            self._engine,
+        rows = await self._fetch_once(
             NEXT_ALONE,
             most=most,
             most_of_tenant=most_of_tenant,
@@ -92,4 +86,4 @@ class SuspectTable:
 
     async def quarantine(self, job_id: JobId, generation: int, message: str) -> bool:
         """Set a job to dead as poison; False where it had ended or moved on."""
-        return bool(await fetch_once(self._engine, QUARANTINE, id=job_id, generation=generation, message=message))
+        return bool(await self._fetch_once(QUARANTINE, id=job_id, generation=generation, message=message))

@@ -1,10 +1,8 @@
 """Stores dead processes and their jobs, so that a rescue counts the right death."""
 
-from sqlalchemy.ext.asyncio import AsyncEngine
-
 from config.marks import LastMark
-from storage.database.engine import transaction
-from storage.database.statements import run
+from storage.database.mapping import values_of
+from storage.database.statements import PostgresTable, columns, run
 
 KEPT_SECONDS = 24 * 3600.0
 """Reports are read seconds later; a day covers outages."""
@@ -19,18 +17,11 @@ ON CONFLICT (holder) DO NOTHING
 """
 
 
-class DeathTable:
+class DeathTable(PostgresTable):
     """Stores reports of deaths."""
-
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
 
     async def report(self, marks: list[LastMark]) -> None:
         """Store the last marks of dead processes; the first report of each stands."""
-        terms = {
-            "holder": [mark.holder for mark in marks],
-            "job_id": [mark.job_id for mark in marks],
-            "kept_seconds": KEPT_SECONDS,
-        }
-        async with transaction(self._engine) as connection:
-            await run(connection, REPORT, terms)
+        reports = columns([values_of(mark) for mark in marks])
+        async with self._transaction() as connection:
+            await run(connection, REPORT, reports | {"kept_seconds": KEPT_SECONDS})

@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy.ext.asyncio import AsyncEngine
-
 from schemas.attempt import Unsettled
 from schemas.ids import JobId
 from schemas.lanes import Lane
-from storage.database.statements import fetch_once
+from storage.database.statements import PostgresTable
 from storage.queue.poison_isolation import SUSPECT_DEATHS
 from storage.rows import unsettled_from
 
@@ -134,11 +132,8 @@ class Rescued:
     """How long the most recent of these leases had been expired."""
 
 
-class DueTable:
+class DueTable(PostgresTable):
     """Moves due jobs."""
-
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
 
     async def stage_due(self) -> int:
         """Queue waiting jobs that are due, each under a new generation."""
@@ -154,7 +149,7 @@ class DueTable:
         `asked_at` is Postgres's time from before: during a stall, live workers cannot renew either.
         """
         terms = {"most": MOST_PER_ROUND, "most_deaths": MOST_DEATHS, "most_unexplained": MOST_UNEXPLAINED}
-        rows = await fetch_once(self._engine, RESCUE, asked_at=asked_at, renewal_seconds=renewal_seconds, **terms)
+        rows = await self._fetch_once(RESCUE, asked_at=asked_at, renewal_seconds=renewal_seconds, **terms)
         return Rescued(
             jobs=frozenset(JobId(row["rescued_id"]) for row in rows),
             suspended=tuple(unsettled_from(row) for row in rows if row["stamp"] is not None),
@@ -175,7 +170,7 @@ class DueTable:
 
     async def forget_all_messages(self) -> int:
         """Mark every published job as unpublished; the prefetch window bounds their number."""
-        return len(await fetch_once(self._engine, FORGET_LOST_MESSAGES, lost_seconds=0, lanes=None, most=None))
+        return len(await self._fetch_once(FORGET_LOST_MESSAGES, lost_seconds=0, lanes=None, most=None))
 
     async def _move(self, query: str, **parameters: Any) -> int:  # noqa: ANN401 - bind values
-        return len(await fetch_once(self._engine, query, most=MOST_PER_ROUND, **parameters))
+        return len(await self._fetch_once(query, most=MOST_PER_ROUND, **parameters))

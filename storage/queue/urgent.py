@@ -2,13 +2,10 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy.ext.asyncio import AsyncEngine
-
 from schemas.ids import JobId, TenantId
 from schemas.lanes import Lane
-from storage.database.engine import transaction
 from storage.database.notify import ring
-from storage.database.statements import fetch, run
+from storage.database.statements import PostgresTable, run
 
 UNCLAIMED = """
 SELECT count(*) AS jobs FROM (
@@ -24,22 +21,16 @@ WHERE id = ANY(CAST(:id AS text[])) AND state = 'queued' AND dispatched_at IS NU
 """
 
 
-class UrgentTable:
+class UrgentTable(PostgresTable):
     """Reads unclaimed urgent jobs."""
-
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
 
     async def unclaimed(self, tenant_id: TenantId, lane: Lane, most: int) -> int:
         """Count a tenant's published jobs in a lane, up to `most`."""
-        async with transaction(self._engine) as connection:
-            terms = {"tenant_id": tenant_id, "lane": lane.value, "most": most}
-            [row] = await fetch(connection, UNCLAIMED, terms)
-        count: int = row["jobs"]
-        return count
+        [row] = await self._fetch_once(UNCLAIMED, tenant_id=tenant_id, lane=lane.value, most=most)
+        return int(row["jobs"])
 
     async def leave_to_dispatch(self, jobs: Sequence[JobId]) -> None:
         """Let dispatch publish these, and wake it."""
-        async with transaction(self._engine) as connection:
+        async with self._transaction() as connection:
             await run(connection, LEAVE, {"id": list(jobs)})
             await ring(connection)

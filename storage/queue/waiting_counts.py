@@ -7,11 +7,8 @@ scans find lanes and models; only rows of claimed jobs are read.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy.ext.asyncio import AsyncEngine
-
 from schemas.lanes import Lane
-from storage.database.engine import transaction
-from storage.database.statements import Row, fetch, run
+from storage.database.statements import PostgresTable, Row, fetch, run
 from storage.queue.flows import FLOW, UNPUBLISHED, flows
 
 MOST_COUNTED = 10_000
@@ -72,15 +69,12 @@ class WaitingJobs:
         )
 
 
-class WaitingReads:
+class WaitingReads(PostgresTable):
     """Counts in one statement, so at one moment."""
-
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
 
     async def by_flow(self, most: int = MOST_COUNTED) -> dict[tuple[Lane, str], WaitingJobs]:
         """Count by lane and requested model or alias. Raises PostgresUnavailable."""
-        async with transaction(self._engine) as connection:
+        async with self._transaction() as connection:
             for statement in BY_INDEX:
                 await run(connection, statement, {})
             return _by_flow(await fetch(connection, WAITING, {"most": most}))

@@ -3,11 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy.ext.asyncio import AsyncEngine
-
 from schemas.ids import JobId
 from storage.database.mapping import read_as
-from storage.database.statements import fetch_once
+from storage.database.statements import PostgresTable
 
 MOST_PER_ROUND = 500
 
@@ -52,23 +50,20 @@ class Delivery:
     reply_to: str | None
 
 
-class DeliveryTable:
+class DeliveryTable(PostgresTable):
     """Stores pending results. Call `delivered` after delivery: a second delivery is harmless."""
-
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
 
     async def expect(self, task_id: str, job_id: JobId, reply_to: str | None = None) -> bool:
         """Register a task id; False when it was registered before."""
-        return bool(await fetch_once(self._engine, EXPECT, task_id=task_id, job_id=job_id, reply_to=reply_to))
+        return bool(await self._fetch_once(EXPECT, task_id=task_id, job_id=job_id, reply_to=reply_to))
 
     async def promised(self, task_ids: Sequence[str]) -> list[JobId]:
         """List jobs that these task ids still await."""
-        return [JobId(row["job_id"]) for row in await fetch_once(self._engine, PROMISED, task_ids=list(task_ids))]
+        return [JobId(row["job_id"]) for row in await self._fetch_once(PROMISED, task_ids=list(task_ids))]
 
     async def ready(self, most: int = MOST_PER_ROUND) -> list[Delivery]:
         """List undelivered results of terminal jobs."""
-        rows = await fetch_once(self._engine, READY, most=most)
+        rows = await self._fetch_once(READY, most=most)
         return [read_as(Delivery, row) for row in rows]
 
     async def notice_rested(self) -> int:
@@ -76,8 +71,8 @@ class DeliveryTable:
 
         Their registration committed meanwhile, or the job was cancelled.
         """
-        return len(await fetch_once(self._engine, NOTICE_RESTED, most=MOST_PER_ROUND))
+        return len(await self._fetch_once(NOTICE_RESTED, most=MOST_PER_ROUND))
 
     async def delivered(self, task_ids: Sequence[str]) -> int:
         """Mark results as delivered."""
-        return len(await fetch_once(self._engine, DELIVERED, task_ids=list(task_ids)))
+        return len(await self._fetch_once(DELIVERED, task_ids=list(task_ids)))

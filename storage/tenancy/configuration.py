@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy.ext.asyncio import AsyncEngine
-
-from storage.database.engine import dumps, transaction
+from storage.database.engine import dumps
 from storage.database.mapping import read_as
-from storage.database.statements import fetch, fetch_once
+from storage.database.statements import PostgresTable, fetch
 
 FROM_FILE, FROM_OPERATOR = "file", "operator"
 
@@ -57,11 +55,8 @@ class ConfigRow:
     changed_at: datetime
 
 
-class ConfigTable:
+class ConfigTable(PostgresTable):
     """Stores the effective configuration; readers compare versions."""
-
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
 
     async def apply_file(self, values: Mapping[str, Any], *, owned: Sequence[str] = ()) -> list[str]:
         """Apply values that changed in the file; returns their names. Safe to call twice.
@@ -69,7 +64,7 @@ class ConfigTable:
         A missing name with a prefix of `owned` becomes null.
         """
         changed: list[str] = []
-        async with transaction(self._engine) as connection:
+        async with self._transaction() as connection:
             left_out = {"owned": list(owned), "named": list(values)}
             removed = [] if not owned else await fetch(connection, LEFT_OUT, left_out)
             updates = {**values, **{row["name"]: None for row in removed}}
@@ -80,21 +75,21 @@ class ConfigTable:
 
     async def set(self, name: str, value: Any) -> ConfigRow:  # noqa: ANN401 - any JSON value
         """Apply an operator's change."""
-        [row] = await fetch_once(self._engine, SET, name=name, value=_text(value))
+        [row] = await self._fetch_once(SET, name=name, value=_text(value))
         return read_as(ConfigRow, row)
 
     async def all(self) -> Sequence[ConfigRow]:
         """Read every effective value, by name."""
-        return [read_as(ConfigRow, row) for row in await fetch_once(self._engine, ALL)]
+        return [read_as(ConfigRow, row) for row in await self._fetch_once(ALL)]
 
     async def get(self, name: str) -> ConfigRow | None:
         """Read one effective value."""
-        rows = await fetch_once(self._engine, BY_NAME, name=name)
+        rows = await self._fetch_once(BY_NAME, name=name)
         return read_as(ConfigRow, rows[0]) if rows else None
 
     async def forget(self, name: str) -> bool:
         """Remove a value; the file's comes back with the next release."""
-        return bool(await fetch_once(self._engine, FORGET, name=name))
+        return bool(await self._fetch_once(FORGET, name=name))
 
 
 def _text(value: Any) -> str:  # noqa: ANN401 - any JSON value

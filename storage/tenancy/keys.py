@@ -5,11 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy.ext.asyncio import AsyncEngine
-
 from schemas.ids import KeyId, TenantId
 from storage.database.mapping import read_as
-from storage.database.statements import fetch_once
+from storage.database.statements import PostgresTable
 
 SHOWN_CHARACTERS = 10
 
@@ -38,16 +36,12 @@ class StoredKey:
     revoked_at: datetime | None
 
 
-class KeyTable:
+class KeyTable(PostgresTable):
     """Stores the keys of all tenants."""
-
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
 
     async def create(self, key_id: KeyId, secret: str, tenant_id: TenantId, scopes: Sequence[str]) -> StoredKey:
         """Store a key, and its tenant if new. Safe to call twice."""
-        rows = await fetch_once(
-            self._engine,
+        rows = await self._fetch_once(
             CREATE,
             id=key_id,
             tenant_id=tenant_id,
@@ -59,20 +53,20 @@ class KeyTable:
 
     async def find(self, secret: str) -> StoredKey | None:
         """Find the key with this secret, unless revoked."""
-        rows = await fetch_once(self._engine, FIND, digest=_digest(secret))
+        rows = await self._fetch_once(FIND, digest=_digest(secret))
         return read_as(StoredKey, rows[0]) if rows else None
 
     async def all(self) -> Sequence[StoredKey]:
         """List all keys, also revoked ones, oldest first."""
-        return [read_as(StoredKey, row) for row in await fetch_once(self._engine, LIST)]
+        return [read_as(StoredKey, row) for row in await self._fetch_once(LIST)]
 
     async def revoke(self, key_id: KeyId) -> bool:
         """Revoke a key; False where there is none."""
-        return bool(await fetch_once(self._engine, REVOKE, id=key_id))
+        return bool(await self._fetch_once(REVOKE, id=key_id))
 
     async def tenants(self) -> frozenset[str]:
         """List all tenants."""
-        return frozenset(row["id"] for row in await fetch_once(self._engine, TENANTS))
+        return frozenset(row["id"] for row in await self._fetch_once(TENANTS))
 
 
 def _digest(secret: str) -> bytes:

@@ -5,12 +5,10 @@ One statement fades the sums and adds a lesson, so concurrent writers overwrite 
 
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy.ext.asyncio import AsyncEngine
-
 from schemas.estimates import Lesson, Sums, Topic
 from schemas.job import Target
-from storage.database.engine import transaction
-from storage.database.statements import Row, fetch, run
+from storage.database.mapping import read_as, values_of
+from storage.database.statements import PostgresTable, fetch, run
 
 ADD_LESSON = """
 INSERT INTO prompt_estimates AS e (account, model, shape, features, calls, sums)
@@ -25,22 +23,19 @@ SET calls = e.calls + EXCLUDED.calls, changed_at = clock_timestamp(),
 WHERE cardinality(e.sums) = cardinality(EXCLUDED.sums)
 """
 
-ALL = "SELECT account, model, shape, features, calls, sums FROM prompt_estimates"
+ALL = 'SELECT account, model, shape, features, calls, sums AS "values" FROM prompt_estimates'
 
 
-class EstimateTable:
+class EstimateTable(PostgresTable):
     """Stores sums by topic."""
-
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
 
     async def exchange(self, lessons: Sequence[Lesson]) -> Mapping[Topic, Sums]:
         """Add all lessons once, and read all sums. Raises PostgresUnavailable, and then adds none."""
-        async with transaction(self._engine) as connection:
+        async with self._transaction() as connection:
             for lesson in sorted(lessons, key=_place):  # one order, so that two processes cannot deadlock
                 await run(connection, ADD_LESSON, _parameters(lesson))
             known = await fetch(connection, ALL, {})
-        return {_topic(row): Sums(calls=row["calls"], values=tuple(row["sums"])) for row in known}
+        return {read_as(Topic, row, target=read_as(Target, row)): read_as(Sums, row) for row in known}
 
 
 def _place(lesson: Lesson) -> tuple[str, str, str, str]:
@@ -49,18 +44,5 @@ def _place(lesson: Lesson) -> tuple[str, str, str, str]:
 
 
 def _parameters(lesson: Lesson) -> dict[str, object]:
-    account, model, shape, features = _place(lesson)
-    return {
-        "account": account,
-        "model": model,
-        "shape": shape,
-        "features": features,
-        "calls": lesson.sums.calls,
-        "sums": list(lesson.sums.values),
-        "fading": list(lesson.fading),
-    }
-
-
-def _topic(row: Row) -> Topic:
-    target = Target(account=row["account"], model=row["model"])
-    return Topic(target=target, shape=row["shape"], features=row["features"])
+    sums = {"calls": lesson.sums.calls, "sums": list(lesson.sums.values), "fading": list(lesson.fading)}
+    return values_of(lesson.topic) | values_of(lesson.topic.target) | sums

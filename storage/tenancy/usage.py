@@ -4,11 +4,8 @@ A request reads at most its quota, and bodies of recent jobs only: a duty adds u
 because deleted jobs are not subtracted.
 """
 
-from sqlalchemy.ext.asyncio import AsyncEngine
-
 from schemas.ids import TenantId
-from storage.database.engine import transaction
-from storage.database.statements import fetch, fetch_once, run
+from storage.database.statements import PostgresTable, fetch, run
 from storage.queue.flows import FLOW, UNPUBLISHED, flows
 
 SLICE_JOBS = 5_000
@@ -87,11 +84,8 @@ WHERE tenant_id = :tenant_id
 """
 
 
-class UsageTable:
+class UsageTable(PostgresTable):
     """Measures the current usage of tenants."""
-
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
 
     async def open_jobs(self, tenant_id: TenantId, most: int) -> int:
         """Count non-terminal jobs, up to `most`."""
@@ -122,7 +116,7 @@ class UsageTable:
         With room left it advances a due recount, whose sum replaces the old one.
         """
         of_tenant = {"tenant_id": tenant_id}
-        async with transaction(self._engine) as connection:
+        async with self._transaction() as connection:
             await run(connection, BEGIN_COUNT, of_tenant)
             terms = {"settle_seconds": settle_seconds, "anew_seconds": anew_seconds}
             [count] = await fetch(connection, COUNT, of_tenant | terms)
@@ -139,6 +133,5 @@ class UsageTable:
             return int(new["jobs"] + old["jobs"])
 
     async def _used(self, query: str, **parameters: object) -> int:
-        [row] = await fetch_once(self._engine, query, **parameters)
-        used: int = row["used"]
-        return used
+        [row] = await self._fetch_once(query, **parameters)
+        return int(row["used"])

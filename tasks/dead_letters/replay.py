@@ -159,7 +159,7 @@ class Replays:
         return int(entered)
 
     async def _judge(self, replay: Replay) -> int:
-        states = await self._rows.canaries(replay.id)
+        states = (await self._rows.outcomes(replay.id)).canaries
         if any(not JobState(state).at_rest for state in states):
             return 0
         completed, sent = states.get(JobState.COMPLETED, 0), sum(states.values())

@@ -21,7 +21,8 @@ from schemas.lanes import PUBLISHED_BY_INTAKE, Lane
 from schemas.money import ZERO
 from schemas.outcome import Failed, NotAdmitted, NotAllowed, Outcome
 from schemas.states import JobState
-from storage.batches.batches import BatchTable, StoredBatch
+from schemas.tenants import EVERY_LANE
+from storage.batches.batches import BatchTable, NewBatch, StoredBatch
 from tasks.batches.terms import checked_endpoint, stop_loss, window_seconds
 from tasks.dispatch.refill import Outlet
 from tasks.execution.deps import Deps, OnChunk
@@ -167,9 +168,9 @@ class Intake:
         Its lines may name `lanes`; None: its tenant's.
         """
         await self._limits.quotas.take_batch(tenant_id)
-        return await self._batches.create(
-            new_batch_id(),
-            tenant_id,
+        batch = NewBatch(
+            id=new_batch_id(),
+            tenant_id=tenant_id,
             endpoint=checked_endpoint(endpoint),
             lane=lane,
             completion_window=completion_window,
@@ -177,8 +178,9 @@ class Intake:
             input_file_id=input_file_id,
             metadata=metadata,
             stop_loss=stop_loss(metadata),
-            lanes=lanes,
+            lanes=EVERY_LANE if lanes is None else lanes,
         )
+        return await self._batches.create(batch)
 
     async def cancel_batch(self, batch_id: BatchId, tenant_id: TenantId) -> bool:
         """Cancel a batch's unstarted jobs. False if it cannot be stopped."""

@@ -121,7 +121,7 @@ class LedgerReconciler:
         effective, now = await self.configuration.refresh(), self.now()
         windows = {window_name(budget.window, budget.timezone, now) for budget in effective.budgets}
         windows |= {window_name(Window.HOUR, rule.timezone, now) for rule in effective.rules}
-        before = await self.table.moment() - CLOCKS_DIFFER
+        before = await self.table.now() - CLOCKS_DIFFER
         counters = await self.redis.counters(windows)
         held = await self.redis.holdings([counter for counter in counters if names_its_tenant(counter.scope)])
         recorded = await self.table.audited(

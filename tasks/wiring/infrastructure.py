@@ -134,7 +134,7 @@ async def _keep_time(clock: StoreClock, storage: Storage) -> None:
 
 async def _set_clock(clock: StoreClock, storage: Storage) -> None:
     with suppress(Unavailable):  # the last correction stays in force
-        if difference := clock.sync(await storage.now()):
+        if difference := clock.sync(await storage.due.now()):
             log.debug("clock_differs", seconds=difference.total_seconds())
 
 

@@ -194,7 +194,7 @@ async def _keep(terms: Terms) -> None:
         )
 
         async def rescue() -> int:
-            return await reconciler.rescue(await storage.now())
+            return await reconciler.rescue(await storage.due.now())
 
         duties: list[tuple[float, Callable[[], Awaitable[object]]]] = [
             (terms.keep_every_seconds, reconciler.keep_open),

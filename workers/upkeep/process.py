@@ -175,7 +175,7 @@ async def keep(settings: Settings) -> None:
             return await started(job_id, generation, most_seconds, stopping)
 
         suspects = Suspects(services.storage.suspects, alone)
-        rescue_guard = RescueGuard(services.storage.now, services.reconciler.rescue, clock=time.monotonic)
+        rescue_guard = RescueGuard(services.storage.due.now, services.reconciler.rescue, clock=time.monotonic)
         keep_what_started()
         watchdog.has_started()
         log_descriptors(settings, BESIDE_CALLS)

@@ -22,7 +22,6 @@ from schemas.reply import Reply
 from schemas.states import JobState
 from storage.jobs.claims import Claim
 from storage.jobs.group_jobs import GroupedJobs
-from storage.jobs.hand_back import hand_back
 from storage.jobs.record import Record
 from storage.jobs.writes import OPENED_WITHIN_SECONDS, JobTable
 from storage.ledger.ledger import LedgerTable
@@ -228,7 +227,7 @@ async def test_a_late_answer_found_by_the_successor_is_valid_and_booked_once(
     held = await held_job(table)
     attempt = opened(held.lease)
     await table.open([attempt])
-    await hand_back(engine, [held.lease])
+    await table.hand_back([held.lease])
     [successor] = await table.hold([(held.job.id, 1)])
     assert successor is not None
 
@@ -256,7 +255,7 @@ async def test_a_zombie_in_the_group_of_its_successor_changes_nothing(
     held = await held_job(table)
     attempt = opened(held.lease)
     await table.open([attempt])
-    await hand_back(engine, [held.lease])
+    await table.hand_back([held.lease])
     [successor] = await table.hold([(held.job.id, 1)])
     assert successor is not None
     other = replace(REPLY, body=REPLY.body | {"id": "of-the-zombie"})
@@ -279,7 +278,7 @@ async def test_a_charge_looked_up_meanwhile_is_the_successors_valid_attempt(
     held = await held_job(table)
     attempt = opened(held.lease)
     await table.open([attempt])
-    await hand_back(engine, [held.lease])
+    await table.hand_back([held.lease])
     [successor] = await table.hold([(held.job.id, 1)])
     assert successor is not None
 

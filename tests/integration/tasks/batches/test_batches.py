@@ -18,7 +18,7 @@ from schemas.job import CHAT_COMPLETIONS, NewJob
 from schemas.jsons import JsonObject
 from schemas.lanes import Lane
 from schemas.reply import Reply
-from storage.batches.batches import BatchTable, StoredBatch
+from storage.batches.batches import BatchTable, NewBatch, StoredBatch
 from storage.batches.files import FileTable
 from storage.database.engine import transaction
 from storage.jobs.record import Record
@@ -88,9 +88,9 @@ async def uploaded(engine: AsyncEngine, *lines: bytes, tenant: TenantId = TENANT
 
 
 async def created(engine: AsyncEngine, file_id: FileId, tenant: TenantId = TENANT) -> BatchId:
-    batch = await BatchTable(engine).create(
-        new_batch_id(),
-        tenant,
+    new = NewBatch(
+        id=new_batch_id(),
+        tenant_id=tenant,
         endpoint=CHAT_COMPLETIONS,
         lane=Lane.LOW,
         completion_window="24h",
@@ -98,6 +98,7 @@ async def created(engine: AsyncEngine, file_id: FileId, tenant: TenantId = TENAN
         input_file_id=file_id,
         metadata=None,
     )
+    batch = await BatchTable(engine).create(new)
     return batch.id
 
 

@@ -16,7 +16,7 @@ from schemas.money import NanoUsd
 from schemas.reply import Reply
 from schemas.states import JobState
 from schemas.stop_loss import Phase, StopLoss
-from storage.batches.batches import BatchTable, StoredBatch
+from storage.batches.batches import BatchTable, NewBatch, StoredBatch
 from storage.batches.files import FileTable
 from storage.batches.stop_losses import StopLossTable
 from storage.jobs.record import Record
@@ -69,9 +69,9 @@ class Yard:
                 yield orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
 
         file = await FileTable(engine).write(new_file_id(), TENANT, parts(), filename="in.jsonl", purpose="batch")
-        batch = await BatchTable(engine).create(
-            new_batch_id(),
-            TENANT,
+        new = NewBatch(
+            id=new_batch_id(),
+            tenant_id=TENANT,
             endpoint=CHAT_COMPLETIONS,
             lane=Lane.LOW,
             completion_window="24h",
@@ -80,6 +80,7 @@ class Yard:
             metadata=None,
             stop_loss=terms,
         )
+        batch = await BatchTable(engine).create(new)
         yard = cls(engine, batch.id)
         while await yard.batches.start_new():
             pass

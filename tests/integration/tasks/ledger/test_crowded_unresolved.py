@@ -178,7 +178,7 @@ async def test_what_an_account_does_not_have_hides_nothing_that_it_has(
     name = uuid.uuid4().hex
     await lose(engine, room, grants, name)
     account = Forgetful(id_of(grants[kept]))
-    now = await reconciler.table.moment() + timedelta(seconds=FIRST_LOOK_SECONDS)
+    now = await reconciler.table.now() + timedelta(seconds=FIRST_LOOK_SECONDS)
     look_ups = LookUps(
         rows=SuspenseTable(engine),
         post=reconciler.table.post,
