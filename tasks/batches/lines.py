@@ -4,7 +4,7 @@ One wrong line refuses the whole file, as at OpenAI, so that nobody pays for hal
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import blake2b
 from typing import Any
@@ -47,18 +47,16 @@ class LineError:
     param: str | None = None
 
 
+@dataclass(slots=True)
 class LineReader:
     """Turns lines into jobs, and refuses duplicate custom ids."""
 
-    def __init__(
-        self, terms: BatchTerms, vocabulary: Vocabulary, *, now: datetime, new_job_id: Callable[[], JobId]
-    ) -> None:
-        self._terms = terms
-        self._vocabulary = vocabulary
-        self._now = now
-        self._new_job_id = new_job_id
-        self._seen: set[bytes] = set()
-        self._has_logged = False
+    terms: BatchTerms
+    vocabulary: Vocabulary
+    now: datetime
+    new_job_id: Callable[[], JobId]
+    _seen: set[bytes] = field(default_factory=set)
+    _has_logged: bool = False
 
     def read(self, number: int, line: bytes) -> NewJob | LineError:
         """Return the line's job or its error. Never raises: a bug becomes an error of the line."""
@@ -67,7 +65,7 @@ class LineReader:
         except Exception:  # a bug over one line must not fail the others
             if not self._has_logged:  # once per file: each of its lines may have the same fault
                 self._has_logged = True
-                log.exception("line_unreadable", batch_id=self._terms.id, line=number)
+                log.exception("line_unreadable", batch_id=self.terms.id, line=number)
             message = "This line met an error of this service, which its log describes under the batch and the line."
             return LineError(code="internal_error", message=message, line=number)
 
@@ -98,8 +96,8 @@ class LineReader:
             return LineError(code="missing_required_parameter", message=error.message, line=number, param="custom_id")
         if entry.get("method", "POST") != "POST":
             return LineError(code="invalid_method", message="method must be POST.", line=number, param="method")
-        if entry.get("url") != self._terms.endpoint:
-            message = f"url must be the endpoint of the batch, {self._terms.endpoint}."
+        if entry.get("url") != self.terms.endpoint:
+            message = f"url must be the endpoint of the batch, {self.terms.endpoint}."
             return LineError(code="invalid_url", message=message, line=number, param="url")
         seen = blake2b(custom_id.encode(), digest_size=16).digest()  # a quarter of the memory of long names
         if seen in self._seen:
@@ -110,17 +108,17 @@ class LineReader:
 
     def _job(self, entry: JsonObject, number: int) -> NewJob | LineError:
         origin = Origin(
-            tenant_id=self._terms.tenant_id,
-            job_id=self._new_job_id(),
-            default_lane=self._terms.lane,
-            idempotency_key=f"{self._terms.id}/{entry['custom_id']}",
-            batch_id=self._terms.id,
+            tenant_id=self.terms.tenant_id,
+            job_id=self.new_job_id(),
+            default_lane=self.terms.lane,
+            idempotency_key=f"{self.terms.id}/{entry['custom_id']}",
+            batch_id=self.terms.id,
             custom_id=entry["custom_id"],
-            default_deadline_seconds=self._terms.window_seconds,
-            lanes=self._terms.lanes,
+            default_deadline_seconds=self.terms.window_seconds,
+            lanes=self.terms.lanes,
         )
         try:
-            return parse_chat_request(entry.get("body"), origin, self._vocabulary, self._now)
+            return parse_chat_request(entry.get("body"), origin, self.vocabulary, self.now)
         except InvalidRequest as error:
             return LineError(code=error.code, message=error.message, line=number, param=error.param)
 

@@ -72,22 +72,19 @@ Settle = Callable[[Settlement], Awaitable[bool]]
 """Settles in Redis; False where done before."""
 
 
+@dataclass(slots=True)
 class Suspense:
-    """Lists and resolves unresolved charges for operators."""
+    """Lists and resolves unresolved charges. `keeping` are the accounts that keep completions (`lookup = true`)."""
 
-    def __init__(
-        self, rows: SuspenseRows, settle: Settle, *, keeping: Collection[str], now: Callable[[], datetime]
-    ) -> None:
-        """`keeping` are the accounts that keep completions (`lookup = true`)."""
-        self._rows = rows
-        self._settle = settle
-        self._keeping = keeping
-        self._now = now
+    rows: SuspenseRows
+    settle: Settle
+    keeping: Collection[str]
+    now: Callable[[], datetime]
 
     async def oldest(self, *, after: AttemptId | None, most: int) -> list[JsonObject]:
         """List unresolved charges, with what resolves each and when."""
-        now = self._now()
-        return [self._row(view, now) for view in await self._rows.oldest(after=after, most=most)]
+        now = self.now()
+        return [self._row(view, now) for view in await self.rows.oldest(after=after, most=most)]
 
     async def resolve(self, attempt_id: AttemptId, billed_usd: str | float | None) -> JsonObject:
         """Post what was billed; None releases the reservation. Safe to call twice.
@@ -96,14 +93,14 @@ class Suspense:
         Redis.
         """
         billed = None if billed_usd is None else _amount(billed_usd)
-        standing = await self._rows.resolve(attempt_id, billed)
+        standing = await self.rows.resolve(attempt_id, billed)
         if standing is None:
             raise NotFound(f"There is no attempt with the id '{attempt_id}'.", param="id")
         state = AttemptState.RELEASED if billed is None else AttemptState.POSTED
         if (standing.outcome, standing.state, standing.cost_nano_usd) != (BY_OPERATOR, state, billed or 0):
             raise InvalidRequest(_otherwise(standing), param="id")
         log.info("suspense_resolved", attempt_id=attempt_id, billed_nano_usd=billed)
-        await self._settle(_settlement(standing.grant, billed))
+        await self.settle(_settlement(standing.grant, billed))
         return {
             "id": attempt_id,
             "object": "suspense",
@@ -134,7 +131,7 @@ class Suspense:
         }
 
     def _resolver(self, view: SuspenseView, presumed_at: datetime, now: datetime) -> tuple[str, datetime | None]:
-        if view.grant.target.account not in self._keeping:
+        if view.grant.target.account not in self.keeping:
             return "presumption", presumed_at
         if not view.job_state.at_rest:
             return "its job", None

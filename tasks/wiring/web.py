@@ -42,7 +42,7 @@ class WebServices:
         self.prices = ReplayPrices(storage.dead_letters, deps.planner)
         self.quotes = _quotes(infra, deps)
         self.imports = Imports(storage.letters)
-        self.controls = Controls(storage.controls, chain=chain, cancel_job=storage.jobs.cancel)
+        self.controls = Controls(rows=storage.controls, chain=chain, cancel_job=storage.jobs.cancel)
         self.share = configuration.share
         self.tenants = Tenants(storage.config, configuration, storage.keys, storage.usage, admission.gate)
         self.accounts = Accounts(
@@ -56,14 +56,14 @@ class WebServices:
         self.suspense = Suspense(storage.suspense, admission.ledger.resolve, keeping=keeping(catalogue), now=now)
         self.adjustments = Adjustments(storage.adjustments)
         self.watch = Watch(
-            admission,
-            configuration,
+            admission=admission,
+            configuration=configuration,
             keys=storage.keys,
             reads=storage.reads,
             waiting=storage.waiting,
             chain=chain,
             passed=storage.thresholds,
-            suspense=storage.suspense,
+            unresolved=storage.suspense,
             now=now,
         )
 

@@ -52,14 +52,14 @@ def a_watch(
     waiting: WaitingReads | None = None,
 ) -> Watch:
     return Watch(
-        admission,
-        Configuration(ConfigTable(engine)),
+        admission=admission,
+        configuration=Configuration(ConfigTable(engine)),
         keys=KeyTable(engine),
         reads=Reads(engine),
         waiting=waiting or WaitingReads(engine),
         chain=Vocabulary(catalogue or Catalogue()).chain,
         passed=passed or ThresholdTable(engine),
-        suspense=SuspenseTable(engine),
+        unresolved=SuspenseTable(engine),
         now=lambda: NOW,
     )
 
