@@ -5,7 +5,7 @@ names them. Each file is read twice, to refuse it whole without holding it in me
 """
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from functools import partial
@@ -70,32 +70,20 @@ class Batches:
 
     async def start_new(self) -> int:
         """Continue reading files, one turn per tenant."""
-        return await self._reading.round(
-            [
-                Work(tenant_id=batch.tenant_id, name=batch.id, run=partial(self._start, self._with_lanes(batch)))
-                for batch in await self.batches.validating()
-            ]
-        )
+        return await self._reading.round(_works(await self.batches.validating(), self._start))
 
     async def finish_rested(self) -> int:
         """Continue writing files of batches with only terminal jobs, one turn per tenant."""
-        return await self._writing.round(
-            [
-                Work(tenant_id=batch.tenant_id, name=batch.id, run=partial(self._finish, batch))
-                for batch in await self.batches.all_at_rest()
-            ]
-        )
+        return await self._writing.round(_works(await self.batches.all_at_rest(), self._finish))
 
     async def aclose(self) -> None:
         """Drop unfinished work; the next leader starts it again."""
         await self._reading.aclose()
         await self._writing.aclose()
 
-    def _with_lanes(self, batch: StoredBatch) -> StoredBatch:
-        """Restrict the batch to lanes of both key and tenant."""
-        return replace(batch, lanes=self.share_of(batch.tenant_id).lanes & batch.lanes)
-
     async def _start(self, batch: StoredBatch, turn: Slice) -> None:
+        """Lines may name the lanes of both key and tenant."""
+        batch = replace(batch, lanes=self.share_of(batch.tenant_id).lanes & batch.lanes)
         total, errors = await self._check(batch, turn)
         if not errors:
             try:
@@ -214,6 +202,12 @@ class Batches:
 
     async def _fail(self, batch_id: str, error: Exception) -> None:
         await self.batches.fail(BatchId(batch_id), [asdict(_batch_error(error))])
+
+
+def _works(
+    batches: Sequence[StoredBatch], run: Callable[[StoredBatch, Slice], Coroutine[None, None, None]]
+) -> list[Work]:
+    return [Work(tenant_id=batch.tenant_id, name=batch.id, run=partial(run, batch)) for batch in batches]
 
 
 def _batch_error(error: Exception) -> LineError:
