@@ -24,6 +24,7 @@ from tasks.requests.chat import Origin, Vocabulary, parse_chat_request
 
 log = structlog.get_logger()
 
+MAX_LINE_BYTES = 1_000_000
 MAX_REPORTED_ERRORS = 100
 MAX_CUSTOM_ID_CHARACTERS = 255
 SUPPORTED_ENDPOINTS = (CHAT_COMPLETIONS,)
@@ -55,11 +56,15 @@ class LineReader:
     vocabulary: Vocabulary
     now: datetime
     new_job_id: Callable[[], JobId]
+    max_bytes: int = MAX_LINE_BYTES
     _seen: set[bytes] = field(default_factory=set)
     _has_logged: bool = False
 
-    def read(self, number: int, line: bytes) -> NewJob | LineError:
-        """Return the line's job or its error. Never raises: a bug becomes an error of the line."""
+    def read(self, number: int, line: bytes) -> NewJob | LineError | None:
+        """Return the line's job or its error, None for an empty line.
+
+        Never raises: a bug becomes an error of the line.
+        """
         try:
             return self._read(number, line)
         except Exception:  # a bug over one line must not fail the others
@@ -69,7 +74,12 @@ class LineReader:
             message = "This line met an error of this service, which its log describes under the batch and the line."
             return LineError(code="internal_error", message=message, line=number)
 
-    def _read(self, number: int, line: bytes) -> NewJob | LineError:
+    def _read(self, number: int, line: bytes) -> NewJob | LineError | None:
+        if len(line) > self.max_bytes:
+            message = f"A line may have at most {self.max_bytes} bytes."
+            return LineError(code="line_too_long", message=message, line=number)
+        if not line.strip():
+            return None
         try:
             check_nodes(line)
         except InvalidRequest as error:

@@ -20,7 +20,7 @@ from schemas.tenants import TenantShare, no_limits
 from storage.batches.batches import BatchTable, StoredBatch
 from storage.batches.files import FileTable
 from storage.jobs.writes import JobTable
-from tasks.batches.lines import MAX_REPORTED_ERRORS, LineError, LineReader, output_line
+from tasks.batches.lines import MAX_LINE_BYTES, MAX_REPORTED_ERRORS, LineError, LineReader, output_line
 from tasks.maintenance.items import Isolation, reason_of
 from tasks.maintenance.slices import Clock, Slice, Turns, Work
 from tasks.requests.chat import Vocabulary
@@ -33,7 +33,6 @@ MAX_BATCH_LINES = 50_000
 MAX_FILE_LINES = 2 * MAX_BATCH_LINES
 """Includes empty lines, which still have to be read."""
 
-MAX_LINE_BYTES = 1_000_000
 RESULT_PURPOSE = "batch_output"
 
 NumberedJob = tuple[int, NewJob]
@@ -163,22 +162,12 @@ class Batches:
 
     async def _read(self, batch: StoredBatch, turn: Slice) -> AsyncIterator[tuple[int, NewJob | LineError | None]]:
         """Yield every line; an empty one is None."""
-        reader = LineReader(batch, self.vocabulary, now=self.now(), new_job_id=self.new_job_id)
+        reader = LineReader(batch, self.vocabulary, self.now(), self.new_job_id, self.max_line_bytes)
         number = 0
         async for line in self.files.lines(batch.input_file_id, most_bytes=self.max_line_bytes):
             number += 1
-            turn.use(size_bytes=len(line) + 1)
-            if len(line) > self.max_line_bytes:
-                yield number, self._too_long(number)
-            elif line.strip():
-                turn.use(nodes=node_bound(line))
-                yield number, reader.read(number, line)
-            else:
-                yield number, None
-
-    def _too_long(self, number: int) -> LineError:
-        message = f"A line may have at most {self.max_line_bytes} bytes."
-        return LineError(code="line_too_long", message=message, line=number)
+            turn.use(size_bytes=len(line) + 1, nodes=node_bound(line))
+            yield number, reader.read(number, line)
 
     async def _file(self, batch: StoredBatch, turn: Slice, *, completed: bool) -> FileId | None:
         name = f"{batch.id}_{'output' if completed else 'errors'}.jsonl"

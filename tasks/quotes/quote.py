@@ -21,7 +21,7 @@ from schemas.lanes import Lane
 from schemas.money import ZERO, NanoUsd, Usage
 from schemas.plan import Plan
 from schemas.states import JobState
-from tasks.batches.lines import MAX_REPORTED_ERRORS, LineError, LineReader
+from tasks.batches.lines import MAX_LINE_BYTES, MAX_REPORTED_ERRORS, LineError, LineReader
 from tasks.dispatch.prefetch_windows import Buckets
 from tasks.execution.deps import Planner
 from tasks.execution.retry_policy import MAX_EXTENSIONS
@@ -98,7 +98,7 @@ class Quotes:
     vocabulary: Vocabulary
     now: Callable[[], datetime]
     bucket_of: Callable[[Target], Target] = lambda target: target
-    most_bytes: int = 1_000_000
+    most_bytes: int = MAX_LINE_BYTES
     pause: Callable[[float], Awaitable[None]] = asyncio.sleep
     clock: Clock = time.monotonic
     _places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MOST_FILES_AT_ONCE))
@@ -146,7 +146,7 @@ class Quotes:
             lane=Lane.NORMAL,
             window_seconds=MAX_DEADLINE_SECONDS,
         )
-        reader = LineReader(terms, self.vocabulary, now=self.now(), new_job_id=lambda: JobId("job_quoted"))
+        reader = LineReader(terms, self.vocabulary, self.now(), lambda: JobId("job_quoted"), self.most_bytes)
         number = 0
         async for line in self.files.lines(file_id, most_bytes=self.most_bytes):
             number += 1
@@ -154,11 +154,8 @@ class Quotes:
                 message = f"A batch may hold at most {MAX_QUOTED_LINES} requests."
                 yield number, LineError(code="too_many_requests", message=message, line=number)
                 return
-            if len(line) > self.most_bytes:
-                message = f"A line may have at most {self.most_bytes} bytes."
-                yield number, LineError(code="line_too_long", message=message, line=number)
-            elif line.strip():
-                yield number, reader.read(number, line)
+            if (read := reader.read(number, line)) is not None:
+                yield number, read
 
     async def _timed(self, totals: Totals) -> Quoted:
         together: dict[Target, Work] = {}
