@@ -19,8 +19,7 @@ from schemas.ids import JobId
 from schemas.job import CHAT_COMPLETIONS, NewJob
 from schemas.jsons import NEW_LINE, JsonObject, MalformedJson, dumps, on_one_line, parse
 from schemas.states import JobState
-from schemas.storable import refuse_long_name
-from tasks.requests.chat import Origin, Vocabulary, parse_chat_request
+from tasks.requests.chat import Origin, Vocabulary, checked_name, parse_chat_request
 
 log = structlog.get_logger()
 
@@ -96,12 +95,8 @@ class LineReader:
     def _complaint_about(self, entry: Any, number: int) -> LineError | None:  # noqa: ANN401 - unparsed
         if not isinstance(entry, dict):
             return LineError(code="invalid_json_line", message="A line must be a JSON object.", line=number)
-        custom_id = entry.get("custom_id")
-        if not isinstance(custom_id, str) or not custom_id:
-            message = f"custom_id must be a string of 1 to {MAX_CUSTOM_ID_CHARACTERS} characters."
-            return LineError(code="missing_required_parameter", message=message, line=number, param="custom_id")
         try:
-            refuse_long_name(custom_id, "custom_id", MAX_CUSTOM_ID_CHARACTERS)
+            custom_id = checked_name(entry.get("custom_id"), "custom_id", MAX_CUSTOM_ID_CHARACTERS)
         except InvalidRequest as error:
             return LineError(code="missing_required_parameter", message=error.message, line=number, param="custom_id")
         if entry.get("method", "POST") != "POST":
