@@ -75,7 +75,7 @@ def parse_chat_request(body: Any, origin: Origin, vocabulary: Vocabulary, now: d
     return NewJob(
         id=origin.job_id,
         tenant_id=origin.tenant_id,
-        lane=_lane(extras, origin),
+        lane=named_lane(extras, origin.default_lane, origin.lanes),
         model=model,
         body=forwarded,
         request_digest=request_digest,
@@ -156,11 +156,12 @@ def _check_tier(body: JsonObject) -> None:
         raise InvalidRequest("service_tier must be a string.", param="service_tier")
 
 
-def _lane(extras: JsonObject, origin: Origin) -> Lane:
-    value = extras.get("lane", usual_lane(origin.default_lane, origin.lanes))
+def named_lane(fields: JsonObject, default: Lane, lanes: frozenset[Lane]) -> Lane:
+    """Read the lane, else the usual one. Raises InvalidRequest and LaneForbidden."""
+    value = fields.get("lane", usual_lane(default, lanes))
     if value not in tuple(Lane):
         raise InvalidRequest(f"lane must be one of {', '.join(Lane)}.", param="lane")
-    return checked_lane(Lane(value), origin.lanes)
+    return checked_lane(Lane(value), lanes)
 
 
 def usual_lane(default: Lane, lanes: frozenset[Lane]) -> Lane:
