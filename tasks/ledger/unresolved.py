@@ -8,7 +8,7 @@ Postgres decides which is first; Redis is updated afterwards.
 """
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from math import floor, log2
@@ -17,7 +17,7 @@ from typing import Protocol
 import structlog
 
 from config.catalogue import Catalogue
-from schemas.admission import Grant, SettleKind, Settlement
+from schemas.admission import Settlement
 from schemas.attempt import AttemptState, OpenedAttempt
 from schemas.errors import AccountUnavailable, InvalidRequest, NotFound
 from schemas.ids import AttemptId
@@ -26,7 +26,7 @@ from schemas.jsons import JsonObject
 from schemas.money import NanoUsd, Price, nano_from_usd, read_usd, usd_text
 from schemas.reply import Reply
 from storage.ledger.unresolved import BY_OPERATOR, ResolvedCharge, Span, SuspenseView
-from tasks.ledger.reconciliation import PRESUME_AFTER_SECONDS
+from tasks.ledger.reconciliation import PRESUME_AFTER_SECONDS, settlement_of
 from tasks.maintenance.items import Isolation
 from tasks.requests.chat import MAX_COST_USD
 
@@ -100,7 +100,7 @@ class Suspense:
         if (standing.outcome, standing.state, standing.cost_nano_usd) != (BY_OPERATOR, state, billed or 0):
             raise InvalidRequest(_otherwise(standing), param="id")
         log.info("suspense_resolved", attempt_id=attempt_id, billed_nano_usd=billed)
-        await self.settle(_settlement(standing.grant, billed))
+        await self.settle(settlement_of(standing.grant, billed))
         return {
             "id": attempt_id,
             "object": "suspense",
@@ -205,7 +205,7 @@ class LookUps:
         if not await self.post(opened.id, cost):
             return False
         log.info("suspense_looked_up", attempt_id=opened.id, nano_usd=cost)
-        await self.settle(replace(_settlement(opened.grant, cost), actual_tokens=reply.usage.total_tokens))
+        await self.settle(settlement_of(opened.grant, cost, reply.usage.total_tokens))
         return True
 
 
@@ -222,12 +222,6 @@ def turns(after: datetime, until: datetime) -> list[Span]:
 def next_look(since_at: datetime, now: datetime) -> datetime | None:
     """Return when a charge is looked up next; None after the last look-up."""
     return next((since_at + age for age in LOOK_AGES if since_at + age > now), None)
-
-
-def _settlement(grant: Grant, billed: NanoUsd | None) -> Settlement:
-    if billed is None:
-        return Settlement(grant=grant, kind=SettleKind.RELEASE, refund_permits=False)
-    return Settlement(grant=grant, kind=SettleKind.POST, actual_tokens=grant.tokens, actual_nano_usd=billed)
 
 
 def _amount(billed_usd: str | float) -> NanoUsd:
