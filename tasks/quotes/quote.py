@@ -7,7 +7,7 @@ target; in `worst_case` every try fails after all its reprompts.
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
@@ -21,6 +21,7 @@ from schemas.lanes import Lane
 from schemas.money import ZERO, NanoUsd, Usage
 from schemas.plan import Plan
 from schemas.states import JobState
+from storage.database.mapping import values_of
 from tasks.batches.lines import MAX_LINE_BYTES, MAX_REPORTED_ERRORS, LineError, LineReader
 from tasks.dispatch.prefetch_windows import Buckets
 from tasks.execution.deps import Planner
@@ -175,7 +176,7 @@ class Quotes:
 
 def add(totals: Totals, planner: Planner, job: NewJob, lengths: Mapping[Target, float], now: datetime) -> str | None:
     """Add one request; returns why it could not run, or None."""
-    queued = as_queued(job, now)
+    queued = Job(**values_of(job), state=JobState.QUEUED, generation=0, fence=0, tries=0, created_at=now)
     plans = _plans(planner, queued, now)
     plan = plans[0]
     if isinstance(plan, Refusal):
@@ -199,12 +200,6 @@ def add(totals: Totals, planner: Planner, job: NewJob, lengths: Mapping[Target, 
     work.requests += 1
     work.tokens += usual.total_tokens
     return None
-
-
-def as_queued(job: NewJob, now: datetime) -> Job:
-    """Return the job as queued."""
-    facts = {attribute.name: getattr(job, attribute.name) for attribute in fields(NewJob)}
-    return Job(**facts, state=JobState.QUEUED, generation=0, fence=0, tries=0, created_at=now)
 
 
 def dearest_call(planner: Planner, job: Job, now: datetime) -> NanoUsd | None:
