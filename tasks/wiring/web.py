@@ -38,6 +38,7 @@ class WebServices:
         self.batches = storage.batches
         self.stop_losses = storage.stop_losses
         self.keys = storage.keys
+        self.replays = storage.replay
         self.replay = Replays(storage.replay, storage.letters)
         self.prices = ReplayPrices(storage.dead_letters, deps.planner)
         self.quotes = _quotes(infra, deps)
