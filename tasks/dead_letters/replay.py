@@ -93,41 +93,35 @@ class Replays:
         if not letters:
             return await self._run_dry(replay)
         results = [_patched(letter, replay) for letter in letters]
-        patched_jobs = [result for result in results if isinstance(result, PatchedJob)]
-        refused = [result for result in results if isinstance(result, Refused)]
         try:
-            moved = await self.rows.move(replay, patched_jobs, refused)
+            moved = await self._move(replay, results)
         except Unavailable:
             raise
         except Exception:  # one letter's value: that letter stays dead with the reason
             log.exception("replay_round_failed", replay_id=replay.id, letters=len(letters))
-            return await self._move_apart(replay.id, patched_jobs, refused)
+            return await self._move_apart(replay.id, results)
         return 0 if moved is None else len(letters)
 
-    async def _move_apart(
-        self, replay_id: ReplayId, patched_jobs: Sequence[PatchedJob], refused: Sequence[Refused]
-    ) -> int:
+    async def _move(self, replay: Replay, results: Sequence[PatchedJob | Refused]) -> Sequence[JobId] | None:
+        patched_jobs = [result for result in results if isinstance(result, PatchedJob)]
+        refused = [result for result in results if isinstance(result, Refused)]
+        return await self.rows.move(replay, patched_jobs, refused)
+
+    async def _move_apart(self, replay_id: ReplayId, results: Sequence[PatchedJob | Refused]) -> int:
         """Move the round letter by letter, each under the replay's current version."""
-        letters: list[PatchedJob | Refused] = [*refused, *patched_jobs]
-        for number, letter in enumerate(letters):
+        for number, result in enumerate(results):
             replay = await self.rows.find(replay_id, None)
             if replay is None or replay.state not in {ReplayState.CANARY, ReplayState.RUNNING}:
                 return number
-            if isinstance(letter, Refused):
-                await self.rows.move(replay, [], [letter])
-            else:
-                await self._move_letter(replay, letter)
-        return len(patched_jobs) + len(refused)
-
-    async def _move_letter(self, replay: Replay, patched_job: PatchedJob) -> None:
-        try:
-            await self.rows.move(replay, [patched_job], [])
-        except Unavailable:
-            raise
-        except Exception as error:
-            log.exception("letter_cannot_be_replayed", replay_id=replay.id, job_id=patched_job.letter.id)
-            why = f"It cannot be queued. {reason_of(error)}"
-            await self.rows.move(replay, [], [Refused(letter=patched_job.letter, why=why)])
+            try:
+                await self._move(replay, [result])
+            except Unavailable:
+                raise
+            except Exception as error:
+                log.exception("letter_cannot_be_replayed", replay_id=replay.id, job_id=result.letter.id)
+                why = f"It cannot be queued. {reason_of(error)}"
+                await self._move(replay, [Refused(letter=result.letter, why=why)])
+        return len(results)
 
     async def discard(self, which: DeadLetters) -> list[JobId]:
         """Discard all of these letters; returns their ids."""
