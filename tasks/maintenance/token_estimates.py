@@ -1,7 +1,6 @@
 """Shares learned prompt sizes between processes through Postgres."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import structlog
@@ -34,12 +33,3 @@ async def exchange(learned: Estimates, table: Exchanged) -> bool:
         return False
     learned.shared(known)
     return True
-
-
-async def keep_exchanging(
-    learned: Estimates, table: Exchanged, pause: Callable[[float], Awaitable[None]] = asyncio.sleep
-) -> None:
-    """Exchange every EXCHANGE_SECONDS until cancelled."""
-    while True:
-        await exchange(learned, table)
-        await pause(EXCHANGE_SECONDS)

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from admission.local_gate import LocalGate
 from config.catalogue import Catalogue
@@ -30,10 +31,10 @@ from tasks.intake.celery_messages import CallerMessage, job_from_message
 from tasks.intake.result_backend import ResultBackend
 from tasks.intake.submit import Intake, TenantLimits
 from tasks.intake.urgent_allowances import Allowances
-from tasks.maintenance.token_estimates import keep_exchanging
+from tasks.maintenance.token_estimates import EXCHANGE_SECONDS, exchange
 from tasks.requests.new_ids import new_attempt_id, new_job_id
 from tasks.tenancy.quotas import Quotas
-from tasks.wiring.infrastructure import Infrastructure, in_background, open_infrastructure
+from tasks.wiring.infrastructure import Infrastructure, in_background, open_infrastructure, repeated
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -130,7 +131,9 @@ async def working(
     async with (
         open_models(catalogue, settings, env) as models,
         in_background("heartbeats", lease_keeper.run()),
-        in_background("estimates", keep_exchanging(models.estimates, infra.storage.estimates)),
+        in_background(
+            "estimates", repeated(partial(exchange, models.estimates, infra.storage.estimates), EXCHANGE_SECONDS)
+        ),
     ):
         with marks_of(settings.home, infra.storage.holder) as marking:
             yield Deps(
