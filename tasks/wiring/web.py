@@ -20,7 +20,7 @@ from tasks.operations.status import Watch
 from tasks.operations.tenants import Tenants
 from tasks.quotes.quote import Quotes
 from tasks.wiring.infrastructure import Infrastructure, open_infrastructure
-from tasks.wiring.work import intake_of, quotas_of, working
+from tasks.wiring.work import intake_of, working
 
 
 class WebServices:
@@ -29,9 +29,9 @@ class WebServices:
     def __init__(self, infra: Infrastructure, deps: Deps, catalogue: Catalogue, env: Mapping[str, str]) -> None:
         storage, admission, configuration = infra.storage, infra.admission, infra.configuration
         chain, now = infra.vocabulary.chain, infra.clock.now
-        self.quotas = quotas_of(infra)
         self.vocabulary = infra.vocabulary
-        self.intake = intake_of(infra, deps, self.quotas)
+        self.intake = intake_of(infra, deps)
+        self.quotas = self.intake.limits.quotas
         self.reads = storage.reads
         self.dead_letters = storage.dead_letters
         self.files = storage.files
@@ -41,7 +41,16 @@ class WebServices:
         self.replays = storage.replay
         self.replay = Replays(storage.replay, storage.letters)
         self.prices = ReplayPrices(storage.dead_letters, deps.planner)
-        self.quotes = _quotes(infra, deps)
+        self.quotes = Quotes(
+            planner=deps.planner,
+            files=storage.files,
+            limits=admission.gate,
+            lengths=storage.reads,
+            vocabulary=infra.vocabulary,
+            now=now,
+            bucket_of=configuration.bucket_of,
+            most_bytes=infra.settings.max_line_bytes,
+        )
         self.imports = Imports(storage.letters)
         self.controls = Controls(rows=storage.controls, chain=chain, cancel_job=storage.jobs.cancel)
         self.share = configuration.share
@@ -87,16 +96,3 @@ def _repricing(infra: Infrastructure, catalogue: Catalogue, env: Mapping[str, st
 
     urls = {name: base_url_of(name, table, env) for name, table in catalogue.providers.items()}
     return Repricing(infra.storage.reprice, prices_of(catalogue, urls))
-
-
-def _quotes(infra: Infrastructure, deps: Deps) -> Quotes:
-    return Quotes(
-        planner=deps.planner,
-        files=infra.storage.files,
-        limits=infra.admission.gate,
-        lengths=infra.storage.reads,
-        vocabulary=infra.vocabulary,
-        now=infra.clock.now,
-        bucket_of=infra.configuration.bucket_of,
-        most_bytes=infra.settings.max_line_bytes,
-    )
