@@ -15,7 +15,7 @@ from schemas.accepted import JobResult, Submission
 from schemas.admission import TENANT_REASONS, Refusal, RefusalReason
 from schemas.decision import Complete, DeadLetter
 from schemas.errors import QuotaReached, RedisUnavailable, ShareUsedUp, Unavailable
-from schemas.ids import BatchId, FileId, JobId, TenantId
+from schemas.ids import FileId, JobId, TenantId
 from schemas.job import LeasedJob, NewJob, Published
 from schemas.lanes import PUBLISHED_BY_INTAKE, Lane
 from schemas.money import ZERO
@@ -169,10 +169,6 @@ class Intake:
             stop_loss=stop_loss(metadata),
             lanes=lanes,
         )
-
-    async def cancel_batch(self, batch_id: BatchId, tenant_id: TenantId) -> bool:
-        """Cancel a batch's unstarted jobs. False if it cannot be stopped."""
-        return await self.batches.cancel(batch_id, tenant_id)
 
     def _may_publish(self) -> bool:
         return time.monotonic() >= self._publish_again_at
