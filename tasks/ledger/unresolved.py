@@ -21,11 +21,10 @@ from schemas.admission import Settlement
 from schemas.attempt import AttemptState, OpenedAttempt
 from schemas.errors import AccountUnavailable, InvalidRequest, NotFound
 from schemas.ids import AttemptId
-from schemas.job import Target
 from schemas.jsons import JsonObject
-from schemas.money import NanoUsd, Price, nano_from_usd, read_usd, usd_text
-from schemas.reply import Reply
+from schemas.money import NanoUsd, nano_from_usd, read_usd, usd_text
 from storage.ledger.unresolved import BY_OPERATOR, ResolvedCharge, Span, SuspenseView
+from tasks.execution.deps import Keepers
 from tasks.ledger.reconciliation import PRESUME_AFTER_SECONDS, settlement_of
 from tasks.maintenance.items import Isolation
 from tasks.requests.chat import MAX_COST_USD
@@ -145,16 +144,6 @@ class LeftBehind(Protocol):
         self, account: str, since: Sequence[Span], *, behind: OpenedAttempt | None, most: int
     ) -> Sequence[OpenedAttempt]:
         """Return a page of unresolved attempts of terminal jobs, oldest first."""
-
-
-class Keepers(Protocol):
-    """Looks up completions at their accounts."""
-
-    async def look_up(self, target: Target, attempt_id: AttemptId) -> Reply | None:
-        """Return the stored reply, if any. Raises AccountUnavailable."""
-
-    def served_price(self, opened: OpenedAttempt, reply: Reply) -> Price:
-        """Return the price of this reply."""
 
 
 Post = Callable[[AttemptId, NanoUsd], Awaitable[bool]]
