@@ -158,14 +158,7 @@ def _budget_row(budget: Budget, balance: Balance, burn: Mapping[tuple[str, str],
     left = limit - balance.settled_nano_usd - balance.reserved_nano_usd
     burnt = burn.get((balance.scope, balance.window), NanoUsd(0))
     pace = pace_of(budget, now)
-    return {
-        "id": f"{balance.scope}/{balance.window}",
-        "scope": balance.scope,
-        "window": balance.window,
-        "limit_usd": usd_text(limit),
-        "settled_usd": usd_text(balance.settled_nano_usd),
-        "reserved_usd": usd_text(balance.reserved_nano_usd),
-        "left_usd": usd_text(NanoUsd(left)),
+    return _row(balance, limit, left) | {
         "pace_usd": None if pace is None else usd_text(paced_limit(limit, pace, now)),
         "full_at": forecast(NanoUsd(limit - balance.settled_nano_usd), burnt, BURN_SECONDS, budget, now),
         "resets_at": window_ends_at(budget.window, budget.timezone, now),
@@ -176,15 +169,21 @@ def _rule_row(rule: Rule, counter: BudgetCounter, balance: Balance) -> JsonObjec
     """A rule that allows no spending shows its end instead of its hour."""
     left = counter.limit_nano_usd - balance.settled_nano_usd - balance.reserved_nano_usd
     closed = f"closed until {rule.ends:%H:%M} {rule.timezone.key}"
-    return {
-        "id": f"{counter.scope}/{counter.window}",
-        "scope": counter.scope,
+    return _row(balance, counter.limit_nano_usd, max(0, left)) | {
         "window": counter.window if rule.nano_usd_per_hour else closed,
-        "limit_usd": usd_text(counter.limit_nano_usd),
-        "settled_usd": usd_text(balance.settled_nano_usd),
-        "reserved_usd": usd_text(balance.reserved_nano_usd),
-        "left_usd": usd_text(NanoUsd(max(0, left))),
         "pace_usd": None,
         "full_at": None,
         "resets_at": counter.ends_at,
+    }
+
+
+def _row(balance: Balance, limit: NanoUsd, left: int) -> JsonObject:
+    return {
+        "id": f"{balance.scope}/{balance.window}",
+        "scope": balance.scope,
+        "window": balance.window,
+        "limit_usd": usd_text(limit),
+        "settled_usd": usd_text(balance.settled_nano_usd),
+        "reserved_usd": usd_text(balance.reserved_nano_usd),
+        "left_usd": usd_text(NanoUsd(left)),
     }
