@@ -10,7 +10,6 @@ from config.tenants import TenantTable
 from schemas.errors import InvalidRequest
 from schemas.ids import TenantId
 from schemas.jsons import JsonObject
-from schemas.tenants import TenantShare
 from storage.tenancy.keys import KeyTable
 from tasks.configuration.effective import Configuration, SettingRows
 from tasks.tenancy.quotas import Usage
@@ -50,20 +49,17 @@ class Tenants:
         return {"id": name, "object": "tenant_limits", "version": row.version, "limits": row.value}
 
     async def _row(self, tenant_id: TenantId) -> JsonObject:
+        """Calls in flight are None without a limit."""
         share = self.configuration.share(tenant_id)
         limits: JsonObject = {name: getattr(share, name) for name in LIMITS}
         return {
             "id": tenant_id,
             "object": "tenant",
             "limits": limits | {"lanes": sorted(share.lanes, key=lambda lane: lane.rank)},
-            "used": await self._used(tenant_id, share),
-        }
-
-    async def _used(self, tenant_id: TenantId, share: TenantShare) -> JsonObject:
-        """Return current use. Calls in flight are None without a limit."""
-        return {
-            "calls_in_flight": await self.calls.calls_of(tenant_id) if share.limits_calls else None,
-            "open_jobs": await self.usage.open_jobs(tenant_id, share.open_jobs or MOST_OPEN_JOBS),
-            "waiting_batches": await self.usage.waiting_batches(tenant_id),
-            "bytes_stored": await self.usage.bytes_stored(tenant_id),
+            "used": {
+                "calls_in_flight": await self.calls.calls_of(tenant_id) if share.limits_calls else None,
+                "open_jobs": await self.usage.open_jobs(tenant_id, share.open_jobs or MOST_OPEN_JOBS),
+                "waiting_batches": await self.usage.waiting_batches(tenant_id),
+                "bytes_stored": await self.usage.bytes_stored(tenant_id),
+            },
         }
