@@ -48,23 +48,16 @@ class LimitKeeper:
 
         Raises RedisUnavailable and PostgresUnavailable.
         """
-        effective = await self._configuration.refresh()
-        changed = [
-            (limits, version) for limits, version in effective.limits if self._written.get(limits.target) != version
-        ]
-        turning = [
-            (limits, version)
-            for limits, version in effective.limits
-            if (limits, version) not in changed and limits.day_resets is not None
-        ]
-        await self._isolation.each((*changed, *turning), lambda versioned: str(versioned[0].target), self._write)
-        return len(changed)
+        limits = (await self._configuration.refresh()).limits
+        return await self._isolation.each(limits, lambda versioned: str(versioned[0].target), self._write)
 
     async def _write(self, versioned: tuple[TargetLimits, int]) -> int:
         limits, version = versioned
-        await self._gate.configure(limits, version)
-        self._written[limits.target] = version
-        return 1
+        is_changed = self._written.get(limits.target) != version
+        if is_changed or limits.day_resets is not None:
+            await self._gate.configure(limits, version)
+            self._written[limits.target] = version
+        return int(is_changed)
 
 
 class ParkedRows(Protocol):
