@@ -20,6 +20,7 @@ from schemas.attempt import AttemptState, SettledEnd, Unsettled
 from schemas.ids import AttemptId
 from schemas.job import Target
 from schemas.money import ZERO, NanoUsd
+from storage.database.mapping import values_of
 from storage.ledger.ledger import LedgerTable
 from storage.queue.transitions import DueTable
 from tasks.budgets.counters import Window, names_its_tenant, window_name
@@ -167,16 +168,7 @@ class LedgerReconciler:
     async def _rebuild(self) -> int:
         effective = await self.configuration.refresh()
         recorded = await self.table.rebuild(self.now() - LONGEST_WINDOW)
-        balances = [
-            Balance(
-                scope=balance.scope,
-                window=balance.window,
-                limit_nano_usd=None,
-                settled_nano_usd=balance.settled_nano_usd,
-                reserved_nano_usd=balance.reserved_nano_usd,
-            )
-            for balance in recorded.balances
-        ]
+        balances = [Balance(**values_of(balance), limit_nano_usd=None) for balance in recorded.balances]
         carried = [
             OpenReservation(grant=attempt.grant, suspended=attempt.state is AttemptState.SUSPENSE)
             for attempt in recorded.unsettled
