@@ -73,7 +73,7 @@ class Effective:
         """Return counters that must cover a call of this job. Raises InvalidSetting beyond eight."""
         steps = self.on_exhausted.get(job.lane, PARKED)
         counters = (
-            *counters_for(job, self.budgets, now, self.on_exhausted),
+            *counters_for(job, self.budgets, now, steps),
             *ruling(self.rules, job.lane, target.model, now, steps),
         )
         if len(counters) > MAX_BUDGETS_OF_A_JOB:
