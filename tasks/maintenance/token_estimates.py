@@ -1,7 +1,7 @@
 """Shares learned prompt sizes between processes through Postgres."""
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TypeAlias
 
 import structlog
 
@@ -15,18 +15,15 @@ EXCHANGE_SECONDS = 10.0
 """Interval of sharing; a new process reads at once."""
 
 
-class Exchanged(Protocol):
-    """Stores what processes learned."""
-
-    async def exchange(self, lessons: Sequence[Lesson]) -> Mapping[Topic, Sums]:
-        """Add lessons and read all sums. Raises Unavailable, and then adds none."""
+Share: TypeAlias = Callable[[Sequence[Lesson]], Awaitable[Mapping[Topic, Sums]]]
+"""Adds lessons and reads all sums. Raises Unavailable, and then adds none."""
 
 
-async def exchange(learned: Estimates, table: Exchanged) -> bool:
+async def exchange(learned: Estimates, share: Share) -> bool:
     """Exchange once; False while Postgres is unavailable."""
     lessons = learned.lessons()
     try:
-        known = await table.exchange(lessons)
+        known = await share(lessons)
     except Unavailable as error:
         learned.not_shared(lessons)
         log.debug("estimates_not_exchanged", reason=error.message)

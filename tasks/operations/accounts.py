@@ -3,9 +3,9 @@
 The gate opens first: a job that woke before would be parked again.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TypeAlias
 
 import structlog
 
@@ -22,26 +22,19 @@ STOPPED_REASONS = (RefusalReason.ACCOUNT_STOPPED.value, TroubleKind.MONEY.value,
 """Wait reasons for a stopped account: refused by the gate, or by the provider."""
 
 
-class StoppedAccounts(Protocol):
-    """Reopens accounts at the gate."""
+OpenAccount: TypeAlias = Callable[[str], Awaitable[str | None]]
+"""Allows calls at the gate; returns why they were stopped, if so. Raises RedisUnavailable."""
 
-    async def open_account(self, account: str) -> str | None:
-        """Allow calls; returns why they were stopped, if so. Raises RedisUnavailable."""
-
-
-class Sleepers(Protocol):
-    """Wakes parked jobs."""
-
-    async def note(self, changes: Sequence[Change], waiters: Collection[Waiters]) -> None:
-        """Wake these jobs early. Raises PostgresUnavailable."""
+Wake: TypeAlias = Callable[[Sequence[Change], Collection[Waiters]], Awaitable[None]]
+"""Wakes parked jobs early. Raises PostgresUnavailable."""
 
 
 @dataclass(slots=True)
 class Accounts:
     """Reopens accounts. `names` are models and aliases; `chain` returns the targets of each."""
 
-    gate: StoppedAccounts
-    sleepers: Sleepers
+    open_account: OpenAccount
+    wake: Wake
     names: Collection[str]
     chain: Callable[[str], Sequence[Target]]
 
@@ -55,11 +48,11 @@ class Accounts:
         if account not in names_by_account:
             known = ", ".join(sorted(names_by_account))
             raise NotFound(f"There is no account '{account}'; there are: {known}.", param="account")
-        stopped_for = await self.gate.open_account(account)
+        stopped_for = await self.open_account(account)
         if stopped_for is not None:
             log.info("account_opened", account=account, was_stopped_for=stopped_for)
         names = names_by_account[account]
-        await self.sleepers.note((), [Waiters(reason=why, model=name) for why in STOPPED_REASONS for name in names])
+        await self.wake((), [Waiters(reason=why, model=name) for why in STOPPED_REASONS for name in names])
         return {"id": account, "object": "account", "state": "open", "was_stopped_for": stopped_for}
 
     def _names_by_account(self) -> Mapping[str, list[str]]:

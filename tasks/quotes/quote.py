@@ -48,13 +48,6 @@ class QuotedFiles(Protocol):
         """Yield lines; a longer one is cut to one byte more than `most_bytes`."""
 
 
-class AnswerLengths(Protocol):
-    """Reads lengths of recent answers."""
-
-    async def answer_tokens(self) -> Mapping[Target, float]:
-        """Return mean output tokens by target with recent calls."""
-
-
 @dataclass(kw_only=True, slots=True)
 class Work:
     """Counts requests and tokens of a first target."""
@@ -90,12 +83,12 @@ class Quoted:
 
 @dataclass(kw_only=True, slots=True)
 class Quotes:
-    """Quotes single requests and whole files."""
+    """Quotes single requests and whole files. `answer_tokens` gives the mean of recent answers by target."""
 
     planner: Planner
     files: QuotedFiles
     limits: Buckets
-    lengths: AnswerLengths
+    answer_tokens: Callable[[], Awaitable[Mapping[Target, float]]]
     vocabulary: Vocabulary
     now: Callable[[], datetime]
     bucket_of: Callable[[Target], Target] = lambda target: target
@@ -106,7 +99,7 @@ class Quotes:
 
     async def request(self, job: NewJob) -> Quoted:
         """Quote one request. Raises InvalidRequest."""
-        totals, lengths = Totals(), await self.lengths.answer_tokens()
+        totals, lengths = Totals(), await self.answer_tokens()
         complaint = add(totals, self.planner, job, lengths, self.now())
         if complaint is not None:
             raise InvalidRequest(complaint)
@@ -118,7 +111,7 @@ class Quotes:
             return await self._file(tenant_id, file_id)
 
     async def _file(self, tenant_id: TenantId, file_id: FileId) -> Quoted:
-        totals, errors, lengths = Totals(), list[LineError](), await self.lengths.answer_tokens()
+        totals, errors, lengths = Totals(), list[LineError](), await self.answer_tokens()
         worked_until = self.clock() + QUOTE_WORK_SECONDS
         async for number, read in self._read(tenant_id, file_id):
             complaint = read if isinstance(read, LineError) else self._add(totals, read, number, lengths)

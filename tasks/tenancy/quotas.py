@@ -102,24 +102,17 @@ class Quotas:
         return count
 
 
-class ByteCounts(Protocol):
-    """Adds up the bytes of jobs."""
-
-    async def count_slice(self, tenant_id: TenantId) -> int:
-        """Add up the next jobs; at `SLICE_JOBS` or more, others may be left."""
-
-
 async def add_up_bytes(
-    counts: ByteCounts,
+    count_slice: Callable[[TenantId], Awaitable[int]],
     tenants: Sequence[TenantId],
     share_of: Callable[[TenantId], TenantShare],
     isolation: Isolation,
 ) -> int:
-    """Add up one slice per tenant with a byte quota; returns the jobs of full slices."""
+    """Add up one slice per tenant with a byte quota; returns the jobs of full slices, behind which others may be."""
     limited = [tenant_id for tenant_id in tenants if share_of(tenant_id).bytes_stored is not None]
 
     async def add_up(tenant_id: TenantId) -> int:
-        added = await counts.count_slice(tenant_id)
+        added = await count_slice(tenant_id)
         return added if added >= SLICE_JOBS else 0
 
     return await isolation.each(limited, str, add_up)

@@ -45,19 +45,19 @@ class WebServices:
             planner=deps.planner,
             files=storage.files,
             limits=admission.gate,
-            lengths=storage.reads,
+            answer_tokens=storage.reads.answer_tokens,
             vocabulary=infra.vocabulary,
             now=now,
             bucket_of=configuration.bucket_of,
             most_bytes=infra.settings.max_line_bytes,
         )
-        self.imports = Imports(storage.letters)
+        self.imports = Imports(storage.letters.bring)
         self.controls = Controls(rows=storage.controls, chain=chain, cancel_job=storage.jobs.cancel)
         self.share = configuration.share
         self.tenants = Tenants(storage.config, configuration, storage.keys, storage.usage, admission.gate)
         self.accounts = Accounts(
-            admission.gate,
-            storage.parked,
+            admission.gate.open_account,
+            storage.parked.note,
             names=(*catalogue.models, *catalogue.aliases),
             chain=chain,
         )

@@ -121,7 +121,8 @@ async def working(
         open_models(catalogue, settings, env) as models,
         in_background("heartbeats", lease_keeper.run()),
         in_background(
-            "estimates", repeated(partial(exchange, models.estimates, infra.storage.estimates), EXCHANGE_SECONDS)
+            "estimates",
+            repeated(partial(exchange, models.estimates, infra.storage.estimates.exchange), EXCHANGE_SECONDS),
         ),
     ):
         with marks_of(settings.home, infra.storage.holder) as marking:

@@ -112,7 +112,7 @@ def _letter_duties(services: MaintenanceServices) -> tuple[Duty, ...]:
 
     async def add_up() -> int:
         tenants = sorted(map(TenantId, await storage.keys.tenants()))
-        return await add_up_bytes(storage.usage, tenants, services.configuration.share, sums)
+        return await add_up_bytes(storage.usage.count_slice, tenants, services.configuration.share, sums)
 
     return (
         Duty(name="replay", every_seconds=0, run=services.replays.advance_all),
