@@ -56,7 +56,7 @@ class Receiver:
     """Holds the address of events and the secret that signs them."""
 
     url: str
-    secret: bytes
+    secret: bytes = field(repr=False)
 
 
 @dataclass
