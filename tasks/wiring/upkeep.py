@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 
 import structlog
 
@@ -85,10 +85,8 @@ async def open_maintenance_services(
         _look_ups(infra, settings, catalogue, env) as look_ups,
     ):
         services = MaintenanceServices(infra, catalogue, receiver, look_ups)
-        try:
+        async with aclosing(services.batches):
             yield services
-        finally:
-            await services.batches.aclose()
 
 
 @asynccontextmanager
