@@ -17,11 +17,8 @@ from schemas.jsons import JsonObject
 from schemas.lanes import Lane
 from schemas.money import NanoUsd, usd_text
 from schemas.states import JobState
-from storage.jobs.reads import Reads
-from storage.ledger.budget_alerts import ThresholdTable
-from storage.ledger.unresolved import SuspenseTable, SuspenseTotal
-from storage.queue.waiting_counts import WaitingReads
-from storage.tenancy.keys import KeyTable
+from storage.connect import Storage
+from storage.ledger.unresolved import SuspenseTotal
 from tasks.alerts.thresholds import BURN_SECONDS, forecast
 from tasks.budgets.counters import GLOBAL_SCOPE, Budget, pace_of, paced_limit, window_ends_at, window_name
 from tasks.budgets.spend_rules import Rule
@@ -42,12 +39,8 @@ class Watch:
 
     admission: Admission
     configuration: Configuration
-    keys: KeyTable
-    reads: Reads
-    waiting: WaitingReads
+    storage: Storage
     chain: Callable[[str], Sequence[Target]]
-    passed: ThresholdTable
-    unresolved: SuspenseTable
     now: Callable[[], datetime]
     _burn: Mapping[tuple[str, str], NanoUsd] = field(default_factory=dict)
     _burn_stale_at: datetime = LONG_AGO
@@ -74,7 +67,7 @@ class Watch:
     async def _waiting_now(self, stopped: Collection[Target]) -> Mapping[Target, Waiting] | None:
         """Return None while Postgres is unavailable."""
         try:
-            flows = await self.waiting.by_flow()
+            flows = await self.storage.waiting.by_flow()
         except PostgresUnavailable:
             return None
         return waiting_by_target(flows, self.chain, self.configuration.bucket_of, stopped)
@@ -87,7 +80,7 @@ class Watch:
     async def budgets(self) -> Sequence[JsonObject]:
         """Build one row per scope and window, and per rule. Raises RedisUnavailable and PostgresUnavailable."""
         effective = await self.configuration.refresh()
-        now, tenants = self.now(), sorted(await self.keys.tenants())
+        now, tenants = self.now(), sorted(await self.storage.keys.tenants())
         named = [
             (budget, _counter(budget, scope, now))
             for budget in effective.budgets
@@ -106,20 +99,20 @@ class Watch:
     async def _burnt(self, now: datetime) -> Mapping[tuple[str, str], NanoUsd]:
         if now >= self._burn_stale_at:
             self._burn_stale_at = now + timedelta(seconds=BELIEVED_SECONDS)
-            self._burn = await self.passed.burn(BURN_SECONDS)
+            self._burn = await self.storage.thresholds.burn(BURN_SECONDS)
         return self._burn
 
     async def suspense(self) -> Sequence[SuspenseTotal]:
         """Sum unresolved charges by account."""
-        return await self.unresolved.totals()
+        return await self.storage.suspense.totals()
 
     async def thresholds(self) -> Mapping[tuple[str, int], int]:
         """Count passes of budget thresholds by scope and percentage."""
-        return await self.passed.counts()
+        return await self.storage.thresholds.counts()
 
     async def depths(self) -> Mapping[tuple[Lane, JobState], int]:
         """Count non-terminal jobs."""
-        return await self.reads.depths()
+        return await self.storage.reads.depths()
 
     async def _postgres(self) -> str | None:
         try:

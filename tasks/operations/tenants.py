@@ -10,9 +10,8 @@ from config.tenants import TenantTable
 from schemas.errors import InvalidRequest
 from schemas.ids import TenantId
 from schemas.jsons import JsonObject
-from storage.tenancy.keys import KeyTable
-from tasks.configuration.effective import Configuration, SettingRows
-from tasks.tenancy.quotas import Usage
+from storage.connect import Storage
+from tasks.configuration.effective import Configuration
 from tasks.tenancy.shares import LIMITS, TENANT_OF
 
 MOST_OPEN_JOBS = 100_000
@@ -23,16 +22,14 @@ MOST_OPEN_JOBS = 100_000
 class Tenants:
     """Lists and changes shares."""
 
-    rows: SettingRows
+    storage: Storage
     configuration: Configuration
-    names: KeyTable
-    usage: Usage
-    calls: Gate
+    gate: Gate
 
     async def all(self) -> Sequence[JsonObject]:
         """List tenants by name. Raises RedisUnavailable and PostgresUnavailable."""
         await self.configuration.refresh()
-        return [await self._row(TenantId(name)) for name in sorted(await self.names.tenants())]
+        return [await self._row(TenantId(name)) for name in sorted(await self.storage.keys.tenants())]
 
     async def set_share(self, name: str, limits: JsonObject) -> JsonObject:
         """Replace the limits of a tenant, or under `*` of all without their own.
@@ -45,7 +42,7 @@ class Tenants:
             wrong = error.errors(include_url=False)[0]
             named = str(wrong["loc"][0]) if wrong["loc"] else None
             raise InvalidRequest(f"{named}: {wrong['msg'].removeprefix('Value error, ')}", param=named) from None
-        row = await self.rows.set(TENANT_OF + name, table.model_dump(mode="json", exclude_none=True))
+        row = await self.storage.config.set(TENANT_OF + name, table.model_dump(mode="json", exclude_none=True))
         return {"id": name, "object": "tenant_limits", "version": row.version, "limits": row.value}
 
     async def _row(self, tenant_id: TenantId) -> JsonObject:
@@ -57,9 +54,9 @@ class Tenants:
             "object": "tenant",
             "limits": limits | {"lanes": sorted(share.lanes, key=lambda lane: lane.rank)},
             "used": {
-                "calls_in_flight": await self.calls.calls_of(tenant_id) if share.limits_calls else None,
-                "open_jobs": await self.usage.open_jobs(tenant_id, share.open_jobs or MOST_OPEN_JOBS),
-                "waiting_batches": await self.usage.waiting_batches(tenant_id),
-                "bytes_stored": await self.usage.bytes_stored(tenant_id),
+                "calls_in_flight": await self.gate.calls_of(tenant_id) if share.limits_calls else None,
+                "open_jobs": await self.storage.usage.open_jobs(tenant_id, share.open_jobs or MOST_OPEN_JOBS),
+                "waiting_batches": await self.storage.usage.waiting_batches(tenant_id),
+                "bytes_stored": await self.storage.usage.bytes_stored(tenant_id),
             },
         }

@@ -54,7 +54,7 @@ class WebServices:
         self.imports = Imports(storage.letters.bring)
         self.controls = Controls(rows=storage.controls, chain=chain, cancel_job=storage.jobs.cancel)
         self.share = configuration.share
-        self.tenants = Tenants(storage.config, configuration, storage.keys, storage.usage, admission.gate)
+        self.tenants = Tenants(storage, configuration, admission.gate)
         self.accounts = Accounts(
             admission.gate.open_account,
             storage.parked.note,
@@ -65,17 +65,7 @@ class WebServices:
         self.repricing = _repricing(infra, catalogue, env)
         self.suspense = Suspense(storage.suspense, admission.ledger.resolve, keeping=keeping(catalogue), now=now)
         self.adjustments = Adjustments(storage.adjustments)
-        self.watch = Watch(
-            admission=admission,
-            configuration=configuration,
-            keys=storage.keys,
-            reads=storage.reads,
-            waiting=storage.waiting,
-            chain=chain,
-            passed=storage.thresholds,
-            unresolved=storage.suspense,
-            now=now,
-        )
+        self.watch = Watch(admission=admission, configuration=configuration, storage=storage, chain=chain, now=now)
 
 
 @asynccontextmanager
