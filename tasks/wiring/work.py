@@ -56,9 +56,9 @@ class WorkerServices:
         job = job_from_message(
             message,
             self.infra.vocabulary,
+            tenants=await self.infra.storage.keys.tenants(),
             job_id=new_job_id(),
             now=self.deps.now(),
-            tenants=await self.infra.storage.keys.tenants(),
             max_body_bytes=self.infra.settings.max_body_bytes,
             share_of=self.infra.configuration.share,
         )
