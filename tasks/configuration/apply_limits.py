@@ -3,7 +3,7 @@
 The gate refuses older versions, so two leaders do no harm. Jobs wake after the gate has the change.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Protocol
 
@@ -27,18 +27,14 @@ REASONS: Mapping[str, WaitReason] = {
 """Wait reason for each configured limit."""
 
 
-class ConfigurableGate(Protocol):
-    """Enforces limits."""
-
-    async def configure(self, limits: TargetLimits, version: int) -> bool:
-        """Apply limits; False when a newer version is in force. Raises RedisUnavailable."""
-
-
 class LimitKeeper:
-    """Writes changed limits to the gate. A rebuild of the ledger restores them after a wipe."""
+    """Writes changed limits to the gate. A rebuild of the ledger restores them after a wipe.
 
-    def __init__(self, gate: ConfigurableGate, configuration: Configuration) -> None:
-        self._gate = gate
+    `configure` returns False when a newer version is in force, and raises RedisUnavailable.
+    """
+
+    def __init__(self, configure: Callable[[TargetLimits, int], Awaitable[bool]], configuration: Configuration) -> None:
+        self._configure = configure
         self._configuration = configuration
         self._written: dict[Target, int] = {}
         self._isolation = Isolation("configure")
@@ -55,7 +51,7 @@ class LimitKeeper:
         limits, version = versioned
         is_changed = self._written.get(limits.target) != version
         if is_changed or limits.day_resets is not None:
-            await self._gate.configure(limits, version)
+            await self._configure(limits, version)
             self._written[limits.target] = version
         return int(is_changed)
 

@@ -124,7 +124,7 @@ def _letter_duties(services: MaintenanceServices) -> tuple[Duty, ...]:
 
 def _core_duties(services: MaintenanceServices, rescue_guard: RescueGuard) -> tuple[Duty, ...]:
     storage, reconciler = services.storage, services.reconciler
-    due, limits = storage.due, LimitKeeper(services.admission.gate, services.configuration)
+    due, limits = storage.due, LimitKeeper(services.admission.gate.configure, services.configuration)
 
     async def apply_configuration() -> int:
         return await limits.apply() + await services.wakes.notice()

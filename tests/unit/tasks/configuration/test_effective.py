@@ -182,7 +182,7 @@ async def test_nothing_is_known_before_the_first_reading() -> None:
 
 async def test_limits_are_written_to_the_gate_once_per_version() -> None:
     rows, gate = Rows(rows_of(CATALOGUE)), Gate()
-    keeper = LimitKeeper(gate, Configuration(rows))
+    keeper = LimitKeeper(gate.configure, Configuration(rows))
 
     assert [await keeper.apply(), await keeper.apply()] == [1, 0]
     rows.found = rows_of(CATALOGUE, lanes=2)
