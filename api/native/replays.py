@@ -46,7 +46,7 @@ async def start_replay(
         return Json(estimate_object(await services.prices.estimate(new.which, new.patch, datetime.now(UTC))))
     if caller.tenant_scope is not None:
         await services.quotas.room_for_jobs(caller.tenant_scope)
-    return Json(replay_object(await services.replay.start(new)))
+    return Json(replay_object(await services.replays.create(new)))
 
 
 @router.get("")
@@ -55,20 +55,20 @@ async def list_replays(
 ) -> Json:
     """List replays, newest first."""
     cursor = None if after is None else ReplayId(checked_id(after, "replay"))
-    return page(await services.replay.newest(caller.tenant_scope, after=cursor, most=limit + 1), limit, replay_object)
+    return page(await services.replays.newest(caller.tenant_scope, after=cursor, most=limit + 1), limit, replay_object)
 
 
 @router.get("/{replay_id}")
 async def show_replay(replay_id: str, caller: AnyCaller, services: OfServices) -> Json:
     """Show a replay's progress and its jobs' outcomes."""
     replay = await _find_replay(replay_id, caller, services)
-    return Json(replay_object(replay) | outcomes_object(await services.replay.outcomes(replay.id)))
+    return Json(replay_object(replay) | outcomes_object(await services.replays.outcomes(replay.id)))
 
 
 @router.post("/{replay_id}/cancel")
 async def cancel_replay(replay_id: str, caller: AnyCaller, services: OfServices) -> Json:
     """Stop a replay; jobs replayed already continue. Safe to call twice."""
-    cancelled = await services.replay.cancel(ReplayId(checked_id(replay_id, "replay")), caller.tenant_scope)
+    cancelled = await services.replays.cancel(ReplayId(checked_id(replay_id, "replay")), caller.tenant_scope)
     replay = await _find_replay(replay_id, caller, services)
     if not cancelled and replay.state != "cancelled":
         raise InvalidRequest(f"A replay that is {replay.state} cannot be cancelled.", param="id")
@@ -78,7 +78,7 @@ async def cancel_replay(replay_id: str, caller: AnyCaller, services: OfServices)
 @router.post("/{replay_id}/resume")
 async def resume_replay(replay_id: str, caller: AnyCaller, services: OfServices) -> Json:
     """Resume a replay that its canaries stopped."""
-    resumed = await services.replay.resume(ReplayId(checked_id(replay_id, "replay")), caller.tenant_scope)
+    resumed = await services.replays.resume(ReplayId(checked_id(replay_id, "replay")), caller.tenant_scope)
     replay = await _find_replay(replay_id, caller, services)
     if not resumed and not replay.state.under_way:
         raise InvalidRequest(f"A replay that is {replay.state} cannot be resumed.", param="id")
@@ -102,4 +102,4 @@ def _new(request: WantedReplay, caller: Caller, services: WebServices, key: str 
 
 async def _find_replay(replay_id: str, caller: Caller, services: WebServices) -> Replay:
     checked = ReplayId(checked_id(replay_id, "replay"))
-    return require(await services.replay.find(checked, caller.tenant_scope), "replay", replay_id)
+    return require(await services.replays.find(checked, caller.tenant_scope), "replay", replay_id)

@@ -86,7 +86,7 @@ async def retrieve_batch(batch_id: str, caller: AnyCaller, services: OfServices)
 async def cancel_batch(batch_id: str, caller: AnyCaller, services: OfServices) -> Json:
     """Stop a batch; running jobs may finish. Safe to call twice."""
     before = await _find_batch(batch_id, caller, services.batches)
-    stopped = await services.intake.cancel_batch(before.id, caller.tenant_id)
+    stopped = await services.batches.cancel(before.id, caller.tenant_id)
     after = await _find_batch(batch_id, caller, services.batches)
     if not stopped and after.status not in {"cancelling", "cancelled"}:
         raise InvalidRequest(f"A batch that is {after.status} cannot be cancelled.", param="id")

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
+from typing import TypeAlias
 
 import structlog
 
@@ -26,6 +28,9 @@ EVENTS_PER_ROUND = 500
 BURN_SECONDS = 900.0
 """Period of the burn rate: long enough to be even, short enough to be current."""
 
+Crossing: TypeAlias = tuple[BudgetCounter, int, NanoUsd]
+"""A counter, the percentage that it passed, and what is settled."""
+
 
 @dataclass(kw_only=True)
 class Thresholds:
@@ -37,7 +42,7 @@ class Thresholds:
     now: Callable[[], datetime]
     clock: Callable[[], float] = time.monotonic
     _isolation: Isolation = field(init=False)
-    _pinned: dict[tuple[str, str], NanoUsd] = field(default_factory=dict)
+    _pinned: set[BudgetCounter] = field(default_factory=set)
     _recorded: set[tuple[BudgetCounter, int]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -50,9 +55,8 @@ class Thresholds:
         if events:
             counters = [_counter(event) for event in events]
             settled = [balance.settled_nano_usd for balance in await self.redis.balances(counters)]
-            burn = await self.rows.burn(BURN_SECONDS)
             percents = [event.percent for event in events]
-            await self._record(list(zip(counters, percents, settled, strict=True)), burn)
+            await self._record(list(zip(counters, percents, settled, strict=True)))
         await self.redis.forget_events([event for event in reported if not self._waits(event)])
         return len(events)
 
@@ -62,11 +66,8 @@ class Thresholds:
     async def look(self) -> int:
         """Send changed limits to Redis, and record missed thresholds; returns how many."""
         known = await self._known()
-        changed = [
-            counter for counter in known if self._pinned.get((counter.scope, counter.window)) != counter.limit_nano_usd
-        ]
-        await self.redis.pin_limits(changed)
-        self._pinned = {(counter.scope, counter.window): counter.limit_nano_usd for counter in known}
+        await self.redis.pin_limits(counter for counter in known if counter not in self._pinned)
+        self._pinned = set(known)
         spent = [balance.settled_nano_usd for balance in await self.redis.balances(known)]
         passed = [
             (counter, percent, settled)
@@ -74,8 +75,7 @@ class Thresholds:
             for percent in PERCENTS
             if settled * 100 >= counter.limit_nano_usd * percent and (counter, percent) not in self._recorded
         ]
-        burn = await self.rows.burn(BURN_SECONDS) if passed else {}
-        new = await self._record(passed, burn)
+        new = await self._record(passed)
         self._recorded = {key for key in self._recorded if key[0] in known}
         self._recorded |= {(counter, percent) for counter, percent, _ in passed}
         return new
@@ -90,16 +90,13 @@ class Thresholds:
             if budget is not None
         ]
 
-    async def _record(
-        self, passed: Sequence[tuple[BudgetCounter, int, NanoUsd]], burn: Mapping[tuple[str, str], NanoUsd]
-    ) -> int:
-        async def record(counter: tuple[BudgetCounter, int, NanoUsd]) -> int:
-            return await self._record_threshold(self._passed(*counter, burn))
+    async def _record(self, crossings: Sequence[Crossing]) -> int:
+        burn = await self.rows.burn(BURN_SECONDS) if crossings else {}
+        record = partial(self._record_threshold, burn)
+        return await self._isolation.each(crossings, lambda crossing: _name(*crossing[:2]), record)
 
-        return await self._isolation.each(passed, lambda counter: _name(*counter[:2]), record)
-
-    async def _record_threshold(self, passed: ThresholdReached) -> int:
-        new = await self.rows.record([passed])
+    async def _record_threshold(self, burn: Mapping[tuple[str, str], NanoUsd], crossing: Crossing) -> int:
+        new = await self.rows.record([self._reached(burn, *crossing)])
         for threshold in new:
             log.warning(
                 "budget_threshold_passed",
@@ -112,12 +109,8 @@ class Thresholds:
             )
         return len(new)
 
-    def _passed(
-        self,
-        counter: BudgetCounter,
-        percent: int,
-        settled: NanoUsd,
-        burn: Mapping[tuple[str, str], NanoUsd],
+    def _reached(
+        self, burn: Mapping[tuple[str, str], NanoUsd], counter: BudgetCounter, percent: int, settled: NanoUsd
     ) -> ThresholdReached:
         effective, now = self.configuration.effective, self.now()
         budget = budget_of(counter, effective.budgets if effective else (), now)

@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from http.client import HTTPException
@@ -56,50 +56,46 @@ class Receiver:
     """Holds the address of events and the secret that signs them."""
 
     url: str
-    secret: bytes
+    secret: bytes = field(repr=False)
 
 
+@dataclass
 class Webhooks:
     """Delivers due events; does nothing without a receiver."""
 
-    def __init__(
-        self,
-        rows: Deliverable,
-        receiver: Receiver | None,
-        *,
-        now: Callable[[], datetime],
-        post: Post | None = None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._rows = rows
-        self._receiver = receiver
-        self._now = now
-        self._post = post or post_once
-        self._isolation = Isolation("send_webhooks", end=self._give_up, clock=clock)
+    rows: Deliverable
+    receiver: Receiver | None
+    now: Callable[[], datetime]
+    post: Post = field(default_factory=lambda: post_once)
+    clock: Callable[[], float] = time.monotonic
+    _isolation: Isolation = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._isolation = Isolation("send_webhooks", end=self._give_up, clock=self.clock)
 
     async def deliver(self) -> int:
         """Send due events; returns how many were accepted."""
-        if self._receiver is None:
+        if self.receiver is None:
             return 0
         return await self._isolation.each(
-            await self._rows.due(), lambda threshold: str(threshold.id), partial(self._send, self._receiver)
+            await self.rows.due(), lambda threshold: str(threshold.id), partial(self._send, self.receiver)
         )
 
     async def _give_up(self, number: str, _error: Exception) -> None:
         """Delay the next send beyond `DELIVERED_WITHIN_SECONDS`, when it is no longer due."""
-        await self._rows.sent(int(number), heard=False, again_seconds=DELIVERED_WITHIN_SECONDS)
+        await self.rows.sent(int(number), heard=False, again_seconds=DELIVERED_WITHIN_SECONDS)
 
     async def _send(self, receiver: Receiver, threshold: StoredThreshold) -> bool:
         body, number = dumps(event_of(threshold)), f"evt_{threshold.id}"
         try:
-            status = await self._post(receiver.url, body, signed(receiver.secret, number, body, self._now()))
+            status = await self.post(receiver.url, body, signed(receiver.secret, number, body, self.now()))
             trouble = None if 200 <= status < 300 else f"status {status}"  # noqa: PLR2004 - success
         except (OSError, HTTPException) as error:
             trouble = type(error).__name__
         if trouble is not None:
             log.warning("webhook_unheard", event_id=number, sends=threshold.sends + 1, trouble=trouble)
         pause = min(FIRST_PAUSE_SECONDS * 2.0**threshold.sends, LONGEST_PAUSE_SECONDS)
-        await self._rows.sent(threshold.id, heard=trouble is None, again_seconds=pause)
+        await self.rows.sent(threshold.id, heard=trouble is None, again_seconds=pause)
         return trouble is None
 
 

@@ -4,7 +4,7 @@ One wrong line refuses the whole file, as at OpenAI, so that nobody pays for hal
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import blake2b
 from typing import Any
@@ -19,11 +19,11 @@ from schemas.ids import JobId
 from schemas.job import CHAT_COMPLETIONS, NewJob
 from schemas.jsons import NEW_LINE, JsonObject, MalformedJson, dumps, on_one_line, parse
 from schemas.states import JobState
-from schemas.storable import refuse_long_name
-from tasks.requests.chat import Origin, Vocabulary, parse_chat_request
+from tasks.requests.chat import Origin, Vocabulary, checked_name, parse_chat_request
 
 log = structlog.get_logger()
 
+MAX_LINE_BYTES = 1_000_000
 MAX_REPORTED_ERRORS = 100
 MAX_CUSTOM_ID_CHARACTERS = 255
 SUPPORTED_ENDPOINTS = (CHAT_COMPLETIONS,)
@@ -47,31 +47,38 @@ class LineError:
     param: str | None = None
 
 
+@dataclass(slots=True)
 class LineReader:
     """Turns lines into jobs, and refuses duplicate custom ids."""
 
-    def __init__(
-        self, terms: BatchTerms, vocabulary: Vocabulary, *, now: datetime, new_job_id: Callable[[], JobId]
-    ) -> None:
-        self._terms = terms
-        self._vocabulary = vocabulary
-        self._now = now
-        self._new_job_id = new_job_id
-        self._seen: set[bytes] = set()
-        self._has_logged = False
+    terms: BatchTerms
+    vocabulary: Vocabulary
+    now: datetime
+    new_job_id: Callable[[], JobId]
+    max_bytes: int = MAX_LINE_BYTES
+    _seen: set[bytes] = field(default_factory=set)
+    _has_logged: bool = False
 
-    def read(self, number: int, line: bytes) -> NewJob | LineError:
-        """Return the line's job or its error. Never raises: a bug becomes an error of the line."""
+    def read(self, number: int, line: bytes) -> NewJob | LineError | None:
+        """Return the line's job or its error, None for an empty line.
+
+        Never raises: a bug becomes an error of the line.
+        """
         try:
             return self._read(number, line)
         except Exception:  # a bug over one line must not fail the others
             if not self._has_logged:  # once per file: each of its lines may have the same fault
                 self._has_logged = True
-                log.exception("line_unreadable", batch_id=self._terms.id, line=number)
+                log.exception("line_unreadable", batch_id=self.terms.id, line=number)
             message = "This line met an error of this service, which its log describes under the batch and the line."
             return LineError(code="internal_error", message=message, line=number)
 
-    def _read(self, number: int, line: bytes) -> NewJob | LineError:
+    def _read(self, number: int, line: bytes) -> NewJob | LineError | None:
+        if len(line) > self.max_bytes:
+            message = f"A line may have at most {self.max_bytes} bytes."
+            return LineError(code="line_too_long", message=message, line=number)
+        if not line.strip():
+            return None
         try:
             check_nodes(line)
         except InvalidRequest as error:
@@ -88,18 +95,14 @@ class LineReader:
     def _complaint_about(self, entry: Any, number: int) -> LineError | None:  # noqa: ANN401 - unparsed
         if not isinstance(entry, dict):
             return LineError(code="invalid_json_line", message="A line must be a JSON object.", line=number)
-        custom_id = entry.get("custom_id")
-        if not isinstance(custom_id, str) or not custom_id:
-            message = f"custom_id must be a string of 1 to {MAX_CUSTOM_ID_CHARACTERS} characters."
-            return LineError(code="missing_required_parameter", message=message, line=number, param="custom_id")
         try:
-            refuse_long_name(custom_id, "custom_id", MAX_CUSTOM_ID_CHARACTERS)
+            custom_id = checked_name(entry.get("custom_id"), "custom_id", MAX_CUSTOM_ID_CHARACTERS)
         except InvalidRequest as error:
             return LineError(code="missing_required_parameter", message=error.message, line=number, param="custom_id")
         if entry.get("method", "POST") != "POST":
             return LineError(code="invalid_method", message="method must be POST.", line=number, param="method")
-        if entry.get("url") != self._terms.endpoint:
-            message = f"url must be the endpoint of the batch, {self._terms.endpoint}."
+        if entry.get("url") != self.terms.endpoint:
+            message = f"url must be the endpoint of the batch, {self.terms.endpoint}."
             return LineError(code="invalid_url", message=message, line=number, param="url")
         seen = blake2b(custom_id.encode(), digest_size=16).digest()  # a quarter of the memory of long names
         if seen in self._seen:
@@ -110,17 +113,17 @@ class LineReader:
 
     def _job(self, entry: JsonObject, number: int) -> NewJob | LineError:
         origin = Origin(
-            tenant_id=self._terms.tenant_id,
-            job_id=self._new_job_id(),
-            default_lane=self._terms.lane,
-            idempotency_key=f"{self._terms.id}/{entry['custom_id']}",
-            batch_id=self._terms.id,
+            tenant_id=self.terms.tenant_id,
+            job_id=self.new_job_id(),
+            default_lane=self.terms.lane,
+            idempotency_key=f"{self.terms.id}/{entry['custom_id']}",
+            batch_id=self.terms.id,
             custom_id=entry["custom_id"],
-            default_deadline_seconds=self._terms.window_seconds,
-            lanes=self._terms.lanes,
+            default_deadline_seconds=self.terms.window_seconds,
+            lanes=self.terms.lanes,
         )
         try:
-            return parse_chat_request(entry.get("body"), origin, self._vocabulary, self._now)
+            return parse_chat_request(entry.get("body"), origin, self.vocabulary, self.now)
         except InvalidRequest as error:
             return LineError(code=error.code, message=error.message, line=number, param=error.param)
 

@@ -5,8 +5,8 @@ names them. Each file is read twice, to refuse it whole without holding it in me
 """
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import asdict, replace
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from functools import partial
 
@@ -20,7 +20,7 @@ from schemas.tenants import TenantShare, no_limits
 from storage.batches.batches import BatchTable, StoredBatch
 from storage.batches.files import FileTable
 from storage.jobs.writes import JobTable
-from tasks.batches.lines import MAX_REPORTED_ERRORS, LineError, LineReader, output_line
+from tasks.batches.lines import MAX_LINE_BYTES, MAX_REPORTED_ERRORS, LineError, LineReader, output_line
 from tasks.maintenance.items import Isolation, reason_of
 from tasks.maintenance.slices import Clock, Slice, Turns, Work
 from tasks.requests.chat import Vocabulary
@@ -33,7 +33,6 @@ MAX_BATCH_LINES = 50_000
 MAX_FILE_LINES = 2 * MAX_BATCH_LINES
 """Includes empty lines, which still have to be read."""
 
-MAX_LINE_BYTES = 1_000_000
 RESULT_PURPOSE = "batch_output"
 
 NumberedJob = tuple[int, NewJob]
@@ -48,61 +47,42 @@ class LineRefused(Exception):  # noqa: N818 - reads as what became of the line
         super().__init__(error.message)
 
 
+@dataclass
 class Batches:
     """Moves batches forward. Every method returns its number of turns."""
 
-    def __init__(
-        self,
-        batches: BatchTable,
-        files: FileTable,
-        jobs: JobTable,
-        vocabulary: Vocabulary,
-        *,
-        now: Callable[[], datetime],
-        new_job_id: Callable[[], JobId],
-        share_of: Callable[[TenantId], TenantShare] = no_limits,
-        max_line_bytes: int = MAX_LINE_BYTES,
-        clock: Clock = time.monotonic,
-    ) -> None:
-        self._batches = batches
-        self._files = files
-        self._jobs = jobs
-        self._vocabulary = vocabulary
-        self._now = now
-        self._new_job_id = new_job_id
-        self._share_of = share_of
-        self._max_line_bytes = max_line_bytes
-        self._reading = Turns(Isolation("start_batches", end=self._refuse, clock=clock), clock)
-        self._writing = Turns(Isolation("finish_batches", end=self._fail, clock=clock), clock)
+    batches: BatchTable
+    files: FileTable
+    jobs: JobTable
+    vocabulary: Vocabulary
+    now: Callable[[], datetime]
+    new_job_id: Callable[[], JobId]
+    share_of: Callable[[TenantId], TenantShare] = no_limits
+    max_line_bytes: int = MAX_LINE_BYTES
+    clock: Clock = time.monotonic
+    _reading: Turns = field(init=False)
+    _writing: Turns = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._reading = Turns(Isolation("start_batches", end=self._refuse, clock=self.clock), self.clock)
+        self._writing = Turns(Isolation("finish_batches", end=self._fail, clock=self.clock), self.clock)
 
     async def start_new(self) -> int:
         """Continue reading files, one turn per tenant."""
-        return await self._reading.round(
-            [
-                Work(tenant_id=batch.tenant_id, name=batch.id, run=partial(self._start, self._with_lanes(batch)))
-                for batch in await self._batches.validating()
-            ]
-        )
+        return await self._reading.round(_works(await self.batches.validating(), self._start))
 
     async def finish_rested(self) -> int:
         """Continue writing files of batches with only terminal jobs, one turn per tenant."""
-        return await self._writing.round(
-            [
-                Work(tenant_id=batch.tenant_id, name=batch.id, run=partial(self._finish, batch))
-                for batch in await self._batches.all_at_rest()
-            ]
-        )
+        return await self._writing.round(_works(await self.batches.all_at_rest(), self._finish))
 
     async def aclose(self) -> None:
         """Drop unfinished work; the next leader starts it again."""
         await self._reading.aclose()
         await self._writing.aclose()
 
-    def _with_lanes(self, batch: StoredBatch) -> StoredBatch:
-        """Restrict the batch to lanes of both key and tenant."""
-        return replace(batch, lanes=self._share_of(batch.tenant_id).lanes & batch.lanes)
-
     async def _start(self, batch: StoredBatch, turn: Slice) -> None:
+        """Lines may name the lanes of both key and tenant."""
+        batch = replace(batch, lanes=self.share_of(batch.tenant_id).lanes & batch.lanes)
         total, errors = await self._check(batch, turn)
         if not errors:
             try:
@@ -110,16 +90,16 @@ class Batches:
             except LineRefused as refused:
                 errors = [refused.error]
         if errors:
-            await self._batches.refuse(batch.id, [asdict(error) for error in errors])
+            await self.batches.refuse(batch.id, [asdict(error) for error in errors])
             log.info("batch_refused", batch_id=batch.id, errors=len(errors))
         else:
-            await self._batches.start(batch.id, total)
+            await self.batches.start(batch.id, total)
             log.info("batch_started", batch_id=batch.id, jobs=total)
 
     async def _finish(self, batch: StoredBatch, turn: Slice) -> None:
         output = await self._file(batch, turn, completed=True)
         errors = await self._file(batch, turn, completed=False)
-        await self._batches.finish(batch.id, output, errors)
+        await self.batches.finish(batch.id, output, errors)
         log.info("batch_finished", batch_id=batch.id)
 
     async def _check(self, batch: StoredBatch, turn: Slice) -> tuple[int, Sequence[LineError]]:
@@ -159,7 +139,7 @@ class Batches:
     async def _insert(self, batch: StoredBatch, jobs: Sequence[NumberedJob], stored: int) -> None:
         """Store jobs together, else one by one. Raises LineRefused."""
         canary = batch.stop_loss.canary
-        insert = partial(self._jobs.insert, held=canary is not None and stored >= canary)
+        insert = partial(self.jobs.insert, held=canary is not None and stored >= canary)
         if not jobs:
             return
         try:
@@ -182,34 +162,24 @@ class Batches:
 
     async def _read(self, batch: StoredBatch, turn: Slice) -> AsyncIterator[tuple[int, NewJob | LineError | None]]:
         """Yield every line; an empty one is None."""
-        reader = LineReader(batch, self._vocabulary, now=self._now(), new_job_id=self._new_job_id)
+        reader = LineReader(batch, self.vocabulary, self.now(), self.new_job_id, self.max_line_bytes)
         number = 0
-        async for line in self._files.lines(batch.input_file_id, most_bytes=self._max_line_bytes):
+        async for line in self.files.lines(batch.input_file_id, most_bytes=self.max_line_bytes):
             number += 1
-            turn.use(size_bytes=len(line) + 1)
-            if len(line) > self._max_line_bytes:
-                yield number, self._too_long(number)
-            elif line.strip():
-                turn.use(nodes=node_bound(line))
-                yield number, reader.read(number, line)
-            else:
-                yield number, None
-
-    def _too_long(self, number: int) -> LineError:
-        message = f"A line may have at most {self._max_line_bytes} bytes."
-        return LineError(code="line_too_long", message=message, line=number)
+            turn.use(size_bytes=len(line) + 1, nodes=node_bound(line))
+            yield number, reader.read(number, line)
 
     async def _file(self, batch: StoredBatch, turn: Slice, *, completed: bool) -> FileId | None:
         name = f"{batch.id}_{'output' if completed else 'errors'}.jsonl"
         lines = self._lines(batch, turn, completed=completed)
-        stored = await self._files.write(new_file_id(), batch.tenant_id, lines, filename=name, purpose=RESULT_PURPOSE)
+        stored = await self.files.write(new_file_id(), batch.tenant_id, lines, filename=name, purpose=RESULT_PURPOSE)
         if stored.bytes:
             return stored.id
-        await self._files.delete(stored.id, batch.tenant_id)
+        await self.files.delete(stored.id, batch.tenant_id)
         return None
 
     async def _lines(self, batch: StoredBatch, turn: Slice, *, completed: bool) -> AsyncIterator[bytes]:
-        async for job in self._batches.rested(batch.id, completed=completed):
+        async for job in self.batches.rested(batch.id, completed=completed):
             line = output_line(job, batch.stopped)
             yield line
             turn.use(size_bytes=len(line))
@@ -217,10 +187,16 @@ class Batches:
                 await turn.end()
 
     async def _refuse(self, batch_id: str, error: Exception) -> None:
-        await self._batches.refuse(BatchId(batch_id), [asdict(_batch_error(error))])
+        await self.batches.refuse(BatchId(batch_id), [asdict(_batch_error(error))])
 
     async def _fail(self, batch_id: str, error: Exception) -> None:
-        await self._batches.fail(BatchId(batch_id), [asdict(_batch_error(error))])
+        await self.batches.fail(BatchId(batch_id), [asdict(_batch_error(error))])
+
+
+def _works(
+    batches: Sequence[StoredBatch], run: Callable[[StoredBatch, Slice], Coroutine[None, None, None]]
+) -> list[Work]:
+    return [Work(tenant_id=batch.tenant_id, name=batch.id, run=partial(run, batch)) for batch in batches]
 
 
 def _batch_error(error: Exception) -> LineError:

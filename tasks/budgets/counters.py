@@ -3,7 +3,7 @@
 A window is named by its local start; the offset distinguishes an hour that occurs twice.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, timedelta
 from enum import StrEnum
@@ -15,7 +15,6 @@ from config.budgets import KINDS_WITHIN_TENANTS
 from schemas.admission import BudgetCounter, Pace, Step
 from schemas.errors import InvalidSetting
 from schemas.job import NewJob
-from schemas.lanes import Lane
 from schemas.money import NanoUsd
 
 
@@ -130,17 +129,16 @@ def _hour_ends_at(zone: ZoneInfo, now: datetime) -> datetime:
 
 
 def counters_for(
-    job: NewJob, budgets: Sequence[Budget], now: datetime, lanes: Mapping[Lane, tuple[Step, ...]] | None = None
+    job: NewJob, budgets: Sequence[Budget], now: datetime, steps: tuple[Step, ...] = PARKED
 ) -> tuple[BudgetCounter, ...]:
-    """Return counters that must cover this job. Raises InvalidSetting beyond eight."""
-    lane_steps = (lanes or {}).get(job.lane, PARKED)
+    """Return counters that must cover this job, with the lane's steps. Raises InvalidSetting beyond eight."""
     counters = tuple(
         BudgetCounter(
             scope=scope,
             window=window_name(budget.window, budget.timezone, now),
             limit_nano_usd=budget.limit_nano_usd,
             ends_at=window_ends_at(budget.window, budget.timezone, now),
-            on_exhausted=lane_steps if budget.on_exhausted is None else budget.on_exhausted,
+            on_exhausted=steps if budget.on_exhausted is None else budget.on_exhausted,
             pace=pace_of(budget, now),
         )
         for budget in budgets

@@ -3,7 +3,7 @@
 The gate refuses older versions, so two leaders do no harm. Jobs wake after the gate has the change.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Protocol
 
@@ -27,18 +27,14 @@ REASONS: Mapping[str, WaitReason] = {
 """Wait reason for each configured limit."""
 
 
-class ConfigurableGate(Protocol):
-    """Enforces limits."""
-
-    async def configure(self, limits: TargetLimits, version: int) -> bool:
-        """Apply limits; False when a newer version is in force. Raises RedisUnavailable."""
-
-
 class LimitKeeper:
-    """Writes changed limits to the gate. A rebuild of the ledger restores them after a wipe."""
+    """Writes changed limits to the gate. A rebuild of the ledger restores them after a wipe.
 
-    def __init__(self, gate: ConfigurableGate, configuration: Configuration) -> None:
-        self._gate = gate
+    `configure` returns False when a newer version is in force, and raises RedisUnavailable.
+    """
+
+    def __init__(self, configure: Callable[[TargetLimits, int], Awaitable[bool]], configuration: Configuration) -> None:
+        self._configure = configure
         self._configuration = configuration
         self._written: dict[Target, int] = {}
         self._isolation = Isolation("configure")
@@ -48,23 +44,16 @@ class LimitKeeper:
 
         Raises RedisUnavailable and PostgresUnavailable.
         """
-        effective = await self._configuration.refresh()
-        changed = [
-            (limits, version) for limits, version in effective.limits if self._written.get(limits.target) != version
-        ]
-        turning = [
-            (limits, version)
-            for limits, version in effective.limits
-            if (limits, version) not in changed and limits.day_resets is not None
-        ]
-        await self._isolation.each((*changed, *turning), lambda versioned: str(versioned[0].target), self._write)
-        return len(changed)
+        limits = (await self._configuration.refresh()).limits
+        return await self._isolation.each(limits, lambda versioned: str(versioned[0].target), self._write)
 
     async def _write(self, versioned: tuple[TargetLimits, int]) -> int:
         limits, version = versioned
-        await self._gate.configure(limits, version)
-        self._written[limits.target] = version
-        return 1
+        is_changed = self._written.get(limits.target) != version
+        if is_changed or limits.day_resets is not None:
+            await self._configure(limits, version)
+            self._written[limits.target] = version
+        return int(is_changed)
 
 
 class ParkedRows(Protocol):

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import get_args
 from zoneinfo import ZoneInfo
 
-from schemas.errors import InvalidRequest, InvalidSetting
+from schemas.errors import InvalidRequest
 from schemas.ids import TenantId
 from schemas.jsons import JsonObject
 from schemas.money import usd_text
@@ -27,10 +27,7 @@ class BudgetAdmin:
 
     async def set_budget(self, change: JsonObject) -> JsonObject:
         """Change a budget until the file changes it. Raises InvalidRequest."""
-        try:
-            row = await set_budget(self._rows, change)
-        except InvalidSetting as error:
-            raise InvalidRequest(error.message, param=error.param) from error
+        row = await set_budget(self._rows, change)
         return {"id": row.name, "object": "budget", **row.value, "version": row.version, "source": row.source}
 
     async def report(

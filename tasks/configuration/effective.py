@@ -73,7 +73,7 @@ class Effective:
         """Return counters that must cover a call of this job. Raises InvalidSetting beyond eight."""
         steps = self.on_exhausted.get(job.lane, PARKED)
         counters = (
-            *counters_for(job, self.budgets, now, self.on_exhausted),
+            *counters_for(job, self.budgets, now, steps),
             *ruling(self.rules, job.lane, target.model, now, steps),
         )
         if len(counters) > MAX_BUDGETS_OF_A_JOB:
@@ -119,7 +119,7 @@ class Configuration:
 def values_of(catalogue: Catalogue) -> dict[str, Any]:
     """Return the file's settings by name."""
     return {
-        **{_limits_name(name, model): _limits_value(model) for name, model in catalogue.models.items()},
+        **{f"{LIMITS_OF}{model.provider}/{name}": _limits_value(model) for name, model in catalogue.models.items()},
         LANES: {name: lane.share for name, lane in catalogue.lanes.items()},
         ON_EXHAUSTED: {name: list(lane.on_exhausted) for name, lane in catalogue.lanes.items()},
         RULES: [rule.model_dump(mode="json", by_alias=True) for rule in catalogue.rules],
@@ -134,7 +134,7 @@ def budget_row_name(table: BudgetTable) -> str:
 
 
 async def set_budget(rows: SettingRows, change: JsonObject) -> ConfigRow:
-    """Store an operator's change. Raises InvalidSetting."""
+    """Store an operator's change. Raises InvalidRequest."""
     try:
         table = BudgetTable.model_validate(change)
         stored = await rows.all()
@@ -144,9 +144,9 @@ async def set_budget(rows: SettingRows, change: JsonObject) -> ConfigRow:
     except ValidationError as error:
         wrong = error.errors(include_url=False)[0]
         named = ".".join(str(step) for step in wrong["loc"])
-        raise InvalidSetting(f"{named}: {wrong['msg'].removeprefix('Value error, ')}", param=named) from None
+        raise InvalidRequest(f"{named}: {wrong['msg'].removeprefix('Value error, ')}", param=named) from None
     except ValueError as error:
-        raise InvalidSetting(str(error)) from None
+        raise InvalidRequest(str(error)) from None
     return await rows.set(budget_row_name(table), _budget_value(table))
 
 
@@ -162,7 +162,7 @@ def effective_from(rows: Sequence[ConfigRow]) -> Effective:
     limited = [row for row in rows if row.name.startswith(LIMITS_OF) and row.value is not None]
     return Effective(
         limits=_all_limits(limited, shares, lanes_version),
-        families={_target(row): row.value["family"] for row in limited if row.value.get("family")},
+        families={_target(row.name): row.value["family"] for row in limited if row.value.get("family")},
         budgets=tuple(_budget(row) for row in rows if _is_budget(row)),
         rules=_rules(named.get(RULES)),
         on_exhausted={Lane(name): _steps(value) for name, value in (steps.value if steps else {}).items()},
@@ -172,7 +172,7 @@ def effective_from(rows: Sequence[ConfigRow]) -> Effective:
 
 def limits_by_target(values: Mapping[str, JsonObject]) -> dict[Target, JsonObject]:
     """Return each model's limits: its own, or the lowest of its family."""
-    own = {_target_named(name): value for name, value in values.items()}
+    own = {_target(name): value for name, value in values.items()}
     families: dict[Target, list[JsonObject]] = {}
     for target, value in own.items():
         families.setdefault(_bucket(target, value), []).append(value)
@@ -180,10 +180,6 @@ def limits_by_target(values: Mapping[str, JsonObject]) -> dict[Target, JsonObjec
         target: _tightest(families[_bucket(target, value)]) if value.get("family") else value
         for target, value in own.items()
     }
-
-
-def _limits_name(model: str, table: ModelTable) -> str:
-    return f"{LIMITS_OF}{table.provider}/{model}"
 
 
 def _limits_value(table: ModelTable) -> JsonObject:
@@ -196,11 +192,11 @@ def _all_limits(
     families: dict[Target, list[JsonObject]] = {}
     for row in rows:
         if row.value.get("family"):
-            families.setdefault(_bucket(_target(row), row.value), []).append(row.value)
+            families.setdefault(_bucket(_target(row.name), row.value), []).append(row.value)
     alone = [row for row in rows if not row.value.get("family")]
     every_version = sum(row.version for row in rows) + lanes_version
     return (
-        *((_target_limits(_target(row), row.value, shares), row.version + lanes_version) for row in alone),
+        *((_target_limits(_target(row.name), row.value, shares), row.version + lanes_version) for row in alone),
         *((_target_limits(family, _tightest(members), shares), every_version) for family, members in families.items()),
     )
 
@@ -218,11 +214,7 @@ def _bucket(target: Target, value: JsonObject) -> Target:
     return Target(account=target.account, model=family) if family else target
 
 
-def _target(row: ConfigRow) -> Target:
-    return _target_named(row.name)
-
-
-def _target_named(name: str) -> Target:
+def _target(name: str) -> Target:
     account, _, model = name.removeprefix(LIMITS_OF).partition("/")
     return Target(account=account, model=model)
 

@@ -18,8 +18,8 @@ from schemas.jsons import JsonObject, MalformedJson, parse
 from schemas.lanes import Lane
 from schemas.storable import MAX_NAME_CHARACTERS, refuse_long_name, refuse_unstorable
 from schemas.tenants import EVERY_LANE
-from tasks.batches.lines import SUPPORTED_ENDPOINTS
-from tasks.requests.chat import Origin, checked_lane, parse_chat_request, usual_lane
+from tasks.batches.terms import checked_endpoint
+from tasks.requests.chat import Origin, named_lane, parse_chat_request
 
 MAX_MESSAGE_CHARACTERS = 4_000
 """Penstock's own messages have a few hundred characters."""
@@ -69,7 +69,7 @@ def letter_from(line: bytes, reader: Reader, now: datetime) -> Letter:
     origin = Origin(
         tenant_id=_tenant(entry, reader),
         job_id=_id(entry),
-        default_lane=checked_lane(_lane(entry, reader.lanes), reader.lanes),
+        default_lane=named_lane(entry, Lane.NORMAL, reader.lanes),
         custom_id=_text(entry, "custom_id"),
         lanes=reader.lanes,
     )
@@ -79,7 +79,7 @@ def letter_from(line: bytes, reader: Reader, now: datetime) -> Letter:
     job = parse_chat_request(request | terms, origin, reader, now)
     job = replace(
         job,
-        endpoint=_endpoint(entry),
+        endpoint=checked_endpoint(entry.get("endpoint") or CHAT_COMPLETIONS),
         contract=_contract(entry, reader) or job.contract,
         idempotency_key=None,
         request_digest=f"imported:{job.request_digest}",
@@ -114,20 +114,6 @@ def _id(entry: JsonObject) -> JobId:
     if named is None or not ID.fullmatch(named):
         raise InvalidRequest("id must be the id of a job.", param="id")
     return JobId(named)
-
-
-def _endpoint(entry: JsonObject) -> str:
-    named = entry.get("endpoint") or CHAT_COMPLETIONS
-    if named not in SUPPORTED_ENDPOINTS:
-        raise InvalidRequest(f"endpoint must be one of {', '.join(SUPPORTED_ENDPOINTS)}.", param="endpoint")
-    return str(named)
-
-
-def _lane(entry: JsonObject, lanes: frozenset[Lane]) -> Lane:
-    named = entry.get("lane", usual_lane(Lane.NORMAL, lanes))
-    if named not in tuple(Lane):
-        raise InvalidRequest(f"lane must be one of {', '.join(Lane)}.", param="lane")
-    return Lane(named)
 
 
 def _reason(entry: JsonObject) -> str:

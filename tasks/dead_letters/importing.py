@@ -1,11 +1,11 @@
 """Imports dead letters from other installations."""
 
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from tempfile import SpooledTemporaryFile
-from typing import Protocol
+from typing import TypeAlias
 
 import structlog
 
@@ -31,11 +31,8 @@ MOST_WRONG_LINES = 20
 """Enough to show what wrong lines have in common."""
 
 
-class LetterRows(Protocol):
-    """Stores imported dead letters."""
-
-    async def bring(self, letters: Sequence[Letter]) -> list[JobId]:
-        """Store the letters; returns those that were not listed before."""
+Store: TypeAlias = Callable[[Sequence[Letter]], Awaitable[list[JobId]]]
+"""Stores imported letters; returns those that were not listed before."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,8 +47,8 @@ class Imported:
 class Imports:
     """Imports all lines of a stream, or none if one is invalid."""
 
-    def __init__(self, rows: LetterRows, *, clock: Clock = time.monotonic) -> None:
-        self._rows, self._clock = rows, clock
+    def __init__(self, store: Store, *, clock: Clock = time.monotonic) -> None:
+        self._store, self._clock = store, clock
 
     async def take(
         self, lines: AsyncIterator[bytes], reader: Reader, now: datetime, *, first_line: int = 1, dry_run: bool = False
@@ -66,7 +63,7 @@ class Imports:
             if dry_run:
                 return Imported(checked=checked)
             spool.seek(0)
-            imported = await self._store(spool, reader, now)
+            imported = await self._store_all(spool, reader, now)
         return Imported(checked=checked, imported=imported, known=checked - imported)
 
     async def _checked(
@@ -101,7 +98,7 @@ class Imports:
             raise _refusal(wrong)
         return checked
 
-    async def _store(self, spool: Iterable[bytes], reader: Reader, now: datetime) -> int:
+    async def _store_all(self, spool: Iterable[bytes], reader: Reader, now: datetime) -> int:
         stored, letters, turn = 0, list[tuple[int, Letter]](), Slice(self._clock)
         turn.begin()
         for numbered in spool:
@@ -117,7 +114,7 @@ class Imports:
     async def _bring(self, letters: Sequence[tuple[int, Letter]]) -> int:
         """Store letters together, else one by one. Raises InvalidRequest."""
         try:
-            return len(await self._rows.bring([letter for _, letter in letters]))
+            return len(await self._store([letter for _, letter in letters]))
         except Unavailable:
             raise
         except Exception:
@@ -125,7 +122,7 @@ class Imports:
         stored = 0
         for number, letter in letters:
             try:
-                stored += len(await self._rows.bring([letter]))
+                stored += len(await self._store([letter]))
             except Unavailable:
                 raise
             except Exception as error:

@@ -31,35 +31,26 @@ MOST_OF_TENANT = 8
 
 
 class Replays:
-    """Creates replays and moves their dead letters."""
+    """Moves the dead letters of replays."""
 
     def __init__(self, rows: ReplayTable, letters: LetterTable, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._rows = rows
+        self.rows = rows
         self._letters = letters
         self._isolation = Isolation("replay", end=self._stop, clock=clock)
         self._rotation = Rotation(MOST_OF_TENANT)
-        self.find = rows.find
-        self.newest = rows.newest
-        self.cancel = rows.cancel
-        self.resume = rows.resume
-        self.outcomes = rows.outcomes
-
-    async def start(self, replay: NewReplay) -> Replay:
-        """Store the replay; upkeep runs it. Idempotent by its key."""
-        return await self._rows.create(replay)
 
     async def replay_now(self, replay: NewReplay) -> list[JobId]:
         """Store the replay and run it here; returns the moved jobs. Raises ReplayFailed.
 
         Upkeep continues it after a crash. A replay without letters is deleted.
         """
-        current: Replay | None = await self._rows.create(replay)
+        current: Replay | None = await self.rows.create(replay)
         while current is not None and current.state.under_way:
             await self._advance_now(current)
-            current = await self._rows.find(replay.id, None)
-        moved = await self._rows.replayed(replay.id)
+            current = await self.rows.find(replay.id, None)
+        moved = await self.rows.replayed(replay.id)
         if not moved:
-            await self._rows.forget_empty(replay.id)
+            await self.rows.forget_empty(replay.id)
         return moved
 
     async def advance_all(self) -> int:
@@ -67,12 +58,12 @@ class Replays:
 
         A replay that keeps failing is stopped; its owner may resume it.
         """
-        under_way = await self._rows.under_way()
+        under_way = await self.rows.under_way()
         chosen = self._rotation.chosen({str(replay_id): owner for replay_id, owner in under_way.items()})
         return await self._isolation.each(chosen, str, self._advance_named)
 
     async def _advance_named(self, name: str) -> int:
-        replay = await self._rows.find(ReplayId(name), None)
+        replay = await self.rows.find(ReplayId(name), None)
         return 0 if replay is None or not replay.state.under_way else await self.advance(replay)
 
     async def _advance_now(self, replay: Replay) -> None:
@@ -86,7 +77,7 @@ class Replays:
             raise ReplayFailed(f"The replay was stopped. {reason_of(error)}") from error
 
     async def _stop(self, name: str, error: Exception) -> None:
-        await self._rows.stop(ReplayId(name), reason_of(error))
+        await self.rows.stop(ReplayId(name), reason_of(error))
 
     async def advance(self, replay: Replay) -> int:
         """Judge the canaries, or move the next letters; returns how many changed.
@@ -98,45 +89,39 @@ class Replays:
         most = _round_size(replay)
         if most < 1:
             return 0
-        letters = await self._rows.next(replay, most)
+        letters = await self.rows.next(replay, most)
         if not letters:
             return await self._run_dry(replay)
         results = [_patched(letter, replay) for letter in letters]
-        patched_jobs = [result for result in results if isinstance(result, PatchedJob)]
-        refused = [result for result in results if isinstance(result, Refused)]
         try:
-            moved = await self._rows.move(replay, patched_jobs, refused)
+            moved = await self._move(replay, results)
         except Unavailable:
             raise
         except Exception:  # one letter's value: that letter stays dead with the reason
             log.exception("replay_round_failed", replay_id=replay.id, letters=len(letters))
-            return await self._move_apart(replay.id, patched_jobs, refused)
+            return await self._move_apart(replay.id, results)
         return 0 if moved is None else len(letters)
 
-    async def _move_apart(
-        self, replay_id: ReplayId, patched_jobs: Sequence[PatchedJob], refused: Sequence[Refused]
-    ) -> int:
+    async def _move(self, replay: Replay, results: Sequence[PatchedJob | Refused]) -> Sequence[JobId] | None:
+        patched_jobs = [result for result in results if isinstance(result, PatchedJob)]
+        refused = [result for result in results if isinstance(result, Refused)]
+        return await self.rows.move(replay, patched_jobs, refused)
+
+    async def _move_apart(self, replay_id: ReplayId, results: Sequence[PatchedJob | Refused]) -> int:
         """Move the round letter by letter, each under the replay's current version."""
-        letters: list[PatchedJob | Refused] = [*refused, *patched_jobs]
-        for number, letter in enumerate(letters):
-            replay = await self._rows.find(replay_id, None)
+        for number, result in enumerate(results):
+            replay = await self.rows.find(replay_id, None)
             if replay is None or replay.state not in {ReplayState.CANARY, ReplayState.RUNNING}:
                 return number
-            if isinstance(letter, Refused):
-                await self._rows.move(replay, [], [letter])
-            else:
-                await self._move_letter(replay, letter)
-        return len(patched_jobs) + len(refused)
-
-    async def _move_letter(self, replay: Replay, patched_job: PatchedJob) -> None:
-        try:
-            await self._rows.move(replay, [patched_job], [])
-        except Unavailable:
-            raise
-        except Exception as error:
-            log.exception("letter_cannot_be_replayed", replay_id=replay.id, job_id=patched_job.letter.id)
-            why = f"It cannot be queued. {reason_of(error)}"
-            await self._rows.move(replay, [], [Refused(letter=patched_job.letter, why=why)])
+            try:
+                await self._move(replay, [result])
+            except Unavailable:
+                raise
+            except Exception as error:
+                log.exception("letter_cannot_be_replayed", replay_id=replay.id, job_id=result.letter.id)
+                why = f"It cannot be queued. {reason_of(error)}"
+                await self._move(replay, [Refused(letter=result.letter, why=why)])
+        return len(results)
 
     async def discard(self, which: DeadLetters) -> list[JobId]:
         """Discard all of these letters; returns their ids."""
@@ -150,23 +135,23 @@ class Replays:
     async def _run_dry(self, replay: Replay) -> int:
         """Search again for letters that became visible late, then enter the next state."""
         if replay.cursor_at is not None:
-            return int(await self._rows.enter(replay, replay.state))
+            return int(await self.rows.enter(replay, replay.state))
         if replay.state is ReplayState.CANARY and replay.replayed:
-            return int(await self._rows.enter(replay, ReplayState.JUDGING))
-        entered = await self._rows.enter(replay, ReplayState.COMPLETED)
+            return int(await self.rows.enter(replay, ReplayState.JUDGING))
+        entered = await self.rows.enter(replay, ReplayState.COMPLETED)
         if entered:
             log.info("replay_completed", replay_id=replay.id, replayed=replay.replayed, refused=replay.refused)
         return int(entered)
 
     async def _judge(self, replay: Replay) -> int:
-        states = (await self._rows.outcomes(replay.id)).canaries
+        states = (await self.rows.outcomes(replay.id)).canaries
         if any(not JobState(state).at_rest for state in states):
             return 0
         completed, sent = states.get(JobState.COMPLETED, 0), sum(states.values())
         detail = f"{completed} of {sent} canaries completed; {replay.threshold:g} of them were asked for"
         good = completed >= replay.threshold * sent
         log.info("replay_judged", replay_id=replay.id, completed=completed, sent=sent, good=good)
-        return int(await self._rows.enter(replay, ReplayState.RUNNING if good else ReplayState.STOPPED, detail))
+        return int(await self.rows.enter(replay, ReplayState.RUNNING if good else ReplayState.STOPPED, detail))
 
 
 def _round_size(replay: Replay) -> int:

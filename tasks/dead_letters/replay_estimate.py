@@ -15,6 +15,7 @@ from schemas.jsons import parse
 from schemas.money import ZERO, NanoUsd
 from schemas.replay import DeadBody, DeadLetters, Estimate, Patch, PatchedJob
 from schemas.states import JobState
+from storage.database.mapping import read_as, values_of
 from storage.dead_letters.reads import WholeLetter
 from storage.rows import contract_from
 from tasks.dead_letters.patch import patched
@@ -46,24 +47,20 @@ class ReplayPrices:
 
     async def estimate(self, which: DeadLetters, patch: Patch, now: datetime) -> Estimate:
         """Count and price the letters."""
-        jobs, priced, unpriced, refused, one_call, worst = await self._letters.count(which), 0, 0, 0, 0, 0
-        async for job in first_jobs(self._letters, which, MOST_PRICED):
-            priced += 1
-            price = None if job is None else self._price(job, patch, now)
-            if price is None:
-                refused += 1
-                continue
-            unpriced += price.one_call is None
-            one_call += price.one_call or 0
-            worst += price.worst_case
-        scale = max(jobs, priced)
+        jobs = await self._letters.count(which)
+        first = [
+            None if job is None else self._price(job, patch, now)
+            async for job in first_jobs(self._letters, which, MOST_PRICED)
+        ]
+        prices = [price for price in first if price is not None]
+        scale, priced = max(jobs, len(first)), max(len(first), 1)
         return Estimate(
             jobs=jobs,
-            priced=priced,
-            unpriced=unpriced,
-            refused=refused,
-            one_call_nano_usd=NanoUsd(one_call * scale // max(priced, 1)),
-            worst_case_nano_usd=NanoUsd(worst * scale // max(priced, 1)),
+            priced=len(first),
+            unpriced=sum(price.one_call is None for price in prices),
+            refused=len(first) - len(prices),
+            one_call_nano_usd=NanoUsd(sum(price.one_call or 0 for price in prices) * scale // priced),
+            worst_case_nano_usd=NanoUsd(sum(price.worst_case for price in prices) * scale // priced),
         )
 
     def _price(self, job: Job, patch: Patch, now: datetime) -> "_Price | None":
@@ -125,27 +122,18 @@ def _job_if_readable(dead_letter: WholeLetter) -> Job | None:
 
 def _job(dead_letter: WholeLetter) -> Job:
     letter = dead_letter.letter
-    return Job(
-        id=letter.id,
-        tenant_id=letter.tenant_id,
-        lane=letter.lane,
-        model=letter.model,
+    return read_as(
+        Job,
+        values_of(letter) | values_of(dead_letter),
         body=parse(dead_letter.body),
-        request_digest="",
-        expires_at=letter.rested_at,
-        endpoint=dead_letter.endpoint,
         contract=contract_from(dead_letter.contract),
-        batch_id=letter.batch_id,
-        custom_id=letter.custom_id,
-        user=dead_letter.user,
-        prompt=letter.prompt,
-        max_tries=dead_letter.max_tries,
-        max_reprompts=dead_letter.max_reprompts,
-        max_cost_nano_usd=dead_letter.max_cost_nano_usd,
+        request_digest="",
+        idempotency_key=None,
+        expires_at=letter.rested_at,
         state=JobState.DEAD,
         generation=0,
         fence=0,
-        tries=letter.tries,
-        created_at=letter.created_at,
-        spent_nano_usd=letter.spent_nano_usd,
+        waiting_since=None,
+        wait_reason=None,
+        in_suspense=False,
     )

@@ -80,19 +80,23 @@ class Planner(Protocol):
         """Return body, price and quote; a refusal for a budget without a price."""
 
 
-class Models(Protocol):
-    """Calls models and checks replies."""
-
-    async def call(
-        self, plan: Plan, attempt_id: AttemptId, *, deadline_seconds: float, on_chunk: OnChunk | None
-    ) -> Reply | Trouble:
-        """Make the call. Trouble is returned; only bugs and cancellation raise."""
+class Keepers(Protocol):
+    """Looks up completions at their accounts."""
 
     async def look_up(self, target: Target, attempt_id: AttemptId) -> Reply | None:
         """Return the provider's stored reply, if any. Raises AccountUnavailable."""
 
     def served_price(self, opened: OpenedAttempt, reply: Reply) -> Price:
         """Return the price of the tier that served the reply, else the reserved one. Pure."""
+
+
+class Models(Keepers, Protocol):
+    """Calls models and checks replies."""
+
+    async def call(
+        self, plan: Plan, attempt_id: AttemptId, *, deadline_seconds: float, on_chunk: OnChunk | None
+    ) -> Reply | Trouble:
+        """Make the call. Trouble is returned; only bugs and cancellation raise."""
 
     async def judge(self, reply: Reply, contract: OutputContract | None, tenant_id: TenantId) -> Judged:
         """Check the reply against the contract."""

@@ -6,6 +6,7 @@ A lost lease cancels its job: further calls would be paid twice.
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -16,17 +17,15 @@ from schemas.job import Lease
 log = structlog.get_logger()
 
 
+@dataclass(slots=True)
 class LeaseKeeper:
     """Renews all leases of one process. `renew` returns the jobs still leased."""
 
-    def __init__(
-        self, renew: Callable[[Sequence[Lease]], Awaitable[Collection[JobId]]], *, every_seconds: float
-    ) -> None:
-        self._renew = renew
-        self._every_seconds = every_seconds
-        self._working: dict[Lease, asyncio.Task[object]] = {}
-        self._doubted: set[Lease] = set()
-        self._away = False
+    renew: Callable[[Sequence[Lease]], Awaitable[Collection[JobId]]]
+    every_seconds: float
+    _working: dict[Lease, asyncio.Task[object]] = field(default_factory=dict)
+    _doubted: set[Lease] = field(default_factory=set)
+    _away: bool = False
 
     @asynccontextmanager
     async def renewing(self, lease: Lease) -> AsyncIterator[None]:
@@ -47,7 +46,7 @@ class LeaseKeeper:
     async def run(self) -> None:
         """Renew until cancelled."""
         while True:
-            await asyncio.sleep(self._every_seconds)
+            await asyncio.sleep(self.every_seconds)
             await self.renew_all()
 
     async def renew_all(self) -> None:
@@ -59,7 +58,7 @@ class LeaseKeeper:
         if not leases:
             return
         try:
-            held = await self._renew(leases)
+            held = await self.renew(leases)
         except Unavailable as error:
             if not self._away:
                 log.warning("heartbeat_missed", leases=len(leases), reason=error.message)

@@ -77,7 +77,8 @@ class CallPlaces:
         queue = self._waiting.get(tenant_id)
         if queue is not None and place in queue:
             queue.remove(place)
-            self._forget_if_empty(tenant_id)
+            if not queue:
+                del self._waiting[tenant_id]
 
     def _give_back(self, tenant_id: TenantId) -> None:
         self._count(tenant_id, -1)
@@ -96,10 +97,6 @@ class CallPlaces:
         if not place.done():
             self._count(tenant_id, 1)
             place.set_result(None)
-
-    def _forget_if_empty(self, tenant_id: TenantId) -> None:
-        if not self._waiting[tenant_id]:
-            del self._waiting[tenant_id]
 
     def _count(self, tenant_id: TenantId, change: int) -> None:
         self._in_use += change

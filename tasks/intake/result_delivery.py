@@ -87,19 +87,16 @@ class Deliveries:
         result = await self._ends.rested(promise.job_id)
         if result is None:
             return 0
-        await self._send(promise, result)
+        if result.state is JobState.COMPLETED:
+            await self._backend.succeed(promise.task_id, completed_job(result))
+        else:
+            await self._backend.fail(promise.task_id, JobNotCompleted(_sentence(result)))
         return 1
 
     async def _refuse(self, task_id: str, error: Exception) -> None:
         """Deliver an error for an unwritable result, or the caller waits for ever."""
         await self._backend.fail(task_id, JobNotCompleted(f"The result cannot be delivered. {reason_of(error)}"))
         await self._promises.delivered([task_id])
-
-    async def _send(self, promise: Delivery, result: JobResult) -> None:
-        if result.state is JobState.COMPLETED:
-            await self._backend.succeed(promise.task_id, completed_job(result))
-        else:
-            await self._backend.fail(promise.task_id, JobNotCompleted(_sentence(result)))
 
 
 def completed_job(result: JobResult) -> JsonObject:

@@ -15,7 +15,7 @@ from schemas.accepted import JobResult, Submission
 from schemas.admission import TENANT_REASONS, Refusal, RefusalReason
 from schemas.decision import Complete, DeadLetter
 from schemas.errors import QuotaReached, RedisUnavailable, ShareUsedUp, Unavailable
-from schemas.ids import BatchId, FileId, JobId, TenantId
+from schemas.ids import FileId, JobId, TenantId
 from schemas.job import LeasedJob, NewJob, Published
 from schemas.lanes import PUBLISHED_BY_INTAKE, Lane
 from schemas.money import ZERO
@@ -74,82 +74,72 @@ class JobRows(Protocol):
         """Cancel a job; False where none is left to cancel."""
 
 
+@dataclass
 class Intake:
-    """Accepts jobs from HTTP, Celery and batches."""
+    """Accepts jobs from HTTP, Celery and batches. `check` raises InvalidRequest for a job that could never run."""
 
-    def __init__(  # noqa: PLR0917 - each is one collaborator, told apart by its type
-        self,
-        jobs: JobRows,
-        ends: Ends,
-        batches: BatchTable,
-        outlet: Outlet,
-        deps: Deps,
-        limits: TenantLimits,
-        check: Callable[[NewJob], None] = lambda _: None,
-    ) -> None:
-        """`check` raises InvalidRequest for a job that could never run."""
-        self._jobs = jobs
-        self._ends = ends
-        self._batches = batches
-        self._outlet = outlet
-        self._deps = deps
-        self._limits = limits
-        self._check = check
-        self._publish_again_at = float("-inf")
+    jobs: JobRows
+    ends: Ends
+    batches: BatchTable
+    outlet: Outlet
+    deps: Deps
+    limits: TenantLimits
+    check: Callable[[NewJob], None] = lambda _: None
+    _publish_again_at: float = float("-inf")
 
     async def submit(self, job: NewJob) -> Submission:
         """Store a job and publish it if urgent. Idempotent by its key. Raises QuotaReached.
 
         Dispatch publishes a tenant's further urgent jobs.
         """
-        self._check(job)
+        self.check(job)
         try:
-            await self._limits.quotas.take_job(job)
+            await self.limits.quotas.take_job(job)
         except QuotaReached:
-            known = await self._jobs.named_by_key(job)
+            known = await self.jobs.named_by_key(job)
             if known is None:
                 raise
             return known
-        [accepted] = await self._jobs.insert([job])
+        [accepted] = await self.jobs.insert([job])
         if accepted.lane in PUBLISHED_BY_INTAKE and not accepted.repeated and self._may_publish():
             await self._publish_in_turn(accepted, job.tenant_id)
         return accepted
 
     async def cancel(self, job_id: JobId, tenant_id: TenantId | None) -> bool:
         """Cancel a non-terminal job; its cost stays booked."""
-        return await self._jobs.cancel(job_id, tenant_id)
+        return await self.jobs.cancel(job_id, tenant_id)
 
     async def complete(self, job: NewJob, on_chunk: OnChunk | None = None) -> JobResult:
         """Run a job in this process, and wait for its end. Raises ShareUsedUp and QuotaReached.
 
         A job that must wait longer than its caller is cancelled. A stored job needs neither place nor quota.
         """
-        self._check(job)
+        self.check(job)
         began = time.monotonic()
         async with AsyncExitStack() as call:
             try:
-                await self._limits.quotas.take_job(job)
-                if not self._limits.places.has_place(job.tenant_id):
-                    known = await self._jobs.named_by_key(job)
+                await self.limits.quotas.take_job(job)
+                if not self.limits.places.has_place(job.tenant_id):
+                    known = await self.jobs.named_by_key(job)
                     if known is not None:
                         return await self._known(known)
-                await call.enter_async_context(self._limits.places.held(job.tenant_id, PATIENCE_SECONDS))
+                await call.enter_async_context(self.limits.places.held(job.tenant_id, PATIENCE_SECONDS))
             except ShareUsedUp:
-                known = await self._jobs.named_by_key(job)
+                known = await self.jobs.named_by_key(job)
                 if known is None:
                     raise
                 return await self._known(known)
             return await self._complete(job, on_chunk, max(0.0, PATIENCE_SECONDS - (time.monotonic() - began)))
 
     async def _complete(self, job: NewJob, on_chunk: OnChunk | None, patience_seconds: float) -> JobResult:
-        held = await self._jobs.insert_running(job)
+        held = await self.jobs.insert_running(job)
         if isinstance(held, Submission):
             return await self._known(held)
-        async with self._deps.jobs.renewing(held.lease):
-            end = await live(held, self._deps, on_chunk, patience_seconds)
+        async with self.deps.jobs.renewing(held.lease):
+            end = await live(held, self.deps, on_chunk, patience_seconds)
         if not isinstance(end.decision, Complete | DeadLetter):
-            await self._jobs.cancel(job.id, job.tenant_id)
-        result = await self._ends.rested(job.id)
+            await self.jobs.cancel(job.id, job.tenant_id)
+        result = await self.ends.rested(job.id)
         return _with_cause(result or _unfinished(job.id, job.lane), end.outcome, end.waited_ms)
 
     async def create_batch(
@@ -167,7 +157,7 @@ class Intake:
 
         Its lines may name `lanes`; None: its tenant's.
         """
-        await self._limits.quotas.take_batch(tenant_id)
+        await self.limits.quotas.take_batch(tenant_id)
         batch = NewBatch(
             id=new_batch_id(),
             tenant_id=tenant_id,
@@ -180,21 +170,17 @@ class Intake:
             stop_loss=stop_loss(metadata),
             lanes=EVERY_LANE if lanes is None else lanes,
         )
-        return await self._batches.create(batch)
-
-    async def cancel_batch(self, batch_id: BatchId, tenant_id: TenantId) -> bool:
-        """Cancel a batch's unstarted jobs. False if it cannot be stopped."""
-        return await self._batches.cancel(batch_id, tenant_id)
+        return await self.batches.create(batch)
 
     def _may_publish(self) -> bool:
         return time.monotonic() >= self._publish_again_at
 
     async def _publish_in_turn(self, accepted: Submission, tenant_id: TenantId) -> None:
         try:
-            if await self._limits.allowances.take(tenant_id, accepted.lane):
+            if await self.limits.allowances.take(tenant_id, accepted.lane):
                 await self._publish(accepted)
             else:
-                await self._limits.leave_to_dispatch([accepted.job_id])
+                await self.limits.leave_to_dispatch([accepted.job_id])
         except Unavailable as error:
             log.warning("publish_left_to_dispatch", job_id=accepted.job_id, lane=accepted.lane, reason=error.message)
         except Exception:  # the job is stored, so a bug here must not make the call fail
@@ -202,15 +188,15 @@ class Intake:
 
     async def _publish(self, accepted: Submission) -> None:
         try:
-            await self._outlet.publish(accepted.lane, [Published(accepted.job_id, accepted.generation)])
+            await self.outlet.publish(accepted.lane, [Published(accepted.job_id, accepted.generation)])
         except RedisUnavailable:
             self._publish_again_at = time.monotonic() + SILENT_SECONDS
             log.warning("publish_failed", job_id=accepted.job_id, lane=accepted.lane)
             return
-        await self._jobs.mark_dispatched([accepted.job_id])
+        await self.jobs.mark_dispatched([accepted.job_id])
 
     async def _known(self, accepted: Submission) -> JobResult:
-        result = await self._ends.rested(accepted.job_id)
+        result = await self.ends.rested(accepted.job_id)
         return result or _unfinished(accepted.job_id, accepted.lane)
 
 

@@ -4,13 +4,13 @@
 and still reserved in Redis. Entries booked between the two reads are no difference.
 """
 
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from admission.limits import Balance, Holdings
 from admission.stamps import Stamp
-from schemas.attempt import AttemptState
+from schemas.attempt import AttemptState, SettledEnd
 from schemas.ids import AttemptId
 from storage.ledger.ledger import AuditedLedger
 
@@ -29,13 +29,13 @@ class Difference:
 
 def differences(held: Holdings, recorded: AuditedLedger) -> list[Difference]:
     """Return corrections of counters that differ from Postgres."""
-    reserved, under_way = _reserved(held.stamps, recorded), _under_way(held.stamps, recorded)
+    reserved, posted = _sums(held.stamps, recorded)
     most = {(total.scope, total.window): total.settled_nano_usd for total in recorded.sums}
     least = {(total.scope, total.window): total.settled_before_nano_usd for total in recorded.sums}
     corrections = []
     for balance in held.balances:
         counter = (balance.scope, balance.window)
-        pending = under_way[counter]
+        pending = posted[counter]
         difference = Difference(
             scope=balance.scope,
             window=balance.window,
@@ -57,27 +57,20 @@ def _beyond(balance: Balance, least: int, most: int) -> int:
     return min(max(settled, least), most) - settled
 
 
-def _reserved(stamps: Iterable[Stamp], recorded: AuditedLedger) -> defaultdict[_Counter, int]:
-    sums: defaultdict[_Counter, int] = defaultdict(int)
-    for stamp in stamps:
-        for counter in _counters(stamp, recorded):
-            sums[counter] += stamp.cost_nano_usd
-    return sums
-
-
-def _under_way(stamps: Iterable[Stamp], recorded: AuditedLedger) -> defaultdict[_Counter, int]:
-    sums: defaultdict[_Counter, int] = defaultdict(int)
+def _sums(stamps: Iterable[Stamp], recorded: AuditedLedger) -> tuple[Counter[_Counter], Counter[_Counter]]:
+    """Sum by counter what the stamps reserve, and what of it is posted in Postgres."""
+    reserved, posted = Counter[_Counter](), Counter[_Counter]()
     for stamp in stamps:
         end = recorded.ends.get(stamp.attempt_id)
-        if end is not None and end.state is AttemptState.POSTED:
-            for counter in _counters(stamp, recorded):
-                sums[counter] += end.cost_nano_usd
-    return sums
+        for counter in _counters(stamp, end):
+            reserved[counter] += stamp.cost_nano_usd
+            if end is not None and end.state is AttemptState.POSTED:
+                posted[counter] += end.cost_nano_usd
+    return reserved, posted
 
 
-def _counters(stamp: Stamp, recorded: AuditedLedger) -> Iterable[_Counter]:
+def _counters(stamp: Stamp, end: SettledEnd | None) -> Iterable[_Counter]:
     """Return the counters that a stamp, or for an older version its attempt, names."""
-    end = recorded.ends.get(stamp.attempt_id)
     if stamp.counters or end is None:
         return stamp.counters
     return [(counter.scope, counter.window) for counter in end.grant.counters]

@@ -19,7 +19,8 @@ from schemas.admission import BudgetCounter, Grant, SettleKind, Settlement
 from schemas.attempt import AttemptState, SettledEnd, Unsettled
 from schemas.ids import AttemptId
 from schemas.job import Target
-from schemas.money import ZERO
+from schemas.money import ZERO, NanoUsd
+from storage.database.mapping import values_of
 from storage.ledger.ledger import LedgerTable
 from storage.queue.transitions import DueTable
 from tasks.budgets.counters import Window, names_its_tenant, window_name
@@ -158,7 +159,7 @@ class LedgerReconciler:
 
     async def _presume(self, unsettled: Unsettled) -> int:
         if await self.table.presume(unsettled):
-            await self.redis.resolve(_at_reservation(unsettled))
+            await self.redis.resolve(settlement_of(unsettled.grant, unsettled.grant.cost_nano_usd))
         return 1
 
     async def _suspend(self, unsettled: Unsettled) -> int:
@@ -167,16 +168,7 @@ class LedgerReconciler:
     async def _rebuild(self) -> int:
         effective = await self.configuration.refresh()
         recorded = await self.table.rebuild(self.now() - LONGEST_WINDOW)
-        balances = [
-            Balance(
-                scope=balance.scope,
-                window=balance.window,
-                limit_nano_usd=None,
-                settled_nano_usd=balance.settled_nano_usd,
-                reserved_nano_usd=balance.reserved_nano_usd,
-            )
-            for balance in recorded.balances
-        ]
+        balances = [Balance(**values_of(balance), limit_nano_usd=None) for balance in recorded.balances]
         carried = [
             OpenReservation(grant=attempt.grant, suspended=attempt.state is AttemptState.SUSPENSE)
             for attempt in recorded.unsettled
@@ -199,26 +191,24 @@ def _never_opened(stamp: str) -> Settlement:
         epoch=0,
         counters=counters,
     )
-    return Settlement(grant=grant, kind=SettleKind.RELEASE, refund_permits=False)
+    return settlement_of(grant, None)
 
 
 def _settled(end: SettledEnd) -> Settlement | None:
     match end.state:
         case AttemptState.POSTED:
-            tokens = end.grant.tokens if end.tokens is None else end.tokens
-            return Settlement(
-                grant=end.grant, kind=SettleKind.POST, actual_tokens=tokens, actual_nano_usd=end.cost_nano_usd
-            )
+            return settlement_of(end.grant, end.cost_nano_usd, end.tokens)
         case AttemptState.RELEASED:
-            return Settlement(grant=end.grant, kind=SettleKind.RELEASE, refund_permits=False)
+            return settlement_of(end.grant, None)
         case AttemptState.OPENED | AttemptState.SUSPENSE:
             return None
         case _:
             assert_never(end.state)
 
 
-def _at_reservation(unsettled: Unsettled) -> Settlement:
-    grant = unsettled.grant
-    return Settlement(
-        grant=grant, kind=SettleKind.POST, actual_tokens=grant.tokens, actual_nano_usd=grant.cost_nano_usd
-    )
+def settlement_of(grant: Grant, billed: NanoUsd | None, tokens: int | None = None) -> Settlement:
+    """Post what was billed, with the reserved tokens where they were not counted; None releases the reservation."""
+    if billed is None:
+        return Settlement(grant=grant, kind=SettleKind.RELEASE, refund_permits=False)
+    counted = grant.tokens if tokens is None else tokens
+    return Settlement(grant=grant, kind=SettleKind.POST, actual_tokens=counted, actual_nano_usd=billed)

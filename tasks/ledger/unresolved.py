@@ -8,7 +8,7 @@ Postgres decides which is first; Redis is updated afterwards.
 """
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from math import floor, log2
@@ -17,16 +17,15 @@ from typing import Protocol
 import structlog
 
 from config.catalogue import Catalogue
-from schemas.admission import Grant, SettleKind, Settlement
+from schemas.admission import Settlement
 from schemas.attempt import AttemptState, OpenedAttempt
 from schemas.errors import AccountUnavailable, InvalidRequest, NotFound
 from schemas.ids import AttemptId
-from schemas.job import Target
 from schemas.jsons import JsonObject
-from schemas.money import NanoUsd, Price, nano_from_usd, read_usd, usd_text
-from schemas.reply import Reply
+from schemas.money import NanoUsd, nano_from_usd, read_usd, usd_text
 from storage.ledger.unresolved import BY_OPERATOR, ResolvedCharge, Span, SuspenseView
-from tasks.ledger.reconciliation import PRESUME_AFTER_SECONDS
+from tasks.execution.deps import Keepers
+from tasks.ledger.reconciliation import PRESUME_AFTER_SECONDS, settlement_of
 from tasks.maintenance.items import Isolation
 from tasks.requests.chat import MAX_COST_USD
 
@@ -72,22 +71,19 @@ Settle = Callable[[Settlement], Awaitable[bool]]
 """Settles in Redis; False where done before."""
 
 
+@dataclass(slots=True)
 class Suspense:
-    """Lists and resolves unresolved charges for operators."""
+    """Lists and resolves unresolved charges. `keeping` are the accounts that keep completions (`lookup = true`)."""
 
-    def __init__(
-        self, rows: SuspenseRows, settle: Settle, *, keeping: Collection[str], now: Callable[[], datetime]
-    ) -> None:
-        """`keeping` are the accounts that keep completions (`lookup = true`)."""
-        self._rows = rows
-        self._settle = settle
-        self._keeping = keeping
-        self._now = now
+    rows: SuspenseRows
+    settle: Settle
+    keeping: Collection[str]
+    now: Callable[[], datetime]
 
     async def oldest(self, *, after: AttemptId | None, most: int) -> list[JsonObject]:
         """List unresolved charges, with what resolves each and when."""
-        now = self._now()
-        return [self._row(view, now) for view in await self._rows.oldest(after=after, most=most)]
+        now = self.now()
+        return [self._row(view, now) for view in await self.rows.oldest(after=after, most=most)]
 
     async def resolve(self, attempt_id: AttemptId, billed_usd: str | float | None) -> JsonObject:
         """Post what was billed; None releases the reservation. Safe to call twice.
@@ -96,14 +92,14 @@ class Suspense:
         Redis.
         """
         billed = None if billed_usd is None else _amount(billed_usd)
-        standing = await self._rows.resolve(attempt_id, billed)
+        standing = await self.rows.resolve(attempt_id, billed)
         if standing is None:
             raise NotFound(f"There is no attempt with the id '{attempt_id}'.", param="id")
         state = AttemptState.RELEASED if billed is None else AttemptState.POSTED
         if (standing.outcome, standing.state, standing.cost_nano_usd) != (BY_OPERATOR, state, billed or 0):
             raise InvalidRequest(_otherwise(standing), param="id")
         log.info("suspense_resolved", attempt_id=attempt_id, billed_nano_usd=billed)
-        await self._settle(_settlement(standing.grant, billed))
+        await self.settle(settlement_of(standing.grant, billed))
         return {
             "id": attempt_id,
             "object": "suspense",
@@ -134,7 +130,7 @@ class Suspense:
         }
 
     def _resolver(self, view: SuspenseView, presumed_at: datetime, now: datetime) -> tuple[str, datetime | None]:
-        if view.grant.target.account not in self._keeping:
+        if view.grant.target.account not in self.keeping:
             return "presumption", presumed_at
         if not view.job_state.at_rest:
             return "its job", None
@@ -148,16 +144,6 @@ class LeftBehind(Protocol):
         self, account: str, since: Sequence[Span], *, behind: OpenedAttempt | None, most: int
     ) -> Sequence[OpenedAttempt]:
         """Return a page of unresolved attempts of terminal jobs, oldest first."""
-
-
-class Keepers(Protocol):
-    """Looks up completions at their accounts."""
-
-    async def look_up(self, target: Target, attempt_id: AttemptId) -> Reply | None:
-        """Return the stored reply, if any. Raises AccountUnavailable."""
-
-    def served_price(self, opened: OpenedAttempt, reply: Reply) -> Price:
-        """Return the price of this reply."""
 
 
 Post = Callable[[AttemptId, NanoUsd], Awaitable[bool]]
@@ -208,7 +194,7 @@ class LookUps:
         if not await self.post(opened.id, cost):
             return False
         log.info("suspense_looked_up", attempt_id=opened.id, nano_usd=cost)
-        await self.settle(replace(_settlement(opened.grant, cost), actual_tokens=reply.usage.total_tokens))
+        await self.settle(settlement_of(opened.grant, cost, reply.usage.total_tokens))
         return True
 
 
@@ -225,12 +211,6 @@ def turns(after: datetime, until: datetime) -> list[Span]:
 def next_look(since_at: datetime, now: datetime) -> datetime | None:
     """Return when a charge is looked up next; None after the last look-up."""
     return next((since_at + age for age in LOOK_AGES if since_at + age > now), None)
-
-
-def _settlement(grant: Grant, billed: NanoUsd | None) -> Settlement:
-    if billed is None:
-        return Settlement(grant=grant, kind=SettleKind.RELEASE, refund_permits=False)
-    return Settlement(grant=grant, kind=SettleKind.POST, actual_tokens=grant.tokens, actual_nano_usd=billed)
 
 
 def _amount(billed_usd: str | float) -> NanoUsd:

@@ -5,6 +5,7 @@ Every duty is idempotent or fenced, so a stale leader is harmless. A failing dut
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import structlog
@@ -89,16 +90,13 @@ async def run_maintenance(
 
 
 async def _leads(leads: Callable[[], Awaitable[bool]]) -> bool:
-    try:
+    with suppress(Unavailable):
         return await leads()
-    except Unavailable:
-        return False
+    return False
 
 
 async def _pause(woken: asyncio.Event, sweep_seconds: float) -> None:
-    try:
+    with suppress(TimeoutError):
         async with asyncio.timeout(sweep_seconds):
             await woken.wait()
-    except TimeoutError:
-        return
-    woken.clear()
+            woken.clear()

@@ -6,7 +6,7 @@ Work asks its `Slice` after each small step whether its turn is over. It must be
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 
 from schemas.bounds import MAX_NODES
@@ -78,13 +78,13 @@ class Work:
 
     tenant_id: TenantId
     name: str
-    run: Callable[[Slice], Awaitable[None]]
+    run: Callable[[Slice], Coroutine[None, None, None]]
 
 
 class _Started:
     def __init__(self, work: Work, clock: Clock) -> None:
         self._slice = Slice(clock)
-        self._task = asyncio.create_task(_run(work, self._slice), name=work.name)
+        self._task = asyncio.create_task(work.run(self._slice), name=work.name)
         self._task.add_done_callback(self._slice.stop)
 
     async def advance(self) -> bool:
@@ -99,10 +99,6 @@ class _Started:
     async def cancel(self) -> None:
         self._task.cancel()
         await asyncio.wait([self._task])
-
-
-async def _run(work: Work, turn: Slice) -> None:
-    await work.run(turn)
 
 
 class Rotation:

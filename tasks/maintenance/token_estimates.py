@@ -1,8 +1,7 @@
 """Shares learned prompt sizes between processes through Postgres."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Protocol
+from typing import TypeAlias
 
 import structlog
 
@@ -16,30 +15,18 @@ EXCHANGE_SECONDS = 10.0
 """Interval of sharing; a new process reads at once."""
 
 
-class Exchanged(Protocol):
-    """Stores what processes learned."""
-
-    async def exchange(self, lessons: Sequence[Lesson]) -> Mapping[Topic, Sums]:
-        """Add lessons and read all sums. Raises Unavailable, and then adds none."""
+Share: TypeAlias = Callable[[Sequence[Lesson]], Awaitable[Mapping[Topic, Sums]]]
+"""Adds lessons and reads all sums. Raises Unavailable, and then adds none."""
 
 
-async def exchange(learned: Estimates, table: Exchanged) -> bool:
+async def exchange(learned: Estimates, share: Share) -> bool:
     """Exchange once; False while Postgres is unavailable."""
     lessons = learned.lessons()
     try:
-        known = await table.exchange(lessons)
+        known = await share(lessons)
     except Unavailable as error:
         learned.not_shared(lessons)
         log.debug("estimates_not_exchanged", reason=error.message)
         return False
     learned.shared(known)
     return True
-
-
-async def keep_exchanging(
-    learned: Estimates, table: Exchanged, pause: Callable[[float], Awaitable[None]] = asyncio.sleep
-) -> None:
-    """Exchange every EXCHANGE_SECONDS until cancelled."""
-    while True:
-        await exchange(learned, table)
-        await pause(EXCHANGE_SECONDS)

@@ -3,8 +3,9 @@
 The gate opens first: a job that woke before would be parked again.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
 
 import structlog
 
@@ -21,34 +22,21 @@ STOPPED_REASONS = (RefusalReason.ACCOUNT_STOPPED.value, TroubleKind.MONEY.value,
 """Wait reasons for a stopped account: refused by the gate, or by the provider."""
 
 
-class StoppedAccounts(Protocol):
-    """Reopens accounts at the gate."""
+OpenAccount: TypeAlias = Callable[[str], Awaitable[str | None]]
+"""Allows calls at the gate; returns why they were stopped, if so. Raises RedisUnavailable."""
 
-    async def open_account(self, account: str) -> str | None:
-        """Allow calls; returns why they were stopped, if so. Raises RedisUnavailable."""
-
-
-class Sleepers(Protocol):
-    """Wakes parked jobs."""
-
-    async def note(self, changes: Sequence[Change], waiters: Collection[Waiters]) -> None:
-        """Wake these jobs early. Raises PostgresUnavailable."""
+Wake: TypeAlias = Callable[[Sequence[Change], Collection[Waiters]], Awaitable[None]]
+"""Wakes parked jobs early. Raises PostgresUnavailable."""
 
 
+@dataclass(slots=True)
 class Accounts:
     """Reopens accounts. `names` are models and aliases; `chain` returns the targets of each."""
 
-    def __init__(
-        self,
-        gate: StoppedAccounts,
-        sleepers: Sleepers,
-        *,
-        names: Iterable[str],
-        chain: Callable[[str], Sequence[Target]],
-    ) -> None:
-        self._gate = gate
-        self._sleepers = sleepers
-        self._names_by_account = _names_by_account(names, chain)
+    open_account: OpenAccount
+    wake: Wake
+    names: Collection[str]
+    chain: Callable[[str], Sequence[Target]]
 
     async def open(self, account: str) -> JsonObject:
         """Allow calls to the account again, and wake its jobs. Safe to call twice.
@@ -56,20 +44,20 @@ class Accounts:
         Raises NotFound with the known accounts, RedisUnavailable and PostgresUnavailable; after the last, calls are
         allowed and jobs wake at their own times.
         """
-        if account not in self._names_by_account:
-            known = ", ".join(sorted(self._names_by_account))
+        names_by_account = self._names_by_account()
+        if account not in names_by_account:
+            known = ", ".join(sorted(names_by_account))
             raise NotFound(f"There is no account '{account}'; there are: {known}.", param="account")
-        stopped_for = await self._gate.open_account(account)
+        stopped_for = await self.open_account(account)
         if stopped_for is not None:
             log.info("account_opened", account=account, was_stopped_for=stopped_for)
-        names = self._names_by_account[account]
-        await self._sleepers.note((), [Waiters(reason=why, model=name) for why in STOPPED_REASONS for name in names])
+        names = names_by_account[account]
+        await self.wake((), [Waiters(reason=why, model=name) for why in STOPPED_REASONS for name in names])
         return {"id": account, "object": "account", "state": "open", "was_stopped_for": stopped_for}
 
-
-def _names_by_account(names: Iterable[str], chain: Callable[[str], Sequence[Target]]) -> Mapping[str, list[str]]:
-    by_account: dict[str, list[str]] = {}
-    for name in names:
-        for account in sorted({target.account for target in chain(name)}):
-            by_account.setdefault(account, []).append(name)
-    return by_account
+    def _names_by_account(self) -> Mapping[str, list[str]]:
+        by_account: dict[str, list[str]] = {}
+        for name in self.names:
+            for account in sorted({target.account for target in self.chain(name)}):
+                by_account.setdefault(account, []).append(name)
+        return by_account

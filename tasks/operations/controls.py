@@ -5,6 +5,7 @@ controlled.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from schemas.control import Control, Kind, Subject
@@ -36,28 +37,22 @@ class ControlRows(Protocol):
         """Tell whether the subject exists or has existed."""
 
 
+@dataclass(kw_only=True, slots=True)
 class Controls:
     """Checks and stores controls. `chain` raises UnknownModel; `cancel_job` ends a running job."""
 
-    def __init__(
-        self,
-        rows: ControlRows,
-        *,
-        chain: Callable[[str], object],
-        cancel_job: Callable[[JobId, TenantId | None], Awaitable[bool]],
-    ) -> None:
-        self._rows = rows
-        self._chain = chain
-        self._cancel_job = cancel_job
+    rows: ControlRows
+    chain: Callable[[str], object]
+    cancel_job: Callable[[JobId, TenantId | None], Awaitable[bool]]
 
     async def pause(self, subject: Subject) -> ControlStarted:
         """Start no more jobs of the subject. Safe to call twice. Raises NotFound."""
         await self._check(subject)
-        return await self._rows.pause(subject)
+        return await self.rows.pause(subject)
 
     async def resume(self, subject: Subject) -> Control:
         """Start jobs again. Raises NotFound where not paused."""
-        resumed = await self._rows.resume(subject)
+        resumed = await self.rows.resume(subject)
         if resumed is None:
             raise NotFound(f"The {subject.kind} '{subject.name}' is not paused.", param="name")
         return resumed
@@ -65,19 +60,19 @@ class Controls:
     async def move(self, subject: Subject, lane: Lane) -> ControlStarted:
         """Move waiting jobs, but not later ones. Raises NotFound, and InvalidRequest for a lane."""
         await self._check_movable(subject)
-        return await self._rows.move(subject, lane)
+        return await self.rows.move(subject, lane)
 
     async def cancel(self, subject: Subject) -> ControlStarted:
         """Cancel waiting jobs, but not later ones. Raises NotFound, and InvalidRequest for a lane."""
         await self._check_movable(subject)
-        begun = await self._rows.cancel(subject)
+        begun = await self.rows.cancel(subject)
         if subject.kind is Kind.JOB:
-            await self._cancel_job(JobId(subject.name), None)
+            await self.cancel_job(JobId(subject.name), None)
         return begun
 
     async def all(self) -> Sequence[Control]:
         """List controls in force, oldest first."""
-        return await self._rows.all()
+        return await self.rows.all()
 
     async def _check_movable(self, subject: Subject) -> None:
         if subject.kind is Kind.LANE:
@@ -87,12 +82,12 @@ class Controls:
     async def _check(self, subject: Subject) -> None:
         if subject.kind is Kind.MODEL and self._is_configured(subject.name):
             return
-        if not await self._rows.exists(subject):
+        if not await self.rows.exists(subject):
             raise NotFound(f"There is no {subject.kind} '{subject.name}'.", param="name")
 
     def _is_configured(self, model: str) -> bool:
         try:
-            self._chain(model)
+            self.chain(model)
         except UnknownModel:
             return False
         return True

@@ -1,6 +1,7 @@
 """Lists and changes the limits of tenants for operators."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from pydantic import ValidationError
 
@@ -9,32 +10,26 @@ from config.tenants import TenantTable
 from schemas.errors import InvalidRequest
 from schemas.ids import TenantId
 from schemas.jsons import JsonObject
-from schemas.tenants import TenantShare
-from storage.tenancy.keys import KeyTable
-from tasks.configuration.effective import Configuration, SettingRows
-from tasks.tenancy.quotas import Usage
+from storage.connect import Storage
+from tasks.configuration.effective import Configuration
 from tasks.tenancy.shares import LIMITS, TENANT_OF
 
 MOST_OPEN_JOBS = 100_000
 """Bounds the count of open jobs without a quota."""
 
 
+@dataclass(slots=True)
 class Tenants:
     """Lists and changes shares."""
 
-    def __init__(
-        self, rows: SettingRows, configuration: Configuration, names: KeyTable, usage: Usage, calls: Gate
-    ) -> None:
-        self._rows = rows
-        self._configuration = configuration
-        self._names = names
-        self._usage = usage
-        self._calls = calls
+    storage: Storage
+    configuration: Configuration
+    gate: Gate
 
     async def all(self) -> Sequence[JsonObject]:
         """List tenants by name. Raises RedisUnavailable and PostgresUnavailable."""
-        await self._configuration.refresh()
-        return [await self._row(TenantId(name)) for name in sorted(await self._names.tenants())]
+        await self.configuration.refresh()
+        return [await self._row(TenantId(name)) for name in sorted(await self.storage.keys.tenants())]
 
     async def set_share(self, name: str, limits: JsonObject) -> JsonObject:
         """Replace the limits of a tenant, or under `*` of all without their own.
@@ -47,24 +42,21 @@ class Tenants:
             wrong = error.errors(include_url=False)[0]
             named = str(wrong["loc"][0]) if wrong["loc"] else None
             raise InvalidRequest(f"{named}: {wrong['msg'].removeprefix('Value error, ')}", param=named) from None
-        row = await self._rows.set(TENANT_OF + name, table.model_dump(mode="json", exclude_none=True))
+        row = await self.storage.config.set(TENANT_OF + name, table.model_dump(mode="json", exclude_none=True))
         return {"id": name, "object": "tenant_limits", "version": row.version, "limits": row.value}
 
     async def _row(self, tenant_id: TenantId) -> JsonObject:
-        share = self._configuration.share(tenant_id)
+        """Calls in flight are None without a limit."""
+        share = self.configuration.share(tenant_id)
         limits: JsonObject = {name: getattr(share, name) for name in LIMITS}
         return {
             "id": tenant_id,
             "object": "tenant",
             "limits": limits | {"lanes": sorted(share.lanes, key=lambda lane: lane.rank)},
-            "used": await self._used(tenant_id, share),
-        }
-
-    async def _used(self, tenant_id: TenantId, share: TenantShare) -> JsonObject:
-        """Return current use. Calls in flight are None without a limit."""
-        return {
-            "calls_in_flight": await self._calls.calls_of(tenant_id) if share.limits_calls else None,
-            "open_jobs": await self._usage.open_jobs(tenant_id, share.open_jobs or MOST_OPEN_JOBS),
-            "waiting_batches": await self._usage.waiting_batches(tenant_id),
-            "bytes_stored": await self._usage.bytes_stored(tenant_id),
+            "used": {
+                "calls_in_flight": await self.gate.calls_of(tenant_id) if share.limits_calls else None,
+                "open_jobs": await self.storage.usage.open_jobs(tenant_id, share.open_jobs or MOST_OPEN_JOBS),
+                "waiting_batches": await self.storage.usage.waiting_batches(tenant_id),
+                "bytes_stored": await self.storage.usage.bytes_stored(tenant_id),
+            },
         }

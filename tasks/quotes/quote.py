@@ -7,7 +7,7 @@ target; in `worst_case` every try fails after all its reprompts.
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
@@ -21,7 +21,8 @@ from schemas.lanes import Lane
 from schemas.money import ZERO, NanoUsd, Usage
 from schemas.plan import Plan
 from schemas.states import JobState
-from tasks.batches.lines import MAX_REPORTED_ERRORS, LineError, LineReader
+from storage.database.mapping import values_of
+from tasks.batches.lines import MAX_LINE_BYTES, MAX_REPORTED_ERRORS, LineError, LineReader
 from tasks.dispatch.prefetch_windows import Buckets
 from tasks.execution.deps import Planner
 from tasks.execution.retry_policy import MAX_EXTENSIONS
@@ -45,13 +46,6 @@ class QuotedFiles(Protocol):
 
     def lines(self, file_id: FileId, *, most_bytes: int) -> AsyncIterator[bytes]:
         """Yield lines; a longer one is cut to one byte more than `most_bytes`."""
-
-
-class AnswerLengths(Protocol):
-    """Reads lengths of recent answers."""
-
-    async def answer_tokens(self) -> Mapping[Target, float]:
-        """Return mean output tokens by target with recent calls."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -89,23 +83,23 @@ class Quoted:
 
 @dataclass(kw_only=True, slots=True)
 class Quotes:
-    """Quotes single requests and whole files."""
+    """Quotes single requests and whole files. `answer_tokens` gives the mean of recent answers by target."""
 
     planner: Planner
     files: QuotedFiles
     limits: Buckets
-    lengths: AnswerLengths
+    answer_tokens: Callable[[], Awaitable[Mapping[Target, float]]]
     vocabulary: Vocabulary
     now: Callable[[], datetime]
     bucket_of: Callable[[Target], Target] = lambda target: target
-    most_bytes: int = 1_000_000
+    most_bytes: int = MAX_LINE_BYTES
     pause: Callable[[float], Awaitable[None]] = asyncio.sleep
     clock: Clock = time.monotonic
     _places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MOST_FILES_AT_ONCE))
 
     async def request(self, job: NewJob) -> Quoted:
         """Quote one request. Raises InvalidRequest."""
-        totals, lengths = Totals(), await self.lengths.answer_tokens()
+        totals, lengths = Totals(), await self.answer_tokens()
         complaint = add(totals, self.planner, job, lengths, self.now())
         if complaint is not None:
             raise InvalidRequest(complaint)
@@ -117,7 +111,7 @@ class Quotes:
             return await self._file(tenant_id, file_id)
 
     async def _file(self, tenant_id: TenantId, file_id: FileId) -> Quoted:
-        totals, errors, lengths = Totals(), list[LineError](), await self.lengths.answer_tokens()
+        totals, errors, lengths = Totals(), list[LineError](), await self.answer_tokens()
         worked_until = self.clock() + QUOTE_WORK_SECONDS
         async for number, read in self._read(tenant_id, file_id):
             complaint = read if isinstance(read, LineError) else self._add(totals, read, number, lengths)
@@ -146,7 +140,7 @@ class Quotes:
             lane=Lane.NORMAL,
             window_seconds=MAX_DEADLINE_SECONDS,
         )
-        reader = LineReader(terms, self.vocabulary, now=self.now(), new_job_id=lambda: JobId("job_quoted"))
+        reader = LineReader(terms, self.vocabulary, self.now(), lambda: JobId("job_quoted"), self.most_bytes)
         number = 0
         async for line in self.files.lines(file_id, most_bytes=self.most_bytes):
             number += 1
@@ -154,11 +148,8 @@ class Quotes:
                 message = f"A batch may hold at most {MAX_QUOTED_LINES} requests."
                 yield number, LineError(code="too_many_requests", message=message, line=number)
                 return
-            if len(line) > self.most_bytes:
-                message = f"A line may have at most {self.most_bytes} bytes."
-                yield number, LineError(code="line_too_long", message=message, line=number)
-            elif line.strip():
-                yield number, reader.read(number, line)
+            if (read := reader.read(number, line)) is not None:
+                yield number, read
 
     async def _timed(self, totals: Totals) -> Quoted:
         together: dict[Target, Work] = {}
@@ -178,7 +169,7 @@ class Quotes:
 
 def add(totals: Totals, planner: Planner, job: NewJob, lengths: Mapping[Target, float], now: datetime) -> str | None:
     """Add one request; returns why it could not run, or None."""
-    queued = as_queued(job, now)
+    queued = Job(**values_of(job), state=JobState.QUEUED, generation=0, fence=0, tries=0, created_at=now)
     plans = _plans(planner, queued, now)
     plan = plans[0]
     if isinstance(plan, Refusal):
@@ -202,12 +193,6 @@ def add(totals: Totals, planner: Planner, job: NewJob, lengths: Mapping[Target, 
     work.requests += 1
     work.tokens += usual.total_tokens
     return None
-
-
-def as_queued(job: NewJob, now: datetime) -> Job:
-    """Return the job as queued."""
-    facts = {attribute.name: getattr(job, attribute.name) for attribute in fields(NewJob)}
-    return Job(**facts, state=JobState.QUEUED, generation=0, fence=0, tries=0, created_at=now)
 
 
 def dearest_call(planner: Planner, job: Job, now: datetime) -> NanoUsd | None:

@@ -70,22 +70,23 @@ def parse_chat_request(body: Any, origin: Origin, vocabulary: Vocabulary, now: d
     vocabulary.chain(model)
     _check_messages(body)
     _check_tier(body)
+    prompt, key = extras.get("prompt"), extras.get("idempotency_key", origin.idempotency_key)
     seconds = _number(extras, "deadline_seconds", origin.default_deadline_seconds, MAX_DEADLINE_SECONDS)
     return NewJob(
         id=origin.job_id,
         tenant_id=origin.tenant_id,
-        lane=_lane(extras, origin),
+        lane=named_lane(extras, origin.default_lane, origin.lanes),
         model=model,
         body=forwarded,
         request_digest=request_digest,
         endpoint=CHAT_COMPLETIONS,
         expires_at=now + timedelta(seconds=seconds),
         contract=_contract(body, extras, vocabulary.schema_complaint),
-        idempotency_key=_key(extras, origin.idempotency_key),
+        idempotency_key=None if key is None else checked_name(key, "idempotency_key", MAX_KEY_CHARACTERS),
         batch_id=origin.batch_id,
         custom_id=origin.custom_id,
         user=_user(body),
-        prompt=_prompt(extras),
+        prompt=None if prompt is None else checked_name(prompt, "prompt", MAX_PROMPT_CHARACTERS, "name"),
         max_cost_nano_usd=max_cost(extras),
     )
 
@@ -155,11 +156,12 @@ def _check_tier(body: JsonObject) -> None:
         raise InvalidRequest("service_tier must be a string.", param="service_tier")
 
 
-def _lane(extras: JsonObject, origin: Origin) -> Lane:
-    value = extras.get("lane", usual_lane(origin.default_lane, origin.lanes))
+def named_lane(fields: JsonObject, default: Lane, lanes: frozenset[Lane]) -> Lane:
+    """Read the lane, else the usual one. Raises InvalidRequest and LaneForbidden."""
+    value = fields.get("lane", usual_lane(default, lanes))
     if value not in tuple(Lane):
         raise InvalidRequest(f"lane must be one of {', '.join(Lane)}.", param="lane")
-    return checked_lane(Lane(value), origin.lanes)
+    return checked_lane(Lane(value), lanes)
 
 
 def usual_lane(default: Lane, lanes: frozenset[Lane]) -> Lane:
@@ -197,26 +199,12 @@ def _user(body: JsonObject) -> str | None:
     return user
 
 
-def _prompt(extras: JsonObject) -> str | None:
-    prompt = extras.get("prompt")
-    if prompt is None:
-        return None
-    if not isinstance(prompt, str) or not prompt:
-        raise InvalidRequest(f"prompt must be a name of 1 to {MAX_PROMPT_CHARACTERS} characters.", param="prompt")
-    refuse_long_name(prompt, "prompt", MAX_PROMPT_CHARACTERS)
-    return prompt
-
-
-def _key(extras: JsonObject, default: str | None) -> str | None:
-    key = extras.get("idempotency_key", default)
-    if key is None:
-        return None
-    if not isinstance(key, str) or not key:
-        raise InvalidRequest(
-            f"idempotency_key must be a string of 1 to {MAX_KEY_CHARACTERS} characters.", param="idempotency_key"
-        )
-    refuse_long_name(key, "idempotency_key", MAX_KEY_CHARACTERS)
-    return key
+def checked_name(value: Any, param: str, most_characters: int, kind: str = "string") -> str:  # noqa: ANN401 - unparsed
+    """Check a name. Raises InvalidRequest with the field's name."""
+    if not isinstance(value, str) or not value:
+        raise InvalidRequest(f"{param} must be a {kind} of 1 to {most_characters} characters.", param=param)
+    refuse_long_name(value, param, most_characters)
+    return value
 
 
 def max_cost(extras: JsonObject) -> NanoUsd | None:

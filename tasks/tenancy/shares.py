@@ -4,7 +4,7 @@ Each limit comes from the tenant's table, else from that of every tenant, else f
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from config.tenants import EVERY_TENANT, UNLIMITED, WAITING_BATCHES, TenantTable
@@ -14,15 +14,7 @@ from schemas.lanes import Lane
 from schemas.tenants import TenantShare
 
 TENANT_OF = "tenant/"
-LIMITS = (
-    "calls_in_flight",
-    "requests_per_minute",
-    "tokens_per_minute",
-    "open_jobs",
-    "waiting_batches",
-    "bytes_stored",
-    "connections",
-)
+LIMITS = tuple(limit.name for limit in fields(TenantShare) if limit.name not in {"tenant_id", "lanes"})
 BUILT_IN: JsonObject = {"waiting_batches": WAITING_BATCHES}
 MOST_REMEMBERED = 10_000
 """Tenants with kept shares; beyond this, all are built again."""

@@ -7,9 +7,11 @@ import asyncio
 import os
 import socket
 import uuid
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
+from typing import NoReturn
 
 import structlog
 from celery import Celery
@@ -84,8 +86,8 @@ async def open_infrastructure(
         await _set_clock(clock, storage)
         async with (
             _results(app) as results,
-            in_background("configuration", _keep_current(configuration)),
-            in_background("clock", _keep_time(clock, storage)),
+            in_background("configuration", repeated(configuration.refresh, CONFIGURATION_SECONDS)),
+            in_background("clock", repeated(partial(_set_clock, clock, storage), CLOCK_SECONDS)),
             in_background("deaths", keep_reporting(settings.home, storage.deaths)),
         ):
             yield Infrastructure(
@@ -119,23 +121,18 @@ async def _results(app: Celery) -> AsyncIterator[ResultBackend]:
         await asyncio.to_thread(app.close)
 
 
-async def _keep_current(configuration: Configuration) -> None:
-    while True:
-        with suppress(Unavailable):  # the last values stay in force
-            await configuration.refresh()
-        await asyncio.sleep(CONFIGURATION_SECONDS)
-
-
-async def _keep_time(clock: StoreClock, storage: Storage) -> None:
-    while True:
-        await asyncio.sleep(CLOCK_SECONDS)
-        await _set_clock(clock, storage)
-
-
 async def _set_clock(clock: StoreClock, storage: Storage) -> None:
     with suppress(Unavailable):  # the last correction stays in force
         if difference := clock.sync(await storage.due.now()):
             log.debug("clock_differs", seconds=difference.total_seconds())
+
+
+async def repeated(step: Callable[[], Awaitable[object]], every_seconds: float) -> NoReturn:
+    """Repeat the step until cancelled; while a store is unavailable, its last result stays in force."""
+    while True:
+        with suppress(Unavailable):
+            await step()
+        await asyncio.sleep(every_seconds)
 
 
 @asynccontextmanager

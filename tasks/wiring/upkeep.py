@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 
 import structlog
 
@@ -85,10 +85,8 @@ async def open_maintenance_services(
         _look_ups(infra, settings, catalogue, env) as look_ups,
     ):
         services = MaintenanceServices(infra, catalogue, receiver, look_ups)
-        try:
+        async with aclosing(services.batches):
             yield services
-        finally:
-            await services.batches.aclose()
 
 
 @asynccontextmanager
@@ -101,24 +99,20 @@ async def _look_ups(
     if not looked_up:
         yield None
         return
-    from providers.models import Models, open_models  # noqa: PLC0415 - loading takes a second; most need none
+    from providers.models import open_models  # noqa: PLC0415 - loading takes a second; most need none
 
     async with AsyncExitStack() as opened:
         narrowed = catalogue.model_copy(update={"models": looked_up, "aliases": {}})
-        models: Models | None = None
+        look_ups: LookUps | None = None
         try:
-            models = await opened.enter_async_context(open_models(narrowed, settings, env))
-        except InvalidSetting as error:
-            log.warning("look_ups_off", reason=str(error))  # the other duties must run without this key
-        yield (
-            None
-            if models is None
-            else LookUps(
+            look_ups = LookUps(
                 rows=infra.storage.suspense,
                 post=infra.storage.ledger.post,
                 settle=infra.admission.ledger.resolve,
-                keepers=models,
+                keepers=await opened.enter_async_context(open_models(narrowed, settings, env)),
                 accounts=accounts,
                 now=infra.clock.now,
             )
-        )
+        except InvalidSetting as error:
+            log.warning("look_ups_off", reason=str(error))  # the other duties must run without this key
+        yield look_ups

@@ -20,7 +20,7 @@ from tasks.operations.status import Watch
 from tasks.operations.tenants import Tenants
 from tasks.quotes.quote import Quotes
 from tasks.wiring.infrastructure import Infrastructure, open_infrastructure
-from tasks.wiring.work import intake_of, quotas_of, working
+from tasks.wiring.work import intake_of, working
 
 
 class WebServices:
@@ -29,25 +29,35 @@ class WebServices:
     def __init__(self, infra: Infrastructure, deps: Deps, catalogue: Catalogue, env: Mapping[str, str]) -> None:
         storage, admission, configuration = infra.storage, infra.admission, infra.configuration
         chain, now = infra.vocabulary.chain, infra.clock.now
-        self.quotas = quotas_of(infra)
         self.vocabulary = infra.vocabulary
-        self.intake = intake_of(infra, deps, self.quotas)
+        self.intake = intake_of(infra, deps)
+        self.quotas = self.intake.limits.quotas
         self.reads = storage.reads
         self.dead_letters = storage.dead_letters
         self.files = storage.files
         self.batches = storage.batches
         self.stop_losses = storage.stop_losses
         self.keys = storage.keys
+        self.replays = storage.replay
         self.replay = Replays(storage.replay, storage.letters)
         self.prices = ReplayPrices(storage.dead_letters, deps.planner)
-        self.quotes = _quotes(infra, deps)
-        self.imports = Imports(storage.letters)
-        self.controls = Controls(storage.controls, chain=chain, cancel_job=storage.jobs.cancel)
+        self.quotes = Quotes(
+            planner=deps.planner,
+            files=storage.files,
+            limits=admission.gate,
+            answer_tokens=storage.reads.answer_tokens,
+            vocabulary=infra.vocabulary,
+            now=now,
+            bucket_of=configuration.bucket_of,
+            most_bytes=infra.settings.max_line_bytes,
+        )
+        self.imports = Imports(storage.letters.bring)
+        self.controls = Controls(rows=storage.controls, chain=chain, cancel_job=storage.jobs.cancel)
         self.share = configuration.share
-        self.tenants = Tenants(storage.config, configuration, storage.keys, storage.usage, admission.gate)
+        self.tenants = Tenants(storage, configuration, admission.gate)
         self.accounts = Accounts(
-            admission.gate,
-            storage.parked,
+            admission.gate.open_account,
+            storage.parked.note,
             names=(*catalogue.models, *catalogue.aliases),
             chain=chain,
         )
@@ -55,17 +65,7 @@ class WebServices:
         self.repricing = _repricing(infra, catalogue, env)
         self.suspense = Suspense(storage.suspense, admission.ledger.resolve, keeping=keeping(catalogue), now=now)
         self.adjustments = Adjustments(storage.adjustments)
-        self.watch = Watch(
-            admission,
-            configuration,
-            keys=storage.keys,
-            reads=storage.reads,
-            waiting=storage.waiting,
-            chain=chain,
-            passed=storage.thresholds,
-            suspense=storage.suspense,
-            now=now,
-        )
+        self.watch = Watch(admission=admission, configuration=configuration, storage=storage, chain=chain, now=now)
 
 
 @asynccontextmanager
@@ -86,16 +86,3 @@ def _repricing(infra: Infrastructure, catalogue: Catalogue, env: Mapping[str, st
 
     urls = {name: base_url_of(name, table, env) for name, table in catalogue.providers.items()}
     return Repricing(infra.storage.reprice, prices_of(catalogue, urls))
-
-
-def _quotes(infra: Infrastructure, deps: Deps) -> Quotes:
-    return Quotes(
-        planner=deps.planner,
-        files=infra.storage.files,
-        limits=infra.admission.gate,
-        lengths=infra.storage.reads,
-        vocabulary=infra.vocabulary,
-        now=infra.clock.now,
-        bucket_of=infra.configuration.bucket_of,
-        most_bytes=infra.settings.max_line_bytes,
-    )

@@ -3,21 +3,19 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from admission.local_gate import LocalGate
 from config.catalogue import Catalogue
 from config.marks import marks_of
 from config.metrics import Metrics
 from config.settings import Settings
-from providers.vocabulary import Vocabulary
 from schemas.accepted import Submission
-from schemas.ids import JobId, TenantId
+from schemas.ids import JobId
 from schemas.job import Published
-from schemas.tenants import TenantShare
-from storage.connect import Storage
 from storage.database.outage import OutageRetry
 from storage.jobs.group_jobs import GroupedJobs
 from tasks.execution.deps import Deps
@@ -30,23 +28,24 @@ from tasks.intake.celery_messages import CallerMessage, job_from_message
 from tasks.intake.result_backend import ResultBackend
 from tasks.intake.submit import Intake, TenantLimits
 from tasks.intake.urgent_allowances import Allowances
-from tasks.maintenance.token_estimates import keep_exchanging
+from tasks.maintenance.token_estimates import EXCHANGE_SECONDS, exchange
 from tasks.requests.new_ids import new_attempt_id, new_job_id
 from tasks.tenancy.quotas import Quotas
-from tasks.wiring.infrastructure import Infrastructure, in_background, open_infrastructure
+from tasks.wiring.infrastructure import Infrastructure, in_background, open_infrastructure, repeated
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkerServices:
     """Serves the Celery tasks."""
 
+    infra: Infrastructure
     deps: Deps
     intake: Intake
-    storage: Storage
-    vocabulary: Vocabulary
-    results: ResultBackend
-    max_body_bytes: int
-    share_of: Callable[[TenantId], TenantShare]
+
+    @property
+    def results(self) -> ResultBackend:
+        """The results of callers."""
+        return self.infra.results
 
     async def run(self, published: Published) -> None:
         """Run a job under one lease. Safe to call twice."""
@@ -54,25 +53,24 @@ class WorkerServices:
 
     async def submit(self, message: CallerMessage) -> Submission:
         """Accept a job. Raises InvalidRequest, QuotaReached and PostgresUnavailable."""
-        tenants = await self.storage.keys.tenants()
         job = job_from_message(
             message,
-            self.vocabulary,
+            self.infra.vocabulary,
+            tenants=await self.infra.storage.keys.tenants(),
             job_id=new_job_id(),
             now=self.deps.now(),
-            tenants=tenants,
-            max_body_bytes=self.max_body_bytes,
-            share_of=self.share_of,
+            max_body_bytes=self.infra.settings.max_body_bytes,
+            share_of=self.infra.configuration.share,
         )
         return await self.intake.submit(job)
 
     async def expect(self, task_id: str, job_id: JobId) -> None:
         """Deliver the job's result to this task id. Raises PostgresUnavailable."""
-        await self.storage.deliveries.expect(task_id, job_id)
+        await self.infra.storage.deliveries.expect(task_id, job_id)
 
     async def cancel(self, task_ids: Sequence[str]) -> int:
         """Cancel jobs of these task ids; returns how many. Raises PostgresUnavailable."""
-        jobs = await self.storage.deliveries.promised(task_ids)
+        jobs = await self.infra.storage.deliveries.promised(task_ids)
         return sum([await self.intake.cancel(job_id, None) for job_id in jobs])
 
 
@@ -85,15 +83,7 @@ async def open_worker_services(
         open_infrastructure(settings, catalogue, process="worker") as infra,
         working(infra, catalogue, env, metrics) as deps,
     ):
-        yield WorkerServices(
-            deps=deps,
-            intake=intake_of(infra, deps, quotas_of(infra)),
-            storage=infra.storage,
-            vocabulary=infra.vocabulary,
-            results=infra.results,
-            max_body_bytes=settings.max_body_bytes,
-            share_of=infra.configuration.share,
-        )
+        yield WorkerServices(infra=infra, deps=deps, intake=intake_of(infra, deps))
 
 
 @asynccontextmanager
@@ -130,7 +120,10 @@ async def working(
     async with (
         open_models(catalogue, settings, env) as models,
         in_background("heartbeats", lease_keeper.run()),
-        in_background("estimates", keep_exchanging(models.estimates, infra.storage.estimates)),
+        in_background(
+            "estimates",
+            repeated(partial(exchange, models.estimates, infra.storage.estimates.exchange), EXCHANGE_SECONDS),
+        ),
     ):
         with marks_of(settings.home, infra.storage.holder) as marking:
             yield Deps(
@@ -150,16 +143,11 @@ async def working(
         await gate.aclose()
 
 
-def quotas_of(infra: Infrastructure) -> Quotas:
-    """Build the quotas of this process."""
-    return Quotas(infra.storage.usage, infra.configuration.share, clock=time.monotonic)
-
-
-def intake_of(infra: Infrastructure, deps: Deps, quotas: Quotas) -> Intake:
+def intake_of(infra: Infrastructure, deps: Deps) -> Intake:
     """Build the intake of this process."""
     storage = infra.storage
     limits = TenantLimits(
-        quotas=quotas,
+        quotas=Quotas(storage.usage, infra.configuration.share, clock=time.monotonic),
         allowances=Allowances(storage.urgent.unclaimed, clock=time.monotonic),
         places=CallPlaces(infra.settings.call_places),
         leave_to_dispatch=storage.urgent.leave_to_dispatch,

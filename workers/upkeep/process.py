@@ -112,7 +112,7 @@ def _letter_duties(services: MaintenanceServices) -> tuple[Duty, ...]:
 
     async def add_up() -> int:
         tenants = sorted(map(TenantId, await storage.keys.tenants()))
-        return await add_up_bytes(storage.usage, tenants, services.configuration.share, sums)
+        return await add_up_bytes(storage.usage.count_slice, tenants, services.configuration.share, sums)
 
     return (
         Duty(name="replay", every_seconds=0, run=services.replays.advance_all),
@@ -124,7 +124,7 @@ def _letter_duties(services: MaintenanceServices) -> tuple[Duty, ...]:
 
 def _core_duties(services: MaintenanceServices, rescue_guard: RescueGuard) -> tuple[Duty, ...]:
     storage, reconciler = services.storage, services.reconciler
-    due, limits = storage.due, LimitKeeper(services.admission.gate, services.configuration)
+    due, limits = storage.due, LimitKeeper(services.admission.gate.configure, services.configuration)
 
     async def apply_configuration() -> int:
         return await limits.apply() + await services.wakes.notice()

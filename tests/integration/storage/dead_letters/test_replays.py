@@ -78,7 +78,7 @@ async def row(engine: AsyncEngine, job_id: str) -> dict[str, Any]:
 
 async def moved_to_its_end(replays: Replays, replay_id: ReplayId) -> ReplayState:
     for _ in range(100):
-        found = await replays.find(replay_id, None)
+        found = await replays.rows.find(replay_id, None)
         assert found is not None
         if not found.state.under_way or not await replays.advance(found):
             return found.state
@@ -157,12 +157,12 @@ async def test_a_letter_is_replayed_once_though_four_replays_want_it(
 
 async def test_of_two_who_move_one_round_one_does(engine: AsyncEngine, table: JobTable, replays: Replays) -> None:
     await ended(table, model="round")
-    begun = await replays.start(a_replay(DeadLetters(model="round")))
+    begun = await replays.rows.create(a_replay(DeadLetters(model="round")))
 
     moved = await asyncio.gather(*(replays.advance(begun) for _ in range(4)))
 
     assert sum(moved) == 1
-    found = await replays.find(begun.id, None)
+    found = await replays.rows.find(begun.id, None)
     assert found is not None
     assert (found.replayed, found.total) == (1, 1)
 
@@ -171,13 +171,13 @@ async def test_a_job_that_dies_again_is_not_replayed_again_by_the_same_replay(
     table: JobTable, replays: Replays
 ) -> None:
     job_id = await ended(table, model="again")
-    begun = await replays.start(a_replay(DeadLetters(model="again")))
+    begun = await replays.rows.create(a_replay(DeadLetters(model="again")))
     await replays.advance(begun)
     await end(table, job_id, 1, DEAD)
 
     assert await moved_to_its_end(replays, begun.id) is ReplayState.COMPLETED
 
-    found = await replays.find(begun.id, None)
+    found = await replays.rows.find(begun.id, None)
     assert found is not None
     assert found.replayed == 1
     assert await replays.replay_now(a_replay(DeadLetters(ids=(job_id,)))) == [job_id]
@@ -186,7 +186,7 @@ async def test_a_job_that_dies_again_is_not_replayed_again_by_the_same_replay(
 async def test_a_job_that_dies_later_is_no_business_of_a_replay_made_before(
     engine: AsyncEngine, table: JobTable, replays: Replays
 ) -> None:
-    begun = await replays.start(a_replay(DeadLetters(model="later")))
+    begun = await replays.rows.create(a_replay(DeadLetters(model="later")))
     job_id = await ended(table, model="later")
 
     assert await moved_to_its_end(replays, begun.id) is ReplayState.COMPLETED
@@ -232,7 +232,7 @@ async def test_a_letter_that_the_patch_does_not_fit_stays_dead_and_is_named(
     assert await replays.replay_now(new) == []
 
     assert (await row(engine, job_id))["state"] == "dead"
-    assert [refused for refused, _ in (await replays.outcomes(new.id)).refusals] == [job_id]
+    assert [refused for refused, _ in (await replays.rows.outcomes(new.id)).refusals] == [job_id]
 
 
 @pytest.mark.parametrize("good", [2, 1])
@@ -242,7 +242,7 @@ async def test_canaries_decide_about_the_rest(
     state, queued = (ReplayState.COMPLETED, 3) if good == 2 else (ReplayState.STOPPED, 0)
     model = f"canary-{good}"
     dead = [await ended(table, model=model) for _ in range(5)]
-    begun = await replays.start(a_replay(DeadLetters(model=model), canary=2, threshold=0.9))
+    begun = await replays.rows.create(a_replay(DeadLetters(model=model), canary=2, threshold=0.9))
 
     waits = await moved_to_its_end(replays, begun.id)
     for number, job_id in enumerate(dead[:2]):
@@ -253,14 +253,14 @@ async def test_canaries_decide_about_the_rest(
     states = [(await row(engine, job_id))["state"] for job_id in dead[2:]]
     assert states.count("queued") == queued
     if ends is ReplayState.STOPPED:
-        assert await replays.resume(begun.id, None)
+        assert await replays.rows.resume(begun.id, None)
         assert await moved_to_its_end(replays, begun.id) is ReplayState.COMPLETED
 
 
 async def test_a_rate_holds_a_replay_back(table: JobTable, replays: Replays) -> None:
     for _ in range(4):
         await ended(table, model="paced")
-    begun = await replays.start(a_replay(DeadLetters(model="paced"), per_second=0.001))
+    begun = await replays.rows.create(a_replay(DeadLetters(model="paced"), per_second=0.001))
 
     assert await replays.advance(begun) == 0
     assert await moved_to_its_end(replays, begun.id) is ReplayState.RUNNING
@@ -268,21 +268,21 @@ async def test_a_rate_holds_a_replay_back(table: JobTable, replays: Replays) -> 
 
 async def test_a_cancelled_replay_moves_nothing_more(engine: AsyncEngine, table: JobTable, replays: Replays) -> None:
     job_id = await ended(table, model="cancelled")
-    begun = await replays.start(a_replay(DeadLetters(model="cancelled")))
+    begun = await replays.rows.create(a_replay(DeadLetters(model="cancelled")))
 
-    assert await replays.cancel(begun.id, None)
+    assert await replays.rows.cancel(begun.id, None)
     assert await replays.advance(begun) == 0
-    assert not await replays.cancel(begun.id, None)
+    assert not await replays.rows.cancel(begun.id, None)
     assert (await row(engine, job_id))["state"] == "dead"
 
 
 async def test_the_same_command_under_a_key_is_one_replay_and_another_is_refused(replays: Replays) -> None:
     which = DeadLetters(model="keyed", since_at=datetime(2026, 1, 1, tzinfo=UTC))
-    first = await replays.start(a_replay(which, idempotency_key="k"))
+    first = await replays.rows.create(a_replay(which, idempotency_key="k"))
 
-    assert (await replays.start(a_replay(which, idempotency_key="k"))).id == first.id
+    assert (await replays.rows.create(a_replay(which, idempotency_key="k"))).id == first.id
     with pytest.raises(IdempotencyConflict):
-        await replays.start(a_replay(which, idempotency_key="k", canary=3))
+        await replays.rows.create(a_replay(which, idempotency_key="k", canary=3))
 
 
 async def test_a_replayed_job_that_completes_is_no_longer_a_dead_letter(

@@ -50,7 +50,7 @@ class Upkeep:
         vocabulary = Vocabulary(given)
         names = names_leading_to((*given.models, *given.aliases), vocabulary.chain)
         async with connected(self.redis_url, namespace="early-wakes") as admission:
-            await LimitKeeper(admission.gate, Configuration(rows)).apply()
+            await LimitKeeper(admission.gate.configure, Configuration(rows)).apply()
             await EarlyWakes(ParkedTable(self.engine), rows, names).notice()
             snapshot = await admission.gate.snapshot(FAMILY)
         assert snapshot is not None

@@ -63,17 +63,17 @@ async def state_of(engine: AsyncEngine, job_id: JobId) -> str:
 async def test_a_letter_that_cannot_be_queued_stays_dead_and_says_why(engine: AsyncEngine) -> None:
     a, b, replays = await a_tenant(engine), await a_tenant(engine), replays_of(engine)
     odd, fine, other = await dead(engine, a, model=UNQUEUEABLE), await dead(engine, a), await dead(engine, b)
-    first, second = await replays.start(a_replay(a)), await replays.start(a_replay(b))
+    first, second = await replays.rows.create(a_replay(a)), await replays.rows.create(a_replay(b))
 
     while await replays.advance_all():
         pass
 
-    outcomes = await replays.outcomes(first.id)
+    outcomes = await replays.rows.outcomes(first.id)
     assert [job_id for job_id, _ in outcomes.refusals] == [odd]
     assert UNQUEUEABLE not in outcomes.refusals[0][1]
     assert [await state_of(engine, job_id) for job_id in (odd, fine, other)] == ["dead", "queued", "queued"]
     for replay in (first, second):
-        found = await replays.find(replay.id, None)
+        found = await replays.rows.find(replay.id, None)
         assert found is not None
         assert found.state is ReplayState.COMPLETED
 
@@ -94,8 +94,8 @@ async def test_a_replay_that_goes_on_failing_is_stopped_and_others_go_on(engine:
     replays = Replays(rows, LetterTable(engine), clock=Clock())
     await dead(engine, a)
     other = await dead(engine, b)
-    rows.odd = (await replays.start(a_replay(a))).id
-    await replays.start(a_replay(b))
+    rows.odd = (await replays.rows.create(a_replay(a))).id
+    await replays.rows.create(a_replay(b))
 
     await replays.advance_all()
     assert await state_of(engine, other) == "queued"
@@ -122,7 +122,7 @@ async def test_a_caller_who_waits_for_a_replay_learns_that_it_failed(engine: Asy
     with pytest.raises(ReplayFailed, match="OverflowError"):
         await replays.replay_now(wanted)
 
-    stopped = await replays.find(wanted.id, a)
+    stopped = await replays.rows.find(wanted.id, a)
     assert stopped is not None
     assert stopped.state is ReplayState.STOPPED
 
@@ -133,14 +133,14 @@ async def test_a_replay_that_finds_nothing_leaves_nothing_behind(engine: AsyncEn
 
     assert await replays.replay_now(wanted) == []
 
-    assert await replays.find(wanted.id, a) is None
+    assert await replays.rows.find(wanted.id, a) is None
 
 
 async def test_nobody_waits_behind_the_many_replays_of_another(engine: AsyncEngine) -> None:
     a, b, rows = await a_tenant(engine), await a_tenant(engine), CountedRows(engine)
     replays = Replays(rows, LetterTable(engine))
-    many = [await replays.start(a_replay(a)) for _ in range(3 * MOST_OF_TENANT)]
-    own = await replays.start(a_replay(b))
+    many = [await replays.rows.create(a_replay(a)) for _ in range(3 * MOST_OF_TENANT)]
+    own = await replays.rows.create(a_replay(b))
 
     await replays.advance_all()
 

@@ -19,14 +19,13 @@ from schemas.job import Target
 from schemas.lanes import Lane
 from schemas.money import NanoUsd
 from stack.home import free_port
+from storage.connect import Storage
 from storage.database.engine import open_engine
-from storage.jobs.reads import Reads
+from storage.database.listings import Listings
 from storage.jobs.writes import JobTable
 from storage.ledger.budget_alerts import ThresholdTable
-from storage.ledger.unresolved import SuspenseTable
 from storage.queue.waiting_counts import WaitingReads
 from storage.tenancy.configuration import ConfigTable
-from storage.tenancy.keys import KeyTable
 from tasks.configuration.effective import OWNED, Configuration, values_of
 from tasks.operations.status import BELIEVED_SECONDS, Watch
 
@@ -51,15 +50,13 @@ def a_watch(
     passed: ThresholdTable | None = None,
     waiting: WaitingReads | None = None,
 ) -> Watch:
+    storage = Storage(engine, Listings(engine), holder="watch", lease_seconds=30)
+    storage.thresholds, storage.waiting = passed or storage.thresholds, waiting or storage.waiting
     return Watch(
-        admission,
-        Configuration(ConfigTable(engine)),
-        keys=KeyTable(engine),
-        reads=Reads(engine),
-        waiting=waiting or WaitingReads(engine),
+        admission=admission,
+        configuration=Configuration(storage.config),
+        storage=storage,
         chain=Vocabulary(catalogue or Catalogue()).chain,
-        passed=passed or ThresholdTable(engine),
-        suspense=SuspenseTable(engine),
         now=lambda: NOW,
     )
 

@@ -9,7 +9,6 @@ import pytest
 from schemas.admission import BudgetCounter, Step
 from schemas.errors import InvalidSetting
 from schemas.ids import BatchId, TenantId
-from schemas.lanes import Lane
 from schemas.money import NanoUsd
 from tasks.budgets.counters import (
     Budget,
@@ -143,10 +142,9 @@ def test_windows_follow_each_other_without_gap_or_overlap(window: Window, zone: 
 
 
 def test_a_counter_knows_when_it_turns_and_what_follows_its_exhaustion() -> None:
-    lanes = {Lane.NORMAL: (Step.CACHED, Step.REJECT)}
     own = replace(budget("tenant"), on_exhausted=(Step.CHEAPER,))
 
-    of_lane, of_budget = counters_for(a_job(), [budget("global"), own], NOW, lanes)
+    of_lane, of_budget = counters_for(a_job(), [budget("global"), own], NOW, (Step.CACHED, Step.REJECT))
 
     assert of_lane.ends_at == datetime(2026, 12, 1, tzinfo=UTC)
     assert (of_lane.on_exhausted, of_budget.on_exhausted) == ((Step.CACHED, Step.REJECT), (Step.CHEAPER,))

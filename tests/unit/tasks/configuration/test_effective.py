@@ -12,7 +12,7 @@ from admission.days import DayResets
 from admission.limits import TargetLimits
 from config.budgets import BudgetTable
 from config.catalogue import Catalogue, LaneTable, ModelTable
-from schemas.errors import InvalidRequest, InvalidSetting
+from schemas.errors import InvalidRequest
 from schemas.job import Target
 from schemas.money import NanoUsd
 from storage.tenancy.configuration import ConfigRow
@@ -119,7 +119,7 @@ class Settable(Rows):
     ],
 )
 async def test_a_budget_that_cannot_be_kept_is_refused_by_name(wrong: dict[str, object], word: str) -> None:
-    with pytest.raises(InvalidSetting, match=word):
+    with pytest.raises(InvalidRequest, match=word):
         await set_budget(Settable([]), {"limit_usd": 1} | wrong)
 
 
@@ -143,7 +143,7 @@ async def test_an_operator_is_told_of_the_ninth_budget() -> None:
     await set_budget(rows, {"scope": "tenant:acme", "window": "hour", "limit_usd": 1})
 
     await set_budget(rows, {"scope": "tenant:other", "window": "hour", "limit_usd": 1})
-    with pytest.raises(InvalidSetting, match="9 budgets"):
+    with pytest.raises(InvalidRequest, match="9 budgets"):
         await set_budget(rows, {"scope": "user", "limit_usd": 1})
 
 
@@ -182,7 +182,7 @@ async def test_nothing_is_known_before_the_first_reading() -> None:
 
 async def test_limits_are_written_to_the_gate_once_per_version() -> None:
     rows, gate = Rows(rows_of(CATALOGUE)), Gate()
-    keeper = LimitKeeper(gate, Configuration(rows))
+    keeper = LimitKeeper(gate.configure, Configuration(rows))
 
     assert [await keeper.apply(), await keeper.apply()] == [1, 0]
     rows.found = rows_of(CATALOGUE, lanes=2)

@@ -67,7 +67,7 @@ async def test_a_line_that_could_never_be_replayed_is_named(odd: bytes) -> None:
     rows = Rows()
 
     with pytest.raises(InvalidRequest, match="line 2: "):
-        await Imports(rows).take(streamed([line("job_0"), odd]), READER, NOW)
+        await Imports(rows.bring).take(streamed([line("job_0"), odd]), READER, NOW)
 
     assert rows.brought == []
 
@@ -76,7 +76,7 @@ async def test_a_line_that_the_store_refuses_is_named_without_its_content() -> N
     rows = Rows(refused="job_1")
 
     with pytest.raises(InvalidRequest, match="line 8: it cannot be stored") as refused:
-        await Imports(rows).take(
+        await Imports(rows.bring).take(
             streamed([line("job_0"), b"", line("job_1"), line("job_2")]), READER, NOW, first_line=6
         )
 
@@ -89,7 +89,7 @@ async def test_letters_are_held_a_slice_at_a_time(extra: object) -> None:
     rows = Rows()
     lines = [line(f"job_{n}", request=request(extra=extra)) for n in range(20)]
 
-    taken = await Imports(rows, clock=lambda: 0.0).take(streamed(lines), READER, NOW)
+    taken = await Imports(rows.bring, clock=lambda: 0.0).take(streamed(lines), READER, NOW)
 
     assert taken.imported == 20
     assert all(len(jobs) * len(lines[0]) < 2 * SLICE_BYTES for jobs in rows.brought)

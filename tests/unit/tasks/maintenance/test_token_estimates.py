@@ -40,12 +40,12 @@ def learn(estimates: Estimates, calls: int) -> float:
 async def test_what_is_learned_while_postgres_is_away_is_told_once_it_is_back() -> None:
     estimates, shared = Estimates(lambda _: None), Shared(away=True)
     learn(estimates, 5)
-    assert not await exchange(estimates, shared)
+    assert not await exchange(estimates, shared.exchange)
     learn(estimates, 3)
     shared.away = False
 
-    assert await exchange(estimates, shared)
-    assert await exchange(estimates, shared)
+    assert await exchange(estimates, shared.exchange)
+    assert await exchange(estimates, shared.exchange)
 
     [sums] = shared.known.values()
     assert sums.calls == 8
@@ -55,8 +55,8 @@ async def test_a_new_process_estimates_as_the_others_have_learned() -> None:
     old, new, shared = Estimates(lambda _: None), Estimates(lambda _: None), Shared()
     before = learn(new, 0)
     learned = learn(old, 200)
-    await exchange(old, shared)
+    await exchange(old, shared.exchange)
 
-    await exchange(new, shared)
+    await exchange(new, shared.exchange)
 
     assert abs(learn(new, 0) - learned) < abs(before - learned) / 10

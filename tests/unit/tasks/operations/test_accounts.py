@@ -33,7 +33,7 @@ class Stores:
         self.woken += waiters
 
     def accounts(self) -> Accounts:
-        return Accounts(self, self, names=CHAINS, chain=CHAINS.__getitem__)
+        return Accounts(self.open_account, self.note, names=CHAINS, chain=CHAINS.__getitem__)
 
 
 async def test_whoever_may_be_led_there_wakes_whatever_stopped_them() -> None:

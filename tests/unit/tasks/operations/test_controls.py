@@ -62,7 +62,7 @@ def chain(model: str) -> object:
 
 
 def controls_over(rows: Rows, running: Running | None = None) -> Controls:
-    return Controls(rows, chain=chain, cancel_job=(running or Running()).cancel)
+    return Controls(rows=rows, chain=chain, cancel_job=(running or Running()).cancel)
 
 
 async def test_a_cancelled_job_ends_even_while_it_is_called() -> None:

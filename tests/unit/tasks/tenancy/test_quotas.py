@@ -108,7 +108,7 @@ async def test_adding_up_continues_while_a_slice_is_full_and_isolates_tenants() 
     def share(tenant_id: TenantId) -> TenantShare:
         return TenantShare(tenant_id=tenant_id, bytes_stored=1)
 
-    added = [await add_up_bytes(sums, list(sums.left), share, isolation) for _ in range(2)]
+    added = [await add_up_bytes(sums.count_slice, list(sums.left), share, isolation) for _ in range(2)]
 
     assert added == [SLICE_JOBS, 0]
     assert sums.left == {"odd": 1, "large": 0, "small": 0}
