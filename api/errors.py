@@ -180,14 +180,11 @@ BY_STATUS = {
 }
 
 
-BUG: JsonObject = {
-    "error": {
-        "message": "Something went wrong on our side; the request id names it.",
-        "type": SERVER,
-        "param": None,
-        "code": "internal_error",
-    }
-}
+def _object(message: str, kind: str, param: str | None, code: str | None) -> JsonObject:
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+BUG = _object("Something went wrong on our side; the request id names it.", SERVER, None, "internal_error")
 
 
 def kind_of(error: PenstockError) -> Kind:
@@ -270,10 +267,6 @@ def _message(error: PenstockError) -> str:
 
 def _sentence(result: JobResult) -> str:
     return f"The request ended without an answer: {result.dead_reason or result.state}."
-
-
-def _object(message: str, kind: str, param: str | None, code: str | None) -> JsonObject:
-    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
 def _headers(kind: Kind) -> dict[str, str]:
