@@ -1,9 +1,7 @@
-"""Builds the ASGI application, which starts even while a store is unreachable."""
+"""Builds the ASGI application from routes, middleware and services."""
 
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, TypeAlias
+from typing import Any
 
 from fastapi import FastAPI
 from pydantic import SecretStr
@@ -22,8 +20,6 @@ from api.server.limits import possible_connections
 from config.catalogue import Catalogue
 from config.settings import Settings
 from tasks.wiring.web import WebServices
-
-OpenServices: TypeAlias = Callable[[Settings, Catalogue], AbstractAsyncContextManager[WebServices]]
 
 ROUTERS = (
     files.router,
@@ -68,29 +64,22 @@ ERROR_ANSWER: dict[str, Any] = {
 }
 
 
-def create_app(settings: Settings, catalogue: Catalogue, open_services: OpenServices) -> FastAPI:
-    """Build the ASGI application; its lifespan opens the services."""
+def create_app(settings: Settings, catalogue: Catalogue, services: WebServices) -> FastAPI:
+    """Build the ASGI application over open services."""
     metrics = Metrics()
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with open_services(settings, catalogue) as services:
-            app.state.services = services
-            app.state.authenticator = Authenticator(
-                services.keys, _secret(settings.admin_key), scrape_secret=_secret(settings.metrics_key)
-            )
-            yield
-
     app = FastAPI(
         title="Penstock",
         description="LLM completion jobs at the full speed of a provider quota and never past a budget.",
-        lifespan=lifespan,
         responses={"default": ERROR_ANSWER},
         docs_url=None,  # our own page loads nothing from third parties
         redoc_url=None,
     )
     app.state.settings = settings
     app.state.catalogue = catalogue
+    app.state.services = services
+    app.state.authenticator = Authenticator(
+        services.keys, _secret(settings.admin_key), scrape_secret=_secret(settings.metrics_key)
+    )
     app.state.metrics = metrics
     app.state.gauges = ServiceGauges()
     app.state.refused_requests = RefusedRequests()
