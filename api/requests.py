@@ -5,7 +5,9 @@ most 35 ms.
 """
 
 import time
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Header, Request
@@ -51,7 +53,7 @@ Parsed = TypeVar("Parsed", bound=Body)
 async def _json_object(request: Request, _: AnyCaller) -> JsonObject:
     raw = await _read_body(request)
     request.state.body_read_at = time.perf_counter()
-    return _object_of(raw, _share(request))
+    return _object_of(raw, request.state.memory)
 
 
 async def _read_body(request: Request) -> bytes:
@@ -73,11 +75,6 @@ def _object_of(raw: bytes, share: MemoryShare) -> JsonObject:
         raise InvalidRequest("The body must be a JSON object.")
     refuse_unstorable(value, raw)
     return value
-
-
-def _share(request: Request) -> MemoryShare:
-    share: MemoryShare = request.state.memory
-    return share
 
 
 def parse(kind: type[Parsed], body: Any) -> Parsed:  # noqa: ANN401 - unparsed
@@ -133,36 +130,21 @@ CHAT_BODY: JsonObject = {
 """Fields that we read; all others go to the provider unchanged."""
 
 
-async def _services(request: Request) -> WebServices:
-    services: WebServices = request.app.state.services
-    return services
+def _attribute(path: str) -> Callable[[Request], Awaitable[Any]]:
+    """Return the dependency that hands a route this attribute of its request."""
 
+    async def attribute(request: Request) -> Any:  # noqa: ANN401 - the alias below names its type
+        return attrgetter(path)(request)
 
-async def _settings(request: Request) -> Settings:
-    settings: Settings = request.app.state.settings
-    return settings
-
-
-async def _authenticator(request: Request) -> Authenticator:
-    authenticator: Authenticator = request.app.state.authenticator
-    return authenticator
-
-
-async def _memory(request: Request) -> MemoryShare:
-    return _share(request)
-
-
-async def _privacy(request: Request) -> PrivacyTable:
-    privacy: PrivacyTable = request.app.state.catalogue.privacy
-    return privacy
+    return attribute
 
 
 JsonBody = Annotated[JsonObject, Depends(_json_object)]
-OfServices = Annotated[WebServices, Depends(_services)]
-OfSettings = Annotated[Settings, Depends(_settings)]
-OfPrivacy = Annotated[PrivacyTable, Depends(_privacy)]
-OfMemory = Annotated[MemoryShare, Depends(_memory)]
-OfAuthenticator = Annotated[Authenticator, Depends(_authenticator)]
+OfServices = Annotated[WebServices, Depends(_attribute("app.state.services"))]
+OfSettings = Annotated[Settings, Depends(_attribute("app.state.settings"))]
+OfPrivacy = Annotated[PrivacyTable, Depends(_attribute("app.state.catalogue.privacy"))]
+OfMemory = Annotated[MemoryShare, Depends(_attribute("state.memory"))]
+OfAuthenticator = Annotated[Authenticator, Depends(_attribute("app.state.authenticator"))]
 IdempotencyKey = Annotated[str | None, Header()]
 
 
