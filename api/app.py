@@ -1,7 +1,6 @@
 """Builds the ASGI application from routes, middleware and services."""
 
 import time
-from typing import Any
 
 from fastapi import FastAPI
 from pydantic import SecretStr
@@ -19,6 +18,7 @@ from api.refused import RefusedRequests
 from api.server.limits import possible_connections
 from config.catalogue import Catalogue
 from config.settings import Settings
+from schemas.jsons import JsonObject
 from tasks.wiring.web import WebServices
 
 ROUTERS = (
@@ -39,28 +39,20 @@ ROUTERS = (
 )
 
 
-ERROR_ANSWER: dict[str, Any] = {
-    "description": "An error in OpenAI's shape",
-    "content": {
-        "application/json": {
-            "schema": {
-                "type": "object",
-                "required": ["error"],
-                "properties": {
-                    "error": {
-                        "type": "object",
-                        "required": ["message", "type", "param", "code"],
-                        "properties": {
-                            "message": {"type": "string"},
-                            "type": {"type": "string"},
-                            "param": {"type": ["string", "null"]},
-                            "code": {"type": ["string", "null"]},
-                        },
-                    }
-                },
-            }
-        }
+ERROR: JsonObject = {
+    "type": "object",
+    "required": ["message", "type", "param", "code"],
+    "properties": {
+        "message": {"type": "string"},
+        "type": {"type": "string"},
+        "param": {"type": ["string", "null"]},
+        "code": {"type": ["string", "null"]},
     },
+}
+ERROR_ANSWER: JsonObject = {"type": "object", "required": ["error"], "properties": {"error": ERROR}}
+ERROR_RESPONSE: JsonObject = {
+    "description": "An error in OpenAI's shape",
+    "content": {"application/json": {"schema": ERROR_ANSWER}},
 }
 
 
@@ -70,7 +62,7 @@ def create_app(settings: Settings, catalogue: Catalogue, services: WebServices) 
     app = FastAPI(
         title="Penstock",
         description="LLM completion jobs at the full speed of a provider quota and never past a budget.",
-        responses={"default": ERROR_ANSWER},
+        responses={"default": ERROR_RESPONSE},
         docs_url=None,  # our own page loads nothing from third parties
         redoc_url=None,
     )

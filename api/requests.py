@@ -87,47 +87,36 @@ def parse(kind: type[Parsed], body: Any) -> Parsed:  # noqa: ANN401 - unparsed
         raise InvalidRequest(f"{where}: {first['msg']}" if where else first["msg"], param=where) from None
 
 
+def body_of(schema: JsonObject, media_type: str = "application/json") -> JsonObject:
+    """Return the OpenAPI description of a body with this schema."""
+    return {"requestBody": {"required": True, "content": {media_type: {"schema": schema}}}}
+
+
 def documented(kind: type[Body]) -> JsonObject:
     """Return the OpenAPI description of a body."""
-    schema = kind.model_json_schema(ref_template="#/components/schemas/{model}")
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+    return body_of(kind.model_json_schema(ref_template="#/components/schemas/{model}"))
 
 
-CHAT_BODY: JsonObject = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": {
-                    "type": "object",
-                    "required": ["model", "messages"],
-                    "properties": {
-                        "model": {"type": "string", "minLength": 1},
-                        "messages": {
-                            "type": "array",
-                            "minItems": 1,
-                            "items": {
-                                "type": "object",
-                                "required": ["role"],
-                                "properties": {"role": {"type": "string"}},
-                            },
-                        },
-                        "lane": {"type": "string", "enum": [lane.value for lane in Lane]},
-                        "deadline_seconds": {
-                            "type": "number",
-                            "exclusiveMinimum": 0,
-                            "maximum": MAX_DEADLINE_SECONDS,
-                        },
-                        "idempotency_key": {"type": "string", "minLength": 1, "maxLength": MAX_KEY_CHARACTERS},
-                        "output_contract": {"type": "object"},
-                        "max_cost_usd": {"type": ["string", "number"]},
-                    },
-                }
-            }
+CHAT_SCHEMA: JsonObject = {
+    "type": "object",
+    "required": ["model", "messages"],
+    "properties": {
+        "model": {"type": "string", "minLength": 1},
+        "messages": {
+            "type": "array",
+            "minItems": 1,
+            "items": {"type": "object", "required": ["role"], "properties": {"role": {"type": "string"}}},
         },
-    }
+        "lane": {"type": "string", "enum": [lane.value for lane in Lane]},
+        "deadline_seconds": {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_DEADLINE_SECONDS},
+        "idempotency_key": {"type": "string", "minLength": 1, "maxLength": MAX_KEY_CHARACTERS},
+        "output_contract": {"type": "object"},
+        "max_cost_usd": {"type": ["string", "number"]},
+    },
 }
 """Fields that we read; all others go to the provider unchanged."""
+
+CHAT_BODY = body_of(CHAT_SCHEMA)
 
 
 def _attribute(path: str) -> Callable[[Request], Awaitable[Any]]:

@@ -5,9 +5,8 @@ from fastapi import APIRouter
 from api.answers import Json, checked_id, require
 from api.auth import AnyCaller
 from api.native.serializers import quote_object
-from api.requests import CHAT_BODY, JsonBody, OfServices, StrictBody, new_job, parse, unchecked_parts
+from api.requests import CHAT_SCHEMA, JsonBody, OfServices, StrictBody, body_of, new_job, parse, unchecked_parts
 from schemas.ids import FileId
-from schemas.jsons import JsonObject
 from schemas.lanes import Lane
 
 router = APIRouter(tags=["quotes"])
@@ -19,11 +18,7 @@ class QuotedFile(StrictBody):
     input_file_id: str
 
 
-_CHAT = CHAT_BODY["requestBody"]["content"]["application/json"]["schema"]
-_FILE = QuotedFile.model_json_schema()
-QUOTE_BODY: JsonObject = {
-    "requestBody": {"required": True, "content": {"application/json": {"schema": {"anyOf": [_FILE, _CHAT]}}}}
-}
+QUOTE_BODY = body_of({"anyOf": [QuotedFile.model_json_schema(), CHAT_SCHEMA]})
 
 
 @router.post("/quote", openapi_extra=QUOTE_BODY)
