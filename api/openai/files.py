@@ -87,13 +87,13 @@ async def list_files(
 @router.get("/{file_id}")
 async def retrieve_file(file_id: str, caller: AnyCaller, services: OfServices) -> Json:
     """Show a file."""
-    return Json(file_object(await _find_file(file_id, caller, services.files)))
+    return Json(file_object(await find_file(file_id, caller, services.files)))
 
 
 @router.get("/{file_id}/content")
 async def file_content(file_id: str, caller: AnyCaller, services: OfServices, memory: OfMemory) -> StreamingResponse:
     """Stream a file's bytes."""
-    stored = await _find_file(file_id, caller, services.files)
+    stored = await find_file(file_id, caller, services.files)
     memory.take_buffers(DOWNLOAD_BYTES)
     return StreamingResponse(
         services.files.content(stored.id),
@@ -222,6 +222,7 @@ def _checked_name(filename: str) -> str:
     return filename
 
 
-async def _find_file(file_id: str, caller: Caller, files: FileTable) -> StoredFile:
+async def find_file(file_id: str, caller: Caller, files: FileTable) -> StoredFile:
+    """Return the caller's file. Raises NotFound."""
     checked = FileId(checked_id(file_id, "file"))
     return require(await files.find(checked, caller.tenant_id), "file", file_id)
