@@ -12,6 +12,7 @@ import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
+from api.presence import cancel_all
 from api.server.connection import Connection
 from api.server.connections import Connections
 from api.server.limits import possible_connections
@@ -67,9 +68,7 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept no more connections and let requests finish."""
-        for accepting in self._accepting:
-            accepting.cancel()
-        await asyncio.gather(*self._accepting, return_exceptions=True)
+        await cancel_all(*self._accepting)
         await super().shutdown(sockets)
 
     async def _accept(self, listening: socket.socket) -> None:
