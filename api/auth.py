@@ -172,8 +172,7 @@ def _make_room(remembered: dict[bytes, Any]) -> None:
 
 
 def _key_lanes(scopes: frozenset[str]) -> frozenset[Lane] | None:
-    named = frozenset(lane for lane in Lane if lane_scope(lane) in scopes)
-    return named or None
+    return frozenset(lane for lane in Lane if lane_scope(lane) in scopes) or None
 
 
 def lane_scope(lane: Lane) -> str:
