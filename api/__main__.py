@@ -3,7 +3,6 @@
 import asyncio
 import os
 from collections.abc import Mapping
-from contextlib import nullcontext
 
 from prometheus_client import REGISTRY
 
@@ -27,7 +26,7 @@ async def serve(settings: Settings, catalogue: Catalogue, env: Mapping[str, str]
         watched(settings.watchdog_seconds, metrics.loop_delay_seconds.observe) as watchdog,
         open_web_services(settings, catalogue, env, metrics) as services,
     ):
-        app = create_app(settings, catalogue, lambda _settings, _catalogue: nullcontext(services))
+        app = create_app(settings, catalogue, services)
         keep_what_started()
         watchdog.has_started()
         log_descriptors(settings, needed_by_web(settings))

@@ -1,9 +1,6 @@
-"""Builds the ASGI application, which starts even while a store is unreachable."""
+"""Builds the ASGI application from routes, middleware and services."""
 
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, TypeAlias
 
 from fastapi import FastAPI
 from pydantic import SecretStr
@@ -21,9 +18,8 @@ from api.refused import RefusedRequests
 from api.server.limits import possible_connections
 from config.catalogue import Catalogue
 from config.settings import Settings
+from schemas.jsons import JsonObject
 from tasks.wiring.web import WebServices
-
-OpenServices: TypeAlias = Callable[[Settings, Catalogue], AbstractAsyncContextManager[WebServices]]
 
 ROUTERS = (
     files.router,
@@ -43,54 +39,39 @@ ROUTERS = (
 )
 
 
-ERROR_ANSWER: dict[str, Any] = {
-    "description": "An error in OpenAI's shape",
-    "content": {
-        "application/json": {
-            "schema": {
-                "type": "object",
-                "required": ["error"],
-                "properties": {
-                    "error": {
-                        "type": "object",
-                        "required": ["message", "type", "param", "code"],
-                        "properties": {
-                            "message": {"type": "string"},
-                            "type": {"type": "string"},
-                            "param": {"type": ["string", "null"]},
-                            "code": {"type": ["string", "null"]},
-                        },
-                    }
-                },
-            }
-        }
+ERROR: JsonObject = {
+    "type": "object",
+    "required": ["message", "type", "param", "code"],
+    "properties": {
+        "message": {"type": "string"},
+        "type": {"type": "string"},
+        "param": {"type": ["string", "null"]},
+        "code": {"type": ["string", "null"]},
     },
+}
+ERROR_ANSWER: JsonObject = {"type": "object", "required": ["error"], "properties": {"error": ERROR}}
+ERROR_RESPONSE: JsonObject = {
+    "description": "An error in OpenAI's shape",
+    "content": {"application/json": {"schema": ERROR_ANSWER}},
 }
 
 
-def create_app(settings: Settings, catalogue: Catalogue, open_services: OpenServices) -> FastAPI:
-    """Build the ASGI application; its lifespan opens the services."""
+def create_app(settings: Settings, catalogue: Catalogue, services: WebServices) -> FastAPI:
+    """Build the ASGI application over open services."""
     metrics = Metrics()
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with open_services(settings, catalogue) as services:
-            app.state.services = services
-            app.state.authenticator = Authenticator(
-                services.keys, _secret(settings.admin_key), scrape_secret=_secret(settings.metrics_key)
-            )
-            yield
-
     app = FastAPI(
         title="Penstock",
         description="LLM completion jobs at the full speed of a provider quota and never past a budget.",
-        lifespan=lifespan,
-        responses={"default": ERROR_ANSWER},
+        responses={"default": ERROR_RESPONSE},
         docs_url=None,  # our own page loads nothing from third parties
         redoc_url=None,
     )
     app.state.settings = settings
     app.state.catalogue = catalogue
+    app.state.services = services
+    app.state.authenticator = Authenticator(
+        services.keys, _secret(settings.admin_key), scrape_secret=_secret(settings.metrics_key)
+    )
     app.state.metrics = metrics
     app.state.gauges = ServiceGauges()
     app.state.refused_requests = RefusedRequests()

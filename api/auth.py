@@ -172,8 +172,7 @@ def _make_room(remembered: dict[bytes, Any]) -> None:
 
 
 def _key_lanes(scopes: frozenset[str]) -> frozenset[Lane] | None:
-    named = frozenset(lane for lane in Lane if lane_scope(lane) in scopes)
-    return named or None
+    return frozenset(lane for lane in Lane if lane_scope(lane) in scopes) or None
 
 
 def lane_scope(lane: Lane) -> str:
@@ -189,12 +188,12 @@ def _address(request: Request) -> str:
     return request.client.host if request.client else ""
 
 
-_bearer = HTTPBearer(auto_error=False, description="An API key")
+Credentials = Annotated[
+    HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False, description="An API key"))
+]
 
 
-async def _caller(
-    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
-) -> Caller:
+async def _caller(request: Request, credentials: Credentials) -> Caller:
     if credentials is None:
         raise Unauthenticated
     authenticator: Authenticator = request.app.state.authenticator
@@ -208,9 +207,7 @@ async def _caller(
     return caller
 
 
-async def _scraper(
-    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
-) -> None:
+async def _scraper(request: Request, credentials: Credentials) -> None:
     if credentials is None:
         raise Unauthenticated
     authenticator: Authenticator = request.app.state.authenticator

@@ -180,14 +180,11 @@ BY_STATUS = {
 }
 
 
-BUG: JsonObject = {
-    "error": {
-        "message": "Something went wrong on our side; the request id names it.",
-        "type": SERVER,
-        "param": None,
-        "code": "internal_error",
-    }
-}
+def _object(message: str, kind: str, param: str | None, code: str | None) -> JsonObject:
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+BUG = _object("Something went wrong on our side; the request id names it.", SERVER, None, "internal_error")
 
 
 def kind_of(error: PenstockError) -> Kind:
@@ -220,16 +217,15 @@ def unready(checks: Mapping[str, str | None]) -> Json:
 
 def install(app: FastAPI) -> None:
     """Register handlers that answer every error in OpenAI's shape."""
-    app.add_exception_handler(PenstockError, _penstock_error)
-    app.add_exception_handler(RequestValidationError, _wrong_parameter)
-    app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(ClientGone, _nobody_there)
-    app.add_exception_handler(ClientDisconnect, _nobody_there)
-    app.add_exception_handler(Exception, _bug)
+    app.exception_handler(PenstockError)(_penstock_error)
+    app.exception_handler(RequestValidationError)(_wrong_parameter)
+    app.exception_handler(HTTPException)(_http_error)
+    app.exception_handler(ClientGone)(_nobody_there)
+    app.exception_handler(ClientDisconnect)(_nobody_there)
+    app.exception_handler(Exception)(_bug)
 
 
-async def _penstock_error(request: Request, error: Exception) -> Json:
-    assert isinstance(error, PenstockError)  # noqa: S101 - registered for this class
+async def _penstock_error(request: Request, error: PenstockError) -> Json:
     if isinstance(error, InvalidRequest):
         await rest_after(request)
     return answer(error)
@@ -239,14 +235,12 @@ async def _nobody_there(_: Request, __: Exception) -> Response:
     return Response(status_code=CLIENT_GONE)
 
 
-async def _wrong_parameter(_: Request, error: Exception) -> Json:
-    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this class
+async def _wrong_parameter(_: Request, error: RequestValidationError) -> Json:
     first = error.errors()[0]
     return answer(InvalidRequest(first["msg"], param=".".join(str(step) for step in first["loc"][1:]) or None))
 
 
-async def _http_error(request: Request, error: Exception) -> Json:
-    assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class
+async def _http_error(request: Request, error: HTTPException) -> Json:
     message = f"{error.detail}: {request.method} {request.url.path}"
     body = _object(message, REQUEST, None, BY_STATUS.get(error.status_code, "invalid_request"))
     return Json(body, status_code=error.status_code, headers=error.headers)
@@ -273,10 +267,6 @@ def _message(error: PenstockError) -> str:
 
 def _sentence(result: JobResult) -> str:
     return f"The request ended without an answer: {result.dead_reason or result.state}."
-
-
-def _object(message: str, kind: str, param: str | None, code: str | None) -> JsonObject:
-    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
 def _headers(kind: Kind) -> dict[str, str]:

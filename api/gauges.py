@@ -6,11 +6,12 @@ names, which bounds the number of series. Users, batches and prompts are unbound
 
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from decimal import Decimal
 from typing import Protocol
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -65,32 +66,24 @@ class ServiceGauges:
         """Return the gauges in Prometheus' text format."""
         if self._clock() >= self._stale_at:
             self._stale_at = self._clock() + BELIEVED_SECONDS
-            self._text = _text_of([metric async for metric in _read(watch)])
+            self._text = generate_latest(_Reading(await _read(watch)))
         return self._text
 
 
-class _Known(Collector):
-    def __init__(self, metrics: Iterable[Metric]) -> None:
+class _Reading(Collector):
+    def __init__(self, metrics: Sequence[Metric]) -> None:
         self._metrics = metrics
 
-    def collect(self) -> Iterable[Metric]:
+    def collect(self) -> Sequence[Metric]:
         return self._metrics
 
 
-def _text_of(metrics: list[Metric]) -> bytes:
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Known(metrics))
-    return generate_latest(registry)
-
-
-async def _read(watch: Watch) -> AsyncIterator[Metric]:
+async def _read(watch: Watch) -> Sequence[Metric]:
+    metrics = list[Metric]()
     for reading in (_parts, _depths, _limits, _budgets, _suspense, _thresholds):
-        try:
-            families = await reading(watch)
-        except Unavailable:
-            continue
-        for family in families:
-            yield family
+        with suppress(Unavailable):
+            metrics += await reading(watch)
+    return metrics
 
 
 async def _parts(watch: Watch) -> Sequence[Metric]:

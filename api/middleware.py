@@ -80,14 +80,14 @@ class Frame:
             await self._capped(scope, receive, send_named)
         finally:
             if status == CLIENT_GONE:
-                self._metrics.abandoned()
+                self._metrics.abandoned.inc()
             self._closed(scope)
             self._note(scope, status, self._clock() - began)
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         method = scope["method"] if scope["method"] in METHODS else "other"
         route = getattr(scope.get("route"), "path", "unmatched")
-        self._metrics.answered(method=method, route=route, status=status, seconds=seconds)
+        self._metrics.seconds.labels(method=method, route=route, status=str(status)).observe(seconds)
         note = log.debug if route in PROBES else log.info
         note("answered", method=method, route=route, status=status, ms=round(seconds * 1000))
 

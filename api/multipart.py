@@ -47,10 +47,13 @@ Part: TypeAlias = Field | FileBegins | FilePiece | FileEnds
 
 async def parts_of(stream: AsyncIterator[bytes], content_type: str) -> AsyncIterator[Part]:
     """Yield the parts of a form in order. Raises InvalidRequest for a malformed form."""
-    reader = _Reader(_boundary(content_type))
-    async for read in stream:
-        for part in reader.feed(read):
-            yield part
+    try:
+        reader = _Reader(_boundary(content_type))
+        async for read in stream:
+            for part in reader.feed(read):
+                yield part
+    except FormParserError as error:
+        raise InvalidRequest(f"The form cannot be read: {error}.", param="file") from error
     reader.finish()
 
 
@@ -72,29 +75,23 @@ class _Reader:
         self._name = ""
         self._is_file = False
         self._value = bytearray()
-        try:
-            self._parser = MultipartParser(
-                boundary,
-                {
-                    "on_part_begin": self._part_begins,
-                    "on_header_field": self._header_field,
-                    "on_header_value": self._header_text,
-                    "on_header_end": self._header_ends,
-                    "on_headers_finished": self._headers_end,
-                    "on_part_data": self._data,
-                    "on_part_end": self._part_ends,
-                    "on_end": self._form_ends,
-                },
-            )
-        except FormParserError as error:
-            raise InvalidRequest(f"The form cannot be read: {error}.", param="file") from error
+        self._parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": self._part_begins,
+                "on_header_field": self._header_field,
+                "on_header_value": self._header_text,
+                "on_header_end": self._header_ends,
+                "on_headers_finished": self._headers_end,
+                "on_part_data": self._data,
+                "on_part_end": self._part_ends,
+                "on_end": self._form_ends,
+            },
+        )
 
     def feed(self, read: bytes) -> list[Part]:
         self._out = []
-        try:
-            self._parser.write(read)
-        except FormParserError as error:
-            raise InvalidRequest(f"The form cannot be read: {error}.", param="file") from error
+        self._parser.write(read)
         return self._out
 
     def finish(self) -> None:
@@ -121,9 +118,7 @@ class _Reader:
         self._header_name = self._header_value = b""
 
     def _headers_end(self) -> None:
-        parameters = _disposition(self._disposition)
-        self._name = parameters.get("name", "")
-        filename = parameters.get("filename")
+        self._name, filename = _names_of(self._disposition)
         if filename is not None:
             self._is_file = True
             self._out.append(FileBegins(self._name, filename))
@@ -143,15 +138,9 @@ class _Reader:
         self._is_complete = True
 
 
-def _disposition(header: bytes) -> dict[str, str]:
-    """Return name and filename, in plain UTF-8 or RFC 2231."""
+def _names_of(disposition: bytes) -> tuple[str, str | None]:
+    """Return the field's name and the file's, in plain UTF-8 or RFC 2231."""
     message = Message()
-    message["content-disposition"] = header.decode("utf-8", "replace").replace("\r", " ").replace("\n", " ")
-    parameters: dict[str, str] = {}
+    message["content-disposition"] = disposition.decode("utf-8", "replace").replace("\r", " ").replace("\n", " ")
     name = message.get_param("name", header="content-disposition")
-    if isinstance(name, str):
-        parameters["name"] = name
-    filename = message.get_filename()
-    if filename is not None:
-        parameters["filename"] = filename
-    return parameters
+    return name if isinstance(name, str) else "", message.get_filename()

@@ -25,7 +25,7 @@ async def while_present(receive: Receive, work: Coroutine[Any, Any, Answer]) -> 
             raise ClientGone
         return working.result()
     finally:
-        await _cancel(working, leaving)
+        await cancel_all(working, leaving)
 
 
 async def _wait_for_disconnect(receive: Receive) -> None:
@@ -33,7 +33,8 @@ async def _wait_for_disconnect(receive: Receive) -> None:
         pass
 
 
-async def _cancel(*tasks: "asyncio.Future[Any]") -> None:
+async def cancel_all(*tasks: "asyncio.Future[Any]") -> None:
+    """Cancel the tasks and wait for their ends, whatever those are."""
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

@@ -5,7 +5,9 @@ most 35 ms.
 """
 
 import time
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Header, Request
@@ -51,7 +53,7 @@ Parsed = TypeVar("Parsed", bound=Body)
 async def _json_object(request: Request, _: AnyCaller) -> JsonObject:
     raw = await _read_body(request)
     request.state.body_read_at = time.perf_counter()
-    return _object_of(raw, _share(request))
+    return _object_of(raw, request.state.memory)
 
 
 async def _read_body(request: Request) -> bytes:
@@ -75,11 +77,6 @@ def _object_of(raw: bytes, share: MemoryShare) -> JsonObject:
     return value
 
 
-def _share(request: Request) -> MemoryShare:
-    share: MemoryShare = request.state.memory
-    return share
-
-
 def parse(kind: type[Parsed], body: Any) -> Parsed:  # noqa: ANN401 - unparsed
     """Validate the body. Raises InvalidRequest with the first wrong field."""
     try:
@@ -90,79 +87,53 @@ def parse(kind: type[Parsed], body: Any) -> Parsed:  # noqa: ANN401 - unparsed
         raise InvalidRequest(f"{where}: {first['msg']}" if where else first["msg"], param=where) from None
 
 
+def body_of(schema: JsonObject, media_type: str = "application/json") -> JsonObject:
+    """Return the OpenAPI description of a body with this schema."""
+    return {"requestBody": {"required": True, "content": {media_type: {"schema": schema}}}}
+
+
 def documented(kind: type[Body]) -> JsonObject:
     """Return the OpenAPI description of a body."""
-    schema = kind.model_json_schema(ref_template="#/components/schemas/{model}")
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+    return body_of(kind.model_json_schema(ref_template="#/components/schemas/{model}"))
 
 
-CHAT_BODY: JsonObject = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": {
-                    "type": "object",
-                    "required": ["model", "messages"],
-                    "properties": {
-                        "model": {"type": "string", "minLength": 1},
-                        "messages": {
-                            "type": "array",
-                            "minItems": 1,
-                            "items": {
-                                "type": "object",
-                                "required": ["role"],
-                                "properties": {"role": {"type": "string"}},
-                            },
-                        },
-                        "lane": {"type": "string", "enum": [lane.value for lane in Lane]},
-                        "deadline_seconds": {
-                            "type": "number",
-                            "exclusiveMinimum": 0,
-                            "maximum": MAX_DEADLINE_SECONDS,
-                        },
-                        "idempotency_key": {"type": "string", "minLength": 1, "maxLength": MAX_KEY_CHARACTERS},
-                        "output_contract": {"type": "object"},
-                        "max_cost_usd": {"type": ["string", "number"]},
-                    },
-                }
-            }
+CHAT_SCHEMA: JsonObject = {
+    "type": "object",
+    "required": ["model", "messages"],
+    "properties": {
+        "model": {"type": "string", "minLength": 1},
+        "messages": {
+            "type": "array",
+            "minItems": 1,
+            "items": {"type": "object", "required": ["role"], "properties": {"role": {"type": "string"}}},
         },
-    }
+        "lane": {"type": "string", "enum": [lane.value for lane in Lane]},
+        "deadline_seconds": {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_DEADLINE_SECONDS},
+        "idempotency_key": {"type": "string", "minLength": 1, "maxLength": MAX_KEY_CHARACTERS},
+        "output_contract": {"type": "object"},
+        "max_cost_usd": {"type": ["string", "number"]},
+    },
 }
 """Fields that we read; all others go to the provider unchanged."""
 
-
-async def _services(request: Request) -> WebServices:
-    services: WebServices = request.app.state.services
-    return services
+CHAT_BODY = body_of(CHAT_SCHEMA)
 
 
-async def _settings(request: Request) -> Settings:
-    settings: Settings = request.app.state.settings
-    return settings
+def _attribute(path: str) -> Callable[[Request], Awaitable[Any]]:
+    """Return the dependency that hands a route this attribute of its request."""
 
+    async def attribute(request: Request) -> Any:  # noqa: ANN401 - the alias below names its type
+        return attrgetter(path)(request)
 
-async def _authenticator(request: Request) -> Authenticator:
-    authenticator: Authenticator = request.app.state.authenticator
-    return authenticator
-
-
-async def _memory(request: Request) -> MemoryShare:
-    return _share(request)
-
-
-async def _privacy(request: Request) -> PrivacyTable:
-    privacy: PrivacyTable = request.app.state.catalogue.privacy
-    return privacy
+    return attribute
 
 
 JsonBody = Annotated[JsonObject, Depends(_json_object)]
-OfServices = Annotated[WebServices, Depends(_services)]
-OfSettings = Annotated[Settings, Depends(_settings)]
-OfPrivacy = Annotated[PrivacyTable, Depends(_privacy)]
-OfMemory = Annotated[MemoryShare, Depends(_memory)]
-OfAuthenticator = Annotated[Authenticator, Depends(_authenticator)]
+OfServices = Annotated[WebServices, Depends(_attribute("app.state.services"))]
+OfSettings = Annotated[Settings, Depends(_attribute("app.state.settings"))]
+OfPrivacy = Annotated[PrivacyTable, Depends(_attribute("app.state.catalogue.privacy"))]
+OfMemory = Annotated[MemoryShare, Depends(_attribute("state.memory"))]
+OfAuthenticator = Annotated[Authenticator, Depends(_attribute("app.state.authenticator"))]
 IdempotencyKey = Annotated[str | None, Header()]
 
 

@@ -33,8 +33,7 @@ async def readyz(services: OfServices) -> Response:
 
 
 @router.get("/metrics")
-async def metrics(request: Request, scraper: Scraper, services: OfServices) -> Response:
+async def metrics(request: Request, _: Scraper, services: OfServices) -> Response:
     """Return all metrics. A key is needed, because they name tenants and their spending."""
-    _ = scraper
     state = request.app.state
     return Response(state.metrics.text() + await state.gauges.text(services.watch), media_type=PROMETHEUS_TEXT)

@@ -2,12 +2,11 @@
 
 from fastapi import APIRouter
 
-from api.answers import Json, checked_id, require
+from api.answers import Json
 from api.auth import AnyCaller
 from api.native.serializers import quote_object
-from api.requests import CHAT_BODY, JsonBody, OfServices, StrictBody, new_job, parse, unchecked_parts
-from schemas.ids import FileId
-from schemas.jsons import JsonObject
+from api.openai.files import find_file
+from api.requests import CHAT_SCHEMA, JsonBody, OfServices, StrictBody, body_of, new_job, parse, unchecked_parts
 from schemas.lanes import Lane
 
 router = APIRouter(tags=["quotes"])
@@ -19,11 +18,7 @@ class QuotedFile(StrictBody):
     input_file_id: str
 
 
-_CHAT = CHAT_BODY["requestBody"]["content"]["application/json"]["schema"]
-_FILE = QuotedFile.model_json_schema()
-QUOTE_BODY: JsonObject = {
-    "requestBody": {"required": True, "content": {"application/json": {"schema": {"anyOf": [_FILE, _CHAT]}}}}
-}
+QUOTE_BODY = body_of({"anyOf": [QuotedFile.model_json_schema(), CHAT_SCHEMA]})
 
 
 @router.post("/quote", openapi_extra=QUOTE_BODY)
@@ -33,6 +28,5 @@ async def quote(caller: AnyCaller, body: JsonBody, services: OfServices) -> Json
         job = new_job(body, caller, services, lane=Lane.NORMAL, idempotency_key=None)
         quoted = quote_object(await services.quotes.request(job))
         return Json(quoted | {"unchecked": unchecked_parts(job, services)})
-    file_id = FileId(checked_id(parse(QuotedFile, body).input_file_id, "file"))
-    require(await services.files.find(file_id, caller.tenant_id), "file", file_id)
-    return Json(quote_object(await services.quotes.file(caller.tenant_id, file_id)))
+    file = await find_file(parse(QuotedFile, body).input_file_id, caller, services.files)
+    return Json(quote_object(await services.quotes.file(caller.tenant_id, file.id)))

@@ -8,7 +8,6 @@ from api.native.jobs import USUAL_ROWS, Limit
 from api.requests import JsonBody, OfServices, StrictBody, documented, parse
 from schemas.errors import InvalidRequest
 from schemas.ids import AttemptId
-from schemas.jsons import JsonObject
 
 router = APIRouter(prefix="/budgets/suspense", tags=["operators"], dependencies=FOR_OPERATORS)
 
@@ -24,7 +23,7 @@ class Word(StrictBody):
 async def list_suspense(services: OfServices, *, after: str | None = None, limit: Limit = USUAL_ROWS) -> Json:
     """List unresolved charges, oldest first."""
     cursor = None if after is None else AttemptId(checked_id(after, "attempt"))
-    return page(await services.suspense.oldest(after=cursor, most=limit + 1), limit, _as_it_is)
+    return page(await services.suspense.oldest(after=cursor, most=limit + 1), limit, lambda row: row)
 
 
 @router.post("/{attempt_id}", openapi_extra=documented(Word))
@@ -34,7 +33,3 @@ async def resolve_suspense(attempt_id: str, body: JsonBody, services: OfServices
     if (resolution.billed_usd is None) != resolution.released:
         raise InvalidRequest("Say either billed_usd or released.", param="billed_usd")
     return Json(await services.suspense.resolve(AttemptId(checked_id(attempt_id, "attempt")), resolution.billed_usd))
-
-
-def _as_it_is(row: JsonObject) -> JsonObject:
-    return row

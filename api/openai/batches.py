@@ -7,9 +7,10 @@ from pydantic import Field
 
 from api.answers import Json, checked_id, page, require, unix
 from api.auth import AnyCaller, Caller
+from api.openai.files import find_file
 from api.requests import Body, JsonBody, OfServices, documented, parse
 from schemas.errors import InvalidRequest
-from schemas.ids import BatchId, FileId
+from schemas.ids import BatchId
 from schemas.jsons import JsonObject
 from schemas.lanes import Lane
 from schemas.money import usd_text
@@ -48,12 +49,11 @@ class NewBatch(Body):
 async def create_batch(caller: AnyCaller, body: JsonBody, services: OfServices) -> Json:
     """Create a batch from an uploaded file."""
     request = parse(NewBatch, body)
-    file_id = FileId(checked_id(request.input_file_id, "file"))
-    require(await services.files.find(file_id, caller.tenant_id), "file", file_id)
+    file = await find_file(request.input_file_id, caller, services.files)
     lanes = caller.lanes_of(services.share(caller.tenant_id))
     batch = await services.intake.create_batch(
         caller.tenant_id,
-        file_id,
+        file.id,
         endpoint=request.endpoint,
         completion_window=request.completion_window,
         metadata=request.metadata,

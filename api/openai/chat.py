@@ -13,6 +13,7 @@ from api.errors import reply_of
 from api.openai.streams import EventStream, Telling
 from api.presence import ClientGone, while_present
 from api.requests import CHAT_BODY, IdempotencyKey, JsonBody, OfServices, OfSettings, new_job
+from providers.chat.request_body import asks_for_usage, without_streaming
 from schemas.accepted import JobResult
 from schemas.errors import InvalidRequest, Unavailable
 from schemas.job import NewJob
@@ -24,8 +25,6 @@ from tasks.requests.chat import wants_validated_stream
 router = APIRouter(prefix="/v1/chat/completions", tags=["chat"])
 
 log = structlog.get_logger()
-
-STREAMING = ("stream", "stream_options")
 
 
 @router.post("", openapi_extra=CHAT_BODY)
@@ -40,7 +39,7 @@ async def create_chat_completion(
 ) -> Response:
     """Complete a chat; `stream` sends server-sent events."""
     telling = telling_of(body)
-    request_body = body if telling is not None and telling.live else _without(body, STREAMING)
+    request_body = body if telling is not None and telling.live else without_streaming(body)
     job = new_job(
         request_body,
         caller,
@@ -62,7 +61,7 @@ def telling_of(body: JsonObject) -> Telling | None:
     if not isinstance(options, dict):
         raise InvalidRequest("stream_options must be an object.", param="stream_options")
     validated = wants_validated_stream(body)
-    return Telling(live=not validated, include_usage=options.get("include_usage") is True) if streamed else None
+    return Telling(live=not validated, include_usage=asks_for_usage(body)) if streamed else None
 
 
 def waiting_headers(result: JobResult) -> dict[str, str]:
@@ -99,7 +98,3 @@ async def _cancel(job: NewJob, intake: Intake) -> None:
         log.warning("cancel_failed", job_id=job.id)
         return
     log.info("client_gone", job_id=job.id)
-
-
-def _without(body: JsonObject, names: tuple[str, ...]) -> JsonObject:
-    return {name: value for name, value in body.items() if name not in names}

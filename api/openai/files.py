@@ -19,7 +19,7 @@ from api.auth import AnyCaller, Caller
 from api.errors import BodyTooLarge
 from api.memory import DOWNLOAD_BYTES
 from api.multipart import Field, FileBegins, FileEnds, FilePiece, Part, parts_of
-from api.requests import OfMemory, OfServices, OfSettings
+from api.requests import OfMemory, OfServices, OfSettings, body_of
 from schemas.errors import InvalidRequest
 from schemas.ids import FileId, TenantId
 from schemas.jsons import JsonObject
@@ -36,27 +36,14 @@ WHOLE_SECONDS = re.compile(r"[0-9]{1,12}", re.ASCII)
 MOST_NAME_CHARACTERS = 255
 
 FORM: JsonObject = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["purpose", "file"],
-                    "properties": {
-                        "purpose": {"type": "string", "enum": list(UPLOAD_PURPOSES)},
-                        "file": {"type": "string", "format": "binary"},
-                        "expires_after[anchor]": {"type": "string", "const": "created_at"},
-                        "expires_after[seconds]": {
-                            "type": "integer",
-                            "minimum": LIFE_SECONDS[0],
-                            "maximum": LIFE_SECONDS[1],
-                        },
-                    },
-                }
-            }
-        },
-    }
+    "type": "object",
+    "required": ["purpose", "file"],
+    "properties": {
+        "purpose": {"type": "string", "enum": list(UPLOAD_PURPOSES)},
+        "file": {"type": "string", "format": "binary"},
+        "expires_after[anchor]": {"type": "string", "const": "created_at"},
+        "expires_after[seconds]": {"type": "integer", "minimum": LIFE_SECONDS[0], "maximum": LIFE_SECONDS[1]},
+    },
 }
 
 
@@ -71,7 +58,7 @@ class Terms:
 USUAL = Terms(purpose="batch", life_seconds=BATCH_LIFE_SECONDS)
 
 
-@router.post("", openapi_extra=FORM)
+@router.post("", openapi_extra=body_of(FORM, "multipart/form-data"))
 async def upload(request: Request, caller: AnyCaller, services: OfServices, settings: OfSettings) -> Json:
     """Store a file."""
     parts = parts_of(request.stream(), request.headers.get("content-type", ""))
@@ -100,13 +87,13 @@ async def list_files(
 @router.get("/{file_id}")
 async def retrieve_file(file_id: str, caller: AnyCaller, services: OfServices) -> Json:
     """Show a file."""
-    return Json(file_object(await _find_file(file_id, caller, services.files)))
+    return Json(file_object(await find_file(file_id, caller, services.files)))
 
 
 @router.get("/{file_id}/content")
 async def file_content(file_id: str, caller: AnyCaller, services: OfServices, memory: OfMemory) -> StreamingResponse:
     """Stream a file's bytes."""
-    stored = await _find_file(file_id, caller, services.files)
+    stored = await find_file(file_id, caller, services.files)
     memory.take_buffers(DOWNLOAD_BYTES)
     return StreamingResponse(
         services.files.content(stored.id),
@@ -235,6 +222,7 @@ def _checked_name(filename: str) -> str:
     return filename
 
 
-async def _find_file(file_id: str, caller: Caller, files: FileTable) -> StoredFile:
+async def find_file(file_id: str, caller: Caller, files: FileTable) -> StoredFile:
+    """Return the caller's file. Raises NotFound."""
     checked = FileId(checked_id(file_id, "file"))
     return require(await files.find(checked, caller.tenant_id), "file", file_id)

@@ -36,16 +36,14 @@ ANNOUNCED_SHUTDOWNS: Mapping[str, str] = {
 
 
 @router.get("")
-async def list_models(request: Request, caller: AnyCaller) -> Json:
+async def list_models(request: Request, _: AnyCaller) -> Json:
     """List models and aliases."""
-    _ = caller
     return listing(model_objects(request.app.state.catalogue, request.app.state.started_at))
 
 
 @router.get("/{model:path}")
-async def retrieve_model(model: str, request: Request, caller: AnyCaller) -> Json:
+async def retrieve_model(model: str, request: Request, _: AnyCaller) -> Json:
     """Show a model or an alias."""
-    _ = caller
     models = model_objects(request.app.state.catalogue, request.app.state.started_at)
     return Json(require(next((candidate for candidate in models if candidate["id"] == model), None), "model", model))
 

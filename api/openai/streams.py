@@ -17,7 +17,7 @@ from starlette.types import Message, Receive, Scope, Send
 from api.errors import BUG, error_object, reply_of
 from api.openai.events import DONE, KEEP_ALIVE, chunks_of, event
 from api.openai.waiting_events import WaitingEvents
-from api.presence import ClientGone, while_present
+from api.presence import ClientGone, cancel_all, while_present
 from schemas.accepted import JobResult
 from schemas.errors import PenstockError
 from tasks.execution.deps import OnChunk
@@ -147,5 +147,4 @@ async def _running(
     try:
         yield task
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await cancel_all(task)

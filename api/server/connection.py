@@ -24,9 +24,9 @@ from api.server.limits import (
     MAX_PIPELINED_REQUESTS,
     MIN_AVERAGE_PIECE_BYTES,
     UNSENT_BYTES,
-    ConnectionLimits,
     Progress,
 )
+from config.settings import Settings
 from schemas.errors import PenstockError
 
 log = structlog.get_logger()
@@ -51,11 +51,11 @@ class Connection(HttpToolsProtocol):
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
         *,
-        limits: ConnectionLimits,
+        settings: Settings,
         connections: Connections,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self._limits = limits
+        self._settings = settings
         self._table = connections
         self._due_at = NEVER
         self._write_due_at = NEVER
@@ -74,7 +74,7 @@ class Connection(HttpToolsProtocol):
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family in {socket.AF_INET, socket.AF_INET6}:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
-        self._due_at = self.loop.time() + self._limits.head_seconds
+        self._due_at = self.loop.time() + self._settings.head_timeout_seconds
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Unregister the connection."""
@@ -129,7 +129,7 @@ class Connection(HttpToolsProtocol):
         """End the request; start the idle time-out if its response was sent."""
         super().on_message_complete()
         if self.cycle.response_complete:
-            self._due_at = self.loop.time() + self._limits.idle_seconds
+            self._due_at = self.loop.time() + self._settings.idle_timeout_seconds
 
     def on_body(self, body: bytes) -> None:
         """Receive a piece of the body. Raises within the parser."""
@@ -152,7 +152,7 @@ class Connection(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         """Stop writing to a slow client."""
-        self._write_due_at = self.loop.time() + self._limits.write_seconds
+        self._write_due_at = self.loop.time() + self._settings.write_timeout_seconds
         super().pause_writing()
 
     def resume_writing(self) -> None:
@@ -168,7 +168,8 @@ class Connection(HttpToolsProtocol):
         elif now >= self._due_at:
             self._expire_reading(now)
         elif self._write_due_at == NEVER and self.transport.is_closing():
-            self._write_due_at = now + self._limits.write_seconds  # the rest of the response is still being sent
+            # the rest of the response is still being sent
+            self._write_due_at = now + self._settings.write_timeout_seconds
 
     def abort(self) -> None:
         """Close at once and disconnect a waiting application."""
@@ -193,7 +194,7 @@ class Connection(HttpToolsProtocol):
                 self._refuse(refusals.TINY_PIECES)
             elif self._due_at == NEVER:
                 self._late = refusals.SLOW_HEAD
-                self._due_at = self.loop.time() + self._limits.head_seconds
+                self._due_at = self.loop.time() + self._settings.head_timeout_seconds
         elif self.cycle.more_body:
             self._await_body()
         else:
@@ -212,8 +213,8 @@ class Connection(HttpToolsProtocol):
         return Progress(
             began_at=now,
             last_at=now,
-            seconds=self._limits.body_seconds,
-            bytes_per_second=self._limits.body_bytes_per_second,
+            seconds=self._settings.body_timeout_seconds,
+            bytes_per_second=self._settings.min_body_bytes_per_second,
         )
 
     def _expire_reading(self, now: float) -> None:

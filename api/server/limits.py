@@ -33,34 +33,10 @@ MAX_CONNECTIONS = 10_000
 """A connection takes about 20 kB."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ConnectionLimits:
-    """Limits of all connections of this process."""
-
-    most: int
-    head_seconds: float
-    body_seconds: float
-    body_bytes_per_second: int
-    idle_seconds: float
-    write_seconds: float
-
-
 def possible_connections(settings: Settings) -> int:
     """Return the maximum by settings and file descriptors."""
     soft_descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return min(settings.max_connections or MAX_CONNECTIONS, connections_within(soft_descriptors))
-
-
-def connection_limits(settings: Settings) -> ConnectionLimits:
-    """Build the limits from the settings."""
-    return ConnectionLimits(
-        most=possible_connections(settings),
-        head_seconds=settings.head_timeout_seconds,
-        body_seconds=settings.body_timeout_seconds,
-        body_bytes_per_second=settings.min_body_bytes_per_second,
-        idle_seconds=settings.idle_timeout_seconds,
-        write_seconds=settings.write_timeout_seconds,
-    )
 
 
 def connections_within(soft_descriptors: int) -> int:

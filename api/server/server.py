@@ -12,9 +12,10 @@ import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
+from api.presence import cancel_all
 from api.server.connection import Connection
 from api.server.connections import Connections
-from api.server.limits import connection_limits
+from api.server.limits import possible_connections
 from config.settings import Settings
 
 BACKLOG = 2_048
@@ -29,19 +30,18 @@ class Server(uvicorn.Server):
     """A server that returns when stopped, so that its services are closed too."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
-        limits = connection_limits(settings)
-        self._connections = Connections(limits.most)
+        self._connections = Connections(possible_connections(settings))
         config = uvicorn.Config(
             app,
             host=settings.listen_host,
             port=settings.port,
-            http=functools.partial(Connection, limits=limits, connections=self._connections),  # type: ignore[arg-type]  # makes one
+            http=functools.partial(Connection, settings=settings, connections=self._connections),  # type: ignore[arg-type]  # makes one
             ws="none",
             log_config=None,
             access_log=False,
             server_header=False,
             backlog=BACKLOG,
-            timeout_keep_alive=limits.idle_seconds,  # type: ignore[arg-type]  # handed to call_later as it is
+            timeout_keep_alive=settings.idle_timeout_seconds,  # type: ignore[arg-type]  # handed to call_later as it is
             timeout_graceful_shutdown=int(settings.drain_grace_seconds),
         )
         super().__init__(config)
@@ -68,9 +68,7 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept no more connections and let requests finish."""
-        for accepting in self._accepting:
-            accepting.cancel()
-        await asyncio.gather(*self._accepting, return_exceptions=True)
+        await cancel_all(*self._accepting)
         await super().shutdown(sockets)
 
     async def _accept(self, listening: socket.socket) -> None:
