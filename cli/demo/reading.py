@@ -4,8 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 
-from prometheus_client.parser import text_string_to_metric_families
-
 from schemas.jsons import JsonObject
 from schemas.money import NANO_PER_USD
 
@@ -55,17 +53,6 @@ def nano_usd(amount: object) -> int:
         return int(Decimal(str(amount)) * NANO_PER_USD)
     except (InvalidOperation, ValueError, OverflowError):
         return 0
-
-
-def counters(metrics: str, name: str, label: str | None = None) -> dict[str, float]:
-    """Sum a metric of Prometheus text by the values of a label."""
-    sums: dict[str, float] = {}
-    for family in text_string_to_metric_families(metrics):
-        for sample in family.samples:
-            if sample.name == name:
-                key = sample.labels.get(label, "") if label else ""
-                sums[key] = sums.get(key, 0.0) + sample.value
-    return sums
 
 
 def line(reading: Reading) -> str:

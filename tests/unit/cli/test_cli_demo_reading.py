@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from cli.demo.reading import Reading, block, counters, last_line, line, nano_usd, quota_used, settled_nano_usd
+from cli.demo.reading import Reading, block, last_line, line, nano_usd, quota_used, settled_nano_usd
 
 READING = Reading(
     elapsed_seconds=4.0,
@@ -56,10 +56,3 @@ def test_spend_is_read_from_the_global_budget() -> None:
     assert settled_nano_usd(rows) == 1
     assert settled_nano_usd([]) == 0
     assert nano_usd("nonsense") == 0
-
-
-def test_metrics_are_summed_by_label() -> None:
-    samples = ('{lane="low",state="queued"} 3', '{lane="low",state="waiting"} 2', '{lane="high"} 1')
-    text = "# TYPE jobs gauge\n" + "".join(f"jobs{sample}\n" for sample in samples)
-
-    assert counters(text, "jobs", "lane") == {"low": 5.0, "high": 1.0}
