@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Protocol
@@ -70,23 +70,10 @@ def demo(
             say(f"Ready at {url} (Flower at {stack.connection.flower_url}); Ctrl-C stops everything.\n")
             if costs_money:
                 _agree(api, building.result(), yes=yes)
-            ended = _replay_one(api, _run_batch(api, building.result()))
+            batch_id, reading = _run_batch(api, building.result())
+            reading = _replay_one(api, batch_id, reading)
             say("\nStopping …")
-    say(
-        last_line(
-            completed=ended.reading.completed,
-            dead=ended.reading.dead,
-            spent_nano_usd=ended.reading.spent_nano_usd,
-            jobs_per_second=ended.jobs_per_second,
-        )
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Ended:
-    batch_id: str
-    reading: Reading
-    jobs_per_second: float
+    say(last_line(reading))
 
 
 def _agree(api: ApiClient, file: Path, *, yes: bool) -> None:
@@ -97,7 +84,8 @@ def _agree(api: ApiClient, file: Path, *, yes: bool) -> None:
         raise typer.Exit(code=0)
 
 
-def _run_batch(api: ApiClient, file: Path) -> _Ended:
+def _run_batch(api: ApiClient, file: Path) -> tuple[str, Reading]:
+    """Run the jobs of a file to their end; return the batch's id and last reading."""
     spent_before = settled_nano_usd(list(api.rows("budgets")))
     with api.sdk() as client:
         started_at = time.monotonic()
@@ -112,7 +100,7 @@ def _run_batch(api: ApiClient, file: Path) -> _Ended:
                 screen.show(reading)
         saved = _save_results(client, batch, file.with_name("demo-results.jsonl"))
     _summarise(api, batch.id, reading, saved)
-    return _Ended(batch_id=batch.id, reading=reading, jobs_per_second=reading.jobs_per_second)
+    return batch.id, reading
 
 
 def batch_summary(api: ApiClient, batch_id: str) -> JsonObject:
@@ -192,20 +180,19 @@ def _summarise(api: ApiClient, batch_id: str, reading: Reading, saved: Path | No
         say(f"  {heading + ':':<19}{listed or 'none'}")
 
 
-def _replay_one(api: ApiClient, ended: _Ended) -> _Ended:
-    letter = next(iter(api.rows("dead-letters", at_most=1, batch_id=ended.batch_id)), None)
+def _replay_one(api: ApiClient, batch_id: str, reading: Reading) -> Reading:
+    letter = next(iter(api.rows("dead-letters", at_most=1, batch_id=batch_id)), None)
     if letter is None:
         say("\nThere is no dead letter to show.")
-        return ended
+        return reading
     job_id = str(letter["id"])
     _show_letter(api.get("dead-letters", job_id))
     api.post("dead-letters", "replay", body={"ids": [job_id]})
     state = _wait_for_rest(api, job_id)
     say(f"Replayed {job_id}: it is {state} now.")
     if state != JobState.COMPLETED:
-        return ended
-    reading = replace(ended.reading, completed=ended.reading.completed + 1, dead=ended.reading.dead - 1)
-    return replace(ended, reading=reading)
+        return reading
+    return replace(reading, completed=reading.completed + 1, dead=reading.dead - 1)
 
 
 def _show_letter(letter: JsonObject) -> None:

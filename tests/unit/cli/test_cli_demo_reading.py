@@ -18,7 +18,9 @@ READING = Reading(
 
 
 def test_the_last_line_has_the_form_that_others_rely_on() -> None:
-    told = last_line(completed=1_195, dead=5, spent_nano_usd=123_456_789, jobs_per_second=88.44)
+    ended = replace(READING, completed=1_195, dead=5, spent_nano_usd=123_456_789, elapsed_seconds=1_200 / 88.44)
+
+    told = last_line(ended)
 
     assert told == "demo: completed=1195 dead=5 spent_usd=0.123457 jobs_per_second=88.4"
 
