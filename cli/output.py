@@ -5,7 +5,8 @@ Only results go to stdout, so that `$(penstock submit FILE)` is a batch id.
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -79,6 +80,21 @@ def say(line: str) -> None:
 def remark(line: str) -> None:
     """Print a remark to stderr."""
     print(line, file=sys.stderr, flush=True)  # noqa: T201 - the same
+
+
+class ProgressLines:
+    """Writes a line that has changed: one every so many seconds, and the last."""
+
+    def __init__(self, every_seconds: float, write: Callable[[str], None]) -> None:
+        self._every_seconds, self._write = every_seconds, write
+        self._written, self._written_at = "", float("-inf")
+
+    def show(self, line: str, *, is_last: bool = False) -> None:
+        """Write the line, unless it is the same or too early."""
+        now = time.monotonic()
+        if line != self._written and (is_last or now - self._written_at >= self._every_seconds):
+            self._write(line)
+            self._written, self._written_at = line, now
 
 
 def _indented(text: str) -> str:

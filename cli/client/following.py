@@ -1,11 +1,10 @@
 """Follows a replay and prints its progress to stderr."""
 
 import time
-from collections.abc import Callable
 
 from cli.client.errors import ReplayStopped
 from cli.client.http import ApiClient
-from cli.output import remark
+from cli.output import ProgressLines, remark
 from schemas.jsons import JsonObject
 from schemas.replay import ReplayState
 
@@ -13,15 +12,12 @@ LOOK_SECONDS = 0.5
 LINE_SECONDS = 2.0
 
 
-def follow(api: ApiClient, begun: JsonObject, *, pause: Callable[[float], None] = time.sleep) -> JsonObject:
+def follow(api: ApiClient, begun: JsonObject) -> JsonObject:
     """Return the ended replay. Raises ReplayStopped if its canaries stopped it."""
-    replay, printed, printed_at = begun, "", float("-inf")
+    replay, lines = begun, ProgressLines(LINE_SECONDS, remark)
     while ReplayState(replay["state"]).under_way:
-        line = _line(replay)
-        if line != printed and time.monotonic() - printed_at >= LINE_SECONDS:
-            remark(line)
-            printed, printed_at = line, time.monotonic()
-        pause(LOOK_SECONDS)
+        lines.show(_line(replay))
+        time.sleep(LOOK_SECONDS)
         replay = api.get("replays", str(begun["id"]))
     remark(_line(replay))
     if replay["state"] == ReplayState.STOPPED:

@@ -5,13 +5,13 @@ build -> start the stack -> quote and ask, if it costs money -> submit -> progre
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -25,7 +25,7 @@ from cli.commands.quote import quote_file, sentences
 from cli.demo.reading import Reading, block, last_line, line, quota_used, settled_nano_usd
 from cli.demo.stack import build_batch, calls_a_real_provider, running
 from cli.options import environment, typed_nearest
-from cli.output import cell, say
+from cli.output import ProgressLines, cell, say
 from schemas.errors import NotFound, PenstockError
 from schemas.jsons import JsonObject
 from schemas.lanes import Lane
@@ -94,10 +94,10 @@ def _run_batch(api: ApiClient, file: Path) -> tuple[str, Reading]:
         batch = checked(client, batch)
         watcher = _Watcher(api, batch.id, started_at=started_at, spent_before_nano_usd=spent_before)
         reading = watcher.read(batch)
-        with _screen() as screen:
+        with _screen() as show:
             for latest in ends(client, batch.id):
                 batch, reading = latest, watcher.read(latest)
-                screen.show(reading)
+                show(reading)
         saved = _save_results(client, batch, file.with_name("demo-results.jsonl"))
     _summarise(api, batch.id, reading, saved)
     return batch.id, reading
@@ -131,36 +131,14 @@ class _Watcher:
         )
 
 
-class _Screen(Protocol):
-    def show(self, reading: Reading) -> None: ...
-
-
-class _Terminal:
-    def __init__(self, live: Live) -> None:
-        self._live = live
-
-    def show(self, reading: Reading) -> None:
-        self._live.update(Text(block(reading)))
-
-
-class _Plain:
-    def __init__(self) -> None:
-        self._printed_at = float("-inf")
-
-    def show(self, reading: Reading) -> None:
-        now = time.monotonic()
-        if now - self._printed_at >= LINE_SECONDS or reading.completed + reading.dead == reading.total:
-            self._printed_at = now
-            say(line(reading))
-
-
 @contextmanager
-def _screen() -> Iterator[_Screen]:
+def _screen() -> Iterator[Callable[[Reading], None]]:
     if not sys.stdout.isatty():
-        yield _Plain()
+        lines = ProgressLines(LINE_SECONDS, say)
+        yield lambda reading: lines.show(line(reading), is_last=reading.completed + reading.dead == reading.total)
         return
     with Live(console=Console(), refresh_per_second=8) as live:
-        yield _Terminal(live)
+        yield lambda reading: live.update(Text(block(reading)))
 
 
 def _save_results(client: "OpenAI", batch: "Batch", target: Path) -> Path | None:
