@@ -92,11 +92,10 @@ def _run_batch(api: ApiClient, file: Path) -> tuple[str, Reading]:
         batch = submit_file(client, file, lane=Lane.NORMAL)
         say(f"Submitted {batch.id} through /v1/files and /v1/batches.")
         batch = checked(client, batch)
-        watcher = _Watcher(api, batch.id, started_at=started_at, spent_before_nano_usd=spent_before)
-        reading = watcher.read(batch)
+        reading = _read(api, batch, started_at, spent_before)
         with _screen() as show:
             for latest in ends(client, batch.id):
-                batch, reading = latest, watcher.read(latest)
+                batch, reading = latest, _read(api, latest, started_at, spent_before)
                 show(reading)
         saved = _save_results(client, batch, file.with_name("demo-results.jsonl"))
     _summarise(api, batch.id, reading, saved)
@@ -108,27 +107,20 @@ def batch_summary(api: ApiClient, batch_id: str) -> JsonObject:
     return api.get("jobs", "summary", batch_id=batch_id)
 
 
-class _Watcher:
-    def __init__(self, api: ApiClient, batch_id: str, *, started_at: float, spent_before_nano_usd: int) -> None:
-        self._api = api
-        self._batch_id = batch_id
-        self._started_at = started_at
-        self._spent_before_nano_usd = spent_before_nano_usd
-
-    def read(self, batch: "Batch") -> Reading:
-        counts = batch.request_counts
-        story = batch_summary(self._api, self._batch_id)
-        return Reading(
-            elapsed_seconds=time.monotonic() - self._started_at,
-            status=batch.status,
-            total=counts.total if counts else 0,
-            completed=counts.completed if counts else 0,
-            dead=counts.failed if counts else 0,
-            reprompted=int(story.get("reprompted", 0)),
-            spent_nano_usd=settled_nano_usd(list(self._api.rows("budgets"))) - self._spent_before_nano_usd,
-            lanes={str(lane): int(waiting) for lane, waiting in story.get("lanes", {}).items()},
-            quota=quota_used(list(self._api.rows("limits"))),
-        )
+def _read(api: ApiClient, batch: "Batch", started_at: float, spent_before_nano_usd: int) -> Reading:
+    counts = batch.request_counts
+    story = batch_summary(api, batch.id)
+    return Reading(
+        elapsed_seconds=time.monotonic() - started_at,
+        status=batch.status,
+        total=counts.total if counts else 0,
+        completed=counts.completed if counts else 0,
+        dead=counts.failed if counts else 0,
+        reprompted=int(story.get("reprompted", 0)),
+        spent_nano_usd=settled_nano_usd(list(api.rows("budgets"))) - spent_before_nano_usd,
+        lanes={str(lane): int(waiting) for lane, waiting in story.get("lanes", {}).items()},
+        quota=quota_used(list(api.rows("limits"))),
+    )
 
 
 @contextmanager
