@@ -7,6 +7,9 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import BinaryIO
 
 from rich.console import Console
 from rich.table import Table
@@ -47,6 +50,11 @@ def show_object(shown: JsonObject, *, as_json: bool) -> None:
             say(_indented(json.dumps(value, indent=2, ensure_ascii=False)))
         else:
             say(f"{name:<{width}}  {cell(value)}")
+
+
+def binary_target(path: Path | None) -> AbstractContextManager[BinaryIO]:
+    """Open a file for writing, or stdout, which stays open."""
+    return nullcontext(sys.stdout.buffer) if path is None else path.open("wb")
 
 
 def show_json(value: object) -> None:

@@ -16,7 +16,7 @@ from cli.client.errors import BatchIncomplete
 from cli.client.http import ApiClient
 from cli.commands.quote import quote_file
 from cli.options import Output, Server
-from cli.output import ProgressLines, remark, say, show_json
+from cli.output import ProgressLines, binary_target, remark
 from schemas.errors import InvalidRequest
 from schemas.lanes import Lane
 
@@ -54,10 +54,7 @@ def submit(
     terms = {"max_cost_usd": cap, "max_error_rate": max_error_rate, "canary": str(canary or "")}
     with api.sdk() as client:
         batch = checked(client, submit_file(client, file, lane=lane, terms=terms))
-    if output.as_json:
-        show_json(batch.to_dict(mode="json"))
-    else:
-        say(batch.id)
+    output.lines(batch.to_dict(mode="json"), [batch.id])
     if follow:
         _watch(api, batch.id)
 
@@ -182,11 +179,6 @@ def _fetch(client: "OpenAI", file_id: str | None, target: Path | None) -> None:
         if target is not None:
             target.write_bytes(b"")
         return
-    with client.files.with_streaming_response.content(file_id) as content:
-        if target is None:
-            for chunk in content.iter_bytes(CHUNK_BYTES):
-                sys.stdout.buffer.write(chunk)
-            sys.stdout.buffer.flush()
-        else:
-            with target.open("wb") as file:
-                file.writelines(content.iter_bytes(CHUNK_BYTES))
+    with client.files.with_streaming_response.content(file_id) as content, binary_target(target) as file:
+        file.writelines(content.iter_bytes(CHUNK_BYTES))
+        file.flush()
