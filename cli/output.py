@@ -9,13 +9,14 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from textwrap import indent
 from typing import BinaryIO
 
 from rich.console import Console
 from rich.table import Table
 
 from schemas.jsons import JsonObject
-from schemas.money import NanoUsd, usd_text
+from schemas.money import nano_from_usd, usd_text
 
 
 def show_rows(rows: Iterable[JsonObject], columns: Sequence[str], *, as_json: bool) -> None:
@@ -47,7 +48,7 @@ def show_object(shown: JsonObject, *, as_json: bool) -> None:
     for name, value in shown.items():
         if isinstance(value, dict | list) and value:
             say(f"{name}:")
-            say(_indented(json.dumps(value, indent=2, ensure_ascii=False)))
+            say(indent(json.dumps(value, indent=2, ensure_ascii=False), "  "))
         else:
             say(f"{name:<{width}}  {cell(value)}")
 
@@ -75,9 +76,9 @@ def cell(value: object) -> str:
             return " ".join(str(value).split())
 
 
-def dollars(amount_nano_usd: int) -> str:
+def dollars(amount_usd: str) -> str:
     """Format dollars with four decimal places."""
-    return usd_text(NanoUsd(amount_nano_usd))[:-5]
+    return usd_text(nano_from_usd(amount_usd))[:-5]
 
 
 def say(line: str) -> None:
@@ -103,7 +104,3 @@ class ProgressLines:
         if line != self._written and (is_last or now - self._written_at >= self._every_seconds):
             self._write(line)
             self._written, self._written_at = line, now
-
-
-def _indented(text: str) -> str:
-    return "\n".join(f"  {line}" for line in text.splitlines())
