@@ -9,8 +9,7 @@ import typer
 
 from cli.client.following import follow
 from cli.command_group import CommandGroup
-from cli.commands.dead_letter_options import DeadLetterFilter, GroupFilter, ReplayFilter
-from cli.commands.replay_options import PatchOptions, Rollout
+from cli.commands.dead_letter_options import DeadLetterFilter, GroupFilter, PatchOptions, ReplayFilter, Rollout
 from cli.options import DEFAULT_LIMIT, Limit, Output, Server
 from cli.output import binary_target, remark, say
 from schemas.jsons import NEW_LINE, JsonObject, MalformedJson, dumps, parse
