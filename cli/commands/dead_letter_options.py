@@ -55,7 +55,7 @@ class ReplayFilter(DeadLetterFilter):
 
 @dataclass(frozen=True, kw_only=True)
 class PatchOptions:
-    """Changes to each dead letter."""
+    """Changes to each dead letter. Fields have the API's names, but for the model."""
 
     new_model: Annotated[str | None, typer.Option("--model", help="Ask this model or alias instead.")] = None
     lane: Annotated[Lane | None, typer.Option("--lane", help="Back into this lane instead of its own.")] = None
@@ -80,15 +80,12 @@ class PatchOptions:
 
     def as_json(self) -> JsonObject:
         """Return the API's patch. Raises InvalidRequest for malformed JSON."""
-        patch = {
-            "model": self.new_model,
-            "lane": self.lane,
+        parsed = {
             "parameters": dict(map(_parameter, self.parameters)) if self.parameters else None,
             "contract": None if self.contract is None else _contract(self.contract),
-            "message": self.message,
-            "deadline_seconds": self.deadline_seconds,
-            "max_cost_usd": self.max_cost_usd,
         }
+        patch = asdict(self) | parsed
+        patch["model"] = patch.pop("new_model")
         return {name: value for name, value in patch.items() if value is not None}
 
 
