@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from cli.client.following import follow
 from cli.command_group import CommandGroup
 from cli.commands.dead_letter_options import DeadLetterFilter, GroupFilter, PatchOptions, ReplayFilter, Rollout
+from cli.commands.replays import follow
 from cli.options import DEFAULT_LIMIT, Limit, Output, Server
 from cli.output import binary_target, remark, say
 from schemas.jsons import NEW_LINE, JsonObject, MalformedJson, dumps, parse
