@@ -17,13 +17,13 @@ from stack.children import end_leftover, last_lines, remember, spawn, wait_until
 from stack.environment import environment_of
 from stack.home import Home, free_port
 from stack.postgres import Postgres
+from stack.process import CHECKOUT
 from stack.procfile import RELEASE, ProcessLine, Procfile, multiply, parse_procfile
 from stack.signals import SignalWaiter
 from stack.status import Connection, forget_connection, write_connection
 from stack.supervisor import Say, Service, Supervisor
 from stack.valkey import Valkey
 
-CHECKOUT = Path(__file__).resolve().parent.parent
 PORT_WAIT_SECONDS = 5.0  # the port of a supervisor that was just killed may still be closing
 FLOWER_PORT = 5555
 SIMULATOR_PORT = 8090
