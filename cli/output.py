@@ -5,13 +5,18 @@ Only results go to stdout, so that `$(penstock submit FILE)` is a batch id.
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from textwrap import indent
+from typing import BinaryIO
 
 from rich.console import Console
 from rich.table import Table
 
 from schemas.jsons import JsonObject
-from schemas.money import NanoUsd, usd_text
+from schemas.money import nano_from_usd, usd_text
 
 
 def show_rows(rows: Iterable[JsonObject], columns: Sequence[str], *, as_json: bool) -> None:
@@ -43,9 +48,14 @@ def show_object(shown: JsonObject, *, as_json: bool) -> None:
     for name, value in shown.items():
         if isinstance(value, dict | list) and value:
             say(f"{name}:")
-            say(_indented(json.dumps(value, indent=2, ensure_ascii=False)))
+            say(indent(json.dumps(value, indent=2, ensure_ascii=False), "  "))
         else:
             say(f"{name:<{width}}  {cell(value)}")
+
+
+def binary_target(path: Path | None) -> AbstractContextManager[BinaryIO]:
+    """Open a file for writing, or stdout, which stays open."""
+    return nullcontext(sys.stdout.buffer) if path is None else path.open("wb")
 
 
 def show_json(value: object) -> None:
@@ -66,9 +76,9 @@ def cell(value: object) -> str:
             return " ".join(str(value).split())
 
 
-def dollars(amount_nano_usd: int) -> str:
+def dollars(amount_usd: str) -> str:
     """Format dollars with four decimal places."""
-    return usd_text(NanoUsd(amount_nano_usd))[:-5]
+    return usd_text(nano_from_usd(amount_usd))[:-5]
 
 
 def say(line: str) -> None:
@@ -81,5 +91,16 @@ def remark(line: str) -> None:
     print(line, file=sys.stderr, flush=True)  # noqa: T201 - the same
 
 
-def _indented(text: str) -> str:
-    return "\n".join(f"  {line}" for line in text.splitlines())
+class ProgressLines:
+    """Writes a line that has changed: one every so many seconds, and the last."""
+
+    def __init__(self, every_seconds: float, write: Callable[[str], None]) -> None:
+        self._every_seconds, self._write = every_seconds, write
+        self._written, self._written_at = "", float("-inf")
+
+    def show(self, line: str, *, is_last: bool = False) -> None:
+        """Write the line, unless it is the same or too early."""
+        now = time.monotonic()
+        if line != self._written and (is_last or now - self._written_at >= self._every_seconds):
+            self._write(line)
+            self._written, self._written_at = line, now

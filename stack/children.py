@@ -86,11 +86,9 @@ def _tie_to_parent(death_signal: signal.Signals) -> Callable[[], None] | None:
 
 def end(process: subprocess.Popen[bytes], *, stop_signal: signal.Signals, grace_seconds: float) -> int:
     """Stop a child, then kill its group; return its exit status."""
-    if process.poll() is None:
-        with contextlib.suppress(ProcessLookupError):
-            process.send_signal(stop_signal)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(grace_seconds)
+    process.send_signal(stop_signal)  # does nothing once the child has ended
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(grace_seconds)
     kill_group(process.pid)
     return process.wait()
 

@@ -40,18 +40,10 @@ class Home:
         self.secrets = self.root / "secrets"
         self.valkey = self.root / "valkey"
         self.postgres = self.root / "postgres"
-        self._lock_depth = 0
 
     @contextmanager
-    def locked(self) -> Iterator["Home"]:
-        """Lock this home. Reentrant for its holder; raises HomeInUse for other processes."""
-        if self._lock_depth:
-            self._lock_depth += 1
-            try:
-                yield self
-            finally:
-                self._lock_depth -= 1
-            return
+    def locked(self) -> Iterator[None]:
+        """Create and lock this home. Raises HomeInUse while another holder has it."""
         self._create_folders()
         with (self.root / "lock").open("a") as lock:
             if not _try_lock(lock):
@@ -62,11 +54,7 @@ class Home:
             lock.truncate(0)
             lock.write(str(os.getpid()))
             lock.flush()
-            self._lock_depth = 1
-            try:
-                yield self
-            finally:
-                self._lock_depth = 0
+            yield
 
     def holder_pid(self) -> int | None:
         """Return the process that holds the lock, this one included."""

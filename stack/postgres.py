@@ -8,14 +8,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import psycopg
 
-from stack.children import POLL_SECONDS, ServerFailed, last_lines, spawn
+from stack.children import ServerFailed, last_lines, spawn
 from stack.embedded import EmbeddedServer
 from stack.home import Home, write_private
 from stack.privileges import Privileges, choose_privileges, record_choice, was_made
@@ -25,9 +23,6 @@ MAX_CONNECTIONS = 200  # pools of web, workers and upkeep, and some for psql
 MAX_WAL_SIZE = "2GB"  # checkpoints by time, not by every gigabyte: each one writes whole pages anew
 SHARED_BUFFERS = "128MB"
 LOCALE = "C.UTF-8" if sys.platform == "linux" else "C"  # the build has no ICU; macOS knows no C.UTF-8
-START_TRIES = 10
-RETRY_PAUSE_SECONDS = 0.3
-READY_SECONDS = 120.0  # crash recovery comes before the first connection and may be long
 
 
 class Postgres(EmbeddedServer):
@@ -35,13 +30,13 @@ class Postgres(EmbeddedServer):
 
     name = "postgres"
     stop_signal = signal.SIGINT  # "fast" shutdown: sessions are ended, data is flushed
+    ready_seconds = 120.0  # crash recovery comes before the first connection and may be long
 
     def __init__(
         self, home: Home, *, privileges: Privileges | None = None, env: Mapping[str, str] | None = None
     ) -> None:
-        super().__init__(home, env)
+        super().__init__(home, env=env)
         self._privileges: Privileges | None = privileges
-        self._cluster = Cluster(port=0, application_password="", bootstrap_password="")
         self._bootstrapped = home.postgres / "bootstrapped"  # exists once the cluster has a bootstrap role of its own
 
     @property
@@ -55,11 +50,6 @@ class Postgres(EmbeddedServer):
         return self._cluster.url(BOOTSTRAP, DATABASE)
 
     @property
-    def port(self) -> int:
-        """The port; 0 before the first start."""
-        return self._cluster.port
-
-    @property
     def privileges(self) -> Privileges:
         """The server's user and folder, chosen at the first start."""
         if self._privileges is None:
@@ -68,11 +58,6 @@ class Postgres(EmbeddedServer):
 
     def start(self) -> None:
         """Create the cluster if needed, start, and wait for an answer. Raises ServerFailed."""
-        self._cluster = replace(
-            self._cluster,
-            application_password=self._home.secret("postgres-password"),
-            bootstrap_password=self._home.secret("postgres-bootstrap-password"),
-        )
         if not was_made(self._home):
             self._make_cluster()
         elif not (self.privileges.data / "PG_VERSION").exists():
@@ -80,16 +65,8 @@ class Postgres(EmbeddedServer):
                 f"the Postgres data in {self.privileges.data} is gone; restore it, "
                 f"or delete {self._home.postgres} to begin with nothing"
             )
-        self._end_leftover()  # before choosing a port: it may still hold ours
-        for _ in range(START_TRIES):
-            self._cluster = replace(self._cluster, port=self._home.port_for(self.name))
-            self.launch()
-            if self._answers():
-                self._prepare()
-                return
-            self.stop()
-            time.sleep(RETRY_PAUSE_SECONDS)  # a dying predecessor may hold the shared memory for a moment
-        raise ServerFailed(f"Postgres did not start; the end of {self._log}:\n{last_lines(self._log)}")
+        super().start()
+        self._prepare()
 
     def launch(self) -> subprocess.Popen[bytes]:
         """Start or restart the process and return at once."""
@@ -142,18 +119,21 @@ class Postgres(EmbeddedServer):
         if initdb.wait() != 0:
             raise ServerFailed(f"initdb failed; the end of {log_path}:\n{last_lines(log_path)}")
 
-    def _answers(self) -> bool:
-        assert self.process is not None  # noqa: S101 - called after launch
-        first = self._cluster.url(BOOTSTRAP if self._bootstrapped.exists() else APPLICATION, "postgres")
-        give_up_at = time.monotonic() + READY_SECONDS
-        while self.process.poll() is None and time.monotonic() < give_up_at:
-            try:
-                psycopg.connect(first, connect_timeout=3).close()
-            except psycopg.OperationalError:
-                time.sleep(POLL_SECONDS)
-            else:
-                return self.process.poll() is None
-        return False
+    def _is_ours(self) -> bool | None:
+        role = BOOTSTRAP if self._bootstrapped.exists() else APPLICATION
+        try:
+            psycopg.connect(self._cluster.url(role, "postgres"), connect_timeout=3).close()
+        except psycopg.OperationalError:
+            return None
+        return True
+
+    @property
+    def _cluster(self) -> Cluster:
+        return Cluster(
+            port=self.port,
+            application_password=self._home.secret("postgres-password"),
+            bootstrap_password=self._home.secret("postgres-bootstrap-password"),
+        )
 
     def _prepare(self) -> None:
         """Update roles and database of a cluster from any version."""

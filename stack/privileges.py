@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -73,20 +73,20 @@ def choose_privileges(home: Home, *, ways: Sequence[Way] = tuple(Way), outside: 
     `nobody` can reach the folders `outside`.
     """
     recorded = _recorded(home)
-    if recorded is None:
-        places: Iterable[Path] = _places_outside(home, outside)
-    else:
-        ways, places = (recorded.way,), (recorded.place,)
-    for way in ways:
-        privileges = _offer(way, home, places)
+    if recorded is not None:
+        way, place = recorded
+        privileges = _offer(way, home, [place])
         if privileges is not None:
             return privileges
-    if recorded is not None:
         raise InvalidSetting(
-            f"the Postgres data of {home.root} was made to run by way of '{recorded.way}', which does not work for "
+            f"the Postgres data of {home.root} was made to run by way of '{way}', which does not work for "
             f"{_user_name()} here; start as the user who made it, or set PENSTOCK_DATABASE_URL",
             param="home",
         )
+    for way in ways:
+        privileges = _offer(way, home, _places_outside(home, outside))
+        if privileges is not None:
+            return privileges
     raise InvalidSetting(
         "Postgres refuses to run as root, and neither a user namespace nor the user 'nobody' works here; "
         "start as an ordinary user or set PENSTOCK_DATABASE_URL",
@@ -105,18 +105,12 @@ def record_choice(home: Home, privileges: Privileges) -> None:
     write_private(home.postgres / "way.json", json.dumps(note, indent=2))
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Made:
-    way: Way
-    place: Path
-
-
-def _recorded(home: Home) -> _Made | None:
+def _recorded(home: Home) -> tuple[Way, Path] | None:
     try:
         note = json.loads((home.postgres / "way.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    return _Made(way=Way(note["way"]), place=Path(note["place"]))
+    return Way(note["way"]), Path(note["place"])
 
 
 def _offer(way: Way, home: Home, places: Iterable[Path]) -> Privileges | None:
@@ -159,9 +153,7 @@ def _offer_dropped(places: Iterable[Path]) -> Privileges | None:
         in_reach = Privileges(way=Way.DROPPED, place=place, programs=shipped_programs(), run_as=run_as)
         if _works(in_reach):
             return in_reach
-        copied = Privileges(
-            way=Way.DROPPED, place=place, programs=_copy_programs(in_reach.programs, place), run_as=run_as
-        )
+        copied = replace(in_reach, programs=_copy_programs(in_reach.programs, place))
         if _works(copied):
             return copied
     return None

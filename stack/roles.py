@@ -20,29 +20,22 @@ MOVER = "penstock_mover"
 
 IS_SUPERUSER = "SELECT rolsuper FROM pg_roles WHERE rolname = current_user"
 
-RELATIONS = """
-SELECT c.oid::regclass::text AS name, c.relkind FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname = 'public' AND c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f')
-  AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.objid = c.oid AND d.classid = 'pg_class'::regclass
+OWNED = """
+SELECT item.kind, item.name FROM (
+    SELECT 'pg_class'::regclass AS catalogue, oid, oid::regclass::text AS name,
+           CASE relkind WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW' WHEN 'S' THEN 'SEQUENCE'
+                        WHEN 'f' THEN 'FOREIGN TABLE' ELSE 'TABLE' END AS kind
+    FROM pg_class WHERE relnamespace = to_regnamespace('public') AND relkind IN ('r', 'p', 'v', 'm', 'S', 'f')
+    UNION ALL SELECT 'pg_proc'::regclass, oid, oid::regprocedure::text, 'ROUTINE'
+    FROM pg_proc WHERE pronamespace = to_regnamespace('public')
+    UNION ALL SELECT 'pg_type'::regclass, oid, oid::regtype::text, 'TYPE'
+    FROM pg_type WHERE typnamespace = to_regnamespace('public') AND typtype IN ('e', 'd')
+) item
+WHERE NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.classid = item.catalogue AND d.objid = item.oid
                   AND d.deptype IN ('e', 'a', 'i'))
 """
-"""All relations except those of extensions, and sequences that follow their table."""
-
-ROUTINES = """
-SELECT p.oid::regprocedure::text AS name FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
-WHERE n.nspname = 'public'
-  AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.objid = p.oid AND d.classid = 'pg_proc'::regclass
-                  AND d.deptype = 'e')
-"""
-
-TYPES = """
-SELECT t.oid::regtype::text AS name FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
-WHERE n.nspname = 'public' AND t.typtype IN ('e', 'd')
-  AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.objid = t.oid AND d.classid = 'pg_type'::regclass
-                  AND d.deptype = 'e')
-"""
-
-OWNED_AS = {"r": "TABLE", "p": "TABLE", "v": "VIEW", "m": "MATERIALIZED VIEW", "S": "SEQUENCE", "f": "FOREIGN TABLE"}
+"""Relations, routines and types, except those of extensions, and those that follow another object, as a serial's
+sequence follows its table. Names are quoted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,18 +92,9 @@ def _forget_mover(cluster: Cluster) -> None:
 
 
 def _give_everything(connection: psycopg.Connection) -> None:
-    for name, kind in connection.execute(RELATIONS).fetchall():
-        _change_owner(connection, OWNED_AS[kind], name)
-    for (name,) in connection.execute(ROUTINES).fetchall():
-        _change_owner(connection, "ROUTINE", name)
-    for (name,) in connection.execute(TYPES).fetchall():
-        _change_owner(connection, "TYPE", name)
-
-
-def _change_owner(connection: psycopg.Connection, kind: str, name: str) -> None:
-    """Change an object's owner. `name` is already quoted by the catalogue."""
     statement = sql.SQL("ALTER {} {} OWNER TO {}")
-    connection.execute(statement.format(sql.SQL(kind), sql.SQL(name), sql.Identifier(APPLICATION)))
+    for kind, name in connection.execute(OWNED).fetchall():
+        connection.execute(statement.format(sql.SQL(kind), sql.SQL(name), sql.Identifier(APPLICATION)))
 
 
 def _make_role(connection: psycopg.Connection, name: str, password: str, rights: str = "NOSUPERUSER") -> None:

@@ -9,7 +9,7 @@ import signal
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from stack.children import wait_until
 from stack.home import Home, write_private
@@ -21,10 +21,8 @@ STATUS_FILE = "status.json"
 CONNECTION_FILE = "connection.json"
 
 
-class ProcessStatus(BaseModel):
+class ProcessStatus(BaseModel, frozen=True):
     """One supervised process."""
-
-    model_config = ConfigDict(frozen=True)
 
     name: str
     pid: int | None
@@ -33,10 +31,8 @@ class ProcessStatus(BaseModel):
     up_since: float | None  # seconds since 1970
 
 
-class StackStatus(BaseModel):
+class StackStatus(BaseModel, frozen=True):
     """The supervisor and its processes."""
-
-    model_config = ConfigDict(frozen=True)
 
     pid: int
     phase: Phase
@@ -44,10 +40,8 @@ class StackStatus(BaseModel):
     processes: tuple[ProcessStatus, ...]
 
 
-class Connection(BaseModel):
+class Connection(BaseModel, frozen=True):
     """Addresses with passwords, so the file is private."""
-
-    model_config = ConfigDict(frozen=True)
 
     url: str
     redis_url: str

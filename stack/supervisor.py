@@ -66,10 +66,6 @@ class Watch:
         self.launched_at, self.up_since = now, time.time()
         self.restarts += 1
 
-    def has_ended(self) -> int | None:
-        """Return the exit status, or None while it runs."""
-        return None if self.process is None else self.process.poll()
-
     def back_off(self, now: float, exit_status: int = 0) -> float:
         """Record the process's end; return the seconds until the next launch."""
         if self.process is not None:
@@ -161,7 +157,7 @@ class Supervisor:
     def _look(self, now: float) -> None:
         changed = False
         for watch in self._watches:
-            exit_status = watch.has_ended()
+            exit_status = None if watch.process is None else watch.process.poll()
             if exit_status is not None:
                 changed = True
                 self._report_end(watch, exit_status, watch.back_off(now, exit_status))
@@ -187,24 +183,21 @@ class Supervisor:
             self._say(last_lines(watch.service.log_path, count=5))
 
     def _stop_rank(self, watches: Sequence[Watch]) -> None:
-        running = [watch for watch in watches if watch.process is not None]
+        running = [(watch, watch.process) for watch in watches if watch.process is not None]
         stops_before = self._signals.stops_requested
-        for watch in running:
-            assert watch.process is not None  # noqa: S101 - chosen above
-            if watch.process.poll() is None:
-                watch.process.send_signal(watch.service.stop_signal)
-        give_up_at = time.monotonic() + max((watch.service.grace_seconds for watch in running), default=0.0)
-        while any(watch.has_ended() is None for watch in running):
+        for watch, process in running:
+            process.send_signal(watch.service.stop_signal)  # does nothing once the process has ended
+        give_up_at = time.monotonic() + max((watch.service.grace_seconds for watch, _ in running), default=0.0)
+        while any(process.poll() is None for _, process in running):
             if time.monotonic() >= give_up_at or self._signals.stops_requested > max(stops_before, 1):
                 break
             self._signals.wait(FOLLOW_SECONDS)
             self._show(self._tails)
-        for watch in running:
-            assert watch.process is not None  # noqa: S101 - chosen above
-            if watch.process.poll() is None:
+        for watch, process in running:
+            if process.poll() is None:
                 self._say(f"{watch.service.name} did not stop in time and was killed")
-            kill_group(watch.process.pid)
-            watch.process.wait()
+            kill_group(process.pid)
+            process.wait()
             watch.process, watch.up_since = None, None
         self._publish("stopping")
 
@@ -218,11 +211,10 @@ class Supervisor:
                 self._say(line)
 
     def _publish(self, phase: Phase) -> None:
-        watches = self._watches
         status = StackStatus(
             pid=os.getpid(),
             phase=phase,
             started_at=self._started_at,
-            processes=tuple(watch.status(stopping=phase == "stopping") for watch in watches),
+            processes=tuple(watch.status(stopping=phase == "stopping") for watch in self._watches),
         )
         write_status(self._home, status)

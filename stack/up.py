@@ -14,16 +14,17 @@ from pathlib import Path
 
 from schemas.errors import InvalidSetting, PenstockError
 from stack.children import end_leftover, last_lines, remember, spawn, wait_until
+from stack.embedded import EmbeddedServer
 from stack.environment import environment_of
 from stack.home import Home, free_port
 from stack.postgres import Postgres
+from stack.process import CHECKOUT
 from stack.procfile import RELEASE, ProcessLine, Procfile, multiply, parse_procfile
 from stack.signals import SignalWaiter
 from stack.status import Connection, forget_connection, write_connection
 from stack.supervisor import Say, Service, Supervisor
 from stack.valkey import Valkey
 
-CHECKOUT = Path(__file__).resolve().parent.parent
 PORT_WAIT_SECONDS = 5.0  # the port of a supervisor that was just killed may still be closing
 FLOWER_PORT = 5555
 SIMULATOR_PORT = 8090
@@ -76,8 +77,8 @@ def up(
         _require_free(port)
         supervisor = Supervisor(home, signals=signals, say=say, follow=follow)
         servers.callback(supervisor.stop)
-        redis_url, database_url = _open_stores(home, env, servers, supervisor, say)
-        around = _surroundings(home, env, port=port, workers=workers, redis_url=redis_url, database_url=database_url)
+        env = _with_stores(home, env, servers, supervisor, say)
+        around = _surroundings(home, env, port=port, workers=workers)
         write_connection(home, around.connection)
         for note in around.notes:
             say(note)
@@ -93,49 +94,40 @@ def up(
         supervisor.run(_services(home, procfile, around, workers=workers))
 
 
-def _open_stores(
+def _with_stores(
     home: Home, env: Mapping[str, str], servers: ExitStack, supervisor: Supervisor, say: Say
-) -> tuple[str, str]:
-    """Return the given addresses; start and supervise servers for missing ones."""
-    redis_url, database_url = env.get("PENSTOCK_REDIS_URL", ""), env.get("PENSTOCK_DATABASE_URL", "")
-    if not redis_url:
-        valkey = Valkey(home)
-        servers.callback(valkey.stop)
-        valkey.start()
-        _adopt(supervisor, home, valkey, rank=VALKEY_RANK)
-        redis_url = valkey.url
-    if not database_url:
+) -> dict[str, str]:
+    """Add the addresses of both stores; start and supervise servers for missing ones."""
+    stores = dict(env)
+    if not env.get("PENSTOCK_REDIS_URL"):
+        stores["PENSTOCK_REDIS_URL"] = _run_store(Valkey(home), VALKEY_RANK, servers, supervisor)
+    if not env.get("PENSTOCK_DATABASE_URL"):
         postgres = Postgres(home)
-        servers.callback(postgres.stop)
-        postgres.start()
-        _adopt(supervisor, home, postgres, rank=POSTGRES_RANK)
-        database_url = postgres.url
+        stores["PENSTOCK_DATABASE_URL"] = _run_store(postgres, POSTGRES_RANK, servers, supervisor)
         say(f"Postgres data is in {postgres.privileges.data} ({postgres.privileges.way})")
-    return redis_url, database_url
+    return stores
 
 
-def _adopt(supervisor: Supervisor, home: Home, server: Valkey | Postgres, *, rank: int) -> None:
+def _run_store(server: EmbeddedServer, rank: int, servers: ExitStack, supervisor: Supervisor) -> str:
+    servers.enter_context(server.running())
     assert server.process is not None  # noqa: S101 - it was just started
     service = Service(
         name=server.name,
         launch=server.launch,
-        log_path=home.log_path(server.name),
+        log_path=server.log_path,
         stop_signal=server.stop_signal,
         rank=rank,
     )
     supervisor.adopt(service, server.process)
+    return server.url
 
 
-def _surroundings(
-    home: Home, env: Mapping[str, str], *, port: int, workers: int, redis_url: str, database_url: str
-) -> Surroundings:
+def _surroundings(home: Home, env: Mapping[str, str], *, port: int, workers: int) -> Surroundings:
     flower_port = home.port_for("flower", preferred=FLOWER_PORT)
     ours = {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{env.get('PATH', os.defpath)}",
         "PYTHONUNBUFFERED": "1",
         "PENSTOCK_HOME": str(home.root),
-        "PENSTOCK_REDIS_URL": redis_url,
-        "PENSTOCK_DATABASE_URL": database_url,
         "PENSTOCK_ADMIN_KEY": env.get("PENSTOCK_ADMIN_KEY") or home.secret("admin-key"),
         "PENSTOCK_METRICS_KEY": env.get("PENSTOCK_METRICS_KEY") or home.secret("metrics-key"),
         "PENSTOCK_WORKERS": str(workers),
@@ -163,8 +155,8 @@ def _surroundings(
         env=dict(env) | ours,
         connection=Connection(
             url=f"http://127.0.0.1:{port}",
-            redis_url=redis_url,
-            database_url=database_url,
+            redis_url=env["PENSTOCK_REDIS_URL"],
+            database_url=env["PENSTOCK_DATABASE_URL"],
             simulator_url=ours.get("OPENAI_BASE_URL"),
             flower_url=f"http://127.0.0.1:{flower_port}",
             admin_key_file=None if admin_key_file is None else str(admin_key_file),

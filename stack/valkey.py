@@ -8,8 +8,7 @@ import os
 import shutil
 import signal
 import subprocess
-import time
-from collections.abc import Mapping
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,12 +17,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from schemas.errors import InvalidSetting
-from stack.children import POLL_SECONDS, ServerFailed, last_lines
 from stack.embedded import EmbeddedServer
-from stack.home import Home, write_private
-
-START_TRIES = 10
-READY_SECONDS = 60.0  # loading a large append-only file comes before the first PONG
+from stack.home import write_private
 
 CONFIGURATION = """\
 bind 127.0.0.1
@@ -45,28 +40,12 @@ class Valkey(EmbeddedServer):
 
     name = "valkey"
     stop_signal = signal.SIGTERM
-
-    def __init__(self, home: Home, *, env: Mapping[str, str] | None = None) -> None:
-        super().__init__(home, env)
-        self._password = ""
-        self.port = 0
+    ready_seconds = 60.0  # loading a large append-only file comes before the first PONG
 
     @property
     def url(self) -> str:
         """The address with its password."""
         return f"redis://:{self._password}@127.0.0.1:{self.port}/0"
-
-    def start(self) -> None:
-        """Start on the last port or a new one, and wait. Raises ServerFailed."""
-        self._password = self._home.secret("valkey-password")
-        self._end_leftover()  # before choosing a port: it may still hold ours
-        for _ in range(START_TRIES):
-            self.port = self._home.port_for(self.name)
-            self.launch()
-            if self._answers():
-                return
-            self.stop()  # the port was taken meanwhile, or a dying predecessor still listens
-        raise ServerFailed(f"Valkey did not start; the end of {self._log}:\n{last_lines(self._log)}")
 
     def launch(self) -> subprocess.Popen[bytes]:
         """Start or restart the process and return at once."""
@@ -77,18 +56,18 @@ class Valkey(EmbeddedServer):
         environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}
         return self._spawn([str(server_binary()), str(configuration)], environment)
 
-    def _answers(self) -> bool:
-        assert self.process is not None  # noqa: S101 - called after launch
-        give_up_at = time.monotonic() + READY_SECONDS
+    def _is_ours(self) -> bool | None:
         with redis.Redis.from_url(self.url, socket_timeout=3, retry=Retry(NoBackoff(), 0)) as client:
-            while self.process.poll() is None and time.monotonic() < give_up_at:
-                try:
-                    return bool(client.ping())
-                except redis.exceptions.AuthenticationError:
-                    return False  # another server has our port
-                except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError):
-                    time.sleep(POLL_SECONDS)
-        return False
+            try:
+                return bool(client.ping())
+            except redis.exceptions.AuthenticationError:
+                return False  # another server has our port
+            except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError):
+                return None
+
+    @cached_property
+    def _password(self) -> str:
+        return self._home.secret("valkey-password")
 
 
 def server_binary() -> Path:

@@ -42,8 +42,7 @@ class ApiClient:
 
     def get(self, *path: str, **query: object) -> JsonObject:
         """Read a resource. `None` values of the query are omitted."""
-        chosen = {name: value for name, value in query.items() if value is not None}
-        return self._exchange("GET", _path(path) + (f"?{urlencode(chosen)}" if chosen else ""))
+        return self._exchange("GET", _path(path, query))
 
     def post(self, *path: str, body: JsonObject | None = None, headers: Mapping[str, str] | None = None) -> JsonObject:
         """Create or change a resource."""
@@ -51,13 +50,11 @@ class ApiClient:
 
     def post_lines(self, *path: str, lines: bytes, **query: object) -> JsonObject:
         """Send JSON lines."""
-        return self._exchange("POST", _path(path) + (f"?{urlencode(query)}" if query else ""), lines)
+        return self._exchange("POST", _path(path, query), lines)
 
     def lines(self, *path: str, **query: object) -> Iterator[bytes]:
         """Yield the lines of a stream. Raises ApiFailed if it ends within a line."""
-        chosen = {name: value for name, value in query.items() if value is not None}
-        request = self._request("GET", _path(path) + (f"?{urlencode(chosen)}" if chosen else ""), None)
-        with self._answered(request) as answer:
+        with self._answered("GET", _path(path, query)) as answer:
             for line in answer:
                 if not line.endswith(b"\n"):
                     raise ApiFailed(f"the answer of {self.address.url} ended in the middle of a line")
@@ -109,23 +106,25 @@ class ApiClient:
     def _exchange(
         self, method: str, path: str, body: JsonObject | bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> JsonObject:
-        with self._answered(self._request(method, path, body, headers)) as answer:
-            return self._parsed(answer.read())
+        with self._answered(method, path, body, headers) as answer:
+            text = answer.read()
+        parsed = _loads(text) if text else {}
+        if not isinstance(parsed, dict):
+            raise ApiFailed(f"what answers at {self.address.url} is not a penstock")
+        return parsed
 
-    def _request(
-        self, method: str, path: str, body: JsonObject | bytes | None, headers: Mapping[str, str] | None = None
-    ) -> Request:
+    @contextmanager
+    def _answered(
+        self, method: str, path: str, body: JsonObject | bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> Iterator[http.client.HTTPResponse]:
         raw = dumps(body) if isinstance(body, dict) else body
         kind = "application/x-ndjson" if isinstance(body, bytes) else "application/json"
-        return Request(  # noqa: S310 - the scheme was checked to be http or https
+        request = Request(  # noqa: S310 - the scheme was checked to be http or https
             self.address.url + path,
             method=method,
             data=raw,
             headers={"authorization": f"Bearer {self.address.key}", "content-type": kind} | dict(headers or {}),
         )
-
-    @contextmanager
-    def _answered(self, request: Request) -> Iterator[http.client.HTTPResponse]:
         try:
             with self._opener.open(request, timeout=TIMEOUT_SECONDS) as answer:
                 yield answer
@@ -135,20 +134,15 @@ class ApiClient:
         except (URLError, TimeoutError, ConnectionError, http.client.HTTPException) as error:
             raise self._unreachable(str(getattr(error, "reason", error))) from error
 
-    def _parsed(self, text: bytes) -> JsonObject:
-        answer = _loads(text) if text else {}
-        if not isinstance(answer, dict):
-            raise ApiFailed(f"what answers at {self.address.url} is not a penstock")
-        return answer
-
     def _unreachable(self, why: str) -> ApiUnreachable:
         return ApiUnreachable(
             f"nobody answers at {self.address.url} ({why}); start it with `penstock up`, or name another with --url"
         )
 
 
-def _path(parts: tuple[str, ...]) -> str:
-    return "".join(f"/{quote(part, safe='')}" for part in parts)
+def _path(parts: tuple[str, ...], query: Mapping[str, object] | None = None) -> str:
+    chosen = {name: value for name, value in (query or {}).items() if value is not None}
+    return "".join(f"/{quote(part, safe='')}" for part in parts) + (f"?{urlencode(chosen)}" if chosen else "")
 
 
 def _loads(text: bytes) -> Any:  # noqa: ANN401 - unparsed

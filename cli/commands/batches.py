@@ -2,20 +2,21 @@
 
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from cli.client.errors import BatchIncomplete
 from cli.client.http import ApiClient
 from cli.commands.quote import quote_file
 from cli.options import Output, Server
-from cli.output import remark, say, show_json
+from cli.output import ProgressLines, binary_target, remark
 from schemas.errors import InvalidRequest
 from schemas.lanes import Lane
 
@@ -53,10 +54,7 @@ def submit(
     terms = {"max_cost_usd": cap, "max_error_rate": max_error_rate, "canary": str(canary or "")}
     with api.sdk() as client:
         batch = checked(client, submit_file(client, file, lane=lane, terms=terms))
-    if output.as_json:
-        show_json(batch.to_dict(mode="json"))
-    else:
-        say(batch.id)
+    output.lines(batch.to_dict(mode="json"), [batch.id])
     if follow:
         _watch(api, batch.id)
 
@@ -123,10 +121,10 @@ def ends(client: "OpenAI", batch_id: str) -> Iterator["Batch"]:
 
 
 def _watch(api: ApiClient, batch_id: str) -> None:
-    with api.sdk() as client, _meter() as meter:
+    with api.sdk() as client, _meter() as show:
         last = None
         for last in ends(client, batch_id):
-            meter.show(last)
+            show(last)
     assert last is not None  # noqa: S101 - `ends` yields at least once
     if last.status == "failed":
         raise InvalidRequest(f"{batch_id} was refused: {_complaints(last)}")
@@ -135,44 +133,21 @@ def _watch(api: ApiClient, batch_id: str) -> None:
         raise BatchIncomplete(f"{_counts(last)}; see `penstock dead-letters list --batch {batch_id}`")
 
 
-class _Meter(Protocol):
-    def show(self, batch: "Batch") -> None: ...
-
-
-class _Bar:
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._task = progress.add_task("validating", total=None)
-
-    def show(self, batch: "Batch") -> None:
-        done, total = _done(batch)
-        self._progress.update(self._task, description=batch.status, completed=done, total=total or None)
-
-
-class _Lines:
-    def __init__(self) -> None:
-        self._printed, self._printed_at = "", 0.0
-
-    def show(self, batch: "Batch") -> None:
-        line, now = _counts(batch), time.monotonic()
-        if line != self._printed and (now - self._printed_at >= LINE_SECONDS or batch.status in ENDED):
-            remark(line)
-            self._printed, self._printed_at = line, now
-
-
 @contextmanager
-def _meter() -> Iterator[_Meter]:
+def _meter() -> Iterator[Callable[["Batch"], None]]:
     if not sys.stderr.isatty():
-        yield _Lines()
+        lines = ProgressLines(LINE_SECONDS, remark)
+        yield lambda batch: lines.show(_counts(batch), is_last=batch.status in ENDED)
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        yield _Bar(progress)
+        yield partial(_move_bar, progress, progress.add_task("validating", total=None))
 
 
-def _done(batch: "Batch") -> tuple[int, int]:
+def _move_bar(progress: Progress, task: TaskID, batch: "Batch") -> None:
     counts = batch.request_counts
-    return (counts.completed + counts.failed, counts.total) if counts else (0, 0)
+    done, total = (counts.completed + counts.failed, counts.total) if counts else (0, 0)
+    progress.update(task, description=batch.status, completed=done, total=total or None)
 
 
 def _counts(batch: "Batch") -> str:
@@ -204,11 +179,6 @@ def _fetch(client: "OpenAI", file_id: str | None, target: Path | None) -> None:
         if target is not None:
             target.write_bytes(b"")
         return
-    with client.files.with_streaming_response.content(file_id) as content:
-        if target is None:
-            for chunk in content.iter_bytes(CHUNK_BYTES):
-                sys.stdout.buffer.write(chunk)
-            sys.stdout.buffer.flush()
-        else:
-            with target.open("wb") as file:
-                file.writelines(content.iter_bytes(CHUNK_BYTES))
+    with client.files.with_streaming_response.content(file_id) as content, binary_target(target) as file:
+        file.writelines(content.iter_bytes(CHUNK_BYTES))
+        file.flush()

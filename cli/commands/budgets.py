@@ -67,9 +67,8 @@ def set_budget(
 ) -> None:
     """Change one budget, until penstock.toml changes it."""
     body: JsonObject = {"scope": scope, "window": window, "limit_usd": limit, "timezone": timezone}
-    if on_exhausted:
-        body["on_exhausted"] = on_exhausted
-    body |= {name: value for name, value in (("pacing", pacing), ("pacing_ahead", ahead)) if value is not None}
+    chosen = {"on_exhausted": on_exhausted or None, "pacing": pacing, "pacing_ahead": ahead}
+    body |= {name: value for name, value in chosen.items() if value is not None}
     changed = server.operator().post("budgets", body=body)
     output.result(changed, f"{scope} may spend {changed['limit_usd']} USD per {window} in {timezone}, within seconds")
 

@@ -1,7 +1,8 @@
-"""Options that select dead letters."""
+"""Options that select dead letters, and those of their replay."""
 
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,7 +10,9 @@ import typer
 from cli.options import BatchOf
 from schemas.decision import DeadReason
 from schemas.errors import InvalidRequest
-from schemas.jsons import JsonObject
+from schemas.jsons import JsonObject, MalformedJson, parse
+from schemas.lanes import Lane
+from schemas.replay import DEFAULT_THRESHOLD
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +53,56 @@ class ReplayFilter(DeadLetterFilter):
     model: Annotated[str | None, typer.Option("--of-model", help="Only those that asked this model.")] = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class PatchOptions:
+    """Changes to each dead letter. Fields have the API's names, but for the model."""
+
+    new_model: Annotated[str | None, typer.Option("--model", help="Ask this model or alias instead.")] = None
+    lane: Annotated[Lane | None, typer.Option("--lane", help="Back into this lane instead of its own.")] = None
+    parameters: Annotated[
+        list[str] | None, typer.Option("--set", help="A parameter of the request, as NAME=JSON; may be repeated.")
+    ] = None
+    contract: Annotated[
+        Path | None,
+        typer.Option(
+            "--contract", exists=True, dir_okay=False, help="A JSON Schema that the answers must meet instead."
+        ),
+    ] = None
+    message: Annotated[
+        str | None, typer.Option("--message", help="A message of the user, appended to each request.")
+    ] = None
+    deadline_seconds: Annotated[
+        float | None, typer.Option("--deadline", help="Seconds that each has; default: a day.")
+    ] = None
+    max_cost_usd: Annotated[
+        str | None, typer.Option("--max-cost", help="USD that each may cost, all its lives together.")
+    ] = None
+
+    def as_json(self) -> JsonObject:
+        """Return the API's patch. Raises InvalidRequest for malformed JSON."""
+        parsed = {
+            "parameters": dict(map(_parameter, self.parameters)) if self.parameters else None,
+            "contract": None if self.contract is None else _contract(self.contract),
+        }
+        patch = asdict(self) | parsed
+        patch["model"] = patch.pop("new_model")
+        return {name: value for name, value in patch.items() if value is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rollout:
+    """Pace and canaries of a replay. Fields have the API's names."""
+
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count and price them; move nothing.")] = False
+    canary: Annotated[
+        int, typer.Option("--canary", min=0, help="Replay so many first, and judge them before the rest.")
+    ] = 0
+    threshold: Annotated[float, typer.Option("--threshold", help="The share of the canaries that must complete.")] = (
+        DEFAULT_THRESHOLD
+    )
+    per_second: Annotated[float | None, typer.Option("--per-second", help="Replay at most so many per second.")] = None
+
+
 def _moment(option: str, value: str | None) -> str | None:
     if value is None:
         return None
@@ -58,3 +111,23 @@ def _moment(option: str, value: str | None) -> str | None:
     except ValueError as error:
         raise InvalidRequest(f"{option} must be a moment such as 2026-11-24T10:00, not {value!r}") from error
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).isoformat()
+
+
+def _parameter(text: str) -> tuple[str, object]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise InvalidRequest(f"--set {text!r} must be NAME=JSON, for example temperature=0")
+    try:
+        return name, parse(value)
+    except MalformedJson as error:
+        raise InvalidRequest(f"--set {name}: {value!r} is not JSON; a text wants its quotes") from error
+
+
+def _contract(path: Path) -> JsonObject:
+    try:
+        patch = parse(path.read_bytes())
+    except MalformedJson as error:
+        raise InvalidRequest(f"{path} is not JSON: {error}") from error
+    if not isinstance(patch, dict):
+        raise InvalidRequest(f"{path} must hold a JSON object")
+    return patch

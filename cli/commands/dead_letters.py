@@ -1,6 +1,5 @@
 """`penstock dead-letters`."""
 
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -8,12 +7,11 @@ from typing import Annotated
 
 import typer
 
-from cli.client.following import follow
 from cli.command_group import CommandGroup
-from cli.commands.dead_letter_options import DeadLetterFilter, GroupFilter, ReplayFilter
-from cli.commands.replay_options import PatchOptions, Rollout
+from cli.commands.dead_letter_options import DeadLetterFilter, GroupFilter, PatchOptions, ReplayFilter, Rollout
+from cli.commands.replays import follow
 from cli.options import DEFAULT_LIMIT, Limit, Output, Server
-from cli.output import remark, say
+from cli.output import binary_target, remark, say
 from schemas.jsons import NEW_LINE, JsonObject, MalformedJson, dumps, parse
 
 app = CommandGroup(no_args_is_help=True, help="Look at dead letters; replay, discard, export and import them.")
@@ -133,14 +131,10 @@ def _causes(number: int) -> str:
 
 def _copy(lines: Iterator[bytes], output: Path | None) -> int:
     count = 0
-    target = sys.stdout.buffer if output is None else output.open("wb")
-    try:
+    with binary_target(output) as target:
         for count, line in enumerate(lines, start=1):  # noqa: B007 - how many there were is the answer
             target.write(line)
         target.flush()
-    finally:
-        if output is not None:
-            target.close()
     return count
 
 

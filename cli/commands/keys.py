@@ -6,7 +6,7 @@ import typer
 
 from cli.command_group import CommandGroup
 from cli.options import Output, Server
-from cli.output import remark, say, show_json
+from cli.output import remark
 
 app = CommandGroup(no_args_is_help=True, help="Create, list and revoke API keys.")
 
@@ -24,11 +24,9 @@ def create_key(
     """Create a key and print it; it is shown once."""
     body = {"tenant_id": tenant, "scopes": ["operator", "submit"] if operator else ["submit"]}
     created = server.operator().post("keys", body=body)
-    if output.as_json:
-        show_json(created)
-        return
-    say(str(created["key"]))
-    remark(f"{created['id']} for the tenant {tenant}; this is the only time that the key is shown")
+    output.lines(created, [created["key"]])
+    if not output.as_json:
+        remark(f"{created['id']} for the tenant {tenant}; this is the only time that the key is shown")
 
 
 @app.command("list")

@@ -10,7 +10,6 @@ from cli.client.http import ApiClient
 from cli.options import Output, Server
 from cli.output import dollars
 from schemas.jsons import JsonObject
-from schemas.money import nano_from_usd
 
 
 def quote(
@@ -40,17 +39,13 @@ def sentences(quote: JsonObject) -> list[str]:
         f"{quote['requests']} requests",
         f"tokens in   {quote['likely_input_tokens']} likely, {quote['most_input_tokens']} at most",
         f"tokens out  {quote['likely_output_tokens']} likely, {quote['most_output_tokens']} at most",
-        f"cost        {_usd(quote['likely_usd'])} USD likely, {_usd(quote['worst_case_usd'])} in the worst case",
-        f"            {_usd(quote['one_call_usd'])} if each is asked once and answers at full length",
+        f"cost        {dollars(quote['likely_usd'])} USD likely, {dollars(quote['worst_case_usd'])} in the worst case",
+        f"            {dollars(quote['one_call_usd'])} if each is asked once and answers at full length",
         f"time        {_time(quote)}",
     ]
     if quote["unpriced"]:
         lines.append(f"{quote['unpriced']} requests have no known price and are in no amount")
     return lines
-
-
-def _usd(amount: str) -> str:
-    return dollars(nano_from_usd(amount))
 
 
 def _time(quote: JsonObject) -> str:

@@ -5,13 +5,13 @@ build -> start the stack -> quote and ask, if it costs money -> submit -> progre
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -25,7 +25,7 @@ from cli.commands.quote import quote_file, sentences
 from cli.demo.reading import Reading, block, last_line, line, quota_used, settled_nano_usd
 from cli.demo.stack import build_batch, calls_a_real_provider, running
 from cli.options import environment, typed_nearest
-from cli.output import cell, say
+from cli.output import ProgressLines, cell, say
 from schemas.errors import NotFound, PenstockError
 from schemas.jsons import JsonObject
 from schemas.lanes import Lane
@@ -70,23 +70,10 @@ def demo(
             say(f"Ready at {url} (Flower at {stack.connection.flower_url}); Ctrl-C stops everything.\n")
             if costs_money:
                 _agree(api, building.result(), yes=yes)
-            ended = _replay_one(api, _run_batch(api, building.result()))
+            batch_id, reading = _run_batch(api, building.result())
+            reading = _replay_one(api, batch_id, reading)
             say("\nStopping …")
-    say(
-        last_line(
-            completed=ended.reading.completed,
-            dead=ended.reading.dead,
-            spent_nano_usd=ended.reading.spent_nano_usd,
-            jobs_per_second=ended.jobs_per_second,
-        )
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Ended:
-    batch_id: str
-    reading: Reading
-    jobs_per_second: float
+    say(last_line(reading))
 
 
 def _agree(api: ApiClient, file: Path, *, yes: bool) -> None:
@@ -97,22 +84,22 @@ def _agree(api: ApiClient, file: Path, *, yes: bool) -> None:
         raise typer.Exit(code=0)
 
 
-def _run_batch(api: ApiClient, file: Path) -> _Ended:
+def _run_batch(api: ApiClient, file: Path) -> tuple[str, Reading]:
+    """Run the jobs of a file to their end; return the batch's id and last reading."""
     spent_before = settled_nano_usd(list(api.rows("budgets")))
     with api.sdk() as client:
         started_at = time.monotonic()
         batch = submit_file(client, file, lane=Lane.NORMAL)
         say(f"Submitted {batch.id} through /v1/files and /v1/batches.")
         batch = checked(client, batch)
-        watcher = _Watcher(api, batch.id, started_at=started_at, spent_before_nano_usd=spent_before)
-        reading = watcher.read(batch)
-        with _screen() as screen:
+        reading = _read(api, batch, started_at, spent_before)
+        with _screen() as show:
             for latest in ends(client, batch.id):
-                batch, reading = latest, watcher.read(latest)
-                screen.show(reading)
+                batch, reading = latest, _read(api, latest, started_at, spent_before)
+                show(reading)
         saved = _save_results(client, batch, file.with_name("demo-results.jsonl"))
     _summarise(api, batch.id, reading, saved)
-    return _Ended(batch_id=batch.id, reading=reading, jobs_per_second=reading.jobs_per_second)
+    return batch.id, reading
 
 
 def batch_summary(api: ApiClient, batch_id: str) -> JsonObject:
@@ -120,59 +107,30 @@ def batch_summary(api: ApiClient, batch_id: str) -> JsonObject:
     return api.get("jobs", "summary", batch_id=batch_id)
 
 
-class _Watcher:
-    def __init__(self, api: ApiClient, batch_id: str, *, started_at: float, spent_before_nano_usd: int) -> None:
-        self._api = api
-        self._batch_id = batch_id
-        self._started_at = started_at
-        self._spent_before_nano_usd = spent_before_nano_usd
-
-    def read(self, batch: "Batch") -> Reading:
-        counts = batch.request_counts
-        story = batch_summary(self._api, self._batch_id)
-        return Reading(
-            elapsed_seconds=time.monotonic() - self._started_at,
-            status=batch.status,
-            total=counts.total if counts else 0,
-            completed=counts.completed if counts else 0,
-            dead=counts.failed if counts else 0,
-            reprompted=int(story.get("reprompted", 0)),
-            spent_nano_usd=settled_nano_usd(list(self._api.rows("budgets"))) - self._spent_before_nano_usd,
-            lanes={str(lane): int(waiting) for lane, waiting in story.get("lanes", {}).items()},
-            quota=quota_used(list(self._api.rows("limits"))),
-        )
-
-
-class _Screen(Protocol):
-    def show(self, reading: Reading) -> None: ...
-
-
-class _Terminal:
-    def __init__(self, live: Live) -> None:
-        self._live = live
-
-    def show(self, reading: Reading) -> None:
-        self._live.update(Text(block(reading)))
-
-
-class _Plain:
-    def __init__(self) -> None:
-        self._printed_at = float("-inf")
-
-    def show(self, reading: Reading) -> None:
-        now = time.monotonic()
-        if now - self._printed_at >= LINE_SECONDS or reading.completed + reading.dead == reading.total:
-            self._printed_at = now
-            say(line(reading))
+def _read(api: ApiClient, batch: "Batch", started_at: float, spent_before_nano_usd: int) -> Reading:
+    counts = batch.request_counts
+    story = batch_summary(api, batch.id)
+    return Reading(
+        elapsed_seconds=time.monotonic() - started_at,
+        status=batch.status,
+        total=counts.total if counts else 0,
+        completed=counts.completed if counts else 0,
+        dead=counts.failed if counts else 0,
+        reprompted=int(story.get("reprompted", 0)),
+        spent_nano_usd=settled_nano_usd(list(api.rows("budgets"))) - spent_before_nano_usd,
+        lanes={str(lane): int(waiting) for lane, waiting in story.get("lanes", {}).items()},
+        quota=quota_used(list(api.rows("limits"))),
+    )
 
 
 @contextmanager
-def _screen() -> Iterator[_Screen]:
+def _screen() -> Iterator[Callable[[Reading], None]]:
     if not sys.stdout.isatty():
-        yield _Plain()
+        lines = ProgressLines(LINE_SECONDS, say)
+        yield lambda reading: lines.show(line(reading), is_last=reading.completed + reading.dead == reading.total)
         return
     with Live(console=Console(), refresh_per_second=8) as live:
-        yield _Terminal(live)
+        yield lambda reading: live.update(Text(block(reading)))
 
 
 def _save_results(client: "OpenAI", batch: "Batch", target: Path) -> Path | None:
@@ -192,20 +150,19 @@ def _summarise(api: ApiClient, batch_id: str, reading: Reading, saved: Path | No
         say(f"  {heading + ':':<19}{listed or 'none'}")
 
 
-def _replay_one(api: ApiClient, ended: _Ended) -> _Ended:
-    letter = next(iter(api.rows("dead-letters", at_most=1, batch_id=ended.batch_id)), None)
+def _replay_one(api: ApiClient, batch_id: str, reading: Reading) -> Reading:
+    letter = next(iter(api.rows("dead-letters", at_most=1, batch_id=batch_id)), None)
     if letter is None:
         say("\nThere is no dead letter to show.")
-        return ended
+        return reading
     job_id = str(letter["id"])
     _show_letter(api.get("dead-letters", job_id))
     api.post("dead-letters", "replay", body={"ids": [job_id]})
     state = _wait_for_rest(api, job_id)
     say(f"Replayed {job_id}: it is {state} now.")
     if state != JobState.COMPLETED:
-        return ended
-    reading = replace(ended.reading, completed=ended.reading.completed + 1, dead=ended.reading.dead - 1)
-    return replace(ended, reading=reading)
+        return reading
+    return replace(reading, completed=reading.completed + 1, dead=reading.dead - 1)
 
 
 def _show_letter(letter: JsonObject) -> None:

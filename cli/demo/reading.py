@@ -2,12 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal, InvalidOperation
-
-from prometheus_client.parser import text_string_to_metric_families
+from decimal import Decimal
 
 from schemas.jsons import JsonObject
-from schemas.money import NANO_PER_USD
+from schemas.money import NANO_PER_USD, NanoUsd, nano_from_usd, read_usd
 
 BAR_CELLS = 30
 
@@ -49,23 +47,9 @@ def settled_nano_usd(budgets: Sequence[JsonObject]) -> int:
     return max(settled or [nano_usd(row.get("settled_usd")) for row in budgets] or [0])
 
 
-def nano_usd(amount: object) -> int:
+def nano_usd(amount: object) -> NanoUsd:
     """Convert decimal dollars; 0 for anything else."""
-    try:
-        return int(Decimal(str(amount)) * NANO_PER_USD)
-    except (InvalidOperation, ValueError, OverflowError):
-        return 0
-
-
-def counters(metrics: str, name: str, label: str | None = None) -> dict[str, float]:
-    """Sum a metric of Prometheus text by the values of a label."""
-    sums: dict[str, float] = {}
-    for family in text_string_to_metric_families(metrics):
-        for sample in family.samples:
-            if sample.name == name:
-                key = sample.labels.get(label, "") if label else ""
-                sums[key] = sums.get(key, 0.0) + sample.value
-    return sums
+    return nano_from_usd(read_usd(amount) or 0)
 
 
 def line(reading: Reading) -> str:
@@ -101,10 +85,11 @@ def block(reading: Reading) -> str:
     )
 
 
-def last_line(*, completed: int, dead: int, spent_nano_usd: int, jobs_per_second: float) -> str:
+def last_line(reading: Reading) -> str:
     """Return the demo's last line, whose format is fixed."""
-    spent_usd = Decimal(spent_nano_usd) / NANO_PER_USD
-    return f"demo: completed={completed} dead={dead} spent_usd={spent_usd:.6f} jobs_per_second={jobs_per_second:.1f}"
+    counts = f"completed={reading.completed} dead={reading.dead}"
+    spent_usd = Decimal(reading.spent_nano_usd) / NANO_PER_USD
+    return f"demo: {counts} spent_usd={spent_usd:.6f} jobs_per_second={reading.jobs_per_second:.1f}"
 
 
 def _usd(amount_nano_usd: int) -> str:

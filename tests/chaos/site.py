@@ -22,9 +22,10 @@ from cli.client.http import ApiClient
 from stack.children import end, kill_group, last_lines, wait_until
 from stack.home import Home, free_port
 from stack.postgres import Postgres
+from stack.process import CHECKOUT
 from stack.procfile import ProcessLine, parse_procfile
 from stack.supervisor import Service
-from stack.up import CHECKOUT, command_service
+from stack.up import command_service
 from stack.valkey import Valkey
 from tests.chaos.link import Link, link_loop
 from tests.support.hanging import hang, with_hang

@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 import typer
 
-from cli.commands.dead_letter_options import DeadLetterFilter, GroupFilter, ReplayFilter
+from cli.commands.dead_letter_options import DeadLetterFilter, GroupFilter, PatchOptions, ReplayFilter
 from cli.commands.dead_letters import app
-from cli.commands.replay_options import PatchOptions
 from cli.main import main
 from schemas.decision import DeadReason
 from schemas.errors import InvalidRequest

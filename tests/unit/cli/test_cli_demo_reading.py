@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from cli.demo.reading import Reading, block, counters, last_line, line, nano_usd, quota_used, settled_nano_usd
+from cli.demo.reading import Reading, block, last_line, line, nano_usd, quota_used, settled_nano_usd
 
 READING = Reading(
     elapsed_seconds=4.0,
@@ -18,7 +18,9 @@ READING = Reading(
 
 
 def test_the_last_line_has_the_form_that_others_rely_on() -> None:
-    told = last_line(completed=1_195, dead=5, spent_nano_usd=123_456_789, jobs_per_second=88.44)
+    ended = replace(READING, completed=1_195, dead=5, spent_nano_usd=123_456_789, elapsed_seconds=1_200 / 88.44)
+
+    told = last_line(ended)
 
     assert told == "demo: completed=1195 dead=5 spent_usd=0.123457 jobs_per_second=88.4"
 
@@ -56,10 +58,3 @@ def test_spend_is_read_from_the_global_budget() -> None:
     assert settled_nano_usd(rows) == 1
     assert settled_nano_usd([]) == 0
     assert nano_usd("nonsense") == 0
-
-
-def test_metrics_are_summed_by_label() -> None:
-    samples = ('{lane="low",state="queued"} 3', '{lane="low",state="waiting"} 2', '{lane="high"} 1')
-    text = "# TYPE jobs gauge\n" + "".join(f"jobs{sample}\n" for sample in samples)
-
-    assert counters(text, "jobs", "lane") == {"low": 5.0, "high": 1.0}

@@ -37,4 +37,4 @@ def test_a_resource_is_shown_field_by_field(capsys: pytest.CaptureFixture[str]) 
 
 def test_cells_and_money_are_words() -> None:
     assert (cell(None), cell(value=True), cell([1])) == ("-", "yes", "[1]")
-    assert dollars(1_234_500_000) == "1.2345"
+    assert dollars("1.234599") == "1.2345"

@@ -66,15 +66,6 @@ def test_a_locked_home_refuses_a_second_holder_and_is_free_afterwards(tmp_path: 
     assert Home(tmp_path).holder_pid() is None
 
 
-def test_the_holder_may_lock_again(tmp_path: Path) -> None:
-    home = Home(tmp_path)
-
-    with home.locked():
-        with home.locked():
-            pass
-        assert Home(tmp_path).holder_pid() == os.getpid()
-
-
 def test_a_home_that_cannot_be_made_says_what_to_change(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 

@@ -1,8 +1,8 @@
 import pytest
 
 from schemas.errors import InvalidSetting
+from stack.process import CHECKOUT
 from stack.procfile import ProcessLine, multiply, parse_procfile
-from stack.up import CHECKOUT
 
 
 def test_release_is_kept_apart_from_the_processes() -> None:
