@@ -23,10 +23,9 @@ from providers.account.sse import EventDecoder, EventTooLargeError
 from providers.account.timeouts import Patience
 from providers.chat.request_body import asks_for_usage, streaming
 from providers.chat.streaming import Accumulator, MalformedChunkError, StreamTooLargeError, as_chunk
-from providers.wire import encoded
 from schemas.bounds import fits
 from schemas.ids import AttemptId
-from schemas.jsons import JsonBeyondBounds, JsonObject, MalformedJson, parse_reply
+from schemas.jsons import JsonBeyondBounds, JsonObject, MalformedJson, dumps, parse_reply
 from schemas.plan import Plan
 from schemas.reply import Reply, Trouble
 
@@ -103,7 +102,7 @@ async def _converse(
     streams = on_chunk is not None or request.get("stream") is True
     body = streaming(request) if streams else request
     connect_seconds = min(settings.connect_timeout_seconds, exchange.patience.total_seconds * CONNECT_SHARE)
-    async with _posted(account, encoded(body), attempt_id, connect_seconds) as response:
+    async with _posted(account, dumps(body), attempt_id, connect_seconds) as response:
         exchange.answered(response.status_code, _headers(response))
         exchange.patience.for_next_chunk()
         listener = None if on_chunk is None else _Listener(on_chunk, wants_usage=asks_for_usage(request))

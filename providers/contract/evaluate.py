@@ -11,8 +11,7 @@ from typing import Any
 from providers.contract.recovery import Step, candidates
 from providers.contract.validation import CompiledSchema
 from providers.contract.work import Work
-from providers.wire import encoded
-from schemas.jsons import JsonObject
+from schemas.jsons import JsonObject, dumps
 from schemas.outcome import Declined, Invalid, Judged, Truncated, Valid
 from schemas.reply import Reply
 
@@ -52,7 +51,7 @@ def _choice_with_recovered_json(choice: JsonObject, valid: Valid) -> JsonObject:
     message = choice["message"]
     if valid.recovery == Step.DIRECT or not isinstance(message.get("content"), str):
         return choice
-    return {**choice, "message": {**message, "content": encoded(valid.output).decode()}}
+    return {**choice, "message": {**message, "content": dumps(valid.output).decode()}}
 
 
 def _judge_choice(reply: Reply, choice: JsonObject, schema: CompiledSchema | None, work: Work) -> Judged:
