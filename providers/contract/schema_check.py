@@ -62,11 +62,6 @@ def schema_verdict(schema: JsonObject) -> SchemaVerdict:
     return verdict
 
 
-def schema_complaint(schema: JsonObject) -> str | None:
-    """Return why this schema cannot be a contract; None if it can."""
-    return schema_verdict(schema).complaint
-
-
 def _verdict(schema: JsonObject) -> SchemaVerdict:
     complaint = _bounds_complaint(schema)
     if complaint is not None:

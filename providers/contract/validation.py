@@ -95,7 +95,7 @@ class CompiledSchemas:
         self._source_bytes = 0
 
     def of(self, schema: JsonObject) -> CompiledSchema:
-        """Return the compiled form of a schema that passed `schema_complaint`."""
+        """Return the compiled form of a schema that passed `schema_verdict`."""
         source = dumps(schema)
         digest = hashlib.sha256(source).digest()
         cached = self._by_digest.get(digest)
