@@ -101,16 +101,16 @@ class LocalGate:
     async def wait_for_grant(self, ask: Ask, hold_seconds: float) -> Grant | Wait | Refusal:
         """Wait and ask again until granted or too late; a grant may start at once. Raises RedisUnavailable."""
         ask = replace(ask, family=self._family_of(ask.target))
-        remembered = self._waits.of(ask)
+        started = _now()
+        remembered = self._waits.of(ask, started)
         if remembered is not None:
             return remembered
-        started = _now()
         answer = await self._ask_gate(ask, started)
         waited_for: WaitReason | None = None
         while isinstance(answer, Wait):
             wait_seconds = (answer.retry_after_ms + self._jitter() * LONGEST_JITTER_MS) / 1_000
             if _now() - started + wait_seconds > hold_seconds:
-                self._waits.remember(ask, answer, hold_seconds)
+                self._waits.remember(ask, answer, hold_seconds, _now())
                 return answer
             if not await self._waited_in_place(wait_seconds, answer.reason):
                 return replace(answer, retry_after_ms=max(answer.retry_after_ms, round(hold_seconds * 1_000)))
