@@ -73,8 +73,7 @@ class LocalGate:
         slots: int = DEFAULT_SLOTS,
     ) -> None:
         self._gate = gate
-        self._most_waiting_for_shares = max(1, slots // SHARE_WAITERS_PART)
-        self._waiting_for_shares = 0
+        self._share_waiters = asyncio.Semaphore(max(1, slots // SHARE_WAITERS_PART))
         self._family_of = family_of
         self._wall = now
         self._recall = Recall(gate)
@@ -165,13 +164,10 @@ class LocalGate:
         if reason not in TENANT_REASONS:
             await asyncio.sleep(seconds)
             return True
-        if self._waiting_for_shares >= self._most_waiting_for_shares:
+        if self._share_waiters.locked():
             return False
-        self._waiting_for_shares += 1
-        try:
+        async with self._share_waiters:
             await asyncio.sleep(seconds)
-        finally:
-            self._waiting_for_shares -= 1
         return True
 
     async def _ask_gate(self, ask: Ask, started: float) -> Grant | Wait | Refusal:
