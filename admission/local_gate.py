@@ -81,13 +81,9 @@ class LocalGate:
         self._hold_seconds = hold_seconds
         self._waits = RememberedWaits(jitter)
         self._releases: set[asyncio.Task[bool]] = set()
-        self._epoch = 0
-        self._settlements_wait = False
-
-    @property
-    def epoch(self) -> int:
+        self.epoch = 0
         """Ledger epoch of this process; 0 before the gate named one."""
-        return self._epoch
+        self._settlements_wait = False
 
     async def admit(self, ask: Ask) -> Grant | Wait | Refusal:
         """Ask, and wait up to the hold time; refuses as NOT_READY without Redis."""
@@ -172,7 +168,7 @@ class LocalGate:
 
     async def _ask_gate(self, ask: Ask, started: float) -> Grant | Wait | Refusal:
         waited_ms = ask.waited_ms + int((_now() - started) * 1_000)
-        epoch = max(ask.epoch, self._epoch)
+        epoch = max(ask.epoch, self.epoch)
         if any(counter.ends_at is not None and counter.ends_at <= self._wall() for counter in ask.counters):
             return Refusal(reason=RefusalReason.STALE_WINDOW)
         current = replace(
@@ -183,7 +179,7 @@ class LocalGate:
         )
         answer = await self._admit(current)
         if isinstance(answer, Refusal) and answer.reason is RefusalReason.STALE_EPOCH and self._adopt(answer, epoch):
-            return await self._admit(replace(current, epoch=self._epoch))
+            return await self._admit(replace(current, epoch=self.epoch))
         return answer
 
     async def _admit(self, ask: Ask) -> Grant | Wait | Refusal:
@@ -202,7 +198,7 @@ class LocalGate:
         """Ignores an older epoch, which comes from a Redis that lost its memory."""
         if refusal.scope is None or int(refusal.scope) <= epoch:
             return False
-        self._epoch = int(refusal.scope)
+        self.epoch = int(refusal.scope)
         return True
 
     async def _wait_for_start(self, grant: Grant) -> Grant:

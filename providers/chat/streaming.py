@@ -44,7 +44,8 @@ class Accumulator:
         self.most_bytes = most_bytes
         self._budget = _Budget(most_bytes, most_values)
         self._frame: JsonObject = {}
-        self._usage: Any = None
+        self.usage: Any = None
+        """The provider's usage object so far, unparsed."""
         self._choices: dict[int, _Choice] = {}
         self.chunks = 0
 
@@ -52,11 +53,6 @@ class Accumulator:
     def finished(self) -> bool:
         """Whether every begun choice has its `finish_reason`."""
         return bool(self._choices) and all(choice.finish_reason for choice in self._choices.values())
-
-    @property
-    def usage(self) -> Any:  # noqa: ANN401 - unparsed
-        """The provider's usage object so far."""
-        return self._usage
 
     @property
     def text(self) -> str | None:
@@ -81,7 +77,7 @@ class Accumulator:
         for position, choice in enumerate(chunk.get("choices", [])):
             self._add_choice(position, choice)
         if chunk.get("usage") is not None:
-            self._usage = chunk["usage"]  # one value of one event, which is bounded as such
+            self.usage = chunk["usage"]  # one value of one event, which is bounded as such
         for name, value in chunk.items():
             if name not in {"choices", "usage", "object", "obfuscation"} and value is not None:
                 self._budget.replace(self._frame, name, value)
@@ -90,7 +86,7 @@ class Accumulator:
     def completion(self) -> JsonObject:
         """Return the completion as without a stream."""
         choices = [choice.whole(index) for index, choice in sorted(self._choices.items())]
-        return {**self._frame, "object": "chat.completion", "choices": choices, "usage": self._usage}
+        return {**self._frame, "object": "chat.completion", "choices": choices, "usage": self.usage}
 
     def _add_choice(self, position: int, choice: Any) -> None:  # noqa: ANN401 - unparsed
         if not isinstance(choice, dict) or not isinstance(choice.get("delta", {}), dict | None):
