@@ -81,7 +81,7 @@ async def call(
     )
     exchange = Exchange(plan, account.key, patience)
     try:
-        async with patience:
+        async with patience.timer:
             return await _converse(account, exchange, attempt_id, settings, on_chunk)
     except APIStatusError as error:
         return exchange.refused(error, _headers(error.response))
@@ -90,7 +90,7 @@ async def call(
     except _LOST as error:
         return exchange.streamed() if exchange.is_whole else exchange.failed(error)
     except TimeoutError:
-        if not patience.expired:
+        if not patience.timer.expired():
             raise
         return exchange.streamed() if exchange.is_whole else exchange.broken(patience.reason)
 
