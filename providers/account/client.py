@@ -106,11 +106,12 @@ async def _converse(
         exchange.answered(response.status_code, _headers(response))
         exchange.patience.for_next_chunk()
         listener = None if on_chunk is None else _Listener(on_chunk, wants_usage=asks_for_usage(request))
+        permit = LargeReplyPermit(account.large_replies, exchange.plan.tenant_id, exchange.patience)
         if streams and is_stream(response):
             stream = Accumulator(most_bytes=settings.max_reply_bytes, most_values=MAX_REPLY_VALUES)
-            async with _permit(exchange, account) as permit:
+            async with permit:
                 return await _listen(exchange, stream, response, listener, permit)
-        async with _permit(exchange, account) as permit:
+        async with permit:
             body = await _read(exchange, response, permit)
         with synchronous_step():
             answer = exchange.replied(body)
@@ -141,10 +142,6 @@ async def _posted(
         yield response
     finally:
         await response.aclose()
-
-
-def _permit(exchange: Exchange, account: Account) -> LargeReplyPermit:
-    return LargeReplyPermit(account.large_replies, exchange.plan.tenant_id, exchange.patience)
 
 
 async def _read(exchange: Exchange, response: httpx2.Response, permit: LargeReplyPermit) -> Any:  # noqa: ANN401 - unparsed
