@@ -4,6 +4,7 @@ Invariant: a stream is whole only if every choice has its `finish_reason` and th
 values are bounded.
 """
 
+from collections import defaultdict
 from typing import Any
 
 from schemas.jsons import JsonObject
@@ -46,7 +47,7 @@ class Accumulator:
         self._frame: JsonObject = {}
         self.usage: Any = None
         """The provider's usage object so far, unparsed."""
-        self._choices: dict[int, _Choice] = {}
+        self._choices = defaultdict[int, _Choice](lambda: _Choice(self._budget))
         self.chunks = 0
 
     @property
@@ -94,10 +95,7 @@ class Accumulator:
         index = choice.get("index", position)
         if not isinstance(index, int):
             raise MalformedChunkError
-        assembled = self._choices.get(index)
-        if assembled is None:
-            assembled = self._choices[index] = _Choice(self._budget)
-        assembled.add(choice)
+        self._choices[index].add(choice)
 
 
 class _Choice:
@@ -107,7 +105,7 @@ class _Choice:
         self.finish_reason: str | None = None
         self.produced_bytes = 0
         self._message = _Pieces(budget)
-        self._calls: dict[int, _Pieces] = {}
+        self._calls = defaultdict[int, _Pieces](lambda: _Pieces(budget))
         self._logprobs: JsonObject | None = None
 
     @property
@@ -136,10 +134,7 @@ class _Choice:
         for position, call in enumerate(calls):
             if not isinstance(call, dict) or not isinstance(call.get("index", position), int):
                 raise MalformedChunkError
-            index = call.get("index", position)
-            pieces = self._calls.get(index)
-            if pieces is None:
-                pieces = self._calls[index] = _Pieces(self._budget)
+            pieces = self._calls[call.get("index", position)]
             self.produced_bytes += sum(pieces.add(name, value) for name, value in call.items() if name != "index")
 
     def _add_logprobs(self, logprobs: Any) -> None:  # noqa: ANN401 - unparsed
@@ -161,7 +156,7 @@ class _Pieces:
         budget.take(values=VALUES_PER_OBJECT)
         self._budget = budget
         self._strings: dict[str, list[str]] = {}
-        self._objects: dict[str, _Pieces] = {}
+        self._objects = defaultdict[str, _Pieces](lambda: _Pieces(budget))
         self._others: JsonObject = {}
 
     def add(self, name: str, value: Any) -> int:  # noqa: ANN401 - unparsed
@@ -173,9 +168,7 @@ class _Pieces:
             case str():
                 return self._add_text(name, value)
             case dict():
-                pieces = self._objects.get(name)
-                if pieces is None:
-                    pieces = self._objects[name] = _Pieces(self._budget)
+                pieces = self._objects[name]
                 return sum(pieces.add(inner, piece) for inner, piece in value.items())
             case list():
                 self._add_list(name, value)
