@@ -141,12 +141,7 @@ class _Choice:
         if isinstance(logprobs, dict):
             self._logprobs = self._logprobs or {}
             for name, value in logprobs.items():
-                logged = self._logprobs.get(name)
-                if isinstance(logged, list) and isinstance(value, list):
-                    self._budget.take_value(value)
-                    logged.extend(value)
-                else:
-                    self._budget.replace(self._logprobs, name, value)
+                self._budget.extend(self._logprobs, name, value)
 
 
 class _Pieces:
@@ -170,12 +165,10 @@ class _Pieces:
             case dict():
                 pieces = self._objects[name]
                 return sum(pieces.add(inner, piece) for inner, piece in value.items())
-            case list():
-                self._add_list(name, value)
             case None if name in self._others:
                 pass
             case _:
-                self._budget.replace(self._others, name, value)
+                self._budget.extend(self._others, name, value)
         return 0
 
     def _add_text(self, name: str, value: str) -> int:
@@ -183,14 +176,6 @@ class _Pieces:
         self._budget.take(text_bytes=size, values=1)
         self._strings.setdefault(name, []).append(value)
         return size
-
-    def _add_list(self, name: str, value: list[Any]) -> None:
-        items = self._others.get(name)
-        if isinstance(items, list):
-            self._budget.take_value(value)
-            items.extend(value)
-        else:
-            self._budget.replace(self._others, name, value)
 
     def text(self, name: str) -> str | None:
         pieces = self._strings.get(name)
@@ -230,6 +215,15 @@ class _Budget:
                 text_bytes += sum(map(len, part))
                 inside.extend(part.values())
         self.take(text_bytes=text_bytes, values=values)
+
+    def extend(self, target: JsonObject, name: str, value: Any) -> None:  # noqa: ANN401 - unparsed
+        """A list continues the list before it; anything else replaces what was there."""
+        earlier = target.get(name)
+        if isinstance(earlier, list) and isinstance(value, list):
+            self.take_value(value)
+            earlier.extend(value)
+        else:
+            self.replace(target, name, value)
 
     def replace(self, target: JsonObject, name: str, value: Any) -> None:  # noqa: ANN401 - unparsed
         """A replaced value stays counted; an equal one is free."""
