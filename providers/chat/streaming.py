@@ -5,6 +5,7 @@ values are bounded.
 """
 
 from collections import defaultdict
+from functools import partial
 from typing import Any
 
 from schemas.jsons import JsonObject
@@ -47,7 +48,7 @@ class Accumulator:
         self._frame: JsonObject = {}
         self.usage: Any = None
         """The provider's usage object so far, unparsed."""
-        self._choices = defaultdict[int, _Choice](lambda: _Choice(self._budget))
+        self._choices: defaultdict[int, _Choice] = defaultdict(partial(_Choice, self._budget))
         self.chunks = 0
 
     @property
@@ -105,7 +106,7 @@ class _Choice:
         self.finish_reason: str | None = None
         self.produced_bytes = 0
         self._message = _Pieces(budget)
-        self._calls = defaultdict[int, _Pieces](lambda: _Pieces(budget))
+        self._calls: defaultdict[int, _Pieces] = defaultdict(partial(_Pieces, budget))
         self._logprobs: JsonObject | None = None
 
     @property
@@ -151,7 +152,7 @@ class _Pieces:
         budget.take(values=VALUES_PER_OBJECT)
         self._budget = budget
         self._strings: dict[str, list[str]] = {}
-        self._objects = defaultdict[str, _Pieces](lambda: _Pieces(budget))
+        self._objects: defaultdict[str, _Pieces] = defaultdict(partial(_Pieces, budget))
         self._others: JsonObject = {}
 
     def add(self, name: str, value: Any) -> int:  # noqa: ANN401 - unparsed
