@@ -16,7 +16,7 @@ from openai import APIConnectionError, APIStatusError, AsyncOpenAI, AsyncStream
 
 from config.marks import synchronous_step
 from config.settings import Settings
-from providers.account.bounded import ReplyTooLargeError, UnreadableReplyError, is_stream
+from providers.account.bounded import UnreadableReplyError, is_stream
 from providers.account.call_state import Exchange
 from providers.account.large_replies import LargeReplies, LargeReplyPermit
 from providers.account.sse import EventDecoder, EventTooLargeError
@@ -48,6 +48,7 @@ LARGE_STREAM_BYTES = 2_000_000
 MAX_REPLY_VALUES = 1_000_000
 """JSON values of one answer: 5,500 tokens with 20 log probabilities each."""
 
+_TOO_MUCH = (UnreadableReplyError, EventTooLargeError, StreamTooLargeError)
 _LOST = (APIConnectionError, httpx2.HTTPError, aiohttp.ClientError)
 
 
@@ -85,7 +86,7 @@ async def call(
             return await _converse(account, exchange, attempt_id, settings, on_chunk)
     except APIStatusError as error:
         return exchange.refused(error, _headers(error.response))
-    except UnreadableReplyError as error:
+    except _TOO_MUCH as error:
         return exchange.streamed() if exchange.is_whole else exchange.unreadable(str(error))
     except _LOST as error:
         return exchange.streamed() if exchange.is_whole else exchange.failed(error)
@@ -178,20 +179,16 @@ async def _listen(
     permit: LargeReplyPermit,
 ) -> Reply | Trouble:
     exchange.stream = stream
-    try:
-        async with aclosing(_events(exchange, stream, response, permit)) as events:
-            async for event in events:
-                if exchange.done:
-                    continue
-                if event.startswith(DONE):
-                    exchange.done = True
-                    exchange.patience.for_the_rest(DRAIN_SECONDS)
-                    continue
-                if trouble := await _take(exchange, stream, event, listener):
-                    return trouble
-    except EventTooLargeError:
-        if not exchange.is_whole:
-            return exchange.unreadable("The stream carries an event that is larger than an answer may be.")
+    async with aclosing(_events(exchange, stream, response, permit)) as events:
+        async for event in events:
+            if exchange.done:
+                continue
+            if event.startswith(DONE):
+                exchange.done = True
+                exchange.patience.for_the_rest(DRAIN_SECONDS)
+                continue
+            if trouble := await _take(exchange, stream, event, listener):
+                return trouble
     with synchronous_step():
         return exchange.streamed()
 
@@ -205,8 +202,6 @@ async def _take(exchange: Exchange, stream: Accumulator, event: bytes, listener:
             stream.add(chunk)
         except MalformedChunkError:
             return exchange.broken("The stream carries what is no chunk of a chat completion.")
-        except StreamTooLargeError:
-            return exchange.unreadable(str(ReplyTooLargeError()))
     if listener is not None:
         exchange.patience.for_listener()
         await listener.pass_on(chunk)

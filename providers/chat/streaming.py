@@ -13,9 +13,10 @@ from schemas.jsons import JsonObject
 _SET_ONCE = frozenset({"role", "id", "type", "name"})
 """Strings of a delta that come whole; others come in pieces."""
 
-
 VALUES_PER_OBJECT = 8
 """Weight of an assembled object, in values."""
+
+TOO_LARGE = "The answer is larger than PENSTOCK_MAX_REPLY_BYTES allows."
 
 
 class MalformedChunkError(Exception):
@@ -200,7 +201,7 @@ class _Budget:
         self._text_bytes -= text_bytes
         self._values -= values
         if self._text_bytes < 0 or self._values < 0:
-            raise StreamTooLargeError
+            raise StreamTooLargeError(TOO_LARGE)
 
     def take_value(self, value: Any) -> None:  # noqa: ANN401 - unparsed
         text_bytes = values = 0
