@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 import aiohttp
@@ -74,11 +75,10 @@ async def call(
     on_chunk: OnChunk | None,
 ) -> Reply | Trouble:
     """Make the call within `deadline_seconds`, unless a listener delays its own cancellation."""
-    total_seconds = min(settings.total_timeout_seconds, deadline_seconds)
     patience = Patience(
         first_byte_seconds=settings.first_byte_timeout_seconds,
         between_chunks_seconds=settings.between_chunks_timeout_seconds,
-        total_seconds=total_seconds,
+        total_seconds=min(settings.total_timeout_seconds, deadline_seconds),
     )
     exchange = Exchange(plan, account.key, patience)
     try:
@@ -106,19 +106,20 @@ async def _converse(
     async with _posted(account, dumps(body), attempt_id, connect_seconds) as response:
         exchange.answered(response.status_code, _headers(response))
         exchange.patience.for_next_chunk()
-        listener = None if on_chunk is None else _Listener(on_chunk, wants_usage=asks_for_usage(request))
+        if on_chunk is not None and not asks_for_usage(request):
+            on_chunk = partial(_without_usage, on_chunk)
         permit = LargeReplyPermit(account.large_replies, exchange.plan.tenant_id, exchange.patience)
         if streams and is_stream(response):
             stream = Accumulator(most_bytes=settings.max_reply_bytes, most_values=MAX_REPLY_VALUES)
             async with permit:
-                return await _listen(exchange, stream, response, listener, permit)
+                return await _listen(exchange, stream, response, on_chunk, permit)
         async with permit:
             body = await _read(exchange, response, permit)
         with synchronous_step():
             answer = exchange.replied(body)
-        if listener is not None and isinstance(answer, Reply):
+        if on_chunk is not None and isinstance(answer, Reply):
             exchange.patience.for_listener()
-            await listener.pass_on(as_chunk(answer.body))
+            await on_chunk(as_chunk(answer.body))
         return answer
 
 
@@ -156,26 +157,19 @@ async def _read(exchange: Exchange, response: httpx2.Response, permit: LargeRepl
         return await _parsed_apart(raw)
 
 
-class _Listener:
-    """Passes chunks to the caller, with usage only on request."""
-
-    def __init__(self, on_chunk: OnChunk, *, wants_usage: bool) -> None:
-        self._on_chunk = on_chunk
-        self._wants_usage = wants_usage
-
-    async def pass_on(self, chunk: JsonObject) -> None:
-        if not self._wants_usage and "usage" in chunk:
-            if not chunk.get("choices"):
-                return
-            chunk = {name: value for name, value in chunk.items() if name != "usage"}
-        await self._on_chunk(chunk)
+async def _without_usage(on_chunk: OnChunk, chunk: JsonObject) -> None:
+    """Leaves out a chunk that holds nothing else."""
+    if "usage" not in chunk:
+        await on_chunk(chunk)
+    elif chunk.get("choices"):
+        await on_chunk({name: value for name, value in chunk.items() if name != "usage"})
 
 
 async def _listen(
     exchange: Exchange,
     stream: Accumulator,
     response: httpx2.Response,
-    listener: _Listener | None,
+    on_chunk: OnChunk | None,
     permit: LargeReplyPermit,
 ) -> Reply | Trouble:
     exchange.stream = stream
@@ -187,13 +181,13 @@ async def _listen(
                 exchange.done = True
                 exchange.patience.for_the_rest(DRAIN_SECONDS)
                 continue
-            if trouble := await _take(exchange, stream, event, listener):
+            if trouble := await _take(exchange, stream, event, on_chunk):
                 return trouble
     with synchronous_step():
         return exchange.streamed()
 
 
-async def _take(exchange: Exchange, stream: Accumulator, event: bytes, listener: _Listener | None) -> Trouble | None:
+async def _take(exchange: Exchange, stream: Accumulator, event: bytes, on_chunk: OnChunk | None) -> Trouble | None:
     chunk = await _parsed_apart(event)
     with synchronous_step():
         if isinstance(chunk, dict) and chunk.get("error"):
@@ -202,9 +196,9 @@ async def _take(exchange: Exchange, stream: Accumulator, event: bytes, listener:
             stream.add(chunk)
         except MalformedChunkError:
             return exchange.broken("The stream carries what is no chunk of a chat completion.")
-    if listener is not None:
+    if on_chunk is not None:
         exchange.patience.for_listener()
-        await listener.pass_on(chunk)
+        await on_chunk(chunk)
         exchange.patience.for_next_chunk()
     return None
 
