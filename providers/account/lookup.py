@@ -11,7 +11,6 @@ from openai import APIError
 
 from providers.account.client import PATH, Account
 from providers.chat.reply import is_completion, reply_of
-from schemas.admission import LimitHeaders
 from schemas.errors import AccountUnavailable
 from schemas.ids import AttemptId
 from schemas.jsons import JsonObject, MalformedJson, parse_reply
@@ -54,7 +53,7 @@ def _reply(page: Any, model: str) -> Reply | None:  # noqa: ANN401 - unparsed
     if not isinstance(completions, list) or len(completions) != 1 or not is_completion(completions[0]):
         return None
     body: JsonObject = completions[0]
-    return reply_of(body, asked_model=model, request_id=None, limits=LimitHeaders(), latency_ms=0, first_byte_ms=None)
+    return reply_of(body, asked_model=model)
 
 
 def _parsed(raw: bytes) -> Any:  # noqa: ANN401 - unparsed

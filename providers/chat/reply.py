@@ -5,11 +5,10 @@ The shape is checked, because an SDK accepts an error page as a completion.
 
 from typing import Any
 
-from schemas.admission import LimitHeaders
 from schemas.jsons import JsonObject
 from schemas.money import Usage
 from schemas.reply import Reply
-from schemas.storable import MAX_CALL_TOKENS, MAX_LATENCY_MS, storable, storable_name
+from schemas.storable import MAX_CALL_TOKENS, storable, storable_name
 
 
 def is_completion(body: Any) -> bool:  # noqa: ANN401 - unparsed
@@ -22,15 +21,7 @@ def is_completion(body: Any) -> bool:  # noqa: ANN401 - unparsed
     return all(isinstance(choice, dict) and isinstance(choice.get("message"), dict) for choice in choices)
 
 
-def reply_of(
-    body: JsonObject,
-    *,
-    asked_model: str,
-    request_id: str | None,
-    limits: LimitHeaders,
-    latency_ms: int,
-    first_byte_ms: int | None,
-) -> Reply:
+def reply_of(body: JsonObject, *, asked_model: str) -> Reply:
     """Read a body that `is_completion`; the first choice gives the text."""
     body = storable(body)
     choice = body["choices"][0]
@@ -43,10 +34,6 @@ def reply_of(
         usage=usage_of(body.get("usage")),
         model=storable_name(_text(body.get("model"))) or asked_model,
         service_tier=storable_name(_text(body.get("service_tier"))),
-        request_id=storable_name(request_id),
-        limits=limits,
-        latency_ms=min(latency_ms, MAX_LATENCY_MS),
-        first_byte_ms=first_byte_ms,
     )
 
 
