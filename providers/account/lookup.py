@@ -3,7 +3,7 @@
 An empty result proves nothing: the call may still run.
 """
 
-from typing import Any
+from contextlib import suppress
 
 import httpx2
 import structlog
@@ -45,19 +45,12 @@ async def look_up(account: Account, model: str, attempt_id: AttemptId) -> Reply 
     except (APIError, httpx2.HTTPError) as error:
         log.warning("look_up_failed", account=account.name, attempt_id=attempt_id, reason=type(error).__name__)
         raise AccountUnavailable from error
-    return _reply(_parsed(response.content), model)
+    return _reply(response.content, model)
 
 
-def _reply(page: Any, model: str) -> Reply | None:  # noqa: ANN401 - unparsed
-    completions = page.get("data") if isinstance(page, dict) else None
-    if not isinstance(completions, list) or len(completions) != 1 or not is_completion(completions[0]):
-        return None
-    body: JsonObject = completions[0]
-    return reply_of(body, asked_model=model)
-
-
-def _parsed(raw: bytes) -> Any:  # noqa: ANN401 - unparsed
-    try:
-        return parse_reply(raw)
-    except MalformedJson:
-        return None
+def _reply(raw: bytes, model: str) -> Reply | None:
+    with suppress(MalformedJson):
+        match parse_reply(raw):
+            case {"data": [completion]} if is_completion(completion):
+                return reply_of(completion, asked_model=model)
+    return None

@@ -13,12 +13,10 @@ from schemas.storable import MAX_CALL_TOKENS, storable, storable_name
 
 def is_completion(body: Any) -> bool:  # noqa: ANN401 - unparsed
     """Whether this is a chat completion with at least one message."""
-    if not isinstance(body, dict):
-        return False
-    choices = body.get("choices")
-    if not isinstance(choices, list) or not choices:
-        return False
-    return all(isinstance(choice, dict) and isinstance(choice.get("message"), dict) for choice in choices)
+    match body:
+        case {"choices": [_, *_] as choices}:
+            return all(isinstance(choice, dict) and isinstance(choice.get("message"), dict) for choice in choices)
+    return False
 
 
 def reply_of(body: JsonObject, *, asked_model: str) -> Reply:
