@@ -12,7 +12,7 @@ from providers.account import client
 from providers.account.accounts import open_accounts
 from providers.account.client import Account, OnChunk
 from providers.account.lookup import findable, look_up
-from providers.chat.request_body import MAX_METADATA_PAIRS, final_body, without_streaming
+from providers.chat.request_body import final_body, without_streaming
 from providers.contract import evaluate as judging
 from providers.contract.checks.checks import Checks
 from providers.contract.validation import CompiledSchemas, UnusableSchema
@@ -93,7 +93,7 @@ class Models:
         """
         account = self._accounts[plan.target.account]
         if account.lookup:
-            plan = replace(plan, body=findable(plan.body, attempt_id, MAX_METADATA_PAIRS))
+            plan = replace(plan, body=findable(plan.body, attempt_id))
         answer = await client.call(
             account,
             plan,

@@ -82,6 +82,12 @@ def parse_embedded(text: str, start: int) -> tuple[Any, int]:
     return value, end
 
 
+def object_in(body: JsonObject, name: str) -> JsonObject:
+    """Return the object of this name; empty if there is none."""
+    value = body.get(name)
+    return value if isinstance(value, dict) else {}
+
+
 def number(text: str) -> float | Decimal:
     """Read a double, or a Decimal if digits would be lost. Raises JsonBeyondBounds."""
     double = float(text)

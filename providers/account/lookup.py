@@ -11,9 +11,10 @@ from openai import APIError
 
 from providers.account.client import PATH, Account
 from providers.chat.reply import is_completion, reply_of
+from providers.chat.request_body import MAX_METADATA_PAIRS
 from schemas.errors import AccountUnavailable
 from schemas.ids import AttemptId
-from schemas.jsons import JsonObject, MalformedJson, parse_reply
+from schemas.jsons import JsonObject, MalformedJson, object_in, parse_reply
 from schemas.reply import Reply
 
 log = structlog.get_logger()
@@ -23,11 +24,10 @@ LOOK_UP_SECONDS = 10.0
 """A look-up may save a call, so it may not delay one longer."""
 
 
-def findable(body: JsonObject, attempt_id: AttemptId, most_pairs: int) -> JsonObject:
+def findable(body: JsonObject, attempt_id: AttemptId) -> JsonObject:
     """Return the body with the attempt id in its metadata, if a pair is free."""
-    metadata = body.get("metadata")
-    pairs = dict(metadata) if isinstance(metadata, dict) else {}
-    if body.get("store") is not True or len(pairs) >= most_pairs:
+    pairs = object_in(body, "metadata")
+    if body.get("store") is not True or len(pairs) >= MAX_METADATA_PAIRS:
         return body
     return {**body, "metadata": {**pairs, ATTEMPT_METADATA: attempt_id}}
 

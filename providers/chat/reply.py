@@ -5,7 +5,7 @@ The shape is checked, because an SDK accepts an error page as a completion.
 
 from typing import Any
 
-from schemas.jsons import JsonObject
+from schemas.jsons import JsonObject, object_in
 from schemas.money import Usage
 from schemas.reply import Reply
 from schemas.storable import MAX_CALL_TOKENS, storable, storable_name
@@ -42,9 +42,9 @@ def usage_of(raw: Any) -> Usage | None:  # noqa: ANN401 - unparsed
     prompt, completion = _count(raw.get("prompt_tokens")), _count(raw.get("completion_tokens"))
     if prompt is None or completion is None or not prompt + completion:
         return None
-    cached = _count(_inner(raw, "prompt_tokens_details", "cached_tokens")) or 0
-    written = _count(_inner(raw, "prompt_tokens_details", "cache_write_tokens"))
-    reasoning = _count(_inner(raw, "completion_tokens_details", "reasoning_tokens")) or 0
+    cached = _count(object_in(raw, "prompt_tokens_details").get("cached_tokens")) or 0
+    written = _count(object_in(raw, "prompt_tokens_details").get("cache_write_tokens"))
+    reasoning = _count(object_in(raw, "completion_tokens_details").get("reasoning_tokens")) or 0
     return Usage(
         input_tokens=prompt,
         output_tokens=completion,
@@ -52,11 +52,6 @@ def usage_of(raw: Any) -> Usage | None:  # noqa: ANN401 - unparsed
         cache_write_tokens=written,
         reasoning_tokens=min(reasoning, completion),
     )
-
-
-def _inner(raw: JsonObject, outer: str, name: str) -> Any:  # noqa: ANN401 - unparsed
-    details = raw.get(outer)
-    return details.get(name) if isinstance(details, dict) else None
 
 
 def _count(value: Any) -> int | None:  # noqa: ANN401 - unparsed
