@@ -103,12 +103,9 @@ class _Reduction:
             return [part for part, _ in parts], any(loose for _, loose in parts)
         if not isinstance(node, dict):
             return node, False
-        checked: JsonObject = {}
-        loose: set[str] = set()
-        for name, value in node.items():
-            checked[name], is_loose = self._keyword(name, value, f"{place}/{name}")
-            if is_loose:
-                loose.add(name)
+        keywords = {name: self._keyword(name, value, f"{place}/{name}") for name, value in node.items()}
+        checked = {name: part for name, (part, _) in keywords.items()}
+        loose = {name for name, (_, is_loose) in keywords.items() if is_loose}
         if self.references_taint and any(isinstance(node.get(name), str) for name in REFERENCES):
             loose.add("$ref")
         if isinstance(node.get("pattern"), str) and not self._is_checked(node["pattern"], f"{place}/pattern"):
