@@ -117,6 +117,15 @@ def dumps(value: Any, option: int = 0) -> bytes:  # noqa: ANN401 - any JSON valu
         return _written(value, option).encode()
 
 
+def is_whole(text: str) -> bool:
+    """Whether the text holds no lone surrogate."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def on_one_line(json_text: str) -> str:
     """Remove line ends, which occur only between values."""
     return json_text.replace("\r", " ").replace("\n", " ") if "\n" in json_text or "\r" in json_text else json_text
@@ -233,11 +242,7 @@ def _name(name: Any) -> str:  # noqa: ANN401 - a key of a dict
 
 
 def _quoted(text: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return json.dumps(text)
-    return json.dumps(text, ensure_ascii=False)
+    return json.dumps(text, ensure_ascii=not is_whole(text))
 
 
 _LEAST_NORMAL: Final = 2.2250738585072014e-308
