@@ -41,9 +41,7 @@ def prompt_of(body: JsonObject) -> Prompt | None:
     if not isinstance(messages, list):
         return None
     texts: list[str] = []
-    media_tokens = 0
-    for message in messages:
-        media_tokens += _read(message, texts)
+    media_tokens = sum(_read(message, texts) for message in messages)
     frame = [body[name] for name in _FRAME if body.get(name)]
     texts.extend(dumps(part).decode() for part in frame)
     return Prompt(
@@ -81,8 +79,7 @@ def _read(message: object, texts: list[str]) -> int:
     content = message.get("content")
     if isinstance(content, str):
         texts.append(content)
-    others = [dumps(value).decode() for name, value in message.items() if name not in _READ_APART and value]
-    texts.extend(others)
+    texts.extend(dumps(value).decode() for name, value in message.items() if name not in _READ_APART and value)
     return sum(_read_part(part, texts) for part in content) if isinstance(content, list) else 0
 
 
