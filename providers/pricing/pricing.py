@@ -67,15 +67,11 @@ def _overriding(table: TierPriceTable) -> Price:
 
 def dearer(first: Price, second: Price) -> Price:
     """Return the dearer of two prices, figure by figure."""
-    written = [
-        price.input_nano_usd if price.cache_write_nano_usd is None else price.cache_write_nano_usd
-        for price in (first, second)
-    ]
     return replace(
         first,
         input_nano_usd=max(first.input_nano_usd, second.input_nano_usd),
         cached_input_nano_usd=max(first.cached_input_nano_usd, second.cached_input_nano_usd),
-        cache_write_nano_usd=max(written),
+        cache_write_nano_usd=max(first.written_nano_usd, second.written_nano_usd),
         output_nano_usd=max(first.output_nano_usd, second.output_nano_usd),
     )
 
