@@ -69,12 +69,9 @@ class Checks:
         await self.slow.close()
 
     def _queue_of(self, tenant_id: TenantId) -> CheckQueue:
-        until = self._slow_until.get(tenant_id)
-        if until is None:
-            return self.usual
-        if until > self._clock():
+        if self._slow_until.get(tenant_id, 0.0) > self._clock():
             return self.slow
-        del self._slow_until[tenant_id]
+        self._slow_until.pop(tenant_id, None)
         return self.usual
 
     def _demote(self, tenant_id: TenantId) -> None:
