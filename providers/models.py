@@ -1,7 +1,7 @@
 """Calls, prices and judges the models of the catalogue: the package's facade."""
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
 
@@ -143,9 +143,8 @@ class Models:
 @asynccontextmanager
 async def open_models(catalogue: Catalogue, settings: Settings, env: Mapping[str, str]) -> AsyncIterator[Models]:
     """Open the accounts and their models. Raises InvalidSetting."""
-    async with open_accounts(catalogue, settings, env) as accounts:
-        models = Models(catalogue, settings, accounts, Estimates(counters(env)))
-        try:
-            yield models
-        finally:
-            await models.aclose()
+    async with (
+        open_accounts(catalogue, settings, env) as accounts,
+        aclosing(Models(catalogue, settings, accounts, Estimates(counters(env)))) as models,
+    ):
+        yield models
