@@ -46,16 +46,13 @@ class BoundedResponse(httpx2.Response):
                     if failed:
                         return
                     raise UnreadableReplyError(TOO_LARGE)
-                since_pause += len(part)
-                if since_pause > SLICE_BYTES:
-                    since_pause = 0
-                    await asyncio.sleep(0)
-                if len(part) <= SLICE_BYTES:
-                    yield part
-                    continue
                 for start in range(0, len(part), SLICE_BYTES):
-                    yield part[start : start + SLICE_BYTES]
-                    await asyncio.sleep(0)
+                    piece = part[start : start + SLICE_BYTES]
+                    since_pause += len(piece)
+                    if since_pause >= SLICE_BYTES:
+                        since_pause = 0
+                        await asyncio.sleep(0)
+                    yield piece
 
 
 def is_stream(response: httpx2.Response) -> bool:
