@@ -27,7 +27,7 @@ from schemas.contract import OutputContract
 from schemas.ids import AttemptId, TenantId
 from schemas.job import Job, Target
 from schemas.jsons import JsonObject
-from schemas.money import ZERO, Price, Quote, Usage
+from schemas.money import Price, Quote, Usage
 from schemas.outcome import Invalid, Judged
 from schemas.plan import Plan
 from schemas.reply import Reply, Trouble
@@ -68,11 +68,10 @@ class Models:
         input_tokens, output_tokens = prompt_bound(final), output_bound(final, default_tokens)
         estimate = self.estimates.estimate(target, final, input_tokens)
         price = self._prices.price(target, now, tier=self._tier(final, target), input_tokens=input_tokens)
-        usage = Usage(input_tokens=input_tokens, output_tokens=output_tokens)
         quote = Quote(
             input_tokens=input_tokens,
             output_tokens=output_tokens,
-            cost_nano_usd=price.cost(usage) if price.is_known else ZERO,
+            cost_nano_usd=price.cost(Usage(input_tokens=input_tokens, output_tokens=output_tokens)),
             likely_input_tokens=estimate.tokens,
         )
         return Plan(
