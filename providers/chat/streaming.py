@@ -189,18 +189,15 @@ class _Pieces:
 
 
 class _Budget:
-    def __init__(self, text_bytes: int, values: int) -> None:
-        self._most_text_bytes = self._text_bytes = text_bytes
-        self._values = values
-
-    @property
-    def kept_bytes(self) -> int:
-        return self._most_text_bytes - self._text_bytes
+    def __init__(self, most_bytes: int, most_values: int) -> None:
+        self._most_bytes = most_bytes
+        self._most_values = most_values
+        self.kept_bytes = self._kept_values = 0
 
     def take(self, *, text_bytes: int = 0, values: int = 0) -> None:
-        self._text_bytes -= text_bytes
-        self._values -= values
-        if self._text_bytes < 0 or self._values < 0:
+        self.kept_bytes += text_bytes
+        self._kept_values += values
+        if self.kept_bytes > self._most_bytes or self._kept_values > self._most_values:
             raise StreamTooLargeError(TOO_LARGE)
 
     def take_value(self, value: Any) -> None:  # noqa: ANN401 - unparsed
