@@ -45,10 +45,8 @@ class RememberedWaits:
 
     def _of(self, flow: _Flow, now: float) -> Wait | None:
         shut = self._shut.get(flow)
-        if shut is None:
-            return None
-        if shut.ask_again_at <= now:
-            del self._shut[flow]
+        if shut is None or shut.ask_again_at <= now:
+            self._shut.pop(flow, None)
             return None
         spread_seconds = self._jitter() * LONGEST_MEMORY_SECONDS
         return Wait(retry_after_ms=int((shut.opens_at - now + spread_seconds) * 1_000), reason=shut.reason)
