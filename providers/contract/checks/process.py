@@ -70,7 +70,6 @@ class Child:
         try:
             await asyncio.wait_for(self._exchange(process, _HELLO), START_SECONDS)
         except TimeoutError:
-            await self.end()
             raise ChildDiedError from None
         log.info("check_process_started", pid=process.pid)
         return process
