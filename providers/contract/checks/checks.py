@@ -59,8 +59,7 @@ class Checks:
         self._queue_of(tenant_id).add(check)
         answer = await _uninterrupted(check.answer)
         if answer is None:
-            complaint = f"The reply could not be checked within {self._seconds:g} s."
-            return Invalid(reply=reply, complaint=complaint)
+            return Invalid(reply=reply, complaint=f"The reply could not be checked within {self._seconds:g} s.")
         return judged_of(answer, reply)
 
     async def aclose(self) -> None:
