@@ -1,22 +1,14 @@
-"""Checks that Redis answers and evicts no keys, because evicted keys would lose money."""
-
-from collections.abc import Mapping
+"""Checks that Redis evicts no keys, because evicted keys would lose money."""
 
 from admission.wire import Wire
 
 
-async def ping(wire: Wire) -> None:
-    """Return once Redis answers. Raises RedisUnavailable."""
-    await wire.command("PING")
-
-
 async def complaints(wire: Wire) -> list[str]:
-    """Return complaints about the server from INFO, which managed services allow. Raises RedisUnavailable."""
-    return complaints_about(await wire.command("INFO", "memory"))
+    """Return what must change before this server may hold the ledger. Raises RedisUnavailable.
 
-
-def complaints_about(memory: Mapping[str, object]) -> list[str]:
-    """Return what must change before this server may hold the ledger. Pure."""
+    It is read from INFO, which managed services allow.
+    """
+    memory = await wire.command("INFO", "memory")
     policy = str(memory.get("maxmemory_policy", "noeviction"))
     if policy != "noeviction":
         return [f"Redis evicts keys ({policy}); set maxmemory-policy noeviction, or budgets may be forgotten."]

@@ -73,8 +73,7 @@ class LocalGate:
         slots: int = DEFAULT_SLOTS,
     ) -> None:
         self._gate = gate
-        self._most_waiting_for_shares = max(1, slots // SHARE_WAITERS_PART)
-        self._waiting_for_shares = 0
+        self._share_waiters = asyncio.Semaphore(max(1, slots // SHARE_WAITERS_PART))
         self._family_of = family_of
         self._wall = now
         self._recall = Recall(gate)
@@ -82,13 +81,9 @@ class LocalGate:
         self._hold_seconds = hold_seconds
         self._waits = RememberedWaits(jitter)
         self._releases: set[asyncio.Task[bool]] = set()
-        self._epoch = 0
-        self._settlements_wait = False
-
-    @property
-    def epoch(self) -> int:
+        self.epoch = 0
         """Ledger epoch of this process; 0 before the gate named one."""
-        return self._epoch
+        self._settlements_wait = False
 
     async def admit(self, ask: Ask) -> Grant | Wait | Refusal:
         """Ask, and wait up to the hold time; refuses as NOT_READY without Redis."""
@@ -101,16 +96,16 @@ class LocalGate:
     async def wait_for_grant(self, ask: Ask, hold_seconds: float) -> Grant | Wait | Refusal:
         """Wait and ask again until granted or too late; a grant may start at once. Raises RedisUnavailable."""
         ask = replace(ask, family=self._family_of(ask.target))
-        remembered = self._waits.of(ask)
+        started = _now()
+        remembered = self._waits.of(ask, started)
         if remembered is not None:
             return remembered
-        started = _now()
         answer = await self._ask_gate(ask, started)
         waited_for: WaitReason | None = None
         while isinstance(answer, Wait):
             wait_seconds = (answer.retry_after_ms + self._jitter() * LONGEST_JITTER_MS) / 1_000
             if _now() - started + wait_seconds > hold_seconds:
-                self._waits.remember(ask, answer, hold_seconds)
+                self._waits.remember(ask, answer, hold_seconds, _now())
                 return answer
             if not await self._waited_in_place(wait_seconds, answer.reason):
                 return replace(answer, retry_after_ms=max(answer.retry_after_ms, round(hold_seconds * 1_000)))
@@ -165,18 +160,15 @@ class LocalGate:
         if reason not in TENANT_REASONS:
             await asyncio.sleep(seconds)
             return True
-        if self._waiting_for_shares >= self._most_waiting_for_shares:
+        if self._share_waiters.locked():
             return False
-        self._waiting_for_shares += 1
-        try:
+        async with self._share_waiters:
             await asyncio.sleep(seconds)
-        finally:
-            self._waiting_for_shares -= 1
         return True
 
     async def _ask_gate(self, ask: Ask, started: float) -> Grant | Wait | Refusal:
         waited_ms = ask.waited_ms + int((_now() - started) * 1_000)
-        epoch = max(ask.epoch, self._epoch)
+        epoch = max(ask.epoch, self.epoch)
         if any(counter.ends_at is not None and counter.ends_at <= self._wall() for counter in ask.counters):
             return Refusal(reason=RefusalReason.STALE_WINDOW)
         current = replace(
@@ -187,7 +179,7 @@ class LocalGate:
         )
         answer = await self._admit(current)
         if isinstance(answer, Refusal) and answer.reason is RefusalReason.STALE_EPOCH and self._adopt(answer, epoch):
-            return await self._admit(replace(current, epoch=self._epoch))
+            return await self._admit(replace(current, epoch=self.epoch))
         return answer
 
     async def _admit(self, ask: Ask) -> Grant | Wait | Refusal:
@@ -206,7 +198,7 @@ class LocalGate:
         """Ignores an older epoch, which comes from a Redis that lost its memory."""
         if refusal.scope is None or int(refusal.scope) <= epoch:
             return False
-        self._epoch = int(refusal.scope)
+        self.epoch = int(refusal.scope)
         return True
 
     async def _wait_for_start(self, grant: Grant) -> Grant:

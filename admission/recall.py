@@ -7,7 +7,8 @@ import asyncio
 from collections.abc import Collection
 from typing import Protocol
 
-from schemas.admission import Ask, Grant, SettleKind, Settlement
+from admission.arguments import grant_of
+from schemas.admission import Ask, SettleKind, Settlement
 from schemas.errors import RedisUnavailable
 from schemas.ids import AttemptId
 from schemas.job import Target
@@ -61,20 +62,8 @@ class Recall:
         try:
             for bucket in {ask.bucket for ask in asks.values()}:
                 for attempt_id, stamp in await self._gate.stamps_of(bucket, asks):
-                    released = _grant(asks[attempt_id], stamp)
+                    released = grant_of(asks[attempt_id], wait_us=0, stamp=stamp)
                     await self._gate.settle(Settlement(grant=released, kind=SettleKind.RELEASE))
                     del asks[attempt_id]
         except RedisUnavailable:
             return  # tried again after the next pause
-
-
-def _grant(ask: Ask, stamp: str) -> Grant:
-    return Grant(
-        stamp=stamp,
-        wait_ms=0,
-        tokens=ask.tokens,
-        cost_nano_usd=ask.cost_nano_usd,
-        target=ask.target,
-        epoch=ask.epoch,
-        counters=ask.counters,
-    )

@@ -1,6 +1,5 @@
 """Remembers long waits, so that a process skips round trips that must fail."""
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -32,34 +31,28 @@ class RememberedWaits:
         self._jitter = jitter
         self._shut: dict[_Flow, _Shut] = {}
 
-    def of(self, ask: Ask) -> Wait | None:
+    def of(self, ask: Ask, now: float) -> Wait | None:
         """Return the remembered wait for this ask, if any."""
-        return next((wait for flow in _flows(ask) if (wait := self._of(flow)) is not None), None)
+        return next((wait for flow in _flows(ask) if (wait := self._of(flow, now)) is not None), None)
 
-    def remember(self, ask: Ask, wait: Wait, hold_seconds: float) -> None:
+    def remember(self, ask: Ask, wait: Wait, hold_seconds: float, now: float) -> None:
         """Remember a long wait: for the tenant if its share is used up, else for the target's lane."""
-        opens_at = _now() + wait.retry_after_ms / 1_000
-        ask_again_at = min(opens_at - hold_seconds, _now() + LONGEST_MEMORY_SECONDS)
-        if ask_again_at > _now():
+        opens_at = now + wait.retry_after_ms / 1_000
+        ask_again_at = min(opens_at - hold_seconds, now + LONGEST_MEMORY_SECONDS)
+        if ask_again_at > now:
             flow = _flows(ask)[-1 if wait.reason in TENANT_REASONS else 0]
             self._shut[flow] = _Shut(ask_again_at, opens_at, wait.reason)
 
-    def _of(self, flow: _Flow) -> Wait | None:
+    def _of(self, flow: _Flow, now: float) -> Wait | None:
         shut = self._shut.get(flow)
-        if shut is None:
-            return None
-        if shut.ask_again_at <= _now():
-            del self._shut[flow]
+        if shut is None or shut.ask_again_at <= now:
+            self._shut.pop(flow, None)
             return None
         spread_seconds = self._jitter() * LONGEST_MEMORY_SECONDS
-        return Wait(retry_after_ms=int((shut.opens_at - _now() + spread_seconds) * 1_000), reason=shut.reason)
+        return Wait(retry_after_ms=int((shut.opens_at - now + spread_seconds) * 1_000), reason=shut.reason)
 
 
 def _flows(ask: Ask) -> tuple[_Flow, ...]:
     """Keys of remembered waits: the target's lane, and the tenant's if it has a share."""
     of_target: _Flow = (ask.bucket, ask.lane)
     return (of_target,) if ask.share is None else (of_target, (ask.share.tenant_id, ask.lane))
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

@@ -46,10 +46,8 @@ def read_stamp(stamp: str) -> Stamp:
 
 def tenant_of(grant: Grant) -> TenantId | None:
     """Return the tenant whose share a grant counts against, if any."""
-    if f" {SHARED_BY}/" not in grant.stamp:
-        return None
-    name = grant.stamp.rsplit("|", 6)[0].rpartition(f" {SHARED_BY}/")[2]
-    return TenantId(unquote(name))
+    _, is_shared, name = grant.stamp.rsplit("|", 6)[0].rpartition(f" {SHARED_BY}/")
+    return TenantId(unquote(name)) if is_shared else None
 
 
 def bucket_of(grant: Grant) -> Target:

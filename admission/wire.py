@@ -8,7 +8,7 @@ import asyncio
 import re
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Self, TypeAlias
 
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -57,7 +57,7 @@ class _Call:
     arguments: tuple[Word, ...]
     answer: "asyncio.Future[Any]"
     script: Script | None = None
-    reloaded: bool = field(default=False)
+    reloaded: bool = False
 
 
 class Wire:
@@ -109,13 +109,10 @@ class Wire:
     async def _ask(self, arguments: tuple[Word, ...], script: Script | None) -> Any:  # noqa: ANN401 - Redis types
         call = _Call(arguments, asyncio.get_running_loop().create_future(), script)
         self._waiting.append(call)
-        self._wake()
-        return await call.answer
-
-    def _wake(self) -> None:
         if self._woken == 0 and len(self._senders) < self._connections:
             self._woken += 1
             self._senders.add(asyncio.create_task(self._send_waiting()))
+        return await call.answer
 
     async def _send_waiting(self) -> None:
         """Leaves the set before answered callers run, so that an ended sender does not count as busy."""

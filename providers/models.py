@@ -1,7 +1,7 @@
 """Calls, prices and judges the models of the catalogue: the package's facade."""
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
 
@@ -12,7 +12,7 @@ from providers.account import client
 from providers.account.accounts import open_accounts
 from providers.account.client import Account, OnChunk
 from providers.account.lookup import findable, look_up
-from providers.chat.request_body import MAX_METADATA_PAIRS, final_body, without_streaming
+from providers.chat.request_body import final_body, without_streaming
 from providers.contract import evaluate as judging
 from providers.contract.checks.checks import Checks
 from providers.contract.validation import CompiledSchemas, UnusableSchema
@@ -27,7 +27,7 @@ from schemas.contract import OutputContract
 from schemas.ids import AttemptId, TenantId
 from schemas.job import Job, Target
 from schemas.jsons import JsonObject
-from schemas.money import ZERO, Price, Quote, Usage
+from schemas.money import Price, Quote, Usage
 from schemas.outcome import Invalid, Judged
 from schemas.plan import Plan
 from schemas.reply import Reply, Trouble
@@ -68,11 +68,10 @@ class Models:
         input_tokens, output_tokens = prompt_bound(final), output_bound(final, default_tokens)
         estimate = self.estimates.estimate(target, final, input_tokens)
         price = self._prices.price(target, now, tier=self._tier(final, target), input_tokens=input_tokens)
-        usage = Usage(input_tokens=input_tokens, output_tokens=output_tokens)
         quote = Quote(
             input_tokens=input_tokens,
             output_tokens=output_tokens,
-            cost_nano_usd=price.cost(usage) if price.is_known else ZERO,
+            cost_nano_usd=price.cost(Usage(input_tokens=input_tokens, output_tokens=output_tokens)),
             likely_input_tokens=estimate.tokens,
         )
         return Plan(
@@ -93,7 +92,7 @@ class Models:
         """
         account = self._accounts[plan.target.account]
         if account.lookup:
-            plan = replace(plan, body=findable(plan.body, attempt_id, MAX_METADATA_PAIRS))
+            plan = replace(plan, body=findable(plan.body, attempt_id))
         answer = await client.call(
             account,
             plan,
@@ -143,9 +142,8 @@ class Models:
 @asynccontextmanager
 async def open_models(catalogue: Catalogue, settings: Settings, env: Mapping[str, str]) -> AsyncIterator[Models]:
     """Open the accounts and their models. Raises InvalidSetting."""
-    async with open_accounts(catalogue, settings, env) as accounts:
-        models = Models(catalogue, settings, accounts, Estimates(counters(env)))
-        try:
-            yield models
-        finally:
-            await models.aclose()
+    async with (
+        open_accounts(catalogue, settings, env) as accounts,
+        aclosing(Models(catalogue, settings, accounts, Estimates(counters(env)))) as models,
+    ):
+        yield models

@@ -11,11 +11,8 @@ class Routes:
     """Chains by name; an alias hides a model of the same name."""
 
     def __init__(self, catalogue: Catalogue) -> None:
-        single = {name: (_target(catalogue, name),) for name in catalogue.models}
-        chains = {
-            alias: tuple(_target(catalogue, name) for name in names) for alias, names in catalogue.aliases.items()
-        }
-        self._chains: dict[str, tuple[Target, ...]] = {**single, **chains}
+        names = {name: (name,) for name in catalogue.models} | catalogue.aliases
+        self._chains = {name: tuple(_target(catalogue, model) for model in models) for name, models in names.items()}
 
     def chain(self, model: str) -> tuple[Target, ...]:
         """Return the targets to try in order. Raises UnknownModel, listing the known names."""

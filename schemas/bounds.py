@@ -23,12 +23,10 @@ def check_nodes(raw: bytes, most: int = MAX_NODES) -> None:
 
 def fits(raw: bytes, most: int = MAX_NODES) -> bool:
     """Whether the text has at most `most` values."""
-    if len(raw) <= most or _openings(raw) < most:
+    if len(raw) <= most or sum(map(raw.count, (b"[", b"{", b","))) < most:
         return True
     structure = _structure(raw)
-    if structure.count(b'"') > MOST_QUOTES_OF_A_VALUE * most:
-        return False
-    return _values(structure) <= most
+    return structure.count(b'"') <= MOST_QUOTES_OF_A_VALUE * most and _values(structure) <= most
 
 
 def node_bound(raw: bytes) -> int:
@@ -48,7 +46,3 @@ def _values(structure: bytes) -> int:
     structure = structure.replace(b'""', b"")  # a pair of quotes changes nothing about what is inside strings after it
     outside_strings = b"".join(structure.split(b'"')[::2])
     return 1 + len(outside_strings)
-
-
-def _openings(raw: bytes) -> int:
-    return raw.count(b"[") + raw.count(b"{") + raw.count(b",")

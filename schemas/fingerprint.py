@@ -29,7 +29,7 @@ class Cause:
 
 def cause_of(reason: str, message: str | None) -> Cause:
     """Return the cause of a death."""
-    words = _declined(message or "") if reason == DeadReason.REFUSED else _in_words(message or "")
+    words = _declined(message or "") if reason == DeadReason.REFUSED else without_values(message or "")
     words = words or reason.replace("_", " ")
     digest = hashlib.sha256(f"{reason}\0{words}".encode()).hexdigest()
     return Cause(fingerprint=f"{reason}.{digest[:DIGEST_CHARACTERS]}", words=words)
@@ -37,14 +37,6 @@ def cause_of(reason: str, message: str | None) -> Cause:
 
 def without_values(message: str) -> str:
     """Remove all text of callers and models from an error or complaint."""
-    return _in_words(message)
-
-
-def _declined(message: str) -> str:
-    return "a content filter cut the reply" if "content filter" in message else "the model refused"
-
-
-def _in_words(message: str) -> str:
     text = " ".join(message[:MAX_READ_CHARACTERS].split())
     matches = [(match, describe) for pattern, describe in _RULES if (match := pattern.match(text))]
     if not matches:
@@ -52,6 +44,10 @@ def _in_words(message: str) -> str:
     match, describe = min(matches, key=lambda pair: pair[0].end())
     place = _place(match["path"])
     return f"{place}: {describe(match)}" if place else describe(match)
+
+
+def _declined(message: str) -> str:
+    return "a content filter cut the reply" if "content filter" in message else "the model refused"
 
 
 def _place(path: str | None) -> str:
@@ -95,7 +91,8 @@ def _rule(tail: str, sentence: Describe | str, value: str = _VALUE) -> tuple[re.
 
 def _type(match: re.Match[str]) -> str:
     expected = " or ".join(_KINDS.get(name, name) for name in re.findall(r"'(\w+)'", match["types"]))
-    return f"{_kind(match['value'])} where {expected} belongs"
+    kind = _KINDS[_FIRST.get(match["value"][0], "number")]
+    return f"{kind} where {expected} belongs"
 
 
 _KINDS = {
@@ -108,10 +105,6 @@ _KINDS = {
     "null": "null",
 }
 _FIRST = {"'": "string", '"': "string", "[": "array", "{": "object", "T": "boolean", "F": "boolean", "N": "null"}
-
-
-def _kind(value: str) -> str:
-    return _KINDS[_FIRST.get(value[0], "number")]
 
 
 _RULES: tuple[tuple[re.Pattern[str], Describe], ...] = (

@@ -82,6 +82,12 @@ def parse_embedded(text: str, start: int) -> tuple[Any, int]:
     return value, end
 
 
+def object_in(body: JsonObject, name: str) -> JsonObject:
+    """Return the object of this name; empty if there is none."""
+    value = body.get(name)
+    return value if isinstance(value, dict) else {}
+
+
 def number(text: str) -> float | Decimal:
     """Read a double, or a Decimal if digits would be lost. Raises JsonBeyondBounds."""
     double = float(text)
@@ -109,6 +115,15 @@ def dumps(value: Any, option: int = 0) -> bytes:  # noqa: ANN401 - any JSON valu
         return orjson.dumps(value, default=_fragment, option=option)
     except TypeError:  # an integer beyond 64 bits, a lone surrogate, or deeper than orjson goes
         return _written(value, option).encode()
+
+
+def is_whole(text: str) -> bool:
+    """Whether the text holds no lone surrogate."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def on_one_line(json_text: str) -> str:
@@ -227,11 +242,7 @@ def _name(name: Any) -> str:  # noqa: ANN401 - a key of a dict
 
 
 def _quoted(text: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return json.dumps(text)
-    return json.dumps(text, ensure_ascii=False)
+    return json.dumps(text, ensure_ascii=not is_whole(text))
 
 
 _LEAST_NORMAL: Final = 2.2250738585072014e-308

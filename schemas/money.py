@@ -90,19 +90,23 @@ class Price:
         """Whether the price is known; budgeted jobs need one."""
         return self.source != UNKNOWN_SOURCE
 
+    @property
+    def written_nano_usd(self) -> int:
+        """Price of input that is written to the provider's cache."""
+        return self.input_nano_usd if self.cache_write_nano_usd is None else self.cache_write_nano_usd
+
     def cost(self, usage: Usage) -> NanoUsd:
         """Return the cost of a call, rounded up.
 
         If the written tokens are unknown, all input not read from the cache counts as written.
         """
         fresh, written = usage.input_tokens - usage.cached_input_tokens, usage.cache_write_tokens
-        write_price = self.input_nano_usd if self.cache_write_nano_usd is None else self.cache_write_nano_usd
         if written is None:
-            written = fresh if write_price > self.input_nano_usd else 0
+            written = fresh if self.written_nano_usd > self.input_nano_usd else 0
         written = min(written, fresh)
         total = (
             (fresh - written) * self.input_nano_usd
-            + written * write_price
+            + written * self.written_nano_usd
             + usage.cached_input_tokens * self.cached_input_nano_usd
             + usage.output_tokens * self.output_nano_usd
         )

@@ -74,10 +74,7 @@ class ReplayState(StrEnum):
     @property
     def under_way(self) -> bool:
         """Whether upkeep still works on it."""
-        return self in UNDER_WAY
-
-
-UNDER_WAY = frozenset({ReplayState.CANARY, ReplayState.JUDGING, ReplayState.RUNNING})
+        return self in {ReplayState.CANARY, ReplayState.JUDGING, ReplayState.RUNNING}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from schemas.errors import InvalidRequest
-from schemas.jsons import MAX_REQUEST_LEVELS, JsonObject, dumps, is_deeper
+from schemas.jsons import MAX_REQUEST_LEVELS, JsonObject, dumps, is_deeper, is_whole
 
 REPLACEMENT = "\ufffd"
 
@@ -59,13 +59,13 @@ def refuse_unstorable(value: Any, written: bytes | None = None) -> None:  # noqa
     for place, text in _texts(value):
         if "\0" in text:
             raise InvalidRequest(f"{place} must not hold NUL characters.", param=place)
-        if not _is_whole(text):
+        if not is_whole(text):
             raise InvalidRequest(f"{place} must not hold half a surrogate pair.", param=place)
 
 
 def refuse_long_name(name: str, param: str, most_characters: int = MAX_NAME_CHARACTERS) -> None:
     """Raise InvalidRequest if a name is too long or not storable."""
-    if len(name) > most_characters or "\0" in name or not _is_whole(name):
+    if len(name) > most_characters or "\0" in name or not is_whole(name):
         raise InvalidRequest(
             f"{param} must have at most {most_characters} characters, and no NUL or half characters among them.",
             param=param,
@@ -89,17 +89,9 @@ def _replaced(value: Any) -> Any:  # noqa: ANN401 - any JSON value
 
 
 def _replace_unstorable(text: str) -> str:
-    if not _is_whole(text):
+    if not is_whole(text):
         text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     return text.replace("\0", REPLACEMENT)
-
-
-def _is_whole(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _texts(value: Any) -> Iterator[tuple[str, str]]:  # noqa: ANN401 - any JSON value

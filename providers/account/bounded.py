@@ -12,6 +12,8 @@ from typing import Any
 import httpx2
 from openai import DefaultAioHttpClient
 
+from providers.chat.streaming import TOO_LARGE
+
 MAX_ERROR_BYTES = 64_000
 """Enough for a sentence and its figures."""
 
@@ -27,20 +29,13 @@ class UnreadableReplyError(httpx2.HTTPError):
     """The answer exceeds a limit on what is read."""
 
 
-class ReplyTooLargeError(UnreadableReplyError):
-    """The answer has too many bytes."""
-
-    def __init__(self) -> None:
-        super().__init__("The answer is larger than PENSTOCK_MAX_REPLY_BYTES allows.")
-
-
 class BoundedResponse(httpx2.Response):
     """A response read up to a cap."""
 
     most_bytes = 0
 
     async def aiter_bytes(self, chunk_size: int | None = None) -> AsyncGenerator[bytes, None]:
-        """Yield the decompressed body; cuts an error's. Raises ReplyTooLargeError."""
+        """Yield the decompressed body; cuts an error's. Raises UnreadableReplyError."""
         failed = self.status_code >= HTTPStatus.MULTIPLE_CHOICES
         most = MAX_ERROR_BYTES if failed else self.most_bytes * (STREAM_FACTOR if is_stream(self) else 1)
         seen = since_pause = 0
@@ -50,17 +45,14 @@ class BoundedResponse(httpx2.Response):
                 if seen > most:
                     if failed:
                         return
-                    raise ReplyTooLargeError
-                since_pause += len(part)
-                if since_pause > SLICE_BYTES:
-                    since_pause = 0
-                    await asyncio.sleep(0)
-                if len(part) <= SLICE_BYTES:
-                    yield part
-                    continue
+                    raise UnreadableReplyError(TOO_LARGE)
                 for start in range(0, len(part), SLICE_BYTES):
-                    yield part[start : start + SLICE_BYTES]
-                    await asyncio.sleep(0)
+                    piece = part[start : start + SLICE_BYTES]
+                    since_pause += len(piece)
+                    if since_pause >= SLICE_BYTES:
+                        since_pause = 0
+                        await asyncio.sleep(0)
+                    yield piece
 
 
 def is_stream(response: httpx2.Response) -> bool:

@@ -61,7 +61,7 @@ class Exchange:
         """Record the answer's status and headers."""
         self._first_byte_ms = self.patience.elapsed_ms()
         self._status = status
-        self._request_id = headers.get("x-request-id")
+        self._request_id = storable_name(headers.get("x-request-id"))
         self._limits = limits_of(headers, datetime.now(UTC))
 
     def replied(self, body: object) -> Reply | Trouble:
@@ -123,13 +123,16 @@ class Exchange:
         """Whether the stream is complete, so that a later failure does not matter."""
         return self.done and self.stream is not None and self.stream.finished
 
+    @property
+    def _latency_ms(self) -> int:
+        return min(self.patience.elapsed_ms(), MAX_LATENCY_MS)
+
     def _reply(self, body: JsonObject) -> Reply:
-        reply = reply_of(
-            body,
-            asked_model=self.plan.target.model,
+        reply = replace(
+            reply_of(body, asked_model=self.plan.target.model),
             request_id=self._request_id,
             limits=self._limits,
-            latency_ms=self.patience.elapsed_ms(),
+            latency_ms=self._latency_ms,
             first_byte_ms=self._first_byte_ms,
         )
         if reply.usage is None and body.get("usage"):
@@ -150,12 +153,12 @@ class Exchange:
             message=storable_text(message),
             status=self._status,
             code=storable_name(code),
-            request_id=storable_name(self._request_id),
+            request_id=self._request_id,
             retry_after_ms=wait_ms,
             usage=self._counted(self.stream) if kind in _PRODUCED and self._began and self.stream else None,
             partial_text=None if self.stream is None or self.stream.text is None else storable_text(self.stream.text),
             limits=self._limits,
-            latency_ms=min(self.patience.elapsed_ms(), MAX_LATENCY_MS),
+            latency_ms=self._latency_ms,
         )
 
     def _counted(self, stream: Accumulator) -> Usage:

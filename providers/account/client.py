@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 import aiohttp
@@ -16,17 +17,16 @@ from openai import APIConnectionError, APIStatusError, AsyncOpenAI, AsyncStream
 
 from config.marks import synchronous_step
 from config.settings import Settings
-from providers.account.bounded import ReplyTooLargeError, UnreadableReplyError, is_stream
+from providers.account.bounded import UnreadableReplyError, is_stream
 from providers.account.call_state import Exchange
 from providers.account.large_replies import LargeReplies, LargeReplyPermit
 from providers.account.sse import EventDecoder, EventTooLargeError
 from providers.account.timeouts import Patience
 from providers.chat.request_body import asks_for_usage, streaming
 from providers.chat.streaming import Accumulator, MalformedChunkError, StreamTooLargeError, as_chunk
-from providers.wire import encoded
 from schemas.bounds import fits
 from schemas.ids import AttemptId
-from schemas.jsons import JsonBeyondBounds, JsonObject, MalformedJson, parse_reply
+from schemas.jsons import JsonBeyondBounds, JsonObject, MalformedJson, dumps, parse_reply
 from schemas.plan import Plan
 from schemas.reply import Reply, Trouble
 
@@ -49,6 +49,7 @@ LARGE_STREAM_BYTES = 2_000_000
 MAX_REPLY_VALUES = 1_000_000
 """JSON values of one answer: 5,500 tokens with 20 log probabilities each."""
 
+_TOO_MUCH = (UnreadableReplyError, EventTooLargeError, StreamTooLargeError)
 _LOST = (APIConnectionError, httpx2.HTTPError, aiohttp.ClientError)
 
 
@@ -74,24 +75,23 @@ async def call(
     on_chunk: OnChunk | None,
 ) -> Reply | Trouble:
     """Make the call within `deadline_seconds`, unless a listener delays its own cancellation."""
-    total_seconds = min(settings.total_timeout_seconds, deadline_seconds)
     patience = Patience(
         first_byte_seconds=settings.first_byte_timeout_seconds,
         between_chunks_seconds=settings.between_chunks_timeout_seconds,
-        total_seconds=total_seconds,
+        total_seconds=min(settings.total_timeout_seconds, deadline_seconds),
     )
     exchange = Exchange(plan, account.key, patience)
     try:
-        async with patience:
+        async with patience.timer:
             return await _converse(account, exchange, attempt_id, settings, on_chunk)
     except APIStatusError as error:
         return exchange.refused(error, _headers(error.response))
-    except UnreadableReplyError as error:
+    except _TOO_MUCH as error:
         return exchange.streamed() if exchange.is_whole else exchange.unreadable(str(error))
     except _LOST as error:
         return exchange.streamed() if exchange.is_whole else exchange.failed(error)
     except TimeoutError:
-        if not patience.expired:
+        if not patience.timer.expired():
             raise
         return exchange.streamed() if exchange.is_whole else exchange.broken(patience.reason)
 
@@ -103,21 +103,23 @@ async def _converse(
     streams = on_chunk is not None or request.get("stream") is True
     body = streaming(request) if streams else request
     connect_seconds = min(settings.connect_timeout_seconds, exchange.patience.total_seconds * CONNECT_SHARE)
-    async with _posted(account, encoded(body), attempt_id, connect_seconds) as response:
+    async with _posted(account, dumps(body), attempt_id, connect_seconds) as response:
         exchange.answered(response.status_code, _headers(response))
         exchange.patience.for_next_chunk()
-        listener = None if on_chunk is None else _Listener(on_chunk, wants_usage=asks_for_usage(request))
+        if on_chunk is not None and not asks_for_usage(request):
+            on_chunk = partial(_without_usage, on_chunk)
+        permit = LargeReplyPermit(account.large_replies, exchange.plan.tenant_id, exchange.patience)
         if streams and is_stream(response):
             stream = Accumulator(most_bytes=settings.max_reply_bytes, most_values=MAX_REPLY_VALUES)
-            async with _permit(exchange, account) as permit:
-                return await _listen(exchange, stream, response, listener, permit)
-        async with _permit(exchange, account) as permit:
+            async with permit:
+                return await _listen(exchange, stream, response, on_chunk, permit)
+        async with permit:
             body = await _read(exchange, response, permit)
         with synchronous_step():
             answer = exchange.replied(body)
-        if listener is not None and isinstance(answer, Reply):
+        if on_chunk is not None and isinstance(answer, Reply):
             exchange.patience.for_listener()
-            await listener.pass_on(as_chunk(answer.body))
+            await on_chunk(as_chunk(answer.body))
         return answer
 
 
@@ -144,10 +146,6 @@ async def _posted(
         await response.aclose()
 
 
-def _permit(exchange: Exchange, account: Account) -> LargeReplyPermit:
-    return LargeReplyPermit(account.large_replies, exchange.plan.tenant_id, exchange.patience)
-
-
 async def _read(exchange: Exchange, response: httpx2.Response, permit: LargeReplyPermit) -> Any:  # noqa: ANN401 - unparsed
     raw = bytearray()
     async with aclosing(response.aiter_bytes()) as parts:
@@ -159,48 +157,37 @@ async def _read(exchange: Exchange, response: httpx2.Response, permit: LargeRepl
         return await _parsed_apart(raw)
 
 
-class _Listener:
-    """Passes chunks to the caller, with usage only on request."""
-
-    def __init__(self, on_chunk: OnChunk, *, wants_usage: bool) -> None:
-        self._on_chunk = on_chunk
-        self._wants_usage = wants_usage
-
-    async def pass_on(self, chunk: JsonObject) -> None:
-        if not self._wants_usage and "usage" in chunk:
-            if not chunk.get("choices"):
-                return
-            chunk = {name: value for name, value in chunk.items() if name != "usage"}
-        await self._on_chunk(chunk)
+async def _without_usage(on_chunk: OnChunk, chunk: JsonObject) -> None:
+    """Leaves out a chunk that holds nothing else."""
+    if "usage" not in chunk:
+        await on_chunk(chunk)
+    elif chunk.get("choices"):
+        await on_chunk({name: value for name, value in chunk.items() if name != "usage"})
 
 
 async def _listen(
     exchange: Exchange,
     stream: Accumulator,
     response: httpx2.Response,
-    listener: _Listener | None,
+    on_chunk: OnChunk | None,
     permit: LargeReplyPermit,
 ) -> Reply | Trouble:
     exchange.stream = stream
-    try:
-        async with aclosing(_events(exchange, stream, response, permit)) as events:
-            async for event in events:
-                if exchange.done:
-                    continue
-                if event.startswith(DONE):
-                    exchange.done = True
-                    exchange.patience.for_the_rest(DRAIN_SECONDS)
-                    continue
-                if trouble := await _take(exchange, stream, event, listener):
-                    return trouble
-    except EventTooLargeError:
-        if not exchange.is_whole:
-            return exchange.unreadable("The stream carries an event that is larger than an answer may be.")
+    async with aclosing(_events(exchange, stream, response, permit)) as events:
+        async for event in events:
+            if exchange.done:
+                continue
+            if event.startswith(DONE):
+                exchange.done = True
+                exchange.patience.for_the_rest(DRAIN_SECONDS)
+                continue
+            if trouble := await _take(exchange, stream, event, on_chunk):
+                return trouble
     with synchronous_step():
         return exchange.streamed()
 
 
-async def _take(exchange: Exchange, stream: Accumulator, event: bytes, listener: _Listener | None) -> Trouble | None:
+async def _take(exchange: Exchange, stream: Accumulator, event: bytes, on_chunk: OnChunk | None) -> Trouble | None:
     chunk = await _parsed_apart(event)
     with synchronous_step():
         if isinstance(chunk, dict) and chunk.get("error"):
@@ -209,11 +196,9 @@ async def _take(exchange: Exchange, stream: Accumulator, event: bytes, listener:
             stream.add(chunk)
         except MalformedChunkError:
             return exchange.broken("The stream carries what is no chunk of a chat completion.")
-        except StreamTooLargeError:
-            return exchange.unreadable(str(ReplyTooLargeError()))
-    if listener is not None:
+    if on_chunk is not None:
         exchange.patience.for_listener()
-        await listener.pass_on(chunk)
+        await on_chunk(chunk)
         exchange.patience.for_next_chunk()
     return None
 

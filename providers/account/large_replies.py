@@ -6,7 +6,6 @@ A slow client's reply keeps its permit.
 from asyncio import Semaphore
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Self
 
 from providers.account.timeouts import Patience
 from schemas.ids import TenantId
@@ -33,27 +32,20 @@ class LargeReplies:
             yield
 
 
-class LargeReplyPermit:
+class LargeReplyPermit(AsyncExitStack):
     """The permit of one reply, taken when it becomes large."""
 
     def __init__(self, large_replies: LargeReplies, tenant_id: TenantId, patience: Patience) -> None:
+        super().__init__()
         self._large_replies = large_replies
         self._tenant_id = tenant_id
         self._patience = patience
-        self._held: AsyncExitStack | None = None
+        self._is_held = False
 
     async def take(self) -> None:
         """Wait for the permit under the total time-out only; the provider is not silent."""
-        if self._held is None:
+        if not self._is_held:
             self._patience.for_listener()
-            held = AsyncExitStack()
-            await held.enter_async_context(self._large_replies.permit(self._tenant_id))
-            self._held = held
+            await self.enter_async_context(self._large_replies.permit(self._tenant_id))
+            self._is_held = True
             self._patience.for_next_chunk()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._held is not None:
-            await self._held.aclose()

@@ -3,7 +3,7 @@
 An empty result proves nothing: the call may still run.
 """
 
-from typing import Any
+from contextlib import suppress
 
 import httpx2
 import structlog
@@ -11,10 +11,10 @@ from openai import APIError
 
 from providers.account.client import PATH, Account
 from providers.chat.reply import is_completion, reply_of
-from schemas.admission import LimitHeaders
+from providers.chat.request_body import MAX_METADATA_PAIRS
 from schemas.errors import AccountUnavailable
 from schemas.ids import AttemptId
-from schemas.jsons import JsonObject, MalformedJson, parse_reply
+from schemas.jsons import JsonObject, MalformedJson, object_in, parse_reply
 from schemas.reply import Reply
 
 log = structlog.get_logger()
@@ -24,11 +24,10 @@ LOOK_UP_SECONDS = 10.0
 """A look-up may save a call, so it may not delay one longer."""
 
 
-def findable(body: JsonObject, attempt_id: AttemptId, most_pairs: int) -> JsonObject:
+def findable(body: JsonObject, attempt_id: AttemptId) -> JsonObject:
     """Return the body with the attempt id in its metadata, if a pair is free."""
-    metadata = body.get("metadata")
-    pairs = dict(metadata) if isinstance(metadata, dict) else {}
-    if body.get("store") is not True or len(pairs) >= most_pairs:
+    pairs = object_in(body, "metadata")
+    if body.get("store") is not True or len(pairs) >= MAX_METADATA_PAIRS:
         return body
     return {**body, "metadata": {**pairs, ATTEMPT_METADATA: attempt_id}}
 
@@ -46,19 +45,12 @@ async def look_up(account: Account, model: str, attempt_id: AttemptId) -> Reply 
     except (APIError, httpx2.HTTPError) as error:
         log.warning("look_up_failed", account=account.name, attempt_id=attempt_id, reason=type(error).__name__)
         raise AccountUnavailable from error
-    return _reply(_parsed(response.content), model)
+    return _reply(response.content, model)
 
 
-def _reply(page: Any, model: str) -> Reply | None:  # noqa: ANN401 - unparsed
-    completions = page.get("data") if isinstance(page, dict) else None
-    if not isinstance(completions, list) or len(completions) != 1 or not is_completion(completions[0]):
-        return None
-    body: JsonObject = completions[0]
-    return reply_of(body, asked_model=model, request_id=None, limits=LimitHeaders(), latency_ms=0, first_byte_ms=None)
-
-
-def _parsed(raw: bytes) -> Any:  # noqa: ANN401 - unparsed
-    try:
-        return parse_reply(raw)
-    except MalformedJson:
-        return None
+def _reply(raw: bytes, model: str) -> Reply | None:
+    with suppress(MalformedJson):
+        match parse_reply(raw):
+            case {"data": [completion]} if is_completion(completion):
+                return reply_of(completion, asked_model=model)
+    return None

@@ -53,4 +53,4 @@ class EventDecoder:
 
     def _check(self, size: int) -> None:
         if size > self._most_bytes:
-            raise EventTooLargeError
+            raise EventTooLargeError("The stream carries an event that is larger than an answer may be.")

@@ -4,12 +4,10 @@ Only the total runs while a listener is served, because a slow listener is no si
 """
 
 import asyncio
-from types import TracebackType
-from typing import Self
 
 
 class Patience:
-    """An async context that raises TimeoutError; `expired` tells its time-outs from others."""
+    """The time-outs of one call; its `timer` is an async context that raises TimeoutError."""
 
     def __init__(self, *, first_byte_seconds: float, between_chunks_seconds: float, total_seconds: float) -> None:
         self._clock = asyncio.get_running_loop().time
@@ -20,12 +18,7 @@ class Patience:
         self._total_reason = f"The call was not finished within {total_seconds:.3g} s."
         self._silence = f"Silence of {between_chunks_seconds:.3g} s between chunks."
         self._reason = f"Nothing came within {first_byte_seconds:.3g} s of sending."
-        self._timer = asyncio.timeout_at(min(self.started_at + first_byte_seconds, self._ends_at))
-
-    @property
-    def expired(self) -> bool:
-        """Whether this timer ended the block."""
-        return self._timer.expired()
+        self.timer = asyncio.timeout_at(min(self.started_at + first_byte_seconds, self._ends_at))
 
     @property
     def reason(self) -> str:
@@ -50,13 +43,4 @@ class Patience:
         self._wait_until(self._clock() + seconds)
 
     def _wait_until(self, moment: float) -> None:
-        self._timer.reschedule(min(moment, self._ends_at))
-
-    async def __aenter__(self) -> Self:
-        await self._timer.__aenter__()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._timer.__aexit__(kind, error, trace)
+        self.timer.reschedule(min(moment, self._ends_at))

@@ -5,32 +5,21 @@ The shape is checked, because an SDK accepts an error page as a completion.
 
 from typing import Any
 
-from schemas.admission import LimitHeaders
-from schemas.jsons import JsonObject
+from schemas.jsons import JsonObject, object_in
 from schemas.money import Usage
 from schemas.reply import Reply
-from schemas.storable import MAX_CALL_TOKENS, MAX_LATENCY_MS, storable, storable_name
+from schemas.storable import MAX_CALL_TOKENS, storable, storable_name
 
 
 def is_completion(body: Any) -> bool:  # noqa: ANN401 - unparsed
     """Whether this is a chat completion with at least one message."""
-    if not isinstance(body, dict):
-        return False
-    choices = body.get("choices")
-    if not isinstance(choices, list) or not choices:
-        return False
-    return all(isinstance(choice, dict) and isinstance(choice.get("message"), dict) for choice in choices)
+    match body:
+        case {"choices": [_, *_] as choices}:
+            return all(isinstance(choice, dict) and isinstance(choice.get("message"), dict) for choice in choices)
+    return False
 
 
-def reply_of(
-    body: JsonObject,
-    *,
-    asked_model: str,
-    request_id: str | None,
-    limits: LimitHeaders,
-    latency_ms: int,
-    first_byte_ms: int | None,
-) -> Reply:
+def reply_of(body: JsonObject, *, asked_model: str) -> Reply:
     """Read a body that `is_completion`; the first choice gives the text."""
     body = storable(body)
     choice = body["choices"][0]
@@ -43,10 +32,6 @@ def reply_of(
         usage=usage_of(body.get("usage")),
         model=storable_name(_text(body.get("model"))) or asked_model,
         service_tier=storable_name(_text(body.get("service_tier"))),
-        request_id=storable_name(request_id),
-        limits=limits,
-        latency_ms=min(latency_ms, MAX_LATENCY_MS),
-        first_byte_ms=first_byte_ms,
     )
 
 
@@ -57,9 +42,9 @@ def usage_of(raw: Any) -> Usage | None:  # noqa: ANN401 - unparsed
     prompt, completion = _count(raw.get("prompt_tokens")), _count(raw.get("completion_tokens"))
     if prompt is None or completion is None or not prompt + completion:
         return None
-    cached = _count(_inner(raw, "prompt_tokens_details", "cached_tokens")) or 0
-    written = _count(_inner(raw, "prompt_tokens_details", "cache_write_tokens"))
-    reasoning = _count(_inner(raw, "completion_tokens_details", "reasoning_tokens")) or 0
+    cached = _count(object_in(raw, "prompt_tokens_details").get("cached_tokens")) or 0
+    written = _count(object_in(raw, "prompt_tokens_details").get("cache_write_tokens"))
+    reasoning = _count(object_in(raw, "completion_tokens_details").get("reasoning_tokens")) or 0
     return Usage(
         input_tokens=prompt,
         output_tokens=completion,
@@ -67,11 +52,6 @@ def usage_of(raw: Any) -> Usage | None:  # noqa: ANN401 - unparsed
         cache_write_tokens=written,
         reasoning_tokens=min(reasoning, completion),
     )
-
-
-def _inner(raw: JsonObject, outer: str, name: str) -> Any:  # noqa: ANN401 - unparsed
-    details = raw.get(outer)
-    return details.get(name) if isinstance(details, dict) else None
 
 
 def _count(value: Any) -> int | None:  # noqa: ANN401 - unparsed

@@ -6,7 +6,7 @@ Other fields pass unchanged, so new fields of the API work.
 from providers.contract.strict_mode import response_format
 from schemas.contract import OutputContract
 from schemas.ids import JobId
-from schemas.jsons import JsonObject
+from schemas.jsons import JsonObject, object_in
 
 JOB_METADATA = "job_id"
 MAX_METADATA_PAIRS = 16
@@ -41,20 +41,17 @@ def without_streaming(body: JsonObject) -> JsonObject:
 
 def streaming(body: JsonObject) -> JsonObject:
     """Return the request for a stream that includes its usage."""
-    options = body.get("stream_options")
-    known = options if isinstance(options, dict) else {}
-    return {**body, "stream": True, "stream_options": {**known, "include_usage": True}}
+    options = {**object_in(body, "stream_options"), "include_usage": True}
+    return {**body, "stream": True, "stream_options": options}
 
 
 def asks_for_usage(body: JsonObject) -> bool:
     """Whether the caller wants the usage chunk."""
-    options = body.get("stream_options")
-    return isinstance(options, dict) and options.get("include_usage") is True
+    return object_in(body, "stream_options").get("include_usage") is True
 
 
 def _to_be_found(body: JsonObject, job_id: JobId) -> JsonObject:
-    caller_pairs = body.get("metadata")
-    metadata = dict(caller_pairs) if isinstance(caller_pairs, dict) else {}
+    metadata = dict(object_in(body, "metadata"))
     if len(metadata) < MAX_METADATA_PAIRS or JOB_METADATA in metadata:
         metadata[JOB_METADATA] = job_id
     return {**body, "store": True, "metadata": metadata}

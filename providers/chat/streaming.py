@@ -4,6 +4,8 @@ Invariant: a stream is whole only if every choice has its `finish_reason` and th
 values are bounded.
 """
 
+from collections import defaultdict
+from functools import partial
 from typing import Any
 
 from schemas.jsons import JsonObject
@@ -11,9 +13,10 @@ from schemas.jsons import JsonObject
 _SET_ONCE = frozenset({"role", "id", "type", "name"})
 """Strings of a delta that come whole; others come in pieces."""
 
-
 VALUES_PER_OBJECT = 8
 """Weight of an assembled object, in values."""
+
+TOO_LARGE = "The answer is larger than PENSTOCK_MAX_REPLY_BYTES allows."
 
 
 class MalformedChunkError(Exception):
@@ -44,19 +47,15 @@ class Accumulator:
         self.most_bytes = most_bytes
         self._budget = _Budget(most_bytes, most_values)
         self._frame: JsonObject = {}
-        self._usage: Any = None
-        self._choices: dict[int, _Choice] = {}
+        self.usage: Any = None
+        """The provider's usage object so far, unparsed."""
+        self._choices: defaultdict[int, _Choice] = defaultdict(partial(_Choice, self._budget))
         self.chunks = 0
 
     @property
     def finished(self) -> bool:
         """Whether every begun choice has its `finish_reason`."""
         return bool(self._choices) and all(choice.finish_reason for choice in self._choices.values())
-
-    @property
-    def usage(self) -> Any:  # noqa: ANN401 - unparsed
-        """The provider's usage object so far."""
-        return self._usage
 
     @property
     def text(self) -> str | None:
@@ -81,7 +80,7 @@ class Accumulator:
         for position, choice in enumerate(chunk.get("choices", [])):
             self._add_choice(position, choice)
         if chunk.get("usage") is not None:
-            self._usage = chunk["usage"]  # one value of one event, which is bounded as such
+            self.usage = chunk["usage"]  # one value of one event, which is bounded as such
         for name, value in chunk.items():
             if name not in {"choices", "usage", "object", "obfuscation"} and value is not None:
                 self._budget.replace(self._frame, name, value)
@@ -90,7 +89,7 @@ class Accumulator:
     def completion(self) -> JsonObject:
         """Return the completion as without a stream."""
         choices = [choice.whole(index) for index, choice in sorted(self._choices.items())]
-        return {**self._frame, "object": "chat.completion", "choices": choices, "usage": self._usage}
+        return {**self._frame, "object": "chat.completion", "choices": choices, "usage": self.usage}
 
     def _add_choice(self, position: int, choice: Any) -> None:  # noqa: ANN401 - unparsed
         if not isinstance(choice, dict) or not isinstance(choice.get("delta", {}), dict | None):
@@ -98,10 +97,7 @@ class Accumulator:
         index = choice.get("index", position)
         if not isinstance(index, int):
             raise MalformedChunkError
-        assembled = self._choices.get(index)
-        if assembled is None:
-            assembled = self._choices[index] = _Choice(self._budget)
-        assembled.add(choice)
+        self._choices[index].add(choice)
 
 
 class _Choice:
@@ -111,7 +107,7 @@ class _Choice:
         self.finish_reason: str | None = None
         self.produced_bytes = 0
         self._message = _Pieces(budget)
-        self._calls: dict[int, _Pieces] = {}
+        self._calls: defaultdict[int, _Pieces] = defaultdict(partial(_Pieces, budget))
         self._logprobs: JsonObject | None = None
 
     @property
@@ -140,22 +136,14 @@ class _Choice:
         for position, call in enumerate(calls):
             if not isinstance(call, dict) or not isinstance(call.get("index", position), int):
                 raise MalformedChunkError
-            index = call.get("index", position)
-            pieces = self._calls.get(index)
-            if pieces is None:
-                pieces = self._calls[index] = _Pieces(self._budget)
+            pieces = self._calls[call.get("index", position)]
             self.produced_bytes += sum(pieces.add(name, value) for name, value in call.items() if name != "index")
 
     def _add_logprobs(self, logprobs: Any) -> None:  # noqa: ANN401 - unparsed
         if isinstance(logprobs, dict):
             self._logprobs = self._logprobs or {}
             for name, value in logprobs.items():
-                logged = self._logprobs.get(name)
-                if isinstance(logged, list) and isinstance(value, list):
-                    self._budget.take_value(value)
-                    logged.extend(value)
-                else:
-                    self._budget.replace(self._logprobs, name, value)
+                self._budget.extend(self._logprobs, name, value)
 
 
 class _Pieces:
@@ -165,7 +153,7 @@ class _Pieces:
         budget.take(values=VALUES_PER_OBJECT)
         self._budget = budget
         self._strings: dict[str, list[str]] = {}
-        self._objects: dict[str, _Pieces] = {}
+        self._objects: defaultdict[str, _Pieces] = defaultdict(partial(_Pieces, budget))
         self._others: JsonObject = {}
 
     def add(self, name: str, value: Any) -> int:  # noqa: ANN401 - unparsed
@@ -177,16 +165,12 @@ class _Pieces:
             case str():
                 return self._add_text(name, value)
             case dict():
-                pieces = self._objects.get(name)
-                if pieces is None:
-                    pieces = self._objects[name] = _Pieces(self._budget)
+                pieces = self._objects[name]
                 return sum(pieces.add(inner, piece) for inner, piece in value.items())
-            case list():
-                self._add_list(name, value)
             case None if name in self._others:
                 pass
             case _:
-                self._budget.replace(self._others, name, value)
+                self._budget.extend(self._others, name, value)
         return 0
 
     def _add_text(self, name: str, value: str) -> int:
@@ -194,14 +178,6 @@ class _Pieces:
         self._budget.take(text_bytes=size, values=1)
         self._strings.setdefault(name, []).append(value)
         return size
-
-    def _add_list(self, name: str, value: list[Any]) -> None:
-        items = self._others.get(name)
-        if isinstance(items, list):
-            self._budget.take_value(value)
-            items.extend(value)
-        else:
-            self._budget.replace(self._others, name, value)
 
     def text(self, name: str) -> str | None:
         pieces = self._strings.get(name)
@@ -213,19 +189,16 @@ class _Pieces:
 
 
 class _Budget:
-    def __init__(self, text_bytes: int, values: int) -> None:
-        self._most_text_bytes = self._text_bytes = text_bytes
-        self._values = values
-
-    @property
-    def kept_bytes(self) -> int:
-        return self._most_text_bytes - self._text_bytes
+    def __init__(self, most_bytes: int, most_values: int) -> None:
+        self._most_bytes = most_bytes
+        self._most_values = most_values
+        self.kept_bytes = self._kept_values = 0
 
     def take(self, *, text_bytes: int = 0, values: int = 0) -> None:
-        self._text_bytes -= text_bytes
-        self._values -= values
-        if self._text_bytes < 0 or self._values < 0:
-            raise StreamTooLargeError
+        self.kept_bytes += text_bytes
+        self._kept_values += values
+        if self.kept_bytes > self._most_bytes or self._kept_values > self._most_values:
+            raise StreamTooLargeError(TOO_LARGE)
 
     def take_value(self, value: Any) -> None:  # noqa: ANN401 - unparsed
         text_bytes = values = 0
@@ -241,6 +214,15 @@ class _Budget:
                 text_bytes += sum(map(len, part))
                 inside.extend(part.values())
         self.take(text_bytes=text_bytes, values=values)
+
+    def extend(self, target: JsonObject, name: str, value: Any) -> None:  # noqa: ANN401 - unparsed
+        """A list continues the list before it; anything else replaces what was there."""
+        earlier = target.get(name)
+        if isinstance(earlier, list) and isinstance(value, list):
+            self.take_value(value)
+            earlier.extend(value)
+        else:
+            self.replace(target, name, value)
 
     def replace(self, target: JsonObject, name: str, value: Any) -> None:  # noqa: ANN401 - unparsed
         """A replaced value stays counted; an equal one is free."""

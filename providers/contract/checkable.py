@@ -4,6 +4,7 @@ Patterns that the engine cannot run are removed. Keywords that would become stri
 `contains`) are loosened, so that all valid values stay valid.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,7 +58,7 @@ class Checkable:
 
 def checkable(schema: JsonObject) -> Checkable:
     """Return the checkable part of a schema. Raises BrokenPatternError."""
-    if not _has_patterns(schema):
+    if not any("pattern" in part or "patternProperties" in part for part in objects_of(schema)):
         return Checkable(schema=schema)
     reduction = _Reduction()
     reduction.reduced(schema, "")
@@ -68,17 +69,16 @@ def checkable(schema: JsonObject) -> Checkable:
     return Checkable(schema=reduced, unchecked=_named(reduction.left_out))
 
 
-def _has_patterns(schema: JsonObject) -> bool:
+def objects_of(schema: JsonObject) -> Iterator[JsonObject]:
+    """Yield the schema and every object in it."""
     waiting: list[Any] = [schema]
     while waiting:
         part = waiting.pop()
         if isinstance(part, dict):
-            if "pattern" in part or "patternProperties" in part:
-                return True
+            yield part
             waiting.extend(part.values())
         elif isinstance(part, list):
             waiting.extend(part)
-    return False
 
 
 def _named(left_out: list[str]) -> tuple[str, ...]:
@@ -103,12 +103,9 @@ class _Reduction:
             return [part for part, _ in parts], any(loose for _, loose in parts)
         if not isinstance(node, dict):
             return node, False
-        checked: JsonObject = {}
-        loose: set[str] = set()
-        for name, value in node.items():
-            checked[name], is_loose = self._keyword(name, value, f"{place}/{name}")
-            if is_loose:
-                loose.add(name)
+        keywords = {name: self._keyword(name, value, f"{place}/{name}") for name, value in node.items()}
+        checked = {name: part for name, (part, _) in keywords.items()}
+        loose = {name for name, (_, is_loose) in keywords.items() if is_loose}
         if self.references_taint and any(isinstance(node.get(name), str) for name in REFERENCES):
             loose.add("$ref")
         if isinstance(node.get("pattern"), str) and not self._is_checked(node["pattern"], f"{place}/pattern"):

@@ -25,29 +25,24 @@ def in_words(error: ValidationError, value: Any, schema: JsonObject) -> str:  # 
     part = _at(value, deepest.instance_path)
     reason = _reason(deepest, part, schema)
     place = _place(deepest.instance_path)
-    sentence = f"{place}: {reason}" if place else reason
-    if len(sentence) <= MAX_COMPLAINT_CHARACTERS:
-        return sentence
-    half = MAX_COMPLAINT_CHARACTERS // 2
-    return f"{sentence[:half]} … {sentence[-half:]}"
+    return _cut(f"{place}: {reason}" if place else reason, MAX_COMPLAINT_CHARACTERS)
 
 
 def shown(value: Any) -> str:  # noqa: ANN401 - any JSON value
     """Return a value as Python writes it, cut in the middle, with bounded work."""
-    text = _shown(value, MAX_SHOWN_LEVELS)
-    if len(text) <= MAX_SHOWN_CHARACTERS:
-        return text
-    half = MAX_SHOWN_CHARACTERS // 2
-    return f"{text[:half]} … {text[-half:]}"
+    return _cut(_shown(value, MAX_SHOWN_LEVELS), MAX_SHOWN_CHARACTERS)
+
+
+def _cut(text: str, most_characters: int) -> str:
+    """Cuts out the middle of a longer text."""
+    half = most_characters // 2
+    return text if len(text) <= most_characters else f"{text[:half]} … {text[-half:]}"
 
 
 def _shown(value: Any, levels: int) -> str:  # noqa: ANN401 - any JSON value
     match value:
         case str():
-            if len(value) <= MAX_SHOWN_CHARACTERS:
-                return repr(value)
-            half = MAX_SHOWN_CHARACTERS // 2
-            return repr(f"{value[:half]} … {value[-half:]}")
+            return repr(_cut(value, MAX_SHOWN_CHARACTERS))
         case bool() | None | float():
             return repr(value)
         case int():

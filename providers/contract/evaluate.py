@@ -6,13 +6,11 @@ before the budget is exceeded.
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 from providers.contract.recovery import Step, candidates
 from providers.contract.validation import CompiledSchema
 from providers.contract.work import Work
-from providers.wire import encoded
-from schemas.jsons import JsonObject
+from schemas.jsons import JsonObject, dumps
 from schemas.outcome import Declined, Invalid, Judged, Truncated, Valid
 from schemas.reply import Reply
 
@@ -26,25 +24,18 @@ NO_JSON = "The reply contains no JSON."
 
 def judge(reply: Reply, schema: CompiledSchema | None, work: Work) -> Judged:
     """Judge all choices; the first that is not valid decides. Raises TooMuchWork."""
-    verdicts = [_judge_choice(reply, choice, schema, work) for choice in _choices(reply)]
+    verdicts = [_judge_choice(reply, choice, schema, work) for choice in reply.body["choices"]]
     valid = [verdict for verdict in verdicts if isinstance(verdict, Valid)]
     if len(valid) < len(verdicts):
         return next(verdict for verdict in verdicts if not isinstance(verdict, Valid))
     return replace(valid[0], reply=_with_recovered_json(reply, valid))
 
 
-def _choices(reply: Reply) -> list[JsonObject]:
-    choices: list[JsonObject] = reply.body["choices"]
-    return choices
-
-
 def _with_recovered_json(reply: Reply, valid: list[Valid]) -> Reply:
     """Replaces recovered content by its JSON; the attempt keeps the original text."""
     if all(verdict.recovery == Step.DIRECT for verdict in valid):
         return reply
-    choices = [
-        _choice_with_recovered_json(choice, verdict) for choice, verdict in zip(_choices(reply), valid, strict=True)
-    ]
+    choices = list(map(_choice_with_recovered_json, reply.body["choices"], valid))
     return replace(reply, body={**reply.body, "choices": choices}, text=choices[0]["message"].get("content"))
 
 
@@ -52,7 +43,7 @@ def _choice_with_recovered_json(choice: JsonObject, valid: Valid) -> JsonObject:
     message = choice["message"]
     if valid.recovery == Step.DIRECT or not isinstance(message.get("content"), str):
         return choice
-    return {**choice, "message": {**message, "content": encoded(valid.output).decode()}}
+    return {**choice, "message": {**message, "content": dumps(valid.output).decode()}}
 
 
 def _judge_choice(reply: Reply, choice: JsonObject, schema: CompiledSchema | None, work: Work) -> Judged:
@@ -93,9 +84,8 @@ def _meet(reply: Reply, texts: list[str], schema: CompiledSchema, work: Work) ->
         )
     complaint = None
     for candidate in (candidate for text in texts for candidate in candidates(text, work)):
-        wrong: str | None = schema.complaint(candidate.value, candidate.size, work)
+        wrong = schema.complaint(candidate.value, candidate.size, work)
         if wrong is None:
-            output: Any = candidate.value
-            return Valid(reply=reply, output=output, recovery=candidate.step.value)
+            return Valid(reply=reply, output=candidate.value, recovery=candidate.step.value)
         complaint = complaint or wrong
     return Invalid(reply=reply, complaint=complaint or NO_JSON)

@@ -29,9 +29,7 @@ _SMALL = RegexOptions(size_limit=SMALL_PATTERN_BYTES)
 @lru_cache(MAX_REMEMBERED_PATTERNS)
 def pattern_cost(pattern: str) -> int | None:
     """Return the steps per character of text; None if the engine cannot run the pattern."""
-    if len(pattern) > MAX_PATTERN_CHARACTERS:
-        return None
-    if not _compiles(pattern, PATTERN_OPTIONS):
+    if len(pattern) > MAX_PATTERN_CHARACTERS or not _compiles(pattern, PATTERN_OPTIONS):
         return None
     return SMALL_PATTERN_COST if _compiles(pattern, _SMALL) else LARGE_PATTERN_COST
 

@@ -13,8 +13,7 @@ import structlog
 
 from providers.contract.unfolding import UNEVALUATED
 from providers.contract.validation import CompiledSchema, UnusableSchema
-from providers.wire import encoded
-from schemas.jsons import JsonObject
+from schemas.jsons import JsonObject, dumps
 
 log = structlog.get_logger()
 
@@ -45,7 +44,7 @@ _verdicts: OrderedDict[bytes, SchemaVerdict] = OrderedDict()
 def schema_verdict(schema: JsonObject) -> SchemaVerdict:
     """Return whether this schema can be a contract."""
     try:
-        source = encoded(schema)
+        source = dumps(schema)
     except (TypeError, ValueError, RecursionError):
         return SchemaVerdict(complaint="it is not plain JSON.")
     if len(source) > MAX_SCHEMA_BYTES:
@@ -61,11 +60,6 @@ def schema_verdict(schema: JsonObject) -> SchemaVerdict:
     else:
         _verdicts.move_to_end(digest)
     return verdict
-
-
-def schema_complaint(schema: JsonObject) -> str | None:
-    """Return why this schema cannot be a contract; None if it can."""
-    return schema_verdict(schema).complaint
 
 
 def _verdict(schema: JsonObject) -> SchemaVerdict:

@@ -49,9 +49,7 @@ def response_format(contract: OutputContract) -> JsonObject | None:
 
 def fits_strict(node: Any) -> bool:  # noqa: ANN401 - any part of a schema
     """Whether this part and all below it fit strict output."""
-    if not isinstance(node, dict):
-        return False
-    if not node or _NOT_IN_STRICT & node.keys():
+    if not isinstance(node, dict) or not node or _NOT_IN_STRICT & node.keys():
         return False
     properties = node.get("properties", {})
     if "object" in _types(node) or properties:

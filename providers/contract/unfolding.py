@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote
 
-from providers.contract.checkable import REFERENCES
+from providers.contract.checkable import REFERENCES, objects_of
 from schemas.jsons import JsonObject
 
 MAX_UNFOLDED_PARTS = 5_000
@@ -20,7 +20,7 @@ _INDEX_DIGITS = 9
 
 def unfolding_complaint(schema: JsonObject) -> str | None:
     """Return why this schema cannot be compiled within bounds; None if it can."""
-    nodes = list(_objects(schema))
+    nodes = list(objects_of(schema))
     if not any(name in node for node in nodes for name in UNEVALUATED):
         return None
     if any(isinstance(node.get("$id"), str) and node is not schema for node in nodes):
@@ -82,14 +82,3 @@ def referred(schema: JsonObject, reference: str, anchors: dict[str, list[JsonObj
         else:
             return []
     return [node] if isinstance(node, dict) else []
-
-
-def _objects(schema: JsonObject) -> Iterator[JsonObject]:
-    waiting: list[Any] = [schema]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, dict):
-            yield node
-            waiting.extend(node.values())
-        elif isinstance(node, list):
-            waiting.extend(node)

@@ -15,7 +15,6 @@ from providers.contract.patterns import PATTERN_OPTIONS
 from providers.contract.schema_weight import weight_of
 from providers.contract.unfolding import unfolding_complaint
 from providers.contract.work import Size, Work
-from providers.wire import encoded
 from schemas.jsons import MAX_REPLY_LEVELS, JsonObject, dumps, is_deeper
 from schemas.storable import storable
 
@@ -96,8 +95,8 @@ class CompiledSchemas:
         self._source_bytes = 0
 
     def of(self, schema: JsonObject) -> CompiledSchema:
-        """Return the compiled form of a schema that passed `schema_complaint`."""
-        source = encoded(schema)
+        """Return the compiled form of a schema that passed `schema_verdict`."""
+        source = dumps(schema)
         digest = hashlib.sha256(source).digest()
         cached = self._by_digest.get(digest)
         if cached is not None:

@@ -50,7 +50,8 @@ def _rates(model: ModelInfo, now: datetime, tier: str) -> Rates | None:
     prices = model.get_prices(now, parameters)
     if prices.input_mtok is None or prices.output_mtok is None:
         return None
-    starts = sorted({0} | {start for value in vars(prices).values() for start in _starts(value)})
+    tiered = [value for value in vars(prices).values() if isinstance(value, TieredPrices)]
+    starts = sorted({0} | {tier.start for value in tiered for tier in value.tiers})
     return Rates(steps=tuple((start, _price(prices, start)) for start in starts))
 
 
@@ -62,10 +63,6 @@ def _price(prices: ModelPrice, start: int) -> Price:
         output_usd=_at(prices.output_mtok, start) or Decimal(0),
         source=SOURCE,
     )
-
-
-def _starts(value: object) -> list[int]:
-    return [tier.start for tier in value.tiers] if isinstance(value, TieredPrices) else []
 
 
 def _at(value: Decimal | TieredPrices | None, start: int) -> Decimal | None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache, partial
 from typing import TypeAlias
 
 from config.catalogue import PriceTable, TierPriceTable
@@ -67,15 +68,11 @@ def _overriding(table: TierPriceTable) -> Price:
 
 def dearer(first: Price, second: Price) -> Price:
     """Return the dearer of two prices, figure by figure."""
-    written = [
-        price.input_nano_usd if price.cache_write_nano_usd is None else price.cache_write_nano_usd
-        for price in (first, second)
-    ]
     return replace(
         first,
         input_nano_usd=max(first.input_nano_usd, second.input_nano_usd),
         cached_input_nano_usd=max(first.cached_input_nano_usd, second.cached_input_nano_usd),
-        cache_write_nano_usd=max(written),
+        cache_write_nano_usd=max(first.written_nano_usd, second.written_nano_usd),
         output_nano_usd=max(first.output_nano_usd, second.output_nano_usd),
     )
 
@@ -90,8 +87,8 @@ class Prices:
             for model, table in overrides.items()
             for tier, priced in table.tiers.items()
         }
-        self._listed = listed
-        self._rates: dict[tuple[Target, str, datetime], Rates | None] = {}
+        self._listed = lru_cache(MAX_REMEMBERED_RATES)(listed)
+        self._dearest = lru_cache(MAX_REMEMBERED_RATES)(partial(_dearest, self._listed))
 
     def price(self, target: Target, now: datetime, *, tier: str, input_tokens: int) -> Price:
         """Return the dearest price that may apply, or UNKNOWN_PRICE."""
@@ -101,8 +98,7 @@ class Prices:
             return standard if tiered is None else dearer(tiered, standard)
         if tier not in STANDARD_TIERS | LISTED_TIERS:
             return UNKNOWN_PRICE
-        listed_tier = "" if tier in STANDARD_TIERS else tier
-        rates = self._remembered((target, listed_tier, _period(now)), lambda: self._dearest(target, now, listed_tier))
+        rates = self._dearest(target, _period(now), "" if tier in STANDARD_TIERS else tier)
         return UNKNOWN_PRICE if rates is None else rates.price(input_tokens)
 
     def served(self, target: Target, now: datetime, *, tier: str | None, input_tokens: int) -> Price | None:
@@ -112,26 +108,20 @@ class Prices:
             return self._overridden_tiers.get((target.model, tier), standard)
         if tier is None or tier not in LISTED_TIERS:
             return None
-        key = (target, f"served {tier}", _period(now))
-        rates = self._remembered(key, lambda: self._listed(target, now, tier))
+        rates = self._listed(target, _period(now), tier)
         return None if rates is None else rates.price(input_tokens)
 
-    def _remembered(self, key: tuple[Target, str, datetime], load: Callable[[], Rates | None]) -> Rates | None:
-        if key not in self._rates:
-            if len(self._rates) >= MAX_REMEMBERED_RATES:
-                self._rates.clear()
-            self._rates[key] = load()
-        return self._rates[key]
 
-    def _dearest(self, target: Target, now: datetime, tier: str) -> Rates | None:
-        standard = self._listed(target, now, "default")
-        tiered = self._listed(target, now, tier) if tier else None
-        if standard is None or tiered is None:
-            return standard
-        starts = sorted({start for rates in (standard, tiered) for start, _ in rates.steps})
-        return Rates(steps=tuple((start, dearer(tiered.price(start), standard.price(start))) for start in starts))
+def _dearest(listed: Listed, target: Target, now: datetime, tier: str) -> Rates | None:
+    standard = listed(target, now, "default")
+    tiered = listed(target, now, tier) if tier else None
+    if standard is None or tiered is None:
+        return standard
+    starts = sorted({start for rates in (standard, tiered) for start, _ in rates.steps})
+    return Rates(steps=tuple((start, dearer(tiered.price(start), standard.price(start))) for start in starts))
 
 
 def _period(now: datetime) -> datetime:
+    """Returns the start of a period, whose prices hold until its end."""
     utc = now.astimezone(UTC)
     return utc.replace(minute=utc.minute - utc.minute % MINUTES_PER_PERIOD, second=0, microsecond=0)

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from providers.wire import encoded
-from schemas.jsons import JsonObject
+from schemas.jsons import JsonObject, dumps
 from schemas.storable import MAX_CALL_TOKENS
 
 REQUEST_OVERHEAD_TOKENS = 16
@@ -38,8 +37,8 @@ class Media:
 
 
 def prompt_bound(body: JsonObject) -> int:
-    """Return an upper bound of the prompt's tokens."""
-    raw = encoded(body)
+    """Return an upper bound of the prompt's tokens, from the bytes that are sent."""
+    raw = dumps(body)
     bound = len(raw) + REQUEST_OVERHEAD_TOKENS
     if any(mark in raw for mark in _MEDIA):
         bound += sum(media.tokens - media.inline_bytes for part in _parts(body) if (media := media_of(part)))

@@ -65,6 +65,7 @@ def counters(env: Mapping[str, str]) -> Callable[[str], Counter | None]:
             return None
         return Counter(name, import_module("tiktoken").get_encoding(name))
 
+    @cache
     def counter_of(model: str) -> Counter | None:
         name = _encoding_name(model)
         return None if name is None else opened(name)

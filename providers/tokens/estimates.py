@@ -45,7 +45,6 @@ class Estimates:
 
     def __init__(self, counter_for: Callable[[str], Counter | None]) -> None:
         self._counter_for = counter_for
-        self._counters: dict[str, Counter | None] = {}
         self._calibrations: dict[Topic, Calibration] = {}
 
     def estimate(self, target: Target, body: JsonObject, bound: int) -> Estimate:
@@ -85,7 +84,7 @@ class Estimates:
             self._calibrations[lesson.topic].not_sent()
 
     def _measured(self, target: Target, prompt: Prompt) -> Measured:
-        counter = self._counter(target.model)
+        counter = self._counter_for(target.model)
         if counter is None:
             name, features = BYTE_CLASSES, features_of(prompt)
         else:
@@ -93,11 +92,6 @@ class Estimates:
             counted = counter.count(sample) * scale
             name, features = counter.name, (counted, float(prompt.media_tokens), float(prompt.messages), 1.0)
         return Measured(topic=Topic(target=target, shape=prompt.shape, features=name), features=features)
-
-    def _counter(self, model: str) -> Counter | None:
-        if model not in self._counters:
-            self._counters[model] = self._counter_for(model)
-        return self._counters[model]
 
     def _calibration(self, topic: Topic) -> Calibration:
         calibration = self._calibrations.get(topic)

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from providers.tokens.bound import media_of
-from providers.wire import encoded
-from schemas.jsons import JsonObject
+from schemas.jsons import JsonObject, dumps
 
 SAMPLED_BEYOND_BYTES = 32_768
 """A longer text is sampled at start, middle and end, so that the cost stays flat."""
@@ -42,11 +41,9 @@ def prompt_of(body: JsonObject) -> Prompt | None:
     if not isinstance(messages, list):
         return None
     texts: list[str] = []
-    media_tokens = 0
-    for message in messages:
-        media_tokens += _read(message, texts)
+    media_tokens = sum(_read(message, texts) for message in messages)
     frame = [body[name] for name in _FRAME if body.get(name)]
-    texts.extend(encoded(part).decode() for part in frame)
+    texts.extend(dumps(part).decode() for part in frame)
     return Prompt(
         shape=Shape.MEDIA if media_tokens else Shape.STRUCTURED if frame else Shape.PLAIN,
         text="\n".join(texts).encode("utf-8", "surrogatepass"),
@@ -82,8 +79,7 @@ def _read(message: object, texts: list[str]) -> int:
     content = message.get("content")
     if isinstance(content, str):
         texts.append(content)
-    others = [encoded(value).decode() for name, value in message.items() if name not in _READ_APART and value]
-    texts.extend(others)
+    texts.extend(dumps(value).decode() for name, value in message.items() if name not in _READ_APART and value)
     return sum(_read_part(part, texts) for part in content) if isinstance(content, list) else 0
 
 
@@ -94,7 +90,7 @@ def _read_part(part: object, texts: list[str]) -> int:
             return 0
         case dict() if media := media_of(part):
             return media.tokens
-    texts.append(encoded(part).decode())
+    texts.append(dumps(part).decode())
     return 0
 
 

@@ -59,8 +59,7 @@ class Checks:
         self._queue_of(tenant_id).add(check)
         answer = await _uninterrupted(check.answer)
         if answer is None:
-            complaint = f"The reply could not be checked within {self._seconds:g} s."
-            return Invalid(reply=reply, complaint=complaint)
+            return Invalid(reply=reply, complaint=f"The reply could not be checked within {self._seconds:g} s.")
         return judged_of(answer, reply)
 
     async def aclose(self) -> None:
@@ -69,12 +68,9 @@ class Checks:
         await self.slow.close()
 
     def _queue_of(self, tenant_id: TenantId) -> CheckQueue:
-        until = self._slow_until.get(tenant_id)
-        if until is None:
-            return self.usual
-        if until > self._clock():
+        if self._slow_until.get(tenant_id, 0.0) > self._clock():
             return self.slow
-        del self._slow_until[tenant_id]
+        self._slow_until.pop(tenant_id, None)
         return self.usual
 
     def _demote(self, tenant_id: TenantId) -> None:

@@ -51,8 +51,7 @@ def answer_to(request: bytes, schemas: CompiledSchemas) -> bytes:
     """Return the verdict on a reply; failures become complaints."""
     reply, schema = pickle.loads(request)  # noqa: S301 - written by `request_of`, by the parent
     try:
-        judged = judge(reply, schemas.of(schema), Work(None))
-        return _answer(reply, judged)
+        return _answer(reply, judge(reply, schemas.of(schema), Work(None)))
     except UnusableSchema as error:
         complaint = NOT_CHECKABLE.format(f"its schema is not usable, {error}")
     except Exception as error:  # noqa: BLE001 - the reply is paid for: it ends as invalid, with the kind of error

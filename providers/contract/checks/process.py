@@ -38,13 +38,10 @@ class Child:
         try:
             process = self._process or await self._started()
             return await asyncio.wait_for(self._exchange(process, request), self._seconds)
-        except (OSError, asyncio.IncompleteReadError) as error:
+        except BaseException as error:
             await self.end()
-            if isinstance(error, TimeoutError):
-                raise
-            raise ChildDiedError from error
-        except BaseException:
-            await self.end()
+            if isinstance(error, OSError | asyncio.IncompleteReadError) and not isinstance(error, TimeoutError):
+                raise ChildDiedError from error
             raise
 
     async def end(self) -> None:
@@ -73,7 +70,6 @@ class Child:
         try:
             await asyncio.wait_for(self._exchange(process, _HELLO), START_SECONDS)
         except TimeoutError:
-            await self.end()
             raise ChildDiedError from None
         log.info("check_process_started", pid=process.pid)
         return process

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from admission.balances import DAY_SECONDS, retention_seconds
 from admission.days import DayResets
-from admission.health import complaints_about
+from admission.health import complaints
 from admission.learning import Lesson, Reading, read_penalty, read_requests, read_tokens
 from admission.limits import HIGHEST_SUM_OF_SHARES, fitting_shares
 from admission.scripts import ADMIT, CONFIGURE, EXPIRE, LIMIT, PENALIZE, REBUILD, SETTLE, Script
@@ -125,9 +125,19 @@ def test_shares_always_leave_a_tenth_to_critical(wanted: dict[Lane, float]) -> N
     assert sum(shares) <= HIGHEST_SUM_OF_SHARES + 1e-9
 
 
-def test_a_redis_that_evicts_may_not_hold_money() -> None:
-    assert complaints_about({"maxmemory_policy": "noeviction"}) == complaints_about({}) == []
-    assert len(complaints_about({"maxmemory_policy": "volatile-ttl"})) == 1
+class Memory:
+    """A server that answers with this INFO."""
+
+    def __init__(self, **info: str) -> None:
+        self._info = info
+
+    async def command(self, *_: object) -> dict[str, str]:
+        return self._info
+
+
+async def test_a_redis_that_evicts_may_not_hold_money() -> None:
+    assert await complaints(Memory(maxmemory_policy="noeviction")) == await complaints(Memory()) == []
+    assert len(await complaints(Memory(maxmemory_policy="volatile-ttl"))) == 1
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)

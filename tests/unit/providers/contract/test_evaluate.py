@@ -8,7 +8,6 @@ from providers.chat.reply import is_completion, reply_of, usage_of
 from providers.contract.evaluate import NO_CONTENT, NO_JSON, judge
 from providers.contract.validation import CompiledSchema
 from providers.contract.work import Work
-from schemas.admission import LimitHeaders
 from schemas.money import Usage
 from schemas.outcome import Declined, Invalid, Judged, Truncated, Valid
 from schemas.reply import Reply
@@ -18,7 +17,7 @@ SCHEMA = CompiledSchema({"type": "object", "properties": {"a": {"type": "integer
 
 def reply(*choices: dict[str, Any], usage: object = None) -> Reply:
     body = {"id": "c", "object": "chat.completion", "model": "served", "choices": list(choices), "usage": usage}
-    return reply_of(body, asked_model="asked", request_id="r", limits=LimitHeaders(), latency_ms=1, first_byte_ms=None)
+    return reply_of(body, asked_model="asked")
 
 
 def choice(content: str | None = None, finish_reason: str | None = "stop", **message: object) -> dict[str, Any]:
@@ -193,10 +192,8 @@ def test_a_count_that_no_call_can_have_is_no_count(name: str, odd: object) -> No
 def test_a_reply_is_made_storable_where_it_enters() -> None:
     body = {"model": "m\0", "service_tier": "t" * 999, "choices": [{"message": {"content": "smile \ud83d\0"}}]}
 
-    reply = reply_of(
-        body, asked_model="asked", request_id="r\0", limits=LimitHeaders(), latency_ms=2**40, first_byte_ms=None
-    )
+    reply = reply_of(body, asked_model="asked")
 
-    assert (reply.text, reply.model, reply.request_id) == ("smile \ufffd\ufffd", "m\ufffd", "r\ufffd")
+    assert (reply.text, reply.model) == ("smile \ufffd\ufffd", "m\ufffd")
     assert reply.body["choices"][0]["message"]["content"] == reply.text
-    assert (len(reply.service_tier or ""), reply.latency_ms) == (256, 2**31 - 1)
+    assert len(reply.service_tier or "") == 256
