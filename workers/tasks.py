@@ -20,7 +20,7 @@ from tasks.dispatch.publisher import RUN_TASK
 from tasks.intake.celery_messages import CallerMessage, lane_of, run_slice
 from workers.broker.message_strategy import ETA_NOTE, SIZE_NOTE
 from workers.broker.worker_app import WorkerApp
-from workers.pool.bridge import AsyncTask
+from workers.pool.bridge import AsyncTask, was_cancelled
 from workers.services import WorkerServices
 
 T = TypeVar("T")
@@ -86,8 +86,7 @@ async def _run(app: WorkerApp, request: Any, args: tuple[object, ...]) -> None: 
         app.metrics.messages.labels(lane, RUN_TASK, "refused").inc()
         log.warning("message_refused", reason="no slice of version 1", task=RUN_TASK, task_id=request.id, lane=lane)
     except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
+        if was_cancelled():
             raise
         # else one job of the slice lost its lease and was cancelled: another process may run it now
 
