@@ -91,7 +91,10 @@ def main(argv: Sequence[str], env: Mapping[str, str]) -> int:
             args=list(argv), prog_name="penstock", standalone_mode=False, obj=dict(env)
         )
     except TyperException as error:
-        return _usage(error)
+        message = error.format_message()
+        if message:
+            _complain(f"{message} Try `penstock --help`.")
+        return error.exit_code
     except (KeyboardInterrupt, Abort):
         _complain("interrupted")
         return ExitCode.INTERRUPTED
@@ -102,13 +105,6 @@ def main(argv: Sequence[str], env: Mapping[str, str]) -> int:
         _complain(_message(error))
         return next(code for kind, code in EXIT_CODES if isinstance(error, kind))
     return ended if isinstance(ended, int) else ExitCode.OK
-
-
-def _usage(error: TyperException) -> int:
-    message = getattr(error, "format_message", lambda: str(error))()
-    if message:
-        _complain(f"{message} Try `penstock --help`.")
-    return int(getattr(error, "exit_code", ExitCode.USAGE))
 
 
 def _message(error: Exception) -> str:

@@ -61,7 +61,7 @@ class EmbeddedServer(ABC):
             if self._answers(self.launch()):
                 return
             self.stop()  # the port was taken meanwhile, or a dying predecessor still listens
-            time.sleep(RETRY_PAUSE_SECONDS)  # a dying predecessor may hold shared memory for a moment
+            time.sleep(RETRY_PAUSE_SECONDS)  # or holds the shared memory for a moment
         name, log = self.name.capitalize(), last_lines(self.log_path)
         raise ServerFailed(f"{name} did not start; the end of {self.log_path}:\n{log}")
 

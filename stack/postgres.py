@@ -66,7 +66,10 @@ class Postgres(EmbeddedServer):
                 f"or delete {self._home.postgres} to begin with nothing"
             )
         super().start()
-        self._prepare()
+        if not self._bootstrapped.exists():  # a cluster of an earlier version
+            demote_application(self._cluster)
+            self._note_bootstrap()
+        make_application(self._cluster)
 
     def launch(self) -> subprocess.Popen[bytes]:
         """Start or restart the process and return at once."""
@@ -134,13 +137,6 @@ class Postgres(EmbeddedServer):
             application_password=self._home.secret("postgres-password"),
             bootstrap_password=self._home.secret("postgres-bootstrap-password"),
         )
-
-    def _prepare(self) -> None:
-        """Update roles and database of a cluster from any version."""
-        if not self._bootstrapped.exists():
-            demote_application(self._cluster)
-            self._note_bootstrap()
-        make_application(self._cluster)
 
     def _note_bootstrap(self) -> None:
         write_private(self._bootstrapped, BOOTSTRAP)

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -56,32 +56,26 @@ def started(
 
 
 def _wait_ready(process: subprocess.Popen[bytes], home: Path, port: int, log_path: Path) -> Connection:
-    url, seen = f"http://127.0.0.1:{port}", list[Connection]()
+    url = f"http://127.0.0.1:{port}"
 
     def is_ready() -> bool:
         connection = read_connection(home)
-        if process.poll() is not None or connection is None or connection.url != url:
-            return process.poll() is not None
-        if _answers(port):
-            seen.append(connection)
-        return bool(seen)
+        return connection is not None and connection.url == url and _answers(port)
 
-    wait_until(is_ready, seconds=READY_SECONDS)
-    if not seen:
+    in_time = wait_until(lambda: process.poll() is not None or is_ready(), seconds=READY_SECONDS)
+    connection = read_connection(home)
+    if process.poll() is not None or not in_time or connection is None:
         happened = "did not start" if process.poll() is not None else f"was not ready after {READY_SECONDS:.0f} s"
         raise ServerFailed(f"the stack {happened}; the end of {log_path}:\n{last_lines(log_path)}")
-    return seen[0]
+    return connection
 
 
 def _answers(port: int) -> bool:
     probe = http.client.HTTPConnection("127.0.0.1", port, timeout=PROBE_SECONDS)
-    try:
+    with closing(probe), suppress(OSError, http.client.HTTPException):
         probe.request("GET", "/readyz")
         return probe.getresponse().status == HTTPStatus.OK
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        probe.close()
+    return False
 
 
 def _key(connection: Connection, env: Mapping[str, str]) -> str:

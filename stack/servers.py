@@ -2,33 +2,19 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from stack.home import Home
 from stack.postgres import Postgres
 from stack.valkey import Valkey
 
 
+@dataclass(frozen=True, kw_only=True)
 class EmbeddedServers:
     """A running Valkey and a running Postgres."""
 
-    def __init__(self, *, valkey: Valkey, postgres: Postgres) -> None:
-        self.valkey = valkey
-        self.postgres = postgres
-
-    @property
-    def redis_url(self) -> str:
-        """`redis://…`, with its password."""
-        return self.valkey.url
-
-    @property
-    def database_url(self) -> str:
-        """`postgresql://…`, with its password and without a driver."""
-        return self.postgres.url
-
-    @property
-    def bootstrap_url(self) -> str:
-        """The superuser's address."""
-        return self.postgres.bootstrap_url
+    valkey: Valkey
+    postgres: Postgres
 
     @classmethod
     @contextmanager

@@ -8,7 +8,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from signal import SIGALRM, SIGTERM, Signals
 
@@ -40,7 +40,6 @@ class Service:
     launch: Callable[[], subprocess.Popen[bytes]]
     log_path: Path
     stop_signal: Signals = SIGTERM
-    grace_seconds: float = GRACE_SECONDS
     rank: int = 0
 
 
@@ -54,7 +53,7 @@ class Watch:
     up_since: float | None = None
     start_at: float = 0.0
     failures: int = 0
-    restarts: int = field(default=-1)  # the first launch is not a restart
+    restarts: int = -1  # the first launch is not a restart
 
     def is_due(self, now: float) -> bool:
         """Whether it is time to launch."""
@@ -131,7 +130,7 @@ class Supervisor:
             self._signals.wait(FOLLOW_SECONDS)
             self._show(tails)
         if status is None:
-            status = end(process, stop_signal=service.stop_signal, grace_seconds=service.grace_seconds)
+            status = end(process, stop_signal=service.stop_signal, grace_seconds=GRACE_SECONDS)
         self._show(tails)
         return status
 
@@ -187,7 +186,7 @@ class Supervisor:
         stops_before = self._signals.stops_requested
         for watch, process in running:
             process.send_signal(watch.service.stop_signal)  # does nothing once the process has ended
-        give_up_at = time.monotonic() + max((watch.service.grace_seconds for watch, _ in running), default=0.0)
+        give_up_at = time.monotonic() + GRACE_SECONDS
         while any(process.poll() is None for _, process in running):
             if time.monotonic() >= give_up_at or self._signals.stops_requested > max(stops_before, 1):
                 break

@@ -22,7 +22,7 @@ from stack.process import CHECKOUT
 from stack.procfile import RELEASE, ProcessLine, Procfile, multiply, parse_procfile
 from stack.signals import SignalWaiter
 from stack.status import Connection, forget_connection, write_connection
-from stack.supervisor import Say, Service, Supervisor
+from stack.supervisor import Service, Supervisor
 from stack.valkey import Valkey
 
 PORT_WAIT_SECONDS = 5.0  # the port of a supervisor that was just killed may still be closing
@@ -48,7 +48,7 @@ class Surroundings:
     notes: tuple[str, ...]
 
 
-def say_aloud(line: str) -> None:
+def say(line: str) -> None:
     """Print and flush, so that pipes get the line at once."""
     print(line, flush=True)  # noqa: T201 - this is the terminal's one voice
 
@@ -59,7 +59,6 @@ def up(
     port: int,
     workers: int,
     env: Mapping[str, str],
-    say: Say = say_aloud,
     follow: bool = False,
     procfile_path: Path = CHECKOUT / "Procfile",
 ) -> None:
@@ -77,7 +76,7 @@ def up(
         _require_free(port)
         supervisor = Supervisor(home, signals=signals, say=say, follow=follow)
         servers.callback(supervisor.stop)
-        env = _with_stores(home, env, servers, supervisor, say)
+        env = _with_stores(home, env, servers, supervisor)
         around = _surroundings(home, env, port=port, workers=workers)
         write_connection(home, around.connection)
         for note in around.notes:
@@ -94,9 +93,7 @@ def up(
         supervisor.run(_services(home, procfile, around, workers=workers))
 
 
-def _with_stores(
-    home: Home, env: Mapping[str, str], servers: ExitStack, supervisor: Supervisor, say: Say
-) -> dict[str, str]:
+def _with_stores(home: Home, env: Mapping[str, str], servers: ExitStack, supervisor: Supervisor) -> dict[str, str]:
     """Add the addresses of both stores; start and supervise servers for missing ones."""
     stores = dict(env)
     if not env.get("PENSTOCK_REDIS_URL"):

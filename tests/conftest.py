@@ -40,10 +40,10 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer
 
 @pytest.fixture(scope="session")
 def redis_url(servers: EmbeddedServers) -> str:
-    return servers.redis_url
+    return servers.valkey.url
 
 
 @pytest.fixture(scope="session")
 def database_url(servers: EmbeddedServers) -> str:
     """Of the superuser: tests make databases of their own."""
-    return servers.bootstrap_url
+    return servers.postgres.bootstrap_url

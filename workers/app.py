@@ -2,15 +2,13 @@
 
 import os
 import sys
-from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
-from functools import partial
 
-from config.catalogue import Catalogue, load_catalogue
+from config.catalogue import load_catalogue
 from config.descriptors import BESIDE_CALLS, needed_by_worker, require_descriptors
 from config.logs import configure_logs
 from config.metrics import Metrics
-from config.settings import Settings, load_settings
+from config.settings import load_settings
 from tasks.startup import refusing_settings
 from workers.broker.worker_app import WorkerApp
 from workers.build import assemble
@@ -26,17 +24,14 @@ def build() -> WorkerApp:
     if is_flower:
         require_password(settings.env, os.environ, sys.argv[1:])
     require_descriptors(settings, BESIDE_CALLS if is_flower else needed_by_worker(settings))
-    metrics = Metrics()
-    open_services = partial(_open_services, settings, load_catalogue(settings.config), os.environ, metrics)
+    catalogue, metrics = load_catalogue(settings.config), Metrics()
+
+    def open_services() -> AbstractAsyncContextManager[WorkerServices]:
+        from tasks.wiring.work import open_worker_services  # noqa: PLC0415 - Flower takes this app too, and opens no services
+
+        return open_worker_services(settings, catalogue, os.environ, metrics)
+
     return assemble(settings, open_services, metrics)
-
-
-def _open_services(
-    settings: Settings, catalogue: Catalogue, env: Mapping[str, str], metrics: Metrics
-) -> AbstractAsyncContextManager[WorkerServices]:
-    from tasks.wiring.work import open_worker_services  # noqa: PLC0415 - Flower takes this app too, and opens no services
-
-    return open_worker_services(settings, catalogue, env, metrics)
 
 
 with refusing_settings("worker"):

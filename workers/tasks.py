@@ -14,14 +14,13 @@ from typing import Any, TypeVar
 import structlog
 from celery.exceptions import Reject
 
-from schemas.accepted import Submission
 from schemas.errors import InvalidRequest, PenstockError, ShareUsedUp, Unavailable
 from schemas.job import Published
 from tasks.dispatch.publisher import RUN_TASK
 from tasks.intake.celery_messages import CallerMessage, lane_of, run_slice
 from workers.broker.message_strategy import ETA_NOTE, SIZE_NOTE
 from workers.broker.worker_app import WorkerApp
-from workers.pool.bridge import AsyncTask
+from workers.pool.bridge import AsyncTask, was_cancelled
 from workers.services import WorkerServices
 
 T = TypeVar("T")
@@ -57,9 +56,6 @@ class LaneTask(AsyncTask):
     Request = "workers.broker.message_strategy:ClosedRequest"
 
 
-Deliver = Callable[[WorkerServices, str, Submission], Awaitable[None]]
-
-
 def add_tasks(app: WorkerApp) -> None:
     """Register the three tasks."""
 
@@ -69,11 +65,11 @@ def add_tasks(app: WorkerApp) -> None:
 
     @app.task(name=SUBMIT_TASK, base=LaneTask, bind=True)  # type: ignore[untyped-decorator]
     async def submit(task: LaneTask, *args: object, **kwargs: object) -> str:
-        return await _take_in(app, task, args, kwargs, _deliver_id)
+        return await _take_in(app, task, args, kwargs)
 
     @app.task(name=COMPLETE_TASK, base=LaneTask, bind=True)  # type: ignore[untyped-decorator]
     async def complete(task: LaneTask, *args: object, **kwargs: object) -> str:
-        return await _take_in(app, task, args, kwargs, _expect)
+        return await _take_in(app, task, args, kwargs)
 
 
 async def _run(app: WorkerApp, request: Any, args: tuple[object, ...]) -> None:  # noqa: ANN401 - Celery's
@@ -90,15 +86,12 @@ async def _run(app: WorkerApp, request: Any, args: tuple[object, ...]) -> None: 
         app.metrics.messages.labels(lane, RUN_TASK, "refused").inc()
         log.warning("message_refused", reason="no slice of version 1", task=RUN_TASK, task_id=request.id, lane=lane)
     except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
+        if was_cancelled():
             raise
         # else one job of the slice lost its lease and was cancelled: another process may run it now
 
 
-async def _take_in(
-    app: WorkerApp, task: LaneTask, args: tuple[object, ...], kwargs: Mapping[str, object], deliver: Deliver
-) -> str:
+async def _take_in(app: WorkerApp, task: LaneTask, args: tuple[object, ...], kwargs: Mapping[str, object]) -> str:
     request = task.request
     lane = lane_of(_queue(request))
     app.metrics.messages.labels(lane, task.name, "taken").inc()
@@ -110,7 +103,7 @@ async def _take_in(
             queue=_queue(request),
             size_bytes=request.get(SIZE_NOTE) or 0,
         )
-        return await _patiently(lambda: _accept(app.services, request, message, deliver))
+        return await _patiently(lambda: _accept(app.services, task, message))
     except Reject:
         raise
     except (InvalidRequest, ShareUsedUp) as error:
@@ -140,19 +133,12 @@ async def _revoke(app: WorkerApp, task_id: str, reason: str) -> None:
         log.warning("revoke_not_told", task_id=task_id, reason=error.message)
 
 
-async def _accept(services: WorkerServices, request: Any, message: CallerMessage, deliver: Deliver) -> str:  # noqa: ANN401 - Celery's
+async def _accept(services: WorkerServices, task: LaneTask, message: CallerMessage) -> str:
     accepted = await services.submit(message)
-    if not request.ignore_result:
-        await deliver(services, message.task_id, accepted)
+    if not task.request.ignore_result:
+        deliver = services.expect if task.name == COMPLETE_TASK else services.results.succeed
+        await deliver(message.task_id, accepted.job_id)
     return accepted.job_id
-
-
-async def _deliver_id(services: WorkerServices, task_id: str, accepted: Submission) -> None:
-    await services.results.succeed(task_id, accepted.job_id)
-
-
-async def _expect(services: WorkerServices, task_id: str, accepted: Submission) -> None:
-    await services.expect(task_id, accepted.job_id)
 
 
 def _refuse_canvas(request: Any) -> None:  # noqa: ANN401 - Celery's

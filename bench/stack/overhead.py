@@ -134,7 +134,7 @@ def _bare(base_url: str, env: Mapping[str, str], *, calls: int, in_flight: int, 
 
 def _steps(home: Path, env: Mapping[str, str], config: Path, *, jobs: int, in_flight: int) -> tuple[StepCost, ...]:
     with EmbeddedServers.started(Home(home / "steps")) as servers:
-        urls = {"PENSTOCK_REDIS_URL": servers.redis_url, "PENSTOCK_DATABASE_URL": servers.database_url}
+        urls = {"PENSTOCK_REDIS_URL": servers.valkey.url, "PENSTOCK_DATABASE_URL": servers.postgres.url}
         released = subprocess.run(
             [sys.executable, "-m", "tasks.release"], env={**env, **urls}, capture_output=True, text=True, check=False
         )

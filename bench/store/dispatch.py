@@ -98,12 +98,12 @@ async def opened() -> AsyncIterator[Bench]:
         tempfile.TemporaryDirectory() as folder,
         EmbeddedServers.started(Home(Path(folder))) as servers,
     ):
-        with psycopg.connect(servers.database_url, autocommit=True) as connection:
+        with psycopg.connect(servers.postgres.url, autocommit=True) as connection:
             connection.execute("CREATE DATABASE bench")
-        url = re.sub(r"/[^/]*$", "/bench", servers.database_url)
+        url = re.sub(r"/[^/]*$", "/bench", servers.postgres.url)
         migrate(url)
         engine = open_engine(url, application="bench")
-        bench = Bench(engine, servers.redis_url)
+        bench = Bench(engine, servers.valkey.url)
         try:
             yield bench
         finally:

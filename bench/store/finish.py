@@ -153,6 +153,6 @@ async def main(url: str, in_flight: int) -> float:
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder, EmbeddedServers.started(Home(Path(folder))) as servers:
-        migrate(servers.database_url)
-        ratio = asyncio.run(main(servers.database_url, int(sys.argv[1]) if len(sys.argv) > 1 else IN_FLIGHT))
+        migrate(servers.postgres.url)
+        ratio = asyncio.run(main(servers.postgres.url, int(sys.argv[1]) if len(sys.argv) > 1 else IN_FLIGHT))
     sys.exit(int(ratio < LEAST_RATIO))

@@ -106,8 +106,8 @@ def main() -> int:
             await engine.dispose()
 
     with tempfile.TemporaryDirectory() as folder, EmbeddedServers.started(Home(Path(folder))) as servers:
-        migrate(servers.database_url)
-        return int(asyncio.run(run(servers.database_url)) > MOST_PART)
+        migrate(servers.postgres.url)
+        return int(asyncio.run(run(servers.postgres.url)) > MOST_PART)
 
 
 if __name__ == "__main__":

@@ -60,8 +60,8 @@ def main() -> int:
             await engine.dispose()
 
     with tempfile.TemporaryDirectory() as folder, EmbeddedServers.started(Home(Path(folder))) as servers:
-        migrate(servers.database_url)
-        return int(asyncio.run(run(servers.database_url)) > MOST_SECONDS)
+        migrate(servers.postgres.url)
+        return int(asyncio.run(run(servers.postgres.url)) > MOST_SECONDS)
 
 
 if __name__ == "__main__":

@@ -82,9 +82,9 @@ def results(
         batch = client.batches.retrieve(batch_id)
         if batch.status not in ENDED:
             raise InvalidRequest(f"{batch_id} is {batch.status}; wait for its end with `penstock watch {batch_id}`")
-        _fetch(client, batch.output_file_id, output)
+        fetch(client, batch.output_file_id, output)
         if errors is not None:
-            _fetch(client, batch.error_file_id, errors)
+            fetch(client, batch.error_file_id, errors)
     remark(_counts(batch))
 
 
@@ -118,6 +118,17 @@ def ends(client: "OpenAI", batch_id: str) -> Iterator["Batch"]:
         if batch.status in ENDED:
             return
         time.sleep(LOOK_SECONDS)
+
+
+def fetch(client: "OpenAI", file_id: str | None, target: Path | None) -> None:
+    """Copy a file to the target, else to stdout; a missing file becomes an empty target."""
+    if file_id is None:
+        if target is not None:
+            target.write_bytes(b"")
+        return
+    with client.files.with_streaming_response.content(file_id) as content, binary_target(target) as file:
+        file.writelines(content.iter_bytes(CHUNK_BYTES))
+        file.flush()
 
 
 def _watch(api: ApiClient, batch_id: str) -> None:
@@ -171,14 +182,3 @@ def _complaints(batch: "Batch") -> str:
     place = f"line {first.line}: " if first.line is not None else ""
     more = f" (and {len(errors) - 1} more; `--json` has them)" if len(errors) > 1 else ""
     return f"{place}{first.message}{more}"
-
-
-def _fetch(client: "OpenAI", file_id: str | None, target: Path | None) -> None:
-    """Copy a file; a missing file becomes an empty target."""
-    if file_id is None:
-        if target is not None:
-            target.write_bytes(b"")
-        return
-    with client.files.with_streaming_response.content(file_id) as content, binary_target(target) as file:
-        file.writelines(content.iter_bytes(CHUNK_BYTES))
-        file.flush()

@@ -13,8 +13,8 @@ from cli.options import DEFAULT_HOME, HomeFolder, Output, environment
 from cli.output import remark, say, show_json
 from config.catalogue import load_catalogue
 from config.descriptors import needed_by_web, require_descriptors
-from config.settings import SettingError, Settings
-from schemas.errors import InvalidSetting, NotFound, Unavailable, UnfitSchema
+from config.settings import Settings
+from schemas.errors import NotFound, Unavailable, UnfitSchema
 from schemas.jsons import JsonObject
 from stack import status as stack_status
 from stack.home import Home
@@ -77,7 +77,8 @@ def check(ctx: typer.Context, output: Output) -> None:
     for name, url in addresses.items():
         if url:
             _require_answer(name, url)
-    limit, needed = _descriptors(settings), needed_by_web(settings)
+    needed = needed_by_web(settings)
+    limit = require_descriptors(settings, needed)
     findings: JsonObject = {
         "config": str(path) if path.exists() else "built-in",
         "models": sorted(catalogue.models),
@@ -95,13 +96,6 @@ def check(ctx: typer.Context, output: Output) -> None:
 def _row(process: stack_status.ProcessStatus) -> JsonObject:
     up_seconds = None if process.up_since is None else int(time.time() - process.up_since)
     return process.model_dump(mode="json") | {"up_seconds": up_seconds}
-
-
-def _descriptors(settings: Settings) -> int:
-    try:
-        return require_descriptors(settings, needed_by_web(settings))
-    except SettingError as error:
-        raise InvalidSetting(str(error)) from None
 
 
 def _required_schema(settings: Settings) -> str:

@@ -20,7 +20,7 @@ from rich.text import Text
 
 from cli.client.address import Address
 from cli.client.http import ApiClient
-from cli.commands.batches import checked, ends, submit_file
+from cli.commands.batches import checked, ends, fetch, submit_file
 from cli.commands.quote import quote_file, sentences
 from cli.demo.reading import Reading, block, last_line, line, quota_used, settled_nano_usd
 from cli.demo.stack import build_batch, calls_a_real_provider, running
@@ -32,7 +32,6 @@ from schemas.lanes import Lane
 from schemas.states import AT_REST, JobState
 
 if TYPE_CHECKING:
-    from openai import OpenAI
     from openai.types import Batch
 
 DEMO_HOME = Path(".penstock") / "demo"
@@ -97,7 +96,10 @@ def _run_batch(api: ApiClient, file: Path) -> tuple[str, Reading]:
             for latest in ends(client, batch.id):
                 batch, reading = latest, _read(api, latest, started_at, spent_before)
                 show(reading)
-        saved = _save_results(client, batch, file.with_name("demo-results.jsonl"))
+        saved = None
+        if batch.output_file_id is not None:
+            saved = file.with_name("demo-results.jsonl")
+            fetch(client, batch.output_file_id, saved)
     _summarise(api, batch.id, reading, saved)
     return batch.id, reading
 
@@ -131,14 +133,6 @@ def _screen() -> Iterator[Callable[[Reading], None]]:
         return
     with Live(console=Console(), refresh_per_second=8) as live:
         yield lambda reading: live.update(Text(block(reading)))
-
-
-def _save_results(client: "OpenAI", batch: "Batch", target: Path) -> Path | None:
-    if batch.output_file_id is None:
-        return None
-    with client.files.with_streaming_response.content(batch.output_file_id) as content:
-        content.stream_to_file(target)
-    return target
 
 
 def _summarise(api: ApiClient, batch_id: str, reading: Reading, saved: Path | None) -> None:

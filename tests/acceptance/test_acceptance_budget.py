@@ -79,8 +79,8 @@ def bound(busy_provider: SimulatorProcess, tmp_path: Path) -> Iterator[Bound]:
             "PENSTOCK_SLOTS": "24",
             "PENSTOCK_RESERVED_CRITICAL_SLOTS": "2",
             "PENSTOCK_SLICE_SIZE": "8",
-            "PENSTOCK_REDIS_URL": servers.redis_url,
-            "PENSTOCK_DATABASE_URL": servers.database_url,
+            "PENSTOCK_REDIS_URL": servers.valkey.url,
+            "PENSTOCK_DATABASE_URL": servers.postgres.url,
         }
         running = StackProcess.started(
             tmp_path / "home", provider=busy_provider, config=configuration(), env=clock.env | env

@@ -154,7 +154,7 @@ def hours(provider: SimulatorProcess, tmp_path_factory: pytest.TempPathFactory) 
         if clock is None:
             pytest.skip(NO_COMPILER)
         servers = ends.enter_context(EmbeddedServers.started(Home(folder / "servers"), env=clock.env))
-        stores = {"PENSTOCK_REDIS_URL": servers.redis_url, "PENSTOCK_DATABASE_URL": servers.database_url}
+        stores = {"PENSTOCK_REDIS_URL": servers.valkey.url, "PENSTOCK_DATABASE_URL": servers.postgres.url}
         running = StackProcess.started(
             folder / "home", provider=provider, config=configuration(), env=clock.env | stores
         )

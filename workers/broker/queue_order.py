@@ -13,10 +13,6 @@ TURNS = {Lane.HIGH: 5, Lane.NORMAL: 20, Lane.LOW: 80}
 OpenLanes = Callable[[Sequence[Lane]], Sequence[Lane]]
 
 
-def _all(lanes: Sequence[Lane]) -> Sequence[Lane]:
-    return lanes
-
-
 class LaneOrder:
     """The order of one channel. `open_lanes` filters full lanes."""
 
@@ -24,7 +20,7 @@ class LaneOrder:
         self._lanes: tuple[Lane, ...] = ()
         self._brpops = 0
         self.last_used = ""
-        self.open_lanes: OpenLanes = _all
+        self.open_lanes: OpenLanes = lambda lanes: lanes
 
     def update(self, queues: Sequence[str]) -> None:
         """Set the consumed queues, in any order."""

@@ -54,7 +54,7 @@ async def drive(target: Callable[..., Any], args: tuple[Any, ...], begun: Callab
     try:
         value = await coroutine
     except asyncio.CancelledError as cancelled:
-        if _was_cancelled():
+        if was_cancelled():
             tracer.throw()
             raise
         return tracer.throw(RuntimeError, RuntimeError("cancelled from within"), cancelled.__traceback__)
@@ -63,6 +63,7 @@ async def drive(target: Callable[..., Any], args: tuple[Any, ...], begun: Callab
     return tracer.switch(value)
 
 
-def _was_cancelled() -> bool:
+def was_cancelled() -> bool:
+    """Whether the current task was cancelled from outside, not by its own coroutine."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0

@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextvars import Context
+from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from threading import Event
@@ -55,21 +56,19 @@ class PoolApp(Protocol):
         """Record one delay of the loop."""
 
 
+@dataclass(eq=False)
 class Running:
     """One message in the pool. Celery keeps a weak reference and calls `terminate`."""
 
-    def __init__(
-        self,
-        pid: int,
-        target: Callable[..., Any],
-        args: tuple[Any, ...],
-        callback: Answer | None,
-        error_callback: Answer | None,
-    ) -> None:
-        self.pid, self.target, self.args = pid, target, args
-        self.callback, self.error_callback = callback, error_callback
-        self.task: asyncio.Task[Any] | None = None
-        self.begun = self.terminated = self.silent = False
+    pid: int
+    target: Callable[..., Any]
+    args: tuple[Any, ...]
+    callback: Answer | None
+    error_callback: Answer | None
+    task: asyncio.Task[Any] | None = None
+    begun: bool = False
+    terminated: bool = False
+    silent: bool = False
 
     def terminate(self, signal: object = None) -> None:
         """Do nothing: `terminate_job` was called already."""

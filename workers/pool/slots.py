@@ -17,9 +17,6 @@ SLICED = frozenset({Lane.NORMAL, Lane.LOW})
 """Lanes whose messages carry a slice; the others carry one job."""
 
 
-def _wake_nobody() -> None: ...
-
-
 class Slots:
     """The slots. Calls `wake` from the loop thread when an omitted lane has room."""
 
@@ -30,7 +27,7 @@ class Slots:
         self._order = count()
         self._handed_over = self._begun = 0
         self._left_out: tuple[Lane, ...] = ()
-        self.wake: Callable[[], object] = _wake_nobody
+        self.wake: Callable[[], object] = lambda: None
 
     @property
     def in_use(self) -> int:

@@ -109,12 +109,12 @@ def test_a_restore_without_redis_has_every_balance_and_every_job(
     own_servers: EmbeddedServers, provider: SimulatorProcess, tmp_path: Path
 ) -> None:
     dump, restore = [block.text for block in blocks_of(PAGE) if block.kind == "sh"]
-    server_url = own_servers.bootstrap_url
-    restored_url = own_servers.database_url.removesuffix(DATABASE) + RESTORED
+    server_url = own_servers.postgres.bootstrap_url
+    restored_url = own_servers.postgres.url.removesuffix(DATABASE) + RESTORED
     config = CONFIG[: CONFIG.index("[[budgets]]")] + BUDGETS
     env = {
-        "PENSTOCK_REDIS_URL": own_servers.redis_url,
-        "PENSTOCK_DATABASE_URL": own_servers.database_url,
+        "PENSTOCK_REDIS_URL": own_servers.valkey.url,
+        "PENSTOCK_DATABASE_URL": own_servers.postgres.url,
         "PENSTOCK_DRAIN_GRACE_SECONDS": "0",
     }
     terminal = env | {
@@ -130,7 +130,7 @@ def test_a_restore_without_redis_has_every_balance_and_every_job(
         lose(own_servers, Home(tmp_path / "servers"))
         shell.run(restore)
     provider.reset_meter()
-    env |= {"PENSTOCK_DATABASE_URL": restored_url, "PENSTOCK_REDIS_URL": own_servers.redis_url}
+    env |= {"PENSTOCK_DATABASE_URL": restored_url, "PENSTOCK_REDIS_URL": own_servers.valkey.url}
 
     with StackProcess.started(tmp_path / "home", provider=provider, config=config, env=env) as stack:
         assert wait_until(lambda: balances(stack) == before, seconds=SECONDS), (before, balances(stack))

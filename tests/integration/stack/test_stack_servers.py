@@ -25,33 +25,33 @@ IS_ROOT = os.geteuid() == 0
 
 
 def leave_a_mark(servers: EmbeddedServers) -> None:
-    with psycopg.connect(servers.database_url) as connection:
+    with psycopg.connect(servers.postgres.url) as connection:
         connection.execute("CREATE TABLE IF NOT EXISTS marks (id serial)")
         connection.execute("INSERT INTO marks DEFAULT VALUES")
-    with redis.Redis.from_url(servers.redis_url) as client:
+    with redis.Redis.from_url(servers.valkey.url) as client:
         client.incr("marks")
 
 
 def count_marks(servers: EmbeddedServers) -> tuple[int, int]:
-    with psycopg.connect(servers.database_url) as connection:
+    with psycopg.connect(servers.postgres.url) as connection:
         row = connection.execute("SELECT count(*) FROM marks").fetchone()
-    with redis.Redis.from_url(servers.redis_url) as client:
+    with redis.Redis.from_url(servers.valkey.url) as client:
         return (row or (0,))[0], int(str(client.get("marks") or b"0", "ascii"))
 
 
 def test_data_and_addresses_are_kept_over_a_stop(tmp_path: Path) -> None:
     with EmbeddedServers.started(Home(tmp_path)) as servers:
-        first = (servers.redis_url, servers.database_url)
+        first = (servers.valkey.url, servers.postgres.url)
         leave_a_mark(servers)
 
     with EmbeddedServers.started(Home(tmp_path)) as servers:
-        assert (servers.redis_url, servers.database_url) == first
+        assert (servers.valkey.url, servers.postgres.url) == first
         assert count_marks(servers) == (1, 1)
 
 
 def test_killed_servers_start_again_with_their_data_at_the_same_address(tmp_path: Path) -> None:
     with EmbeddedServers.started(Home(tmp_path)) as servers:
-        first = (servers.redis_url, servers.database_url)
+        first = (servers.valkey.url, servers.postgres.url)
         for count in (1, 2, 3):
             leave_a_mark(servers)
             for server in (servers.valkey, servers.postgres):
@@ -60,7 +60,7 @@ def test_killed_servers_start_again_with_their_data_at_the_same_address(tmp_path
                 server.process.wait()
                 server.start()
             assert count_marks(servers) == (count, count)
-        assert (servers.redis_url, servers.database_url) == first
+        assert (servers.valkey.url, servers.postgres.url) == first
 
 
 def test_no_password_is_on_a_command_line_and_nobody_gets_in_without_it(tmp_path: Path) -> None:
