@@ -42,7 +42,7 @@ def without_values(message: str) -> str:
     if not matches:
         return _with_gaps(text)
     match, describe = min(matches, key=lambda pair: pair[0].end())
-    place = _place(match["path"])
+    place = _place(match["path"] or "")
     return f"{place}: {describe(match)}" if place else describe(match)
 
 
@@ -50,10 +50,8 @@ def _declined(message: str) -> str:
     return "a content filter cut the reply" if "content filter" in message else "the model refused"
 
 
-def _place(path: str | None) -> str:
+def _place(path: str) -> str:
     """Example: `lines[].sku`, `prices.*`."""
-    if path is None:
-        return ""
     steps = re.sub(r"\[\d+\]", "[]", path).split(".")
     return ".".join("*" if len(re.findall(r"\d", step)) >= _ID_DIGITS else step for step in steps)
 

@@ -105,14 +105,9 @@ def _texts(value: Any) -> Iterator[tuple[str, str]]:  # noqa: ANN401 - any JSON 
             case dict():
                 for name, item in node.items():
                     yield f"a key of {place or 'the body'}", name
-                    if isinstance(item, str | dict | list):
-                        todo.append((f"{place}.{name}"[-MAX_PLACE_CHARACTERS:] if place else name, item))
+                    todo.append((f"{place}.{name}"[-MAX_PLACE_CHARACTERS:] if place else name, item))
             case list():
-                todo += [
-                    (f"{place}[{position}]", item)
-                    for position, item in enumerate(node)
-                    if isinstance(item, str | dict | list)
-                ]
+                todo += [(f"{place}[{position}]", item) for position, item in enumerate(node)]
 
 
 def _deepest(value: JsonObject | list[Any]) -> str | None:
