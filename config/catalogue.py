@@ -114,7 +114,8 @@ class DeadLettersTable(Table):
     retention_days: int | None = Field(default=None, ge=1, le=36_500)
 
 
-_SMALL, _LARGE = ("gpt-4.1-mini", "gpt-5-mini"), ("gpt-4.1", "gpt-5")
+_SMALL: Chain = ("gpt-4.1-mini", "gpt-5-mini")
+_LARGE: Chain = ("gpt-4.1", "gpt-5")
 
 
 def _default_models() -> dict[str, ModelTable]:

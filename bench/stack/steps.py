@@ -100,7 +100,7 @@ async def _prepare(upkeep: MaintenanceServices) -> None:
 async def _live(services: WorkerServices, *, jobs: int, steps: Walk) -> None:
     deps, stored = services.deps, [_new_job(services, number) for number in range(jobs)]
     for start in range(0, len(stored), 500):
-        await services.storage.jobs.insert(stored[start : start + 500])
+        await services.infra.storage.jobs.insert(stored[start : start + 500])
     held = await steps.step("claim and decode (grouped)", stored, lambda job: _hold(deps, job))
     asked = await steps.step("plan: body, price, worst case", held, lambda one: _plan(deps, one))
     grants = await steps.step("admit", asked, lambda pair: _admit(deps, *pair))
@@ -121,7 +121,7 @@ async def _live(services: WorkerServices, *, jobs: int, steps: Walk) -> None:
 def _new_job(services: WorkerServices, number: int) -> NewJob:
     now = datetime.now(UTC)
     origin = Origin(tenant_id=DEFAULT_TENANT, job_id=new_job_id(), default_lane=Lane.NORMAL)
-    return parse_chat_request(request_body(number), origin, services.vocabulary, now)
+    return parse_chat_request(request_body(number), origin, services.infra.vocabulary, now)
 
 
 async def _must(done: Awaitable[bool]) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from schemas.jsons import JsonObject
-from schemas.money import NANO_PER_USD, NanoUsd, nano_from_usd, read_usd
+from schemas.money import NANO_PER_USD, ZERO, NanoUsd, nano_from_usd, read_usd
 
 BAR_CELLS = 30
 
@@ -44,7 +44,7 @@ def quota_used(limits: Sequence[JsonObject]) -> dict[str, float]:
 def settled_nano_usd(budgets: Sequence[JsonObject]) -> int:
     """Return what the global budget has settled, else the highest."""
     settled = [nano_usd(row.get("settled_usd")) for row in budgets if row.get("scope", "global") == "global"]
-    return max(settled or [nano_usd(row.get("settled_usd")) for row in budgets] or [0])
+    return max(settled or [nano_usd(row.get("settled_usd")) for row in budgets] or [ZERO])
 
 
 def nano_usd(amount: object) -> NanoUsd:

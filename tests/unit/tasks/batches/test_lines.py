@@ -53,12 +53,15 @@ def test_a_good_line_becomes_a_job_with_the_terms_of_its_batch() -> None:
     assert (job.lane, job.custom_id, job.idempotency_key) == (Lane.LOW, "a", "batch_1/a")
 
 
+def test_an_empty_line_is_neither_a_request_nor_an_error() -> None:
+    assert reader().read(7, b" \t") is None
+
+
 @pytest.mark.parametrize(
     ("line", "code", "param"),
     [
         (b"{", "invalid_json_line", None),
         (b"[]", "invalid_json_line", None),
-        (b"", "invalid_json_line", None),
         (entry(custom_id=7), "missing_required_parameter", "custom_id"),
         (entry(url="/v1/embeddings"), "invalid_url", "url"),
         (entry(method="GET"), "invalid_method", "method"),
