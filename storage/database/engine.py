@@ -26,8 +26,11 @@ DEAD_PEER: Mapping[str, int] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 10_000,
 }
-"""Detects a vanished server within 10 s, before a lease ends; the kernel's default is 15 minutes. In seconds, except
-`tcp_user_timeout` in milliseconds."""
+"""Detects a vanished server within 10 s, before a lease ends; the kernel's default is 15 minutes. The server detects a
+vanished client by the same. In seconds, except `tcp_user_timeout` in milliseconds."""
+
+IDLE_TRANSACTION_TIMEOUT_MS = 10_000
+"""The server ends a transaction whose process stands still for so long, because its locks keep the jobs from others."""
 
 POOL_TIMEOUT_SECONDS = 10
 
@@ -35,6 +38,7 @@ BY_SQLSTATE: Mapping[str, type[PostgresUnavailable]] = {
     "53100": PostgresFull,
     "53300": PostgresCrowded,
     "25006": PostgresReadOnly,  # a standby after a failover; some hosts turn a full disk into this
+    "25P03": PostgresBusy,  # the transaction stood still for too long
     "57014": PostgresBusy,  # the statement time-out, or an operator who cancelled the statement
     "40001": PostgresBusy,  # serialization failure
     "40P01": PostgresBusy,  # deadlock
@@ -45,8 +49,6 @@ UNAVAILABLE_CLASSES = ("08", "53", "57P", "58")
 separate them."""
 CROWDED = ("too many clients", "remaining connection slots", "too many connections for")
 """Messages of a full server: libpq passes on no code of a failed login."""
-
-_OPTIONS = "-c plan_cache_mode=force_custom_plan -c timezone=UTC"
 
 
 def driver_url(database_url: str) -> str:
@@ -62,8 +64,16 @@ def open_engine(
     pool_size: int = POOL_SIZE,
     pool_timeout_seconds: float = POOL_TIMEOUT_SECONDS,
     statement_timeout_ms: int = STATEMENT_TIMEOUT_MS,
+    idle_transaction_timeout_ms: int = IDLE_TRANSACTION_TIMEOUT_MS,
 ) -> AsyncEngine:
     """Open a pool that connects at its first use. `application` is shown by pg_stat_activity."""
+    settings = {
+        "plan_cache_mode": "force_custom_plan",
+        "timezone": "UTC",
+        "statement_timeout": statement_timeout_ms,
+        "idle_in_transaction_session_timeout": idle_transaction_timeout_ms,
+        **{name.replace("keepalives", "tcp_keepalives"): value for name, value in DEAD_PEER.items()},
+    }
     engine = create_async_engine(
         driver_url(database_url),
         pool_size=pool_size,
@@ -75,7 +85,7 @@ def open_engine(
         connect_args={
             "connect_timeout": CONNECT_TIMEOUT_SECONDS,
             **DEAD_PEER,
-            "options": f"{_OPTIONS} -c statement_timeout={statement_timeout_ms}",
+            "options": " ".join(f"-c {name}={value}" for name, value in settings.items()),
             "application_name": application,
         },
     )

@@ -50,6 +50,36 @@ async def test_a_server_that_takes_no_writes_is_told_apart_from_one_that_is_away
     await inserting(fresh_database_url)
 
 
+async def test_a_process_that_stands_still_in_a_transaction_keeps_its_locks_for_a_moment(
+    fresh_database_url: str,
+) -> None:
+    still = open_engine(fresh_database_url, application="still", idle_transaction_timeout_ms=200)
+    others = open_engine(fresh_database_url, application="others")
+    lock = "SELECT pg_advisory_xact_lock(1)"
+
+    async def stand_still() -> None:
+        async with transaction(still) as connection:
+            await connection.execute(text(lock))
+            await executed(others, lock)  # waits until the server has ended the transaction
+            await connection.execute(text("SELECT 1"))
+
+    with pytest.raises(PostgresBusy):
+        await stand_still()
+
+    await still.dispose()
+    await others.dispose()
+
+
+async def test_the_server_notices_a_vanished_client_as_the_client_a_vanished_server(fresh_database_url: str) -> None:
+    engine = open_engine(fresh_database_url, application="tests")
+    async with transaction(engine) as connection:
+        names = ("idle_in_transaction_session_timeout", "tcp_keepalives_idle", "tcp_user_timeout")
+        shown = [(await connection.execute(text(f"SHOW {name}"))).scalar_one() for name in names]
+    await engine.dispose()
+
+    assert shown == ["10s", "4", "10000"]
+
+
 async def test_a_role_that_may_hold_no_more_connections_is_crowded_out(fresh_database_url: str) -> None:
     run(fresh_database_url, "CREATE ROLE narrow LOGIN PASSWORD 'narrow' CONNECTION LIMIT 0")
     _, _, place = fresh_database_url.partition("@")
