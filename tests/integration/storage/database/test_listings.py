@@ -13,7 +13,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from bench.store.sample_jobs import new_job
 from schemas.errors import ListingsBusy, ListingTooSlow, NotFound
 from schemas.ids import AttemptId, BatchId, FileId, JobId, KeyId, ReplayId, TenantId
-from schemas.lanes import Lane
 from schemas.replay import DeadLetters, NewReplay, Patch
 from schemas.states import JobState
 from storage.batches.batches import BatchTable
@@ -28,6 +27,7 @@ from storage.jobs.reads import JOBS, JobFilter, Reads
 from storage.jobs.writes import JobTable
 from storage.ledger.unresolved import SuspenseTable
 from storage.tenancy.keys import KeyTable
+from tests.support.sample_batches import new_batch
 
 EMPTY = JobFilter(most=5)
 
@@ -137,17 +137,7 @@ async def filled(engine: AsyncEngine) -> None:
 
 
 async def a_batch(engine: AsyncEngine, owner: TenantId) -> BatchId:
-    batch = await BatchTable(engine).create(
-        BatchId(f"batch_{uuid.uuid4().hex}"),
-        owner,
-        endpoint="/v1/chat/completions",
-        lane=Lane.LOW,
-        completion_window="24h",
-        window_seconds=86_400,
-        input_file_id=FileId("file-1"),
-        metadata=None,
-    )
-    return batch.id
+    return (await BatchTable(engine).create(new_batch(owner))).id
 
 
 async def a_file(engine: AsyncEngine, owner: TenantId) -> FileId:

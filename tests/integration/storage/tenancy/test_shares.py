@@ -17,6 +17,7 @@ from storage.jobs.writes import JobTable
 from storage.queue.backlog import BacklogTable
 from storage.queue.urgent import UrgentTable
 from storage.tenancy.usage import UsageTable
+from tests.support.sample_batches import new_batch
 
 KEPT = {"settle_seconds": 0.0, "anew_seconds": 3_600.0}
 ANEW = {"settle_seconds": 0.0, "anew_seconds": 0.0}
@@ -61,9 +62,8 @@ async def test_open_jobs_are_those_of_any_lane_and_state_but_at_rest(engine: Asy
 async def test_a_batch_waits_until_its_file_is_read(engine: AsyncEngine) -> None:
     tenant_id = await a_tenant(engine, "batches")
     batches, table = BatchTable(engine), UsageTable(engine)
-    terms = {"endpoint": "/", "completion_window": "24h", "window_seconds": 60.0, "input_file_id": FileId("f")}
     for number in range(2):
-        await batches.create(BatchId(f"b{number}"), tenant_id, lane=Lane.LOW, metadata=None, **terms)  # type: ignore[arg-type]  # by name
+        await batches.create(new_batch(tenant_id, id=BatchId(f"b{number}")))
     await batches.start(BatchId("b0"), 1)
 
     assert await table.waiting_batches(tenant_id) == 1
@@ -165,16 +165,8 @@ async def test_a_left_over_urgent_job_is_dispatched_at_once_in_its_tenants_turn(
 async def test_the_lanes_of_a_key_stay_with_its_batch(engine: AsyncEngine) -> None:
     tenant_id = await a_tenant(engine, "lanes")
     batches = BatchTable(engine)
-    terms = {"endpoint": "/", "completion_window": "24h", "window_seconds": 60.0, "input_file_id": FileId("f")}
 
-    few = await batches.create(
-        BatchId("few"),
-        tenant_id,
-        lane=Lane.LOW,
-        metadata=None,
-        lanes=frozenset({Lane.LOW}),
-        **terms,  # type: ignore[arg-type]
-    )
-    of_tenant = await batches.create(BatchId("all"), tenant_id, lane=Lane.LOW, metadata=None, **terms)  # type: ignore[arg-type]
+    few = await batches.create(new_batch(tenant_id, lanes=frozenset({Lane.LOW})))
+    of_tenant = await batches.create(new_batch(tenant_id))
 
     assert (few.lanes, of_tenant.lanes) == (frozenset({Lane.LOW}), EVERY_LANE)

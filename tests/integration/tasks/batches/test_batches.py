@@ -16,9 +16,8 @@ from schemas.decision import Complete, DeadLetter, DeadReason
 from schemas.ids import BatchId, FileId, KeyId, TenantId
 from schemas.job import CHAT_COMPLETIONS, NewJob
 from schemas.jsons import JsonObject
-from schemas.lanes import Lane
 from schemas.reply import Reply
-from storage.batches.batches import BatchTable, NewBatch, StoredBatch
+from storage.batches.batches import BatchTable, StoredBatch
 from storage.batches.files import FileTable
 from storage.database.engine import transaction
 from storage.jobs.record import Record
@@ -30,8 +29,9 @@ from tasks.dispatch.refill import dispatch
 from tasks.maintenance.items import Isolation
 from tasks.maintenance.slices import SLICE_NODES, Slice
 from tasks.requests.chat import Vocabulary
-from tasks.requests.new_ids import new_batch_id, new_file_id, new_job_id
+from tasks.requests.new_ids import new_file_id, new_job_id
 from tests.support.outlet import Open, Wire
+from tests.support.sample_batches import new_batch
 
 TENANT = TenantId("default")
 REPLY = Reply(body={"id": "c"}, text="", finish_reason="stop", refusal=None, usage=None, model="m")
@@ -88,18 +88,7 @@ async def uploaded(engine: AsyncEngine, *lines: bytes, tenant: TenantId = TENANT
 
 
 async def created(engine: AsyncEngine, file_id: FileId, tenant: TenantId = TENANT) -> BatchId:
-    new = NewBatch(
-        id=new_batch_id(),
-        tenant_id=tenant,
-        endpoint=CHAT_COMPLETIONS,
-        lane=Lane.LOW,
-        completion_window="24h",
-        window_seconds=86_400,
-        input_file_id=file_id,
-        metadata=None,
-    )
-    batch = await BatchTable(engine).create(new)
-    return batch.id
+    return (await BatchTable(engine).create(new_batch(tenant, input_file_id=file_id))).id
 
 
 async def found(engine: AsyncEngine, batch_id: BatchId, tenant: TenantId = TENANT) -> StoredBatch:

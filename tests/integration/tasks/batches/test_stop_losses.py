@@ -11,12 +11,11 @@ from schemas.decision import Complete, DeadLetter, DeadReason
 from schemas.ids import BatchId, FileId, TenantId
 from schemas.job import CHAT_COMPLETIONS
 from schemas.jsons import JsonObject
-from schemas.lanes import Lane
 from schemas.money import NanoUsd
 from schemas.reply import Reply
 from schemas.states import JobState
 from schemas.stop_loss import Phase, StopLoss
-from storage.batches.batches import BatchTable, NewBatch, StoredBatch
+from storage.batches.batches import BatchTable, StoredBatch
 from storage.batches.files import FileTable
 from storage.batches.stop_losses import StopLossTable
 from storage.jobs.record import Record
@@ -26,8 +25,9 @@ from tasks.batches.process import Batches
 from tasks.batches.stop_loss import StopLosses
 from tasks.dispatch.refill import dispatch
 from tasks.maintenance.items import Isolation
-from tasks.requests.new_ids import new_batch_id, new_file_id, new_job_id
+from tasks.requests.new_ids import new_file_id, new_job_id
 from tests.support.outlet import Open, Wire
+from tests.support.sample_batches import new_batch
 
 TENANT = TenantId("default")
 REPLY = Reply(body={"id": "c"}, text="", finish_reason="stop", refusal=None, usage=None, model="m")
@@ -69,18 +69,7 @@ class Yard:
                 yield orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
 
         file = await FileTable(engine).write(new_file_id(), TENANT, parts(), filename="in.jsonl", purpose="batch")
-        new = NewBatch(
-            id=new_batch_id(),
-            tenant_id=TENANT,
-            endpoint=CHAT_COMPLETIONS,
-            lane=Lane.LOW,
-            completion_window="24h",
-            window_seconds=86_400,
-            input_file_id=file.id,
-            metadata=None,
-            stop_loss=terms,
-        )
-        batch = await BatchTable(engine).create(new)
+        batch = await BatchTable(engine).create(new_batch(TENANT, input_file_id=file.id, stop_loss=terms))
         yard = cls(engine, batch.id)
         while await yard.batches.start_new():
             pass
