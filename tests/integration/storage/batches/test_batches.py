@@ -5,29 +5,20 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from bench.store.sample_jobs import new_job
 from schemas.decision import Complete, DeadLetter, DeadReason
 from schemas.ids import BatchId, FileId, KeyId, TenantId
-from schemas.lanes import Lane
 from schemas.reply import Reply
 from schemas.states import JobState
 from storage.batches.batches import BatchTable, StoredBatch
 from storage.jobs.record import Record
 from storage.jobs.writes import JobTable
 from storage.tenancy.keys import KeyTable
+from tests.support.sample_batches import new_batch
 
 TENANT = TenantId("default")
 REPLY = Reply(body={"id": "c"}, text="", finish_reason="stop", refusal=None, usage=None, model="m")
 
 
 async def created(engine: AsyncEngine, name: str) -> StoredBatch:
-    return await BatchTable(engine).create(
-        BatchId(name),
-        TENANT,
-        endpoint="/v1/chat/completions",
-        lane=Lane.LOW,
-        completion_window="24h",
-        window_seconds=86_400,
-        input_file_id=FileId("file-1"),
-        metadata={"a": "b"},
-    )
+    return await BatchTable(engine).create(new_batch(TENANT, id=BatchId(name), metadata={"a": "b"}))
 
 
 async def test_a_batch_ends_with_its_results_in_two_files(engine: AsyncEngine) -> None:

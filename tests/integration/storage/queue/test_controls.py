@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from bench.store.sample_jobs import new_job
 from schemas.control import Kind, Subject, Verb
 from schemas.decision import RetryAt
-from schemas.ids import BatchId, FileId, TenantId
+from schemas.ids import BatchId, TenantId
 from schemas.job import NewJob
 from schemas.lanes import Lane
 from storage.batches.batches import BatchTable
@@ -194,16 +194,7 @@ async def test_a_cancelled_batch_ends_and_so_does_a_cancelled_tenants(engine: As
     owner = await tenant(engine, "ends")
     batches, table = BatchTable(engine), ControlTable(engine)
     for name in ("batch_x", "batch_y"):
-        await batches.create(
-            BatchId(name),
-            owner,
-            endpoint="/v1/chat/completions",
-            lane=Lane.LOW,
-            completion_window="24h",
-            window_seconds=86_400,
-            input_file_id=FileId("file-1"),
-            metadata=None,
-        )
+        await batches.create(new_batch(owner, id=BatchId(name)))
 
     await table.cancel(Subject(kind=Kind.BATCH, name="batch_x"))
     first = [(await batches.find(BatchId(name), owner)) for name in ("batch_x", "batch_y")]
