@@ -60,9 +60,8 @@ def _require_our_pool(*, sender: Any, **_: object) -> None:  # noqa: ANN401 - Ce
 class UnreadableItems:
     """Counts dropped list items, and logs them at most every SILENT_SECONDS."""
 
-    def __init__(self, metrics: Metrics, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
-        self._clock = clock
         self._items = 0
         self._silent_until = float("-inf")
 
@@ -70,9 +69,9 @@ class UnreadableItems:
         """Count one dropped item."""
         self._metrics.unreadable_items.inc()
         self._items += 1
-        if self._clock() >= self._silent_until:
+        if time.monotonic() >= self._silent_until:
             log.warning("items_dropped", items=self._items, reason=reason)
-            self._items, self._silent_until = 0, self._clock() + SILENT_SECONDS
+            self._items, self._silent_until = 0, time.monotonic() + SILENT_SECONDS
 
 
 def _serve_metrics(metrics: Metrics, port: int, **_: object) -> None:

@@ -99,9 +99,9 @@ def submit_file(client: "OpenAI", file: Path, *, lane: Lane, terms: Mapping[str,
     )
 
 
-def checked(client: "OpenAI", batch: "Batch", *, wait_seconds: float = CHECK_WAIT_SECONDS) -> "Batch":
+def checked(client: "OpenAI", batch: "Batch") -> "Batch":
     """Wait until the lines are checked. Raises InvalidRequest with the first complaint."""
-    give_up_at = time.monotonic() + wait_seconds
+    give_up_at = time.monotonic() + CHECK_WAIT_SECONDS
     while batch.status == "validating" and time.monotonic() < give_up_at:
         time.sleep(LOOK_SECONDS)
         batch = client.batches.retrieve(batch.id)
