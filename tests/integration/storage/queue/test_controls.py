@@ -19,6 +19,7 @@ from storage.jobs.writes import JobTable
 from storage.queue.backlog import BacklogTable
 from storage.queue.controls import ControlTable
 from storage.queue.poison_isolation import SuspectTable
+from tests.support.sample_batches import new_batch
 
 TENANT = TenantId("default")
 
