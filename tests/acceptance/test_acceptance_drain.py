@@ -18,7 +18,7 @@ from stack.children import wait_until
 from tests.chaos.site import Site, running_site
 from tests.support.simulator_process import SimulatorProcess
 
-JOBS = 350
+JOBS = 500
 HANGING = 12
 GRACE_SECONDS = 5.0
 HURRY_SECONDS = 3.0
