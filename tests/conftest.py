@@ -1,6 +1,7 @@
 """Fixtures that every test folder may ask for: one real Valkey and one real Postgres per process of the test run.
 
-Processes take whole files, so that a file's database and processes exist once; the acceptance tests share one stack.
+Processes take whole files, so that a file's database and processes exist once; the acceptance tests share one stack,
+and so do the trials.
 """
 
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from xdist.scheduler import LoadScopeScheduling
 from stack.home import Home
 from stack.servers import EmbeddedServers
 
-SHARED = ("tests/acceptance/", "tests/integration/api/")
+SHARED = ("tests/acceptance/", "tests/integration/api/", "tests/trials/")
 """Folders whose tests share one stack, and so run in one process of the test run."""
 
 

@@ -8,13 +8,13 @@ from tests.support.simulator_process import SimulatorProcess
 from tests.support.stack_process import StackProcess
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def provider() -> Iterator[SimulatorProcess]:
     with SimulatorProcess.start(requests_per_minute=0, tokens_per_minute=0) as running:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def stack(provider: SimulatorProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackProcess]:
     with StackProcess.started(tmp_path_factory.mktemp("stack") / "home", provider=provider) as running:
         yield running

@@ -10,7 +10,7 @@ from tests.support.figures import FIGURES, Figures
 from tests.support.trial_stack import PROMPT_MARKER, REPLY_MARKER, TrialStack
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def shared_trials(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrialStack]:
     with TrialStack.started(tmp_path_factory.mktemp("trials") / "home") as running:
         yield running
