@@ -4,8 +4,8 @@
 as much.
 """
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from psycopg.types.array import ListBinaryDumper
@@ -113,9 +113,24 @@ class StatementFailed(Exception):  # noqa: N818 - says what happened
 @asynccontextmanager
 async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     """Run one transaction. Raises PostgresUnavailable and StatementFailed."""
-    try:
+    with _translated():
         async with engine.begin() as connection:
             yield connection
+
+
+@asynccontextmanager
+async def one_statement(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """Run one statement, which is a transaction of its own without BEGIN and COMMIT: one round trip for three."""
+    with _translated():
+        async with engine.connect() as connection:
+            await connection.execution_options(isolation_level="AUTOCOMMIT")
+            yield connection
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
     except DBAPIError as error:
         condition = condition_of(error)
         if condition is None:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from storage.database.engine import transaction
+from storage.database.engine import one_statement, transaction
 
 Item = TypeVar("Item")
 
@@ -79,8 +79,8 @@ class PostgresTable:
         return transaction(self._engine)
 
     async def _fetch_once(self, query: str, **parameters: Any) -> Sequence[Row]:  # noqa: ANN401 - bind values
-        """Fetches all rows in a transaction of its own."""
-        async with self._transaction() as connection:
+        """Fetches all rows of one statement, which is a transaction of its own."""
+        async with one_statement(self._engine) as connection:
             return await fetch(connection, query, parameters)
 
 

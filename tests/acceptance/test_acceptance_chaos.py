@@ -13,7 +13,7 @@ CAMPAIGN_SECONDS = 300.0
 
 @pytest.mark.campaign
 def test_nothing_is_lost_and_nothing_done_twice_under_random_faults(tmp_path: Path) -> None:
-    words = ["--seed", "1", "--jobs", "1000", "--seconds", "40", "--keep", str(tmp_path)]
+    words = ["--seed", "1", "--jobs", "700", "--seconds", "25", "--keep", str(tmp_path)]
 
     done = subprocess.run(  # a process of its own, because only a main thread may start the stack's processes
         [sys.executable, "-m", "tests.chaos.campaign", *words],
