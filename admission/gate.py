@@ -24,9 +24,9 @@ from admission.arguments import (
 from admission.balances import HIGHEST_LIMIT_NANO_USD, read_balances, retention_seconds
 from admission.keys import Keys
 from admission.learning import read_penalty, read_requests, read_tokens
-from admission.limits import Balance, LimitsSnapshot, TargetLimits
+from admission.limits import Balance, LimitsSnapshot, ShareSnapshot, TargetLimits
 from admission.scripts import ADMIT, CONFIGURE, DOUBT, EXPIRE, PENALIZE, SETTLE
-from admission.snapshots import read_snapshot
+from admission.snapshots import read_share_snapshots, read_snapshot
 from admission.stamps import bucket_of, read_stamp, stamp_name, tenant_of
 from admission.wire import Wire, Word
 from config.amounts import MAX_BUDGETS_OF_A_JOB
@@ -160,10 +160,9 @@ class Gate:
         members = await self._wire.command("SMEMBERS", self._keys.targets)
         return sorted(map(target_named, members), key=str)
 
-    async def calls_of(self, tenant_id: TenantId) -> int:
-        """Count the running calls of a tenant with a share; others are not counted."""
-        now = self._clock_us() if self._clock_us else round((datetime.now(UTC) - ORIGIN) / timedelta(microseconds=1))
-        return int(await self._wire.command("ZCOUNT", self._keys.tenant_in_flight(tenant_id), f"({now}", "+inf"))
+    async def share_snapshots(self, tenants: Sequence[TenantId]) -> list[ShareSnapshot]:
+        """Return what tenants use of their shares, in this order; calls without a share are not counted."""
+        return await read_share_snapshots(self._wire, self._keys, tenants, self._clock_us)
 
     async def snapshot(self, target: Target) -> LimitsSnapshot | None:
         """Return the target's limits as configured, learned and used; None if Redis does not know it."""

@@ -7,6 +7,7 @@ from math import floor
 from admission.days import DayResets
 from admission.stamps import Stamp
 from admission.state import CRITICAL_SLOTS, DEFAULT_FLOORS, DEFAULT_SHARES
+from admission.tenants import NEW_PACE_US
 from schemas.job import Target
 from schemas.lanes import Lane
 from schemas.money import NanoUsd
@@ -97,10 +98,27 @@ class LimitsSnapshot:
 
     def free_slots(self, lane: Lane) -> int | None:
         """Return how many calls of this lane may start now; None is unlimited."""
-        if self.max_in_flight is None:
-            return None
-        reserved = 0 if lane is Lane.CRITICAL else floor(self.max_in_flight * CRITICAL_SLOTS)
-        return max(0, self.max_in_flight - reserved - self.in_flight)
+        return None if self.max_in_flight is None else free_slots(self.max_in_flight, self.in_flight, lane)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShareSnapshot:
+    """What a tenant uses of its share, at one moment of the Redis server's clock.
+
+    `seconds_per_call` is the usual time between the ends of two calls, or the time since the last if that is longer.
+    The rates of requests and tokens are full again after `full_in_seconds`. `ticket_ms` is as in LimitsSnapshot.
+    """
+
+    in_flight: int
+    ticket_ms: dict[Lane, int]
+    seconds_per_call: float = NEW_PACE_US / 1_000_000
+    full_in_seconds: tuple[float, float] = (0.0, 0.0)
+
+
+def free_slots(most: int, in_flight: int, lane: Lane) -> int:
+    """Return how many calls of this lane may start, of which critical has some for itself."""
+    reserved = 0 if lane is Lane.CRITICAL else floor(most * CRITICAL_SLOTS)
+    return max(0, most - reserved - in_flight)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,18 +1,21 @@
-"""Unpacks a bucket's state into a snapshot for operators."""
+"""Unpacks the state of buckets and shares into snapshots, for operators and for dispatch."""
 
 from asyncio import gather
-from collections.abc import Callable
-from typing import TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
+from admission import tenants as shares
 from admission.keys import Keys
-from admission.limits import DimensionSnapshot, LimitsSnapshot, ShutBy
+from admission.limits import DimensionSnapshot, LimitsSnapshot, ShareSnapshot, ShutBy
 from admission.state import ORIGIN_SECONDS, unpack
 from admission.wire import Wire
+from schemas.ids import TenantId
 from schemas.job import Target
 from schemas.lanes import Lane
 
 Fields: TypeAlias = dict[str, tuple[float, ...]]
 
+SECOND_US = 1_000_000.0
 MINUTE_US = 60_000_000.0
 DAY_US = 86_400_000_000.0
 FULL_RECOVERY_US = 1_000_000_000.0
@@ -36,10 +39,36 @@ async def read_snapshot(
     )
     if packed is None:
         return None
-    now = clock_us() if clock_us else (int(time[0]) - ORIGIN_SECONDS) * 1_000_000 + int(time[1])
+    now = clock_us() if clock_us else _microseconds(time)
     state, reason = unpack(packed), stopped and stopped.decode()
     shut_by = ShutBy.ACCOUNT_STOPPED if reason is not None else _frozen_by(state, frozen_by, now)
     return _snapshot(target, state, now, in_flight=in_flight, stopped=reason, shut_by=shut_by)
+
+
+async def read_share_snapshots(
+    wire: Wire, keys: Keys, tenants: Sequence[TenantId], clock_us: Callable[[], int] | None
+) -> list[ShareSnapshot]:
+    """Read in two pipelines, not atomically, in the order of `tenants`."""
+    now = clock_us() if clock_us else _microseconds(await wire.command("TIME"))
+    states = await gather(*(wire.command("GET", keys.tenant_rates(tenant_id)) for tenant_id in tenants))
+    running = await gather(
+        *(wire.command("ZCOUNT", keys.tenant_in_flight(tenant_id), f"({now}", "+inf") for tenant_id in tenants)
+    )
+    return [_share_snapshot(packed, in_flight, now) for packed, in_flight in zip(states, running, strict=True)]
+
+
+def _share_snapshot(packed: bytes | None, in_flight: int, now: float) -> ShareSnapshot:
+    """A state that Redis has forgotten owes nothing."""
+    if packed is None:
+        return ShareSnapshot(in_flight=in_flight, ticket_ms=dict.fromkeys(Lane, 0))
+    state = shares.unpack(packed)
+    (pace,), (settled_at,), (requests, tokens) = state["pace"], state["settled_at"], state["tat"]
+    return ShareSnapshot(
+        in_flight=in_flight,
+        seconds_per_call=max(pace, now - settled_at) / SECOND_US,
+        full_in_seconds=(max(0.0, requests - now) / SECOND_US, max(0.0, tokens - now) / SECOND_US),
+        ticket_ms={lane: _ahead_ms(state["ticket"][lane.rank], now) for lane in Lane},
+    )
 
 
 def _snapshot(
@@ -114,6 +143,10 @@ def _rate_factor(state: Fields, now: float) -> float:
 def _ramp_factor(state: Fields, now: float) -> float:
     factor, steps = state["ramp_factor"][0], (now - state["ramp_at"][0]) / RAMP_STEP_US
     return 1.0 if factor >= 1 or steps > FULLY_RAMPED_STEPS else min(1.0, factor * RAMP_GROWTH**steps)
+
+
+def _microseconds(time: Any) -> int:  # noqa: ANN401 - the reply to TIME
+    return (int(time[0]) - ORIGIN_SECONDS) * 1_000_000 + int(time[1])
 
 
 def _ahead_ms(moment: float, now: float) -> int:

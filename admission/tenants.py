@@ -11,6 +11,8 @@ from itertools import accumulate
 LAYOUT = 1
 BURST_US = 6_000_000
 """A tenth of a minute's limit: these limits are ours, so no provider objects to a burst."""
+NEW_PACE_US = 50_000
+"""Time between the ends of two calls, before any has ended."""
 KEPT_SECONDS = 60
 """Time after the last use until everything has been refilled."""
 
@@ -43,7 +45,7 @@ def lua_layout() -> str:
     moving = (name for name in FIELDS if name not in _NOT_MOMENTS)
     moments = [str(_STARTS[name] + 1 + step) for name in moving for step in range(FIELDS[name])]
     lines += [
-        f"local T_SIZE, T_BURST, T_KEPT = {SIZE}, {BURST_US}, {KEPT_SECONDS}",
+        f"local T_SIZE, T_BURST, T_KEPT, T_NEW_PACE = {SIZE}, {BURST_US}, {KEPT_SECONDS}, {NEW_PACE_US}",
         f"local T_FORMAT = '<' .. string.rep('d', {SIZE})",
         f"local T_MOMENTS = {{{', '.join(moments)}}}",
     ]

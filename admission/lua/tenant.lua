@@ -9,7 +9,7 @@ local function open_tenant(raw, now)
   if not raw then
     local t = {}
     for i = 1, T_SIZE do t[i] = 0 end
-    t[T_LAST_AT], t[T_SETTLED_AT], t[T_PACE] = now, now, 50000
+    t[T_LAST_AT], t[T_SETTLED_AT], t[T_PACE] = now, now, T_NEW_PACE
     return t, now
   end
   local t = {struct.unpack(T_FORMAT, raw)}

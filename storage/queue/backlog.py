@@ -6,11 +6,13 @@ then age. Invariants: no statement reads more than `MOST_LOOKED_AT` rows of the 
 suspect never.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
-from schemas.ids import JobId
+from schemas.ids import JobId, TenantId
 from schemas.job import Published
 from schemas.lanes import Flow, Lane
+from schemas.tenants import RunAhead, ShareRoom
 from storage.database.mapping import read_as
 from storage.database.statements import PostgresTable
 from storage.queue.flows import FLOW, UNPUBLISHED, flows
@@ -25,8 +27,12 @@ MOST_LOOKED_AT = 4_000
 MOST_GROUPS = 1_000
 """Tenants and batches that one TAKE compares; the next continues."""
 
+NO_LIMITS: Mapping[TenantId, ShareRoom] = MappingProxyType({})
+
 MOST_FORGOTTEN = 1_000
 """Virtual times that one round deletes."""
+
+_OF_FLOW = f"{UNPUBLISHED} AND lane = :lane AND model = :model"
 
 FLOWS = f"""
 WITH RECURSIVE {flows("flows", f"{UNPUBLISHED} AND deaths < {SUSPECT_DEATHS}", FLOW)}
@@ -35,6 +41,18 @@ SELECT f.lane, f.model, (
     WHERE j.state = 'queued' AND j.dispatched_at IS NOT NULL AND j.lane = f.lane AND j.model = f.model
 ) AS run_ahead
 FROM flows f
+"""  # noqa: S608 - a constant
+
+TENANTS = f"""
+WITH RECURSIVE seen AS (
+    SELECT COALESCE(max(seen_tenant), '') AS tenant FROM flow_times WHERE lane = :lane AND model = :model
+), {flows("tenants", f"{_OF_FLOW} AND tenant_id >= (SELECT tenant FROM seen)", ("tenant_id",))},
+ahead AS (
+    SELECT tenant_id, count(*) AS jobs, sum(work_tokens)::bigint AS tokens
+    FROM jobs WHERE state = 'queued' AND dispatched_at IS NOT NULL GROUP BY tenant_id
+)
+SELECT t.tenant_id, COALESCE(a.jobs, 0) AS jobs, COALESCE(a.tokens, 0) AS tokens
+FROM (SELECT tenant_id FROM tenants LIMIT :most_groups) t LEFT JOIN ahead a USING (tenant_id)
 """  # noqa: S608 - a constant
 
 TAKE = f"""
@@ -58,14 +76,18 @@ WITH RECURSIVE stopped AS MATERIALIZED (
         ORDER BY j.tenant_id, COALESCE(j.batch_id, '') LIMIT 1
     ) n WHERE g.number < :most_groups
 ), open AS MATERIALIZED (
-    SELECT g.tenant_id, g.batch, GREATEST(COALESCE(t.virtual_time, 0), (SELECT time FROM flow)) AS starts_at
+    SELECT g.tenant_id, g.batch, GREATEST(COALESCE(t.virtual_time, 0), (SELECT time FROM flow)) AS starts_at,
+        r.jobs AS room_jobs, r.tokens AS room_tokens
     FROM groups g LEFT JOIN tenant_times t ON t.lane = :lane AND t.model = :model AND t.tenant_id = g.tenant_id
-    WHERE NOT EXISTS (SELECT 1 FROM stopped s WHERE s.kind = 'tenant' AND s.name = g.tenant_id)
+    LEFT JOIN unnest(CAST(:tenants AS text[]), CAST(:room_jobs AS bigint[]), CAST(:room_tokens AS bigint[]))
+        AS r (tenant_id, jobs, tokens) ON r.tenant_id = g.tenant_id
+    WHERE COALESCE(r.jobs, 1) > 0 AND COALESCE(r.tokens, 1) > 0
+      AND NOT EXISTS (SELECT 1 FROM stopped s WHERE s.kind = 'tenant' AND s.name = g.tenant_id)
       AND NOT EXISTS (SELECT 1 FROM stopped s WHERE s.kind = 'batch' AND s.name = g.batch)
 ), terms AS MATERIALIZED (
     SELECT GREATEST(1, LEAST(:most, :most_looked_at / GREATEST(count(*), 1)))::int AS each FROM open
 ), candidates AS (
-    SELECT o.tenant_id, o.starts_at, j.*, j.place = (SELECT each FROM terms) AS cut
+    SELECT o.tenant_id, o.starts_at, o.room_jobs, o.room_tokens, j.*, j.place = (SELECT each FROM terms) AS cut
     FROM open o CROSS JOIN LATERAL (
         SELECT j.id, j.work_tokens, j.expires_at, j.created_at,
             row_number() OVER (ORDER BY j.expires_at, j.created_at) AS place
@@ -78,15 +100,17 @@ WITH RECURSIVE stopped AS MATERIALIZED (
         ORDER BY j.expires_at, j.created_at LIMIT (SELECT each FROM terms)
     ) j
 ), tagged AS (
-    SELECT id, tenant_id, work_tokens, cut,
-        starts_at + (sum(work_tokens) OVER (PARTITION BY tenant_id ORDER BY expires_at, created_at, id))::bigint
-            AS ends_at
-    FROM candidates
+    SELECT id, tenant_id, work_tokens, cut, room_jobs, room_tokens, starts_at,
+        row_number() OVER of_tenant AS number, (sum(work_tokens) OVER of_tenant)::bigint AS tokens
+    FROM candidates WINDOW of_tenant AS (PARTITION BY tenant_id ORDER BY expires_at, created_at, id)
+), within AS MATERIALIZED (
+    SELECT id, tenant_id, work_tokens, cut, starts_at + tokens AS ends_at FROM tagged
+    WHERE number <= COALESCE(room_jobs, number) AND (room_tokens IS NULL OR tokens - work_tokens < room_tokens)
 ), known AS (
     SELECT min(ends_at) AS until FROM (
-        SELECT max(ends_at) AS ends_at FROM tagged GROUP BY tenant_id HAVING bool_or(cut)) cut_off
+        SELECT max(ends_at) AS ends_at FROM within GROUP BY tenant_id HAVING bool_or(cut)) cut_off
 ), chosen AS MATERIALIZED (
-    SELECT id, tenant_id, ends_at, ends_at - work_tokens AS begins_at FROM tagged
+    SELECT id, tenant_id, ends_at, ends_at - work_tokens AS begins_at FROM within
     WHERE ends_at - work_tokens <= COALESCE((SELECT until FROM known), ends_at)
     ORDER BY begins_at, id LIMIT :most
 ), free AS MATERIALIZED (
@@ -137,22 +161,34 @@ class BacklogTable(PostgresTable):
         """List flows by an index skip scan, without counting the backlog."""
         return [read_as(Flow, row) for row in await self._fetch_once(FLOWS)]
 
+    async def tenants(self, lane: Lane, model: str, *, most_groups: int = MOST_GROUPS) -> list[RunAhead]:
+        """List the tenants whose jobs `take` would look at, with what is published of each in all flows."""
+        rows = await self._fetch_once(TENANTS, lane=lane.value, model=model, most_groups=most_groups)
+        return [read_as(RunAhead, row) for row in rows]
+
     async def take(
         self,
         lane: Lane,
         model: str,
         most: int,
         *,
+        rooms: Mapping[TenantId, ShareRoom] = NO_LIMITS,
         most_groups: int = MOST_GROUPS,
         most_looked_at: int = MOST_LOOKED_AT,
     ) -> list[Published]:
         """Mark the next jobs of a flow as dispatched; returns them in fair order.
 
-        It may return fewer than exist; the next call continues. Stopped jobs are not taken.
+        A tenant without a room has no limit. It may return fewer than exist; the next call continues. Stopped jobs are
+        not taken.
         """
         terms = {"lane": lane.value, "model": model, "most": most, "intake_seconds": INTAKE_SECONDS}
         bounds = {"most_groups": most_groups, "most_looked_at": most_looked_at}
-        rows = await self._fetch_once(TAKE, **terms, **bounds)
+        limits = {
+            "tenants": list(rooms),
+            "room_jobs": [room.jobs for room in rooms.values()],
+            "room_tokens": [room.tokens for room in rooms.values()],
+        }
+        rows = await self._fetch_once(TAKE, **terms, **bounds, **limits)
         return [Published(JobId(row["id"]), row["generation"]) for row in rows]
 
     async def give_back(self, jobs: Sequence[JobId]) -> int:

@@ -107,6 +107,11 @@ class Configuration:
         """Return a share, without configured limits before the first read."""
         return (NO_SHARES if self.effective is None else self.effective.shares).of(tenant_id)
 
+    @property
+    def limits_calls(self) -> bool:
+        """Whether the gate must count any tenant's calls."""
+        return self.effective is not None and self.effective.shares.limits_calls
+
     def check(self, job: NewJob) -> None:
         """Raises InvalidRequest for a job that too many budgets count."""
         if self.effective is not None:

@@ -30,6 +30,11 @@ FRESH_SECONDS = 0.1
 """How long a snapshot serves all flows of a bucket."""
 
 
+def line_seconds(hold_seconds: float) -> float:
+    """Return how far ahead of the gate jobs are published."""
+    return max(SHORTEST_LINE_SECONDS, LINE_SHARE * hold_seconds)
+
+
 class Buckets(Protocol):
     """Reads buckets."""
 
@@ -78,7 +83,7 @@ class PrefetchWindows:
         self._bucket_of = bucket_of
         self._run_ahead = run_ahead
         self._hold_ms = hold_seconds * 1_000
-        self._line_seconds = max(SHORTEST_LINE_SECONDS, LINE_SHARE * hold_seconds)
+        self._line_seconds = line_seconds(hold_seconds)
         self._clock = clock
         self._read: dict[Target, tuple[float, LimitsSnapshot | None]] = {}
         self._probed_at: dict[tuple[Lane, str], float] = {}

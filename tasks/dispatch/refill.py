@@ -3,15 +3,16 @@
 The backlog stays in Postgres, so a cancelled batch stops at once, and an exhausted model delays no other.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import structlog
 
 from schemas.errors import RedisUnavailable
-from schemas.ids import JobId
+from schemas.ids import JobId, TenantId
 from schemas.job import Published
 from schemas.lanes import PUBLISHED_BY_INTAKE, Flow, Lane
+from schemas.tenants import ShareRoom
 from tasks.maintenance.items import Isolation
 
 log = structlog.get_logger()
@@ -33,8 +34,10 @@ class Backlog(Protocol):
     async def flows(self) -> Sequence[Flow]:
         """List flows with unpublished jobs."""
 
-    async def take(self, lane: Lane, model: str, most: int) -> Sequence[Published]:
-        """Mark up to `most` jobs as dispatched, fairly among tenants."""
+    async def take(
+        self, lane: Lane, model: str, most: int, *, rooms: Mapping[TenantId, ShareRoom]
+    ) -> Sequence[Published]:
+        """Mark up to `most` jobs as dispatched, fairly among tenants, and of each no more than its room."""
 
     async def give_back(self, jobs: Sequence[JobId]) -> int:
         """Mark jobs as unpublished."""
@@ -47,6 +50,13 @@ class Windows(Protocol):
         """Return the most published, unclaimed jobs. Raises RedisUnavailable."""
 
 
+class Rooms(Protocol):
+    """Computes how much each tenant's share lets through."""
+
+    async def rooms(self, flow: Flow) -> Mapping[TenantId, ShareRoom]:
+        """Return the rooms of tenants with limits. Raises RedisUnavailable."""
+
+
 class Outlet(Protocol):
     """Sends messages."""
 
@@ -54,7 +64,9 @@ class Outlet(Protocol):
         """Raises RedisUnavailable."""
 
 
-async def dispatch(backlog: Backlog, outlet: Outlet, windows: Windows, *, slice_size: int, isolation: Isolation) -> int:
+async def dispatch(
+    backlog: Backlog, outlet: Outlet, windows: Windows, shares: Rooms, *, slice_size: int, isolation: Isolation
+) -> int:
     """Refill every flow once; returns the number of jobs published. Raises RedisUnavailable.
 
     `isolation` records a failing flow, which delays no other. Marked, unpublished jobs are given back.
@@ -65,7 +77,9 @@ async def dispatch(backlog: Backlog, outlet: Outlet, windows: Windows, *, slice_
         if flow.lane in PUBLISHED_BY_INTAKE:
             window = min(window, MOST_URGENT_AHEAD)
         free = window - flow.run_ahead
-        jobs = await backlog.take(flow.lane, flow.model, free) if free > 0 and free * REFILL_SHARE >= window else ()
+        if free <= 0 or free * REFILL_SHARE < window:
+            return 0
+        jobs = await backlog.take(flow.lane, flow.model, free, rooms=await shares.rooms(flow))
         return await _send(backlog, outlet, flow, jobs, slice_size) if jobs else 0
 
     return await isolation.each(await backlog.flows(), lambda flow: f"{flow.lane} {flow.model}", refill)

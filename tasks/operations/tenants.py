@@ -48,13 +48,14 @@ class Tenants:
     async def _row(self, tenant_id: TenantId) -> JsonObject:
         """Calls in flight are None without a limit."""
         share = self.configuration.share(tenant_id)
+        [used] = await self.gate.share_snapshots([tenant_id]) if share.limits_calls else [None]
         limits: JsonObject = {name: getattr(share, name) for name in LIMITS}
         return {
             "id": tenant_id,
             "object": "tenant",
             "limits": limits | {"lanes": sorted(share.lanes, key=lambda lane: lane.rank)},
             "used": {
-                "calls_in_flight": await self.gate.calls_of(tenant_id) if share.limits_calls else None,
+                "calls_in_flight": None if used is None else used.in_flight,
                 "open_jobs": await self.storage.usage.open_jobs(tenant_id, share.open_jobs or MOST_OPEN_JOBS),
                 "waiting_batches": await self.storage.usage.waiting_batches(tenant_id),
                 "bytes_stored": await self.storage.usage.bytes_stored(tenant_id),

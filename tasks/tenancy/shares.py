@@ -11,7 +11,7 @@ from config.tenants import EVERY_TENANT, UNLIMITED, WAITING_BATCHES, TenantTable
 from schemas.ids import TenantId
 from schemas.jsons import JsonObject
 from schemas.lanes import Lane
-from schemas.tenants import TenantShare
+from schemas.tenants import CALL_LIMITS, TenantShare
 
 TENANT_OF = "tenant/"
 LIMITS = tuple(limit.name for limit in fields(TenantShare) if limit.name not in {"tenant_id", "lanes"})
@@ -25,6 +25,8 @@ class Shares:
     """Holds the shares of all tenants."""
 
     tables: Mapping[str, JsonObject] = field(default_factory=dict)
+    limits_calls: bool = False
+    """Whether any table limits calls."""
     _built: dict[TenantId, TenantShare] = field(default_factory=dict)
 
     def of(self, tenant_id: TenantId) -> TenantShare:
@@ -54,4 +56,6 @@ def share_values(tables: Mapping[str, TenantTable]) -> dict[str, JsonObject]:
 def shares_from(values: Mapping[str, JsonObject | None]) -> Shares:
     """Read shares from effective values; a removed table is null."""
     tables = {name.removeprefix(TENANT_OF): value for name, value in values.items() if name.startswith(TENANT_OF)}
-    return Shares(tables={name: value for name, value in tables.items() if value is not None})
+    kept = {name: value for name, value in tables.items() if value is not None}
+    limits_calls = any(value.get(name) not in {None, UNLIMITED} for value in kept.values() for name in CALL_LIMITS)
+    return Shares(tables=kept, limits_calls=limits_calls)

@@ -16,6 +16,7 @@ from tasks.batches.stop_loss import StopLosses
 from tasks.configuration.apply_limits import EarlyWakes, names_leading_to
 from tasks.dead_letters.replay import Replays
 from tasks.dispatch.prefetch_windows import PrefetchWindows
+from tasks.dispatch.share_rooms import ShareRooms
 from tasks.intake.result_delivery import Deliveries
 from tasks.ledger.reconciliation import LedgerReconciler
 from tasks.ledger.unresolved import LookUps, keeping
@@ -62,6 +63,9 @@ class MaintenanceServices:
             run_ahead=infra.settings.run_ahead_jobs,
             hold_seconds=infra.settings.hold_seconds,
             clock=time.monotonic,
+        )
+        self.share_rooms = ShareRooms(
+            storage.backlog, admission.gate, infra.configuration, hold_seconds=infra.settings.hold_seconds
         )
         self.thresholds = Thresholds(
             redis=admission.ledger, rows=storage.thresholds, configuration=infra.configuration, now=now

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from schemas.errors import RedisUnavailable
+from schemas.ids import TenantId
 from schemas.job import Published
 from schemas.lanes import Flow, Lane
+from schemas.tenants import ShareRoom
 
 
 @dataclass
@@ -33,3 +35,13 @@ class Open:
 
     async def window(self, flow: Flow) -> int:
         return self.shut.get(flow.model, self.size)
+
+
+@dataclass
+class Rooms:
+    """The same rooms in every flow; without any, no tenant has a limit."""
+
+    of_tenant: dict[TenantId, ShareRoom] = field(default_factory=dict)
+
+    async def rooms(self, _flow: Flow) -> dict[TenantId, ShareRoom]:
+        return self.of_tenant

@@ -87,8 +87,14 @@ def _dispatch_duties(services: MaintenanceServices) -> tuple[Duty, ...]:
     flows = Isolation("dispatch")
 
     async def refill() -> int:
-        backlog, size = services.storage.backlog, services.settings.slice_size
-        return await dispatch(backlog, services.publisher, services.prefetch_windows, slice_size=size, isolation=flows)
+        return await dispatch(
+            services.storage.backlog,
+            services.publisher,
+            services.prefetch_windows,
+            services.share_rooms,
+            slice_size=services.settings.slice_size,
+            isolation=flows,
+        )
 
     return (Duty(name="dispatch", every_seconds=0, run=refill),)
 

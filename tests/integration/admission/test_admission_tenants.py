@@ -186,3 +186,42 @@ async def test_without_a_share_no_key_of_a_tenant_is_touched(room: Admission) ->
 
     names = await room.wire.command("KEYS", "{penstock}:*tenant-*")
     assert [name for name in names if room.keys.epoch.rsplit(":", 1)[0] in name.decode()] == []
+
+
+async def test_a_snapshot_shows_what_a_tenant_uses_of_its_share(room: Admission, clock: Clock) -> None:
+    given = share(requests_per_minute=60, tokens_per_minute=6_000, calls_in_flight=10)
+    grants = [granted(await room.gate.admit(shared(number, given, tokens=100))) for number in range(4)]
+
+    [used, unused] = await room.gate.share_snapshots([GREEDY, MODEST])
+
+    assert (used.in_flight, used.full_in_seconds) == (4, (4.0, 4.0))
+    assert used.ticket_ms[Lane.NORMAL] == 0
+    assert (unused.in_flight, unused.full_in_seconds) == (0, (0.0, 0.0))
+
+    clock.pass_seconds(30)
+    [later] = await room.gate.share_snapshots([GREEDY])
+    assert (later.full_in_seconds, later.seconds_per_call) == ((0.0, 0.0), 30.0)
+    await room.gate.settle(settled(grants[0]))
+    [ended] = await room.gate.share_snapshots([GREEDY])
+    assert ended.in_flight == 3
+    assert ended.seconds_per_call < 1
+
+
+async def test_a_snapshot_shows_the_tickets_of_those_who_wait(room: Admission) -> None:
+    given = share(calls_in_flight=1)
+    granted(await room.gate.admit(shared(0, given)))
+    waits = [waiting(await room.gate.admit(shared(number, given))) for number in range(1, 4)]
+
+    [used] = await room.gate.share_snapshots([GREEDY])
+
+    assert used.ticket_ms[Lane.NORMAL] >= waits[-1].retry_after_ms
+    assert used.ticket_ms[Lane.LOW] == 0
+
+
+async def test_an_expired_reservation_is_no_call_in_flight(room: Admission, clock: Clock) -> None:
+    granted(await room.gate.admit(shared(0, share(calls_in_flight=1))))
+
+    clock.pass_seconds(3_600)
+
+    [used] = await room.gate.share_snapshots([GREEDY])
+    assert used.in_flight == 0

@@ -15,6 +15,7 @@ from bench.store.sample_jobs import new_job
 from schemas.ids import BatchId, JobId, TenantId
 from schemas.job import NewJob
 from schemas.lanes import Lane
+from schemas.tenants import ShareRoom
 from storage.database.engine import open_engine
 from storage.jobs import claims
 from storage.jobs.writes import JobTable
@@ -68,6 +69,57 @@ async def test_two_leaders_at_once_take_different_jobs(engine: AsyncEngine) -> N
     ids = [job_id for part in taken for job_id, _ in part]
 
     assert len(ids) == len(set(ids)) >= 100
+
+
+async def test_of_a_tenant_no_more_is_taken_than_its_room(engine: AsyncEngine) -> None:
+    await tenants(engine, "roomy")
+    greedy = await stored(engine, 30, model="rooms", batch_id=None)
+    for batch in ("batch_c", "batch_d"):
+        greedy += await stored(engine, 30, model="rooms", batch_id=BatchId(batch))
+    other = await stored(engine, 5, model="rooms", tenant_id=TenantId("roomy"))
+
+    taken = await BacklogTable(engine).take(
+        Lane.LOW, "rooms", 100, rooms={greedy[0].tenant_id: ShareRoom(jobs=7), TenantId("absent"): ShareRoom(jobs=1)}
+    )
+
+    assert owners(taken, greedy=greedy, other=other) == {"greedy": 7, "other": 5}
+
+
+async def test_tokens_of_a_room_end_with_the_job_that_passes_them(engine: AsyncEngine) -> None:
+    [heavy, *_] = jobs = await stored(engine, 10, model="token-rooms", body=HEAVY)
+    room = ShareRoom(tokens=9_000)
+
+    taken = await BacklogTable(engine).take(Lane.LOW, "token-rooms", 10, rooms={heavy.tenant_id: room})
+
+    assert owners(taken, jobs=jobs) == {"jobs": 3}
+
+
+@pytest.mark.parametrize("room", [ShareRoom(jobs=0), ShareRoom(tokens=0)], ids=["jobs", "tokens"])
+async def test_a_tenant_without_room_takes_no_place_of_others(engine: AsyncEngine, room: ShareRoom) -> None:
+    await tenants(engine, "alone")
+    model = f"no-room-{room.jobs}"
+    [full, *_] = await stored(engine, 20, model=model)
+    alone = await stored(engine, 20, model=model, tenant_id=TenantId("alone"))
+
+    taken = await BacklogTable(engine).take(Lane.LOW, model, 20, rooms={full.tenant_id: room}, most_looked_at=20)
+
+    assert owners(taken, alone=alone) == {"alone": 20}
+
+
+async def test_tenants_with_jobs_to_publish_are_listed_with_what_is_published(engine: AsyncEngine) -> None:
+    await tenants(engine, "listed", "idle")
+    await stored(engine, 6, model="listed-a", tenant_id=TenantId("listed"), body=LIGHT)
+    await stored(engine, 3, model="listed-b", tenant_id=TenantId("listed"), body=LIGHT)
+    await stored(engine, 1, model="listed-c", tenant_id=TenantId("idle"))
+    table = BacklogTable(engine)
+    await table.take(Lane.LOW, "listed-a", 2)
+    await table.take(Lane.LOW, "listed-b", 3)
+
+    [of_first] = await table.tenants(Lane.LOW, "listed-a")
+
+    assert (of_first.tenant_id, of_first.jobs) == ("listed", 5)
+    assert 5 * 1_000 <= of_first.tokens <= 5 * 1_100
+    assert await table.tenants(Lane.LOW, "listed-b") == []
 
 
 async def test_a_tenants_nearest_deadline_comes_first_and_then_its_oldest_job(engine: AsyncEngine) -> None:
@@ -203,7 +255,9 @@ ALONE = {
 }
 NAMED = {"name": "default", "until_at": datetime(2030, 1, 1, tzinfo=UTC), "most": 10, "lane": "high"}
 CLAIMED = {"id": ["job_1"], "generation": [0], "claim": [None], "holder": "w", "lease_seconds": 30.0}
-TAKE = {"lane": "low", "model": "m1", "most": 10, "intake_seconds": 2.0, "most_groups": 100, "most_looked_at": 1_000}
+OF_FLOW = {"lane": "low", "model": "m1", "most_groups": 100}
+ROOMS = {"tenants": ["other"], "room_jobs": [5], "room_tokens": [None]}
+TAKE = OF_FLOW | ROOMS | {"most": 10, "intake_seconds": 2.0, "most_looked_at": 1_000}
 
 
 @pytest.mark.parametrize(
@@ -215,6 +269,7 @@ TAKE = {"lane": "low", "model": "m1", "most": 10, "intake_seconds": 2.0, "most_g
             {"asked_at": datetime.now(UTC), "most": 10, "most_deaths": 3, "renewal_seconds": 0, "most_unexplained": 3},
         ),
         (backlog.FLOWS, {}),
+        (backlog.TENANTS, OF_FLOW),
         (backlog.TAKE, TAKE),
         (controls.PUT_BACK, {"most": 10}),
         (claims.HOLD, CLAIMED),

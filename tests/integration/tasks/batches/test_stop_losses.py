@@ -26,7 +26,7 @@ from tasks.batches.stop_loss import StopLosses
 from tasks.dispatch.refill import dispatch
 from tasks.maintenance.items import Isolation
 from tasks.requests.new_ids import new_file_id, new_job_id
-from tests.support.outlet import Open, Wire
+from tests.support.outlet import Open, Rooms, Wire
 from tests.support.sample_batches import new_batch
 
 TENANT = TenantId("default")
@@ -78,7 +78,9 @@ class Yard:
     async def run(self, *, fail: int = 0, cost: int = 10) -> int:
         """Run everything of it that is published; the first of them fail."""
         wire = Wire()
-        await dispatch(BacklogTable(self._engine), wire, Open(5_000), slice_size=32, isolation=Isolation("dispatch"))
+        await dispatch(
+            BacklogTable(self._engine), wire, Open(5_000), Rooms(), slice_size=32, isolation=Isolation("dispatch")
+        )
         holds = await self._table.hold([(job.job_id, job.generation) for job in wire.jobs])
         held = [one for one in holds if one is not None and one.job.batch_id == self.batch_id]
         if not held:
