@@ -47,7 +47,7 @@ async def open_attempt(table: JobTable, ledger: LedgerTable, scope: str) -> tupl
 
 
 async def balance(ledger: LedgerTable, scope: str) -> tuple[int, int]:
-    found = {one.scope: one for one in await ledger.balances(LONG_AGO)}
+    found = {one.scope: one for one in (await ledger.rebuild(LONG_AGO)).balances}
     return (found[scope].settled_nano_usd, found[scope].reserved_nano_usd) if scope in found else (0, 0)
 
 
