@@ -158,10 +158,14 @@ def _check_tier(body: JsonObject) -> None:
 
 def named_lane(fields: JsonObject, default: Lane, lanes: frozenset[Lane]) -> Lane:
     """Read the lane, else the usual one. Raises InvalidRequest and LaneForbidden."""
-    value = fields.get("lane", usual_lane(default, lanes))
-    if value not in tuple(Lane):
+    return parse_lane(fields.get("lane", usual_lane(default, lanes)), lanes)
+
+
+def parse_lane(name: Any, lanes: frozenset[Lane]) -> Lane:  # noqa: ANN401 - unparsed
+    """Read a lane's name. Raises InvalidRequest and LaneForbidden."""
+    if name not in tuple(Lane):
         raise InvalidRequest(f"lane must be one of {', '.join(Lane)}.", param="lane")
-    return checked_lane(Lane(value), lanes)
+    return checked_lane(Lane(name), lanes)
 
 
 def usual_lane(default: Lane, lanes: frozenset[Lane]) -> Lane:
