@@ -12,12 +12,11 @@ from api.requests import Body, JsonBody, OfServices, documented, parse
 from schemas.errors import InvalidRequest
 from schemas.ids import BatchId
 from schemas.jsons import JsonObject
-from schemas.lanes import Lane
+from schemas.lanes import Lane, parse_lane, usual_lane
 from schemas.money import usd_text
 from schemas.states import JobState
 from schemas.stop_loss import Phase
 from storage.batches.batches import BatchTable, StoredBatch
-from tasks.requests.chat import parse_lane, usual_lane
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"])
 
