@@ -13,9 +13,9 @@ from api.native.serializers import estimate_object, outcomes_object, replay_obje
 from api.requests import IdempotencyKey, JsonBody, OfServices, checked_key, documented, parse
 from schemas.errors import InvalidRequest
 from schemas.ids import ReplayId
+from schemas.lanes import checked_lane
 from schemas.replay import DEFAULT_THRESHOLD, NewReplay, Replay
 from tasks.dead_letters.patch_request import Changes, patch_from
-from tasks.requests.chat import checked_lane
 from tasks.requests.new_ids import new_replay_id
 from tasks.wiring.web import WebServices
 

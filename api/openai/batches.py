@@ -1,6 +1,6 @@
 """`/v1/batches`: upkeep reads a new batch's file later."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
 from pydantic import Field
@@ -12,12 +12,11 @@ from api.requests import Body, JsonBody, OfServices, documented, parse
 from schemas.errors import InvalidRequest
 from schemas.ids import BatchId
 from schemas.jsons import JsonObject
-from schemas.lanes import Lane
+from schemas.lanes import Lane, parse_lane, usual_lane
 from schemas.money import usd_text
 from schemas.states import JobState
 from schemas.stop_loss import Phase
 from storage.batches.batches import BatchTable, StoredBatch
-from tasks.requests.chat import checked_lane, usual_lane
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"])
 
@@ -152,12 +151,8 @@ def _error(error: JsonObject) -> JsonObject:
 
 
 def _lane(request: NewBatch, lanes: frozenset[Lane]) -> Lane:
-    named: Any = request.lane or (request.metadata or {}).get("lane")
-    if named is None:
-        return usual_lane(Lane.NORMAL, lanes)
-    if named not in tuple(Lane):
-        raise InvalidRequest(f"lane must be one of {', '.join(Lane)}.", param="lane")
-    return checked_lane(Lane(named), lanes)
+    name = request.lane or (request.metadata or {}).get("lane")
+    return usual_lane(Lane.NORMAL, lanes) if name is None else parse_lane(name, lanes)
 
 
 async def _find_batch(batch_id: str, caller: Caller, batches: BatchTable) -> StoredBatch:

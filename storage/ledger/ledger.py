@@ -153,14 +153,8 @@ class LedgerTable(PostgresTable):
         [row] = await self._fetch_once(COUNTERS_CARRIED)
         return bool(row["counters_carried"])
 
-    async def balances(self, since: datetime) -> list[Balance]:
-        """Sum per scope and window; windows without entries since then may be missing."""
-        async with self._transaction() as connection:
-            await run(connection, SNAPSHOT, {})
-            return await _balances(connection, since)
-
     async def rebuild(self, since: datetime) -> RebuiltLedger:
-        """Raise the epoch and read the ledger under it.
+        """Raise the epoch and read the ledger under it; windows without entries since then may be missing.
 
         This waits for opens under the old epoch, so the snapshot is complete. The caller sets the epoch key of Redis
         last.
@@ -168,11 +162,11 @@ class LedgerTable(PostgresTable):
         [raised] = await self._fetch_once(RAISE_EPOCH)
         async with self._transaction() as connection:
             await run(connection, SNAPSHOT, {})
-            balances = await _balances(connection, since)
+            balances = await fetch(connection, BALANCES, {"since": since} | await _sealed_to(connection))
             unsettled = await fetch(connection, UNSETTLED, {})
         return RebuiltLedger(
             epoch=raised["epoch"],
-            balances=balances,
+            balances=[read_as(Balance, row) for row in balances],
             unsettled=[unsettled_from(row) for row in unsettled],
         )
 
@@ -225,11 +219,6 @@ class LedgerTable(PostgresTable):
 async def _sealed_to(connection: AsyncConnection) -> dict[str, int]:
     [row] = await fetch(connection, SEALED_TO, {})
     return {"sealed_to": row["sealed_to"]}
-
-
-async def _balances(connection: AsyncConnection, since: datetime) -> list[Balance]:
-    rows = await fetch(connection, BALANCES, {"since": since} | await _sealed_to(connection))
-    return [read_as(Balance, row) for row in rows]
 
 
 def _end(row: Row) -> SettledEnd:

@@ -15,11 +15,11 @@ from schemas.errors import InvalidRequest
 from schemas.ids import ID, JobId, TenantId
 from schemas.job import CHAT_COMPLETIONS, DEFAULT_MAX_REPROMPTS, DEFAULT_MAX_TRIES, NewJob
 from schemas.jsons import JsonObject, MalformedJson, parse
-from schemas.lanes import Lane
+from schemas.lanes import Lane, named_lane
 from schemas.storable import MAX_NAME_CHARACTERS, refuse_long_name, refuse_unstorable
 from schemas.tenants import EVERY_LANE
 from tasks.batches.terms import checked_endpoint
-from tasks.requests.chat import Origin, named_lane, parse_chat_request
+from tasks.requests.chat import Origin, parse_chat_request
 
 MAX_MESSAGE_CHARACTERS = 4_000
 """Penstock's own messages have a few hundred characters."""

@@ -15,10 +15,10 @@ from schemas.errors import InvalidRequest
 from schemas.ids import DEFAULT_TENANT, MOST_ID_CHARACTERS, JobId, TenantId
 from schemas.job import NewJob, Published
 from schemas.jsons import dumps
-from schemas.lanes import Lane
+from schemas.lanes import Lane, checked_lane
 from schemas.tenants import TenantShare, no_limits
 from tasks.dispatch.publisher import parse_message
-from tasks.requests.chat import Origin, Vocabulary, checked_lane, parse_chat_request
+from tasks.requests.chat import Origin, Vocabulary, parse_chat_request
 
 log = structlog.get_logger()
 

@@ -11,11 +11,11 @@ from typing import Any, Protocol
 
 from config.amounts import SMALLEST_USD
 from schemas.contract import OutputContract
-from schemas.errors import InvalidRequest, LaneForbidden
+from schemas.errors import InvalidRequest
 from schemas.ids import BatchId, JobId, TenantId
 from schemas.job import CHAT_COMPLETIONS, NewJob
 from schemas.jsons import MAX_REQUEST_LEVELS, SORTED_KEYS, JsonObject, MalformedJson, dumps, parse
-from schemas.lanes import Lane
+from schemas.lanes import Lane, named_lane
 from schemas.money import NanoUsd, nano_from_usd, read_usd
 from schemas.storable import refuse_long_name, refuse_unstorable
 from schemas.tenants import EVERY_LANE
@@ -154,29 +154,6 @@ def _check_tier(body: JsonObject) -> None:
     """Prices are looked up by `service_tier`, so it must be a string."""
     if not isinstance(body.get("service_tier"), str | None):
         raise InvalidRequest("service_tier must be a string.", param="service_tier")
-
-
-def named_lane(fields: JsonObject, default: Lane, lanes: frozenset[Lane]) -> Lane:
-    """Read the lane, else the usual one. Raises InvalidRequest and LaneForbidden."""
-    value = fields.get("lane", usual_lane(default, lanes))
-    if value not in tuple(Lane):
-        raise InvalidRequest(f"lane must be one of {', '.join(Lane)}.", param="lane")
-    return checked_lane(Lane(value), lanes)
-
-
-def usual_lane(default: Lane, lanes: frozenset[Lane]) -> Lane:
-    """Return the default lane, else the next allowed below, else above."""
-    if default in lanes or not lanes:
-        return default
-    return min(lanes, key=lambda lane: (lane.rank < default.rank, abs(lane.rank - default.rank)))
-
-
-def checked_lane(lane: Lane, lanes: frozenset[Lane]) -> Lane:
-    """Check the lane. Raises LaneForbidden."""
-    if lane not in lanes:
-        usable = ", ".join(allowed for allowed in Lane if allowed in lanes) or "none"
-        raise LaneForbidden(f"This key may not use the lane {lane}; lanes that it may use: {usable}.", param="lane")
-    return lane
 
 
 def _number(extras: JsonObject, name: str, default: float, most: float) -> float:

@@ -39,6 +39,13 @@ async def all_held(table: JobTable) -> list[LeasedJob]:
     return [one for one in held if one is not None]
 
 
+async def all_opened(table: JobTable, ledger: LedgerTable) -> list[tuple[Lease, OpenedAttempt]]:
+    epoch = await ledger.epoch()
+    attempts = [(held.lease, opened(held.lease, epoch=epoch)) for held in await all_held(table)]
+    assert all(await table.open([attempt for _, attempt in attempts]))
+    return attempts
+
+
 async def repeated(work: Callable[[int], Awaitable[object]]) -> None:
     for number in range(ROUNDS):
         await work(number)
@@ -60,9 +67,8 @@ async def test_heartbeats_and_records_of_the_same_jobs_do_not_deadlock(engine: A
 
 
 async def test_rescue_and_a_zombies_record_do_not_deadlock(engine: AsyncEngine) -> None:
-    table = JobTable(engine, holder="w", lease_seconds=-1)
-    attempts: list[tuple[Lease, OpenedAttempt]] = [(held.lease, opened(held.lease)) for held in await all_held(table)]
-    await table.open([attempt for _, attempt in attempts])
+    table, ledger = JobTable(engine, holder="w", lease_seconds=-1), LedgerTable(engine)
+    attempts = await all_opened(table, ledger)
     done = Complete(reply=REPLY)
 
     async def record() -> None:
@@ -70,15 +76,14 @@ async def test_rescue_and_a_zombies_record_do_not_deadlock(engine: AsyncEngine) 
 
     await asyncio.gather(record(), *(DueTable(engine).rescue(datetime.now(UTC), renewal_seconds=0) for _ in range(3)))
 
-    booked = {one.scope: one for one in await LedgerTable(engine).balances(attempts[0][1].opened_at)}
-    assert booked == {}  # these attempts count against no budget
-    assert await LedgerTable(engine).suspense(older_seconds=-60) == []
+    rebuilt = await ledger.rebuild(attempts[0][1].opened_at)
+    assert rebuilt.balances == []  # these attempts count against no budget
+    assert await ledger.suspense(older_seconds=-60) == []
 
 
 async def test_resolving_a_suspense_and_its_zombies_record_do_not_deadlock(engine: AsyncEngine) -> None:
     table, ledger = JobTable(engine, holder="w", lease_seconds=30), LedgerTable(engine)
-    attempts = [(held.lease, opened(held.lease)) for held in await all_held(table)]
-    await table.open([attempt for _, attempt in attempts])
+    attempts = await all_opened(table, ledger)
     again = AskAgain(body={}, reason="cut")
     suspended = [(lease, one, closed(one, cost=500, state=AttemptState.SUSPENSE)) for lease, one in attempts]
     await table.record([Record(lease=lease, closed=end, decision=again) for lease, _, end in suspended])

@@ -54,7 +54,7 @@ async def posted(engine: AsyncEngine, window: str, *, cost: int = 42, scope: str
     await table.insert([job])
     [held] = await table.hold([(job.id, 0)])
     assert held is not None
-    attempt = opened(held.lease)
+    attempt = opened(held.lease, epoch=await LedgerTable(engine).epoch())
     counter = BudgetCounter(scope=scope, window=window, limit_nano_usd=NanoUsd(10**9))
     attempt = replace(attempt, grant=replace(attempt.grant, counters=(counter,)))
     assert await table.open([attempt]) == [True]
@@ -65,7 +65,7 @@ async def posted(engine: AsyncEngine, window: str, *, cost: int = 42, scope: str
 async def settled(engine: AsyncEngine, window: str) -> tuple[int, int]:
     """By the sums of a rebuild and by those of an audit."""
     ledger = LedgerTable(engine)
-    balances = {one.window: one.settled_nano_usd for one in await ledger.balances(LONG_AGO)}
+    balances = {one.window: one.settled_nano_usd for one in (await ledger.rebuild(LONG_AGO)).balances}
     soon = datetime.now(UTC) + timedelta(minutes=1)
     recorded = await ledger.audited([], windows=[window], since=LONG_AGO, before=soon)
     [one] = recorded.sums
@@ -174,7 +174,8 @@ async def test_a_scope_that_no_index_holds_is_sealed_under_its_full_name(engine:
 
     assert await settled(engine, "w-long") == (42, 42)
     assert await settled(engine, "w-long-2") == (42, 42)
-    [balance] = [one for one in await LedgerTable(engine).balances(LONG_AGO) if one.window == "w-long"]
+    rebuilt = await LedgerTable(engine).rebuild(LONG_AGO)
+    [balance] = [one for one in rebuilt.balances if one.window == "w-long"]
     assert balance.scope == long
 
 

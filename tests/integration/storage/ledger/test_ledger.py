@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from bench.store.sample_jobs import closed, new_job, opened
+from bench.store.sample_jobs import closed, opened
 from schemas.admission import BudgetCounter
 from schemas.attempt import AttemptState, OpenedAttempt
 from schemas.decision import DeadLetter, DeadReason
@@ -21,6 +21,7 @@ from storage.ledger.adjustments import Adjustment, AdjustmentTable
 from storage.ledger.ledger import LedgerTable
 from storage.ledger.unresolved import SuspenseTable
 from tests.support.adjustments import adjust
+from tests.support.stored_jobs import held_job
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 DEAD = DeadLetter(reason=DeadReason.UNKNOWN, message="over")
@@ -36,16 +37,8 @@ def ledger(engine: AsyncEngine) -> LedgerTable:
     return LedgerTable(engine)
 
 
-async def held(table: JobTable) -> LeasedJob:
-    job = new_job()
-    await table.insert([job])
-    [found] = await table.hold([(job.id, 0)])
-    assert found is not None
-    return found
-
-
 async def open_attempt(table: JobTable, ledger: LedgerTable, scope: str) -> tuple[LeasedJob, OpenedAttempt]:
-    holder = await held(table)
+    holder = await held_job(table)
     attempt = opened(holder.lease, epoch=await ledger.epoch())
     counter = BudgetCounter(scope=scope, window="2026", limit_nano_usd=NanoUsd(10**9))
     attempt = replace(attempt, grant=replace(attempt.grant, counters=(counter,)))
@@ -54,7 +47,7 @@ async def open_attempt(table: JobTable, ledger: LedgerTable, scope: str) -> tupl
 
 
 async def balance(ledger: LedgerTable, scope: str) -> tuple[int, int]:
-    found = {one.scope: one for one in await ledger.balances(LONG_AGO)}
+    found = {one.scope: one for one in (await ledger.rebuild(LONG_AGO)).balances}
     return (found[scope].settled_nano_usd, found[scope].reserved_nano_usd) if scope in found else (0, 0)
 
 
@@ -81,7 +74,7 @@ async def test_an_open_attempt_is_reserved_and_a_posted_one_is_settled(table: Jo
 
 
 async def test_a_grant_of_a_passed_epoch_is_not_opened(table: JobTable, ledger: LedgerTable) -> None:
-    holder = await held(table)
+    holder = await held_job(table)
     stale = opened(holder.lease, epoch=await ledger.epoch())
 
     recorded = await ledger.rebuild(LONG_AGO)

@@ -79,7 +79,8 @@ async def spend(engine: AsyncEngine, whose: tuple[str, str], counter: tuple[str,
 async def settled(engine: AsyncEngine, window: str) -> dict[str, int]:
     """By the sums of a rebuild, which are those of an audit and, for what is young, of the burn."""
     ledger = LedgerTable(engine)
-    rebuilt = {one.scope: one.settled_nano_usd for one in await ledger.balances(LONG_AGO) if one.window == window}
+    balances = (await ledger.rebuild(LONG_AGO)).balances
+    rebuilt = {one.scope: one.settled_nano_usd for one in balances if one.window == window}
     soon = datetime.now(UTC) + timedelta(minutes=1)
     recorded = await ledger.audited([], windows=[window], since=LONG_AGO, before=soon)
     burn = await ThresholdTable(engine).burn(3600.0)
@@ -106,9 +107,10 @@ async def test_spend_under_a_bare_name_is_its_tenants_sealed_or_not(engine: Asyn
 async def test_a_reservation_stays_under_the_name_of_its_stamp(engine: AsyncEngine) -> None:
     await opened_under(engine, ("a", "carol"), ("user:carol", "w-open"))
 
-    found = [one for one in await LedgerTable(engine).balances(LONG_AGO) if one.window == "w-open"]
+    rebuilt = await LedgerTable(engine).rebuild(LONG_AGO)
 
-    assert [(one.scope, one.reserved_nano_usd) for one in found] == [("user:carol", 500)]
+    found = [(one.scope, one.reserved_nano_usd) for one in rebuilt.balances if one.window == "w-open"]
+    assert found == [("user:carol", 500)]
 
 
 async def test_the_first_rebuild_of_this_version_carries_the_counters_over(engine: AsyncEngine) -> None:

@@ -6,6 +6,7 @@ from schemas.job import Target
 from schemas.reply import Reply
 from tasks.execution.pipeline import run_job
 from tests.support.fakes import FakeGate, FakeJobs, FakeModels, a_job, a_reply, an_opened, deps_of
+from tests.support.pipeline_runs import dead_of, run
 
 
 async def test_a_call_that_was_paid_for_is_looked_up_before_another_is_made() -> None:
@@ -50,3 +51,14 @@ async def test_where_nothing_is_kept_the_call_is_made_again() -> None:
     await run_job(job.id, 0, deps_of(jobs, FakeGate(), models))
 
     assert len(models.bodies) == 1
+
+
+async def test_as_many_lost_calls_as_a_job_has_tries_are_its_last() -> None:
+    lost = (await run(FakeModels([a_reply()])))[0].opens * 2
+    models = FakeModels([a_reply()])
+    jobs = FakeJobs(a_job(in_suspense=True, max_tries=2), in_suspense=lost)
+
+    await run(models, jobs=jobs)
+
+    assert [dead_of(decision) for _, decision in jobs.records] == [DeadReason.INTERNAL_ERROR]
+    assert models.bodies == []

@@ -8,11 +8,10 @@ from config.catalogue import Catalogue
 from config.tenants import WAITING_BATCHES, TenantTable
 from schemas.errors import InvalidRequest
 from schemas.ids import TenantId
-from schemas.lanes import Lane
+from schemas.lanes import Lane, checked_lane, usual_lane
 from schemas.tenants import EVERY_LANE, TenantShare
 from storage.tenancy.configuration import ConfigRow
 from tasks.configuration.effective import effective_from, values_of
-from tasks.requests.chat import checked_lane, usual_lane
 from tasks.tenancy.shares import TENANT_OF, Shares
 
 TABLES = {
