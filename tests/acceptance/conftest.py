@@ -5,7 +5,14 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.simulator_process import SimulatorProcess
-from tests.support.stack_process import StackProcess
+from tests.support.stack_process import CONFIG, StackProcess
+
+WITH_A_FAMILY = f"""{CONFIG}
+[models."gpt-5-mini"]
+requests_per_minute = 600000
+tokens_per_minute = 2000000000
+family = "shared"
+"""
 
 
 @pytest.fixture(scope="package")
@@ -16,7 +23,9 @@ def provider() -> Iterator[SimulatorProcess]:
 
 @pytest.fixture(scope="package")
 def stack(provider: SimulatorProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackProcess]:
-    with StackProcess.started(tmp_path_factory.mktemp("stack") / "home", provider=provider) as running:
+    with StackProcess.started(
+        tmp_path_factory.mktemp("stack") / "home", provider=provider, config=WITH_A_FAMILY
+    ) as running:
         yield running
 
 

@@ -4,18 +4,21 @@ A stack and a provider of its own, because everything that others would send is 
 """
 
 import json
-import subprocess
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
-from urllib.request import ProxyHandler, Request, build_opener
+from collections.abc import Iterator, Mapping
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from schemas.jsons import JsonObject
-from stack.children import wait_until
-from tests.support.simulator_process import CHECKOUT, SimulatorProcess
+from tests.support.limit_views import (
+    SCRAPED_EVERY_SECONDS,
+    counts,
+    eventually,
+    hand_in,
+    limits_of,
+    printed,
+    samples,
+)
+from tests.support.simulator_process import SimulatorProcess
 from tests.support.stack_process import StackProcess
 
 CONFIG = """\
@@ -35,11 +38,7 @@ falling = ["gpt-4.1", "gpt-5-mini"]
 FAMILY, OTHER = "openai/shared", "openai/gpt-5-mini"
 FREEZE_SECONDS = 25
 """Several times what the looks below take, so that a busy machine does not thaw it under them."""
-SEEN_SECONDS, THAWED_SECONDS = 12.0, FREEZE_SECONDS + 20.0
-WOKEN_SECONDS = 20.0
-"""Far less than the minute after which a job that waits for a stopped account asks again by itself."""
-SCRAPED_EVERY_SECONDS = 11.0
-"""Gauges are believed for ten seconds."""
+THAWED_SECONDS = FREEZE_SECONDS + 20.0
 
 WORK = {"high": [("gpt-4.1", 3), ("falling", 4)], "low": [("small", 30), ("gpt-4.1-mini", 10)]}
 WAITING = {"high": 7, "low": 41}
@@ -66,49 +65,8 @@ def shut(strict: SimulatorProcess, tmp_path_factory: pytest.TempPathFactory) -> 
         yield running
 
 
-def hand_in(stack: StackProcess, model: str, lane: str, words: str = "turbine") -> str:
-    body = {"model": model, "metadata": {"lane": lane}, "messages": [{"role": "user", "content": words}]}
-    return str(stack.api.post("jobs", body=body)["id"])
-
-
-def limits_of(stack: StackProcess, target: str) -> dict[str, JsonObject]:
-    """The rows of a target as HTTP tells them, by the name of the limit."""
-    return {row["limit"]: row for row in stack.api.get("limits")["data"] if row["target"] == target}
-
-
-def counts(row: JsonObject) -> dict[str, int]:
-    return {lane: told["jobs"] for lane, told in row["waiting"].items()}
-
-
 def rows_by_lane(stack: StackProcess) -> dict[str, int]:
     return {row["lane"]: row["jobs"] for row in stack.rows(ROWS)}
-
-
-def reasons(stack: StackProcess, jobs: Sequence[str]) -> list[str]:
-    return sorted(stack.api.get("jobs", job)["wait_reason"] or "" for job in jobs)
-
-
-def printed(stack: StackProcess, *words: str) -> str:
-    command = [sys.executable, "-m", "cli", "limits", *words, "--home", str(stack.home)]
-    return subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout
-
-
-def samples(stack: StackProcess, name: str, **labels: str) -> dict[tuple[str, ...], float]:
-    """The samples of one gauge that have these labels, by the values of their other labels."""
-    key = (stack.home / "secrets" / "metrics-key").read_text()
-    scrape = Request(f"{stack.url}/metrics", headers={"authorization": f"Bearer {key}"})  # noqa: S310 - loopback
-    with build_opener(ProxyHandler({})).open(scrape) as answer:
-        families = text_string_to_metric_families(answer.read().decode())
-    return {
-        tuple(value for label, value in sorted(sample.labels.items()) if label not in labels): sample.value
-        for family in families
-        for sample in family.samples
-        if sample.name == name and labels.items() <= sample.labels.items()
-    }
-
-
-def eventually(look: Callable[[], Any], wanted: Any, seconds: float = SEEN_SECONDS) -> None:  # noqa: ANN401 - any value
-    assert wait_until(lambda: look() == wanted, seconds=seconds), look()
 
 
 def of_limits(rows: Mapping[str, JsonObject]) -> dict[tuple[str, str], int]:
@@ -160,32 +118,3 @@ def test_while_a_family_is_frozen_all_views_agree_with_the_rows(shut: StackProce
     eventually(
         lambda: samples(shut, "penstock_waiting_jobs", target=FAMILY).get(("low",)), 0, seconds=SCRAPED_EVERY_SECONDS
     )
-
-
-def test_an_account_without_money_stops_visibly_until_an_operator_opens_it(
-    shut: StackProcess,
-) -> None:
-    made = [hand_in(shut, "gpt-5-mini", "normal", f"[[scenario:money*1]] {number}") for number in range(2)]
-    eventually(lambda: limits_of(shut, OTHER)["in_flight"]["shut_by"], "account_stopped")
-    made += [hand_in(shut, "gpt-5-mini", "high") for _ in range(4)]
-    eventually(lambda: reasons(shut, made), ["account_stopped"] * 4 + ["money"] * 2)
-    eventually(lambda: counts(limits_of(shut, OTHER)["in_flight"]), {"high": 4, "normal": 2})
-
-    told, family = limits_of(shut, OTHER)["in_flight"], limits_of(shut, FAMILY)["in_flight"]
-    shown = [line.split("\t") for line in printed(shut).splitlines()]
-
-    assert (told["stopped"], told["frozen_until"]) == ("insufficient_quota", None)
-    assert (family["shut_by"], family["stopped"]) == ("account_stopped", "insufficient_quota")
-    assert {(row[8], row[9]) for row in shown[1:]} == {("account_stopped", "insufficient_quota")}
-    eventually(
-        lambda: samples(shut, "penstock_account_stopped"),
-        {(FAMILY,): 1.0, (OTHER,): 1.0},
-        seconds=SCRAPED_EVERY_SECONDS,
-    )
-    assert samples(shut, "penstock_waiting_jobs", target=OTHER)["high",] == 4
-
-    opened, again = (json.loads(printed(shut, "open", "openai", "--json")) for _ in range(2))
-
-    assert (opened["was_stopped_for"], again["was_stopped_for"]) == ("insufficient_quota", None)
-    assert {row["shut_by"] for row in shut.api.get("limits")["data"]} == {None}
-    eventually(lambda: {shut.api.get("jobs", job)["state"] for job in made}, {"completed"}, WOKEN_SECONDS)

@@ -25,7 +25,9 @@ from stack.home import free_port
 from stack.status import Connection, ProcessStatus, read_connection, read_status
 from tests.support.simulator_process import CHECKOUT, SimulatorProcess
 
-READY_SECONDS = 60.0
+READY_SECONDS = 180.0
+"""Several times what it takes where other work keeps the machine busy."""
+
 STOP_SECONDS = 60.0
 CONFIG = """\
 [models."gpt-4.1-mini"]
