@@ -120,7 +120,7 @@ async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
 
 @asynccontextmanager
 async def one_statement(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    """Run one statement, which is a transaction of its own without BEGIN and COMMIT: one round trip for three."""
+    """Run one statement, which is a transaction of its own, without the round trips of BEGIN and COMMIT."""
     with _translated():
         async with engine.connect() as connection:
             await connection.execution_options(isolation_level="AUTOCOMMIT")
