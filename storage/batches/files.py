@@ -8,7 +8,6 @@ from itertools import count
 from schemas.ids import FileId, TenantId
 from storage.database.listings import NEWEST_FIRST, ListedTable, page
 from storage.database.mapping import read_as
-from storage.database.statements import run
 
 CHUNK_BYTES = 1_000_000
 LONGEST_UPLOAD_SECONDS = 24 * 3600.0
@@ -71,8 +70,7 @@ class FileTable(ListedTable):
     ) -> StoredFile:
         """Store a stream as a file. Readers see nothing of a stream that raises."""
         about = {"id": file_id, "tenant_id": tenant_id, "filename": filename, "purpose": purpose}
-        async with self._transaction() as connection:
-            await run(connection, BEGIN, about | {"expires_at": expires_at})
+        await self._run_once(BEGIN, **about, expires_at=expires_at)
         try:
             size = await self._append_all(file_id, parts)
         except BaseException:
@@ -140,5 +138,4 @@ class FileTable(ListedTable):
         return size
 
     async def _append(self, file_id: FileId, seq: int, data: bytes) -> None:
-        async with self._transaction() as connection:
-            await run(connection, APPEND, {"id": file_id, "seq": seq, "data": data})
+        await self._run_once(APPEND, id=file_id, seq=seq, data=data)

@@ -83,6 +83,11 @@ class PostgresTable:
         async with one_statement(self._engine) as connection:
             return await fetch(connection, query, parameters)
 
+    async def _run_once(self, query: str, **parameters: Any) -> None:  # noqa: ANN401 - bind values
+        """Runs one statement without rows, which is a transaction of its own."""
+        async with one_statement(self._engine) as connection:
+            await run(connection, query, parameters)
+
 
 def by_bytes(sizes: Mapping[str, int], most_bytes: int = MOST_BYTES_AT_ONCE) -> Iterator[list[str]]:
     """Group ids in order, at most `most_bytes` per group; a larger item is alone."""

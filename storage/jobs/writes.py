@@ -16,7 +16,7 @@ from schemas.lanes import PUBLISHED_BY_INTAKE
 from schemas.states import JobState
 from storage.database.mapping import values_of
 from storage.database.notify import ring
-from storage.database.statements import PostgresTable, columns, fetch, run, unnested
+from storage.database.statements import PostgresTable, columns, fetch, unnested
 from storage.jobs.claims import HAND_BACK, HOLD, RENEW, SUSPENDED, Claim, fences, leased
 from storage.jobs.insert import insert_rows, submitted_before
 from storage.jobs.record import Record, record
@@ -163,5 +163,4 @@ class JobTable(PostgresTable):
 
     async def mark_dispatched(self, job_ids: Sequence[JobId]) -> None:
         """Mark jobs as published."""
-        async with self._transaction() as connection:
-            await run(connection, MARK_DISPATCHED, {"id": list(job_ids)})
+        await self._run_once(MARK_DISPATCHED, id=list(job_ids))

@@ -2,7 +2,7 @@
 
 from config.marks import LastMark
 from storage.database.mapping import values_of
-from storage.database.statements import PostgresTable, columns, run
+from storage.database.statements import PostgresTable, columns
 
 KEPT_SECONDS = 24 * 3600.0
 """Reports are read seconds later; a day covers outages."""
@@ -23,5 +23,4 @@ class DeathTable(PostgresTable):
     async def report(self, marks: list[LastMark]) -> None:
         """Store the last marks of dead processes; the first report of each stands."""
         reports = columns([values_of(mark) for mark in marks])
-        async with self._transaction() as connection:
-            await run(connection, REPORT, reports | {"kept_seconds": KEPT_SECONDS})
+        await self._run_once(REPORT, **reports, kept_seconds=KEPT_SECONDS)
