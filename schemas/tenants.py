@@ -45,7 +45,7 @@ class RunAhead:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ShareRoom:
+class ShareCapacity:
     """How much a tenant's share lets dispatch publish now; None is no limit."""
 
     jobs: int | None = None

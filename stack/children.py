@@ -23,6 +23,8 @@ from stack.home import write_private
 PR_SET_PDEATHSIG = 1
 LEFTOVER_GRACE_SECONDS = 10.0
 POLL_SECONDS = 0.02
+POLL_PART = 0.05
+"""Pause between two looks, as a part of the wait so far."""
 
 
 class ServerFailed(PenstockError):  # noqa: N818 - reads as what happened
@@ -135,10 +137,13 @@ def birth_mark(pid: int) -> str:
 
 
 def wait_until(question: Callable[[], bool], *, seconds: float) -> bool:
-    """Poll until the answer is true or the time is over; return the answer."""
-    give_up_at = time.monotonic() + seconds
-    while not (answer := question()) and time.monotonic() < give_up_at:
-        time.sleep(POLL_SECONDS)
+    """Poll until the answer is true or the time is over; return the answer.
+
+    The longer it has waited, the longer it pauses: asking may cost a request or a connection.
+    """
+    started = time.monotonic()
+    while not (answer := question()) and (waited := time.monotonic() - started) < seconds:
+        time.sleep(min(max(POLL_SECONDS, POLL_PART * waited), seconds - waited))
     return answer
 
 

@@ -34,7 +34,7 @@ from tasks.dispatch.celery_app import celery_app
 from tasks.dispatch.publisher import Publisher
 from tasks.dispatch.refill import dispatch
 from tasks.maintenance.items import Isolation
-from tests.support.outlet import Open, Rooms
+from tests.support.outlet import Open, Shares
 
 WINDOW = 1_200
 SLICE = 32
@@ -118,7 +118,7 @@ async def dispatched_per_second(bench: Bench) -> float:
     for _ in range(ROUNDS):
         started = time.perf_counter()
         jobs += await dispatch(
-            bench.backlog, bench.publisher, Open(WINDOW), Rooms(), slice_size=SLICE, isolation=Isolation("dispatch")
+            bench.backlog, bench.publisher, Open(WINDOW), Shares(), slice_size=SLICE, isolation=Isolation("dispatch")
         )
         seconds += time.perf_counter() - started
         await bench.consume()

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from schemas.ids import JobId, TenantId
 from schemas.job import Published
 from schemas.lanes import Flow, Lane
-from schemas.tenants import RunAhead, ShareRoom
+from schemas.tenants import RunAhead, ShareCapacity
 from storage.database.mapping import read_as
 from storage.database.statements import PostgresTable
 from storage.queue.flows import FLOW, UNPUBLISHED, flows
@@ -27,7 +27,7 @@ MOST_LOOKED_AT = 4_000
 MOST_GROUPS = 1_000
 """Tenants and batches that one TAKE compares; the next continues."""
 
-NO_LIMITS: Mapping[TenantId, ShareRoom] = MappingProxyType({})
+NO_LIMITS: Mapping[TenantId, ShareCapacity] = MappingProxyType({})
 
 MOST_FORGOTTEN = 1_000
 """Virtual times that one round deletes."""
@@ -77,9 +77,9 @@ WITH RECURSIVE stopped AS MATERIALIZED (
     ) n WHERE g.number < :most_groups
 ), open AS MATERIALIZED (
     SELECT g.tenant_id, g.batch, GREATEST(COALESCE(t.virtual_time, 0), (SELECT time FROM flow)) AS starts_at,
-        r.jobs AS room_jobs, r.tokens AS room_tokens
+        r.jobs AS most_jobs, r.tokens AS most_tokens
     FROM groups g LEFT JOIN tenant_times t ON t.lane = :lane AND t.model = :model AND t.tenant_id = g.tenant_id
-    LEFT JOIN unnest(CAST(:tenants AS text[]), CAST(:room_jobs AS bigint[]), CAST(:room_tokens AS bigint[]))
+    LEFT JOIN unnest(CAST(:tenants AS text[]), CAST(:most_jobs AS bigint[]), CAST(:most_tokens AS bigint[]))
         AS r (tenant_id, jobs, tokens) ON r.tenant_id = g.tenant_id
     WHERE COALESCE(r.jobs, 1) > 0 AND COALESCE(r.tokens, 1) > 0
       AND NOT EXISTS (SELECT 1 FROM stopped s WHERE s.kind = 'tenant' AND s.name = g.tenant_id)
@@ -87,7 +87,7 @@ WITH RECURSIVE stopped AS MATERIALIZED (
 ), terms AS MATERIALIZED (
     SELECT GREATEST(1, LEAST(:most, :most_looked_at / GREATEST(count(*), 1)))::int AS each FROM open
 ), candidates AS (
-    SELECT o.tenant_id, o.starts_at, o.room_jobs, o.room_tokens, j.*, j.place = (SELECT each FROM terms) AS cut
+    SELECT o.tenant_id, o.starts_at, o.most_jobs, o.most_tokens, j.*, j.place = (SELECT each FROM terms) AS cut
     FROM open o CROSS JOIN LATERAL (
         SELECT j.id, j.work_tokens, j.expires_at, j.created_at,
             row_number() OVER (ORDER BY j.expires_at, j.created_at) AS place
@@ -100,12 +100,12 @@ WITH RECURSIVE stopped AS MATERIALIZED (
         ORDER BY j.expires_at, j.created_at LIMIT (SELECT each FROM terms)
     ) j
 ), tagged AS (
-    SELECT id, tenant_id, work_tokens, cut, room_jobs, room_tokens, starts_at,
+    SELECT id, tenant_id, work_tokens, cut, most_jobs, most_tokens, starts_at,
         row_number() OVER of_tenant AS number, (sum(work_tokens) OVER of_tenant)::bigint AS tokens
     FROM candidates WINDOW of_tenant AS (PARTITION BY tenant_id ORDER BY expires_at, created_at, id)
 ), within AS MATERIALIZED (
     SELECT id, tenant_id, work_tokens, cut, starts_at + tokens AS ends_at FROM tagged
-    WHERE number <= COALESCE(room_jobs, number) AND (room_tokens IS NULL OR tokens - work_tokens < room_tokens)
+    WHERE number <= COALESCE(most_jobs, number) AND (most_tokens IS NULL OR tokens - work_tokens < most_tokens)
 ), known AS (
     SELECT min(ends_at) AS until FROM (
         SELECT max(ends_at) AS ends_at FROM within GROUP BY tenant_id HAVING bool_or(cut)) cut_off
@@ -172,21 +172,21 @@ class BacklogTable(PostgresTable):
         model: str,
         most: int,
         *,
-        rooms: Mapping[TenantId, ShareRoom] = NO_LIMITS,
+        capacities: Mapping[TenantId, ShareCapacity] = NO_LIMITS,
         most_groups: int = MOST_GROUPS,
         most_looked_at: int = MOST_LOOKED_AT,
     ) -> list[Published]:
         """Mark the next jobs of a flow as dispatched; returns them in fair order.
 
-        A tenant without a room has no limit. It may return fewer than exist; the next call continues. Stopped jobs are
-        not taken.
+        A tenant that `capacities` does not name has no limit. It may return fewer than exist; the next call continues.
+        Stopped jobs are not taken.
         """
         terms = {"lane": lane.value, "model": model, "most": most, "intake_seconds": INTAKE_SECONDS}
         bounds = {"most_groups": most_groups, "most_looked_at": most_looked_at}
         limits = {
-            "tenants": list(rooms),
-            "room_jobs": [room.jobs for room in rooms.values()],
-            "room_tokens": [room.tokens for room in rooms.values()],
+            "tenants": list(capacities),
+            "most_jobs": [capacity.jobs for capacity in capacities.values()],
+            "most_tokens": [capacity.tokens for capacity in capacities.values()],
         }
         rows = await self._fetch_once(TAKE, **terms, **bounds, **limits)
         return [Published(JobId(row["id"]), row["generation"]) for row in rows]

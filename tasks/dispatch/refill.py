@@ -12,7 +12,7 @@ from schemas.errors import RedisUnavailable
 from schemas.ids import JobId, TenantId
 from schemas.job import Published
 from schemas.lanes import PUBLISHED_BY_INTAKE, Flow, Lane
-from schemas.tenants import ShareRoom
+from schemas.tenants import ShareCapacity
 from tasks.maintenance.items import Isolation
 
 log = structlog.get_logger()
@@ -35,9 +35,9 @@ class Backlog(Protocol):
         """List flows with unpublished jobs."""
 
     async def take(
-        self, lane: Lane, model: str, most: int, *, rooms: Mapping[TenantId, ShareRoom]
+        self, lane: Lane, model: str, most: int, *, capacities: Mapping[TenantId, ShareCapacity]
     ) -> Sequence[Published]:
-        """Mark up to `most` jobs as dispatched, fairly among tenants, and of each no more than its room."""
+        """Mark up to `most` jobs as dispatched, fairly among tenants, and of each no more than its capacity."""
 
     async def give_back(self, jobs: Sequence[JobId]) -> int:
         """Mark jobs as unpublished."""
@@ -50,11 +50,11 @@ class Windows(Protocol):
         """Return the most published, unclaimed jobs. Raises RedisUnavailable."""
 
 
-class Rooms(Protocol):
+class Shares(Protocol):
     """Computes how much each tenant's share lets through."""
 
-    async def rooms(self, flow: Flow) -> Mapping[TenantId, ShareRoom]:
-        """Return the rooms of tenants with limits. Raises RedisUnavailable."""
+    async def capacities(self, flow: Flow) -> Mapping[TenantId, ShareCapacity]:
+        """Return the capacities of tenants with limits. Raises RedisUnavailable."""
 
 
 class Outlet(Protocol):
@@ -65,7 +65,7 @@ class Outlet(Protocol):
 
 
 async def dispatch(
-    backlog: Backlog, outlet: Outlet, windows: Windows, shares: Rooms, *, slice_size: int, isolation: Isolation
+    backlog: Backlog, outlet: Outlet, windows: Windows, shares: Shares, *, slice_size: int, isolation: Isolation
 ) -> int:
     """Refill every flow once; returns the number of jobs published. Raises RedisUnavailable.
 
@@ -79,7 +79,7 @@ async def dispatch(
         free = window - flow.run_ahead
         if free <= 0 or free * REFILL_SHARE < window:
             return 0
-        jobs = await backlog.take(flow.lane, flow.model, free, rooms=await shares.rooms(flow))
+        jobs = await backlog.take(flow.lane, flow.model, free, capacities=await shares.capacities(flow))
         return await _send(backlog, outlet, flow, jobs, slice_size) if jobs else 0
 
     return await isolation.each(await backlog.flows(), lambda flow: f"{flow.lane} {flow.model}", refill)

@@ -16,7 +16,7 @@ from tasks.batches.stop_loss import StopLosses
 from tasks.configuration.apply_limits import EarlyWakes, names_leading_to
 from tasks.dead_letters.replay import Replays
 from tasks.dispatch.prefetch_windows import PrefetchWindows
-from tasks.dispatch.share_rooms import ShareRooms
+from tasks.dispatch.share_capacity import ShareCapacities
 from tasks.intake.result_delivery import Deliveries
 from tasks.ledger.reconciliation import LedgerReconciler
 from tasks.ledger.unresolved import LookUps, keeping
@@ -64,7 +64,7 @@ class MaintenanceServices:
             hold_seconds=infra.settings.hold_seconds,
             clock=time.monotonic,
         )
-        self.share_rooms = ShareRooms(
+        self.share_capacities = ShareCapacities(
             storage.backlog, admission.gate, infra.configuration, hold_seconds=infra.settings.hold_seconds
         )
         self.thresholds = Thresholds(

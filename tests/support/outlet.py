@@ -7,7 +7,7 @@ from schemas.errors import RedisUnavailable
 from schemas.ids import TenantId
 from schemas.job import Published
 from schemas.lanes import Flow, Lane
-from schemas.tenants import ShareRoom
+from schemas.tenants import ShareCapacity
 
 
 @dataclass
@@ -38,10 +38,10 @@ class Open:
 
 
 @dataclass
-class Rooms:
-    """The same rooms in every flow; without any, no tenant has a limit."""
+class Shares:
+    """The same capacities in every flow; without any, no tenant has a limit."""
 
-    of_tenant: dict[TenantId, ShareRoom] = field(default_factory=dict)
+    of_tenant: dict[TenantId, ShareCapacity] = field(default_factory=dict)
 
-    async def rooms(self, _flow: Flow) -> dict[TenantId, ShareRoom]:
+    async def capacities(self, _flow: Flow) -> dict[TenantId, ShareCapacity]:
         return self.of_tenant

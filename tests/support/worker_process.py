@@ -15,6 +15,7 @@ import redis
 from schemas.ids import JobId
 from schemas.job import Published
 from schemas.lanes import Lane
+from stack.children import wait_until
 from tasks.dispatch.celery_app import celery_app
 from tasks.dispatch.publisher import RUN_TASK, message
 
@@ -24,10 +25,7 @@ DEADLINE_SECONDS = 20.0
 
 def until(condition: Callable[[], object], what: str, seconds: float = DEADLINE_SECONDS) -> None:
     """Poll until the condition holds; fails with `what` it was about."""
-    give_up_at = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < give_up_at, f"not in {seconds} s: {what}"
-        time.sleep(0.01)
+    assert wait_until(lambda: bool(condition()), seconds=seconds), f"not in {seconds} s: {what}"
 
 
 class Broker:

@@ -91,7 +91,7 @@ def _dispatch_duties(services: MaintenanceServices) -> tuple[Duty, ...]:
             services.storage.backlog,
             services.publisher,
             services.prefetch_windows,
-            services.share_rooms,
+            services.share_capacities,
             slice_size=services.settings.slice_size,
             isolation=flows,
         )

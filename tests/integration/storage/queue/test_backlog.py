@@ -15,7 +15,7 @@ from bench.store.sample_jobs import new_job
 from schemas.ids import BatchId, JobId, TenantId
 from schemas.job import NewJob
 from schemas.lanes import Lane
-from schemas.tenants import ShareRoom
+from schemas.tenants import ShareCapacity
 from storage.database.engine import open_engine
 from storage.jobs import claims
 from storage.jobs.writes import JobTable
@@ -71,37 +71,42 @@ async def test_two_leaders_at_once_take_different_jobs(engine: AsyncEngine) -> N
     assert len(ids) == len(set(ids)) >= 100
 
 
-async def test_of_a_tenant_no_more_is_taken_than_its_room(engine: AsyncEngine) -> None:
-    await tenants(engine, "roomy")
-    greedy = await stored(engine, 30, model="rooms", batch_id=None)
+async def test_of_a_tenant_no_more_is_taken_than_its_capacity(engine: AsyncEngine) -> None:
+    await tenants(engine, "ample")
+    greedy = await stored(engine, 30, model="capacities", batch_id=None)
     for batch in ("batch_c", "batch_d"):
-        greedy += await stored(engine, 30, model="rooms", batch_id=BatchId(batch))
-    other = await stored(engine, 5, model="rooms", tenant_id=TenantId("roomy"))
+        greedy += await stored(engine, 30, model="capacities", batch_id=BatchId(batch))
+    other = await stored(engine, 5, model="capacities", tenant_id=TenantId("ample"))
 
     taken = await BacklogTable(engine).take(
-        Lane.LOW, "rooms", 100, rooms={greedy[0].tenant_id: ShareRoom(jobs=7), TenantId("absent"): ShareRoom(jobs=1)}
+        Lane.LOW,
+        "capacities",
+        100,
+        capacities={greedy[0].tenant_id: ShareCapacity(jobs=7), TenantId("absent"): ShareCapacity(jobs=1)},
     )
 
     assert owners(taken, greedy=greedy, other=other) == {"greedy": 7, "other": 5}
 
 
-async def test_tokens_of_a_room_end_with_the_job_that_passes_them(engine: AsyncEngine) -> None:
-    [heavy, *_] = jobs = await stored(engine, 10, model="token-rooms", body=HEAVY)
-    room = ShareRoom(tokens=9_000)
+async def test_tokens_of_a_capacity_end_with_the_job_that_passes_them(engine: AsyncEngine) -> None:
+    [heavy, *_] = jobs = await stored(engine, 10, model="token-capacities", body=HEAVY)
+    capacity = ShareCapacity(tokens=9_000)
 
-    taken = await BacklogTable(engine).take(Lane.LOW, "token-rooms", 10, rooms={heavy.tenant_id: room})
+    taken = await BacklogTable(engine).take(Lane.LOW, "token-capacities", 10, capacities={heavy.tenant_id: capacity})
 
     assert owners(taken, jobs=jobs) == {"jobs": 3}
 
 
-@pytest.mark.parametrize("room", [ShareRoom(jobs=0), ShareRoom(tokens=0)], ids=["jobs", "tokens"])
-async def test_a_tenant_without_room_takes_no_place_of_others(engine: AsyncEngine, room: ShareRoom) -> None:
+@pytest.mark.parametrize("capacity", [ShareCapacity(jobs=0), ShareCapacity(tokens=0)], ids=["jobs", "tokens"])
+async def test_a_tenant_without_capacity_takes_no_place_of_others(engine: AsyncEngine, capacity: ShareCapacity) -> None:
     await tenants(engine, "alone")
-    model = f"no-room-{room.jobs}"
+    model = f"no-capacity-{capacity.jobs}"
     [full, *_] = await stored(engine, 20, model=model)
     alone = await stored(engine, 20, model=model, tenant_id=TenantId("alone"))
 
-    taken = await BacklogTable(engine).take(Lane.LOW, model, 20, rooms={full.tenant_id: room}, most_looked_at=20)
+    taken = await BacklogTable(engine).take(
+        Lane.LOW, model, 20, capacities={full.tenant_id: capacity}, most_looked_at=20
+    )
 
     assert owners(taken, alone=alone) == {"alone": 20}
 
@@ -256,8 +261,8 @@ ALONE = {
 NAMED = {"name": "default", "until_at": datetime(2030, 1, 1, tzinfo=UTC), "most": 10, "lane": "high"}
 CLAIMED = {"id": ["job_1"], "generation": [0], "claim": [None], "holder": "w", "lease_seconds": 30.0}
 OF_FLOW = {"lane": "low", "model": "m1", "most_groups": 100}
-ROOMS = {"tenants": ["other"], "room_jobs": [5], "room_tokens": [None]}
-TAKE = OF_FLOW | ROOMS | {"most": 10, "intake_seconds": 2.0, "most_looked_at": 1_000}
+CAPACITIES = {"tenants": ["other"], "most_jobs": [5], "most_tokens": [None]}
+TAKE = OF_FLOW | CAPACITIES | {"most": 10, "intake_seconds": 2.0, "most_looked_at": 1_000}
 
 
 @pytest.mark.parametrize(

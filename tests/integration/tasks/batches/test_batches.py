@@ -30,7 +30,7 @@ from tasks.maintenance.items import Isolation
 from tasks.maintenance.slices import SLICE_NODES, Slice
 from tasks.requests.chat import Vocabulary
 from tasks.requests.new_ids import new_file_id, new_job_id
-from tests.support.outlet import Open, Rooms, Wire
+from tests.support.outlet import Open, Shares, Wire
 from tests.support.sample_batches import new_batch
 
 TENANT = TenantId("default")
@@ -107,7 +107,7 @@ async def test_a_batch_goes_from_its_file_to_its_files(engine: AsyncEngine) -> N
     table = JobTable(engine, holder="w", lease_seconds=30)
 
     await all_turns(batches_over(engine).start_new)
-    await dispatch(BacklogTable(engine), wire, Open(5_000), Rooms(), slice_size=32, isolation=Isolation("dispatch"))
+    await dispatch(BacklogTable(engine), wire, Open(5_000), Shares(), slice_size=32, isolation=Isolation("dispatch"))
     holds = await table.hold([(job.job_id, job.generation) for job in wire.jobs])
     held = [one for one in holds if one is not None]
     assert len(held) == (await found(engine, batch_id)).total == 1200

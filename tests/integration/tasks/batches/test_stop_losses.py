@@ -26,7 +26,7 @@ from tasks.batches.stop_loss import StopLosses
 from tasks.dispatch.refill import dispatch
 from tasks.maintenance.items import Isolation
 from tasks.requests.new_ids import new_file_id, new_job_id
-from tests.support.outlet import Open, Rooms, Wire
+from tests.support.outlet import Open, Shares, Wire
 from tests.support.sample_batches import new_batch
 
 TENANT = TenantId("default")
@@ -79,7 +79,7 @@ class Yard:
         """Run everything of it that is published; the first of them fail."""
         wire = Wire()
         await dispatch(
-            BacklogTable(self._engine), wire, Open(5_000), Rooms(), slice_size=32, isolation=Isolation("dispatch")
+            BacklogTable(self._engine), wire, Open(5_000), Shares(), slice_size=32, isolation=Isolation("dispatch")
         )
         holds = await self._table.hold([(job.job_id, job.generation) for job in wire.jobs])
         held = [one for one in holds if one is not None and one.job.batch_id == self.batch_id]

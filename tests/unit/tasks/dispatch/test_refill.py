@@ -8,11 +8,11 @@ import pytest
 from schemas.ids import JobId, TenantId
 from schemas.job import Published
 from schemas.lanes import Flow, Lane
-from schemas.tenants import ShareRoom
+from schemas.tenants import ShareCapacity
 from tasks.dispatch.publisher import message, parse_message
 from tasks.dispatch.refill import MOST_URGENT_AHEAD, dispatch
 from tasks.maintenance.items import Isolation
-from tests.support.outlet import Open, Rooms, Wire
+from tests.support.outlet import Open, Shares, Wire
 
 
 @dataclass
@@ -20,7 +20,7 @@ class Rows:
     waiting: dict[tuple[Lane, str], int]
     ahead: dict[tuple[Lane, str], int] = field(default_factory=dict)
     given_back: list[JobId] = field(default_factory=list)
-    rooms: Mapping[TenantId, ShareRoom] = field(default_factory=dict)
+    capacities: Mapping[TenantId, ShareCapacity] = field(default_factory=dict)
 
     async def flows(self) -> Sequence[Flow]:
         return [
@@ -30,9 +30,9 @@ class Rows:
         ]
 
     async def take(
-        self, lane: Lane, model: str, most: int, *, rooms: Mapping[TenantId, ShareRoom]
+        self, lane: Lane, model: str, most: int, *, capacities: Mapping[TenantId, ShareCapacity]
     ) -> Sequence[Published]:
-        self.rooms = rooms
+        self.capacities = capacities
         key = (lane, model)
         taken = min(most, self.waiting[key])
         self.waiting[key] -= taken
@@ -47,8 +47,8 @@ class Rows:
 async def test_a_million_queued_jobs_publish_only_the_run_ahead() -> None:
     rows, wire = Rows({(Lane.LOW, "m"): 1_000_000}), Wire()
 
-    await dispatch(rows, wire, Open(100), Rooms(), slice_size=32, isolation=Isolation("dispatch"))
-    await dispatch(rows, wire, Open(100), Rooms(), slice_size=32, isolation=Isolation("dispatch"))
+    await dispatch(rows, wire, Open(100), Shares(), slice_size=32, isolation=Isolation("dispatch"))
+    await dispatch(rows, wire, Open(100), Shares(), slice_size=32, isolation=Isolation("dispatch"))
 
     assert wire.sent == [(Lane.LOW, 100, 12)]
 
@@ -56,7 +56,7 @@ async def test_a_million_queued_jobs_publish_only_the_run_ahead() -> None:
 async def test_urgent_backlogs_are_published_in_small_windows() -> None:
     rows, wire = Rows({(Lane.CRITICAL, "m"): 1_000}), Wire()
 
-    await dispatch(rows, wire, Open(1_200), Rooms(), slice_size=32, isolation=Isolation("dispatch"))
+    await dispatch(rows, wire, Open(1_200), Shares(), slice_size=32, isolation=Isolation("dispatch"))
 
     assert rows.ahead[Lane.CRITICAL, "m"] == MOST_URGENT_AHEAD
 
@@ -64,7 +64,7 @@ async def test_urgent_backlogs_are_published_in_small_windows() -> None:
 async def test_an_exhausted_model_does_not_hold_up_another() -> None:
     rows, wire = Rows({(Lane.LOW, "full"): 10, (Lane.LOW, "free"): 10}, {(Lane.LOW, "full"): 100}), Wire()
 
-    await dispatch(rows, wire, Open(100), Rooms(), slice_size=32, isolation=Isolation("dispatch"))
+    await dispatch(rows, wire, Open(100), Shares(), slice_size=32, isolation=Isolation("dispatch"))
 
     assert wire.sent == [(Lane.LOW, 10, 1)]
 
@@ -72,7 +72,7 @@ async def test_an_exhausted_model_does_not_hold_up_another() -> None:
 async def test_the_backlog_of_a_shut_flow_stays_where_it_is() -> None:
     rows, wire = Rows({(Lane.LOW, "shut"): 10, (Lane.LOW, "free"): 10}), Wire()
 
-    await dispatch(rows, wire, Open(100, shut={"shut": 0}), Rooms(), slice_size=32, isolation=Isolation("dispatch"))
+    await dispatch(rows, wire, Open(100, shut={"shut": 0}), Shares(), slice_size=32, isolation=Isolation("dispatch"))
 
     assert (wire.sent, rows.waiting[Lane.LOW, "shut"]) == ([(Lane.LOW, 10, 1)], 10)
 
@@ -80,7 +80,7 @@ async def test_the_backlog_of_a_shut_flow_stays_where_it_is() -> None:
 async def test_a_shut_flow_may_send_one_job_to_ask() -> None:
     rows, wire = Rows({(Lane.LOW, "shut"): 10}), Wire()
 
-    await dispatch(rows, wire, Open(100, shut={"shut": 1}), Rooms(), slice_size=32, isolation=Isolation("dispatch"))
+    await dispatch(rows, wire, Open(100, shut={"shut": 1}), Shares(), slice_size=32, isolation=Isolation("dispatch"))
 
     assert wire.sent == [(Lane.LOW, 1, 1)]
 
@@ -89,7 +89,7 @@ async def test_a_shut_flow_may_send_one_job_to_ask() -> None:
 async def test_a_refill_travels_in_slices_that_leave_work_for_several_workers(jobs: int, slice_size: int) -> None:
     rows, wire = Rows({(Lane.NORMAL, "m"): jobs}), Wire()
 
-    await dispatch(rows, wire, Open(1_200), Rooms(), slice_size=32, isolation=Isolation("dispatch"))
+    await dispatch(rows, wire, Open(1_200), Shares(), slice_size=32, isolation=Isolation("dispatch"))
 
     assert wire.sent == [(Lane.NORMAL, jobs, slice_size)]
 
@@ -97,7 +97,7 @@ async def test_a_refill_travels_in_slices_that_leave_work_for_several_workers(jo
 async def test_critical_jobs_travel_one_by_one() -> None:
     rows, wire = Rows({(Lane.CRITICAL, "m"): 90}), Wire()
 
-    await dispatch(rows, wire, Open(1_200), Rooms(), slice_size=32, isolation=Isolation("dispatch"))
+    await dispatch(rows, wire, Open(1_200), Shares(), slice_size=32, isolation=Isolation("dispatch"))
 
     assert wire.sent == [(Lane.CRITICAL, 90, 1)]
 
@@ -106,7 +106,7 @@ async def test_what_a_broker_that_is_away_did_not_take_is_given_back() -> None:
     rows = Rows({(Lane.LOW, "m"): 5})
 
     assert (
-        await dispatch(rows, Wire(broken=True), Open(1_200), Rooms(), slice_size=32, isolation=Isolation("dispatch"))
+        await dispatch(rows, Wire(broken=True), Open(1_200), Shares(), slice_size=32, isolation=Isolation("dispatch"))
         == 0
     )
     assert len(rows.given_back) == 5
@@ -121,10 +121,10 @@ def test_a_message_is_read_back_as_it_was_written() -> None:
 async def test_a_deep_flow_is_refilled_by_quarters_to_travel_in_full_slices() -> None:
     rows, wire = Rows({(Lane.LOW, "m"): 1_000}, {(Lane.LOW, "m"): 80}), Wire()
 
-    assert await dispatch(rows, wire, Open(100), Rooms(), slice_size=8, isolation=Isolation("dispatch")) == 0
+    assert await dispatch(rows, wire, Open(100), Shares(), slice_size=8, isolation=Isolation("dispatch")) == 0
     rows.ahead[Lane.LOW, "m"] = 30
 
-    assert await dispatch(rows, wire, Open(100), Rooms(), slice_size=8, isolation=Isolation("dispatch")) == 70
+    assert await dispatch(rows, wire, Open(100), Shares(), slice_size=8, isolation=Isolation("dispatch")) == 70
     assert wire.sent == [(Lane.LOW, 70, 8)]
 
 
@@ -132,24 +132,24 @@ class OddRows(Rows):
     """A backlog of which one flow cannot be taken."""
 
     async def take(
-        self, lane: Lane, model: str, most: int, *, rooms: Mapping[TenantId, ShareRoom]
+        self, lane: Lane, model: str, most: int, *, capacities: Mapping[TenantId, ShareCapacity]
     ) -> Sequence[Published]:
         if model == "odd":
             raise OverflowError
-        return await super().take(lane, model, most, rooms=rooms)
+        return await super().take(lane, model, most, capacities=capacities)
 
 
 async def test_a_flow_that_cannot_be_taken_holds_up_no_other() -> None:
     rows, wire = OddRows({(Lane.LOW, "odd"): 10, (Lane.LOW, "fine"): 10}), Wire()
 
-    assert await dispatch(rows, wire, Open(100), Rooms(), slice_size=32, isolation=Isolation("dispatch")) == 10
+    assert await dispatch(rows, wire, Open(100), Shares(), slice_size=32, isolation=Isolation("dispatch")) == 10
 
     assert wire.sent == [(Lane.LOW, 10, 1)]
 
 
-async def test_the_room_of_each_share_reaches_the_backlog() -> None:
-    rows, wire, given = Rows({(Lane.LOW, "m"): 5}), Wire(), {TenantId("a"): ShareRoom(jobs=3)}
+async def test_the_capacity_of_each_share_reaches_the_backlog() -> None:
+    rows, wire, given = Rows({(Lane.LOW, "m"): 5}), Wire(), {TenantId("a"): ShareCapacity(jobs=3)}
 
-    await dispatch(rows, wire, Open(100), Rooms(given), slice_size=32, isolation=Isolation("dispatch"))
+    await dispatch(rows, wire, Open(100), Shares(given), slice_size=32, isolation=Isolation("dispatch"))
 
-    assert rows.rooms == given
+    assert rows.capacities == given
