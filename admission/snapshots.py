@@ -16,6 +16,7 @@ from schemas.lanes import Lane
 Fields: TypeAlias = dict[str, tuple[float, ...]]
 
 SECOND_US = 1_000_000.0
+SHORTEST_PACE_US = 1.0
 MINUTE_US = 60_000_000.0
 DAY_US = 86_400_000_000.0
 FULL_RECOVERY_US = 1_000_000_000.0
@@ -65,7 +66,7 @@ def _share_snapshot(packed: bytes | None, in_flight: int, now: float) -> ShareSn
     (pace,), (settled_at,), (requests, tokens) = state["pace"], state["settled_at"], state["tat"]
     return ShareSnapshot(
         in_flight=in_flight,
-        seconds_per_call=max(pace, now - settled_at) / SECOND_US,
+        seconds_per_call=max(pace, now - settled_at, SHORTEST_PACE_US) / SECOND_US,
         full_in_seconds=(max(0.0, requests - now) / SECOND_US, max(0.0, tokens - now) / SECOND_US),
         ticket_ms={lane: _ahead_ms(state["ticket"][lane.rank], now) for lane in Lane},
     )
