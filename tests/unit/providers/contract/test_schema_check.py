@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from providers.contract.patterns import MAX_PATTERN_CHARACTERS
 from providers.contract.schema_check import MAX_SCHEMA_BYTES, MAX_SCHEMA_PARTS, MAX_SCHEMA_VALUES, schema_verdict
@@ -193,6 +194,15 @@ def test_a_part_that_is_not_checked_never_refuses_what_the_whole_allows(schema: 
 
     assert (verdict.complaint, complaint(schema, value)) == (None, None)
     assert verdict.unchecked
+
+
+def test_an_equal_schema_is_not_looked_at_again() -> None:
+    first, again = ({"title": "asked for twice", "pattern": "(?=a)a"} for _ in range(2))
+
+    with capture_logs() as logs:
+        assert schema_verdict(again) is schema_verdict(first)
+
+    assert [entry["event"] for entry in logs] == ["schema_partly_unchecked"]
 
 
 def test_very_many_patterns_are_checked_as_far_as_the_budget_goes() -> None:

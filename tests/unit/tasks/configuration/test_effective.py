@@ -191,6 +191,24 @@ async def test_limits_are_written_to_the_gate_once_per_version() -> None:
     assert [version for _, version in gate.configured] == [2, 3]
 
 
+class Refusing(Gate):
+    """A gate that cannot take the limits of one target."""
+
+    async def configure(self, limits: TargetLimits, version: int) -> bool:
+        if limits.target == TARGET:
+            raise OverflowError
+        return await super().configure(limits, version)
+
+
+async def test_limits_that_cannot_be_written_hold_up_no_others() -> None:
+    rows, gate = Rows(rows_of(replace_models({"m/1": ModelTable(), "m/2": ModelTable()}))), Refusing()
+
+    written = await LimitKeeper(gate.configure, Configuration(rows)).apply()
+
+    assert written == 1
+    assert [limits.target.model for limits, _ in gate.configured] == ["m/2"]
+
+
 def test_a_family_has_its_models_lowest_limits_and_its_version_only_grows() -> None:
     members = {
         "a": ModelTable(requests_per_minute=60, family="large"),
