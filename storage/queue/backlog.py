@@ -81,7 +81,7 @@ WITH RECURSIVE stopped AS MATERIALIZED (
     FROM groups g LEFT JOIN tenant_times t ON t.lane = :lane AND t.model = :model AND t.tenant_id = g.tenant_id
     LEFT JOIN unnest(CAST(:tenants AS text[]), CAST(:most_jobs AS bigint[]), CAST(:most_tokens AS bigint[]))
         AS r (tenant_id, jobs, tokens) ON r.tenant_id = g.tenant_id
-    WHERE COALESCE(r.jobs, 1) > 0 AND COALESCE(r.tokens, 1) > 0
+    WHERE g.tenant_id <> ALL(CAST(:full AS text[]))
       AND NOT EXISTS (SELECT 1 FROM stopped s WHERE s.kind = 'tenant' AND s.name = g.tenant_id)
       AND NOT EXISTS (SELECT 1 FROM stopped s WHERE s.kind = 'batch' AND s.name = g.batch)
 ), terms AS MATERIALIZED (
@@ -100,17 +100,18 @@ WITH RECURSIVE stopped AS MATERIALIZED (
         ORDER BY j.expires_at, j.created_at LIMIT (SELECT each FROM terms)
     ) j
 ), tagged AS (
-    SELECT id, tenant_id, work_tokens, cut, most_jobs, most_tokens, starts_at,
-        row_number() OVER of_tenant AS number, (sum(work_tokens) OVER of_tenant)::bigint AS tokens
+    SELECT id, tenant_id, work_tokens, cut, CASE
+        WHEN (most_jobs IS NULL OR row_number() OVER of_tenant <= most_jobs)
+            AND (most_tokens IS NULL OR sum(work_tokens) OVER of_tenant - work_tokens < most_tokens)
+        THEN starts_at + (sum(work_tokens) OVER of_tenant)::bigint
+    END AS ends_at  -- none beyond the tenant's capacity
     FROM candidates WINDOW of_tenant AS (PARTITION BY tenant_id ORDER BY expires_at, created_at, id)
-), within AS MATERIALIZED (
-    SELECT id, tenant_id, work_tokens, cut, starts_at + tokens AS ends_at FROM tagged
-    WHERE number <= COALESCE(most_jobs, number) AND (most_tokens IS NULL OR tokens - work_tokens < most_tokens)
 ), known AS (
     SELECT min(ends_at) AS until FROM (
-        SELECT max(ends_at) AS ends_at FROM within GROUP BY tenant_id HAVING bool_or(cut)) cut_off
+        SELECT max(ends_at) AS ends_at FROM tagged WHERE ends_at IS NOT NULL GROUP BY tenant_id HAVING bool_or(cut)
+    ) cut_off
 ), chosen AS MATERIALIZED (
-    SELECT id, tenant_id, ends_at, ends_at - work_tokens AS begins_at FROM within
+    SELECT id, tenant_id, ends_at, ends_at - work_tokens AS begins_at FROM tagged
     WHERE ends_at - work_tokens <= COALESCE((SELECT until FROM known), ends_at)
     ORDER BY begins_at, id LIMIT :most
 ), free AS MATERIALIZED (
@@ -184,6 +185,7 @@ class BacklogTable(PostgresTable):
         terms = {"lane": lane.value, "model": model, "most": most, "intake_seconds": INTAKE_SECONDS}
         bounds = {"most_groups": most_groups, "most_looked_at": most_looked_at}
         limits = {
+            "full": [tenant_id for tenant_id, capacity in capacities.items() if 0 in {capacity.jobs, capacity.tokens}],
             "tenants": list(capacities),
             "most_jobs": [capacity.jobs for capacity in capacities.values()],
             "most_tokens": [capacity.tokens for capacity in capacities.values()],
