@@ -136,14 +136,15 @@ def birth_mark(pid: int) -> str:
     return listed.stdout.strip()
 
 
-def wait_until(question: Callable[[], bool], *, seconds: float) -> bool:
+def wait_until(question: Callable[[], bool], *, seconds: float, pause_part: float = POLL_PART) -> bool:
     """Poll until the answer is true or the time is over; return the answer.
 
-    The longer it has waited, the longer it pauses: asking may cost a request or a connection.
+    The longer it has waited, the longer it pauses, `pause_part` of the wait: asking may cost a request or a connection.
+    What measures the time passes 0.
     """
     started = time.monotonic()
     while not (answer := question()) and (waited := time.monotonic() - started) < seconds:
-        time.sleep(min(max(POLL_SECONDS, POLL_PART * waited), seconds - waited))
+        time.sleep(min(max(POLL_SECONDS, pause_part * waited), seconds - waited))
     return answer
 
 

@@ -176,7 +176,7 @@ class _Sample:
             done = counts.completed + counts.failed if counts else 0
             return bool(done >= wanted)
 
-        if not wait_until(enough, seconds=LONGEST_SECONDS):
+        if not wait_until(enough, seconds=LONGEST_SECONDS, pause_part=0):
             raise PenstockError(f"only {done} of {wanted} jobs came to rest")
         status = read_status(home)
         processes = status.processes if status else ()
