@@ -1,4 +1,4 @@
-"""The admission room on a real server, under a clock that stands still until a test moves it."""
+"""Admission on a real server, under a clock that stands still until a test moves it."""
 
 import uuid
 from collections.abc import AsyncIterator
@@ -35,14 +35,16 @@ class Clock:
 
 @asynccontextmanager
 async def open_admission(redis_url: str, clock: Clock, *, lifetime_seconds: float = 660.0) -> AsyncIterator[Admission]:
-    """A room of its own, its ledger open under epoch 1 and its target without any limit."""
+    """Keys of its own, its ledger open under epoch 1 and its target without any limit."""
     namespace = f"t{uuid.uuid4().hex}"
-    async with connected(redis_url, namespace=namespace, lifetime_seconds=lifetime_seconds, clock_us=clock) as room:
-        assert await room.ledger.rebuild(1, [], [])
-        yield room
-        names = await room.wire.command("KEYS", f"{{penstock}}:{namespace}:*")
+    async with connected(
+        redis_url, namespace=namespace, lifetime_seconds=lifetime_seconds, clock_us=clock
+    ) as admission:
+        assert await admission.ledger.rebuild(1, [], [])
+        yield admission
+        names = await admission.wire.command("KEYS", f"{{penstock}}:{namespace}:*")
         if names:
-            await room.wire.command("DEL", *names)
+            await admission.wire.command("DEL", *names)
 
 
 def an_ask(number: int | str = 1, **changes: object) -> Ask:

@@ -1,4 +1,4 @@
-"""Money in the admission room: three counters, and what tests reserve, settle and read of them."""
+"""Money of admission: three counters, and what tests reserve, settle and read of them."""
 
 from collections.abc import Sequence
 
@@ -12,14 +12,16 @@ GLOBAL, TENANT, MONTH = a_counter(1_000), a_counter(650, scope="tenant:a"), a_co
 COUNTERS = (GLOBAL, TENANT, MONTH)
 
 
-async def money(room: Admission, counter: BudgetCounter) -> tuple[int, int]:
-    [balance] = await room.gate.budgets([counter])
+async def money(admission: Admission, counter: BudgetCounter) -> tuple[int, int]:
+    [balance] = await admission.gate.budgets([counter])
     return balance.settled_nano_usd, balance.reserved_nano_usd
 
 
-async def reserve(room: Admission, cost: int, counters: Sequence[BudgetCounter] = COUNTERS, name: str = "x") -> Grant:
+async def reserve(
+    admission: Admission, cost: int, counters: Sequence[BudgetCounter] = COUNTERS, name: str = "x"
+) -> Grant:
     ask = an_ask(name, cost_nano_usd=NanoUsd(cost), counters=tuple(counters))
-    return granted(await room.gate.admit(ask))
+    return granted(await admission.gate.admit(ask))
 
 
 def post(grant: Grant, cost: int) -> Settlement:

@@ -1,4 +1,4 @@
-"""Fixtures of the admission tests: one room for each test, on its own clock."""
+"""Fixtures of the admission tests: an Admission for each test, on its own clock."""
 
 from collections.abc import AsyncIterator
 
@@ -14,6 +14,6 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-async def room(redis_url: str, clock: Clock) -> AsyncIterator[Admission]:
+async def admission(redis_url: str, clock: Clock) -> AsyncIterator[Admission]:
     async with open_admission(redis_url, clock) as opened:
         yield opened

@@ -13,8 +13,8 @@ from tests.support.conformance import GateConformance
 class TestLocalGate(GateConformance):
     @pytest.fixture
     async def gate(self, redis_url: str) -> AsyncIterator[LocalGate]:
-        async with connected(redis_url, namespace=f"t{uuid.uuid4().hex}") as room:
-            await room.ledger.rebuild(3, [], [])
-            gate = LocalGate(room.gate, jitter=lambda: 0.0)
+        async with connected(redis_url, namespace=f"t{uuid.uuid4().hex}") as admission:
+            await admission.ledger.rebuild(3, [], [])
+            gate = LocalGate(admission.gate, jitter=lambda: 0.0)
             yield gate
             await gate.aclose()

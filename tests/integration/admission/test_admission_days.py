@@ -30,74 +30,74 @@ def set_clock(clock: Clock, moment: datetime) -> None:
     ],
 )
 async def test_a_spent_day_comes_back_at_its_hour_and_not_before(
-    room: Admission, clock: Clock, evening: datetime, hours_left: int
+    admission: Admission, clock: Clock, evening: datetime, hours_left: int
 ) -> None:
     set_clock(clock, evening)
-    await room.gate.configure(BY_DAY, 1)
+    await admission.gate.configure(BY_DAY, 1)
     for number in range(3):
-        granted(await room.gate.admit(an_ask(number)))
+        granted(await admission.gate.admit(an_ask(number)))
 
-    spent = waiting(await room.gate.admit(an_ask("fourth")))
+    spent = waiting(await admission.gate.admit(an_ask("fourth")))
     assert (spent.reason, spent.retry_after_ms) == (WaitReason.REQUESTS_PER_DAY, hours_left * 3_600_000)
 
     clock.pass_seconds(hours_left * 3_600 - 1)
-    assert waiting(await room.gate.admit(an_ask("early"))).reason is WaitReason.REQUESTS_PER_DAY
+    assert waiting(await admission.gate.admit(an_ask("early"))).reason is WaitReason.REQUESTS_PER_DAY
     clock.pass_seconds(1)
     for number in range(3):
-        granted(await room.gate.admit(an_ask(f"next {number}")))
-    waiting(await room.gate.admit(an_ask("seventh")))
+        granted(await admission.gate.admit(an_ask(f"next {number}")))
+    waiting(await admission.gate.admit(an_ask("seventh")))
 
 
-async def test_what_was_reserved_yesterday_gives_nothing_back_today(room: Admission, clock: Clock) -> None:
+async def test_what_was_reserved_yesterday_gives_nothing_back_today(admission: Admission, clock: Clock) -> None:
     set_clock(clock, datetime(2026, 11, 25, 7, tzinfo=UTC))
-    await room.gate.configure(BY_DAY, 1)
-    late = granted(await room.gate.admit(an_ask("late")))
+    await admission.gate.configure(BY_DAY, 1)
+    late = granted(await admission.gate.admit(an_ask("late")))
     clock.pass_seconds(3_600)
 
-    await room.gate.settle(Settlement(grant=late, kind=SettleKind.RELEASE))
+    await admission.gate.settle(Settlement(grant=late, kind=SettleKind.RELEASE))
 
     for number in range(3):
-        granted(await room.gate.admit(an_ask(number)))
-    waiting(await room.gate.admit(an_ask("fourth")))
+        granted(await admission.gate.admit(an_ask(number)))
+    waiting(await admission.gate.admit(an_ask("fourth")))
 
 
-async def test_a_day_that_nobody_announced_has_24_hours(room: Admission, clock: Clock) -> None:
+async def test_a_day_that_nobody_announced_has_24_hours(admission: Admission, clock: Clock) -> None:
     set_clock(clock, datetime(2026, 11, 25, 7, tzinfo=UTC))
-    await room.gate.configure(BY_DAY, 1)
+    await admission.gate.configure(BY_DAY, 1)
     clock.pass_seconds(5 * 86_400)
     for number in range(3):
-        granted(await room.gate.admit(an_ask(number)))
+        granted(await admission.gate.admit(an_ask(number)))
 
-    assert waiting(await room.gate.admit(an_ask("fourth"))).retry_after_ms == 3_600_000
+    assert waiting(await admission.gate.admit(an_ask("fourth"))).retry_after_ms == 3_600_000
 
 
-async def test_two_models_of_a_family_share_one_bucket(room: Admission, clock: Clock) -> None:
+async def test_two_models_of_a_family_share_one_bucket(admission: Admission, clock: Clock) -> None:
     family = TargetLimits(target=TARGET, requests_per_day=2)
-    await room.gate.configure(family, 1)
-    grants = [granted(await room.gate.admit(an_ask(n, target=_model(n), family=TARGET.model))) for n in ("a", "b")]
+    await admission.gate.configure(family, 1)
+    grants = [granted(await admission.gate.admit(an_ask(n, target=_model(n), family=TARGET.model))) for n in ("a", "b")]
 
-    waiting(await room.gate.admit(an_ask("c", target=_model("c"), family=TARGET.model)))
+    waiting(await admission.gate.admit(an_ask("c", target=_model("c"), family=TARGET.model)))
 
     assert [grant.target for grant in grants] == [_model("a"), _model("b")]
-    assert all([await room.gate.settle(Settlement(grant=one, kind=SettleKind.RELEASE)) for one in grants])
-    granted(await room.gate.admit(an_ask("d", target=_model("d"), family=TARGET.model)))
+    assert all([await admission.gate.settle(Settlement(grant=one, kind=SettleKind.RELEASE)) for one in grants])
+    granted(await admission.gate.admit(an_ask("d", target=_model("d"), family=TARGET.model)))
 
 
-async def test_a_ramp_halves_the_rate_once_and_lets_it_grow_back_slowly(room: Admission, clock: Clock) -> None:
-    await room.gate.configure(limits(), 1)
+async def test_a_ramp_halves_the_rate_once_and_lets_it_grow_back_slowly(admission: Admission, clock: Clock) -> None:
+    await admission.gate.configure(limits(), 1)
 
     for _ in range(3):
-        await room.gate.penalize(TARGET, Penalty(wait_ms=1, ramp=True))
-    assert await ramp_factor(room) == pytest.approx(0.5)
+        await admission.gate.penalize(TARGET, Penalty(wait_ms=1, ramp=True))
+    assert await ramp_factor(admission) == pytest.approx(0.5)
 
     clock.pass_seconds(15 * 60)
-    assert await ramp_factor(room) == pytest.approx(0.75)
+    assert await ramp_factor(admission) == pytest.approx(0.75)
     clock.pass_seconds(15 * 60)
-    assert await ramp_factor(room) == 1
+    assert await ramp_factor(admission) == 1
 
 
-async def ramp_factor(room: Admission) -> float:
-    snapshot = await room.gate.snapshot(TARGET)
+async def ramp_factor(admission: Admission) -> float:
+    snapshot = await admission.gate.snapshot(TARGET)
     assert snapshot is not None
     assert snapshot.rate_factor == 1
     return snapshot.ramp_factor

@@ -16,19 +16,19 @@ WAITERS = 2_048
 
 
 @pytest.fixture
-async def crowd(room: Admission, clock: Clock) -> Crowd:
+async def crowd(admission: Admission, clock: Clock) -> Crowd:
     """A bucket that refills 500 usual requests a second and is full."""
-    await room.gate.configure(limits(tokens_per_minute=60 * TOKENS_PER_SECOND), 1)
+    await admission.gate.configure(limits(tokens_per_minute=60 * TOKENS_PER_SECOND), 1)
     clock.pass_seconds(10)
-    return Crowd(room.gate, clock)
+    return Crowd(admission.gate, clock)
 
 
 def flood(lane: Lane, many: int, tokens: int = 100) -> list[Ask]:
     return [an_ask(f"{lane}_{tokens}_{n}", lane=lane, tokens=tokens, horizon_ms=HORIZON_MS) for n in range(many)]
 
 
-async def level_ms(room: Admission, clock: Clock) -> float:
-    packed = await room.wire.command("GET", room.keys.bucket(TARGET))
+async def level_ms(admission: Admission, clock: Clock) -> float:
+    packed = await admission.wire.command("GET", admission.keys.bucket(TARGET))
     state = unpack(packed)
     return (state["burst"][0] - max(0.0, state["tat"][1] - clock.now_us)) / 1_000
 
@@ -96,73 +96,75 @@ async def test_uniformly_large_jobs_keep_their_order(crowd: Crowd) -> None:
     assert max(abs(place - number) for place, number in enumerate(order)) <= 15
 
 
-async def test_a_newcomer_stands_behind_tickets_unless_the_bucket_shows_surplus(room: Admission, clock: Clock) -> None:
-    await room.gate.configure(limits(shares=(0.0, 0.0, 0.0, 0.0)), 1)
+async def test_a_newcomer_stands_behind_tickets_unless_the_bucket_shows_surplus(
+    admission: Admission, clock: Clock
+) -> None:
+    await admission.gate.configure(limits(shares=(0.0, 0.0, 0.0, 0.0)), 1)
     clock.pass_seconds(1)
-    granted(await room.gate.admit(an_ask(tokens=700)))
-    assert waiting(await room.gate.admit(an_ask(tokens=300))).reason is WaitReason.TOKENS
+    granted(await admission.gate.admit(an_ask(tokens=700)))
+    assert waiting(await admission.gate.admit(an_ask(tokens=300))).reason is WaitReason.TOKENS
     clock.pass_seconds(0.05)
 
     newcomer, holder = an_ask(tokens=100), an_ask(tokens=100, has_ticket=True)
-    assert waiting(await room.gate.admit(newcomer)).retry_after_ms > 0
-    granted(await room.gate.admit(holder))
+    assert waiting(await admission.gate.admit(newcomer)).retry_after_ms > 0
+    granted(await admission.gate.admit(holder))
 
     clock.pass_seconds(0.35)
-    granted(await room.gate.admit(newcomer))
+    granted(await admission.gate.admit(newcomer))
 
 
-async def test_a_future_grant_never_takes_what_is_kept_for_critical(room: Admission, clock: Clock) -> None:
-    await room.gate.configure(limits(), 1)
+async def test_a_future_grant_never_takes_what_is_kept_for_critical(admission: Admission, clock: Clock) -> None:
+    await admission.gate.configure(limits(), 1)
     clock.pass_seconds(1)
 
     for number in range(40):
-        await room.gate.admit(an_ask(number, lane=Lane.HIGH, tokens=100, horizon_ms=10_000))
+        await admission.gate.admit(an_ask(number, lane=Lane.HIGH, tokens=100, horizon_ms=10_000))
 
-    assert await level_ms(room, clock) >= 0
+    assert await level_ms(admission, clock) >= 0
 
 
-async def test_a_share_is_charged_only_for_what_it_let_in(room: Admission, clock: Clock) -> None:
-    await room.gate.configure(limits(), 1)
+async def test_a_share_is_charged_only_for_what_it_let_in(admission: Admission, clock: Clock) -> None:
+    await admission.gate.configure(limits(), 1)
     clock.pass_seconds(1)
     for number in range(6):
-        granted(await room.gate.admit(an_ask(number, lane=Lane.LOW, tokens=100)))
+        granted(await admission.gate.admit(an_ask(number, lane=Lane.LOW, tokens=100)))
 
-    granted(await room.gate.admit(an_ask("by its share", lane=Lane.LOW, tokens=100)))
-    again = await room.gate.admit(an_ask("again", lane=Lane.LOW, tokens=100))
+    granted(await admission.gate.admit(an_ask("by its share", lane=Lane.LOW, tokens=100)))
+    again = await admission.gate.admit(an_ask("again", lane=Lane.LOW, tokens=100))
 
     assert waiting(again).reason is WaitReason.TOKENS
 
 
-async def test_too_large_is_said_at_once_whatever_else_is_exhausted(room: Admission, clock: Clock) -> None:
-    await room.gate.configure(limits(), 1)
+async def test_too_large_is_said_at_once_whatever_else_is_exhausted(admission: Admission, clock: Clock) -> None:
+    await admission.gate.configure(limits(), 1)
     spent = (a_counter(1),)
 
-    answer = refused(await room.gate.admit(an_ask(tokens=60_001, cost_nano_usd=NanoUsd(5), counters=spent)))
+    answer = refused(await admission.gate.admit(an_ask(tokens=60_001, cost_nano_usd=NanoUsd(5), counters=spent)))
 
     assert answer.reason is RefusalReason.TOO_LARGE
 
 
-async def test_some_slots_are_kept_for_critical_and_a_settlement_frees_one(room: Admission, clock: Clock) -> None:
-    await room.gate.configure(limits(tokens_per_minute=None, max_in_flight=20), 1)
-    grants = [granted(await room.gate.admit(an_ask(n))) for n in range(19)]
+async def test_some_slots_are_kept_for_critical_and_a_settlement_frees_one(admission: Admission, clock: Clock) -> None:
+    await admission.gate.configure(limits(tokens_per_minute=None, max_in_flight=20), 1)
+    grants = [granted(await admission.gate.admit(an_ask(n))) for n in range(19)]
 
-    assert waiting(await room.gate.admit(an_ask("normal"))).reason is WaitReason.IN_FLIGHT
-    granted(await room.gate.admit(an_ask("critical", lane=Lane.CRITICAL)))
-    assert waiting(await room.gate.admit(an_ask("more", lane=Lane.CRITICAL))).reason is WaitReason.IN_FLIGHT
+    assert waiting(await admission.gate.admit(an_ask("normal"))).reason is WaitReason.IN_FLIGHT
+    granted(await admission.gate.admit(an_ask("critical", lane=Lane.CRITICAL)))
+    assert waiting(await admission.gate.admit(an_ask("more", lane=Lane.CRITICAL))).reason is WaitReason.IN_FLIGHT
 
     for one in grants[:2]:
-        await room.gate.settle(Settlement(grant=one, kind=SettleKind.RELEASE))
-    granted(await room.gate.admit(an_ask("again", has_ticket=True)))
+        await admission.gate.settle(Settlement(grant=one, kind=SettleKind.RELEASE))
+    granted(await admission.gate.admit(an_ask("again", has_ticket=True)))
 
 
-async def test_after_a_freeze_everybody_starts_from_an_empty_bucket(room: Admission, clock: Clock) -> None:
-    await room.gate.configure(limits(), 1)
+async def test_after_a_freeze_everybody_starts_from_an_empty_bucket(admission: Admission, clock: Clock) -> None:
+    await admission.gate.configure(limits(), 1)
     clock.pass_seconds(5)
 
-    await room.gate.penalize(TARGET, Penalty(wait_ms=2_000))
+    await admission.gate.penalize(TARGET, Penalty(wait_ms=2_000))
 
     for lane in Lane:
-        frozen = waiting(await room.gate.admit(an_ask(lane, lane=lane)))
+        frozen = waiting(await admission.gate.admit(an_ask(lane, lane=lane)))
         assert frozen.retry_after_ms >= 2_000
     clock.pass_seconds(2)
-    assert await level_ms(room, clock) == pytest.approx(0, abs=1)
+    assert await level_ms(admission, clock) == pytest.approx(0, abs=1)

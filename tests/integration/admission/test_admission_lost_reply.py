@@ -66,29 +66,29 @@ async def through_a_line(redis_url: str) -> AsyncIterator[tuple[Line, Admission]
     clock = Clock()
     async with a_line(redis_url) as (line, url), Wire(url, timeout_seconds=PATIENCE_SECONDS) as wire:
         gate = Gate(wire, keys := Keys(f"t{uuid.uuid4().hex}"), clock_us=clock)
-        room = Admission(wire=wire, keys=keys, gate=gate, ledger=Ledger(wire, keys, gate))
-        await room.ledger.rebuild(1, [], [])
+        admission = Admission(wire=wire, keys=keys, gate=gate, ledger=Ledger(wire, keys, gate))
+        await admission.ledger.rebuild(1, [], [])
         granted(await gate.admit(an_ask("warm")))
-        yield line, room
+        yield line, admission
 
 
 async def test_it_ran_once_is_not_sent_again_and_stays_reserved(through_a_line: tuple[Line, Admission]) -> None:
-    line, room = through_a_line
+    line, admission = through_a_line
     line.cut()
 
     with pytest.raises(RedisUnavailable):
-        await room.gate.admit(an_ask("lost", cost_nano_usd=NanoUsd(10), counters=(BUDGET,)))
+        await admission.gate.admit(an_ask("lost", cost_nano_usd=NanoUsd(10), counters=(BUDGET,)))
 
-    [balance] = await room.gate.budgets([BUDGET])
+    [balance] = await admission.gate.budgets([BUDGET])
     assert balance.reserved_nano_usd == 10
-    stamps = await room.wire.command("ZRANGE", room.keys.in_flight(an_ask().target), 0, -1)
+    stamps = await admission.wire.command("ZRANGE", admission.keys.in_flight(an_ask().target), 0, -1)
     assert len([stamp for stamp in stamps if read_stamp(stamp.decode()).attempt_id == "att_lost"]) == 1
 
 
 async def test_the_next_ask_on_the_line_hears_its_own_answer(through_a_line: tuple[Line, Admission]) -> None:
-    line, room = through_a_line
+    line, admission = through_a_line
     line.cut()
     with pytest.raises(RedisUnavailable):
-        await room.gate.admit(an_ask("lost"))
+        await admission.gate.admit(an_ask("lost"))
 
-    assert granted(await room.gate.admit(an_ask("next"))).stamp.startswith("att_next|")
+    assert granted(await admission.gate.admit(an_ask("next"))).stamp.startswith("att_next|")

@@ -173,7 +173,7 @@ LIVES = st.builds(lives, STARTS, st.lists(st.tuples(st.lists(USUAL, max_size=25)
 class Both:
     """The scripts and the model, asked in step."""
 
-    room: Admission
+    admission: Admission
     clock: Clock
     model: GateModel
     grants: list[Grant] = field(default_factory=list)
@@ -181,7 +181,7 @@ class Both:
     async def admit(self, ask: Ask) -> None:
         ask = replace(ask, attempt_id=AttemptId(f"att_{len(self.grants)}"))
         verdict, number, word = self.model.admit(ask)
-        answer = await self.room.gate.admit(ask)
+        answer = await self.admission.gate.admit(ask)
         match answer:
             case Grant(stamp=stamp, wait_ms=wait_ms):
                 assert ("grant", -(-number // 1_000), word) == (verdict, wait_ms, stamp)
@@ -199,17 +199,17 @@ class Both:
         number, end = which
         if self.grants:
             done = Settlement(grant=self.grants[-1 - number % len(self.grants)], **end)
-            assert await self.room.gate.settle(done) == self.model.settle(done)
+            assert await self.admission.gate.settle(done) == self.model.settle(done)
 
     async def penalize(self, penalty: Penalty) -> None:
-        await self.room.gate.penalize(TARGET, penalty)
+        await self.admission.gate.penalize(TARGET, penalty)
         self.model.penalize(penalty)
 
     async def configure(self, given_: tuple[TargetLimits, int]) -> None:
-        assert await self.room.gate.configure(*given_) == self.model.configure(*given_)
+        assert await self.admission.gate.configure(*given_) == self.model.configure(*given_)
 
     async def expire(self, _: None) -> None:
-        assert sorted(await self.room.gate.expire()) == sorted(self.model.expire())
+        assert sorted(await self.admission.gate.expire()) == sorted(self.model.expire())
 
     async def pass_(self, microseconds: int) -> None:
         self.clock.now_us += microseconds
@@ -219,7 +219,7 @@ class Both:
         await self.pass_(-microseconds)
 
     async def compare(self) -> None:
-        wire, keys = self.room.wire, self.room.keys
+        wire, keys = self.admission.wire, self.admission.keys
         packed = await wire.command("GET", keys.bucket(TARGET))
         assert (packed is None) == (self.model.state is None)
         if packed is not None and self.model.state is not None:
@@ -236,21 +236,21 @@ class Both:
                 assert list(values) == pytest.approx(self.model.tenant.state[name], abs=ONE_US, rel=RELATIVE), name
         of_tenant = await wire.command("ZRANGE", keys.tenant_in_flight(TenantId("greedy/one")), 0, -1)
         assert {stamp.decode() for stamp in of_tenant} == set(self.model.tenant.in_flight)
-        suspended, _ = await self.room.ledger.suspended()
+        suspended, _ = await self.admission.ledger.suspended()
         assert set(suspended) == self.model.suspense
-        for balance in await self.room.gate.budgets(COUNTERS):
+        for balance in await self.admission.gate.budgets(COUNTERS):
             purse = self.model.money.get((balance.scope, balance.window), {})
             assert balance.settled_nano_usd == purse.get("s", 0)
             assert balance.reserved_nano_usd == purse.get("r", 0)
-        events = [(event.scope, event.window, event.percent) for event in await self.room.ledger.events(1_000)]
+        events = [(event.scope, event.window, event.percent) for event in await self.admission.ledger.events(1_000)]
         assert events == self.model.events
 
 
 async def take(redis_url: str, steps: list[Step]) -> None:
     clock = Clock()
-    async with open_admission(redis_url, clock, lifetime_seconds=LIFETIME_SECONDS) as room:
+    async with open_admission(redis_url, clock, lifetime_seconds=LIFETIME_SECONDS) as admission:
         model = GateModel(now_us=START_US, lifetime_us=round(LIFETIME_SECONDS * 1_000_000))
-        both = Both(room, clock, model)
+        both = Both(admission, clock, model)
         doing: dict[str, Callable[[Any], Awaitable[None]]] = {
             "admit": both.admit,
             "settle": both.settle,

@@ -28,18 +28,18 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
 
 @pytest.fixture
 async def own(server: Valkey) -> AsyncIterator[Admission]:
-    async with connected(server.url) as room:
-        await answers_again(room)
-        await room.wire.command("FLUSHALL")
-        await room.ledger.rebuild(1, [], [])
-        yield room
+    async with connected(server.url) as admission:
+        await answers_again(admission)
+        await admission.wire.command("FLUSHALL")
+        await admission.ledger.rebuild(1, [], [])
+        yield admission
 
 
-async def answers_again(room: Admission) -> None:
+async def answers_again(admission: Admission) -> None:
     async with asyncio.timeout(ANSWERS_WITHIN_SECONDS):
         while True:
             try:
-                await room.wire.command("PING")
+                await admission.wire.command("PING")
             except RedisUnavailable:
                 await asyncio.sleep(0.01)
             else:

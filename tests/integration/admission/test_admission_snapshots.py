@@ -19,18 +19,18 @@ HALF_THE_RATE = Penalty(
 )
 
 
-async def seen(room: Admission) -> LimitsSnapshot:
-    snapshot = await room.gate.snapshot(TARGET)
+async def seen(admission: Admission) -> LimitsSnapshot:
+    snapshot = await admission.gate.snapshot(TARGET)
     assert snapshot is not None
     return snapshot
 
 
-async def tokens_let_through(room: Admission, clock: Clock) -> int:
+async def tokens_let_through(admission: Admission, clock: Clock) -> int:
     """By asking all the time, in the lane that leaves nothing to others."""
     tokens = 0
     for step in range(SECONDS * 10):
         clock.pass_seconds(0.1)
-        while isinstance(await room.gate.admit(an_ask(f"{step} {tokens}", lane=Lane.CRITICAL)), Grant):
+        while isinstance(await admission.gate.admit(an_ask(f"{step} {tokens}", lane=Lane.CRITICAL)), Grant):
             tokens += 100
     return tokens
 
@@ -49,25 +49,25 @@ async def tokens_let_through(room: Admission, clock: Clock) -> int:
     ],
 )
 async def test_what_is_effective_is_what_the_gate_lets_through(
-    room: Admission, clock: Clock, penalties: list[Penalty], share: float
+    admission: Admission, clock: Clock, penalties: list[Penalty], share: float
 ) -> None:
-    await room.gate.configure(limits(tokens_per_minute=RATE), 1)
+    await admission.gate.configure(limits(tokens_per_minute=RATE), 1)
     for penalty in penalties:
-        await room.gate.penalize(TARGET, penalty)
+        await admission.gate.penalize(TARGET, penalty)
         clock.pass_seconds(1)
 
-    said = await seen(room)
-    passed = await tokens_let_through(room, clock)
+    said = await seen(admission)
+    passed = await tokens_let_through(admission, clock)
 
     assert said.tokens_per_minute.effective == pytest.approx(RATE * share, rel=0.01)
     assert passed * 60 / SECONDS == pytest.approx(RATE * share, rel=0.04)
 
 
-async def test_a_limit_of_a_day_is_cut_by_no_refusal(room: Admission, clock: Clock) -> None:
-    await room.gate.configure(limits(tokens_per_day=5_000_000), 1)
-    await room.gate.penalize(TARGET, SLOW_DOWN)
+async def test_a_limit_of_a_day_is_cut_by_no_refusal(admission: Admission, clock: Clock) -> None:
+    await admission.gate.configure(limits(tokens_per_day=5_000_000), 1)
+    await admission.gate.penalize(TARGET, SLOW_DOWN)
 
-    assert (await seen(room)).tokens_per_day.effective == pytest.approx(5_000_000)
+    assert (await seen(admission)).tokens_per_day.effective == pytest.approx(5_000_000)
 
 
 @pytest.mark.parametrize(
@@ -86,59 +86,59 @@ async def test_a_limit_of_a_day_is_cut_by_no_refusal(room: Admission, clock: Clo
     ],
 )
 async def test_a_freeze_says_which_refusal_it_came_from(
-    room: Admission, clock: Clock, penalties: list[tuple[float, Penalty]], shut_by: ShutBy
+    admission: Admission, clock: Clock, penalties: list[tuple[float, Penalty]], shut_by: ShutBy
 ) -> None:
-    await room.gate.configure(limits(), 1)
-    before = (await seen(room)).shut_by
+    await admission.gate.configure(limits(), 1)
+    before = (await seen(admission)).shut_by
     for seconds, penalty in penalties:
         clock.pass_seconds(seconds)
-        await room.gate.penalize(TARGET, penalty)
+        await admission.gate.penalize(TARGET, penalty)
 
-    during = await seen(room)
+    during = await seen(admission)
     clock.pass_seconds(1)
-    after = await seen(room)
+    after = await seen(admission)
 
     assert (before, during.shut_by, after.shut_by) == (None, shut_by, None)
     assert (during.frozen_ms, after.frozen_ms) == (1_000, 0)
 
 
-async def test_a_freeze_comes_from_the_refusal_that_set_its_end(room: Admission, clock: Clock) -> None:
-    await room.gate.configure(limits(), 1)
-    await room.gate.penalize(TARGET, Penalty(wait_ms=90_000))
+async def test_a_freeze_comes_from_the_refusal_that_set_its_end(admission: Admission, clock: Clock) -> None:
+    await admission.gate.configure(limits(), 1)
+    await admission.gate.penalize(TARGET, Penalty(wait_ms=90_000))
     clock.pass_seconds(1)
-    await room.gate.penalize(TARGET, SLOW_DOWN)
-    shorter = await seen(room)
-    await room.gate.penalize(TARGET, Penalty(wait_ms=120_000, ramp=True))
-    longer = await seen(room)
+    await admission.gate.penalize(TARGET, SLOW_DOWN)
+    shorter = await seen(admission)
+    await admission.gate.penalize(TARGET, Penalty(wait_ms=120_000, ramp=True))
+    longer = await seen(admission)
 
     assert (shorter.shut_by, longer.shut_by) == (ShutBy.RETRY_AFTER, ShutBy.SLOW_DOWN)
 
 
 @pytest.mark.parametrize("command", [("DEL",), ("SET", "a word of tomorrow")])
 async def test_a_freeze_by_a_version_with_other_words_is_told_as_a_429(
-    room: Admission, command: tuple[str, ...]
+    admission: Admission, command: tuple[str, ...]
 ) -> None:
-    await room.gate.configure(limits(), 1)
-    await room.gate.penalize(TARGET, SLOW_DOWN)
+    await admission.gate.configure(limits(), 1)
+    await admission.gate.penalize(TARGET, SLOW_DOWN)
     verb, *word = command
-    await room.wire.command(verb, room.keys.frozen_by(TARGET), *word)
+    await admission.wire.command(verb, admission.keys.frozen_by(TARGET), *word)
 
-    assert (await seen(room)).shut_by is ShutBy.RETRY_AFTER
+    assert (await seen(admission)).shut_by is ShutBy.RETRY_AFTER
 
 
-async def test_a_stopped_account_says_why_also_while_its_target_is_frozen(room: Admission, clock: Clock) -> None:
-    await room.gate.configure(limits(), 1)
-    await room.gate.penalize(TARGET, REFUSAL)
+async def test_a_stopped_account_says_why_also_while_its_target_is_frozen(admission: Admission, clock: Clock) -> None:
+    await admission.gate.configure(limits(), 1)
+    await admission.gate.penalize(TARGET, REFUSAL)
     for job in ("first", "second"):
-        await room.gate.doubt_account(TARGET.account, "insufficient_quota", JobId(job))
+        await admission.gate.doubt_account(TARGET.account, "insufficient_quota", JobId(job))
 
-    stopped = await seen(room)
-    reasons = [await room.gate.open_account(TARGET.account) for _ in range(2)]
+    stopped = await seen(admission)
+    reasons = [await admission.gate.open_account(TARGET.account) for _ in range(2)]
     clock.pass_seconds(1)
-    started = await seen(room)
+    started = await seen(admission)
 
     assert (stopped.shut_by, stopped.stopped) == (ShutBy.ACCOUNT_STOPPED, "insufficient_quota")
     assert reasons == ["insufficient_quota", None]
     assert (started.shut_by, started.stopped) == (None, None)
     clock.pass_seconds(1)
-    granted(await room.gate.admit(an_ask()))
+    granted(await admission.gate.admit(an_ask()))

@@ -30,21 +30,21 @@ async def test_more_asks_than_fit_one_pipeline_each_get_their_own_answer(redis_u
     assert answers == [str(number).encode() for number in range(3 * MOST_PER_PIPELINE)]
 
 
-async def test_a_script_that_the_server_forgot_is_loaded_and_runs_once(room: Admission) -> None:
+async def test_a_script_that_the_server_forgot_is_loaded_and_runs_once(admission: Admission) -> None:
     counting = Script("counting", "return redis.call('INCR', KEYS[1])")
-    key = room.keys.suspense + "-count"
-    await room.wire.run(counting, [key], [])
-    await room.wire.command("SCRIPT FLUSH")
+    key = admission.keys.suspense + "-count"
+    await admission.wire.run(counting, [key], [])
+    await admission.wire.command("SCRIPT FLUSH")
 
     async with asyncio.timeout(DEADLINE_SECONDS):
-        answers = await asyncio.gather(*(room.wire.run(counting, [key], []) for _ in range(20)))
+        answers = await asyncio.gather(*(admission.wire.run(counting, [key], []) for _ in range(20)))
 
     assert sorted(answers) == list(range(2, 22))
 
 
-async def test_a_wrong_command_is_a_bug_and_not_an_outage(room: Admission) -> None:
+async def test_a_wrong_command_is_a_bug_and_not_an_outage(admission: Admission) -> None:
     with pytest.raises(ScriptFailed):
-        await room.wire.run(EXPIRE, [room.keys.epoch, room.keys.suspense], [1, ""])
+        await admission.wire.run(EXPIRE, [admission.keys.epoch, admission.keys.suspense], [1, ""])
 
 
 async def test_a_server_that_is_not_there_is_unavailable() -> None:

@@ -1,4 +1,4 @@
-"""An open room of admission on a clock that tests turn."""
+"""An open Admission on a clock that tests turn."""
 
 from collections.abc import AsyncIterator
 
@@ -14,6 +14,6 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-async def room(redis_url: str, clock: Clock) -> AsyncIterator[Admission]:
-    async with open_admission(redis_url, clock) as room:
-        yield room
+async def admission(redis_url: str, clock: Clock) -> AsyncIterator[Admission]:
+    async with open_admission(redis_url, clock) as admission:
+        yield admission

@@ -32,6 +32,16 @@ async def taken_over(table: JobTable) -> tuple[Lease, OpenedAttempt, Lease]:
     return held.lease, attempt, successor.lease
 
 
+async def assert_valid_and_paid_once(engine: AsyncEngine, attempt: OpenedAttempt) -> None:
+    kept = await row(engine, "SELECT state, outcome FROM attempts WHERE id = :id", id=attempt.id)
+    assert (kept["state"], kept["outcome"]) == ("posted", "valid")
+    booked = await row(
+        engine, "SELECT count(*) AS n, sum(nano_usd) AS nano FROM ledger WHERE attempt_id = :id", id=attempt.id
+    )
+    assert (booked["n"], booked["nano"]) == (1, 42)
+    assert (await job_row(engine, attempt.job_id))["spent_nano_usd"] == 42
+
+
 async def test_a_zombie_writes_no_result_but_its_cost_is_booked_once(table: JobTable, engine: AsyncEngine) -> None:
     held = await held_job(table)
     attempt = opened(held.lease)
@@ -60,13 +70,7 @@ async def test_a_late_answer_found_by_the_successor_is_valid_and_booked_once(
     assert await table.record([zombie]) == [False]
     assert await table.record([found]) == [True]
 
-    kept = await row(engine, "SELECT state, outcome FROM attempts WHERE id = :id", id=attempt.id)
-    assert (kept["state"], kept["outcome"]) == ("posted", "valid")
-    booked = await row(
-        engine, "SELECT count(*) AS n, sum(nano_usd) AS nano FROM ledger WHERE attempt_id = :id", id=attempt.id
-    )
-    assert (booked["n"], booked["nano"]) == (1, 42)
-    assert (await job_row(engine, attempt.job_id))["spent_nano_usd"] == 42
+    await assert_valid_and_paid_once(engine, attempt)
 
 
 @pytest.mark.parametrize("zombie_first", [True, False])
@@ -98,13 +102,7 @@ async def test_a_charge_looked_up_meanwhile_is_the_successors_valid_attempt(
     result = Record(lease=successor, closed=closed(attempt), decision=Complete(reply=REPLY))
     assert await table.record([result]) == [True]
 
-    kept = await row(engine, "SELECT state, outcome FROM attempts WHERE id = :id", id=attempt.id)
-    assert (kept["state"], kept["outcome"]) == ("posted", "valid")
-    booked = await row(
-        engine, "SELECT count(*) AS n, sum(nano_usd) AS nano FROM ledger WHERE attempt_id = :id", id=attempt.id
-    )
-    assert (booked["n"], booked["nano"]) == (1, 42)
-    assert (await job_row(engine, attempt.job_id))["spent_nano_usd"] == 42
+    await assert_valid_and_paid_once(engine, attempt)
 
 
 async def test_an_attempt_of_a_past_epoch_or_fence_is_not_opened(table: JobTable) -> None:

@@ -47,9 +47,9 @@ class Rows:
 
 
 @pytest.fixture
-async def room(redis_url: str) -> AsyncIterator[Admission]:
-    async with open_admission(redis_url, Clock()) as room:
-        yield room
+async def admission(redis_url: str) -> AsyncIterator[Admission]:
+    async with open_admission(redis_url, Clock()) as admission:
+        yield admission
 
 
 @pytest.fixture
@@ -57,18 +57,18 @@ def table(engine: AsyncEngine) -> ThresholdTable:
     return ThresholdTable(engine)
 
 
-def thresholds(room: Admission, table: ThresholdTable, rows: Rows) -> Thresholds:
-    return Thresholds(redis=room.ledger, rows=table, configuration=Configuration(rows), now=lambda: NOW)
+def thresholds(admission: Admission, table: ThresholdTable, rows: Rows) -> Thresholds:
+    return Thresholds(redis=admission.ledger, rows=table, configuration=Configuration(rows), now=lambda: NOW)
 
 
 def counter(rows: Rows) -> BudgetCounter:
     return BudgetCounter(scope=rows.scope, window=WINDOW, limit_nano_usd=NanoUsd(rows.limit))
 
 
-async def spend(room: Admission, rows: Rows, cost: int) -> Grant:
+async def spend(admission: Admission, rows: Rows, cost: int) -> Grant:
     ask = an_ask(uuid.uuid4().hex, cost_nano_usd=NanoUsd(cost), counters=(counter(rows),))
-    grant = granted(await room.gate.admit(ask))
-    await room.gate.settle(posted(grant))
+    grant = granted(await admission.gate.admit(ask))
+    await admission.gate.settle(posted(grant))
     return grant
 
 
@@ -81,45 +81,45 @@ async def percents(table: ThresholdTable, scope: str) -> dict[int, int]:
 
 
 async def test_concurrent_and_repeated_settlements_report_each_threshold_once(
-    room: Admission, table: ThresholdTable
+    admission: Admission, table: ThresholdTable
 ) -> None:
     rows = Rows()
     asks = [an_ask(f"{rows.scope}{n}", cost_nano_usd=NanoUsd(10), counters=(counter(rows),)) for n in range(300)]
-    grants = [granted(await room.gate.admit(each)) for each in asks]
+    grants = [granted(await admission.gate.admit(each)) for each in asks]
     twice = grants + grants[::3]
-    one, other = thresholds(room, table, rows), thresholds(room, table, rows)
+    one, other = thresholds(admission, table, rows), thresholds(admission, table, rows)
 
     async def take(duty: Thresholds) -> None:
         for _ in range(20):
             await duty.take()
             await duty.look()
 
-    await asyncio.gather(*(room.gate.settle(posted(grant)) for grant in twice), take(one), take(other))
+    await asyncio.gather(*(admission.gate.settle(posted(grant)) for grant in twice), take(one), take(other))
 
     assert await one.take() == 0
     assert await percents(table, rows.scope) == {50: 1, 80: 1, 100: 1}
 
 
-async def test_a_raised_limit_has_thresholds_of_its_own(room: Admission, table: ThresholdTable) -> None:
+async def test_a_raised_limit_has_thresholds_of_its_own(admission: Admission, table: ThresholdTable) -> None:
     rows = Rows()
-    duty = thresholds(room, table, rows)
-    await spend(room, rows, 1_600)
+    duty = thresholds(admission, table, rows)
+    await spend(admission, rows, 1_600)
     await duty.take()
 
     rows.limit, rows.version = 4_000, 2
     await duty.look()
-    await spend(room, rows, 600)
+    await spend(admission, rows, 600)
     await duty.take()
 
     assert await percents(table, rows.scope) == {50: 2}
 
 
 async def test_a_limit_that_is_lowered_under_what_is_spent_is_told_at_once(
-    room: Admission, table: ThresholdTable
+    admission: Admission, table: ThresholdTable
 ) -> None:
     rows = Rows()
-    duty = thresholds(room, table, rows)
-    await spend(room, rows, 1_000)
+    duty = thresholds(admission, table, rows)
+    await spend(admission, rows, 1_000)
 
     rows.limit, rows.version = 1_100, 2
 
@@ -128,12 +128,12 @@ async def test_a_limit_that_is_lowered_under_what_is_spent_is_told_at_once(
     assert await percents(table, rows.scope) == {50: 1, 80: 1}
 
 
-async def test_what_redis_forgot_to_report_is_found_by_looking(room: Admission, table: ThresholdTable) -> None:
+async def test_what_redis_forgot_to_report_is_found_by_looking(admission: Admission, table: ThresholdTable) -> None:
     rows = Rows()
-    await spend(room, rows, 2_500)
-    await room.wire.command("DEL", room.keys.budget_events)
+    await spend(admission, rows, 2_500)
+    await admission.wire.command("DEL", admission.keys.budget_events)
 
-    assert await thresholds(room, table, rows).look() == 2
+    assert await thresholds(admission, table, rows).look() == 2
 
 
 class Hook(BaseHTTPRequestHandler):
@@ -163,15 +163,15 @@ def hook() -> Iterator[HTTPServer]:
 
 
 async def test_a_threshold_reaches_a_real_receiver_that_the_sdk_verifies_for(
-    room: Admission, table: ThresholdTable, hook: HTTPServer
+    admission: Admission, table: ThresholdTable, hook: HTTPServer
 ) -> None:
     rows = Rows()
     receiver = receiver_from(WebhookTable(url=f"http://127.0.0.1:{hook.server_port}/", secret_env="X"), {"X": SECRET})
     webhooks = Webhooks(table, receiver, now=lambda: datetime.now(UTC))
     for other in await table.due():
         await table.sent(other.id, heard=True)
-    await spend(room, rows, 1_500)
-    await thresholds(room, table, rows).take()
+    await spend(admission, rows, 1_500)
+    await thresholds(admission, table, rows).take()
 
     assert await webhooks.deliver() == 0
     assert await webhooks.deliver() == 0  # its pause has not passed
@@ -208,22 +208,22 @@ class OddTable(ThresholdTable):
 
 
 async def test_an_unwritable_threshold_is_given_up_and_the_others_are_reported(
-    room: Admission, engine: AsyncEngine
+    admission: Admission, engine: AsyncEngine
 ) -> None:
     odd, fine, table = Rows(), Rows(), OddTable(engine)
     table.odd, seconds = odd.scope, [0.0]
     duties = Thresholds(
-        redis=room.ledger,
+        redis=admission.ledger,
         rows=table,
         configuration=Configuration(fine),
         now=lambda: NOW,
         clock=lambda: seconds[0],
     )
-    await spend(room, odd, LIMIT)
-    await spend(room, fine, LIMIT)
+    await spend(admission, odd, LIMIT)
+    await spend(admission, fine, LIMIT)
 
     for failures in range(MOST_FAILURES):
-        assert {event.scope for event in await room.ledger.events(500)} == (
+        assert {event.scope for event in await admission.ledger.events(500)} == (
             {odd.scope, fine.scope} if not failures else {odd.scope}
         )
         await duties.take()
@@ -231,4 +231,4 @@ async def test_an_unwritable_threshold_is_given_up_and_the_others_are_reported(
 
     assert {scope for scope, _ in await table.counts()} >= {fine.scope}
     assert odd.scope not in {scope for scope, _ in await table.counts()}
-    assert await room.ledger.events(500) == []
+    assert await admission.ledger.events(500) == []

@@ -100,7 +100,7 @@ class World:
     """A tenant of its own over the real stores."""
 
     engine: AsyncEngine
-    room: Admission
+    admission: Admission
     provider: Provider
     tenant: TenantId = field(default_factory=lambda: TenantId("default"))
     jobs: list[JobId] = field(default_factory=list)
@@ -116,10 +116,12 @@ class World:
         table = JobTable(self.engine, holder="w", lease_seconds=600)
         grouped = GroupedJobs(table, LeaseKeeper(table.renew, every_seconds=60))
         epoch = await LedgerTable(self.engine).epoch()
-        await self.room.ledger.rebuild(epoch, [], []) if epoch != await self.room.gate.current_epoch() else None
+        await self.admission.ledger.rebuild(
+            epoch, [], []
+        ) if epoch != await self.admission.gate.current_epoch() else None
         deps = Deps(
             jobs=grouped,
-            gate=LocalGate(self.room.gate, jitter=random.random),
+            gate=LocalGate(self.admission.gate, jitter=random.random),
             planner=self.provider,
             models=self.provider,
             answers=AnswerReads(self.engine),
@@ -163,13 +165,13 @@ class World:
             pass
 
 
-def world(engine: AsyncEngine, room: Admission, *steps: Step) -> World:
-    return World(engine, room, Provider(f"tenant:{uuid.uuid4().hex}", steps))
+def world(engine: AsyncEngine, admission: Admission, *steps: Step) -> World:
+    return World(engine, admission, Provider(f"tenant:{uuid.uuid4().hex}", steps))
 
 
 async def balances(world: World) -> tuple[int, int]:
     counter = BudgetCounter(scope=world.provider.scope, window=f"day {world.provider.day}", limit_nano_usd=LIMIT)
-    [balance] = await world.room.gate.budgets([counter])
+    [balance] = await world.admission.gate.budgets([counter])
     return balance.settled_nano_usd, balance.reserved_nano_usd
 
 
@@ -177,8 +179,8 @@ def jobs(number: int, **changes: object) -> list[NewJob]:
     return [new_job(**({"request_digest": uuid.uuid4().hex} | changes)) for _ in range(number)]
 
 
-async def test_parked_jobs_finish_when_the_window_turns(engine: AsyncEngine, room: Admission) -> None:
-    here = world(engine, room, Step.PARK)
+async def test_parked_jobs_finish_when_the_window_turns(engine: AsyncEngine, admission: Admission) -> None:
+    here = world(engine, admission, Step.PARK)
     await here.run(jobs(JOBS))
     first = await here.states()
     assert set(first) == {"completed", "waiting"}
@@ -193,8 +195,8 @@ async def test_parked_jobs_finish_when_the_window_turns(engine: AsyncEngine, roo
     assert await here.ledger() == sum(here.provider.bill.values())
 
 
-async def test_the_rest_is_rejected_and_none_is_lost(engine: AsyncEngine, room: Admission) -> None:
-    here = world(engine, room, Step.REJECT)
+async def test_the_rest_is_rejected_and_none_is_lost(engine: AsyncEngine, admission: Admission) -> None:
+    here = world(engine, admission, Step.REJECT)
     await here.run(jobs(JOBS))
 
     states = await here.states()
@@ -204,8 +206,10 @@ async def test_the_rest_is_rejected_and_none_is_lost(engine: AsyncEngine, room: 
     assert await balances(here) == (here.provider.bill[0], 0)
 
 
-async def test_the_rest_goes_to_the_cheaper_model_unless_it_pins_its_own(engine: AsyncEngine, room: Admission) -> None:
-    here = world(engine, room, Step.CHEAPER, Step.REJECT)
+async def test_the_rest_goes_to_the_cheaper_model_unless_it_pins_its_own(
+    engine: AsyncEngine, admission: Admission
+) -> None:
+    here = world(engine, admission, Step.CHEAPER, Step.REJECT)
     await here.run(jobs(JOBS - 100, model="alias") + jobs(100, model="dear"))
 
     used = dict(
@@ -223,8 +227,8 @@ async def test_the_rest_goes_to_the_cheaper_model_unless_it_pins_its_own(engine:
     assert here.provider.bill[0] <= LIMIT
 
 
-async def test_the_rest_is_answered_as_before_or_waits(engine: AsyncEngine, room: Admission) -> None:
-    here = world(engine, room, Step.CACHED, Step.PARK)
+async def test_the_rest_is_answered_as_before_or_waits(engine: AsyncEngine, admission: Admission) -> None:
+    here = world(engine, admission, Step.CACHED, Step.PARK)
     digest = uuid.uuid4().hex
     await here.run(jobs(1, request_digest=digest))
     await here.run(jobs(600))
@@ -238,9 +242,9 @@ async def test_the_rest_is_answered_as_before_or_waits(engine: AsyncEngine, room
 
 
 async def test_the_morning_cannot_eat_the_day_and_the_evening_has_all_of_it(
-    engine: AsyncEngine, room: Admission, clock: Clock
+    engine: AsyncEngine, admission: Admission, clock: Clock
 ) -> None:
-    here, hours, number = world(engine, room, Step.PARK), 10, 400
+    here, hours, number = world(engine, admission, Step.PARK), 10, 400
     starts, ends = moment_of(START_US), moment_of(START_US + hours * 3_600_000_000)
     here.provider.limit = NanoUsd(number * 300)
     here.provider.pace = Pace(starts_at=starts, ends_at=ends, ahead=0.1)

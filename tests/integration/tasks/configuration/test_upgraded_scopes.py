@@ -45,7 +45,7 @@ class Rows:
 class Both:
     """Both stores, and what this version does with them."""
 
-    room: Admission
+    admission: Admission
     engine: AsyncEngine
     reconciler: LedgerReconciler
 
@@ -65,7 +65,7 @@ class Both:
         assert held is not None
         epoch = await self.reconciler.table.epoch()
         ask = an_ask(key, counters=(self.counter(BARE),), cost_nano_usd=NanoUsd(100), epoch=epoch)
-        grant, minute_ago = granted(await self.room.gate.admit(ask)), datetime.now(UTC) - timedelta(minutes=1)
+        grant, minute_ago = granted(await self.admission.gate.admit(ask)), datetime.now(UTC) - timedelta(minutes=1)
         attempt = OpenedAttempt(
             id=AttemptId(f"att_{key}"),
             job_id=job.id,
@@ -80,27 +80,27 @@ class Both:
         end = replace(closed(attempt, cost=cost), closed_at=minute_ago)
         await jobs.record([Record(lease=held.lease, closed=end, decision=OVER)])
         posted = Settlement(grant=grant, kind=SettleKind.POST, actual_tokens=1, actual_nano_usd=NanoUsd(cost))
-        await self.room.gate.settle(posted)
+        await self.admission.gate.settle(posted)
 
     async def settled(self) -> dict[str, int]:
         scopes = (BARE, "user:a/carol", "user:b/carol")
-        balances = await self.room.gate.budgets([self.counter(scope) for scope in scopes])
+        balances = await self.admission.gate.budgets([self.counter(scope) for scope in scopes])
         return {balance.scope: balance.settled_nano_usd for balance in balances}
 
 
 @pytest.fixture
-async def both(room: Admission, engine: AsyncEngine) -> Both:
+async def both(admission: Admission, engine: AsyncEngine) -> Both:
     ledger = LedgerTable(engine)
     reconciler = LedgerReconciler(
         table=ledger,
         due=DueTable(engine),
-        redis=room.ledger,
+        redis=admission.ledger,
         configuration=Configuration(Rows()),
         now=lambda: datetime.now(UTC),
     )
     await reconciler.configuration.refresh()
     await reconciler.keep_open()
-    return Both(room, engine, reconciler)
+    return Both(admission, engine, reconciler)
 
 
 async def upgraded(both: Both) -> list[int]:

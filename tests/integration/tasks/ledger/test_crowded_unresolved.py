@@ -41,26 +41,26 @@ OVER = DeadLetter(reason=DeadReason.UNKNOWN, message="over")
 
 
 @pytest.fixture
-def reconciler(engine: AsyncEngine, room: Admission) -> LedgerReconciler:
+def reconciler(engine: AsyncEngine, admission: Admission) -> LedgerReconciler:
     return LedgerReconciler(
         table=LedgerTable(engine),
         due=DueTable(engine),
-        redis=room.ledger,
+        redis=admission.ledger,
         configuration=Configuration(ConfigTable(engine)),
         now=lambda: datetime.now(UTC),
     )
 
 
-async def reserve(room: Admission, cost: int, number: int) -> list[Grant]:
+async def reserve(admission: Admission, cost: int, number: int) -> list[Grant]:
     asks = [an_ask(uuid.uuid4().hex, cost_nano_usd=NanoUsd(cost), counters=(COUNTER,)) for _ in range(number)]
-    return [granted(await room.gate.admit(ask)) for ask in asks]
+    return [granted(await admission.gate.admit(ask)) for ask in asks]
 
 
 def id_of(grant: Grant) -> AttemptId:
     return read_stamp(grant.stamp).attempt_id
 
 
-async def lose(engine: AsyncEngine, room: Admission, grants: Sequence[Grant], account: str = "acme") -> None:
+async def lose(engine: AsyncEngine, admission: Admission, grants: Sequence[Grant], account: str = "acme") -> None:
     """Their calls are in suspense in both stores: their worker died."""
     table, job = JobTable(engine, holder="w", lease_seconds=600), new_job()
     await table.insert([job])
@@ -74,33 +74,33 @@ async def lose(engine: AsyncEngine, room: Admission, grants: Sequence[Grant], ac
     while await LedgerTable(engine).suspend_orphans(older_seconds=0):
         pass
     for grant in grants:
-        assert await room.gate.settle(Settlement(grant=grant, kind=SettleKind.SUSPEND))
+        assert await admission.gate.settle(Settlement(grant=grant, kind=SettleKind.SUSPEND))
 
 
-async def reserved(room: Admission) -> int:
-    [balance] = await room.ledger.balances([COUNTER])
+async def reserved(admission: Admission) -> int:
+    [balance] = await admission.ledger.balances([COUNTER])
     return balance.reserved_nano_usd
 
 
 async def test_what_stays_in_suspense_hides_no_reservation_that_was_never_opened(
-    engine: AsyncEngine, room: Admission, reconciler: LedgerReconciler, clock: Clock
+    engine: AsyncEngine, admission: Admission, reconciler: LedgerReconciler, clock: Clock
 ) -> None:
-    await lose(engine, room, await reserve(room, 1, STAYING))
-    await reserve(room, 1_000, 30)
+    await lose(engine, admission, await reserve(admission, 1, STAYING))
+    await reserve(admission, 1_000, 30)
     clock.pass_seconds(660)
-    assert len(await room.gate.expire(limit=100)) == 30
+    assert len(await admission.gate.expire(limit=100)) == 30
 
     released = [await reconciler.reconcile() for _ in range(ROUNDS)]
 
     assert sum(released) == 30
-    assert await reserved(room) == STAYING
+    assert await reserved(admission) == STAYING
 
 
 async def test_a_settlement_lost_after_its_stamp_was_read_is_found_next_turn(
-    engine: AsyncEngine, room: Admission, reconciler: LedgerReconciler
+    engine: AsyncEngine, admission: Admission, reconciler: LedgerReconciler
 ) -> None:
-    staying = await reserve(room, 1, STAYING)
-    await lose(engine, room, staying)
+    staying = await reserve(admission, 1, STAYING)
+    await lose(engine, admission, staying)
     before = [await reconciler.reconcile() for _ in range(ROUNDS)]
     unheard, heard = staying[::100], staying[1::2]
     for grant in unheard:
@@ -110,11 +110,11 @@ async def test_a_settlement_lost_after_its_stamp_was_read_is_found_next_turn(
     for part in range(ROUNDS):
         found.append(await reconciler.reconcile())
         for grant in heard[part::ROUNDS]:
-            await room.ledger.resolve(Settlement(grant=grant, kind=SettleKind.RELEASE))
+            await admission.ledger.resolve(Settlement(grant=grant, kind=SettleKind.RELEASE))
 
     assert sum(before) == 0
     assert sum(found) == len(unheard)
-    assert await reserved(room) == STAYING - len(unheard) - len(heard)
+    assert await reserved(admission) == STAYING - len(unheard) - len(heard)
 
 
 class Unsettling(Ledger):
@@ -131,12 +131,12 @@ class Unsettling(Ledger):
 
 
 async def test_a_stamp_that_cannot_be_settled_is_logged_once_and_tried_ever_less(
-    engine: AsyncEngine, room: Admission, clock: Clock
+    engine: AsyncEngine, admission: Admission, clock: Clock
 ) -> None:
-    [odd] = await reserve(room, 1_000, 1)
+    [odd] = await reserve(admission, 1_000, 1)
     clock.pass_seconds(660)
-    assert len(await room.gate.expire(limit=100)) == 1
-    ledger, now = Unsettling(room.wire, room.keys, room.gate), 0.0
+    assert len(await admission.gate.expire(limit=100)) == 1
+    ledger, now = Unsettling(admission.wire, admission.keys, admission.gate), 0.0
     ledger.failing = id_of(odd)
     reconciler = LedgerReconciler(
         table=LedgerTable(engine),
@@ -172,17 +172,17 @@ class Forgetful:
 
 @pytest.mark.parametrize("kept", [0, 600, -1])
 async def test_what_an_account_does_not_have_hides_nothing_that_it_has(
-    engine: AsyncEngine, room: Admission, reconciler: LedgerReconciler, kept: int
+    engine: AsyncEngine, admission: Admission, reconciler: LedgerReconciler, kept: int
 ) -> None:
-    grants = await reserve(room, 1_000, 11 * ASKED_PER_ROUND)
+    grants = await reserve(admission, 1_000, 11 * ASKED_PER_ROUND)
     name = uuid.uuid4().hex
-    await lose(engine, room, grants, name)
+    await lose(engine, admission, grants, name)
     account = Forgetful(id_of(grants[kept]))
     now = await reconciler.table.now() + timedelta(seconds=FIRST_LOOK_SECONDS)
     look_ups = LookUps(
         rows=SuspenseTable(engine),
         post=reconciler.table.post,
-        settle=room.ledger.resolve,
+        settle=admission.ledger.resolve,
         keepers=account,
         accounts={name},
         now=lambda: now,
@@ -192,4 +192,4 @@ async def test_what_an_account_does_not_have_hides_nothing_that_it_has(
 
     assert sum(booked) == 1
     assert sorted(account.asked) == sorted(map(id_of, grants))
-    assert await reserved(room) == 1_000 * (len(grants) - 1)
+    assert await reserved(admission) == 1_000 * (len(grants) - 1)

@@ -83,7 +83,7 @@ class Rows:
 class Both:
     """The real stores and the model, moved together."""
 
-    room: Admission
+    admission: Admission
     clock: Clock
     engine: AsyncEngine
     reconciler: LedgerReconciler
@@ -132,12 +132,12 @@ class Both:
         if heard:
             grant = replace(attempt.grant, target=attempt.target)
             done = Settlement(grant=grant, kind=KIND[end], actual_tokens=1, actual_nano_usd=NanoUsd(cost))
-            await self.room.gate.settle(done)
+            await self.admission.gate.settle(done)
         self.model.finish(one, end, cost, heard=heard)
 
     async def expire(self, _: None) -> None:
         self.clock.pass_seconds(LIFETIME_SECONDS + 1)
-        await self.room.gate.expire(limit=1_000)
+        await self.admission.gate.expire(limit=1_000)
         self.model.expire()
 
     async def reconcile(self, _: None) -> None:
@@ -149,8 +149,8 @@ class Both:
         self.model.presume()
 
     async def wipe(self, _: None) -> None:
-        names = await self.room.wire.command("KEYS", f"{self.room.keys.epoch.removesuffix('epoch')}*")
-        await self.room.wire.command("DEL", *names)
+        names = await self.admission.wire.command("KEYS", f"{self.admission.keys.epoch.removesuffix('epoch')}*")
+        await self.admission.wire.command("DEL", *names)
         assert await self.reconciler.keep_open() == 1
         self.model.rebuild()
 
@@ -167,22 +167,22 @@ class Both:
         if not self.opened:
             return
         attempt = self.opened[0][1]
-        await self.room.gate.settle(Settlement(grant=attempt.grant, kind=SettleKind.RELEASE))
+        await self.admission.gate.settle(Settlement(grant=attempt.grant, kind=SettleKind.RELEASE))
         await self.reconciler.audit()
         self.model.rebuild()
 
     async def tamper(self, by: tuple[int, int]) -> None:
         settled, reserved = by
         for counter in self.counters:
-            await self.room.wire.command("HINCRBY", self.room.keys.counter(counter), "s", settled)
-            await self.room.wire.command("HINCRBY", self.room.keys.counter(counter), "r", reserved)
-        known = await self.room.ledger.counters({counter.window for counter in self.counters})
+            await self.admission.wire.command("HINCRBY", self.admission.keys.counter(counter), "s", settled)
+            await self.admission.wire.command("HINCRBY", self.admission.keys.counter(counter), "r", reserved)
+        known = await self.admission.ledger.counters({counter.window for counter in self.counters})
         assert await self.reconciler.audit() == (len(known) if settled or reserved else 0)
         if not known:  # what no index names was never admitted, and goes with its window
-            await self.room.wire.command("DEL", *map(self.room.keys.counter, self.counters))
+            await self.admission.wire.command("DEL", *map(self.admission.keys.counter, self.counters))
 
     async def compare(self) -> None:
-        balances = await self.room.gate.budgets(self.counters)
+        balances = await self.admission.gate.budgets(self.counters)
         expected = (self.model.settled, self.model.reserved)
         assert [(each.settled_nano_usd, each.reserved_nano_usd) for each in balances] == [expected] * 2
         assert sum(expected) <= min(LIMITS) or self.model.booked + self.model.reserved > min(LIMITS)
@@ -191,9 +191,9 @@ class Both:
         assert booked == self.model.booked
 
     async def _admit(self, cost: int) -> Grant | None:
-        epoch = await self.room.gate.current_epoch() or 0
+        epoch = await self.admission.gate.current_epoch() or 0
         ask = an_ask(uuid.uuid4().hex, cost_nano_usd=NanoUsd(cost), counters=self.counters, epoch=epoch)
-        answer = await self.room.gate.admit(ask)
+        answer = await self.admission.gate.admit(ask)
         assert isinstance(answer, Grant) == self.model.admits(cost), answer
         if not isinstance(answer, Grant):
             return None
@@ -206,7 +206,7 @@ async def live(redis_url: str, database_url: str, steps: list[Step]) -> None:
     try:
         async with engine.begin() as connection:
             await connection.execute(text("TRUNCATE jobs, ledger, attempts, tenant_sealed_sums CASCADE"))
-        async with open_admission(redis_url, clock, lifetime_seconds=LIFETIME_SECONDS) as room:
+        async with open_admission(redis_url, clock, lifetime_seconds=LIFETIME_SECONDS) as admission:
             configuration = Configuration(Rows(tenant))
             effective = await configuration.refresh()
             now = datetime.now(UTC)
@@ -214,12 +214,12 @@ async def live(redis_url: str, database_url: str, steps: list[Step]) -> None:
             reconciler = LedgerReconciler(
                 table=LedgerTable(engine),
                 due=DueTable(engine),
-                redis=room.ledger,
+                redis=admission.ledger,
                 configuration=configuration,
                 now=lambda: now,
             )
             await reconciler.keep_open()
-            both = Both(room, clock, engine, reconciler, counters, LedgerModel(limits=LIMITS))
+            both = Both(admission, clock, engine, reconciler, counters, LedgerModel(limits=LIMITS))
             for name, how in steps:
                 await getattr(both, name)(how)
                 await both.compare()
