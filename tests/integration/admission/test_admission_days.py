@@ -9,9 +9,9 @@ from admission.connect import Admission
 from admission.days import DayResets
 from admission.gate import ORIGIN
 from admission.limits import TargetLimits
-from schemas.admission import Penalty, SettleKind, Settlement, WaitReason
+from schemas.admission import Penalty, RefusalReason, SettleKind, Settlement, WaitReason
 from schemas.job import Target
-from tests.support.admission_fixture import TARGET, Clock, an_ask, granted, limits, waiting
+from tests.support.admission_fixture import TARGET, Clock, an_ask, granted, limits, refused, waiting
 
 MIDNIGHT = DayResets(at=time(0), zone=ZoneInfo("America/Los_Angeles"))
 BY_DAY = TargetLimits(target=TARGET, requests_per_day=3, day_resets=MIDNIGHT)
@@ -46,6 +46,13 @@ async def test_a_spent_day_comes_back_at_its_hour_and_not_before(
     for number in range(3):
         granted(await admission.gate.admit(an_ask(f"next {number}")))
     waiting(await admission.gate.admit(an_ask("seventh")))
+
+
+async def test_what_a_whole_day_cannot_hold_is_refused_and_waits_for_none(admission: Admission) -> None:
+    await admission.gate.configure(TargetLimits(target=TARGET, tokens_per_day=1_000), 1)
+
+    assert refused(await admission.gate.admit(an_ask("large", tokens=1_001))).reason is RefusalReason.TOO_LARGE
+    granted(await admission.gate.admit(an_ask("whole day", tokens=1_000)))
 
 
 async def test_what_was_reserved_yesterday_gives_nothing_back_today(admission: Admission, clock: Clock) -> None:

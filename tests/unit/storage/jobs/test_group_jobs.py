@@ -1,7 +1,8 @@
 """What single jobs write through their groups: it waits for Postgres, and leaves out content."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 import pytest
@@ -17,7 +18,6 @@ from storage.database.outage import OutageRetry
 from storage.jobs.claims import Claim
 from storage.jobs.group_jobs import GroupedJobs
 from storage.jobs.record import Record
-from tasks.execution.heartbeats import LeaseKeeper
 from tests.support.fakes import an_opened, no_pause
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -56,18 +56,38 @@ class Table:
         return items
 
 
+class Renewal:
+    """Remembers whose leases are renewed no more."""
+
+    def __init__(self) -> None:
+        self.stopped: list[Lease] = []
+
+    @asynccontextmanager
+    async def renewing(self, _lease: Lease) -> AsyncIterator[None]:
+        yield
+
+    def stop_renewing(self, lease: Lease) -> None:
+        self.stopped.append(lease)
+
+
 def grouped(
     table: Table,
     most_seconds: float | None = None,
     *,
     pause: Callable[[float], Awaitable[None]] = no_pause,
     store_content: bool = True,
+    renewal: Renewal | None = None,
 ) -> GroupedJobs:
-    async def renewed(_: object) -> set[JobId]:
-        return set()
-
     retry = OutageRetry(most_seconds=most_seconds, pause=pause, jitter=lambda: 0.5)
-    return GroupedJobs(table, LeaseKeeper(renewed, every_seconds=60), retry=retry, store_content=store_content)
+    return GroupedJobs(table, renewal or Renewal(), retry=retry, store_content=store_content)
+
+
+async def test_a_lease_is_renewed_no_more_once_it_is_recorded() -> None:
+    renewal = Renewal()
+
+    await grouped(Table(), renewal=renewal).record(LEASE, None, Expire())
+
+    assert renewal.stopped == [LEASE]
 
 
 async def test_a_reply_waits_for_postgres() -> None:
