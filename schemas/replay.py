@@ -108,21 +108,16 @@ class Replay(NewReplay):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DeadBody:
-    """A dead letter in a round; `body` is None if the patch leaves bodies alone."""
+class ReplayedLetter:
+    """A dead letter in a round, before and after its patch.
+
+    None leaves a field of the job. Before, `body` is None if the patch leaves bodies alone.
+    """
 
     id: JobId
     tenant_id: TenantId
     generation: int
     rested_at: datetime
-    body: JsonObject | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PatchedJob:
-    """Changes to a requeued dead letter; None leaves a field."""
-
-    letter: DeadBody
     body: JsonObject | None = None
     model: str | None = None
     contract: OutputContract | None = None
@@ -132,7 +127,7 @@ class PatchedJob:
 class Refused:
     """A dead letter that the patch does not fit; it stays dead."""
 
-    letter: DeadBody
+    letter: ReplayedLetter
     why: str
 
 

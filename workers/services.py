@@ -7,19 +7,7 @@ from schemas.accepted import Submission
 from schemas.ids import JobId
 from schemas.job import Published
 from tasks.intake.celery_messages import CallerMessage
-
-
-class Results(Protocol):
-    """Stores results for callers."""
-
-    async def succeed(self, task_id: str, value: object) -> None:
-        """Store a result. Raises RedisUnavailable."""
-
-    async def fail(self, task_id: str, error: Exception) -> None:
-        """Store an error. Raises RedisUnavailable."""
-
-    async def revoke(self, task_id: str, reason: str) -> None:
-        """Store a revocation. Raises RedisUnavailable."""
+from tasks.intake.result_backend import ResultBackend
 
 
 class WorkerServices(Protocol):
@@ -38,5 +26,5 @@ class WorkerServices(Protocol):
         """Cancel the jobs of these task ids; returns how many were not terminal."""
 
     @property
-    def results(self) -> Results:
+    def results(self) -> ResultBackend:
         """The results of callers."""

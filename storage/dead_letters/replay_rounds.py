@@ -6,7 +6,7 @@ from datetime import datetime
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from schemas.ids import JobId
-from schemas.replay import PatchedJob, Refused, Replay, ReplayState
+from schemas.replay import Refused, Replay, ReplayedLetter, ReplayState
 from storage.database.engine import transaction
 from storage.database.mapping import values_of
 from storage.database.notify import ring
@@ -70,7 +70,7 @@ WHERE id = :id
 
 
 async def move(
-    engine: AsyncEngine, replay: Replay, patched_jobs: Sequence[PatchedJob], refused: Sequence[Refused]
+    engine: AsyncEngine, replay: Replay, patched_jobs: Sequence[ReplayedLetter], refused: Sequence[Refused]
 ) -> list[JobId] | None:
     """Queue patched jobs and store refused ones; returns the moved, None for a stale version."""
     step = {"id": replay.id, "version": replay.version, "cursor_at": _cursor(patched_jobs, refused)}
@@ -86,7 +86,7 @@ async def move(
     return moved
 
 
-async def _moved(connection: AsyncConnection, replay: Replay, patched_jobs: Sequence[PatchedJob]) -> list[JobId]:
+async def _moved(connection: AsyncConnection, replay: Replay, patched_jobs: Sequence[ReplayedLetter]) -> list[JobId]:
     if not patched_jobs:
         return []
     terms = values_of(replay.patch) | {"replay_id": replay.id, "canary": replay.state is ReplayState.CANARY}
@@ -96,7 +96,7 @@ async def _moved(connection: AsyncConnection, replay: Replay, patched_jobs: Sequ
     return [JobId(row["id"]) for row in rows]
 
 
-def _cursor(patched_jobs: Sequence[PatchedJob], refused: Sequence[Refused]) -> datetime | None:
+def _cursor(patched_jobs: Sequence[ReplayedLetter], refused: Sequence[Refused]) -> datetime | None:
     """Return where the next round starts; `replay_jobs` separates letters of equal time."""
-    letters = [patched_job.letter for patched_job in patched_jobs] + [refusal.letter for refusal in refused]
+    letters = [*patched_jobs, *(refusal.letter for refusal in refused)]
     return max((letter.rested_at for letter in letters), default=None)

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pydantic import TypeAdapter
 
 from schemas.jsons import JsonObject
-from schemas.replay import DeadLetters, NewReplay, Patch, PatchedJob, Replay
+from schemas.replay import DeadLetters, NewReplay, Patch, Replay, ReplayedLetter
 from storage.database.engine import dumps
 from storage.database.mapping import read_as, values_of
 from storage.database.statements import Row
@@ -34,10 +34,9 @@ def replay_from(row: Row) -> Replay:
     return read_as(Replay, row, which=FILTER.validate_python(row["filter"]), patch=PATCH.validate_python(row["patch"]))
 
 
-def mended_parameters(patched_job: PatchedJob) -> JsonObject:
+def mended_parameters(patched_job: ReplayedLetter) -> JsonObject:
     """Return column values of a letter that is queued again."""
-    return values_of(patched_job.letter) | {
-        "model": patched_job.model,
+    return values_of(patched_job) | {
         "contract": dumps(contract_json(patched_job.contract)),
         "body": dumps(patched_job.body),
     }

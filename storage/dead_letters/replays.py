@@ -9,10 +9,11 @@ from collections.abc import Sequence
 
 from schemas.errors import IdempotencyConflict
 from schemas.ids import JobId, ReplayId, TenantId
-from schemas.replay import DeadBody, NewReplay, PatchedJob, Refused, Replay, ReplayOutcomes, ReplayState
+from schemas.jsons import JsonObject
+from schemas.replay import NewReplay, Refused, Replay, ReplayedLetter, ReplayOutcomes, ReplayState
 from storage.database.listings import NEWEST_FIRST, ListedTable, page
 from storage.database.mapping import read_as
-from storage.database.statements import by_bytes, fetch, run
+from storage.database.statements import Row, by_bytes, fetch, run
 from storage.dead_letters.reads import COUNT, EACH_TENANT, MEANT, conditions
 from storage.dead_letters.replay_rounds import BURST_SECONDS, move
 from storage.dead_letters.replay_rows import replay_from, replay_parameters
@@ -137,7 +138,7 @@ class ReplayTable(ListedTable):
         """Return the tenants of unfinished replays, oldest first; '' is the operator."""
         return {ReplayId(row["id"]): row["owner"] for row in await self._fetch_once(UNDER_WAY)}
 
-    async def next(self, replay: Replay, most: int) -> Sequence[DeadBody]:
+    async def next(self, replay: Replay, most: int) -> Sequence[ReplayedLetter]:
         """Read the next letters, the longest dead first.
 
         Bodies come where the patch changes them; large bodies make them fewer.
@@ -145,15 +146,15 @@ class ReplayTable(ListedTable):
         terms = {"replay_id": replay.id, "before_at": replay.created_at, "cursor_at": replay.cursor_at, "most": most}
         rows = await self._fetch_once(NEXT, **conditions(replay.which), **terms)
         if not replay.patch.changes_bodies or not rows:
-            return [read_as(DeadBody, row, body=None) for row in rows]
+            return [_letter(row) for row in rows]
         ids = [row["id"] for row in rows]
         sizes = {row["job_id"]: row["bytes"] for row in await self._fetch_once(BODY_BYTES, ids=ids)}
         first = set(next(by_bytes({name: sizes.get(name, 0) for name in ids})))
         bodies = {row["job_id"]: row["body"] for row in await self._fetch_once(BODIES, ids=list(first))}
-        return [read_as(DeadBody, row, body=bodies.get(row["id"])) for row in rows if row["id"] in first]
+        return [_letter(row, bodies.get(row["id"])) for row in rows if row["id"] in first]
 
     async def move(
-        self, replay: Replay, patched_jobs: Sequence[PatchedJob], refused: Sequence[Refused]
+        self, replay: Replay, patched_jobs: Sequence[ReplayedLetter], refused: Sequence[Refused]
     ) -> Sequence[JobId] | None:
         """Move one round; returns the moved, None for a stale version."""
         return await move(self._engine, replay, patched_jobs, refused)
@@ -205,3 +206,7 @@ def _same(requested: NewReplay, stored: Replay) -> Replay:
             param="idempotency_key",
         )
     return stored
+
+
+def _letter(row: Row, body: JsonObject | None = None) -> ReplayedLetter:
+    return read_as(ReplayedLetter, row, body=body, model=None, contract=None)

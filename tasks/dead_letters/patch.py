@@ -3,15 +3,17 @@
 A new model is set in body and column. A new contract removes a `response_format` that would override it.
 """
 
+from dataclasses import replace
+
 from schemas.jsons import JsonObject
-from schemas.replay import DeadBody, Patch, PatchedJob, Refused
+from schemas.replay import Patch, Refused, ReplayedLetter
 from tasks.requests.chat import MAX_MESSAGES
 
 
-def patched(letter: DeadBody, patch: Patch) -> PatchedJob | Refused:
+def patched(letter: ReplayedLetter, patch: Patch) -> ReplayedLetter | Refused:
     """Return the patched letter, or why the patch does not fit."""
     if not patch.changes_bodies:
-        return PatchedJob(letter=letter)
+        return letter
     body = dict(patch.body if patch.body is not None else letter.body or {})
     if patch.model is not None:
         body["model"] = patch.model
@@ -19,7 +21,10 @@ def patched(letter: DeadBody, patch: Patch) -> PatchedJob | Refused:
         body.pop("response_format", None)  # the body's response_format would override the contract
     body |= patch.parameters
     why = _appended(body, patch.message)
-    return Refused(letter=letter, why=why) if why else _patched(letter, patch, body)
+    if why:
+        return Refused(letter=letter, why=why)
+    model = body.get("model") if patch.body is not None else patch.model
+    return replace(letter, body=body, model=model, contract=patch.contract)
 
 
 def _appended(body: JsonObject, message: JsonObject | None) -> str | None:
@@ -33,8 +38,3 @@ def _appended(body: JsonObject, message: JsonObject | None) -> str | None:
         return f"The request has {len(messages)} messages; at most {MAX_MESSAGES} are allowed."
     body["messages"] = [*messages, message]
     return None
-
-
-def _patched(letter: DeadBody, patch: Patch, body: JsonObject) -> PatchedJob:
-    model = body.get("model") if patch.body is not None else patch.model
-    return PatchedJob(letter=letter, body=body, model=model, contract=patch.contract)

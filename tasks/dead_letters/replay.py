@@ -10,7 +10,7 @@ import structlog
 
 from schemas.errors import ReplayFailed, Unavailable
 from schemas.ids import JobId, ReplayId
-from schemas.replay import DeadBody, DeadLetters, NewReplay, PatchedJob, Refused, Replay, ReplayState
+from schemas.replay import DeadLetters, NewReplay, Refused, Replay, ReplayedLetter, ReplayState
 from schemas.states import JobState
 from storage.dead_letters.replays import ReplayTable
 from storage.dead_letters.writes import LetterTable
@@ -102,12 +102,12 @@ class Replays:
             return await self._move_apart(replay.id, results)
         return 0 if moved is None else len(letters)
 
-    async def _move(self, replay: Replay, results: Sequence[PatchedJob | Refused]) -> Sequence[JobId] | None:
-        patched_jobs = [result for result in results if isinstance(result, PatchedJob)]
+    async def _move(self, replay: Replay, results: Sequence[ReplayedLetter | Refused]) -> Sequence[JobId] | None:
+        patched_jobs = [result for result in results if isinstance(result, ReplayedLetter)]
         refused = [result for result in results if isinstance(result, Refused)]
         return await self.rows.move(replay, patched_jobs, refused)
 
-    async def _move_apart(self, replay_id: ReplayId, results: Sequence[PatchedJob | Refused]) -> int:
+    async def _move_apart(self, replay_id: ReplayId, results: Sequence[ReplayedLetter | Refused]) -> int:
         """Move the round letter by letter, each under the replay's current version."""
         for number, result in enumerate(results):
             replay = await self.rows.find(replay_id, None)
@@ -118,9 +118,10 @@ class Replays:
             except Unavailable:
                 raise
             except Exception as error:
-                log.exception("letter_cannot_be_replayed", replay_id=replay.id, job_id=result.letter.id)
+                letter = result.letter if isinstance(result, Refused) else result
+                log.exception("letter_cannot_be_replayed", replay_id=replay.id, job_id=letter.id)
                 why = f"It cannot be queued. {reason_of(error)}"
-                await self._move(replay, [Refused(letter=result.letter, why=why)])
+                await self._move(replay, [Refused(letter=letter, why=why)])
         return len(results)
 
     async def discard(self, which: DeadLetters) -> list[JobId]:
@@ -159,7 +160,7 @@ def _round_size(replay: Replay) -> int:
     return min(most, replay.canary - replay.replayed) if replay.state is ReplayState.CANARY else most
 
 
-def _patched(letter: DeadBody, replay: Replay) -> PatchedJob | Refused:
+def _patched(letter: ReplayedLetter, replay: Replay) -> ReplayedLetter | Refused:
     try:
         return patched(letter, replay.patch)
     except Exception as error:  # a body that an older version accepted: that letter stays dead with the reason

@@ -13,7 +13,7 @@ import structlog
 from schemas.job import Job
 from schemas.jsons import parse
 from schemas.money import ZERO, NanoUsd
-from schemas.replay import DeadBody, DeadLetters, Estimate, Patch, PatchedJob
+from schemas.replay import DeadLetters, Estimate, Patch, ReplayedLetter
 from schemas.states import JobState
 from storage.database.mapping import read_as, values_of
 from storage.dead_letters.reads import WholeLetter
@@ -93,11 +93,11 @@ class _Price(NamedTuple):
 
 def _again(job: Job, patch: Patch, now: datetime) -> Job | None:
     """Return the replayed job; None where the patch does not fit."""
-    letter = DeadBody(
+    letter = ReplayedLetter(
         id=job.id, tenant_id=job.tenant_id, generation=job.generation, rested_at=job.created_at, body=job.body
     )
     patched_job = patched(letter, patch)
-    if not isinstance(patched_job, PatchedJob):
+    if not isinstance(patched_job, ReplayedLetter):
         return None
     return replace(
         job,
