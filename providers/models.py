@@ -8,9 +8,9 @@ from datetime import datetime
 from config.catalogue import Catalogue
 from config.marks import synchronous_step
 from config.settings import Settings
-from providers.account import client
+from providers.account import http_client
 from providers.account.accounts import open_accounts
-from providers.account.client import Account, OnChunk
+from providers.account.http_client import Account, OnChunk
 from providers.account.lookup import findable, look_up
 from providers.chat.request_body import final_body, without_streaming
 from providers.contract import evaluate as judging
@@ -93,7 +93,7 @@ class Models:
         account = self._accounts[plan.target.account]
         if account.lookup:
             plan = replace(plan, body=findable(plan.body, attempt_id))
-        answer = await client.call(
+        answer = await http_client.call(
             account,
             plan,
             attempt_id,

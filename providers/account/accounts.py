@@ -14,7 +14,7 @@ from openai import AsyncOpenAI
 from config.catalogue import OPENAI_BASE_URL, PROVIDER_DEFAULT, Catalogue, ProviderTable
 from config.settings import Settings
 from providers.account.bounded import BoundedClient
-from providers.account.client import Account
+from providers.account.http_client import Account
 from providers.account.large_replies import LargeReplies
 from schemas.errors import InvalidSetting
 

@@ -9,7 +9,7 @@ import httpx2
 import structlog
 from openai import APIError
 
-from providers.account.client import PATH, Account
+from providers.account.http_client import PATH, Account
 from providers.chat.reply import is_completion, reply_of
 from providers.chat.request_body import MAX_METADATA_PAIRS
 from schemas.errors import AccountUnavailable

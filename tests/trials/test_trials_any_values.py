@@ -24,7 +24,7 @@ from api.answers import Json, header_value
 from api.native.serializers import story_object, whole_letter_object
 from config.catalogue import Catalogue, ModelTable, PriceTable, ProviderTable
 from config.settings import Settings
-from providers.account.client import Account
+from providers.account.http_client import Account
 from providers.account.large_replies import LargeReplies
 from providers.models import Models
 from providers.tokens.counting import counters

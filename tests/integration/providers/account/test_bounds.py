@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from providers.account.bounded import MAX_ERROR_BYTES, STREAM_FACTOR
-from providers.account.client import LARGE_STREAM_BYTES, MAX_REPLY_VALUES
+from providers.account.http_client import LARGE_STREAM_BYTES, MAX_REPLY_VALUES
 from providers.account.large_replies import LARGE_REPLIES_AT_ONCE, LARGE_REPLIES_OF_A_TENANT
 from schemas.ids import AttemptId
 from schemas.jsons import JsonObject

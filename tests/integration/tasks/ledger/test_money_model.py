@@ -228,7 +228,7 @@ async def live(redis_url: str, database_url: str, steps: list[Step]) -> None:
 
 
 @settings(
-    max_examples=30,
+    max_examples=20,
     deadline=None,
     derandomize=True,
     phases=[Phase.explicit, Phase.generate],
