@@ -7,7 +7,6 @@ copied if the fields differ.
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal, NoReturn
 from urllib.parse import quote
 
@@ -176,9 +175,8 @@ async def _under_final_terms(
 async def _store(
     files: FileTable, tenant_id: TenantId, content: AsyncIterator[bytes], filename: str, terms: Terms
 ) -> StoredFile:
-    ends_at = None if terms.life_seconds is None else datetime.now(UTC) + timedelta(seconds=terms.life_seconds)
     return await files.write(
-        new_file_id(), tenant_id, content, filename=filename, purpose=terms.purpose, expires_at=ends_at
+        new_file_id(), tenant_id, content, filename=filename, purpose=terms.purpose, life_seconds=terms.life_seconds
     )
 
 

@@ -16,8 +16,9 @@ PRUNED_PER_ROUND = 100
 
 BEGIN = """
 INSERT INTO files (id, tenant_id, filename, purpose, expires_at)
-VALUES (:id, :tenant_id, :filename, :purpose, :expires_at)
+VALUES (:id, :tenant_id, :filename, :purpose, now() + make_interval(secs => CAST(:life_seconds AS float8)))
 """
+"""`now()` is also the default of `created_at`, after which a file's life is counted."""
 APPEND = "INSERT INTO file_chunks (file_id, seq, data) VALUES (:id, :seq, :data)"
 COMPLETE = "UPDATE files SET bytes = :bytes, complete = true WHERE id = :id RETURNING *"
 FIND = "SELECT * FROM files WHERE id = :id AND tenant_id = :tenant_id AND complete"
@@ -66,11 +67,11 @@ class FileTable(ListedTable):
         *,
         filename: str,
         purpose: str,
-        expires_at: datetime | None = None,
+        life_seconds: int | None = None,
     ) -> StoredFile:
-        """Store a stream as a file. Readers see nothing of a stream that raises."""
+        """Store a stream as a file, for ever if `life_seconds` is None. Readers see nothing of a stream that raises."""
         about = {"id": file_id, "tenant_id": tenant_id, "filename": filename, "purpose": purpose}
-        await self._run_once(BEGIN, **about, expires_at=expires_at)
+        await self._run_once(BEGIN, **about, life_seconds=life_seconds)
         try:
             size = await self._append_all(file_id, parts)
         except BaseException:
