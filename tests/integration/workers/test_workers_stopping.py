@@ -104,7 +104,7 @@ def assert_handed_back(broker: Broker) -> None:
     assert broker.redis.get("test:closed") == "1"
 
 
-def test_a_lost_connection_loses_one_answer_at_most_and_the_lanes_are_asked_again(broker: Broker) -> None:
+def test_a_lost_connection_loses_one_message_at_most(broker: Broker) -> None:
     ids = [f"sleep_0.05_{index}" for index in range(400)]
     with WorkerProcess.start(broker, PENSTOCK_SLOTS=64) as worker:
         broker.publish(Lane.LOW, ids, JOBS_OF_A_MESSAGE)

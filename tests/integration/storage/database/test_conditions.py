@@ -50,7 +50,7 @@ async def test_a_server_that_takes_no_writes_is_told_apart_from_one_that_is_away
     await inserting(fresh_database_url)
 
 
-async def test_a_process_that_stands_still_in_a_transaction_keeps_its_locks_for_a_moment(
+async def test_a_process_hung_in_a_transaction_keeps_its_locks_for_a_moment(
     fresh_database_url: str,
 ) -> None:
     still = open_engine(fresh_database_url, application="still", idle_transaction_timeout_ms=200)
@@ -70,7 +70,7 @@ async def test_a_process_that_stands_still_in_a_transaction_keeps_its_locks_for_
     await others.dispose()
 
 
-async def test_the_server_notices_a_vanished_client_as_the_client_a_vanished_server(fresh_database_url: str) -> None:
+async def test_server_and_client_each_notice_that_the_other_vanished(fresh_database_url: str) -> None:
     engine = open_engine(fresh_database_url, application="tests")
     async with transaction(engine) as connection:
         names = ("idle_in_transaction_session_timeout", "tcp_keepalives_idle", "tcp_user_timeout")
